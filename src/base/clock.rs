@@ -1,0 +1,71 @@
+//! The only caller of the system clocks. Wall time is for what is stored and shown, monotonic time
+//! for everything that waits or measures.
+
+use std::sync::OnceLock;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+/// Microseconds since 1970 UTC.
+#[must_use]
+pub fn unix_us() -> i64 {
+    #[expect(clippy::disallowed_methods, reason = "this is the one place")]
+    let now = SystemTime::now();
+    match now.duration_since(UNIX_EPOCH) {
+        Ok(since) => since.as_micros() as i64,
+        Err(before) => -(before.duration().as_micros() as i64),
+    }
+}
+
+/// Microseconds of monotonic time since the first call in this process. About 25 ns.
+#[must_use]
+pub fn monotonic_us() -> u64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    let now = now();
+    now.duration_since(*START.get_or_init(|| now)).as_micros() as u64
+}
+
+/// The monotonic clock, for deadlines that a library wants as an [`Instant`].
+#[must_use]
+pub fn now() -> Instant {
+    #[expect(clippy::disallowed_methods, reason = "this is the one place")]
+    Instant::now()
+}
+
+/// Blocks the calling thread; for threads that own their time (writers), never for a core's loop.
+pub fn pause(time: Duration) {
+    #[expect(clippy::disallowed_methods, reason = "this is the one place")]
+    std::thread::sleep(time);
+}
+
+/// RFC 3339 in UTC with microseconds only where there are any: `2024-01-14T10:30:00Z`.
+#[must_use]
+pub fn rfc3339(unix_us: i64) -> String {
+    match jiff::Timestamp::from_microsecond(unix_us) {
+        Ok(time) => time.to_string(),
+        Err(_) => format!("{unix_us}us"),
+    }
+}
+
+/// The 29 bytes of an HTTP `Date` (RFC 9110 §5.6.7): `Sun, 06 Nov 1994 08:49:37 GMT`.
+#[must_use]
+pub fn http_date(unix_us: i64) -> [u8; 29] {
+    let mut date = *b"Thu, 01 Jan 1970 00:00:00 GMT";
+    let Ok(time) = jiff::Timestamp::from_microsecond(unix_us) else { return date };
+    let time = time.to_zoned(jiff::tz::TimeZone::UTC);
+    let text = time.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+    if text.len() == date.len() {
+        date.copy_from_slice(text.as_bytes());
+    }
+    date
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_written_as_http_and_rfc3339_want_them() {
+        assert_eq!(&http_date(784_111_777_000_000), b"Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(rfc3339(784_111_777_000_000), "1994-11-06T08:49:37Z");
+        assert_eq!(rfc3339(784_111_777_000_010), "1994-11-06T08:49:37.00001Z");
+    }
+}

@@ -1,0 +1,177 @@
+//! Identifiers as types of their own, so that a core is never taken for a shard.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A pinned core: the index into the list the server was told to use, not the kernel's CPU number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CoreId(pub u16);
+
+/// One SQLite file and the journals that feed it; written as `shard-00` on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ShardId(pub u16);
+
+/// One journal of a shard: one producer, one consumer. Even lanes are written by a hot lane's
+/// listener (`hot`, `hot-1`, …), odd ones by an executor (`keyed`, `keyed-1`, …). There is more than
+/// one of each only where more cores than shards serve a folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LaneId(pub u8);
+
+/// Number of a record within its lane: the first is 1, then one more each, without gaps.
+/// [`Sequence::NONE`] stands before the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub struct Sequence(pub u64);
+
+impl Sequence {
+    /// Before the first record.
+    pub const NONE: Sequence = Sequence(0);
+
+    #[must_use]
+    pub fn next(self) -> Sequence {
+        Sequence(self.0 + 1)
+    }
+}
+
+impl LaneId {
+    /// How many lanes a shard can have; the low six bits of a receipt's number name the lane.
+    pub const COUNT_MAX: u64 = 64;
+
+    #[must_use]
+    pub fn hot(index: u8) -> LaneId {
+        LaneId(index * 2)
+    }
+
+    #[must_use]
+    pub fn keyed(index: u8) -> LaneId {
+        LaneId(index * 2 + 1)
+    }
+
+    #[must_use]
+    pub fn is_hot(self) -> bool {
+        self.0.is_multiple_of(2)
+    }
+
+    /// The folder of this lane inside its shard's folder.
+    #[must_use]
+    pub fn folder(self) -> String {
+        let name = if self.is_hot() { "hot" } else { "keyed" };
+        match self.0 / 2 {
+            0 => name.to_owned(),
+            index => format!("{name}-{index}"),
+        }
+    }
+
+    /// The lane a folder belongs to; `None` where the name is not one that [`LaneId::folder`] gives.
+    #[must_use]
+    pub fn from_folder(name: &str) -> Option<LaneId> {
+        let (kind, index) = match name.split_once('-') {
+            Some((kind, index)) => (kind, index.parse::<u8>().ok()?),
+            None => (name, 0),
+        };
+        if u64::from(index) >= LaneId::COUNT_MAX / 2 {
+            return None;
+        }
+        let lane = match kind {
+            "hot" => LaneId::hot(index),
+            "keyed" => LaneId::keyed(index),
+            _ => return None,
+        };
+        (lane.folder() == name).then_some(lane)
+    }
+}
+
+impl ShardId {
+    /// The folder of this shard inside the data folder.
+    #[must_use]
+    pub fn folder(self) -> String {
+        format!("shard-{:02}", self.0)
+    }
+}
+
+impl fmt::Display for CoreId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for ShardId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for Sequence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// What a client gets for an accepted event: where its record stands. Written `<shard>-<number>`,
+/// the number being `sequence * 64 + lane`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    pub shard: ShardId,
+    pub lane: LaneId,
+    pub sequence: Sequence,
+}
+
+impl Receipt {
+    /// The number behind the dash.
+    #[must_use]
+    pub fn number(self) -> u64 {
+        self.sequence.0 * LaneId::COUNT_MAX + u64::from(self.lane.0)
+    }
+}
+
+impl fmt::Display for Receipt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.shard, self.number())
+    }
+}
+
+/// The text is no receipt this server could have given out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotAReceipt;
+
+impl FromStr for Receipt {
+    type Err = NotAReceipt;
+
+    fn from_str(text: &str) -> Result<Receipt, NotAReceipt> {
+        let (shard, number) = text.split_once('-').ok_or(NotAReceipt)?;
+        let number: u64 = number.parse().map_err(|_| NotAReceipt)?;
+        let receipt = Receipt {
+            shard: ShardId(shard.parse().map_err(|_| NotAReceipt)?),
+            lane: LaneId((number % LaneId::COUNT_MAX) as u8),
+            sequence: Sequence(number / LaneId::COUNT_MAX),
+        };
+        // One spelling a receipt: no leading zero, no plus sign.
+        (receipt.to_string() == text && receipt.sequence > Sequence::NONE)
+            .then_some(receipt)
+            .ok_or(NotAReceipt)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_receipt_reads_back_as_written_and_has_one_spelling() {
+        let receipt = Receipt { shard: ShardId(3), lane: LaneId::keyed(1), sequence: Sequence(77) };
+        assert_eq!(receipt.to_string(), "3-4931");
+        assert_eq!("3-4931".parse(), Ok(receipt));
+        for text in ["", "3", "3-", "-1", "03-4931", "3-+4931", "3-0", "3-63", "70000-64", "a-b", "3-4931 "] {
+            assert_eq!(text.parse::<Receipt>(), Err(NotAReceipt), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_lane_has_one_folder() {
+        for lane in (0..LaneId::COUNT_MAX as u8).map(LaneId) {
+            assert_eq!(LaneId::from_folder(&lane.folder()), Some(lane));
+        }
+        for name in ["hot-0", "hot-01", "hot-32", "cold", "keyed-", ""] {
+            assert_eq!(LaneId::from_folder(name), None, "{name:?}");
+        }
+    }
+}

@@ -1,0 +1,30 @@
+//! Every cap that is not a setting, beside its reason. Settings have their defaults in `config/`.
+
+/// Bytes of a request head (RFC 9110 leaves it open; 431 above). Cookies and tracing headers of a
+/// browser stay under 16 KiB.
+pub const HEAD_BYTES_MAX: usize = 32 * 1024;
+
+/// Header fields of one request; 431 above. A Chrome `fetch` sends 17.
+pub const HEADER_COUNT_MAX: usize = 100;
+
+/// Bytes of a request target; 414 above.
+pub const TARGET_BYTES_MAX: usize = 8 * 1024;
+
+/// Nesting of JSON; 422 above. simd-json and serde_json are iterative, the next reader may not be.
+pub const JSON_DEPTH_MAX: usize = 128;
+
+/// Bytes of an identifier a client chooses (`X-Request-Id` included).
+pub const IDENTIFIER_BYTES_MAX: usize = 200;
+
+/// Bytes of one journal record's payload: the largest event (`/event`, 256 KiB) with room for what
+/// the record adds. A length above it in a file is damage, never an allocation.
+pub const RECORD_BYTES_MAX: usize = 1024 * 1024;
+
+/// Shards of one data folder: a query opens every one.
+pub const SHARD_COUNT_MAX: u16 = 256;
+
+/// Cores one process serves on.
+pub const CORE_COUNT_MAX: u16 = 256;
+
+const _: () = assert!(TARGET_BYTES_MAX < HEAD_BYTES_MAX);
+const _: () = assert!(HEAD_BYTES_MAX < RECORD_BYTES_MAX);

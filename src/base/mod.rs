@@ -1,0 +1,9 @@
+//! The words every other folder speaks: identifiers, limits, the clock, counters.
+//!
+//! In: nothing. Out: small types. Owns: the only calls of the system clocks. Never: I/O, allocation
+//! on a hot path, a dependency on another folder.
+
+pub mod clock;
+pub mod counters;
+pub mod ids;
+pub mod limits;

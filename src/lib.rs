@@ -1,0 +1,3 @@
+//! firehose: a thread-per-core HTTP event collector on SQLite shards.
+
+pub mod base;
