@@ -1,0 +1,301 @@
+//! One HTTP/1.1 connection without any I/O in it: bytes in, requests out, the same requests however
+//! the bytes are split.
+
+use super::{Chunked, Framing, Head, Refusal, chunked, head};
+
+/// What the caller says of a head before its body is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// Answered on this lane; a body above so many bytes as sent is refused.
+    Here { body_bytes_max: usize },
+    /// Another lane's: the socket goes there with every byte that is not consumed yet.
+    Elsewhere,
+}
+
+/// What the bytes so far amount to.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next<'b> {
+    /// Nothing whole yet. `send_continue`: the client waits for `100 Continue` before it sends the
+    /// body (said once).
+    More {
+        send_continue: bool,
+    },
+    /// So many bytes at the front are to be dropped (empty lines between requests); then ask again.
+    Skip(usize),
+    /// A whole request; the caller drops `consumed` bytes when it is done with it.
+    Request {
+        head: Head<'b>,
+        body: &'b [u8],
+        consumed: usize,
+    },
+    HandOver,
+    /// Answer with this, then close.
+    Refused(Refusal),
+}
+
+/// The state between two reads: 40 bytes, no buffer.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Connection {
+    state: State,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    /// In the head; bytes before `seen` hold no end of it.
+    Head { seen: u32 },
+    /// The head is whole; `need` bytes make the request.
+    Length { head_bytes: u32, need: usize },
+    /// The head is whole; behind it stand `decoded` bytes of payload already moved together.
+    Chunked { head_bytes: u32, decoded: usize, body_bytes_max: usize, decoder: Chunked },
+}
+
+impl Default for State {
+    fn default() -> State {
+        State::Head { seen: 0 }
+    }
+}
+
+impl Connection {
+    /// In the middle of a body (its own time limit, another than a head's).
+    #[must_use]
+    pub fn in_body(&self) -> bool {
+        !matches!(self.state, State::Head { .. })
+    }
+
+    /// Looks at the unconsumed bytes of the connection, `buffer[..*filled]`. Chunked payload is moved
+    /// together in place, which may lower `filled`.
+    pub fn next<'b>(
+        &mut self,
+        buffer: &'b mut [u8],
+        filled: &mut usize,
+        wanted: impl FnOnce(&Head<'_>) -> Wanted,
+    ) -> Next<'b> {
+        match self.advance(buffer, filled, wanted) {
+            Ok(Progress::More { send_continue }) => Next::More { send_continue },
+            Ok(Progress::Skip(bytes)) => Next::Skip(bytes),
+            Ok(Progress::HandOver) => Next::HandOver,
+            Ok(Progress::Whole { head_bytes, body_bytes }) => {
+                self.state = State::default();
+                let (head, rest) = buffer.split_at(head_bytes);
+                match head::parse(head) {
+                    Ok(head) => {
+                        Next::Request { head, body: &rest[..body_bytes], consumed: head_bytes + body_bytes }
+                    }
+                    Err(refusal) => Next::Refused(refusal),
+                }
+            }
+            Err(refusal) => Next::Refused(refusal),
+        }
+    }
+
+    fn advance(
+        &mut self,
+        buffer: &mut [u8],
+        filled: &mut usize,
+        wanted: impl FnOnce(&Head<'_>) -> Wanted,
+    ) -> Result<Progress, Refusal> {
+        let mut send_continue = false;
+        if let State::Head { seen } = self.state {
+            let bytes = &buffer[..*filled];
+            let skip = head::empty_lines(bytes);
+            if skip > 0 {
+                return Ok(Progress::Skip(skip));
+            }
+            let Some(head_bytes) = head::find_end(bytes, seen as usize)? else {
+                // The last byte is looked at again: what follows a line feed decides its meaning.
+                self.state = State::Head { seen: bytes.len().saturating_sub(1) as u32 };
+                return Ok(Progress::More { send_continue: false });
+            };
+            let head = head::parse(&bytes[..head_bytes])?;
+            let Wanted::Here { body_bytes_max } = wanted(&head) else {
+                self.state = State::default();
+                return Ok(Progress::HandOver);
+            };
+            let head_bytes = head_bytes as u32;
+            send_continue = head.expects_continue;
+            self.state = match head.framing {
+                Framing::Length(length) if length > body_bytes_max as u64 => {
+                    return Err(Refusal::BodyTooLarge);
+                }
+                Framing::Length(length) => {
+                    State::Length { head_bytes, need: head_bytes as usize + length as usize }
+                }
+                Framing::Chunked => {
+                    State::Chunked { head_bytes, decoded: 0, body_bytes_max, decoder: Chunked::default() }
+                }
+            };
+        }
+        match &mut self.state {
+            State::Head { .. } => Ok(Progress::More { send_continue: false }),
+            State::Length { head_bytes, need } => Ok(if *filled >= *need {
+                let head_bytes = *head_bytes as usize;
+                Progress::Whole { head_bytes, body_bytes: *need - head_bytes }
+            } else {
+                // A client that has begun with the body is not waiting.
+                Progress::More { send_continue: send_continue && *filled == *head_bytes as usize }
+            }),
+            State::Chunked { head_bytes, decoded, body_bytes_max, decoder } => {
+                let head_bytes = *head_bytes as usize;
+                let nothing_sent = *filled == head_bytes;
+                let mut read = head_bytes + *decoded;
+                loop {
+                    let chunked::Advance { taken, data, done } = decoder.advance(&buffer[read..*filled])?;
+                    let write = head_bytes + *decoded;
+                    buffer.copy_within(read + taken - data..read + taken, write);
+                    read += taken;
+                    *decoded += data;
+                    if *decoded > *body_bytes_max {
+                        return Err(Refusal::BodyTooLarge);
+                    }
+                    if done || read == *filled {
+                        let end = head_bytes + *decoded;
+                        buffer.copy_within(read..*filled, end);
+                        *filled = end + (*filled - read);
+                        return Ok(if done {
+                            Progress::Whole { head_bytes, body_bytes: *decoded }
+                        } else {
+                            Progress::More { send_continue: send_continue && nothing_sent }
+                        });
+                    }
+                }
+            }
+        }
+    }
+}
+
+enum Progress {
+    More { send_continue: bool },
+    Skip(usize),
+    HandOver,
+    Whole { head_bytes: usize, body_bytes: usize },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const BODY_MAX: usize = 64;
+
+    #[derive(Debug, PartialEq, Eq)]
+    enum Seen {
+        Request { path: String, body: Vec<u8> },
+        HandOver(Vec<u8>),
+        Refused(Refusal),
+    }
+
+    /// Everything a connection makes of `input` fed in pieces that end at `cuts`.
+    fn requests(input: &[u8], cuts: &[usize]) -> (Vec<Seen>, usize) {
+        let mut connection = Connection::default();
+        let (mut buffer, mut filled, mut seen, mut continues) = (vec![0; input.len() + 1], 0, Vec::new(), 0);
+        let mut ends: Vec<usize> = cuts.iter().map(|cut| cut % (input.len() + 1)).collect();
+        ends.push(input.len());
+        ends.sort_unstable();
+        let mut start = 0;
+        for end in ends {
+            buffer[filled..filled + end - start].copy_from_slice(&input[start..end]);
+            filled += end - start;
+            start = end;
+            loop {
+                let wanted = |head: &Head<'_>| match head.path {
+                    "/elsewhere" => Wanted::Elsewhere,
+                    _ => Wanted::Here { body_bytes_max: BODY_MAX },
+                };
+                let drop = match connection.next(&mut buffer, &mut filled, wanted) {
+                    Next::More { send_continue } => {
+                        continues += usize::from(send_continue);
+                        break;
+                    }
+                    Next::Skip(bytes) => bytes,
+                    Next::Request { head, body, consumed } => {
+                        seen.push(Seen::Request { path: head.path.to_owned(), body: body.to_vec() });
+                        consumed
+                    }
+                    Next::HandOver => {
+                        let mut rest = buffer[..filled].to_vec();
+                        rest.extend_from_slice(&input[start..]);
+                        seen.push(Seen::HandOver(rest));
+                        return (seen, continues);
+                    }
+                    Next::Refused(refusal) => {
+                        seen.push(Seen::Refused(refusal));
+                        return (seen, continues);
+                    }
+                };
+                buffer.copy_within(drop..filled, 0);
+                filled -= drop;
+            }
+        }
+        (seen, continues)
+    }
+
+    fn request() -> impl Strategy<Value = Vec<u8>> {
+        let body = proptest::collection::vec(any::<u8>(), 0..BODY_MAX + 8);
+        let sized = body.clone().prop_map(|body| {
+            let mut bytes =
+                format!("POST /event HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", body.len())
+                    .into_bytes();
+            bytes.extend(body);
+            bytes
+        });
+        let chunked = (body, 1usize..9).prop_map(|(body, step)| {
+            let mut bytes =
+                b"POST /chunked HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+            for chunk in body.chunks(step) {
+                bytes.extend(format!("{:x}\r\n", chunk.len()).bytes());
+                bytes.extend(chunk);
+                bytes.extend(b"\r\n");
+            }
+            bytes.extend(b"0\r\n\r\n");
+            bytes
+        });
+        prop_oneof![
+            4 => sized,
+            4 => chunked,
+            2 => Just(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n".to_vec()),
+            1 => Just(b"\r\n".to_vec()),
+            1 => Just(b"GET /elsewhere HTTP/1.1\r\nHost: a\r\n\r\n".to_vec()),
+            1 => Just(b"GET / HTTP/1.1\nHost: a\r\n\r\n".to_vec()),
+            1 => Just(b"GET / HTTP/1.1\r\nHost: a\r\n b: c\r\n\r\n".to_vec()),
+            1 => proptest::collection::vec(any::<u8>(), 0..40),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn any_split_of_the_bytes_gives_the_same_requests(
+            parts in proptest::collection::vec(request(), 1..6),
+            cuts in proptest::collection::vec(any::<usize>(), 0..40),
+        ) {
+            let input = parts.concat();
+            let (whole, _) = requests(&input, &[]);
+            let (split, _) = requests(&input, &cuts);
+            prop_assert_eq!(&whole, &split);
+            let every: Vec<usize> = (0..input.len()).collect();
+            let (bytewise, _) = requests(&input, &every);
+            prop_assert_eq!(&whole, &bytewise);
+        }
+    }
+
+    #[test]
+    fn one_request_never_reaches_into_the_next() {
+        let (seen, _) = requests(b"POST /event HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabcGET /x HTTP/1.1\r\nHost: a\r\n\r\n", &[]);
+        assert_eq!(
+            seen,
+            [
+                Seen::Request { path: "/event".into(), body: b"abc".to_vec() },
+                Seen::Request { path: "/x".into(), body: vec![] }
+            ]
+        );
+    }
+
+    #[test]
+    fn a_waiting_client_is_told_to_go_on_once() {
+        let head = b"POST /event HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n";
+        let mut input = head.to_vec();
+        input.extend(b"abc");
+        assert_eq!(requests(&input, &[head.len(), head.len() + 1]).1, 1);
+        assert_eq!(requests(&input, &[head.len() + 1]).1, 0);
+        assert_eq!(requests(&input, &[]).1, 0);
+    }
+}

@@ -1,0 +1,161 @@
+//! The same checks in front of another HTTP implementation: bytes pass only once the head they belong
+//! to has been checked, and what is refused is replaced by a request that asks for the refusal.
+
+use super::{Chunked, Framing, Refusal, head};
+
+/// The path of the request put in the place of a refused one. The service answers it with
+/// [`Gate::refused`]; nothing follows it.
+pub const REFUSED_PATH: &str = "/.refused";
+
+/// Follows one connection's bytes through heads and bodies. What may pass is counted from the front of
+/// the unconsumed bytes, as in [`super::Connection`]; nothing is copied.
+#[derive(Debug, Default)]
+pub struct Gate {
+    state: State,
+    refused: Option<Refusal>,
+}
+
+#[derive(Debug)]
+enum State {
+    Head { seen: usize },
+    Length { left: u64 },
+    Chunked(Chunked),
+}
+
+impl Default for State {
+    fn default() -> State {
+        State::Head { seen: 0 }
+    }
+}
+
+/// How many bytes at the front may pass to the other implementation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passed {
+    Bytes(usize),
+    /// None until more arrive.
+    Nothing,
+    /// None ever again.
+    Refused(Refusal),
+}
+
+impl Gate {
+    #[must_use]
+    pub fn refused(&self) -> Option<Refusal> {
+        self.refused
+    }
+
+    #[must_use]
+    pub fn in_body(&self) -> bool {
+        !matches!(self.state, State::Head { .. })
+    }
+
+    /// Ends the connection for a reason of the caller's (a time limit).
+    pub fn refuse(&mut self, refusal: Refusal) {
+        self.refused = Some(refusal);
+    }
+
+    /// The request to feed in place of what was refused.
+    #[must_use]
+    pub fn refusal_request() -> Vec<u8> {
+        format!("GET {REFUSED_PATH} HTTP/1.1\r\nHost: refused\r\nConnection: close\r\n\r\n").into_bytes()
+    }
+
+    /// Looks at the bytes that have not passed yet. The caller takes away what passed before it asks
+    /// again.
+    pub fn pass(&mut self, bytes: &[u8]) -> Passed {
+        if let Some(refusal) = self.refused {
+            return Passed::Refused(refusal);
+        }
+        if bytes.is_empty() {
+            return Passed::Nothing;
+        }
+        match self.advance(bytes) {
+            Ok(0) => Passed::Nothing,
+            Ok(count) => Passed::Bytes(count),
+            Err(refusal) => {
+                self.refused = Some(refusal);
+                Passed::Refused(refusal)
+            }
+        }
+    }
+
+    fn advance(&mut self, bytes: &[u8]) -> Result<usize, Refusal> {
+        match &mut self.state {
+            State::Head { seen } => {
+                let skip = head::empty_lines(bytes);
+                if skip > 0 {
+                    return Ok(skip);
+                }
+                let Some(head_bytes) = head::find_end(bytes, *seen)? else {
+                    *seen = bytes.len() - 1;
+                    return Ok(0);
+                };
+                self.state = match head::parse(&bytes[..head_bytes])?.framing {
+                    Framing::Length(0) => State::default(),
+                    Framing::Length(left) => State::Length { left },
+                    Framing::Chunked => State::Chunked(Chunked::default()),
+                };
+                Ok(head_bytes)
+            }
+            State::Length { left } => {
+                let count = (*left).min(bytes.len() as u64);
+                *left -= count;
+                if *left == 0 {
+                    self.state = State::default();
+                }
+                Ok(count as usize)
+            }
+            State::Chunked(decoder) => {
+                let mut taken = 0;
+                while taken < bytes.len() {
+                    let found = decoder.advance(&bytes[taken..])?;
+                    taken += found.taken;
+                    if found.done {
+                        self.state = State::default();
+                        break;
+                    }
+                }
+                Ok(taken)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn through(input: &[u8], step: usize) -> (Vec<u8>, Option<Refusal>) {
+        let (mut gate, mut waiting, mut passed) = (Gate::default(), Vec::new(), Vec::new());
+        for piece in input.chunks(step) {
+            waiting.extend_from_slice(piece);
+            loop {
+                match gate.pass(&waiting) {
+                    Passed::Bytes(count) => passed.extend(waiting.drain(..count)),
+                    Passed::Nothing => break,
+                    Passed::Refused(refusal) => return (passed, Some(refusal)),
+                }
+            }
+        }
+        (passed, None)
+    }
+
+    #[test]
+    fn good_requests_pass_whole_and_a_bad_one_stops_the_rest() {
+        let good = b"POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\nPOST /b HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nGET GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+        for step in [1, 2, 7, good.len()] {
+            assert_eq!(through(good, step), (good.to_vec(), None));
+            let mut bad = good.to_vec();
+            bad.extend(b"GET / HTTP/1.1\nHost: a\r\n\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n");
+            assert_eq!(through(&bad, step), (good.to_vec(), Some(Refusal::BareLineFeed)));
+        }
+    }
+
+    #[test]
+    fn a_malformed_chunk_is_refused_before_it_passes() {
+        let bad = b"POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n3\nabc\r\n0\r\n\r\n";
+        let (passed, refusal) = through(bad, 1);
+        assert_eq!(refusal, Some(Refusal::MalformedChunk));
+        assert!(passed.ends_with(b"\r\n\r\n3"));
+    }
+}

@@ -1,0 +1,27 @@
+//! Bytes to requests and answers to bytes, with no socket, clock or runtime in it.
+//!
+//! In: the bytes of one connection. Out: [`Next::Request`], or the [`Refusal`] that ends it; the bytes
+//! of an [`Answer`]. Owns: every rule about framing, limits of the head and content codings, used by
+//! both lanes: the hot lane drives [`Connection`] itself, in front of hyper a [`Gate`] does. Never:
+//! decides what a path means, reads a clock, panics on what a peer sent.
+
+mod answer;
+mod chunked;
+mod coding;
+mod connection;
+mod gate;
+mod head;
+mod refusal;
+mod request_id;
+
+pub use answer::{Answer, To, write_answer, write_common};
+pub use chunked::Chunked;
+pub use coding::{CODINGS, Coding, InflateError};
+pub use connection::{Connection, Next, Wanted};
+pub use gate::{Gate, Passed};
+pub use head::{Framing, Head, Method};
+pub use refusal::Refusal;
+pub use request_id::RequestIds;
+
+/// Told to a client that waits before it sends the body.
+pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
