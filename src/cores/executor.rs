@@ -1,0 +1,178 @@
+//! One core's executor: glommio where the kernel allows io_uring, tokio's single-threaded runtime
+//! where it does not. The same code runs on both; only sockets, timers and fdatasync differ.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::io;
+use std::panic::AssertUnwindSafe;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use futures_lite::FutureExt;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Runtime {
+    IoUring,
+    Epoll,
+}
+
+impl Runtime {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Runtime::IoUring => "io_uring",
+            Runtime::Epoll => "epoll",
+        }
+    }
+}
+
+/// Buffers registered with the ring: the default of 10 MiB an executor is for direct I/O, which is not
+/// used here.
+const IO_MEMORY_BYTES: usize = 1 << 20;
+
+thread_local! {
+    static RUNTIME: Cell<Runtime> = const { Cell::new(Runtime::Epoll) };
+}
+
+/// Runs `main` on the calling thread until it is done. The thread is pinned already.
+pub fn run<F: Future<Output = ()> + 'static>(runtime: Runtime, name: &str, cpu: usize, main: F) -> io::Result<()> {
+    RUNTIME.set(runtime);
+    match runtime {
+        Runtime::IoUring => {
+            let executor = glommio::LocalExecutorBuilder::new(glommio::Placement::Fixed(cpu))
+                .name(name)
+                .io_memory(IO_MEMORY_BYTES)
+                .make()
+                .map_err(|error| io::Error::other(error.to_string()))?;
+            executor.run(main);
+        }
+        Runtime::Epoll => {
+            let executor = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            tokio::task::LocalSet::new().block_on(&executor, main);
+        }
+    }
+    Ok(())
+}
+
+/// Starts a task on this core. A panic ends the task and is logged; the core goes on.
+pub fn spawn(task: impl Future<Output = ()> + 'static) {
+    let task = async move {
+        if AssertUnwindSafe(task).catch_unwind().await.is_err() {
+            tracing::error!("a task panicked; its connection is closed, the core goes on");
+        }
+    };
+    match RUNTIME.get() {
+        Runtime::IoUring => drop(glommio::spawn_local(task).detach()),
+        Runtime::Epoll => drop(tokio::task::spawn_local(task)),
+    }
+}
+
+pub async fn sleep(time: Duration) {
+    match RUNTIME.get() {
+        Runtime::IoUring => glommio::timer::sleep(time).await,
+        Runtime::Epoll => tokio::time::sleep(time).await,
+    }
+}
+
+/// Files kept open for [`Files::sync_data`]: the few that are being appended to.
+#[derive(Debug, Default)]
+pub struct Files {
+    open: RefCell<Vec<(PathBuf, OpenFile)>>,
+}
+
+#[derive(Clone, Debug)]
+enum OpenFile {
+    IoUring(std::rc::Rc<glommio::io::BufferedFile>),
+    Epoll(std::sync::Arc<std::fs::File>),
+}
+
+/// More than one core appends to at a time.
+const OPEN_FILES_MAX: usize = 8;
+
+impl Files {
+    /// fdatasync without blocking the core: through the ring, or on a thread of the fallback's pool.
+    pub async fn sync_data(&self, path: &Path) -> io::Result<()> {
+        match self.open(path).await? {
+            OpenFile::IoUring(file) => file.fdatasync().await.map_err(io_error),
+            OpenFile::Epoll(file) => blocking(move || file.sync_data()).await,
+        }
+    }
+
+    async fn open(&self, path: &Path) -> io::Result<OpenFile> {
+        let known = self.open.borrow().iter().find(|(known, _)| known == path).map(|(_, file)| file.clone());
+        if let Some(file) = known {
+            return Ok(file);
+        }
+        let file = match RUNTIME.get() {
+            Runtime::IoUring => {
+                OpenFile::IoUring(std::rc::Rc::new(glommio::io::BufferedFile::open(path).await.map_err(io_error)?))
+            }
+            Runtime::Epoll => OpenFile::Epoll(std::sync::Arc::new(std::fs::File::open(path)?)),
+        };
+        let mut open = self.open.borrow_mut();
+        if open.len() >= OPEN_FILES_MAX {
+            open.remove(0);
+        }
+        open.push((path.to_owned(), file.clone()));
+        Ok(file)
+    }
+
+    /// fsync of a folder, so that a new file's name is on disk too. Rare: once a segment.
+    pub async fn sync_folder(&self, path: &Path) -> io::Result<()> {
+        let folder = std::fs::File::open(path)?;
+        match RUNTIME.get() {
+            // A folder cannot be opened as a file of the ring; its fsync is short and rare.
+            Runtime::IoUring => folder.sync_all(),
+            Runtime::Epoll => blocking(move || folder.sync_all()).await,
+        }
+    }
+}
+
+async fn blocking(work: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(outcome) => outcome,
+        Err(error) => Err(io::Error::other(error.to_string())),
+    }
+}
+
+fn io_error<T>(error: glommio::GlommioError<T>) -> io::Error {
+    io::Error::from(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn both(test: impl Fn(Runtime)) {
+        test(Runtime::Epoll);
+        if crate::cores::preflight::io_uring().is_ok() {
+            test(Runtime::IoUring);
+        } else {
+            eprintln!("skipped on io_uring: this kernel refuses it");
+        }
+    }
+
+    #[test]
+    fn tasks_timers_and_syncs_work_on_both_runtimes() {
+        both(|runtime| {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("file");
+            std::fs::write(&path, "x").unwrap();
+            let (tell, told) = async_channel::bounded(4);
+            std::thread::spawn(move || {
+                run(runtime, "test", 0, async move {
+                    spawn(async { panic!("on purpose: the executor survives it") });
+                    let files = Files::default();
+                    let synced = files.sync_data(&path).await.and(files.sync_folder(path.parent().unwrap()).await);
+                    sleep(Duration::from_millis(1)).await;
+                    let missing = files.sync_data(Path::new("/nowhere")).await;
+                    tell.send((synced.is_ok(), missing.is_err())).await.unwrap();
+                })
+                .unwrap();
+            })
+            .join()
+            .unwrap();
+            assert_eq!(told.recv_blocking(), Ok((true, true)), "{runtime:?}");
+        });
+    }
+}
