@@ -1,4 +1,5 @@
 //! firehose: a thread-per-core HTTP event collector on SQLite shards.
 
+pub mod api;
 pub mod base;
 pub mod event;

@@ -1,6 +1,7 @@
 //! What can be wrong with a body. All of it is the sender's fault and none of it is worth a retry;
 //! nothing here carries text of the payload.
 
+use std::fmt;
 use std::ops::Deref;
 
 use crate::base::limits::JSON_DEPTH_MAX;
@@ -22,7 +23,7 @@ pub enum DecodeError {
     #[error("the JSON is nested deeper than {JSON_DEPTH_MAX} levels")]
     TooDeep,
     /// 422: JSON, but not an event; every broken field is named.
-    #[error("{} of the event's fields cannot be accepted", .0.len())]
+    #[error("the JSON is not an event: {0}")]
     Fields(FieldErrors),
 }
 
@@ -43,6 +44,17 @@ impl Deref for FieldErrors {
 
     fn deref(&self) -> &[FieldError] {
         &self.0
+    }
+}
+
+/// The details of all, in one sentence.
+impl fmt::Display for FieldErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, error) in self.iter().enumerate() {
+            f.write_str(if index == 0 { "" } else { "; " })?;
+            f.write_str(error.detail)?;
+        }
+        Ok(())
     }
 }
 

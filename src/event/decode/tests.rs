@@ -181,6 +181,16 @@ fn every_broken_field_is_reported_at_once() {
 }
 
 #[test]
+fn an_error_reads_as_one_sentence() {
+    assert_eq!(
+        click(br#"{"user_id":1.0,"metadata":0}"#).unwrap_err().to_string(),
+        "the JSON is not an event: user_id must be an integer, without quotes, fraction or exponent; \
+         timestamp is required"
+    );
+    assert_eq!(click(b"[]").unwrap_err().to_string(), "the JSON is not an event: an event is a JSON object");
+}
+
+#[test]
 fn the_last_of_two_fields_with_one_name_counts_however_it_is_spelled() {
     let text =
         br#"{"metadata":1,"user_id":1,"timestamp":"x","user\u005fid":2,"\u0074imestamp":"2024-01-14T10:30Z",
