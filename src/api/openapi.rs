@@ -1,0 +1,408 @@
+//! The OpenAPI 3.1 document: shapes from the types that are sent, problems from the catalogue.
+
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+
+use serde_json::{Value, json};
+use utoipa::openapi::example::ExampleBuilder;
+use utoipa::openapi::header::HeaderBuilder;
+use utoipa::openapi::path::{OperationBuilder, ParameterBuilder, ParameterIn, PathItemBuilder};
+use utoipa::openapi::request_body::RequestBodyBuilder;
+use utoipa::openapi::schema::{ComponentsBuilder, ObjectBuilder, Type};
+use utoipa::openapi::{
+    Content, ContentBuilder, HttpMethod, InfoBuilder, OpenApi, OpenApiBuilder, PathItem, PathsBuilder, Ref,
+    Required, Response, ResponseBuilder,
+};
+
+use super::problem::{self, Problem};
+use super::schema::{
+    Accepted, Check, Checks, ClickEvent, Health, ProblemDocument, ProblemField, Ready, ReceiptState,
+    ShardHealth,
+};
+use crate::event::{Code, DecodeError, Decoder};
+
+/// The document as JSON, built at the first call.
+#[must_use]
+pub fn document() -> &'static str {
+    static DOCUMENT: OnceLock<String> = OnceLock::new();
+    DOCUMENT.get_or_init(|| build().to_json().unwrap_or_default())
+}
+
+fn build() -> OpenApi {
+    let components = ComponentsBuilder::new()
+        .schema_from::<ClickEvent>()
+        .schema_from::<Accepted>()
+        .schema_from::<ProblemDocument>()
+        .schema_from::<ProblemField>()
+        .schema_from::<Health>()
+        .schema_from::<ShardHealth>()
+        .schema_from::<Ready>()
+        .schema_from::<Checks>()
+        .schema_from::<Check>()
+        .schema_from::<ReceiptState>();
+    let paths = PathsBuilder::new()
+        .path("/event", only(HttpMethod::Post, post_event()))
+        .path("/receipts/{receipt}", only(HttpMethod::Get, get_receipt()))
+        .path("/health", only(HttpMethod::Get, get_health("health")))
+        .path("/livez", only(HttpMethod::Get, get_health("livez")))
+        .path("/ready", only(HttpMethod::Get, get_ready("ready")))
+        .path("/readyz", only(HttpMethod::Get, get_ready("readyz")))
+        .path("/metrics", only(HttpMethod::Get, get_metrics()))
+        .path("/docs", only(HttpMethod::Get, get_docs()))
+        .path("/docs/problems/{slug}", only(HttpMethod::Get, get_problem_page()))
+        .path("/openapi.json", only(HttpMethod::Get, get_openapi()));
+    OpenApiBuilder::new()
+        .info(
+            InfoBuilder::new()
+                .title("firehose")
+                .version(env!("CARGO_PKG_VERSION"))
+                .description(Some(
+                    "Takes events over HTTP, acknowledges them with a promise that holds, and stores them in \
+                     SQLite shards. Every answer carries `X-Request-Id`; every error is a problem document \
+                     (RFC 9457) whose kinds are listed at `/docs/problems/`. Wherever there is `GET` there is \
+                     `HEAD`.",
+                ))
+                .build(),
+        )
+        .paths(paths)
+        .components(Some(components.build()))
+        .build()
+}
+
+fn only(method: HttpMethod, operation: OperationBuilder) -> PathItem {
+    PathItemBuilder::new().operation(method, operation).build()
+}
+
+fn post_event() -> OperationBuilder {
+    let accepted = ResponseBuilder::new()
+        .description("Accepted, with the promise the headers name. Storing does not hold up the answer.")
+        .content("application/json", json_of("Accepted"))
+        .header(
+            "Firehose-Ack",
+            header(
+                "What holds from here on: `os` the event survives the death of the process, `disk` it \
+                 survives a power cut.",
+                &["os", "disk"],
+            ),
+        )
+        .header(
+            "Firehose-Receipt",
+            header("Where the event is kept, `<shard>-<number>`; ask for its state at `/receipts/`.", &[]),
+        )
+        .header("X-Request-Id", request_id());
+    let operation = OperationBuilder::new()
+        .operation_id(Some("postEvent"))
+        .tag("collector")
+        .summary(Some("Take one event"))
+        .description(Some(
+            "The body is read as JSON whatever its Content-Type says. `Content-Encoding` may be `gzip`, \
+             `deflate`, `zstd` or `identity`; the size limit counts decoded bytes. Any origin may post.",
+        ))
+        .parameter(
+            ParameterBuilder::new()
+                .name("ack")
+                .parameter_in(ParameterIn::Query)
+                .required(Required::False)
+                .description(Some(
+                    "Asks for the stronger promise: answer once the event survives a power cut, whatever the \
+                     server's setting.",
+                ))
+                .schema(Some(ObjectBuilder::new().schema_type(Type::String).enum_values(Some(["disk"])))),
+        )
+        .request_body(Some(
+            RequestBodyBuilder::new()
+                .required(Some(Required::True))
+                .content("application/json", click_event())
+                .build(),
+        ))
+        .response("202", accepted);
+    with_problems(
+        operation,
+        &[
+            Problem::BadRequest,
+            Problem::EmptyBody,
+            Problem::NotJson,
+            Problem::NotUtf8,
+            Problem::BadEncoding,
+            Problem::BadParameter,
+            Problem::RequestTimeout,
+            Problem::PayloadTooLarge,
+            Problem::UriTooLong,
+            Problem::UnsupportedEncoding,
+            Problem::ExpectationFailed,
+            Problem::InvalidEvent,
+            Problem::TooDeep,
+            Problem::QueueFull,
+            Problem::HeadTooLarge,
+            Problem::Internal,
+            Problem::UnsupportedTransferCoding,
+            Problem::Overloaded,
+            Problem::Draining,
+            Problem::JournalUnsynced,
+            Problem::UnsupportedVersion,
+            Problem::JournalFull,
+        ],
+    )
+}
+
+fn get_receipt() -> OperationBuilder {
+    let operation = OperationBuilder::new()
+        .operation_id(Some("getReceipt"))
+        .tag("collector")
+        .summary(Some("Where an accepted event is"))
+        .parameter(
+            ParameterBuilder::new()
+                .name("receipt")
+                .parameter_in(ParameterIn::Path)
+                .required(Required::True)
+                .description(Some("The value of a `Firehose-Receipt` header."))
+                .example(Some(Value::from("0-64")))
+                .schema(Some(ObjectBuilder::new().schema_type(Type::String))),
+        )
+        .response("200", answer("The event's state.", json_of("ReceiptState"), "application/json"));
+    with_problems(operation, &[Problem::NotAReceipt])
+}
+
+fn get_health(id: &str) -> OperationBuilder {
+    OperationBuilder::new()
+        .operation_id(Some(id))
+        .tag("operations")
+        .summary(Some("How the server is"))
+        .description(Some("Always 200 while the process answers; never touches the disk."))
+        .response("200", answer("Its state and counters.", json_of("Health"), "application/json"))
+}
+
+fn get_ready(id: &str) -> OperationBuilder {
+    OperationBuilder::new()
+        .operation_id(Some(id))
+        .tag("operations")
+        .summary(Some("Whether the server should be sent requests"))
+        .response("200", answer("It should.", json_of("Ready"), "application/json"))
+        .response(
+            "503",
+            answer("It should not, for the reasons given.", json_of("Ready"), "application/json"),
+        )
+}
+
+fn get_metrics() -> OperationBuilder {
+    OperationBuilder::new()
+        .operation_id(Some("metrics"))
+        .tag("operations")
+        .summary(Some("Metrics for Prometheus"))
+        .response("200", answer("Text format 0.0.4, or OpenMetrics on `Accept`.", text(), "text/plain"))
+}
+
+fn get_docs() -> OperationBuilder {
+    OperationBuilder::new()
+        .operation_id(Some("docs"))
+        .tag("documentation")
+        .summary(Some("This document as a page"))
+        .response("200", answer("Swagger UI.", text(), "text/html"))
+}
+
+fn get_problem_page() -> OperationBuilder {
+    let slugs = Problem::ALL.iter().map(|problem| problem.slug());
+    let operation = OperationBuilder::new()
+        .operation_id(Some("problemPage"))
+        .tag("documentation")
+        .summary(Some("What a kind of problem means and what to do"))
+        .parameter(
+            ParameterBuilder::new()
+                .name("slug")
+                .parameter_in(ParameterIn::Path)
+                .required(Required::True)
+                .description(Some("The last segment of a problem's `type`."))
+                .schema(Some(ObjectBuilder::new().schema_type(Type::String).enum_values(Some(slugs)))),
+        )
+        .response("200", answer("A page for people.", text(), "text/html"));
+    with_problems(operation, &[Problem::NotFound])
+}
+
+fn get_openapi() -> OperationBuilder {
+    let any_object = ContentBuilder::new().schema(Some(ObjectBuilder::new().build())).build();
+    OperationBuilder::new()
+        .operation_id(Some("openapi"))
+        .tag("documentation")
+        .summary(Some("This document"))
+        .response("200", answer("OpenAPI 3.1.", any_object, "application/json"))
+}
+
+/// Adds one response a status, with a real document as the example of each kind of problem.
+fn with_problems(mut operation: OperationBuilder, problems: &[Problem]) -> OperationBuilder {
+    let mut by_status: BTreeMap<u16, Vec<Problem>> = BTreeMap::new();
+    for &problem in problems {
+        by_status.entry(problem.status()).or_default().push(problem);
+    }
+    for (status, problems) in by_status {
+        let kinds: Vec<_> = problems
+            .iter()
+            .map(|kind| format!("- [{}](/docs/problems/{}): {}", kind.slug(), kind.slug(), kind.title()))
+            .collect();
+        let mut description = kinds.join("\n");
+        if problems.contains(&Problem::InvalidEvent) {
+            let codes: Vec<_> = Code::ALL.iter().map(|code| format!("`{}`", code.as_str())).collect();
+            description += &format!("\n\nCodes of the fields: {}.", codes.join(", "));
+        }
+        let examples = problems.iter().map(|&kind| {
+            (kind.slug(), ExampleBuilder::new().summary(kind.title()).value(Some(example(kind))).build())
+        });
+        let content = ContentBuilder::new()
+            .schema(Some(Ref::from_schema_name("Problem")))
+            .examples_from_iter(examples)
+            .build();
+        let mut response = ResponseBuilder::new()
+            .description(description)
+            .content(problem::CONTENT_TYPE, content)
+            .header("X-Request-Id", request_id());
+        if matches!(status, 429 | 503) {
+            response =
+                response.header("Retry-After", header("Seconds to wait before sending it again.", &[]));
+        }
+        operation = operation.response(status.to_string(), response);
+    }
+    operation
+}
+
+/// The document of one kind, as [`problem::write`] renders it.
+fn example(kind: Problem) -> Value {
+    let mut out = Vec::new();
+    let invalid = match kind {
+        Problem::InvalidEvent => Decoder::new().click(b"{\"user_id\":\"12345\",\"metadata\":{}}").err(),
+        _ => None,
+    };
+    let (detail, errors) = match &invalid {
+        Some(error @ DecodeError::Fields(errors)) => (error.to_string(), &errors[..]),
+        _ => (kind.title().to_owned(), &[][..]),
+    };
+    let extra: &[_] = match kind {
+        Problem::QueueFull => {
+            &[("queue_size", 1_000_000), ("queue_bytes", 200_000_000), ("expected_delay_seconds", 2)]
+        }
+        _ => &[],
+    };
+    problem::write(&mut out, kind, &detail, "6f1c2f0a9d3e4b57", errors, extra);
+    serde_json::from_slice(&out).unwrap_or_default()
+}
+
+fn answer(description: &str, content: Content, content_type: &str) -> Response {
+    ResponseBuilder::new()
+        .description(description)
+        .content(content_type, content)
+        .header("X-Request-Id", request_id())
+        .build()
+}
+
+fn json_of(schema: &str) -> Content {
+    ContentBuilder::new().schema(Some(Ref::from_schema_name(schema))).build()
+}
+
+/// With an example of its own, because a property of any type cannot carry one.
+fn click_event() -> Content {
+    let example = json!({
+        "user_id": 12345,
+        "timestamp": "2024-01-14T10:30:00Z",
+        "metadata": {"page": "/products/42", "button": "buy"},
+    });
+    ContentBuilder::new().schema(Some(Ref::from_schema_name("ClickEvent"))).example(Some(example)).build()
+}
+
+fn text() -> Content {
+    ContentBuilder::new().schema(Some(ObjectBuilder::new().schema_type(Type::String).build())).build()
+}
+
+fn header(description: &str, values: &[&str]) -> utoipa::openapi::Header {
+    let mut schema = ObjectBuilder::new().schema_type(Type::String);
+    if !values.is_empty() {
+        schema = schema.enum_values(Some(values.iter().copied()));
+    }
+    HeaderBuilder::new().schema(Some(schema.build())).description(Some(description)).build()
+}
+
+fn request_id() -> utoipa::openapi::Header {
+    header("The request's id: the client's own, or one made for it.", &[])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::docs;
+
+    fn parsed() -> Value {
+        serde_json::from_str(document()).unwrap()
+    }
+
+    /// Every string in a JSON value, with the key it stands under.
+    fn strings<'v>(value: &'v Value, key: &'v str, found: &mut Vec<(&'v str, &'v str)>) {
+        match value {
+            Value::String(text) => found.push((key, text)),
+            Value::Array(values) => values.iter().for_each(|value| strings(value, key, found)),
+            Value::Object(members) => members.iter().for_each(|(key, value)| strings(value, key, found)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn the_document_is_openapi_3_1_and_every_reference_resolves() {
+        let document = parsed();
+        assert!(document["openapi"].as_str().unwrap().starts_with("3.1."));
+        assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
+        let mut all = Vec::new();
+        strings(&document, "", &mut all);
+        let references: Vec<_> = all.iter().filter(|(key, _)| *key == "$ref").collect();
+        assert!(references.len() > 10);
+        for (_, reference) in references {
+            let pointer = reference.strip_prefix('#').unwrap();
+            assert!(document.pointer(pointer).is_some(), "{reference}");
+        }
+    }
+
+    #[test]
+    fn every_problem_in_it_has_a_page() {
+        let document = parsed();
+        let mut all = Vec::new();
+        strings(&document, "", &mut all);
+        let mut paths: Vec<_> = all
+            .iter()
+            .flat_map(|(_, text)| text.match_indices("/docs/problems/").map(|(at, _)| &text[at..]))
+            .map(|rest| rest.split([')', '`', '"', '{']).next().unwrap())
+            .collect();
+        paths.sort_unstable();
+        paths.dedup();
+        assert!(paths.len() > 20);
+        for path in paths {
+            assert!(docs::page(path).is_some(), "{path}");
+        }
+    }
+
+    #[test]
+    fn what_a_client_must_know_of_post_event_is_in_it() {
+        let document = parsed();
+        let operation = &document["paths"]["/event"]["post"];
+        let example = operation["requestBody"]["content"]["application/json"]["example"].to_string();
+        assert!(Decoder::new().click(example.as_bytes()).is_ok());
+        let accepted = &operation["responses"]["202"];
+        for header in ["Firehose-Ack", "Firehose-Receipt", "X-Request-Id"] {
+            assert!(accepted["headers"][header].is_object(), "{header}");
+        }
+        for status in ["400", "408", "413", "422", "429", "431", "503", "507"] {
+            let content = &operation["responses"][status]["content"][problem::CONTENT_TYPE];
+            assert_eq!(content["schema"]["$ref"], "#/components/schemas/Problem", "{status}");
+            for example in content["examples"].as_object().unwrap().values() {
+                assert_eq!(example["value"]["status"].to_string(), status);
+            }
+        }
+        assert!(operation["responses"]["429"]["headers"]["Retry-After"].is_object());
+        assert_eq!(operation["parameters"][0]["name"], "ack");
+    }
+
+    #[test]
+    fn every_member_of_a_problem_document_is_described() {
+        let document = parsed();
+        let described = document["components"]["schemas"]["Problem"]["properties"].as_object().unwrap();
+        for kind in [Problem::InvalidEvent, Problem::QueueFull] {
+            for member in example(kind).as_object().unwrap().keys() {
+                assert!(described.contains_key(member), "{member}");
+            }
+        }
+    }
+}

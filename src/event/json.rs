@@ -1,0 +1,208 @@
+//! Reading JSON without understanding it: where values begin and end, how deep they nest, what an
+//! escaped string says.
+
+use std::borrow::Cow;
+
+/// Whether brackets nest deeper than `depth_max` anywhere before the end of the bytes, strings left
+/// out. Works on any bytes, JSON or not; stops at the bracket that goes too deep. One pass, no memory.
+#[must_use]
+pub(super) fn is_deeper_than(bytes: &[u8], depth_max: usize) -> bool {
+    let mut depth = 0_usize;
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        match byte {
+            b'{' | b'[' => {
+                depth += 1;
+                if depth > depth_max {
+                    return true;
+                }
+            }
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            b'"' => at = string_end(bytes, at) - 1,
+            _ => {}
+        }
+        at += 1;
+    }
+    false
+}
+
+/// Calls `member` with the raw key (between its quotes, escapes as written) and the raw value of every
+/// top-level member of `object`, in order. `false` if the document is no object. `object` must be one
+/// valid JSON value; on anything else it stays within the bytes and what it reports means nothing.
+pub(super) fn members<'b>(object: &'b [u8], mut member: impl FnMut(&'b [u8], &'b [u8])) -> bool {
+    let mut at = skip_whitespace(object, 0);
+    if object.get(at) != Some(&b'{') {
+        return false;
+    }
+    at = skip_whitespace(object, at + 1);
+    while object.get(at) == Some(&b'"') {
+        let key_end = string_end(object, at);
+        let key = object.get(at + 1..key_end - 1).unwrap_or_default();
+        let colon = skip_whitespace(object, key_end);
+        let start = skip_whitespace(object, colon + 1);
+        let end = value_end(object, start);
+        member(key, object.get(start..end).unwrap_or_default());
+        let comma = skip_whitespace(object, end);
+        at = skip_whitespace(object, comma + 1);
+    }
+    true
+}
+
+/// The four bytes RFC 8259 §2 calls whitespace.
+#[inline]
+pub(super) fn is_whitespace(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
+}
+
+fn skip_whitespace(bytes: &[u8], mut at: usize) -> usize {
+    while bytes.get(at).is_some_and(|&byte| is_whitespace(byte)) {
+        at += 1;
+    }
+    at
+}
+
+/// One past the closing quote of the string that opens at `at`, or the end of the bytes; always more
+/// than `at`.
+fn string_end(bytes: &[u8], at: usize) -> usize {
+    let mut at = at + 1;
+    while let Some(found) = bytes.get(at..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
+        match bytes[at + found] {
+            b'"' => return at + found + 1,
+            _ => at += found + 2,
+        }
+    }
+    bytes.len().max(1)
+}
+
+/// One past the last byte of the value that begins at `start`.
+fn value_end(bytes: &[u8], start: usize) -> usize {
+    match bytes.get(start) {
+        Some(b'"') => string_end(bytes, start),
+        Some(b'{' | b'[') => {
+            let mut depth = 0_usize;
+            let mut at = start;
+            while let Some(&byte) = bytes.get(at) {
+                match byte {
+                    b'{' | b'[' => depth += 1,
+                    b'}' | b']' if depth == 1 => return at + 1,
+                    b'}' | b']' => depth -= 1,
+                    b'"' => at = string_end(bytes, at) - 1,
+                    _ => {}
+                }
+                at += 1;
+            }
+            bytes.len()
+        }
+        _ => {
+            let ends = |&byte: &u8| is_whitespace(byte) || matches!(byte, b',' | b'}' | b']');
+            bytes
+                .get(start..)
+                .and_then(|rest| rest.iter().position(ends))
+                .map_or(bytes.len(), |len| start + len)
+        }
+    }
+}
+
+/// What the inside of a JSON string says. Borrowed where there is no escape in it. Lenient: a lone
+/// surrogate or a broken escape becomes U+FFFD.
+#[must_use]
+pub(super) fn unescape(raw: &[u8]) -> Cow<'_, [u8]> {
+    let Some(first) = memchr::memchr(b'\\', raw) else { return Cow::Borrowed(raw) };
+    let mut text = Vec::with_capacity(raw.len());
+    text.extend_from_slice(&raw[..first]);
+    let mut rest = &raw[first..];
+    while let Some((&byte, after)) = rest.split_first() {
+        if byte != b'\\' {
+            text.push(byte);
+            rest = after;
+            continue;
+        }
+        let (character, after) = match after {
+            [b'"', after @ ..] => ('"', after),
+            [b'\\', after @ ..] => ('\\', after),
+            [b'/', after @ ..] => ('/', after),
+            [b'b', after @ ..] => ('\u{8}', after),
+            [b'f', after @ ..] => ('\u{c}', after),
+            [b'n', after @ ..] => ('\n', after),
+            [b'r', after @ ..] => ('\r', after),
+            [b't', after @ ..] => ('\t', after),
+            [b'u', after @ ..] => utf16(after),
+            after => (char::REPLACEMENT_CHARACTER, after),
+        };
+        text.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+        rest = after;
+    }
+    Cow::Owned(text)
+}
+
+/// The character behind `\u`, taking a second escape where the first is a high surrogate.
+fn utf16(text: &[u8]) -> (char, &[u8]) {
+    let Some((high, after)) = hex4(text) else { return (char::REPLACEMENT_CHARACTER, text) };
+    if let Some(character) = char::from_u32(u32::from(high)) {
+        return (character, after);
+    }
+    if let [b'\\', b'u', second @ ..] = after
+        && let Some((low, after_both)) = hex4(second)
+        && let Some(Ok(character)) = char::decode_utf16([high, low]).next()
+    {
+        return (character, after_both);
+    }
+    (char::REPLACEMENT_CHARACTER, after)
+}
+
+fn hex4(text: &[u8]) -> Option<(u16, &[u8])> {
+    let (digits, after) = text.split_first_chunk::<4>()?;
+    let mut unit = 0;
+    for &digit in digits {
+        unit = unit * 16 + char::from(digit).to_digit(16)?;
+    }
+    Some((unit as u16, after))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn depth_counts_brackets_outside_strings() {
+        assert!(!is_deeper_than(b"[[]]", 2));
+        assert!(is_deeper_than(b"[[[", 2));
+        assert!(is_deeper_than(b"{\"a\":{\"b\":[", 2));
+        assert!(!is_deeper_than(br#"["[[[\"[[[\\","{{{"]"#, 1));
+        assert!(!is_deeper_than(b"[][][]", 1));
+        assert!(!is_deeper_than(b"]]]]\"", 0));
+    }
+
+    #[test]
+    fn lone_surrogates_and_broken_escapes_become_replacement_characters() {
+        assert_eq!(&*unescape(br"\u0041\n\ud83d\ude00"), "A\n\u{1f600}".as_bytes());
+        for raw in [&br"\ud83d"[..], br"\ude00", br"\u12", br"\x", b"\\"] {
+            assert!(unescape(raw).starts_with("\u{fffd}".as_bytes()), "{raw:?}");
+        }
+        assert_eq!(&*unescape(br"\ud83d\u0041"), "\u{fffd}A".as_bytes());
+    }
+
+    proptest! {
+        #[test]
+        fn unescape_reads_what_serde_json_writes(text in any::<String>()) {
+            let json = serde_json::to_string(&text).unwrap();
+            prop_assert_eq!(&*unescape(&json.as_bytes()[1..json.len() - 1]), text.as_bytes());
+            let escaped: String = text.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect();
+            prop_assert_eq!(&*unescape(escaped.as_bytes()), text.as_bytes());
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in prop::collection::vec(
+            prop_oneof![any::<u8>(), prop::sample::select(br#"{}[]":,\ u1"#.to_vec())], 0..60,
+        )) {
+            let _ = is_deeper_than(&bytes, 3);
+            let _ = members(&bytes, |_, _| {});
+            let mut object = b"{".to_vec();
+            object.extend_from_slice(&bytes);
+            let _ = members(&object, |_, _| {});
+            let _ = unescape(&bytes);
+        }
+    }
+}
