@@ -1,0 +1,217 @@
+//! What values must keep to, alone and together.
+
+use std::time::Duration;
+
+use crate::base::limits::{CORE_COUNT_MAX, HEAD_BYTES_MAX, RECORD_BYTES_MAX, SHARD_COUNT_MAX};
+
+use super::error::{Complaints, ConfigError};
+use super::raw::Raw;
+use super::settings::Config;
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+/// What a journal record adds to the event it holds, with room to spare.
+const RECORD_ROOM_BYTES: u64 = 4 * KIB;
+
+impl Config {
+    /// Checks settings that were laid over each other.
+    ///
+    /// # Errors
+    /// Every wrong setting, with its place and what is allowed there.
+    pub fn check(raw: &Raw) -> Result<Config, Vec<ConfigError>> {
+        let mut complaints = Complaints::default();
+        let config = Config::check_into(raw, &mut complaints);
+        let errors = complaints.into_errors();
+        if errors.is_empty() { Ok(config) } else { Err(errors) }
+    }
+
+    pub(super) fn check_into(raw: &Raw, complaints: &mut Complaints) -> Config {
+        let config = Config::read(raw, complaints);
+        let mut rules = Rules { raw, complaints };
+        rules.alone(&config);
+        rules.together(&config);
+        config
+    }
+}
+
+struct Rules<'a> {
+    raw: &'a Raw,
+    complaints: &'a mut Complaints,
+}
+
+impl Rules<'_> {
+    fn alone(&mut self, config: &Config) {
+        let ms = Duration::from_millis;
+        if let Some(shards) = config.shards {
+            self.count("shards", u64::from(shards), 1, u64::from(SHARD_COUNT_MAX));
+        }
+        if let Some(cores) = &config.cores {
+            let few = cores.cpus().len() <= usize::from(CORE_COUNT_MAX);
+            self.rule("cores", &[], few, &format!("expected at most {CORE_COUNT_MAX} CPUs"));
+        }
+        self.count("connections_max", config.connections_max, 1, 10_000_000);
+        let event_bytes_top = RECORD_BYTES_MAX as u64 - RECORD_ROOM_BYTES;
+        self.bytes("event_bytes_max", config.event_bytes_max, 256, event_bytes_top);
+        for (name, value) in [
+            ("head_timeout", config.head_timeout),
+            ("body_timeout", config.body_timeout),
+            ("idle_timeout", config.idle_timeout),
+            ("write_timeout", config.write_timeout),
+        ] {
+            self.time(name, value, ms(10), ms(3_600_000));
+        }
+        self.bytes("buffer_bytes_max", config.buffer_bytes_max, MIB, 1024 * GIB);
+        self.bytes("segment_bytes", config.segment_bytes, MIB, 4 * GIB);
+        self.count("batch_rows_max", config.batch_rows_max, 1, 1_000_000);
+        self.bytes("batch_bytes_max", config.batch_bytes_max, 64 * KIB, GIB);
+        self.time("flush_interval", config.flush_interval, ms(0), ms(10_000));
+        let page_fits = config.page_size.is_power_of_two() && (512..=65_536).contains(&config.page_size);
+        self.rule("page_size", &[], page_fits, "expected a power of two from 512 to 64KiB");
+        self.bytes("shard_cache", config.shard_cache, 256 * KIB, 64 * GIB);
+        self.count("partition_rows_max", config.partition_rows_max, 1, 1_000_000_000);
+        self.bytes("checkpoint_wal_bytes", config.checkpoint_wal_bytes, 64 * KIB, 16 * GIB);
+        self.time("checkpoint_interval", config.checkpoint_interval, ms(10), ms(3_600_000));
+        self.time("drain_delay", config.drain_delay, ms(0), ms(600_000));
+        self.time("drain_timeout", config.drain_timeout, ms(0), ms(3_600_000));
+    }
+
+    fn together(&mut self, config: &Config) {
+        let keyless = "expected a loopback address such as 127.0.0.1: there are no keys yet, so another \
+                       machine could write and read everything; --insecure serves it all the same";
+        let guarded = |ip: std::net::IpAddr| config.insecure || ip.to_canonical().is_loopback();
+        self.rule("listen", &["insecure"], guarded(config.listen.ip()), keyless);
+        if let Some(ops) = config.ops_listen {
+            self.rule("ops_listen", &["insecure"], guarded(ops.ip()), keyless);
+            let apart = ops != config.listen || ops.port() == 0;
+            self.rule("ops_listen", &["listen"], apart, "expected another port than that of listen");
+        }
+        let event = config.event_bytes_max;
+        let request = 2 * (event + HEAD_BYTES_MAX as u64);
+        self.rule(
+            "buffer_bytes_max",
+            &["event_bytes_max"],
+            config.buffer_bytes_max >= request,
+            "expected room for two requests of event_bytes_max with their heads (32KiB each)",
+        );
+        self.rule(
+            "segment_bytes",
+            &["event_bytes_max"],
+            config.segment_bytes >= 2 * (event + RECORD_ROOM_BYTES),
+            "expected at least twice event_bytes_max, and 8KiB",
+        );
+        self.rule(
+            "journal_bytes_max",
+            &["segment_bytes"],
+            config.journal_bytes_max >= config.segment_bytes.saturating_mul(2),
+            "expected at least two segments (segment_bytes), one to write and one to read",
+        );
+        self.rule(
+            "journal_high_water",
+            &["journal_bytes_max"],
+            config.journal_high_water <= config.journal_bytes_max,
+            "expected at most journal_bytes_max, or 507 would come before 429",
+        );
+        self.rule(
+            "journal_high_water",
+            &["event_bytes_max"],
+            config.journal_high_water >= event,
+            "expected at least event_bytes_max, or no event of that size would ever be taken",
+        );
+        self.rule(
+            "batch_bytes_max",
+            &["event_bytes_max"],
+            config.batch_bytes_max >= event,
+            "expected at least event_bytes_max",
+        );
+    }
+
+    fn rule(&mut self, name: &'static str, and: &[&str], good: bool, allowed: &str) {
+        self.complaints.require(self.raw, name, and, good, allowed);
+    }
+
+    fn count(&mut self, name: &'static str, value: u64, least: u64, most: u64) {
+        self.rule(name, &[], (least..=most).contains(&value), &format!("expected {least} to {most}"));
+    }
+
+    fn bytes(&mut self, name: &'static str, value: u64, least: u64, most: u64) {
+        use super::values::{Bytes, Codec};
+        let range = format!("expected {} to {}", Bytes::write(&least), Bytes::write(&most));
+        self.rule(name, &[], (least..=most).contains(&value), &range);
+    }
+
+    fn time(&mut self, name: &'static str, value: Duration, least: Duration, most: Duration) {
+        use super::values::{Codec, Time};
+        let range = format!("expected {} to {}", Time::write(&least), Time::write(&most));
+        self.rule(name, &[], (least..=most).contains(&value), &range);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::raw::Source;
+
+    fn refused(pairs: &[(&str, &str)]) -> Vec<String> {
+        let mut raw = Raw::default();
+        for (name, text) in pairs {
+            assert!(raw.set(name, text, Source::Flag), "{name}");
+        }
+        match Config::check(&raw) {
+            Ok(_) => Vec::new(),
+            Err(errors) => errors.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    #[test]
+    fn the_defaults_are_good() {
+        assert_eq!(refused(&[]), Vec::<String>::new());
+        assert_eq!(Config::check(&Raw::default()).unwrap(), Config::defaults());
+    }
+
+    #[test]
+    fn an_address_others_can_reach_needs_insecure() {
+        for (name, address) in
+            [("listen", "0.0.0.0:8000"), ("listen", "[::]:8000"), ("ops_listen", "10.0.0.1:9100")]
+        {
+            let errors = refused(&[(name, address)]);
+            assert!(errors.len() == 1 && errors[0].contains("--insecure"), "{errors:?}");
+            assert!(refused(&[(name, address), ("insecure", "true")]).is_empty());
+        }
+        for address in ["[::1]:8000", "127.8.8.8:0", "[::ffff:127.0.0.1]:80"] {
+            assert!(refused(&[("listen", address)]).is_empty(), "{address}");
+        }
+        assert!(refused(&[("ops_listen", "off")]).is_empty());
+        assert_eq!(refused(&[("ops_listen", "127.0.0.1:8000")]).len(), 1);
+        assert!(refused(&[("ops_listen", "127.0.0.1:0"), ("listen", "127.0.0.1:0")]).is_empty());
+    }
+
+    #[test]
+    fn values_that_do_not_fit_together_are_refused() {
+        for pairs in [
+            &[("journal_high_water", "9GiB")][..],
+            &[("journal_bytes_max", "1GiB")],
+            &[("segment_bytes", "1023KiB")],
+            &[("event_bytes_max", "1000KiB"), ("segment_bytes", "1MiB")],
+            &[("journal_bytes_max", "100MiB"), ("journal_high_water", "1MiB")],
+            &[("batch_bytes_max", "128KiB")],
+            &[("event_bytes_max", "1MiB")],
+            &[("page_size", "128KiB")],
+            &[("page_size", "5000")],
+            &[("batch_rows_max", "0")],
+            &[("shards", "257")],
+            &[("journal_high_water", "1KiB")],
+            &[("head_timeout", "0s")],
+        ] {
+            assert_eq!(refused(pairs).len(), 1, "{pairs:?}: {:?}", refused(pairs));
+        }
+        let small = [
+            ("segment_bytes", "1MiB"),
+            ("journal_bytes_max", "2MiB"),
+            ("journal_high_water", "1MiB"),
+            ("partition_rows_max", "10"),
+            ("flush_interval", "0s"),
+        ];
+        assert!(refused(&small).is_empty());
+    }
+}

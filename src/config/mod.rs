@@ -1,0 +1,29 @@
+//! Settings: flag > `FIREHOSE_*` > `firehose.toml` > default, read as text, checked together, frozen.
+//!
+//! In: the command line's [`Raw`], the environment, one TOML file. Out: a [`Config`] that never
+//! changes again, and where each value came from. Owns: the one table of settings. Never: a default
+//! hidden elsewhere, an unknown name passed over, one complaint at a time.
+
+mod check;
+mod error;
+mod layers;
+mod raw;
+mod settings;
+mod show;
+mod suggest;
+mod values;
+
+pub use error::ConfigError;
+pub use layers::{Flags, Loaded};
+pub use raw::{Raw, Setting, Source};
+pub use settings::{Config, SETTINGS, Spec};
+pub use values::{AckLevel, CoreList, LogFormat, LogLevel, RuntimeChoice};
+
+/// Reads every layer, for a binary's `main`: the flags given, this process's environment and the
+/// file that `--config`, `FIREHOSE_CONFIG` or `./firehose.toml` names.
+///
+/// # Errors
+/// Every wrong setting at once; all of them are the operator's to mend.
+pub fn load(flags: &Flags) -> Result<Loaded, Vec<ConfigError>> {
+    layers::load(flags, std::env::vars_os())
+}

@@ -1,0 +1,145 @@
+//! Settings as they were written: text, and where it stood.
+
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
+use clap::{Arg, ArgMatches, Command};
+
+use super::settings::{SETTINGS, Spec};
+
+/// Where a value came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    Default,
+    File(PathBuf),
+    Environment,
+    Flag,
+}
+
+impl Source {
+    /// The setting as it is called there: `--listen`, `FIREHOSE_LISTEN`, `listen in ./firehose.toml`.
+    #[must_use]
+    pub fn place(&self, name: &str) -> String {
+        match self {
+            Source::Default => format!("{name} (default)"),
+            Source::File(path) => format!("{name} in {}", path.display()),
+            Source::Environment => variable(name),
+            Source::Flag => format!("--{}", flag(name)),
+        }
+    }
+}
+
+/// A value as written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Setting {
+    pub text: String,
+    pub source: Source,
+}
+
+/// One layer of settings, or several laid over each other; `None` where nothing was said.
+/// Its order is that of [`SETTINGS`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Raw(Vec<Option<Setting>>);
+
+impl Default for Raw {
+    fn default() -> Raw {
+        Raw(vec![None; SETTINGS.len()])
+    }
+}
+
+impl Raw {
+    /// What was said about a setting; `None` also for a name that is none.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Setting> {
+        self.0[index(name)?].as_ref()
+    }
+
+    /// Says it; false for a name that is no setting.
+    pub fn set(&mut self, name: &str, text: &str, source: Source) -> bool {
+        let Some(index) = index(name) else { return false };
+        self.0[index] = Some(Setting { text: text.to_owned(), source });
+        true
+    }
+
+    /// This layer over a lower one.
+    #[must_use]
+    pub fn or(self, lower: Raw) -> Raw {
+        Raw(self.0.into_iter().zip(lower.0).map(|(upper, lower)| upper.or(lower)).collect())
+    }
+}
+
+fn index(name: &str) -> Option<usize> {
+    SETTINGS.iter().position(|spec| spec.name == name)
+}
+
+pub(super) fn spec(name: &str) -> &'static Spec {
+    SETTINGS.iter().find(|spec| spec.name == name).expect("only names of the table are asked for")
+}
+
+/// The flag of each setting without its dashes, in the order of [`SETTINGS`].
+static FLAGS: LazyLock<Vec<String>> =
+    LazyLock::new(|| SETTINGS.iter().map(|spec| spec.name.replace('_', "-")).collect());
+
+fn flag(name: &str) -> &'static str {
+    index(name).map_or("", |index| &FLAGS[index])
+}
+
+pub(super) fn variable(name: &str) -> String {
+    format!("FIREHOSE_{}", name.to_ascii_uppercase())
+}
+
+// By hand and from the table, because a derived struct would repeat every line of it.
+impl clap::Args for Raw {
+    fn augment_args(command: Command) -> Command {
+        SETTINGS.iter().fold(command, |command, spec| {
+            let help = spec.help.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ");
+            let mut arg = Arg::new(spec.name)
+                .long(flag(spec.name))
+                .help_heading(spec.heading)
+                .value_name(value_name(spec))
+                .help(format!("{help} [default: {}]", spec.default));
+            if spec.allowed == "true or false" {
+                // `--insecure` alone says true; `--insecure=false` outdoes a file.
+                arg = arg.num_args(0..=1).require_equals(true).default_missing_value("true");
+            }
+            command.arg(arg)
+        })
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Raw::augment_args(command)
+    }
+}
+
+impl clap::FromArgMatches for Raw {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Raw, clap::Error> {
+        let mut raw = Raw::default();
+        raw.update_from_arg_matches(matches)?;
+        Ok(raw)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        for spec in SETTINGS {
+            if let Some(text) = matches.get_one::<String>(spec.name) {
+                self.set(spec.name, text, Source::Flag);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The word after the flag in `--help`.
+fn value_name(spec: &Spec) -> &'static str {
+    match spec.name {
+        "listen" | "ops_listen" => "ADDRESS",
+        "data" | "log_file" => "PATH",
+        "cores" => "CPUS",
+        "ack" | "runtime" | "log_level" | "log_format" => "WORD",
+        "insecure" => "BOOL",
+        name if name.ends_with("_timeout") || name.ends_with("_interval") || name.ends_with("_delay") => {
+            "TIME"
+        }
+        _ if spec.bare || spec.name == "shards" => "COUNT",
+        _ => "BYTES",
+    }
+}

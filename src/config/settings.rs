@@ -1,0 +1,165 @@
+//! The one table of settings: a line here is a flag, a variable, a file key and a field of [`Config`].
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::error::Complaints;
+use super::raw::Raw;
+use super::values::{self, AckLevel, Codec, CoreList, LogFormat, LogLevel, RuntimeChoice};
+
+/// What is known of a setting before anything was read.
+#[derive(Clone, Copy, Debug)]
+pub struct Spec {
+    /// The file key; `--flag` has dashes for its underscores, the variable is `FIREHOSE_` and capitals.
+    pub name: &'static str,
+    /// The group it stands under in `--help`.
+    pub heading: &'static str,
+    /// The default, written as a user would.
+    pub default: &'static str,
+    /// What a value looks like.
+    pub allowed: &'static str,
+    /// Written in a file without quotes: a number or a truth value.
+    pub bare: bool,
+    /// What it does, its unit, when to change it; a line an element.
+    pub help: &'static [&'static str],
+}
+
+macro_rules! settings {
+    ($($heading:literal { $($(#[doc = $doc:literal])+ $name:ident: $type:ty as $codec:ident = $default:literal;)+ })+) => {
+        /// Every setting, in the order of `--help`.
+        pub static SETTINGS: &[Spec] = &[$($(Spec {
+            name: stringify!($name),
+            heading: $heading,
+            default: $default,
+            allowed: <values::$codec as Codec>::ALLOWED,
+            bare: <values::$codec as Codec>::BARE,
+            help: &[$($doc),+],
+        },)+)+];
+
+        /// The effective settings: plain data, checked once, the same for the life of the process.
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct Config {
+            $($($(#[doc = $doc])+ pub $name: $type,)+)+
+        }
+
+        impl Config {
+            /// Reads each setting by itself; what cannot be read is a complaint, and its default stands
+            /// in so that the others can still be looked at.
+            pub(super) fn read(raw: &Raw, complaints: &mut Complaints) -> Config {
+                Config { $($($name: complaints.read::<values::$codec>(raw, stringify!($name), $default),)+)+ }
+            }
+
+            /// Name and value of every setting, written so that they read back to the same.
+            #[must_use]
+            pub fn written(&self) -> Vec<(&'static str, String)> {
+                vec![$($((stringify!($name), <values::$codec as Codec>::write(&self.$name)),)+)+]
+            }
+        }
+    };
+}
+
+settings! {
+    "Network" {
+        /// Address and port that clients post to.
+        /// Anything but a loopback address needs --insecure, because there are no keys yet.
+        listen: SocketAddr as Address = "127.0.0.1:8000";
+        /// Address and port of the operators' listener (/metrics, /health, /ready, /debug), or "off".
+        /// It has a thread of its own and answers while every core is busy. Keep it off public networks.
+        ops_listen: Option<SocketAddr> as AddressOrOff = "127.0.0.1:9100";
+        /// Serve on addresses that other machines reach although nothing checks who is calling.
+        /// Only behind a proxy or a network policy that does.
+        insecure: bool as Truth = "false";
+        /// Connections open at once, whole process; those above wait in the kernel's backlog.
+        /// Raise it together with the open-files limit (`firehose doctor` shows both).
+        connections_max: u64 as Count = "100000";
+    }
+    "Data and promise" {
+        /// The data folder: manifest, shards, journals. Created when it is missing. A local disk, not NFS.
+        data: PathBuf as Folder = "./data";
+        /// Shards of a new data folder, or "auto" for one a core. Fixed once the folder exists.
+        /// Set it to the cores of the largest machine the folder will ever be served on.
+        shards: Option<u16> as CountOrAuto = "auto";
+        /// What a 202 promises: "os" survives the death of the process, "disk" survives a power cut.
+        /// "disk" costs one shared fdatasync of waiting time; a request may ask for it with ?ack=disk.
+        ack: AckLevel as Ack = "os";
+    }
+    "Cores" {
+        /// CPUs to serve on ("0,1" or "0-3"), or "auto" for all this process may use.
+        /// Leave one out to keep it free for other programs.
+        cores: Option<CoreList> as CoresOrAuto = "auto";
+        /// What runs everything that streams or waits: "io_uring", "epoll", or "auto" for the better
+        /// of those the kernel lets us have. `firehose doctor` says why one is refused.
+        runtime: RuntimeChoice as Runtime = "auto";
+    }
+    "Requests" {
+        /// Largest event, in decoded bytes; 413 above.
+        event_bytes_max: u64 as Bytes = "256KiB";
+        /// Time a request head may take from its first byte to its last; 408 after.
+        head_timeout: Duration as Time = "10s";
+        /// Time a body may take; 408 after. Raise it for clients on poor radio links.
+        body_timeout: Duration as Time = "30s";
+        /// Time a kept-alive connection may rest between requests before it is closed.
+        /// Keep it above the idle timeout of a load balancer in front.
+        idle_timeout: Duration as Time = "75s";
+        /// Time a client may leave an answer untaken before its connection is closed.
+        write_timeout: Duration as Time = "30s";
+        /// Memory for partial requests and unsent answers, whole process.
+        /// Above it new requests get 503. Raise it where many clients send slowly.
+        buffer_bytes_max: u64 as Bytes = "256MiB";
+    }
+    "Journal" {
+        /// Size of one segment file. Larger means fewer files, smaller gives disk back sooner.
+        segment_bytes: u64 as Bytes = "64MiB";
+        /// Disk that one journal (a lane of a shard) may take, stored records not yet cut included;
+        /// 507 at it. Size it for the longest outage of the database you want to sit out.
+        journal_bytes_max: u64 as Bytes = "8GiB";
+        /// Bytes of a shard accepted but not yet stored; 429 with Retry-After above it.
+        journal_high_water: u64 as Bytes = "2GiB";
+        /// Free space kept on the data disk; 507 when less is left, until there is room again.
+        disk_reserve: u64 as Bytes = "64MiB";
+    }
+    "Storing" {
+        /// Longest time an accepted event waits for a fuller transaction.
+        /// Higher means larger batches and less work per event, lower means rows are seen sooner.
+        flush_interval: Duration as Time = "20ms";
+        /// Most rows in one transaction.
+        batch_rows_max: u64 as Count = "20000";
+        /// Most bytes of events in one transaction.
+        batch_bytes_max: u64 as Bytes = "16MiB";
+        /// SQLite page size of a new shard; a power of two.
+        page_size: u64 as Bytes = "16KiB";
+        /// Page cache of each shard's writer.
+        shard_cache: u64 as Bytes = "16MiB";
+        /// Rows of a partition before it is sealed and gets its indexes.
+        partition_rows_max: u64 as Count = "4000000";
+        /// Write-ahead log size that calls for a checkpoint.
+        checkpoint_wal_bytes: u64 as Bytes = "32MiB";
+        /// Longest time between checkpoints while there is something to carry over.
+        /// Journal segments are deleted only after one.
+        checkpoint_interval: Duration as Time = "5s";
+    }
+    "Stopping" {
+        /// How long /ready says no before the sockets close, so that a load balancer notices.
+        drain_delay: Duration as Time = "0s";
+        /// How long a stop waits for open requests and for the last batches.
+        /// What is left then stays in the journal and is stored at the next start.
+        drain_timeout: Duration as Time = "10s";
+    }
+    "Logging" {
+        /// Least important level written: "error", "warn", "info", "debug" or "trace".
+        log_level: LogLevel as Level = "info";
+        /// "json" (one object a line), "text" (for people), or "auto": text on a terminal, else json.
+        log_format: LogFormat as Format = "auto";
+        /// File the log is appended to instead of standard error, or "none".
+        log_file: Option<PathBuf> as FileOrNone = "none";
+    }
+}
+
+impl Config {
+    /// The defaults, checked: what an empty file, environment and command line give.
+    #[must_use]
+    pub fn defaults() -> Config {
+        Config::read(&Raw::default(), &mut Complaints::default())
+    }
+}

@@ -1,0 +1,46 @@
+//! The nearest name to a misspelt one, by edit distance (Damerau–Levenshtein, adjacent swaps only).
+
+/// The candidate with the fewest insertions, deletions, replacements and swaps of neighbours; the
+/// first of several. Names above 64 bytes are compared by their first 64.
+pub(super) fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> &'a str {
+    candidates.min_by_key(|candidate| distance(name, candidate)).unwrap_or_default()
+}
+
+fn distance(left: &str, right: &str) -> usize {
+    let left = &left.as_bytes()[..left.len().min(64)];
+    let right = &right.as_bytes()[..right.len().min(64)];
+    // Three rows of the classic table: the one before last is needed for swaps.
+    let mut before_last: Vec<usize> = vec![0; right.len() + 1];
+    let mut last: Vec<usize> = (0..=right.len()).collect();
+    for i in 1..=left.len() {
+        let mut row = vec![i; right.len() + 1];
+        for j in 1..=right.len() {
+            let replace = last[j - 1] + usize::from(left[i - 1] != right[j - 1]);
+            row[j] = replace.min(last[j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && left[i - 1] == right[j - 2] && left[i - 2] == right[j - 1] {
+                row[j] = row[j].min(before_last[j - 2] + 1);
+            }
+        }
+        before_last = last;
+        last = row;
+    }
+    last[right.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_of_the_pen_finds_its_name() {
+        let names = ["listen", "ops_listen", "data", "ack", "batch_rows_max"];
+        let near = |name| nearest(name, names.iter().copied());
+        assert_eq!(near("lisetn"), "listen");
+        assert_eq!(near("dat"), "data");
+        assert_eq!(near("batch_row_max"), "batch_rows_max");
+        assert_eq!(near("opslisten"), "ops_listen");
+        assert_eq!(distance("ab", "ba"), 1);
+        assert_eq!(distance("kitten", "sitting"), 3);
+        assert_eq!(distance("", "abc"), 3);
+    }
+}

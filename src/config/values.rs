@@ -1,0 +1,356 @@
+//! How each kind of value is read and written: addresses, sizes, durations, lists of cores, choices.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// A kind of value. `read(write(v)) == v` for every value.
+pub(super) trait Codec {
+    type Value;
+    const ALLOWED: &'static str;
+    /// Written in TOML without quotes.
+    const BARE: bool = false;
+    fn read(text: &str) -> Option<Self::Value>;
+    fn write(value: &Self::Value) -> String;
+}
+
+/// What a 202 promises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AckLevel {
+    /// Handed to the operating system: survives the death of the process.
+    Os,
+    /// Synced to the disk: survives a power cut.
+    Disk,
+}
+
+/// What runs the executor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RuntimeChoice {
+    /// io_uring where the kernel allows it, epoll elsewhere.
+    Auto,
+    /// io_uring, or no start.
+    IoUring,
+    /// epoll, whatever the kernel allows.
+    Epoll,
+}
+
+/// Least important level that is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// Shape of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    Json,
+    Text,
+}
+
+/// Kernel CPU numbers, ascending, none twice, never empty.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CoreList(Vec<usize>);
+
+impl CoreList {
+    /// The CPU numbers.
+    #[must_use]
+    pub fn cpus(&self) -> &[usize] {
+        &self.0
+    }
+}
+
+/// Largest CPU number a list may name: what the kernel's own mask holds.
+const CPU_NUMBER_MAX: usize = 1023;
+
+impl FromStr for CoreList {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<CoreList, ()> {
+        let mut cpus = Vec::new();
+        for part in text.split(',') {
+            let (first, last) = part.split_once('-').unwrap_or((part, part));
+            let first: usize = first.trim().parse().map_err(|_| ())?;
+            let last: usize = last.trim().parse().map_err(|_| ())?;
+            if first > last || last > CPU_NUMBER_MAX {
+                return Err(());
+            }
+            for cpu in first..=last {
+                if cpus.contains(&cpu) {
+                    return Err(());
+                }
+                cpus.push(cpu);
+            }
+        }
+        cpus.sort_unstable();
+        Ok(CoreList(cpus))
+    }
+}
+
+impl fmt::Display for CoreList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, cpu) in self.0.iter().enumerate() {
+            write!(f, "{}{cpu}", if index == 0 { "" } else { "," })?;
+        }
+        Ok(())
+    }
+}
+
+pub(super) struct Address;
+impl Codec for Address {
+    type Value = SocketAddr;
+    const ALLOWED: &'static str = "an IP address and port such as 127.0.0.1:8000 or [::1]:8000";
+    fn read(text: &str) -> Option<SocketAddr> {
+        text.parse().ok()
+    }
+    fn write(value: &SocketAddr) -> String {
+        value.to_string()
+    }
+}
+
+pub(super) struct Folder;
+impl Codec for Folder {
+    type Value = PathBuf;
+    const ALLOWED: &'static str = "a path";
+    fn read(text: &str) -> Option<PathBuf> {
+        (!text.is_empty() && !text.contains('\0')).then(|| PathBuf::from(text))
+    }
+    fn write(value: &PathBuf) -> String {
+        value.to_string_lossy().into_owned()
+    }
+}
+
+pub(super) struct Truth;
+impl Codec for Truth {
+    type Value = bool;
+    const ALLOWED: &'static str = "true or false";
+    const BARE: bool = true;
+    fn read(text: &str) -> Option<bool> {
+        text.parse().ok()
+    }
+    fn write(value: &bool) -> String {
+        value.to_string()
+    }
+}
+
+pub(super) struct Count;
+impl Codec for Count {
+    type Value = u64;
+    const ALLOWED: &'static str = "a whole number such as 20000 or 1_000_000";
+    const BARE: bool = true;
+    fn read(text: &str) -> Option<u64> {
+        digits(text)
+    }
+    fn write(value: &u64) -> String {
+        value.to_string()
+    }
+}
+
+pub(super) struct Bytes;
+impl Codec for Bytes {
+    type Value = u64;
+    const ALLOWED: &'static str =
+        "bytes, plain or with KiB, MiB, GiB, TiB, kB, MB, GB, TB: 64MiB, 1_000_000, 2GB";
+    fn read(text: &str) -> Option<u64> {
+        let text = text.trim();
+        let unit_at = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+        let (number, unit) = text.split_at(unit_at);
+        let scale: u64 = match unit.to_ascii_lowercase().as_str() {
+            "" | "b" => 1,
+            "kb" => 1000,
+            "mb" => 1000_u64.pow(2),
+            "gb" => 1000_u64.pow(3),
+            "tb" => 1000_u64.pow(4),
+            "kib" => 1 << 10,
+            "mib" => 1 << 20,
+            "gib" => 1 << 30,
+            "tib" => 1 << 40,
+            _ => return None,
+        };
+        // SQLite and the kernel count in signed 64-bit numbers.
+        digits(number.trim_end())?.checked_mul(scale).filter(|&bytes| bytes <= i64::MAX as u64)
+    }
+    fn write(value: &u64) -> String {
+        let units = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
+        match units.iter().find(|(_, shift)| *value > 0 && value.trailing_zeros() >= *shift) {
+            Some((unit, shift)) => format!("{}{unit}", value >> shift),
+            None => value.to_string(),
+        }
+    }
+}
+
+pub(super) struct Time;
+impl Codec for Time {
+    type Value = Duration;
+    const ALLOWED: &'static str = "a whole number with us, ms, s, m or h: 20ms, 5s";
+    fn read(text: &str) -> Option<Duration> {
+        let text = text.trim();
+        let unit_at = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+        let (number, unit) = text.split_at(unit_at);
+        let number = digits(number.trim_end())?;
+        let scale_us: u64 = match unit {
+            "us" => 1,
+            "ms" => 1_000,
+            "s" => 1_000_000,
+            "m" => 60_000_000,
+            "h" => 3_600_000_000,
+            // Nothing needs no unit.
+            "" if number == 0 => 1,
+            _ => return None,
+        };
+        number.checked_mul(scale_us).map(Duration::from_micros)
+    }
+    fn write(value: &Duration) -> String {
+        let us = value.as_micros();
+        let units = [("h", 3_600_000_000), ("m", 60_000_000), ("s", 1_000_000), ("ms", 1_000)];
+        match units.iter().find(|(_, scale)| us.is_multiple_of(*scale)) {
+            Some(_) if us == 0 => "0s".to_owned(),
+            Some((unit, scale)) => format!("{}{unit}", us / scale),
+            None => format!("{us}us"),
+        }
+    }
+}
+
+/// Declares "a word, or else a value" codecs.
+macro_rules! optional {
+    ($($name:ident = $word:literal or $type:ty, $allowed:literal, $read:expr, $write:expr;)+) => {$(
+        pub(super) struct $name;
+        impl Codec for $name {
+            type Value = Option<$type>;
+            const ALLOWED: &'static str = $allowed;
+            fn read(text: &str) -> Option<Option<$type>> {
+                if text == $word { Some(None) } else { $read(text).map(Some) }
+            }
+            fn write(value: &Option<$type>) -> String {
+                value.as_ref().map_or_else(|| $word.to_owned(), $write)
+            }
+        }
+    )+};
+}
+
+optional! {
+    AddressOrOff = "off" or SocketAddr, "an IP address and port such as 127.0.0.1:9100, or \"off\"",
+        Address::read, ToString::to_string;
+    CountOrAuto = "auto" or u16, "a whole number from 1 to 256, or \"auto\"",
+        |text| digits(text).and_then(|count| u16::try_from(count).ok()), ToString::to_string;
+    CoresOrAuto = "auto" or CoreList, "CPU numbers such as \"0,1\" or \"0-3\", none twice, or \"auto\"",
+        |text: &str| text.parse().ok(), ToString::to_string;
+    FileOrNone = "none" or PathBuf, "a path, or \"none\"", Folder::read, Folder::write;
+}
+
+/// Declares codecs for enums of words.
+macro_rules! choice {
+    ($($name:ident = $type:ident, $allowed:literal { $($word:literal => $variant:ident),+ })+) => {$(
+        pub(super) struct $name;
+        impl Codec for $name {
+            type Value = $type;
+            const ALLOWED: &'static str = $allowed;
+            fn read(text: &str) -> Option<$type> {
+                match text { $($word => Some($type::$variant),)+ _ => None }
+            }
+            fn write(value: &$type) -> String {
+                value.word().to_owned()
+            }
+        }
+
+        impl $type {
+            /// The word a user writes for it.
+            #[must_use]
+            pub fn word(self) -> &'static str {
+                match self { $($type::$variant => $word,)+ }
+            }
+        }
+    )+};
+}
+
+choice! {
+    Ack = AckLevel, "\"os\" or \"disk\"" { "os" => Os, "disk" => Disk }
+    Runtime = RuntimeChoice, "\"auto\", \"io_uring\" or \"epoll\"" {
+        "auto" => Auto, "io_uring" => IoUring, "epoll" => Epoll
+    }
+    Level = LogLevel, "\"error\", \"warn\", \"info\", \"debug\" or \"trace\"" {
+        "error" => Error, "warn" => Warn, "info" => Info, "debug" => Debug, "trace" => Trace
+    }
+    Format = LogFormat, "\"auto\", \"json\" or \"text\"" { "auto" => Auto, "json" => Json, "text" => Text }
+}
+
+/// Decimal digits, grouped by underscores if the writer likes.
+fn digits(text: &str) -> Option<u64> {
+    if !text.starts_with(|c: char| c.is_ascii_digit()) || text.ends_with('_') {
+        return None;
+    }
+    text.bytes().filter(|&byte| byte != b'_').try_fold(0_u64, |number, byte| {
+        let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
+        number.checked_mul(10)?.checked_add(digit)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_durations_read_as_people_write_them() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("512", 512),
+            ("1_000_000", 1_000_000),
+            ("64MiB", 64 << 20),
+            ("64 MiB", 64 << 20),
+            ("2GB", 2_000_000_000),
+            ("2gib", 2 << 30),
+            ("7B", 7),
+        ] {
+            assert_eq!(Bytes::read(text), Some(bytes), "{text}");
+            assert_eq!(Bytes::read(&Bytes::write(&bytes)), Some(bytes), "{text}");
+        }
+        for text in [
+            "",
+            "MiB",
+            "-1",
+            "+1",
+            "1.5MiB",
+            "64M",
+            "9TiBs",
+            "99999999TiB",
+            "18446744073709551616",
+            "_1",
+            "1_",
+        ] {
+            assert_eq!(Bytes::read(text), None, "{text}");
+        }
+        for (text, us) in [
+            ("0", 0),
+            ("0s", 0),
+            ("250us", 250),
+            ("20ms", 20_000),
+            ("5s", 5_000_000),
+            ("2m", 120_000_000),
+            ("1h", 3_600_000_000),
+        ] {
+            let time = Duration::from_micros(us);
+            assert_eq!(Time::read(text), Some(time), "{text}");
+            assert_eq!(Time::read(&Time::write(&time)), Some(time), "{text}");
+        }
+        for text in ["", "5", "s", "5 sec", "-1s", "1.5s", "99999999999999999h"] {
+            assert_eq!(Time::read(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_list_of_cores_reads_as_numbers_and_ranges() {
+        let cpus = |text: &str| text.parse().map(|list: CoreList| list.cpus().to_vec());
+        assert_eq!(cpus("0,1"), Ok(vec![0, 1]));
+        assert_eq!(cpus("4,0-2"), Ok(vec![0, 1, 2, 4]));
+        for text in ["", ",", "1,", "1,1", "0-2,1", "3-1", "-1", "a", "0-99999999999"] {
+            assert_eq!(cpus(text), Err(()), "{text}");
+        }
+    }
+}
