@@ -1,0 +1,530 @@
+//! The operators' listener: may_minihttp on one thread named `ops`, alive when the cores are not.
+//!
+//! In: GET and HEAD on a private address. Out: what the given closure says, and
+//! `/debug/flamegraph?seconds=5&hz=99`. Owns: the threads `ops` (an event loop and a timer that
+//! rests). Never: anything of the cores; a wait inside a coroutine, which would stop all the others.
+//!
+//! What may_minihttp 0.1.11 cannot do, and what follows here:
+//! - It holds 16 header fields and closes without an answer above; a malformed head likewise, with a
+//!   line of its own on stderr.
+//! - It buffers a head without end, and keeps silent connections for ever. Hence at most
+//!   [`CONNECTIONS_MAX`] connections, each cut after [`SILENCE_S_MAX`] seconds without a whole request;
+//!   still no port for strangers: keep it on loopback or behind a network policy.
+//! - It panics on `Content-Length: abc` when the body is read, and takes an unread body for the next
+//!   request. Hence bodies are never read, and a request that has one is the last of its connection.
+//! - It writes a Content-Length of its own, so that a HEAD is answered with that of its empty body.
+//! - Header lines and reasons are `&'static str`: hence the closed list [`Media`].
+//! - It shares the port (SO_REUSEPORT) with whoever asks likewise; a plain bind before it finds out
+//!   whether the port is free.
+//! - When descriptors run out its accept loop spins until there are some again: keep
+//!   `connections_max` below the limit of open files.
+#![allow(
+    unsafe_code,
+    reason = "shutdown(2) by descriptor: the only way to end a connection that the crate owns"
+)]
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::RawFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use may_minihttp::{HttpService, HttpServiceFactory, Request, Response};
+
+use super::profile::{self, PROFILE_HZ, ProfileError};
+use super::prometheus::Format;
+use crate::base::clock;
+
+/// Connections at once: operators and scrapers are few. Each costs up to 200 KiB (a coroutine's stack
+/// and buffers).
+const CONNECTIONS_MAX: usize = 256;
+
+/// Seconds a connection may go without a whole request: above the usual scrape intervals.
+const SILENCE_S_MAX: u64 = 120;
+
+/// Words of a coroutine's stack, 128 KiB: a page is rendered on it.
+const STACK_WORDS: usize = 0x4000;
+
+/// What an answer is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Media {
+    Text,
+    Prometheus,
+    OpenMetrics,
+    Json,
+    Problem,
+    Svg,
+}
+
+impl Media {
+    /// The value of `Content-Type`.
+    #[must_use]
+    pub fn content_type(self) -> &'static str {
+        &self.header()["Content-Type: ".len()..]
+    }
+
+    fn header(self) -> &'static str {
+        match self {
+            Media::Text => "Content-Type: text/plain; charset=utf-8",
+            Media::Prometheus => "Content-Type: text/plain; version=0.0.4; charset=utf-8",
+            Media::OpenMetrics => "Content-Type: application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Media::Json => "Content-Type: application/json",
+            Media::Problem => "Content-Type: application/problem+json",
+            Media::Svg => "Content-Type: image/svg+xml",
+        }
+    }
+}
+
+impl From<Format> for Media {
+    fn from(format: Format) -> Media {
+        match format {
+            Format::Text => Media::Prometheus,
+            Format::OpenMetrics => Media::OpenMetrics,
+        }
+    }
+}
+
+/// An answer to an operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpsAnswer {
+    pub status: u16,
+    pub media: Media,
+    pub body: Vec<u8>,
+}
+
+impl OpsAnswer {
+    /// A problem document (RFC 9457).
+    #[must_use]
+    pub fn problem(status: u16, detail: &str) -> OpsAnswer {
+        let body = serde_json::json!({
+            "type": "about:blank", "title": reason(status), "status": status, "detail": detail,
+        });
+        OpsAnswer { status, media: Media::Problem, body: body.to_string().into_bytes() }
+    }
+}
+
+/// Serves `pages` on `address` for the rest of the process and gives the address bound (a port of 0
+/// becomes a real one). `pages` gets the path with its query and the `Accept` header; it must not
+/// wait, and what it keeps on its stack must fit beside 128 KiB. Call before threads are pinned: the
+/// `ops` threads inherit the caller's CPUs. Once a process: the runtime beneath is one for all.
+///
+/// # Errors
+/// When the address is taken or not this machine's.
+pub fn start<P>(address: SocketAddr, pages: P) -> io::Result<SocketAddr>
+where
+    P: Fn(&str, Option<&str>) -> OpsAnswer + Send + Sync + Clone + 'static,
+{
+    // Without SO_REUSEPORT, so that a taken port is an error.
+    let bound = TcpListener::bind(address)?.local_addr()?;
+    // The runtime's threads have no name of their own and take that of the thread that starts them.
+    let starter = std::thread::Builder::new().name("ops".to_owned()).spawn(move || {
+        may::config().set_workers(1).set_stack_size(STACK_WORDS).set_worker_pin(false);
+        let slots = Arc::new(Slots::new());
+        Factory { pages, slots: Arc::clone(&slots) }.start(bound)?;
+        let watch = may::coroutine::Builder::new().name("watch".to_owned());
+        may::go!(watch, move || loop {
+            may::coroutine::sleep(Duration::from_secs(1));
+            slots.cut_silent(now_s());
+        })?;
+        Ok(bound)
+    })?;
+    starter.join().unwrap_or_else(|_| Err(io::Error::other("the ops thread could not start its runtime")))
+}
+
+fn now_s() -> u64 {
+    clock::monotonic_us() / 1_000_000
+}
+
+/// Who is connected: a slot holds the descriptor and when it last said something whole. All on the one
+/// `ops` thread, so that a descriptor in a slot is always that connection's own.
+struct Slots([AtomicU64; CONNECTIONS_MAX]);
+
+/// Not to be cut: an answer is being made.
+const WORKING: u64 = u32::MAX as u64;
+
+impl Slots {
+    fn new() -> Slots {
+        Slots([const { AtomicU64::new(0) }; CONNECTIONS_MAX])
+    }
+
+    /// The slot's number, or none when all are taken.
+    fn enter(&self, fd: RawFd, now_s: u64) -> Option<usize> {
+        let free = self.0.iter().position(|slot| slot.load(Ordering::Relaxed) == 0)?;
+        self.mark(free, fd, now_s);
+        Some(free)
+    }
+
+    fn mark(&self, slot: usize, fd: RawFd, heard_s: u64) {
+        // Never zero, which is a free slot: descriptors count from one up here.
+        self.0[slot].store((fd as u64 + 1) << 32 | heard_s.min(WORKING), Ordering::Relaxed);
+    }
+
+    fn leave(&self, slot: usize) {
+        self.0[slot].store(0, Ordering::Relaxed);
+    }
+
+    /// Ends the connections that were silent for too long; gives how many.
+    fn cut_silent(&self, now_s: u64) -> usize {
+        let mut cut = 0;
+        for slot in &self.0 {
+            let value = slot.load(Ordering::Relaxed);
+            let heard_s = value & WORKING;
+            if value != 0 && heard_s != WORKING && now_s.saturating_sub(heard_s) > SILENCE_S_MAX {
+                shut((value >> 32) as RawFd - 1, libc::SHUT_RDWR);
+                cut += 1;
+            }
+        }
+        cut
+    }
+}
+
+fn shut(fd: RawFd, how: libc::c_int) {
+    // SAFETY: plain numbers; `fd` is the socket of a connection whose loop is still running, because
+    // its slot is given back before the socket is closed, on the same thread.
+    unsafe { libc::shutdown(fd, how) };
+}
+
+struct Factory<P> {
+    pages: P,
+    slots: Arc<Slots>,
+}
+
+impl<P> HttpServiceFactory for Factory<P>
+where
+    P: Fn(&str, Option<&str>) -> OpsAnswer + Send + Sync + Clone + 'static,
+{
+    type Service = Connection<P>;
+
+    // The number the crate gives is the socket's descriptor.
+    fn new_service(&self, id: usize) -> Connection<P> {
+        let fd = id as RawFd;
+        let slot = self.slots.enter(fd, now_s());
+        if slot.is_none() {
+            shut(fd, libc::SHUT_RDWR);
+        }
+        Connection { pages: self.pages.clone(), slots: Arc::clone(&self.slots), fd, slot, over: false }
+    }
+}
+
+struct Connection<P> {
+    pages: P,
+    slots: Arc<Slots>,
+    fd: RawFd,
+    slot: Option<usize>,
+    /// Nothing that follows on this connection is a request.
+    over: bool,
+}
+
+impl<P> Drop for Connection<P> {
+    fn drop(&mut self) {
+        if let Some(slot) = self.slot {
+            self.slots.leave(slot);
+        }
+    }
+}
+
+impl<P: Fn(&str, Option<&str>) -> OpsAnswer> HttpService for Connection<P> {
+    fn call(&mut self, request: Request, response: &mut Response) -> io::Result<()> {
+        self.mark(WORKING);
+        let answer = self.answer(&request);
+        self.mark(now_s());
+        response.status_code(usize::from(answer.status), reason(answer.status));
+        response.header(answer.media.header()).header("Cache-Control: no-store");
+        match answer.status {
+            405 => _ = response.header("Allow: GET, HEAD"),
+            503 => _ = response.header("Retry-After: 5"),
+            _ => {}
+        }
+        if self.over {
+            response.header("Connection: close");
+            // What is written goes out; the next read finds the end.
+            shut(self.fd, libc::SHUT_RD);
+        }
+        if request.method() != "HEAD" {
+            response.body_vec(answer.body);
+        }
+        Ok(())
+    }
+}
+
+impl<P: Fn(&str, Option<&str>) -> OpsAnswer> Connection<P> {
+    fn mark(&self, heard_s: u64) {
+        if let Some(slot) = self.slot {
+            self.slots.mark(slot, self.fd, heard_s);
+        }
+    }
+
+    fn answer(&mut self, request: &Request) -> OpsAnswer {
+        if self.over {
+            return OpsAnswer::problem(400, "the request before this one was the last of its connection");
+        }
+        self.over = has_body(request);
+        if !matches!(request.method(), "GET" | "HEAD") {
+            return OpsAnswer::problem(405, "this listener only answers GET and HEAD");
+        }
+        let path = request.path();
+        if path.split('?').next() == Some("/debug/flamegraph") {
+            return flamegraph(path);
+        }
+        let accept = header(request, "accept").and_then(|value| std::str::from_utf8(value).ok());
+        catch_unwind(AssertUnwindSafe(|| (self.pages)(path, accept)))
+            .unwrap_or_else(|_| OpsAnswer::problem(500, "making this page failed; the log says where"))
+    }
+}
+
+fn header<'a>(request: &'a Request, name: &str) -> Option<&'a [u8]> {
+    request.headers().iter().find(|header| header.name.eq_ignore_ascii_case(name)).map(|header| header.value)
+}
+
+fn has_body(request: &Request) -> bool {
+    header(request, "transfer-encoding").is_some()
+        || header(request, "content-length").is_some_and(|value| value != b"0")
+}
+
+/// Takes the profile on a thread of its own while this coroutine, and no other, waits.
+fn flamegraph(path: &str) -> OpsAnswer {
+    let (mut seconds, mut hz) = (5, PROFILE_HZ);
+    let query = path.split_once('?').map_or("", |(_, query)| query);
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let read = match pair.split_once('=') {
+            Some(("seconds", value)) => value.parse().map(|value| seconds = value).is_ok(),
+            Some(("hz", value)) => value.parse().map(|value| hz = value).is_ok(),
+            _ => false,
+        };
+        if !read {
+            return OpsAnswer::problem(400, "expected /debug/flamegraph?seconds=5&hz=99");
+        }
+    }
+    let (done, result) = may::sync::mpsc::channel();
+    let worker = std::thread::Builder::new().name("profile".to_owned());
+    if let Err(error) = worker.spawn(move || _ = done.send(profile::flamegraph(seconds, hz))) {
+        return OpsAnswer::problem(503, &format!("no thread to profile with: {error}"));
+    }
+    match result.recv() {
+        Ok(Ok(svg)) => OpsAnswer { status: 200, media: Media::Svg, body: svg },
+        Ok(Err(error)) => {
+            let status = match error {
+                ProfileError::Range => 400,
+                ProfileError::Busy | ProfileError::Idle => 503,
+                ProfileError::Sampler(_) | ProfileError::Drawing(_) => 500,
+            };
+            OpsAnswer::problem(status, &error.to_string())
+        }
+        Err(_) => OpsAnswer::problem(500, "the profile's thread died; the log says where"),
+    }
+}
+
+/// The reason phrase of a status that operators see.
+fn reason(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        400 => "Bad Request",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        500 => "Internal Server Error",
+        503 => "Service Unavailable",
+        _ => "Answer",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+    use std::net::{Ipv4Addr, TcpStream};
+    use std::sync::LazyLock;
+
+    /// One listener for all tests, as in a process.
+    fn listener() -> SocketAddr {
+        static ADDRESS: LazyLock<SocketAddr> = LazyLock::new(|| {
+            start((Ipv4Addr::LOCALHOST, 0).into(), |path: &str, accept: Option<&str>| match path {
+                "/health" => OpsAnswer { status: 200, media: Media::Json, body: b"{}".to_vec() },
+                "/panic" => panic!("asked to"),
+                "/large" => OpsAnswer { status: 200, media: Media::Text, body: vec![b'x'; 8 << 20] },
+                "/metrics" => {
+                    let format = super::super::prometheus::negotiate(accept);
+                    OpsAnswer { status: 200, media: format.into(), body: b"# EOF\n".to_vec() }
+                }
+                _ => OpsAnswer::problem(404, "no such page"),
+            })
+            .unwrap()
+        });
+        *ADDRESS
+    }
+
+    fn connect() -> TcpStream {
+        let stream = TcpStream::connect(listener()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream
+    }
+
+    /// One answer: its head and its body by Content-Length.
+    fn read_answer(stream: &mut TcpStream) -> (String, Vec<u8>) {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            head.push(byte[0]);
+        }
+        let head = String::from_utf8(head).unwrap();
+        let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: ")).unwrap();
+        let mut body = vec![0; length.parse().unwrap()];
+        stream.read_exact(&mut body).unwrap();
+        (head, body)
+    }
+
+    fn ask(request: &str) -> (String, Vec<u8>) {
+        let mut stream = connect();
+        stream.write_all(request.as_bytes()).unwrap();
+        read_answer(&mut stream)
+    }
+
+    /// Whether the other side has closed, after anything it still had to say.
+    fn is_closed(stream: &mut TcpStream) -> bool {
+        let mut rest = Vec::new();
+        match stream.read_to_end(&mut rest) {
+            Ok(_) => true,
+            Err(error) => error.kind() == io::ErrorKind::ConnectionReset,
+        }
+    }
+
+    #[test]
+    fn the_listener_answers_and_keeps_the_connection() {
+        let mut stream = connect();
+        for _ in 0..3 {
+            stream.write_all(b"GET /health HTTP/1.1\r\nHost: ops\r\n\r\n").unwrap();
+            let (head, body) = read_answer(&mut stream);
+            assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+            assert!(head.contains("\r\nContent-Type: application/json\r\n"), "{head}");
+            assert_eq!(body, b"{}");
+        }
+        // Pipelined, and an answer larger than the socket takes at once.
+        stream.write_all(b"GET /large HTTP/1.1\r\n\r\nGET /nowhere HTTP/1.1\r\n\r\n").unwrap();
+        assert_eq!(read_answer(&mut stream).1.len(), 8 << 20);
+        let (head, body) = read_answer(&mut stream);
+        assert!(head.starts_with("HTTP/1.1 404 Not Found\r\n"), "{head}");
+        let problem: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(problem["detail"], "no such page");
+    }
+
+    #[test]
+    fn the_accept_header_reaches_the_page() {
+        let (head, _) = ask("GET /metrics HTTP/1.1\r\nAccept: application/openmetrics-text\r\n\r\n");
+        assert!(head.contains("\r\nContent-Type: application/openmetrics-text; version=1.0.0"), "{head}");
+        let (head, _) = ask("GET /metrics HTTP/1.1\r\n\r\n");
+        assert!(head.contains("\r\nContent-Type: text/plain; version=0.0.4"), "{head}");
+        assert_eq!(Media::OpenMetrics.content_type(), Format::OpenMetrics.content_type());
+        assert_eq!(Media::Prometheus.content_type(), Format::Text.content_type());
+    }
+
+    #[test]
+    fn head_has_no_body_and_other_methods_are_refused() {
+        let mut stream = connect();
+        stream.write_all(b"HEAD /health HTTP/1.1\r\n\r\nGET /health HTTP/1.1\r\n\r\n").unwrap();
+        assert!(read_answer(&mut stream).1.is_empty());
+        assert_eq!(read_answer(&mut stream).1, b"{}");
+        stream.write_all(b"DELETE /health HTTP/1.1\r\n\r\n").unwrap();
+        let (head, _) = read_answer(&mut stream);
+        assert!(head.starts_with("HTTP/1.1 405 ") && head.contains("\r\nAllow: GET, HEAD\r\n"), "{head}");
+        stream.write_all(b"GET /health HTTP/1.1\r\n\r\n").unwrap();
+        assert_eq!(read_answer(&mut stream).1, b"{}");
+    }
+
+    #[test]
+    fn a_body_is_never_taken_for_a_request_to_trust() {
+        for length in ["45", "abc", "-1", "99999999999999999999"] {
+            let mut stream = connect();
+            let request = format!(
+                "POST /health HTTP/1.1\r\nContent-Length: {length}\r\n\r\nGET /health HTTP/1.1\r\nHost: smuggled\r\n\r\n"
+            );
+            stream.write_all(request.as_bytes()).unwrap();
+            let (head, _) = read_answer(&mut stream);
+            assert!(head.starts_with("HTTP/1.1 405 ") && head.contains("Connection: close"), "{head}");
+            let (head, _) = read_answer(&mut stream);
+            assert!(head.starts_with("HTTP/1.1 400 "), "{head}");
+            assert!(is_closed(&mut stream), "{length}");
+        }
+    }
+
+    #[test]
+    fn a_page_that_panics_and_a_malformed_head_end_nothing_else() {
+        let (head, _) = ask("GET /panic HTTP/1.1\r\n\r\n");
+        assert!(head.starts_with("HTTP/1.1 500 "), "{head}");
+        let many: String = (0..17).map(|index| format!("X-{index}: 1\r\n")).collect();
+        for request in
+            [format!("GET / HTTP/1.1\r\n{many}\r\n"), "nonsense\r\n\r\n".to_owned(), "\0\0".to_owned()]
+        {
+            let mut stream = connect();
+            stream.write_all(request.as_bytes()).unwrap();
+            assert!(is_closed(&mut stream), "{request:?}");
+        }
+        assert_eq!(ask("GET /health HTTP/1.1\r\n\r\n").1, b"{}");
+    }
+
+    #[test]
+    fn a_taken_port_is_an_error() {
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let pages = |_: &str, _: Option<&str>| OpsAnswer::problem(404, "");
+        let error = start(taken.local_addr().unwrap(), pages).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(start(listener(), pages).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn silent_connections_are_cut_and_working_ones_are_not() {
+        let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let pair = || {
+            let client = TcpStream::connect(server.local_addr().unwrap()).unwrap();
+            (client, server.accept().unwrap().0)
+        };
+        let (mut silent, silent_served) = pair();
+        let (_working, working_served) = pair();
+        let fd = std::os::fd::AsRawFd::as_raw_fd;
+        let slots = Slots::new();
+        let first = slots.enter(fd(&silent_served), 10).unwrap();
+        let second = slots.enter(fd(&working_served), 10).unwrap();
+        slots.mark(second, fd(&working_served), WORKING);
+        assert_eq!(slots.cut_silent(10 + SILENCE_S_MAX), 0);
+        assert_eq!(slots.cut_silent(11 + SILENCE_S_MAX), 1);
+        assert!(is_closed(&mut silent));
+        slots.leave(first);
+        assert_eq!(slots.cut_silent(1000), 0);
+        let free = (0..CONNECTIONS_MAX).take_while(|_| slots.enter(7, 0).is_some()).count();
+        assert_eq!(free, CONNECTIONS_MAX - 1);
+    }
+
+    #[test]
+    fn a_flame_graph_names_the_busy_thread_while_other_pages_are_served() {
+        let (say_end, end) = async_channel::bounded::<()>(1);
+        let busy = std::thread::Builder::new().name("busy-bee".to_owned());
+        let busy = busy.spawn(move || {
+            while end.try_recv() == Err(async_channel::TryRecvError::Empty) {
+                std::hint::black_box(clock::monotonic_us());
+            }
+        });
+        let mut first = connect();
+        // Of two that ask at the same time one is served, the other refused; go on until that is ours.
+        loop {
+            first.write_all(b"GET /debug/flamegraph?seconds=2&hz=199 HTTP/1.1\r\n\r\n").unwrap();
+            let (head, _) = ask("GET /debug/flamegraph?seconds=1 HTTP/1.1\r\n\r\n");
+            if head.starts_with("HTTP/1.1 503 ") {
+                assert!(head.contains("\r\nRetry-After: "), "{head}");
+                break;
+            }
+            assert!(read_answer(&mut first).0.starts_with("HTTP/1.1 503 "));
+        }
+        assert_eq!(ask("GET /health HTTP/1.1\r\n\r\n").1, b"{}");
+        let (head, svg) = read_answer(&mut first);
+        say_end.send_blocking(()).unwrap();
+        busy.unwrap().join().unwrap();
+        let svg = String::from_utf8(svg).unwrap();
+        assert!(head.starts_with("HTTP/1.1 200 ") && head.contains("image/svg+xml"), "{head}\n{svg}");
+        assert!(svg.contains("<svg") && svg.contains("busy-bee"), "{svg}");
+        for query in ["seconds=0", "seconds=61", "seconds=x", "minutes=1", "hz=0&seconds=1"] {
+            let (head, _) = ask(&format!("GET /debug/flamegraph?{query} HTTP/1.1\r\n\r\n"));
+            assert!(head.starts_with("HTTP/1.1 400 "), "{query}: {head}");
+        }
+    }
+}

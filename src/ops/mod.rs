@@ -1,0 +1,18 @@
+//! What operators see: the log, Prometheus pages, the process's own figures, flame graphs, and the
+//! listener that serves them while every core is busy.
+//!
+//! In: settings, pages that a higher layer fills. Out: lines on stderr, HTTP answers on the
+//! operators' port. Owns: threads `log`, `ops` and, while one works, `profile`. Never: a wait or a
+//! lock on a serving core.
+
+mod listen;
+mod log;
+mod process;
+mod profile;
+mod prometheus;
+
+pub use listen::{Media, OpsAnswer, start};
+pub use log::{DroppedLines, LogError, LogGuard, LogSettings, init};
+pub use process::{Disk, Process, ThreadCpu, disk, threads, write_process_families};
+pub use profile::{PROFILE_HZ, PROFILE_SECONDS_MAX, ProfileError, flamegraph};
+pub use prometheus::{Format, Kind, Number, Page, negotiate};

@@ -1,0 +1,297 @@
+//! What the kernel says about this process and its disks: memory, CPU by thread, descriptors, space.
+#![allow(
+    unsafe_code,
+    reason = "statvfs, statfs and sysconf have no safe caller in std; each costs one call a scrape"
+)]
+
+use std::collections::BTreeMap;
+use std::ffi::CString;
+use std::fs;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use super::prometheus::{Kind, Page};
+
+/// The figures that every process on a Prometheus page has.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Process {
+    pub resident_bytes: u64,
+    pub virtual_bytes: u64,
+    pub cpu_seconds: f64,
+    pub fds_open: u64,
+    pub fds_max: u64,
+    /// Seconds since 1970 UTC.
+    pub start_seconds: f64,
+    pub threads: u64,
+}
+
+impl Process {
+    /// Reads `/proc`: about 100 us.
+    ///
+    /// # Errors
+    /// When `/proc` is not mounted or not the shape the kernel documents (proc(5)).
+    pub fn read() -> io::Result<Process> {
+        let stat = Stat::read()?;
+        let page_bytes = sysconf(libc::_SC_PAGESIZE)?;
+        let ticks = sysconf(libc::_SC_CLK_TCK)? as f64;
+        let statm = fs::read_to_string("/proc/self/statm")?;
+        let mut pages = statm.split_ascii_whitespace().map_while(|word| word.parse::<u64>().ok());
+        let (virtual_pages, resident_pages) = pages.next().zip(pages.next()).ok_or_else(unexpected)?;
+        Ok(Process {
+            resident_bytes: resident_pages * page_bytes,
+            virtual_bytes: virtual_pages * page_bytes,
+            cpu_seconds: stat.cpu_ticks as f64 / ticks,
+            fds_open: fds_open()?,
+            fds_max: fds_max()?,
+            start_seconds: boot_seconds()? + stat.start_ticks as f64 / ticks,
+            threads: stat.threads,
+        })
+    }
+}
+
+/// CPU time of the threads of one name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ThreadCpu {
+    pub name: String,
+    pub cpu_ns: u64,
+}
+
+/// CPU time by thread name, threads of one name added up (a series must be unique); about 10 us a
+/// thread. A thread that ends takes its time with it.
+///
+/// # Errors
+/// When `/proc/self/task` cannot be listed.
+pub fn threads() -> io::Result<Vec<ThreadCpu>> {
+    let mut by_name = BTreeMap::<String, u64>::new();
+    for task in fs::read_dir("/proc/self/task")? {
+        let path = task?.path();
+        // A thread may end between the listing and the reading.
+        let (Ok(name), Ok(schedstat)) =
+            (fs::read_to_string(path.join("comm")), fs::read_to_string(path.join("schedstat")))
+        else {
+            continue;
+        };
+        let cpu_ns = schedstat.split_ascii_whitespace().next().and_then(|word| word.parse::<u64>().ok());
+        *by_name.entry(name.trim_end().to_owned()).or_default() += cpu_ns.unwrap_or(0);
+    }
+    Ok(by_name.into_iter().map(|(name, cpu_ns)| ThreadCpu { name, cpu_ns }).collect())
+}
+
+/// Writes the families of this file; those the kernel will not tell are left out.
+pub fn write_process_families(page: &mut Page) {
+    if let Ok(process) = Process::read() {
+        let mut one = |name, kind, help, unit, value: super::prometheus::Number| {
+            page.family(name, kind, help, unit);
+            page.sample(&[], value);
+        };
+        let gauge = Kind::Gauge;
+        one("process_resident_memory_bytes", gauge, "Memory in use.", "bytes", process.resident_bytes.into());
+        one("process_virtual_memory_bytes", gauge, "Address space.", "bytes", process.virtual_bytes.into());
+        one("process_cpu_seconds", Kind::Counter, "CPU time.", "seconds", process.cpu_seconds.into());
+        one("process_open_fds", gauge, "Open file descriptors.", "", process.fds_open.into());
+        one("process_max_fds", gauge, "Limit of open file descriptors.", "", process.fds_max.into());
+        one("process_threads", gauge, "Threads.", "", process.threads.into());
+        one(
+            "process_start_time_seconds",
+            gauge,
+            "Start, Unix time.",
+            "seconds",
+            process.start_seconds.into(),
+        );
+    }
+    if let Ok(threads) = threads() {
+        page.family("firehose_thread_cpu_seconds", Kind::Counter, "CPU time by thread name.", "seconds");
+        for thread in threads {
+            page.sample(&[("thread", &thread.name)], thread.cpu_ns as f64 / 1e9);
+        }
+    }
+}
+
+/// A file system as it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disk {
+    /// What an unprivileged process may still write.
+    pub free_bytes: u64,
+    pub total_bytes: u64,
+    /// Inodes left; journal segments and shards are few, but other programs' files may not be.
+    pub free_inodes: u64,
+    /// `ext4`, `tmpfs`, `nfs`, …, or the number the kernel gives in hex.
+    pub kind: String,
+}
+
+/// The file system that holds `path`. Two system calls; may wait where the file system is remote.
+///
+/// # Errors
+/// When the path does not exist or may not be reached.
+pub fn disk(path: &Path) -> io::Result<Disk> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let space = filled::<libc::statvfs>(|out| {
+        // SAFETY: `path` ends with a NUL and outlives the call; `out` points to room for a statvfs.
+        unsafe { libc::statvfs(path.as_ptr(), out) }
+    })?;
+    let system = filled::<libc::statfs>(|out| {
+        // SAFETY: as above, with room for a statfs.
+        unsafe { libc::statfs(path.as_ptr(), out) }
+    })?;
+    #[allow(clippy::unnecessary_cast, reason = "the width differs between targets")]
+    Ok(Disk {
+        free_bytes: (space.f_bavail as u64).saturating_mul(space.f_frsize as u64),
+        total_bytes: (space.f_blocks as u64).saturating_mul(space.f_frsize as u64),
+        free_inodes: space.f_favail as u64,
+        kind: kind(system.f_type as u32),
+    })
+}
+
+/// Calls until it is not interrupted (the profiler's signal comes at any time).
+fn filled<T: Copy>(call: impl Fn(*mut T) -> libc::c_int) -> io::Result<T> {
+    loop {
+        let mut out = MaybeUninit::<T>::zeroed();
+        if call(out.as_mut_ptr()) == 0 {
+            // SAFETY: the call succeeded, so it filled `out`, which was all zeroes (valid for these
+            // structs of integers) before.
+            return Ok(unsafe { out.assume_init() });
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
+
+/// The name of a file system's magic number (statfs(2)).
+fn kind(magic: u32) -> String {
+    let name = match magic {
+        0xEF53 => "ext4",
+        0x5846_5342 => "xfs",
+        0x9123_683E => "btrfs",
+        0x2FC1_2FC1 => "zfs",
+        0xF2F5_2010 => "f2fs",
+        0xCA45_1A4E => "bcachefs",
+        0x794C_7630 => "overlay",
+        0x0102_1994 => "tmpfs",
+        0x8584_58F6 => "ramfs",
+        0x6969 => "nfs",
+        0xFF53_4D42 | 0xFE53_4D42 | 0x517B => "cifs",
+        0x0102_1997 => "9p",
+        0x6573_5546 => "fuse",
+        0x00C3_6400 => "ceph",
+        other => return format!("{other:#x}"),
+    };
+    name.to_owned()
+}
+
+struct Stat {
+    cpu_ticks: u64,
+    start_ticks: u64,
+    threads: u64,
+}
+
+impl Stat {
+    fn read() -> io::Result<Stat> {
+        let stat = fs::read_to_string("/proc/self/stat")?;
+        // The name in parentheses may hold anything; the fields after it are numbered from 3.
+        let (_, rest) = stat.rsplit_once(") ").ok_or_else(unexpected)?;
+        let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+        let field = |number: usize| {
+            fields.get(number - 3).and_then(|word| word.parse::<u64>().ok()).ok_or_else(unexpected)
+        };
+        Ok(Stat { cpu_ticks: field(14)? + field(15)?, start_ticks: field(22)?, threads: field(20)? })
+    }
+}
+
+/// Linux 6.2 and later give the count as the folder's size; before, a listing costs 1 us a descriptor.
+fn fds_open() -> io::Result<u64> {
+    match fs::metadata("/proc/self/fd")?.len() {
+        // The listing holds the descriptor it is read through.
+        0 => Ok((fs::read_dir("/proc/self/fd")?.count() as u64).saturating_sub(1)),
+        count => Ok(count),
+    }
+}
+
+fn fds_max() -> io::Result<u64> {
+    let limits = fs::read_to_string("/proc/self/limits")?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).ok_or_else(unexpected)?;
+    match line.split_ascii_whitespace().next() {
+        Some("unlimited") => Ok(u64::MAX),
+        Some(count) => count.parse().map_err(|_| unexpected()),
+        None => Err(unexpected()),
+    }
+}
+
+fn boot_seconds() -> io::Result<f64> {
+    let stat = fs::read_to_string("/proc/stat")?;
+    let line = stat.lines().find_map(|line| line.strip_prefix("btime ")).ok_or_else(unexpected)?;
+    line.trim().parse().map_err(|_| unexpected())
+}
+
+fn sysconf(name: libc::c_int) -> io::Result<u64> {
+    // SAFETY: takes and gives plain numbers.
+    let value = unsafe { libc::sysconf(name) };
+    u64::try_from(value).map_err(|_| io::Error::last_os_error())
+}
+
+fn unexpected() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "/proc has another shape than proc(5) says")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::clock;
+    use crate::ops::prometheus::Format;
+
+    #[test]
+    fn a_process_knows_its_own_figures() {
+        let before = Process::read().unwrap();
+        let held: Vec<fs::File> = (0..20).map(|_| fs::File::open("/proc/self/stat").unwrap()).collect();
+        let after = Process::read().unwrap();
+        assert!(after.fds_open >= held.len() as u64 && after.fds_open < after.fds_max, "{after:?}");
+        assert!(after.resident_bytes > 1 << 20 && after.resident_bytes < after.virtual_bytes, "{after:?}");
+        assert!(after.cpu_seconds >= before.cpu_seconds && after.threads >= 1);
+        let age_seconds = clock::unix_us() as f64 / 1e6 - after.start_seconds;
+        assert!((-2.0..3600.0).contains(&age_seconds), "started {age_seconds} s ago");
+    }
+
+    #[test]
+    fn cpu_time_is_told_by_thread_name() {
+        let (say_ready, ready) = async_channel::bounded::<()>(1);
+        let (say_end, end) = async_channel::bounded::<()>(1);
+        let busy = std::thread::Builder::new().name("busy-thread".to_owned());
+        let busy = busy
+            .spawn(move || {
+                let until = clock::monotonic_us() + 20_000;
+                while clock::monotonic_us() < until {}
+                say_ready.send_blocking(()).unwrap();
+                end.recv_blocking().unwrap();
+            })
+            .unwrap();
+        ready.recv_blocking().unwrap();
+        let threads = threads().unwrap();
+        say_end.send_blocking(()).unwrap();
+        busy.join().unwrap();
+        let cpu_ns = threads.iter().find(|thread| thread.name == "busy-thread").unwrap().cpu_ns;
+        assert!(cpu_ns > 1_000_000, "{cpu_ns} ns");
+    }
+
+    #[test]
+    fn a_disk_is_named_and_measured() {
+        let disk_here = disk(Path::new(".")).unwrap();
+        assert!(disk_here.free_bytes <= disk_here.total_bytes && disk_here.total_bytes > 0, "{disk_here:?}");
+        assert!(disk(Path::new("/nowhere/at/all")).is_err());
+        assert_eq!(kind(0x0102_1994), "tmpfs");
+        assert_eq!(kind(0x1234), "0x1234");
+    }
+
+    #[test]
+    fn the_process_families_make_a_page() {
+        let mut page = Page::new(Format::OpenMetrics);
+        write_process_families(&mut page);
+        let page = page.finish();
+        for name in ["process_resident_memory_bytes ", "process_cpu_seconds_total ", "process_max_fds "] {
+            assert!(page.lines().any(|line| line.starts_with(name)), "{name}\n{page}");
+        }
+        assert!(page.contains("firehose_thread_cpu_seconds_total{thread=\""), "{page}");
+    }
+}
