@@ -46,7 +46,7 @@ pub(super) struct Survey {
     pub(super) torn: Option<Torn>,
     /// The last file has no header yet.
     pub(super) unfinished: Option<PathBuf>,
-    /// The first of the entries of `damaged` that no later record has measured yet.
+    /// The last entry of `damaged` where no later record has measured the loss yet.
     unsettled: Option<usize>,
     expected: Option<Sequence>,
 }
@@ -96,7 +96,6 @@ impl Survey {
             Some(header) if self.expected.is_none_or(|expected| header.first >= expected) => header,
             _ => {
                 self.damage(segment.path.clone(), 0, limit - segment.base, expected, None);
-                self.expected = Some(expected);
                 return Ok(());
             }
         };
@@ -161,7 +160,7 @@ impl Survey {
     /// `lost` is `None` where only what follows can tell.
     fn damage(&mut self, file: PathBuf, offset: u64, bytes: u64, first: Sequence, lost: Option<u64>) {
         if lost.is_none() {
-            self.unsettled.get_or_insert(self.damaged.len());
+            self.unsettled = Some(self.damaged.len());
         }
         let lost = lost.unwrap_or(0);
         self.damaged.push(Damage { file, offset, bytes, first, lost, quarantined: false });
