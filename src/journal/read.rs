@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::batch::{Batch, Loaded, Stretch};
 use super::error::JournalError;
 use super::format::{HEADER_BYTES, RECORD_HEADER_BYTES};
-use super::resync;
+use super::resync::{self, Found};
 use super::segment::{self, Segment};
 use super::state::LaneState;
 use super::survey::Damage;
@@ -325,14 +325,14 @@ impl Reader {
         let Some(current) = &self.current else { return Ok(()) };
         let path = &current.segment.path;
         match resync::next_sound(&self.stretch(current, limit)).map_err(JournalError::io(path))? {
-            Some((at, found)) => {
+            Found::Record { at, sequence: found } => {
                 self.note(self.at, at - self.at);
                 self.settle(found);
                 self.at = at;
                 self.jump = false;
                 Ok(())
             }
-            None => self.lose(limit, self.state.end()),
+            Found::Nothing | Found::GivenUp => self.lose(limit, self.state.end()),
         }
     }
 
