@@ -211,7 +211,9 @@ impl Appender {
         // What cannot be removed now is tried again before the next write.
         let _ = self.remove_leftovers();
         if let Some(current) = &mut self.current {
-            current.spoilt |= current.file.set_len(self.end - current.base).is_err();
+            // Cutting in front of a segment that is still there would look like a loss after a crash.
+            current.spoilt |=
+                !self.leftovers.is_empty() || current.file.set_len(self.end - current.base).is_err();
         }
     }
 

@@ -25,6 +25,8 @@ mod segment;
 mod state;
 mod survey;
 mod sync;
+#[cfg(test)]
+mod tests;
 
 pub use append::{Appender, Committed};
 pub use batch::{Batch, Record};

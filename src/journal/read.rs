@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::batch::{Batch, Loaded, Stretch};
 use super::error::JournalError;
 use super::format::{HEADER_BYTES, RECORD_HEADER_BYTES};
-use super::resync;
+use super::resync::{self, Found};
 use super::segment::{self, Segment};
 use super::state::LaneState;
 use super::survey::Damage;
@@ -117,7 +117,7 @@ impl Reader {
             }
             let Some(limit) = self.limit(end)? else { continue };
             if self.at >= limit {
-                self.enter(limit)?;
+                self.enter()?;
                 continue;
             }
             let Some(current) = &self.current else { continue };
@@ -221,7 +221,7 @@ impl Reader {
     /// The name and header of the newest segment carry the sequence on when the older ones are gone.
     fn sync_newest(&self) -> Result<(), JournalError> {
         let newest = self.state.segment();
-        if self.state.synced() <= newest {
+        if self.state.fsynced() <= newest {
             self.sync_file(newest)?;
             segment::sync_folder(self.state.dir())?;
         }
@@ -269,7 +269,7 @@ impl Reader {
     fn limit(&mut self, end: u64) -> Result<Option<u64>, JournalError> {
         let newest = self.state.segment();
         let Some(current) = &mut self.current else {
-            self.enter(self.at)?;
+            self.enter()?;
             return Ok(None);
         };
         if current.segment.base == newest {
@@ -277,33 +277,33 @@ impl Reader {
         }
         if current.next.is_none() {
             let base = current.segment.base;
-            current.next = segment::list(self.state.dir())?.into_iter().find(|next| *next > base);
+            current.next = published(&self.state)?.into_iter().find(|next| *next > base);
         }
         Ok(Some(current.next.unwrap_or(end).min(end)))
     }
 
-    /// Goes on in the segment that holds `at`, or the first one behind it.
-    fn enter(&mut self, at: u64) -> Result<(), JournalError> {
+    /// Opens the segment that holds the position, or the first one behind it.
+    fn enter(&mut self) -> Result<(), JournalError> {
+        self.current = None;
         let end = self.state.end();
-        let bases = segment::list(self.state.dir())?;
-        let inside = bases.partition_point(|base| *base <= at);
-        let holding = inside.checked_sub(1).filter(|index| {
-            // An offset at the end of the newest segment is the next one's.
-            bases.get(index + 1).is_some_and(|next| at < *next) || bases[*index] == at || self.jump
+        let bases = published(&self.state)?;
+        let behind = bases.partition_point(|base| *base <= self.at);
+        let holding = behind.checked_sub(1).filter(|index| {
+            // Behind the last record of the newest segment is nothing of it, unless it was given up there.
+            behind < bases.len() || bases[*index] == self.at || self.jump
         });
-        let Some(base) = holding.or(Some(inside)).and_then(|index| bases.get(index).copied()) else {
-            return self.lose(at, end, end);
+        let Some(base) = bases.get(holding.unwrap_or(behind)).copied() else {
+            return self.lose(end, end);
         };
-        if base > at {
-            self.lose(at, base, end)?;
+        if base > self.at {
+            self.lose(base, end)?;
         }
-        let next = bases.iter().copied().find(|next| *next > base);
-        let behind = next.unwrap_or(end).min(end);
+        let next = bases.into_iter().find(|next| *next > base);
         let segment = Segment::open(self.state.dir(), base, Some(self.state.lane()))?;
         let header = segment.as_ref().and_then(Segment::header);
-        let inside = at > base;
-        let first = header.map_or(self.expected, |header| header.first);
+        let inside = self.at > base;
         if self.segments.back().is_none_or(|known| known.base < base) {
+            let first = header.map_or(self.expected, |header| header.first);
             self.segments.push_back(Known { base, first });
         }
         match (segment, header) {
@@ -316,7 +316,7 @@ impl Reader {
                 }
                 Ok(())
             }
-            _ => self.lose(at.max(base), behind, end),
+            _ => self.lose(next.unwrap_or(end).min(end), end),
         }
     }
 
@@ -325,25 +325,22 @@ impl Reader {
         let Some(current) = &self.current else { return Ok(()) };
         let path = &current.segment.path;
         match resync::next_sound(&self.stretch(current, limit)).map_err(JournalError::io(path))? {
-            Some((at, found)) => {
+            Found::Record { at, sequence: found } => {
                 self.note(self.at, at - self.at);
                 self.settle(found);
                 self.at = at;
                 self.jump = false;
                 Ok(())
             }
-            None => self.lose(self.at, limit, self.state.end().max(limit)),
+            Found::Nothing | Found::GivenUp => self.lose(limit, self.state.end()),
         }
     }
 
-    /// Everything in `from..to` is lost; how many records that is, the next sound one tells.
-    fn lose(&mut self, from: u64, to: u64, end: u64) -> Result<(), JournalError> {
-        self.note(from, to - from);
+    /// Everything up to `to` is lost; how many records that is, the next sound one tells.
+    fn lose(&mut self, to: u64, end: u64) -> Result<(), JournalError> {
+        self.note(self.at, to - self.at);
         self.at = to;
         self.jump |= to >= end;
-        if self.current.as_ref().is_some_and(|current| current.next == Some(to)) {
-            self.current = None;
-        }
         self.state.set_read(self.at);
         Ok(())
     }
@@ -366,7 +363,9 @@ impl Reader {
         if std::mem::take(&mut self.unsettled) {
             let from = self.expected.max(self.accounted.next());
             let lost = found.0.saturating_sub(from.0);
-            self.state.count_damage(lost);
+            if lost > 0 {
+                self.state.count_damage(lost);
+            }
             self.accounted = self.accounted.max(Sequence(found.0.saturating_sub(1)));
             if let Some(damage) = self.damage.last_mut() {
                 damage.lost = lost;
@@ -377,11 +376,9 @@ impl Reader {
 
     /// Stands at the start of the last segment that begins at or before the record after `applied`.
     fn start_before(&mut self, applied: Sequence) -> Result<(), JournalError> {
-        let bases = segment::list(self.state.dir())?;
-        let newest = self.state.segment();
         self.segments.clear();
-        let mut start = None;
-        for base in bases.into_iter().filter(|base| *base <= newest) {
+        let (mut start, mut kept) = (None, 0);
+        for base in published(&self.state)? {
             let Some(segment) = Segment::open(self.state.dir(), base, Some(self.state.lane()))? else {
                 continue;
             };
@@ -389,14 +386,27 @@ impl Reader {
             if start.is_some() && first.is_some_and(|first| first > applied.next()) {
                 break;
             }
-            let first = first.unwrap_or(applied.next());
-            self.segments.push_back(Known { base, first });
-            start = Some((base, first));
+            // What an unreadable one in front of a readable one holds was applied.
+            self.segments.push_back(Known { base, first: first.unwrap_or(applied.next()) });
+            if first.is_some() || start.is_none() {
+                start = Some((base, first.unwrap_or(applied.next())));
+                kept = self.segments.len();
+            }
         }
+        self.segments.truncate(kept);
         self.current = None;
         self.jump = false;
         self.unsettled = false;
         (self.at, self.expected) = start.unwrap_or((self.state.end(), applied.next()));
         Ok(())
     }
+}
+
+/// The segments that hold published records. The folder may show one more, of a commit going on that
+/// can still fail and begin another elsewhere.
+fn published(state: &LaneState) -> Result<Vec<u64>, JournalError> {
+    let newest = state.segment();
+    let mut bases = segment::list(state.dir())?;
+    bases.retain(|base| *base <= newest);
+    Ok(bases)
 }

@@ -66,7 +66,7 @@ pub fn open(
         disk_bytes: recovered.bytes,
     };
     let state = Arc::new(LaneState::new(lane, dir.to_owned(), start));
-    let reader = Reader::new(state.clone(), lock.clone(), survey.first.unwrap_or(recovered.last.next()));
+    let reader = Reader::new(state.clone(), lock.clone(), survey.announced.unwrap_or(recovered.last.next()));
     Ok((Appender::new(state, *options, lock), reader, recovered))
 }
 

@@ -164,6 +164,11 @@ impl LaneState {
         self.consumed.damaged_ranges.get()
     }
 
+    /// As [`LaneState::synced`], by fsync alone.
+    pub(super) fn fsynced(&self) -> u64 {
+        self.sync.synced.get()
+    }
+
     /// Base offset of the newest segment.
     pub(super) fn segment(&self) -> u64 {
         self.produced.segment.get()

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::batch::{Batch, Loaded, Stretch};
 use super::error::JournalError;
 use super::format::{HEADER_BYTES, Opening};
-use super::resync;
+use super::resync::{self, Found};
 use super::segment::{self, Segment};
 use crate::base::ids::{LaneId, Sequence};
 
@@ -37,6 +37,8 @@ pub(super) struct Survey {
     pub(super) bytes: u64,
     pub(super) records: u64,
     pub(super) first: Option<Sequence>,
+    /// What the oldest sound header says its first record is, lost or not.
+    pub(super) announced: Option<Sequence>,
     /// The last record, or the one before the first that a segment without records announces.
     pub(super) last: Sequence,
     /// Logical offset behind the last record.
@@ -46,7 +48,7 @@ pub(super) struct Survey {
     pub(super) torn: Option<Torn>,
     /// The last file has no header yet.
     pub(super) unfinished: Option<PathBuf>,
-    /// The first of the entries of `damaged` that no later record has measured yet.
+    /// The last entry of `damaged` where no later record has measured the loss yet.
     unsettled: Option<usize>,
     expected: Option<Sequence>,
 }
@@ -96,12 +98,12 @@ impl Survey {
             Some(header) if self.expected.is_none_or(|expected| header.first >= expected) => header,
             _ => {
                 self.damage(segment.path.clone(), 0, limit - segment.base, expected, None);
-                self.expected = Some(expected);
                 return Ok(());
             }
         };
         self.lane = Some(header.lane);
         self.settle(header.first);
+        self.announced.get_or_insert(header.first);
         self.last = self.last.max(Sequence(header.first.0.saturating_sub(1)));
         if let Opening::Sound { damaged: Some(copy), .. } = segment.opening {
             self.damage(segment.path.clone(), copy as u64, HEADER_BYTES as u64 / 2, header.first, Some(0));
@@ -138,17 +140,17 @@ impl Survey {
             }
             let (path, offset) = (segment.path.clone(), stretch.at - segment.base);
             match resync::next_sound(&stretch).map_err(io)? {
-                Some((at, found)) => {
+                Found::Record { at, sequence: found } => {
                     let lost = found.0 - stretch.expected.0;
                     self.damage(path, offset, at - stretch.at, stretch.expected, Some(lost));
                     (stretch.at, stretch.expected) = (at, found);
                 }
-                None if newest => {
+                Found::Nothing if newest => {
                     self.torn = Some(Torn { path, keep: offset, bytes: stretch.limit - stretch.at });
                     self.end = stretch.at;
                     break;
                 }
-                None => {
+                Found::Nothing | Found::GivenUp => {
                     self.damage(path, offset, stretch.limit - stretch.at, stretch.expected, None);
                     break;
                 }
@@ -161,7 +163,7 @@ impl Survey {
     /// `lost` is `None` where only what follows can tell.
     fn damage(&mut self, file: PathBuf, offset: u64, bytes: u64, first: Sequence, lost: Option<u64>) {
         if lost.is_none() {
-            self.unsettled.get_or_insert(self.damaged.len());
+            self.unsettled = Some(self.damaged.len());
         }
         let lost = lost.unwrap_or(0);
         self.damaged.push(Damage { file, offset, bytes, first, lost, quarantined: false });
