@@ -39,7 +39,8 @@ impl Decoder {
     }
 
     /// The event in the decoded body of `POST /event`. Allocates nothing for a valid event once the
-    /// buffers have grown to its size. About 300 ns for 200 bytes, 800 ns where a second look is needed.
+    /// buffers have grown to its size. For 200 bytes some 300 ns when events are alike, 400 ns when no two
+    /// are, 800 ns where a second look is needed.
     ///
     /// # Errors
     /// What is wrong, and for JSON every broken field at once.

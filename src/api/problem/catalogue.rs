@@ -1,0 +1,300 @@
+//! Everything that can go wrong for a client: status, stable name, and what to do about it.
+
+/// Every kind of problem a client can meet. Append-only: a slug once given out keeps its meaning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Problem {
+    BadRequest,
+    EmptyBody,
+    NotJson,
+    NotUtf8,
+    BadEncoding,
+    BadParameter,
+    NotFound,
+    NotAReceipt,
+    MethodNotAllowed,
+    RequestTimeout,
+    PayloadTooLarge,
+    UriTooLong,
+    UnsupportedEncoding,
+    ExpectationFailed,
+    InvalidEvent,
+    TooDeep,
+    QueueFull,
+    HeadTooLarge,
+    Internal,
+    UnsupportedTransferCoding,
+    Overloaded,
+    Draining,
+    JournalUnsynced,
+    UnsupportedVersion,
+    JournalFull,
+}
+
+/// What the catalogue says of one problem.
+struct Entry {
+    status: u16,
+    slug: &'static str,
+    title: &'static str,
+    explanation: &'static str,
+}
+
+impl Problem {
+    /// The whole catalogue, by status.
+    pub const ALL: &[Problem] = &[
+        Problem::BadRequest,
+        Problem::EmptyBody,
+        Problem::NotJson,
+        Problem::NotUtf8,
+        Problem::BadEncoding,
+        Problem::BadParameter,
+        Problem::NotFound,
+        Problem::NotAReceipt,
+        Problem::MethodNotAllowed,
+        Problem::RequestTimeout,
+        Problem::PayloadTooLarge,
+        Problem::UriTooLong,
+        Problem::UnsupportedEncoding,
+        Problem::ExpectationFailed,
+        Problem::InvalidEvent,
+        Problem::TooDeep,
+        Problem::QueueFull,
+        Problem::HeadTooLarge,
+        Problem::Internal,
+        Problem::UnsupportedTransferCoding,
+        Problem::Overloaded,
+        Problem::Draining,
+        Problem::JournalUnsynced,
+        Problem::UnsupportedVersion,
+        Problem::JournalFull,
+    ];
+
+    /// The HTTP status it travels with.
+    #[must_use]
+    pub const fn status(self) -> u16 {
+        self.entry().status
+    }
+
+    /// The last segment of its `type`; never changes.
+    #[must_use]
+    pub const fn slug(self) -> &'static str {
+        self.entry().slug
+    }
+
+    /// A few words for people, the same every time.
+    #[must_use]
+    pub const fn title(self) -> &'static str {
+        self.entry().title
+    }
+
+    /// What it means, whose fault it is and what to do: one paragraph of plain text.
+    #[must_use]
+    pub const fn explanation(self) -> &'static str {
+        self.entry().explanation
+    }
+
+    /// Whether the same request may succeed later: exactly the statuses 408, 429, 502, 503, 504, 507.
+    #[must_use]
+    pub const fn retryable(self) -> bool {
+        matches!(self.status(), 408 | 429 | 502 | 503 | 504 | 507)
+    }
+
+    const fn entry(self) -> Entry {
+        const fn entry(
+            status: u16,
+            slug: &'static str,
+            title: &'static str,
+            explanation: &'static str,
+        ) -> Entry {
+            Entry { status, slug, title, explanation }
+        }
+        match self {
+            Problem::BadRequest => entry(
+                400,
+                "bad-request",
+                "Not a valid HTTP request",
+                "The head or the framing of the request breaks HTTP/1.1: a malformed line or header, a missing \
+                 Host, Content-Length together with Transfer-Encoding, a repeated or malformed length, a broken \
+                 chunk. The connection is closed, because nothing after the fault can be trusted to be a \
+                 request. Nothing was stored. Mend the client or the proxy in front of it.",
+            ),
+            Problem::EmptyBody => entry(
+                400,
+                "empty-body",
+                "The body is empty",
+                "An event was expected and the body has no bytes. Nothing was stored. Send one JSON object; a \
+                 client that meant to send one may have lost it on a redirect, or set Content-Length: 0.",
+            ),
+            Problem::NotJson => entry(
+                400,
+                "not-json",
+                "The body is not JSON",
+                "The body is not one JSON value as RFC 8259 has it; the detail names the byte at which reading \
+                 stopped. Common causes: a truncated body, a byte order mark, single quotes, a comma before a \
+                 closing bracket, NaN, or two values in one body. Nothing was stored. Mend the sender; sending \
+                 the same again cannot succeed.",
+            ),
+            Problem::NotUtf8 => entry(
+                400,
+                "not-utf8",
+                "The body is not UTF-8",
+                "JSON travels as UTF-8, and the body has bytes that are not. Usual causes are a Latin-1 or UTF-16 \
+                 encoder, or compressed bytes without a Content-Encoding header. Nothing was stored.",
+            ),
+            Problem::BadEncoding => entry(
+                400,
+                "bad-encoding",
+                "The body does not decompress",
+                "The body is not what its Content-Encoding says: the compressed stream is damaged, ends early or \
+                 is followed by other bytes. Nothing was stored. Check that the header matches what the client \
+                 does, and that it compresses once.",
+            ),
+            Problem::BadParameter => entry(
+                400,
+                "bad-parameter",
+                "A query parameter has no meaning",
+                "A query parameter that this endpoint knows has a value it does not; the detail names the \
+                 parameter and the values it may have. Nothing was stored, because the promise that was asked \
+                 for could not be understood.",
+            ),
+            Problem::NotFound => entry(
+                404,
+                "not-found",
+                "There is nothing at this path",
+                "No endpoint has this path. The paths are listed in /openapi.json and shown at /docs.",
+            ),
+            Problem::NotAReceipt => entry(
+                404,
+                "not-a-receipt",
+                "This receipt was never given out",
+                "The path does not end in a receipt this server has given out. A receipt is the value of the \
+                 Firehose-Receipt header of a 202, copied whole, and means something only to the server that \
+                 gave it.",
+            ),
+            Problem::MethodNotAllowed => entry(
+                405,
+                "method-not-allowed",
+                "The path has no such method",
+                "The path exists, but not for this method. The Allow header lists the methods it has.",
+            ),
+            Problem::RequestTimeout => entry(
+                408,
+                "request-timeout",
+                "The request took too long to arrive",
+                "The head or the body did not arrive whole within the time for it, and the connection was closed. \
+                 Nothing was stored. Send it again; if it happens often, the network is slow or the client \
+                 opens requests it does not finish.",
+            ),
+            Problem::PayloadTooLarge => entry(
+                413,
+                "payload-too-large",
+                "The body is too large",
+                "The body is larger than this endpoint takes, counted after decompression; the detail names the \
+                 limit. Nothing was stored. Send less in one request.",
+            ),
+            Problem::UriTooLong => entry(
+                414,
+                "uri-too-long",
+                "The request target is too long",
+                "The path and query together are longer than 8 KiB. Nothing was stored. Put data into the body.",
+            ),
+            Problem::UnsupportedEncoding => entry(
+                415,
+                "unsupported-encoding",
+                "The Content-Encoding is not supported",
+                "The body is compressed in a way this server does not undo, or more than once. Nothing was \
+                 stored. Use one of gzip, deflate, zstd, or identity, as the Accept-Encoding header of the \
+                 answer lists.",
+            ),
+            Problem::ExpectationFailed => entry(
+                417,
+                "expectation-failed",
+                "The Expect header asks for something unknown",
+                "The only expectation this server can meet is 100-continue. Nothing was stored. Leave the header \
+                 out.",
+            ),
+            Problem::InvalidEvent => entry(
+                422,
+                "invalid-event",
+                "The JSON is not an event",
+                "The body is JSON, but one or more fields of the event are missing or wrong; errors names every \
+                 one of them by JSON Pointer with a code that does not change. Nothing was stored. An event has a \
+                 user_id (a 64-bit integer), a timestamp (an ISO 8601 date-time) and metadata (any JSON value).",
+            ),
+            Problem::TooDeep => entry(
+                422,
+                "too-deep",
+                "The JSON is nested too deeply",
+                "Arrays and objects are nested deeper than 128 levels. Nothing was stored. Such documents are \
+                 refused because whoever reads them later may not survive them; flatten the metadata, or send \
+                 it as a string.",
+            ),
+            Problem::QueueFull => entry(
+                429,
+                "queue-full",
+                "Events arrive faster than they can be stored",
+                "More events wait to be stored than the high-water mark allows. This one was not stored. Wait as \
+                 long as Retry-After says, then send it again; queue_size, queue_bytes and \
+                 expected_delay_seconds say how much is waiting. If it lasts, the database is locked, or the \
+                 disk is too slow for the load.",
+            ),
+            Problem::HeadTooLarge => entry(
+                431,
+                "head-too-large",
+                "The request head is too large",
+                "The request line and headers are larger than 32 KiB, or there are more than 100 headers. Nothing \
+                 was stored. Oversized cookies are the usual cause.",
+            ),
+            Problem::Internal => entry(
+                500,
+                "internal",
+                "The server made a mistake",
+                "Something failed that should not have. It is the server's fault and in its log under the \
+                 request's id. Whether anything was stored is not known.",
+            ),
+            Problem::UnsupportedTransferCoding => entry(
+                501,
+                "unsupported-transfer-coding",
+                "The Transfer-Encoding is not supported",
+                "The only transfer coding this server reads is chunked. Nothing was stored. Compress with \
+                 Content-Encoding instead.",
+            ),
+            Problem::Overloaded => entry(
+                503,
+                "overloaded",
+                "The server has too much to do",
+                "A limit of the server itself was reached, such as its number of connections or its memory for \
+                 unfinished requests. Nothing was stored. Wait as long as Retry-After says, then send it again.",
+            ),
+            Problem::Draining => entry(
+                503,
+                "draining",
+                "The server is stopping",
+                "The server is shutting down and takes nothing new; what it accepted before is being stored. This \
+                 request was not stored. Send it to another server, or to this one when it is back.",
+            ),
+            Problem::JournalUnsynced => entry(
+                503,
+                "journal-unsynced",
+                "The journal could not be made safe on disk",
+                "The request asked for a promise that survives a power cut (ack=disk), and the disk did not \
+                 confirm it. The event may be stored, and may be stored twice if it is sent again. The disk \
+                 needs a look.",
+            ),
+            Problem::UnsupportedVersion => entry(
+                505,
+                "unsupported-version",
+                "The HTTP version is not supported",
+                "This server speaks HTTP/1.1 and HTTP/1.0. Nothing was stored. A proxy in front of it can speak \
+                 other versions.",
+            ),
+            Problem::JournalFull => entry(
+                507,
+                "journal-full",
+                "There is no room for more events",
+                "The journal has reached the size it is allowed, or the disk is full. This event was not stored; \
+                 reads and health go on. The server recovers by itself as soon as there is room; send the event \
+                 again then.",
+            ),
+        }
+    }
+}
