@@ -1,5 +1,7 @@
 //! firehose: a thread-per-core HTTP event collector on SQLite shards.
 
 pub mod base;
+pub mod cli;
 pub mod config;
+pub mod cores;
 pub mod ops;

@@ -1,0 +1,3 @@
+//! What stands between this process and a core of its own.
+
+pub mod preflight;
