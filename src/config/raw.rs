@@ -92,12 +92,14 @@ pub(super) fn variable(name: &str) -> String {
 impl clap::Args for Raw {
     fn augment_args(command: Command) -> Command {
         SETTINGS.iter().fold(command, |command, spec| {
-            let help = spec.help.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ");
+            let lines: Vec<&str> = spec.help.iter().map(|line| line.trim()).collect();
+            let help = |lines: &[&str]| format!("{} [default: {}]", lines.join(" "), spec.default);
             let mut arg = Arg::new(spec.name)
                 .long(flag(spec.name))
                 .help_heading(spec.heading)
                 .value_name(value_name(spec))
-                .help(format!("{help} [default: {}]", spec.default));
+                .help(help(&lines[..1]))
+                .long_help(help(&lines));
             if spec.allowed == "true or false" {
                 // `--insecure` alone says true; `--insecure=false` outdoes a file.
                 arg = arg.num_args(0..=1).require_equals(true).default_missing_value("true");

@@ -88,8 +88,8 @@ settings! {
         /// CPUs to serve on ("0,1" or "0-3"), or "auto" for all this process may use.
         /// Leave one out to keep it free for other programs.
         cores: Option<CoreList> as CoresOrAuto = "auto";
-        /// What runs everything that streams or waits: "io_uring", "epoll", or "auto" for the better
-        /// of those the kernel lets us have. `firehose doctor` says why one is refused.
+        /// What runs everything that streams or waits: "io_uring", "epoll" or "auto".
+        /// "auto" takes io_uring where the kernel allows it; `firehose doctor` says why it does not.
         runtime: RuntimeChoice as Runtime = "auto";
     }
     "Requests" {
@@ -111,8 +111,8 @@ settings! {
     "Journal" {
         /// Size of one segment file. Larger means fewer files, smaller gives disk back sooner.
         segment_bytes: u64 as Bytes = "64MiB";
-        /// Disk that one journal (a lane of a shard) may take, stored records not yet cut included;
-        /// 507 at it. Size it for the longest outage of the database you want to sit out.
+        /// Disk that one journal (a lane of a shard) may take; 507 at it.
+        /// What is stored but not yet cut counts. Size it for the longest outage you want to sit out.
         journal_bytes_max: u64 as Bytes = "8GiB";
         /// Bytes of a shard accepted but not yet stored; 429 with Retry-After above it.
         journal_high_water: u64 as Bytes = "2GiB";

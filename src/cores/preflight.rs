@@ -1,3 +1,258 @@
-//! placeholder
-pub fn io_uring() -> Result<(), ()> { Ok(()) }
-pub fn cgroup_cpus() -> Option<usize> { None }
+//! What the kernel lets this process have, asked before anything depends on it: io_uring, limits.
+//!
+//! The runtime must not find out for itself: refused io_uring makes it panic, and an operation the
+//! kernel lacks makes it end the process.
+#![allow(
+    unsafe_code,
+    reason = "io_uring_setup, io_uring_register and the rlimit calls have no safe caller here"
+)]
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+/// io_uring cannot be used: why, and what an operator can do about it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("io_uring refused: {reason}; {remedy}")]
+pub struct IoUringRefused {
+    pub reason: String,
+    pub remedy: String,
+}
+
+/// A resource limit; `u64::MAX` stands for none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// What holds now; the process may raise it up to `hard`.
+    pub soft: u64,
+    pub hard: u64,
+}
+
+/// Both limits that serving depends on, after [`raise_limits`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Open files: one a connection, a few dozen a shard.
+    pub nofile: Limit,
+    /// Bytes of locked memory: the rings of executors count against it for ordinary users.
+    pub memlock: Limit,
+}
+
+/// Locked memory below which the executors refuse to start, whoever runs them.
+pub const MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
+
+/// The operations the executors use, by their numbers in `linux/io_uring.h`; all there since Linux 5.8.
+const OPERATIONS: &[(usize, &str)] = &[
+    (0, "nop"),
+    (1, "readv"),
+    (2, "writev"),
+    (3, "fsync"),
+    (4, "read_fixed"),
+    (5, "write_fixed"),
+    (6, "poll_add"),
+    (7, "poll_remove"),
+    (9, "sendmsg"),
+    (10, "recvmsg"),
+    (11, "timeout"),
+    (12, "timeout_remove"),
+    (13, "accept"),
+    (15, "link_timeout"),
+    (16, "connect"),
+    (17, "fallocate"),
+    (18, "openat"),
+    (19, "close"),
+    (21, "statx"),
+    (22, "read"),
+    (23, "write"),
+    (26, "send"),
+    (27, "recv"),
+];
+
+/// Opens a ring, asks it for the operations the executors need, and closes it: under 100 us. Call
+/// [`raise_limits`] first.
+///
+/// # Errors
+/// When the kernel refuses, lacks an operation, or allows too little locked memory.
+pub fn io_uring() -> Result<(), IoUringRefused> {
+    let ring = open_ring().map_err(|error| refusal(&error))?;
+    let known = operations(&ring).map_err(|error| refusal(&error))?;
+    let missing: Vec<&str> =
+        OPERATIONS.iter().filter(|(number, _)| !known[*number]).map(|(_, name)| *name).collect();
+    if !missing.is_empty() {
+        return Err(refused(
+            format!("this kernel's io_uring lacks {}", missing.join(", ")),
+            "run Linux 5.8 or later, or --runtime epoll",
+        ));
+    }
+    match memlock() {
+        Ok(limit) if limit.soft < MEMLOCK_BYTES_MIN => Err(refused(
+            format!("RLIMIT_MEMLOCK is {} bytes and {MEMLOCK_BYTES_MIN} are needed", limit.soft),
+            "raise the hard limit (LimitMEMLOCK=8M in a systemd unit, --ulimit memlock=8388608 for a container)",
+        )),
+        Ok(_) => Ok(()),
+        Err(error) => Err(refusal(&error)),
+    }
+}
+
+/// The limit of locked memory, in bytes.
+///
+/// # Errors
+/// Only where the kernel refuses getrlimit(2), which none does by default.
+pub fn memlock() -> io::Result<Limit> {
+    limit(libc::RLIMIT_MEMLOCK)
+}
+
+/// The limit of open files.
+///
+/// # Errors
+/// As [`memlock`].
+pub fn nofile() -> io::Result<Limit> {
+    limit(libc::RLIMIT_NOFILE)
+}
+
+/// Raises the soft limits of open files and locked memory to the hard ones, which needs no privilege;
+/// gives what holds afterwards. Call it before any thread that counts on them.
+///
+/// # Errors
+/// As [`memlock`]. That a limit could not be raised shows in what is given, and is no error.
+pub fn raise_limits() -> io::Result<Limits> {
+    for resource in [libc::RLIMIT_NOFILE, libc::RLIMIT_MEMLOCK] {
+        let limit = limit(resource)?;
+        let raised = libc::rlimit { rlim_cur: limit.hard, rlim_max: limit.hard };
+        // SAFETY: `raised` is a whole rlimit that outlives the call.
+        unsafe { libc::setrlimit(resource, &raised) };
+    }
+    Ok(Limits { nofile: nofile()?, memlock: memlock()? })
+}
+
+fn limit(resource: libc::__rlimit_resource_t) -> io::Result<Limit> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is room for a whole rlimit.
+    if unsafe { libc::getrlimit(resource, &mut limit) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(Limit { soft: limit.rlim_cur, hard: limit.rlim_max })
+}
+
+/// `struct io_uring_params`: 120 bytes, all zero for the defaults.
+const PARAMS_WORDS: usize = 30;
+
+fn open_ring() -> io::Result<OwnedFd> {
+    let mut params = [0_u32; PARAMS_WORDS];
+    // SAFETY: two entries and room for a whole io_uring_params, which the kernel fills in.
+    let fd = unsafe { libc::syscall(libc::SYS_io_uring_setup, 2_u32, params.as_mut_ptr()) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a descriptor that was just made and that nobody else has.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// `struct io_uring_probe` with room for every operation number there can be.
+#[repr(C)]
+struct Probe {
+    last_op: u8,
+    ops_len: u8,
+    reserved: [u16; 7],
+    ops: [ProbeOp; 256],
+}
+
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct ProbeOp {
+    op: u8,
+    reserved: u8,
+    flags: u16,
+    reserved_too: u32,
+}
+
+const REGISTER_PROBE: u32 = 8;
+const OP_SUPPORTED: u16 = 1;
+
+fn operations(ring: &OwnedFd) -> io::Result<[bool; 256]> {
+    let none = ProbeOp { op: 0, reserved: 0, flags: 0, reserved_too: 0 };
+    let mut probe = Probe { last_op: 0, ops_len: 0, reserved: [0; 7], ops: [none; 256] };
+    // SAFETY: `probe` is zeroed as the kernel demands and has room for the 256 entries announced.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_io_uring_register,
+            ring.as_raw_fd(),
+            REGISTER_PROBE,
+            std::ptr::from_mut(&mut probe),
+            256_u32,
+        )
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(std::array::from_fn(|number| probe.ops[number].flags & OP_SUPPORTED != 0))
+}
+
+/// What an error number of io_uring_setup(2) means and what helps.
+fn refusal(error: &io::Error) -> IoUringRefused {
+    match error.raw_os_error() {
+        Some(libc::ENOSYS) => refused(
+            "the kernel has none, or a sandbox hides it (ENOSYS)".to_owned(),
+            "run Linux 5.8 or later outside gVisor, or --runtime epoll",
+        ),
+        Some(libc::EPERM | libc::EACCES) => refused(
+            "it is forbidden (EPERM): by sysctl kernel.io_uring_disabled, or by the seccomp profile of the container"
+                .to_owned(),
+            "set kernel.io_uring_disabled=0 and allow io_uring_setup, io_uring_enter and io_uring_register in the \
+             profile (docker: --security-opt seccomp=profile.json), or --runtime epoll",
+        ),
+        Some(libc::ENOMEM) => refused(
+            "no memory may be locked for it (ENOMEM)".to_owned(),
+            "raise RLIMIT_MEMLOCK (LimitMEMLOCK=8M in a systemd unit, --ulimit memlock=8388608 for a container)",
+        ),
+        Some(libc::EMFILE | libc::ENFILE) => {
+            refused(format!("no file descriptor is left ({error})"), "raise RLIMIT_NOFILE")
+        }
+        Some(libc::EINVAL) => refused(
+            "the kernel's io_uring is too old (EINVAL)".to_owned(),
+            "run Linux 5.8 or later, or --runtime epoll",
+        ),
+        _ => refused(error.to_string(), "--runtime epoll does without"),
+    }
+}
+
+fn refused(reason: String, remedy: &str) -> IoUringRefused {
+    IoUringRefused { reason, remedy: remedy.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_structures_have_their_sizes() {
+        assert_eq!(size_of::<Probe>(), 16 + 256 * 8);
+        assert_eq!(size_of::<[u32; PARAMS_WORDS]>(), 120);
+    }
+
+    #[test]
+    fn every_refusal_says_what_helps() {
+        for number in [libc::ENOSYS, libc::EPERM, libc::ENOMEM, libc::EMFILE, libc::EINVAL, libc::EIO] {
+            let refused = refusal(&io::Error::from_raw_os_error(number));
+            assert!(!refused.reason.is_empty() && !refused.remedy.is_empty(), "{refused}");
+        }
+        assert!(refusal(&io::Error::from_raw_os_error(libc::EPERM)).remedy.contains("io_uring_disabled"));
+    }
+
+    #[test]
+    fn a_probe_of_a_ring_agrees_with_the_kernels_own_version() {
+        match open_ring() {
+            Ok(ring) => {
+                let known = operations(&ring).unwrap();
+                // IORING_OP_NOP is as old as the probe; 255 is no operation.
+                assert!(known[0] && !known[255]);
+            }
+            Err(error) => assert!(io_uring().is_err(), "{error}"),
+        }
+    }
+
+    #[test]
+    fn limits_are_raised_to_their_hard_ends() {
+        let limits = raise_limits().unwrap();
+        assert_eq!(limits.nofile.soft, limits.nofile.hard);
+        assert_eq!(limits.memlock.soft, limits.memlock.hard);
+        assert!(limits.nofile.soft >= 64);
+    }
+}

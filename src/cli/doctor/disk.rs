@@ -1,0 +1,160 @@
+//! Checks of the disk under the data folder: its kind, its room, how long a sync takes.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use super::Finding;
+use crate::base::clock;
+use crate::config::{AckLevel, Config};
+use crate::ops;
+
+/// Syncs measured; the median of them is told.
+const SYNCS: usize = 20;
+
+/// A sync slower than this makes `ack=disk` feel slow: a disk's own cache or network is in the way.
+const SYNC_US_MAX: u64 = 20_000;
+
+/// Room below which a first busy hour may not fit.
+const FREE_BYTES_MIN: u64 = 1 << 30;
+
+pub(super) fn file_system(config: &Config) -> Finding {
+    const CHECK: &str = "file_system";
+    let folder = existing(&config.data);
+    let disk = match ops::disk(&folder) {
+        Ok(disk) => disk,
+        Err(error) => {
+            return Finding::fail(CHECK, format!("{}: {error}", folder.display()), "make it reachable");
+        }
+    };
+    let found = format!("{} is on {}", folder.display(), disk.kind);
+    match (disk.kind.as_str(), config.ack) {
+        ("tmpfs" | "ramfs", AckLevel::Os) => {
+            Finding::warn(CHECK, format!("{found}: gone with a power cut"), "put --data on a disk")
+        }
+        ("tmpfs" | "ramfs", AckLevel::Disk) => Finding::fail(
+            CHECK,
+            format!("{found}: it cannot keep the promise of ack=disk"),
+            "put --data on a disk",
+        ),
+        ("nfs" | "cifs" | "9p" | "ceph", _) => Finding::fail(
+            CHECK,
+            format!("{found}: SQLite's WAL needs memory shared between processes of one machine"),
+            "put --data on a local disk",
+        ),
+        ("fuse" | "overlay", _) => Finding::warn(
+            CHECK,
+            format!("{found}: whether a sync reaches a disk depends on what is below"),
+            "put --data on a volume of its own",
+        ),
+        _ => Finding::ok(CHECK, found),
+    }
+}
+
+pub(super) fn space(config: &Config) -> Finding {
+    const CHECK: &str = "disk_space";
+    let folder = existing(&config.data);
+    let disk = match ops::disk(&folder) {
+        Ok(disk) => disk,
+        Err(error) => {
+            return Finding::fail(CHECK, format!("{}: {error}", folder.display()), "make it reachable");
+        }
+    };
+    let mib = |bytes: u64| bytes >> 20;
+    let found = format!("{} MiB free of {}", mib(disk.free_bytes), mib(disk.total_bytes));
+    if disk.free_bytes <= config.disk_reserve {
+        let found = format!("{found}; disk_reserve keeps {} of them", mib(config.disk_reserve));
+        Finding::fail(CHECK, found, "make room, or lower --disk-reserve")
+    } else if disk.free_bytes < FREE_BYTES_MIN {
+        Finding::warn(CHECK, found, "make room: events are refused with 507 when it runs out")
+    } else {
+        Finding::ok(CHECK, found)
+    }
+}
+
+pub(super) fn sync_latency(config: &Config) -> Finding {
+    const CHECK: &str = "sync_latency";
+    let folder = existing(&config.data);
+    match measure(&folder) {
+        Err(error) => Finding::fail(
+            CHECK,
+            format!("cannot write in {}: {error}", folder.display()),
+            "give the server's user the folder, or choose another with --data",
+        ),
+        Ok(median_us) => {
+            let found =
+                format!("{}.{:03} ms median of {SYNCS} small appends", median_us / 1000, median_us % 1000);
+            if median_us > SYNC_US_MAX {
+                Finding::warn(
+                    CHECK,
+                    found,
+                    "every ack=disk answer waits that long: use a faster disk, or ack=os",
+                )
+            } else {
+                Finding::ok(CHECK, found)
+            }
+        }
+    }
+}
+
+/// The folder, or the nearest one above it that is there.
+fn existing(folder: &Path) -> PathBuf {
+    let found = folder.ancestors().find(|folder| folder.is_dir());
+    match found {
+        // A relative path's last ancestor is the empty one.
+        Some(found) if !found.as_os_str().is_empty() => found.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+/// The median time of a small append with its sync, in microseconds.
+fn measure(folder: &Path) -> io::Result<u64> {
+    let path = folder.join(format!(".firehose-doctor-{}", std::process::id()));
+    let measured = append_and_sync(&path);
+    let removed = fs::remove_file(&path);
+    let mut times_us = measured?;
+    removed?;
+    times_us.sort_unstable();
+    Ok(times_us[times_us.len() / 2])
+}
+
+fn append_and_sync(path: &Path) -> io::Result<[u64; SYNCS]> {
+    let mut file = OpenOptions::new().append(true).create_new(true).open(path)?;
+    let mut times_us = [0; SYNCS];
+    for time_us in &mut times_us {
+        let start_us = clock::monotonic_us();
+        file.write_all(&[0; 200])?;
+        file.sync_data()?;
+        *time_us = clock::monotonic_us() - start_us;
+    }
+    Ok(times_us)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::Verdict;
+
+    #[test]
+    fn a_folder_to_come_is_judged_by_the_one_that_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(existing(&folder.path().join("a/b")), folder.path());
+        assert_eq!(existing(Path::new("not-here/at/all")), Path::new("."));
+        let config = Config { data: folder.path().join("a/b"), ..Config::defaults() };
+        let finding = sync_latency(&config);
+        assert!(finding.found.contains(" ms median"), "{finding:?}");
+    }
+
+    #[test]
+    fn a_reserve_larger_than_the_room_fails() {
+        let config = Config { disk_reserve: u64::MAX, ..Config::defaults() };
+        assert_eq!(space(&config).verdict, Verdict::Fail);
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_written_fails() {
+        let config = Config { data: "/proc/self/net".into(), ..Config::defaults() };
+        let finding = sync_latency(&config);
+        assert!(finding.verdict == Verdict::Fail && finding.found.starts_with("cannot write"), "{finding:?}");
+    }
+}

@@ -1,0 +1,133 @@
+//! `firehose doctor`: what is wrong with this machine for serving, and how to mend it.
+//!
+//! In: the effective settings. Out: one line a check, or JSON; exit code 0 or 1. Owns: a small file
+//! in the data folder while it measures. Never: a change to the machine.
+
+mod disk;
+mod machine;
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use super::DoctorArgs;
+use super::output::{EXIT_FAILED, EXIT_OK, complain, say};
+use crate::config::Config;
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    Ok,
+    /// It serves, but worse than it could, or with less of a promise.
+    Warn,
+    /// It would not serve, or not keep its promise.
+    Fail,
+}
+
+/// The outcome of one check.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// A short name that stays the same: `io_uring`, `disk_space`, ….
+    pub check: &'static str,
+    pub verdict: Verdict,
+    /// What was found.
+    pub found: String,
+    /// What helps; empty where nothing is wrong.
+    pub remedy: String,
+}
+
+impl Finding {
+    fn ok(check: &'static str, found: impl Into<String>) -> Finding {
+        Finding { check, verdict: Verdict::Ok, found: found.into(), remedy: String::new() }
+    }
+
+    fn warn(check: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Finding {
+        Finding { check, verdict: Verdict::Warn, found: found.into(), remedy: remedy.into() }
+    }
+
+    fn fail(check: &'static str, found: impl Into<String>, remedy: impl Into<String>) -> Finding {
+        Finding { check, verdict: Verdict::Fail, found: found.into(), remedy: remedy.into() }
+    }
+}
+
+/// Runs the command: examines, prints, and says by the exit code whether it would serve.
+#[must_use]
+pub fn doctor(args: &DoctorArgs) -> ExitCode {
+    let config = match args.folder.load() {
+        Ok(loaded) => loaded.config,
+        Err(errors) => return complain(&errors),
+    };
+    let findings = examine(&config);
+    let worst = findings.iter().map(|finding| finding.verdict).max().unwrap_or(Verdict::Ok);
+    if args.folder.json {
+        say(&format!("{}\n", serde_json::json!({ "verdict": worst, "checks": findings })));
+    } else {
+        say(&lines(&findings));
+    }
+    ExitCode::from(if worst == Verdict::Fail { EXIT_FAILED } else { EXIT_OK })
+}
+
+/// Every check, in the order a server would run into them. Under a second on a sound disk.
+#[must_use]
+pub fn examine(config: &Config) -> Vec<Finding> {
+    vec![
+        machine::io_uring(config),
+        machine::memlock(),
+        machine::open_files(config),
+        machine::cpus(config),
+        machine::cpu_quota(),
+        machine::reuse_port(),
+        machine::accept_backlog(),
+        machine::clock(),
+        disk::file_system(config),
+        disk::space(config),
+        disk::sync_latency(config),
+    ]
+}
+
+fn lines(findings: &[Finding]) -> String {
+    let mut text = String::new();
+    for finding in findings {
+        let word = match finding.verdict {
+            Verdict::Ok => "ok",
+            Verdict::Warn => "warn",
+            Verdict::Fail => "FAIL",
+        };
+        _ = write!(text, "{word:<4}  {:<14} {}", finding.check, finding.found);
+        if !finding.remedy.is_empty() {
+            _ = write!(text, " -> {}", finding.remedy);
+        }
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_check_is_one_line_and_every_bad_one_has_a_remedy() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config { data: folder.path().join("not/there/yet"), ..Config::defaults() };
+        let findings = examine(&config);
+        for finding in &findings {
+            assert_eq!(finding.verdict == Verdict::Ok, finding.remedy.is_empty(), "{finding:?}");
+            assert!(!finding.found.contains('\n') && !finding.remedy.contains('\n'), "{finding:?}");
+        }
+        assert_eq!(lines(&findings).lines().count(), findings.len());
+        let names: std::collections::BTreeSet<_> = findings.iter().map(|finding| finding.check).collect();
+        assert_eq!(names.len(), findings.len());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left behind");
+    }
+
+    #[test]
+    fn a_line_says_the_verdict_first_and_the_remedy_last() {
+        let findings = [Finding::ok("clock", "fine"), Finding::fail("cpus", "none", "find some")];
+        assert_eq!(lines(&findings), "ok    clock          fine\nFAIL  cpus           none -> find some\n");
+        let json = serde_json::to_value(&findings[1]).unwrap();
+        assert_eq!(json["verdict"], "fail");
+    }
+}

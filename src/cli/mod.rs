@@ -1,0 +1,189 @@
+//! The command line: its tree, its help, its exit codes; `config` and `doctor` themselves.
+//!
+//! In: arguments. Out: settings for the layers below, lines on stdout, an exit code. Owns: the words
+//! of `--help`. Never: work that the server or the shards should do.
+
+mod doctor;
+mod output;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{self, ConfigError, Flags, Loaded, Raw, Source};
+
+pub use doctor::{Finding, Verdict, doctor, examine};
+pub use output::{EXIT_CONFIG, EXIT_FAILED, EXIT_OK, EXIT_USAGE, complain, say};
+
+/// Takes clickstream events over HTTP on every core, answers at once with a promise that holds, and
+/// stores them in SQLite shards.
+#[derive(Debug, Parser)]
+#[command(
+    name = "firehose",
+    version,
+    propagate_version = true,
+    after_help = "\
+Exit codes: 0 done, 1 failed, 2 wrong usage, 78 settings or machine unfit.
+
+Every setting of `serve` may also stand in firehose.toml (batch_rows_max = 20000) or in the \
+environment (FIREHOSE_BATCH_ROWS_MAX=20000). A flag outdoes the environment, which outdoes the file."
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serves until SIGTERM or SIGINT: then finishes open requests, stores what it can and exits 0.
+    ///
+    /// Each setting may also stand in firehose.toml under its name with underscores, or in the
+    /// environment as FIREHOSE_NAME. Sizes are 64MiB, 2GB or plain bytes; times 20ms, 5s, 2m.
+    Serve(Flags),
+
+    /// Prints the effective settings as a firehose.toml, each with where it came from.
+    ///
+    /// Takes the flags of `serve`, so that a command line can be tried before it is used.
+    Config(Flags),
+
+    /// Lists the shards of a data folder: path, rows, bytes, journal backlog, position.
+    ///
+    /// Only reads; works while a server runs on the folder.
+    Shards(FolderArgs),
+
+    /// Checks every shard and every journal of a data folder, byte by byte.
+    ///
+    /// SQLite's integrity check of each shard and the checksum of each journal record. Exits 1 when
+    /// something is damaged. Only reads; takes minutes a gigabyte on a slow disk.
+    Verify(FolderArgs),
+
+    /// Rehearses an outage on a running server.
+    #[command(subcommand)]
+    Drill(Drill),
+
+    /// Says what is wrong with this machine for serving, and how to mend it.
+    ///
+    /// io_uring, limits, CPUs, ports, the disk under the data folder, the clock. Exits 1 when something
+    /// would keep the server from serving; warnings alone exit 0.
+    Doctor(DoctorArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Drill {
+    /// Locks every shard of a data folder, as a forgotten transaction in another program would.
+    ///
+    /// The server must go on accepting meanwhile and store the backlog afterwards.
+    Lock {
+        #[command(flatten)]
+        folder: FolderArgs,
+
+        /// How long to hold the locks.
+        #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600))]
+        seconds: u64,
+    },
+}
+
+/// Which data folder, for the commands that need nothing else.
+#[derive(Clone, Debug, Default, Args)]
+pub struct FolderArgs {
+    /// The data folder; default that of the settings.
+    #[arg(long, value_name = "PATH")]
+    pub data: Option<PathBuf>,
+
+    /// Settings file that names the folder; default ./firehose.toml where there is one.
+    #[arg(long = "config", value_name = "PATH")]
+    pub file: Option<PathBuf>,
+
+    /// Prints JSON instead of text.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What `doctor` takes.
+#[derive(Clone, Debug, Default, Args)]
+pub struct DoctorArgs {
+    #[command(flatten)]
+    pub folder: FolderArgs,
+}
+
+impl FolderArgs {
+    /// The settings with this folder in them.
+    ///
+    /// # Errors
+    /// Every wrong setting of the file and the environment.
+    pub fn load(&self) -> Result<Loaded, Vec<ConfigError>> {
+        let mut raw = Raw::default();
+        if let Some(data) = &self.data {
+            raw.set("data", &data.to_string_lossy(), Source::Flag);
+        }
+        config::load(&Flags { file: self.file.clone(), raw })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::config::SETTINGS;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn the_tree_is_sound_and_every_setting_has_its_help() {
+        Cli::command().debug_assert();
+        let mut command = Cli::command();
+        let serve = command.find_subcommand_mut("serve").unwrap();
+        let help = serve.render_long_help().to_string();
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        for spec in SETTINGS {
+            assert!(help.contains(&format!("--{}", spec.name.replace('_', "-"))), "{}", spec.name);
+            assert!(help.contains(spec.heading), "{}", spec.heading);
+            let default = format!("[default: {}]", spec.default);
+            assert!(help.contains(&default), "{default}");
+        }
+    }
+
+    #[test]
+    fn flags_reach_the_settings() {
+        let line = "firehose serve --listen 127.0.0.1:1 --insecure --batch-rows-max 7 --config /etc/f.toml";
+        let Command::Serve(flags) = parse(line).unwrap().command else { panic!("another command") };
+        assert_eq!(flags.raw.get("listen").unwrap().text, "127.0.0.1:1");
+        assert_eq!(flags.raw.get("insecure").unwrap().text, "true");
+        assert_eq!(flags.raw.get("batch_rows_max").unwrap().text, "7");
+        assert_eq!(flags.raw.get("data"), None);
+        assert_eq!(flags.file, Some("/etc/f.toml".into()));
+        let Command::Serve(flags) = parse("firehose serve --insecure=false").unwrap().command else {
+            panic!("another command")
+        };
+        assert_eq!(flags.raw.get("insecure").unwrap().text, "false");
+    }
+
+    #[test]
+    fn wrong_usage_is_refused() {
+        for line in [
+            "firehose",
+            "firehose serve --lisetn 1",
+            "firehose drill",
+            "firehose drill lock --seconds 0",
+            "firehose serve extra",
+            "firehose serve --data a --data b",
+        ] {
+            let error = parse(line).unwrap_err();
+            assert_eq!(error.exit_code(), i32::from(EXIT_USAGE), "{line}");
+        }
+        let line = "firehose drill lock --data /d --seconds 3";
+        let Command::Drill(Drill::Lock { folder, seconds }) = parse(line).unwrap().command else {
+            panic!("another command")
+        };
+        assert_eq!((folder.data, seconds), (Some("/d".into()), 3));
+    }
+
+    #[test]
+    fn a_folder_given_outdoes_the_settings() {
+        let args = FolderArgs { data: Some("/somewhere/else".into()), ..FolderArgs::default() };
+        assert_eq!(args.load().unwrap().config.data, PathBuf::from("/somewhere/else"));
+    }
+}
