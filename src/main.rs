@@ -3,22 +3,18 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use firehose::cli::{Cli, Command, EXIT_FAILED, complain, doctor, say};
-use firehose::config;
+use firehose::cli::{self, Cli, Command, Drill};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     match Cli::parse().command {
-        Command::Config(flags) => match config::load(&flags) {
-            Ok(loaded) => {
-                say(&loaded.to_toml());
-                ExitCode::SUCCESS
-            }
-            Err(errors) => complain(&errors),
-        },
-        Command::Doctor(args) => doctor(&args),
-        Command::Serve(_) | Command::Shards(_) | Command::Verify(_) | Command::Drill(_) => {
-            eprintln!("firehose: this build only has `config` and `doctor`");
-            ExitCode::from(EXIT_FAILED)
-        }
+        Command::Serve(flags) => cli::serve(&flags),
+        Command::Config(flags) => cli::config(&flags),
+        Command::Shards(args) => cli::shards(&args),
+        Command::Verify(args) => cli::verify(&args),
+        Command::Drill(Drill::Lock { folder, seconds }) => cli::drill_lock(&folder, seconds),
+        Command::Doctor(args) => cli::doctor(&args),
     }
 }

@@ -1,11 +1,18 @@
-//! What clients see: problem documents, the answers' shapes, the OpenAPI document and its pages.
+//! What clients see: the endpoint table, problem documents, the answers' shapes, the OpenAPI document.
 //!
-//! In: errors and numbers of the layers below. Out: bytes of bodies. Owns: the catalogue of problems.
-//! Never: I/O, text of a payload.
+//! In: a path and a method; errors and numbers of the layers below. Out: an [`crate::http::Answer`].
+//! Owns: the catalogue of problems and the one map from every error to it. Never: I/O, text of a
+//! payload.
 
 pub mod docs;
+mod endpoints;
+pub mod error;
+pub mod event;
+mod health;
+pub mod metrics;
 pub mod openapi;
 pub mod problem;
 pub mod schema;
 
+pub use endpoints::{Asked, Endpoint, find, plain};
 pub use problem::Problem;

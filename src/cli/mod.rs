@@ -5,15 +5,19 @@
 
 mod doctor;
 mod output;
+mod serve;
+mod shards;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::config::{self, ConfigError, Flags, Loaded, Raw, Source};
+use crate::config::{ConfigError, Flags, Loaded, Raw, Source};
 
 pub use doctor::{Finding, Verdict, doctor, examine};
-pub use output::{EXIT_CONFIG, EXIT_FAILED, EXIT_OK, EXIT_USAGE, complain, say};
+pub use output::{EXIT_CONFIG, EXIT_FAILED, EXIT_OK, EXIT_USAGE};
+pub use serve::{config, serve};
+pub use shards::{drill_lock, shards, verify};
 
 /// Takes clickstream events over HTTP on every core, answers at once with a promise that holds, and
 /// stores them in SQLite shards.
@@ -116,7 +120,7 @@ impl FolderArgs {
         if let Some(data) = &self.data {
             raw.set("data", &data.to_string_lossy(), Source::Flag);
         }
-        config::load(&Flags { file: self.file.clone(), raw })
+        crate::config::load(&Flags { file: self.file.clone(), raw })
     }
 }
 

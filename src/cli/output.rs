@@ -15,7 +15,7 @@ pub const EXIT_CONFIG: u8 = 78;
 
 /// Writes every wrong setting on stderr, a line each, and gives the exit code that says so.
 #[must_use]
-pub fn complain(errors: &[ConfigError]) -> ExitCode {
+pub(super) fn complain(errors: &[ConfigError]) -> ExitCode {
     for error in errors {
         eprintln!("firehose: {error}");
     }
@@ -23,7 +23,7 @@ pub fn complain(errors: &[ConfigError]) -> ExitCode {
 }
 
 /// Writes a command's result on stdout. A reader that has seen enough (`| head`) is no error.
-pub fn say(text: &str) {
+pub(super) fn say(text: &str) {
     let mut out = std::io::stdout().lock();
     _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }

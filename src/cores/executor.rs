@@ -35,7 +35,12 @@ thread_local! {
 }
 
 /// Runs `main` on the calling thread until it is done. The thread is pinned already.
-pub fn run<F: Future<Output = ()> + 'static>(runtime: Runtime, name: &str, cpu: usize, main: F) -> io::Result<()> {
+pub fn run<F: Future<Output = ()> + 'static>(
+    runtime: Runtime,
+    name: &str,
+    cpu: usize,
+    main: F,
+) -> io::Result<()> {
     RUNTIME.set(runtime);
     match runtime {
         Runtime::IoUring => {
@@ -104,9 +109,9 @@ impl Files {
             return Ok(file);
         }
         let file = match RUNTIME.get() {
-            Runtime::IoUring => {
-                OpenFile::IoUring(std::rc::Rc::new(glommio::io::BufferedFile::open(path).await.map_err(io_error)?))
-            }
+            Runtime::IoUring => OpenFile::IoUring(std::rc::Rc::new(
+                glommio::io::BufferedFile::open(path).await.map_err(io_error)?,
+            )),
             Runtime::Epoll => OpenFile::Epoll(std::sync::Arc::new(std::fs::File::open(path)?)),
         };
         let mut open = self.open.borrow_mut();
@@ -163,7 +168,8 @@ mod tests {
                 run(runtime, "test", 0, async move {
                     spawn(async { panic!("on purpose: the executor survives it") });
                     let files = Files::default();
-                    let synced = files.sync_data(&path).await.and(files.sync_folder(path.parent().unwrap()).await);
+                    let synced =
+                        files.sync_data(&path).await.and(files.sync_folder(path.parent().unwrap()).await);
                     sleep(Duration::from_millis(1)).await;
                     let missing = files.sync_data(Path::new("/nowhere")).await;
                     tell.send((synced.is_ok(), missing.is_err())).await.unwrap();

@@ -1,7 +1,9 @@
 //! Which CPUs there are and staying on one of them.
 #![allow(unsafe_code, reason = "setpriority has no wrapper in std")]
 
+use std::fs;
 use std::io;
+use std::path::{Path, PathBuf};
 
 /// How a thread shares its CPU with the others of its core: the listener comes first, so that an
 /// upload, a commit or a scan never delays an ack by a scheduling slice. A writer at 5 still gets a
@@ -14,16 +16,46 @@ pub enum Rank {
     Background = 10,
 }
 
-/// CPU numbers this process may use, in order: its affinity mask, cut to what the cgroup pays for.
+/// The CPUs this process may run on, by the kernel's numbers (the affinity mask, cpusets included).
+#[must_use]
+pub fn allowed() -> Vec<usize> {
+    core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect()
+}
+
+/// The CPUs to serve on when nobody says: all that are allowed, cut to what the cgroup pays for. A core
+/// that waits for its share of a quota answers late.
 #[must_use]
 pub fn available() -> Vec<usize> {
-    let mut cpus: Vec<usize> = core_affinity::get_core_ids().unwrap_or_default().iter().map(|core| core.id).collect();
+    let mut cpus = allowed();
     if cpus.is_empty() {
         cpus.push(0);
     }
-    let paid_for = super::preflight::cgroup_cpus().unwrap_or(usize::MAX).max(1);
-    cpus.truncate(paid_for);
+    let paid_for = cpu_quota().map_or(usize::MAX, |quota| (quota + 0.01) as usize);
+    cpus.truncate(paid_for.max(1));
     cpus
+}
+
+/// The CPU quota of this process's cgroup (v2), in CPUs; none where nothing is limited.
+#[must_use]
+pub fn cpu_quota() -> Option<f64> {
+    quota(Path::new("/sys/fs/cgroup"), &own_cgroup())
+}
+
+/// This process's cgroup (v2), relative to the mount.
+fn own_cgroup() -> PathBuf {
+    let text = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let path = text.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
+    PathBuf::from(path)
+}
+
+/// The tightest CPU quota of a cgroup and those above it, in CPUs; none where nothing is limited.
+fn quota(mount: &Path, cgroup: &Path) -> Option<f64> {
+    let quotas = cgroup.ancestors().filter_map(|folder| {
+        let text = fs::read_to_string(mount.join(folder).join("cpu.max")).ok()?;
+        let (quota_us, period_us) = text.trim().split_once(' ')?;
+        Some(quota_us.parse::<f64>().ok()? / period_us.parse::<f64>().ok().filter(|us| *us > 0.0)?)
+    });
+    quotas.min_by(f64::total_cmp)
 }
 
 /// Pins the calling thread and gives it its rank. What the system refuses is returned, not fatal: the
@@ -36,5 +68,24 @@ pub fn settle(cpu: usize, rank: Rank) -> io::Result<()> {
         (false, _) => Err(io::Error::other(format!("CPU {cpu} is not in the affinity mask of this thread"))),
         (true, 0) => Ok(()),
         (true, _) => Err(io::Error::last_os_error()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tightest_quota_on_the_way_up_counts() {
+        let mount = tempfile::tempdir().unwrap();
+        fs::create_dir_all(mount.path().join("a/b")).unwrap();
+        assert_eq!(quota(mount.path(), Path::new("a/b")), None);
+        fs::write(mount.path().join("a/b/cpu.max"), "max 100000\n").unwrap();
+        assert_eq!(quota(mount.path(), Path::new("a/b")), None);
+        fs::write(mount.path().join("a/cpu.max"), "150000 100000\n").unwrap();
+        fs::write(mount.path().join("cpu.max"), "400000 100000\n").unwrap();
+        assert_eq!(quota(mount.path(), Path::new("a/b")), Some(1.5));
+        fs::write(mount.path().join("a/b/cpu.max"), "5 0\n").unwrap();
+        assert_eq!(quota(mount.path(), Path::new("a/b")), Some(1.5));
     }
 }

@@ -96,8 +96,7 @@ pub fn write_answer(out: &mut Vec<u8>, answer: &Answer, to: &To<'_>) {
 }
 
 /// The reason phrase (RFC 9110 §15, RFC 6585, RFC 4918).
-#[must_use]
-pub fn reason(status: u16) -> &'static str {
+fn reason(status: u16) -> &'static str {
     hyper::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or("Unknown")
 }
 

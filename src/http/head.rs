@@ -43,7 +43,7 @@ pub struct Head<'b> {
 /// Looks for the end of the head in `bytes`, from byte `from` on (what an earlier call has seen).
 /// Gives the length of the head with its empty line, `None` while it is incomplete. Bare line feeds
 /// and folded lines are refused here, since a lenient parser elsewhere would read them as line ends.
-pub fn find_end(bytes: &[u8], from: usize) -> Result<Option<usize>, Refusal> {
+pub(super) fn find_end(bytes: &[u8], from: usize) -> Result<Option<usize>, Refusal> {
     let start = from.min(bytes.len());
     for at in memchr::memchr_iter(b'\n', &bytes[start..]) {
         let at = start + at;
@@ -69,7 +69,7 @@ pub fn find_end(bytes: &[u8], from: usize) -> Result<Option<usize>, Refusal> {
 
 /// Empty lines before a request line are skipped (RFC 9112 §2.2).
 #[must_use]
-pub fn empty_lines(bytes: &[u8]) -> usize {
+pub(super) fn empty_lines(bytes: &[u8]) -> usize {
     let mut at = 0;
     while bytes[at..].starts_with(b"\r\n") {
         at += 2;
@@ -78,7 +78,7 @@ pub fn empty_lines(bytes: &[u8]) -> usize {
 }
 
 /// Checks a whole head as [`find_end`] delimits it. About 150 ns for six headers.
-pub fn parse(bytes: &[u8]) -> Result<Head<'_>, Refusal> {
+pub(super) fn parse(bytes: &[u8]) -> Result<Head<'_>, Refusal> {
     let mut headers = [const { std::mem::MaybeUninit::uninit() }; HEADER_COUNT_MAX];
     let mut request = httparse::Request::new(&mut []);
     match request.parse_with_uninit_headers(bytes, &mut headers) {

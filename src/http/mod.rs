@@ -14,11 +14,11 @@ mod head;
 mod refusal;
 mod request_id;
 
-pub use answer::{Answer, To, write_answer, write_common};
+pub use answer::{Answer, EXPOSED_HEADERS, To, write_answer, write_common};
 pub use chunked::Chunked;
 pub use coding::{CODINGS, Coding, InflateError};
 pub use connection::{Connection, Next, Wanted};
-pub use gate::{Gate, Passed};
+pub use gate::{Gate, Passed, REFUSED_PATH};
 pub use head::{Framing, Head, Method};
 pub use refusal::Refusal;
 pub use request_id::RequestIds;

@@ -1,5 +1,6 @@
 //! Walks every record of a lane's segments without changing anything: what recovery and `verify` share.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::batch::{Batch, Loaded, Stretch};
@@ -25,6 +26,17 @@ pub struct Damage {
     pub lost: u64,
     /// Whether the file is kept in `quarantine/`; never for a survey that only looks.
     pub quarantined: bool,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Damage { file, offset, bytes, first, lost, .. } = self;
+        write!(
+            f,
+            "{} at byte {offset}: {bytes} bytes damaged, {lost} records lost from {first} on",
+            file.display()
+        )
+    }
 }
 
 /// What a folder holds.

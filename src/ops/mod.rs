@@ -10,6 +10,7 @@ mod log;
 mod process;
 mod profile;
 mod prometheus;
+pub mod vitals;
 
 pub use listen::{Media, OpsAnswer, start};
 pub use log::{DroppedLines, LogError, LogGuard, LogSettings, init};

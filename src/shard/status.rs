@@ -30,6 +30,15 @@ pub enum ShardState {
 }
 
 impl ShardState {
+    pub const ALL: &[ShardState] = &[
+        ShardState::Reopening,
+        ShardState::Open,
+        ShardState::Busy,
+        ShardState::Full,
+        ShardState::Quarantined,
+        ShardState::Stopped,
+    ];
+
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

@@ -2,13 +2,13 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
 
 use socket2::{Domain, Socket, Type};
 
 use super::Finding;
 use crate::base::clock as time;
 use crate::config::{Config, RuntimeChoice};
+use crate::cores::pin;
 use crate::cores::preflight::{self, Limit, MEMLOCK_BYTES_MIN};
 
 /// Descriptors beside those of connections: shards, journals, rings, listeners.
@@ -72,14 +72,9 @@ fn shown(limit: Limit) -> String {
     format!("soft {}, hard {}", word(limit.soft), word(limit.hard))
 }
 
-/// The CPUs this process may run on, by the kernel's numbers (the affinity mask, cpusets included).
-fn allowed() -> Vec<usize> {
-    core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect()
-}
-
 pub(super) fn cpus(config: &Config) -> Finding {
     const CHECK: &str = "cpus";
-    let allowed = allowed();
+    let allowed = pin::allowed();
     let online = fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
     let found = format!("may run on CPUs {allowed:?} of {} online", online.trim());
     let wanted = config.cores.as_ref().map(|cores| cores.cpus()).unwrap_or_default();
@@ -96,10 +91,10 @@ pub(super) fn cpus(config: &Config) -> Finding {
 
 pub(super) fn cpu_quota() -> Finding {
     const CHECK: &str = "cpu_quota";
-    let Some(quota) = quota(Path::new("/sys/fs/cgroup"), &own_cgroup()) else {
+    let Some(quota) = pin::cpu_quota() else {
         return Finding::ok(CHECK, "none: every CPU may be used all the time");
     };
-    let cpus = allowed().len();
+    let cpus = pin::allowed().len();
     let found = format!("{quota:.2} CPUs' worth of time on {cpus} CPUs (cgroup cpu.max)");
     if quota + 0.01 < cpus as f64 {
         let remedy = format!(
@@ -110,23 +105,6 @@ pub(super) fn cpu_quota() -> Finding {
     } else {
         Finding::ok(CHECK, found)
     }
-}
-
-/// This process's cgroup (v2), relative to the mount.
-fn own_cgroup() -> PathBuf {
-    let text = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let path = text.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
-    PathBuf::from(path)
-}
-
-/// The tightest CPU quota of a cgroup and those above it, in CPUs; none where nothing is limited.
-fn quota(mount: &Path, cgroup: &Path) -> Option<f64> {
-    let quotas = cgroup.ancestors().filter_map(|folder| {
-        let text = fs::read_to_string(mount.join(folder).join("cpu.max")).ok()?;
-        let (quota_us, period_us) = text.trim().split_once(' ')?;
-        Some(quota_us.parse::<f64>().ok()? / period_us.parse::<f64>().ok().filter(|us| *us > 0.0)?)
-    });
-    quotas.min_by(f64::total_cmp)
 }
 
 pub(super) fn reuse_port() -> Finding {
@@ -190,20 +168,6 @@ pub(super) fn clock() -> Finding {
 mod tests {
     use super::*;
     use crate::cli::Verdict;
-
-    #[test]
-    fn the_tightest_quota_on_the_way_up_counts() {
-        let mount = tempfile::tempdir().unwrap();
-        fs::create_dir_all(mount.path().join("a/b")).unwrap();
-        assert_eq!(quota(mount.path(), Path::new("a/b")), None);
-        fs::write(mount.path().join("a/b/cpu.max"), "max 100000\n").unwrap();
-        assert_eq!(quota(mount.path(), Path::new("a/b")), None);
-        fs::write(mount.path().join("a/cpu.max"), "150000 100000\n").unwrap();
-        fs::write(mount.path().join("cpu.max"), "400000 100000\n").unwrap();
-        assert_eq!(quota(mount.path(), Path::new("a/b")), Some(1.5));
-        fs::write(mount.path().join("a/b/cpu.max"), "5 0\n").unwrap();
-        assert_eq!(quota(mount.path(), Path::new("a/b")), Some(1.5));
-    }
 
     #[test]
     fn cpus_that_are_not_ours_fail() {

@@ -1,0 +1,170 @@
+//! The endpoint table: which path is what, with which methods, on which lane.
+
+use super::error::problem;
+use super::{Problem, docs, health, metrics, openapi};
+use crate::base::counters::Cell;
+use crate::http::{Answer, Method};
+use crate::ops::Format;
+use crate::ops::vitals::Vitals;
+
+/// Everything that can be asked of the server. The number is the row of the request counters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    Event,
+    Receipt,
+    Health,
+    Ready,
+    Metrics,
+    OpenApi,
+    Docs,
+    Root,
+    Unknown,
+}
+
+impl Endpoint {
+    pub const ALL: [Endpoint; 9] = [
+        Endpoint::Event,
+        Endpoint::Receipt,
+        Endpoint::Health,
+        Endpoint::Ready,
+        Endpoint::Metrics,
+        Endpoint::OpenApi,
+        Endpoint::Docs,
+        Endpoint::Root,
+        Endpoint::Unknown,
+    ];
+
+    /// The `route` label of the metrics.
+    #[must_use]
+    pub fn route(self) -> &'static str {
+        match self {
+            Endpoint::Event => "/event",
+            Endpoint::Receipt => "/receipts/{receipt}",
+            Endpoint::Health => "/health",
+            Endpoint::Ready => "/ready",
+            Endpoint::Metrics => "/metrics",
+            Endpoint::OpenApi => "/openapi.json",
+            Endpoint::Docs => "/docs",
+            Endpoint::Root => "/",
+            Endpoint::Unknown => "other",
+        }
+    }
+
+    /// Answered on the hot lane: the event and what is cheap to say.
+    #[must_use]
+    pub fn is_hot(self) -> bool {
+        matches!(self, Endpoint::Event | Endpoint::Receipt | Endpoint::Health | Endpoint::Ready)
+    }
+
+    fn allow(self) -> &'static str {
+        match self {
+            Endpoint::Event => "POST, OPTIONS",
+            _ => "GET, HEAD, OPTIONS",
+        }
+    }
+}
+
+const _: () = assert!(Endpoint::ALL.len() <= crate::ops::vitals::ROUTES);
+
+/// The endpoint at a path (one trailing slash is tolerated), and the path's last part where the
+/// endpoint takes one.
+#[must_use]
+pub fn find(path: &str) -> (Endpoint, &str) {
+    let path = match path.strip_suffix('/') {
+        Some(shorter) if !shorter.is_empty() => shorter,
+        _ => path,
+    };
+    let endpoint = match path {
+        "/event" => Endpoint::Event,
+        "/health" | "/livez" => Endpoint::Health,
+        "/ready" | "/readyz" => Endpoint::Ready,
+        "/metrics" => Endpoint::Metrics,
+        "/openapi.json" => Endpoint::OpenApi,
+        "/docs" => Endpoint::Docs,
+        "/" => Endpoint::Root,
+        _ => match path.strip_prefix("/receipts/") {
+            Some(receipt) => return (Endpoint::Receipt, receipt),
+            None if path.starts_with("/docs/") => Endpoint::Docs,
+            None => Endpoint::Unknown,
+        },
+    };
+    (endpoint, path)
+}
+
+/// What of a request the plain endpoints look at.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    pub endpoint: Endpoint,
+    /// The second half of [`find`]'s answer.
+    pub argument: &'a str,
+    pub method: Method,
+    pub format: Format,
+    pub request_id: &'a str,
+}
+
+/// Everything but `POST /event`: answered from what is in memory, without waiting.
+#[must_use]
+pub fn plain(asked: &Asked<'_>, vitals: &Vitals, problems: &[Cell]) -> Answer {
+    let Asked { endpoint, argument, method, format, request_id } = *asked;
+    let failed = |kind, detail: &str| problem(kind, detail, request_id, &[], &[], problems);
+    match (endpoint, method) {
+        (_, Method::Options) => preflight(endpoint),
+        (Endpoint::Unknown, _) => failed(Problem::NotFound, "no endpoint has this path"),
+        (_, Method::Get | Method::Head) if endpoint != Endpoint::Event => match endpoint {
+            Endpoint::Receipt => health::receipt(argument, vitals)
+                .unwrap_or_else(|| failed(Problem::NotAReceipt, "this receipt was never given out")),
+            Endpoint::Health => health::health(vitals),
+            Endpoint::Ready => health::ready(vitals),
+            Endpoint::Metrics => {
+                Answer::new(200, format.content_type(), metrics::page(vitals, format).into_bytes())
+            }
+            Endpoint::OpenApi => Answer::new(200, "application/json", openapi::document().as_bytes()),
+            Endpoint::Root => Answer::new(303, "", &b""[..]).with("Location", "/docs"),
+            _ => match docs::page(argument) {
+                Some(page) => Answer::new(200, page.content_type, page.body),
+                None => failed(Problem::NotFound, "no page has this path"),
+            },
+        },
+        _ => {
+            let allow = endpoint.allow();
+            failed(Problem::MethodNotAllowed, &format!("this path takes {allow}")).with("Allow", allow)
+        }
+    }
+}
+
+/// The answer to OPTIONS, a browser's CORS preflight included: any origin may post events.
+fn preflight(endpoint: Endpoint) -> Answer {
+    Answer::new(204, "", &b""[..])
+        .with("Allow", endpoint.allow())
+        .with("Access-Control-Allow-Methods", endpoint.allow())
+        .with(
+            "Access-Control-Allow-Headers",
+            "Content-Type, Content-Encoding, X-Request-Id, Authorization, X-API-Key",
+        )
+        .with("Access-Control-Max-Age", "86400")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_path_finds_its_endpoint_with_and_without_a_trailing_slash() {
+        for (path, endpoint) in [
+            ("/event", Endpoint::Event),
+            ("/livez", Endpoint::Health),
+            ("/readyz", Endpoint::Ready),
+            ("/receipts/0-65", Endpoint::Receipt),
+            ("/docs/problems/not-json", Endpoint::Docs),
+            ("/docs", Endpoint::Docs),
+            ("/events", Endpoint::Unknown),
+            ("/docsy", Endpoint::Unknown),
+        ] {
+            assert_eq!(find(path).0, endpoint, "{path}");
+            assert_eq!(find(&format!("{path}/")).0, endpoint, "{path}/");
+        }
+        assert_eq!(find("/").0, Endpoint::Root);
+        assert_eq!(find("//").0, Endpoint::Root);
+        assert_eq!(find("/receipts/0-65").1, "0-65");
+    }
+}

@@ -1,0 +1,114 @@
+//! `/health`, `/ready` and `/receipts/…`: from memory only, right even while every disk hangs.
+
+use super::schema::{Check, Checks, Health, Ready, ReceiptState, ShardHealth};
+use crate::base::clock;
+use crate::base::ids::Receipt;
+use crate::config::AckLevel;
+use crate::cores::stop::Stage;
+use crate::http::Answer;
+use crate::ingest::{ShardBoard, Whereabouts};
+use crate::ops::vitals::Vitals;
+use crate::shard::ShardState;
+
+fn json(status: u16, body: &impl serde::Serialize) -> Answer {
+    let body = serde_json::to_vec(body).unwrap_or_default();
+    Answer::new(status, "application/json", body).with("Cache-Control", "no-store")
+}
+
+fn shard_health(board: &ShardBoard) -> ShardHealth {
+    let flow = board.flow();
+    let state = board.status.state();
+    ShardHealth {
+        shard: board.shard.0,
+        state: state.name(),
+        reason: (state != ShardState::Open).then(|| reason(board)),
+        received: flow.received,
+        processed: flow.processed,
+        pending: flow.pending(),
+        pending_bytes: flow.pending_bytes,
+        database_events: board.status.rows.get(),
+    }
+}
+
+fn reason(board: &ShardBoard) -> String {
+    match board.status.last_error() {
+        Some(error) => error.to_string(),
+        None => format!("the shard is {}", board.status.state().name()),
+    }
+}
+
+/// Always 200 while the process can answer: events are accepted even when no shard can be written.
+pub(super) fn health(vitals: &Vitals) -> Answer {
+    let shards: Vec<ShardHealth> = vitals.board.shards.iter().map(shard_health).collect();
+    let sum = |of: fn(&ShardHealth) -> u64| shards.iter().map(of).sum();
+    let healthy = vitals.board.shards.iter().all(|board| board.status.state() == ShardState::Open);
+    json(
+        200,
+        &Health {
+            status: if healthy { "healthy" } else { "degraded" },
+            queue_size: sum(|shard| shard.pending),
+            total_received: sum(|shard| shard.received),
+            total_processed: sum(|shard| shard.processed),
+            database_events: sum(|shard| shard.database_events),
+            queue_bytes: sum(|shard| shard.pending_bytes),
+            uptime_seconds: (clock::monotonic_us() - vitals.started_monotonic_us) / 1_000_000,
+            version: env!("CARGO_PKG_VERSION"),
+            runtime: vitals.runtime.name(),
+            cores: vitals.cores.len() as u16,
+            ack: match vitals.config.ack {
+                AckLevel::Os => "os",
+                AckLevel::Disk => "disk",
+            },
+            shards,
+        },
+    )
+}
+
+/// 200 where new events would be taken and stored; 503 with the reason where not.
+pub(super) fn ready(vitals: &Vitals) -> Answer {
+    let check = |wrong: Vec<String>, fine: &str| Check {
+        ok: wrong.is_empty(),
+        reason: if wrong.is_empty() { fine.to_owned() } else { wrong.join("; ") },
+    };
+    let shards = vitals.board.shards.iter();
+    let not_open = shards.clone().filter(|board| board.status.state() != ShardState::Open);
+    let behind =
+        shards.clone().filter(|board| board.flow().pending_bytes >= vitals.config.journal_high_water);
+    let unsynced = shards.flat_map(|board| &board.lanes).filter(|lane| lane.sync_failed());
+    let journal = behind
+        .map(|board| format!("shard {} is behind by more than journal_high_water", board.shard))
+        .chain(unsynced.map(|lane| format!("{} could not be synced", lane.dir().display())));
+    let low = vitals.board.disk_low().then(|| "less than disk_reserve is free on the data disk".to_owned());
+    let checks = Checks {
+        shards: check(
+            not_open
+                .map(|board| {
+                    format!("shard {} is {}: {}", board.shard, board.status.state().name(), reason(board))
+                })
+                .collect(),
+            "every shard is open",
+        ),
+        journal: check(journal.collect(), "every journal takes events"),
+        disk: check(low.into_iter().collect(), "there is room on the data disk"),
+    };
+    let draining = vitals.stop.stage() > Stage::Running;
+    let well = checks.shards.ok && checks.journal.ok && checks.disk.ok;
+    let (code, status) = match (draining, well) {
+        (true, _) => (503, "draining"),
+        (false, true) => (200, "ready"),
+        (false, false) => (503, "not_ready"),
+    };
+    let answer = json(code, &Ready { status, checks });
+    if code == 503 { answer.with("Retry-After", "2") } else { answer }
+}
+
+/// `None`: never given out.
+pub(super) fn receipt(text: &str, vitals: &Vitals) -> Option<Answer> {
+    let receipt: Receipt = text.parse().ok()?;
+    let state = match vitals.board.find(receipt) {
+        Whereabouts::Stored => "stored",
+        Whereabouts::Pending => "pending",
+        Whereabouts::Unknown => return None,
+    };
+    Some(json(200, &ReceiptState { state }))
+}

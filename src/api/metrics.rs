@@ -1,0 +1,326 @@
+//! `/metrics`: every counter of every core, in Prometheus text or OpenMetrics. Labels are cores,
+//! shards, lanes, routes and codes; never anything a client chose.
+
+use super::{Endpoint, Problem};
+use crate::base::clock;
+use crate::ops::vitals::{CoreVitals, LaneVitals, STATUSES, Vitals};
+use crate::ops::{Format, Kind, Page, write_process_families};
+use crate::shard::ShardState;
+
+/// Upper bounds of the latency buckets, in seconds.
+const BOUNDS_S: &[f64] = &[
+    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+    5.0, 10.0,
+];
+
+/// The whole page; some 300 us, on the thread that asks.
+#[must_use]
+pub fn page(vitals: &Vitals, format: Format) -> String {
+    let mut page = Page::new(format);
+    build_info(&mut page, vitals);
+    flow(&mut page, vitals);
+    lanes(&mut page, vitals);
+    requests(&mut page, vitals);
+    latencies(&mut page, vitals);
+    shards(&mut page, vitals);
+    journals(&mut page, vitals);
+    page.family(
+        "firehose_disk_free_bytes",
+        Kind::Gauge,
+        "Free space on the data disk, at most a second old.",
+        "bytes",
+    );
+    page.sample(&[], vitals.board.disk_free_bytes.get());
+    write_process_families(&mut page);
+    page.finish()
+}
+
+fn build_info(page: &mut Page, vitals: &Vitals) {
+    page.family("firehose_build_info", Kind::Gauge, "Version and runtime; always 1.", "");
+    page.sample(&[("version", env!("CARGO_PKG_VERSION")), ("runtime", vitals.runtime.name())], 1u64);
+    page.family("firehose_uptime_seconds", Kind::Gauge, "Time since the server started.", "seconds");
+    page.sample(&[], (clock::monotonic_us() - vitals.started_monotonic_us) as f64 / 1e6);
+}
+
+/// One family with a sample for each shard.
+fn by_shard(
+    page: &mut Page,
+    vitals: &Vitals,
+    name: &'static str,
+    kind: Kind,
+    help: &str,
+    unit: &str,
+    of: impl Fn(&crate::ingest::ShardBoard) -> f64,
+) {
+    page.family(name, kind, help, unit);
+    for board in &vitals.board.shards {
+        page.sample(&[("shard", &board.shard.to_string())], of(board));
+    }
+}
+
+fn flow(page: &mut Page, vitals: &Vitals) {
+    by_shard(
+        page,
+        vitals,
+        "firehose_received_events",
+        Kind::Counter,
+        "Events accepted into the journals since the data folder was created.",
+        "",
+        |b| b.flow().received as f64,
+    );
+    by_shard(
+        page,
+        vitals,
+        "firehose_stored_events",
+        Kind::Counter,
+        "Records applied to the database since the data folder was created; received = stored + queued.",
+        "",
+        |b| b.flow().processed as f64,
+    );
+    by_shard(
+        page,
+        vitals,
+        "firehose_queue_events",
+        Kind::Gauge,
+        "Events accepted and not yet stored.",
+        "",
+        |b| b.flow().pending() as f64,
+    );
+    by_shard(
+        page,
+        vitals,
+        "firehose_queue_bytes",
+        Kind::Gauge,
+        "Bytes of the journals not yet stored.",
+        "bytes",
+        |b| b.flow().pending_bytes as f64,
+    );
+    by_shard(
+        page,
+        vitals,
+        "firehose_oldest_unflushed_seconds",
+        Kind::Gauge,
+        "Age of the newest stored event while others wait: how far behind the shard is; 0 when nothing waits.",
+        "seconds",
+        |b| {
+            let newest_stored_us = b.status.received_us_max.get() as i64;
+            let waiting = b.flow().pending() > 0 && newest_stored_us > 0;
+            if waiting { (clock::unix_us() - newest_stored_us).max(0) as f64 / 1e6 } else { 0.0 }
+        },
+    );
+}
+
+/// Both lanes of every core, with their labels.
+fn each_lane(vitals: &Vitals) -> impl Iterator<Item = (String, &'static str, &CoreVitals, &LaneVitals)> {
+    vitals.cores.iter().enumerate().flat_map(|(core, of)| {
+        let lanes: [(&'static str, &LaneVitals); 2] = [("hot", &of.hot), ("executor", &of.executor)];
+        lanes.map(|(lane, counted)| (core.to_string(), lane, &**of, counted))
+    })
+}
+
+fn lanes(page: &mut Page, vitals: &Vitals) {
+    type Of = fn(&LaneVitals) -> f64;
+    let counters: [(&'static str, &str, &str, Of); 8] = [
+        ("firehose_accepted_events", "Events accepted, by core and lane.", "", |l| {
+            l.accepted_events.get() as f64
+        }),
+        ("firehose_accepted_bytes", "Bytes of accepted events' bodies.", "bytes", |l| {
+            l.accepted_bytes.get() as f64
+        }),
+        ("firehose_recv_calls", "recv system calls.", "", |l| l.recv_calls.get() as f64),
+        ("firehose_send_calls", "send system calls.", "", |l| l.send_calls.get() as f64),
+        ("firehose_ticks", "Turns of the loop: one journal write each at most.", "", |l| {
+            l.ticks.get() as f64
+        }),
+        (
+            "firehose_core_busy_seconds",
+            "Time not spent waiting; its rate is the busy ratio of the lane.",
+            "seconds",
+            |l| l.busy_us.get() as f64 / 1e6,
+        ),
+        ("firehose_connections_accepted", "Connections accepted.", "", |l| l.connections_opened.get() as f64),
+        (
+            "firehose_connections_handed_over",
+            "Connections that went from the hot lane to the executor.",
+            "",
+            |l| l.handed_over.get() as f64,
+        ),
+    ];
+    for (name, help, unit, of) in counters {
+        page.family(name, Kind::Counter, help, unit);
+        for (core, lane, _, counted) in each_lane(vitals) {
+            page.sample(&[("core", &core), ("lane", lane)], of(counted));
+        }
+    }
+    page.family(
+        "firehose_buffer_bytes",
+        Kind::Gauge,
+        "Memory held for half-sent requests and unsent answers.",
+        "bytes",
+    );
+    for (core, lane, _, counted) in each_lane(vitals) {
+        page.sample(&[("core", &core), ("lane", lane)], counted.buffer_bytes.get());
+    }
+    page.family("firehose_connections", Kind::Gauge, "Open connections.", "");
+    for (core, of) in vitals.cores.iter().enumerate() {
+        page.sample(&[("core", &core.to_string())], of.connections());
+    }
+}
+
+fn requests(page: &mut Page, vitals: &Vitals) {
+    let sum =
+        |of: &dyn Fn(&LaneVitals) -> u64| each_lane(vitals).map(|(_, _, _, lane)| of(lane)).sum::<u64>();
+    page.family("firehose_http_requests", Kind::Counter, "Requests answered.", "");
+    for endpoint in Endpoint::ALL {
+        for (at, status) in STATUSES.iter().enumerate() {
+            let count = sum(&|lane| lane.requests[endpoint as usize][at].get());
+            if count > 0 {
+                let code = if *status == 0 { "other".to_owned() } else { status.to_string() };
+                page.sample(&[("route", endpoint.route()), ("code", &code)], count);
+            }
+        }
+    }
+    page.family("firehose_rejected", Kind::Counter, "Requests refused, by the slug of the problem.", "");
+    for problem in Problem::ALL {
+        page.sample(&[("code", problem.slug())], sum(&|lane| lane.problems[*problem as usize].get()));
+    }
+}
+
+fn latencies(page: &mut Page, vitals: &Vitals) {
+    page.family(
+        "firehose_ack_latency_seconds",
+        Kind::Histogram,
+        "From the kernel's report of a request to the end of its 202, at most a second old.",
+        "seconds",
+    );
+    for (core, lane, _, counted) in each_lane(vitals) {
+        let latency = counted.ack_latency.load();
+        page.histogram(
+            &[("core", &core), ("lane", lane)],
+            &latency.histogram,
+            BOUNDS_S,
+            latency.sum_us as f64 / 1e6,
+        );
+    }
+    page.family(
+        "firehose_commit_latency_seconds",
+        Kind::Histogram,
+        "Duration of a shard's transactions.",
+        "seconds",
+    );
+    for board in &vitals.board.shards {
+        if let Some(histogram) = board.status.commit_us() {
+            let sum_s = histogram.mean() * histogram.len() as f64 / 1e6;
+            page.histogram(&[("shard", &board.shard.to_string())], &histogram, BOUNDS_S, sum_s);
+        }
+    }
+    page.family(
+        "firehose_db_statement_duration_seconds",
+        Kind::Gauge,
+        "Quantiles of the duration of a shard's transactions.",
+        "seconds",
+    );
+    for board in &vitals.board.shards {
+        if let Some(histogram) = board.status.commit_us() {
+            for (quantile, label) in [(0.5, "0.5"), (0.95, "0.95")] {
+                let value = histogram.value_at_quantile(quantile) as f64 / 1e6;
+                page.sample(&[("shard", &board.shard.to_string()), ("quantile", label)], value);
+            }
+        }
+    }
+}
+
+fn shards(page: &mut Page, vitals: &Vitals) {
+    by_shard(page, vitals, "firehose_shard_rows", Kind::Gauge, "Rows in the shard.", "", |b| {
+        b.status.rows.get() as f64
+    });
+    by_shard(page, vitals, "firehose_shard_commits", Kind::Counter, "Transactions committed.", "", |b| {
+        b.status.commits.get() as f64
+    });
+    by_shard(
+        page,
+        vitals,
+        "firehose_shard_checkpoints",
+        Kind::Counter,
+        "Checkpoints that carried everything over.",
+        "",
+        |b| b.status.checkpoints.get() as f64,
+    );
+    by_shard(
+        page,
+        vitals,
+        "firehose_shard_reopened",
+        Kind::Counter,
+        "Times the shard was closed after a failure and opened again.",
+        "",
+        |b| b.status.reopened.get() as f64,
+    );
+    by_shard(
+        page,
+        vitals,
+        "firehose_shard_rejected_records",
+        Kind::Counter,
+        "Records kept in rejected_record because they could not be stored as rows.",
+        "",
+        |b| b.status.rejected.get() as f64,
+    );
+    by_shard(
+        page,
+        vitals,
+        "firehose_shard_lost_records",
+        Kind::Counter,
+        "Records the journal could not give back (damage or a gap).",
+        "",
+        |b| b.status.lost_records.get() as f64,
+    );
+    by_shard(
+        page,
+        vitals,
+        "firehose_shard_database_bytes",
+        Kind::Gauge,
+        "Size of the database file.",
+        "bytes",
+        |b| b.status.database_bytes.get() as f64,
+    );
+    by_shard(
+        page,
+        vitals,
+        "firehose_shard_wal_bytes",
+        Kind::Gauge,
+        "Bytes in the WAL that no checkpoint has carried over.",
+        "bytes",
+        |b| b.status.wal_bytes.get() as f64,
+    );
+    page.family("firehose_shard_state", Kind::Gauge, "1 for the state the shard is in.", "");
+    for board in &vitals.board.shards {
+        let now = board.status.state();
+        for state in ShardState::ALL {
+            let shard = board.shard.to_string();
+            page.sample(&[("shard", &shard), ("state", state.name())], u64::from(*state == now));
+        }
+    }
+}
+
+fn journals(page: &mut Page, vitals: &Vitals) {
+    type Of = fn(&crate::journal::LaneState) -> u64;
+    let families: [(&'static str, Kind, &str, &str, Of); 3] = [
+        ("firehose_journal_bytes", Kind::Gauge, "Bytes of the segment files.", "bytes", |l| {
+            l.bytes_on_disk()
+        }),
+        ("firehose_journal_writes", Kind::Counter, "write system calls.", "", |l| l.writes()),
+        ("firehose_journal_damaged_records", Kind::Counter, "Records whose checksum was wrong.", "", |l| {
+            l.damaged_records()
+        }),
+    ];
+    for (name, kind, help, unit, of) in families {
+        page.family(name, kind, help, unit);
+        for board in &vitals.board.shards {
+            for lane in &board.lanes {
+                page.sample(
+                    &[("shard", &board.shard.to_string()), ("lane", &lane.lane().folder())],
+                    of(lane),
+                );
+            }
+        }
+    }
+}

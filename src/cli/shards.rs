@@ -1,0 +1,181 @@
+//! `firehose shards`, `verify` and `drill lock`: a data folder seen (or disturbed) from outside.
+
+use std::fmt::Write;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::FolderArgs;
+use super::output::{EXIT_FAILED, complain, say};
+use crate::base::ids::{LaneId, Sequence, ShardId};
+use crate::journal;
+use crate::shard::{self, DataFolder, ShardFolder};
+
+/// Opens the folder for looking; the exit code where it cannot be.
+fn look(args: &FolderArgs) -> Result<DataFolder, ExitCode> {
+    let loaded = args.load().map_err(|errors| complain(&errors))?;
+    DataFolder::look(&loaded.config.data).map_err(|error| {
+        eprintln!("firehose: {error}");
+        ExitCode::from(EXIT_FAILED)
+    })
+}
+
+fn print(args: &FolderArgs, rows: &[Value], text: &str) {
+    if args.json {
+        say(&format!("{}\n", Value::from(rows.to_vec())));
+    } else {
+        say(text);
+    }
+}
+
+/// Path, rows, bytes, backlog and position of every shard. Works while a server runs.
+#[must_use]
+pub fn shards(args: &FolderArgs) -> ExitCode {
+    let folder = match look(args) {
+        Ok(folder) => folder,
+        Err(code) => return code,
+    };
+    let mut text = format!(
+        "{:<6} {:>12} {:>5} {:>14} {:>12} {:>10} {:>12}  {}\n",
+        "shard", "rows", "parts", "db bytes", "wal bytes", "backlog", "journal", "path"
+    );
+    let (mut rows, mut failed) = (Vec::new(), false);
+    for (id, shard_folder) in folder.shards() {
+        match shard_row(id, &shard_folder) {
+            Ok(row) => {
+                let number = |name: &str| row[name].as_u64().unwrap_or_default();
+                _ = writeln!(
+                    text,
+                    "{:<6} {:>12} {:>5} {:>14} {:>12} {:>10} {:>12}  {}",
+                    id.0,
+                    number("rows"),
+                    number("partitions"),
+                    number("database_bytes"),
+                    number("wal_bytes"),
+                    number("backlog_events"),
+                    number("journal_bytes"),
+                    shard_folder.database().display()
+                );
+                for lane in row["lanes"].as_array().into_iter().flatten() {
+                    let number = |name: &str| lane[name].as_u64().unwrap_or_default();
+                    let name = lane["lane"].as_str().unwrap_or_default();
+                    _ = writeln!(
+                        text,
+                        "       {name:<8} applied {} of {}",
+                        number("applied"),
+                        number("appended")
+                    );
+                }
+                rows.push(row);
+            }
+            Err(reason) => {
+                failed = true;
+                _ = writeln!(
+                    text,
+                    "{:<6} cannot be read: {reason}  {}",
+                    id.0,
+                    shard_folder.database().display()
+                );
+                rows.push(json!({"shard": id.0, "path": shard_folder.database(), "error": reason}));
+            }
+        }
+    }
+    print(args, &rows, &text);
+    if failed { ExitCode::from(EXIT_FAILED) } else { ExitCode::SUCCESS }
+}
+
+fn shard_row(id: ShardId, folder: &ShardFolder) -> Result<Value, String> {
+    let lanes = folder.lanes().map_err(|error| error.to_string())?;
+    // Before the database: what is applied meanwhile was appended before.
+    let mut journals = Vec::new();
+    for lane in lanes {
+        journals.push((lane, journal::inspect(&folder.lane(lane)).map_err(|error| error.to_string())?));
+    }
+    let inspection = shard::inspect(&folder.database()).map_err(|error| error.to_string())?;
+    let applied = |lane: LaneId| {
+        inspection.positions.iter().find(|(known, _)| *known == lane).map_or(Sequence::NONE, |(_, at)| *at)
+    };
+    let (mut backlog, mut bytes, mut positions) = (0, 0, Vec::new());
+    for (lane, seen) in journals {
+        let applied = applied(lane);
+        let appended = seen.last.unwrap_or(applied).max(applied);
+        backlog += appended.0 - applied.0;
+        bytes += seen.bytes;
+        positions.push(json!({"lane": lane.folder(), "applied": applied.0, "appended": appended.0}));
+    }
+    Ok(json!({
+        "shard": id.0,
+        "path": inspection.path,
+        "rows": inspection.rows,
+        "rejected": inspection.rejected,
+        "partitions": inspection.partitions.len(),
+        "database_bytes": inspection.database_bytes,
+        "wal_bytes": inspection.wal_bytes,
+        "backlog_events": backlog,
+        "journal_bytes": bytes,
+        "lanes": positions,
+    }))
+}
+
+/// SQLite's integrity check and a recount of every shard, a checksum scan of every journal.
+#[must_use]
+pub fn verify(args: &FolderArgs) -> ExitCode {
+    let folder = match look(args) {
+        Ok(folder) => folder,
+        Err(code) => return code,
+    };
+    let (mut rows, mut text, mut sound) = (Vec::new(), String::new(), true);
+    let mut tell = |what: String, counted: u64, unit: &str, problems: Vec<String>| {
+        sound &= problems.is_empty();
+        let verdict = if problems.is_empty() { "ok" } else { "DAMAGED" };
+        _ = writeln!(text, "{verdict:<8} {counted:>12} {unit:<8} {what}");
+        for problem in &problems {
+            _ = writeln!(text, "         {problem}");
+        }
+        rows.push(json!({"path": what, unit: counted, "ok": problems.is_empty(), "problems": problems}));
+    };
+    for (_, shard_folder) in folder.shards() {
+        let path = shard_folder.database();
+        match shard::verify(&path) {
+            Ok(verified) => tell(path.display().to_string(), verified.rows, "rows", verified.problems),
+            Err(error) => tell(path.display().to_string(), 0, "rows", vec![error.to_string()]),
+        }
+        for lane in shard_folder.lanes().unwrap_or_default() {
+            let dir = shard_folder.lane(lane);
+            match journal::verify(&dir) {
+                Ok(verified) => {
+                    let problems = verified.damaged.iter().map(ToString::to_string).collect();
+                    tell(dir.display().to_string(), verified.records, "records", problems);
+                }
+                Err(error) => tell(dir.display().to_string(), 0, "records", vec![error.to_string()]),
+            }
+        }
+    }
+    print(args, &rows, &text);
+    if sound { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) }
+}
+
+/// Locks every shard at once for so long, as another program's forgotten transaction would.
+#[must_use]
+pub fn drill_lock(args: &FolderArgs, seconds: u64) -> ExitCode {
+    let folder = match look(args) {
+        Ok(folder) => folder,
+        Err(code) => return code,
+    };
+    let mut locks = Vec::new();
+    for (id, shard_folder) in folder.shards() {
+        match shard::Lock::take(&shard_folder.database(), Duration::from_secs(5)) {
+            Ok(lock) => locks.push(lock),
+            Err(error) => {
+                eprintln!("firehose: shard {} could not be locked: {error}", id.0);
+                return ExitCode::from(EXIT_FAILED);
+            }
+        }
+    }
+    say(&format!("{} shards locked for {seconds} s\n", locks.len()));
+    crate::base::clock::pause(Duration::from_secs(seconds));
+    drop(locks);
+    say("unlocked\n");
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,115 @@
+//! What any thread may see of the way from journal to shard: positions, never locks.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::base::counters::Cell;
+use crate::base::ids::{LaneId, Receipt, Sequence, ShardId};
+use crate::journal::LaneState;
+use crate::shard::ShardStatus;
+
+/// One shard and the lanes that feed it. Totals count since the data folder was created: they are the
+/// journal's own sequence numbers, so accepted = stored + pending holds at every moment (W4).
+#[derive(Debug)]
+pub struct ShardBoard {
+    pub shard: ShardId,
+    pub status: Arc<ShardStatus>,
+    pub lanes: Vec<Arc<LaneState>>,
+    /// Records applied in the last second, smoothed; written by the watcher.
+    pub applied_per_s: Cell,
+}
+
+/// Events on their way, of one shard or all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flow {
+    pub received: u64,
+    pub processed: u64,
+    pub pending_bytes: u64,
+}
+
+impl Flow {
+    #[must_use]
+    pub fn pending(&self) -> u64 {
+        self.received - self.processed
+    }
+}
+
+impl ShardBoard {
+    #[must_use]
+    pub fn flow(&self) -> Flow {
+        let mut flow = Flow::default();
+        for lane in &self.lanes {
+            // Applied first: what is applied later was appended before it.
+            let applied = self.status.applied(lane.lane()).0;
+            flow.processed += applied;
+            flow.received += lane.appended().0.max(applied);
+            flow.pending_bytes += lane.pending_bytes();
+        }
+        flow
+    }
+}
+
+/// Where an accepted event stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whereabouts {
+    Stored,
+    Pending,
+    /// Never given out.
+    Unknown,
+}
+
+#[derive(Debug)]
+pub struct Board {
+    pub shards: Vec<ShardBoard>,
+    /// Less than the reserve is free on the data disk.
+    disk_low: AtomicBool,
+    pub disk_free_bytes: Cell,
+}
+
+impl Board {
+    #[must_use]
+    pub fn new(shards: Vec<ShardBoard>) -> Board {
+        Board { shards, disk_low: AtomicBool::new(false), disk_free_bytes: Cell::new(u64::MAX) }
+    }
+
+    #[must_use]
+    pub fn flow(&self) -> Flow {
+        self.shards.iter().map(ShardBoard::flow).fold(Flow::default(), |sum, flow| Flow {
+            received: sum.received + flow.received,
+            processed: sum.processed + flow.processed,
+            pending_bytes: sum.pending_bytes + flow.pending_bytes,
+        })
+    }
+
+    #[must_use]
+    pub fn find(&self, receipt: Receipt) -> Whereabouts {
+        let Some(shard) = self.shards.iter().find(|board| board.shard == receipt.shard) else {
+            return Whereabouts::Unknown;
+        };
+        let applied = shard.status.applied(receipt.lane);
+        if receipt.sequence <= applied {
+            return Whereabouts::Stored;
+        }
+        let appended =
+            shard.lanes.iter().find(|lane| lane.lane() == receipt.lane).map(|lane| lane.appended());
+        if receipt.sequence <= appended.unwrap_or(Sequence::NONE) {
+            Whereabouts::Pending
+        } else {
+            Whereabouts::Unknown
+        }
+    }
+
+    #[must_use]
+    pub fn lane(&self, shard: ShardId, lane: LaneId) -> Option<&Arc<LaneState>> {
+        self.shards.iter().find(|board| board.shard == shard)?.lanes.iter().find(|state| state.lane() == lane)
+    }
+
+    #[must_use]
+    pub fn disk_low(&self) -> bool {
+        self.disk_low.load(Ordering::Relaxed)
+    }
+
+    pub fn set_disk_low(&self, low: bool) {
+        self.disk_low.store(low, Ordering::Relaxed);
+    }
+}

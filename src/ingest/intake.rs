@@ -1,0 +1,179 @@
+//! One thread's way in: admit → decode → route → journal. The thread's own lanes, nothing shared.
+
+use std::sync::Arc;
+
+use super::board::Board;
+use crate::base::ids::{Receipt, ShardId};
+use crate::event::{DecodeError, Decoder};
+use crate::http::{Coding, InflateError};
+use crate::journal::{AppendError, Appender, Kind};
+use crate::shard;
+
+/// How long events go to one of the thread's shards before the next is considered: long enough for
+/// full transactions and one file to sync, short enough that shards fill evenly.
+const SLICE_US: u64 = 50_000;
+
+/// Why nothing more is taken just now. Nothing of the refused request was stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pressure {
+    /// 429: the shard is behind by more than the high-water mark.
+    QueueFull { events: u64, bytes: u64, delay_s: u64 },
+    /// 507: the journal has reached its cap, or the disk is full (or nearly).
+    JournalFull,
+    /// 503: the journal could not be written for another reason (it is in the log).
+    JournalBroken,
+}
+
+#[derive(Debug)]
+pub enum Refused {
+    Decode(DecodeError),
+    Inflate(InflateError),
+    TooLarge,
+    Pressure(Pressure),
+}
+
+/// Published records of one append that a client may want on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// Index among this intake's lanes, for [`Intake::synced`].
+    pub lane: usize,
+    pub upto: u64,
+}
+
+struct Lane {
+    shard: ShardId,
+    appender: Appender,
+    /// Index into the board.
+    place: usize,
+}
+
+/// Decoder, buffers and journals of one thread.
+pub struct Intake {
+    board: Arc<Board>,
+    decoder: Decoder,
+    inflated: Vec<u8>,
+    lanes: Vec<Lane>,
+    current: usize,
+    slice_end_us: u64,
+    pressure: Option<Pressure>,
+    event_bytes_max: usize,
+    high_water_bytes: u64,
+}
+
+impl Intake {
+    /// `appenders`: one for each shard this thread feeds, at least one.
+    #[must_use]
+    pub fn new(
+        board: Arc<Board>,
+        appenders: Vec<(ShardId, Appender)>,
+        event_bytes_max: usize,
+        high_water_bytes: u64,
+    ) -> Intake {
+        assert!(!appenders.is_empty(), "a thread that takes events feeds a shard");
+        let place = |shard| board.shards.iter().position(|known| known.shard == shard).unwrap_or_default();
+        let lanes = appenders
+            .into_iter()
+            .map(|(shard, appender)| Lane { shard, place: place(shard), appender })
+            .collect();
+        Intake {
+            board,
+            decoder: Decoder::new(),
+            inflated: Vec::new(),
+            lanes,
+            current: 0,
+            slice_end_us: 0,
+            pressure: None,
+            event_bytes_max,
+            high_water_bytes,
+        }
+    }
+
+    /// Begins a tick: chooses the shard for its events and sees whether it may take any.
+    pub fn begin(&mut self, now_us: u64) {
+        if self.lanes.len() > 1 && now_us >= self.slice_end_us {
+            self.slice_end_us = now_us + SLICE_US;
+            // The least loaded after the current one: even shards take turns, a locked one is left out
+            // as soon as it falls behind.
+            let behind = |at: &usize| self.board.shards[self.lanes[*at].place].flow().pending_bytes >> 20;
+            let count = self.lanes.len();
+            let turn = (1..=count).map(|step| (self.current + step) % count);
+            self.current = turn.min_by_key(behind).unwrap_or_default();
+        }
+        self.pressure = self.look();
+    }
+
+    fn look(&self) -> Option<Pressure> {
+        if self.board.disk_low() {
+            return Some(Pressure::JournalFull);
+        }
+        let shard = &self.board.shards[self.lanes[self.current].place];
+        let bytes: u64 = shard.lanes.iter().map(|lane| lane.pending_bytes()).sum();
+        if bytes < self.high_water_bytes {
+            return None;
+        }
+        let events = shard.flow().pending();
+        let delay_s = (events / shard.applied_per_s.get().max(1)).clamp(1, 300);
+        Some(Pressure::QueueFull { events, bytes, delay_s })
+    }
+
+    /// Decodes one event and stages its record; it is published by the next [`Intake::commit`].
+    pub fn take(&mut self, coding: Coding, body: &[u8], received_us: i64) -> Result<Receipt, Refused> {
+        if let Some(pressure) = self.pressure {
+            return Err(Refused::Pressure(pressure));
+        }
+        let body = match coding {
+            Coding::Identity => body,
+            coding => {
+                coding.inflate(body, self.event_bytes_max, &mut self.inflated).map_err(Refused::Inflate)?;
+                &self.inflated
+            }
+        };
+        if body.len() > self.event_bytes_max {
+            return Err(Refused::TooLarge);
+        }
+        let event = self.decoder.click(body).map_err(Refused::Decode)?;
+        let lane = &mut self.lanes[self.current];
+        let header = shard::encode_header(event.user_id, event.timestamp_us, received_us);
+        let sequence = lane.appender.stage(Kind::Click, &[&header, event.metadata]);
+        Ok(Receipt { shard: lane.shard, lane: lane.appender.state().lane(), sequence })
+    }
+
+    /// Bytes waiting for the next commit.
+    #[must_use]
+    pub fn staged_bytes(&self) -> usize {
+        self.lanes[self.current].appender.staged().1
+    }
+
+    /// One write for everything staged. On an error none of it was published and none may be acked.
+    pub fn commit(&mut self) -> Result<Option<Appended>, Pressure> {
+        let appender = &mut self.lanes[self.current].appender;
+        if appender.staged().0 == 0 {
+            return Ok(None);
+        }
+        match appender.commit() {
+            Ok(committed) => Ok(Some(Appended { lane: self.current, upto: committed.end })),
+            Err(AppendError::Full | AppendError::NoSpace) => Err(Pressure::JournalFull),
+            Err(error) => {
+                tracing::error!(shard = self.lanes[self.current].shard.0, %error, "the journal cannot be written");
+                Err(Pressure::JournalBroken)
+            }
+        }
+    }
+
+    /// Drops what is staged (its requests could not be answered).
+    pub fn abandon(&mut self) {
+        self.lanes[self.current].appender.abandon();
+    }
+
+    /// Offset up to which a lane's bytes survive a power cut.
+    #[must_use]
+    pub fn synced(&self, lane: usize) -> u64 {
+        self.lanes[lane].appender.state().synced()
+    }
+
+    /// An fsync failed and the bytes behind it are not in the database yet: `ack=disk` cannot be given.
+    #[must_use]
+    pub fn sync_failed(&self, lane: usize) -> bool {
+        self.lanes[lane].appender.state().sync_failed()
+    }
+}

@@ -1,0 +1,20 @@
+//! The life of an event: admit → decode → route → journal → commit → ack.
+//!
+//! ```text
+//! Intake::begin   admit    is there room? (429, 507) which of the thread's shards?
+//! Intake::take    decode   event::Decoder checks the JSON, nothing is copied but into the journal's stage
+//!                 route    /event goes to a shard of the accepting core
+//! Intake::commit  journal  one write for everything of the tick; from here on the event survives kill -9
+//!                 ack      the lane answers 202 now (`os`) or when the next group fdatasync is done (`disk`)
+//! write::run      commit   the shard's writer reads the journal and stores rows and position in one
+//!                          transaction; a checkpoint later lets the segment be deleted
+//! ```
+//! In: bodies of requests. Out: receipts, rows. Owns: the order of these steps. Never: a lock between
+//! threads; an ack before the append.
+
+mod board;
+mod intake;
+pub mod write;
+
+pub use board::{Board, Flow, ShardBoard, Whereabouts};
+pub use intake::{Appended, Intake, Pressure, Refused};

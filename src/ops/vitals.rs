@@ -1,0 +1,137 @@
+//! What the threads of each core count, and everything an observer may look at.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use crossbeam_utils::CachePadded;
+use hdrhistogram::Histogram;
+
+use crate::base::counters::Cell;
+use crate::config::Config;
+use crate::cores::executor::Runtime;
+use crate::cores::stop::Stop;
+use crate::ingest::Board;
+
+/// Statuses counted one by one; anything else counts as the last.
+pub const STATUSES: [u16; 20] =
+    [200, 202, 204, 400, 404, 405, 408, 413, 414, 415, 417, 422, 429, 431, 500, 501, 503, 505, 507, 0];
+/// Routes counted apart: the endpoint table stays below it.
+pub const ROUTES: usize = 12;
+
+/// The histograms' range: 1 us to 60 s at two significant digits, 20 KiB.
+#[must_use]
+pub fn latency_histogram() -> Histogram<u64> {
+    match Histogram::new_with_bounds(1, 60_000_000, 2) {
+        Ok(histogram) => histogram,
+        Err(error) => unreachable!("constant bounds are valid: {error}"),
+    }
+}
+
+/// A histogram as last published by its owner, with the sum that Prometheus wants.
+#[derive(Clone, Debug)]
+pub struct Latency {
+    pub histogram: Histogram<u64>,
+    pub sum_us: u64,
+}
+
+impl Default for Latency {
+    fn default() -> Latency {
+        Latency { histogram: latency_histogram(), sum_us: 0 }
+    }
+}
+
+/// Counters of one thread; only that thread writes.
+#[derive(Debug)]
+pub struct LaneVitals {
+    pub accepted_events: Cell,
+    pub accepted_bytes: Cell,
+    pub recv_calls: Cell,
+    pub send_calls: Cell,
+    pub ticks: Cell,
+    pub busy_us: Cell,
+    pub connections_opened: Cell,
+    pub handed_over: Cell,
+    pub buffer_bytes: Cell,
+    pub requests: [[Cell; STATUSES.len()]; ROUTES],
+    /// Indexed by the problem catalogue's order.
+    pub problems: [Cell; 64],
+    /// From the moment the kernel reported the request to the end of the answer's send.
+    pub ack_latency: ArcSwap<Latency>,
+}
+
+impl Default for LaneVitals {
+    fn default() -> LaneVitals {
+        LaneVitals {
+            accepted_events: Cell::default(),
+            accepted_bytes: Cell::default(),
+            recv_calls: Cell::default(),
+            send_calls: Cell::default(),
+            ticks: Cell::default(),
+            busy_us: Cell::default(),
+            connections_opened: Cell::default(),
+            handed_over: Cell::default(),
+            buffer_bytes: Cell::default(),
+            requests: Default::default(),
+            problems: [const { Cell::new(0) }; 64],
+            ack_latency: ArcSwap::default(),
+        }
+    }
+}
+
+impl LaneVitals {
+    pub fn count_request(&self, route: usize, status: u16) {
+        let known = STATUSES.iter().position(|known| *known == status).unwrap_or(STATUSES.len() - 1);
+        self.requests[route.min(ROUTES - 1)][known].add(1);
+    }
+}
+
+/// One core: its two lanes, and how many connections it holds (the only count two threads write, once
+/// a connection; new ones go to the core with the fewest).
+#[derive(Debug, Default)]
+pub struct CoreVitals {
+    pub cpu: usize,
+    pub hot: CachePadded<LaneVitals>,
+    pub executor: CachePadded<LaneVitals>,
+    connections: CachePadded<AtomicU64>,
+}
+
+impl CoreVitals {
+    #[must_use]
+    pub fn new(cpu: usize) -> CoreVitals {
+        CoreVitals { cpu, ..CoreVitals::default() }
+    }
+
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    pub fn connection_opened(&self) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn connection_closed(&self) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Everything `/health`, `/ready` and `/metrics` are made of. Reading it never touches the disk and
+/// never waits.
+#[derive(Debug)]
+pub struct Vitals {
+    pub config: Config,
+    pub board: Arc<Board>,
+    pub cores: Vec<Arc<CoreVitals>>,
+    pub stop: Arc<Stop>,
+    pub runtime: Runtime,
+    pub started_us: i64,
+    pub started_monotonic_us: u64,
+}
+
+impl Vitals {
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.cores.iter().map(|core| core.connections()).sum()
+    }
+}

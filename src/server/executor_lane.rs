@@ -1,0 +1,378 @@
+//! One core's executor: hyper for every connection the hot lane hands over, and the group fdatasync
+//! that `ack=disk` waits for.
+
+use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+
+use super::gated::{Gated, SharedGate, Times};
+use super::handover::HandedOver;
+use crate::api;
+use crate::api::error::EventRefused;
+use crate::base::clock;
+use crate::config::AckLevel;
+use crate::cores::executor::{self, Files};
+use crate::cores::socket::Socket;
+use crate::cores::stop::Stage;
+use crate::cores::wake::Wake;
+use crate::http::{Answer, Coding, Method, REFUSED_PATH, Refusal, RequestIds};
+use crate::ingest::{Intake, Refused};
+use crate::journal::Syncer;
+use crate::ops;
+use crate::ops::vitals::{CoreVitals, Latency, Vitals};
+
+/// How often the lane looks at the stages of stopping and publishes its latencies.
+const HOUSEKEEPING: Duration = Duration::from_millis(200);
+/// What a refused or finished peer may still send before the socket is closed, in bytes and time.
+const LINGER_BYTES_MAX: usize = 1 << 20;
+const LINGER: Duration = Duration::from_secs(1);
+
+/// What an executor lane is made of.
+pub(super) struct Parts {
+    pub(super) core: usize,
+    pub(super) vitals: Arc<Vitals>,
+    pub(super) intake: Intake,
+    pub(super) request_ids: RequestIds,
+    pub(super) handed_over: async_channel::Receiver<HandedOver>,
+    pub(super) sync_wanted: (async_channel::Sender<()>, async_channel::Receiver<()>),
+    /// Every lane this core appends to.
+    pub(super) syncers: Vec<Syncer>,
+    pub(super) listener_wake: Arc<Wake>,
+}
+
+struct Lane {
+    me: Arc<CoreVitals>,
+    vitals: Arc<Vitals>,
+    intake: RefCell<Intake>,
+    request_ids: RefCell<RequestIds>,
+    latency: RefCell<Latency>,
+    sync_wanted: async_channel::Sender<()>,
+    /// Those who wait for the next fdatasync.
+    waiting: RefCell<Vec<Waker>>,
+    open: Cell<usize>,
+    times: Times,
+    event_bytes_max: usize,
+}
+
+/// Serves until the server flushes.
+pub(super) async fn run(parts: Parts) {
+    let config = &parts.vitals.config;
+    let lane = Rc::new(Lane {
+        me: parts.vitals.cores[parts.core].clone(),
+        intake: RefCell::new(parts.intake),
+        request_ids: RefCell::new(parts.request_ids),
+        latency: RefCell::default(),
+        sync_wanted: parts.sync_wanted.0,
+        waiting: RefCell::default(),
+        open: Cell::new(0),
+        times: Times {
+            head: config.head_timeout,
+            body: config.body_timeout,
+            idle: config.idle_timeout,
+            write: config.write_timeout,
+        },
+        event_bytes_max: config.event_bytes_max as usize,
+        vitals: parts.vitals.clone(),
+    });
+    executor::spawn(sync(lane.clone(), parts.sync_wanted.1, parts.syncers, parts.listener_wake));
+    let handed_over = parts.handed_over;
+    let accepting = lane.clone();
+    executor::spawn(async move {
+        while let Ok(handed) = handed_over.recv().await {
+            let lane = accepting.clone();
+            executor::spawn(async move {
+                let counted = Counted::new(&lane);
+                serve(&lane, handed).await;
+                drop(counted);
+            });
+        }
+    });
+    while lane.vitals.stop.stage() < Stage::Flushing {
+        executor::sleep(HOUSEKEEPING).await;
+        lane.me.executor.ack_latency.store(Arc::new(lane.latency.borrow().clone()));
+    }
+}
+
+/// Keeps the counts of connections right however the task ends.
+struct Counted<'l>(&'l Lane);
+
+impl<'l> Counted<'l> {
+    fn new(lane: &'l Lane) -> Counted<'l> {
+        lane.open.set(lane.open.get() + 1);
+        Counted(lane)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.open.set(self.0.open.get() - 1);
+        self.0.me.connection_closed();
+    }
+}
+
+// ── the group fdatasync ─────────────────────────────────────────────────────────────────────────────
+
+/// One fdatasync after the other, each for everything appended before it began.
+async fn sync(
+    lane: Rc<Lane>,
+    wanted: async_channel::Receiver<()>,
+    mut syncers: Vec<Syncer>,
+    listener: Arc<Wake>,
+) {
+    let files = Files::default();
+    while wanted.recv().await.is_ok() {
+        for syncer in &mut syncers {
+            let Some(plan) = syncer.plan() else { continue };
+            let mut outcome = Ok(());
+            for file in &plan.files {
+                outcome = outcome.and(files.sync_data(file).await);
+            }
+            if let Some(folder) = &plan.directory {
+                outcome = outcome.and(files.sync_folder(folder).await);
+            }
+            match outcome {
+                Ok(()) => syncer.done(plan),
+                Err(error) => {
+                    tracing::error!(%error, "fdatasync of the journal failed; its events are not acked as `disk`");
+                    syncer.failed(plan);
+                }
+            }
+        }
+        listener.wake();
+        for waker in lane.waiting.borrow_mut().drain(..) {
+            waker.wake();
+        }
+    }
+}
+
+/// Waits until the lane's bytes up to `upto` are on disk; whether they are.
+async fn on_disk(lane: &Lane, appended: crate::ingest::Appended) -> bool {
+    let _ = lane.sync_wanted.try_send(());
+    poll_fn(|context| {
+        let intake = lane.intake.borrow();
+        if intake.synced(appended.lane) >= appended.upto {
+            return Poll::Ready(true);
+        }
+        if intake.sync_failed(appended.lane) {
+            return Poll::Ready(false);
+        }
+        lane.waiting.borrow_mut().push(context.waker().clone());
+        Poll::Pending
+    })
+    .await
+}
+
+// ── connections ─────────────────────────────────────────────────────────────────────────────────────
+
+async fn serve(lane: &Rc<Lane>, handed: HandedOver) {
+    let (stream, unread) = handed.into_parts();
+    let socket = match Socket::adopt(lane.vitals.runtime, stream) {
+        Ok(socket) => socket,
+        Err(error) => {
+            tracing::warn!(%error, "a socket could not be handed over; closed");
+            return;
+        }
+    };
+    let gate: SharedGate = SharedGate::default();
+    let gated = Gated::new(socket, unread, gate.clone(), lane.times);
+    let service = service_fn(|request| {
+        let (lane, gate) = (lane.clone(), gate.clone());
+        Box::pin(async move { Ok::<_, Infallible>(respond(&lane, &gate, request).await) })
+    });
+    let mut connection = hyper::server::conn::http1::Builder::new()
+        .half_close(true)
+        .max_headers(crate::base::limits::HEADER_COUNT_MAX)
+        .max_buf_size(crate::base::limits::HEAD_BYTES_MAX * 2)
+        .auto_date_header(false)
+        .serve_connection(gated, service);
+    let mut draining = false;
+    let mut tick: Pin<Box<dyn Future<Output = ()>>> = Box::pin(executor::sleep(HOUSEKEEPING));
+    let outcome = poll_fn(|context| {
+        if !draining {
+            // Looked at now and then, so that an idle connection does not hold up a stop.
+            while tick.as_mut().poll(context).is_ready() {
+                if lane.vitals.stop.stage() >= Stage::Draining {
+                    draining = true;
+                    Pin::new(&mut connection).graceful_shutdown();
+                    break;
+                }
+                tick = Box::pin(executor::sleep(HOUSEKEEPING));
+            }
+        }
+        connection.poll_without_shutdown(context)
+    })
+    .await;
+    drop(outcome); // A peer that went away or broke off is no news.
+    linger(connection.into_parts().io.into_socket()).await;
+}
+
+/// Ends our direction and drops what the peer still sends, so that it reads our last answer instead of
+/// a reset.
+async fn linger(mut socket: Socket) {
+    let _ = poll_fn(|context| socket.poll_shutdown(context)).await;
+    let mut left = LINGER_BYTES_MAX;
+    let mut scratch = vec![0; 16 * 1024];
+    let mut alarm = Box::pin(executor::sleep(LINGER));
+    poll_fn(|context| {
+        loop {
+            if alarm.as_mut().poll(context).is_ready() {
+                return Poll::Ready(());
+            }
+            match socket.poll_read(context, &mut scratch) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(Ok(count)) if count > 0 && count < left => left -= count,
+                Poll::Ready(_) => return Poll::Ready(()),
+            }
+        }
+    })
+    .await;
+}
+
+// ── requests ────────────────────────────────────────────────────────────────────────────────────────
+
+async fn respond(lane: &Lane, gate: &SharedGate, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    let started_us = clock::monotonic_us();
+    let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let request_id = match header("x-request-id").filter(|id| is_request_id(id)) {
+        Some(id) => id.to_owned(),
+        None => lane.request_ids.borrow_mut().give().to_owned(),
+    };
+    let has_origin = request.headers().contains_key("origin");
+    let method = match *request.method() {
+        hyper::Method::GET => Method::Get,
+        hyper::Method::HEAD => Method::Head,
+        hyper::Method::POST => Method::Post,
+        hyper::Method::OPTIONS => Method::Options,
+        _ => Method::Other,
+    };
+    let path = request.uri().path().to_owned();
+    let (endpoint, argument) = api::find(&path);
+    let problems = &lane.me.executor.problems;
+    let limit = lane.event_bytes_max as u64;
+    let refusal = gate.borrow().refused();
+    let answer = match refusal {
+        Some(refusal) if path == REFUSED_PATH => api::error::refusal(refusal, limit, &request_id, problems),
+        _ if endpoint == api::Endpoint::Event && method == Method::Post => {
+            match take_event(lane, gate, request).await {
+                Ok(answer) => {
+                    lane.acked(started_us);
+                    answer
+                }
+                Err(Unanswered::Refused(refused)) => {
+                    api::error::refused(&refused, limit, &request_id, problems)
+                }
+                Err(Unanswered::Body(refusal)) => api::error::refusal(refusal, limit, &request_id, problems),
+            }
+        }
+        _ => {
+            let format = ops::negotiate(header("accept"));
+            let asked = api::Asked { endpoint, argument, method, format, request_id: &request_id };
+            api::plain(&asked, &lane.vitals, problems)
+        }
+    };
+    lane.me.executor.count_request(endpoint as usize, answer.status);
+    let closing = lane.vitals.stop.stage() >= Stage::Draining;
+    response(answer, &request_id, has_origin, closing)
+}
+
+fn is_request_id(id: &str) -> bool {
+    (1..=crate::base::limits::IDENTIFIER_BYTES_MAX).contains(&id.len())
+        && id.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+enum Unanswered {
+    Refused(EventRefused),
+    Body(Refusal),
+}
+
+impl<E: Into<EventRefused>> From<E> for Unanswered {
+    fn from(refused: E) -> Unanswered {
+        Unanswered::Refused(refused.into())
+    }
+}
+
+async fn take_event(
+    lane: &Lane,
+    gate: &SharedGate,
+    request: Request<Incoming>,
+) -> Result<Answer, Unanswered> {
+    let disk = api::event::wants_disk(request.uri().query(), lane.vitals.config.ack)?;
+    let mut codings = request.headers().get_all("content-encoding").iter();
+    let coding = match (codings.next(), codings.next()) {
+        (None, _) => Coding::Identity,
+        (Some(coding), None) => Coding::from_header(coding.as_bytes()).ok_or(EventRefused::UnknownCoding)?,
+        _ => return Err(EventRefused::UnknownCoding.into()),
+    };
+    let slack = if coding == Coding::Identity { 0 } else { 1024 };
+    let body = match Limited::new(request.into_body(), lane.event_bytes_max + slack).collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(error) if error.is::<LengthLimitError>() => return Err(Unanswered::Body(Refusal::BodyTooLarge)),
+        // A broken chunk or a time limit (said by the gate), or a peer that left (nobody will read this).
+        Err(_) => return Err(Unanswered::Body(gate.borrow().refused().unwrap_or(Refusal::MalformedChunk))),
+    };
+    let (receipt, appended) = {
+        let mut intake = lane.intake.borrow_mut();
+        intake.begin(clock::monotonic_us());
+        let receipt = intake.take(coding, &body, clock::unix_us())?;
+        (receipt, intake.commit().map_err(Refused::Pressure)?)
+    };
+    lane.me.executor.accepted_bytes.add(body.len() as u64);
+    let level = match (disk, appended) {
+        (true, Some(appended)) if !on_disk(lane, appended).await => return Err(EventRefused::Unsynced.into()),
+        (true, _) => AckLevel::Disk,
+        (false, _) => AckLevel::Os,
+    };
+    Ok(api::event::accepted(level, receipt))
+}
+
+impl Lane {
+    fn acked(&self, started_us: u64) {
+        let took_us = clock::monotonic_us() - started_us;
+        let mut latency = self.latency.borrow_mut();
+        latency.histogram.saturating_record(took_us.max(1));
+        latency.sum_us += took_us;
+        self.me.executor.accepted_events.add(1);
+    }
+}
+
+fn response(answer: Answer, request_id: &str, has_origin: bool, closing: bool) -> Response<Full<Bytes>> {
+    let mut response = Response::builder()
+        .status(answer.status)
+        .header("Date", &crate::base::clock::http_date(clock::unix_us())[..])
+        .header("X-Request-Id", request_id)
+        .header("Access-Control-Allow-Origin", "*");
+    if has_origin {
+        response = response.header("Access-Control-Expose-Headers", crate::http::EXPOSED_HEADERS);
+    }
+    if answer.close || closing {
+        response = response.header("Connection", "close");
+    }
+    if !answer.content_type.is_empty() {
+        response = response.header("Content-Type", answer.content_type);
+    }
+    for (name, value) in &answer.headers {
+        response = response.header(*name, value.as_bytes());
+    }
+    let body = match answer.body {
+        std::borrow::Cow::Borrowed(bytes) => Bytes::from_static(bytes),
+        std::borrow::Cow::Owned(bytes) => Bytes::from(bytes),
+    };
+    response.body(Full::new(body)).unwrap_or_else(|error| {
+        // Only a header value with control characters could do this, and we write none.
+        tracing::error!(%error, "an answer could not be built");
+        let mut empty = Response::new(Full::default());
+        *empty.status_mut() = hyper::StatusCode::INTERNAL_SERVER_ERROR;
+        empty
+    })
+}

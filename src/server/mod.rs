@@ -1,0 +1,346 @@
+//! Assembly: data folder → journals → writers → cores → listeners; and the way back.
+//!
+//! In: a frozen [`Config`]. Out: a process that serves until it is told to stop. Owns: every thread and
+//! the order in which they start and end. Never: a decision about a request.
+
+mod connections;
+mod core_loop;
+mod executor_lane;
+mod gated;
+mod handover;
+mod open;
+mod watch;
+mod writers;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use crate::api;
+use crate::base::clock;
+use crate::base::ids::CoreId;
+use crate::base::limits::CORE_COUNT_MAX;
+use crate::config::{Config, RuntimeChoice};
+use crate::cores::executor::{self, Runtime};
+use crate::cores::pin::{self, Rank};
+use crate::cores::stop::{Stage, Stop};
+use crate::cores::wake::Wake;
+use crate::cores::{epoll, mailbox, preflight};
+use crate::http::{Method, RequestIds};
+use crate::ingest::Intake;
+use crate::journal::{JournalError, Syncer};
+use crate::ops;
+use crate::ops::vitals::{CoreVitals, Vitals};
+use crate::shard::FolderError;
+
+/// Connections on their way from one core to another, or from a lane to its executor.
+const MAILBOX_MAX: usize = 1024;
+
+/// Why the server did not start, or ended by itself.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The machine cannot run it as told: exit status 78.
+    #[error("{0}")]
+    Environment(String),
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    #[error("journal: {0}")]
+    Journal(#[from] JournalError),
+    #[error("cannot listen on {address}: {source}")]
+    Listen { address: SocketAddr, source: io::Error },
+    #[error("thread {name} ended: {reason}")]
+    Thread { name: String, reason: String },
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// What the main thread waits for.
+enum Event {
+    Signal(i32),
+    Ended { name: String, outcome: Result<(), String> },
+}
+
+/// Serves until SIGTERM or SIGINT, then drains: unready first, then no new connections, then the
+/// journals are stored. A second signal ends the process at once.
+pub fn serve(config: Config) -> Result<(), ServeError> {
+    let (tell, told) = async_channel::bounded(64);
+    watch_signals(tell.clone())?;
+    if let Err(error) = preflight::raise_limits() {
+        tracing::warn!(%error, "the limits of this process could not be raised");
+    }
+    let runtime = choose_runtime(config.runtime)?;
+    let cpus = choose_cpus(&config)?;
+    let listeners = bind(config.listen, cpus.len())?;
+    let address = listeners[0].local_addr()?;
+    let stop = Arc::new(Stop::default());
+    let opened = open::open(&config, cpus.len())?;
+
+    let vitals = Arc::new(Vitals {
+        board: opened.board.clone(),
+        cores: cpus.iter().map(|cpu| Arc::new(CoreVitals::new(*cpu))).collect(),
+        stop: stop.clone(),
+        runtime,
+        started_us: clock::unix_us(),
+        started_monotonic_us: clock::monotonic_us(),
+        config,
+    });
+    // Before anything is pinned: its threads inherit the CPUs of this one.
+    let ops_address = start_ops(&vitals)?;
+    let watcher = watch::start(vitals.clone())?;
+    let writers = writers::Writers::start(opened.shards, &vitals.config, &cpus)?;
+    let cores = start_cores(&vitals, opened.lanes, listeners, &tell)?;
+    tracing::info!(
+        version = env!("CARGO_PKG_VERSION"),
+        listen = %address,
+        ops_listen = ops_address.map(|address| address.to_string()),
+        data = %vitals.config.data.display(),
+        shards = vitals.board.shards.len(),
+        cores = ?cpus,
+        runtime = runtime.name(),
+        "serving"
+    );
+
+    let mut failure = None;
+    match told.recv_blocking() {
+        Ok(Event::Signal(signal)) => tracing::info!(signal, "stopping: unready, then draining"),
+        Ok(Event::Ended { name, outcome }) => {
+            let reason = outcome.err().unwrap_or_else(|| "without being told to".to_owned());
+            tracing::error!(thread = name, reason, "a thread ended; stopping");
+            failure = Some(ServeError::Thread { name, reason });
+        }
+        Err(_) => {}
+    }
+    drain(&vitals, cores);
+    writers.finish(vitals.config.drain_timeout);
+    let flow = vitals.board.flow();
+    stop.advance(Stage::Flushing);
+    watcher.thread().unpark();
+    let _ = watcher.join();
+    if flow.pending() > 0 {
+        tracing::warn!(
+            events = flow.pending(),
+            "stopped with events in the journal; they are stored at the next start"
+        );
+    }
+    tracing::info!(received = flow.received, stored = flow.processed, "stopped");
+    drop(opened.folder);
+    failure.map_or(Ok(()), Err)
+}
+
+/// Ready says no, the sockets close, open requests end (or their time does), the lanes end.
+fn drain(vitals: &Vitals, cores: Vec<JoinHandle<()>>) {
+    vitals.stop.advance(Stage::Unready);
+    clock::pause(vitals.config.drain_delay);
+    vitals.stop.advance(Stage::Draining);
+    let deadline = clock::now() + vitals.config.drain_timeout;
+    while vitals.connections() > 0 && clock::now() < deadline {
+        clock::pause(Duration::from_millis(10));
+    }
+    vitals.stop.advance(Stage::Flushing);
+    for core in cores {
+        let _ = core.join();
+    }
+}
+
+/// The first SIGTERM or SIGINT is an event, the second the end.
+fn watch_signals(tell: async_channel::Sender<Event>) -> io::Result<()> {
+    let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT])?;
+    thread("signals", move || {
+        for (count, signal) in signals.forever().enumerate() {
+            if count > 0 {
+                // 128 + signal, as a shell reports it; nothing acked is lost, the journal has it.
+                std::process::exit(128 + signal);
+            }
+            let _ = tell.send_blocking(Event::Signal(signal));
+        }
+    })
+    .map(drop)
+}
+
+fn thread(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(body)
+}
+
+/// A thread whose end, orderly or not, the main thread hears of.
+fn watched_thread(
+    name: String,
+    stop: Arc<Stop>,
+    tell: async_channel::Sender<Event>,
+    body: impl FnOnce() -> Result<(), String> + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
+    let named = name.clone();
+    thread(&named, move || {
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body))
+            .unwrap_or_else(|_| Err("it panicked".to_owned()));
+        if stop.stage() < Stage::Flushing || outcome.is_err() {
+            let _ = tell.try_send(Event::Ended { name, outcome });
+        }
+    })
+}
+
+fn choose_runtime(choice: RuntimeChoice) -> Result<Runtime, ServeError> {
+    if choice == RuntimeChoice::Epoll {
+        return Ok(Runtime::Epoll);
+    }
+    match preflight::io_uring() {
+        Ok(()) => Ok(Runtime::IoUring),
+        Err(refused) if choice == RuntimeChoice::IoUring => {
+            Err(ServeError::Environment(format!("io_uring: {}; {}", refused.reason, refused.remedy)))
+        }
+        Err(refused) => {
+            tracing::warn!(
+                reason = refused.reason,
+                remedy = refused.remedy,
+                "io_uring is refused: serving on epoll"
+            );
+            Ok(Runtime::Epoll)
+        }
+    }
+}
+
+fn choose_cpus(config: &Config) -> Result<Vec<usize>, ServeError> {
+    let available = pin::available();
+    let cpus = match &config.cores {
+        None => available.into_iter().take(usize::from(CORE_COUNT_MAX)).collect(),
+        Some(list) => {
+            let allowed = pin::allowed();
+            if let Some(missing) = list.cpus().iter().find(|cpu| !allowed.contains(cpu)) {
+                let message =
+                    format!("CPU {missing} is not one this process may use ({allowed:?}); change --cores");
+                return Err(ServeError::Environment(message));
+            }
+            list.cpus().to_vec()
+        }
+    };
+    Ok(cpus)
+}
+
+/// One listening socket a core on the same address.
+fn bind(address: SocketAddr, count: usize) -> Result<Vec<TcpListener>, ServeError> {
+    let failed = |source| ServeError::Listen { address, source };
+    // Sockets that share their port would also share it with another server of the same user: a socket
+    // that does not share finds out.
+    drop(TcpListener::bind(address).map_err(failed)?);
+    let first = epoll::listen(address).map_err(failed)?;
+    let actual = first.local_addr()?;
+    let mut listeners = vec![first];
+    for _ in 1..count {
+        listeners.push(epoll::listen(actual).map_err(failed)?);
+    }
+    Ok(listeners)
+}
+
+fn start_ops(vitals: &Arc<Vitals>) -> Result<Option<SocketAddr>, ServeError> {
+    let Some(address) = vitals.config.ops_listen else { return Ok(None) };
+    let pages = {
+        let vitals = vitals.clone();
+        move |target: &str, accept: Option<&str>| {
+            let path = target.split('?').next().unwrap_or_default();
+            let (endpoint, argument) = api::find(path);
+            let format = ops::negotiate(accept);
+            let asked = api::Asked { endpoint, argument, method: Method::Get, format, request_id: "" };
+            let answer = match endpoint {
+                api::Endpoint::Metrics | api::Endpoint::Health | api::Endpoint::Ready => {
+                    api::plain(&asked, &vitals, &[])
+                }
+                _ => {
+                    return ops::OpsAnswer::problem(
+                        404,
+                        "here are /metrics, /health, /ready and /debug/flamegraph",
+                    );
+                }
+            };
+            let media = if endpoint == api::Endpoint::Metrics { format.into() } else { ops::Media::Json };
+            ops::OpsAnswer { status: answer.status, media, body: answer.body.into_owned() }
+        }
+    };
+    ops::start(address, pages).map(Some).map_err(|source| ServeError::Listen { address, source })
+}
+
+/// Starts the listener and the executor of every core.
+fn start_cores(
+    vitals: &Arc<Vitals>,
+    lanes: Vec<open::CoreLanes>,
+    listeners: Vec<TcpListener>,
+    tell: &async_channel::Sender<Event>,
+) -> Result<Vec<JoinHandle<()>>, ServeError> {
+    let count = lanes.len();
+    let wakes = (0..count).map(|_| Wake::new().map(Arc::new)).collect::<io::Result<Vec<_>>>()?;
+    let mut inboxes: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
+    let mut outboxes: Vec<Vec<_>> = Vec::new();
+    for from in 0..count {
+        let mut peers = Vec::new();
+        for to in 0..count {
+            peers.push((from != to).then(|| {
+                let (sender, receiver) = mailbox::mailbox(MAILBOX_MAX, wakes[to].clone());
+                inboxes[to].push(receiver);
+                sender
+            }));
+        }
+        outboxes.push(peers);
+    }
+    let mut threads = Vec::new();
+    let parts = lanes.into_iter().zip(listeners).zip(inboxes).zip(outboxes).zip(wakes).enumerate();
+    for (core, ((((lanes, listener), inbox), peers), wake)) in parts {
+        let config = &vitals.config;
+        let (event_bytes_max, high_water) = (config.event_bytes_max as usize, config.journal_high_water);
+        let intake = |appenders| Intake::new(vitals.board.clone(), appenders, event_bytes_max, high_water);
+        let (handed_over, hand_over) = async_channel::bounded(MAILBOX_MAX);
+        let (sync_wanted, sync_asked) = async_channel::bounded(1);
+        let syncers = lanes.states().map(Syncer::new).collect();
+        let id = CoreId(core as u16);
+        let executor_parts = executor_lane::Parts {
+            core,
+            vitals: vitals.clone(),
+            intake: intake(lanes.keyed),
+            request_ids: RequestIds::new(id, true),
+            handed_over: hand_over,
+            sync_wanted: (sync_wanted.clone(), sync_asked),
+            syncers,
+            listener_wake: wake.clone(),
+        };
+        let listener_parts = core_loop::Parts {
+            core,
+            vitals: vitals.clone(),
+            wake,
+            intake: intake(lanes.hot),
+            request_ids: RequestIds::new(id, false),
+            inbox,
+            peers,
+            executor: handed_over,
+            sync_wanted,
+        };
+        let (cpu, runtime) = (vitals.cores[core].cpu, vitals.runtime);
+        let name = format!("exec-{core}");
+        threads.push(watched_thread(name.clone(), vitals.stop.clone(), tell.clone(), move || {
+            settle(cpu, Rank::Executor);
+            let stop = executor_parts.vitals.stop.clone();
+            let outcome = executor::run(runtime, &name, cpu, executor_lane::run(executor_parts));
+            debug_assert!(outcome.is_err() || stop.stage() >= Stage::Flushing);
+            outcome.map_err(|error| error.to_string())
+        })?);
+        threads.push(watched_thread(
+            format!("listen-{core}"),
+            vitals.stop.clone(),
+            tell.clone(),
+            move || {
+                settle(cpu, Rank::Listener);
+                let serving =
+                    core_loop::CoreLoop::new(listener_parts, listener).and_then(core_loop::CoreLoop::run);
+                serving.map_err(|error| error.to_string())
+            },
+        )?);
+    }
+    Ok(threads)
+}
+
+/// Pins the calling thread; what the system refuses costs speed, not truth.
+fn settle(cpu: usize, rank: Rank) {
+    if let Err(error) = pin::settle(cpu, rank) {
+        tracing::warn!(cpu, %error, "a thread could not be pinned or ranked");
+    }
+}

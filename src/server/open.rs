@@ -1,0 +1,173 @@
+//! Opening the data folder: which journals each core writes, which each shard reads.
+
+use std::sync::Arc;
+
+use super::ServeError;
+use crate::base::ids::{LaneId, Sequence, ShardId};
+use crate::config::Config;
+use crate::ingest::{Board, ShardBoard};
+use crate::journal::{self, Appender, LaneState, Reader};
+use crate::shard::{self, DataFolder, ShardFolder, ShardStatus};
+
+/// The journals one core appends to: its listener's and its executor's, one for each shard it feeds.
+pub(super) struct CoreLanes {
+    pub(super) hot: Vec<(ShardId, Appender)>,
+    pub(super) keyed: Vec<(ShardId, Appender)>,
+}
+
+impl CoreLanes {
+    pub(super) fn states(&self) -> impl Iterator<Item = Arc<LaneState>> + '_ {
+        self.hot.iter().chain(&self.keyed).map(|(_, appender)| appender.state().clone())
+    }
+}
+
+/// One shard with the journals its writer reads.
+pub(super) struct ShardParts {
+    pub(super) shard: ShardId,
+    pub(super) folder: ShardFolder,
+    pub(super) readers: Vec<Reader>,
+    pub(super) status: Arc<ShardStatus>,
+}
+
+pub(super) struct Opened {
+    pub(super) folder: DataFolder,
+    pub(super) board: Arc<Board>,
+    pub(super) lanes: Vec<CoreLanes>,
+    pub(super) shards: Vec<ShardParts>,
+}
+
+/// Which shards a core feeds, and with which index among the cores that feed the same one. With at
+/// least as many shards as cores, each shard has one core; with fewer, cores share a shard, each with
+/// journals of its own.
+fn feeds(core: usize, cores: usize, shards: usize) -> Vec<(usize, u8)> {
+    if shards >= cores {
+        (core..shards).step_by(cores).map(|shard| (shard, 0)).collect()
+    } else {
+        vec![(core % shards, (core / shards) as u8)]
+    }
+}
+
+/// The core whose CPU a shard's writer shares.
+pub(super) fn home(shard: usize, cores: usize) -> usize {
+    shard % cores
+}
+
+pub(super) fn open(config: &Config, cores: usize) -> Result<Opened, ServeError> {
+    let folder = DataFolder::open(&config.data, config.shards, cores as u16)?;
+    let count = usize::from(folder.manifest().shards);
+    let most_cores = count * (LaneId::COUNT_MAX as usize / 2);
+    if cores > most_cores {
+        let message = format!("{count} shards can be fed by {most_cores} cores at most; give fewer --cores");
+        return Err(ServeError::Environment(message));
+    }
+    let mut lanes: Vec<CoreLanes> =
+        (0..cores).map(|_| CoreLanes { hot: Vec::new(), keyed: Vec::new() }).collect();
+    let (mut boards, mut shards) = (Vec::new(), Vec::new());
+    for (shard, shard_folder) in folder.shards() {
+        let mut wanted = shard_folder.lanes().map_err(ServeError::Io)?;
+        let mut owners = Vec::new();
+        for core in 0..cores {
+            for (fed, index) in feeds(core, cores, count) {
+                if fed == usize::from(shard.0) {
+                    owners.push((LaneId::hot(index), core));
+                    owners.push((LaneId::keyed(index), core));
+                }
+            }
+        }
+        wanted.extend(owners.iter().map(|(lane, _)| *lane));
+        wanted.sort();
+        wanted.dedup();
+        let applied = applied_positions(&shard_folder);
+        let (mut readers, mut states) = (Vec::new(), Vec::new());
+        for lane in wanted {
+            let (appender, reader) = open_lane(config, shard, &shard_folder, lane, applied.as_deref())?;
+            states.push(appender.state().clone());
+            readers.push(reader);
+            if let Some((_, core)) = owners.iter().find(|(owned, _)| *owned == lane) {
+                let of = &mut lanes[*core];
+                if lane.is_hot() { of.hot.push((shard, appender)) } else { of.keyed.push((shard, appender)) }
+            }
+        }
+        let status = Arc::new(ShardStatus::new(shard));
+        for (lane, sequence) in applied.unwrap_or_default() {
+            status.set_applied(lane, sequence);
+        }
+        boards.push(ShardBoard {
+            shard,
+            status: status.clone(),
+            lanes: states,
+            applied_per_s: Default::default(),
+        });
+        shards.push(ShardParts { shard, folder: shard_folder, readers, status });
+    }
+    Ok(Opened { folder, board: Arc::new(Board::new(boards)), lanes, shards })
+}
+
+/// How far the database has come, where it can be read: new records are numbered behind it.
+fn applied_positions(folder: &ShardFolder) -> Option<Vec<(LaneId, Sequence)>> {
+    let path = folder.database();
+    if !path.exists() {
+        return None;
+    }
+    match shard::inspect(&path) {
+        Ok(inspection) => Some(inspection.positions),
+        Err(error) => {
+            tracing::warn!(shard = %path.display(), %error, "the shard cannot be read yet; its journal goes on by itself");
+            None
+        }
+    }
+}
+
+fn open_lane(
+    config: &Config,
+    shard: ShardId,
+    folder: &ShardFolder,
+    lane: LaneId,
+    applied: Option<&[(LaneId, Sequence)]>,
+) -> Result<(Appender, Reader), ServeError> {
+    let options =
+        journal::Options { segment_bytes: config.segment_bytes, bytes_max: config.journal_bytes_max };
+    let floor = applied
+        .and_then(|applied| applied.iter().find(|(known, _)| *known == lane))
+        .map(|(_, sequence)| *sequence);
+    let (appender, reader, recovered) = journal::open(&folder.lane(lane), lane, floor, &options)?;
+    if recovered.torn_bytes_cut > 0 {
+        tracing::warn!(
+            shard = shard.0,
+            lane = lane.folder(),
+            bytes = recovered.torn_bytes_cut,
+            "cut a record that was being written when the machine or the process stopped; it was never acked"
+        );
+    }
+    for damage in &recovered.damaged {
+        tracing::error!(
+            shard = shard.0,
+            lane = lane.folder(),
+            ?damage,
+            "the journal is damaged here: what the range held is lost, the file is kept in quarantine"
+        );
+    }
+    Ok((appender, reader))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_shard_is_fed_and_no_journal_has_two_writers() {
+        for cores in 1..9 {
+            for shards in 1..9 {
+                let mut all: Vec<_> = (0..cores).flat_map(|core| feeds(core, cores, shards)).collect();
+                let before = all.len();
+                all.sort_unstable();
+                all.dedup();
+                assert_eq!(all.len(), before, "{cores} cores, {shards} shards");
+                let mut fed: Vec<_> = all.iter().map(|(shard, _)| *shard).collect();
+                fed.dedup();
+                assert_eq!(fed, (0..shards).collect::<Vec<_>>(), "{cores} cores, {shards} shards");
+                assert!((0..shards).all(|shard| home(shard, cores) < cores));
+            }
+        }
+    }
+}

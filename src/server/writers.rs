@@ -1,0 +1,59 @@
+//! The writers' threads: one a shard, on the CPU of the core that feeds it.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::open::{ShardParts, home};
+use crate::config::Config;
+use crate::cores::pin::Rank;
+use crate::ingest::write::{self, Stop, WriteSettings};
+use crate::shard::ShardOptions;
+
+pub(super) struct Writers {
+    stop: Arc<Stop>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Writers {
+    pub(super) fn start(shards: Vec<ShardParts>, config: &Config, cpus: &[usize]) -> io::Result<Writers> {
+        let stop = Arc::new(Stop::new());
+        let mut threads = Vec::new();
+        for parts in shards {
+            let (stop, settings) = (stop.clone(), settings(config));
+            let cpu = cpus[home(usize::from(parts.shard.0), cpus.len())];
+            threads.push(super::thread(&format!("write-{}", parts.shard), move || {
+                super::settle(cpu, Rank::Writer);
+                write::run(parts.shard, parts.folder, parts.readers, parts.status, stop, settings);
+            })?);
+        }
+        Ok(Writers { stop, threads })
+    }
+
+    /// Stores what the journals still hold, for at most so long, and closes the shards.
+    pub(super) fn finish(self, patience: Duration) {
+        self.stop.request(patience);
+        for thread in self.threads {
+            thread.thread().unpark();
+            // A writer catches its own panics; what is left here has been logged.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn settings(config: &Config) -> WriteSettings {
+    WriteSettings {
+        flush_interval: config.flush_interval,
+        batch_rows_max: config.batch_rows_max as usize,
+        batch_bytes_max: config.batch_bytes_max as usize,
+        checkpoint_age_max: config.checkpoint_interval,
+        shard: ShardOptions {
+            page_bytes: config.page_size as u32,
+            cache_bytes: config.shard_cache,
+            partition_rows_max: config.partition_rows_max,
+            checkpoint_wal_bytes: config.checkpoint_wal_bytes,
+        },
+        ..WriteSettings::default()
+    }
+}
