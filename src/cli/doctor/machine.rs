@@ -97,7 +97,7 @@ pub(super) fn cpus(config: &Config) -> Finding {
 pub(super) fn cpu_quota() -> Finding {
     const CHECK: &str = "cpu_quota";
     let Some(quota) = quota(Path::new("/sys/fs/cgroup"), &own_cgroup()) else {
-        return Finding::ok(CHECK, "none: every CPU may be used all the time");
+        return Finding::ok(CHECK, "no cgroup (v2) limits the CPU time");
     };
     let cpus = allowed().len();
     let found = format!("{quota:.2} CPUs' worth of time on {cpus} CPUs (cgroup cpu.max)");

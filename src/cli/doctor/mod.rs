@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use super::DoctorArgs;
+use super::FolderArgs;
 use super::output::{EXIT_FAILED, EXIT_OK, complain, say};
 use crate::config::Config;
 
@@ -54,14 +54,14 @@ impl Finding {
 
 /// Runs the command: examines, prints, and says by the exit code whether it would serve.
 #[must_use]
-pub fn doctor(args: &DoctorArgs) -> ExitCode {
-    let config = match args.folder.load() {
+pub fn doctor(args: &FolderArgs) -> ExitCode {
+    let config = match args.load() {
         Ok(loaded) => loaded.config,
         Err(errors) => return complain(&errors),
     };
     let findings = examine(&config);
     let worst = findings.iter().map(|finding| finding.verdict).max().unwrap_or(Verdict::Ok);
-    if args.folder.json {
+    if args.json {
         say(&format!("{}\n", serde_json::json!({ "verdict": worst, "checks": findings })));
     } else {
         say(&lines(&findings));
