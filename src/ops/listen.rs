@@ -16,8 +16,9 @@
 //! - Header lines and reasons are `&'static str`: hence the closed list [`Media`].
 //! - It shares the port (SO_REUSEPORT) with whoever asks likewise; a plain bind before it finds out
 //!   whether the port is free.
-//! - When descriptors run out its accept loop spins until there are some again: keep
-//!   `connections_max` below the limit of open files.
+//! - When descriptors run out its accept loop spins and nobody is answered until there are some again
+//!   (measured: a connection that was open already waits too). Hence clients never get the last ones:
+//!   `cores::preflight::connection_room`.
 #![allow(
     unsafe_code,
     reason = "shutdown(2) by descriptor: the only way to end a connection that the crate owns"

@@ -14,6 +14,7 @@ use serde::Serialize;
 use super::FolderArgs;
 use super::output::{EXIT_FAILED, EXIT_OK, complain, say};
 use crate::config::Config;
+use crate::cores::preflight;
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -72,10 +73,13 @@ pub fn doctor(args: &FolderArgs) -> ExitCode {
 /// Every check, in the order a server would run into them. Under a second on a sound disk.
 #[must_use]
 pub fn examine(config: &Config) -> Vec<Finding> {
+    // As they were given; then as a server sees them.
+    let (memlock, open_files) = (machine::memlock(), machine::open_files(config));
+    _ = preflight::raise_limits();
     vec![
         machine::io_uring(config),
-        machine::memlock(),
-        machine::open_files(config),
+        memlock,
+        open_files,
         machine::cpus(config),
         machine::cpu_quota(),
         machine::reuse_port(),
