@@ -1,0 +1,11 @@
+//! The scenarios: each starts what it measures, records its rounds and states its bars.
+
+mod accept;
+mod ack;
+mod seed;
+mod store;
+
+pub(crate) use accept::run as accept;
+pub(crate) use ack::run as ack;
+pub(crate) use seed::run as seed;
+pub(crate) use store::run as store;
