@@ -34,14 +34,15 @@ impl CpuTimes {
         self.total_ns.saturating_sub(before.total_ns)
     }
 
-    /// Nanoseconds since `before` of the threads called `role` or `role-<number>…`.
-    pub(crate) fn role_since(&self, before: &CpuTimes, role: &str) -> u64 {
-        let mut sum = 0;
+    /// Nanoseconds since `before` of the threads called `role` or `role-<number>…`; None without one.
+    pub(crate) fn role_since(&self, before: &CpuTimes, role: &str) -> Option<u64> {
+        let mut sum = None;
         for (id, (name, ns)) in &self.threads {
             let is_role =
                 name.strip_prefix(role).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
             if is_role {
-                sum += ns.saturating_sub(before.threads.get(id).map_or(0, |(_, ns)| *ns));
+                let spent = ns.saturating_sub(before.threads.get(id).map_or(0, |(_, ns)| *ns));
+                sum = Some(sum.unwrap_or(0) + spent);
             }
         }
         sum
@@ -103,9 +104,9 @@ mod tests {
         };
         let before = CpuTimes { total_ns: 0, threads: threads(5) };
         let after = CpuTimes { total_ns: 100, threads: threads(15) };
-        assert_eq!(after.role_since(&before, "listen"), 20);
-        assert_eq!(after.role_since(&before, "ops"), 10);
-        assert_eq!(after.role_since(&before, "write"), 0);
+        assert_eq!(after.role_since(&before, "listen"), Some(20));
+        assert_eq!(after.role_since(&before, "ops"), Some(10));
+        assert_eq!(after.role_since(&before, "write"), None);
     }
 
     #[test]

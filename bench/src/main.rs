@@ -3,7 +3,9 @@
 mod cpu;
 mod epoll;
 mod http;
+mod load;
 mod peer;
+mod perf;
 mod process;
 mod report;
 mod run;
@@ -38,6 +40,12 @@ enum Scenario {
     Seed(Setup),
     /// --ack os against --ack disk at 1, 64 and 256 connections.
     Ack(Setup),
+    /// Every shard locked for five seconds from outside while events keep coming.
+    Outage(Setup),
+    /// 10,000 idle connections and 500 slow heads beside a normal load.
+    Connections(Setup),
+    /// Work per event on one core against two, and on eight shards.
+    Scale(Setup),
     #[command(hide = true)]
     PeerEpoll {
         #[arg(long)]
@@ -59,6 +67,9 @@ fn main() -> ExitCode {
         Scenario::Store(setup) => measure(setup, scenario::store),
         Scenario::Seed(setup) => measure(setup, scenario::seed),
         Scenario::Ack(setup) => measure(setup, scenario::ack),
+        Scenario::Outage(setup) => measure(setup, scenario::outage),
+        Scenario::Connections(setup) => measure(setup, scenario::connections),
+        Scenario::Scale(setup) => measure(setup, scenario::scale),
         Scenario::PeerEpoll { listen, level } => peer::serve_epoll(listen, level).map(|()| true),
         Scenario::PeerMay { listen } => peer::serve_may(listen).map(|()| true),
     };
@@ -66,7 +77,7 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("error: {error:?}");
+            eprintln!("error: {error:#}");
             ExitCode::from(2)
         }
     }

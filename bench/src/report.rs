@@ -131,23 +131,39 @@ impl Report {
         names
     }
 
-    /// One block a case: a line a system and figure, median and extremes; then the bars.
+    /// One block a case: a line a figure, a column a system, median and extremes; then the bars.
     fn print(&self) {
-        let mut last_case = "";
-        for (case, system) in self.keys() {
-            if case != last_case {
-                println!("\n{} — {case}", self.scenario);
-                last_case = case;
+        let mut cases: Vec<&str> = self.keys().into_iter().map(|(case, _)| case).collect();
+        cases.dedup();
+        for case in cases {
+            let systems: Vec<&str> =
+                self.keys().into_iter().filter(|key| key.0 == case).map(|(_, system)| system).collect();
+            println!("\n{}, {case}", self.scenario);
+            print!("{:<26}", "");
+            let mut names = Vec::new();
+            for system in &systems {
+                print!(" {system:>28}");
+                names.extend(self.figure_names(case, system));
             }
-            println!("  {system}");
-            let invalid = self.rounds.iter().filter(|raw| raw.case == case && raw.system == system);
-            let invalid = invalid.filter(|raw| raw.fault.is_some()).count();
-            if invalid > 0 {
-                println!("    !!! {invalid} INVALID ROUNDS, not counted");
+            println!();
+            names.sort_unstable();
+            names.dedup();
+            for name in names {
+                print!("  {name:<24}");
+                for system in &systems {
+                    let spread = self.spread(case, system, name);
+                    let shown = spread.map_or_else(String::new, |Spread { median, min, max }| {
+                        format!("{} [{}–{}]", short(median), short(min), short(max))
+                    });
+                    print!(" {shown:>28}");
+                }
+                println!();
             }
-            for name in self.figure_names(case, system) {
-                if let Some(Spread { median, min, max }) = self.spread(case, system, name) {
-                    println!("    {name:<34} {:>12}   {} – {}", short(median), short(min), short(max));
+            for system in systems {
+                let rounds = self.rounds.iter().filter(|raw| raw.case == case && raw.system == system);
+                let invalid = rounds.filter(|raw| raw.fault.is_some()).count();
+                if invalid > 0 {
+                    println!("  !!! {system}: {invalid} INVALID ROUNDS, not counted");
                 }
             }
         }

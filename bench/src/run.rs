@@ -14,7 +14,7 @@ use crate::wrk::{self, Load};
 pub(crate) type Figures = BTreeMap<&'static str, f64>;
 
 /// Threads of the server whose CPU is shown by itself, by the first part of their names.
-const ROLES: [(&str, &str); 3] =
+pub(crate) const ROLES: [(&str, &str); 3] =
     [("listen", "listen_cpu_us"), ("write", "write_cpu_us"), ("exec", "exec_cpu_us")];
 
 /// What one round gave.
@@ -58,9 +58,12 @@ pub(crate) fn measure(running: &Running, system: &System, setup: &Setup, load: &
 
     let mut figures = Figures::new();
     figures.insert("requests_per_s", report.rate());
-    figures.insert("p50_us", report.p50_us as f64);
-    figures.insert("p99_us", report.p99_us as f64);
-    figures.insert("p999_us", report.p999_us as f64);
+    // several requests deep, wrk's correction leaves its percentiles without meaning (they fall to 0)
+    if report.p999_us >= report.p50_us {
+        figures.insert("p50_us", report.p50_us as f64);
+        figures.insert("p99_us", report.p99_us as f64);
+        figures.insert("p999_us", report.p999_us as f64);
+    }
     figures.insert("server_busy_ratio", cores.busy_since(&cores_before, server_cores));
     figures.insert("load_busy_ratio", cores.busy_since(&cores_before, &setup.load_cores));
     figures.insert("answer_bytes", running.answer_bytes as f64);
@@ -70,12 +73,14 @@ pub(crate) fn measure(running: &Running, system: &System, setup: &Setup, load: &
         let drained = CpuTimes::of(pid)?;
         figures.insert("drain_ms", drain.as_secs_f64() * 1e3);
         // asking for the state of the queue must not count as work on events
-        let asking = drained.role_since(&cpu, "listen");
+        let asking = drained.role_since(&cpu, "listen").unwrap_or(0);
         let total = drained.total_since(&cpu_before).saturating_sub(asking);
         figures.insert("cpu_us", per_request(total));
         for (role, figure) in ROLES {
             let end = if role == "listen" { &cpu } else { &drained };
-            figures.insert(figure, per_request(end.role_since(&cpu_before, role)));
+            if let Some(ns) = end.role_since(&cpu_before, role) {
+                figures.insert(figure, per_request(ns));
+            }
         }
     }
     Ok(Round { figures, fault: report.faults() })

@@ -14,6 +14,8 @@ use crate::setup::Setup;
 use crate::wrk::{self, Load};
 
 const STORED_PER_S_MIN: f64 = 80_000.0;
+/// A queue that keeps more than this share of what arrives is one the writer does not keep up with.
+const QUEUE_GROWTH_RATIO_MAX: f64 = 0.05;
 /// Between two looks at the queue.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
@@ -35,11 +37,11 @@ pub(crate) fn run(setup: &Setup) -> Result<Report> {
             })?;
             if script == "users.lua" {
                 let stored = report.median(&case, "firehose", "stored_per_s");
-                report.bar(
-                    format!("{case}: events stored per second"),
-                    Limit::AtLeast(STORED_PER_S_MIN),
-                    stored,
-                );
+                let growth = report.median(&case, "firehose", "queue_growth_ratio");
+                let text = format!("{case}: events stored per second");
+                report.bar(text, Limit::AtLeast(STORED_PER_S_MIN), stored);
+                let text = format!("{case}: growth of the queue / rate of arrival");
+                report.bar(text, Limit::AtMost(QUEUE_GROWTH_RATIO_MAX), growth);
             }
         }
     }
@@ -65,10 +67,10 @@ pub(super) fn one(setup: &Setup, system: &System, load: &Load) -> Result<Round> 
     let received = after.total_received.saturating_sub(before.total_received);
     let per_event = |ns: u64| ns as f64 / 1e3 / received.max(1) as f64;
     figures.insert("cpu_us", per_event(cpu.total_since(&cpu_before)));
-    if matches!(system, System::Firehose(_)) {
-        figures.insert("listen_cpu_us", per_event(cpu.role_since(&cpu_before, "listen")));
-        figures.insert("write_cpu_us", per_event(cpu.role_since(&cpu_before, "write")));
-        figures.insert("exec_cpu_us", per_event(cpu.role_since(&cpu_before, "exec")));
+    for (role, figure) in run::ROLES {
+        if let Some(ns) = cpu.role_since(&cpu_before, role) {
+            figures.insert(figure, per_event(ns));
+        }
     }
     let mut faults: Vec<String> = report.faults().into_iter().collect();
     faults.extend(queue_figures(&looks, &mut figures));
@@ -125,7 +127,6 @@ fn queue_figures(looks: &[Look], figures: &mut Figures) -> Option<String> {
     figures.insert("queue_max_events", largest as f64);
     let growth = (last.health.queue_size as f64 - first.health.queue_size as f64) / seconds;
     figures.insert("queue_growth_per_s", growth);
-    // A queue that takes a twentieth of what arrives is one that the writer does not keep up with.
-    figures.insert("queue_bounded", f64::from(u8::from(growth <= arrived * 0.05)));
+    figures.insert("queue_growth_ratio", growth / arrived.max(1.0));
     None
 }
