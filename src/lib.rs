@@ -1,3 +1,4 @@
 //! firehose: a thread-per-core HTTP event collector on SQLite shards.
 
 pub mod base;
+pub mod shard;

@@ -1,0 +1,108 @@
+//! What can go wrong with a shard or its folder, whose fault it is and what the writer does next.
+
+use std::io;
+use std::path::PathBuf;
+
+use rusqlite::ErrorCode;
+
+/// Why a shard did not do what was asked. Nothing of the batch was stored in any of these cases.
+#[derive(Debug, thiserror::Error)]
+pub enum ShardError {
+    /// Another process holds a lock. Nobody's fault: wait a moment, try the same batch again.
+    #[error("another process holds the database locked; the batch is tried again")]
+    Busy,
+    /// The disk (or a quota) is full. Wait and try again; one small success proves no room.
+    #[error("no room for the database; the batch is tried again and the journal keeps it")]
+    Full,
+    /// The file is damaged. Stop applying and keep the journal until the file was replaced.
+    #[error("the database is damaged ({0}); restore it or move it away, the journal keeps what is new")]
+    Corrupt(String),
+    /// A valid SQLite file that this program did not make. Treated like a damaged one.
+    #[error("the database was not made by this program ({0}); move it away")]
+    Foreign(String),
+    /// Written by a newer version. Nothing is touched; run that version or move the file away.
+    #[error("the database has schema version {found}, this program knows up to {known}; run the newer one")]
+    TooNew {
+        /// What the file says.
+        found: u32,
+        /// The newest this program knows.
+        known: u32,
+    },
+    /// The path is gone while the file is still open here: heal it from the open connection.
+    #[error("the database file was removed from its folder; it is copied back from the open connection")]
+    Missing,
+    /// The path names another file than the one open here: close, open the new one, take its position.
+    #[error("the database file was replaced by another one; the new one is opened")]
+    Replaced,
+    /// The environment failed. The connection is not trusted again: close it, reopen, try again.
+    #[error("the database failed ({0}); it is closed and opened again")]
+    Other(String),
+}
+
+impl From<rusqlite::Error> for ShardError {
+    fn from(error: rusqlite::Error) -> ShardError {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => ShardError::Busy,
+            Some(ErrorCode::DiskFull) => ShardError::Full,
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                ShardError::Corrupt(error.to_string())
+            }
+            _ => ShardError::Other(error.to_string()),
+        }
+    }
+}
+
+impl From<io::Error> for ShardError {
+    fn from(error: io::Error) -> ShardError {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => ShardError::Full,
+            _ => ShardError::Other(error.to_string()),
+        }
+    }
+}
+
+/// Why a data folder cannot be used. The operator's to settle; retrying changes nothing, except
+/// after [`FolderError::Held`].
+#[derive(Debug, thiserror::Error)]
+pub enum FolderError {
+    #[error("{}: {source}", path.display())]
+    Io {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    #[error(
+        "{} is in use by another server (pid {pid}); stop it or choose another folder with --data",
+        dir.display()
+    )]
+    Held {
+        dir: PathBuf,
+        /// As the holder wrote it; `unknown` where it had not yet.
+        pid: String,
+    },
+    #[error("{} has files in it but no manifest.json; choose an empty folder with --data", .0.display())]
+    NotOurs(PathBuf),
+    #[error("{} has no manifest.json: no server has used this folder yet", .0.display())]
+    NoManifest(PathBuf),
+    #[error("{} cannot be read ({why}); restore it from a copy", path.display())]
+    BadManifest { path: PathBuf, why: String },
+    #[error(
+        "{} has format {found}, this program knows up to {known}; run the newer version",
+        path.display()
+    )]
+    TooNew { path: PathBuf, found: u64, known: u64 },
+    #[error(
+        "{} was made with {found} shards and {wanted} were asked for; the number is fixed when the folder \
+         is made: leave --shards out, or start with a new folder",
+        dir.display()
+    )]
+    OtherShardCount { dir: PathBuf, found: u16, wanted: u16 },
+    #[error("{0} shards were asked for; 1 to {max} are possible", max = crate::base::limits::SHARD_COUNT_MAX)]
+    ShardCount(u16),
+}
+
+impl FolderError {
+    pub(super) fn io(path: &std::path::Path, source: io::Error) -> FolderError {
+        FolderError::Io { path: path.to_owned(), source }
+    }
+}

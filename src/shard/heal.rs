@@ -1,0 +1,99 @@
+//! What to do when the path of an open shard stops naming it: copy it back from the open connection, or
+//! leave it for the file that took its place.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+
+use rusqlite::backup::{Backup, StepResult};
+
+use super::catalog::sync_dir;
+use super::checkpoint::CheckpointMode;
+use super::error::ShardError;
+use super::file::Shard;
+use super::identity::{Identity, beside};
+use super::open;
+
+/// A copy that is being made, and one that is complete and waits to become `shard.db`.
+const PART: &str = ".healed-part";
+const HEALED: &str = ".healed";
+
+impl Shard {
+    /// After [`ShardError::Missing`]: brings every committed row back under the shard's name, through the
+    /// connection that still has them. The next [`Shard::open`] finds them; drop this shard before.
+    /// May be called again after an error. Copies the whole database, about a second a gigabyte.
+    pub fn heal(&mut self) -> Result<(), ShardError> {
+        if Identity::of(&self.path)? == Some(self.identity) {
+            // Only the WAL lost its name: its rows go into the database file.
+            return match self.checkpoint(CheckpointMode::Passive)?.complete {
+                true => Ok(()),
+                false => Err(ShardError::Busy),
+            };
+        }
+        let dir = self.path.parent().unwrap_or(Path::new("."));
+        fs::create_dir_all(dir)?;
+        let part = beside(&self.path, PART);
+        remove(&part)?;
+        let mut copy = open::open_plain(&part, true)?;
+        {
+            let backup = Backup::new(&self.connection, &mut copy)?;
+            match backup.step(-1)? {
+                StepResult::Done => {}
+                _ => return Err(ShardError::Busy),
+            }
+        }
+        copy.close().map_err(|(_, error)| error)?;
+        File::open(&part)?.sync_all()?;
+        fs::rename(&part, beside(&self.path, HEALED))?;
+        sync_dir(dir)?;
+        Ok(())
+    }
+
+    /// After [`ShardError::Replaced`]: closes this one without touching what the other file brought with
+    /// it. A WAL that is still ours is first carried over into our file, wherever that was moved, and
+    /// then removed, because SQLite would take it for the new file's.
+    pub fn leave(mut self) -> Result<(), ShardError> {
+        let wal = beside(&self.path, "-wal");
+        let is_ours = self.wal_identity.is_some() && Identity::of(&wal)? == self.wal_identity;
+        if is_ours {
+            // A courtesy to whoever moved the file: the journal may still have these rows as well.
+            let _ = self.checkpoint(CheckpointMode::Passive);
+        }
+        let path = self.path.clone();
+        self.poison();
+        if is_ours {
+            remove(&wal)?;
+            remove(&beside(&path, "-shm"))?;
+        }
+        Ok(())
+    }
+}
+
+/// Gives a complete copy its name, unless something has that name by now. Called before each open.
+pub(super) fn install(path: &Path) -> Result<(), ShardError> {
+    let healed = beside(path, HEALED);
+    let Some(copy) = Identity::of(&healed)? else { return Ok(()) };
+    if Identity::of(path)?.is_none() {
+        // Left by the file that lost its name; SQLite would replay it into the copy, which has it all.
+        remove(&beside(path, "-wal"))?;
+        remove(&beside(path, "-shm"))?;
+        // A link, not a rename: it fails where someone has put a file there in the meantime.
+        match fs::hard_link(&healed, path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            done => done?,
+        }
+    }
+    // Where another file took the place, the copy stays beside it for the operator.
+    if Identity::of(path)? == Some(copy) {
+        remove(&healed)?;
+        sync_dir(path.parent().unwrap_or(Path::new(".")))?;
+    }
+    Ok(())
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}

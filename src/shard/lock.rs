@@ -1,0 +1,35 @@
+//! Holding a shard's write lock from outside, as any other program could: the outage rehearsal.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::Connection;
+
+use super::error::ShardError;
+use super::open;
+use crate::base::clock;
+
+/// An exclusive lock on a shard; dropping it lets go.
+#[derive(Debug)]
+pub struct Lock {
+    _connection: Connection,
+}
+
+impl Lock {
+    /// Takes the lock, waiting at most `patience` for a running commit to end. The file must exist.
+    pub fn take(path: &Path, patience: Duration) -> Result<Lock, ShardError> {
+        let connection = open::open_plain(path, false)?;
+        connection.busy_timeout(patience)?;
+        connection.execute_batch("BEGIN EXCLUSIVE")?;
+        Ok(Lock { _connection: connection })
+    }
+}
+
+/// Locks a shard for a time, then lets go. Blocks the caller for `duration` plus up to 5 s of waiting for
+/// the lock.
+pub fn hold(path: &Path, duration: Duration) -> Result<(), ShardError> {
+    let lock = Lock::take(path, Duration::from_secs(5))?;
+    clock::pause(duration);
+    drop(lock);
+    Ok(())
+}

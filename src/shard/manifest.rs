@@ -1,0 +1,86 @@
+//! `manifest.json`: what a data folder is, written once when it is made.
+
+use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::error::FolderError;
+use crate::base::clock;
+use crate::base::limits::SHARD_COUNT_MAX;
+
+/// The newest format this program reads and the one it writes.
+const FORMAT: u64 = 1;
+/// A manifest is a few hundred bytes; more is not one.
+const MANIFEST_BYTES_MAX: u64 = 64 * 1024;
+
+/// What `manifest.json` says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    pub format: u64,
+    /// 32 random hex digits: tells two folders apart.
+    pub id: String,
+    /// How many shards the folder has; fixed when it is made.
+    pub shards: u16,
+    /// RFC 3339, UTC.
+    pub created_at: String,
+}
+
+impl Manifest {
+    pub(super) const FILE: &str = "manifest.json";
+
+    pub(super) fn new(shards: u16) -> Result<Manifest, FolderError> {
+        let source = Path::new("/dev/urandom");
+        let mut random = [0_u8; 16];
+        File::open(source)
+            .and_then(|mut file| file.read_exact(&mut random))
+            .map_err(|error| FolderError::io(source, error))?;
+        let id = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Manifest { format: FORMAT, id, shards, created_at: clock::rfc3339(clock::unix_us()) })
+    }
+
+    /// `None` where there is none.
+    pub(super) fn read(dir: &Path) -> Result<Option<Manifest>, FolderError> {
+        let path = dir.join(Manifest::FILE);
+        let mut text = Vec::new();
+        match File::open(&path) {
+            Ok(file) => file.take(MANIFEST_BYTES_MAX).read_to_end(&mut text),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => Err(error),
+        }
+        .map_err(|error| FolderError::io(&path, error))?;
+        let bad = |why: String| FolderError::BadManifest { path: path.clone(), why };
+        // The format first: a newer one may have other fields.
+        let value: serde_json::Value =
+            serde_json::from_slice(&text).map_err(|error| bad(error.to_string()))?;
+        let found = value.get("format").and_then(serde_json::Value::as_u64);
+        match found.ok_or_else(|| bad("it has no format number".to_owned()))? {
+            FORMAT => {}
+            found if found > FORMAT => return Err(FolderError::TooNew { path, found, known: FORMAT }),
+            _ => return Err(bad("its format is 0".to_owned())),
+        }
+        let manifest: Manifest = serde_json::from_value(value).map_err(|error| bad(error.to_string()))?;
+        if !(1..=SHARD_COUNT_MAX).contains(&manifest.shards) {
+            return Err(bad(format!("it names {} shards", manifest.shards)));
+        }
+        Ok(Some(manifest))
+    }
+
+    /// Writes a temporary file, syncs it, renames it and syncs the folder: whole or not at all.
+    pub(super) fn write(&self, dir: &Path) -> Result<(), FolderError> {
+        let path = dir.join(Manifest::FILE);
+        let temporary = dir.join("manifest.json.tmp");
+        let mut text =
+            serde_json::to_vec(self).map_err(|error| FolderError::io(&path, std::io::Error::other(error)))?;
+        text.push(b'\n');
+        File::create(&temporary)
+            .and_then(|mut file| {
+                file.write_all(&text)?;
+                file.sync_all()
+            })
+            .and_then(|()| fs::rename(&temporary, &path))
+            .and_then(|()| File::open(dir)?.sync_all())
+            .map_err(|error| FolderError::io(&path, error))
+    }
+}

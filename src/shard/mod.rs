@@ -1,0 +1,41 @@
+//! One SQLite file and the folder it lives in: what is stored, and nothing about who asks for it.
+//!
+//! In: records a journal holds. Out: rows, journal positions and counters, committed together.
+//! Owns: `shard.db`, the only calls that open SQLite, the data folder's manifest and lock.
+//! Never: waits, retries, logs, or decides what happens after an error; the writer above does.
+//!
+//! The life of a batch: [`Shard::check_identity`] → [`Shard::apply`] (rows, positions and counters in
+//! one transaction) → [`Shard::checkpoint`] (what is in the database file for good) → the journal may
+//! forget it.
+
+mod apply;
+mod catalog;
+mod checkpoint;
+mod click;
+mod error;
+mod file;
+mod heal;
+mod identity;
+mod inspect;
+mod lock;
+mod manifest;
+mod open;
+mod partition;
+mod schema;
+mod status;
+#[cfg(test)]
+mod tests;
+mod view;
+
+pub use apply::{Applied, Entry, Records};
+pub use catalog::{DataFolder, ShardFolder};
+pub use checkpoint::{Checkpoint, CheckpointMode};
+pub use click::{CLICK_HEADER_BYTES, CLICK_KIND, ClickRow, decode, encode_header};
+pub use error::{FolderError, ShardError};
+pub use file::{Shard, ShardOptions};
+pub use inspect::{Inspection, PartitionInfo, Verified, inspect, verify};
+pub use lock::{Lock, hold};
+pub use manifest::Manifest;
+pub use open::open_reader;
+pub use partition::BuiltIndex;
+pub use status::{CommitTimes, ShardState, ShardStatus};

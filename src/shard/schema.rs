@@ -1,0 +1,109 @@
+//! What a shard contains: the tables that are always there, and the migrations that made them.
+
+use rusqlite::{Connection, TransactionBehavior, params};
+
+use super::error::ShardError;
+use super::view;
+use crate::base::clock;
+
+/// `FHSD`: what `file(1)` and a second program see in the header.
+const APPLICATION_ID: i32 = 0x4648_5344;
+
+struct Migration {
+    description: &'static str,
+    sql: fn() -> String,
+}
+
+/// Append-only: number `n` in the list is schema version `n + 1`. What was released is not edited.
+const MIGRATIONS: &[Migration] =
+    &[Migration { description: "partitions of clicks, journal positions, totals", sql: version_1 }];
+
+/// The newest schema this program knows.
+pub(super) const VERSION: u32 = MIGRATIONS.len() as u32;
+
+/// SQLite keeps the comments inside a statement, so `.schema` explains itself.
+fn version_1() -> String {
+    let tables = "
+CREATE TABLE migration (
+  -- Which changes of the schema this file went through.
+  version INTEGER PRIMARY KEY,
+  applied_at TEXT NOT NULL,
+  description TEXT NOT NULL
+);
+CREATE TABLE partition (
+  -- The tables that hold the rows, oldest first. Rows are appended to the newest one in order of
+  -- arrival; a full one is sealed and then gets its indexes.
+  name TEXT PRIMARY KEY,
+  first_id INTEGER NOT NULL UNIQUE,
+  rows INTEGER NOT NULL,
+  timestamp_us_min INTEGER,
+  timestamp_us_max INTEGER,
+  created_at TEXT NOT NULL,
+  sealed_at TEXT,  -- NULL: rows are still appended
+  indexed_at TEXT  -- NULL: an index is still to be built
+) WITHOUT ROWID;
+CREATE TABLE journal_position (
+  -- The last record of each journal whose rows are in this file. Written with the rows, so that a
+  -- restart goes on exactly there. Do not edit.
+  lane INTEGER PRIMARY KEY,
+  sequence INTEGER NOT NULL
+);
+CREATE TABLE total (
+  -- Counters, equal to a recount at every commit.
+  name TEXT PRIMARY KEY,
+  value INTEGER NOT NULL
+) WITHOUT ROWID;
+INSERT INTO total VALUES ('rejected_records', 0), ('rows', 0);
+CREATE TABLE rejected_record (
+  -- Journal records that could not be stored as rows, kept as they are.
+  lane INTEGER NOT NULL,
+  sequence INTEGER NOT NULL,
+  kind INTEGER NOT NULL,
+  payload BLOB NOT NULL,
+  reason TEXT NOT NULL,
+  PRIMARY KEY (lane, sequence)
+);
+";
+    format!("{tables}{}", view::events_sql())
+}
+
+/// Refuses a file of another program or of a newer version, without changing it.
+pub(super) fn check_owner(connection: &Connection) -> Result<(), ShardError> {
+    let id: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let version = version_of(connection)?;
+    if id != APPLICATION_ID {
+        let objects: i64 =
+            connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+        if id != 0 || version != 0 || objects != 0 {
+            return Err(ShardError::Foreign(format!("application id {id:#x}, {objects} objects")));
+        }
+    }
+    if version > VERSION {
+        return Err(ShardError::TooNew { found: version, known: VERSION });
+    }
+    Ok(())
+}
+
+/// Brings the file to [`VERSION`], each step in a transaction of its own.
+pub(super) fn migrate(connection: &mut Connection) -> Result<(), ShardError> {
+    while version_of(connection)? < VERSION {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        // Again under the lock: another program may have been quicker.
+        let version = version_of(&transaction)?;
+        let Some(migration) = MIGRATIONS.get(version as usize) else { continue };
+        transaction.execute_batch(&(migration.sql)())?;
+        transaction.execute(
+            "INSERT INTO migration (version, applied_at, description) VALUES (?1, ?2, ?3)",
+            params![version + 1, clock::rfc3339(clock::unix_us()), migration.description],
+        )?;
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        transaction.pragma_update(None, "user_version", version + 1)?;
+        transaction.commit()?;
+    }
+    Ok(())
+}
+
+fn version_of(connection: &Connection) -> Result<u32, ShardError> {
+    let version: i32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    u32::try_from(version).map_err(|_| ShardError::Corrupt(format!("schema version {version}")))
+}

@@ -1,0 +1,192 @@
+//! What any thread may know about a shard without asking its writer: plain cells that the writer sets.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use hdrhistogram::Histogram;
+
+use crate::base::clock;
+use crate::base::counters::Cell;
+use crate::base::ids::{LaneId, Sequence, ShardId};
+
+/// What the writer of a shard is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum ShardState {
+    /// Closed after a failure (or not open yet) and about to be opened.
+    Reopening = 0,
+    /// Writing, or ready to.
+    Open = 1,
+    /// Waiting for another process to let go of a lock.
+    Busy = 2,
+    /// Waiting for room on the disk.
+    Full = 3,
+    /// Damaged: nothing is applied until the file was replaced; the journal keeps what is new.
+    Quarantined = 4,
+    /// The writer has ended.
+    Stopped = 5,
+}
+
+impl ShardState {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            ShardState::Reopening => "reopening",
+            ShardState::Open => "open",
+            ShardState::Busy => "busy",
+            ShardState::Full => "full",
+            ShardState::Quarantined => "quarantined",
+            ShardState::Stopped => "stopped",
+        }
+    }
+}
+
+/// One shard's published numbers. The fields are written by the shard's writer only (W3).
+#[derive(Debug)]
+pub struct ShardStatus {
+    pub shard: ShardId,
+    state: AtomicU8,
+    applied: [Cell; LaneId::COUNT_MAX as usize],
+    /// Rows in the database, over all partitions.
+    pub rows: Cell,
+    /// Records that could not be stored as rows.
+    pub rejected: Cell,
+    pub commits: Cell,
+    pub checkpoints: Cell,
+    /// Times the connection was closed after a failure and opened again.
+    pub reopened: Cell,
+    /// Records the journal could not give back (damage or a gap), as far as counted.
+    pub lost_records: Cell,
+    pub database_bytes: Cell,
+    /// Bytes in the WAL that no checkpoint has carried over.
+    pub wal_bytes: Cell,
+    /// When the last commit ended; microseconds since 1970, 0 before the first.
+    pub last_commit_us: Cell,
+    /// The newest acceptance time among the rows committed; microseconds since 1970, 0 before the first.
+    pub received_us_max: Cell,
+    commit_us: ArcSwapOption<Histogram<u64>>,
+    rows_per_commit: ArcSwapOption<Histogram<u64>>,
+    last_error: ArcSwapOption<String>,
+}
+
+impl ShardStatus {
+    #[must_use]
+    pub fn new(shard: ShardId) -> ShardStatus {
+        ShardStatus {
+            shard,
+            state: AtomicU8::new(ShardState::Reopening as u8),
+            applied: [const { Cell::new(0) }; LaneId::COUNT_MAX as usize],
+            rows: Cell::default(),
+            rejected: Cell::default(),
+            commits: Cell::default(),
+            checkpoints: Cell::default(),
+            reopened: Cell::default(),
+            lost_records: Cell::default(),
+            database_bytes: Cell::default(),
+            wal_bytes: Cell::default(),
+            last_commit_us: Cell::default(),
+            received_us_max: Cell::default(),
+            commit_us: ArcSwapOption::empty(),
+            rows_per_commit: ArcSwapOption::empty(),
+            last_error: ArcSwapOption::empty(),
+        }
+    }
+
+    #[must_use]
+    pub fn state(&self) -> ShardState {
+        match self.state.load(Ordering::Acquire) {
+            0 => ShardState::Reopening,
+            1 => ShardState::Open,
+            2 => ShardState::Busy,
+            3 => ShardState::Full,
+            4 => ShardState::Quarantined,
+            _ => ShardState::Stopped,
+        }
+    }
+
+    /// The last record of a lane that is committed.
+    #[must_use]
+    pub fn applied(&self, lane: LaneId) -> Sequence {
+        Sequence(self.applied.get(usize::from(lane.0)).map_or(0, Cell::get))
+    }
+
+    /// Why the last thing that failed did; kept after it was overcome.
+    #[must_use]
+    pub fn last_error(&self) -> Option<Arc<String>> {
+        self.last_error.load_full()
+    }
+
+    /// Commit latencies in microseconds since the start, at most about a second old.
+    #[must_use]
+    pub fn commit_us(&self) -> Option<Arc<Histogram<u64>>> {
+        self.commit_us.load_full()
+    }
+
+    /// Rows per commit since the start, at most about a second old.
+    #[must_use]
+    pub fn rows_per_commit(&self) -> Option<Arc<Histogram<u64>>> {
+        self.rows_per_commit.load_full()
+    }
+
+    /// For the writer.
+    pub fn set_state(&self, state: ShardState) {
+        self.state.store(state as u8, Ordering::Release);
+    }
+
+    /// For the writer. A position may fall back: after a flipped bit in the WAL it does.
+    pub fn set_applied(&self, lane: LaneId, sequence: Sequence) {
+        if let Some(cell) = self.applied.get(usize::from(lane.0)) {
+            cell.set(sequence.0);
+        }
+    }
+
+    /// For the writer. Never give it text from a payload.
+    pub fn set_last_error(&self, error: String) {
+        self.last_error.store(Some(Arc::new(error)));
+    }
+}
+
+/// The writer's own histograms; clones are published at most once a second (20 KiB each).
+#[derive(Debug)]
+pub struct CommitTimes {
+    commit_us: Histogram<u64>,
+    rows: Histogram<u64>,
+    published_us: u64,
+}
+
+impl CommitTimes {
+    const PUBLISH_EVERY: Duration = Duration::from_secs(1);
+
+    #[must_use]
+    pub fn new() -> CommitTimes {
+        let empty = || {
+            // The bounds are constants that satisfy the constructor (low >= 1, high >= 2 low, digits <= 5).
+            #[expect(clippy::unwrap_used, reason = "constants")]
+            Histogram::new_with_bounds(1, 60_000_000, 2).unwrap()
+        };
+        CommitTimes { commit_us: empty(), rows: empty(), published_us: 0 }
+    }
+
+    pub fn record(&mut self, status: &ShardStatus, took_us: u64, rows: u64) {
+        self.commit_us.saturating_record(took_us);
+        self.rows.saturating_record(rows);
+        let now_us = clock::monotonic_us();
+        if now_us.saturating_sub(self.published_us) >= Self::PUBLISH_EVERY.as_micros() as u64 {
+            self.published_us = now_us;
+            self.publish(status);
+        }
+    }
+
+    pub fn publish(&self, status: &ShardStatus) {
+        status.commit_us.store(Some(Arc::new(self.commit_us.clone())));
+        status.rows_per_commit.store(Some(Arc::new(self.rows.clone())));
+    }
+}
+
+impl Default for CommitTimes {
+    fn default() -> CommitTimes {
+        CommitTimes::new()
+    }
+}

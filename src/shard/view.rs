@@ -1,0 +1,81 @@
+//! The views someone with the sqlite3 shell reads: `events`, with times as text, over `click`, which is
+//! every partition in one.
+
+use std::fmt::Write as _;
+
+use rusqlite::Connection;
+
+use super::error::ShardError;
+
+/// Partitions one SELECT unites. The stock shell refuses more than 500; above this many, `click`
+/// unites groups (`click_group_001`, …) of this size.
+pub(super) const GROUP_PARTITIONS_MAX: usize = 400;
+
+/// `CREATE VIEW events`. The view names `click`, so it stays as it is when partitions are added.
+pub(super) fn events_sql() -> String {
+    format!(
+        "
+CREATE VIEW events AS
+  -- One line an event, oldest arrival first. Times are UTC; `timestamp` is the client's, `created_at`
+  -- ours. For speed on much data ask `click`, which has the same rows with times as integers
+  -- (microseconds since 1970), or one partition.
+SELECT id, user_id,
+  {} AS timestamp,
+  metadata,
+  {} AS created_at
+FROM click;
+",
+        time_sql("timestamp_us"),
+        time_sql("received_us")
+    )
+}
+
+/// RFC 3339 with six digits, so that text order is time order. Integer arithmetic with a floor, right
+/// before 1970 too; outside the years 0000 to 9999 the integer is shown.
+fn time_sql(column: &str) -> String {
+    let micros = format!("(({column} % 1000000 + 1000000) % 1000000)");
+    format!(
+        "coalesce(strftime('%Y-%m-%dT%H:%M:%S', ({column} - {micros}) / 1000000, 'unixepoch')\n    \
+         || printf('.%06dZ', {micros}), {column} || 'us')"
+    )
+}
+
+/// Makes `click` cover `partitions` (oldest first). Call it in the transaction that added the last
+/// one. Full groups are left alone: under a millisecond up to 400 partitions, a few beyond.
+pub(super) fn cover(transaction: &Connection, partitions: &[String]) -> Result<(), ShardError> {
+    if partitions.len() <= GROUP_PARTITIONS_MAX {
+        return replace(transaction, "click", partitions);
+    }
+    let mut groups = Vec::new();
+    for (index, members) in partitions.chunks(GROUP_PARTITIONS_MAX).enumerate() {
+        let name = format!("click_group_{:03}", index + 1);
+        let full = members.len() == GROUP_PARTITIONS_MAX;
+        if !(full && covers(transaction, &name, members)?) {
+            replace(transaction, &name, members)?;
+        }
+        groups.push(name);
+    }
+    replace(transaction, "click", &groups)
+}
+
+/// Whether the view exists and ends with the last member: a group grows in order, so it is complete.
+fn covers(transaction: &Connection, view: &str, members: &[String]) -> Result<bool, ShardError> {
+    let Some(last) = members.last() else { return Ok(true) };
+    let mut statement = transaction.prepare_cached(
+        "SELECT count(*) FROM sqlite_schema WHERE type = 'view' AND name = ?1 AND sql LIKE ?2",
+    )?;
+    let found: i64 = statement.query_row((view, format!("% FROM {last}")), |row| row.get(0))?;
+    Ok(found > 0)
+}
+
+fn replace(transaction: &Connection, view: &str, sources: &[String]) -> Result<(), ShardError> {
+    let mut sql = format!("DROP VIEW IF EXISTS {view};\nCREATE VIEW {view} AS");
+    for (index, source) in sources.iter().enumerate() {
+        let union = if index == 0 { "" } else { " UNION ALL" };
+        // Writing to a String cannot fail.
+        let _ =
+            write!(sql, "{union}\n  SELECT id, user_id, timestamp_us, received_us, metadata FROM {source}");
+    }
+    transaction.execute_batch(&sql)?;
+    Ok(())
+}
