@@ -46,6 +46,8 @@ enum Scenario {
     Connections(Setup),
     /// Work per event on one core against two, and on eight shards.
     Scale(Setup),
+    /// The shard's batches against a bare rusqlite insert loop, in-process.
+    Writer(Setup),
     #[command(hide = true)]
     PeerEpoll {
         #[arg(long)]
@@ -70,6 +72,7 @@ fn main() -> ExitCode {
         Scenario::Outage(setup) => measure(setup, scenario::outage),
         Scenario::Connections(setup) => measure(setup, scenario::connections),
         Scenario::Scale(setup) => measure(setup, scenario::scale),
+        Scenario::Writer(setup) => measure(setup, scenario::writer),
         Scenario::PeerEpoll { listen, level } => peer::serve_epoll(listen, level).map(|()| true),
         Scenario::PeerMay { listen } => peer::serve_may(listen).map(|()| true),
     };

@@ -7,6 +7,7 @@ mod outage;
 mod scale;
 mod seed;
 mod store;
+mod writer;
 
 pub(crate) use accept::run as accept;
 pub(crate) use ack::run as ack;
@@ -15,3 +16,4 @@ pub(crate) use outage::run as outage;
 pub(crate) use scale::run as scale;
 pub(crate) use seed::run as seed;
 pub(crate) use store::run as store;
+pub(crate) use writer::run as writer;
