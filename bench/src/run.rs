@@ -52,7 +52,7 @@ pub(crate) fn measure(running: &Running, system: &System, setup: &Setup, load: &
     };
     let (cpu_before, cores_before) = (CpuTimes::of(pid)?, CoreTimes::read()?);
     let report = wrk::finish(wrk::start(load, &running.url(), &setup.load_cores)?, load)
-        .with_context(|| format!("the server said:\n{}", running.log_tail()))?;
+        .map_err(|error| running.with_log(error))?;
     let (cpu, cores) = (CpuTimes::of(pid)?, CoreTimes::read()?);
     let per_request = |ns: u64| ns as f64 / 1e3 / report.requests.max(1) as f64;
 

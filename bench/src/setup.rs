@@ -52,7 +52,7 @@ impl Setup {
         }
         fs::create_dir_all(&self.data_root)
             .with_context(|| format!("cannot make {}", self.data_root.display()))?;
-        Ok(())
+        remove_left_behind(&self.data_root)
     }
 
     pub(crate) fn binary(&self) -> &Path {
@@ -79,6 +79,19 @@ fn release_binary() -> Result<PathBuf> {
         ensure!(built.success() && beside.exists(), "{} is missing and could not be built", beside.display());
     }
     Ok(beside)
+}
+
+/// Deletes the folders of drivers that were killed before they could.
+fn remove_left_behind(root: &Path) -> Result<()> {
+    for entry in fs::read_dir(root)? {
+        let path = entry?.path();
+        let driver: Option<u32> =
+            path.file_name().and_then(|name| name.to_str()?.split_once('-')?.0.parse().ok());
+        if driver.is_some_and(|driver| !Path::new(&format!("/proc/{driver}")).exists()) {
+            fs::remove_dir_all(&path).with_context(|| format!("cannot delete {}", path.display()))?;
+        }
+    }
+    Ok(())
 }
 
 /// A fresh folder that is deleted when this is dropped.

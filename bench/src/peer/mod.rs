@@ -139,8 +139,16 @@ impl Running {
         Ok(())
     }
 
+    /// Adds the last words of the server, if it had any, to what went wrong.
+    pub(crate) fn with_log(&self, error: anyhow::Error) -> anyhow::Error {
+        match self.log_tail() {
+            log if log.is_empty() => error,
+            log => error.context(format!("the server's last words:\n{log}")),
+        }
+    }
+
     /// The end of what it wrote to standard error.
-    pub(crate) fn log_tail(&self) -> String {
+    fn log_tail(&self) -> String {
         let text = fs::read(&self.log).unwrap_or_default();
         String::from_utf8_lossy(&text[text.len().saturating_sub(2000)..]).into_owned()
     }
@@ -158,7 +166,7 @@ impl Running {
             self.answer_bytes = bytes;
             Ok(())
         })
-        .with_context(|| format!("what it said:\n{}", self.log_tail()))
+        .map_err(|error| self.with_log(error))
     }
 }
 
