@@ -29,8 +29,8 @@ pub(crate) use may::serve as serve_may;
 const ANSWER_HEADERS: [&str; 5] = [
     "Content-Type: application/json",
     "Firehose-Ack: os",
-    "Firehose-Receipt: 0-1234567890123",
-    "X-Request-Id: 0123456789abcdef0123456789abcdef",
+    "Firehose-Receipt: 0-1234567890",
+    "X-Request-Id: 0123456789abcdef",
     "Access-Control-Allow-Origin: *",
 ];
 const ANSWER_BODY: &str = r#"{"status":"accepted","message":"Event queued for processing"}"#;
@@ -39,7 +39,10 @@ const ANSWER_BODY: &str = r#"{"status":"accepted","message":"Event queued for pr
 #[derive(Clone)]
 pub(crate) enum System {
     Firehose(Serve),
-    Epoll,
+    /// level-triggered or, like firehose's own loop, edge-triggered
+    Epoll {
+        level: bool,
+    },
     May,
     Nginx,
     Seed,
@@ -49,7 +52,8 @@ impl System {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             System::Firehose(_) => "firehose",
-            System::Epoll => "peer-epoll",
+            System::Epoll { level: false } => "peer-epoll",
+            System::Epoll { level: true } => "peer-epoll-level",
             System::May => "peer-may",
             System::Nginx => "nginx",
             System::Seed => "seed",
@@ -63,8 +67,9 @@ impl System {
         let log = folder.path().join("stderr.log");
         let mut command = match self {
             System::Firehose(serve) => firehose::command(serve, setup, addr, folder.path())?,
-            System::Epoll => own("peer-epoll", addr)?,
-            System::May => own("peer-may", addr)?,
+            System::Epoll { level: false } => own("peer-epoll", addr, &[])?,
+            System::Epoll { level: true } => own("peer-epoll", addr, &["--level"])?,
+            System::May => own("peer-may", addr, &[])?,
             System::Nginx => nginx::command(addr, folder.path())?,
             System::Seed => seed::command(addr, folder.path())?,
         };
@@ -85,9 +90,9 @@ impl System {
 }
 
 /// This program again, as a peer.
-fn own(subcommand: &str, addr: SocketAddr) -> Result<Command> {
+fn own(subcommand: &str, addr: SocketAddr, flags: &[&str]) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.args([subcommand, "--listen", &addr.to_string()]);
+    command.args([subcommand, "--listen", &addr.to_string()]).args(flags);
     Ok(command)
 }
 
@@ -176,7 +181,7 @@ pub(crate) fn check(systems: &[System]) -> Result<()> {
         match system {
             System::Nginx => nginx::check()?,
             System::Seed => seed::install(&setup::repository().join("target/bench-venv"))?,
-            System::Firehose(_) | System::Epoll | System::May => {}
+            System::Firehose(_) | System::Epoll { .. } | System::May => {}
         }
     }
     Ok(())
