@@ -232,7 +232,7 @@ fn a_client_cannot_forge_a_record_that_damage_would_bring_to_light() {
 fn a_payload_made_of_headers_does_not_make_recovery_slow() {
     let dir = tempfile::tempdir().unwrap();
     let (mut appender, reader, _) = reopen(dir.path(), 16 << 20);
-    let mut header = vec![0; RECORD_HEADER_BYTES];
+    let mut header = [0; RECORD_HEADER_BYTES];
     header[4..8].copy_from_slice(&1_000_000_u32.to_le_bytes());
     header[8..16].copy_from_slice(&2_u64.to_le_bytes());
     let payload = header.repeat(60_000);
