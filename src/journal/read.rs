@@ -40,7 +40,7 @@ pub struct Reader {
     unsettled: bool,
     /// Records up to here are not missed: applied before, or counted as lost already.
     accounted: Sequence,
-    /// Segments not yet deleted, up to the current one.
+    /// Segments not yet deleted that were entered, the current one last: all others' records are read.
     pub(super) segments: VecDeque<Known>,
     /// Ends of batches: the last sequence, and the offset behind it.
     pub(super) marks: VecDeque<(Sequence, u64)>,
