@@ -332,7 +332,7 @@ impl Reader {
 /// can still fail and begin another elsewhere.
 fn published(state: &LaneState) -> Result<Vec<u64>, JournalError> {
     let newest = state.segment();
-    let mut bases = segment::list(state.dir())?;
+    let mut bases = segment::list_ours(state.dir())?;
     bases.retain(|base| *base <= newest);
     Ok(bases)
 }
