@@ -4,6 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -136,7 +137,10 @@ async fn sync(
             let Some(plan) = syncer.plan() else { continue };
             let mut outcome = Ok(());
             for file in &plan.files {
-                outcome = outcome.and(files.sync_data(file).await);
+                let synced = files.sync_data(file).await;
+                // Gone: the database holds everything in it, durably.
+                let is_released = matches!(&synced, Err(error) if error.kind() == io::ErrorKind::NotFound);
+                outcome = if is_released { outcome } else { outcome.and(synced) };
             }
             if let Some(folder) = &plan.directory {
                 outcome = outcome.and(files.sync_folder(folder).await);

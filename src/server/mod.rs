@@ -15,10 +15,11 @@ mod writers;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 
 use crate::api;
 use crate::base::clock;
@@ -69,6 +70,9 @@ enum Event {
 pub fn serve(mut config: Config) -> Result<(), ServeError> {
     let (tell, told) = async_channel::bounded(64);
     watch_signals(tell.clone())?;
+    // A write beyond RLIMIT_FSIZE is an error to be answered with 507, not the end of the process.
+    let ignored = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(SIGXFSZ, ignored)?;
     match preflight::raise_limits() {
         Ok(limits) => {
             let room = preflight::connection_room(limits.nofile);
