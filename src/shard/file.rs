@@ -143,6 +143,13 @@ impl Shard {
         fs::metadata(&self.path).map_or(0, |found| found.len())
     }
 
+    /// A full disk, for tests: the database cannot grow beyond so many pages more.
+    #[cfg(test)]
+    pub(crate) fn limit_growth(&self, pages: i64) {
+        let now: i64 = self.connection.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
+        self.connection.pragma_update_and_check(None, "max_page_count", now + pages, |_| Ok(())).unwrap();
+    }
+
     /// Closes the connection after a failure, carrying nothing over. What it holds is not trusted.
     pub fn poison(self) {
         let keep = rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;

@@ -15,7 +15,7 @@ use crate::base::ids::{LaneId, Sequence, ShardId};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum ShardState {
-    /// Closed after a failure (or not open yet) and about to be opened.
+    /// Not written after a failure, or not open yet; tried again within two seconds.
     Reopening = 0,
     /// Writing, or ready to.
     Open = 1,

@@ -1,0 +1,354 @@
+//! The writer of one shard: takes what the journals hold and commits it, for ever.
+//!
+//! In: the lanes' readers. Out: rows, published positions, freed segments. Owns: the shard's connection
+//! (W3), on a blocking thread of its own that may wait for hours; the listener does not notice.
+//! Never: loses its place, trusts a connection after a failure, or ends because of one.
+//!
+//! One turn: identity → read the lanes → one transaction → publish → checkpoint and release → one index.
+
+mod lanes;
+mod stop;
+#[cfg(test)]
+mod tests;
+mod trouble;
+
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use lanes::Lanes;
+pub use stop::Stop;
+use trouble::{Trouble, WriteError};
+
+use crate::base::clock;
+use crate::base::ids::ShardId;
+use crate::journal::Reader;
+use crate::shard::{
+    Applied, CheckpointMode, CommitTimes, Shard, ShardFolder, ShardOptions, ShardState, ShardStatus,
+};
+
+/// Between two attempts at a checkpoint that readers hold back.
+const CHECKPOINT_PAUSE: Duration = Duration::from_millis(250);
+/// An index waits for a quiet moment at most this long.
+const INDEX_WAIT_MAX: Duration = Duration::from_secs(60);
+/// After an index could not be built (no room to sort).
+const INDEX_PAUSE: Duration = Duration::from_secs(60);
+
+/// How a writer works.
+#[derive(Clone, Debug)]
+pub struct WriteSettings {
+    /// How long rows may wait for company when little arrives; a full batch does not wait.
+    pub flush_interval: Duration,
+    /// Rows of one transaction: from 10,000 on, more gain nothing.
+    pub batch_rows_max: usize,
+    /// Journal bytes of one transaction; one record may be larger.
+    pub batch_bytes_max: usize,
+    /// A WAL with data in it is carried over at least this often, so that the journal can let go.
+    pub checkpoint_age_max: Duration,
+    /// How often a quarantined file is looked at.
+    pub quarantine_look: Duration,
+    pub shard: ShardOptions,
+}
+
+impl Default for WriteSettings {
+    fn default() -> WriteSettings {
+        WriteSettings {
+            flush_interval: Duration::from_millis(20),
+            batch_rows_max: 10_000,
+            batch_bytes_max: 8 * 1024 * 1024,
+            checkpoint_age_max: Duration::from_secs(10),
+            quarantine_look: Duration::from_secs(5),
+            shard: ShardOptions::default(),
+        }
+    }
+}
+
+/// Writes one shard until `stop` is requested and everything the journals hold is committed, or its
+/// deadline has passed. Blocks the calling thread, which others may unpark to end an idle wait early.
+/// A failure of the database never ends it: it waits, heals or reopens, and says so in `status`.
+pub fn run(
+    shard: ShardId,
+    folder: ShardFolder,
+    readers: Vec<Reader>,
+    status: Arc<ShardStatus>,
+    stop: Arc<Stop>,
+    settings: WriteSettings,
+) {
+    let mut writer = Writer::new(shard, folder, readers, status, stop, settings);
+    while let Err(cause) = panic::catch_unwind(AssertUnwindSafe(|| writer.work())) {
+        writer.recover(cause.as_ref());
+    }
+}
+
+/// What a turn leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    /// A batch was committed and about another one waits.
+    Behind,
+    /// A batch was committed, little or nothing waits.
+    Wrote,
+    /// The journals hold nothing that is not committed.
+    Idle,
+}
+
+struct Writer {
+    id: ShardId,
+    folder: ShardFolder,
+    lanes: Lanes,
+    status: Arc<ShardStatus>,
+    stop: Arc<Stop>,
+    settings: WriteSettings,
+    shard: Option<Shard>,
+    times: CommitTimes,
+    trouble: Trouble,
+    checkpoint_tried_us: u64,
+    index_due_since_us: Option<u64>,
+    #[cfg(test)]
+    fault: Option<fn()>,
+}
+
+impl Writer {
+    fn new(
+        id: ShardId,
+        folder: ShardFolder,
+        readers: Vec<Reader>,
+        status: Arc<ShardStatus>,
+        stop: Arc<Stop>,
+        settings: WriteSettings,
+    ) -> Writer {
+        let lanes = Lanes::new(readers);
+        Writer {
+            id,
+            folder,
+            lanes,
+            status,
+            stop,
+            settings,
+            shard: None,
+            times: CommitTimes::new(),
+            trouble: Trouble::new(id),
+            checkpoint_tried_us: clock::monotonic_us(),
+            index_due_since_us: None,
+            #[cfg(test)]
+            fault: None,
+        }
+    }
+
+    /// Turn after turn. Returns when asked to stop and done, or out of time.
+    fn work(&mut self) {
+        loop {
+            match self.turn() {
+                Ok(turn) => {
+                    self.trouble.over(self.lanes.pending());
+                    match turn {
+                        Turn::Behind => {}
+                        Turn::Idle if self.stop.requested() => return self.finish(),
+                        _ if self.stop.requested() => {}
+                        _ => thread::park_timeout(self.settings.flush_interval),
+                    }
+                }
+                Err(error) => {
+                    let pause = self.weather(error);
+                    if self.status.state() == ShardState::Quarantined && self.stop.requested() {
+                        return self.give_up();
+                    }
+                    self.wait(pause);
+                }
+            }
+            if self.stop.expired() {
+                return self.give_up();
+            }
+        }
+    }
+
+    fn turn(&mut self) -> Result<Turn, WriteError> {
+        #[cfg(test)]
+        if let Some(fault) = self.fault.take() {
+            fault();
+        }
+        if self.shard.is_none() {
+            self.open()?;
+        }
+        let Some(shard) = &mut self.shard else { return Ok(Turn::Idle) };
+        shard.check_identity()?;
+        // After a failure the same batch is still here.
+        if self.lanes.is_empty() {
+            self.lanes.read(self.settings.batch_rows_max, self.settings.batch_bytes_max)?;
+        }
+        let mut turn = Turn::Idle;
+        if !self.lanes.is_empty() {
+            let started_us = clock::monotonic_us();
+            let applied = shard.apply(&self.lanes.batches())?;
+            self.lanes.committed();
+            self.publish(&applied, clock::monotonic_us() - started_us);
+            let is_behind = self.lanes.pending() >= self.settings.batch_rows_max as u64 / 2;
+            turn = if is_behind { Turn::Behind } else { Turn::Wrote };
+        }
+        self.status.set_state(ShardState::Open);
+        self.carry_over()?;
+        self.build_index(turn)?;
+        Ok(turn)
+    }
+
+    /// Opens the shard and puts every lane where its position says.
+    fn open(&mut self) -> Result<(), WriteError> {
+        self.trouble.check_quarantine(&self.folder)?;
+        let shard = Shard::open(&self.folder, &self.settings.shard)?;
+        for (lane, gap) in self.lanes.seek(|lane| shard.position(lane))? {
+            let lost = gap.found.0 - gap.expected.0;
+            self.status.lost_records.add(lost);
+            tracing::error!(
+                shard = self.id.0,
+                lane = lane.0,
+                from = gap.expected.0,
+                records = lost,
+                "these records are in neither the database nor the journal"
+            );
+        }
+        for lane in self.lanes.ids() {
+            self.status.set_applied(lane, shard.position(lane));
+        }
+        for (lane, position) in shard.positions() {
+            self.status.set_applied(lane, position);
+        }
+        self.status.rows.set(shard.rows());
+        self.status.rejected.set(shard.rejected());
+        self.status.database_bytes.set(shard.database_bytes());
+        self.status.set_state(ShardState::Open);
+        tracing::info!(shard = self.id.0, path = %shard.path().display(), rows = shard.rows(), "shard open");
+        self.index_due_since_us = shard.indexes_due().then(clock::monotonic_us);
+        self.shard = Some(shard);
+        Ok(())
+    }
+
+    fn publish(&mut self, applied: &Applied, took_us: u64) {
+        let Some(shard) = &self.shard else { return };
+        for lane in self.lanes.ids() {
+            self.status.set_applied(lane, shard.position(lane));
+        }
+        self.status.rows.set(shard.rows());
+        self.status.rejected.set(shard.rejected());
+        self.status.commits.add(1);
+        self.status.last_commit_us.set(clock::unix_us().max(0) as u64);
+        self.status.wal_bytes.set(shard.wal_bytes());
+        if let Some(received_us) = applied.received_us_max {
+            self.status.received_us_max.set(received_us.max(0) as u64);
+        }
+        if applied.rejected > 0 {
+            tracing::error!(
+                shard = self.id.0,
+                records = applied.rejected,
+                "records that are no rows are in rejected_record"
+            );
+        }
+        if applied.sealed {
+            self.index_due_since_us.get_or_insert_with(clock::monotonic_us);
+        }
+        self.times.record(&self.status, took_us, applied.rows);
+        self.trouble.applied();
+    }
+
+    /// The checkpoint that is due by size or by age.
+    fn carry_over(&mut self) -> Result<(), WriteError> {
+        let Some(shard) = &self.shard else { return Ok(()) };
+        let since_us = clock::monotonic_us() - self.checkpoint_tried_us;
+        let is_old = shard.wal_bytes() > 0 && since_us >= self.settings.checkpoint_age_max.as_micros() as u64;
+        let mode = shard.checkpoint_due().or(is_old.then_some(CheckpointMode::Passive));
+        match mode {
+            Some(mode) if since_us >= CHECKPOINT_PAUSE.as_micros() as u64 => self.checkpoint(mode),
+            _ => Ok(()),
+        }
+    }
+
+    /// Syncs the journals, checkpoints, and lets the journals forget what is durable now.
+    fn checkpoint(&mut self, mode: CheckpointMode) -> Result<(), WriteError> {
+        let Some(shard) = &mut self.shard else { return Ok(()) };
+        // A failed sync of the journal is no reason to keep rows out of the database file: after a power
+        // cut the journal goes on behind the database's position.
+        if let Err(error) = self.lanes.sync_applied() {
+            tracing::error!(shard = self.id.0, %error, "the journal could not be synced");
+        }
+        self.checkpoint_tried_us = clock::monotonic_us();
+        let done = shard.checkpoint(mode)?;
+        self.status.checkpoints.add(1);
+        self.status.wal_bytes.set(done.wal_bytes);
+        self.status.database_bytes.set(shard.database_bytes());
+        for (lane, durable) in done.durable {
+            if let Err(error) = self.lanes.release(lane, durable) {
+                tracing::error!(shard = self.id.0, lane = lane.0, %error, "journal segments not deleted");
+            }
+        }
+        Ok(())
+    }
+
+    /// One index a turn, when nothing waits or has waited for it too long.
+    fn build_index(&mut self, turn: Turn) -> Result<(), WriteError> {
+        let (Some(shard), Some(since_us)) = (&mut self.shard, self.index_due_since_us) else { return Ok(()) };
+        // `since` may lie ahead, after a failure.
+        let waited_us = clock::monotonic_us().checked_sub(since_us);
+        let is_late = waited_us.is_some_and(|waited| waited >= INDEX_WAIT_MAX.as_micros() as u64);
+        if waited_us.is_none() || (turn == Turn::Behind && !is_late) {
+            return Ok(());
+        }
+        match shard.build_index() {
+            Ok(Some(built)) => tracing::info!(
+                shard = self.id.0,
+                index = built.index,
+                rows = built.rows,
+                took_ms = built.took.as_millis() as u64,
+                "index built"
+            ),
+            Ok(None) => self.index_due_since_us = None,
+            // Sorting wants room elsewhere (temporary files): rows go on without it.
+            Err(crate::shard::ShardError::Full) => {
+                self.index_due_since_us = Some(clock::monotonic_us() + INDEX_PAUSE.as_micros() as u64);
+                tracing::warn!(shard = self.id.0, "no room to build an index; rows are stored without it");
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    /// Waits out a failure, in slices, so that a stop is noticed.
+    fn wait(&self, pause: Duration) {
+        let until_us = clock::monotonic_us() + pause.as_micros() as u64;
+        let was_requested = self.stop.requested();
+        loop {
+            let left_us = until_us.saturating_sub(clock::monotonic_us());
+            if left_us == 0 || self.stop.expired() || self.stop.requested() != was_requested {
+                return;
+            }
+            thread::park_timeout(Duration::from_micros(left_us).min(Duration::from_millis(50)));
+        }
+    }
+
+    /// Everything is committed: the WAL goes into the file, the journals are emptied, the file is closed.
+    fn finish(&mut self) {
+        if let Err(error) = self.checkpoint(CheckpointMode::Truncate) {
+            tracing::warn!(shard = self.id.0, %error, "the last checkpoint failed; the journal keeps the rows");
+        }
+        self.times.publish(&self.status);
+        self.shard = None;
+        self.status.set_state(ShardState::Stopped);
+        tracing::info!(shard = self.id.0, rows = self.status.rows.get(), "shard closed");
+    }
+
+    /// Out of time: what is not committed stays in the journal.
+    fn give_up(&mut self) {
+        let pending = self.lanes.pending();
+        tracing::warn!(shard = self.id.0, records = pending, "stopped; the journal keeps what is not stored");
+        if let Some(shard) = self.shard.take() {
+            shard.poison();
+        }
+        self.status.set_state(ShardState::Stopped);
+    }
+
+    /// After a panic in a turn: nothing the connection says is trusted.
+    fn recover(&mut self, cause: &(dyn std::any::Any + Send)) {
+        let said = cause.downcast_ref::<&str>().copied();
+        let said = said.or(cause.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
+        let pause = self.weather(WriteError::Panicked(said.to_owned()));
+        self.wait(pause);
+    }
+}

@@ -1,0 +1,211 @@
+//! Bad weather: what the writer does about each failure, how long it waits, and what it says. Each
+//! trouble is logged once when it begins and once when it is over.
+
+use std::os::unix::fs::MetadataExt as _;
+use std::time::Duration;
+
+use super::Writer;
+use crate::base::clock;
+use crate::base::ids::ShardId;
+use crate::journal::JournalError;
+use crate::shard::{ShardError, ShardFolder, ShardState};
+
+/// A lock held outside: from short waits to long ones.
+const BUSY_PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
+/// A connection or a journal that failed.
+const FAILED_PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
+/// One small success proves no room, so there is no hurry.
+const FULL_PAUSE: Duration = Duration::from_millis(200);
+
+/// Why a turn did not end well.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum WriteError {
+    #[error("{0}")]
+    Shard(#[from] ShardError),
+    #[error("{0}")]
+    Journal(#[from] JournalError),
+    #[error("the database is quarantined")]
+    Quarantined,
+    #[error("the writer panicked ({0}); the database is opened again")]
+    Panicked(String),
+}
+
+/// What is going on, since when.
+#[derive(Debug)]
+pub(super) struct Trouble {
+    id: ShardId,
+    current: Option<(&'static str, u64)>,
+    pause: Duration,
+    /// Corruption seen since the last commit: the first may be a damaged WAL, which reopening drops.
+    corrupt: u32,
+    quarantine: Option<Fingerprint>,
+}
+
+/// Enough to see that someone replaced or mended a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Fingerprint(Option<(u64, u64, u64, i64, i64)>);
+
+impl Fingerprint {
+    fn of(folder: &ShardFolder) -> Fingerprint {
+        let found = std::fs::metadata(folder.database()).ok();
+        Fingerprint(found.map(|file| (file.dev(), file.ino(), file.len(), file.mtime(), file.mtime_nsec())))
+    }
+}
+
+impl Trouble {
+    pub(super) fn new(id: ShardId) -> Trouble {
+        Trouble { id, current: None, pause: Duration::ZERO, corrupt: 0, quarantine: None }
+    }
+
+    /// Whether the file may be opened: not while it is the one that was quarantined.
+    pub(super) fn check_quarantine(&mut self, folder: &ShardFolder) -> Result<(), WriteError> {
+        if self.quarantine.is_some_and(|known| known == Fingerprint::of(folder)) {
+            return Err(WriteError::Quarantined);
+        }
+        if self.quarantine.take().is_some() {
+            tracing::warn!(shard = self.id.0, "the quarantined database was changed: trying it");
+        }
+        Ok(())
+    }
+
+    /// A batch was committed.
+    pub(super) fn applied(&mut self) {
+        self.corrupt = 0;
+    }
+
+    /// A turn went well.
+    pub(super) fn over(&mut self, pending: u64) {
+        self.pause = Duration::ZERO;
+        if let Some((what, since_us)) = self.current.take() {
+            let lasted_ms = (clock::monotonic_us() - since_us) / 1_000;
+            tracing::warn!(
+                shard = self.id.0,
+                what,
+                lasted_ms,
+                pending,
+                "over: the database is written again"
+            );
+        }
+    }
+
+    fn begin(&mut self, what: &'static str, error: &WriteError, pending: u64) {
+        match &mut self.current {
+            Some((current, _)) if *current == what => return,
+            Some((current, _)) => *current = what,
+            None => self.current = Some((what, clock::monotonic_us())),
+        }
+        tracing::error!(shard = self.id.0, what, pending, %error, "the database is not written");
+    }
+
+    /// The next pause between the bounds, doubling.
+    fn back_off(&mut self, (least, most): (Duration, Duration)) -> Duration {
+        self.pause = (self.pause * 2).clamp(least, most);
+        self.pause
+    }
+}
+
+impl Writer {
+    /// Does what the failure asks for and says how long to wait before the next turn. The batches in
+    /// hand stay unless the shard is opened again, which reads them anew.
+    pub(super) fn weather(&mut self, error: WriteError) -> Duration {
+        let pending = self.lanes.pending();
+        if !matches!(error, WriteError::Quarantined) {
+            self.status.set_last_error(error.to_string());
+        }
+        match &error {
+            WriteError::Quarantined => self.settings.quarantine_look,
+            WriteError::Shard(ShardError::Busy) => {
+                self.trouble.begin("locked", &error, pending);
+                self.status.set_state(ShardState::Busy);
+                self.trouble.back_off(BUSY_PAUSES)
+            }
+            WriteError::Shard(ShardError::Full) => {
+                self.trouble.begin("disk full", &error, pending);
+                self.status.set_state(ShardState::Full);
+                self.make_room();
+                FULL_PAUSE
+            }
+            WriteError::Shard(ShardError::Missing) => {
+                self.trouble.begin("file removed", &error, pending);
+                self.heal()
+            }
+            WriteError::Shard(ShardError::Replaced) => {
+                self.trouble.begin("file replaced", &error, pending);
+                self.status.set_state(ShardState::Reopening);
+                if let Some(Err(error)) = self.shard.take().map(crate::shard::Shard::leave) {
+                    tracing::error!(shard = self.id.0, %error, "the old file was not closed cleanly");
+                }
+                self.trouble.back_off(FAILED_PAUSES)
+            }
+            WriteError::Shard(ShardError::Corrupt(_)) => {
+                self.trouble.corrupt += 1;
+                if self.shard.is_some() && self.trouble.corrupt == 1 {
+                    return self.reopen(&error, pending);
+                }
+                self.quarantine(&error, pending)
+            }
+            WriteError::Shard(ShardError::Foreign(_) | ShardError::TooNew { .. })
+            | WriteError::Journal(JournalError::Behind { .. }) => self.quarantine(&error, pending),
+            WriteError::Shard(ShardError::Other(_)) | WriteError::Panicked(_) => self.reopen(&error, pending),
+            WriteError::Journal(_) => {
+                self.trouble.begin("journal not readable", &error, pending);
+                self.status.set_state(ShardState::Reopening);
+                self.trouble.back_off(FAILED_PAUSES)
+            }
+        }
+    }
+
+    /// Poisons the connection: the next turn opens the shard again and goes on from its position.
+    fn reopen(&mut self, error: &WriteError, pending: u64) -> Duration {
+        self.trouble.begin("failed", error, pending);
+        self.status.set_state(ShardState::Reopening);
+        if let Some(shard) = self.shard.take() {
+            shard.poison();
+            self.status.reopened.add(1);
+        }
+        self.trouble.back_off(FAILED_PAUSES)
+    }
+
+    /// Leaves the file as it is until someone changes it. The journal keeps what arrives.
+    fn quarantine(&mut self, error: &WriteError, pending: u64) -> Duration {
+        self.trouble.begin("quarantined", error, pending);
+        if let Some(shard) = self.shard.take() {
+            shard.poison();
+        }
+        self.trouble.quarantine = Some(Fingerprint::of(&self.folder));
+        self.status.set_state(ShardState::Quarantined);
+        self.settings.quarantine_look
+    }
+
+    /// Copies a removed file back from the open connection, which has all of it.
+    fn heal(&mut self) -> Duration {
+        self.status.set_state(ShardState::Reopening);
+        match self.shard.as_mut().map(crate::shard::Shard::heal) {
+            Some(Err(error)) => {
+                // The rows exist only in this connection now: it stays open until they are copied.
+                tracing::error!(shard = self.id.0, %error, "the removed database could not be copied back");
+                self.status.set_last_error(error.to_string());
+                self.trouble.back_off(FAILED_PAUSES)
+            }
+            Some(Ok(())) => {
+                if let Some(shard) = self.shard.take() {
+                    shard.poison();
+                }
+                self.status.reopened.add(1);
+                tracing::warn!(shard = self.id.0, "the removed database was copied back");
+                Duration::ZERO
+            }
+            None => self.trouble.back_off(FAILED_PAUSES),
+        }
+    }
+
+    /// On a full disk, what a checkpoint carries over lets the journals delete segments and the WAL
+    /// start from the front.
+    fn make_room(&mut self) {
+        if self.shard.as_ref().is_some_and(|shard| shard.wal_bytes() > 0)
+            && let Err(error) = self.checkpoint(crate::shard::CheckpointMode::Passive)
+        {
+            tracing::debug!(shard = self.id.0, %error, "no room was made");
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! The producer's side: records are staged in memory and reach the file with one write a commit.
+//!
+//! In: payloads, in pieces. Out: sequences, and the published end. Owns: the segment being written.
+//! Never: reads, syncs, waits, or writes below the published end.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::error::AppendError;
+use super::format::{HEADER_BYTES, RECORD_HEADER_BYTES, SegmentHeader, encode_record};
+use super::state::LaneState;
+use super::{Kind, Options, segment};
+use crate::base::ids::Sequence;
+use crate::base::limits::RECORD_BYTES_MAX;
+
+/// The stage gives memory above this back after a commit: 16 of the largest records.
+const STAGE_BYTES_KEPT: usize = 16 * RECORD_BYTES_MAX;
+
+/// The one producer of a lane.
+#[derive(Debug)]
+pub struct Appender {
+    state: Arc<LaneState>,
+    options: Options,
+    _lock: Arc<File>,
+    /// The segment the next record goes to; `None` until the first commit after opening.
+    current: Option<Current>,
+    /// Offset behind the last published record.
+    end: u64,
+    /// Sequence of the first record of the next commit.
+    next: Sequence,
+    stage: Vec<u8>,
+    staged: usize,
+    too_large: bool,
+    /// Segments that begin within the stage, with the place in it.
+    begins: Vec<(usize, SegmentHeader)>,
+    /// Files of a failed commit that could not be removed yet.
+    leftovers: Vec<PathBuf>,
+}
+
+#[derive(Debug)]
+struct Current {
+    file: File,
+    base: u64,
+    salt: u32,
+    /// A failed write left bytes behind the end that could not be cut: a new segment hides them.
+    spoilt: bool,
+}
+
+/// A commit that was published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// The last record of the commit.
+    pub last: Sequence,
+    /// The lane's new end: once [`LaneState::synced`] reaches it the commit survives a power cut.
+    pub end: u64,
+}
+
+impl Appender {
+    pub(super) fn new(state: Arc<LaneState>, options: Options, lock: Arc<File>) -> Appender {
+        Appender {
+            end: state.end(),
+            next: state.appended().next(),
+            state,
+            options,
+            _lock: lock,
+            current: None,
+            stage: Vec::new(),
+            staged: 0,
+            too_large: false,
+            begins: Vec::new(),
+            leftovers: Vec::new(),
+        }
+    }
+
+    /// Stages one record made of the pieces and returns the sequence it has once committed. Allocates
+    /// nothing once the stage has grown. A payload above [`RECORD_BYTES_MAX`] makes the commit fail
+    /// with [`AppendError::TooLarge`]: the caller's limits lie below it.
+    #[inline]
+    pub fn stage(&mut self, kind: Kind, pieces: &[&[u8]]) -> Sequence {
+        let payload_bytes = pieces.iter().map(|piece| piece.len()).sum::<usize>();
+        let sequence = Sequence(self.next.0 + self.staged as u64);
+        self.staged += 1;
+        if payload_bytes > RECORD_BYTES_MAX {
+            self.too_large = true;
+            return sequence;
+        }
+        let salt = self.salt_for(sequence, RECORD_HEADER_BYTES + payload_bytes);
+        let at = self.end + self.stage.len() as u64;
+        encode_record(&mut self.stage, salt, at, sequence, kind as u8, pieces, payload_bytes);
+        sequence
+    }
+
+    /// Records and bytes staged.
+    #[must_use]
+    pub fn staged(&self) -> (usize, usize) {
+        (self.staged, self.stage.len())
+    }
+
+    /// Writes and publishes the staged records: one `pwrite`, one more for each segment begun. On an
+    /// error nothing is published, the stage is emptied and the sequences are given out again.
+    pub fn commit(&mut self) -> Result<Committed, AppendError> {
+        if self.staged == 0 {
+            return Ok(Committed { last: self.state.appended(), end: self.end });
+        }
+        let written = self.write();
+        if written.is_ok() {
+            self.next = Sequence(self.next.0 + self.staged as u64);
+            self.end += self.stage.len() as u64;
+            let last = Sequence(self.next.0 - 1);
+            let base = self.current.as_ref().map_or(0, |current| current.base);
+            self.state.publish(last, base, self.end, self.stage.len() as u64);
+        }
+        self.abandon();
+        written.map(|()| Committed { last: Sequence(self.next.0 - 1), end: self.end })
+    }
+
+    /// Forgets what is staged.
+    pub fn abandon(&mut self) {
+        self.stage.clear();
+        self.stage.shrink_to(STAGE_BYTES_KEPT);
+        self.begins.clear();
+        self.staged = 0;
+        self.too_large = false;
+    }
+
+    #[must_use]
+    pub fn state(&self) -> &Arc<LaneState> {
+        &self.state
+    }
+
+    /// The salt of the segment that a record of this size goes to; begins one where it does not fit.
+    #[inline]
+    fn salt_for(&mut self, sequence: Sequence, record_bytes: usize) -> u32 {
+        let open = match (self.begins.last(), &self.current) {
+            (Some((_, header)), _) => Some((header.base, header.salt)),
+            (None, Some(current)) => {
+                let leave = current.spoilt || (self.staged == 1 && self.state.must_leave(current.base));
+                (!leave).then_some((current.base, current.salt))
+            }
+            (None, None) => None,
+        };
+        let at = self.end + self.stage.len() as u64;
+        match open {
+            // A segment holds one record at least, however small segments are.
+            Some((base, salt))
+                if at + record_bytes as u64 - base <= self.options.segment_bytes
+                    || at == base + HEADER_BYTES as u64 =>
+            {
+                salt
+            }
+            _ => self.begin_segment(at, sequence),
+        }
+    }
+
+    #[cold]
+    fn begin_segment(&mut self, base: u64, first: Sequence) -> u32 {
+        let header = SegmentHeader::new(self.state.lane(), base, first);
+        self.begins.push((self.stage.len(), header));
+        self.stage.extend_from_slice(&header.encode());
+        header.salt
+    }
+
+    fn write(&mut self) -> Result<(), AppendError> {
+        if self.too_large {
+            return Err(AppendError::TooLarge);
+        }
+        if self.state.bytes_on_disk() + self.stage.len() as u64 > self.options.bytes_max {
+            return Err(AppendError::Full);
+        }
+        self.remove_leftovers()?;
+        let mut begun = Vec::new();
+        match self.write_parts(&mut begun) {
+            Ok(()) => {
+                if let Some(newest) = begun.pop() {
+                    self.current = Some(newest);
+                }
+                Ok(())
+            }
+            Err(error) => {
+                self.undo(&begun);
+                Err(error.into())
+            }
+        }
+    }
+
+    fn write_parts(&self, begun: &mut Vec<Current>) -> io::Result<()> {
+        let in_current = self.begins.first().map_or(self.stage.len(), |(place, _)| *place);
+        if let (Some(current), true) = (&self.current, in_current > 0) {
+            self.state.count_write();
+            current.file.write_all_at(&self.stage[..in_current], self.end - current.base)?;
+        }
+        for (index, (place, header)) in self.begins.iter().enumerate() {
+            let upto = self.begins.get(index + 1).map_or(self.stage.len(), |(place, _)| *place);
+            let path = segment::path(self.state.dir(), header.base);
+            let file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
+            begun.push(Current { file, base: header.base, salt: header.salt, spoilt: false });
+            self.state.count_write();
+            begun[index].file.write_all_at(&self.stage[*place..upto], 0)?;
+        }
+        Ok(())
+    }
+
+    /// Takes back what a failed commit wrote, so that neither the next commit nor a recovery meets it.
+    fn undo(&mut self, begun: &[Current]) {
+        for segment in begun {
+            self.leftovers.push(segment::path(self.state.dir(), segment.base));
+        }
+        // What cannot be removed now is tried again before the next write.
+        let _ = self.remove_leftovers();
+        if let Some(current) = &mut self.current {
+            // Cutting in front of a segment that is still there would look like a loss after a crash.
+            current.spoilt |=
+                !self.leftovers.is_empty() || current.file.set_len(self.end - current.base).is_err();
+        }
+    }
+
+    fn remove_leftovers(&mut self) -> io::Result<()> {
+        while let Some(path) = self.leftovers.last() {
+            match std::fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => self.leftovers.pop(),
+            };
+        }
+        Ok(())
+    }
+}

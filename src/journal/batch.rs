@@ -1,0 +1,194 @@
+//! Records as they were read: one reused buffer, walked in place.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use super::format::{RECORD_HEADER_BYTES, RecordHeader};
+use crate::base::ids::Sequence;
+
+/// Whole, checked records that stand one after another. Its memory grows to the largest read and stays.
+#[derive(Debug, Default)]
+pub struct Batch {
+    buffer: Vec<u8>,
+    used: usize,
+    count: usize,
+    first: Sequence,
+}
+
+/// One record, borrowed from its batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record<'a> {
+    pub sequence: Sequence,
+    /// One of [`super::Kind`], or a number that a newer program wrote.
+    pub kind: u8,
+    pub payload: &'a [u8],
+}
+
+impl Batch {
+    #[must_use]
+    pub fn new() -> Batch {
+        Batch::default()
+    }
+
+    /// The records in order; their sequences have no gap.
+    pub fn records(&self) -> impl Iterator<Item = Record<'_>> {
+        let mut rest = &self.buffer[..self.used];
+        std::iter::from_fn(move || {
+            let header = RecordHeader::decode(rest)?;
+            let (record, behind) = rest.split_at_checked(header.record_bytes()?)?;
+            rest = behind;
+            let payload = &record[RECORD_HEADER_BYTES..];
+            Some(Record { sequence: header.sequence, kind: header.kind, payload })
+        })
+    }
+
+    #[must_use]
+    pub fn first(&self) -> Option<Sequence> {
+        (self.count > 0).then_some(self.first)
+    }
+
+    #[must_use]
+    pub fn last(&self) -> Option<Sequence> {
+        (self.count > 0).then_some(Sequence(self.first.0 + self.count as u64 - 1))
+    }
+
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Bytes of the records in the journal, their headers included.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.used
+    }
+
+    pub fn clear(&mut self) {
+        self.used = 0;
+        self.count = 0;
+    }
+
+    /// Keeps the records above `floor`; returns the bytes dropped in front.
+    pub(super) fn drop_upto(&mut self, floor: Sequence) -> usize {
+        let mut dropped = 0;
+        let mut count = 0;
+        for record in self.records().take_while(|record| record.sequence <= floor) {
+            dropped += RECORD_HEADER_BYTES + record.payload.len();
+            count += 1;
+        }
+        self.buffer.copy_within(dropped..self.used, 0);
+        self.used -= dropped;
+        self.count -= count;
+        self.first = Sequence(self.first.0 + count as u64);
+        dropped
+    }
+}
+
+/// A stretch of one segment file to be read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stretch<'a> {
+    pub(super) file: &'a File,
+    pub(super) base: u64,
+    pub(super) salt: u32,
+    /// Logical offset of the next record.
+    pub(super) at: u64,
+    /// Nothing at or behind this logical offset is looked at.
+    pub(super) limit: u64,
+    pub(super) expected: Sequence,
+    /// The first record may have a later sequence than expected.
+    pub(super) jump: bool,
+}
+
+/// What stands at the start of a stretch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Loaded {
+    Records,
+    /// No byte up to the limit, or the file ends here.
+    End,
+    /// Bytes that are no record, or not the one expected.
+    Bad,
+}
+
+impl Stretch<'_> {
+    /// Fills `batch` with the sound records at the start of the stretch, at least one where there is
+    /// one, else as many as fit in the limits. One `pread` unless the first record is larger.
+    pub(super) fn load(&self, batch: &mut Batch, records_max: usize, bytes_max: usize) -> io::Result<Loaded> {
+        batch.clear();
+        let there = self.limit.saturating_sub(self.at);
+        let mut want = (bytes_max as u64).min(there) as usize;
+        loop {
+            if batch.buffer.len() < want {
+                batch.buffer.resize(want, 0);
+            }
+            let filled = read_up_to(self.file, &mut batch.buffer[..want], self.at - self.base)?;
+            let needed = self.take(batch, filled, records_max);
+            if batch.count > 0 {
+                return Ok(Loaded::Records);
+            }
+            match needed {
+                // More of the first record, and the file had all we asked for.
+                Some(needed) if needed > filled && filled == want && needed as u64 <= there => want = needed,
+                _ if filled == 0 => return Ok(Loaded::End),
+                _ => return Ok(Loaded::Bad),
+            }
+        }
+    }
+
+    /// Counts the sound records in the first `filled` bytes. Returns how many bytes the first record
+    /// needs where that is known and no record was taken.
+    fn take(&self, batch: &mut Batch, filled: usize, records_max: usize) -> Option<usize> {
+        let bytes = &batch.buffer[..filled];
+        let (mut used, mut count, mut expected) = (0, 0, self.expected);
+        let mut needed = None;
+        while count < records_max.max(1) {
+            let rest = &bytes[used..];
+            let Some(header) = RecordHeader::decode(rest) else {
+                needed = Some(RECORD_HEADER_BYTES);
+                break;
+            };
+            let jumps = self.jump && count == 0 && header.sequence > expected;
+            let Some(record_bytes) = header.record_bytes() else { break };
+            if header.sequence != expected && !jumps {
+                break;
+            }
+            let Some(record) = rest.get(..record_bytes) else {
+                needed = Some(record_bytes);
+                break;
+            };
+            if !header.fits(record, self.salt, self.at + used as u64) {
+                break;
+            }
+            if count == 0 {
+                batch.first = header.sequence;
+            }
+            expected = header.sequence.next();
+            used += record_bytes;
+            count += 1;
+        }
+        (batch.used, batch.count) = (used, count);
+        needed
+    }
+}
+
+/// Reads until the buffer is full or the file ends; interrupted calls are repeated.
+pub(super) fn read_up_to(file: &File, buffer: &mut [u8], mut at: u64) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read_at(&mut buffer[filled..], at) {
+            Ok(0) => break,
+            Ok(more) => {
+                filled += more;
+                at += more as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}

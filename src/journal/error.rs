@@ -1,0 +1,55 @@
+//! What can go wrong with a journal, whose fault it is and what helps.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::base::ids::{LaneId, Sequence};
+
+/// Opening, reading or releasing failed. Nothing was lost by the failing call; [`JournalError::Io`]
+/// may be tried again, the others want an operator.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    #[error("{}: {source}", .path.display())]
+    Io { path: PathBuf, source: io::Error },
+    #[error("{} is in use by another journal of this or another process", .0.display())]
+    Locked(PathBuf),
+    #[error("{} is no journal segment: move it out of the folder", .0.display())]
+    Foreign(PathBuf),
+    #[error("{} has format {version}, this program reads up to {supported}: use a newer one", .path.display())]
+    Newer { path: PathBuf, version: u16, supported: u16 },
+    #[error("{} belongs to lane {}, not to lane {}: put it back where it came from", .path.display(), .found.0, .expected.0)]
+    OtherLane { path: PathBuf, found: LaneId, expected: LaneId },
+    #[error(
+        "the database has applied {applied}, the journal ends at {appended}: open it again with that floor"
+    )]
+    Behind { applied: Sequence, appended: Sequence },
+}
+
+impl JournalError {
+    pub(super) fn io(path: &Path) -> impl FnOnce(io::Error) -> JournalError {
+        move |source| JournalError::Io { path: path.to_owned(), source }
+    }
+}
+
+/// A commit failed: nothing of it is published and its sequences are given out again. All but
+/// [`AppendError::TooLarge`] pass by themselves when there is room or the disk answers again.
+#[derive(Debug, thiserror::Error)]
+pub enum AppendError {
+    #[error("the journal has reached its cap")]
+    Full,
+    #[error("no space left on the journal's disk")]
+    NoSpace,
+    #[error("a record is larger than {} bytes", crate::base::limits::RECORD_BYTES_MAX)]
+    TooLarge,
+    #[error("writing the journal: {0}")]
+    Io(io::Error),
+}
+
+impl From<io::Error> for AppendError {
+    fn from(error: io::Error) -> AppendError {
+        match error.raw_os_error() {
+            Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG) => AppendError::NoSpace,
+            _ => AppendError::Io(error),
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! The bytes of a segment: a header kept twice, then records; all numbers little-endian.
+//!
+//! ```text
+//! segment header, 2 x 32 bytes: magic 4 | version 2 | lane 1 | 0 | base offset 8 | first sequence 8 | salt 4 | CRC 4
+//! record, 17 bytes + payload:   CRC 4 | payload length 4 | sequence 8 | kind 1 | payload
+//! ```
+//!
+//! The header is kept twice so that one damaged sector or bit does not hide every record behind it.
+//! A record's CRC-32C covers everything after it and starts from the segment's random salt and the
+//! record's own offset: bytes that a client sends, or that lie elsewhere, never pass for a record.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+
+use crate::base::ids::{LaneId, Sequence};
+use crate::base::limits::RECORD_BYTES_MAX;
+
+/// The newest format this program writes and reads.
+pub(super) const VERSION: u16 = 1;
+/// Bytes before the first record of a segment.
+pub(super) const HEADER_BYTES: usize = 2 * COPY_BYTES;
+/// Bytes a record takes beside its payload.
+pub(super) const RECORD_HEADER_BYTES: usize = 17;
+
+const COPY_BYTES: usize = 32;
+const MAGIC: [u8; 4] = *b"FHJL";
+
+/// What a segment says about itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SegmentHeader {
+    pub(super) lane: LaneId,
+    /// Logical offset of the segment's first byte, which is the header's.
+    pub(super) base: u64,
+    /// Sequence of the first record behind it.
+    pub(super) first: Sequence,
+    pub(super) salt: u32,
+}
+
+/// What the first bytes of a file turned out to be.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Opening {
+    /// `damaged` is the offset of a copy that does not agree with its checksum.
+    Sound {
+        header: SegmentHeader,
+        damaged: Option<usize>,
+    },
+    /// Too short or all zero: the process or the machine stopped while the file was being made.
+    Unfinished,
+    /// One of ours once, both copies broken.
+    Damaged,
+    Newer(u16),
+    Foreign,
+}
+
+impl SegmentHeader {
+    pub(super) fn new(lane: LaneId, base: u64, first: Sequence) -> SegmentHeader {
+        // The standard library's hash keys are the only source of randomness at hand.
+        let salt = RandomState::new().build_hasher().finish() as u32;
+        SegmentHeader { lane, base, first, salt }
+    }
+
+    pub(super) fn encode(&self) -> [u8; HEADER_BYTES] {
+        let mut copy = [0; COPY_BYTES];
+        copy[0..4].copy_from_slice(&MAGIC);
+        copy[4..6].copy_from_slice(&VERSION.to_le_bytes());
+        copy[6] = self.lane.0;
+        copy[8..16].copy_from_slice(&self.base.to_le_bytes());
+        copy[16..24].copy_from_slice(&self.first.0.to_le_bytes());
+        copy[24..28].copy_from_slice(&self.salt.to_le_bytes());
+        let crc = crc32c::crc32c(&copy[..28]);
+        copy[28..32].copy_from_slice(&crc.to_le_bytes());
+        let mut both = [0; HEADER_BYTES];
+        both[..COPY_BYTES].copy_from_slice(&copy);
+        both[COPY_BYTES..].copy_from_slice(&copy);
+        both
+    }
+
+    /// Reads the first bytes of a file; any bytes will do.
+    pub(super) fn decode(bytes: &[u8]) -> Opening {
+        let Some(bytes) = bytes.get(..HEADER_BYTES) else { return Opening::Unfinished };
+        if bytes.iter().all(|byte| *byte == 0) {
+            return Opening::Unfinished;
+        }
+        let (first, second) = bytes.split_at(COPY_BYTES);
+        match (decode_copy(first), decode_copy(second)) {
+            (Some(Ok(header)), Some(Ok(same))) if header == same => Opening::Sound { header, damaged: None },
+            (Some(Ok(header)), _) => Opening::Sound { header, damaged: Some(COPY_BYTES) },
+            (_, Some(Ok(header))) => Opening::Sound { header, damaged: Some(0) },
+            (Some(Err(version)), _) | (_, Some(Err(version))) => Opening::Newer(version),
+            _ if first[..4] != MAGIC && second[..4] != MAGIC => Opening::Foreign,
+            // A later format may keep its checksum elsewhere, but not its magic and version.
+            _ if first[4..6] == second[4..6] && u16_at(first, 4) > VERSION => {
+                Opening::Newer(u16_at(first, 4))
+            }
+            _ => Opening::Damaged,
+        }
+    }
+}
+
+/// One copy: `None` where the checksum does not fit, `Err` with the version where it is newer.
+fn decode_copy(copy: &[u8]) -> Option<Result<SegmentHeader, u16>> {
+    if copy[..4] != MAGIC || crc32c::crc32c(&copy[..28]) != u32_at(copy, 28) {
+        return None;
+    }
+    Some(match u16_at(copy, 4) {
+        VERSION => Ok(SegmentHeader {
+            lane: LaneId(copy[6]),
+            base: u64_at(copy, 8),
+            first: Sequence(u64_at(copy, 16)),
+            salt: u32_at(copy, 24),
+        }),
+        version => Err(version),
+    })
+}
+
+/// The first bytes of a record, not yet checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct RecordHeader {
+    pub(super) crc: u32,
+    pub(super) payload_bytes: u32,
+    pub(super) sequence: Sequence,
+    pub(super) kind: u8,
+}
+
+impl RecordHeader {
+    /// `None` where the bytes are too few.
+    #[inline]
+    pub(super) fn decode(bytes: &[u8]) -> Option<RecordHeader> {
+        let bytes = bytes.get(..RECORD_HEADER_BYTES)?;
+        Some(RecordHeader {
+            crc: u32_at(bytes, 0),
+            payload_bytes: u32_at(bytes, 4),
+            sequence: Sequence(u64_at(bytes, 8)),
+            kind: bytes[16],
+        })
+    }
+
+    /// Bytes of the whole record; `None` where no record is that large.
+    #[inline]
+    pub(super) fn record_bytes(&self) -> Option<usize> {
+        let payload = self.payload_bytes as usize;
+        (payload <= RECORD_BYTES_MAX).then_some(RECORD_HEADER_BYTES + payload)
+    }
+
+    /// Whether `record`, all of it, is what was written at logical offset `at`.
+    #[inline]
+    pub(super) fn fits(&self, record: &[u8], salt: u32, at: u64) -> bool {
+        record_crc(&record[4..], salt, at) == self.crc
+    }
+}
+
+/// Adds one record to `out`; `at` is the logical offset it will stand at.
+#[inline]
+pub(super) fn encode_record(
+    out: &mut Vec<u8>,
+    salt: u32,
+    at: u64,
+    sequence: Sequence,
+    kind: u8,
+    pieces: &[&[u8]],
+    payload_bytes: usize,
+) {
+    let start = out.len();
+    let mut header = [0; RECORD_HEADER_BYTES];
+    header[4..8].copy_from_slice(&(payload_bytes as u32).to_le_bytes());
+    header[8..16].copy_from_slice(&sequence.0.to_le_bytes());
+    header[16] = kind;
+    out.extend_from_slice(&header);
+    for piece in pieces {
+        out.extend_from_slice(piece);
+    }
+    let crc = record_crc(&out[start + 4..], salt, at);
+    out[start..start + 4].copy_from_slice(&crc.to_le_bytes());
+}
+
+/// For given bytes another start gives another CRC, so the same bytes fit at one offset only.
+#[inline]
+fn record_crc(after: &[u8], salt: u32, at: u64) -> u32 {
+    let start = salt ^ (at as u32) ^ ((at >> 32) as u32).rotate_left(16);
+    crc32c::crc32c_append(start, after)
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> u16 {
+    u16::from_le_bytes([bytes[at], bytes[at + 1]])
+}
+
+#[inline]
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    let mut value = [0; 4];
+    value.copy_from_slice(&bytes[at..at + 4]);
+    u32::from_le_bytes(value)
+}
+
+#[inline]
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    let mut value = [0; 8];
+    value.copy_from_slice(&bytes[at..at + 8]);
+    u64::from_le_bytes(value)
+}

@@ -1,0 +1,57 @@
+//! Finds the next sound record behind damage.
+
+use std::io;
+
+use super::batch::{Stretch, read_up_to};
+use super::format::{RECORD_HEADER_BYTES, RecordHeader};
+use crate::base::ids::Sequence;
+use crate::base::limits::RECORD_BYTES_MAX;
+
+const CHUNK_BYTES: usize = 1024 * 1024;
+
+/// Bytes checksummed for candidates before the rest of the segment is given up. Candidates are rare
+/// unless a payload was made to look like headers, and then the search would be quadratic.
+const CHECKED_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// The first sound record behind `stretch.at`, where its expected record is broken: its logical
+/// offset and sequence. A candidate's sequence must be later than the expected one, by no more than
+/// the records the bytes in between can have held.
+pub(super) fn next_sound(stretch: &Stretch<'_>) -> io::Result<Option<(u64, Sequence)>> {
+    let mut chunk = vec![0; CHUNK_BYTES];
+    let mut record = Vec::new();
+    let mut checked = 0;
+    let mut start = stretch.at + 1;
+    while start + RECORD_HEADER_BYTES as u64 <= stretch.limit {
+        let want = (CHUNK_BYTES as u64).min(stretch.limit - start) as usize;
+        let filled = read_up_to(stretch.file, &mut chunk[..want], start - stretch.base)?;
+        if filled < RECORD_HEADER_BYTES {
+            break;
+        }
+        let places = filled + 1 - RECORD_HEADER_BYTES;
+        for place in 0..places {
+            let at = start + place as u64;
+            let Some(header) = RecordHeader::decode(&chunk[place..]) else { break };
+            let lost_max = (at - stretch.at) / RECORD_HEADER_BYTES as u64;
+            let lost = header.sequence.0.wrapping_sub(stretch.expected.0);
+            let Some(record_bytes) = header.record_bytes() else { continue };
+            if lost == 0 || (lost > lost_max && !stretch.jump) || at + record_bytes as u64 > stretch.limit {
+                continue;
+            }
+            if lost > u64::MAX / 2 {
+                continue;
+            }
+            checked += record_bytes;
+            if checked > CHECKED_BYTES_MAX {
+                return Ok(None);
+            }
+            record.resize(record_bytes.min(RECORD_HEADER_BYTES + RECORD_BYTES_MAX), 0);
+            if read_up_to(stretch.file, &mut record, at - stretch.base)? == record_bytes
+                && header.fits(&record, stretch.salt, at)
+            {
+                return Ok(Some((at, header.sequence)));
+            }
+        }
+        start += places as u64;
+    }
+    Ok(None)
+}

@@ -1,0 +1,127 @@
+//! Segment files in a lane's folder: their names, their order, their headers.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::batch::read_up_to;
+use super::error::JournalError;
+use super::format::{HEADER_BYTES, Opening, SegmentHeader, VERSION};
+use crate::base::ids::LaneId;
+
+/// Where segments that hold damage are kept by a hard link, inside the lane's folder.
+pub(super) const QUARANTINE: &str = "quarantine";
+
+const SUFFIX: &str = ".seg";
+const DIGITS: usize = 20;
+
+/// `00000000000067108864.seg`: sorted by name is sorted by offset.
+pub(super) fn path(dir: &Path, base: u64) -> PathBuf {
+    dir.join(format!("{base:0DIGITS$}{SUFFIX}"))
+}
+
+/// Base offsets of the segments in a folder, ascending. A `.seg` file with another name is foreign.
+pub(super) fn list(dir: &Path) -> Result<Vec<u64>, JournalError> {
+    let mut bases = Vec::new();
+    for entry in fs::read_dir(dir).map_err(JournalError::io(dir))? {
+        let name = entry.map_err(JournalError::io(dir))?.file_name();
+        let Some(stem) = name.to_str().and_then(|name| name.strip_suffix(SUFFIX)) else { continue };
+        let digits = stem.len() == DIGITS && stem.bytes().all(|byte| byte.is_ascii_digit());
+        match stem.parse() {
+            Ok(base) if digits => bases.push(base),
+            _ => return Err(JournalError::Foreign(dir.join(&name))),
+        }
+    }
+    bases.sort_unstable();
+    Ok(bases)
+}
+
+/// A segment file opened for reading.
+#[derive(Debug)]
+pub(super) struct Segment {
+    pub(super) path: PathBuf,
+    pub(super) base: u64,
+    pub(super) file: File,
+    pub(super) bytes: u64,
+    pub(super) opening: Opening,
+}
+
+impl Segment {
+    /// `None` where the file is gone. A file that is no segment, of a newer format, or of another
+    /// lane is an error.
+    pub(super) fn open(dir: &Path, base: u64, lane: Option<LaneId>) -> Result<Option<Segment>, JournalError> {
+        let path = path(dir, base);
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(JournalError::io(&path)(error)),
+        };
+        let bytes = file.metadata().map_err(JournalError::io(&path))?.len();
+        let mut start = [0; HEADER_BYTES];
+        let filled = read_up_to(&file, &mut start, 0).map_err(JournalError::io(&path))?;
+        let mut opening = SegmentHeader::decode(&start[..filled]);
+        match &opening {
+            Opening::Foreign => return Err(JournalError::Foreign(path)),
+            Opening::Newer(version) => {
+                return Err(JournalError::Newer { path, version: *version, supported: VERSION });
+            }
+            Opening::Sound { header, .. } => match lane {
+                Some(expected) if header.lane != expected => {
+                    return Err(JournalError::OtherLane { path, found: header.lane, expected });
+                }
+                _ if header.base != base => return Err(JournalError::Foreign(path)),
+                _ => {}
+            },
+            // A header of zeros with something behind it was written once.
+            Opening::Unfinished if bytes > HEADER_BYTES as u64 => {
+                if !only_zeros(&file).map_err(JournalError::io(&path))? {
+                    opening = Opening::Damaged;
+                }
+            }
+            Opening::Unfinished | Opening::Damaged => {}
+        }
+        Ok(Some(Segment { path, base, file, bytes, opening }))
+    }
+
+    pub(super) fn header(&self) -> Option<SegmentHeader> {
+        match self.opening {
+            Opening::Sound { header, .. } => Some(header),
+            _ => None,
+        }
+    }
+}
+
+fn only_zeros(file: &File) -> io::Result<bool> {
+    let mut buffer = vec![0; 64 * 1024];
+    let mut at = 0;
+    loop {
+        let filled = read_up_to(file, &mut buffer, at)?;
+        if filled == 0 {
+            return Ok(true);
+        }
+        if buffer[..filled].iter().any(|byte| *byte != 0) {
+            return Ok(false);
+        }
+        at += filled as u64;
+    }
+}
+
+/// Keeps a segment that holds damage from being deleted: a hard link beside it. It may be there already.
+pub(super) fn quarantine(dir: &Path, base: u64) -> Result<(), JournalError> {
+    let from = path(dir, base);
+    let folder = dir.join(QUARANTINE);
+    fs::create_dir_all(&folder).map_err(JournalError::io(&folder))?;
+    let to = path(&folder, base);
+    match fs::hard_link(&from, &to) {
+        Ok(()) => Ok(()),
+        Err(error) if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => {
+            Ok(())
+        }
+        Err(error) => Err(JournalError::io(&to)(error)),
+    }
+}
+
+/// Makes the names in a folder survive a power cut.
+pub(super) fn sync_folder(dir: &Path) -> Result<(), JournalError> {
+    File::open(dir).and_then(|folder| folder.sync_all()).map_err(JournalError::io(dir))
+}

@@ -1,0 +1,177 @@
+//! Walks every record of a lane's segments without changing anything: what recovery and `verify` share.
+
+use std::path::{Path, PathBuf};
+
+use super::batch::{Batch, Loaded, Stretch};
+use super::error::JournalError;
+use super::format::{HEADER_BYTES, Opening};
+use super::resync;
+use super::segment::{self, Segment};
+use crate::base::ids::{LaneId, Sequence};
+
+/// How much of a segment is in memory at a time.
+const CHUNK_BYTES: usize = 1024 * 1024;
+
+/// Bytes of a segment that are not what was written, or are missing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Damage {
+    pub file: PathBuf,
+    /// Where in the file.
+    pub offset: u64,
+    pub bytes: u64,
+    /// The record that should stand there.
+    pub first: Sequence,
+    /// Records lost, from `first` on. 0 where the damage hides none, or where nothing behind it tells.
+    pub lost: u64,
+    /// Whether the file is kept in `quarantine/`; never for a survey that only looks.
+    pub quarantined: bool,
+}
+
+/// What a folder holds.
+#[derive(Debug, Default)]
+pub(super) struct Survey {
+    pub(super) lane: Option<LaneId>,
+    /// Base offsets of the segments found, ascending; an unfinished one is not among them.
+    pub(super) bases: Vec<u64>,
+    /// Bytes of their files.
+    pub(super) bytes: u64,
+    pub(super) records: u64,
+    pub(super) first: Option<Sequence>,
+    /// The last record, or the one before the first that a segment without records announces.
+    pub(super) last: Sequence,
+    /// Logical offset behind the last record.
+    pub(super) end: u64,
+    pub(super) damaged: Vec<Damage>,
+    /// The last segment has bytes behind its last record, none of them a record.
+    pub(super) torn: Option<Torn>,
+    /// The last file has no header yet.
+    pub(super) unfinished: Option<PathBuf>,
+    /// The last entry of `damaged` where no later record has measured the loss yet.
+    unsettled: Option<usize>,
+    expected: Option<Sequence>,
+}
+
+#[derive(Debug)]
+pub(super) struct Torn {
+    pub(super) path: PathBuf,
+    /// Bytes of the file up to the last record.
+    pub(super) keep: u64,
+    pub(super) bytes: u64,
+}
+
+impl Survey {
+    /// Looks at the segments with these base offsets. One that is gone was released meanwhile.
+    pub(super) fn of(dir: &Path, bases: &[u64], lane: Option<LaneId>) -> Result<Survey, JournalError> {
+        let mut survey = Survey { lane, ..Survey::default() };
+        let mut batch = Batch::new();
+        for (index, base) in bases.iter().enumerate() {
+            let next = bases.get(index + 1).copied();
+            match Segment::open(dir, *base, survey.lane)? {
+                Some(segment) => survey.add(&segment, next, &mut batch)?,
+                None => survey.expected = None,
+            }
+        }
+        Ok(survey)
+    }
+
+    fn add(&mut self, segment: &Segment, next: Option<u64>, batch: &mut Batch) -> Result<(), JournalError> {
+        if segment.opening == Opening::Unfinished && next.is_none() {
+            self.unfinished = Some(segment.path.clone());
+            self.end = segment.base;
+            return Ok(());
+        }
+        let file_end = segment.base + segment.bytes;
+        let limit = next.map_or(file_end, |next| next.min(file_end));
+        if let (Some(expected), Some(before)) = (self.expected, self.bases.last()) {
+            if self.end < segment.base {
+                let file = segment::path(segment.path.parent().unwrap_or(Path::new("")), *before);
+                self.damage(file, self.end - before, segment.base - self.end, expected, None);
+            }
+        }
+        self.bases.push(segment.base);
+        self.bytes += segment.bytes;
+        self.end = limit;
+        let expected = self.expected.unwrap_or(Sequence(1));
+        let header = match segment.header() {
+            Some(header) if self.expected.is_none_or(|expected| header.first >= expected) => header,
+            _ => {
+                self.damage(segment.path.clone(), 0, limit - segment.base, expected, None);
+                return Ok(());
+            }
+        };
+        self.lane = Some(header.lane);
+        self.settle(header.first);
+        self.last = self.last.max(Sequence(header.first.0.saturating_sub(1)));
+        if let Opening::Sound { damaged: Some(copy), .. } = segment.opening {
+            self.damage(segment.path.clone(), copy as u64, HEADER_BYTES as u64 / 2, header.first, Some(0));
+        }
+        let stretch = Stretch {
+            file: &segment.file,
+            base: segment.base,
+            salt: header.salt,
+            at: segment.base + HEADER_BYTES as u64,
+            limit,
+            expected: header.first,
+            jump: false,
+        };
+        self.walk(segment, stretch, next.is_none(), batch)
+    }
+
+    fn walk(
+        &mut self,
+        segment: &Segment,
+        mut stretch: Stretch<'_>,
+        newest: bool,
+        batch: &mut Batch,
+    ) -> Result<(), JournalError> {
+        let io = |error| JournalError::io(&segment.path)(error);
+        while stretch.at < stretch.limit {
+            let loaded = stretch.load(batch, usize::MAX, CHUNK_BYTES).map_err(io)?;
+            if let (Loaded::Records, Some(first), Some(last)) = (loaded, batch.first(), batch.last()) {
+                self.first.get_or_insert(first);
+                self.last = last;
+                self.records += batch.len() as u64;
+                stretch.at += batch.bytes() as u64;
+                stretch.expected = last.next();
+                continue;
+            }
+            let (path, offset) = (segment.path.clone(), stretch.at - segment.base);
+            match resync::next_sound(&stretch).map_err(io)? {
+                Some((at, found)) => {
+                    let lost = found.0 - stretch.expected.0;
+                    self.damage(path, offset, at - stretch.at, stretch.expected, Some(lost));
+                    (stretch.at, stretch.expected) = (at, found);
+                }
+                None if newest => {
+                    self.torn = Some(Torn { path, keep: offset, bytes: stretch.limit - stretch.at });
+                    self.end = stretch.at;
+                    break;
+                }
+                None => {
+                    self.damage(path, offset, stretch.limit - stretch.at, stretch.expected, None);
+                    break;
+                }
+            }
+        }
+        self.expected = Some(stretch.expected);
+        Ok(())
+    }
+
+    /// `lost` is `None` where only what follows can tell.
+    fn damage(&mut self, file: PathBuf, offset: u64, bytes: u64, first: Sequence, lost: Option<u64>) {
+        if lost.is_none() {
+            self.unsettled = Some(self.damaged.len());
+        }
+        let lost = lost.unwrap_or(0);
+        self.damaged.push(Damage { file, offset, bytes, first, lost, quarantined: false });
+    }
+
+    /// The next sound segment begins with `first`: what is missing up to it is the damage's.
+    /// Without damage in front the lane was opened with a floor, and nothing is missing.
+    fn settle(&mut self, first: Sequence) {
+        let Some(index) = self.unsettled.take() else { return };
+        if let (Some(damage), Some(expected)) = (self.damaged.get_mut(index), self.expected) {
+            damage.lost = first.0.saturating_sub(expected.0);
+        }
+    }
+}

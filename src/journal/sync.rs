@@ -1,0 +1,79 @@
+//! Group fdatasync: says which files must reach the disk, for a runtime that does the I/O itself.
+//!
+//! A failed fsync is never simply tried again: the kernel may have dropped the pages it could not
+//! write, and would say yes the next time. So the appender leaves that segment, nothing written up to
+//! then is claimed, and `synced` stands still until the database holds those records durably
+//! ([`super::Reader::release`]) and the question is settled; meanwhile [`Syncer::plan`] is `None` and
+//! the acknowledged records are still read, from the page cache, by the consumer.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::segment;
+use super::state::LaneState;
+
+/// Plans fdatasyncs for one lane; one a lane, on any one thread.
+#[derive(Debug)]
+pub struct Syncer {
+    state: Arc<LaneState>,
+    /// The newest segment whose name is known to be on disk.
+    segment: Option<u64>,
+}
+
+/// Work that makes everything below `upto` survive a power cut.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SyncPlan {
+    /// Files to fdatasync. One that is gone by now was released: its records are in the database.
+    pub files: Vec<PathBuf>,
+    /// Folder to fsync after the files, when a segment is new.
+    pub directory: Option<PathBuf>,
+    pub upto: u64,
+    segment: u64,
+}
+
+impl Syncer {
+    #[must_use]
+    pub fn new(state: Arc<LaneState>) -> Syncer {
+        Syncer { state, segment: None }
+    }
+
+    /// What to sync now; `None` when nothing is new, after a failure until the database holds what it
+    /// may have cost, or when the folder cannot be listed right now. Lists it once a segment.
+    pub fn plan(&mut self) -> Option<SyncPlan> {
+        let upto = self.state.end();
+        let newest = self.state.segment();
+        let synced = self.state.synced();
+        if upto <= synced || self.state.sync_failed() {
+            return None;
+        }
+        let dir = self.state.dir();
+        if self.segment == Some(newest) && synced >= newest {
+            return Some(SyncPlan {
+                files: vec![segment::path(dir, newest)],
+                directory: None,
+                upto,
+                segment: newest,
+            });
+        }
+        let mut bases = segment::list(dir).ok()?;
+        bases.retain(|base| *base < upto);
+        let from = bases.iter().rposition(|base| *base <= synced).unwrap_or(0);
+        let segment = *bases.last()?;
+        let files = bases[from..].iter().map(|base| segment::path(dir, *base)).collect();
+        Some(SyncPlan { files, directory: Some(dir.to_owned()), upto, segment })
+    }
+
+    /// All of the plan succeeded: publishes `synced`, unless a failure was found meanwhile.
+    pub fn done(&mut self, plan: SyncPlan) {
+        if !self.state.sync_failed() {
+            self.segment = Some(plan.segment);
+            self.state.set_synced(plan.upto);
+        }
+    }
+
+    /// Something of the plan failed: see above. Call it also when a result never came.
+    pub fn failed(&mut self, plan: SyncPlan) {
+        drop(plan);
+        self.state.note_sync_failure();
+    }
+}

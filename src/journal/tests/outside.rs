@@ -1,0 +1,125 @@
+//! Syncing, and looking at a lane from outside.
+
+use std::fs;
+
+use super::*;
+use crate::journal::{JournalError, Syncer, inspect, segment, verify};
+
+#[test]
+fn a_plan_names_each_file_with_unsynced_bytes_and_the_folder_once_a_segment() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut appender, _reader, _) = reopen(dir.path(), 300);
+    let mut syncer = Syncer::new(appender.state().clone());
+    assert_eq!(syncer.plan(), None);
+    append(&mut appender, &[&[1; 60], &[2; 60]]);
+    let plan = syncer.plan().unwrap();
+    assert_eq!((plan.files.len(), plan.upto), (1, appender.state().end()));
+    assert_eq!(plan.directory.as_deref(), Some(dir.path()));
+    assert_eq!(appender.state().synced(), 0, "a plan claims nothing");
+    syncer.done(plan);
+    assert_eq!(appender.state().synced(), appender.state().end());
+    assert_eq!(syncer.plan(), None);
+    append(&mut appender, &[&[3; 20]]);
+    let plan = syncer.plan().unwrap();
+    assert_eq!((plan.files.len(), plan.directory.clone()), (1, None));
+    append(&mut appender, &[&[4; 250], &[5; 250]]);
+    syncer.done(plan);
+    assert!(appender.state().synced() < appender.state().end(), "what came after the plan is not in it");
+    let plan = syncer.plan().unwrap();
+    let expected: Vec<_> =
+        segment::list(dir.path()).unwrap().iter().map(|base| segment::path(dir.path(), *base)).collect();
+    assert_eq!(expected.len(), 3);
+    assert!(expected.ends_with(&plan.files) && plan.files.len() >= 2, "{:?}", plan.files);
+    assert!(plan.directory.is_some());
+    syncer.done(plan);
+    assert_eq!(syncer.plan(), None);
+}
+
+#[test]
+fn what_a_failed_fsync_may_have_cost_is_never_claimed_until_the_database_holds_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut appender, mut reader, _) = reopen(dir.path(), 1 << 20);
+    let state = appender.state().clone();
+    let mut syncer = Syncer::new(state.clone());
+    append(&mut appender, &[b"lost?"]);
+    let plan = syncer.plan().unwrap();
+    append(&mut appender, &[b"written meanwhile"]);
+    syncer.failed(plan.clone());
+    assert!(state.sync_failed());
+    syncer.done(plan);
+    assert_eq!(state.synced(), 0);
+    append(&mut appender, &[b"later"]);
+    assert_eq!(syncer.plan(), None);
+    assert_eq!(segment::list(dir.path()).unwrap().len(), 2, "the appender left the segment");
+    assert_eq!(drain(&mut reader).len(), 3, "and all is read");
+    reader.release(Sequence(1)).unwrap();
+    assert!(state.sync_failed());
+    reader.release(Sequence(3)).unwrap();
+    assert!(!state.sync_failed());
+    assert_eq!(state.synced(), state.end(), "the database holds it");
+    append(&mut appender, &[b"new"]);
+    let plan = syncer.plan().unwrap();
+    syncer.done(plan);
+    assert_eq!(state.synced(), state.end());
+}
+
+#[test]
+fn looking_from_outside_sees_whole_records_and_changes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(inspect(dir.path()).unwrap(), Default::default());
+    let (mut appender, mut reader, _) = reopen(dir.path(), 300);
+    assert_eq!(inspect(dir.path()).unwrap().last, None);
+    append(&mut appender, &[&[1; 60], &[2; 60], &[3; 60], &[4; 60], &[5; 60]]);
+    let newest = segment::path(dir.path(), *segment::list(dir.path()).unwrap().last().unwrap());
+    let whole = fs::read(&newest).unwrap();
+    for cut in 1..77 {
+        fs::write(&newest, &whole[..whole.len() - cut]).unwrap();
+        let seen = inspect(dir.path()).unwrap();
+        assert_eq!((seen.first, seen.last), (Some(Sequence(1)), Some(Sequence(4))), "cut {cut}");
+        let verified = verify(dir.path()).unwrap();
+        assert_eq!((verified.records, verified.damaged.len()), (4, 0));
+        assert_eq!(verified.unfinished_bytes, 77 - cut as u64);
+        assert_eq!(fs::metadata(&newest).unwrap().len(), (whole.len() - cut) as u64);
+    }
+    fs::write(&newest, &whole).unwrap();
+    let seen = inspect(dir.path()).unwrap();
+    assert_eq!((seen.lane, seen.segments, seen.last), (Some(LANE), 2, Some(Sequence(5))));
+    assert_eq!(seen.bytes, appender.state().bytes_on_disk());
+    assert_eq!(verify(dir.path()).unwrap().records, 5);
+    drain(&mut reader);
+    reader.release(Sequence(5)).unwrap();
+    let seen = inspect(dir.path()).unwrap();
+    assert_eq!((seen.segments, seen.last), (1, Some(Sequence(5))));
+    assert_eq!(seen.first, verify(dir.path()).unwrap().first);
+}
+
+#[test]
+fn a_foreign_or_newer_file_is_an_error_that_names_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || open(dir.path(), LANE, None, &options(4096));
+    let cases: [(&str, &[u8]); 3] = [
+        ("00000000000000000000.seg", &[9; 200]),
+        ("backup.seg", b""),
+        ("00000000000000000000.seg", b"FHJL\x02\0 anything a later version may write, laid out otherwise"),
+    ];
+    for (index, (name, bytes)) in cases.into_iter().enumerate() {
+        let path = dir.path().join(name);
+        let mut bytes = bytes.to_vec();
+        if index == 2 {
+            bytes.resize(32, b' ');
+            bytes.extend_from_within(..);
+        }
+        fs::write(&path, &bytes).unwrap();
+        let error = open().map(|_| ()).unwrap_err();
+        assert!(error.to_string().contains(name), "{error}");
+        assert_eq!(matches!(error, JournalError::Newer { version: 2, .. }), index == 2, "{error}");
+        assert_eq!(fs::read(&path).unwrap(), bytes, "nothing was touched");
+        assert!(verify(dir.path()).is_err());
+        fs::remove_file(path).unwrap();
+    }
+    let (mut appender, reader, _) = open().unwrap();
+    append(&mut appender, &[b"mine"]);
+    drop((appender, reader));
+    let error = crate::journal::open(dir.path(), LaneId(4), None, &options(4096)).map(|_| ()).unwrap_err();
+    assert!(matches!(error, JournalError::OtherLane { found: LANE, .. }), "{error}");
+}
