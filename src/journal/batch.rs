@@ -50,7 +50,7 @@ impl Batch {
 
     #[must_use]
     pub fn last(&self) -> Option<Sequence> {
-        (self.count > 0).then_some(Sequence(self.first.0 + self.count as u64 - 1))
+        (self.count > 0).then(|| Sequence(self.first.0 + self.count as u64 - 1))
     }
 
     #[must_use]

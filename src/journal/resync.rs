@@ -13,10 +13,23 @@ const CHUNK_BYTES: usize = 1024 * 1024;
 /// unless a payload was made to look like headers, and then the search would be quadratic.
 const CHECKED_BYTES_MAX: usize = 256 * 1024 * 1024;
 
+/// What stands behind a broken record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    Record {
+        at: u64,
+        sequence: Sequence,
+    },
+    /// No record: at the end of the newest segment that is a torn tail.
+    Nothing,
+    /// The search became too long; there may be records.
+    GivenUp,
+}
+
 /// The first sound record behind `stretch.at`, where its expected record is broken: its logical
 /// offset and sequence. A candidate's sequence must be later than the expected one, by no more than
 /// the records the bytes in between can have held.
-pub(super) fn next_sound(stretch: &Stretch<'_>) -> io::Result<Option<(u64, Sequence)>> {
+pub(super) fn next_sound(stretch: &Stretch<'_>) -> io::Result<Found> {
     let mut chunk = vec![0; CHUNK_BYTES];
     let mut record = Vec::new();
     let mut checked = 0;
@@ -42,16 +55,16 @@ pub(super) fn next_sound(stretch: &Stretch<'_>) -> io::Result<Option<(u64, Seque
             }
             checked += record_bytes;
             if checked > CHECKED_BYTES_MAX {
-                return Ok(None);
+                return Ok(Found::GivenUp);
             }
             record.resize(record_bytes.min(RECORD_HEADER_BYTES + RECORD_BYTES_MAX), 0);
             if read_up_to(stretch.file, &mut record, at - stretch.base)? == record_bytes
                 && header.fits(&record, stretch.salt, at)
             {
-                return Ok(Some((at, header.sequence)));
+                return Ok(Found::Record { at, sequence: header.sequence });
             }
         }
         start += places as u64;
     }
-    Ok(None)
+    Ok(Found::Nothing)
 }

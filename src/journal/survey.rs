@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::batch::{Batch, Loaded, Stretch};
 use super::error::JournalError;
 use super::format::{HEADER_BYTES, Opening};
-use super::resync;
+use super::resync::{self, Found};
 use super::segment::{self, Segment};
 use crate::base::ids::{LaneId, Sequence};
 
@@ -37,6 +37,8 @@ pub(super) struct Survey {
     pub(super) bytes: u64,
     pub(super) records: u64,
     pub(super) first: Option<Sequence>,
+    /// What the oldest sound header says its first record is, lost or not.
+    pub(super) announced: Option<Sequence>,
     /// The last record, or the one before the first that a segment without records announces.
     pub(super) last: Sequence,
     /// Logical offset behind the last record.
@@ -82,11 +84,11 @@ impl Survey {
         }
         let file_end = segment.base + segment.bytes;
         let limit = next.map_or(file_end, |next| next.min(file_end));
-        if let (Some(expected), Some(before)) = (self.expected, self.bases.last()) {
-            if self.end < segment.base {
-                let file = segment::path(segment.path.parent().unwrap_or(Path::new("")), *before);
-                self.damage(file, self.end - before, segment.base - self.end, expected, None);
-            }
+        if let (Some(expected), Some(before)) = (self.expected, self.bases.last())
+            && self.end < segment.base
+        {
+            let file = segment::path(segment.path.parent().unwrap_or(Path::new("")), *before);
+            self.damage(file, self.end - before, segment.base - self.end, expected, None);
         }
         self.bases.push(segment.base);
         self.bytes += segment.bytes;
@@ -101,6 +103,7 @@ impl Survey {
         };
         self.lane = Some(header.lane);
         self.settle(header.first);
+        self.announced.get_or_insert(header.first);
         self.last = self.last.max(Sequence(header.first.0.saturating_sub(1)));
         if let Opening::Sound { damaged: Some(copy), .. } = segment.opening {
             self.damage(segment.path.clone(), copy as u64, HEADER_BYTES as u64 / 2, header.first, Some(0));
@@ -137,17 +140,17 @@ impl Survey {
             }
             let (path, offset) = (segment.path.clone(), stretch.at - segment.base);
             match resync::next_sound(&stretch).map_err(io)? {
-                Some((at, found)) => {
+                Found::Record { at, sequence: found } => {
                     let lost = found.0 - stretch.expected.0;
                     self.damage(path, offset, at - stretch.at, stretch.expected, Some(lost));
                     (stretch.at, stretch.expected) = (at, found);
                 }
-                None if newest => {
+                Found::Nothing if newest => {
                     self.torn = Some(Torn { path, keep: offset, bytes: stretch.limit - stretch.at });
                     self.end = stretch.at;
                     break;
                 }
-                None => {
+                Found::Nothing | Found::GivenUp => {
                     self.damage(path, offset, stretch.limit - stretch.at, stretch.expected, None);
                     break;
                 }
