@@ -70,8 +70,19 @@ pub fn run(
     settings: WriteSettings,
 ) {
     let mut writer = Writer::new(shard, folder, readers, status, stop, settings);
-    while let Err(cause) = panic::catch_unwind(AssertUnwindSafe(|| writer.work())) {
-        writer.recover(cause.as_ref());
+    let mut panicked = None;
+    loop {
+        let ended = panic::catch_unwind(AssertUnwindSafe(|| {
+            // Inside, so that a second panic does not end the thread either.
+            if let Some(cause) = panicked.take() {
+                writer.recover(cause);
+            }
+            writer.work();
+        }));
+        match ended {
+            Ok(()) => return,
+            Err(cause) => panicked = Some(cause),
+        }
     }
 }
 
@@ -279,7 +290,8 @@ impl Writer {
     }
 
     /// After a panic in a turn: nothing the connection says is trusted.
-    fn recover(&mut self, cause: &(dyn std::any::Any + Send)) {
+    fn recover(&mut self, cause: Box<dyn std::any::Any + Send>) {
+        self.lanes.forget();
         let said = cause.downcast_ref::<&str>().copied();
         let said = said.or(cause.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
         let pause = self.weather(WriteError::Panicked(said.to_owned()));

@@ -8,7 +8,7 @@ use rusqlite::hooks::Wal;
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::apply::Positions;
-use super::catalog::ShardFolder;
+use super::catalog::{ShardFolder, sync_dir};
 use super::error::ShardError;
 use super::identity::{Identity, beside};
 use super::partition::{self, Partition};
@@ -84,6 +84,9 @@ impl Shard {
                 partition
             }
         };
+        if before.is_none() {
+            sync_dir(folder.dir())?;
+        }
         let wal_frames = Arc::new(Cell::default());
         let hook_frames = Arc::clone(&wal_frames);
         connection.wal_hook(Some(move |_: &mut Wal, frames: i32| {
@@ -100,7 +103,11 @@ impl Shard {
             rejected: load_total(&connection, "rejected_records")?,
             indexes_due: partition::is_index_due(&connection)?,
             connection,
-            options: options.clone(),
+            // A partition without a row would give the next one the same first id.
+            options: ShardOptions {
+                partition_rows_max: options.partition_rows_max.max(1),
+                ..options.clone()
+            },
             partition,
             wal_frames,
             wal_frames_carried: 0,

@@ -219,7 +219,7 @@ fn a_panic_costs_a_reopening_and_nothing_else() {
     writer.fault = Some(|| panic!("a fault for the test"));
     rig.stop.request(Duration::from_secs(30));
     let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| writer.work()));
-    writer.recover(ended.unwrap_err().as_ref());
+    writer.recover(ended.unwrap_err());
     assert!(rig.status.last_error().unwrap().contains("a fault for the test"));
     assert_eq!(rig.status.state(), ShardState::Reopening);
     writer.work();
@@ -245,4 +245,27 @@ fn damage_in_the_journal_is_skipped_and_the_rest_is_stored() {
     rig.accept(0, 5);
     assert_ne!(writer.turn().unwrap(), Turn::Idle);
     assert_eq!(rig.status.rows.get(), 24);
+}
+
+#[test]
+fn a_removed_folder_costs_no_row() {
+    let mut rig = Rig::new();
+    let mut writer = rig.writer();
+    rig.accept(0, 250);
+    writer.settle();
+    fs::remove_dir_all(folder(&rig.dir).dir()).unwrap();
+    // Into a file without a name, until the journal begins its next one.
+    rig.accept(0, 10);
+    writer.settle();
+    assert_eq!(rig.status.reopened.get(), 1);
+    rig.accept(0, 200);
+    rig.accept(0, 200);
+    writer.settle();
+    assert_eq!((rig.status.lost_records.get(), rig.appenders[0].state().damaged_records()), (0, 0));
+    writer.checkpoint(CheckpointMode::Passive).unwrap();
+    rig.all_stored();
+    let mut rig = rig.restart(writer);
+    rig.accept(0, 1);
+    rig.writer().settle();
+    rig.all_stored();
 }

@@ -80,7 +80,7 @@ proptest! {
                     writer = rig.writer_with(settings.clone());
                 }
                 Step::Panic => {
-                    writer.recover(&"a fault for the test");
+                    writer.recover(Box::new("a fault for the test"));
                 }
                 Step::Locked | Step::Unlink => {}
             }
