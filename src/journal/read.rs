@@ -40,7 +40,7 @@ pub struct Reader {
     unsettled: bool,
     /// Records up to here are not missed: applied before, or counted as lost already.
     accounted: Sequence,
-    /// Segments not yet deleted, up to the current one.
+    /// Segments not yet deleted that were entered, the current one last: all others' records are read.
     pub(super) segments: VecDeque<Known>,
     /// Ends of batches: the last sequence, and the offset behind it.
     pub(super) marks: VecDeque<(Sequence, u64)>,
@@ -332,7 +332,7 @@ impl Reader {
 /// can still fail and begin another elsewhere.
 fn published(state: &LaneState) -> Result<Vec<u64>, JournalError> {
     let newest = state.segment();
-    let mut bases = segment::list(state.dir())?;
+    let mut bases = segment::list_ours(state.dir())?;
     bases.retain(|base| *base <= newest);
     Ok(bases)
 }

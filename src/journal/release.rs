@@ -21,7 +21,7 @@ impl Reader {
         }
         let mut freed = 0;
         while let (Some(oldest), Some(next)) = (self.segments.front(), self.segments.get(1)) {
-            if next.first > durable.next() || next.base > self.at {
+            if next.first > durable.next() {
                 break;
             }
             if freed == 0 {
