@@ -23,8 +23,8 @@ pub use stop::Stop;
 use trouble::{Trouble, WriteError};
 
 use crate::base::clock;
-use crate::base::ids::ShardId;
-use crate::journal::Reader;
+use crate::base::ids::{LaneId, ShardId};
+use crate::journal::{Gap, Reader};
 use crate::shard::{
     Applied, CheckpointMode, CommitTimes, Shard, ShardFolder, ShardOptions, ShardState, ShardStatus,
 };
@@ -201,17 +201,20 @@ impl Writer {
     fn open(&mut self) -> Result<(), WriteError> {
         self.trouble.check_quarantine(&self.folder)?;
         let shard = Shard::open(&self.folder, &self.settings.shard)?;
-        for (lane, gap) in self.lanes.seek(|lane| shard.position(lane))? {
-            let lost = gap.found.0 - gap.expected.0;
-            self.status.lost_records.add(lost);
+        let (id, status) = (self.id.0, &self.status);
+        let missing = |lane: LaneId, gap: Gap| {
+            let records = gap.found.0 - gap.expected.0;
+            status.lost_records.add(records);
+            let (lane, from) = (lane.0, gap.expected.0);
             tracing::error!(
-                shard = self.id.0,
-                lane = lane.0,
-                from = gap.expected.0,
-                records = lost,
-                "these records are in neither the database nor the journal"
+                shard = id,
+                lane,
+                from,
+                records,
+                "records in neither the database nor the journal"
             );
-        }
+        };
+        self.lanes.seek(|lane| shard.position(lane), missing)?;
         for lane in self.lanes.ids() {
             self.status.set_applied(lane, shard.position(lane));
         }

@@ -57,7 +57,8 @@ pub struct ShardStatus {
     pub checkpoints: Cell,
     /// Times the connection was closed after a failure and opened again.
     pub reopened: Cell,
-    /// Records the journal could not give back (damage or a gap), as far as counted.
+    /// Records that were in neither the database nor the journal when the shard was opened. The journal
+    /// counts damage by itself; a loss may be in both numbers.
     pub lost_records: Cell,
     pub database_bytes: Cell,
     /// Bytes in the WAL that no checkpoint has carried over.

@@ -104,13 +104,14 @@ impl Lanes {
         self.lanes.iter().try_for_each(|lane| std::fs::create_dir_all(lane.reader.state().dir()))
     }
 
-    /// Puts every lane behind its position; returns what is missing there. A lane that stands there
-    /// already keeps its batch and its open file, which may have lost its name with the database's.
+    /// Puts every lane behind its position and tells what is missing there, also where a later lane
+    /// fails. A lane that stands there already keeps its batch and its open file, which may have lost
+    /// its name together with the database's.
     pub(super) fn seek(
         &mut self,
         position: impl Fn(LaneId) -> Sequence,
-    ) -> Result<Vec<(LaneId, Gap)>, JournalError> {
-        let mut gaps = Vec::new();
+        mut missing: impl FnMut(LaneId, Gap),
+    ) -> Result<(), JournalError> {
         for lane in &mut self.lanes {
             let applied = position(lane.id());
             if lane.applied == Some(applied) {
@@ -119,11 +120,11 @@ impl Lanes {
             lane.batch.clear();
             lane.applied = None;
             if let Some(gap) = lane.reader.seek(applied)? {
-                gaps.push((lane.id(), gap));
+                missing(lane.id(), gap);
             }
             lane.applied = Some(applied);
         }
-        Ok(gaps)
+        Ok(())
     }
 
     /// After a panic: where the readers stand is not known.
