@@ -13,10 +13,15 @@ use crate::peer::{Running, Serve, System};
 use crate::report::{Limit, Report};
 use crate::run::{self, Figures, Round};
 use crate::setup::Setup;
+use crate::wrk::Load;
 use crate::{cpu, http, process};
 
 const IDLE_CONNECTIONS: usize = 10_000;
+/// Memory per connection is taken from here on: the first ones live in what the load has left behind.
+const IDLE_FIRST: usize = 1_000;
 const SLOW_HEADS: usize = 500;
+/// Longer than the server's patience with a head (10 s), so that every slow one is cut off once.
+const SLOW_SECONDS_MIN: u64 = 15;
 /// Ports of one source address that are used before the next address is.
 const PORTS_PER_SOURCE: usize = 4_000;
 const IDLE_BYTES_MAX: f64 = 1024.0;
@@ -40,10 +45,12 @@ pub(crate) fn run(setup: &Setup) -> Result<Report> {
     }
     let median = |figure| report.median(&case, "firehose", figure);
     let (served, memory) = (median("idle_served"), median("idle_connection_bytes"));
+    let cut = median("slow_heads_cut");
     let (idle_p99, slow_p99) = (median("p99_beside_idle_us"), median("p99_beside_slow_us"));
     report.bar("connections open at once and served", Limit::AtLeast(IDLE_CONNECTIONS as f64), served);
     report.bar("process memory per idle connection, bytes", Limit::AtMost(IDLE_BYTES_MAX), memory);
     report.bar("p99 beside 10,000 idle connections, us", Limit::AtMost(SERVED_P99_US_MAX), idle_p99);
+    report.bar("slow heads cut off", Limit::AtLeast(SLOW_HEADS as f64), cut);
     report.bar("p99 beside 500 slow heads, us", Limit::AtMost(SERVED_P99_US_MAX), slow_p99);
     Ok(report)
 }
@@ -52,35 +59,41 @@ fn one(setup: &Setup, system: &System, connections: usize) -> Result<Round> {
     let mut running = system.start(setup)?;
     let mut figures = Figures::new();
     let mut faults = Vec::new();
-    let mut loaded = |running: &Running, p99: &'static str, rate: &'static str, figures: &mut Figures| {
-        let load = setup.load("event.lua", connections);
-        let round = run::measure(running, system, setup, &load)?;
-        faults.extend(round.fault);
-        for (figure, name) in [("p99_us", p99), ("requests_per_s", rate)] {
-            if let Some(value) = round.figures.get(figure) {
-                figures.insert(name, *value);
+    let mut loaded =
+        |running: &Running, seconds, p99: &'static str, rate: &'static str, figures: &mut Figures| {
+            let load = Load { seconds, ..setup.load("event.lua", connections) };
+            let round = run::measure(running, system, setup, &load)?;
+            faults.extend(round.fault);
+            for (figure, name) in [("p99_us", p99), ("requests_per_s", rate)] {
+                if let Some(value) = round.figures.get(figure) {
+                    figures.insert(name, *value);
+                }
             }
-        }
-        anyhow::Ok(())
-    };
+            anyhow::Ok(())
+        };
     run::warm_up(&running, setup, &setup.load("event.lua", connections))?;
-    loaded(&running, "p99_alone_us", "alone_per_s", &mut figures)?;
+    loaded(&running, setup.seconds, "p99_alone_us", "alone_per_s", &mut figures)?;
 
     let pid = running.process.pid();
     let before = cpu::rss_bytes(pid)?;
-    let idle = open_idle(running.addr)?;
-    let with_idle = cpu::rss_bytes(pid)?;
+    let mut idle = Vec::with_capacity(IDLE_CONNECTIONS);
+    open_idle(running.addr, IDLE_FIRST, &mut idle)?;
+    let with_first = cpu::rss_bytes(pid)?;
+    open_idle(running.addr, IDLE_CONNECTIONS, &mut idle)?;
+    let with_all = cpu::rss_bytes(pid)?;
+    let rest = (IDLE_CONNECTIONS - IDLE_FIRST) as f64;
     figures.insert("idle_served", idle.len() as f64);
     figures.insert("rss_before_bytes", before as f64);
-    figures
-        .insert("idle_connection_bytes", with_idle.saturating_sub(before) as f64 / idle.len().max(1) as f64);
-    loaded(&running, "p99_beside_idle_us", "beside_idle_per_s", &mut figures)?;
+    figures.insert("rss_with_idle_bytes", with_all as f64);
+    figures.insert("idle_connection_bytes", with_all.saturating_sub(with_first) as f64 / rest);
+    loaded(&running, setup.seconds, "p99_beside_idle_us", "beside_idle_per_s", &mut figures)?;
     let closed = idle.iter().filter(|stream| is_closed(stream)).count();
     figures.insert("idle_closed", closed as f64);
     drop(idle);
 
     let slow = SlowHeads::start(running.addr, &setup.load_cores)?;
-    loaded(&running, "p99_beside_slow_us", "beside_slow_per_s", &mut figures)?;
+    let seconds = setup.seconds.max(SLOW_SECONDS_MIN);
+    loaded(&running, seconds, "p99_beside_slow_us", "beside_slow_per_s", &mut figures)?;
     figures.insert("slow_heads_cut", slow.stop()? as f64);
     running.stop()?;
     if closed > 0 {
@@ -89,12 +102,12 @@ fn one(setup: &Setup, system: &System, connections: usize) -> Result<Round> {
     Ok(Round { figures, fault: (!faults.is_empty()).then(|| faults.join(", ")) })
 }
 
-/// Opens the connections, one event answered on each, from as many source addresses as it takes.
-fn open_idle(addr: SocketAddr) -> Result<Vec<TcpStream>> {
+/// Opens connections until there are `count`, one event answered on each, from as many source
+/// addresses as it takes.
+fn open_idle(addr: SocketAddr, count: usize, streams: &mut Vec<TcpStream>) -> Result<()> {
     let request = http::event_request(addr);
     let mut answer = [0u8; 4096];
-    let mut streams = Vec::with_capacity(IDLE_CONNECTIONS);
-    for index in 0..IDLE_CONNECTIONS {
+    for index in streams.len()..count {
         ensure!(!process::interrupted(), "interrupted");
         let mut stream = connect_from(index, addr).with_context(|| format!("idle connection {index}"))?;
         stream.write_all(&request)?;
@@ -103,7 +116,7 @@ fn open_idle(addr: SocketAddr) -> Result<Vec<TcpStream>> {
         ensure!(status == 202, "idle connection {index} was answered {status}");
         streams.push(stream);
     }
-    Ok(streams)
+    Ok(())
 }
 
 fn connect_from(index: usize, addr: SocketAddr) -> Result<TcpStream> {
