@@ -40,6 +40,67 @@ pub struct Head<'b> {
     pub request_id: Option<&'b str>,
 }
 
+/// A head whose texts are named by their places, so that it can be kept while the bytes behind it move.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Places {
+    method: Method,
+    path: (u32, u32),
+    query: Option<(u32, u32)>,
+    minor: u8,
+    framing: Framing,
+    keep_alive: bool,
+    expects_continue: bool,
+    coding: Option<Coding>,
+    has_origin: bool,
+    request_id: Option<(u32, u32)>,
+}
+
+impl Head<'_> {
+    /// The places of this head's texts in `bytes`, which it was parsed from.
+    pub(super) fn places(&self, bytes: &[u8]) -> Places {
+        let place = |text: &str| {
+            let start = text.as_ptr() as usize - bytes.as_ptr() as usize;
+            (start as u32, (start + text.len()) as u32)
+        };
+        Places {
+            method: self.method,
+            path: place(self.path),
+            query: self.query.map(place),
+            minor: self.minor,
+            framing: self.framing,
+            keep_alive: self.keep_alive,
+            expects_continue: self.expects_continue,
+            coding: self.coding,
+            has_origin: self.has_origin,
+            request_id: self.request_id.map(place),
+        }
+    }
+}
+
+impl Places {
+    /// The head again, from the same bytes.
+    pub(super) fn head<'b>(&self, bytes: &'b [u8]) -> Head<'b> {
+        let text = |(start, end): (u32, u32)| {
+            bytes
+                .get(start as usize..end as usize)
+                .and_then(|text| std::str::from_utf8(text).ok())
+                .unwrap_or_default()
+        };
+        Head {
+            method: self.method,
+            path: text(self.path),
+            query: self.query.map(text),
+            minor: self.minor,
+            framing: self.framing,
+            keep_alive: self.keep_alive,
+            expects_continue: self.expects_continue,
+            coding: self.coding,
+            has_origin: self.has_origin,
+            request_id: self.request_id.map(text),
+        }
+    }
+}
+
 /// Looks for the end of the head in `bytes`, from byte `from` on (what an earlier call has seen).
 /// Gives the length of the head with its empty line, `None` while it is incomplete. Bare line feeds
 /// and folded lines are refused here, since a lenient parser elsewhere would read them as line ends.
@@ -243,10 +304,11 @@ fn split_target(target: &str, method: Method) -> Result<(&str, Option<&str>), Re
         }
         rest.find(['/', '?']).map_or("/", |at| &rest[at..])
     };
-    let local = local.split('#').next().unwrap_or_default();
-    Ok(match local.split_once('?') {
-        Some(("", query)) => ("/", Some(query)),
-        Some((path, query)) => (path, Some(query)),
+    let end = memchr::memchr(b'#', local.as_bytes()).unwrap_or(local.len());
+    let local = &local[..end];
+    Ok(match memchr::memchr(b'?', local.as_bytes()) {
+        Some(0) => ("/", Some(&local[1..])),
+        Some(at) => (&local[..at], Some(&local[at + 1..])),
         None => (local, None),
     })
 }

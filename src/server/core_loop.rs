@@ -191,14 +191,14 @@ impl CoreLoop {
             let started_us = self.now_us;
             self.parts.intake.begin(self.now_us);
             for key in std::mem::take(&mut self.again) {
-                self.look_again(key);
+                self.guarded(key, |lane| lane.look_again(key));
             }
             for at in 0..count {
                 let ready = self.epoll.ready(at);
                 match ready.key {
                     KEY_LISTENER => self.accept(),
                     KEY_WAKE => self.woken(),
-                    key => self.touched(Key(key), ready),
+                    key => self.guarded(Key(key), |lane| lane.touched(Key(key), ready)),
                 }
                 if self.parts.intake.staged_bytes() > TICK_BYTES_MAX || self.owed.len() > TICK_ANSWERS_MAX {
                     self.finish_tick(started_us);
@@ -213,6 +213,19 @@ impl CoreLoop {
             let counted = &self.me.hot;
             counted.ticks.add(1);
             counted.busy_us.add(clock::monotonic_us() - started_us);
+        }
+    }
+
+    /// A bug that one client's bytes reach costs that client its connection, not the others their core.
+    fn guarded(&mut self, key: Key, work: impl FnOnce(&mut CoreLoop)) {
+        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(self))).is_err() {
+            tracing::error!(
+                core = self.parts.core,
+                "a request made the lane panic; its connection is closed"
+            );
+            self.scratch.resize(RECV_BYTES, 0);
+            self.owed.retain(|owed| owed.key != key);
+            self.close(key);
         }
     }
 
@@ -316,7 +329,7 @@ impl CoreLoop {
         let answer = api::error::refusal(Refusal::ConnectionsFull, limit, id, &self.me.hot.problems);
         let to = To {
             date: &self.date,
-            request_id: id,
+            request_id: id.as_bytes(),
             minor: 1,
             keep_alive: false,
             head_only: false,
@@ -584,7 +597,7 @@ impl CoreLoop {
         self.me.hot.count_request(endpoint as usize, answer.status);
         let to = To {
             date: &self.date,
-            request_id: id,
+            request_id: id.as_bytes(),
             minor: head.minor,
             keep_alive,
             head_only: head.method == Method::Head,
@@ -619,7 +632,7 @@ impl CoreLoop {
             api::error::refusal(refusal, self.limits.event_bytes_max as u64, id, &self.me.hot.problems);
         let to = To {
             date: &self.date,
-            request_id: id,
+            request_id: id.as_bytes(),
             minor: 1,
             keep_alive: false,
             head_only: false,
@@ -709,8 +722,7 @@ impl CoreLoop {
                 What::Nothing => {}
                 What::Rendered { start, end } => self.out.extend_from_slice(&self.arena[*start..*end]),
                 What::Accepted { receipt, disk, to } => {
-                    let id = std::str::from_utf8(&self.arena[to.request_id.0..to.request_id.1])
-                        .unwrap_or_default();
+                    let id = &self.arena[to.request_id.0..to.request_id.1];
                     let addressee = To {
                         date: &self.date,
                         request_id: id,
@@ -729,6 +741,7 @@ impl CoreLoop {
                         Err(pressure) => {
                             let refused = Refused::Pressure(*pressure).into();
                             let limit = self.limits.event_bytes_max as u64;
+                            let id = std::str::from_utf8(id).unwrap_or_default();
                             let answer = api::error::refused(&refused, limit, id, &self.me.hot.problems);
                             self.me.hot.count_request(api::Endpoint::Event as usize, answer.status);
                             write_answer(&mut self.out, &answer, &addressee);
