@@ -92,11 +92,11 @@ fn a_peer_that_takes_no_answers_is_cut_off_and_costs_little() {
 
 #[test]
 fn answers_that_nobody_takes_stay_within_the_budget() {
-    let mut server = Server::start(&["--buffer-bytes-max", "2MiB", "--write-timeout", "1h", "--cores", "0"]);
+    let mut server = Server::start(&["--buffer-bytes-max", "1MiB", "--write-timeout", "1h", "--cores", "0"]);
     let before = server.resident();
     let requests = plain("GET", "/health", &[]).repeat(1500);
     // Each would leave about a megabyte behind; the budget holds for all together.
-    let mut peers: Vec<_> = (0..60).map(|_| server.connect(Lane::Hot)).collect();
+    let mut peers: Vec<_> = (0..100).map(|_| server.connect(Lane::Hot)).collect();
     for peer in &mut peers {
         peer.socket.set_nonblocking(true).unwrap();
     }

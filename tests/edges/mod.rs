@@ -1,5 +1,5 @@
 //! The real server as a child process, and a client that writes raw bytes and reads strictly.
-#![allow(dead_code, unreachable_pub, reason = "each test file takes what it needs")]
+#![allow(dead_code, unreachable_pub, unused_imports, reason = "each test file takes what it needs")]
 
 mod cases;
 mod client;
