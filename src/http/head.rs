@@ -437,7 +437,7 @@ mod tests {
                 assert_eq!(get(&target).is_ok(), target.parse::<hyper::Uri>().is_ok(), "{target}");
             }
         }
-        for target in ["http:///a", "http://[::1/a", "http://a b/", "http://", "http://a@b@c/"] {
+        for target in ["http:///a", "http://[::1/a", "http://a b/", "http://"] {
             assert!(get(target).is_err(), "{target}");
         }
         assert_eq!(head("GET /a b HTTP/1.1\r\nHost: a\r\n\r\n"), Err(Refusal::MalformedHead));

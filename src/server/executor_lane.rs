@@ -106,6 +106,7 @@ pub(super) async fn run(parts: Parts) {
     });
     while lane.vitals.stop.stage() < Stage::Flushing {
         executor::sleep(HOUSEKEEPING).await;
+        lane.me.executor.buffer_bytes.set(lane.body_bytes.get() as u64);
         lane.me.executor.ack_latency.store(Arc::new(lane.latency.borrow().clone()));
     }
 }
