@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use firehose::base::clock;
-use support::{Chance, Client, Folder, Load, Report, stored};
+use support::{Chance, Client, Folder, Load, Report, cpus, stored};
 
 /// Kills the server at random instants, again and again on the same folder, then counts.
 fn survive(flags: &[&str], rounds: u64) {
@@ -67,12 +67,12 @@ fn check_receipts(client: &mut Client, all: &Report) {
 
 #[test]
 fn an_acked_event_survives_kill_9_at_any_instant() {
-    survive(&["--cores", "0", "--shards", "1"], 12);
+    survive(&["--shards", "1"], 12);
 }
 
 #[test]
 fn an_acked_event_survives_with_one_core_and_three_shards() {
-    survive(&["--cores", "0", "--shards", "3"], 5);
+    survive(&["--shards", "3"], 5);
 }
 
 #[test]
@@ -84,7 +84,7 @@ fn an_acked_event_survives_with_more_cores_than_shards() {
 
 #[test]
 fn an_event_acked_as_on_disk_survives() {
-    survive(&["--cores", "0", "--shards", "2", "--ack", "disk"], 4);
+    survive(&["--shards", "2", "--ack", "disk"], 4);
 }
 
 /// Small segments and checkpoints all the time: kills hit the deletion of segments, too.
@@ -92,8 +92,6 @@ fn an_event_acked_as_on_disk_survives() {
 fn an_acked_event_survives_while_segments_are_deleted() {
     survive(
         &[
-            "--cores",
-            "0",
             "--shards",
             "1",
             "--segment-bytes",

@@ -10,7 +10,7 @@ use support::{Folder, Load, Report, Server, copied, hold_lock, stored, stored_in
 
 /// One shard, and no checkpoint unless the test wants one.
 const NO_CHECKPOINT: &[&str] =
-    &["--cores", "0", "--shards", "1", "--checkpoint-interval", "1h", "--checkpoint-wal-bytes", "1GiB"];
+    &["--shards", "1", "--checkpoint-interval", "1h", "--checkpoint-wal-bytes", "1GiB"];
 
 /// What a journal segment begins with, and each of its records.
 const SEGMENT_HEADER_BYTES: usize = 64;
@@ -171,8 +171,6 @@ fn a_flipped_bit_in_the_wal_is_replayed_from_the_journal() {
 #[test]
 fn a_lost_wal_is_replayed_from_the_journal() {
     let flags = [
-        "--cores",
-        "0",
         "--shards",
         "1",
         "--segment-bytes",

@@ -17,7 +17,7 @@ use firehose::base::clock;
 
 pub use client::{Answer, Client, event, event_with};
 pub use load::{Load, Report};
-pub use process::{Ended, Folder, Server, command};
+pub use process::{Ended, Folder, Server, command, cpus};
 pub use rows::{Locked, copied, hold_lock, stored, stored_in};
 
 /// How long anything may take on a slow, busy machine before it counts as not happening at all.

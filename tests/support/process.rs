@@ -24,6 +24,12 @@ pub fn command() -> Command {
     command
 }
 
+/// So many of the CPUs this process may use, or all where there are fewer, as `--cores` wants them.
+pub fn cpus(count: usize) -> String {
+    let cpus = firehose::cores::pin::allowed();
+    cpus.iter().take(count).map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
 /// A data folder, and beside it the logs of the servers that ran on it.
 pub struct Folder {
     dir: TempDir,
@@ -83,6 +89,9 @@ impl Folder {
         command.args(["--listen", "127.0.0.1:0", "--log-format", "json"]);
         if !flags.contains(&"--ops-listen") {
             command.args(["--ops-listen", "off"]);
+        }
+        if !flags.contains(&"--cores") {
+            command.args(["--cores", &cpus(1)]);
         }
         command.args(flags).stdout(Stdio::null()).stderr(file);
         let child = command.spawn().expect("the program starts");
