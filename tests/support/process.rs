@@ -119,6 +119,15 @@ impl Folder {
     }
 }
 
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.dir.disable_cleanup(true);
+            eprintln!("what the failed test leaves is kept in {}", self.dir.path().display());
+        }
+    }
+}
+
 pub struct Server {
     child: Child,
     log: PathBuf,
