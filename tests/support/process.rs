@@ -147,7 +147,7 @@ impl Server {
     #[track_caller]
     fn wait_until_serving(&mut self) {
         let line = wait_for("the server to serve", || {
-            let found = self.logged("serving");
+            let found = self.logged_exactly("serving");
             assert!(found.is_some() || self.has_ended().is_none(), "it ended instead:\n{}", self.log());
             found
         });
@@ -174,10 +174,18 @@ impl Server {
 
     /// The first whole line of the log whose message contains this.
     pub fn logged(&self, message: &str) -> Option<Value> {
+        self.line(|said| said.contains(message))
+    }
+
+    fn logged_exactly(&self, message: &str) -> Option<Value> {
+        self.line(|said| said == message)
+    }
+
+    fn line(&self, is_it: impl Fn(&str) -> bool) -> Option<Value> {
         let log = self.log();
         let whole = log.split_inclusive('\n').filter(|line| line.ends_with('\n'));
         let mut lines = whole.filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        lines.find(|line| line["message"].as_str().is_some_and(|said| said.contains(message)))
+        lines.find(|line| line["message"].as_str().is_some_and(&is_it))
     }
 
     #[track_caller]
