@@ -301,7 +301,7 @@ impl Reader {
     }
 
     /// Stands at the start of the last segment that begins at or before the record after `applied`.
-    fn start_before(&mut self, applied: Sequence) -> Result<(), JournalError> {
+    pub(super) fn start_before(&mut self, applied: Sequence) -> Result<(), JournalError> {
         self.segments.clear();
         let (mut start, mut kept) = (None, 0);
         for base in published(&self.state)? {
@@ -323,7 +323,9 @@ impl Reader {
         self.current = None;
         self.jump = false;
         self.unsettled = false;
-        (self.at, self.expected) = start.unwrap_or((self.state.end(), applied.next()));
+        // Without any: where the first one will begin. Not the published end, because a first commit may
+        // just have come between the look into the folder and here.
+        (self.at, self.expected) = start.unwrap_or((self.state.read(), applied.next()));
         Ok(())
     }
 }

@@ -183,3 +183,18 @@ fn a_lane_has_one_owner() {
     drop(reader);
     reopen(dir.path(), 4096);
 }
+
+/// The first commit of a lane may come just after a seek has looked into the empty folder.
+#[test]
+fn a_seek_overtaken_by_the_first_commit_skips_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut appender, mut reader, _) = reopen(dir.path(), 1 << 20);
+    append(&mut appender, &[b"first", b"second"]);
+    let first = crate::journal::segment::path(dir.path(), 0);
+    let unseen = dir.path().join("unseen");
+    std::fs::rename(&first, &unseen).unwrap();
+    reader.start_before(Sequence::NONE).unwrap();
+    std::fs::rename(&unseen, &first).unwrap();
+    assert_eq!(drain(&mut reader), numbered(&[b"first", b"second"]));
+    assert_eq!(reader.state().damaged_ranges(), 0);
+}

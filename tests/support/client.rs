@@ -1,0 +1,107 @@
+//! A blocking HTTP/1.1 client: one connection, kept alive, pipelining if wanted.
+
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+
+use serde_json::Value;
+
+use super::PATIENCE;
+
+pub struct Client {
+    stream: BufReader<TcpStream>,
+}
+
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let found = self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.as_str())
+    }
+
+    #[track_caller]
+    pub fn json(&self) -> Value {
+        let text = String::from_utf8_lossy(&self.body);
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error} in {text:?}"))
+    }
+}
+
+/// The body of event `number`: it stands in `user_id` and in the metadata.
+pub fn event(number: u64) -> String {
+    event_with(number, 0)
+}
+
+/// The same, larger by `padding` bytes.
+pub fn event_with(number: u64, padding: usize) -> String {
+    let padding = "x".repeat(padding);
+    format!(
+        r#"{{"user_id":{number},"timestamp":"2024-01-14T10:30:00Z","metadata":{{"n":{number},"padding":"{padding}"}}}}"#
+    )
+}
+
+impl Client {
+    pub fn connect(address: SocketAddr) -> io::Result<Client> {
+        let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        Ok(Client { stream: BufReader::new(stream) })
+    }
+
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.get_mut().write_all(bytes)
+    }
+
+    /// One request with a body, not sent.
+    pub fn request(method: &str, target: &str, body: &str) -> String {
+        format!("{method} {target} HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+    }
+
+    pub fn ask(&mut self, method: &str, target: &str, body: &str) -> io::Result<Answer> {
+        self.write(Client::request(method, target, body).as_bytes())?;
+        self.answer()
+    }
+
+    pub fn get(&mut self, target: &str) -> io::Result<Answer> {
+        self.write(format!("GET {target} HTTP/1.1\r\nHost: test\r\n\r\n").as_bytes())?;
+        self.answer()
+    }
+
+    pub fn post(&mut self, number: u64) -> io::Result<Answer> {
+        self.ask("POST", "/event", &event(number))
+    }
+
+    /// The next answer; `UnexpectedEof` where the server has closed.
+    pub fn answer(&mut self) -> io::Result<Answer> {
+        let mut line = String::new();
+        let mut next = |stream: &mut BufReader<TcpStream>| {
+            line.clear();
+            match stream.read_line(&mut line)? {
+                0 => Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
+                _ => Ok(line.trim_end().to_owned()),
+            }
+        };
+        let bad = || io::Error::from(io::ErrorKind::InvalidData);
+        let first = next(&mut self.stream)?;
+        let status = first.split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or_else(bad)?;
+        let mut headers = Vec::new();
+        loop {
+            let line = next(&mut self.stream)?;
+            if line.is_empty() {
+                break;
+            }
+            let (name, value) = line.split_once(':').ok_or_else(bad)?;
+            headers.push((name.to_owned(), value.trim().to_owned()));
+        }
+        let mut answer = Answer { status, headers, body: Vec::new() };
+        let length = answer.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
+        answer.body.resize(length, 0);
+        self.stream.read_exact(&mut answer.body)?;
+        Ok(answer)
+    }
+}

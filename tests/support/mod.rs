@@ -1,0 +1,66 @@
+//! What the tests share: the real server process on a folder of its own, a client, load, the rows.
+#![allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    reason = "every test file is a program of its own and uses its part"
+)]
+
+mod client;
+mod load;
+mod process;
+mod rows;
+
+use std::time::Duration;
+
+use firehose::base::clock;
+
+pub use client::{Answer, Client, event, event_with};
+pub use load::{Load, Report};
+pub use process::{Ended, Folder, Server, command, cpus};
+pub use rows::{Locked, copied, hold_lock, stored, stored_in};
+
+/// How long anything may take on a slow, busy machine before it counts as not happening at all.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Looks again and again until there is something to see.
+#[track_caller]
+pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = clock::now() + PATIENCE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(clock::now() < deadline, "waited {} s in vain for: {what}", PATIENCE.as_secs());
+        clock::pause(Duration::from_millis(5));
+    }
+}
+
+/// Looks again and again until it is so.
+#[track_caller]
+pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    wait_for(what, || is_so().then_some(()));
+}
+
+/// Numbers that differ from run to run; the seed is printed so that a failure can be repeated
+/// (`FIREHOSE` variables belong to the server, hence the name).
+pub struct Chance(u64);
+
+impl Chance {
+    pub fn new() -> Chance {
+        let given = std::env::vars_os()
+            .find(|(name, _)| name == "TEST_SEED")
+            .and_then(|(_, value)| value.to_str()?.parse().ok());
+        let seed = given.unwrap_or(clock::unix_us() as u64 ^ u64::from(std::process::id()) << 40) | 1;
+        eprintln!("TEST_SEED={seed}");
+        Chance(seed)
+    }
+
+    /// 0 to `below` - 1 (xorshift64, Marsaglia 2003).
+    pub fn below(&mut self, below: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % below
+    }
+}

@@ -1,0 +1,289 @@
+//! The real program: started on a folder of its own and free ports, asked, killed, stopped.
+
+use std::fs::{self, File};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::client::{Answer, Client};
+use super::{wait_for, wait_until};
+
+/// The program without the settings of whoever runs the tests.
+pub fn command() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_firehose"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("FIREHOSE_") {
+            command.env_remove(name);
+        }
+    }
+    // Away from a firehose.toml that may lie about.
+    command.current_dir(std::env::temp_dir()).stdin(Stdio::null());
+    command
+}
+
+/// So many of the CPUs this process may use, or all where there are fewer, as `--cores` wants them.
+pub fn cpus(count: usize) -> String {
+    let cpus = firehose::cores::pin::allowed();
+    cpus.iter().take(count).map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
+/// A data folder, and beside it the logs of the servers that ran on it.
+pub struct Folder {
+    dir: TempDir,
+}
+
+impl Folder {
+    pub fn new() -> Folder {
+        Folder { dir: tempfile::tempdir().expect("a temporary folder") }
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    pub fn beside(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn shard(&self, index: usize) -> PathBuf {
+        self.data().join(format!("shard-{index:02}"))
+    }
+
+    pub fn database(&self, index: usize) -> PathBuf {
+        self.shard(index).join("shard.db")
+    }
+
+    /// The newest segment of a lane.
+    pub fn newest_segment(&self, index: usize, lane: &str) -> PathBuf {
+        let listed = fs::read_dir(self.shard(index).join(lane)).expect("the lane has a folder");
+        let paths = listed.map(|entry| entry.expect("an entry").path());
+        let segments = paths.filter(|path| path.extension().is_some_and(|extension| extension == "seg"));
+        segments.max().expect("the lane has a segment")
+    }
+
+    /// A server on this folder, with these flags besides its address and folder.
+    pub fn serve(&self, flags: &[&str]) -> Server {
+        self.serve_on(&self.data(), flags)
+    }
+
+    pub fn serve_on(&self, data: &Path, flags: &[&str]) -> Server {
+        let mut server = self.spawn_on(data, flags);
+        server.wait_until_serving();
+        server
+    }
+
+    /// The same, not yet serving.
+    pub fn spawn(&self, flags: &[&str]) -> Server {
+        self.spawn_on(&self.data(), flags)
+    }
+
+    fn spawn_on(&self, data: &Path, flags: &[&str]) -> Server {
+        let count = fs::read_dir(self.dir.path()).map_or(0, Iterator::count);
+        let log = self.beside(&format!("log-{count:03}"));
+        let file = File::create(&log).expect("a log file");
+        let mut command = command();
+        command.arg("serve").arg("--data").arg(data);
+        command.args(["--listen", "127.0.0.1:0", "--log-format", "json"]);
+        if !flags.contains(&"--ops-listen") {
+            command.args(["--ops-listen", "off"]);
+        }
+        if !flags.contains(&"--cores") {
+            command.args(["--cores", &cpus(1)]);
+        }
+        command.args(flags).stdout(Stdio::null()).stderr(file);
+        let child = command.spawn().expect("the program starts");
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        Server { child, log, address: nowhere, ops: None, ended: None }
+    }
+
+    /// A server that ends by itself, or it is a failure.
+    #[track_caller]
+    pub fn refused(&self, flags: &[&str]) -> Ended {
+        self.spawn(flags).wait()
+    }
+
+    /// Runs a command that takes `--data`.
+    pub fn run(&self, words: &[&str]) -> Output {
+        command().args(words).arg("--data").arg(self.data()).output().expect("the program runs")
+    }
+
+    /// `run` with `--json`: its exit code and what it printed.
+    #[track_caller]
+    pub fn run_json(&self, words: &[&str]) -> (i32, Value) {
+        let output = self.run(&[words, &["--json"]].concat());
+        let json = serde_json::from_slice(&output.stdout);
+        (output.status.code().expect("it was not killed"), json.unwrap_or_else(|_| panic!("{output:?}")))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.dir.disable_cleanup(true);
+            eprintln!("what the failed test leaves is kept in {}", self.dir.path().display());
+        }
+    }
+}
+
+pub struct Server {
+    child: Child,
+    log: PathBuf,
+    pub address: SocketAddr,
+    pub ops: Option<SocketAddr>,
+    ended: Option<ExitStatus>,
+}
+
+/// How a server ended and what it said.
+#[derive(Debug)]
+pub struct Ended {
+    pub code: Option<i32>,
+    pub log: String,
+}
+
+impl Server {
+    #[track_caller]
+    fn wait_until_serving(&mut self) {
+        let line = wait_for("the server to serve", || {
+            let found = self.logged_exactly("serving");
+            assert!(found.is_some() || self.has_ended().is_none(), "it ended instead:\n{}", self.log());
+            found
+        });
+        let address = |name: &str| line[name].as_str().map(|text| text.parse().expect("an address"));
+        self.address = address("listen").expect("it says where it listens");
+        self.ops = address("ops_listen");
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    fn has_ended(&mut self) -> Option<ExitStatus> {
+        if self.ended.is_none() {
+            self.ended = self.child.try_wait().expect("the child can be asked");
+        }
+        self.ended
+    }
+
+    /// All that was logged so far.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.log).expect("the log is there")).into_owned()
+    }
+
+    /// The first whole line of the log whose message contains this.
+    pub fn logged(&self, message: &str) -> Option<Value> {
+        self.line(|said| said.contains(message))
+    }
+
+    fn logged_exactly(&self, message: &str) -> Option<Value> {
+        self.line(|said| said == message)
+    }
+
+    fn line(&self, is_it: impl Fn(&str) -> bool) -> Option<Value> {
+        let log = self.log();
+        let whole = log.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        let mut lines = whole.filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.find(|line| line["message"].as_str().is_some_and(&is_it))
+    }
+
+    #[track_caller]
+    pub fn client(&self) -> Client {
+        Client::connect(self.address).expect("the server takes connections")
+    }
+
+    /// Asks on a connection of its own.
+    #[track_caller]
+    pub fn get(&self, target: &str) -> Answer {
+        self.client().get(target).expect("the server answers")
+    }
+
+    /// `/health`, which is always 200 and always adds up (W4).
+    #[track_caller]
+    pub fn health(&self) -> Value {
+        let answer = self.get("/health");
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let health = answer.json();
+        check_flow(&health);
+        health
+    }
+
+    /// Everything accepted is in the database, and every shard can be written.
+    #[track_caller]
+    pub fn wait_until_stored(&self) -> Value {
+        wait_for("everything to be stored", || {
+            let health = self.health();
+            (health["status"] == "healthy" && health["queue_size"] == 0).then_some(health)
+        })
+    }
+
+    #[track_caller]
+    pub fn wait_until_status(&self, status: &str) -> Value {
+        wait_for(status, || Some(self.health()).filter(|health| health["status"] == status))
+    }
+
+    /// kill -9.
+    pub fn kill(mut self) -> Ended {
+        self.child.kill().expect("the child can be killed");
+        self.wait()
+    }
+
+    /// Sends a signal by its name.
+    #[track_caller]
+    pub fn signal(&self, name: &str) {
+        let line = format!("kill -s {name} {}", self.pid());
+        let status = Command::new("sh").args(["-c", &line]).status().expect("sh runs");
+        assert!(status.success(), "{line}");
+    }
+
+    /// SIGTERM, and exit 0 with everything stored that could be.
+    #[track_caller]
+    pub fn stop(self) -> Ended {
+        self.signal("TERM");
+        let ended = self.wait();
+        assert_eq!(ended.code, Some(0), "{}", ended.log);
+        ended
+    }
+
+    /// Waits for the end.
+    #[track_caller]
+    pub fn wait(mut self) -> Ended {
+        wait_until("the server to end", || self.has_ended().is_some());
+        Ended { code: self.ended.and_then(|status| status.code()), log: self.log() }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = self.log();
+            let from = log.len().saturating_sub(4_000);
+            eprintln!("── the server's log ──\n{}", log.get(from..).unwrap_or(&log));
+        }
+        if self.has_ended().is_none() {
+            // It is our own child, and ends with the test.
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+        }
+    }
+}
+
+/// accepted = stored + pending, of each shard and of all (W4).
+#[track_caller]
+fn check_flow(health: &Value) {
+    let number = |of: &Value, name: &str| of[name].as_u64().unwrap_or_else(|| panic!("{name} in {of}"));
+    let shards = health["shards"].as_array().expect("the shards are listed");
+    let sum = |name: &str| shards.iter().map(|shard| number(shard, name)).sum::<u64>();
+    for shard in shards {
+        assert_eq!(
+            number(shard, "received"),
+            number(shard, "processed") + number(shard, "pending"),
+            "{health}"
+        );
+    }
+    assert_eq!(number(health, "total_received"), sum("received"), "{health}");
+    assert_eq!(number(health, "total_processed"), sum("processed"), "{health}");
+    assert_eq!(number(health, "queue_size"), sum("pending"), "{health}");
+    assert_eq!(number(health, "database_events"), sum("database_events"), "{health}");
+}

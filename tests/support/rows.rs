@@ -1,0 +1,62 @@
+//! The rows as someone with the sqlite3 shell sees them, and locks as such a person leaves them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OpenFlags};
+
+/// The numbers of all rows of all shards of a data folder, sorted.
+#[track_caller]
+pub fn stored(data: &Path) -> Vec<u64> {
+    let mut numbers = Vec::new();
+    for entry in fs::read_dir(data).expect("the data folder is there") {
+        let database = entry.expect("an entry").path().join("shard.db");
+        if database.exists() {
+            numbers.extend(stored_in(&database));
+        }
+    }
+    numbers.sort_unstable();
+    numbers
+}
+
+/// The numbers of the rows of one shard, each checked against its metadata.
+#[track_caller]
+pub fn stored_in(database: &Path) -> Vec<u64> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(database, flags).expect("the shard opens");
+    let mut statement = connection
+        .prepare("SELECT user_id, metadata ->> '$.n', timestamp FROM events ORDER BY id")
+        .expect("the view events is there");
+    let rows = statement.query_map([], |row| {
+        let (number, said, timestamp): (i64, i64, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        assert_eq!(number, said, "the metadata belongs to its row");
+        assert_eq!(timestamp, "2024-01-14T10:30:00.000000Z");
+        Ok(number.unsigned_abs())
+    });
+    rows.expect("the rows are read").collect::<Result<_, _>>().expect("every row is read")
+}
+
+/// A copy of a stopped server's shard with its WAL: looking at it changes nothing of the original.
+pub fn copied(database: &Path, to: &Path) -> PathBuf {
+    fs::create_dir_all(to).expect("a folder for the copy");
+    let copy = to.join("shard.db");
+    fs::copy(database, &copy).expect("the shard is copied");
+    let mut wal = database.as_os_str().to_owned();
+    wal.push("-wal");
+    if Path::new(&wal).exists() {
+        fs::copy(&wal, to.join("shard.db-wal")).expect("the WAL is copied");
+    }
+    copy
+}
+
+/// An open exclusive transaction of another program; it ends when this is dropped.
+pub struct Locked(#[expect(dead_code, reason = "held, not used")] Connection);
+
+/// `BEGIN EXCLUSIVE`, as from the sqlite3 shell.
+#[track_caller]
+pub fn hold_lock(database: &Path) -> Locked {
+    let connection = Connection::open(database).expect("the shard opens");
+    connection.busy_timeout(super::PATIENCE).expect("a time limit");
+    connection.execute_batch("BEGIN EXCLUSIVE").expect("the shard is locked");
+    Locked(connection)
+}
