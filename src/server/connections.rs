@@ -43,6 +43,8 @@ pub(super) struct Conn {
     pub(super) after: After,
     /// The socket may hold more than was read: look again when nothing stands in the way.
     pub(super) more: bool,
+    /// What was read in this tick is not parsed yet.
+    pub(super) unparsed: bool,
     pub(super) hung_up: bool,
     pub(super) deadline_ms: u64,
     pub(super) parser: Connection,
@@ -59,7 +61,7 @@ impl Conn {
 
     /// Nothing may be read now: an answer of an earlier request has to leave first.
     pub(super) fn is_blocked(&self) -> bool {
-        matches!(self.phase, Phase::Held | Phase::Write) || self.after != After::KeepAlive
+        self.unparsed || matches!(self.phase, Phase::Held | Phase::Write) || self.after != After::KeepAlive
     }
 }
 
@@ -80,6 +82,7 @@ impl Connections {
             phase: Phase::Idle,
             after: After::KeepAlive,
             more: false,
+            unparsed: false,
             hung_up: false,
             deadline_ms,
             parser: Connection::default(),
