@@ -257,7 +257,7 @@ async fn respond(lane: &Lane, gate: &SharedGate, request: Request<Incoming>) -> 
     let started_us = clock::monotonic_us();
     let (request, body) = request.into_parts();
     let taken_over = request.headers.get_all("x-request-id").iter();
-    let request_id = match taken_over.filter_map(|id| crate::http::taken_over(id.as_bytes())).last() {
+    let request_id = match taken_over.filter_map(|id| crate::http::taken_over(id.as_bytes())).next_back() {
         Some(id) => id.to_owned(),
         None => lane.request_ids.borrow_mut().give().to_owned(),
     };

@@ -1,0 +1,116 @@
+//! What is owed to a request, and what becomes of its connection then.
+
+use super::*;
+
+impl CoreLoop {
+    /// Owes the answer to one whole request; whether the connection stays.
+    pub(super) fn answer(&mut self, key: Key, head: &Head<'_>, body: &[u8]) -> bool {
+        let (endpoint, argument) = api::find(head.path);
+        let keep_alive = head.keep_alive && self.parts.vitals.stop.stage() < Stage::Draining;
+        let answer = match (endpoint, head.method) {
+            (api::Endpoint::Event, Method::Post) => match self.take_event(head, body) {
+                Ok((receipt, disk)) => {
+                    let start = self.arena.len();
+                    self.arena.extend_from_slice(match head.request_id {
+                        Some(id) => id.as_bytes(),
+                        None => self.parts.request_ids.give().as_bytes(),
+                    });
+                    let to = Addressee {
+                        request_id: (start, self.arena.len()),
+                        minor: head.minor,
+                        keep_alive,
+                        has_origin: head.has_origin,
+                    };
+                    self.owed.push(Owed { key, what: What::Accepted { receipt, disk, to } });
+                    self.me.hot.accepted_bytes.add(body.len() as u64);
+                    return keep_alive;
+                }
+                Err(refused) => Err(refused),
+            },
+            _ => Ok(()),
+        };
+        let id = match head.request_id {
+            Some(id) => id,
+            None => self.parts.request_ids.give(),
+        };
+        let problems = &self.me.hot.problems;
+        let answer = match answer {
+            Ok(()) => {
+                let format = Format::Text;
+                let asked = api::Asked { endpoint, argument, method: head.method, format, request_id: id };
+                api::plain(&asked, &self.parts.vitals, problems)
+            }
+            Err(refused) => api::error::refused(&refused, self.limits.event_bytes_max as u64, id, problems),
+        };
+        self.me.hot.count_request(endpoint as usize, answer.status);
+        let to = To {
+            date: &self.date,
+            request_id: id.as_bytes(),
+            minor: head.minor,
+            keep_alive,
+            head_only: head.method == Method::Head,
+            has_origin: head.has_origin,
+        };
+        let start = self.arena.len();
+        write_answer(&mut self.arena, &answer, &to);
+        self.owed.push(Owed { key, what: What::Rendered { start, end: self.arena.len() } });
+        keep_alive && !answer.close
+    }
+
+    pub(super) fn take_event(
+        &mut self,
+        head: &Head<'_>,
+        body: &[u8],
+    ) -> Result<(crate::base::ids::Receipt, bool), api::error::EventRefused> {
+        let disk = api::event::wants_disk(head.query, self.parts.vitals.config.ack)?;
+        let coding = head.coding.ok_or(api::error::EventRefused::UnknownCoding)?;
+        let receipt = self.parts.intake.take(coding, body, self.unix_us)?;
+        Ok((receipt, disk))
+    }
+
+    pub(super) fn owe_bytes(&mut self, key: Key, bytes: &[u8]) {
+        let start = self.arena.len();
+        self.arena.extend_from_slice(bytes);
+        self.owed.push(Owed { key, what: What::Rendered { start, end: self.arena.len() } });
+    }
+
+    /// `bytes` begin with the refused request: of a sound head the answer still takes over what it must.
+    pub(super) fn owe_refusal(&mut self, key: Key, refusal: Refusal, bytes: &[u8]) {
+        let head = peek(bytes);
+        let id = match head.and_then(|head| head.request_id) {
+            Some(id) => id,
+            None => self.parts.request_ids.give(),
+        };
+        let answer =
+            api::error::refusal(refusal, self.limits.event_bytes_max as u64, id, &self.me.hot.problems);
+        let to = To {
+            date: &self.date,
+            request_id: id.as_bytes(),
+            minor: 1,
+            keep_alive: false,
+            head_only: head.is_some_and(|head| head.method == Method::Head),
+            has_origin: head.is_some_and(|head| head.has_origin),
+        };
+        let start = self.arena.len();
+        write_answer(&mut self.arena, &answer, &to);
+        self.me.hot.count_request(api::Endpoint::Unknown as usize, answer.status);
+        self.owed.push(Owed { key, what: What::Rendered { start, end: self.arena.len() } });
+    }
+
+    /// Refuses outside of parsing: a time limit, the memory limit.
+    pub(super) fn refuse(&mut self, key: Key, refusal: Refusal) {
+        let Some(conn) = self.connections.get(key) else { return };
+        let input = std::mem::take(&mut conn.input);
+        self.connections.rebuffered(input.capacity(), 0);
+        self.owe_refusal(key, refusal, &input);
+        self.settle(key, After::Linger);
+    }
+
+    /// Decides what becomes of the connection once what it is owed has left.
+    pub(super) fn settle(&mut self, key: Key, after: After) {
+        if let Some(conn) = self.connections.get(key) {
+            conn.after = after;
+            self.owed.push(Owed { key, what: What::Nothing });
+        }
+    }
+}

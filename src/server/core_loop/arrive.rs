@@ -1,0 +1,108 @@
+//! Connections come: from the kernel, or from a core that has more.
+
+use super::*;
+
+impl CoreLoop {
+    pub(super) fn accept(&mut self) {
+        for _ in 0..ACCEPTS_MAX {
+            let Some(listener) = &self.listener else { return };
+            match epoll::accept(listener) {
+                Ok(fd) => self.place(fd),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // The peer was gone before we looked; the next one may be there.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => {
+                    tracing::warn!(core = self.parts.core, %error, "accepting pauses for {ACCEPT_PAUSE_MS} ms");
+                    self.stop_accepting();
+                    self.accept_again_at_ms = self.now_ms() + ACCEPT_PAUSE_MS;
+                    return;
+                }
+            }
+        }
+    }
+
+    pub(super) fn stop_accepting(&mut self) {
+        if self.accepting {
+            self.accepting = false;
+            if let Some(listener) = &self.listener {
+                // It was added by us; there is nothing to do about an error.
+                let _ = self.epoll.remove(listener.as_raw_fd());
+            }
+        }
+    }
+
+    pub(super) fn accept_again(&mut self) {
+        if let Some(listener) = &self.listener {
+            self.accepting = self.epoll.add_level(listener.as_raw_fd(), KEY_LISTENER).is_ok();
+        }
+    }
+
+    /// Gives a new connection to the core with the fewest.
+    pub(super) fn place(&mut self, fd: OwnedFd) {
+        self.me.hot.connections_opened.add(1);
+        if self.parts.vitals.connections() >= self.limits.connections_max {
+            self.turn_away(&fd);
+            return;
+        }
+        let mine = self.me.connections();
+        let cores = &self.parts.vitals.cores;
+        let fewest = cores.iter().enumerate().min_by_key(|(_, core)| core.connections());
+        let chosen = match fewest {
+            Some((core, vitals)) if vitals.connections() < mine => core,
+            _ => self.parts.core,
+        };
+        self.parts.vitals.cores[chosen].connection_opened();
+        let fd = match &mut self.parts.peers[chosen] {
+            None => fd,
+            Some(peer) => match peer.send(fd) {
+                Ok(()) => return,
+                Err(fd) => {
+                    // Its mailbox is full: keep the connection, and the counts right.
+                    self.parts.vitals.cores[chosen].connection_closed();
+                    self.me.connection_opened();
+                    fd
+                }
+            },
+        };
+        self.adopt(fd);
+    }
+
+    pub(super) fn adopt(&mut self, fd: OwnedFd) {
+        let raw = fd.as_raw_fd();
+        let key = self.connections.insert(fd, self.now_ms() + self.limits.idle_ms);
+        if let Err(error) = self.epoll.add_edge(raw, key.0) {
+            tracing::warn!(core = self.parts.core, %error, "a connection could not be watched; closed");
+            self.close(key);
+        }
+    }
+
+    /// 503 to one connection too many, as far as its socket takes it at once.
+    pub(super) fn turn_away(&mut self, fd: &OwnedFd) {
+        let id = self.parts.request_ids.give();
+        let limit = self.limits.event_bytes_max as u64;
+        let answer = api::error::refusal(Refusal::ConnectionsFull, limit, id, &self.me.hot.problems);
+        let to = To {
+            date: &self.date,
+            request_id: id.as_bytes(),
+            minor: 1,
+            keep_alive: false,
+            head_only: false,
+            has_origin: false,
+        };
+        self.out.clear();
+        write_answer(&mut self.out, &answer, &to);
+        // It is leaving either way.
+        let _ = epoll::send(fd.as_raw_fd(), &self.out);
+        epoll::shutdown_write(fd.as_raw_fd());
+    }
+
+    /// A message from another core, or word that something was synced.
+    pub(super) fn woken(&mut self) {
+        self.parts.wake.clear();
+        for from in 0..self.parts.inbox.len() {
+            while let Ok(fd) = self.parts.inbox[from].pop() {
+                self.adopt(fd);
+            }
+        }
+    }
+}

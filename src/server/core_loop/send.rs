@@ -1,0 +1,287 @@
+//! The end of a tick: one append, then every answer; those that promise the disk wait for it.
+
+use super::*;
+
+impl CoreLoop {
+    /// One append for all events of the tick, then every answer.
+    pub(super) fn finish_tick(&mut self) {
+        if self.owed.is_empty() {
+            return;
+        }
+        let appended = self.parts.intake.commit();
+        let owed = std::mem::take(&mut self.owed);
+        let mut groups = std::mem::take(&mut self.groups);
+        self.out.clear();
+        let mut at = 0;
+        while at < owed.len() {
+            let (key, first, start) = (owed[at].key, at, self.out.len());
+            while at < owed.len() && owed[at].key == key {
+                at += 1;
+            }
+            let (events, disk) = self.render(&owed[first..at], &appended);
+            groups.push(Group { key, start, end: self.out.len(), events, disk });
+        }
+        self.owed = owed;
+        self.owed.clear();
+        self.arena.clear();
+        let out = std::mem::take(&mut self.out);
+        let (mut accepted, mut sync) = (0, false);
+        for group in groups.drain(..) {
+            match appended {
+                Ok(Some(appended)) if group.disk => {
+                    sync = true;
+                    self.hold(&group, &out[group.start..group.end], appended);
+                }
+                _ => {
+                    accepted += group.events;
+                    self.send(group.key, &out[group.start..group.end]);
+                }
+            }
+        }
+        self.out = out;
+        self.groups = groups;
+        if sync {
+            // A full channel means that the executor will look anyway.
+            let _ = self.parts.sync_wanted.try_send(());
+        }
+        if accepted > 0 {
+            self.acked(accepted, self.started_us);
+        }
+    }
+
+    /// Keeps answers that promise the disk until they are true.
+    pub(super) fn hold(&mut self, group: &Group, bytes: &[u8], appended: Appended) {
+        let Some(conn) = self.connections.get(group.key) else { return };
+        let before = conn.output.capacity();
+        conn.output.extend_from_slice(bytes);
+        let after = conn.output.capacity();
+        conn.phase = Phase::Held;
+        conn.deadline_ms = u64::MAX;
+        self.connections.rebuffered(before, after);
+        let Appended { lane, upto } = appended;
+        self.held.push_back(Held {
+            key: group.key,
+            lane,
+            upto,
+            since_us: self.started_us,
+            events: group.events,
+        });
+        self.close_above_budget(group.key);
+    }
+
+    /// Renders one connection's answers behind those of the others: how many events they accept, and whether one of
+    /// them promises the disk.
+    pub(super) fn render(
+        &mut self,
+        owed: &[Owed],
+        appended: &Result<Option<Appended>, Pressure>,
+    ) -> (u64, bool) {
+        let (mut events, mut any_disk) = (0, false);
+        for one in owed {
+            match &one.what {
+                What::Nothing => {}
+                What::Rendered { start, end } => self.out.extend_from_slice(&self.arena[*start..*end]),
+                What::Accepted { receipt, disk, to } => {
+                    let id = &self.arena[to.request_id.0..to.request_id.1];
+                    let addressee = To {
+                        date: &self.date,
+                        request_id: id,
+                        minor: to.minor,
+                        keep_alive: to.keep_alive,
+                        head_only: false,
+                        has_origin: to.has_origin,
+                    };
+                    match appended {
+                        Ok(_) => {
+                            events += 1;
+                            any_disk |= disk;
+                            let level = if *disk { AckLevel::Disk } else { AckLevel::Os };
+                            api::event::write_accepted(&mut self.out, &addressee, level, *receipt);
+                        }
+                        Err(pressure) => {
+                            let refused = Refused::Pressure(*pressure).into();
+                            let limit = self.limits.event_bytes_max as u64;
+                            let id = std::str::from_utf8(id).unwrap_or_default();
+                            let answer = api::error::refused(&refused, limit, id, &self.me.hot.problems);
+                            self.me.hot.count_request(api::Endpoint::Event as usize, answer.status);
+                            write_answer(&mut self.out, &answer, &addressee);
+                        }
+                    }
+                }
+            }
+        }
+        (events, any_disk)
+    }
+
+    /// Counts acks of events and how long they took.
+    pub(super) fn acked(&mut self, events: u64, since_us: u64) {
+        let took_us = clock::monotonic_us() - since_us;
+        self.latency.histogram.saturating_record_n(took_us.max(1), events);
+        self.latency.sum_us += took_us * events;
+        self.me.hot.accepted_events.add(events);
+        self.me.hot.requests[api::Endpoint::Event as usize][1].add(events);
+    }
+
+    /// Sends a connection its answers; what the socket does not take waits in the connection.
+    pub(super) fn send(&mut self, key: Key, bytes: &[u8]) {
+        let Some(conn) = self.connections.get(key) else { return };
+        let waits_for_disk = conn.phase == Phase::Held;
+        if bytes.is_empty() && conn.output.is_empty() && !waits_for_disk {
+            return self.sent(key);
+        }
+        if !conn.output.is_empty() {
+            let before = conn.output.capacity();
+            conn.output.extend_from_slice(bytes);
+            let after = conn.output.capacity();
+            self.connections.rebuffered(before, after);
+            // Behind an answer that waits for the disk, it leaves with that one.
+            if !waits_for_disk {
+                self.flush(key);
+            }
+            return;
+        }
+        self.me.hot.send_calls.add(1);
+        match epoll::send(conn.raw_fd(), bytes) {
+            Ok(count) if count == bytes.len() => self.sent(key),
+            Ok(count) => self.wait_to_write(key, &bytes[count..]),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.wait_to_write(key, bytes),
+            Err(_) => self.close(key),
+        }
+    }
+
+    pub(super) fn wait_to_write(&mut self, key: Key, bytes: &[u8]) {
+        let Some(conn) = self.connections.get(key) else { return };
+        let before = conn.output.capacity();
+        conn.output.extend_from_slice(bytes);
+        conn.phase = Phase::Write;
+        conn.deadline_ms = self.now_us / 1000 + self.limits.write_ms;
+        let after = conn.output.capacity();
+        self.connections.rebuffered(before, after);
+        self.close_above_budget(key);
+    }
+
+    /// Answers that nobody takes must not fill the memory: the connection that would go above it ends.
+    pub(super) fn close_above_budget(&mut self, key: Key) {
+        if self.connections.buffered() > self.limits.buffer_bytes_max {
+            self.close(key);
+        }
+    }
+
+    /// Sends what waits in the connection.
+    pub(super) fn flush(&mut self, key: Key) {
+        let Some(conn) = self.connections.get(key) else { return };
+        self.me.hot.send_calls.add(1);
+        match epoll::send(conn.raw_fd(), &conn.output) {
+            Ok(count) if count == conn.output.len() => {
+                let before = conn.output.capacity();
+                conn.output = Vec::new();
+                self.connections.rebuffered(before, 0);
+                self.sent(key);
+            }
+            Ok(count) => {
+                conn.output.drain(..count);
+                conn.phase = Phase::Write;
+                conn.deadline_ms = self.now_us / 1000 + self.limits.write_ms;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                if conn.phase != Phase::Write {
+                    conn.phase = Phase::Write;
+                    conn.deadline_ms = self.now_us / 1000 + self.limits.write_ms;
+                }
+            }
+            Err(_) => self.close(key),
+        }
+    }
+
+    /// Everything owed has left: the connection's next step.
+    pub(super) fn sent(&mut self, key: Key) {
+        let now_ms = self.now_us / 1000;
+        let Some(conn) = self.connections.get(key) else { return };
+        match conn.after {
+            After::KeepAlive => {
+                if matches!(conn.phase, Phase::Write | Phase::Held) {
+                    let partial = !conn.input.is_empty();
+                    conn.phase = match (partial, conn.parser.in_body()) {
+                        (false, _) => Phase::Idle,
+                        (true, false) => Phase::Head,
+                        (true, true) => Phase::Body,
+                    };
+                    conn.deadline_ms = now_ms
+                        + match conn.phase {
+                            Phase::Head => self.limits.head_ms,
+                            Phase::Body => self.limits.body_ms,
+                            _ => self.limits.idle_ms,
+                        };
+                }
+                if conn.more {
+                    self.again.push(key);
+                }
+            }
+            After::Close => self.close(key),
+            After::Linger => {
+                epoll::shutdown_write(conn.raw_fd());
+                let before = conn.input.capacity();
+                conn.input = Vec::new();
+                conn.phase = Phase::Linger;
+                conn.deadline_ms = now_ms + LINGER_MS;
+                self.connections.rebuffered(before, 0);
+                self.drop_input(key);
+            }
+            After::HandOver => self.hand_over(key),
+        }
+    }
+
+    /// Reads and drops what a refused peer still sends, until it closes or its time is over.
+    pub(super) fn drop_input(&mut self, key: Key) {
+        let Some(conn) = self.connections.get(key) else { return };
+        let mut sink = [0; 16 * 1024];
+        match epoll::recv(conn.raw_fd(), &mut sink) {
+            Ok(0) => self.close(key),
+            Ok(count) if count == sink.len() => self.again.push(key),
+            Ok(_) if conn.hung_up => self.again.push(key),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => self.close(key),
+        }
+    }
+
+    pub(super) fn hand_over(&mut self, key: Key) {
+        let Some(conn) = self.connections.remove(key) else { return };
+        // Still open, so that the executor is the only one to watch it.
+        let _ = self.epoll.remove(conn.raw_fd());
+        self.me.hot.handed_over.add(1);
+        match self.parts.executor.try_send(HandedOver::new(conn.fd, conn.input)) {
+            Ok(()) => {}
+            Err(error) => {
+                let handed = error.into_inner();
+                self.turn_away(&handed.fd);
+                self.me.connection_closed();
+            }
+        }
+    }
+
+    pub(super) fn close(&mut self, key: Key) {
+        if self.connections.remove(key).is_some() {
+            self.me.connection_closed();
+        }
+    }
+
+    /// Releases the answers whose events are on disk by now.
+    pub(super) fn release_held(&mut self) {
+        while let Some(first) = self.held.front() {
+            let is_synced = self.parts.intake.synced(first.lane) >= first.upto;
+            let is_lost = !is_synced && self.parts.intake.sync_failed(first.lane);
+            if !is_synced && !is_lost {
+                return;
+            }
+            let Some(held) = self.held.pop_front() else { return };
+            if is_lost {
+                // No answer is the honest one: the events may or may not be stored.
+                self.close(held.key);
+                continue;
+            }
+            self.acked(held.events, held.since_us);
+            self.flush(held.key);
+        }
+    }
+}
