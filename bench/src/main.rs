@@ -1,1 +1,97 @@
-fn main() {}
+//! Load driver for firehose: scenarios that start the server and its peers, load them and judge the result.
+
+mod cpu;
+mod epoll;
+mod http;
+mod load;
+mod peer;
+mod perf;
+mod process;
+mod report;
+mod run;
+mod scenario;
+mod setup;
+mod wrk;
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::report::Report;
+use crate::setup::Setup;
+
+/// Measures firehose against its peers. Ends with 0 when every bar is met, 1 when one is missed.
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    scenario: Scenario,
+}
+
+#[derive(Subcommand)]
+enum Scenario {
+    /// CPU per event, throughput and latency against a bare epoll loop, may_minihttp and nginx.
+    Accept(Setup),
+    /// Events per second into SQLite, the queue while it lasts, the drain afterwards.
+    Store(Setup),
+    /// The same against FastAPI + deque + aiosqlite.
+    Seed(Setup),
+    /// --ack os against --ack disk at 1, 64 and 256 connections.
+    Ack(Setup),
+    /// Every shard locked for five seconds from outside while events keep coming.
+    Outage(Setup),
+    /// 10,000 idle connections and 500 slow heads beside a normal load.
+    Connections(Setup),
+    /// Work per event on one core against two, and on eight shards.
+    Scale(Setup),
+    /// The shard's batches against a bare rusqlite insert loop, in-process.
+    Writer(Setup),
+    #[command(hide = true)]
+    PeerEpoll {
+        #[arg(long)]
+        listen: SocketAddr,
+        /// Level-triggered instead of edge-triggered.
+        #[arg(long)]
+        level: bool,
+    },
+    #[command(hide = true)]
+    PeerMay {
+        #[arg(long)]
+        listen: SocketAddr,
+    },
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().scenario {
+        Scenario::Accept(setup) => measure(setup, scenario::accept),
+        Scenario::Store(setup) => measure(setup, scenario::store),
+        Scenario::Seed(setup) => measure(setup, scenario::seed),
+        Scenario::Ack(setup) => measure(setup, scenario::ack),
+        Scenario::Outage(setup) => measure(setup, scenario::outage),
+        Scenario::Connections(setup) => measure(setup, scenario::connections),
+        Scenario::Scale(setup) => measure(setup, scenario::scale),
+        Scenario::Writer(setup) => measure(setup, scenario::writer),
+        Scenario::PeerEpoll { listen, level } => peer::serve_epoll(listen, level).map(|()| true),
+        Scenario::PeerMay { listen } => peer::serve_may(listen).map(|()| true),
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Prepares the driver, runs one scenario and reports it.
+fn measure(mut setup: Setup, scenario: fn(&Setup) -> Result<Report>) -> Result<bool> {
+    process::watch_interrupts()?;
+    process::raise_file_limit()?;
+    wrk::check()?;
+    setup.check()?;
+    process::pin_here(&setup.load_cores)?;
+    scenario(&setup)?.finish(&setup)
+}

@@ -109,7 +109,8 @@ pub fn refusal(refusal: Refusal, event_bytes_max: u64, request_id: &str, problem
         | Refusal::RepeatedLength
         | Refusal::LengthAndChunked
         | Refusal::MalformedTransferEncoding
-        | Refusal::MalformedChunk => Problem::BadRequest,
+        | Refusal::MalformedChunk
+        | Refusal::BodyIncomplete => Problem::BadRequest,
         Refusal::UnknownTransferCoding => Problem::UnsupportedTransferCoding,
         Refusal::Version => Problem::UnsupportedVersion,
         Refusal::UnknownExpectation => Problem::ExpectationFailed,

@@ -9,12 +9,17 @@ use crate::http::{Answer, To, write_common};
 const BODY: &[u8] = br#"{"status":"accepted","message":"Event queued for processing"}"#;
 const _: () = assert!(BODY.len() == 61, "the length stands in the template below");
 
+/// What stands between the request id and the receipt's number in nearly every 202.
+const PLAIN_MIDDLE: &[u8] = b"\r\nAccess-Control-Allow-Origin: *\r\nContent-Type: application/json\r\n\
+    Content-Length: 61\r\nFirehose-Ack: os\r\nFirehose-Receipt: ";
+
 /// Whether the answer has to wait for the disk: the server's level, or the stronger one that the
 /// request asks for with `?ack=disk`. A weaker wish changes nothing.
 #[inline]
 pub fn wants_disk(query: Option<&str>, level: AckLevel) -> Result<bool, EventRefused> {
     let mut disk = level == AckLevel::Disk;
-    for parameter in query.unwrap_or_default().split('&') {
+    let Some(query) = query else { return Ok(disk) };
+    for parameter in query.split('&') {
         match parameter.strip_prefix("ack=") {
             Some("disk") => disk = true,
             Some("os") | None => {}
@@ -35,11 +40,20 @@ fn level_name(level: AckLevel) -> &'static str {
 #[inline]
 pub fn write_accepted(out: &mut Vec<u8>, to: &To<'_>, level: AckLevel, receipt: Receipt) {
     let mut number = itoa::Buffer::new();
-    out.extend_from_slice(b"HTTP/1.1 202 Accepted\r\n");
-    write_common(out, to);
-    out.extend_from_slice(b"Content-Type: application/json\r\nContent-Length: 61\r\nFirehose-Ack: ");
-    out.extend_from_slice(level_name(level).as_bytes());
-    out.extend_from_slice(b"\r\nFirehose-Receipt: ");
+    if to.keep_alive && to.minor == 1 && !to.has_origin && level == AckLevel::Os {
+        // Nearly every answer there is; the same bytes in fewer pieces.
+        out.extend_from_slice(b"HTTP/1.1 202 Accepted\r\nDate: ");
+        out.extend_from_slice(to.date);
+        out.extend_from_slice(b"\r\nX-Request-Id: ");
+        out.extend_from_slice(to.request_id);
+        out.extend_from_slice(PLAIN_MIDDLE);
+    } else {
+        out.extend_from_slice(b"HTTP/1.1 202 Accepted\r\n");
+        write_common(out, to);
+        out.extend_from_slice(b"Content-Type: application/json\r\nContent-Length: 61\r\nFirehose-Ack: ");
+        out.extend_from_slice(level_name(level).as_bytes());
+        out.extend_from_slice(b"\r\nFirehose-Receipt: ");
+    }
     out.extend_from_slice(number.format(receipt.shard.0).as_bytes());
     out.push(b'-');
     out.extend_from_slice(number.format(receipt.number()).as_bytes());
@@ -66,25 +80,28 @@ mod tests {
     fn both_lanes_say_the_same_and_it_is_what_the_document_says() {
         assert_eq!(BODY, serde_json::to_vec(&schema::ACCEPTED).unwrap());
         let receipt = Receipt { shard: ShardId(2), lane: LaneId::hot(0), sequence: Sequence(9) };
-        let to = To {
-            date: &[b'x'; 29],
-            request_id: "r",
-            minor: 1,
-            keep_alive: true,
-            head_only: false,
-            has_origin: true,
-        };
-        let (mut hot, mut other) = (Vec::new(), Vec::new());
-        write_accepted(&mut hot, &to, AckLevel::Disk, receipt);
-        write_answer(&mut other, &accepted(AckLevel::Disk, receipt), &to);
         let lines = |bytes: &[u8]| {
             let mut lines: Vec<_> =
                 String::from_utf8(bytes.to_vec()).unwrap().lines().map(str::to_owned).collect();
             lines.sort();
             lines
         };
-        assert_eq!(lines(&hot), lines(&other));
-        assert!(lines(&hot).contains(&"Firehose-Receipt: 2-576".to_owned()));
+        for case in 0..16u8 {
+            let to = To {
+                date: &[b'x'; 29],
+                request_id: b"r",
+                minor: u8::from(case & 1 != 0),
+                keep_alive: case & 2 != 0,
+                head_only: false,
+                has_origin: case & 4 != 0,
+            };
+            let level = if case & 8 != 0 { AckLevel::Disk } else { AckLevel::Os };
+            let (mut hot, mut other) = (Vec::new(), Vec::new());
+            write_accepted(&mut hot, &to, level, receipt);
+            write_answer(&mut other, &accepted(level, receipt), &to);
+            assert_eq!(lines(&hot), lines(&other), "{case}");
+            assert!(lines(&hot).contains(&"Firehose-Receipt: 2-576".to_owned()));
+        }
     }
 
     #[test]

@@ -69,7 +69,7 @@ pub enum Command {
     ///
     /// io_uring, limits, CPUs, ports, the disk under the data folder, the clock. Exits 1 when something
     /// would keep the server from serving; warnings alone exit 0.
-    Doctor(DoctorArgs),
+    Doctor(FolderArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -101,13 +101,6 @@ pub struct FolderArgs {
     /// Prints JSON instead of text.
     #[arg(long)]
     pub json: bool,
-}
-
-/// What `doctor` takes.
-#[derive(Clone, Debug, Default, Args)]
-pub struct DoctorArgs {
-    #[command(flatten)]
-    pub folder: FolderArgs,
 }
 
 impl FolderArgs {

@@ -38,6 +38,10 @@ pub struct Limits {
 /// Locked memory below which the executors refuse to start, whoever runs them.
 pub const MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
 
+/// Descriptors kept for all that is no client: shards, journals, rings, listeners. Were clients to take
+/// the last one, the operators' listener would stop answering with everything else.
+pub const FILES_ASIDE: u64 = 1024;
+
 /// The operations the executors use, by their numbers in `linux/io_uring.h`; all there since Linux 5.8.
 const OPERATIONS: &[(usize, &str)] = &[
     (0, "nop"),
@@ -105,6 +109,13 @@ pub fn memlock() -> io::Result<Limit> {
 /// As [`memlock`].
 pub fn nofile() -> io::Result<Limit> {
     limit(libc::RLIMIT_NOFILE)
+}
+
+/// Connections to clients that a limit of open files leaves room for: all but [`FILES_ASIDE`], and half
+/// of a very small limit. Serve no more than this, whatever the settings say.
+#[must_use]
+pub fn connection_room(nofile: Limit) -> u64 {
+    nofile.soft - FILES_ASIDE.min(nofile.soft / 2)
 }
 
 /// Raises the soft limits of open files and locked memory to the hard ones, which needs no privilege;
@@ -246,6 +257,12 @@ mod tests {
             }
             Err(error) => assert!(io_uring().is_err(), "{error}"),
         }
+    }
+
+    #[test]
+    fn connections_leave_descriptors_for_the_rest() {
+        let room = |soft| connection_room(Limit { soft, hard: soft });
+        assert_eq!([room(100_000), room(2048), room(100), room(0)], [98_976, 1024, 50, 0]);
     }
 
     #[test]

@@ -31,7 +31,7 @@ impl Answer {
 #[derive(Clone, Copy, Debug)]
 pub struct To<'a> {
     pub date: &'a [u8; 29],
-    pub request_id: &'a str,
+    pub request_id: &'a [u8],
     pub minor: u8,
     pub keep_alive: bool,
     pub head_only: bool,
@@ -48,7 +48,7 @@ pub fn write_common(out: &mut Vec<u8>, to: &To<'_>) {
     out.extend_from_slice(b"Date: ");
     out.extend_from_slice(to.date);
     out.extend_from_slice(b"\r\nX-Request-Id: ");
-    out.extend_from_slice(to.request_id.as_bytes());
+    out.extend_from_slice(to.request_id);
     out.extend_from_slice(b"\r\nAccess-Control-Allow-Origin: *\r\n");
     if to.has_origin {
         out.extend_from_slice(b"Access-Control-Expose-Headers: ");
@@ -108,7 +108,7 @@ mod tests {
     fn an_answer_says_how_long_it_is_and_whether_more_may_follow() {
         let to = To {
             date: b"Sun, 06 Nov 1994 08:49:37 GMT",
-            request_id: "r1",
+            request_id: b"r1",
             minor: 1,
             keep_alive: true,
             head_only: false,

@@ -24,6 +24,13 @@ pub enum InflateError {
     Malformed,
 }
 
+/// Bytes a body may have as sent where it may have `decoded_max` decoded: a compressed one may be a
+/// little larger than what it holds.
+#[must_use]
+pub fn sent_bytes_max(coding: Option<Coding>, decoded_max: usize) -> usize {
+    if coding == Some(Coding::Identity) { decoded_max } else { decoded_max + 1024 }
+}
+
 impl Coding {
     /// `None` for a coding that is not understood, or several on top of each other.
     #[must_use]

@@ -74,10 +74,11 @@ impl Connection {
             Ok(Progress::More { send_continue }) => Next::More { send_continue },
             Ok(Progress::Skip(bytes)) => Next::Skip(bytes),
             Ok(Progress::HandOver) => Next::HandOver,
-            Ok(Progress::Whole { head_bytes, body_bytes }) => {
+            Ok(Progress::Whole { places, head_bytes, body_bytes }) => {
                 self.state = State::default();
                 let (head, rest) = buffer.split_at(head_bytes);
-                match head::parse(head) {
+                // Where the body came later, the head was parsed then and is parsed again now.
+                match places.map_or_else(|| head::parse(head), |places| Ok(places.head(head))) {
                     Ok(head) => {
                         Next::Request { head, body: &rest[..body_bytes], consumed: head_bytes + body_bytes }
                     }
@@ -95,6 +96,7 @@ impl Connection {
         wanted: impl FnOnce(&Head<'_>) -> Wanted,
     ) -> Result<Progress, Refusal> {
         let mut send_continue = false;
+        let mut places = None;
         if let State::Head { seen } = self.state {
             let bytes = &buffer[..*filled];
             let skip = head::empty_lines(bytes);
@@ -111,6 +113,7 @@ impl Connection {
                 self.state = State::default();
                 return Ok(Progress::HandOver);
             };
+            places = Some(head.places(bytes));
             let head_bytes = head_bytes as u32;
             send_continue = head.expects_continue;
             self.state = match head.framing {
@@ -129,7 +132,7 @@ impl Connection {
             State::Head { .. } => Ok(Progress::More { send_continue: false }),
             State::Length { head_bytes, need } => Ok(if *filled >= *need {
                 let head_bytes = *head_bytes as usize;
-                Progress::Whole { head_bytes, body_bytes: *need - head_bytes }
+                Progress::Whole { places, head_bytes, body_bytes: *need - head_bytes }
             } else {
                 // A client that has begun with the body is not waiting.
                 Progress::More { send_continue: send_continue && *filled == *head_bytes as usize }
@@ -152,7 +155,7 @@ impl Connection {
                         buffer.copy_within(read..*filled, end);
                         *filled = end + (*filled - read);
                         return Ok(if done {
-                            Progress::Whole { head_bytes, body_bytes: *decoded }
+                            Progress::Whole { places, head_bytes, body_bytes: *decoded }
                         } else {
                             Progress::More { send_continue: send_continue && nothing_sent }
                         });
@@ -167,7 +170,7 @@ enum Progress {
     More { send_continue: bool },
     Skip(usize),
     HandOver,
-    Whole { head_bytes: usize, body_bytes: usize },
+    Whole { places: Option<head::Places>, head_bytes: usize, body_bytes: usize },
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! The head of a request: found in the bytes, checked for every shape that two servers could read
 //! differently (request smuggling), and reduced to what decides the answer.
 
-use super::{Coding, Refusal};
-use crate::base::limits::{HEAD_BYTES_MAX, HEADER_COUNT_MAX, IDENTIFIER_BYTES_MAX, TARGET_BYTES_MAX};
+use super::{Coding, Refusal, request_id};
+use crate::base::limits::{HEAD_BYTES_MAX, HEADER_COUNT_MAX, TARGET_BYTES_MAX};
 
 /// How the end of the body is found (RFC 9112 §6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,31 +40,126 @@ pub struct Head<'b> {
     pub request_id: Option<&'b str>,
 }
 
+/// A head whose texts are named by their places, so that it can be kept while the bytes behind it move.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Places {
+    method: Method,
+    path: (u32, u32),
+    query: Option<(u32, u32)>,
+    minor: u8,
+    framing: Framing,
+    keep_alive: bool,
+    expects_continue: bool,
+    coding: Option<Coding>,
+    has_origin: bool,
+    request_id: Option<(u32, u32)>,
+}
+
+impl Head<'_> {
+    /// The places of this head's texts in `bytes`, which it was parsed from.
+    pub(super) fn places(&self, bytes: &[u8]) -> Places {
+        let place = |text: &str| match (text.as_ptr() as usize).checked_sub(bytes.as_ptr() as usize) {
+            Some(start) if start + text.len() <= bytes.len() => (start as u32, (start + text.len()) as u32),
+            // The path of a target that has none: `/`, which stands nowhere in the bytes.
+            _ => (0, 0),
+        };
+        Places {
+            method: self.method,
+            path: place(self.path),
+            query: self.query.map(place),
+            minor: self.minor,
+            framing: self.framing,
+            keep_alive: self.keep_alive,
+            expects_continue: self.expects_continue,
+            coding: self.coding,
+            has_origin: self.has_origin,
+            request_id: self.request_id.map(place),
+        }
+    }
+}
+
+impl Places {
+    /// The head again, from the same bytes.
+    pub(super) fn head<'b>(&self, bytes: &'b [u8]) -> Head<'b> {
+        let text = |(start, end): (u32, u32)| {
+            bytes
+                .get(start as usize..end as usize)
+                .and_then(|text| std::str::from_utf8(text).ok())
+                .unwrap_or_default()
+        };
+        Head {
+            method: self.method,
+            path: if self.path == (0, 0) { "/" } else { text(self.path) },
+            query: self.query.map(text),
+            minor: self.minor,
+            framing: self.framing,
+            keep_alive: self.keep_alive,
+            expects_continue: self.expects_continue,
+            coding: self.coding,
+            has_origin: self.has_origin,
+            request_id: self.request_id.map(text),
+        }
+    }
+}
+
 /// Looks for the end of the head in `bytes`, from byte `from` on (what an earlier call has seen).
 /// Gives the length of the head with its empty line, `None` while it is incomplete. Bare line feeds
 /// and folded lines are refused here, since a lenient parser elsewhere would read them as line ends.
 pub(super) fn find_end(bytes: &[u8], from: usize) -> Result<Option<usize>, Refusal> {
+    // TLS and other binary protocols are told at once, they would wait for us to speak.
+    if from == 0 && bytes.first().is_some_and(|first| !matches!(first, b'!'..=b'~' | b'\r' | b'\n')) {
+        return Err(Refusal::MalformedHead);
+    }
     let start = from.min(bytes.len());
     for at in memchr::memchr_iter(b'\n', &bytes[start..]) {
         let at = start + at;
+        // Limits first, so that the verdict does not depend on how much arrived at once.
+        if at >= REQUEST_LINE_BYTES_MAX && !has_request_line(bytes) {
+            return Err(Refusal::TargetTooLong);
+        }
+        if at >= HEAD_BYTES_MAX {
+            return Err(Refusal::HeadTooLarge);
+        }
         if at == 0 || bytes[at - 1] != b'\r' {
             return Err(Refusal::BareLineFeed);
         }
         // An empty line: CR LF right behind a line end.
         if at >= 3 && bytes[at - 2] == b'\n' {
-            return if at < HEAD_BYTES_MAX { Ok(Some(at + 1)) } else { Err(Refusal::HeadTooLarge) };
+            return Ok(Some(at + 1));
+        }
+        if at + 1 == HEAD_BYTES_MAX {
+            return Err(Refusal::HeadTooLarge);
         }
         if matches!(bytes.get(at + 1), Some(b' ' | b'\t')) {
             return Err(Refusal::FoldedHeader);
         }
     }
-    let request_line_is_whole =
-        memchr::memchr(b'\n', &bytes[..bytes.len().min(TARGET_BYTES_MAX + 64)]).is_some();
     match bytes.len() {
-        len if len >= HEAD_BYTES_MAX && request_line_is_whole => Err(Refusal::HeadTooLarge),
-        len if len >= TARGET_BYTES_MAX + 64 && !request_line_is_whole => Err(Refusal::TargetTooLong),
+        len if len >= REQUEST_LINE_BYTES_MAX && !has_request_line(bytes) => Err(Refusal::TargetTooLong),
+        len if len >= HEAD_BYTES_MAX => Err(Refusal::HeadTooLarge),
         _ => Ok(None),
     }
+}
+
+/// A target, the longest method there is and the version, generously.
+const REQUEST_LINE_BYTES_MAX: usize = TARGET_BYTES_MAX + 64;
+
+fn has_request_line(bytes: &[u8]) -> bool {
+    memchr::memchr(b'\n', &bytes[..bytes.len().min(REQUEST_LINE_BYTES_MAX)]).is_some()
+}
+
+/// What is at the front of a connection's bytes, where that is a whole and sound head; for answers to
+/// requests whose body was refused.
+#[must_use]
+pub fn peek(bytes: &[u8]) -> Option<Head<'_>> {
+    let head_bytes = find_end(bytes, 0).ok()??;
+    parse(&bytes[..head_bytes]).ok()
+}
+
+/// A byte of a method or a header name (RFC 9110 §5.6.2).
+#[must_use]
+pub(super) fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 /// Empty lines before a request line are skipped (RFC 9112 §2.2).
@@ -85,7 +180,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Head<'_>, Refusal> {
         Ok(httparse::Status::Complete(_)) => {}
         Ok(httparse::Status::Partial) => return Err(Refusal::MalformedHead),
         Err(httparse::Error::TooManyHeaders) => return Err(Refusal::TooManyHeaders),
-        Err(httparse::Error::Version) => return Err(Refusal::Version),
+        Err(httparse::Error::Version) if names_a_version(bytes) => return Err(Refusal::Version),
         Err(_) => return Err(Refusal::MalformedHead),
     }
     let method = match request.method.unwrap_or_default() {
@@ -184,10 +279,7 @@ impl<'b> Fields<'b> {
                 }
             }
             12 if name.eq_ignore_ascii_case("x-request-id") => {
-                let fits = (1..=IDENTIFIER_BYTES_MAX).contains(&value.len());
-                if fits && value.iter().all(u8::is_ascii_graphic) {
-                    self.request_id = std::str::from_utf8(value).ok();
-                }
+                self.request_id = request_id::taken_over(value).or(self.request_id);
             }
             14 if name.eq_ignore_ascii_case("content-length") => {
                 if self.length.is_some() {
@@ -219,15 +311,26 @@ impl<'b> Fields<'b> {
     }
 }
 
-/// `1*DIGIT`, and nothing a lenient parser would let through: no sign, space, comma or overflow.
+/// `1*DIGIT`, and nothing a lenient parser would let through: no sign, space, comma or overflow (of 63
+/// bits: the top of the range means something else to others).
 fn decimal(text: &[u8]) -> Option<u64> {
     if text.is_empty() {
         return None;
     }
-    text.iter().try_fold(0u64, |number, byte| {
+    let number = text.iter().try_fold(0u64, |number, byte| {
         let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
         number.checked_mul(10)?.checked_add(digit)
-    })
+    })?;
+    (number <= i64::MAX as u64).then_some(number)
+}
+
+/// The request line is `method target HTTP/digit.digit`: another version, and not just malformed.
+fn names_a_version(head: &[u8]) -> bool {
+    let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    let mut parts = line.split(|byte| *byte == b' ');
+    let version = parts.nth(2).and_then(|part| part.strip_prefix(b"HTTP/")).unwrap_or_default();
+    parts.next().is_none()
+        && matches!(version, [major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit())
 }
 
 /// Origin form, absolute form (which every server must take) or `*` with OPTIONS.
@@ -241,14 +344,24 @@ fn split_target(target: &str, method: Method) -> Result<(&str, Option<&str>), Re
         if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
             return Err(Refusal::MalformedTarget);
         }
-        rest.find(['/', '?']).map_or("/", |at| &rest[at..])
+        // Rare enough to ask the other lane's own parser what it will make of the host.
+        target.parse::<hyper::Uri>().map_err(|_| Refusal::MalformedTarget)?;
+        match rest.find(['/', '?', '#']) {
+            Some(at) if !rest[at..].starts_with('#') => &rest[at..],
+            _ => "/",
+        }
     };
-    let local = local.split('#').next().unwrap_or_default();
-    Ok(match local.split_once('?') {
-        Some(("", query)) => ("/", Some(query)),
-        Some((path, query)) => (path, Some(query)),
+    let end = memchr::memchr(b'#', local.as_bytes()).unwrap_or(local.len());
+    let local = &local[..end];
+    let (path, query) = match memchr::memchr(b'?', local.as_bytes()) {
+        Some(0) => ("/", Some(&local[1..])),
+        Some(at) => (&local[..at], Some(&local[at + 1..])),
         None => (local, None),
-    })
+    };
+    // No part of a URI, and no URI to the other lane: `<`, `>` and quotes are how scripts get into pages.
+    let odd_path = path.bytes().any(|byte| matches!(byte, b'<' | b'>' | b'`'));
+    let odd_query = query.is_some_and(|query| query.bytes().any(|byte| matches!(byte, b'"' | b'<' | b'>')));
+    if odd_path || odd_query { Err(Refusal::MalformedTarget) } else { Ok((path, query)) }
 }
 
 #[cfg(test)]
@@ -314,6 +427,61 @@ mod tests {
         assert_eq!((proxied.path, proxied.query), ("/a", Some("b")));
         assert_eq!(head("GET http://example.org HTTP/1.1\r\nHost: a\r\n\r\n").unwrap().path, "/");
         assert_eq!(head("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n").unwrap().path, "*");
+    }
+
+    #[test]
+    fn what_no_uri_holds_is_refused_before_another_parser_sees_it() {
+        let get = |target: &str| head(&format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n")).map(|_| ());
+        for byte in 0x21..=0x7eu8 {
+            for target in [format!("/a{}", byte as char), format!("/a?{}", byte as char)] {
+                assert_eq!(get(&target).is_ok(), target.parse::<hyper::Uri>().is_ok(), "{target}");
+            }
+        }
+        for target in ["http:///a", "http://[::1/a", "http://a b/", "http://"] {
+            assert!(get(target).is_err(), "{target}");
+        }
+        assert_eq!(head("GET /a b HTTP/1.1\r\nHost: a\r\n\r\n"), Err(Refusal::MalformedHead));
+        assert_eq!(head("GET http://a#/b HTTP/1.1\r\nHost: a\r\n\r\n").unwrap().path, "/");
+    }
+
+    #[test]
+    fn a_verdict_does_not_depend_on_how_much_arrived_at_once() {
+        let long_line = format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(HEAD_BYTES_MAX));
+        let bare_behind = format!("GET /{}\n", "a".repeat(TARGET_BYTES_MAX + 64));
+        let huge = |end: &str| format!("GET / HTTP/1.1\r\nA: {}{end}", "a".repeat(HEAD_BYTES_MAX));
+        let to_the_brim = |end: &str| {
+            let start = "GET / HTTP/1.1\r\nA: ";
+            format!("{start}{}{end}", "a".repeat(HEAD_BYTES_MAX - start.len() - 2))
+        };
+        for (text, refusal) in [
+            (long_line, Refusal::TargetTooLong),
+            (bare_behind, Refusal::TargetTooLong),
+            (huge("\n"), Refusal::HeadTooLarge),
+            (huge("\r\n\r\n"), Refusal::HeadTooLarge),
+            (to_the_brim("\r\n b"), Refusal::HeadTooLarge),
+            ("\x16\x03\x01".to_owned(), Refusal::MalformedHead),
+        ] {
+            let bytes = text.as_bytes();
+            let (mut seen, mut verdict) = (0, Ok(None));
+            for end in 1..=bytes.len() {
+                verdict = find_end(&bytes[..end], seen);
+                if verdict != Ok(None) {
+                    break;
+                }
+                seen = end - 1;
+            }
+            assert_eq!((find_end(bytes, 0), verdict), (Err(refusal), Err(refusal)), "{:.40}", text);
+        }
+    }
+
+    #[test]
+    fn a_head_reads_the_same_from_its_places() {
+        for target in ["/event?ack=disk", "/", "*", "http://a", "http://a?b", "http://a/b#c", "/a?"] {
+            let method = if target == "*" { "OPTIONS" } else { "GET" };
+            let text = format!("{method} {target} HTTP/1.1\r\nHost: a\r\nX-Request-Id: r\r\n\r\n");
+            let head = head(&text).unwrap();
+            assert_eq!(head.places(text.as_bytes()).head(text.as_bytes()), head, "{target}");
+        }
     }
 
     #[test]

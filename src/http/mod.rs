@@ -16,12 +16,12 @@ mod request_id;
 
 pub use answer::{Answer, EXPOSED_HEADERS, To, write_answer, write_common};
 pub use chunked::Chunked;
-pub use coding::{CODINGS, Coding, InflateError};
+pub use coding::{CODINGS, Coding, InflateError, sent_bytes_max};
 pub use connection::{Connection, Next, Wanted};
 pub use gate::{Gate, Passed, REFUSED_PATH};
-pub use head::{Framing, Head, Method};
+pub use head::{Framing, Head, Method, peek};
 pub use refusal::Refusal;
-pub use request_id::RequestIds;
+pub use request_id::{RequestIds, taken_over};
 
 /// Told to a client that waits before it sends the body.
 pub const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";

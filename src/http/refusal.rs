@@ -40,6 +40,8 @@ pub enum Refusal {
     HeadTimeout,
     #[error("the body did not arrive in time")]
     BodyTimeout,
+    #[error("the body ended before its length")]
+    BodyIncomplete,
     #[error("the body is larger than this endpoint takes")]
     BodyTooLarge,
     #[error("the process holds as many half-sent requests as it may")]

@@ -2,6 +2,15 @@
 
 use crate::base::clock;
 use crate::base::ids::CoreId;
+use crate::base::limits::IDENTIFIER_BYTES_MAX;
+
+/// A client's own `X-Request-Id`, where it is one to 200 visible ASCII characters: fit to be sent back
+/// and logged. Of several the last that fits counts.
+#[must_use]
+pub fn taken_over(value: &[u8]) -> Option<&str> {
+    let fits = (1..=IDENTIFIER_BYTES_MAX).contains(&value.len()) && value.iter().all(u8::is_ascii_graphic);
+    if fits { std::str::from_utf8(value).ok() } else { None }
+}
 
 /// Gives out the names of one thread, without an allocation or a system call.
 #[derive(Debug)]

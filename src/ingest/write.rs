@@ -11,6 +11,7 @@ mod stop;
 #[cfg(test)]
 mod tests;
 mod trouble;
+mod upkeep;
 
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
@@ -22,18 +23,11 @@ pub use stop::Stop;
 use trouble::{Trouble, WriteError};
 
 use crate::base::clock;
-use crate::base::ids::ShardId;
-use crate::journal::Reader;
+use crate::base::ids::{LaneId, ShardId};
+use crate::journal::{Gap, Reader};
 use crate::shard::{
     Applied, CheckpointMode, CommitTimes, Shard, ShardFolder, ShardOptions, ShardState, ShardStatus,
 };
-
-/// Between two attempts at a checkpoint that readers hold back.
-const CHECKPOINT_PAUSE: Duration = Duration::from_millis(250);
-/// An index waits for a quiet moment at most this long.
-const INDEX_WAIT_MAX: Duration = Duration::from_secs(60);
-/// After an index could not be built (no room to sort).
-const INDEX_PAUSE: Duration = Duration::from_secs(60);
 
 /// How a writer works.
 #[derive(Clone, Debug)]
@@ -76,8 +70,19 @@ pub fn run(
     settings: WriteSettings,
 ) {
     let mut writer = Writer::new(shard, folder, readers, status, stop, settings);
-    while let Err(cause) = panic::catch_unwind(AssertUnwindSafe(|| writer.work())) {
-        writer.recover(cause.as_ref());
+    let mut panicked = None;
+    loop {
+        let ended = panic::catch_unwind(AssertUnwindSafe(|| {
+            // Inside, so that a second panic does not end the thread either.
+            if let Some(cause) = panicked.take() {
+                writer.recover(cause);
+            }
+            writer.work();
+        }));
+        match ended {
+            Ok(()) => return,
+            Err(cause) => panicked = Some(cause),
+        }
     }
 }
 
@@ -186,6 +191,7 @@ impl Writer {
             turn = if is_behind { Turn::Behind } else { Turn::Wrote };
         }
         self.status.set_state(ShardState::Open);
+        self.times.publish_if_due(&self.status);
         self.carry_over()?;
         self.build_index(turn)?;
         Ok(turn)
@@ -195,17 +201,20 @@ impl Writer {
     fn open(&mut self) -> Result<(), WriteError> {
         self.trouble.check_quarantine(&self.folder)?;
         let shard = Shard::open(&self.folder, &self.settings.shard)?;
-        for (lane, gap) in self.lanes.seek(|lane| shard.position(lane))? {
-            let lost = gap.found.0 - gap.expected.0;
-            self.status.lost_records.add(lost);
+        let (id, status) = (self.id.0, &self.status);
+        let missing = |lane: LaneId, gap: Gap| {
+            let records = gap.found.0 - gap.expected.0;
+            status.lost_records.add(records);
+            let (lane, from) = (lane.0, gap.expected.0);
             tracing::error!(
-                shard = self.id.0,
-                lane = lane.0,
-                from = gap.expected.0,
-                records = lost,
-                "these records are in neither the database nor the journal"
+                shard = id,
+                lane,
+                from,
+                records,
+                "records in neither the database nor the journal"
             );
-        }
+        };
+        self.lanes.seek(|lane| shard.position(lane), missing)?;
         for lane in self.lanes.ids() {
             self.status.set_applied(lane, shard.position(lane));
         }
@@ -245,69 +254,8 @@ impl Writer {
         if applied.sealed {
             self.index_due_since_us.get_or_insert_with(clock::monotonic_us);
         }
-        self.times.record(&self.status, took_us, applied.rows);
+        self.times.record(took_us, applied.rows);
         self.trouble.applied();
-    }
-
-    /// The checkpoint that is due by size or by age.
-    fn carry_over(&mut self) -> Result<(), WriteError> {
-        let Some(shard) = &self.shard else { return Ok(()) };
-        let since_us = clock::monotonic_us() - self.checkpoint_tried_us;
-        let is_old = shard.wal_bytes() > 0 && since_us >= self.settings.checkpoint_age_max.as_micros() as u64;
-        let mode = shard.checkpoint_due().or(is_old.then_some(CheckpointMode::Passive));
-        match mode {
-            Some(mode) if since_us >= CHECKPOINT_PAUSE.as_micros() as u64 => self.checkpoint(mode),
-            _ => Ok(()),
-        }
-    }
-
-    /// Syncs the journals, checkpoints, and lets the journals forget what is durable now.
-    fn checkpoint(&mut self, mode: CheckpointMode) -> Result<(), WriteError> {
-        let Some(shard) = &mut self.shard else { return Ok(()) };
-        // A failed sync of the journal is no reason to keep rows out of the database file: after a power
-        // cut the journal goes on behind the database's position.
-        if let Err(error) = self.lanes.sync_applied() {
-            tracing::error!(shard = self.id.0, %error, "the journal could not be synced");
-        }
-        self.checkpoint_tried_us = clock::monotonic_us();
-        let done = shard.checkpoint(mode)?;
-        self.status.checkpoints.add(1);
-        self.status.wal_bytes.set(done.wal_bytes);
-        self.status.database_bytes.set(shard.database_bytes());
-        for (lane, durable) in done.durable {
-            if let Err(error) = self.lanes.release(lane, durable) {
-                tracing::error!(shard = self.id.0, lane = lane.0, %error, "journal segments not deleted");
-            }
-        }
-        Ok(())
-    }
-
-    /// One index a turn, when nothing waits or has waited for it too long.
-    fn build_index(&mut self, turn: Turn) -> Result<(), WriteError> {
-        let (Some(shard), Some(since_us)) = (&mut self.shard, self.index_due_since_us) else { return Ok(()) };
-        // `since` may lie ahead, after a failure.
-        let waited_us = clock::monotonic_us().checked_sub(since_us);
-        let is_late = waited_us.is_some_and(|waited| waited >= INDEX_WAIT_MAX.as_micros() as u64);
-        if waited_us.is_none() || (turn == Turn::Behind && !is_late) {
-            return Ok(());
-        }
-        match shard.build_index() {
-            Ok(Some(built)) => tracing::info!(
-                shard = self.id.0,
-                index = built.index,
-                rows = built.rows,
-                took_ms = built.took.as_millis() as u64,
-                "index built"
-            ),
-            Ok(None) => self.index_due_since_us = None,
-            // Sorting wants room elsewhere (temporary files): rows go on without it.
-            Err(crate::shard::ShardError::Full) => {
-                self.index_due_since_us = Some(clock::monotonic_us() + INDEX_PAUSE.as_micros() as u64);
-                tracing::warn!(shard = self.id.0, "no room to build an index; rows are stored without it");
-            }
-            Err(error) => return Err(error.into()),
-        }
-        Ok(())
     }
 
     /// Waits out a failure, in slices, so that a stop is noticed.
@@ -345,7 +293,8 @@ impl Writer {
     }
 
     /// After a panic in a turn: nothing the connection says is trusted.
-    fn recover(&mut self, cause: &(dyn std::any::Any + Send)) {
+    fn recover(&mut self, cause: Box<dyn std::any::Any + Send>) {
+        self.lanes.forget();
         let said = cause.downcast_ref::<&str>().copied();
         let said = said.or(cause.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
         let pause = self.weather(WriteError::Panicked(said.to_owned()));

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! The header is kept twice so that one damaged sector or bit does not hide every record behind it.
-//! A record's CRC-32C covers everything after it and starts from the segment's random salt and the
-//! record's own offset: bytes that a client sends, or that lie elsewhere, never pass for a record.
+//! A record's CRC-32C (Castagnoli, RFC 3720 B.4) covers everything after it and starts from the
+//! segment's random salt, xored with the record's own logical offset (its upper half rotated by 16): bytes that a client sends, or that lie elsewhere, never pass for a record.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};

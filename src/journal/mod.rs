@@ -20,6 +20,7 @@ mod format;
 mod inspect;
 mod read;
 mod recover;
+mod release;
 mod resync;
 mod segment;
 mod state;

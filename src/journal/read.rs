@@ -1,7 +1,7 @@
 //! The consumer's side: reads what is published, in order, and deletes what the database holds.
 //!
 //! In: the published end. Out: batches of checked records, and word of what is missing. Owns: the
-//! position, and the deletion of segments. Never: reads beyond the published end, or stops at damage.
+//! position (and, in `release`, the deletion of segments). Never: reads beyond the published end, or stops at damage.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -28,11 +28,11 @@ const SEEK_BYTES: usize = 1024 * 1024;
 /// The one consumer of a lane.
 #[derive(Debug)]
 pub struct Reader {
-    state: Arc<LaneState>,
+    pub(super) state: Arc<LaneState>,
     _lock: Arc<File>,
     current: Option<Current>,
     /// Logical offset of the next record.
-    at: u64,
+    pub(super) at: u64,
     expected: Sequence,
     /// Everything up to the published end was lost: the next record may have any later sequence.
     jump: bool,
@@ -40,14 +40,14 @@ pub struct Reader {
     unsettled: bool,
     /// Records up to here are not missed: applied before, or counted as lost already.
     accounted: Sequence,
-    /// Segments not yet deleted, up to the current one.
-    segments: VecDeque<Known>,
+    /// Segments not yet deleted that were entered, the current one last: all others' records are read.
+    pub(super) segments: VecDeque<Known>,
     /// Ends of batches: the last sequence, and the offset behind it.
-    marks: VecDeque<(Sequence, u64)>,
+    pub(super) marks: VecDeque<(Sequence, u64)>,
     damage: Vec<Damage>,
     record_bytes_mean: usize,
     /// Base of the newest segment that [`Reader::sync_applied`] has synced, and how far.
-    synced: (Option<u64>, u64),
+    pub(super) synced: (Option<u64>, u64),
 }
 
 #[derive(Debug)]
@@ -59,9 +59,9 @@ struct Current {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Known {
-    base: u64,
-    first: Sequence,
+pub(super) struct Known {
+    pub(super) base: u64,
+    pub(super) first: Sequence,
 }
 
 /// Records between what was applied and what there is are missing.
@@ -162,80 +162,6 @@ impl Reader {
         self.state.set_read(self.at);
         let expected = applied.next();
         Ok(found.filter(|found| *found > expected).map(|found| Gap { expected, found }))
-    }
-
-    /// Records up to here are durable in the database: deletes the segments that hold nothing newer,
-    /// never the newest one. Returns the bytes freed.
-    pub fn release(&mut self, durable: Sequence) -> Result<u64, JournalError> {
-        let mut freed = 0;
-        while let (Some(oldest), Some(next)) = (self.segments.front(), self.segments.get(1)) {
-            if next.first.0 > durable.0 + 1 || next.base > self.at {
-                break;
-            }
-            if freed == 0 {
-                self.sync_newest()?;
-            }
-            let path = segment::path(self.state.dir(), oldest.base);
-            match std::fs::metadata(&path).and_then(|file| std::fs::remove_file(&path).map(|()| file.len())) {
-                Ok(bytes) => {
-                    freed += bytes;
-                    self.state.count_freed(bytes);
-                }
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => return Err(JournalError::io(&path)(error)),
-            }
-            self.segments.pop_front();
-        }
-        while let Some((last, offset)) = self.marks.front().copied() {
-            if last > durable {
-                break;
-            }
-            self.state.set_released(offset);
-            self.marks.pop_front();
-        }
-        Ok(freed)
-    }
-
-    /// Fdatasyncs the segments up to the reader's position: before a database checkpoint, so that
-    /// after a power cut the journal is not behind the database.
-    pub fn sync_applied(&mut self) -> Result<(), JournalError> {
-        let from = self.synced.1.max(self.state.synced());
-        if from >= self.at {
-            return Ok(());
-        }
-        let mut newest = self.synced.0;
-        for (index, known) in self.segments.iter().enumerate() {
-            let ends = self.segments.get(index + 1).map_or(self.at, |next| next.base);
-            if ends > from {
-                self.sync_file(known.base)?;
-                newest = Some(known.base);
-            }
-        }
-        if newest != self.synced.0 {
-            segment::sync_folder(self.state.dir())?;
-        }
-        self.synced = (newest, self.at);
-        Ok(())
-    }
-
-    /// The name and header of the newest segment carry the sequence on when the older ones are gone.
-    fn sync_newest(&self) -> Result<(), JournalError> {
-        let newest = self.state.segment();
-        if self.state.fsynced() <= newest {
-            self.sync_file(newest)?;
-            segment::sync_folder(self.state.dir())?;
-        }
-        Ok(())
-    }
-
-    fn sync_file(&self, base: u64) -> Result<(), JournalError> {
-        let path = segment::path(self.state.dir(), base);
-        File::open(&path).and_then(|file| file.sync_data()).map_err(|error| {
-            if error.kind() != std::io::ErrorKind::NotFound {
-                self.state.note_sync_failure();
-            }
-            JournalError::io(&path)(error)
-        })
     }
 
     fn stretch<'a>(&self, current: &'a Current, limit: u64) -> Stretch<'a> {
@@ -408,7 +334,7 @@ impl Reader {
 /// can still fail and begin another elsewhere.
 fn published(state: &LaneState) -> Result<Vec<u64>, JournalError> {
     let newest = state.segment();
-    let mut bases = segment::list(state.dir())?;
+    let mut bases = segment::list_ours(state.dir())?;
     bases.retain(|base| *base <= newest);
     Ok(bases)
 }

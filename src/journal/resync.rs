@@ -27,7 +27,7 @@ pub(super) enum Found {
 }
 
 /// The first sound record behind `stretch.at`, where its expected record is broken: its logical
-/// offset and sequence. A candidate's sequence must be later than the expected one, by no more than
+/// offset and sequence. A candidate's sequence must not be before the expected one, nor later by more than
 /// the records the bytes in between can have held.
 pub(super) fn next_sound(stretch: &Stretch<'_>) -> io::Result<Found> {
     let mut chunk = vec![0; CHUNK_BYTES];
@@ -47,10 +47,8 @@ pub(super) fn next_sound(stretch: &Stretch<'_>) -> io::Result<Found> {
             let lost_max = (at - stretch.at) / RECORD_HEADER_BYTES as u64;
             let lost = header.sequence.0.wrapping_sub(stretch.expected.0);
             let Some(record_bytes) = header.record_bytes() else { continue };
-            if lost == 0 || (lost > lost_max && !stretch.jump) || at + record_bytes as u64 > stretch.limit {
-                continue;
-            }
-            if lost > u64::MAX / 2 {
+            let too_late = lost > lost_max && !stretch.jump;
+            if header.sequence < stretch.expected || too_late || at + record_bytes as u64 > stretch.limit {
                 continue;
             }
             checked += record_bytes;

@@ -1,5 +1,6 @@
 //! Segment files in a lane's folder: their names, their order, their headers.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,16 +21,29 @@ pub(super) fn path(dir: &Path, base: u64) -> PathBuf {
     dir.join(format!("{base:0DIGITS$}{SUFFIX}"))
 }
 
+/// Offsets and sequences stay below this, so that adding to them never overflows; whoever says more is
+/// foreign. At a million records a second it is reached in 146,000 years.
+const NUMBER_MAX: u64 = 1 << 62;
+
 /// Base offsets of the segments in a folder, ascending. A `.seg` file with another name is foreign.
 pub(super) fn list(dir: &Path) -> Result<Vec<u64>, JournalError> {
+    bases(dir, |name| Err(JournalError::Foreign(dir.join(name))))
+}
+
+/// As [`list`], for a lane that is running: a file that somebody put there must not stop it.
+pub(super) fn list_ours(dir: &Path) -> Result<Vec<u64>, JournalError> {
+    bases(dir, |_| Ok(()))
+}
+
+fn bases(dir: &Path, odd: impl Fn(&OsStr) -> Result<(), JournalError>) -> Result<Vec<u64>, JournalError> {
     let mut bases = Vec::new();
     for entry in fs::read_dir(dir).map_err(JournalError::io(dir))? {
         let name = entry.map_err(JournalError::io(dir))?.file_name();
         let Some(stem) = name.to_str().and_then(|name| name.strip_suffix(SUFFIX)) else { continue };
         let digits = stem.len() == DIGITS && stem.bytes().all(|byte| byte.is_ascii_digit());
         match stem.parse() {
-            Ok(base) if digits => bases.push(base),
-            _ => return Err(JournalError::Foreign(dir.join(&name))),
+            Ok(base) if digits && base < NUMBER_MAX => bases.push(base),
+            _ => odd(&name)?,
         }
     }
     bases.sort_unstable();
@@ -69,7 +83,9 @@ impl Segment {
                 Some(expected) if header.lane != expected => {
                     return Err(JournalError::OtherLane { path, found: header.lane, expected });
                 }
-                _ if header.base != base => return Err(JournalError::Foreign(path)),
+                _ if header.base != base || header.first.0 >= NUMBER_MAX => {
+                    return Err(JournalError::Foreign(path));
+                }
                 _ => {}
             },
             // A header of zeros with something behind it was written once.

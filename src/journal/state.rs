@@ -15,7 +15,7 @@ pub struct LaneState {
     dir: PathBuf,
     produced: CachePadded<Produced>,
     consumed: CachePadded<Consumed>,
-    sync: CachePadded<Sync>,
+    sync: CachePadded<Durable>,
 }
 
 /// Written by the appender; `end` last, so that whoever sees it sees the rest.
@@ -40,7 +40,7 @@ struct Consumed {
 
 /// `synced` is written by whoever syncs; a failure may be found by the reader as well.
 #[derive(Debug, Default)]
-struct Sync {
+struct Durable {
     synced: Cell,
     failed_upto: AtomicU64,
     /// Segments with a base below this are not to be appended to.

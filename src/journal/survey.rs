@@ -96,11 +96,11 @@ impl Survey {
         }
         let file_end = segment.base + segment.bytes;
         let limit = next.map_or(file_end, |next| next.min(file_end));
-        if let (Some(expected), Some(before)) = (self.expected, self.bases.last()) {
-            if self.end < segment.base {
-                let file = segment::path(segment.path.parent().unwrap_or(Path::new("")), *before);
-                self.damage(file, self.end - before, segment.base - self.end, expected, None);
-            }
+        if let (Some(expected), Some(before)) = (self.expected, self.bases.last())
+            && self.end < segment.base
+        {
+            let file = segment::path(segment.path.parent().unwrap_or(Path::new("")), *before);
+            self.damage(file, self.end - before, segment.base - self.end, expected, None);
         }
         self.bases.push(segment.base);
         self.bytes += segment.bytes;

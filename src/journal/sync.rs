@@ -55,7 +55,7 @@ impl Syncer {
                 segment: newest,
             });
         }
-        let mut bases = segment::list(dir).ok()?;
+        let mut bases = segment::list_ours(dir).ok()?;
         bases.retain(|base| *base < upto);
         let from = bases.iter().rposition(|base| *base <= synced).unwrap_or(0);
         let segment = *bases.last()?;

@@ -8,7 +8,7 @@
 //! - It holds 16 header fields and closes without an answer above; a malformed head likewise, with a
 //!   line of its own on stderr.
 //! - It buffers a head without end, and keeps silent connections for ever. Hence at most
-//!   [`CONNECTIONS_MAX`] connections, each cut after [`SILENCE_S_MAX`] seconds without a whole request;
+//!   256 connections, each cut after 120 seconds without a whole request;
 //!   still no port for strangers: keep it on loopback or behind a network policy.
 //! - It panics on `Content-Length: abc` when the body is read, and takes an unread body for the next
 //!   request. Hence bodies are never read, and a request that has one is the last of its connection.
@@ -16,8 +16,9 @@
 //! - Header lines and reasons are `&'static str`: hence the closed list [`Media`].
 //! - It shares the port (SO_REUSEPORT) with whoever asks likewise; a plain bind before it finds out
 //!   whether the port is free.
-//! - When descriptors run out its accept loop spins until there are some again: keep
-//!   `connections_max` below the limit of open files.
+//! - When descriptors run out its accept loop spins and nobody is answered until there are some again
+//!   (measured: a connection that was open already waits too). Hence clients never get the last ones:
+//!   `cores::preflight::connection_room`.
 #![allow(
     unsafe_code,
     reason = "shutdown(2) by descriptor: the only way to end a connection that the crate owns"
@@ -28,82 +29,17 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::RawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use may_minihttp::{HttpService, HttpServiceFactory, Request, Response};
 
+use super::answer::{Media, OpsAnswer, reason};
 use super::profile::{self, PROFILE_HZ, ProfileError};
-use super::prometheus::Format;
+use super::slots::{Slots, WORKING, shut};
 use crate::base::clock;
-
-/// Connections at once: operators and scrapers are few. Each costs up to 200 KiB (a coroutine's stack
-/// and buffers).
-const CONNECTIONS_MAX: usize = 256;
-
-/// Seconds a connection may go without a whole request: above the usual scrape intervals.
-const SILENCE_S_MAX: u64 = 120;
 
 /// Words of a coroutine's stack, 128 KiB: a page is rendered on it.
 const STACK_WORDS: usize = 0x4000;
-
-/// What an answer is made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Media {
-    Text,
-    Prometheus,
-    OpenMetrics,
-    Json,
-    Problem,
-    Svg,
-}
-
-impl Media {
-    /// The value of `Content-Type`.
-    #[must_use]
-    pub fn content_type(self) -> &'static str {
-        &self.header()["Content-Type: ".len()..]
-    }
-
-    fn header(self) -> &'static str {
-        match self {
-            Media::Text => "Content-Type: text/plain; charset=utf-8",
-            Media::Prometheus => "Content-Type: text/plain; version=0.0.4; charset=utf-8",
-            Media::OpenMetrics => "Content-Type: application/openmetrics-text; version=1.0.0; charset=utf-8",
-            Media::Json => "Content-Type: application/json",
-            Media::Problem => "Content-Type: application/problem+json",
-            Media::Svg => "Content-Type: image/svg+xml",
-        }
-    }
-}
-
-impl From<Format> for Media {
-    fn from(format: Format) -> Media {
-        match format {
-            Format::Text => Media::Prometheus,
-            Format::OpenMetrics => Media::OpenMetrics,
-        }
-    }
-}
-
-/// An answer to an operator.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OpsAnswer {
-    pub status: u16,
-    pub media: Media,
-    pub body: Vec<u8>,
-}
-
-impl OpsAnswer {
-    /// A problem document (RFC 9457).
-    #[must_use]
-    pub fn problem(status: u16, detail: &str) -> OpsAnswer {
-        let body = serde_json::json!({
-            "type": "about:blank", "title": reason(status), "status": status, "detail": detail,
-        });
-        OpsAnswer { status, media: Media::Problem, body: body.to_string().into_bytes() }
-    }
-}
 
 /// Serves `pages` on `address` for the rest of the process and gives the address bound (a port of 0
 /// becomes a real one). `pages` gets the path with its query and the `Accept` header; it must not
@@ -135,55 +71,6 @@ where
 
 fn now_s() -> u64 {
     clock::monotonic_us() / 1_000_000
-}
-
-/// Who is connected: a slot holds the descriptor and when it last said something whole. All on the one
-/// `ops` thread, so that a descriptor in a slot is always that connection's own.
-struct Slots([AtomicU64; CONNECTIONS_MAX]);
-
-/// Not to be cut: an answer is being made.
-const WORKING: u64 = u32::MAX as u64;
-
-impl Slots {
-    fn new() -> Slots {
-        Slots([const { AtomicU64::new(0) }; CONNECTIONS_MAX])
-    }
-
-    /// The slot's number, or none when all are taken.
-    fn enter(&self, fd: RawFd, now_s: u64) -> Option<usize> {
-        let free = self.0.iter().position(|slot| slot.load(Ordering::Relaxed) == 0)?;
-        self.mark(free, fd, now_s);
-        Some(free)
-    }
-
-    fn mark(&self, slot: usize, fd: RawFd, heard_s: u64) {
-        // Never zero, which is a free slot: descriptors count from one up here.
-        self.0[slot].store((fd as u64 + 1) << 32 | heard_s.min(WORKING), Ordering::Relaxed);
-    }
-
-    fn leave(&self, slot: usize) {
-        self.0[slot].store(0, Ordering::Relaxed);
-    }
-
-    /// Ends the connections that were silent for too long; gives how many.
-    fn cut_silent(&self, now_s: u64) -> usize {
-        let mut cut = 0;
-        for slot in &self.0 {
-            let value = slot.load(Ordering::Relaxed);
-            let heard_s = value & WORKING;
-            if value != 0 && heard_s != WORKING && now_s.saturating_sub(heard_s) > SILENCE_S_MAX {
-                shut((value >> 32) as RawFd - 1, libc::SHUT_RDWR);
-                cut += 1;
-            }
-        }
-        cut
-    }
-}
-
-fn shut(fd: RawFd, how: libc::c_int) {
-    // SAFETY: plain numbers; `fd` is the socket of a connection whose loop is still running, because
-    // its slot is given back before the socket is closed, on the same thread.
-    unsafe { libc::shutdown(fd, how) };
 }
 
 struct Factory<P> {
@@ -316,19 +203,6 @@ fn flamegraph(path: &str) -> OpsAnswer {
     }
 }
 
-/// The reason phrase of a status that operators see.
-fn reason(status: u16) -> &'static str {
-    match status {
-        200 => "OK",
-        400 => "Bad Request",
-        404 => "Not Found",
-        405 => "Method Not Allowed",
-        500 => "Internal Server Error",
-        503 => "Service Unavailable",
-        _ => "Answer",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -415,6 +289,7 @@ mod tests {
         assert!(head.contains("\r\nContent-Type: application/openmetrics-text; version=1.0.0"), "{head}");
         let (head, _) = ask("GET /metrics HTTP/1.1\r\n\r\n");
         assert!(head.contains("\r\nContent-Type: text/plain; version=0.0.4"), "{head}");
+        use crate::ops::prometheus::Format;
         assert_eq!(Media::OpenMetrics.content_type(), Format::OpenMetrics.content_type());
         assert_eq!(Media::Prometheus.content_type(), Format::Text.content_type());
     }
@@ -470,29 +345,6 @@ mod tests {
         let error = start(taken.local_addr().unwrap(), pages).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
         assert_eq!(start(listener(), pages).unwrap_err().kind(), io::ErrorKind::AddrInUse);
-    }
-
-    #[test]
-    fn silent_connections_are_cut_and_working_ones_are_not() {
-        let server = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let pair = || {
-            let client = TcpStream::connect(server.local_addr().unwrap()).unwrap();
-            (client, server.accept().unwrap().0)
-        };
-        let (mut silent, silent_served) = pair();
-        let (_working, working_served) = pair();
-        let fd = std::os::fd::AsRawFd::as_raw_fd;
-        let slots = Slots::new();
-        let first = slots.enter(fd(&silent_served), 10).unwrap();
-        let second = slots.enter(fd(&working_served), 10).unwrap();
-        slots.mark(second, fd(&working_served), WORKING);
-        assert_eq!(slots.cut_silent(10 + SILENCE_S_MAX), 0);
-        assert_eq!(slots.cut_silent(11 + SILENCE_S_MAX), 1);
-        assert!(is_closed(&mut silent));
-        slots.leave(first);
-        assert_eq!(slots.cut_silent(1000), 0);
-        let free = (0..CONNECTIONS_MAX).take_while(|_| slots.enter(7, 0).is_some()).count();
-        assert_eq!(free, CONNECTIONS_MAX - 1);
     }
 
     #[test]

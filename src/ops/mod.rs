@@ -5,14 +5,18 @@
 //! operators' port. Owns: threads `log`, `ops` and, while one works, `profile`. Never: a wait or a
 //! lock on a serving core.
 
+mod answer;
 mod listen;
 mod log;
 mod process;
 mod profile;
 mod prometheus;
+mod sampler;
+mod slots;
 pub mod vitals;
 
-pub use listen::{Media, OpsAnswer, start};
+pub use answer::{Media, OpsAnswer};
+pub use listen::start;
 pub use log::{DroppedLines, LogError, LogGuard, LogSettings, init};
 pub use process::{Disk, Process, ThreadCpu, disk, threads, write_process_families};
 pub use profile::{PROFILE_HZ, PROFILE_SECONDS_MAX, ProfileError, flamegraph};

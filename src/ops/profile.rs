@@ -4,22 +4,20 @@
 //! Owns: SIGPROF and ITIMER_PROF while one is taken. Never: two at a time, or a wait on a serving
 //! thread.
 //!
-//! A signal that the kernel sends to a thread after each 1/hz seconds of CPU time of the process
-//! interrupts it for some 20 us. Any system call of any thread may return EINTR meanwhile: `epoll_wait`
-//! and `io_uring_enter` always, the restartable ones never (the signal is set up with SA_RESTART).
-//! Frames are walked by frame pointers (the build forces them): no unwinder, no lock, no allocation.
-//! That walk begins at the caller of the running function, so that a leaf's own time stands with its
-//! caller; C functions without frame pointers hide theirs likewise. Samples of a program that waits
-//! do not exist: this is CPU time only. The sampler keeps its samples in a temporary file.
+//! A signal interrupts the thread that uses the CPU each 1/hz seconds of the process's CPU time. System
+//! calls may return EINTR meanwhile: `epoll_wait` and `io_uring_enter` always, the restartable ones
+//! never (SA_RESTART). A program that waits gives no samples: this is CPU time only, and time in the
+//! kernel stands with the C function that called it. Names are looked up afterwards, from the symbols
+//! of the binary; that takes about a second of CPU time and, for as long, tens of megabytes.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use inferno::flamegraph::{self, Options};
-use pprof::{ProfilerGuardBuilder, Report};
 
-use crate::base::clock;
+use super::sampler::{self, Samples};
 
 /// Longest sampling: an operator waits for the answer on an open connection.
 pub const PROFILE_SECONDS_MAX: u64 = 60;
@@ -39,9 +37,9 @@ pub enum ProfileError {
     /// The caller's to mend.
     #[error("seconds must be 1 to {PROFILE_SECONDS_MAX} and hz 1 to {HZ_MAX}")]
     Range,
-    /// The machine's: most likely no folder for temporary files.
+    /// The machine's: a sandbox that allows no timer, or hides `/proc`.
     #[error("the sampler did not start: {0}")]
-    Sampler(#[from] pprof::Error),
+    Sampler(std::io::Error),
     /// Every thread slept all the time.
     #[error("no thread used the CPU in that time")]
     Idle,
@@ -59,15 +57,13 @@ pub fn flamegraph(seconds: u64, hz: u32) -> Result<Vec<u8>, ProfileError> {
         return Err(ProfileError::Range);
     }
     let _turn = Turn::take()?;
-    let sampler = ProfilerGuardBuilder::default().frequency(hz as i32).build()?;
-    clock::pause(Duration::from_secs(seconds));
-    let report = sampler.report().build()?;
-    drop(sampler);
-    let folded = fold(&report);
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let samples = sampler::sample(Duration::from_secs(seconds), hz, cpus).map_err(ProfileError::Sampler)?;
+    let folded = fold(&samples);
     if folded.is_empty() {
         return Err(ProfileError::Idle);
     }
-    draw(&folded, seconds, hz)
+    draw(&folded, seconds, hz, samples.lost)
 }
 
 /// The right to take a profile; one in the process.
@@ -90,24 +86,43 @@ impl Drop for Turn {
     }
 }
 
-/// One line a stack, `thread;outermost;…;innermost count`: the form that flame graphs are drawn from.
-fn fold(report: &Report) -> String {
+/// One line a chain, `thread;outermost;…;innermost count`: the form that flame graphs are drawn from.
+fn fold(samples: &Samples) -> String {
+    let mut names = HashMap::new();
     let mut folded = String::new();
-    for (stack, count) in &report.data {
-        folded.push_str(&stack.thread_name_or_id().replace(';', ":"));
-        // A frame holds the functions inlined into it, innermost first, as the frames themselves are.
-        for function in stack.frames.iter().rev().flat_map(|frame| frame.iter().rev()) {
-            _ = write!(folded, ";{}", function.name().replace(';', ":").replace('\n', " "));
+    for chain in &samples.chains {
+        folded.push_str(&chain.thread.replace(';', ":"));
+        for (depth, address) in chain.addresses.iter().enumerate().rev() {
+            // A return address stands behind its call, maybe in the next function already.
+            let address = if depth == 0 { *address } else { address - 1 };
+            folded.push_str(names.entry(address).or_insert_with(|| functions(address)));
         }
-        _ = writeln!(folded, " {count}");
+        _ = writeln!(folded, " {}", chain.count);
     }
+    backtrace::clear_symbol_cache();
     folded
 }
 
-fn draw(folded: &str, seconds: u64, hz: u32) -> Result<Vec<u8>, ProfileError> {
+/// `;outer;inner` for the function at an address and those inlined into it there.
+fn functions(address: usize) -> String {
+    let mut inwards = Vec::new();
+    backtrace::resolve(address as *mut std::ffi::c_void, |symbol| {
+        if let Some(name) = symbol.name() {
+            // The alternate form leaves the hash away.
+            inwards.push(format!("{name:#}").replace(';', ":").replace('\n', " "));
+        }
+    });
+    if inwards.is_empty() {
+        return ";[unknown]".to_owned();
+    }
+    inwards.iter().rev().fold(String::new(), |functions, name| functions + ";" + name)
+}
+
+fn draw(folded: &str, seconds: u64, hz: u32, lost: u64) -> Result<Vec<u8>, ProfileError> {
     let mut options = Options::default();
     options.title = "firehose: CPU time by thread and function".to_owned();
-    options.subtitle = Some(format!("{seconds} s at {hz} samples per second of CPU time"));
+    let lost = if lost == 0 { String::new() } else { format!(", {lost} samples lost for want of room") };
+    options.subtitle = Some(format!("{seconds} s at {hz} samples per second of CPU time{lost}"));
     let mut svg = Vec::new();
     flamegraph::from_lines(&mut options, folded.lines(), &mut svg).map_err(ProfileError::Drawing)?;
     Ok(svg)

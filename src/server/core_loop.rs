@@ -22,7 +22,7 @@ use crate::cores::epoll::{self, Epoll};
 use crate::cores::mailbox;
 use crate::cores::stop::Stage;
 use crate::cores::wake::Wake;
-use crate::http::{Coding, Head, Method, Next, Refusal, RequestIds, To, Wanted, write_answer};
+use crate::http::{Head, Method, Next, Refusal, RequestIds, To, Wanted, peek, sent_bytes_max, write_answer};
 use crate::ingest::{Intake, Pressure, Refused};
 use crate::ops::Format;
 use crate::ops::vitals::{CoreVitals, Latency, Vitals};
@@ -191,14 +191,14 @@ impl CoreLoop {
             let started_us = self.now_us;
             self.parts.intake.begin(self.now_us);
             for key in std::mem::take(&mut self.again) {
-                self.look_again(key);
+                self.guarded(key, |lane| lane.look_again(key));
             }
             for at in 0..count {
                 let ready = self.epoll.ready(at);
                 match ready.key {
                     KEY_LISTENER => self.accept(),
                     KEY_WAKE => self.woken(),
-                    key => self.touched(Key(key), ready),
+                    key => self.guarded(Key(key), |lane| lane.touched(Key(key), ready)),
                 }
                 if self.parts.intake.staged_bytes() > TICK_BYTES_MAX || self.owed.len() > TICK_ANSWERS_MAX {
                     self.finish_tick(started_us);
@@ -213,6 +213,19 @@ impl CoreLoop {
             let counted = &self.me.hot;
             counted.ticks.add(1);
             counted.busy_us.add(clock::monotonic_us() - started_us);
+        }
+    }
+
+    /// A bug that one client's bytes reach costs that client its connection, not the others their core.
+    fn guarded(&mut self, key: Key, work: impl FnOnce(&mut CoreLoop)) {
+        if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(self))).is_err() {
+            tracing::error!(
+                core = self.parts.core,
+                "a request made the lane panic; its connection is closed"
+            );
+            self.scratch.resize(RECV_BYTES, 0);
+            self.owed.retain(|owed| owed.key != key);
+            self.close(key);
         }
     }
 
@@ -316,7 +329,7 @@ impl CoreLoop {
         let answer = api::error::refusal(Refusal::ConnectionsFull, limit, id, &self.me.hot.problems);
         let to = To {
             date: &self.date,
-            request_id: id,
+            request_id: id.as_bytes(),
             minor: 1,
             keep_alive: false,
             head_only: false,
@@ -472,7 +485,6 @@ impl CoreLoop {
     fn consume(&mut self, key: Key, buffer: &mut [u8], filled: usize) -> (usize, usize) {
         let Some(conn) = self.connections.get(key) else { return (0, 0) };
         let mut parser = std::mem::take(&mut conn.parser);
-        let was_idle = conn.phase == Phase::Idle;
         let event_bytes_max = self.limits.event_bytes_max;
         let (mut start, mut filled, mut answered) = (0, filled, false);
         let after = loop {
@@ -504,7 +516,7 @@ impl CoreLoop {
                 }
                 Next::HandOver => break After::HandOver,
                 Next::Refused(refusal) => {
-                    self.owe_refusal(key, refusal);
+                    self.owe_refusal(key, refusal, &buffer[start..end]);
                     start = filled;
                     break After::Linger;
                 }
@@ -518,8 +530,9 @@ impl CoreLoop {
                 (true, false) => Phase::Head,
                 (true, true) => Phase::Body,
             };
-            // A limit runs from where its phase began, not from the last byte: dripping gains nothing.
-            if answered || was_idle || phase != conn.phase {
+            // A limit runs from where its phase began, not from the last byte: dripping gains nothing,
+            // nor do empty lines.
+            if answered || phase != conn.phase {
                 conn.phase = phase;
                 conn.deadline_ms = self.now_us / 1000
                     + match phase {
@@ -532,8 +545,10 @@ impl CoreLoop {
         match after {
             After::KeepAlive => {}
             After::Close => {
+                // Closing on unread bytes would reset the connection and could take the answer with it.
+                let unread = start < filled || self.connections.get(key).is_some_and(|conn| conn.more);
                 start = filled;
-                self.settle(key, After::Close);
+                self.settle(key, if unread { After::Linger } else { After::Close });
             }
             after => self.settle(key, after),
         }
@@ -584,7 +599,7 @@ impl CoreLoop {
         self.me.hot.count_request(endpoint as usize, answer.status);
         let to = To {
             date: &self.date,
-            request_id: id,
+            request_id: id.as_bytes(),
             minor: head.minor,
             keep_alive,
             head_only: head.method == Method::Head,
@@ -613,17 +628,22 @@ impl CoreLoop {
         self.owed.push(Owed { key, what: What::Rendered { start, end: self.arena.len() } });
     }
 
-    fn owe_refusal(&mut self, key: Key, refusal: Refusal) {
-        let id = self.parts.request_ids.give();
+    /// `bytes` begin with the refused request: of a sound head the answer still takes over what it must.
+    fn owe_refusal(&mut self, key: Key, refusal: Refusal, bytes: &[u8]) {
+        let head = peek(bytes);
+        let id = match head.and_then(|head| head.request_id) {
+            Some(id) => id,
+            None => self.parts.request_ids.give(),
+        };
         let answer =
             api::error::refusal(refusal, self.limits.event_bytes_max as u64, id, &self.me.hot.problems);
         let to = To {
             date: &self.date,
-            request_id: id,
+            request_id: id.as_bytes(),
             minor: 1,
             keep_alive: false,
-            head_only: false,
-            has_origin: false,
+            head_only: head.is_some_and(|head| head.method == Method::Head),
+            has_origin: head.is_some_and(|head| head.has_origin),
         };
         let start = self.arena.len();
         write_answer(&mut self.arena, &answer, &to);
@@ -633,7 +653,10 @@ impl CoreLoop {
 
     /// Refuses outside of parsing: a time limit, the memory limit.
     fn refuse(&mut self, key: Key, refusal: Refusal) {
-        self.owe_refusal(key, refusal);
+        let Some(conn) = self.connections.get(key) else { return };
+        let input = std::mem::take(&mut conn.input);
+        self.connections.rebuffered(input.capacity(), 0);
+        self.owe_refusal(key, refusal, &input);
         self.settle(key, After::Linger);
     }
 
@@ -676,6 +699,7 @@ impl CoreLoop {
                     self.connections.rebuffered(before, after);
                     let (lane, upto) = (appended.lane, appended.upto);
                     self.held.push_back(Held { key, lane, upto, since_us: started_us, events });
+                    self.close_above_budget(key);
                 }
                 _ => {
                     accepted += events;
@@ -709,8 +733,7 @@ impl CoreLoop {
                 What::Nothing => {}
                 What::Rendered { start, end } => self.out.extend_from_slice(&self.arena[*start..*end]),
                 What::Accepted { receipt, disk, to } => {
-                    let id = std::str::from_utf8(&self.arena[to.request_id.0..to.request_id.1])
-                        .unwrap_or_default();
+                    let id = &self.arena[to.request_id.0..to.request_id.1];
                     let addressee = To {
                         date: &self.date,
                         request_id: id,
@@ -729,6 +752,7 @@ impl CoreLoop {
                         Err(pressure) => {
                             let refused = Refused::Pressure(*pressure).into();
                             let limit = self.limits.event_bytes_max as u64;
+                            let id = std::str::from_utf8(id).unwrap_or_default();
                             let answer = api::error::refused(&refused, limit, id, &self.me.hot.problems);
                             self.me.hot.count_request(api::Endpoint::Event as usize, answer.status);
                             write_answer(&mut self.out, &answer, &addressee);
@@ -784,6 +808,14 @@ impl CoreLoop {
         conn.deadline_ms = self.now_us / 1000 + self.limits.write_ms;
         let after = conn.output.capacity();
         self.connections.rebuffered(before, after);
+        self.close_above_budget(key);
+    }
+
+    /// Answers that nobody takes must not fill the memory: the connection that would go above it ends.
+    fn close_above_budget(&mut self, key: Key) {
+        if self.connections.buffered() > self.limits.buffer_bytes_max {
+            self.close(key);
+        }
     }
 
     /// Sends what waits in the connection.
@@ -952,7 +984,5 @@ fn wanted(head: &Head<'_>, event_bytes_max: usize) -> Wanted {
     if !endpoint.is_hot() {
         return Wanted::Elsewhere;
     }
-    // A compressed body may be a little larger than what it holds.
-    let slack = if head.coding == Some(Coding::Identity) { 0 } else { 1024 };
-    Wanted::Here { body_bytes_max: event_bytes_max + slack }
+    Wanted::Here { body_bytes_max: sent_bytes_max(head.coding, event_bytes_max) }
 }

@@ -4,6 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,8 +12,8 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::body::Incoming;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body as _, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 
@@ -26,7 +27,7 @@ use crate::cores::executor::{self, Files};
 use crate::cores::socket::Socket;
 use crate::cores::stop::Stage;
 use crate::cores::wake::Wake;
-use crate::http::{Answer, Coding, Method, REFUSED_PATH, Refusal, RequestIds};
+use crate::http::{Answer, Coding, Method, REFUSED_PATH, Refusal, RequestIds, sent_bytes_max};
 use crate::ingest::{Intake, Refused};
 use crate::journal::Syncer;
 use crate::ops;
@@ -63,6 +64,9 @@ struct Lane {
     open: Cell<usize>,
     times: Times,
     event_bytes_max: usize,
+    /// Bodies being read, all connections together.
+    body_bytes: Cell<usize>,
+    body_bytes_max: usize,
 }
 
 /// Serves until the server flushes.
@@ -83,6 +87,8 @@ pub(super) async fn run(parts: Parts) {
             write: config.write_timeout,
         },
         event_bytes_max: config.event_bytes_max as usize,
+        body_bytes: Cell::new(0),
+        body_bytes_max: config.buffer_bytes_max as usize / parts.vitals.cores.len(),
         vitals: parts.vitals.clone(),
     });
     executor::spawn(sync(lane.clone(), parts.sync_wanted.1, parts.syncers, parts.listener_wake));
@@ -100,6 +106,7 @@ pub(super) async fn run(parts: Parts) {
     });
     while lane.vitals.stop.stage() < Stage::Flushing {
         executor::sleep(HOUSEKEEPING).await;
+        lane.me.executor.buffer_bytes.set(lane.body_bytes.get() as u64);
         lane.me.executor.ack_latency.store(Arc::new(lane.latency.borrow().clone()));
     }
 }
@@ -136,7 +143,10 @@ async fn sync(
             let Some(plan) = syncer.plan() else { continue };
             let mut outcome = Ok(());
             for file in &plan.files {
-                outcome = outcome.and(files.sync_data(file).await);
+                let synced = files.sync_data(file).await;
+                // Gone: the database holds everything in it, durably.
+                let is_released = matches!(&synced, Err(error) if error.kind() == io::ErrorKind::NotFound);
+                outcome = if is_released { outcome } else { outcome.and(synced) };
             }
             if let Some(folder) = &plan.directory {
                 outcome = outcome.and(files.sync_folder(folder).await);
@@ -241,95 +251,146 @@ async fn linger(mut socket: Socket) {
 
 // ── requests ────────────────────────────────────────────────────────────────────────────────────────
 
+type RequestHead = hyper::http::request::Parts;
+
 async fn respond(lane: &Lane, gate: &SharedGate, request: Request<Incoming>) -> Response<Full<Bytes>> {
     let started_us = clock::monotonic_us();
-    let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok());
-    let request_id = match header("x-request-id").filter(|id| is_request_id(id)) {
+    let (request, body) = request.into_parts();
+    let taken_over = request.headers.get_all("x-request-id").iter();
+    let request_id = match taken_over.filter_map(|id| crate::http::taken_over(id.as_bytes())).last() {
         Some(id) => id.to_owned(),
         None => lane.request_ids.borrow_mut().give().to_owned(),
     };
-    let has_origin = request.headers().contains_key("origin");
-    let method = match *request.method() {
+    let has_origin = request.headers.contains_key("origin");
+    let method = match request.method {
         hyper::Method::GET => Method::Get,
         hyper::Method::HEAD => Method::Head,
         hyper::Method::POST => Method::Post,
         hyper::Method::OPTIONS => Method::Options,
         _ => Method::Other,
     };
-    let path = request.uri().path().to_owned();
-    let (endpoint, argument) = api::find(&path);
+    let (endpoint, argument) = api::find(request.uri.path());
     let problems = &lane.me.executor.problems;
     let limit = lane.event_bytes_max as u64;
+    let refused = |refusal| api::error::refusal(refusal, limit, &request_id, problems);
     let refusal = gate.borrow().refused();
     let answer = match refusal {
-        Some(refusal) if path == REFUSED_PATH => api::error::refusal(refusal, limit, &request_id, problems),
-        _ if endpoint == api::Endpoint::Event && method == Method::Post => {
-            match take_event(lane, gate, request).await {
-                Ok(answer) => {
-                    lane.acked(started_us);
-                    answer
+        Some(refusal) if request.uri.path() == REFUSED_PATH => refused(refusal),
+        // Whole before anybody looks at it, as on the hot lane: the same bodies are refused, and the next
+        // request stands where it should.
+        _ => match read_body(lane, gate, &request, body).await {
+            Err(refusal) => refused(refusal),
+            Ok(body) if endpoint == api::Endpoint::Event && method == Method::Post => {
+                match take_event(lane, &request, body).await {
+                    Ok(answer) => {
+                        lane.acked(started_us);
+                        answer
+                    }
+                    Err(refused) => api::error::refused(&refused, limit, &request_id, problems),
                 }
-                Err(Unanswered::Refused(refused)) => {
-                    api::error::refused(&refused, limit, &request_id, problems)
-                }
-                Err(Unanswered::Body(refusal)) => api::error::refusal(refusal, limit, &request_id, problems),
             }
-        }
-        _ => {
-            let format = ops::negotiate(header("accept"));
-            let asked = api::Asked { endpoint, argument, method, format, request_id: &request_id };
-            api::plain(&asked, &lane.vitals, problems)
-        }
+            Ok(_) => {
+                let accept = request.headers.get("accept").and_then(|value| value.to_str().ok());
+                let format = ops::negotiate(accept);
+                let asked = api::Asked { endpoint, argument, method, format, request_id: &request_id };
+                api::plain(&asked, &lane.vitals, problems)
+            }
+        },
     };
     lane.me.executor.count_request(endpoint as usize, answer.status);
-    let closing = lane.vitals.stop.stage() >= Stage::Draining;
+    let closing = lane.vitals.stop.stage() >= Stage::Draining || is_last(&request);
     response(answer, &request_id, has_origin, closing)
 }
 
-fn is_request_id(id: &str) -> bool {
-    (1..=crate::base::limits::IDENTIFIER_BYTES_MAX).contains(&id.len())
-        && id.bytes().all(|byte| byte.is_ascii_graphic())
+/// An HTTP/1.0 request that does not ask to keep the connection.
+fn is_last(request: &RequestHead) -> bool {
+    let asks = |value: &hyper::header::HeaderValue| {
+        let mut options = value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+        options.any(|option| option.eq_ignore_ascii_case(b"keep-alive"))
+    };
+    request.version == hyper::Version::HTTP_10 && !request.headers.get_all("connection").iter().any(asks)
 }
 
-enum Unanswered {
-    Refused(EventRefused),
-    Body(Refusal),
-}
-
-impl<E: Into<EventRefused>> From<E> for Unanswered {
-    fn from(refused: E) -> Unanswered {
-        Unanswered::Refused(refused.into())
+/// `None` where the request names a coding that is not understood, or several.
+fn coding(request: &RequestHead) -> Option<Coding> {
+    let mut codings = request.headers.get_all("content-encoding").iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => Some(Coding::Identity),
+        (Some(coding), None) => Coding::from_header(coding.as_bytes()),
+        _ => None,
     }
 }
 
-async fn take_event(
-    lane: &Lane,
+/// A body, counted among the bytes the lane holds until it is dropped.
+struct Body<'l> {
+    bytes: Bytes,
+    lane: &'l Lane,
+    held: usize,
+}
+
+impl Drop for Body<'_> {
+    fn drop(&mut self) {
+        self.lane.body_bytes.set(self.lane.body_bytes.get() - self.held);
+    }
+}
+
+/// Reads the whole body, within the endpoint's limit and the lane's.
+async fn read_body<'l>(
+    lane: &'l Lane,
     gate: &SharedGate,
-    request: Request<Incoming>,
-) -> Result<Answer, Unanswered> {
-    let disk = api::event::wants_disk(request.uri().query(), lane.vitals.config.ack)?;
-    let mut codings = request.headers().get_all("content-encoding").iter();
-    let coding = match (codings.next(), codings.next()) {
-        (None, _) => Coding::Identity,
-        (Some(coding), None) => Coding::from_header(coding.as_bytes()).ok_or(EventRefused::UnknownCoding)?,
-        _ => return Err(EventRefused::UnknownCoding.into()),
-    };
-    let slack = if coding == Coding::Identity { 0 } else { 1024 };
-    let body = match Limited::new(request.into_body(), lane.event_bytes_max + slack).collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(error) if error.is::<LengthLimitError>() => return Err(Unanswered::Body(Refusal::BodyTooLarge)),
-        // A broken chunk or a time limit (said by the gate), or a peer that left (nobody will read this).
-        Err(_) => return Err(Unanswered::Body(gate.borrow().refused().unwrap_or(Refusal::MalformedChunk))),
-    };
+    request: &RequestHead,
+    mut body: Incoming,
+) -> Result<Body<'l>, Refusal> {
+    let bytes_max = sent_bytes_max(coding(request), lane.event_bytes_max);
+    // Before the first read, which would invite a waiting client to send it.
+    if body.size_hint().lower() > bytes_max as u64 {
+        return Err(Refusal::BodyTooLarge);
+    }
+    let mut read = Body { bytes: Bytes::new(), lane, held: 0 };
+    let mut more = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(frame) = frame else {
+            // A broken chunk or a time limit (said by the gate), or a peer that left half-way.
+            return Err(gate.borrow().refused().unwrap_or(Refusal::BodyIncomplete));
+        };
+        let Ok(data) = frame.into_data() else { continue };
+        read.held += data.len();
+        lane.body_bytes.set(lane.body_bytes.get() + data.len());
+        if read.held > bytes_max {
+            return Err(Refusal::BodyTooLarge);
+        }
+        if lane.body_bytes.get() > lane.body_bytes_max {
+            return Err(Refusal::BuffersFull);
+        }
+        if read.bytes.is_empty() && more.is_empty() {
+            read.bytes = data;
+            continue;
+        }
+        // Copied together: a client that sends single bytes must not cost a piece of memory for each.
+        if more.is_empty() {
+            more.extend_from_slice(&std::mem::take(&mut read.bytes));
+        }
+        more.extend_from_slice(&data);
+    }
+    if !more.is_empty() {
+        read.bytes = Bytes::from(more);
+    }
+    Ok(read)
+}
+
+async fn take_event(lane: &Lane, request: &RequestHead, body: Body<'_>) -> Result<Answer, EventRefused> {
+    let disk = api::event::wants_disk(request.uri.query(), lane.vitals.config.ack)?;
+    let coding = coding(request).ok_or(EventRefused::UnknownCoding)?;
     let (receipt, appended) = {
         let mut intake = lane.intake.borrow_mut();
         intake.begin(clock::monotonic_us());
-        let receipt = intake.take(coding, &body, clock::unix_us())?;
+        let receipt = intake.take(coding, &body.bytes, clock::unix_us())?;
         (receipt, intake.commit().map_err(Refused::Pressure)?)
     };
-    lane.me.executor.accepted_bytes.add(body.len() as u64);
+    lane.me.executor.accepted_bytes.add(body.bytes.len() as u64);
+    drop(body);
     let level = match (disk, appended) {
-        (true, Some(appended)) if !on_disk(lane, appended).await => return Err(EventRefused::Unsynced.into()),
+        (true, Some(appended)) if !on_disk(lane, appended).await => return Err(EventRefused::Unsynced),
         (true, _) => AckLevel::Disk,
         (false, _) => AckLevel::Os,
     };

@@ -149,12 +149,15 @@ impl hyper::rt::Read for Gated {
             match passed {
                 Passed::Bytes(count) => {
                     this.passing = count;
-                    // A new request begins: its limits run from here.
-                    this.waiting = Waiting::Idle;
-                    this.watch();
+                    // A new request begins: its limits run from here. A piece of a body (dripping gains
+                    // nothing) or an empty line between requests begins nothing.
+                    if !in_body && !this.inbox.starts_with(b"\r\n") {
+                        this.waiting = Waiting::Idle;
+                        this.watch();
+                    }
                     continue;
                 }
-                // In the middle of a body hyper is told by an error, and answers nothing more.
+                // In the middle of a body hyper is told by an error, and whoever reads the body answers.
                 Passed::Refused(_) if in_body => {
                     this.ended = true;
                     return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));

@@ -15,10 +15,11 @@ mod writers;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 
 use crate::api;
 use crate::base::clock;
@@ -66,11 +67,24 @@ enum Event {
 
 /// Serves until SIGTERM or SIGINT, then drains: unready first, then no new connections, then the
 /// journals are stored. A second signal ends the process at once.
-pub fn serve(config: Config) -> Result<(), ServeError> {
+pub fn serve(mut config: Config) -> Result<(), ServeError> {
     let (tell, told) = async_channel::bounded(64);
     watch_signals(tell.clone())?;
-    if let Err(error) = preflight::raise_limits() {
-        tracing::warn!(%error, "the limits of this process could not be raised");
+    // A write beyond RLIMIT_FSIZE is an error to be answered with 507, not the end of the process.
+    let ignored = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(SIGXFSZ, ignored)?;
+    match preflight::raise_limits() {
+        Ok(limits) => {
+            let room = preflight::connection_room(limits.nofile);
+            if config.connections_max > room {
+                tracing::warn!(
+                    connections_max = room,
+                    "the limit of open files leaves room for fewer connections"
+                );
+                config.connections_max = room;
+            }
+        }
+        Err(error) => tracing::warn!(%error, "the limits of this process could not be raised"),
     }
     let runtime = choose_runtime(config.runtime)?;
     let cpus = choose_cpus(&config)?;

@@ -8,7 +8,7 @@ use rusqlite::hooks::Wal;
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::apply::Positions;
-use super::catalog::ShardFolder;
+use super::catalog::{ShardFolder, sync_dir};
 use super::error::ShardError;
 use super::identity::{Identity, beside};
 use super::partition::{self, Partition};
@@ -24,7 +24,7 @@ pub struct ShardOptions {
     pub page_bytes: u32,
     /// SQLite's page cache. Appending needs little; an index build sorts within it.
     pub cache_bytes: u64,
-    /// Rows of a partition before it is sealed: one index build stays near a second.
+    /// Rows of a partition before it is sealed: one index build takes 0.6 s on a quiet core (2.4 s at 4 M).
     pub partition_rows_max: u64,
     /// WAL bytes after which a checkpoint is due: 32 MiB takes 50 to 120 ms.
     pub checkpoint_wal_bytes: u64,
@@ -35,7 +35,7 @@ impl Default for ShardOptions {
         ShardOptions {
             page_bytes: 16 * 1024,
             cache_bytes: 16 * 1024 * 1024,
-            partition_rows_max: 1_500_000,
+            partition_rows_max: 1_000_000,
             checkpoint_wal_bytes: 32 * 1024 * 1024,
         }
     }
@@ -84,6 +84,9 @@ impl Shard {
                 partition
             }
         };
+        if before.is_none() {
+            sync_dir(folder.dir())?;
+        }
         let wal_frames = Arc::new(Cell::default());
         let hook_frames = Arc::clone(&wal_frames);
         connection.wal_hook(Some(move |_: &mut Wal, frames: i32| {
@@ -100,7 +103,11 @@ impl Shard {
             rejected: load_total(&connection, "rejected_records")?,
             indexes_due: partition::is_index_due(&connection)?,
             connection,
-            options: options.clone(),
+            // A partition without a row would give the next one the same first id.
+            options: ShardOptions {
+                partition_rows_max: options.partition_rows_max.max(1),
+                ..options.clone()
+            },
             partition,
             wal_frames,
             wal_frames_carried: 0,
@@ -141,6 +148,13 @@ impl Shard {
     #[must_use]
     pub fn database_bytes(&self) -> u64 {
         fs::metadata(&self.path).map_or(0, |found| found.len())
+    }
+
+    /// A full disk, for tests: the database cannot grow beyond so many pages more.
+    #[cfg(test)]
+    pub(crate) fn limit_growth(&self, pages: i64) {
+        let now: i64 = self.connection.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
+        self.connection.pragma_update_and_check(None, "max_page_count", now + pages, |_| Ok(())).unwrap();
     }
 
     /// Closes the connection after a failure, carrying nothing over. What it holds is not trusted.

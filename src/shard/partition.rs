@@ -122,7 +122,7 @@ impl Partition {
 }
 
 impl Shard {
-    /// How many sealed partitions still want an index.
+    /// Whether a sealed partition still wants an index.
     #[must_use]
     pub fn indexes_due(&self) -> bool {
         self.indexes_due
@@ -166,7 +166,9 @@ impl Shard {
                 .execute("UPDATE partition SET indexed_at = ?2 WHERE name = ?1", [&partition, &now])?;
             time
         };
+        let is_more_due = is_index_due(&transaction)?;
         transaction.commit()?;
+        self.indexes_due = is_more_due;
         let took = Duration::from_micros(clock::monotonic_us() - started_us);
         Ok(Some(BuiltIndex { partition, index, rows: rows.max(0) as u64, took }))
     }

@@ -15,7 +15,7 @@ use crate::base::ids::{LaneId, Sequence, ShardId};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum ShardState {
-    /// Closed after a failure (or not open yet) and about to be opened.
+    /// Not written after a failure, or not open yet; tried again within two seconds.
     Reopening = 0,
     /// Writing, or ready to.
     Open = 1,
@@ -66,7 +66,8 @@ pub struct ShardStatus {
     pub checkpoints: Cell,
     /// Times the connection was closed after a failure and opened again.
     pub reopened: Cell,
-    /// Records the journal could not give back (damage or a gap), as far as counted.
+    /// Records that were in neither the database nor the journal when the shard was opened. The journal
+    /// counts damage by itself; a loss may be in both numbers.
     pub lost_records: Cell,
     pub database_bytes: Cell,
     /// Bytes in the WAL that no checkpoint has carried over.
@@ -163,6 +164,7 @@ pub struct CommitTimes {
     commit_us: Histogram<u64>,
     rows: Histogram<u64>,
     published_us: u64,
+    is_new: bool,
 }
 
 impl CommitTimes {
@@ -175,22 +177,31 @@ impl CommitTimes {
             #[expect(clippy::unwrap_used, reason = "constants")]
             Histogram::new_with_bounds(1, 60_000_000, 2).unwrap()
         };
-        CommitTimes { commit_us: empty(), rows: empty(), published_us: 0 }
+        CommitTimes { commit_us: empty(), rows: empty(), published_us: 0, is_new: false }
     }
 
-    pub fn record(&mut self, status: &ShardStatus, took_us: u64, rows: u64) {
+    /// Counts one commit; a few nanoseconds.
+    pub fn record(&mut self, took_us: u64, rows: u64) {
         self.commit_us.saturating_record(took_us);
         self.rows.saturating_record(rows);
+        self.is_new = true;
+    }
+
+    /// Publishes what is new if the last time is a second ago. Call it every turn, idle ones too.
+    pub fn publish_if_due(&mut self, status: &ShardStatus) {
         let now_us = clock::monotonic_us();
-        if now_us.saturating_sub(self.published_us) >= Self::PUBLISH_EVERY.as_micros() as u64 {
+        let is_due = now_us.saturating_sub(self.published_us) >= Self::PUBLISH_EVERY.as_micros() as u64;
+        if self.is_new && is_due {
             self.published_us = now_us;
             self.publish(status);
         }
     }
 
-    pub fn publish(&self, status: &ShardStatus) {
+    /// Publishes now.
+    pub fn publish(&mut self, status: &ShardStatus) {
         status.commit_us.store(Some(Arc::new(self.commit_us.clone())));
         status.rows_per_commit.store(Some(Arc::new(self.rows.clone())));
+        self.is_new = false;
     }
 }
 

@@ -9,10 +9,7 @@ use super::Finding;
 use crate::base::clock as time;
 use crate::config::{Config, RuntimeChoice};
 use crate::cores::pin;
-use crate::cores::preflight::{self, Limit, MEMLOCK_BYTES_MIN};
-
-/// Descriptors beside those of connections: shards, journals, rings, listeners.
-const FILES_ASIDE: u64 = 1024;
+use crate::cores::preflight::{self, FILES_ASIDE, Limit, MEMLOCK_BYTES_MIN};
 
 /// A backlog below this overflows when clients of a restarted server all come back at once.
 const BACKLOG_MIN: u64 = 1024;
@@ -58,7 +55,12 @@ pub(super) fn open_files(config: &Config) -> Finding {
         Err(error) => Finding::fail(CHECK, format!("cannot be asked for: {error}"), "allow getrlimit"),
         Ok(limit) if limit.hard < needed => Finding::warn(
             CHECK,
-            format!("{}; {} connections need {needed}", shown(limit), config.connections_max),
+            format!(
+                "{}; room for {} connections, the settings allow {}",
+                shown(limit),
+                preflight::connection_room(Limit { soft: limit.hard, ..limit }),
+                config.connections_max
+            ),
             format!(
                 "LimitNOFILE={needed} in a systemd unit, --ulimit nofile={needed} for a container, or a lower --connections-max"
             ),
@@ -92,7 +94,7 @@ pub(super) fn cpus(config: &Config) -> Finding {
 pub(super) fn cpu_quota() -> Finding {
     const CHECK: &str = "cpu_quota";
     let Some(quota) = pin::cpu_quota() else {
-        return Finding::ok(CHECK, "none: every CPU may be used all the time");
+        return Finding::ok(CHECK, "no cgroup (v2) limits the CPU time");
     };
     let cpus = pin::allowed().len();
     let found = format!("{quota:.2} CPUs' worth of time on {cpus} CPUs (cgroup cpu.max)");

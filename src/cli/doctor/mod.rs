@@ -11,9 +11,10 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use super::DoctorArgs;
+use super::FolderArgs;
 use super::output::{EXIT_FAILED, EXIT_OK, complain, say};
 use crate::config::Config;
+use crate::cores::preflight;
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -54,14 +55,14 @@ impl Finding {
 
 /// Runs the command: examines, prints, and says by the exit code whether it would serve.
 #[must_use]
-pub fn doctor(args: &DoctorArgs) -> ExitCode {
-    let config = match args.folder.load() {
+pub fn doctor(args: &FolderArgs) -> ExitCode {
+    let config = match args.load() {
         Ok(loaded) => loaded.config,
         Err(errors) => return complain(&errors),
     };
     let findings = examine(&config);
     let worst = findings.iter().map(|finding| finding.verdict).max().unwrap_or(Verdict::Ok);
-    if args.folder.json {
+    if args.json {
         say(&format!("{}\n", serde_json::json!({ "verdict": worst, "checks": findings })));
     } else {
         say(&lines(&findings));
@@ -72,10 +73,13 @@ pub fn doctor(args: &DoctorArgs) -> ExitCode {
 /// Every check, in the order a server would run into them. Under a second on a sound disk.
 #[must_use]
 pub fn examine(config: &Config) -> Vec<Finding> {
+    // As they were given; then as a server sees them.
+    let (memlock, open_files) = (machine::memlock(), machine::open_files(config));
+    _ = preflight::raise_limits();
     vec![
         machine::io_uring(config),
-        machine::memlock(),
-        machine::open_files(config),
+        memlock,
+        open_files,
         machine::cpus(config),
         machine::cpu_quota(),
         machine::reuse_port(),

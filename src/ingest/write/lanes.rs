@@ -26,7 +26,8 @@ struct Lane {
     reader: Reader,
     /// Read and not yet committed; kept over failures.
     batch: Batch,
-    applied: Sequence,
+    /// `None` until the reader was put behind a position.
+    applied: Option<Sequence>,
 }
 
 impl Lane {
@@ -37,7 +38,7 @@ impl Lane {
 
 impl Lanes {
     pub(super) fn new(readers: Vec<Reader>) -> Lanes {
-        let lane = |reader| Lane { reader, batch: Batch::new(), applied: Sequence::NONE };
+        let lane = |reader| Lane { reader, batch: Batch::new(), applied: None };
         Lanes { lanes: readers.into_iter().map(lane).collect(), first: 0 }
     }
 
@@ -56,14 +57,18 @@ impl Lanes {
     /// The batches are in the database.
     pub(super) fn committed(&mut self) {
         for lane in &mut self.lanes {
-            lane.applied = lane.applied.max(lane.batch.last().unwrap_or(Sequence::NONE));
+            lane.applied = lane.applied.max(lane.batch.last());
             lane.batch.clear();
         }
     }
 
     /// Records published and not yet committed, the batches in hand included.
     pub(super) fn pending(&self) -> u64 {
-        self.lanes.iter().map(|lane| lane.reader.state().appended().0.saturating_sub(lane.applied.0)).sum()
+        let waiting = |lane: &Lane| {
+            let applied = lane.applied.unwrap_or(Sequence::NONE);
+            lane.reader.state().appended().0.saturating_sub(applied.0)
+        };
+        self.lanes.iter().map(waiting).sum()
     }
 
     /// Fills the batches from the lanes in turn until the budget is used up.
@@ -94,20 +99,40 @@ impl Lanes {
         Ok(())
     }
 
-    /// Puts every lane behind its position; returns what is missing there.
+    /// Makes the folders that were removed under a running server, so that the journals can go on.
+    pub(super) fn make_folders(&self) -> std::io::Result<()> {
+        self.lanes.iter().try_for_each(|lane| std::fs::create_dir_all(lane.reader.state().dir()))
+    }
+
+    /// Puts every lane behind its position and tells what is missing there, also where a later lane
+    /// fails. A lane that stands there already keeps its batch and its open file, which may have lost
+    /// its name together with the database's.
     pub(super) fn seek(
         &mut self,
         position: impl Fn(LaneId) -> Sequence,
-    ) -> Result<Vec<(LaneId, Gap)>, JournalError> {
-        let mut gaps = Vec::new();
+        mut missing: impl FnMut(LaneId, Gap),
+    ) -> Result<(), JournalError> {
+        for lane in &mut self.lanes {
+            let applied = position(lane.id());
+            if lane.applied == Some(applied) {
+                continue;
+            }
+            lane.batch.clear();
+            lane.applied = None;
+            if let Some(gap) = lane.reader.seek(applied)? {
+                missing(lane.id(), gap);
+            }
+            lane.applied = Some(applied);
+        }
+        Ok(())
+    }
+
+    /// After a panic: where the readers stand is not known.
+    pub(super) fn forget(&mut self) {
         for lane in &mut self.lanes {
             lane.batch.clear();
-            lane.applied = position(lane.id());
-            if let Some(gap) = lane.reader.seek(lane.applied)? {
-                gaps.push((lane.id(), gap));
-            }
+            lane.applied = None;
         }
-        Ok(gaps)
     }
 
     /// Syncs every lane up to where it was read; the first error after trying all.

@@ -149,6 +149,7 @@ impl Writer {
             WriteError::Shard(ShardError::Other(_)) | WriteError::Panicked(_) => self.reopen(&error, pending),
             WriteError::Journal(_) => {
                 self.trouble.begin("journal not readable", &error, pending);
+                self.status.set_state(ShardState::Reopening);
                 self.trouble.back_off(FAILED_PAUSES)
             }
         }
@@ -179,6 +180,9 @@ impl Writer {
     /// Copies a removed file back from the open connection, which has all of it.
     fn heal(&mut self) -> Duration {
         self.status.set_state(ShardState::Reopening);
+        if let Err(error) = self.lanes.make_folders() {
+            tracing::error!(shard = self.id.0, %error, "the journals' folders could not be made again");
+        }
         match self.shard.as_mut().map(crate::shard::Shard::heal) {
             Some(Err(error)) => {
                 // The rows exist only in this connection now: it stays open until they are copied.

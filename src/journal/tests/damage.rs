@@ -125,6 +125,22 @@ fn one_flipped_bit_costs_its_record_at_most_and_is_said() {
 }
 
 #[test]
+fn bytes_behind_the_end_of_a_finished_segment_are_nobodys() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = small_lane(dir.path());
+    let (appender, mut reader, _) = reopen(dir.path(), 120);
+    // Another segment begins where this one's records end: a failed write that could not be cut.
+    let mut bytes = files[0].1.clone();
+    bytes.extend_from_slice(&[0xaa; 200]);
+    fs::write(&files[0].0, bytes).unwrap();
+    assert_eq!(drain(&mut reader), numbered(&PAYLOADS));
+    assert_eq!(reader.state().damaged_ranges(), 0);
+    drop((appender, reader));
+    let recovered = check_and_go_on(dir.path(), &numbered(&PAYLOADS), "nobody's");
+    assert_eq!(recovered.damaged, []);
+}
+
+#[test]
 fn a_missing_segment_is_a_gap_and_is_said() {
     let dir = tempfile::tempdir().unwrap();
     let files = small_lane(dir.path());
@@ -232,7 +248,7 @@ fn a_client_cannot_forge_a_record_that_damage_would_bring_to_light() {
 fn a_payload_made_of_headers_does_not_make_recovery_slow() {
     let dir = tempfile::tempdir().unwrap();
     let (mut appender, reader, _) = reopen(dir.path(), 16 << 20);
-    let mut header = vec![0; RECORD_HEADER_BYTES];
+    let mut header = [0; RECORD_HEADER_BYTES];
     header[4..8].copy_from_slice(&1_000_000_u32.to_le_bytes());
     header[8..16].copy_from_slice(&2_u64.to_le_bytes());
     let payload = header.repeat(60_000);

@@ -3,7 +3,8 @@
 use std::fs;
 
 use super::*;
-use crate::journal::{JournalError, Syncer, inspect, segment, verify};
+use crate::journal::format::{SegmentHeader, encode_record};
+use crate::journal::{JournalError, Record, Syncer, inspect, segment, verify};
 
 #[test]
 fn a_plan_names_each_file_with_unsynced_bytes_and_the_folder_once_a_segment() {
@@ -97,22 +98,23 @@ fn looking_from_outside_sees_whole_records_and_changes_nothing() {
 fn a_foreign_or_newer_file_is_an_error_that_names_it() {
     let dir = tempfile::tempdir().unwrap();
     let open = || open(dir.path(), LANE, None, &options(4096));
-    let cases: [(&str, &[u8]); 3] = [
+    let cases: [(&str, &[u8]); 4] = [
         ("00000000000000000000.seg", &[9; 200]),
         ("backup.seg", b""),
+        ("18446744073709551615.seg", b"far"),
         ("00000000000000000000.seg", b"FHJL\x02\0 anything a later version may write, laid out otherwise"),
     ];
     for (index, (name, bytes)) in cases.into_iter().enumerate() {
         let path = dir.path().join(name);
         let mut bytes = bytes.to_vec();
-        if index == 2 {
+        if index == 3 {
             bytes.resize(32, b' ');
             bytes.extend_from_within(..);
         }
         fs::write(&path, &bytes).unwrap();
         let error = open().map(|_| ()).unwrap_err();
         assert!(error.to_string().contains(name), "{error}");
-        assert_eq!(matches!(error, JournalError::Newer { version: 2, .. }), index == 2, "{error}");
+        assert_eq!(matches!(error, JournalError::Newer { version: 2, .. }), index == 3, "{error}");
         assert_eq!(fs::read(&path).unwrap(), bytes, "nothing was touched");
         assert!(verify(dir.path()).is_err());
         fs::remove_file(path).unwrap();
@@ -122,4 +124,34 @@ fn a_foreign_or_newer_file_is_an_error_that_names_it() {
     drop((appender, reader));
     let error = crate::journal::open(dir.path(), LaneId(4), None, &options(4096)).map(|_| ()).unwrap_err();
     assert!(matches!(error, JournalError::OtherLane { found: LANE, .. }), "{error}");
+}
+
+#[test]
+fn a_file_put_beside_a_running_lane_does_not_stop_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut appender, mut reader, _) = reopen(dir.path(), 120);
+    fs::write(dir.path().join("backup.seg"), b"").unwrap();
+    append(&mut appender, &[&[1; 60], &[2; 60]]);
+    assert!(Syncer::new(appender.state().clone()).plan().is_some());
+    assert_eq!(drain(&mut reader).len(), 2);
+}
+
+#[test]
+fn a_segment_written_by_format_1_is_read_for_ever() {
+    let header = SegmentHeader { lane: LANE, base: 0x0102, first: Sequence(7), salt: 0xdead_beef };
+    let mut bytes = header.encode().to_vec();
+    let at = header.base + bytes.len() as u64;
+    encode_record(&mut bytes, header.salt, at, Sequence(7), 200, &[b"kind ", b"200"], 8);
+    let copy = "46484a4c010002000201000000000000 0700000000000000efbeaddeca0e1e43";
+    let record = "6497f893 08000000 0700000000000000 c8 6b696e6420323030";
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(hex, format!("{copy}{copy}{record}").replace(' ', ""));
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(segment::path(dir.path(), header.base), &bytes).unwrap();
+    let (_appender, mut reader, recovered) = reopen(dir.path(), 4096);
+    assert_eq!((recovered.first, recovered.last), (Some(Sequence(7)), Sequence(7)));
+    let mut batch = Batch::new();
+    reader.read(&mut batch, 10, 1000).unwrap();
+    let records: Vec<_> = batch.records().collect();
+    assert_eq!(records, [Record { sequence: Sequence(7), kind: 200, payload: b"kind 200" }]);
 }

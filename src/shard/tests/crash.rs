@@ -34,14 +34,13 @@ fn a_full_disk_stores_nothing_of_the_batch_and_goes_on_when_there_is_room() {
     let dir = tempfile::tempdir().unwrap();
     let mut shard = open(dir.path());
     shard.apply(&[(HOT, &clicks(1..=1))]).unwrap();
-    let pages: i64 = shard.connection.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
-    shard.connection.pragma_update_and_check(None, "max_page_count", pages + 1, |_| Ok(())).unwrap();
+    shard.limit_growth(1);
     for _ in 0..2 {
         assert!(matches!(shard.apply(&[(HOT, &clicks(2..=5_000))]), Err(ShardError::Full)));
         assert_eq!((shard.position(HOT), shard.rows()), (Sequence(1), 1));
     }
     assert_eq!(sound(shard.path()), 1);
-    shard.connection.pragma_update_and_check(None, "max_page_count", 1_000_000, |_| Ok(())).unwrap();
+    shard.limit_growth(1_000_000);
     assert_eq!(shard.apply(&[(HOT, &clicks(2..=5_000))]).unwrap().rows, 4_999);
     assert_eq!(sound(shard.path()), 5_000);
 }

@@ -98,8 +98,8 @@ fn a_full_partition_is_sealed_and_gets_its_indexes_one_at_a_time() {
     assert!(shard.indexes_due());
     let built = shard.build_index().unwrap().unwrap();
     assert_eq!((built.index.as_str(), built.rows), ("click_000001_time", 10));
-    assert!(shard.build_index().unwrap().is_none());
     assert!(!shard.indexes_due());
+    assert!(shard.build_index().unwrap().is_none());
     let found = inspect(shard.path()).unwrap();
     let partitions: Vec<_> =
         found.partitions.iter().map(|p| (p.name.as_str(), p.first_id, p.rows, p.sealed, p.indexed)).collect();

@@ -1,0 +1,188 @@
+//! The systems under test, each started the same way on the same cores: firehose and its peers.
+
+mod epoll;
+mod firehose;
+mod may;
+mod nginx;
+mod seed;
+
+use std::fs;
+use std::net::SocketAddr;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+use signal_hook::consts::SIGTERM;
+
+use crate::process::{self, Process};
+use crate::setup::{Folder, Setup, free_address};
+use crate::{http, setup};
+
+pub(crate) use epoll::serve as serve_epoll;
+pub(crate) use firehose::{Serve, stored_rows};
+pub(crate) use may::serve as serve_may;
+
+/// The 202 of the peers that are told what to say: the size of firehose's own, date and all.
+const ANSWER_HEADERS: [&str; 5] = [
+    "Content-Type: application/json",
+    "Firehose-Ack: os",
+    "Firehose-Receipt: 0-1234567890",
+    "X-Request-Id: 0123456789abcdef",
+    "Access-Control-Allow-Origin: *",
+];
+const ANSWER_BODY: &str = r#"{"status":"accepted","message":"Event queued for processing"}"#;
+
+/// Who is asked to take the events.
+#[derive(Clone)]
+pub(crate) enum System {
+    Firehose(Serve),
+    /// level-triggered or, like firehose's own loop, edge-triggered
+    Epoll {
+        level: bool,
+    },
+    May,
+    Nginx,
+    Seed,
+}
+
+impl System {
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            System::Firehose(_) => "firehose",
+            System::Epoll { level: false } => "peer-epoll",
+            System::Epoll { level: true } => "peer-epoll-level",
+            System::May => "peer-may",
+            System::Nginx => "nginx",
+            System::Seed => "seed",
+        }
+    }
+
+    /// Starts it in a fresh folder and waits until it answers.
+    pub(crate) fn start(&self, setup: &Setup) -> Result<Running> {
+        let folder = Folder::new(&setup.data_root)?;
+        let addr = free_address()?;
+        let log = folder.path().join("stderr.log");
+        let mut command = match self {
+            System::Firehose(serve) => firehose::command(serve, setup, addr, folder.path())?,
+            System::Epoll { level: false } => own("peer-epoll", addr, &[])?,
+            System::Epoll { level: true } => own("peer-epoll", addr, &["--level"])?,
+            System::May => own("peer-may", addr, &[])?,
+            System::Nginx => nginx::command(addr, folder.path())?,
+            System::Seed => seed::command(addr, folder.path())?,
+        };
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        command.stderr(fs::File::create(&log).with_context(|| format!("cannot make {}", log.display()))?);
+        let cores = match self {
+            System::Firehose(serve) => &serve.cores,
+            _ => &setup.server_cores,
+        };
+        let process = Process::start(self.name(), &mut command, cores)?;
+        let keeps_count = matches!(self, System::Firehose(_) | System::Seed);
+        let ends_by_signal = matches!(self, System::Seed);
+        let mut running =
+            Running { process, folder, addr, log, keeps_count, ends_by_signal, answer_bytes: 0 };
+        running.wait_until_ready(self)?;
+        Ok(running)
+    }
+}
+
+/// This program again, as a peer.
+fn own(subcommand: &str, addr: SocketAddr, flags: &[&str]) -> Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args([subcommand, "--listen", &addr.to_string()]).args(flags);
+    Ok(command)
+}
+
+/// What `/health` says, as far as the driver wants to know.
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub(crate) struct Health {
+    pub(crate) queue_size: u64,
+    pub(crate) total_received: u64,
+    pub(crate) database_events: u64,
+}
+
+/// A system that answers. Dropped, it is killed and its folder deleted.
+pub(crate) struct Running {
+    pub(crate) process: Process,
+    pub(crate) folder: Folder,
+    pub(crate) addr: SocketAddr,
+    log: PathBuf,
+    /// has a `/health` that counts events
+    pub(crate) keeps_count: bool,
+    ends_by_signal: bool,
+    /// length of the 202 it gives, head and body
+    pub(crate) answer_bytes: usize,
+}
+
+impl Running {
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}/event", self.addr)
+    }
+
+    pub(crate) fn health(&self) -> Result<Health> {
+        let (status, body) = http::get(self.addr, "/health")?;
+        ensure!(status == 200, "/health answered {status}: {body}");
+        serde_json::from_str(&body).with_context(|| format!("/health is unreadable: {body}"))
+    }
+
+    /// Polls `/health` until nothing waits for the database; how long that took.
+    pub(crate) fn drain(&self, limit: Duration) -> Result<Duration> {
+        let start = ::firehose::base::clock::now();
+        process::poll("the queue drains", limit, || Ok((self.health()?.queue_size == 0).then_some(())))?;
+        Ok(start.elapsed())
+    }
+
+    /// Stops it as an operator would and checks that it left in good order: with 0, or (uvicorn, once
+    /// it has cleaned up) by the signal it was sent.
+    pub(crate) fn stop(&mut self) -> Result<()> {
+        let status = self.process.stop(Duration::from_secs(60))?;
+        let raised = self.ends_by_signal && status.signal() == Some(SIGTERM);
+        ensure!(status.success() || raised, "left with {status}:\n{}", self.log_tail());
+        Ok(())
+    }
+
+    /// Adds the last words of the server, if it had any, to what went wrong.
+    pub(crate) fn with_log(&self, error: anyhow::Error) -> anyhow::Error {
+        match self.log_tail() {
+            log if log.is_empty() => error,
+            log => error.context(format!("the server's last words:\n{log}")),
+        }
+    }
+
+    /// The end of what it wrote to standard error.
+    fn log_tail(&self) -> String {
+        let text = fs::read(&self.log).unwrap_or_default();
+        String::from_utf8_lossy(&text[text.len().saturating_sub(2000)..]).into_owned()
+    }
+
+    fn wait_until_ready(&mut self, system: &System) -> Result<()> {
+        let name = system.name();
+        process::poll(&format!("{name} answers"), Duration::from_secs(20), || {
+            if let Some(status) = self.process.ended()? {
+                anyhow::bail!("{name} ended at once with {status}:\n{}", self.log_tail());
+            }
+            Ok(http::exchange(self.addr, &http::event_request(self.addr)).ok())
+        })
+        .and_then(|(status, bytes, body)| {
+            ensure!(status == 202, "{name} answers {status} to a good event: {body}");
+            self.answer_bytes = bytes;
+            Ok(())
+        })
+        .map_err(|error| self.with_log(error))
+    }
+}
+
+/// Says what each peer needs that may be missing.
+pub(crate) fn check(systems: &[System]) -> Result<()> {
+    for system in systems {
+        match system {
+            System::Nginx => nginx::check()?,
+            System::Seed => seed::install(&setup::repository().join("target/bench-venv"))?,
+            System::Firehose(_) | System::Epoll { .. } | System::May => {}
+        }
+    }
+    Ok(())
+}

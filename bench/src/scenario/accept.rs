@@ -1,0 +1,61 @@
+//! `accept`: what taking an event costs, parsed, checked and journaled, against servers that only answer.
+
+use anyhow::Result;
+
+use crate::peer::{self, Serve, System};
+use crate::report::{Limit, Report};
+use crate::run;
+use crate::setup::Setup;
+
+/// The floor allows for parsing, checking and the journal on top of a request and its answer.
+const FLOOR_RATIO_MAX: f64 = 1.15;
+
+pub(crate) fn run(setup: &Setup) -> Result<Report> {
+    let systems = [
+        System::Firehose(Serve::new(setup)),
+        System::Epoll { level: false },
+        System::Epoll { level: true },
+        System::May,
+        System::Nginx,
+    ];
+    peer::check(&systems)?;
+    let mut report = Report::new("accept");
+    for connections in setup.connection_counts(&[64, 512]) {
+        let case = format!("{connections} connections");
+        compare(setup, &systems, &mut report, &case, "event.lua", connections)?;
+        bars(&mut report, &case);
+    }
+    let connections = setup.connections.unwrap_or(64);
+    let case = format!("{connections} connections, 16 deep");
+    compare(setup, &systems, &mut report, &case, "pipelined.lua", connections)?;
+    Ok(report)
+}
+
+fn compare(
+    setup: &Setup,
+    systems: &[System],
+    report: &mut Report,
+    case: &str,
+    script: &'static str,
+    connections: usize,
+) -> Result<()> {
+    let load = setup.load(script, connections);
+    run::interleave(setup.rounds, systems, |round, system| {
+        report.record(case, system.name(), round, run::round(setup, system, &load)?);
+        Ok(())
+    })
+}
+
+fn bars(report: &mut Report, case: &str) {
+    let listener = (case, "firehose", "listen_cpu_us");
+    let rate = (case, "firehose", "requests_per_s");
+    // Edge or level: which costs less depends on the load and the kernel. The floor is the cheaper one.
+    let floors =
+        ["peer-epoll", "peer-epoll-level"].map(|floor| report.ratio(listener, (case, floor, "cpu_us")));
+    let floor = floors[0].zip(floors[1]).map(|(edge, level)| edge.max(level));
+    report.bar(format!("{case}: listener CPU per event / bare epoll"), Limit::AtMost(FLOOR_RATIO_MAX), floor);
+    let nginx = report.ratio(listener, (case, "nginx", "cpu_us"));
+    report.bar(format!("{case}: listener CPU per event / nginx return 202"), Limit::AtMost(1.0), nginx);
+    let nginx = report.ratio(rate, (case, "nginx", "requests_per_s"));
+    report.bar(format!("{case}: requests per second / nginx return 202"), Limit::AtLeast(1.0), nginx);
+}

@@ -1,0 +1,195 @@
+//! `writer`: the shard's own way of applying a batch against a bare prepared INSERT on the same table.
+//!
+//! In-process, on the server's core. Both write the same rows in the same transactions with the same
+//! settings of SQLite, and both checkpoint after the same number of rows, off the clock. What the shard
+//! does beyond the bare loop: decode records, keep positions and totals, count the partition.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use firehose::base::clock;
+use firehose::base::ids::{LaneId, Sequence};
+use firehose::shard::{
+    CLICK_KIND, CheckpointMode, Entry, Records, Shard, ShardFolder, ShardOptions, decode, encode_header,
+};
+use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
+
+use crate::process;
+use crate::report::{Limit, Report};
+use crate::run::{Figures, Round};
+use crate::setup::{Folder, Setup};
+
+const BARE_RATIO_MIN: f64 = 0.7;
+/// Fewer than a partition holds, so that no index build is in the way of the comparison.
+const ROWS: usize = 1_000_000;
+/// About 32 MiB of WAL.
+const ROWS_PER_CHECKPOINT: usize = 150_000;
+/// Rows of a transaction: a quiet server's, the middle, a busy server's.
+const BATCHES: [usize; 3] = [100, 1_000, 10_000];
+
+pub(crate) fn run(setup: &Setup) -> Result<Report> {
+    process::pin_here(&setup.server_cores)?;
+    let mut report = Report::new("writer");
+    for batch_rows in BATCHES {
+        let case = format!("{batch_rows} rows a transaction");
+        let payloads = payloads(batch_rows);
+        // the fewer rows in a transaction, the longer a row takes
+        let rows = if batch_rows < 1_000 { ROWS / 4 } else { ROWS };
+        for round in 0..setup.rounds {
+            report.record(&case, "shard", round, apply(setup, &payloads, rows)?);
+            report.record(&case, "bare", round, bare(setup, &payloads, rows)?);
+        }
+        let ratio = report.ratio((&case, "shard", "rows_per_s"), (&case, "bare", "rows_per_s"));
+        report.bar(
+            format!("{case}: rows per second, shard / bare loop"),
+            Limit::AtLeast(BARE_RATIO_MIN),
+            ratio,
+        );
+    }
+    Ok(report)
+}
+
+/// Records of about 200 bytes, as a journal holds them.
+fn payloads(count: usize) -> Vec<Vec<u8>> {
+    let payload = |n: i64| {
+        let header = encode_header(n * 7919, 1_700_000_000_000_000 + n, 1_700_000_000_000_001 + n);
+        let metadata = format!(
+            r#"{{"page":"/products/{n}","referrer":"https://example.com/search?q=shoes","session":"{:016x}","button":"add_to_cart","ms":{}}}"#,
+            n.wrapping_mul(0x9e37_79b9_7f4a_7c15u64 as i64),
+            n % 9973
+        );
+        [&header, metadata.as_bytes()].concat()
+    };
+    (0..count as i64).map(payload).collect()
+}
+
+/// The same payloads again and again, under new numbers.
+struct Batch<'a> {
+    first: u64,
+    payloads: &'a [Vec<u8>],
+}
+
+impl Records for Batch<'_> {
+    fn records(&self) -> impl Iterator<Item = Entry<'_>> {
+        let numbered = (self.first..).zip(self.payloads);
+        numbered.map(|(n, payload)| Entry { sequence: Sequence(n), kind: CLICK_KIND, payload })
+    }
+}
+
+fn apply(setup: &Setup, payloads: &[Vec<u8>], rows: usize) -> Result<Round> {
+    let folder = Folder::new(&setup.data_root)?;
+    let shard_folder = ShardFolder::new(folder.path().join("shard-00"));
+    let mut shard = Shard::open(&shard_folder, &options())?;
+    let round = timed(rows, payloads.len(), |step| {
+        match step {
+            Step::Write { written } => {
+                let batch = Batch { first: written as u64 + 1, payloads };
+                shard.apply(&[(LaneId::hot(0), &batch)])?;
+            }
+            Step::Checkpoint => {
+                shard.checkpoint(CheckpointMode::Passive)?;
+            }
+        }
+        Ok(())
+    })?;
+    ensure!(shard.rows() == rows as u64, "{} rows in the shard, not {rows}", shard.rows());
+    Ok(round)
+}
+
+fn options() -> ShardOptions {
+    ShardOptions { partition_rows_max: 2 * ROWS as u64, ..ShardOptions::default() }
+}
+
+fn bare(setup: &Setup, payloads: &[Vec<u8>], rows: usize) -> Result<Round> {
+    let folder = Folder::new(&setup.data_root)?;
+    let shard_folder = ShardFolder::new(folder.path().join("shard-00"));
+    // the shard makes its own table; from then on only SQLite is in between
+    drop(Shard::open(&shard_folder, &options())?);
+    let mut connection = Connection::open(shard_folder.database())?;
+    for (pragma, value) in [("wal_autocheckpoint", 0), ("cache_size", -16 * 1024), ("mmap_size", 0)] {
+        connection.pragma_update(None, pragma, value)?;
+    }
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    let table: Option<String> = connection
+        .query_row("SELECT name FROM partition WHERE sealed_at IS NULL", [], |row| row.get(0))
+        .optional()?;
+    let table = table.context("the shard has no open partition")?;
+    let insert = format!(
+        "INSERT INTO {table} (id, user_id, timestamp_us, received_us, metadata) VALUES (?1, ?2, ?3, ?4, ?5)"
+    );
+    let decoded = payloads.iter().map(|payload| decode(payload).context("a payload is no row"));
+    let decoded = decoded.collect::<Result<Vec<_>>>()?;
+    let mut id = 0i64;
+    let round = timed(rows, payloads.len(), |step| {
+        match step {
+            Step::Write { .. } => {
+                let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+                let mut statement = transaction.prepare_cached(&insert)?;
+                for row in &decoded {
+                    id += 1;
+                    statement.raw_bind_parameter(1, id)?;
+                    statement.raw_bind_parameter(2, row.user_id)?;
+                    statement.raw_bind_parameter(3, row.timestamp_us)?;
+                    statement.raw_bind_parameter(4, row.received_us)?;
+                    statement.raw_bind_parameter(5, row.metadata)?;
+                    statement.raw_execute()?;
+                }
+                drop(statement);
+                transaction.commit()?;
+            }
+            Step::Checkpoint => connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?,
+        }
+        Ok(())
+    })?;
+    let stored: i64 = connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))?;
+    ensure!(stored == rows as i64, "{stored} rows in the table, not {rows}");
+    Ok(round)
+}
+
+enum Step {
+    /// One transaction of one batch; this many rows were written before.
+    Write {
+        written: usize,
+    },
+    Checkpoint,
+}
+
+/// Times the transactions by themselves, and with the checkpoints between them.
+fn timed(rows: usize, batch_rows: usize, mut step: impl FnMut(Step) -> Result<()>) -> Result<Round> {
+    let start = clock::now();
+    let mut writing = Duration::ZERO;
+    let mut since_checkpoint = 0;
+    for written in (0..rows).step_by(batch_rows) {
+        ensure!(!process::interrupted(), "interrupted");
+        let before = clock::now();
+        step(Step::Write { written })?;
+        writing += before.elapsed();
+        since_checkpoint += batch_rows;
+        if since_checkpoint >= ROWS_PER_CHECKPOINT {
+            step(Step::Checkpoint)?;
+            since_checkpoint = 0;
+        }
+    }
+    step(Step::Checkpoint)?;
+    let mut figures = Figures::new();
+    figures.insert("rows_per_s", rows as f64 / writing.as_secs_f64());
+    figures.insert("row_us", writing.as_secs_f64() * 1e6 / rows as f64);
+    figures.insert("with_checkpoints_per_s", rows as f64 / start.elapsed().as_secs_f64());
+    Ok(Round { figures, fault: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_numbered_without_gaps_and_every_payload_is_a_row() {
+        let payloads = payloads(100);
+        let batch = Batch { first: 301, payloads: &payloads };
+        let numbers: Vec<u64> = batch.records().map(|entry| entry.sequence.0).collect();
+        assert_eq!(numbers, (301..=400).collect::<Vec<_>>());
+        assert!(
+            payloads.iter().all(|payload| decode(payload).is_some() && (150..250).contains(&payload.len()))
+        );
+    }
+}

@@ -1,0 +1,271 @@
+//! Bad weather: locks, full disks, removed, replaced and damaged files, panics.
+
+use std::fs;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use super::{Rig, SHARD, Turn, folder, settings, until};
+use crate::base::ids::LaneId;
+use crate::ingest::write::run;
+use crate::shard::{CheckpointMode, Lock, Shard, ShardState};
+
+#[test]
+fn a_lock_held_outside_keeps_every_row_waiting_and_loses_none() {
+    let mut rig = Rig::new();
+    let readers = std::mem::take(&mut rig.readers);
+    let (status, stop, folder) = (Arc::clone(&rig.status), Arc::clone(&rig.stop), folder(&rig.dir));
+    let writer = thread::spawn(move || run(SHARD, folder, readers, status, stop, settings()));
+    until("open", || rig.status.state() == ShardState::Open);
+    let lock = Lock::take(&rig.path(), Duration::from_secs(5)).unwrap();
+    rig.accept(0, 500);
+    until("busy", || rig.status.state() == ShardState::Busy);
+    rig.accept(1, 500);
+    assert_eq!(rig.status.rows.get(), 0);
+    drop(lock);
+    until("all rows", || rig.status.rows.get() == 1_000);
+    assert_eq!(rig.status.state(), ShardState::Open);
+    rig.stop.request(Duration::from_secs(30));
+    writer.join().unwrap();
+    rig.all_stored();
+}
+
+#[test]
+fn a_stop_during_a_lock_ends_at_its_deadline_and_the_journal_keeps_the_rest() {
+    let mut rig = Rig::new();
+    let mut writer = rig.writer();
+    rig.accept(0, 50);
+    writer.settle();
+    let lock = Lock::take(&rig.path(), Duration::ZERO).unwrap();
+    rig.accept(0, 50);
+    rig.stop.request(Duration::from_millis(20));
+    writer.work();
+    assert_eq!(rig.status.state(), ShardState::Stopped);
+    drop(lock);
+    let mut rig = rig.restart(writer);
+    rig.writer().settle();
+    rig.all_stored();
+}
+
+#[test]
+fn a_full_disk_is_waited_for() {
+    let mut rig = Rig::new();
+    let mut writer = rig.writer();
+    rig.accept(0, 10);
+    writer.settle();
+    writer.open_shard().limit_growth(0);
+    rig.accept(0, 3_000);
+    let mut full = 0;
+    for _ in 0..50 {
+        if let Err(error) = writer.turn() {
+            writer.weather(error);
+            assert_eq!(rig.status.state(), ShardState::Full);
+            full += 1;
+        }
+    }
+    assert!(full >= 10 && rig.status.rows.get() < 3_010);
+    writer.open_shard().limit_growth(1_000_000);
+    writer.settle();
+    assert_eq!(rig.status.state(), ShardState::Open);
+    rig.all_stored();
+}
+
+#[test]
+fn a_removed_file_is_brought_back_with_every_row() {
+    let mut rig = Rig::new();
+    let mut writer = rig.writer();
+    rig.accept(0, 300);
+    writer.settle();
+    // The journal has forgotten these: only the open connection still has them.
+    writer.checkpoint(CheckpointMode::Passive).unwrap();
+    rig.accept(1, 20);
+    fs::remove_file(rig.path()).unwrap();
+    writer.settle();
+    assert_eq!(rig.status.reopened.get(), 1);
+    rig.accept(0, 5);
+    writer.settle();
+    rig.all_stored();
+}
+
+#[test]
+fn a_replaced_file_gets_what_the_journal_still_has_from_its_own_position_on() {
+    let mut rig = Rig::new();
+    let mut writer = rig.writer();
+    rig.accept(0, 300);
+    writer.settle();
+    writer.checkpoint(CheckpointMode::Truncate).unwrap();
+    let copy = rig.dir.path().join("backup.db");
+    fs::copy(rig.path(), &copy).unwrap();
+    rig.accept(0, 200);
+    writer.settle();
+    fs::rename(&copy, rig.path()).unwrap();
+    rig.accept(0, 10);
+    writer.settle();
+    assert_eq!(rig.status.lost_records.get(), 0);
+    rig.all_stored();
+}
+
+#[test]
+fn rows_that_are_in_neither_place_are_counted_as_lost() {
+    let mut rig = Rig::new();
+    let mut writer = rig.writer();
+    for _ in 0..100 {
+        rig.accept(0, 10);
+    }
+    writer.settle();
+    writer.checkpoint(CheckpointMode::Truncate).unwrap();
+    // An empty file takes the place of the full one.
+    let other = tempfile::tempdir().unwrap();
+    drop(Shard::open(&folder(&other), &settings().shard).unwrap());
+    fs::rename(folder(&other).database(), rig.path()).unwrap();
+    writer.settle();
+    let lost = rig.status.lost_records.get();
+    assert!(lost > 0 && lost + rig.status.rows.get() == 1_000, "{lost} lost");
+}
+
+#[test]
+fn a_flipped_bit_in_the_wal_costs_no_row() {
+    for step in 0..8 {
+        let mut rig = Rig::new();
+        let mut writer = rig.writer();
+        rig.accept(0, 200);
+        writer.settle();
+        writer.checkpoint(CheckpointMode::Passive).unwrap();
+        for _ in 0..20 {
+            rig.accept(0, 30);
+            rig.accept(1, 30);
+            writer.settle();
+        }
+        // Killed, so nothing is carried over; then one bit falls over.
+        let wal = rig.path().with_extension("db-wal");
+        let (mut bytes, database) = (fs::read(&wal).unwrap(), fs::read(rig.path()).unwrap());
+        let at = bytes.len() * step / 8 + 5;
+        bytes[at] ^= 1;
+        let mut rig = rig.restart(writer);
+        fs::write(rig.path(), database).unwrap();
+        fs::write(&wal, bytes).unwrap();
+        let mut writer = rig.writer();
+        writer.settle();
+        assert_eq!(rig.status.lost_records.get(), 0);
+        rig.all_stored();
+    }
+}
+
+#[test]
+fn a_damaged_file_is_quarantined_and_writing_goes_on_when_it_was_replaced() {
+    let mut rig = Rig::new();
+    let mut writer = rig.writer();
+    rig.accept(0, 300);
+    writer.settle();
+    writer.checkpoint(CheckpointMode::Truncate).unwrap();
+    let good = fs::read(rig.path()).unwrap();
+    let mut rig = rig.restart(writer);
+    fs::write(rig.path(), [b"Not a database!!", &good[16..]].concat()).unwrap();
+
+    let readers = std::mem::take(&mut rig.readers);
+    let (status, stop, folder) = (Arc::clone(&rig.status), Arc::clone(&rig.stop), folder(&rig.dir));
+    let writer = thread::spawn(move || run(SHARD, folder, readers, status, stop, settings()));
+    until("quarantined", || rig.status.state() == ShardState::Quarantined);
+    assert!(rig.status.last_error().unwrap().contains("damaged"));
+    rig.accept(0, 100);
+    let restored = rig.dir.path().join("restored.db");
+    fs::write(&restored, &good).unwrap();
+    fs::rename(&restored, rig.path()).unwrap();
+    until("all rows", || rig.status.rows.get() == 400);
+    rig.stop.request(Duration::from_secs(30));
+    writer.join().unwrap();
+    rig.all_stored();
+}
+
+#[test]
+fn a_stop_ends_a_quarantine_at_once() {
+    let mut rig = Rig::new();
+    fs::write(rig.path(), [7; 8192]).unwrap();
+    let mut writer = rig.writer();
+    rig.stop.request(Duration::from_secs(3_600));
+    writer.work();
+    assert_eq!(rig.status.state(), ShardState::Stopped);
+    assert_eq!(fs::read(rig.path()).unwrap(), [7; 8192]);
+}
+
+#[test]
+fn a_database_ahead_of_its_journal_is_quarantined_so_that_no_new_record_is_skipped() {
+    let mut rig = Rig::new();
+    let mut writer = rig.writer();
+    rig.accept(0, 50);
+    writer.settle();
+    let mut ahead = Rig::new();
+    let mut other = ahead.writer();
+    ahead.accept(0, 500);
+    other.settle();
+    other.checkpoint(CheckpointMode::Truncate).unwrap();
+    fs::rename(ahead.path(), rig.path()).unwrap();
+    for _ in 0..5 {
+        if let Err(error) = writer.turn() {
+            writer.weather(error);
+        }
+    }
+    assert_eq!(rig.status.state(), ShardState::Quarantined);
+    assert!(rig.status.last_error().unwrap().contains("journal ends at 50"));
+}
+
+#[test]
+fn a_panic_costs_a_reopening_and_nothing_else() {
+    let mut rig = Rig::new();
+    let mut writer = rig.writer();
+    rig.accept(0, 50);
+    writer.settle();
+    rig.accept(0, 50);
+    writer.fault = Some(|| panic!("a fault for the test"));
+    rig.stop.request(Duration::from_secs(30));
+    let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| writer.work()));
+    writer.recover(ended.unwrap_err());
+    assert!(rig.status.last_error().unwrap().contains("a fault for the test"));
+    assert_eq!(rig.status.state(), ShardState::Reopening);
+    writer.work();
+    assert_eq!((rig.status.state(), rig.status.reopened.get()), (ShardState::Stopped, 1));
+    rig.all_stored();
+}
+
+#[test]
+fn damage_in_the_journal_is_skipped_and_the_rest_is_stored() {
+    let mut rig = Rig::new();
+    rig.accept(0, 20);
+    let lane = folder(&rig.dir).lane(LaneId::hot(0));
+    let segment = fs::read_dir(&lane).unwrap().map(|entry| entry.unwrap().path()).find(|path| path.is_file());
+    let segment = segment.unwrap();
+    let mut bytes = fs::read(&segment).unwrap();
+    let at = bytes.len() / 2;
+    bytes[at] ^= 0xff;
+    fs::write(&segment, bytes).unwrap();
+    let mut writer = rig.writer();
+    writer.settle();
+    assert_eq!(rig.status.rows.get(), 19);
+    assert_eq!(rig.appenders[0].state().damaged_records(), 1);
+    rig.accept(0, 5);
+    assert_ne!(writer.turn().unwrap(), Turn::Idle);
+    assert_eq!(rig.status.rows.get(), 24);
+}
+
+#[test]
+fn a_removed_folder_costs_no_row() {
+    let mut rig = Rig::new();
+    let mut writer = rig.writer();
+    rig.accept(0, 250);
+    writer.settle();
+    fs::remove_dir_all(folder(&rig.dir).dir()).unwrap();
+    // Into a file without a name, until the journal begins its next one.
+    rig.accept(0, 10);
+    writer.settle();
+    assert_eq!(rig.status.reopened.get(), 1);
+    rig.accept(0, 200);
+    rig.accept(0, 200);
+    writer.settle();
+    assert_eq!((rig.status.lost_records.get(), rig.appenders[0].state().damaged_records()), (0, 0));
+    writer.checkpoint(CheckpointMode::Passive).unwrap();
+    rig.all_stored();
+    let mut rig = rig.restart(writer);
+    rig.accept(0, 1);
+    rig.writer().settle();
+    rig.all_stored();
+}

@@ -1,0 +1,85 @@
+//! What the database holds goes: segments are deleted, and synced before that where it matters.
+
+use std::fs::File;
+use std::io;
+
+use super::error::JournalError;
+use super::read::Reader;
+use super::segment;
+use crate::base::ids::Sequence;
+
+impl Reader {
+    /// Records up to here are durable in the database: deletes the segments that hold nothing newer,
+    /// never the newest one. Returns the bytes freed.
+    pub fn release(&mut self, durable: Sequence) -> Result<u64, JournalError> {
+        while let Some((last, offset)) = self.marks.front().copied() {
+            if last > durable {
+                break;
+            }
+            self.state.set_released(offset);
+            self.marks.pop_front();
+        }
+        let mut freed = 0;
+        while let (Some(oldest), Some(next)) = (self.segments.front(), self.segments.get(1)) {
+            if next.first > durable.next() {
+                break;
+            }
+            if freed == 0 {
+                self.sync_newest()?;
+            }
+            let path = segment::path(self.state.dir(), oldest.base);
+            match std::fs::metadata(&path).and_then(|file| std::fs::remove_file(&path).map(|()| file.len())) {
+                Ok(bytes) => {
+                    freed += bytes;
+                    self.state.count_freed(bytes);
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(JournalError::io(&path)(error)),
+            }
+            self.segments.pop_front();
+        }
+        Ok(freed)
+    }
+
+    /// Fdatasyncs the segments up to the reader's position: before a database checkpoint, so that
+    /// after a power cut the journal is not behind the database.
+    pub fn sync_applied(&mut self) -> Result<(), JournalError> {
+        let from = self.synced.1.max(self.state.synced());
+        if from >= self.at {
+            return Ok(());
+        }
+        let mut newest = self.synced.0;
+        for (index, known) in self.segments.iter().enumerate() {
+            let ends = self.segments.get(index + 1).map_or(self.at, |next| next.base);
+            if ends > from {
+                self.sync_file(known.base)?;
+                newest = Some(known.base);
+            }
+        }
+        if newest != self.synced.0 {
+            segment::sync_folder(self.state.dir())?;
+        }
+        self.synced = (newest, self.at);
+        Ok(())
+    }
+
+    /// The name and header of the newest segment carry the sequence on when the older ones are gone.
+    fn sync_newest(&self) -> Result<(), JournalError> {
+        let newest = self.state.segment();
+        if self.state.fsynced() <= newest {
+            self.sync_file(newest)?;
+            segment::sync_folder(self.state.dir())?;
+        }
+        Ok(())
+    }
+
+    fn sync_file(&self, base: u64) -> Result<(), JournalError> {
+        let path = segment::path(self.state.dir(), base);
+        File::open(&path).and_then(|file| file.sync_data()).map_err(|error| {
+            if error.kind() != io::ErrorKind::NotFound {
+                self.state.note_sync_failure();
+            }
+            JournalError::io(&path)(error)
+        })
+    }
+}

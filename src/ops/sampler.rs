@@ -1,0 +1,304 @@
+//! Stack samples of whatever thread uses the CPU, taken by a signal handler.
+//!
+//! In: seconds, rate. Out: call chains by thread, as addresses. Owns: SIGPROF and ITIMER_PROF. Never:
+//! an allocation, a lock, an unwinder or a failing system call inside the handler, which may have
+//! interrupted any of them.
+//!
+//! Frames are found by frame pointers (the build forces them): each points at the caller's, in the
+//! words of the ABI. Only words of the interrupted thread's own stack are read, between its stack
+//! pointer and the end of the mapping around it, as `/proc/self/maps` showed it before the first
+//! sample; whatever else a register holds ends the walk. Code built without frame pointers (libc) hides
+//! its caller, not itself. About 5 us a sample, nearly all of it the kernel delivering the signal.
+#![allow(
+    unsafe_code,
+    reason = "pprof's walk starts at the caller of the running function (recv and send, most of a \
+              listener's time, were not on its graphs) and costs two system calls a frame"
+)]
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::mem::MaybeUninit;
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::base::clock;
+
+/// Frames kept of one sample, innermost first. Async servers are some 40 deep.
+const FRAMES_MAX: usize = 62;
+
+/// Samples kept: 512 bytes each. 60 s at 99 Hz on two CPUs are 11,880.
+const SAMPLES_MAX: usize = 65_536;
+
+/// A call chain that was seen, and how often.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Chain {
+    pub(super) thread: String,
+    /// The running address, then the return addresses outwards.
+    pub(super) addresses: Vec<usize>,
+    pub(super) count: u64,
+}
+
+/// What was seen.
+#[derive(Debug)]
+pub(super) struct Samples {
+    pub(super) chains: Vec<Chain>,
+    /// Samples there was no room for.
+    pub(super) lost: u64,
+}
+
+/// One sample; `depth` is written last.
+struct Slot {
+    thread: AtomicU32,
+    depth: AtomicU32,
+    addresses: [AtomicUsize; FRAMES_MAX],
+}
+
+/// What the handler works with; immutable but for the slots.
+struct Sampling {
+    /// Start and end of the mappings that may be stacks, ascending.
+    stacks: Vec<(usize, usize)>,
+    slots: Vec<Slot>,
+    /// How many were asked for, beyond the room too.
+    taken: AtomicUsize,
+}
+
+/// Where the handler finds it; null while nobody samples.
+static SAMPLING: AtomicPtr<Sampling> = AtomicPtr::new(ptr::null_mut());
+
+/// Handlers that are running: what they look at must stay until there are none.
+static RUNNING: AtomicUsize = AtomicUsize::new(0);
+
+/// Samples this process for so long; the caller sees to it that there is one at a time.
+///
+/// # Errors
+/// When the signal or the timer is refused, or `/proc` cannot be read.
+pub(super) fn sample(time: Duration, hz: u32, cpus: usize) -> io::Result<Samples> {
+    let room = (time.as_secs() as usize + 1).saturating_mul(hz as usize).saturating_mul(cpus.max(1));
+    let slot = || Slot {
+        thread: AtomicU32::new(0),
+        depth: AtomicU32::new(0),
+        addresses: [const { AtomicUsize::new(0) }; FRAMES_MAX],
+    };
+    let sampling = Box::new(Sampling {
+        stacks: stacks()?,
+        slots: std::iter::repeat_with(slot).take(room.min(SAMPLES_MAX)).collect(),
+        taken: AtomicUsize::new(0),
+    });
+    let mut names = thread_names()?;
+    install()?;
+    let sampling = Box::into_raw(sampling);
+    SAMPLING.store(sampling, Ordering::SeqCst);
+    let started = set_timer(1_000_000 / i64::from(hz.max(1)));
+    if started.is_ok() {
+        clock::pause(time);
+    }
+    let stopped = set_timer(0);
+    SAMPLING.store(ptr::null_mut(), Ordering::SeqCst);
+    // A handler that saw the pointer is counted; it needs a microsecond of CPU time, once it gets it.
+    while RUNNING.load(Ordering::SeqCst) != 0 {
+        clock::pause(Duration::from_micros(100));
+    }
+    // SAFETY: made by `into_raw` above, and no handler can reach it any more.
+    let sampling = unsafe { Box::from_raw(sampling) };
+    started.and(stopped)?;
+    // Threads may have come or gone meanwhile; a number that was used twice gets the later name.
+    names.extend(thread_names()?);
+    Ok(sampling.collect(&names))
+}
+
+impl Sampling {
+    /// Called by the handler: only plain memory and the caller's own stack.
+    fn record(&self, thread: u32, registers: Registers) {
+        let Some(slot) = self.slots.get(self.taken.fetch_add(1, Ordering::Relaxed)) else { return };
+        slot.thread.store(thread, Ordering::Relaxed);
+        slot.addresses[0].store(registers.instruction, Ordering::Relaxed);
+        let mut depth = 1;
+        let mut low = registers.stack;
+        let mut frame = registers.frame;
+        if let Some(end) = self.end_of_stack(low) {
+            let last = end - 2 * size_of::<usize>();
+            while depth < FRAMES_MAX && frame >= low && frame <= last && frame.is_multiple_of(8) {
+                // SAFETY: aligned, and both words lie between the stack pointer of the thread that is
+                // interrupted here and the end of the mapping of its stack.
+                let [next, back] = unsafe { *(frame as *const [usize; 2]) };
+                if back == 0 {
+                    break;
+                }
+                slot.addresses[depth].store(back, Ordering::Relaxed);
+                depth += 1;
+                // Callers' frames lie above: the walk always ends.
+                (low, frame) = (frame + 1, next);
+            }
+        }
+        slot.depth.store(depth as u32, Ordering::Release);
+    }
+
+    fn end_of_stack(&self, stack: usize) -> Option<usize> {
+        let after = self.stacks.partition_point(|(start, _)| *start <= stack);
+        let (_, end) = self.stacks.get(after.checked_sub(1)?)?;
+        (stack < *end).then_some(*end)
+    }
+
+    fn collect(&self, names: &HashMap<u32, String>) -> Samples {
+        let mut counts = HashMap::<(&str, Vec<usize>), u64>::new();
+        for slot in &self.slots {
+            let depth = slot.depth.load(Ordering::Acquire) as usize;
+            if depth > 0 {
+                let addresses = slot.addresses[..depth].iter().map(|word| word.load(Ordering::Relaxed));
+                let name = names.get(&slot.thread.load(Ordering::Relaxed)).map_or("?", String::as_str);
+                *counts.entry((name, addresses.collect())).or_default() += 1;
+            }
+        }
+        let chain = |((thread, addresses), count): ((&str, Vec<usize>), u64)| Chain {
+            thread: thread.to_owned(),
+            addresses,
+            count,
+        };
+        let lost = self.taken.load(Ordering::Relaxed).saturating_sub(self.slots.len());
+        Samples { chains: counts.into_iter().map(chain).collect(), lost: lost as u64 }
+    }
+}
+
+/// The three registers a walk begins with.
+#[derive(Clone, Copy)]
+struct Registers {
+    instruction: usize,
+    frame: usize,
+    stack: usize,
+}
+
+extern "C" fn on_signal(_: libc::c_int, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    RUNNING.fetch_add(1, Ordering::SeqCst);
+    let sampling = SAMPLING.load(Ordering::SeqCst);
+    if !sampling.is_null() && !context.is_null() {
+        // SAFETY: the kernel hands a ucontext_t to a handler set with SA_SIGINFO; the pointer is that of
+        // a live `Sampling`, which is freed only after RUNNING was seen at zero with the pointer null;
+        // gettid takes nothing and cannot fail, so errno stays what it was.
+        unsafe {
+            let thread = libc::syscall(libc::SYS_gettid) as u32;
+            (*sampling).record(thread, registers(&*context.cast::<libc::ucontext_t>()));
+        }
+    }
+    RUNNING.fetch_sub(1, Ordering::SeqCst);
+}
+
+#[cfg(target_arch = "x86_64")]
+fn registers(context: &libc::ucontext_t) -> Registers {
+    let register = |number: libc::c_int| context.uc_mcontext.gregs[number as usize] as usize;
+    Registers {
+        instruction: register(libc::REG_RIP),
+        frame: register(libc::REG_RBP),
+        stack: register(libc::REG_RSP),
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+fn registers(context: &libc::ucontext_t) -> Registers {
+    let machine = &context.uc_mcontext;
+    Registers {
+        instruction: machine.pc as usize,
+        frame: machine.regs[29] as usize,
+        stack: machine.sp as usize,
+    }
+}
+
+/// Sets the handler, for good: without a sampling it does nothing, and a late signal must not end the
+/// process.
+fn install() -> io::Result<()> {
+    // SAFETY: all zero is a valid sigaction (no flags, an empty mask).
+    let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
+    action.sa_sigaction = on_signal as *const () as usize;
+    action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART;
+    // SAFETY: `action` is whole, and the handler only does what a handler may.
+    match unsafe { libc::sigaction(libc::SIGPROF, &action, ptr::null_mut()) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// A signal each so many microseconds of CPU time of the process; none with zero.
+fn set_timer(every_us: i64) -> io::Result<()> {
+    let every = libc::timeval { tv_sec: every_us / 1_000_000, tv_usec: every_us % 1_000_000 };
+    let timer = libc::itimerval { it_interval: every, it_value: every };
+    // SAFETY: `timer` is whole and outlives the call.
+    match unsafe { libc::setitimer(libc::ITIMER_PROF, &timer, ptr::null_mut()) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// The private writable mappings: stacks of threads and coroutines are among them.
+fn stacks() -> io::Result<Vec<(usize, usize)>> {
+    let mut stacks = Vec::new();
+    for line in fs::read_to_string("/proc/self/maps")?.lines() {
+        let mut fields = line.split_ascii_whitespace();
+        let (Some(range), Some(rights)) = (fields.next(), fields.next()) else { continue };
+        let Some((start, end)) = range.split_once('-') else { continue };
+        if let (true, Ok(start), Ok(end)) =
+            (rights == "rw-p", usize::from_str_radix(start, 16), usize::from_str_radix(end, 16))
+        {
+            stacks.push((start, end));
+        }
+    }
+    Ok(stacks)
+}
+
+fn thread_names() -> io::Result<HashMap<u32, String>> {
+    let mut names = HashMap::new();
+    for task in fs::read_dir("/proc/self/task")? {
+        let task = task?;
+        let number = task.file_name().to_str().and_then(|name| name.parse().ok());
+        // A thread may end between the listing and the reading.
+        if let (Some(number), Ok(name)) = (number, fs::read_to_string(task.path().join("comm"))) {
+            names.insert(number, name.trim_end().to_owned());
+        }
+    }
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_walk_stays_on_its_own_stack_and_ends() {
+        // Frames as the ABI lays them out: where the caller's is, and where to return to.
+        let mut words = vec![0_usize; 64];
+        let base = words.as_ptr() as usize;
+        let at = |index: usize| base + index * 8;
+        (words[4], words[5]) = (at(10), 111);
+        (words[10], words[11]) = (at(20), 222);
+        let cases = [
+            (at(63), vec![7, 111, 222]),          // its second word would lie beyond the end
+            (at(4), vec![7, 111, 222, 333]),      // downwards: a loop
+            (at(20) + 1, vec![7, 111, 222, 333]), // crooked
+            (usize::MAX - 7, vec![7, 111, 222, 333]),
+            (0, vec![7, 111, 222, 333]),
+        ];
+        for (index, (last, expected)) in cases.into_iter().enumerate() {
+            (words[20], words[21]) = (last, 333);
+            if index == 0 {
+                words[10] = last;
+            } else {
+                words[10] = at(20);
+            }
+            let slot = Slot {
+                thread: 0.into(),
+                depth: 0.into(),
+                addresses: [const { AtomicUsize::new(0) }; FRAMES_MAX],
+            };
+            let sampling = Sampling { stacks: vec![(base, at(64))], slots: vec![slot], taken: 0.into() };
+            sampling.record(3, Registers { instruction: 7, frame: at(4), stack: at(2) });
+            // Beyond the room: counted, not kept.
+            sampling.record(3, Registers { instruction: 7, frame: at(4), stack: at(2) });
+            let samples = sampling.collect(&HashMap::from([(3, "name".to_owned())]));
+            assert_eq!(samples.chains, [Chain { thread: "name".to_owned(), addresses: expected, count: 1 }]);
+            assert_eq!(samples.lost, 1);
+        }
+        let sampling = Sampling { stacks: vec![(100, 200), (300, 400)], slots: vec![], taken: 0.into() };
+        let ends = [99, 100, 199, 200, 350, 400].map(|stack| sampling.end_of_stack(stack));
+        assert_eq!(ends, [None, Some(200), Some(200), None, Some(400), None]);
+    }
+}
