@@ -198,8 +198,10 @@ fn every_file_says_in_its_first_line_what_it_is() {
 
 /// The documents there are.
 fn documents() -> Vec<(&'static str, String)> {
-    let names = ["README.md", "tuning.md", "bench/README.md", "flamegraphs/README.md"];
-    names.iter().filter_map(|name| Some((*name, fs::read_to_string(root().join(name)).ok()?))).collect()
+    ["README.md", "tuning.md"]
+        .iter()
+        .filter_map(|name| Some((*name, fs::read_to_string(root().join(name)).ok()?)))
+        .collect()
 }
 
 /// Code in a document: what stands between backticks, and the lines of fenced blocks.
@@ -223,7 +225,7 @@ fn links(text: &str) -> Vec<&str> {
     ends.filter(|target| !target.is_empty() && !target.contains("://") && !target.starts_with('/')).collect()
 }
 
-/// Every `--flag` of every command, and those of the bench driver, as its source writes them.
+/// Every `--flag` of every command, and what may be one of the bench driver, whose flags are fields.
 fn flags() -> BTreeSet<String> {
     fn collect(command: &clap::Command, flags: &mut BTreeSet<String>) {
         let longs = command.get_arguments().filter_map(clap::Arg::get_long);
@@ -233,7 +235,10 @@ fn flags() -> BTreeSet<String> {
     let mut flags = BTreeSet::from(["--help".to_owned(), "--version".to_owned()]);
     collect(&Cli::command(), &mut flags);
     for path in files(&root().join("bench/src"), "rs") {
-        flags.extend(flags_in(&read(&path)).map(str::to_owned));
+        let text = read(&path);
+        let fields = text.lines().filter_map(|line| line.split_once(": ")?.0.split_whitespace().last());
+        let names = fields.filter(|name| name.chars().all(is_name));
+        flags.extend(names.map(|name| format!("--{}", name.replace('_', "-"))));
     }
     flags
 }
