@@ -77,9 +77,7 @@ fn an_acked_event_survives_with_one_core_and_three_shards() {
 
 #[test]
 fn an_acked_event_survives_with_more_cores_than_shards() {
-    let cores =
-        if std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() > 1) { "0,1" } else { "0" };
-    survive(&["--cores", cores, "--shards", "1"], 5);
+    survive(&["--cores", &cpus(2), "--shards", "1"], 5);
 }
 
 #[test]
