@@ -1,4 +1,82 @@
-//! firehose: a thread-per-core HTTP event collector on SQLite shards.
+//! firehose: a thread-per-core, shared-nothing HTTP event collector on SQLite shards.
+//!
+//! This page is the map. Reading order: here, [`ingest`] (the life of an event), `server/core_loop.rs`
+//! (one core's loop), then the folder a question leads to.
+//!
+//! # The life of an event
+//!
+//! ```text
+//!              core i (pinned to one CPU)                                 data/
+//!  TCP ──► listen-i  epoll, HTTP/1.1 ────────append──► shard-XX/hot/  ──┐
+//!            │ `http` → `event` → `journal`, one write a tick           ├─► write-XX ──► shard-XX/shard.db
+//!            │ anything else: the socket goes over                      │   one transaction: rows,
+//!            └──────► exec-i  glommio (or tokio), hyper ─► shard-XX/keyed/  counters, journal positions
+//!  operators ─► ops   may_minihttp: /metrics /health /ready /debug/flamegraph, alive when cores are not
+//! ```
+//!
+//! 1. `listen-i` reads every connection that is ready, parses and checks the events
+//!    ([`http::Connection`], [`event::Decoder`]), stages them and appends them to its journal with one
+//!    `write` ([`journal::Appender`]). Only then are the 202s rendered and sent (`ack=os`), or kept until
+//!    the next group fdatasync, which `exec-i` makes (`ack=disk`).
+//! 2. `write-XX` reads the journals back from the page cache, and stores rows, counters and the journals'
+//!    positions in one transaction ([`ingest::write`], [`shard::Shard::apply`]). After a crash it goes on
+//!    exactly there.
+//! 3. A checkpoint carries the WAL into the database file and syncs it; only then are journal segments
+//!    deleted. The journal, not SQLite, is the durability layer.
+//!
+//! A database that is locked, full, damaged or gone stops step 2 only.
+//!
+//! # The life of a connection
+//!
+//! It comes to the core with the fewest. `POST /event`, `/health`, `/ready` and `/receipts/…` are answered
+//! on the hot lane; at the first request for anything else the socket goes to the executor, with its unread
+//! bytes, and stays there. Events posted there take the core's other journal (`keyed`). Both lanes keep the
+//! same rules because they run the same code: in front of hyper a [`http::Gate`] follows the bytes and lets
+//! pass only what the hot lane would have taken; what it refuses is answered in its turn.
+//!
+//! # Folders, from the bottom up
+//!
+//! | rank | folder | what lives there |
+//! | --- | --- | --- |
+//! | 0 | [`base`] | identifiers, limits, the clock, counters |
+//! | 1 | [`config`], [`event`] | settings in four layers; JSON bytes to an event |
+//! | 2 | [`http`], [`cores`], [`journal`], [`shard`] | HTTP without I/O; threads, runtimes, mailboxes; the durable buffer; one SQLite file |
+//! | 4 | [`ingest`] | the life of an event; the writer's loop |
+//! | 5 | [`ops`] | log, metrics, profiles, the operators' listener |
+//! | 6 | [`api`] | the endpoint table, problems, OpenAPI |
+//! | 7 | [`server`] | assembly; each core's loops |
+//! | 8 | [`cli`] | commands |
+//!
+//! A folder imports lower ranks only, through their `mod.rs`; `tests/house.rs` checks it.
+//!
+//! # Invariants, and the tests that hold them
+//!
+//! | id | promise | test |
+//! | --- | --- | --- |
+//! | W1 | an event acked at level L survives what L promises | `tests/durability.rs`, `tests/exactly_once.rs` |
+//! | W3 | a shard is written by its writer only | `src/ingest/write/tests.rs` |
+//! | W4 | accepted = stored + pending at every moment | `tests/durability.rs` |
+//! | S1 | memory stays within the budget under any load | `tests/connections.rs`, `tests/http_edges.rs` |
+//! | S2 | a listener takes no lock and makes no futex call in a steady state | `strace -c`, in `tuning.md` |
+//! | S3 | a full disk or a locked database never stops health or recovery | `tests/outage.rs`, `tests/full_disk.rs` |
+//!
+//! W2 (one event id of one tenant is stored once) and R1 to R3 (reads) belong to what is not built yet.
+//!
+//! # Words
+//!
+//! *core* a pinned thread with its helpers · *shard* a SQLite file and its journals · *lane* one journal
+//! with one producer; also the thread that produces · *tick* one turn of a core's loop · *batch* the rows
+//! of one commit · *partition* a table of one shard, sealed and indexed when it is full · *receipt* names
+//! an accepted event: shard, lane and sequence · *poison* to stop trusting a connection after a failure.
+//!
+//! # Where this differs from what one might expect
+//!
+//! - The hot lane is plain epoll and not io_uring: for small keep-alive requests io_uring gains nothing;
+//!   glommio has the work it is good at (fdatasync, timers, everything that streams).
+//! - Prepared inserts, not a virtual table over the batch: equally fast here, and without unsafe code.
+//! - A damaged record costs itself: the others of its journal are stored, the damaged segment is kept in
+//!   `quarantine/`.
+//! - A database file removed under the running server is copied back from the open connection.
 
 pub mod api;
 pub mod base;
