@@ -239,6 +239,9 @@ fn flags() -> BTreeSet<String> {
         let fields = text.lines().filter_map(|line| line.split_once(": ")?.0.split_whitespace().last());
         let names = fields.filter(|name| name.chars().all(is_name));
         flags.extend(names.map(|name| format!("--{}", name.replace('_', "-"))));
+        // Or named otherwise: `#[arg(long = "serve")]`.
+        let renamed = text.split("long = \"").skip(1).filter_map(|rest| rest.split('"').next());
+        flags.extend(renamed.map(|name| format!("--{name}")));
     }
     flags
 }
