@@ -76,7 +76,7 @@ pub struct ProblemField {
     pub detail: String,
 }
 
-/// How the server is. Counters start at zero with the process, except `database_events`.
+/// How the server is. Counters go on over restarts: they count since the data folder was made.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Health {
     /// `healthy`, or `degraded` while a shard cannot be written (events are still accepted).

@@ -56,12 +56,18 @@ impl Folder {
         self.shard(index).join("shard.db")
     }
 
-    /// The newest segment of a lane.
-    pub fn newest_segment(&self, index: usize, lane: &str) -> PathBuf {
+    /// The segments of a lane, oldest first.
+    pub fn segments(&self, index: usize, lane: &str) -> Vec<PathBuf> {
         let listed = fs::read_dir(self.shard(index).join(lane)).expect("the lane has a folder");
         let paths = listed.map(|entry| entry.expect("an entry").path());
-        let segments = paths.filter(|path| path.extension().is_some_and(|extension| extension == "seg"));
-        segments.max().expect("the lane has a segment")
+        let is_segment = |path: &PathBuf| path.extension().is_some_and(|extension| extension == "seg");
+        let mut segments: Vec<_> = paths.filter(is_segment).collect();
+        segments.sort();
+        segments
+    }
+
+    pub fn newest_segment(&self, index: usize, lane: &str) -> PathBuf {
+        self.segments(index, lane).pop().expect("the lane has a segment")
     }
 
     /// A server on this folder, with these flags besides its address and folder.
