@@ -48,6 +48,8 @@ const SCRATCH_BYTES: usize = 1 << 20;
 const LINGER_MS: u64 = 1_000;
 /// Accepting pauses after an error such as EMFILE.
 const ACCEPT_PAUSE_MS: u64 = 50;
+/// Accepted events are logged one in so long.
+const SAMPLE_MS: u64 = 1_000;
 /// Smallest buffer for a partial request.
 const INPUT_BYTES_MIN: usize = 2 * 1024;
 
@@ -160,6 +162,9 @@ pub(super) struct CoreLoop {
     unix_us: i64,
     date: [u8; 29],
     date_s: i64,
+    /// The request this tick logs, at level debug: one a second, the lane has no time for more.
+    sampled: Option<String>,
+    sample_at_ms: u64,
     sweep_at_ms: u64,
     publish_at_ms: u64,
     accept_again_at_ms: u64,
@@ -208,6 +213,8 @@ impl CoreLoop {
             unix_us: 0,
             date: [b' '; 29],
             date_s: i64::MIN,
+            sampled: None,
+            sample_at_ms: 0,
             sweep_at_ms: 0,
             publish_at_ms: 0,
             accept_again_at_ms: 0,

@@ -21,6 +21,11 @@ impl CoreLoop {
                         keep_alive,
                         has_origin: head.has_origin,
                     };
+                    if self.now_ms() >= self.sample_at_ms && tracing::enabled!(tracing::Level::DEBUG) {
+                        self.sample_at_ms = self.now_ms() + SAMPLE_MS;
+                        let id = &self.arena[to.request_id.0..to.request_id.1];
+                        self.sampled = Some(String::from_utf8_lossy(id).into_owned());
+                    }
                     self.owed.push(Owed { key, what: What::Accepted { receipt, disk, to } });
                     self.me.hot.accepted_bytes.add(body.len() as u64);
                     return keep_alive;
@@ -43,6 +48,13 @@ impl CoreLoop {
             Err(refused) => api::error::refused(&refused, self.limits.event_bytes_max as u64, id, problems),
         };
         self.me.hot.count_request(endpoint as usize, answer.status);
+        tracing::debug!(
+            core = self.parts.core,
+            request_id = id,
+            route = endpoint.route(),
+            status = answer.status,
+            "answered"
+        );
         let to = To {
             date: &self.date,
             request_id: id.as_bytes(),

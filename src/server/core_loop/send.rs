@@ -47,6 +47,18 @@ impl CoreLoop {
         if accepted > 0 {
             self.acked(accepted, self.started_us);
         }
+        if let Some(request_id) = self.sampled.take() {
+            let duration_us = clock::monotonic_us() - self.started_us;
+            let (core, route) = (self.parts.core, api::Endpoint::Event.route());
+            tracing::debug!(
+                core,
+                request_id,
+                route,
+                status = 202,
+                duration_us,
+                "answered (one a second is logged)"
+            );
+        }
     }
 
     /// Keeps answers that promise the disk until they are true.

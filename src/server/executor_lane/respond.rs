@@ -1,0 +1,210 @@
+//! One request of the executor's lane: its body whole, then the same answer as on the hot lane.
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body as _, Incoming};
+use hyper::{Request, Response};
+
+use super::sync::on_disk;
+use super::{Lane, SharedGate};
+use crate::api;
+use crate::api::error::EventRefused;
+use crate::base::clock;
+use crate::config::AckLevel;
+use crate::cores::stop::Stage;
+use crate::http::{Answer, Coding, Method, REFUSED_PATH, Refusal, sent_bytes_max};
+use crate::ingest::Refused;
+use crate::ops;
+
+type RequestHead = hyper::http::request::Parts;
+
+pub(super) async fn respond(
+    lane: &Lane,
+    gate: &SharedGate,
+    request: Request<Incoming>,
+) -> Response<Full<Bytes>> {
+    let started_us = clock::monotonic_us();
+    let (request, body) = request.into_parts();
+    let taken_over = request.headers.get_all("x-request-id").iter();
+    let request_id = match taken_over.filter_map(|id| crate::http::taken_over(id.as_bytes())).next_back() {
+        Some(id) => id.to_owned(),
+        None => lane.request_ids.borrow_mut().give().to_owned(),
+    };
+    let has_origin = request.headers.contains_key("origin");
+    let method = match request.method {
+        hyper::Method::GET => Method::Get,
+        hyper::Method::HEAD => Method::Head,
+        hyper::Method::POST => Method::Post,
+        hyper::Method::OPTIONS => Method::Options,
+        _ => Method::Other,
+    };
+    let (endpoint, argument) = api::find(request.uri.path());
+    let problems = &lane.me.executor.problems;
+    let limit = lane.event_bytes_max as u64;
+    let refused = |refusal| api::error::refusal(refusal, limit, &request_id, problems);
+    let refusal = gate.borrow().refused();
+    let answer = match refusal {
+        Some(refusal) if request.uri.path() == REFUSED_PATH => refused(refusal),
+        // Whole before anybody looks at it, as on the hot lane: the same bodies are refused, and the next
+        // request stands where it should.
+        _ => match read_body(lane, gate, &request, body).await {
+            Err(refusal) => refused(refusal),
+            Ok(body) if endpoint == api::Endpoint::Event && method == Method::Post => {
+                match take_event(lane, &request, body).await {
+                    Ok(answer) => {
+                        lane.acked(started_us);
+                        answer
+                    }
+                    Err(refused) => api::error::refused(&refused, limit, &request_id, problems),
+                }
+            }
+            Ok(_) => {
+                let accept = request.headers.get("accept").and_then(|value| value.to_str().ok());
+                let format = ops::negotiate(accept);
+                let asked = api::Asked { endpoint, argument, method, format, request_id: &request_id };
+                api::plain(&asked, &lane.vitals, problems)
+            }
+        },
+    };
+    lane.me.executor.count_request(endpoint as usize, answer.status);
+    let duration_us = clock::monotonic_us() - started_us;
+    tracing::debug!(request_id, route = endpoint.route(), status = answer.status, duration_us, "answered");
+    let closing = lane.vitals.stop.stage() >= Stage::Draining || is_last(&request);
+    response(answer, &request_id, has_origin, closing)
+}
+
+/// An HTTP/1.0 request that does not ask to keep the connection.
+fn is_last(request: &RequestHead) -> bool {
+    let asks = |value: &hyper::header::HeaderValue| {
+        let mut options = value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+        options.any(|option| option.eq_ignore_ascii_case(b"keep-alive"))
+    };
+    request.version == hyper::Version::HTTP_10 && !request.headers.get_all("connection").iter().any(asks)
+}
+
+/// `None` where the request names a coding that is not understood, or several.
+fn coding(request: &RequestHead) -> Option<Coding> {
+    let mut codings = request.headers.get_all("content-encoding").iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => Some(Coding::Identity),
+        (Some(coding), None) => Coding::from_header(coding.as_bytes()),
+        _ => None,
+    }
+}
+
+/// A body, counted among the bytes the lane holds until it is dropped.
+struct Body<'l> {
+    bytes: Bytes,
+    lane: &'l Lane,
+    held: usize,
+}
+
+impl Drop for Body<'_> {
+    fn drop(&mut self) {
+        self.lane.body_bytes.set(self.lane.body_bytes.get() - self.held);
+    }
+}
+
+/// Reads the whole body, within the endpoint's limit and the lane's.
+async fn read_body<'l>(
+    lane: &'l Lane,
+    gate: &SharedGate,
+    request: &RequestHead,
+    mut body: Incoming,
+) -> Result<Body<'l>, Refusal> {
+    let bytes_max = sent_bytes_max(coding(request), lane.event_bytes_max);
+    // Before the first read, which would invite a waiting client to send it.
+    if body.size_hint().lower() > bytes_max as u64 {
+        return Err(Refusal::BodyTooLarge);
+    }
+    let mut read = Body { bytes: Bytes::new(), lane, held: 0 };
+    let mut more = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(frame) = frame else {
+            // A broken chunk or a time limit (said by the gate), or a peer that left half-way.
+            return Err(gate.borrow().refused().unwrap_or(Refusal::BodyIncomplete));
+        };
+        let Ok(data) = frame.into_data() else { continue };
+        read.held += data.len();
+        lane.body_bytes.set(lane.body_bytes.get() + data.len());
+        if read.held > bytes_max {
+            return Err(Refusal::BodyTooLarge);
+        }
+        if lane.body_bytes.get() > lane.body_bytes_max {
+            return Err(Refusal::BuffersFull);
+        }
+        if read.bytes.is_empty() && more.is_empty() {
+            read.bytes = data;
+            continue;
+        }
+        // Copied together: a client that sends single bytes must not cost a piece of memory for each.
+        if more.is_empty() {
+            more.extend_from_slice(&std::mem::take(&mut read.bytes));
+        }
+        more.extend_from_slice(&data);
+    }
+    if !more.is_empty() {
+        read.bytes = Bytes::from(more);
+    }
+    Ok(read)
+}
+
+async fn take_event(lane: &Lane, request: &RequestHead, body: Body<'_>) -> Result<Answer, EventRefused> {
+    let disk = api::event::wants_disk(request.uri.query(), lane.vitals.config.ack)?;
+    let coding = coding(request).ok_or(EventRefused::UnknownCoding)?;
+    let (receipt, appended) = {
+        let mut intake = lane.intake.borrow_mut();
+        intake.begin(clock::monotonic_us());
+        let receipt = intake.take(coding, &body.bytes, clock::unix_us())?;
+        (receipt, intake.commit().map_err(Refused::Pressure)?)
+    };
+    lane.me.executor.accepted_bytes.add(body.bytes.len() as u64);
+    drop(body);
+    let level = match (disk, appended) {
+        (true, Some(appended)) if !on_disk(lane, appended).await => return Err(EventRefused::Unsynced),
+        (true, _) => AckLevel::Disk,
+        (false, _) => AckLevel::Os,
+    };
+    Ok(api::event::accepted(level, receipt))
+}
+
+impl Lane {
+    fn acked(&self, started_us: u64) {
+        let took_us = clock::monotonic_us() - started_us;
+        let mut latency = self.latency.borrow_mut();
+        latency.histogram.saturating_record(took_us.max(1));
+        latency.sum_us += took_us;
+        self.me.executor.accepted_events.add(1);
+    }
+}
+
+fn response(answer: Answer, request_id: &str, has_origin: bool, closing: bool) -> Response<Full<Bytes>> {
+    let mut response = Response::builder()
+        .status(answer.status)
+        .header("Date", &crate::base::clock::http_date(clock::unix_us())[..])
+        .header("X-Request-Id", request_id)
+        .header("Access-Control-Allow-Origin", "*");
+    if has_origin {
+        response = response.header("Access-Control-Expose-Headers", crate::http::EXPOSED_HEADERS);
+    }
+    if answer.close || closing {
+        response = response.header("Connection", "close");
+    }
+    if !answer.content_type.is_empty() {
+        response = response.header("Content-Type", answer.content_type);
+    }
+    for (name, value) in &answer.headers {
+        response = response.header(*name, value.as_bytes());
+    }
+    let body = match answer.body {
+        std::borrow::Cow::Borrowed(bytes) => Bytes::from_static(bytes),
+        std::borrow::Cow::Owned(bytes) => Bytes::from(bytes),
+    };
+    response.body(Full::new(body)).unwrap_or_else(|error| {
+        // Only a header value with control characters could do this, and we write none.
+        tracing::error!(%error, "an answer could not be built");
+        let mut empty = Response::new(Full::default());
+        *empty.status_mut() = hyper::StatusCode::INTERNAL_SERVER_ERROR;
+        empty
+    })
+}
