@@ -31,8 +31,8 @@ fn through_connection(input: &[u8], cuts: &[usize]) -> Seen {
         filled += end - start;
         start = end;
         while filled > 0 {
-            let wanted = |_: &_| Wanted::Here { body_bytes_max: BODY_BYTES_MAX };
-            let drop = match connection.next(&mut buffer, &mut filled, wanted) {
+            let here = Wanted::Here { body_bytes_max: BODY_BYTES_MAX };
+            let drop = match connection.next(&mut buffer, &mut filled, |_| here) {
                 Next::More { .. } => break,
                 Next::Skip(bytes) => bytes,
                 Next::Request { head, body, consumed } => {
