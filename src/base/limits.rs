@@ -16,6 +16,15 @@ pub const JSON_DEPTH_MAX: usize = 128;
 /// Bytes of an identifier a client chooses (`X-Request-Id` included).
 pub const IDENTIFIER_BYTES_MAX: usize = 200;
 
+/// Bytes of `source` and `event_type`.
+pub const NAME_BYTES_MAX: usize = 100;
+
+/// Bytes of an event's `payload` in the events service.
+pub const PAYLOAD_BYTES_MAX: usize = 64 * 1024;
+
+/// Events of one `POST /events/bulk`; 413 above.
+pub const BULK_EVENTS_MAX: usize = 5_000;
+
 /// Bytes of one journal record's payload: the largest event (`/event`, 256 KiB) with room for what
 /// the record adds. A length above it in a file is damage, never an allocation.
 pub const RECORD_BYTES_MAX: usize = 1024 * 1024;

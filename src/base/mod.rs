@@ -6,4 +6,5 @@
 pub mod clock;
 pub mod counters;
 pub mod ids;
+pub mod keys;
 pub mod limits;

@@ -59,4 +59,5 @@ impl Default for Options {
 #[repr(u8)]
 pub enum Kind {
     Click = 1,
+    ServiceEvent = 2,
 }

@@ -22,6 +22,7 @@ mod manifest;
 mod open;
 mod partition;
 mod schema;
+mod service_event;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -38,4 +39,5 @@ pub use lock::{Lock, hold};
 pub use manifest::Manifest;
 pub use open::open_reader;
 pub use partition::BuiltIndex;
+pub use service_event::{Outcome, SERVICE_EVENT_KIND, ServiceEventRow, decode_service_event};
 pub use status::{CommitTimes, ShardState, ShardStatus};

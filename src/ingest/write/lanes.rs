@@ -2,9 +2,10 @@
 
 use crate::base::ids::{LaneId, Sequence};
 use crate::journal::{Batch, Gap, JournalError, Kind, Reader};
-use crate::shard::{CLICK_KIND, Entry, Records};
+use crate::shard::{CLICK_KIND, Entry, Records, SERVICE_EVENT_KIND};
 
 const _: () = assert!(Kind::Click as u8 == CLICK_KIND);
+const _: () = assert!(Kind::ServiceEvent as u8 == SERVICE_EVENT_KIND);
 
 impl Records for Batch {
     fn records(&self) -> impl Iterator<Item = Entry<'_>> {

@@ -1,0 +1,83 @@
+//! Where a key lives: one stable hash of (tenant, key) decides the shard, and is what a shard remembers
+//! of the ids it has seen.
+//!
+//! The hash is SipHash-1-3 with 128 bits of output (Aumasson, Bernstein 2012) over the tenant, a zero byte
+//! and the key, with the 16 bytes of the data folder's id as its key: the same for the life of the folder,
+//! and nobody outside can choose ids that collide. Two ids with one hash are still two ids: whoever uses
+//! it compares the ids themselves before calling one a duplicate.
+
+use std::hash::Hasher as _;
+
+use siphasher::sip128::{Hasher128 as _, SipHasher13};
+
+use super::ids::ShardId;
+
+/// Hashes keys of one data folder. About 30 ns for 50 bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct KeyHasher {
+    hasher: SipHasher13,
+}
+
+/// 128 bits of a (tenant, key).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyHash(pub u128);
+
+impl KeyHasher {
+    #[must_use]
+    pub fn new(folder_id: &[u8; 16]) -> KeyHasher {
+        KeyHasher { hasher: SipHasher13::new_with_key(folder_id) }
+    }
+
+    /// Neither text has a zero byte in it (identifiers have no control characters).
+    #[inline]
+    #[must_use]
+    pub fn hash(&self, tenant: &str, key: &str) -> KeyHash {
+        let mut hasher = self.hasher;
+        hasher.write(tenant.as_bytes());
+        hasher.write(&[0]);
+        hasher.write(key.as_bytes());
+        KeyHash(hasher.finish128().as_u128())
+    }
+}
+
+impl KeyHash {
+    /// The shard of this key among `shards`: the upper half of the hash, scaled (Lemire 2019), so that
+    /// the lower half stays evenly spread within one shard.
+    #[inline]
+    #[must_use]
+    pub fn shard(self, shards: u16) -> ShardId {
+        let upper = (self.0 >> 64) as u64;
+        ShardId(((u128::from(upper) * u128::from(shards)) >> 64) as u16)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_has_one_place_for_the_life_of_a_folder() {
+        // Written down: a change would send known ids to other shards.
+        let hasher = KeyHasher::new(b"0123456789abcdef");
+        let hash = hasher.hash("tenant_1", "evt_001");
+        assert_eq!(hash, KeyHash(64_424_377_752_964_353_177_423_610_004_519_391_952));
+        assert_ne!(hash, hasher.hash("tenant_1e", "vt_001"));
+        assert_ne!(hash, KeyHasher::new(b"0123456789abcdeg").hash("tenant_1", "evt_001"));
+    }
+
+    #[test]
+    fn keys_spread_evenly_over_the_shards() {
+        let hasher = KeyHasher::new(&[7; 16]);
+        for shards in [1, 2, 3, 8, 256] {
+            let mut counts = vec![0_u32; usize::from(shards)];
+            for key in 0..20_000 {
+                counts[usize::from(hasher.hash("t", &key.to_string()).shard(shards).0)] += 1;
+            }
+            let even = 20_000.0 / f64::from(shards);
+            assert!(
+                counts.iter().all(|count| (f64::from(*count) - even).abs() < 6.0 * even.sqrt()),
+                "{counts:?}"
+            );
+        }
+    }
+}
