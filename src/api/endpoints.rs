@@ -3,6 +3,7 @@
 use super::error::problem;
 use super::{Problem, docs, health, metrics, openapi};
 use crate::base::counters::Cell;
+use crate::config::Config;
 use crate::http::{Answer, Method};
 use crate::ops::Format;
 use crate::ops::vitals::Vitals;
@@ -11,6 +12,9 @@ use crate::ops::vitals::Vitals;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Endpoint {
     Event,
+    Events,
+    EventsBulk,
+    Clicks,
     Receipt,
     Health,
     Ready,
@@ -22,8 +26,11 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
-    pub const ALL: [Endpoint; 9] = [
+    pub const ALL: [Endpoint; 12] = [
         Endpoint::Event,
+        Endpoint::Events,
+        Endpoint::EventsBulk,
+        Endpoint::Clicks,
         Endpoint::Receipt,
         Endpoint::Health,
         Endpoint::Ready,
@@ -39,6 +46,9 @@ impl Endpoint {
     pub fn route(self) -> &'static str {
         match self {
             Endpoint::Event => "/event",
+            Endpoint::Events => "/events",
+            Endpoint::EventsBulk => "/events/bulk",
+            Endpoint::Clicks => "/clicks",
             Endpoint::Receipt => "/receipts/{receipt}",
             Endpoint::Health => "/health",
             Endpoint::Ready => "/ready",
@@ -56,9 +66,31 @@ impl Endpoint {
         matches!(self, Endpoint::Event | Endpoint::Receipt | Endpoint::Health | Endpoint::Ready)
     }
 
+    /// A POST here brings events.
+    #[must_use]
+    pub fn takes_events(self) -> bool {
+        matches!(self, Endpoint::Event | Endpoint::Events | Endpoint::EventsBulk)
+    }
+
+    /// Everything a GET may say is in memory.
+    fn is_plain(self) -> bool {
+        !matches!(self, Endpoint::Event | Endpoint::Events | Endpoint::EventsBulk | Endpoint::Clicks)
+    }
+
+    /// Decoded bytes a body may have here; 413 above.
+    #[must_use]
+    pub fn body_bytes_max(self, config: &Config) -> u64 {
+        match self {
+            Endpoint::Events => config.events_bytes_max,
+            Endpoint::EventsBulk => config.bulk_bytes_max,
+            _ => config.event_bytes_max,
+        }
+    }
+
     fn allow(self) -> &'static str {
         match self {
-            Endpoint::Event => "POST, OPTIONS",
+            Endpoint::Event | Endpoint::EventsBulk => "POST, OPTIONS",
+            Endpoint::Events => "GET, HEAD, POST, OPTIONS",
             _ => "GET, HEAD, OPTIONS",
         }
     }
@@ -76,6 +108,9 @@ pub fn find(path: &str) -> (Endpoint, &str) {
     };
     let endpoint = match path {
         "/event" => Endpoint::Event,
+        "/events" => Endpoint::Events,
+        "/events/bulk" => Endpoint::EventsBulk,
+        "/clicks" => Endpoint::Clicks,
         "/health" | "/livez" => Endpoint::Health,
         "/ready" | "/readyz" => Endpoint::Ready,
         "/metrics" => Endpoint::Metrics,
@@ -102,7 +137,7 @@ pub struct Asked<'a> {
     pub request_id: &'a str,
 }
 
-/// Everything but `POST /event`: answered from what is in memory, without waiting.
+/// What is answered from memory, without waiting: everything that neither takes events nor reads rows.
 #[must_use]
 pub fn plain(asked: &Asked<'_>, vitals: &Vitals, problems: &[Cell]) -> Answer {
     let Asked { endpoint, argument, method, format, request_id } = *asked;
@@ -110,7 +145,7 @@ pub fn plain(asked: &Asked<'_>, vitals: &Vitals, problems: &[Cell]) -> Answer {
     match (endpoint, method) {
         (_, Method::Options) => preflight(endpoint),
         (Endpoint::Unknown, _) => failed(Problem::NotFound, "no endpoint has this path"),
-        (_, Method::Get | Method::Head) if endpoint != Endpoint::Event => match endpoint {
+        (_, Method::Get | Method::Head) if endpoint.is_plain() => match endpoint {
             Endpoint::Receipt => health::receipt(argument, vitals)
                 .unwrap_or_else(|| failed(Problem::NotAReceipt, "this receipt was never given out")),
             Endpoint::Health => health::health(vitals),
@@ -157,7 +192,10 @@ mod tests {
             ("/receipts/0-65", Endpoint::Receipt),
             ("/docs/problems/not-json", Endpoint::Docs),
             ("/docs", Endpoint::Docs),
-            ("/events", Endpoint::Unknown),
+            ("/events", Endpoint::Events),
+            ("/events/bulk", Endpoint::EventsBulk),
+            ("/clicks", Endpoint::Clicks),
+            ("/events/x", Endpoint::Unknown),
             ("/docsy", Endpoint::Unknown),
         ] {
             assert_eq!(find(path).0, endpoint, "{path}");

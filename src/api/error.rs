@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 
 use super::Problem;
-use super::problem::{CONTENT_TYPE, write};
+use super::problem::{CONTENT_TYPE, ErrorItem, write};
 use crate::base::counters::Cell;
-use crate::event::FieldError;
+use crate::event::{BulkError, DecodeError};
 use crate::http::{Answer, CODINGS, InflateError, Refusal};
 use crate::ingest::{Pressure, Refused};
 
@@ -19,6 +19,54 @@ pub enum EventRefused {
     /// Stored perhaps, but not synced: an earlier fdatasync failed.
     Unsynced,
     Refused(Refused),
+    /// A bulk request that is none.
+    Bulk(BulkError),
+    /// A bulk request without one valid row.
+    Rows(Vec<RowErrors>),
+    /// The core that keeps the key has more requests waiting than it takes.
+    CoreBusy,
+    /// The core that keeps the key did not answer.
+    OutcomeUnknown,
+}
+
+/// What is wrong with one row of a bulk request.
+#[derive(Debug)]
+pub struct RowErrors {
+    pub index: usize,
+    /// Where the body has lines, from 1.
+    pub line: Option<usize>,
+    pub error: DecodeError,
+}
+
+/// Errors told of one request; the counts are of all.
+const ROW_ERRORS_MAX: usize = 1_000;
+
+impl RowErrors {
+    /// Every broken field of the row, or the row as a whole.
+    fn items(&self) -> Vec<ErrorItem<'_>> {
+        let row = ErrorItem { index: Some(self.index), line: self.line, ..ErrorItem::default() };
+        match &self.error {
+            DecodeError::Fields(fields) => fields
+                .iter()
+                .map(|field| ErrorItem { index: row.index, line: row.line, ..ErrorItem::from(field) })
+                .collect(),
+            whole => {
+                let (code, detail) = whole_row(whole);
+                vec![ErrorItem { pointer: Some(""), code, detail, ..row }]
+            }
+        }
+    }
+}
+
+/// Code and detail of a row that is no event at all.
+pub(super) fn whole_row(error: &DecodeError) -> (&'static str, &'static str) {
+    match error {
+        DecodeError::Empty => ("not_json", "the row is empty"),
+        DecodeError::NotUtf8 => ("not_utf8", "the row is not UTF-8"),
+        DecodeError::NotJson { .. } => ("not_json", "the row is not JSON"),
+        DecodeError::TooDeep => ("too_deep", "the row is nested too deeply"),
+        DecodeError::Fields(_) => ("invalid_event", "fields of the row are wrong"),
+    }
 }
 
 impl From<Refused> for EventRefused {
@@ -33,7 +81,7 @@ pub fn problem(
     kind: Problem,
     detail: &str,
     request_id: &str,
-    errors: &[FieldError],
+    errors: &[ErrorItem<'_>],
     extra: &[(&'static str, u64)],
     problems: &[Cell],
 ) -> Answer {
@@ -54,9 +102,9 @@ pub fn problem(
 /// What a client is asked to wait where nobody can know better.
 const RETRY_AFTER_S: &str = "2";
 
-/// The answer to an event that was not accepted.
+/// The answer to an event (or many) that was not accepted. `body_bytes_max` is the endpoint's limit.
 #[must_use]
-pub fn refused(refused: &EventRefused, event_bytes_max: u64, request_id: &str, problems: &[Cell]) -> Answer {
+pub fn refused(refused: &EventRefused, body_bytes_max: u64, request_id: &str, problems: &[Cell]) -> Answer {
     let tell = |kind, detail: &str| problem(kind, detail, request_id, &[], &[], problems);
     match refused {
         EventRefused::AckParameter => tell(Problem::BadParameter, "`ack` may be `os` or `disk`"),
@@ -67,15 +115,31 @@ pub fn refused(refused: &EventRefused, event_bytes_max: u64, request_id: &str, p
             Problem::JournalUnsynced,
             "the journal could not be synced to disk; whether the event will be stored is not certain",
         ),
+        EventRefused::CoreBusy => tell(
+            Problem::Overloaded,
+            "the core that keeps these events has too many requests waiting; nothing was stored",
+        ),
+        EventRefused::OutcomeUnknown => tell(
+            Problem::OutcomeUnknown,
+            "the core that keeps these events did not answer; sending them again is safe",
+        ),
+        EventRefused::Bulk(error) => {
+            problem(Problem::from(error), &error.to_string(), request_id, &[], &[], problems)
+        }
+        EventRefused::Rows(rows) => {
+            let errors: Vec<_> = rows.iter().flat_map(RowErrors::items).take(ROW_ERRORS_MAX).collect();
+            let detail = format!("none of the {} rows is an event; the first errors are listed", rows.len());
+            problem(Problem::InvalidEvents, &detail, request_id, &errors, &[], problems)
+        }
         EventRefused::Refused(Refused::Decode(error)) => {
-            let errors = match error {
-                crate::event::DecodeError::Fields(fields) => &fields[..],
-                _ => &[],
+            let errors: Vec<_> = match error {
+                DecodeError::Fields(fields) => fields.iter().map(ErrorItem::from).collect(),
+                _ => Vec::new(),
             };
-            problem(Problem::from(error), &error.to_string(), request_id, errors, &[], problems)
+            problem(Problem::from(error), &error.to_string(), request_id, &errors, &[], problems)
         }
         EventRefused::Refused(Refused::TooLarge | Refused::Inflate(InflateError::TooLarge(_))) => {
-            tell(Problem::PayloadTooLarge, &format!("an event may have {event_bytes_max} bytes, decoded"))
+            tell(Problem::PayloadTooLarge, &format!("the body may have {body_bytes_max} bytes, decoded"))
         }
         EventRefused::Refused(Refused::Inflate(error)) => tell(Problem::BadEncoding, &error.to_string()),
         EventRefused::Refused(Refused::Pressure(Pressure::JournalFull)) => {
@@ -98,7 +162,7 @@ pub fn refused(refused: &EventRefused, event_bytes_max: u64, request_id: &str, p
 
 /// The answer to bytes that are no request; the connection closes behind it.
 #[must_use]
-pub fn refusal(refusal: Refusal, event_bytes_max: u64, request_id: &str, problems: &[Cell]) -> Answer {
+pub fn refusal(refusal: Refusal, body_bytes_max: u64, request_id: &str, problems: &[Cell]) -> Answer {
     let kind = match refusal {
         Refusal::BareLineFeed
         | Refusal::FoldedHeader
@@ -121,7 +185,7 @@ pub fn refusal(refusal: Refusal, event_bytes_max: u64, request_id: &str, problem
         Refusal::BuffersFull | Refusal::ConnectionsFull => Problem::Overloaded,
     };
     let detail = match refusal {
-        Refusal::BodyTooLarge => format!("{refusal}: {event_bytes_max} bytes"),
+        Refusal::BodyTooLarge => format!("{refusal}: {body_bytes_max} bytes"),
         _ => refusal.to_string(),
     };
     Answer { close: true, ..problem(kind, &detail, request_id, &[], &[], problems) }

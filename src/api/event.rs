@@ -29,7 +29,7 @@ pub fn wants_disk(query: Option<&str>, level: AckLevel) -> Result<bool, EventRef
     Ok(disk)
 }
 
-fn level_name(level: AckLevel) -> &'static str {
+pub(super) fn level_name(level: AckLevel) -> &'static str {
     match level {
         AckLevel::Os => "os",
         AckLevel::Disk => "disk",

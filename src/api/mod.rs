@@ -8,6 +8,7 @@ pub mod docs;
 mod endpoints;
 pub mod error;
 pub mod event;
+pub mod events;
 mod health;
 pub mod metrics;
 pub mod openapi;

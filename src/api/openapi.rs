@@ -1,5 +1,7 @@
 //! The OpenAPI 3.1 document: shapes from the types that are sent, problems from the catalogue.
 
+mod events;
+
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
@@ -16,8 +18,9 @@ use utoipa::openapi::{
 
 use super::problem::{self, Problem};
 use super::schema::{
-    Accepted, Check, Checks, ClickEvent, Health, ProblemDocument, ProblemField, Ready, ReceiptState,
-    ShardHealth,
+    Accepted, BulkEvents, BulkResult, BulkRow, Check, Checks, ClickEvent, ClickPage, EventPage, EventResult,
+    Health, Metric, Metrics, ProblemDocument, ProblemField, Ready, ReceiptState, ServiceEvent, ShardHealth,
+    StoredClick, StoredEvent,
 };
 use crate::event::{Code, DecodeError, Decoder};
 
@@ -32,6 +35,17 @@ fn build() -> OpenApi {
     let components = ComponentsBuilder::new()
         .schema_from::<ClickEvent>()
         .schema_from::<Accepted>()
+        .schema_from::<ServiceEvent>()
+        .schema_from::<BulkEvents>()
+        .schema_from::<EventResult>()
+        .schema_from::<BulkResult>()
+        .schema_from::<BulkRow>()
+        .schema_from::<StoredEvent>()
+        .schema_from::<EventPage>()
+        .schema_from::<StoredClick>()
+        .schema_from::<ClickPage>()
+        .schema_from::<Metrics>()
+        .schema_from::<Metric>()
         .schema_from::<ProblemDocument>()
         .schema_from::<ProblemField>()
         .schema_from::<Health>()
@@ -42,12 +56,21 @@ fn build() -> OpenApi {
         .schema_from::<ReceiptState>();
     let paths = PathsBuilder::new()
         .path("/event", only(HttpMethod::Post, post_event()))
+        .path(
+            "/events",
+            PathItemBuilder::new()
+                .operation(HttpMethod::Post, events::post_one())
+                .operation(HttpMethod::Get, events::get_page())
+                .build(),
+        )
+        .path("/events/bulk", only(HttpMethod::Post, events::post_bulk()))
+        .path("/clicks", only(HttpMethod::Get, events::get_clicks()))
         .path("/receipts/{receipt}", only(HttpMethod::Get, get_receipt()))
         .path("/health", only(HttpMethod::Get, get_health("health")))
         .path("/livez", only(HttpMethod::Get, get_health("livez")))
         .path("/ready", only(HttpMethod::Get, get_ready("ready")))
         .path("/readyz", only(HttpMethod::Get, get_ready("readyz")))
-        .path("/metrics", only(HttpMethod::Get, get_metrics()))
+        .path("/metrics", only(HttpMethod::Get, events::get_metrics()))
         .path("/docs", only(HttpMethod::Get, get_docs()))
         .path("/docs/problems/{slug}", only(HttpMethod::Get, get_problem_page()))
         .path("/openapi.json", only(HttpMethod::Get, get_openapi()));
@@ -184,14 +207,6 @@ fn get_ready(id: &str) -> OperationBuilder {
         )
 }
 
-fn get_metrics() -> OperationBuilder {
-    OperationBuilder::new()
-        .operation_id(Some("metrics"))
-        .tag("operations")
-        .summary(Some("Metrics for Prometheus"))
-        .response("200", answer("Text format 0.0.4, or OpenMetrics on `Accept`.", text(), "text/plain"))
-}
-
 fn get_docs() -> OperationBuilder {
     OperationBuilder::new()
         .operation_id(Some("docs"))
@@ -280,7 +295,8 @@ fn example(kind: Problem) -> Value {
         }
         _ => &[],
     };
-    problem::write(&mut out, kind, &detail, "6f1c2f0a9d3e4b57", errors, extra);
+    let errors: Vec<_> = errors.iter().map(problem::ErrorItem::from).collect();
+    problem::write(&mut out, kind, &detail, "6f1c2f0a9d3e4b57", &errors, extra);
     serde_json::from_slice(&out).unwrap_or_default()
 }
 

@@ -4,7 +4,33 @@ mod catalogue;
 
 pub use catalogue::Problem;
 
-use crate::event::{DecodeError, FieldError};
+use crate::event::{BulkError, DecodeError, FieldError};
+
+/// One entry of a document's `errors`: what is wrong where.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ErrorItem<'a> {
+    /// Of a row in a request of many.
+    pub index: Option<usize>,
+    /// The row's line, counted from 1, where the body has lines.
+    pub line: Option<usize>,
+    /// Of the query string.
+    pub parameter: Option<&'a str>,
+    /// JSON Pointer within the event.
+    pub pointer: Option<&'a str>,
+    pub code: &'a str,
+    pub detail: &'a str,
+}
+
+impl<'a> From<&'a FieldError> for ErrorItem<'a> {
+    fn from(error: &'a FieldError) -> ErrorItem<'a> {
+        ErrorItem {
+            pointer: Some(error.pointer),
+            code: error.code.as_str(),
+            detail: error.detail,
+            ..ErrorItem::default()
+        }
+    }
+}
 
 /// The media type of a problem document.
 pub const CONTENT_TYPE: &str = "application/problem+json";
@@ -21,6 +47,16 @@ impl From<&DecodeError> for Problem {
     }
 }
 
+impl From<&BulkError> for Problem {
+    fn from(error: &BulkError) -> Problem {
+        match error {
+            BulkError::Body(error) => Problem::from(error),
+            BulkError::NoEnvelope | BulkError::NoRows => Problem::InvalidEvents,
+            BulkError::TooMany => Problem::TooManyEvents,
+        }
+    }
+}
+
 /// Appends the document to `out`: `type`, `title`, `status`, `detail` and `instance` always (`instance`
 /// is the request's id), `errors` where there are any, then the `extra` members as they are named.
 /// Everything is escaped; nothing of a payload belongs into any of it.
@@ -29,7 +65,7 @@ pub fn write(
     problem: Problem,
     detail: &str,
     instance: &str,
-    errors: &[FieldError],
+    errors: &[ErrorItem<'_>],
     extra: &[(&'static str, u64)],
 ) {
     out.extend_from_slice(b"{\"type\":\"/docs/problems/");
@@ -43,11 +79,23 @@ pub fn write(
     out.extend_from_slice(b",\"instance\":");
     write_string(out, instance);
     for (index, error) in errors.iter().enumerate() {
-        out.extend_from_slice(if index == 0 { b",\"errors\":[" } else { b"," });
-        out.extend_from_slice(b"{\"pointer\":");
-        write_string(out, error.pointer);
-        out.extend_from_slice(b",\"code\":");
-        write_string(out, error.code.as_str());
+        out.extend_from_slice(if index == 0 { b",\"errors\":[{" } else { b",{" });
+        for (name, number) in [("index", error.index), ("line", error.line)] {
+            let Some(number) = number else { continue };
+            write_string(out, name);
+            out.push(b':');
+            out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+            out.push(b',');
+        }
+        for (name, text) in [("parameter", error.parameter), ("pointer", error.pointer)] {
+            let Some(text) = text else { continue };
+            write_string(out, name);
+            out.push(b':');
+            write_string(out, text);
+            out.push(b',');
+        }
+        out.extend_from_slice(b"\"code\":");
+        write_string(out, error.code);
         out.extend_from_slice(b",\"detail\":");
         write_string(out, error.detail);
         out.push(b'}');
@@ -85,7 +133,8 @@ mod tests {
         extra: &[(&'static str, u64)],
     ) -> Value {
         let mut out = Vec::new();
-        write(&mut out, problem, detail, "req\"1", errors, extra);
+        let errors: Vec<_> = errors.iter().map(ErrorItem::from).collect();
+        write(&mut out, problem, detail, "req\"1", &errors, extra);
         serde_json::from_slice(&out).unwrap()
     }
 
@@ -106,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_is_advised_for_six_statuses_only() {
+    fn retry_is_advised_where_it_may_help_only() {
         let retryable: Vec<_> = Problem::ALL.iter().filter(|problem| problem.retryable()).collect();
         assert_eq!(
             retryable,
@@ -116,6 +165,8 @@ mod tests {
                 &Problem::Overloaded,
                 &Problem::Draining,
                 &Problem::JournalUnsynced,
+                &Problem::OutcomeUnknown,
+                &Problem::ShardUnavailable,
                 &Problem::JournalFull
             ]
         );

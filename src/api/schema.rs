@@ -158,3 +158,180 @@ pub struct ReceiptState {
     #[schema(example = "stored")]
     pub state: &'static str,
 }
+
+/// One event of the events service. Unknown fields are ignored; of two with one name the last counts.
+#[derive(Serialize, ToSchema)]
+pub struct ServiceEvent {
+    /// 1 to 200 bytes without control characters; the tenant's own name for the event, stored once.
+    #[schema(example = "evt_001")]
+    pub event_id: String,
+    /// 1 to 200 bytes without control characters.
+    #[schema(example = "tenant_1")]
+    pub tenant_id: String,
+    /// 1 to 100 bytes without control characters.
+    #[schema(example = "web")]
+    pub source: String,
+    /// 1 to 100 bytes without control characters.
+    #[schema(example = "click")]
+    pub event_type: String,
+    /// An RFC 3339 date-time with an offset. Kept to the microsecond.
+    #[schema(format = DateTime, example = "2024-01-15T10:30:00Z")]
+    pub timestamp: String,
+    /// A JSON object of at most 64 KiB; kept byte for byte.
+    #[schema(value_type = Object)]
+    pub payload: Box<serde_json::value::RawValue>,
+}
+
+/// Up to 5,000 events. The same rows may be sent as NDJSON, one a line.
+#[derive(Serialize, ToSchema)]
+pub struct BulkEvents {
+    pub events: Vec<ServiceEvent>,
+}
+
+/// What became of one event.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+pub struct EventResult<'r> {
+    /// `created`, `duplicate` (the first one stands) or `accepted` (journaled, and checked for duplicates
+    /// when it is committed).
+    #[schema(example = "created")]
+    pub status: &'static str,
+    #[schema(example = "evt_001")]
+    pub event_id: &'r str,
+    /// The one that stands has other content.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub conflict: Option<bool>,
+}
+
+/// What became of a bulk request: received = inserted + duplicates + rejected + pending.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct BulkResult<'r> {
+    pub received: usize,
+    pub inserted: usize,
+    /// Ids that were there already, conflicts included.
+    pub duplicates: usize,
+    /// Rows that are not stored, each with the reason.
+    pub rejected: usize,
+    /// Rows that are in the journal and not yet committed.
+    pub pending: usize,
+    /// The rows that were not inserted, in the order of the request.
+    pub results: Vec<BulkRow<'r>>,
+}
+
+/// What became of one row that was not inserted.
+#[derive(Clone, Copy, Debug, Default, Serialize, ToSchema)]
+pub struct BulkRow<'r> {
+    pub index: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub event_id: Option<&'r str>,
+    /// `duplicate`, `conflict`, `rejected` or `pending`.
+    #[schema(example = "duplicate")]
+    pub result: &'static str,
+    /// Why it was rejected.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub code: Option<&'static str>,
+    /// JSON Pointer to the first broken field of the row.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub pointer: Option<&'static str>,
+    /// Its line, from 1, in an NDJSON body.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub line: Option<usize>,
+}
+
+/// A stored event of the events service.
+#[derive(Serialize, ToSchema)]
+pub struct StoredEvent {
+    #[schema(example = "evt_001")]
+    pub event_id: String,
+    #[schema(example = "tenant_1")]
+    pub tenant_id: String,
+    #[schema(example = "web")]
+    pub source: String,
+    #[schema(example = "click")]
+    pub event_type: String,
+    /// UTC.
+    #[schema(format = DateTime, example = "2024-01-15T10:30:00Z")]
+    pub timestamp: String,
+    /// As it was sent, byte for byte.
+    #[schema(value_type = Object)]
+    pub payload: Box<serde_json::value::RawValue>,
+    /// When it was accepted, UTC.
+    #[schema(format = DateTime, example = "2024-01-15T10:30:00.123456Z")]
+    pub received_at: String,
+}
+
+/// A page of events, ordered by timestamp and event id.
+#[derive(Serialize, ToSchema)]
+pub struct EventPage {
+    pub events: Vec<StoredEvent>,
+    /// The number that was asked for; absent where a cursor was.
+    pub page: Option<u64>,
+    pub page_size: u64,
+    /// Rows of the whole answer, as of its first page.
+    pub total: u64,
+    /// For the page behind this one; null at the end.
+    pub next_cursor: Option<String>,
+}
+
+/// A stored event of the collector.
+#[derive(Serialize, ToSchema)]
+pub struct StoredClick {
+    #[schema(example = 12345)]
+    pub user_id: i64,
+    /// UTC.
+    #[schema(format = DateTime, example = "2024-01-14T10:30:00Z")]
+    pub timestamp: String,
+    /// As it was sent, byte for byte.
+    #[schema(value_type = Value)]
+    pub metadata: Box<serde_json::value::RawValue>,
+    /// When it was accepted, UTC.
+    #[schema(format = DateTime, example = "2024-01-14T10:30:00.123456Z")]
+    pub received_at: String,
+}
+
+/// A page of the collector's events, ordered by timestamp and user.
+#[derive(Serialize, ToSchema)]
+pub struct ClickPage {
+    pub events: Vec<StoredClick>,
+    /// The number that was asked for; absent where a cursor was.
+    pub page: Option<u64>,
+    pub page_size: u64,
+    /// Rows of the whole answer, as of its first page.
+    pub total: u64,
+    /// For the page behind this one; null at the end.
+    pub next_cursor: Option<String>,
+}
+
+/// Counts of a tenant's events over time.
+#[derive(Serialize, ToSchema)]
+pub struct Metrics {
+    #[schema(example = "tenant_1")]
+    pub tenant_id: String,
+    /// `minute`, `hour` or `day`.
+    #[schema(example = "hour")]
+    pub bucket_size: String,
+    pub metrics: Vec<Metric>,
+}
+
+/// The events of one source and type in one bucket; buckets without events are left out.
+#[derive(Serialize, ToSchema)]
+pub struct Metric {
+    /// UTC; with `tz`, the instant at which the bucket begins there.
+    #[schema(format = DateTime, example = "2024-01-15T10:00:00Z")]
+    pub bucket_start: String,
+    #[schema(example = "web")]
+    pub source: String,
+    #[schema(example = "click")]
+    pub event_type: String,
+    pub count: u64,
+    /// Earliest timestamp in it.
+    #[schema(format = DateTime, example = "2024-01-15T10:01:00Z")]
+    pub first_at: String,
+    /// Latest timestamp in it.
+    #[schema(format = DateTime, example = "2024-01-15T10:59:00Z")]
+    pub last_at: String,
+}

@@ -3,6 +3,7 @@
 //! In: arguments. Out: settings for the layers below, lines on stdout, an exit code. Owns: the words
 //! of `--help`. Never: work that the server or the shards should do.
 
+mod backup;
 mod doctor;
 mod output;
 mod serve;
@@ -14,6 +15,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::{ConfigError, Flags, Loaded, Raw, Source};
 
+pub use backup::backup;
 pub use doctor::{Finding, Verdict, doctor, examine};
 pub use output::{EXIT_CONFIG, EXIT_FAILED, EXIT_OK, EXIT_USAGE};
 pub use serve::{config, serve};
@@ -60,6 +62,19 @@ pub enum Command {
     /// SQLite's integrity check of each shard and the checksum of each journal record. Exits 1 when
     /// something is damaged. Only reads; takes minutes a gigabyte on a slow disk.
     Verify(FolderArgs),
+
+    /// Copies a data folder while its server runs, and verifies the copy.
+    ///
+    /// Each shard is copied as of one moment and checked like `verify` does; the result is a data folder of
+    /// its own (`firehose serve --data DEST`). Events that are in the journals only are not in it.
+    Backup {
+        #[command(flatten)]
+        folder: FolderArgs,
+
+        /// Where the copy goes: a folder that is absent or empty.
+        #[arg(value_name = "DEST")]
+        dest: PathBuf,
+    },
 
     /// Rehearses an outage on a running server.
     #[command(subcommand)]

@@ -53,6 +53,17 @@ impl Rules<'_> {
         self.count("connections_max", config.connections_max, 1, 10_000_000);
         let event_bytes_top = RECORD_BYTES_MAX as u64 - RECORD_ROOM_BYTES;
         self.bytes("event_bytes_max", config.event_bytes_max, 256, event_bytes_top);
+        self.bytes("events_bytes_max", config.events_bytes_max, 256, 256 * MIB);
+        self.bytes("bulk_bytes_max", config.bulk_bytes_max, 256, 256 * MIB);
+        self.time("commit_wait", config.commit_wait, ms(1), ms(600_000));
+        for (name, value) in
+            [("retention_clicks", config.retention_clicks), ("retention_events", config.retention_events)]
+        {
+            if let Some(value) = value {
+                self.time(name, value, ms(60_000), ms(1_000 * 86_400_000 * 100));
+            }
+        }
+        self.count("reader_threads", config.reader_threads, 1, 64);
         for (name, value) in [
             ("head_timeout", config.head_timeout),
             ("body_timeout", config.body_timeout),

@@ -95,6 +95,13 @@ settings! {
     "Requests" {
         /// Largest event, in decoded bytes; 413 above.
         event_bytes_max: u64 as Bytes = "256KiB";
+        /// Largest body of POST /events, in decoded bytes; 413 above.
+        events_bytes_max: u64 as Bytes = "128KiB";
+        /// Largest body of POST /events/bulk, in decoded bytes; 413 above.
+        bulk_bytes_max: u64 as Bytes = "20MiB";
+        /// How long POST /events waits for its commit before it answers 202.
+        /// What was answered with 202 is checked for duplicates when the shard commits again.
+        commit_wait: Duration as Time = "1s";
         /// Time a request head may take from its first byte to its last; 408 after.
         head_timeout: Duration as Time = "10s";
         /// Time a body may take; 408 after. Raise it for clients on poor radio links.
@@ -138,6 +145,15 @@ settings! {
         /// Longest time between checkpoints while there is something to carry over.
         /// Journal segments are deleted only after one.
         checkpoint_interval: Duration as Time = "5s";
+        /// How long clicks are kept after they arrived ("30d"), or "off" to keep them for ever.
+        /// Whole partitions go, so rows may stay an eighth of this longer.
+        retention_clicks: Option<Duration> as TimeOrOff = "off";
+        /// The same for the events of /events; their ids are forgotten and their counts leave the buckets.
+        retention_events: Option<Duration> as TimeOrOff = "off";
+    }
+    "Reading" {
+        /// Threads that read the shards for queries, on each core.
+        reader_threads: u64 as Count = "2";
     }
     "Stopping" {
         /// How long /ready says no before the sockets close, so that a load balancer notices.

@@ -189,7 +189,7 @@ impl Codec for Bytes {
 pub(super) struct Time;
 impl Codec for Time {
     type Value = Duration;
-    const ALLOWED: &'static str = "a whole number with us, ms, s, m or h: 20ms, 5s";
+    const ALLOWED: &'static str = "a whole number with us, ms, s, m, h or d: 20ms, 5s";
     fn read(text: &str) -> Option<Duration> {
         let text = text.trim();
         let unit_at = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
@@ -201,6 +201,7 @@ impl Codec for Time {
             "s" => 1_000_000,
             "m" => 60_000_000,
             "h" => 3_600_000_000,
+            "d" => 86_400_000_000,
             // Nothing needs no unit.
             "" if number == 0 => 1,
             _ => return None,
@@ -209,7 +210,8 @@ impl Codec for Time {
     }
     fn write(value: &Duration) -> String {
         let us = value.as_micros();
-        let units = [("h", 3_600_000_000), ("m", 60_000_000), ("s", 1_000_000), ("ms", 1_000)];
+        let units =
+            [("d", 86_400_000_000), ("h", 3_600_000_000), ("m", 60_000_000), ("s", 1_000_000), ("ms", 1_000)];
         match units.iter().find(|(_, scale)| us.is_multiple_of(*scale)) {
             Some(_) if us == 0 => "0s".to_owned(),
             Some((unit, scale)) => format!("{}{unit}", us / scale),
@@ -242,6 +244,8 @@ optional! {
         |text| digits(text).and_then(|count| u16::try_from(count).ok()), ToString::to_string;
     CoresOrAuto = "auto" or CoreList, "CPU numbers such as \"0,1\" or \"0-3\", none twice, or \"auto\"",
         |text: &str| text.parse().ok(), ToString::to_string;
+    TimeOrOff = "off" or Duration, "a whole number with us, ms, s, m, h or d such as 30d, or \"off\"",
+        Time::read, Time::write;
     FileOrNone = "none" or PathBuf, "a path, or \"none\"", Folder::read, Folder::write;
 }
 
@@ -334,6 +338,7 @@ mod tests {
             ("5s", 5_000_000),
             ("2m", 120_000_000),
             ("1h", 3_600_000_000),
+            ("30d", 2_592_000_000_000),
         ] {
             let time = Duration::from_micros(us);
             assert_eq!(Time::read(text), Some(time), "{text}");

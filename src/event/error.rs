@@ -4,7 +4,7 @@
 use std::fmt;
 use std::ops::Deref;
 
-use crate::base::limits::JSON_DEPTH_MAX;
+use crate::base::limits::{BULK_EVENTS_MAX, JSON_DEPTH_MAX};
 
 /// Why a body is not an event.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,7 +27,26 @@ pub enum DecodeError {
     Fields(FieldErrors),
 }
 
-/// One to three broken fields, in the order `user_id`, `timestamp`, `metadata`.
+/// Why a body holds no rows that could be told apart.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BulkError {
+    /// 400 or 422: the body is no JSON, or nested too deeply.
+    #[error("{0}")]
+    Body(#[from] DecodeError),
+    /// 422: one JSON value, but no object with an array `events` in it.
+    #[error(
+        "the body is JSON, but not an object with an array `events`; for one event a line say Content-Type: application/x-ndjson"
+    )]
+    NoEnvelope,
+    /// 422: not one row.
+    #[error("there are no events in the body")]
+    NoRows,
+    /// 413.
+    #[error("one request may hold {BULK_EVENTS_MAX} events, this one has more")]
+    TooMany,
+}
+
+/// The broken fields, in the order of the event's description.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldErrors(Box<[FieldError]>);
 
@@ -81,12 +100,32 @@ pub enum Code {
     InvalidTimestamp,
     /// The value is of the right type but cannot be represented.
     OutOfRange,
+    /// A text that must say something is empty.
+    Empty,
+    /// The text has more bytes than it may.
+    TooLong,
+    /// The text contains a control character.
+    ControlCharacter,
+    /// The text contains an escape of half a surrogate pair.
+    LoneSurrogate,
+    /// The value has more bytes than it may.
+    TooLarge,
 }
 
 impl Code {
     /// Every code, in the order they were introduced.
-    pub const ALL: &[Code] =
-        &[Code::NotAnObject, Code::MissingField, Code::InvalidType, Code::InvalidTimestamp, Code::OutOfRange];
+    pub const ALL: &[Code] = &[
+        Code::NotAnObject,
+        Code::MissingField,
+        Code::InvalidType,
+        Code::InvalidTimestamp,
+        Code::OutOfRange,
+        Code::Empty,
+        Code::TooLong,
+        Code::ControlCharacter,
+        Code::LoneSurrogate,
+        Code::TooLarge,
+    ];
 
     /// As it stands in a problem document.
     #[must_use]
@@ -97,6 +136,11 @@ impl Code {
             Code::InvalidType => "invalid_type",
             Code::InvalidTimestamp => "invalid_timestamp",
             Code::OutOfRange => "out_of_range",
+            Code::Empty => "empty",
+            Code::TooLong => "too_long",
+            Code::ControlCharacter => "control_character",
+            Code::LoneSurrogate => "lone_surrogate",
+            Code::TooLarge => "too_large",
         }
     }
 }

@@ -48,6 +48,27 @@ pub(super) fn members<'b>(object: &'b [u8], mut member: impl FnMut(&'b [u8], &'b
     true
 }
 
+/// Calls `element` with the raw bytes of every element of `array`, in order, until it returns `false`. As
+/// careful as [`members`].
+pub(super) fn elements<'b>(array: &'b [u8], mut element: impl FnMut(&'b [u8]) -> bool) {
+    let mut at = skip_whitespace(array, 0) + 1;
+    loop {
+        let start = skip_whitespace(array, at);
+        if matches!(array.get(start), None | Some(b']')) {
+            return;
+        }
+        let end = value_end(array, start);
+        if !element(array.get(start..end).unwrap_or_default()) {
+            return;
+        }
+        let comma = skip_whitespace(array, end);
+        if array.get(comma) != Some(&b',') {
+            return;
+        }
+        at = comma + 1;
+    }
+}
+
 /// The four bytes RFC 8259 §2 calls whitespace.
 #[inline]
 pub(super) fn is_whitespace(byte: u8) -> bool {

@@ -11,13 +11,17 @@
 //! The second way is exact where simd-json is stricter than RFC 8259: integers beyond 64 bits, floats
 //! beyond f64, escapes of lone surrogates.
 
+mod bulk;
 mod decode;
 mod error;
 mod fields;
 mod json;
+mod service;
+mod structure;
 mod time;
 
 pub use decode::Decoder;
-pub use error::{Code, DecodeError, FieldError, FieldErrors};
+pub use error::{BulkError, Code, DecodeError, FieldError, FieldErrors};
 pub use fields::Click;
+pub use service::ServiceEvent;
 pub use time::{TimeError, parse_iso8601_lenient, parse_rfc3339};

@@ -1,7 +1,8 @@
 //! What any thread may see of the way from journal to shard: positions, never locks.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::Thread;
 
 use crate::base::counters::Cell;
 use crate::base::ids::{LaneId, Receipt, Sequence, ShardId};
@@ -17,6 +18,8 @@ pub struct ShardBoard {
     pub lanes: Vec<Arc<LaneState>>,
     /// Records applied in the last second, smoothed; written by the watcher.
     pub applied_per_s: Cell,
+    /// The writer's thread, once it runs.
+    pub writer: OnceLock<Thread>,
 }
 
 /// Events on their way, of one shard or all.
@@ -35,6 +38,13 @@ impl Flow {
 }
 
 impl ShardBoard {
+    /// Somebody waits for the next commit: an idle writer begins now instead of at its next interval.
+    pub fn hurry(&self) {
+        if let Some(writer) = self.writer.get() {
+            writer.unpark();
+        }
+    }
+
     #[must_use]
     pub fn flow(&self) -> Flow {
         let mut flow = Flow::default();

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::board::Board;
-use crate::base::ids::{Receipt, ShardId};
+use super::keyed::{KeyedRows, Written};
+use crate::base::ids::{Receipt, Sequence, ShardId};
 use crate::event::{DecodeError, Decoder};
 use crate::http::{Coding, InflateError};
 use crate::journal::{AppendError, Appender, Kind};
@@ -99,14 +100,14 @@ impl Intake {
             let turn = (1..=count).map(|step| (self.current + step) % count);
             self.current = turn.min_by_key(behind).unwrap_or_default();
         }
-        self.pressure = self.look();
+        self.pressure = self.look(self.current);
     }
 
-    fn look(&self) -> Option<Pressure> {
+    fn look(&self, lane: usize) -> Option<Pressure> {
         if self.board.disk_low() {
             return Some(Pressure::JournalFull);
         }
-        let shard = &self.board.shards[self.lanes[self.current].place];
+        let shard = &self.board.shards[self.lanes[lane].place];
         let bytes: u64 = shard.lanes.iter().map(|lane| lane.pending_bytes()).sum();
         if bytes < self.high_water_bytes {
             return None;
@@ -146,18 +147,58 @@ impl Intake {
 
     /// One write for everything staged. On an error none of it was published and none may be acked.
     pub fn commit(&mut self) -> Result<Option<Appended>, Pressure> {
-        let appender = &mut self.lanes[self.current].appender;
-        if appender.staged().0 == 0 {
+        if self.lanes[self.current].appender.staged().0 == 0 {
             return Ok(None);
         }
-        match appender.commit() {
-            Ok(committed) => Ok(Some(Appended { lane: self.current, upto: committed.end })),
+        self.commit_lane(self.current).map(Some)
+    }
+
+    fn commit_lane(&mut self, lane: usize) -> Result<Appended, Pressure> {
+        match self.lanes[lane].appender.commit() {
+            Ok(committed) => Ok(Appended { lane, upto: committed.end }),
             Err(AppendError::Full | AppendError::NoSpace) => Err(Pressure::JournalFull),
             Err(error) => {
-                tracing::error!(shard = self.lanes[self.current].shard.0, %error, "the journal cannot be written");
+                tracing::error!(shard = self.lanes[lane].shard.0, %error, "the journal cannot be written");
                 Err(Pressure::JournalBroken)
             }
         }
+    }
+
+    /// Index of the lane that feeds a shard; `None` where another core does.
+    #[must_use]
+    pub fn lane_of(&self, shard: ShardId) -> Option<usize> {
+        self.lanes.iter().position(|lane| lane.shard == shard)
+    }
+
+    /// Journals the rows of one request, all of them or none, with one write. At least one row, and
+    /// nothing staged: `take` and `commit` come in pairs.
+    pub fn append_rows(&mut self, lane: usize, rows: &KeyedRows) -> Result<Written, Pressure> {
+        if let Some(pressure) = self.look(lane) {
+            return Err(pressure);
+        }
+        let Lane { shard, appender, .. } = &mut self.lanes[lane];
+        debug_assert!(appender.staged().0 == 0 && !rows.is_empty());
+        let mut last = Sequence::NONE;
+        for payload in rows.payloads() {
+            last = appender.stage(Kind::ServiceEvent, &[payload]);
+        }
+        let sequence = Sequence(last.0 + 1 - rows.len() as u64);
+        let first = Receipt { shard: *shard, lane: appender.state().lane(), sequence };
+        let appended = self.commit_lane(lane)?;
+        self.board.shards[self.lanes[lane].place].hurry();
+        Ok(Written { first, last, appended })
+    }
+
+    /// The last record of a lane whose fate is committed.
+    #[must_use]
+    pub fn applied(&self, lane: usize) -> Sequence {
+        let Lane { place, appender, .. } = &self.lanes[lane];
+        self.board.shards[*place].status.applied(appender.state().lane())
+    }
+
+    #[must_use]
+    pub fn lane_count(&self) -> usize {
+        self.lanes.len()
     }
 
     /// Drops what is staged (its requests could not be answered).

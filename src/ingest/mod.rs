@@ -9,12 +9,20 @@
 //! write::run      commit   the shard's writer reads the journal and stores rows and position in one
 //!                          transaction; a checkpoint later lets the segment be deleted
 //! ```
+//! An event with an id goes another way between decode and ack: its key's hash names the shard
+//! ([`crate::base::keys`]), [`Intake::append_rows`] journals it on the core that feeds that shard, the writer
+//! decides whether it is new, and tells by [`Verdicts`] once that is committed.
+//!
 //! In: bodies of requests. Out: receipts, rows. Owns: the order of these steps. Never: a lock between
 //! threads; an ack before the append.
 
 mod board;
 mod intake;
+mod keyed;
+mod verdicts;
 pub mod write;
 
 pub use board::{Board, Flow, ShardBoard, Whereabouts};
 pub use intake::{Appended, Intake, Pressure, Refused};
+pub use keyed::{KeyedRows, Written};
+pub use verdicts::{ShardVerdicts, Verdicts};

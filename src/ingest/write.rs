@@ -23,10 +23,10 @@ pub use stop::Stop;
 use trouble::{Trouble, WriteError};
 
 use crate::base::clock;
-use crate::base::ids::{LaneId, ShardId};
+use crate::base::ids::{LaneId, Sequence, ShardId};
 use crate::journal::{Gap, Reader};
 use crate::shard::{
-    Applied, CheckpointMode, CommitTimes, Shard, ShardFolder, ShardOptions, ShardState, ShardStatus,
+    Applied, CheckpointMode, CommitTimes, Outcome, Shard, ShardFolder, ShardOptions, ShardState, ShardStatus,
 };
 
 /// How a writer works.
@@ -56,6 +56,20 @@ impl Default for WriteSettings {
             shard: ShardOptions::default(),
         }
     }
+}
+
+/// Who is told what became of keyed rows.
+pub trait Outcomes {
+    /// A row's fate, inside the transaction: it holds once the row's position is published.
+    fn note(&self, lane: LaneId, sequence: Sequence, outcome: Outcome);
+    /// A transaction was committed and its positions are published.
+    fn committed(&self);
+}
+
+/// Nobody.
+impl Outcomes for () {
+    fn note(&self, _: LaneId, _: Sequence, _: Outcome) {}
+    fn committed(&self) {}
 }
 
 /// Writes one shard until `stop` is requested and everything the journals hold is committed, or its

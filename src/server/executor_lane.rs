@@ -1,6 +1,9 @@
 //! One core's executor: hyper for every connection the hot lane hands over, and the group fdatasync
 //! that `ack=disk` waits for.
 
+mod body;
+mod events;
+pub(super) mod keyed;
 mod respond;
 mod sync;
 
@@ -17,14 +20,18 @@ use hyper::service::service_fn;
 
 use super::gated::{Gated, SharedGate, Times};
 use super::handover::HandedOver;
+use crate::base::clock;
+use crate::base::keys::KeyHasher;
 use crate::cores::executor;
 use crate::cores::socket::Socket;
 use crate::cores::stop::Stage;
 use crate::cores::wake::Wake;
+use crate::event::Decoder;
 use crate::http::RequestIds;
-use crate::ingest::Intake;
+use crate::ingest::{Intake, Verdicts};
 use crate::journal::Syncer;
 use crate::ops::vitals::{CoreVitals, Latency, Vitals};
+use keyed::{Forward, Keyed};
 use respond::respond;
 
 /// How often the lane looks at the stages of stopping and publishes its latencies.
@@ -44,6 +51,12 @@ pub(super) struct Parts {
     /// Every lane this core appends to.
     pub(super) syncers: Vec<Syncer>,
     pub(super) listener_wake: Arc<Wake>,
+    pub(super) keys: KeyHasher,
+    pub(super) verdicts: Vec<Arc<Verdicts>>,
+    pub(super) committed: async_channel::Receiver<()>,
+    /// To every core's executor, and from the others to this one.
+    pub(super) forwards: Vec<async_channel::Sender<Forward>>,
+    pub(super) forwarded: async_channel::Receiver<Forward>,
 }
 
 struct Lane {
@@ -56,7 +69,10 @@ struct Lane {
     /// Those who wait for the next fdatasync.
     waiting: RefCell<Vec<Waker>>,
     times: Times,
-    event_bytes_max: usize,
+    decoder: RefCell<Decoder>,
+    keys: KeyHasher,
+    shard_count: u16,
+    keyed: Keyed,
     /// Bodies being read, all connections together.
     body_bytes: Cell<usize>,
     body_bytes_max: usize,
@@ -78,12 +94,17 @@ pub(super) async fn run(parts: Parts) {
             idle: config.idle_timeout,
             write: config.write_timeout,
         },
-        event_bytes_max: config.event_bytes_max as usize,
+        decoder: RefCell::new(Decoder::new()),
+        keys: parts.keys,
+        shard_count: parts.vitals.board.shards.len() as u16,
+        keyed: Keyed::new(parts.verdicts, parts.forwards, config.commit_wait),
         body_bytes: Cell::new(0),
         body_bytes_max: config.buffer_bytes_max as usize / parts.vitals.cores.len(),
         vitals: parts.vitals.clone(),
     });
     executor::spawn(sync::run(lane.clone(), parts.sync_wanted.1, parts.syncers, parts.listener_wake));
+    executor::spawn(keyed::run_commits(lane.clone(), parts.committed));
+    executor::spawn(keyed::run_forwards(lane.clone(), parts.forwarded));
     let handed_over = parts.handed_over;
     let accepting = lane.clone();
     executor::spawn(async move {
@@ -98,6 +119,7 @@ pub(super) async fn run(parts: Parts) {
     });
     while lane.vitals.stop.stage() < Stage::Flushing {
         executor::sleep(HOUSEKEEPING).await;
+        keyed::wake(&lane, clock::monotonic_us());
         lane.me.executor.buffer_bytes.set(lane.body_bytes.get() as u64);
         lane.me.executor.ack_latency.store(Arc::new(lane.latency.borrow().clone()));
     }

@@ -24,6 +24,7 @@ use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 use crate::api;
 use crate::base::clock;
 use crate::base::ids::CoreId;
+use crate::base::keys::KeyHasher;
 use crate::base::limits::CORE_COUNT_MAX;
 use crate::config::{Config, RuntimeChoice};
 use crate::cores::executor::{self, Runtime};
@@ -106,7 +107,7 @@ pub fn serve(mut config: Config) -> Result<(), ServeError> {
     let ops_address = start_ops(&vitals)?;
     let watcher = watch::start(vitals.clone())?;
     let writers = writers::Writers::start(opened.shards, &vitals.config, &cpus)?;
-    let cores = start_cores(&vitals, opened.lanes, listeners, &tell)?;
+    let cores = start_cores(&vitals, opened.lanes, opened.keys, listeners, &tell)?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         listen = %address,
@@ -279,6 +280,7 @@ fn start_ops(vitals: &Arc<Vitals>) -> Result<Option<SocketAddr>, ServeError> {
 fn start_cores(
     vitals: &Arc<Vitals>,
     lanes: Vec<open::CoreLanes>,
+    keys: KeyHasher,
     listeners: Vec<TcpListener>,
     tell: &async_channel::Sender<Event>,
 ) -> Result<Vec<JoinHandle<()>>, ServeError> {
@@ -297,9 +299,13 @@ fn start_cores(
         }
         outboxes.push(peers);
     }
+    let (forwards, forwarded): (Vec<_>, Vec<_>) =
+        (0..count).map(|_| async_channel::bounded(executor_lane::keyed::FORWARDS_MAX)).unzip();
+    let mut forwarded = forwarded.into_iter();
     let mut threads = Vec::new();
     let parts = lanes.into_iter().zip(listeners).zip(inboxes).zip(outboxes).zip(wakes).enumerate();
     for (core, ((((lanes, listener), inbox), peers), wake)) in parts {
+        let Some(forwarded_to_me) = forwarded.next() else { break };
         let config = &vitals.config;
         let (event_bytes_max, high_water) = (config.event_bytes_max as usize, config.journal_high_water);
         let intake = |appenders| Intake::new(vitals.board.clone(), appenders, event_bytes_max, high_water);
@@ -316,6 +322,11 @@ fn start_cores(
             sync_wanted: (sync_wanted.clone(), sync_asked),
             syncers,
             listener_wake: wake.clone(),
+            keys,
+            verdicts: lanes.verdicts,
+            committed: lanes.committed,
+            forwards: forwards.clone(),
+            forwarded: forwarded_to_me,
         };
         let listener_parts = core_loop::Parts {
             core,

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::ServeError;
 use crate::base::ids::{LaneId, Sequence, ShardId};
+use crate::base::keys::KeyHasher;
 use crate::config::Config;
-use crate::ingest::{Board, ShardBoard};
+use crate::ingest::{Board, ShardBoard, ShardVerdicts, Verdicts};
 use crate::journal::{self, Appender, LaneState, Reader};
 use crate::shard::{self, DataFolder, ShardFolder, ShardStatus};
 
@@ -13,9 +14,19 @@ use crate::shard::{self, DataFolder, ShardFolder, ShardStatus};
 pub(super) struct CoreLanes {
     pub(super) hot: Vec<(ShardId, Appender)>,
     pub(super) keyed: Vec<(ShardId, Appender)>,
+    /// What became of the rows of each keyed journal, in their order.
+    pub(super) verdicts: Vec<Arc<Verdicts>>,
+    /// A message after every commit that somebody here waits for.
+    pub(super) committed: async_channel::Receiver<()>,
+    commits: async_channel::Sender<()>,
 }
 
 impl CoreLanes {
+    fn new() -> CoreLanes {
+        let (commits, committed) = async_channel::bounded(1);
+        CoreLanes { hot: Vec::new(), keyed: Vec::new(), verdicts: Vec::new(), committed, commits }
+    }
+
     pub(super) fn states(&self) -> impl Iterator<Item = Arc<LaneState>> + '_ {
         self.hot.iter().chain(&self.keyed).map(|(_, appender)| appender.state().clone())
     }
@@ -27,6 +38,8 @@ pub(super) struct ShardParts {
     pub(super) folder: ShardFolder,
     pub(super) readers: Vec<Reader>,
     pub(super) status: Arc<ShardStatus>,
+    #[expect(dead_code, reason = "for the writer")]
+    pub(super) verdicts: ShardVerdicts,
 }
 
 pub(super) struct Opened {
@@ -34,6 +47,7 @@ pub(super) struct Opened {
     pub(super) board: Arc<Board>,
     pub(super) lanes: Vec<CoreLanes>,
     pub(super) shards: Vec<ShardParts>,
+    pub(super) keys: KeyHasher,
 }
 
 /// Which shards a core feeds, and with which index among the cores that feed the same one. With at
@@ -60,8 +74,7 @@ pub(super) fn open(config: &Config, cores: usize) -> Result<Opened, ServeError> 
         let message = format!("{count} shards can be fed by {most_cores} cores at most; give fewer --cores");
         return Err(ServeError::Environment(message));
     }
-    let mut lanes: Vec<CoreLanes> =
-        (0..cores).map(|_| CoreLanes { hot: Vec::new(), keyed: Vec::new() }).collect();
+    let mut lanes: Vec<CoreLanes> = (0..cores).map(|_| CoreLanes::new()).collect();
     let (mut boards, mut shards) = (Vec::new(), Vec::new());
     for (shard, shard_folder) in folder.shards() {
         let mut wanted = shard_folder.lanes().map_err(ServeError::Io)?;
@@ -78,14 +91,21 @@ pub(super) fn open(config: &Config, cores: usize) -> Result<Opened, ServeError> 
         wanted.sort();
         wanted.dedup();
         let applied = applied_positions(&shard_folder);
-        let (mut readers, mut states) = (Vec::new(), Vec::new());
+        let (mut readers, mut states, mut verdicts) = (Vec::new(), Vec::new(), Vec::new());
         for lane in wanted {
             let (appender, reader) = open_lane(config, shard, &shard_folder, lane, applied.as_deref())?;
             states.push(appender.state().clone());
             readers.push(reader);
             if let Some((_, core)) = owners.iter().find(|(owned, _)| *owned == lane) {
                 let of = &mut lanes[*core];
-                if lane.is_hot() { of.hot.push((shard, appender)) } else { of.keyed.push((shard, appender)) }
+                if lane.is_hot() {
+                    of.hot.push((shard, appender));
+                    continue;
+                }
+                let of_lane = Arc::new(Verdicts::new(of.commits.clone()));
+                verdicts.push((lane, of_lane.clone()));
+                of.verdicts.push(of_lane);
+                of.keyed.push((shard, appender));
             }
         }
         let status = Arc::new(ShardStatus::new(shard));
@@ -97,10 +117,13 @@ pub(super) fn open(config: &Config, cores: usize) -> Result<Opened, ServeError> 
             status: status.clone(),
             lanes: states,
             applied_per_s: Default::default(),
+            writer: Default::default(),
         });
-        shards.push(ShardParts { shard, folder: shard_folder, readers, status });
+        let verdicts = ShardVerdicts::new(verdicts);
+        shards.push(ShardParts { shard, folder: shard_folder, readers, status, verdicts });
     }
-    Ok(Opened { folder, board: Arc::new(Board::new(boards)), lanes, shards })
+    let keys = KeyHasher::new(&folder.manifest().folder_id());
+    Ok(Opened { folder, board: Arc::new(Board::new(boards)), lanes, shards, keys })
 }
 
 /// How far the database has come, where it can be read: new records are numbered behind it.

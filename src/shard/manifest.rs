@@ -28,6 +28,13 @@ pub struct Manifest {
 }
 
 impl Manifest {
+    /// The 16 bytes of the id: the key of [`crate::base::keys::KeyHasher`]. Zeros for an id that is none,
+    /// which [`Manifest::read`] refuses.
+    #[must_use]
+    pub fn folder_id(&self) -> [u8; 16] {
+        u128::from_str_radix(&self.id, 16).unwrap_or(0).to_be_bytes()
+    }
+
     pub(super) const FILE: &str = "manifest.json";
 
     pub(super) fn new(shards: u16) -> Result<Manifest, FolderError> {
@@ -64,7 +71,16 @@ impl Manifest {
         if !(1..=SHARD_COUNT_MAX).contains(&manifest.shards) {
             return Err(bad(format!("it names {} shards", manifest.shards)));
         }
+        let is_id = manifest.id.len() == 32 && manifest.id.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if !is_id {
+            return Err(bad("its id is not 32 hex digits".to_owned()));
+        }
         Ok(Some(manifest))
+    }
+
+    /// The same manifest in another folder, which it makes a data folder.
+    pub fn copy_to(&self, dir: &Path) -> Result<(), FolderError> {
+        self.write(dir)
     }
 
     /// Writes a temporary file, syncs it, renames it and syncs the folder: whole or not at all.

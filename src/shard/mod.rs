@@ -9,6 +9,7 @@
 //! forget it.
 
 mod apply;
+mod backup;
 mod catalog;
 mod checkpoint;
 mod click;
@@ -29,6 +30,7 @@ mod tests;
 mod view;
 
 pub use apply::{Applied, Entry, Records};
+pub use backup::backup;
 pub use catalog::{DataFolder, ShardFolder};
 pub use checkpoint::{Checkpoint, CheckpointMode};
 pub use click::{CLICK_HEADER_BYTES, CLICK_KIND, ClickRow, decode, encode_header};

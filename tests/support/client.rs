@@ -68,7 +68,24 @@ impl Client {
     }
 
     pub fn get(&mut self, target: &str) -> io::Result<Answer> {
-        self.write(format!("GET {target} HTTP/1.1\r\nHost: test\r\n\r\n").as_bytes())?;
+        self.get_as(target, "*/*")
+    }
+
+    /// GET with an `Accept`.
+    pub fn get_as(&mut self, target: &str, accept: &str) -> io::Result<Answer> {
+        let request = format!("GET {target} HTTP/1.1\r\nHost: test\r\nAccept: {accept}\r\n\r\n");
+        self.write(request.as_bytes())?;
+        self.answer()
+    }
+
+    /// POST with a content type.
+    pub fn post_as(&mut self, target: &str, content_type: &str, body: &str) -> io::Result<Answer> {
+        let length = body.len();
+        let head = format!(
+            "POST {target} HTTP/1.1\r\nHost: test\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n\r\n"
+        );
+        self.write(head.as_bytes())?;
+        self.write(body.as_bytes())?;
         self.answer()
     }
 
@@ -99,6 +116,18 @@ impl Client {
             headers.push((name.to_owned(), value.trim().to_owned()));
         }
         let mut answer = Answer { status, headers, body: Vec::new() };
+        if answer.header("transfer-encoding") == Some("chunked") {
+            loop {
+                let size = usize::from_str_radix(&next(&mut self.stream)?, 16).map_err(|_| bad())?;
+                let start = answer.body.len();
+                answer.body.resize(start + size, 0);
+                self.stream.read_exact(&mut answer.body[start..])?;
+                next(&mut self.stream)?;
+                if size == 0 {
+                    return Ok(answer);
+                }
+            }
+        }
         let length = answer.header("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
         answer.body.resize(length, 0);
         self.stream.read_exact(&mut answer.body)?;

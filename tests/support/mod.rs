@@ -56,6 +56,11 @@ impl Chance {
         Chance(seed)
     }
 
+    /// The same numbers every time.
+    pub fn seeded(seed: u64) -> Chance {
+        Chance(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
     /// 0 to `below` - 1 (xorshift64, Marsaglia 2003).
     pub fn below(&mut self, below: u64) -> u64 {
         self.0 ^= self.0 << 13;

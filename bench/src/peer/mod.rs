@@ -4,7 +4,7 @@ mod epoll;
 mod firehose;
 mod may;
 mod nginx;
-mod seed;
+mod python;
 
 use std::fs;
 use std::net::SocketAddr;
@@ -17,9 +17,9 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use signal_hook::consts::SIGTERM;
 
+use crate::http;
 use crate::process::{self, Process};
 use crate::setup::{Folder, Setup, free_address};
-use crate::{http, setup};
 
 pub(crate) use epoll::serve as serve_epoll;
 pub(crate) use firehose::{Serve, stored_rows};
@@ -46,6 +46,7 @@ pub(crate) enum System {
     May,
     Nginx,
     Seed,
+    Upsert,
 }
 
 impl System {
@@ -57,6 +58,7 @@ impl System {
             System::May => "peer-may",
             System::Nginx => "nginx",
             System::Seed => "seed",
+            System::Upsert => "upsert",
         }
     }
 
@@ -71,7 +73,7 @@ impl System {
             System::Epoll { level: true } => own("peer-epoll", addr, &["--level"])?,
             System::May => own("peer-may", addr, &[])?,
             System::Nginx => nginx::command(addr, folder.path())?,
-            System::Seed => seed::command(addr, folder.path())?,
+            System::Seed | System::Upsert => python::command(self.name(), addr, folder.path())?,
         };
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command.stderr(fs::File::create(&log).with_context(|| format!("cannot make {}", log.display()))?);
@@ -80,8 +82,8 @@ impl System {
             _ => &setup.server_cores,
         };
         let process = Process::start(self.name(), &mut command, cores)?;
-        let keeps_count = matches!(self, System::Firehose(_) | System::Seed);
-        let ends_by_signal = matches!(self, System::Seed);
+        let keeps_count = matches!(self, System::Firehose(_) | System::Seed | System::Upsert);
+        let ends_by_signal = matches!(self, System::Seed | System::Upsert);
         let mut running =
             Running { process, folder, addr, log, keeps_count, ends_by_signal, answer_bytes: 0 };
         running.wait_until_ready(self)?;
@@ -180,7 +182,7 @@ pub(crate) fn check(systems: &[System]) -> Result<()> {
     for system in systems {
         match system {
             System::Nginx => nginx::check()?,
-            System::Seed => seed::install(&setup::repository().join("target/bench-venv"))?,
+            System::Seed | System::Upsert => python::install(system.name())?,
             System::Firehose(_) | System::Epoll { .. } | System::May => {}
         }
     }

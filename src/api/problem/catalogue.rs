@@ -14,10 +14,12 @@ pub enum Problem {
     MethodNotAllowed,
     RequestTimeout,
     PayloadTooLarge,
+    TooManyEvents,
     UriTooLong,
     UnsupportedEncoding,
     ExpectationFailed,
     InvalidEvent,
+    InvalidEvents,
     TooDeep,
     QueueFull,
     HeadTooLarge,
@@ -26,6 +28,8 @@ pub enum Problem {
     Overloaded,
     Draining,
     JournalUnsynced,
+    OutcomeUnknown,
+    ShardUnavailable,
     UnsupportedVersion,
     JournalFull,
 }
@@ -52,10 +56,12 @@ impl Problem {
         Problem::MethodNotAllowed,
         Problem::RequestTimeout,
         Problem::PayloadTooLarge,
+        Problem::TooManyEvents,
         Problem::UriTooLong,
         Problem::UnsupportedEncoding,
         Problem::ExpectationFailed,
         Problem::InvalidEvent,
+        Problem::InvalidEvents,
         Problem::TooDeep,
         Problem::QueueFull,
         Problem::HeadTooLarge,
@@ -64,6 +70,8 @@ impl Problem {
         Problem::Overloaded,
         Problem::Draining,
         Problem::JournalUnsynced,
+        Problem::OutcomeUnknown,
+        Problem::ShardUnavailable,
         Problem::UnsupportedVersion,
         Problem::JournalFull,
     ];
@@ -191,6 +199,13 @@ impl Problem {
                 "The body is larger than this endpoint takes, counted after decompression; the detail names the \
                  limit. Nothing was stored. Send less in one request.",
             ),
+            Problem::TooManyEvents => entry(
+                413,
+                "too-many-events",
+                "More events than one request may hold",
+                "A request to /events/bulk may hold 5,000 events. Nothing was stored. Send them in several \
+                 requests; a repetition does no harm, because an event_id is stored once.",
+            ),
             Problem::UriTooLong => entry(
                 414,
                 "uri-too-long",
@@ -217,8 +232,19 @@ impl Problem {
                 "invalid-event",
                 "The JSON is not an event",
                 "The body is JSON, but one or more fields of the event are missing or wrong; errors names every \
-                 one of them by JSON Pointer with a code that does not change. Nothing was stored. An event has a \
-                 user_id (a 64-bit integer), a timestamp (an ISO 8601 date-time) and metadata (any JSON value).",
+                 one of them by JSON Pointer with a code that does not change. Nothing was stored. At /event an \
+                 event has a user_id (a 64-bit integer), a timestamp (an ISO 8601 date-time) and metadata (any \
+                 JSON value); at /events it has event_id, tenant_id, source, event_type (short strings), a \
+                 timestamp with an offset, and a payload (a JSON object).",
+            ),
+            Problem::InvalidEvents => entry(
+                422,
+                "invalid-events",
+                "None of the events is valid",
+                "The request holds events and every one of them is wrong, or it holds none; errors names the \
+                 rows by index (and line, where there are lines), the fields by JSON Pointer, with codes that do \
+                 not change. Nothing was stored. Had one row been valid, it would have been stored and the others \
+                 reported beside it.",
             ),
             Problem::TooDeep => entry(
                 422,
@@ -279,6 +305,21 @@ impl Problem {
                 "The request asked for a promise that survives a power cut (ack=disk), and the disk did not \
                  confirm it. The event may be stored, and may be stored twice if it is sent again. The disk \
                  needs a look.",
+            ),
+            Problem::OutcomeUnknown => entry(
+                503,
+                "outcome-unknown",
+                "Whether the events were taken is not known",
+                "The core that keeps these events did not answer in time. They may have been stored. Send them \
+                 again: an event_id is stored once, however often it arrives.",
+            ),
+            Problem::ShardUnavailable => entry(
+                503,
+                "shard-unavailable",
+                "A part of the data cannot be read just now",
+                "A shard is damaged, locked away or too slow to answer, and an answer without it would be short \
+                 without saying so. What other shards hold is safe, and events are still accepted. Ask again; \
+                 /ready names the shard and the reason.",
             ),
             Problem::UnsupportedVersion => entry(
                 505,

@@ -1,12 +1,13 @@
 //! One request of the executor's lane: its body whole, then the same answer as on the hot lane.
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
+use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 use hyper::{Request, Response};
 
+use super::body::AnswerBody;
 use super::sync::on_disk;
-use super::{Lane, SharedGate};
+use super::{Lane, SharedGate, events};
 use crate::api;
 use crate::api::error::EventRefused;
 use crate::base::clock;
@@ -16,13 +17,13 @@ use crate::http::{Answer, Coding, Method, REFUSED_PATH, Refusal, sent_bytes_max}
 use crate::ingest::Refused;
 use crate::ops;
 
-type RequestHead = hyper::http::request::Parts;
+pub(super) type RequestHead = hyper::http::request::Parts;
 
 pub(super) async fn respond(
     lane: &Lane,
     gate: &SharedGate,
     request: Request<Incoming>,
-) -> Response<Full<Bytes>> {
+) -> Response<AnswerBody> {
     let started_us = clock::monotonic_us();
     let (request, body) = request.into_parts();
     let taken_over = request.headers.get_all("x-request-id").iter();
@@ -40,17 +41,22 @@ pub(super) async fn respond(
     };
     let (endpoint, argument) = api::find(request.uri.path());
     let problems = &lane.me.executor.problems;
-    let limit = lane.event_bytes_max as u64;
+    let limit = endpoint.body_bytes_max(&lane.vitals.config);
     let refused = |refusal| api::error::refusal(refusal, limit, &request_id, problems);
     let refusal = gate.borrow().refused();
     let answer = match refusal {
         Some(refusal) if request.uri.path() == REFUSED_PATH => refused(refusal),
         // Whole before anybody looks at it, as on the hot lane: the same bodies are refused, and the next
         // request stands where it should.
-        _ => match read_body(lane, gate, &request, body).await {
+        _ => match read_body(lane, gate, &request, body, limit as usize).await {
             Err(refusal) => refused(refusal),
-            Ok(body) if endpoint == api::Endpoint::Event && method == Method::Post => {
-                match take_event(lane, &request, body).await {
+            Ok(body) if method == Method::Post && endpoint.takes_events() => {
+                let taken = match endpoint {
+                    api::Endpoint::Events => events::post_one(lane, &request, body).await,
+                    api::Endpoint::EventsBulk => events::post_bulk(lane, &request, body).await,
+                    _ => take_event(lane, &request, body).await,
+                };
+                match taken {
                     Ok(answer) => {
                         lane.acked(started_us);
                         answer
@@ -83,7 +89,7 @@ fn is_last(request: &RequestHead) -> bool {
 }
 
 /// `None` where the request names a coding that is not understood, or several.
-fn coding(request: &RequestHead) -> Option<Coding> {
+pub(super) fn coding(request: &RequestHead) -> Option<Coding> {
     let mut codings = request.headers.get_all("content-encoding").iter();
     match (codings.next(), codings.next()) {
         (None, _) => Some(Coding::Identity),
@@ -93,8 +99,8 @@ fn coding(request: &RequestHead) -> Option<Coding> {
 }
 
 /// A body, counted among the bytes the lane holds until it is dropped.
-struct Body<'l> {
-    bytes: Bytes,
+pub(super) struct Body<'l> {
+    pub(super) bytes: Bytes,
     lane: &'l Lane,
     held: usize,
 }
@@ -111,8 +117,9 @@ async fn read_body<'l>(
     gate: &SharedGate,
     request: &RequestHead,
     mut body: Incoming,
+    decoded_bytes_max: usize,
 ) -> Result<Body<'l>, Refusal> {
-    let bytes_max = sent_bytes_max(coding(request), lane.event_bytes_max);
+    let bytes_max = sent_bytes_max(coding(request), decoded_bytes_max);
     // Before the first read, which would invite a waiting client to send it.
     if body.size_hint().lower() > bytes_max as u64 {
         return Err(Refusal::BodyTooLarge);
@@ -159,6 +166,7 @@ async fn take_event(lane: &Lane, request: &RequestHead, body: Body<'_>) -> Resul
         (receipt, intake.commit().map_err(Refused::Pressure)?)
     };
     lane.me.executor.accepted_bytes.add(body.bytes.len() as u64);
+    lane.me.executor.accepted_events.add(1);
     drop(body);
     let level = match (disk, appended) {
         (true, Some(appended)) if !on_disk(lane, appended).await => return Err(EventRefused::Unsynced),
@@ -174,11 +182,10 @@ impl Lane {
         let mut latency = self.latency.borrow_mut();
         latency.histogram.saturating_record(took_us.max(1));
         latency.sum_us += took_us;
-        self.me.executor.accepted_events.add(1);
     }
 }
 
-fn response(answer: Answer, request_id: &str, has_origin: bool, closing: bool) -> Response<Full<Bytes>> {
+fn response(answer: Answer, request_id: &str, has_origin: bool, closing: bool) -> Response<AnswerBody> {
     let mut response = Response::builder()
         .status(answer.status)
         .header("Date", &crate::base::clock::http_date(clock::unix_us())[..])
@@ -200,10 +207,10 @@ fn response(answer: Answer, request_id: &str, has_origin: bool, closing: bool) -
         std::borrow::Cow::Borrowed(bytes) => Bytes::from_static(bytes),
         std::borrow::Cow::Owned(bytes) => Bytes::from(bytes),
     };
-    response.body(Full::new(body)).unwrap_or_else(|error| {
+    response.body(AnswerBody::Whole(body)).unwrap_or_else(|error| {
         // Only a header value with control characters could do this, and we write none.
         tracing::error!(%error, "an answer could not be built");
-        let mut empty = Response::new(Full::default());
+        let mut empty = Response::new(AnswerBody::Whole(Bytes::new()));
         *empty.status_mut() = hyper::StatusCode::INTERNAL_SERVER_ERROR;
         empty
     })

@@ -1,0 +1,205 @@
+//! The events service in the OpenAPI document.
+
+use serde_json::json;
+use utoipa::openapi::path::{OperationBuilder, Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::request_body::RequestBodyBuilder;
+use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, SchemaFormat, Type};
+use utoipa::openapi::{Content, ContentBuilder, Ref, Required};
+
+use super::{answer, json_of, text, with_problems};
+use crate::api::problem::Problem;
+use crate::base::limits::BULK_EVENTS_MAX;
+
+/// What can befall any request that brings events.
+const TAKING: &[Problem] = &[
+    Problem::BadRequest,
+    Problem::EmptyBody,
+    Problem::NotJson,
+    Problem::NotUtf8,
+    Problem::BadEncoding,
+    Problem::BadParameter,
+    Problem::RequestTimeout,
+    Problem::PayloadTooLarge,
+    Problem::UnsupportedEncoding,
+    Problem::TooDeep,
+    Problem::QueueFull,
+    Problem::Overloaded,
+    Problem::JournalUnsynced,
+    Problem::OutcomeUnknown,
+    Problem::JournalFull,
+];
+
+const READING: &[Problem] = &[Problem::BadParameter, Problem::Overloaded, Problem::ShardUnavailable];
+
+fn parameter(name: &str, description: &str, schema: ObjectBuilder) -> Parameter {
+    ParameterBuilder::new()
+        .name(name)
+        .parameter_in(ParameterIn::Query)
+        .required(Required::False)
+        .description(Some(description))
+        .schema(Some(schema))
+        .build()
+}
+
+fn string() -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::String)
+}
+
+fn words(words: &[&str]) -> ObjectBuilder {
+    string().enum_values(Some(words.iter().copied()))
+}
+
+fn number() -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::Integer)
+}
+
+fn time() -> ObjectBuilder {
+    string().format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
+}
+
+fn tenant(required: Required) -> Parameter {
+    let mut tenant = parameter("tenant_id", "Whose events.", string());
+    tenant.required = required;
+    tenant
+}
+
+fn ack() -> Parameter {
+    parameter(
+        "ack",
+        "Asks for the stronger promise: the journal is on disk before the answer.",
+        words(&["disk"]),
+    )
+}
+
+fn range(operation: OperationBuilder) -> OperationBuilder {
+    operation
+        .parameter(parameter("from", "Not before this time, RFC 3339 with an offset.", time()))
+        .parameter(parameter("to", "Before this time, RFC 3339 with an offset.", time()))
+}
+
+fn names(operation: OperationBuilder) -> OperationBuilder {
+    operation.parameter(parameter("source", "Of this source only.", string())).parameter(parameter(
+        "event_type",
+        "Of this type only.",
+        string(),
+    ))
+}
+
+fn paging(operation: OperationBuilder) -> OperationBuilder {
+    operation
+        .parameter(parameter("order", "By time; ties by id.", words(&["asc", "desc"])))
+        .parameter(parameter("page", "From 1. For pages far behind, follow `next_cursor` instead.", number()))
+        .parameter(parameter("page_size", "1 to 1,000; 100 unless told.", number()))
+        .parameter(parameter(
+            "cursor",
+            "The `next_cursor` of a page with the same filter. Rows that arrive later never shift or repeat \
+             any; page 10,000 costs what page 1 costs.",
+            string(),
+        ))
+}
+
+fn one_event() -> Content {
+    let example = json!({
+        "event_id": "evt_001", "tenant_id": "tenant_1", "source": "web", "event_type": "click",
+        "timestamp": "2024-01-15T10:30:00Z", "payload": {"button": "buy"},
+    });
+    ContentBuilder::new().schema(Some(Ref::from_schema_name("ServiceEvent"))).example(Some(example)).build()
+}
+
+pub(super) fn post_one() -> OperationBuilder {
+    let operation = OperationBuilder::new()
+        .operation_id(Some("postEvents"))
+        .tag("events")
+        .summary(Some("Store one event, once"))
+        .description(Some(
+            "An `event_id` is stored once for its tenant, whatever its age: the first write stands. The answer \
+             comes with the commit; where that takes longer than a second, 202 says that the event is in the \
+             journal and is checked for being a duplicate when it is committed.",
+        ))
+        .parameter(ack())
+        .request_body(Some(
+            RequestBodyBuilder::new()
+                .required(Some(Required::True))
+                .content("application/json", one_event())
+                .build(),
+        ))
+        .response("201", answer("Stored.", json_of("EventResult"), "application/json"))
+        .response("200", answer("It was there already.", json_of("EventResult"), "application/json"))
+        .response("202", answer("In the journal, not yet committed.", json_of("EventResult"), "application/json"));
+    with_problems(operation, &[TAKING, &[Problem::InvalidEvent]].concat())
+}
+
+pub(super) fn post_bulk() -> OperationBuilder {
+    let description = format!(
+        "Up to {BULK_EVENTS_MAX} events, as `{{\"events\": […]}}` or as NDJSON (`application/x-ndjson`). Each \
+         row stands for itself: bad ones never sink good ones, and every row that was not inserted is listed \
+         with the reason. Of one id twice in a request the second is a duplicate."
+    );
+    let operation = OperationBuilder::new()
+        .operation_id(Some("postEventsBulk"))
+        .tag("events")
+        .summary(Some("Store many events, each once"))
+        .description(Some(description))
+        .parameter(ack())
+        .request_body(Some(
+            RequestBodyBuilder::new()
+                .required(Some(Required::True))
+                .content("application/json", json_of("BulkEvents"))
+                .content("application/x-ndjson", text())
+                .build(),
+        ))
+        .response("200", answer("What became of each row.", json_of("BulkResult"), "application/json"));
+    with_problems(operation, &[TAKING, &[Problem::TooManyEvents, Problem::InvalidEvents]].concat())
+}
+
+pub(super) fn get_page() -> OperationBuilder {
+    let operation = OperationBuilder::new()
+        .operation_id(Some("getEvents"))
+        .tag("events")
+        .summary(Some("Read a tenant's events"))
+        .description(Some(
+            "With `Accept: application/x-ndjson` all rows of the filter are streamed, one a line; a stream that \
+             cannot be finished ends without its last chunk, never as if it were whole.",
+        ))
+        .parameter(tenant(Required::True));
+    let operation = paging(range(names(operation)))
+        .response("200", answer("A page.", json_of("EventPage"), "application/json"));
+    with_problems(operation, READING)
+}
+
+pub(super) fn get_clicks() -> OperationBuilder {
+    let operation = OperationBuilder::new()
+        .operation_id(Some("getClicks"))
+        .tag("collector")
+        .summary(Some("Read the collector's events"))
+        .description(Some("As `/events`; ordered by time and user."))
+        .parameter(parameter("user_id", "Of this user only.", number()));
+    let operation =
+        paging(range(operation)).response("200", answer("A page.", json_of("ClickPage"), "application/json"));
+    with_problems(operation, READING)
+}
+
+pub(super) fn get_metrics() -> OperationBuilder {
+    let operation = OperationBuilder::new()
+        .operation_id(Some("metrics"))
+        .tag("events")
+        .summary(Some("Counts of a tenant's events, or metrics for Prometheus"))
+        .description(Some(
+            "With `tenant_id`: events by source and type in buckets of time, equal to a recount at every \
+             commit. Without: the server's own metrics, text format 0.0.4, or OpenMetrics on `Accept`.",
+        ))
+        .parameter(tenant(Required::False))
+        .parameter(parameter("bucket_size", "How long a bucket is.", words(&["minute", "hour", "day"])));
+    let operation = range(names(operation))
+        .parameter(parameter(
+            "tz",
+            "An IANA zone such as Europe/Berlin: days (and hours) begin as they do there, days of 23 and 25 \
+             hours included.",
+            string(),
+        ))
+        .response(
+            "200",
+            answer("Buckets that hold events, by time.", json_of("Metrics"), "application/json"),
+        );
+    with_problems(operation, READING)
+}

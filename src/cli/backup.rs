@@ -1,0 +1,88 @@
+//! `firehose backup`: a data folder copied while its server runs, verified, ready to be served.
+
+use std::fs;
+use std::path::Path;
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use super::FolderArgs;
+use super::output::{EXIT_FAILED, complain, say};
+use crate::journal;
+use crate::shard::{self, DataFolder};
+
+/// Copies every shard of the data folder to `dest`, which must be absent or empty. The manifest comes
+/// last, so a copy that was broken off is not taken for a whole one.
+#[must_use]
+pub fn backup(args: &FolderArgs, dest: &Path) -> ExitCode {
+    let loaded = match args.load() {
+        Ok(loaded) => loaded,
+        Err(errors) => return complain(&errors),
+    };
+    match copy(args, &loaded.config.data, dest) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            eprintln!("firehose: {reason}");
+            ExitCode::from(EXIT_FAILED)
+        }
+    }
+}
+
+fn copy(args: &FolderArgs, data: &Path, dest: &Path) -> Result<(), String> {
+    let folder = DataFolder::look(data).map_err(|error| error.to_string())?;
+    let failed = |error: std::io::Error| format!("{}: {error}", dest.display());
+    fs::create_dir_all(dest).map_err(failed)?;
+    if fs::read_dir(dest).map_err(failed)?.next().is_some() {
+        return Err(format!("{} is not empty; name a folder of its own for each backup", dest.display()));
+    }
+    let (mut rows, mut bytes, mut backlog) = (0, 0, 0);
+    for (id, source) in folder.shards() {
+        if !source.database().exists() {
+            // Served never or not yet: an empty shard is made when the copy is served.
+            continue;
+        }
+        let copy = dest.join(id.folder()).join("shard.db");
+        let mut told = 0;
+        let mut progress = |done: u64, total: u64| {
+            let percent = done * 100 / total.max(1);
+            if !args.json && percent >= told + 10 {
+                told = percent / 10 * 10;
+                eprintln!("shard {id}: {told} %");
+            }
+        };
+        let verified = shard::backup(&source.database(), &copy, &mut progress)
+            .map_err(|error| format!("shard {id}: {error}"))?;
+        if let Some(problem) = verified.problems.first() {
+            return Err(format!(
+                "shard {id}: the copy does not add up ({problem}); run `firehose verify` on the original"
+            ));
+        }
+        rows += verified.rows;
+        bytes += fs::metadata(&copy).map_err(failed)?.len();
+        backlog += waiting(&source, &copy);
+    }
+    folder.manifest().copy_to(dest).map_err(|error| error.to_string())?;
+    if args.json {
+        say(&format!("{}\n", json!({"path": dest, "rows": rows, "bytes": bytes, "backlog_events": backlog})));
+    } else {
+        say(&format!("{rows} rows, {bytes} bytes, verified. Serve it with --data {}\n", dest.display()));
+        if backlog > 0 {
+            say(&format!("{backlog} events were in the journals only and are not in the backup\n"));
+        }
+    }
+    Ok(())
+}
+
+/// Events that were accepted and are not in the copy; what cannot be looked at counts as none.
+fn waiting(source: &shard::ShardFolder, copy: &Path) -> u64 {
+    let Ok(copied) = shard::inspect(copy) else { return 0 };
+    let lanes = source.lanes().unwrap_or_default();
+    lanes
+        .into_iter()
+        .map(|lane| {
+            let last = journal::inspect(&source.lane(lane)).ok().and_then(|seen| seen.last);
+            let applied = copied.positions.iter().find(|(known, _)| *known == lane).map_or(0, |(_, at)| at.0);
+            last.map_or(0, |last| last.0.saturating_sub(applied))
+        })
+        .sum()
+}

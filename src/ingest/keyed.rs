@@ -1,0 +1,84 @@
+//! Rows of one request on their way to the shard their keys belong to.
+
+use crate::base::ids::{Receipt, Sequence};
+use crate::shard::{ServiceEventRow, decode_service_event};
+
+use super::Appended;
+
+/// Rows of one request that belong to one shard, encoded as its journal will hold them, one after
+/// another in one allocation.
+#[derive(Clone, Debug, Default)]
+pub struct KeyedRows {
+    bytes: Vec<u8>,
+    ends: Vec<u32>,
+    /// Where each stood in its request.
+    indexes: Vec<u32>,
+}
+
+impl KeyedRows {
+    pub fn push(&mut self, index: usize, row: &ServiceEventRow<'_>) {
+        row.encode(&mut self.bytes);
+        self.ends.push(self.bytes.len() as u32);
+        self.indexes.push(index as u32);
+    }
+
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The journal payloads, in order.
+    pub fn payloads(&self) -> impl Iterator<Item = &[u8]> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(&self.ends).map(|(start, end)| &self.bytes[start as usize..*end as usize])
+    }
+
+    /// Index in the request and event id of every row, in order.
+    pub fn names(&self) -> impl Iterator<Item = (usize, &str)> {
+        let ids = self.payloads().map(|payload| decode_service_event(payload).map_or("", |row| row.event_id));
+        self.indexes.iter().map(|index| *index as usize).zip(ids)
+    }
+}
+
+/// Rows that stand in a journal now: sequences `first` to `last` of one lane.
+#[derive(Clone, Copy, Debug)]
+pub struct Written {
+    pub first: Receipt,
+    pub last: Sequence,
+    pub appended: Appended,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_come_out_as_they_went_in() {
+        let mut rows = KeyedRows::default();
+        let row = |event_id| ServiceEventRow {
+            timestamp_us: 1,
+            received_us: 2,
+            tenant_id: "t",
+            event_id,
+            source: "s",
+            event_type: "e",
+            payload: "{}",
+        };
+        rows.push(3, &row("a"));
+        rows.push(9, &row("bc"));
+        assert_eq!(rows.len(), 2);
+        assert_eq!(rows.names().collect::<Vec<_>>(), [(3, "a"), (9, "bc")]);
+        let read: Vec<_> = rows.payloads().map(|payload| decode_service_event(payload).unwrap()).collect();
+        assert_eq!(read, [row("a"), row("bc")]);
+    }
+}

@@ -1,0 +1,130 @@
+//! What became of keyed rows: a ring a keyed lane, written by the shard's writer, read by the executor
+//! that owes an answer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
+
+use crate::base::ids::{LaneId, Sequence};
+use crate::shard::Outcome;
+
+/// Rows a ring remembers. An answer is read right after its commit; a reader that comes later than so
+/// many rows finds nothing and says "accepted", which is true as well.
+const RING_ROWS: usize = 1 << 18;
+const OUTCOME_BITS: u32 = 3;
+
+/// The ring of one lane. One writer, one reader; 1 MiB.
+#[derive(Debug)]
+pub struct Verdicts {
+    ring: Box<[AtomicU32]>,
+    /// Somebody waits for the next commit.
+    is_awaited: AtomicBool,
+    wake: async_channel::Sender<()>,
+}
+
+impl Verdicts {
+    /// `wake` gets a message after a commit that somebody waited for.
+    #[must_use]
+    pub fn new(wake: async_channel::Sender<()>) -> Verdicts {
+        let ring = (0..RING_ROWS).map(|_| AtomicU32::new(0)).collect();
+        Verdicts { ring, is_awaited: AtomicBool::new(false), wake }
+    }
+
+    /// Which turn of the ring a sequence belongs to, so that an old entry is never taken for a new one.
+    fn turn(sequence: Sequence) -> u32 {
+        ((sequence.0 / RING_ROWS as u64) as u32) << OUTCOME_BITS
+    }
+
+    fn slot(&self, sequence: Sequence) -> &AtomicU32 {
+        &self.ring[(sequence.0 % RING_ROWS as u64) as usize]
+    }
+
+    fn note(&self, sequence: Sequence, outcome: Outcome) {
+        self.slot(sequence).store(Verdicts::turn(sequence) | outcome as u32, Ordering::Relaxed);
+    }
+
+    /// The outcome of a row whose commit was published. `None` where it is not known any more.
+    #[must_use]
+    pub fn of(&self, sequence: Sequence) -> Option<Outcome> {
+        let entry = self.slot(sequence).load(Ordering::Relaxed);
+        let outcome = entry & ((1 << OUTCOME_BITS) - 1);
+        if entry - outcome != Verdicts::turn(sequence) {
+            return None;
+        }
+        [Outcome::Inserted, Outcome::Duplicate, Outcome::Conflict, Outcome::Rejected]
+            .into_iter()
+            .find(|known| *known as u32 == outcome)
+    }
+
+    /// Asks for a wake-up after the next commit. Look at the applied position after this, not before.
+    pub fn await_commit(&self) {
+        self.is_awaited.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+
+    fn committed(&self) {
+        fence(Ordering::SeqCst);
+        if self.is_awaited.load(Ordering::Relaxed) {
+            self.is_awaited.store(false, Ordering::Relaxed);
+            // Full means that a wake-up is on its way already.
+            let _ = self.wake.try_send(());
+        }
+    }
+}
+
+/// The rings of one shard, for its writer.
+#[derive(Debug, Default)]
+pub struct ShardVerdicts {
+    lanes: Vec<(LaneId, Arc<Verdicts>)>,
+}
+
+impl ShardVerdicts {
+    #[must_use]
+    pub fn new(lanes: Vec<(LaneId, Arc<Verdicts>)>) -> ShardVerdicts {
+        ShardVerdicts { lanes }
+    }
+}
+
+impl super::write::Outcomes for ShardVerdicts {
+    /// Ahead of the commit: nobody looks before the position is published.
+    fn note(&self, lane: LaneId, sequence: Sequence, outcome: Outcome) {
+        if let Some((_, verdicts)) = self.lanes.iter().find(|(known, _)| *known == lane) {
+            verdicts.note(sequence, outcome);
+        }
+    }
+
+    fn committed(&self) {
+        for (_, verdicts) in &self.lanes {
+            verdicts.committed();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::write::Outcomes as _;
+    use super::*;
+
+    #[test]
+    fn an_outcome_is_known_until_the_ring_comes_round() {
+        let (wake, woken) = async_channel::bounded(1);
+        let verdicts = Arc::new(Verdicts::new(wake));
+        let lane = LaneId::keyed(0);
+        let writer = ShardVerdicts::new(vec![(lane, verdicts.clone())]);
+        let first = Sequence(7);
+        assert_eq!(verdicts.of(first), None);
+        writer.note(lane, first, Outcome::Conflict);
+        writer.note(LaneId::keyed(1), Sequence(8), Outcome::Inserted);
+        assert_eq!((verdicts.of(first), verdicts.of(Sequence(8))), (Some(Outcome::Conflict), None));
+        let later = Sequence(7 + RING_ROWS as u64);
+        assert_eq!(verdicts.of(later), None);
+        writer.note(lane, later, Outcome::Inserted);
+        assert_eq!((verdicts.of(first), verdicts.of(later)), (None, Some(Outcome::Inserted)));
+        // Only a commit that somebody waits for wakes anybody, and once.
+        writer.committed();
+        assert!(woken.try_recv().is_err());
+        verdicts.await_commit();
+        writer.committed();
+        writer.committed();
+        assert!(woken.try_recv().is_ok() && woken.try_recv().is_err());
+    }
+}

@@ -1,0 +1,196 @@
+//! `POST /events` and `/events/bulk`: decode, route by key, journal, wait for the commit, say what became
+//! of every row.
+
+use std::sync::Arc;
+
+use super::Lane;
+use super::keyed::{self, Begun, Refused, Settled};
+use super::respond::{Body, RequestHead, coding};
+use crate::api::error::{EventRefused, RowErrors};
+use crate::api::events::{Bulk, RowRefusal};
+use crate::api::{self, Endpoint};
+use crate::base::clock;
+use crate::base::ids::ShardId;
+use crate::config::AckLevel;
+use crate::event::{DecodeError, ServiceEvent};
+use crate::http::{Answer, Coding};
+use crate::ingest::{self, KeyedRows, Pressure};
+use crate::shard::ServiceEventRow;
+
+/// The rows of one request, by the shard they belong to.
+struct Sorted {
+    shards: Vec<KeyedRows>,
+    received_us: i64,
+}
+
+impl Sorted {
+    fn new(shard_count: u16) -> Sorted {
+        let shards = (0..shard_count).map(|_| KeyedRows::default()).collect();
+        Sorted { shards, received_us: clock::unix_us() }
+    }
+
+    fn push(&mut self, lane: &Lane, index: usize, event: &ServiceEvent<'_>) -> ShardId {
+        let shard = lane.keys.hash(&event.tenant_id, &event.event_id).shard(lane.shard_count);
+        let row = ServiceEventRow {
+            timestamp_us: event.timestamp_us,
+            received_us: self.received_us,
+            tenant_id: &event.tenant_id,
+            event_id: &event.event_id,
+            source: &event.source,
+            event_type: &event.event_type,
+            payload: event.payload,
+        };
+        self.shards[usize::from(shard.0)].push(index, &row);
+        shard
+    }
+}
+
+fn level(wants_disk: bool) -> AckLevel {
+    if wants_disk { AckLevel::Disk } else { AckLevel::Os }
+}
+
+/// The body as it was before it was compressed, and within the endpoint's limit.
+fn decoded<'b>(
+    lane: &Lane,
+    endpoint: Endpoint,
+    request: &RequestHead,
+    body: &'b [u8],
+    inflated: &'b mut Vec<u8>,
+) -> Result<&'b [u8], EventRefused> {
+    let bytes_max = endpoint.body_bytes_max(&lane.vitals.config) as usize;
+    let body = match coding(request).ok_or(EventRefused::UnknownCoding)? {
+        Coding::Identity => body,
+        coding => {
+            coding.inflate(body, bytes_max, inflated).map_err(ingest::Refused::Inflate)?;
+            &*inflated
+        }
+    };
+    if body.len() > bytes_max {
+        return Err(ingest::Refused::TooLarge.into());
+    }
+    Ok(body)
+}
+
+/// One event: 201, 200 for a duplicate, 202 where the commit takes too long.
+pub(super) async fn post_one(
+    lane: &Lane,
+    request: &RequestHead,
+    body: Body<'_>,
+) -> Result<Answer, EventRefused> {
+    let wants_disk = api::event::wants_disk(request.uri.query(), lane.vitals.config.ack)?;
+    let (event_id, begun) = {
+        let mut inflated = Vec::new();
+        let bytes = decoded(lane, Endpoint::Events, request, &body.bytes, &mut inflated)?;
+        let mut decoder = lane.decoder.borrow_mut();
+        let event = decoder.service_event(bytes).map_err(ingest::Refused::Decode)?;
+        let mut sorted = Sorted::new(lane.shard_count);
+        let shard = sorted.push(lane, 0, &event);
+        let rows = std::mem::take(&mut sorted.shards[usize::from(shard.0)]);
+        (event.event_id.into_owned(), keyed::begin(lane, shard, &Arc::new(rows), wants_disk)?)
+    };
+    drop(body);
+    let Settled { first, outcomes, synced } = keyed::settle(lane, begun, wants_disk).await?;
+    if !synced {
+        return Err(EventRefused::Unsynced);
+    }
+    let outcome = outcomes.first().copied().flatten();
+    Ok(api::events::one(outcome, &event_id, level(wants_disk), first))
+}
+
+/// Many events: each row by itself, bad ones never sink good ones.
+pub(super) async fn post_bulk(
+    lane: &Lane,
+    request: &RequestHead,
+    body: Body<'_>,
+) -> Result<Answer, EventRefused> {
+    let wants_disk = api::event::wants_disk(request.uri.query(), lane.vitals.config.ack)?;
+    let mut sorted = Sorted::new(lane.shard_count);
+    let mut invalid: Vec<RowErrors> = Vec::new();
+    {
+        let mut inflated = Vec::new();
+        let bytes = decoded(lane, Endpoint::EventsBulk, request, &body.bytes, &mut inflated)?;
+        let mut row =
+            |index: usize, line: Option<usize>, event: Result<ServiceEvent<'_>, DecodeError>| match event {
+                Ok(event) => {
+                    sorted.push(lane, index, &event);
+                }
+                Err(error) => invalid.push(RowErrors { index, line, error }),
+            };
+        lane.decoder.borrow_mut().bulk(bytes, is_ndjson(request), &mut row).map_err(EventRefused::Bulk)?;
+    }
+    drop(body);
+    // Everything is journaled or on its way before anything is waited for: the shards commit side by side.
+    let shards = std::mem::take(&mut sorted.shards);
+    let filled = shards.into_iter().enumerate().filter(|(_, rows)| !rows.is_empty());
+    let begun: Vec<(Arc<KeyedRows>, Result<Begun, Refused>)> = filled
+        .map(|(shard, rows)| {
+            let rows = Arc::new(rows);
+            let begun = keyed::begin(lane, ShardId(shard as u16), &rows, wants_disk);
+            (rows, begun)
+        })
+        .collect();
+    let mut settled = Vec::with_capacity(begun.len());
+    for (rows, begun) in begun {
+        let outcome = match begun {
+            Ok(begun) => keyed::settle(lane, begun, wants_disk).await,
+            Err(refused) => Err(refused),
+        };
+        settled.push((rows, outcome));
+    }
+    if settled.iter().any(|(_, outcome)| matches!(outcome, Ok(settled) if !settled.synced)) {
+        return Err(EventRefused::Unsynced);
+    }
+    // Nothing was taken: the request as a whole is refused, for our reasons before its own.
+    if !settled.iter().any(|(_, outcome)| outcome.is_ok()) {
+        return match settled.into_iter().find_map(|(_, outcome)| outcome.err()) {
+            Some(refused) => Err(refused.into()),
+            None => Err(EventRefused::Rows(invalid)),
+        };
+    }
+    let mut bulk = Bulk::default();
+    invalid.iter().for_each(|row| bulk.invalid(row));
+    for (rows, outcome) in &settled {
+        match outcome {
+            Ok(settled) => {
+                let outcomes = settled.outcomes.iter().copied();
+                rows.names()
+                    .zip(outcomes)
+                    .for_each(|((index, id), outcome)| bulk.settled(index, id, outcome));
+            }
+            Err(refused) => {
+                let refusal = RowRefusal::from(*refused);
+                rows.names().for_each(|(index, id)| bulk.refused(index, id, refusal));
+            }
+        }
+    }
+    Ok(bulk.answer(level(wants_disk)))
+}
+
+fn is_ndjson(request: &RequestHead) -> bool {
+    let content_type = request.headers.get("content-type").map_or(&b""[..], |value| value.as_bytes());
+    let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    ["application/x-ndjson", "application/ndjson", "application/jsonl"]
+        .iter()
+        .any(|known| essence.eq_ignore_ascii_case(known.as_bytes()))
+}
+
+impl From<Refused> for EventRefused {
+    fn from(refused: Refused) -> EventRefused {
+        match refused {
+            Refused::Pressure(pressure) => ingest::Refused::Pressure(pressure).into(),
+            Refused::MailboxFull => EventRefused::CoreBusy,
+            Refused::NoAnswer => EventRefused::OutcomeUnknown,
+        }
+    }
+}
+
+impl From<Refused> for RowRefusal {
+    fn from(refused: Refused) -> RowRefusal {
+        match refused {
+            Refused::Pressure(Pressure::QueueFull { .. }) => RowRefusal::QueueFull,
+            Refused::Pressure(Pressure::JournalFull) => RowRefusal::JournalFull,
+            Refused::Pressure(Pressure::JournalBroken) | Refused::MailboxFull => RowRefusal::Overloaded,
+            Refused::NoAnswer => RowRefusal::OutcomeUnknown,
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! Rows with keys: to the journal of the core that feeds their shard, and back with what became of them.
+//!
+//! ```text
+//!  this core feeds the shard:   append_rows ─► hurry the writer ─► its commit wakes us ─► verdicts
+//!  another core does:           Forward ─► (its executor does the same) ─► reply
+//! ```
+//! Every way is bounded: a full mailbox or journal is refused at once, a commit that does not come within
+//! the time is answered with "accepted", which the journal keeps.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use futures_lite::FutureExt as _;
+
+use super::Lane;
+use super::sync::on_disk;
+use crate::base::clock;
+use crate::base::ids::{Receipt, Sequence, ShardId};
+use crate::cores::executor;
+use crate::ingest::{KeyedRows, Pressure, Verdicts, Written};
+use crate::shard::Outcome;
+
+/// Requests of other cores that wait in this one's mailbox.
+pub(in crate::server) const FORWARDS_MAX: usize = 256;
+/// Requests of other cores that this one works on; the others stay in the mailbox, which fills.
+const FORWARDS_OPEN_MAX: usize = 1024;
+/// Beyond the commit's own time limit: a core that does not answer by then is stuck.
+const REPLY_PATIENCE: Duration = Duration::from_secs(4);
+
+/// Rows on their way to the core that feeds their shard.
+#[derive(Debug)]
+pub(in crate::server) struct Forward {
+    shard: ShardId,
+    rows: Arc<KeyedRows>,
+    wants_disk: bool,
+    reply: async_channel::Sender<Result<Settled, Refused>>,
+}
+
+/// What is known of rows that were journaled.
+#[derive(Debug)]
+pub(super) struct Settled {
+    /// The first row's; the others follow.
+    pub(super) first: Receipt,
+    /// One a row; `None`: journaled, but not committed in time.
+    pub(super) outcomes: Vec<Option<Outcome>>,
+    /// Whether the journal is on disk, where that was asked for.
+    pub(super) synced: bool,
+}
+
+/// Why none of the rows was taken.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Refused {
+    Pressure(Pressure),
+    /// The owner core's mailbox is full.
+    MailboxFull,
+    /// The owner core does not answer; it may or may not have the rows.
+    NoAnswer,
+}
+
+/// Rows that were handed on and are to be settled.
+pub(super) enum Begun {
+    Here(Written),
+    There(async_channel::Receiver<Result<Settled, Refused>>),
+}
+
+/// Those who wait for a commit of one lane, in the order of their sequences.
+#[derive(Default)]
+struct Waiters(VecDeque<Waiter>);
+
+struct Waiter {
+    last: Sequence,
+    deadline_us: u64,
+    waker: Waker,
+}
+
+/// The keyed half of an executor's lane.
+pub(super) struct Keyed {
+    /// By the index of the intake's lanes.
+    verdicts: Vec<Arc<Verdicts>>,
+    waiters: RefCell<Vec<Waiters>>,
+    /// To the executor of every core, this one's own included but not used.
+    forwards: Vec<async_channel::Sender<Forward>>,
+    commit_wait: Duration,
+}
+
+impl Keyed {
+    pub(super) fn new(
+        verdicts: Vec<Arc<Verdicts>>,
+        forwards: Vec<async_channel::Sender<Forward>>,
+        commit_wait: Duration,
+    ) -> Keyed {
+        let waiters = RefCell::new(verdicts.iter().map(|_| Waiters::default()).collect());
+        Keyed { verdicts, waiters, forwards, commit_wait }
+    }
+}
+
+/// Journals the rows here or hands them to the core that feeds their shard; does not wait.
+pub(super) fn begin(
+    lane: &Lane,
+    shard: ShardId,
+    rows: &Arc<KeyedRows>,
+    wants_disk: bool,
+) -> Result<Begun, Refused> {
+    let mut intake = lane.intake.borrow_mut();
+    if let Some(place) = intake.lane_of(shard) {
+        let written = intake.append_rows(place, rows).map_err(Refused::Pressure)?;
+        lane.me.executor.accepted_events.add(rows.len() as u64);
+        lane.me.executor.accepted_bytes.add(rows.bytes() as u64);
+        return Ok(Begun::Here(written));
+    }
+    drop(intake);
+    let (reply, replied) = async_channel::bounded(1);
+    let owner = super::super::open::home(usize::from(shard.0), lane.keyed.forwards.len());
+    let forward = Forward { shard, rows: rows.clone(), wants_disk, reply };
+    match lane.keyed.forwards.get(owner).map(|to| to.try_send(forward)) {
+        Some(Ok(())) => Ok(Begun::There(replied)),
+        _ => Err(Refused::MailboxFull),
+    }
+}
+
+/// Waits for what became of the rows: the commit, or the end of its time.
+pub(super) async fn settle(lane: &Lane, begun: Begun, wants_disk: bool) -> Result<Settled, Refused> {
+    match begun {
+        Begun::Here(written) => Ok(settle_here(lane, written, wants_disk).await),
+        Begun::There(replied) => {
+            let patience = async {
+                executor::sleep(lane.keyed.commit_wait + REPLY_PATIENCE).await;
+                Err(async_channel::RecvError)
+            };
+            replied.recv().or(patience).await.unwrap_or(Err(Refused::NoAnswer))
+        }
+    }
+}
+
+async fn settle_here(lane: &Lane, written: Written, wants_disk: bool) -> Settled {
+    let place = written.appended.lane;
+    let deadline_us = clock::monotonic_us() + lane.keyed.commit_wait.as_micros() as u64;
+    poll_fn(|context| {
+        lane.keyed.verdicts[place].await_commit();
+        if lane.intake.borrow().applied(place) >= written.last || clock::monotonic_us() >= deadline_us {
+            return Poll::Ready(());
+        }
+        let waiter = Waiter { last: written.last, deadline_us, waker: context.waker().clone() };
+        lane.keyed.waiters.borrow_mut()[place].0.push_back(waiter);
+        Poll::Pending
+    })
+    .await;
+    let synced = !wants_disk || on_disk(lane, written.appended).await;
+    let applied = lane.intake.borrow().applied(place);
+    let verdicts = &lane.keyed.verdicts[place];
+    let outcomes = (written.first.sequence.0..=written.last.0)
+        .map(|sequence| (Sequence(sequence) <= applied).then(|| verdicts.of(Sequence(sequence))).flatten())
+        .collect();
+    Settled { first: written.first, outcomes, synced }
+}
+
+/// Wakes those whose rows are committed, after every commit that somebody waited for.
+pub(super) async fn run_commits(lane: Rc<Lane>, committed: async_channel::Receiver<()>) {
+    while committed.recv().await.is_ok() {
+        wake(&lane, 0);
+    }
+}
+
+/// Wakes those whose rows are committed or whose time is over.
+pub(super) fn wake(lane: &Lane, now_us: u64) {
+    let mut ready = Vec::new();
+    for (place, waiters) in lane.keyed.waiters.borrow_mut().iter_mut().enumerate() {
+        if waiters.0.is_empty() {
+            continue;
+        }
+        // Before the look: a commit after it wakes us again.
+        lane.keyed.verdicts[place].await_commit();
+        let applied = lane.intake.borrow().applied(place);
+        while let Some(first) = waiters.0.front()
+            && (first.last <= applied || first.deadline_us <= now_us)
+        {
+            ready.extend(waiters.0.pop_front());
+        }
+    }
+    for waiter in ready {
+        waiter.waker.wake();
+    }
+}
+
+/// Serves the other cores.
+pub(super) async fn run_forwards(lane: Rc<Lane>, forwarded: async_channel::Receiver<Forward>) {
+    let open = Rc::new(std::cell::Cell::new(0_usize));
+    while let Ok(Forward { shard, rows, wants_disk, reply }) = forwarded.recv().await {
+        let begun = begin(&lane, shard, &rows, wants_disk);
+        let (lane, counted) = (lane.clone(), open.clone());
+        counted.set(counted.get() + 1);
+        executor::spawn(async move {
+            let settled = match begun {
+                Ok(begun) => settle(&lane, begun, wants_disk).await,
+                Err(refused) => Err(refused),
+            };
+            // Whoever asked may have gone.
+            let _ = reply.try_send(settled);
+            counted.set(counted.get() - 1);
+        });
+        while open.get() >= FORWARDS_OPEN_MAX {
+            executor::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}

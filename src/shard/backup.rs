@@ -1,0 +1,65 @@
+//! A copy of one shard as of one moment, made while its server writes on.
+
+use std::fs::{self, File};
+use std::path::Path;
+
+use rusqlite::backup::{Backup, StepResult};
+
+use super::catalog::sync_dir;
+use super::error::ShardError;
+use super::identity::beside;
+use super::inspect::{Verified, verify};
+use super::open;
+
+/// Pages copied between two reports of progress: 16 MiB at the default page size.
+const STEP_PAGES: i32 = 1024;
+
+/// Copies the shard at `source` to the new file `copy`, syncs it and verifies it: SQLite's integrity check
+/// and a recount of everything. `progress` gets pages done and pages in all. The source is read in one
+/// transaction, so the copy is of one moment; the WAL of a running server cannot start over meanwhile.
+/// About two seconds a gigabyte, the verification included.
+pub fn backup(
+    source: &Path,
+    copy: &Path,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<Verified, ShardError> {
+    if let Some(dir) = copy.parent() {
+        fs::create_dir_all(dir)?;
+    }
+    if copy.exists() {
+        return Err(ShardError::Other(format!("{} is there already", copy.display())));
+    }
+    let reader = open::open_reader(source)?;
+    // A reader with a transaction of its own keeps its snapshot from one step to the next.
+    let snapshot = reader.unchecked_transaction()?;
+    snapshot.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
+    let mut target = open::open_plain(copy, true)?;
+    {
+        let backup = Backup::new(&snapshot, &mut target)?;
+        loop {
+            let step = backup.step(STEP_PAGES)?;
+            let seen = backup.progress();
+            let total = u64::from(seen.pagecount.unsigned_abs());
+            progress(total - u64::from(seen.remaining.unsigned_abs()), total);
+            match step {
+                StepResult::Done => break,
+                StepResult::More => {}
+                _ => return Err(ShardError::Busy),
+            }
+        }
+    }
+    target.close().map_err(|(_, error)| error)?;
+    File::open(copy)?.sync_all()?;
+    let verified = verify(copy)?;
+    // What looking at it left; a copy is one file.
+    for suffix in ["-wal", "-shm"] {
+        match fs::remove_file(beside(copy, suffix)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
+    }
+    if let Some(dir) = copy.parent() {
+        sync_dir(dir)?;
+    }
+    Ok(verified)
+}
