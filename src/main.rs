@@ -13,7 +13,7 @@ fn main() -> ExitCode {
         Command::Serve(flags) => cli::serve(&flags),
         Command::Config(flags) => cli::config(&flags),
         Command::Shards(args) => cli::shards(&args),
-        Command::Verify(args) => cli::verify(&args),
+        Command::Verify { folder, aggregates } => cli::verify(&folder, aggregates),
         Command::Backup { folder, dest } => cli::backup(&folder, &dest),
         Command::Drill(Drill::Lock { folder, seconds }) => cli::drill_lock(&folder, seconds),
         Command::Doctor(args) => cli::doctor(&args),

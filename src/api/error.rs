@@ -51,21 +51,21 @@ impl RowErrors {
                 .map(|field| ErrorItem { index: row.index, line: row.line, ..ErrorItem::from(field) })
                 .collect(),
             whole => {
-                let (code, detail) = whole_row(whole);
-                vec![ErrorItem { pointer: Some(""), code, detail, ..row }]
+                let (code, detail) = (whole.code().as_str(), whole_row(whole));
+                vec![ErrorItem { pointer: Some(whole.pointer()), code, detail, ..row }]
             }
         }
     }
 }
 
-/// Code and detail of a row that is no event at all.
-pub(super) fn whole_row(error: &DecodeError) -> (&'static str, &'static str) {
+/// What is said of a row that is no event at all.
+fn whole_row(error: &DecodeError) -> &'static str {
     match error {
-        DecodeError::Empty => ("not_json", "the row is empty"),
-        DecodeError::NotUtf8 => ("not_utf8", "the row is not UTF-8"),
-        DecodeError::NotJson { .. } => ("not_json", "the row is not JSON"),
-        DecodeError::TooDeep => ("too_deep", "the row is nested too deeply"),
-        DecodeError::Fields(_) => ("invalid_event", "fields of the row are wrong"),
+        DecodeError::Empty => "the row is empty",
+        DecodeError::NotUtf8 => "the row is not UTF-8",
+        DecodeError::NotJson { .. } => "the row is not JSON",
+        DecodeError::TooDeep => "the row is nested too deeply",
+        DecodeError::Fields(_) => "fields of the row are wrong",
     }
 }
 
@@ -124,7 +124,11 @@ pub fn refused(refused: &EventRefused, body_bytes_max: u64, request_id: &str, pr
             "the core that keeps these events did not answer; sending them again is safe",
         ),
         EventRefused::Bulk(error) => {
-            problem(Problem::from(error), &error.to_string(), request_id, &[], &[], problems)
+            let errors: Vec<_> = match error {
+                BulkError::Rows(field) => vec![ErrorItem::from(field)],
+                _ => Vec::new(),
+            };
+            problem(Problem::from(error), &error.to_string(), request_id, &errors, &[], problems)
         }
         EventRefused::Rows(rows) => {
             let errors: Vec<_> = rows.iter().flat_map(RowErrors::items).take(ROW_ERRORS_MAX).collect();

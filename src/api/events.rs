@@ -1,11 +1,10 @@
 //! `POST /events` and `/events/bulk`: what is said of every row.
 
-use super::error::{RowErrors, whole_row};
+use super::error::RowErrors;
 use super::event::level_name;
 use super::schema::{BulkResult, BulkRow, EventResult};
 use crate::base::ids::Receipt;
 use crate::config::AckLevel;
-use crate::event::DecodeError;
 use crate::http::Answer;
 use crate::shard::Outcome;
 
@@ -91,19 +90,12 @@ impl<'r> Bulk<'r> {
     /// A row that is no event.
     pub fn invalid(&mut self, row: &RowErrors) {
         self.rejected += 1;
-        let (code, pointer) = match &row.error {
-            DecodeError::Fields(fields) => match fields.first() {
-                Some(field) => (field.code.as_str(), field.pointer),
-                None => ("invalid_event", ""),
-            },
-            whole => (whole_row(whole).0, ""),
-        };
         self.rows.push(BulkRow {
             index: row.index,
             event_id: None,
             result: "rejected",
-            code: Some(code),
-            pointer: Some(pointer),
+            code: Some(row.error.code().as_str()),
+            pointer: Some(row.error.pointer()),
             line: row.line,
         });
     }
@@ -123,6 +115,7 @@ mod tests {
 
     use super::*;
     use crate::base::ids::{LaneId, Sequence, ShardId};
+    use crate::event::DecodeError;
 
     fn body(answer: &Answer) -> Value {
         serde_json::from_slice(&answer.body).unwrap()

@@ -231,9 +231,36 @@ fn latencies(page: &mut Page, vitals: &Vitals) {
 }
 
 fn shards(page: &mut Page, vitals: &Vitals) {
-    by_shard(page, vitals, "firehose_shard_rows", Kind::Gauge, "Rows in the shard.", "", |b| {
+    by_shard(page, vitals, "firehose_shard_rows", Kind::Gauge, "Clicks in the shard.", "", |b| {
         b.status.rows.get() as f64
     });
+    by_shard(
+        page,
+        vitals,
+        "firehose_shard_service_events",
+        Kind::Gauge,
+        "Idempotent events in the shard.",
+        "",
+        |b| b.status.service_events.get() as f64,
+    );
+    by_shard(
+        page,
+        vitals,
+        "firehose_duplicate_events",
+        Kind::Counter,
+        "Events that were not stored because their id was there already.",
+        "",
+        |b| b.status.duplicates.get() as f64,
+    );
+    by_shard(
+        page,
+        vitals,
+        "firehose_conflicting_events",
+        Kind::Counter,
+        "Those of the duplicates that had other content.",
+        "",
+        |b| b.status.conflicts.get() as f64,
+    );
     by_shard(page, vitals, "firehose_shard_commits", Kind::Counter, "Transactions committed.", "", |b| {
         b.status.commits.get() as f64
     });

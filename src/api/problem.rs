@@ -51,8 +51,8 @@ impl From<&BulkError> for Problem {
     fn from(error: &BulkError) -> Problem {
         match error {
             BulkError::Body(error) => Problem::from(error),
-            BulkError::NoEnvelope | BulkError::NoRows => Problem::InvalidEvents,
-            BulkError::TooMany => Problem::TooManyEvents,
+            BulkError::Rows(_) => Problem::InvalidEvents,
+            BulkError::TooManyRows => Problem::TooManyEvents,
         }
     }
 }

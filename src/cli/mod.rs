@@ -61,7 +61,14 @@ pub enum Command {
     ///
     /// SQLite's integrity check of each shard and the checksum of each journal record. Exits 1 when
     /// something is damaged. Only reads; takes minutes a gigabyte on a slow disk.
-    Verify(FolderArgs),
+    Verify {
+        #[command(flatten)]
+        folder: FolderArgs,
+
+        /// Recounts the buckets from the rows as well, and looks for event ids that are stored twice.
+        #[arg(long)]
+        aggregates: bool,
+    },
 
     /// Copies a data folder while its server runs, and verifies the copy.
     ///

@@ -108,6 +108,7 @@ fn shard_row(id: ShardId, folder: &ShardFolder) -> Result<Value, String> {
         "shard": id.0,
         "path": inspection.path,
         "rows": inspection.rows,
+        "service_events": inspection.service_events,
         "rejected": inspection.rejected,
         "partitions": inspection.partitions.len(),
         "database_bytes": inspection.database_bytes,
@@ -120,7 +121,7 @@ fn shard_row(id: ShardId, folder: &ShardFolder) -> Result<Value, String> {
 
 /// SQLite's integrity check and a recount of every shard, a checksum scan of every journal.
 #[must_use]
-pub fn verify(args: &FolderArgs) -> ExitCode {
+pub fn verify(args: &FolderArgs, aggregates: bool) -> ExitCode {
     let folder = match look(args) {
         Ok(folder) => folder,
         Err(code) => return code,
@@ -140,6 +141,13 @@ pub fn verify(args: &FolderArgs) -> ExitCode {
         match shard::verify(&path) {
             Ok(verified) => tell(path.display().to_string(), verified.rows, "rows", verified.problems),
             Err(error) => tell(path.display().to_string(), 0, "rows", vec![error.to_string()]),
+        }
+        if aggregates {
+            let what = format!("{} (aggregates)", path.display());
+            match shard::verify_aggregates(&path) {
+                Ok(verified) => tell(what, verified.rows, "events", verified.problems),
+                Err(error) => tell(what, 0, "events", vec![error.to_string()]),
+            }
         }
         for lane in shard_folder.lanes().unwrap_or_default() {
             let dir = shard_folder.lane(lane);

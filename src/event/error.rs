@@ -27,26 +27,56 @@ pub enum DecodeError {
     Fields(FieldErrors),
 }
 
-/// Why a body holds no rows that could be told apart.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BulkError {
-    /// 400 or 422: the body is no JSON, or nested too deeply.
-    #[error("{0}")]
-    Body(#[from] DecodeError),
-    /// 422: one JSON value, but no object with an array `events` in it.
-    #[error(
-        "the body is JSON, but not an object with an array `events`; for one event a line say Content-Type: application/x-ndjson"
-    )]
-    NoEnvelope,
-    /// 422: not one row.
-    #[error("there are no events in the body")]
-    NoRows,
-    /// 413.
-    #[error("one request may hold {BULK_EVENTS_MAX} events, this one has more")]
-    TooMany,
+impl DecodeError {
+    /// What is wrong, for programs; of several broken fields the first.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        match self {
+            DecodeError::Empty => Code::Empty,
+            DecodeError::NotUtf8 => Code::NotUtf8,
+            DecodeError::NotJson { .. } => Code::NotJson,
+            DecodeError::TooDeep => Code::TooDeep,
+            DecodeError::Fields(errors) => errors.first().map_or(Code::NotAnObject, |error| error.code),
+        }
+    }
+
+    /// JSON Pointer to what is wrong, within the event; of several broken fields the first.
+    #[must_use]
+    pub fn pointer(&self) -> &'static str {
+        match self {
+            DecodeError::Fields(errors) => errors.first().map_or("", |error| error.pointer),
+            _ => "",
+        }
+    }
 }
 
-/// The broken fields, in the order of the event's description.
+/// Why a body holds no rows at all: what is wrong with one row is that row's [`DecodeError`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BulkError {
+    /// 400 or 422, as for one event: no JSON in UTF-8, or nested too deep outside the rows.
+    #[error(transparent)]
+    Body(#[from] DecodeError),
+    /// 422: JSON, but without rows.
+    #[error("{}", .0.detail)]
+    Rows(FieldError),
+    /// 413: more than [`BULK_EVENTS_MAX`] rows. Told before anything that is wrong further on.
+    #[error("more than {BULK_EVENTS_MAX} events in one request")]
+    TooManyRows,
+}
+
+impl BulkError {
+    /// What is wrong, for programs.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        match self {
+            BulkError::Body(error) => error.code(),
+            BulkError::Rows(error) => error.code,
+            BulkError::TooManyRows => Code::TooManyRows,
+        }
+    }
+}
+
+/// One broken field or more, in the order in which the event's struct has them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldErrors(Box<[FieldError]>);
 
@@ -100,16 +130,24 @@ pub enum Code {
     InvalidTimestamp,
     /// The value is of the right type but cannot be represented.
     OutOfRange,
-    /// A text that must say something is empty.
+    /// There is nothing in it: a body, a text of no bytes, no rows.
     Empty,
-    /// The text has more bytes than it may.
+    /// The text has more bytes than its field may have.
     TooLong,
-    /// The text contains a control character.
+    /// The text has a control character in it (U+0000 to U+001F, U+007F to U+009F).
     ControlCharacter,
-    /// The text contains an escape of half a surrogate pair.
-    LoneSurrogate,
-    /// The value has more bytes than it may.
+    /// The text has an escape of half a surrogate pair in it.
+    InvalidUnicode,
+    /// The value has more bytes than its field may have.
     TooLarge,
+    /// Nested too deep.
+    TooDeep,
+    /// Not one JSON value.
+    NotJson,
+    /// Not UTF-8.
+    NotUtf8,
+    /// More rows than one request may have.
+    TooManyRows,
 }
 
 impl Code {
@@ -123,8 +161,12 @@ impl Code {
         Code::Empty,
         Code::TooLong,
         Code::ControlCharacter,
-        Code::LoneSurrogate,
+        Code::InvalidUnicode,
         Code::TooLarge,
+        Code::TooDeep,
+        Code::NotJson,
+        Code::NotUtf8,
+        Code::TooManyRows,
     ];
 
     /// As it stands in a problem document.
@@ -139,8 +181,12 @@ impl Code {
             Code::Empty => "empty",
             Code::TooLong => "too_long",
             Code::ControlCharacter => "control_character",
-            Code::LoneSurrogate => "lone_surrogate",
+            Code::InvalidUnicode => "invalid_unicode",
             Code::TooLarge => "too_large",
+            Code::TooDeep => "too_deep",
+            Code::NotJson => "not_json",
+            Code::NotUtf8 => "not_utf8",
+            Code::TooManyRows => "too_many_rows",
         }
     }
 }

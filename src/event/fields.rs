@@ -14,6 +14,13 @@ pub struct Click<'b> {
     pub metadata: &'b [u8],
 }
 
+/// The raw values of one kind of event's fields, collected member by member.
+pub(super) trait Collect<'b>: Default {
+    /// Keeps the value if the key (between its quotes, escapes as written) is one of the event's. Of two
+    /// with one name the last stays, as in JavaScript.
+    fn note(&mut self, key: &'b [u8], value: &'b [u8]);
+}
+
 /// The raw values of the fields that were found: bytes of one valid JSON value each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct RawFields<'b> {
@@ -25,11 +32,9 @@ pub(super) struct RawFields<'b> {
 /// The longest spelling of a name: every byte of `timestamp` as `\u0000`.
 const ESCAPED_KEY_BYTES_MAX: usize = 6 * "timestamp".len();
 
-impl<'b> RawFields<'b> {
-    /// Keeps the value if the key (between its quotes, escapes as written) is one of ours. Of two
-    /// with one name the last stays, as in JavaScript.
+impl<'b> Collect<'b> for RawFields<'b> {
     #[inline]
-    pub(super) fn note(&mut self, key: &'b [u8], value: &'b [u8]) {
+    fn note(&mut self, key: &'b [u8], value: &'b [u8]) {
         match key {
             b"user_id" => self.user_id = Some(value),
             b"timestamp" => self.timestamp = Some(value),
@@ -37,7 +42,9 @@ impl<'b> RawFields<'b> {
             _ => self.note_escaped(key, value),
         }
     }
+}
 
+impl<'b> RawFields<'b> {
     #[cold]
     fn note_escaped(&mut self, key: &'b [u8], value: &'b [u8]) {
         if key.len() > ESCAPED_KEY_BYTES_MAX || memchr::memchr(b'\\', key).is_none() {
@@ -102,20 +109,26 @@ fn user_id(value: Option<&[u8]>) -> Result<i64, FieldError> {
 fn timestamp(value: Option<&[u8]>) -> Result<i64, FieldError> {
     let value = value.ok_or(TIMESTAMP_MISSING)?;
     let [b'"', text @ .., b'"'] = value else { return Err(TIMESTAMP_TYPE) };
-    let time = match parse_iso8601_lenient(text) {
-        Err(TimeError::Syntax) if memchr::memchr(b'\\', text).is_some() => {
-            parse_iso8601_lenient(&unescape(text))
-        }
-        time => time,
-    };
-    time.map_err(|error| match error {
+    parsed_unescaped(text, parse_iso8601_lenient).map_err(|error| match error {
         TimeError::Syntax => TIMESTAMP_SYNTAX,
         TimeError::NoSuchTime => TIMESTAMP_NO_SUCH,
         TimeError::OutOfRange => TIMESTAMP_RANGE,
     })
 }
 
-const fn field(pointer: &'static str, code: Code, detail: &'static str) -> FieldError {
+/// The time in the inside of a JSON string.
+#[inline]
+pub(super) fn parsed_unescaped(
+    text: &[u8],
+    parse: impl Fn(&[u8]) -> Result<i64, TimeError>,
+) -> Result<i64, TimeError> {
+    match parse(text) {
+        Err(TimeError::Syntax) if memchr::memchr(b'\\', text).is_some() => parse(&unescape(text)),
+        time => time,
+    }
+}
+
+pub(super) const fn field(pointer: &'static str, code: Code, detail: &'static str) -> FieldError {
     FieldError { pointer, code, detail }
 }
 
@@ -125,19 +138,21 @@ const USER_ID_TYPE: FieldError =
     field("/user_id", Code::InvalidType, "user_id must be an integer, without quotes, fraction or exponent");
 const USER_ID_RANGE: FieldError =
     field("/user_id", Code::OutOfRange, "user_id must fit a signed 64-bit integer");
-const TIMESTAMP_MISSING: FieldError = field("/timestamp", Code::MissingField, "timestamp is required");
-const TIMESTAMP_TYPE: FieldError = field("/timestamp", Code::InvalidType, "timestamp must be a string");
+pub(super) const TIMESTAMP_MISSING: FieldError =
+    field("/timestamp", Code::MissingField, "timestamp is required");
+pub(super) const TIMESTAMP_TYPE: FieldError =
+    field("/timestamp", Code::InvalidType, "timestamp must be a string");
 const TIMESTAMP_SYNTAX: FieldError = field(
     "/timestamp",
     Code::InvalidTimestamp,
     "timestamp must be an ISO 8601 date-time such as 2024-01-14T10:30:00Z",
 );
-const TIMESTAMP_NO_SUCH: FieldError = field(
+pub(super) const TIMESTAMP_NO_SUCH: FieldError = field(
     "/timestamp",
     Code::InvalidTimestamp,
     "timestamp names a date, time of day or offset that does not exist",
 );
-const TIMESTAMP_RANGE: FieldError =
+pub(super) const TIMESTAMP_RANGE: FieldError =
     field("/timestamp", Code::OutOfRange, "timestamp must not be later than 9999-12-30T22:00:00Z");
 const METADATA_MISSING: FieldError =
     field("/metadata", Code::MissingField, "metadata is required; it may be any JSON value, null included");

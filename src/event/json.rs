@@ -48,34 +48,13 @@ pub(super) fn members<'b>(object: &'b [u8], mut member: impl FnMut(&'b [u8], &'b
     true
 }
 
-/// Calls `element` with the raw bytes of every element of `array`, in order, until it returns `false`. As
-/// careful as [`members`].
-pub(super) fn elements<'b>(array: &'b [u8], mut element: impl FnMut(&'b [u8]) -> bool) {
-    let mut at = skip_whitespace(array, 0) + 1;
-    loop {
-        let start = skip_whitespace(array, at);
-        if matches!(array.get(start), None | Some(b']')) {
-            return;
-        }
-        let end = value_end(array, start);
-        if !element(array.get(start..end).unwrap_or_default()) {
-            return;
-        }
-        let comma = skip_whitespace(array, end);
-        if array.get(comma) != Some(&b',') {
-            return;
-        }
-        at = comma + 1;
-    }
-}
-
 /// The four bytes RFC 8259 §2 calls whitespace.
 #[inline]
 pub(super) fn is_whitespace(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
 }
 
-fn skip_whitespace(bytes: &[u8], mut at: usize) -> usize {
+pub(super) fn skip_whitespace(bytes: &[u8], mut at: usize) -> usize {
     while bytes.get(at).is_some_and(|&byte| is_whitespace(byte)) {
         at += 1;
     }
@@ -84,7 +63,7 @@ fn skip_whitespace(bytes: &[u8], mut at: usize) -> usize {
 
 /// One past the closing quote of the string that opens at `at`, or the end of the bytes; always more
 /// than `at`.
-fn string_end(bytes: &[u8], at: usize) -> usize {
+pub(super) fn string_end(bytes: &[u8], at: usize) -> usize {
     let mut at = at + 1;
     while let Some(found) = bytes.get(at..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
         match bytes[at + found] {
@@ -96,7 +75,7 @@ fn string_end(bytes: &[u8], at: usize) -> usize {
 }
 
 /// One past the last byte of the value that begins at `start`.
-fn value_end(bytes: &[u8], start: usize) -> usize {
+pub(super) fn value_end(bytes: &[u8], start: usize) -> usize {
     match bytes.get(start) {
         Some(b'"') => string_end(bytes, start),
         Some(b'{' | b'[') => {
@@ -128,8 +107,29 @@ fn value_end(bytes: &[u8], start: usize) -> usize {
 /// surrogate or a broken escape becomes U+FFFD.
 #[must_use]
 pub(super) fn unescape(raw: &[u8]) -> Cow<'_, [u8]> {
-    let Some(first) = memchr::memchr(b'\\', raw) else { return Cow::Borrowed(raw) };
+    match memchr::memchr(b'\\', raw) {
+        None => Cow::Borrowed(raw),
+        Some(first) => Cow::Owned(unescape_from(raw, first).0),
+    }
+}
+
+/// What the inside of a JSON string says, if it is Unicode: `None` for a lone surrogate.
+#[must_use]
+pub(super) fn unescape_exactly(raw: &str) -> Option<Cow<'_, str>> {
+    match memchr::memchr(b'\\', raw.as_bytes()) {
+        None => Some(Cow::Borrowed(raw)),
+        Some(first) => match unescape_from(raw.as_bytes(), first) {
+            (text, true) => String::from_utf8(text).ok().map(Cow::Owned),
+            (_, false) => None,
+        },
+    }
+}
+
+/// The text of a string whose first backslash is at `first`, and whether every escape in it stands for
+/// a character; those that do not are U+FFFD.
+fn unescape_from(raw: &[u8], first: usize) -> (Vec<u8>, bool) {
     let mut text = Vec::with_capacity(raw.len());
+    let mut is_exact = true;
     text.extend_from_slice(&raw[..first]);
     let mut rest = &raw[first..];
     while let Some((&byte, after)) = rest.split_first() {
@@ -139,36 +139,38 @@ pub(super) fn unescape(raw: &[u8]) -> Cow<'_, [u8]> {
             continue;
         }
         let (character, after) = match after {
-            [b'"', after @ ..] => ('"', after),
-            [b'\\', after @ ..] => ('\\', after),
-            [b'/', after @ ..] => ('/', after),
-            [b'b', after @ ..] => ('\u{8}', after),
-            [b'f', after @ ..] => ('\u{c}', after),
-            [b'n', after @ ..] => ('\n', after),
-            [b'r', after @ ..] => ('\r', after),
-            [b't', after @ ..] => ('\t', after),
+            [b'"', after @ ..] => (Some('"'), after),
+            [b'\\', after @ ..] => (Some('\\'), after),
+            [b'/', after @ ..] => (Some('/'), after),
+            [b'b', after @ ..] => (Some('\u{8}'), after),
+            [b'f', after @ ..] => (Some('\u{c}'), after),
+            [b'n', after @ ..] => (Some('\n'), after),
+            [b'r', after @ ..] => (Some('\r'), after),
+            [b't', after @ ..] => (Some('\t'), after),
             [b'u', after @ ..] => utf16(after),
-            after => (char::REPLACEMENT_CHARACTER, after),
+            after => (None, after),
         };
+        is_exact &= character.is_some();
+        let character = character.unwrap_or(char::REPLACEMENT_CHARACTER);
         text.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
         rest = after;
     }
-    Cow::Owned(text)
+    (text, is_exact)
 }
 
 /// The character behind `\u`, taking a second escape where the first is a high surrogate.
-fn utf16(text: &[u8]) -> (char, &[u8]) {
-    let Some((high, after)) = hex4(text) else { return (char::REPLACEMENT_CHARACTER, text) };
+fn utf16(text: &[u8]) -> (Option<char>, &[u8]) {
+    let Some((high, after)) = hex4(text) else { return (None, text) };
     if let Some(character) = char::from_u32(u32::from(high)) {
-        return (character, after);
+        return (Some(character), after);
     }
     if let [b'\\', b'u', second @ ..] = after
         && let Some((low, after_both)) = hex4(second)
         && let Some(Ok(character)) = char::decode_utf16([high, low]).next()
     {
-        return (character, after_both);
+        return (Some(character), after_both);
     }
-    (char::REPLACEMENT_CHARACTER, after)
+    (None, after)
 }
 
 fn hex4(text: &[u8]) -> Option<(u16, &[u8])> {
@@ -205,6 +207,15 @@ mod tests {
         assert_eq!(&*unescape(br"\ud83d\u0041"), "\u{fffd}A".as_bytes());
     }
 
+    #[test]
+    fn an_exact_text_has_no_lone_surrogates() {
+        assert_eq!(unescape_exactly(r"\u0041\n\ud83d\ude00").as_deref(), Some("A\n\u{1f600}"));
+        assert_eq!(unescape_exactly(r"\ufffd").as_deref(), Some("\u{fffd}"));
+        for raw in [r"\ud83d", r"\ude00", r"a\ud83d\u0041", r"\ude00\ud83d", r"\u12", r"\x", "\\"] {
+            assert_eq!(unescape_exactly(raw), None, "{raw}");
+        }
+    }
+
     proptest! {
         #[test]
         fn unescape_reads_what_serde_json_writes(text in any::<String>()) {
@@ -212,6 +223,8 @@ mod tests {
             prop_assert_eq!(&*unescape(&json.as_bytes()[1..json.len() - 1]), text.as_bytes());
             let escaped: String = text.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect();
             prop_assert_eq!(&*unescape(escaped.as_bytes()), text.as_bytes());
+            let exact = unescape_exactly(&escaped);
+            prop_assert_eq!(exact.as_deref(), Some(&*text));
         }
 
         #[test]

@@ -1,27 +1,29 @@
 //! JSON bytes to an event: what a body must be, and everything that is wrong with one that is not.
 //!
-//! In: the decoded body of a request. Out: a [`Click`] that borrows from it, or a [`DecodeError`] that
-//! names every broken field. Owns: the parser's buffers, one [`Decoder`] a core. Never: I/O, a copy of
-//! the metadata, allocation on the good path, payload text in an error.
+//! In: the decoded body of a request. Out: a [`Click`], a [`ServiceEvent`] or the rows of a bulk request,
+//! each borrowing from the body, or a [`DecodeError`] that names every broken field. Owns: the parser's
+//! buffers, one [`Decoder`] a core. Never: I/O, a copy of metadata or payload, allocation on the good path
+//! of one event, payload text in an error.
 //!
 //! ```text
-//! body ──► simd-json validates a padded copy ──ok──► spans of the top-level members ──► field rules
-//!              └─ refuses ─► depth scan ─► UTF-8 ─► serde_json ─ok─► spans by a byte scan ──┘
+//! bulk ─► rows ─┐
+//! body ─────────┴► simd-json validates a padded copy ──ok──► spans of the top-level members ──► field rules
+//!                      └─ refuses ─► depth scan ─► UTF-8 ─► serde_json ─ok─► spans by a byte scan ──┘
 //! ```
 //! The second way is exact where simd-json is stricter than RFC 8259: integers beyond 64 bits, floats
-//! beyond f64, escapes of lone surrogates.
+//! beyond f64, escapes of lone surrogates. It needs no memory, so texts above 256 KiB take it at once.
 
 mod bulk;
 mod decode;
 mod error;
 mod fields;
 mod json;
-mod service;
-mod structure;
+mod service_event;
+mod structurals;
 mod time;
 
 pub use decode::Decoder;
 pub use error::{BulkError, Code, DecodeError, FieldError, FieldErrors};
 pub use fields::Click;
-pub use service::ServiceEvent;
+pub use service_event::ServiceEvent;
 pub use time::{TimeError, parse_iso8601_lenient, parse_rfc3339};

@@ -4,7 +4,8 @@
 //! (W3), on a blocking thread of its own that may wait for hours; the listener does not notice.
 //! Never: loses its place, trusts a connection after a failure, or ends because of one.
 //!
-//! One turn: identity → read the lanes → one transaction → publish → checkpoint and release → one index.
+//! One turn: identity → read the lanes → one transaction → publish → checkpoint and release → one slice of
+//! upkeep.
 
 mod lanes;
 mod stop;
@@ -28,6 +29,9 @@ use crate::journal::{Gap, Reader};
 use crate::shard::{
     Applied, CheckpointMode, CommitTimes, Outcome, Shard, ShardFolder, ShardOptions, ShardState, ShardStatus,
 };
+
+/// Between two slices of upkeep of a writer that has nothing else to do.
+const UPKEEP_PAUSE: Duration = Duration::from_millis(1);
 
 /// How a writer works.
 #[derive(Clone, Debug)]
@@ -80,10 +84,12 @@ pub fn run(
     folder: ShardFolder,
     readers: Vec<Reader>,
     status: Arc<ShardStatus>,
+    outcomes: impl Outcomes + 'static,
     stop: Arc<Stop>,
     settings: WriteSettings,
 ) {
     let mut writer = Writer::new(shard, folder, readers, status, stop, settings);
+    writer.outcomes = Box::new(outcomes);
     let mut panicked = None;
     loop {
         let ended = panic::catch_unwind(AssertUnwindSafe(|| {
@@ -121,8 +127,10 @@ struct Writer {
     shard: Option<Shard>,
     times: CommitTimes,
     trouble: Trouble,
+    outcomes: Box<dyn Outcomes>,
     checkpoint_tried_us: u64,
-    index_due_since_us: Option<u64>,
+    /// Upkeep that found no room is left alone until then.
+    upkeep_from_us: u64,
     #[cfg(test)]
     fault: Option<fn()>,
 }
@@ -147,8 +155,9 @@ impl Writer {
             shard: None,
             times: CommitTimes::new(),
             trouble: Trouble::new(id),
+            outcomes: Box::new(()),
             checkpoint_tried_us: clock::monotonic_us(),
-            index_due_since_us: None,
+            upkeep_from_us: 0,
             #[cfg(test)]
             fault: None,
         }
@@ -164,6 +173,8 @@ impl Writer {
                         Turn::Behind => {}
                         Turn::Idle if self.stop.requested() => return self.finish(),
                         _ if self.stop.requested() => {}
+                        // The next slice, unless a record comes first.
+                        _ if self.upkeep_due() => thread::park_timeout(UPKEEP_PAUSE),
                         _ => thread::park_timeout(self.settings.flush_interval),
                     }
                 }
@@ -198,7 +209,10 @@ impl Writer {
         let mut turn = Turn::Idle;
         if !self.lanes.is_empty() {
             let started_us = clock::monotonic_us();
-            let applied = shard.apply(&self.lanes.batches())?;
+            let outcomes = &self.outcomes;
+            let applied = shard.apply(&self.lanes.batches(), &mut |lane, sequence, outcome| {
+                outcomes.note(lane, sequence, outcome);
+            })?;
             self.lanes.committed();
             self.publish(&applied, clock::monotonic_us() - started_us);
             let is_behind = self.lanes.pending() >= self.settings.batch_rows_max as u64 / 2;
@@ -207,7 +221,7 @@ impl Writer {
         self.status.set_state(ShardState::Open);
         self.times.publish_if_due(&self.status);
         self.carry_over()?;
-        self.build_index(turn)?;
+        self.keep_up()?;
         Ok(turn)
     }
 
@@ -236,11 +250,11 @@ impl Writer {
             self.status.set_applied(lane, position);
         }
         self.status.rows.set(shard.rows());
+        self.status.service_events.set(shard.service_events());
         self.status.rejected.set(shard.rejected());
         self.status.database_bytes.set(shard.database_bytes());
         self.status.set_state(ShardState::Open);
         tracing::info!(shard = self.id.0, path = %shard.path().display(), rows = shard.rows(), "shard open");
-        self.index_due_since_us = shard.indexes_due().then(clock::monotonic_us);
         self.shard = Some(shard);
         Ok(())
     }
@@ -250,7 +264,11 @@ impl Writer {
         for lane in self.lanes.ids() {
             self.status.set_applied(lane, shard.position(lane));
         }
+        self.outcomes.committed();
         self.status.rows.set(shard.rows());
+        self.status.service_events.set(shard.service_events());
+        self.status.duplicates.add(applied.duplicates);
+        self.status.conflicts.add(applied.conflicts);
         self.status.rejected.set(shard.rejected());
         self.status.commits.add(1);
         self.status.last_commit_us.set(clock::unix_us().max(0) as u64);
@@ -265,10 +283,7 @@ impl Writer {
                 "records that are no rows are in rejected_record"
             );
         }
-        if applied.sealed {
-            self.index_due_since_us.get_or_insert_with(clock::monotonic_us);
-        }
-        self.times.record(took_us, applied.rows);
+        self.times.record(took_us, applied.rows + applied.service_events);
         self.trouble.applied();
     }
 

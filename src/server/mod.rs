@@ -106,7 +106,13 @@ pub fn serve(mut config: Config) -> Result<(), ServeError> {
     // Before anything is pinned: its threads inherit the CPUs of this one.
     let ops_address = start_ops(&vitals)?;
     let watcher = watch::start(vitals.clone())?;
-    let writers = writers::Writers::start(opened.shards, &vitals.config, &cpus)?;
+    let writers = writers::Writers::start(
+        opened.shards,
+        opened.folder.manifest().folder_id(),
+        &vitals.board,
+        &vitals.config,
+        &cpus,
+    )?;
     let cores = start_cores(&vitals, opened.lanes, opened.keys, listeners, &tell)?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),

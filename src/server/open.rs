@@ -38,7 +38,6 @@ pub(super) struct ShardParts {
     pub(super) folder: ShardFolder,
     pub(super) readers: Vec<Reader>,
     pub(super) status: Arc<ShardStatus>,
-    #[expect(dead_code, reason = "for the writer")]
     pub(super) verdicts: ShardVerdicts,
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::open::{ShardParts, home};
 use crate::config::Config;
 use crate::cores::pin::Rank;
+use crate::ingest::Board;
 use crate::ingest::write::{self, Stop, WriteSettings};
 use crate::shard::ShardOptions;
 
@@ -17,16 +18,28 @@ pub(super) struct Writers {
 }
 
 impl Writers {
-    pub(super) fn start(shards: Vec<ShardParts>, config: &Config, cpus: &[usize]) -> io::Result<Writers> {
+    pub(super) fn start(
+        shards: Vec<ShardParts>,
+        folder_id: [u8; 16],
+        board: &Board,
+        config: &Config,
+        cpus: &[usize],
+    ) -> io::Result<Writers> {
         let stop = Arc::new(Stop::new());
         let mut threads = Vec::new();
         for parts in shards {
-            let (stop, settings) = (stop.clone(), settings(config));
+            let (stop, settings) = (stop.clone(), settings(config, folder_id));
+            let on_board = board.shards.iter().find(|known| known.shard == parts.shard);
             let cpu = cpus[home(usize::from(parts.shard.0), cpus.len())];
-            threads.push(super::thread(&format!("write-{}", parts.shard), move || {
+            let thread = super::thread(&format!("write-{}", parts.shard), move || {
                 super::settle(cpu, Rank::Writer);
-                write::run(parts.shard, parts.folder, parts.readers, parts.status, stop, settings);
-            })?);
+                let ShardParts { shard, folder, readers, status, verdicts } = parts;
+                write::run(shard, folder, readers, status, verdicts, stop, settings);
+            })?;
+            if let Some(on_board) = on_board {
+                let _ = on_board.writer.set(thread.thread().clone());
+            }
+            threads.push(thread);
         }
         Ok(Writers { stop, threads })
     }
@@ -42,7 +55,7 @@ impl Writers {
     }
 }
 
-fn settings(config: &Config) -> WriteSettings {
+fn settings(config: &Config, folder_id: [u8; 16]) -> WriteSettings {
     WriteSettings {
         flush_interval: config.flush_interval,
         batch_rows_max: config.batch_rows_max as usize,
@@ -53,6 +66,7 @@ fn settings(config: &Config) -> WriteSettings {
             cache_bytes: config.shard_cache,
             partition_rows_max: config.partition_rows_max,
             checkpoint_wal_bytes: config.checkpoint_wal_bytes,
+            folder_id,
         },
         ..WriteSettings::default()
     }

@@ -8,13 +8,18 @@ use rusqlite::hooks::Wal;
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::apply::Positions;
+use super::buckets::Buckets;
 use super::catalog::{ShardFolder, sync_dir};
 use super::error::ShardError;
 use super::identity::{Identity, beside};
+use super::ids::Ids;
 use super::partition::{self, Partition};
+use super::seal::{self, Sealing};
+use super::stream::Stream;
 use super::{heal, open};
 use crate::base::counters::Cell;
 use crate::base::ids::{LaneId, Sequence};
+use crate::base::keys::KeyHasher;
 
 /// How a shard is written. The defaults were measured (200-byte events, two cores, ext4).
 #[derive(Clone, Debug)]
@@ -24,10 +29,12 @@ pub struct ShardOptions {
     pub page_bytes: u32,
     /// SQLite's page cache. Appending needs little; an index build sorts within it.
     pub cache_bytes: u64,
-    /// Rows of a partition before it is sealed: one index build takes 0.6 s on a quiet core (2.4 s at 4 M).
+    /// Rows of a partition before it is sealed: sorting its users takes 24 MB a million.
     pub partition_rows_max: u64,
     /// WAL bytes after which a checkpoint is due: 32 MiB takes 50 to 120 ms.
     pub checkpoint_wal_bytes: u64,
+    /// The data folder's id: what its event ids are hashed with.
+    pub folder_id: [u8; 16],
 }
 
 impl Default for ShardOptions {
@@ -37,6 +44,7 @@ impl Default for ShardOptions {
             cache_bytes: 16 * 1024 * 1024,
             partition_rows_max: 1_000_000,
             checkpoint_wal_bytes: 32 * 1024 * 1024,
+            folder_id: [0; 16],
         }
     }
 }
@@ -49,11 +57,21 @@ pub struct Shard {
     pub(super) wal_identity: Option<Identity>,
     pub(super) connection: Connection,
     pub(super) options: ShardOptions,
-    pub(super) partition: Partition,
+    pub(super) click: Partition,
+    /// None before the first idempotent event.
+    pub(super) event: Option<Partition>,
+    /// First row id and table of every partition of events.
+    pub(super) event_firsts: Vec<(i64, String)>,
+    pub(super) keys: KeyHasher,
+    pub(super) ids: Ids,
+    pub(super) buckets: Buckets,
     pub(super) positions: Positions,
     pub(super) rows: u64,
+    pub(super) service_events: u64,
     pub(super) rejected: u64,
-    pub(super) indexes_due: bool,
+    /// A sealed partition may want its index.
+    pub(super) seal_due: bool,
+    pub(super) sealing: Option<Sealing>,
     /// Frames in the WAL, as SQLite says after each commit.
     pub(super) wal_frames: Arc<Cell>,
     /// How many of them a checkpoint has carried over.
@@ -75,11 +93,11 @@ impl Shard {
         if before.is_some_and(|before| before != identity) {
             return Err(ShardError::Replaced);
         }
-        let partition = match Partition::load(&connection)? {
+        let click = match Partition::load(&connection, Stream::Click)? {
             Some(partition) => partition,
             None => {
                 let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-                let partition = Partition::create(&transaction, None)?;
+                let partition = Partition::create(&transaction, Stream::Click, None)?;
                 transaction.commit()?;
                 partition
             }
@@ -96,19 +114,26 @@ impl Shard {
         let page_bytes: i64 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
         Ok(Shard {
             wal_identity: Identity::of(&beside(&path, "-wal"))?,
-            path,
             identity,
+            event: Partition::load(&connection, Stream::ServiceEvent)?,
+            event_firsts: partition::firsts(&connection, Stream::ServiceEvent)?,
+            keys: KeyHasher::new(&options.folder_id),
+            ids: Ids::load(&connection, path.clone())?,
+            buckets: Buckets::default(),
+            path,
             positions: Positions::load(&connection)?,
-            rows: load_total(&connection, "rows")?,
+            rows: load_total(&connection, Stream::Click.total())?,
+            service_events: load_total(&connection, Stream::ServiceEvent.total())?,
             rejected: load_total(&connection, "rejected_records")?,
-            indexes_due: partition::is_index_due(&connection)?,
+            seal_due: seal::is_due(&connection)?,
+            sealing: None,
             connection,
             // A partition without a row would give the next one the same first id.
             options: ShardOptions {
                 partition_rows_max: options.partition_rows_max.max(1),
                 ..options.clone()
             },
-            partition,
+            click,
             wal_frames,
             wal_frames_carried: 0,
             frame_bytes: page_bytes.unsigned_abs() + 24,
@@ -132,10 +157,16 @@ impl Shard {
         self.positions.list()
     }
 
-    /// Rows committed, over all partitions.
+    /// Clicks committed, over all partitions.
     #[must_use]
     pub fn rows(&self) -> u64 {
         self.rows
+    }
+
+    /// Idempotent events committed, over all partitions.
+    #[must_use]
+    pub fn service_events(&self) -> u64 {
+        self.service_events
     }
 
     /// Records that could not be stored as rows.

@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 
 use super::apply::Positions;
+use super::buckets::BucketSize;
 use super::error::ShardError;
 use super::identity::beside;
+use super::stream::Stream;
 use super::{open, partition};
 use crate::base::ids::{LaneId, Sequence};
 
@@ -19,9 +21,12 @@ pub struct Inspection {
     pub wal_bytes: u64,
     pub page_bytes: u64,
     pub schema_version: u32,
+    /// Clicks.
     pub rows: u64,
+    /// Idempotent events.
+    pub service_events: u64,
     pub rejected: u64,
-    /// Oldest first.
+    /// Oldest first within each stream.
     pub partitions: Vec<PartitionInfo>,
     pub positions: Vec<(LaneId, Sequence)>,
 }
@@ -30,6 +35,7 @@ pub struct Inspection {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartitionInfo {
     pub name: String,
+    pub stream: Stream,
     pub first_id: i64,
     pub rows: u64,
     pub timestamp_us: Option<(i64, i64)>,
@@ -40,12 +46,16 @@ pub struct PartitionInfo {
 /// What [`verify`] found.
 #[derive(Clone, Debug)]
 pub struct Verified {
+    /// Of both streams.
     pub rows: u64,
     /// Empty if the shard is sound.
     pub problems: Vec<String>,
 }
 
-/// Reads counters and the catalogue, not the rows: milliseconds.
+/// Problems told of one check; more are only counted.
+const PROBLEMS_MAX: usize = 20;
+
+/// Reads counters and the catalogue, not the rows: milliseconds. Of a file of an older schema as well.
 pub fn inspect(path: &Path) -> Result<Inspection, ShardError> {
     let connection = open::open_reader(path)?;
     // One snapshot for all that follows.
@@ -53,15 +63,18 @@ pub fn inspect(path: &Path) -> Result<Inspection, ShardError> {
     let bytes = |path: &Path| fs::metadata(path).map_or(0, |found| found.len());
     let number =
         |pragma| snapshot.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0)).map(i64::unsigned_abs);
+    let schema_version = number("user_version")? as u32;
+    let is_current = schema_version >= 2;
     Ok(Inspection {
         path: path.to_owned(),
         database_bytes: bytes(path),
         wal_bytes: bytes(&beside(path, "-wal")),
         page_bytes: number("page_size")?,
-        schema_version: number("user_version")? as u32,
-        rows: total(&snapshot, "rows")?,
+        schema_version,
+        rows: total(&snapshot, Stream::Click.total())?,
+        service_events: if is_current { total(&snapshot, Stream::ServiceEvent.total())? } else { 0 },
         rejected: total(&snapshot, "rejected_records")?,
-        partitions: partitions(&snapshot)?,
+        partitions: if is_current { partitions(&snapshot)? } else { Vec::new() },
         positions: Positions::load(&snapshot)?.list(),
     })
 }
@@ -82,26 +95,32 @@ pub fn verify(path: &Path) -> Result<Verified, ShardError> {
             }
         }
     }
-    let mut rows = 0;
-    for name in partition::names(&snapshot)? {
-        let sql = format!(
-            "SELECT c.rows, p.rows, c.low IS p.timestamp_us_min AND c.high IS p.timestamp_us_max \
-             FROM partition p, \
-             (SELECT count(*) AS rows, min(timestamp_us) AS low, max(timestamp_us) AS high FROM {name}) c \
-             WHERE p.name = ?1"
-        );
-        let (counted, stored, bounds): (i64, i64, bool) =
-            snapshot.query_row(&sql, [&name], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
-        if counted != stored {
-            problems.push(format!("{name} has {counted} rows, its counter says {stored}"));
+    let mut counts = Vec::new();
+    for stream in Stream::ALL {
+        let mut rows = 0;
+        for name in partition::names(&snapshot, stream)? {
+            let sql = format!(
+                "SELECT c.rows, p.rows, c.low IS p.timestamp_us_min AND c.high IS p.timestamp_us_max \
+                 FROM partition p, \
+                 (SELECT count(*) AS rows, min(timestamp_us) AS low, max(timestamp_us) AS high FROM {name}) c \
+                 WHERE p.name = ?1"
+            );
+            let (counted, stored, bounds): (i64, i64, bool) =
+                snapshot.query_row(&sql, [&name], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+            if counted != stored {
+                problems.push(format!("{name} has {counted} rows, its counter says {stored}"));
+            }
+            if !bounds {
+                problems.push(format!("{name} has other times than its catalogue line says"));
+            }
+            rows += counted.unsigned_abs();
         }
-        if !bounds {
-            problems.push(format!("{name} has other times than its catalogue line says"));
-        }
-        rows += counted.unsigned_abs();
+        counts.push((stream.total(), rows));
     }
     let rejected: i64 = snapshot.query_row("SELECT count(*) FROM rejected_record", [], |row| row.get(0))?;
-    for (name, counted) in [("rows", rows), ("rejected_records", rejected.unsigned_abs())] {
+    let rows = counts.iter().map(|(_, rows)| rows).sum();
+    counts.push(("rejected_records", rejected.unsigned_abs()));
+    for (name, counted) in counts {
         let stored = total(&snapshot, name)?;
         if stored != counted {
             problems.push(format!("{name}: {counted} counted, the total says {stored}"));
@@ -110,15 +129,64 @@ pub fn verify(path: &Path) -> Result<Verified, ShardError> {
     Ok(Verified { rows, problems })
 }
 
+/// Every bucket against a recount of the rows, both ways, and that no event id is there twice (W2, R3).
+/// Sorts all ids and groups: some seconds a million events, in temporary files.
+pub fn verify_aggregates(path: &Path) -> Result<Verified, ShardError> {
+    let connection = open::open_reader(path)?;
+    connection.pragma_update(None, "temp_store", "FILE")?;
+    let snapshot = connection.unchecked_transaction()?;
+    let mut problems = Vec::new();
+    for size in BucketSize::ALL {
+        let (table, us) = (size.table(), size.us());
+        let start = format!("timestamp_us - ((timestamp_us % {us}) + {us}) % {us}");
+        let recount = format!(
+            "SELECT tenant_id, {start} AS start_us, source, event_type, count(*), min(timestamp_us), \
+             max(timestamp_us) FROM service_event GROUP BY tenant_id, {start}, source, event_type"
+        );
+        let stored =
+            format!("SELECT tenant_id, start_us, source, event_type, count, first_us, last_us FROM {table}");
+        for (what, sql) in [
+            ("the rows say otherwise", format!("{stored} EXCEPT {recount}")),
+            ("is missing or different", format!("{recount} EXCEPT {stored}")),
+        ] {
+            let mut statement = snapshot.prepare(&sql)?;
+            let mut rows = statement.query([])?;
+            let mut count = 0;
+            while let Some(row) = rows.next()? {
+                count += 1;
+                if count <= PROBLEMS_MAX {
+                    let (start_us, rows): (i64, i64) = (row.get(1)?, row.get(4)?);
+                    problems.push(format!("{table}: the bucket at {start_us} with {rows} rows: {what}"));
+                }
+            }
+            if count > PROBLEMS_MAX {
+                problems.push(format!("{table}: {count} buckets in all: {what}"));
+            }
+        }
+    }
+    let twice: i64 = snapshot.query_row(
+        "SELECT count(*) FROM (SELECT 1 FROM service_event GROUP BY tenant_id, event_id HAVING count(*) > 1)",
+        [],
+        |row| row.get(0),
+    )?;
+    if twice > 0 {
+        problems.push(format!("{twice} event ids are stored more than once"));
+    }
+    let rows: i64 = snapshot.query_row("SELECT count(*) FROM service_event", [], |row| row.get(0))?;
+    Ok(Verified { rows: rows.unsigned_abs(), problems })
+}
+
 fn partitions(snapshot: &Connection) -> Result<Vec<PartitionInfo>, ShardError> {
     let mut statement = snapshot.prepare(
         "SELECT name, first_id, rows, timestamp_us_min, timestamp_us_max, sealed_at IS NOT NULL, \
-         indexed_at IS NOT NULL FROM partition ORDER BY first_id",
+         indexed_at IS NOT NULL, stream FROM partition ORDER BY stream, first_id",
     )?;
     let read = |row: &rusqlite::Row<'_>| {
         let bounds: (Option<i64>, Option<i64>) = (row.get(3)?, row.get(4)?);
+        let stream: String = row.get(7)?;
         Ok(PartitionInfo {
             name: row.get(0)?,
+            stream: Stream::from_name(&stream).unwrap_or(Stream::Click),
             first_id: row.get(1)?,
             rows: row.get::<_, i64>(2)?.unsigned_abs(),
             timestamp_us: bounds.0.zip(bounds.1),

@@ -10,6 +10,7 @@
 
 mod apply;
 mod backup;
+mod buckets;
 mod catalog;
 mod checkpoint;
 mod click;
@@ -17,29 +18,35 @@ mod error;
 mod file;
 mod heal;
 mod identity;
+mod ids;
 mod inspect;
 mod lock;
 mod manifest;
 mod open;
 mod partition;
 mod schema;
+mod seal;
 mod service_event;
 mod status;
+mod stream;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 mod view;
 
 pub use apply::{Applied, Entry, Records};
 pub use backup::backup;
+pub use buckets::BucketSize;
 pub use catalog::{DataFolder, ShardFolder};
 pub use checkpoint::{Checkpoint, CheckpointMode};
 pub use click::{CLICK_HEADER_BYTES, CLICK_KIND, ClickRow, decode, encode_header};
 pub use error::{FolderError, ShardError};
 pub use file::{Shard, ShardOptions};
-pub use inspect::{Inspection, PartitionInfo, Verified, inspect, verify};
+pub use inspect::{Inspection, PartitionInfo, Verified, inspect, verify, verify_aggregates};
 pub use lock::{Lock, hold};
 pub use manifest::Manifest;
 pub use open::open_reader;
-pub use partition::BuiltIndex;
+pub use seal::BuiltIndex;
 pub use service_event::{Outcome, SERVICE_EVENT_KIND, ServiceEventRow, decode_service_event};
 pub use status::{CommitTimes, ShardState, ShardStatus};
+pub use stream::Stream;

@@ -1,41 +1,31 @@
-//! The partitions of a shard: the open one that rows are appended to, and the sealed ones with their
-//! indexes. An index on arrival would cost 20 to 40 times the insert (random user ids); one sorted
-//! build over a full partition costs about 0.6 us a row.
+//! The partitions of a shard: of each stream an open one that rows are appended to, and the sealed ones.
+//! Each keeps an index in order of time from its first row; a further index on a random key would cost 20 to
+//! 40 times the insert, so clicks get theirs when the partition is sealed (`seal`).
 
-use std::time::Duration;
-
-use rusqlite::{Connection, OptionalExtension as _, Row, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use super::error::ShardError;
-use super::file::Shard;
+use super::stream::Stream;
 use super::view;
 use crate::base::clock;
 
 /// The partition rows go to. A copy is changed during a transaction and taken over by its commit.
 #[derive(Clone, Debug)]
 pub(super) struct Partition {
-    name: String,
+    pub(super) name: String,
+    pub(super) stream: Stream,
     pub(super) insert_sql: String,
     pub(super) next_id: i64,
     pub(super) rows: u64,
+    /// When it was made; microseconds since 1970.
+    pub(super) created_us: i64,
     timestamp_us: Option<(i64, i64)>,
 }
 
-/// An index that was just built.
-#[derive(Clone, Debug)]
-pub struct BuiltIndex {
-    pub partition: String,
-    pub index: String,
-    pub rows: u64,
-    pub took: Duration,
-}
-
 impl Partition {
-    fn new(name: String, first_id: i64) -> Partition {
-        let insert_sql = format!(
-            "INSERT INTO {name} (id, user_id, timestamp_us, received_us, metadata) VALUES (?1, ?2, ?3, ?4, ?5)"
-        );
-        Partition { name, insert_sql, next_id: first_id, rows: 0, timestamp_us: None }
+    fn new(name: String, stream: Stream, first_id: i64, created_us: i64) -> Partition {
+        let insert_sql = stream.insert_sql(&name);
+        Partition { name, stream, insert_sql, next_id: first_id, rows: 0, created_us, timestamp_us: None }
     }
 
     /// Counts a row that was inserted with `next_id`.
@@ -49,21 +39,22 @@ impl Partition {
         });
     }
 
-    /// The open partition of a file that has one.
-    pub(super) fn load(connection: &Connection) -> Result<Option<Partition>, ShardError> {
-        let sql = "SELECT name, first_id, rows, timestamp_us_min, timestamp_us_max FROM partition \
-                   WHERE sealed_at IS NULL ORDER BY first_id DESC LIMIT 1";
+    /// The open partition of a stream, where the file has one.
+    pub(super) fn load(connection: &Connection, stream: Stream) -> Result<Option<Partition>, ShardError> {
+        let sql = "SELECT name, first_id, rows, timestamp_us_min, timestamp_us_max, created_at FROM partition \
+                   WHERE stream = ?1 AND sealed_at IS NULL ORDER BY first_id DESC LIMIT 1";
         let read = |row: &Row<'_>| {
             let bounds: (Option<i64>, Option<i64>) = (row.get(3)?, row.get(4)?);
-            Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?, bounds))
+            let (name, first_id, rows): (String, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            Ok((name, first_id, rows, bounds, row.get::<_, String>(5)?))
         };
-        let Some((name, first_id, rows, bounds)) = connection.query_row(sql, [], read).optional()? else {
-            return Ok(None);
-        };
+        let found = connection.query_row(sql, [stream.name()], read).optional()?;
+        let Some((name, first_id, rows, bounds, created_at)) = found else { return Ok(None) };
         check_name(&name)?;
         let last_id: Option<i64> =
             connection.query_row(&format!("SELECT max(id) FROM {name}"), [], |row| row.get(0))?;
-        let mut partition = Partition::new(name, first_id);
+        let created_us = created_at.parse::<jiff::Timestamp>().map_or(0, jiff::Timestamp::as_microsecond);
+        let mut partition = Partition::new(name, stream, first_id, created_us);
         partition.next_id = last_id.map_or(first_id, |last| last.saturating_add(1));
         partition.rows = u64::try_from(rows)
             .map_err(|_| ShardError::Corrupt(format!("partition {} has {rows} rows", partition.name)))?;
@@ -71,41 +62,35 @@ impl Partition {
         Ok(Some(partition))
     }
 
-    /// Makes the next partition, `previous` being sealed. In the caller's transaction.
+    /// Makes the next partition of a stream, `previous` being sealed. In the caller's transaction.
     pub(super) fn create(
         transaction: &Connection,
+        stream: Stream,
         previous: Option<&Partition>,
     ) -> Result<Partition, ShardError> {
-        let mut names = names(transaction)?;
+        let mut names = names(transaction, stream)?;
+        // The open one is never dropped, so no name comes back.
         let number =
             names.last().and_then(|name| name.rsplit('_').next()?.parse::<u64>().ok()).unwrap_or(0) + 1;
-        let now = clock::rfc3339(clock::unix_us());
+        let (created_us, now) = now();
         let mut first_id = 1;
         if let Some(previous) = previous {
             first_id = previous.next_id;
+            let indexed_at = (!stream.has_sealed_index()).then_some(&now);
             transaction.execute(
-                "UPDATE partition SET sealed_at = ?2 WHERE name = ?1",
-                params![previous.name, now],
+                "UPDATE partition SET sealed_at = ?2, indexed_at = ?3 WHERE name = ?1",
+                params![previous.name, now, indexed_at],
             )?;
         }
-        let partition = Partition::new(format!("click_{number:06}"), first_id);
-        transaction.execute_batch(&format!(
-            "CREATE TABLE {} (
-  -- Events in order of arrival; `id` goes on counting from one partition to the next.
-  id INTEGER PRIMARY KEY,
-  user_id INTEGER NOT NULL,
-  timestamp_us INTEGER NOT NULL,  -- the client's time, microseconds since 1970 UTC
-  received_us INTEGER NOT NULL,   -- when it was accepted
-  metadata TEXT NOT NULL          -- JSON, byte for byte as received
-)",
-            partition.name
-        ))?;
+        let name = format!("{}_{number:06}", stream.name());
+        let partition = Partition::new(name, stream, first_id, created_us);
+        transaction.execute_batch(&stream.create_sql(&partition.name))?;
         transaction.execute(
-            "INSERT INTO partition (name, first_id, rows, created_at) VALUES (?1, ?2, 0, ?3)",
-            params![partition.name, first_id, now],
+            "INSERT INTO partition (name, stream, first_id, rows, created_at) VALUES (?1, ?2, ?3, 0, ?4)",
+            params![partition.name, stream.name(), first_id, now],
         )?;
         names.push(partition.name.clone());
-        view::cover(transaction, &names)?;
+        view::cover(transaction, stream, &names)?;
         Ok(partition)
     }
 
@@ -121,76 +106,38 @@ impl Partition {
     }
 }
 
-impl Shard {
-    /// Whether a sealed partition still wants an index.
-    #[must_use]
-    pub fn indexes_due(&self) -> bool {
-        self.indexes_due
-    }
-
-    /// Builds one index that is due, in a transaction of its own: about a second at the default
-    /// partition size. `None` when nothing was due. Call it between batches, one at a time, so that the
-    /// journal is read in between.
-    pub fn build_index(&mut self) -> Result<Option<BuiltIndex>, ShardError> {
-        let started_us = clock::monotonic_us();
-        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let due = transaction
-            .query_row(
-                "SELECT name, rows FROM partition WHERE sealed_at IS NOT NULL AND indexed_at IS NULL \
-                 ORDER BY first_id LIMIT 1",
-                [],
-                |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)),
-            )
-            .optional()?;
-        let Some((partition, rows)) = due else {
-            self.indexes_due = false;
-            return Ok(None);
-        };
-        check_name(&partition)?;
-        let user = format!("{partition}_user");
-        let is_there = transaction.query_row(
-            "SELECT count(*) FROM sqlite_schema WHERE type = 'index' AND name = ?1",
-            [&user],
-            |row| row.get::<_, i64>(0),
-        )?;
-        let index = if is_there == 0 {
-            transaction
-                .execute_batch(&format!("CREATE INDEX {user} ON {partition} (user_id, timestamp_us)"))?;
-            user
-        } else {
-            let time = format!("{partition}_time");
-            transaction
-                .execute_batch(&format!("CREATE INDEX IF NOT EXISTS {time} ON {partition} (timestamp_us)"))?;
-            let now = clock::rfc3339(clock::unix_us());
-            transaction
-                .execute("UPDATE partition SET indexed_at = ?2 WHERE name = ?1", [&partition, &now])?;
-            time
-        };
-        let is_more_due = is_index_due(&transaction)?;
-        transaction.commit()?;
-        self.indexes_due = is_more_due;
-        let took = Duration::from_micros(clock::monotonic_us() - started_us);
-        Ok(Some(BuiltIndex { partition, index, rows: rows.max(0) as u64, took }))
-    }
+/// The time, as a number and as the catalogue has it.
+pub(super) fn now() -> (i64, String) {
+    let us = clock::unix_us();
+    (us, clock::rfc3339(us))
 }
 
-/// Whether a sealed partition wants an index.
-pub(super) fn is_index_due(connection: &Connection) -> Result<bool, ShardError> {
-    let sql = "SELECT EXISTS (SELECT 1 FROM partition WHERE sealed_at IS NOT NULL AND indexed_at IS NULL)";
-    Ok(connection.query_row(sql, [], |row| row.get(0))?)
-}
-
-/// Every partition's table, oldest first.
-pub(super) fn names(connection: &Connection) -> Result<Vec<String>, ShardError> {
-    let mut statement = connection.prepare_cached("SELECT name FROM partition ORDER BY first_id")?;
-    let names = statement.query_map([], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
+/// The tables of a stream, oldest first.
+pub(super) fn names(connection: &Connection, stream: Stream) -> Result<Vec<String>, ShardError> {
+    let mut statement =
+        connection.prepare_cached("SELECT name FROM partition WHERE stream = ?1 ORDER BY first_id")?;
+    let names =
+        statement.query_map([stream.name()], |row| row.get(0))?.collect::<Result<Vec<String>, _>>()?;
     names.iter().try_for_each(|name| check_name(name))?;
     Ok(names)
 }
 
+/// First row id and table of every partition of a stream, oldest first.
+pub(super) fn firsts(connection: &Connection, stream: Stream) -> Result<Vec<(i64, String)>, ShardError> {
+    let mut statement = connection
+        .prepare_cached("SELECT first_id, name FROM partition WHERE stream = ?1 ORDER BY first_id")?;
+    let rows = statement.query_map([stream.name()], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let firsts = rows.collect::<Result<Vec<(i64, String)>, _>>()?;
+    firsts.iter().try_for_each(|(_, name)| check_name(name))?;
+    Ok(firsts)
+}
+
 /// A name from the file goes into SQL text only if this program could have written it.
-fn check_name(name: &str) -> Result<(), ShardError> {
-    let digits = name.strip_prefix("click_").unwrap_or("");
+pub(super) fn check_name(name: &str) -> Result<(), ShardError> {
+    let digits = Stream::ALL
+        .into_iter()
+        .find_map(|stream| name.strip_prefix(stream.name())?.strip_prefix('_'))
+        .unwrap_or("");
     if digits.len() >= 6 && digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return Ok(());
     }

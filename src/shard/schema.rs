@@ -3,6 +3,7 @@
 use rusqlite::{Connection, TransactionBehavior, params};
 
 use super::error::ShardError;
+use super::stream::Stream;
 use super::view;
 use crate::base::clock;
 
@@ -11,18 +12,23 @@ const APPLICATION_ID: i32 = 0x4648_5344;
 
 struct Migration {
     description: &'static str,
-    sql: fn() -> String,
+    run: fn(&Connection) -> Result<(), ShardError>,
 }
 
 /// Append-only: number `n` in the list is schema version `n + 1`. What was released is not edited.
-const MIGRATIONS: &[Migration] =
-    &[Migration { description: "partitions of clicks, journal positions, totals", sql: version_1 }];
+const MIGRATIONS: &[Migration] = &[
+    Migration { description: "partitions of clicks, journal positions, totals", run: version_1 },
+    Migration {
+        description: "idempotent events, their ids and buckets; clicks in order of time",
+        run: version_2,
+    },
+];
 
 /// The newest schema this program knows.
 pub(super) const VERSION: u32 = MIGRATIONS.len() as u32;
 
 /// SQLite keeps the comments inside a statement, so `.schema` explains itself.
-fn version_1() -> String {
+fn version_1(connection: &Connection) -> Result<(), ShardError> {
     let tables = "
 CREATE TABLE migration (
   -- Which changes of the schema this file went through.
@@ -64,7 +70,51 @@ CREATE TABLE rejected_record (
   PRIMARY KEY (lane, sequence)
 );
 ";
-    format!("{tables}{}", view::events_sql())
+    connection.execute_batch(&format!("{tables}{}", view::events_sql()))?;
+    Ok(())
+}
+
+/// The index in order of time that clicks now keep from their first row is built for those that are there:
+/// about half a second a million rows, once.
+fn version_2(connection: &Connection) -> Result<(), ShardError> {
+    connection.execute_batch(
+        "
+CREATE TABLE partition_v1 AS SELECT * FROM partition;
+DROP TABLE partition;
+CREATE TABLE partition (
+  -- The tables that hold the rows, oldest first within a stream ('click' or 'service_event'). Rows are
+  -- appended to the newest one in order of arrival; a full one is sealed. `rows` of one being dropped is
+  -- what is still in it.
+  name TEXT PRIMARY KEY,
+  stream TEXT NOT NULL,
+  first_id INTEGER NOT NULL,
+  rows INTEGER NOT NULL,
+  timestamp_us_min INTEGER,
+  timestamp_us_max INTEGER,
+  created_at TEXT NOT NULL,
+  sealed_at TEXT,   -- NULL: rows are still appended
+  indexed_at TEXT,  -- NULL: an index is still to be built
+  UNIQUE (stream, first_id)
+) WITHOUT ROWID;
+INSERT INTO partition
+  SELECT name, 'click', first_id, rows, timestamp_us_min, timestamp_us_max, created_at, sealed_at, indexed_at
+  FROM partition_v1;
+DROP TABLE partition_v1;
+CREATE TABLE dropped_partition (
+  -- Tables that retention has taken out of the views; their pages are freed bit by bit.
+  name TEXT PRIMARY KEY
+) WITHOUT ROWID;
+INSERT INTO total VALUES ('service_events', 0);
+",
+    )?;
+    for name in super::partition::names(connection, Stream::Click)? {
+        connection.execute_batch(&format!("DROP INDEX IF EXISTS {name}_time"))?;
+        connection.execute_batch(&Stream::Click.live_index_sql(&name))?;
+    }
+    connection.execute_batch(super::ids::SCHEMA)?;
+    connection.execute_batch(&super::buckets::schema())?;
+    connection.execute_batch(&view::service_events_sql())?;
+    Ok(())
 }
 
 /// Refuses a file of another program or of a newer version, without changing it.
@@ -91,7 +141,7 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), ShardError> {
         // Again under the lock: another program may have been quicker.
         let version = version_of(&transaction)?;
         let Some(migration) = MIGRATIONS.get(version as usize) else { continue };
-        transaction.execute_batch(&(migration.sql)())?;
+        (migration.run)(&transaction)?;
         transaction.execute(
             "INSERT INTO migration (version, applied_at, description) VALUES (?1, ?2, ?3)",
             params![version + 1, clock::rfc3339(clock::unix_us()), migration.description],

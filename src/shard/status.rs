@@ -58,8 +58,13 @@ pub struct ShardStatus {
     pub shard: ShardId,
     state: AtomicU8,
     applied: [Cell; LaneId::COUNT_MAX as usize],
-    /// Rows in the database, over all partitions.
+    /// Clicks in the database, over all partitions.
     pub rows: Cell,
+    /// Idempotent events in the database, over all partitions.
+    pub service_events: Cell,
+    /// Idempotent events that were there already, since the start; conflicts are among them.
+    pub duplicates: Cell,
+    pub conflicts: Cell,
     /// Records that could not be stored as rows.
     pub rejected: Cell,
     pub commits: Cell,
@@ -89,6 +94,9 @@ impl ShardStatus {
             state: AtomicU8::new(ShardState::Reopening as u8),
             applied: [const { Cell::new(0) }; LaneId::COUNT_MAX as usize],
             rows: Cell::default(),
+            service_events: Cell::default(),
+            duplicates: Cell::default(),
+            conflicts: Cell::default(),
             rejected: Cell::default(),
             commits: Cell::default(),
             checkpoints: Cell::default(),

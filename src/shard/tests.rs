@@ -1,6 +1,7 @@
 //! Promises of a shard, kept against real files.
 
 mod crash;
+mod events;
 mod model;
 mod old_file;
 mod rows;
@@ -43,6 +44,17 @@ pub(super) fn options() -> ShardOptions {
 
 pub(super) fn open(dir: &Path) -> Shard {
     Shard::open(&folder(dir), &options()).unwrap()
+}
+
+/// Opens again. A thread that still reads for upkeep may be the last to close an earlier connection, and then
+/// holds the lock for a moment.
+pub(super) fn reopen(dir: &Path, options: &ShardOptions) -> Shard {
+    loop {
+        match Shard::open(&folder(dir), options) {
+            Err(super::ShardError::Busy) => std::thread::yield_now(),
+            opened => return opened.unwrap(),
+        }
+    }
 }
 
 /// The users of all rows in id order, read as a stranger would.

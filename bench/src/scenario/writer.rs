@@ -84,7 +84,7 @@ fn apply(setup: &Setup, payloads: &[Vec<u8>], rows: usize) -> Result<Round> {
         match step {
             Step::Write { written } => {
                 let batch = Batch { first: written as u64 + 1, payloads };
-                shard.apply(&[(LaneId::hot(0), &batch)])?;
+                shard.apply(&[(LaneId::hot(0), &batch)], &mut |_, _, _| {})?;
             }
             Step::Checkpoint => {
                 shard.checkpoint(CheckpointMode::Passive)?;

@@ -1,261 +1,422 @@
-//! Both bulk forms, the single event and serde_json against each other.
+//! Both bulk forms against serde_json and against each row by itself.
+
+use std::collections::HashMap;
 
 use proptest::prelude::*;
-use serde_json::{Value, json};
+use serde_json::value::RawValue;
 
+use super::super::error::Code;
+use super::super::json::is_deeper_than;
 use super::*;
+use crate::base::limits::JSON_DEPTH_MAX;
 
-type Told = Vec<(usize, Option<usize>, Result<ServiceEvent<'static>, DecodeError>)>;
+const ROW: &str = r#"{"event_id":"evt_001","tenant_id":"tenant_1","source":"web","event_type":"click","timestamp":"2024-01-15T10:30:00Z","payload":{"page":"/p","n":[1,-2.5e3,true,null]}}"#;
+/// Has what a row has within its payload, and what parts rows.
+const LOOK_ALIKE: &str = r#"{"event_id":"evt_002","tenant_id":"t","source":"s","event_type":"e","timestamp":"2024-01-15T10:30:00Z","payload":{"a":[{"event_id":1},{"event_id":2}],"b":"},{\"event_id\":","c":{}}}"#;
+const EXOTIC: &str = r#"{"event_id":"evt_003","tenant_id":"t","source":"s","event_type":"e","timestamp":"2024-01-15T10:30:00Z","payload":{"a":1e999,"\udead":"\ud83d","a":123456789012345678901234567890}}"#;
 
-fn owned(event: ServiceEvent<'_>) -> ServiceEvent<'static> {
-    ServiceEvent {
-        event_id: event.event_id.into_owned().into(),
-        tenant_id: event.tenant_id.into_owned().into(),
-        source: event.source.into_owned().into(),
-        event_type: event.event_type.into_owned().into(),
-        timestamp_us: event.timestamp_us,
-        payload: Box::leak(event.payload.to_owned().into_boxed_str()),
-    }
-}
+type Verdicts<'b> = Vec<(Option<usize>, RowEvent<'b>)>;
 
-fn bulk(body: &[u8], is_ndjson: bool) -> Result<Told, BulkError> {
-    let mut told = Told::new();
-    let count = Decoder::new().bulk(body, is_ndjson, &mut |index, line, event| {
-        told.push((index, line, event.map(owned)));
+fn bulk_with<'b>(decoder: &mut Decoder, body: &'b [u8], is_ndjson: bool) -> Result<Verdicts<'b>, BulkError> {
+    let mut verdicts = Vec::new();
+    let result = decoder.bulk(body, is_ndjson, &mut |index, line, event| {
+        assert_eq!(index, verdicts.len());
+        verdicts.push((line, event));
     });
-    assert_eq!(count.as_ref().copied().unwrap_or(0), told.len());
-    count.map(|_| told)
-}
-
-fn one(row: &[u8]) -> Result<ServiceEvent<'static>, DecodeError> {
-    Decoder::new().service_event(row).map(owned)
-}
-
-fn row(id: &str) -> Value {
-    json!({"event_id": id, "tenant_id": "t", "source": "web", "event_type": "click",
-           "timestamp": "2024-01-15T10:30:00+01:00", "payload": {"a": [1, {"b": "}"}]}})
-}
-
-fn envelope(rows: &[String]) -> String {
-    format!("{{\"x\":{{\"events\":[1]}},\"events\" : [ {} ],\"y\":[]}}", rows.join(" ,\n"))
-}
-
-fn codes(result: Result<ServiceEvent<'static>, DecodeError>) -> Vec<(&'static str, &'static str)> {
-    match result {
-        Err(DecodeError::Fields(errors)) => errors.iter().map(|e| (e.pointer, e.code.as_str())).collect(),
-        other => panic!("{other:?}"),
+    match &result {
+        Ok(count) => assert_eq!(*count, verdicts.len()),
+        Err(_) => assert!(verdicts.is_empty(), "rows of a refused body were reported"),
     }
+    result.map(|_| verdicts)
 }
 
-#[test]
-fn an_event_is_read_with_its_payload_as_received() {
-    let body =
-        br#" {"payload" : {"n": 1e999, "s":"\ud83d"} , "event_id":"e\u0041\ud83d\ude00","tenant_id":"t",
-        "source":"w","event_type":"c","timestamp":"2024-01-15T10:30:00.5+01:00","payload ":1} "#;
-    let event = one(body).unwrap();
-    assert_eq!((&*event.event_id, event.payload), ("eA\u{1f600}", r#"{"n": 1e999, "s":"\ud83d"}"#));
-    assert_eq!(event.timestamp_us, 1_705_311_000_500_000);
+fn bulk(body: &[u8], is_ndjson: bool) -> Result<Verdicts<'_>, BulkError> {
+    bulk_with(&mut Decoder::new(), body, is_ndjson)
 }
 
-#[test]
-fn every_broken_field_is_named() {
-    assert_eq!(
-        codes(one(b"{}")),
-        ["/event_id", "/tenant_id", "/source", "/event_type", "/timestamp", "/payload"]
-            .map(|field| (field, "missing_field"))
-    );
-    let with = |field: &str, value: Value| {
-        let mut row = row("e");
-        row[field] = value;
-        one(row.to_string().as_bytes())
-    };
-    for (field, value, code) in [
-        ("event_id", json!(1), "invalid_type"),
-        ("event_id", json!(""), "empty"),
-        ("event_id", json!("x".repeat(201)), "too_long"),
-        ("tenant_id", json!("a\u{0}"), "control_character"),
-        ("tenant_id", json!("a\u{85}"), "control_character"),
-        ("source", json!("ü".repeat(51)), "too_long"),
-        ("event_type", json!(null), "invalid_type"),
-        ("timestamp", json!("2024-01-15T10:30:00"), "invalid_timestamp"),
-        ("timestamp", json!("2024-02-30T10:30:00Z"), "invalid_timestamp"),
-        ("timestamp", json!(5), "invalid_type"),
-        ("payload", json!([]), "invalid_type"),
-        ("payload", json!({"x": "y".repeat(65_536)}), "too_large"),
-    ] {
-        assert_eq!(codes(with(field, value.clone())), [(&*format!("/{field}"), code)], "{field} {value}");
+fn alone(row: &[u8]) -> RowEvent<'_> {
+    Decoder::new().service_event(row)
+}
+
+fn envelope_of<T: AsRef<str>>(rows: &[T], separator: &str) -> String {
+    let rows: Vec<&str> = rows.iter().map(AsRef::as_ref).collect();
+    format!("{{\"events\":[{}]}}", rows.join(separator))
+}
+
+fn body_error(body: &[u8], is_ndjson: bool) -> Code {
+    bulk(body, is_ndjson).expect_err("refused").code()
+}
+
+/// What must come of a body that nobody said to be NDJSON, by serde_json. `None` where serde_json cannot
+/// tell: keys that are no strings of Rust, nesting beyond the limit.
+fn expected(body: &[u8]) -> Option<Result<Verdicts<'_>, ()>> {
+    if is_deeper_than(body, JSON_DEPTH_MAX) {
+        return None;
     }
-    assert!(with("source", json!("ü".repeat(50))).is_ok());
-    assert!(with("event_id", json!("x".repeat(200))).is_ok());
-    let lone = row("e").to_string().replace("\"e\"", r#""\ud800""#);
-    assert_eq!(codes(one(lone.as_bytes())), [("/event_id", "lone_surrogate")]);
-    assert_eq!(codes(one(b"[1]")), [("", "not_an_object")]);
-    assert!(matches!(one(b"{"), Err(DecodeError::NotJson { .. })));
-    assert_eq!(one(b""), Err(DecodeError::Empty));
-}
-
-#[test]
-fn bad_rows_never_sink_good_ones() {
-    let rows: Vec<String> = [
-        row("a").to_string(),
-        "7".to_owned(),
-        "{}".to_owned(),
-        "[[],{}]".to_owned(),
-        row("b").to_string().replace("}}]", "}, 1e999]"),
-        "\"{\"".to_owned(),
-        row("c").to_string(),
-    ]
-    .map(|row| row.replace("}]}}", "},1e999]}}"))
-    .into();
-    for rows in [rows.clone(), rows.iter().map(|row| row.replace("1e999", "1")).collect()] {
-        let wanted: Vec<_> = rows.iter().map(|row| one(row.as_bytes())).collect();
-        assert_eq!(wanted.iter().filter(|row| row.is_ok()).count(), 3);
-        let told = bulk(envelope(&rows).as_bytes(), false).unwrap();
-        let told: Vec<_> = told.into_iter().map(|(_, line, event)| (line, event)).collect();
-        let wanted_here: Vec<_> = wanted.iter().cloned().map(|event| (None, event)).collect();
-        assert_eq!(told, wanted_here);
-        let lines = format!("\n{}\r\n \n", rows.join("\r\n"));
-        for is_ndjson in [true, false] {
-            let told = bulk(lines.as_bytes(), is_ndjson).unwrap();
-            let told: Vec<_> =
-                told.into_iter().map(|(index, line, event)| (index + 2, line, event)).collect();
-            let wanted: Vec<_> =
-                wanted.iter().cloned().enumerate().map(|(at, event)| (at + 2, Some(at + 2), event)).collect();
-            assert_eq!(told, wanted);
+    if serde_json::from_slice::<&RawValue>(body).is_ok_and(|value| value.get().starts_with('{')) {
+        let members: HashMap<String, &RawValue> = serde_json::from_slice(body).ok()?;
+        if let Some(events) = members.get("events") {
+            let rows = serde_json::from_str::<Vec<&RawValue>>(events.get()).unwrap_or_default();
+            let rows: Verdicts<'_> = rows.iter().map(|row| (None, alone(row.get().as_bytes()))).collect();
+            return Some(if rows.is_empty() { Err(()) } else { Ok(rows) });
         }
     }
-}
-
-#[test]
-fn a_broken_line_is_its_own_fault() {
-    let lines = format!("{}\n{{\"event_id\":\n\u{1}\n{}", row("a"), row("b"));
-    let told = bulk(lines.as_bytes(), true).unwrap();
-    assert!(told[0].2.is_ok() && told[3].2.is_ok());
-    assert!(matches!(told[1].2, Err(DecodeError::NotJson { .. })));
-    assert_eq!(told[3].1, Some(4));
-    assert_eq!(bulk(lines.as_bytes(), false).unwrap(), told);
-}
-
-#[test]
-fn a_body_without_rows_is_refused_as_a_whole() {
-    for (body, error) in [
-        (&b"{\"events\":[]}"[..], BulkError::NoRows),
-        (b"{\"events\": [ ] }", BulkError::NoRows),
-        (b"{\"events\":{}}", BulkError::NoEnvelope),
-        (b"{\"Events\":[1]}", BulkError::NoEnvelope),
-        (b"[{}]", BulkError::NoEnvelope),
-        (b"{\"n\":1e999}", BulkError::NoEnvelope),
-        (b"", BulkError::Body(DecodeError::Empty)),
-        (b"{\"events\":[{}", BulkError::Body(DecodeError::NotJson { offset: 13 })),
-        (b"\xff", BulkError::Body(DecodeError::NotUtf8)),
-    ] {
-        assert_eq!(bulk(body, false), Err(error), "{}", String::from_utf8_lossy(body));
+    let mut lines = body
+        .split(|byte| *byte == b'\n')
+        .enumerate()
+        .filter(|(_, line)| !line.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r')));
+    let first = lines.clone().next()?.1;
+    if !serde_json::from_slice::<&RawValue>(first).is_ok_and(|value| value.get().starts_with('{')) {
+        return Some(Err(()));
     }
-    assert_eq!(bulk(b" \n\r\n", true), Err(BulkError::NoRows));
+    Some(Ok(lines.by_ref().map(|(index, line)| (Some(index + 1), alone(line))).collect()))
+}
+
+fn assert_agrees(decoder: &mut Decoder, body: &[u8]) {
+    let verdicts = bulk_with(decoder, body, false);
+    if let Some(expected) = expected(body) {
+        assert_eq!(verdicts.map_err(|_| ()), expected, "{}", String::from_utf8_lossy(body));
+    }
 }
 
 #[test]
-fn five_thousand_rows_and_not_one_more() {
-    let rows = vec!["{}".to_owned(); BULK_EVENTS_MAX];
-    assert_eq!(bulk(envelope(&rows).as_bytes(), false).unwrap().len(), BULK_EVENTS_MAX);
-    assert_eq!(bulk(rows.join("\n").as_bytes(), true).unwrap().len(), BULK_EVENTS_MAX);
-    let rows = vec!["{}".to_owned(); BULK_EVENTS_MAX + 1];
-    assert_eq!(bulk(envelope(&rows).as_bytes(), false), Err(BulkError::TooMany));
-    assert_eq!(bulk(rows.join("\n").as_bytes(), true), Err(BulkError::TooMany));
-    let exotic = envelope(&rows).replacen("{}", "1e999", 1);
-    assert_eq!(bulk(exotic.as_bytes(), false), Err(BulkError::TooMany));
+fn both_forms_give_the_verdicts_of_each_row_by_itself() {
+    let not_an_event = r#"{"event_id":1,"a":"b"}"#;
+    let rows = [ROW, EXOTIC, "7", LOOK_ALIKE, "[{}]", ROW, not_an_event, "null", LOOK_ALIKE, ROW, EXOTIC];
+    let rows: Vec<&str> = rows.iter().cycle().take(300).copied().collect();
+    let verdicts: Vec<_> = rows.iter().map(|row| alone(row.as_bytes())).collect();
+    assert_eq!(verdicts.iter().filter(|verdict| verdict.is_ok()).count(), 191);
+    for separator in [",", ", ", "\n ,\r\n\t"] {
+        let body = envelope_of(&rows, separator);
+        let from_envelope = bulk(body.as_bytes(), false).unwrap();
+        assert!(from_envelope.iter().all(|(line, _)| line.is_none()));
+        assert!(from_envelope.iter().map(|(_, event)| event).eq(&verdicts), "{separator:?}");
+    }
+    for separator in ["\n", "\r\n", "\n\n", " \n \t\r\n"] {
+        let body = rows.join(separator);
+        let from_lines = bulk(body.as_bytes(), true).unwrap();
+        assert!(from_lines.iter().map(|(_, event)| event).eq(&verdicts), "{separator:?}");
+        assert_eq!(from_lines, bulk(body.as_bytes(), false).unwrap());
+        let step = separator.matches('\n').count();
+        assert!(from_lines.iter().map(|(line, _)| *line).eq((0..300).map(|row| Some(row * step + 1))));
+    }
 }
 
 #[test]
-fn a_row_may_nest_as_deep_in_an_envelope_as_alone() {
-    let nested = |depth: usize| {
-        let payload = format!("{{\"a\":{}{}}}", "[".repeat(depth - 2), "]".repeat(depth - 2));
-        row("e").to_string().replace("{\"a\":[1,{\"b\":\"}\"}]}", &payload)
-    };
-    for (depth, is_fine) in [(JSON_DEPTH_MAX, true), (JSON_DEPTH_MAX + 1, false), (JSON_DEPTH_MAX + 2, false)]
+fn one_bad_line_is_the_error_of_its_row_only() {
+    let deep = "[".repeat(JSON_DEPTH_MAX + 1);
+    let mut body = format!("\n{ROW}\n{{\"event_id\":x}}\r\n  \n{deep}\n{ROW}{ROW}\n").into_bytes();
+    body.extend_from_slice(b"\"\xff\"\n");
+    body.extend_from_slice(ROW.as_bytes());
+    for is_ndjson in [true, false] {
+        let rows = bulk(&body, is_ndjson).unwrap();
+        let codes: Vec<_> = rows
+            .iter()
+            .map(|(line, event)| (line.unwrap(), event.as_ref().err().map(|error| error.code().as_str())))
+            .collect();
+        assert_eq!(
+            codes,
+            [
+                (2, None),
+                (3, Some("not_json")),
+                (5, Some("too_deep")),
+                (6, Some("not_json")),
+                (7, Some("not_utf8")),
+                (8, None)
+            ]
+        );
+        assert_eq!(rows[1].1, Err(DecodeError::NotJson { offset: 12 }));
+    }
+}
+
+#[test]
+fn a_row_that_goes_over_two_lines_is_two_bad_rows() {
+    for split in ["{\"a\":\n1}", "{\"a\":\"x\ny\"}", "{\"a\":1\n\"b\":2}", "[1\n2]", "{}\n,{}", "1,\n2"] {
+        let body = format!("{ROW}\n{split}\n{ROW}");
+        let rows = bulk(body.as_bytes(), true).unwrap();
+        assert_eq!(rows.len(), 4, "{split}");
+        assert!(rows[0].1.is_ok() && rows[3].1.is_ok());
+        assert!(rows[1].1.is_err() && rows[2].1.is_err());
+    }
+}
+
+#[test]
+fn a_row_of_the_envelope_that_is_no_json_makes_the_body_none() {
+    for row in
+        ["x", "{", "}", "{]", "[}", "\"", "1 2", "{} {}", "tru", "{\"a\"}", "", ",", "{\"a\":1e}", "01"]
     {
-        let row = nested(depth);
-        assert_eq!(one(row.as_bytes()).is_ok(), is_fine, "{depth}");
-        for exotic in ["", "1e999,"] {
-            let body = format!("{{\"events\":[{exotic}{row}]}}");
-            match bulk(body.as_bytes(), false) {
-                Ok(told) => assert_eq!(told.last().unwrap().2.is_ok(), is_fine, "{depth} {exotic}"),
-                Err(error) => {
-                    assert!(!is_fine && error == BulkError::Body(DecodeError::TooDeep), "{error:?}")
-                }
+        for rows in [[row, ROW, ROW], [ROW, row, ROW], [ROW, ROW, row]] {
+            let body = envelope_of(&rows, ",");
+            assert_eq!(body_error(body.as_bytes(), false), Code::NotJson, "{body}");
+        }
+    }
+    let mut body = envelope_of(&[ROW; 3], ",").into_bytes();
+    let at = memchr::memmem::rfind(&body, b"/p").unwrap();
+    body[at] = 0xff;
+    assert_eq!(body_error(&body, false), Code::NotUtf8);
+}
+
+#[test]
+fn around_the_rows_only_json_is_taken() {
+    for body in [
+        "{\"events\":[ROW]",
+        "{\"events\":[ROW}",
+        "{\"events\":[ROW]]}",
+        "{\"events\":[ROW]}}",
+        "{\"events\":[ROW]} x",
+        "{\"events\":[ROW],}",
+        "{,\"events\":[ROW]}",
+        "{\"events\" [ROW]}",
+        "{\"events\":[ROW]\"a\":1}",
+        "{\"a\":01,\"events\":[ROW]}",
+        "{\"\u{1}\":1,\"events\":[ROW]}",
+        "{\"a\\x\":1,\"events\":[ROW]}",
+        "{\"events\":[ROW],\"a\":{]}",
+        "{\"events\":[ROW],\"events\":[ROW,]}",
+        "{\"events\":[ROW],\"events\":x}",
+        "\u{feff}{\"events\":[ROW]}",
+        "{'events':[ROW]}",
+        "   ",
+    ] {
+        let body = body.replace("ROW", ROW);
+        assert_eq!(body_error(body.as_bytes(), false), Code::NotJson, "{body}");
+    }
+}
+
+#[test]
+fn the_last_member_events_of_the_outermost_object_counts() {
+    let rows = |body: &str| {
+        let body = body.replace("ROW", ROW).replace("EXOTIC", EXOTIC);
+        bulk(body.as_bytes(), false).map(|rows| rows.len()).map_err(|error| error.code().as_str())
+    };
+    assert_eq!(rows(r#"{"events":[ROW]}"#), Ok(1));
+    assert_eq!(rows(r#" { "events" : [ ROW , EXOTIC ] } "#), Ok(2));
+    assert_eq!(rows(r#"{"events":[ROW],"events":[ROW,ROW]}"#), Ok(2));
+    assert_eq!(rows(r#"{"events":7,"e\u0076ents":[ROW,ROW,7],"x":1e999,"\ud800":"\ud800"}"#), Ok(3));
+    assert_eq!(rows(r#"{"a":{"events":[ROW,ROW]},"b":["events"],"events":[{"events":[ROW,ROW]}]}"#), Ok(1));
+    assert_eq!(rows(r#"{"events":[ROW],"events":[]}"#), Err("empty"));
+    assert_eq!(rows(r#"{"events":[ROW],"events":null}"#), Err("invalid_type"));
+    assert_eq!(rows(r#"{"events":[ ]}"#), Err("empty"));
+    assert_eq!(rows(r#"{"events":{"0":ROW}}"#), Err("invalid_type"));
+    assert_eq!(rows("{\n\"a\":{\"events\":[ROW]}\n}"), Err("missing_field"));
+    assert_eq!(rows("{\n}"), Err("missing_field"));
+    assert_eq!(rows("[ROW]"), Err("not_an_object"));
+    assert_eq!(rows("null"), Err("not_an_object"));
+    assert_eq!(rows(""), Err("empty"));
+    // An object on one line without the member is NDJSON.
+    assert_eq!(rows("ROW"), Ok(1));
+    assert_eq!(rows(r#"{"a":{"events":[ROW]}}"#), Ok(1));
+    assert_eq!(rows("{\"events\":[ROW,ROW]}\n{\"events\":[]}"), Ok(2));
+    for blank in ["\n", " \r\n\t\n"] {
+        assert_eq!(bulk(blank.as_bytes(), true).unwrap_err().code(), Code::Empty);
+    }
+}
+
+#[test]
+fn five_thousand_rows_are_taken_and_one_more_is_not() {
+    for row in [ROW, "7", "{}"] {
+        let mut rows = vec![row; BULK_EVENTS_MAX];
+        assert_eq!(bulk(envelope_of(&rows, ",").as_bytes(), false).unwrap().len(), BULK_EVENTS_MAX);
+        assert_eq!(bulk((rows.join("\n") + "\n\n").as_bytes(), true).unwrap().len(), BULK_EVENTS_MAX);
+        rows.push(row);
+        assert_eq!(bulk(envelope_of(&rows, ",").as_bytes(), false), Err(BulkError::TooManyRows));
+        assert_eq!(bulk(rows.join("\n").as_bytes(), true), Err(BulkError::TooManyRows));
+    }
+    // Rows that do not count in the end have to be read all the same.
+    let body = format!("{{{}\"events\":[{ROW}]}}", "\"events\":[{},{}],".repeat(BULK_EVENTS_MAX / 2));
+    assert_eq!(bulk(body.as_bytes(), false), Err(BulkError::TooManyRows));
+    assert_eq!(bulk(body.replacen("{},", "", 1).as_bytes(), false).unwrap().len(), 1);
+}
+
+#[test]
+fn depth_is_counted_from_the_row() {
+    let nested = |depth: usize| "[".repeat(depth) + &"]".repeat(depth);
+    let row = |depth: usize| ROW.replace("\"/p\"", &nested(depth));
+    let rows =
+        [ROW.to_owned(), row(JSON_DEPTH_MAX - 2), row(JSON_DEPTH_MAX - 1), nested(200), ROW.to_owned()];
+    for (body, is_ndjson) in [(envelope_of(&rows, ","), false), (rows.join("\n"), true)] {
+        let verdicts = bulk(body.as_bytes(), is_ndjson).unwrap();
+        let codes: Vec<_> =
+            verdicts.iter().map(|(_, event)| event.as_ref().err().map(DecodeError::code)).collect();
+        assert_eq!(codes, [None, None, Some(Code::TooDeep), Some(Code::TooDeep), None]);
+    }
+    // A row that is too deep and no JSON leaves no telling where it ends.
+    let broken = nested(200).replace("[]", "[x]");
+    assert_eq!(body_error(envelope_of(&[ROW, &broken], ",").as_bytes(), false), Code::NotJson);
+    let around = format!("{{\"a\":\n{},\"events\":[{ROW}]}}", nested(JSON_DEPTH_MAX));
+    assert_eq!(bulk(around.as_bytes(), false), Err(BulkError::Body(DecodeError::TooDeep)));
+    let around = format!("{{\"a\":{},\"events\":[{ROW}]}}", nested(JSON_DEPTH_MAX - 1));
+    assert_eq!(bulk(around.as_bytes(), false).unwrap().len(), 1);
+}
+
+#[test]
+fn twenty_mebibytes_of_brackets_are_refused_without_the_memory_for_them() {
+    const LEN: usize = 20 * 1024 * 1024;
+    let mut decoder = Decoder::new();
+    for (start, unit) in [
+        ("", "["),
+        ("", "{"),
+        ("{\"events\":[", "["),
+        ("{\"events\":[", "[],"),
+        ("{\"events\":[{\"payload\":", "{\"a\":"),
+        ("{\"events\":[{\"payload\":[", "[],"),
+        ("{\"a\":[", "{},"),
+    ] {
+        let body = start.to_owned() + &unit.repeat(LEN / unit.len());
+        let error = bulk_with(&mut decoder, body.as_bytes(), false).unwrap_err();
+        assert!(matches!(error.code(), Code::NotJson | Code::TooManyRows | Code::TooDeep), "{start}{unit}");
+        // One bad row, or too many.
+        match bulk_with(&mut decoder, body.as_bytes(), true) {
+            Ok(rows) => assert!(matches!(rows[..], [(Some(1), Err(_))]), "{start}{unit}"),
+            Err(error) => panic!("{error}"),
+        }
+        assert!(decoder.bytes_kept() < 1024, "{start}{unit}");
+    }
+}
+
+#[test]
+fn an_envelope_cut_anywhere_is_no_json_and_the_decoder_goes_on() {
+    let body = envelope_of(&[ROW, LOOK_ALIKE, EXOTIC, ROW], ", ");
+    let mut decoder = Decoder::new();
+    for cut in 1..body.len() {
+        let error = bulk_with(&mut decoder, &body.as_bytes()[..cut], false).unwrap_err();
+        assert_eq!(error.code(), Code::NotJson, "{cut}");
+        assert_eq!(bulk_with(&mut decoder, body.as_bytes(), false).unwrap().len(), 4);
+    }
+}
+
+#[test]
+fn lines_cut_anywhere_lose_the_last_row_only() {
+    let body = [ROW, LOOK_ALIKE, EXOTIC].join("\n");
+    for cut in ROW.len() + 1..body.len() {
+        let rows = bulk(&body.as_bytes()[..cut], true).unwrap();
+        let whole = body[..cut].matches('\n').count() + usize::from(cut == ROW.len() + 1 + LOOK_ALIKE.len());
+        assert_eq!(rows.iter().filter(|(_, event)| event.is_ok()).count(), whole, "{cut}");
+    }
+}
+
+#[test]
+fn a_flipped_bit_anywhere_gives_serde_jsons_verdict() {
+    let mut decoder = Decoder::new();
+    for body in [envelope_of(&[ROW, LOOK_ALIKE, ROW], ","), [ROW, EXOTIC].join("\n")] {
+        for at in 0..body.len() {
+            for bit in 0..8 {
+                let mut body = body.clone().into_bytes();
+                body[at] ^= 1 << bit;
+                assert_agrees(&mut decoder, &body);
             }
         }
-        assert_eq!(bulk(row.as_bytes(), true).unwrap()[0].2.is_ok(), is_fine);
     }
-    let hostile = "{\"events\":[".repeat(50_000);
-    assert_eq!(bulk(hostile.as_bytes(), false), Err(BulkError::Body(DecodeError::TooDeep)));
 }
 
 #[test]
-fn twenty_mebibytes_of_brackets_cost_little_memory() {
-    let body = format!("{{\"events\":[{}[]]}}", "[],".repeat(7 << 20));
-    let mut decoder = Decoder::new();
-    assert_eq!(decoder.bulk(body.as_bytes(), false, &mut |_, _, _| {}), Err(BulkError::TooMany));
-    // The tape would have taken 16 bytes a bracket; simd-json was not asked.
-    assert_eq!(decoder.many.structural_indexes().len(), 0);
+fn no_text_of_a_body_is_in_an_error() {
+    for body in [
+        r#"{"events":["secret"],"secret":secret}"#,
+        r#"{"events":"secret"}"#,
+        r#"{"secret":["secret"]}"#,
+        r#"["secret"]"#,
+        "secret\nsecret",
+    ] {
+        match bulk(body.as_bytes(), false) {
+            Err(error) => assert!(!format!("{error} {error:?}").contains("secret"), "{body}"),
+            Ok(rows) => assert!(!format!("{rows:?}").contains("secret"), "{body}"),
+        }
+    }
 }
 
-#[test]
-fn a_body_cut_anywhere_tells_no_wrong_row() {
-    let rows = [row("a").to_string(), row("b").to_string()];
-    let body = envelope(&rows);
-    for cut in 0..body.len() {
-        assert!(matches!(bulk(&body.as_bytes()[..cut], false), Err(BulkError::Body(_))), "{cut}");
-    }
-    let lines = rows.join("\n");
-    for cut in 1..lines.len() {
-        let told = bulk(&lines.as_bytes()[..cut], true).unwrap();
-        let whole = told.iter().filter(|(_, _, event)| event.is_ok()).count();
-        assert_eq!(whole, usize::from(cut >= rows[0].len()), "{cut}");
-    }
+/// Texts of rows: events, look-alikes, exotic ones, other JSON.
+fn any_row() -> impl Strategy<Value = String> {
+    let text = prop_oneof![
+        "[a-z0-9_]{0,12}",
+        "[\\\\\"{}\\[\\]:,a\u{1f600}\u{85}]{0,8}",
+        Just("a".repeat(101)),
+        Just("b".repeat(201)),
+    ];
+    let payload = prop::sample::select(vec![
+        "{}",
+        "{\"a\":[{\"event_id\":1},{\"event_id\":2}]}",
+        "{\"a\":1e999}",
+        "{\"a\":\"},{\\\"event_id\\\":\"}",
+        "{\"a\":\"\\ud83d\"}",
+        "[]",
+        "null",
+    ]);
+    let time = prop::sample::select(vec![
+        "2024-01-15T10:30:00Z",
+        "2024-01-15T10:30:00",
+        "x",
+        "2024-02-30T00:00:00Z",
+    ]);
+    let event = (prop::collection::vec(text, 4), payload, time, 0..12usize).prop_map(
+        |(texts, payload, time, order)| {
+            let mut members: Vec<String> = ["event_id", "tenant_id", "source", "event_type"]
+                .iter()
+                .zip(&texts)
+                .map(|(name, text)| format!("\"{name}\":{}", serde_json::to_string(text).expect("a string")))
+                .collect();
+            members.push(format!("\"timestamp\":\"{time}\""));
+            members.push(format!("\"payload\":{payload}"));
+            // Half of them begin alike.
+            members.rotate_left(order.saturating_sub(6));
+            format!("{{{}}}", members.join(","))
+        },
+    );
+    prop_oneof![
+        8 => event,
+        2 => prop::sample::select(vec![ROW, LOOK_ALIKE, EXOTIC, "{}", "[]", "7", "\"},{\"", "[{},{\"event_id\":1}]"])
+            .prop_map(str::to_owned),
+    ]
 }
 
 proptest! {
     #[test]
-    fn all_ways_of_sending_a_row_agree(
-        mut text in prop::sample::select(vec![row("a").to_string(), "{\"event_id\":\"e\\u0000\"}".to_owned()])
-            .prop_map(String::into_bytes),
-        edits in prop::collection::vec((any::<prop::sample::Index>(), prop_oneof![
-            any::<u8>(), prop::sample::select(b"{}[]\":,\\u0-.eE tn".to_vec())
-        ]), 0..4),
+    fn a_row_gets_one_verdict_however_it_comes(
+        rows in prop::collection::vec(any_row(), 1..40),
+        separator in prop::sample::select(vec![",", ", ", " ,\n", ",\r\n\t"]),
+        line_end in prop::sample::select(vec!["\n", "\r\n", "\n\n"]),
     ) {
-        for (at, byte) in edits {
-            let at = at.index(text.len());
-            if byte != b'\n' {
-                text[at] = byte;
-            }
-        }
-        let alone = one(&text);
-        if !text.trim_ascii().is_empty() {
-            let told = bulk(&text, true).unwrap();
-            prop_assert_eq!(told[0].2.is_ok(), alone.is_ok());
-            if let Ok(event) = &alone {
-                prop_assert_eq!(told[0].2.as_ref(), Ok(event));
-            }
-        }
-        let body = [b"{\"events\":[", &text[..], b",7]}"].concat();
-        match (serde_json::from_slice::<&serde_json::value::RawValue>(&text), bulk(&body, false)) {
-            (Ok(_), Ok(told)) => {
-                prop_assert_eq!(told.len(), 2);
-                prop_assert_eq!(&told[0].2, &alone);
-            }
-            (Ok(_), Err(error)) => prop_assert_eq!(error, BulkError::Body(DecodeError::TooDeep)),
-            // Not a value by itself; with what stands around it, it may be several.
-            (Err(_), _) => {}
-        }
+        let verdicts: Vec<_> = rows.iter().map(|row| alone(row.as_bytes())).collect();
+        let envelope = envelope_of(&rows, separator);
+        let from_envelope = bulk(envelope.as_bytes(), false).unwrap();
+        prop_assert!(from_envelope.iter().map(|(_, event)| event).eq(&verdicts));
+        let lines = rows.join(line_end);
+        let from_lines = bulk(lines.as_bytes(), true).unwrap();
+        prop_assert!(from_lines.iter().map(|(_, event)| event).eq(&verdicts));
     }
 
     #[test]
-    fn arbitrary_bytes_never_panic(body in prop::collection::vec(prop_oneof![
-        1 => any::<u8>(), 6 => prop::sample::select(b"{}[]\":,\\ \nevents01".to_vec())
-    ], 0..120), is_ndjson in any::<bool>()) {
-        let whole = [b"{\"events\":[", &body[..]].concat();
-        let _ = bulk(&body, is_ndjson);
-        let _ = bulk(&whole, is_ndjson);
+    fn mutated_bodies_get_serde_jsons_verdict(
+        rows in prop::collection::vec(any_row(), 0..6),
+        is_envelope in any::<bool>(),
+        edits in prop::collection::vec((any::<prop::sample::Index>(), prop_oneof![
+            any::<u8>(), prop::sample::select(b"{}[]\":,\\u0-.eE tn\n".to_vec())
+        ]), 1..4),
+        cut in prop::option::of(any::<prop::sample::Index>()),
+    ) {
+        let mut body = if is_envelope { envelope_of(&rows, ",") } else { rows.join("\n") + "\n" }.into_bytes();
+        for (at, byte) in edits {
+            let at = at.index(body.len());
+            body[at] = byte;
+        }
+        if let Some(cut) = cut {
+            body.truncate(cut.index(body.len()));
+        }
+        assert_agrees(&mut Decoder::new(), &body);
+    }
+
+    #[test]
+    fn arbitrary_bytes_get_serde_jsons_verdict(
+        start in prop::sample::select(vec!["", "{\"events\":[", "{\"events\":[{}", "{}\n"]),
+        rest in prop::collection::vec(prop_oneof![
+            1 => any::<u8>(), 4 => prop::sample::select(b"{}[]\":,\\u0-1.eE \ntrue".to_vec())
+        ], 0..60),
+        end in prop::sample::select(vec!["", "]}", "}]}"]),
+    ) {
+        let body = [start.as_bytes(), &rest, end.as_bytes()].concat();
+        assert_agrees(&mut Decoder::new(), &body);
+        // Told to be NDJSON, every body but a blank one has rows.
+        let is_blank = body.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n'));
+        prop_assert_eq!(bulk(&body, true).is_err(), is_blank);
     }
 }

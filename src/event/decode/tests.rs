@@ -107,8 +107,8 @@ fn whatever_json_allows_is_kept_byte_for_byte() {
 fn both_ways_find_the_same_fields() {
     let mut decoder = Decoder::new();
     for body in [SEED, b"{}", b"[1]", b"7", b" { } ", br#"{"user_id":{},"a":[{}],"metadata":"x"}"#] {
-        assert!(decoder.one.accepts(body));
-        let first = fields_by_index(body, decoder.one.structural_indexes());
+        assert!(decoder.simd_json_accepts(body));
+        let first: Option<RawFields<'_>> = fields_by_index(body, decoder.buffers.structural_indexes());
         assert_eq!(fields_by_second_look(body), Ok(first), "{body:?}");
     }
 }
@@ -265,20 +265,35 @@ fn a_large_body_leaves_no_large_buffers_behind() {
     let mut decoder = Decoder::new();
     let large = body("1", "\"2024-01-14T10:30:00Z\"", &format!("[{}0]", "0,".repeat(100_000)));
     assert_eq!(decoder.click(&large).unwrap().user_id, 1);
-    assert!(decoder.one.copy.capacity() <= BODY_BYTES_KEPT);
-    assert!(decoder.one.tape.0.capacity() <= BODY_BYTES_KEPT);
+    assert!(decoder.copy.capacity() <= BODY_BYTES_KEPT);
+    assert!(decoder.tape.0.capacity() <= BODY_BYTES_KEPT);
     assert!(decoder.click(SEED).is_ok());
+}
+
+#[test]
+fn what_simd_json_is_given_bounds_what_it_takes() {
+    let mut decoder = Decoder::new();
+    let mut body = "[]".repeat(SIMD_BYTES_MAX / 2 + 1);
+    assert!(!decoder.simd_json_accepts(body.as_bytes()));
+    assert_eq!(decoder.bytes_kept(), 0);
+    // The densest there is: every byte a bracket.
+    body = format!("[{}[]]", "[],".repeat(SIMD_BYTES_MAX / 3 - 1));
+    assert!(decoder.simd_json_accepts(body.as_bytes()));
+    assert!((1 << 20..16 << 20).contains(&decoder.bytes_kept()), "{}", decoder.bytes_kept());
+    body = "[],".repeat(SIMD_BYTES_MAX / 3);
+    assert!(!decoder.simd_json_accepts(body.as_bytes()));
+    assert!(decoder.bytes_kept() < 16 << 20);
 }
 
 #[test]
 fn the_buffers_of_one_event_serve_the_next() {
     let mut decoder = Decoder::new();
     decoder.click(SEED).unwrap();
-    let (copy, tape) = (decoder.one.copy.as_ptr(), decoder.one.tape.0.as_ptr());
+    let (copy, tape) = (decoder.copy.as_ptr(), decoder.tape.0.as_ptr());
     for _ in 0..100 {
         decoder.click(SEED).unwrap();
     }
-    assert_eq!((copy, tape), (decoder.one.copy.as_ptr(), decoder.one.tape.0.as_ptr()));
+    assert_eq!((copy, tape), (decoder.copy.as_ptr(), decoder.tape.0.as_ptr()));
 }
 
 #[test]

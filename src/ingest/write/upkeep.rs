@@ -1,19 +1,18 @@
-//! What a writer does between batches: checkpoints, letting the journals forget, indexes of sealed
-//! partitions.
+//! What a writer does between batches: checkpoints, letting the journals forget, slices of upkeep.
 
 use std::time::Duration;
 
+use super::Writer;
 use super::trouble::WriteError;
-use super::{Turn, Writer};
 use crate::base::clock;
-use crate::shard::{CheckpointMode, ShardError};
+use crate::shard::{CheckpointMode, Shard, ShardError};
 
 /// Between two attempts at a checkpoint that readers hold back.
 const CHECKPOINT_PAUSE: Duration = Duration::from_millis(250);
-/// An index waits for a quiet moment at most this long.
-const INDEX_WAIT_MAX: Duration = Duration::from_secs(60);
-/// After an index could not be built (no room to sort).
-const INDEX_PAUSE: Duration = Duration::from_secs(60);
+/// A slice of upkeep between two batches: far below a flush interval.
+const UPKEEP_SLICE: Duration = Duration::from_millis(4);
+/// After upkeep found no room.
+const UPKEEP_FULL_PAUSE: Duration = Duration::from_secs(60);
 
 impl Writer {
     /// The checkpoint that is due by size or by age.
@@ -49,36 +48,40 @@ impl Writer {
         Ok(())
     }
 
-    /// One index a turn, when nothing waits or has waited for it too long.
-    pub(super) fn build_index(&mut self, turn: Turn) -> Result<(), WriteError> {
-        let (Some(shard), Some(since_us)) = (&mut self.shard, self.index_due_since_us) else { return Ok(()) };
-        // `since` may lie ahead, after a failure.
-        let waited_us = clock::monotonic_us().checked_sub(since_us);
-        let is_late = waited_us.is_some_and(|waited| waited >= INDEX_WAIT_MAX.as_micros() as u64);
-        if waited_us.is_none() || (turn == Turn::Behind && !is_late) {
+    /// Whether a slice of upkeep could be done now.
+    pub(super) fn upkeep_due(&self) -> bool {
+        self.shard.as_ref().is_some_and(Shard::upkeep_due) && clock::monotonic_us() >= self.upkeep_from_us
+    }
+
+    /// One slice a turn of what makes reads and look-ups fast and gives disk back.
+    pub(super) fn keep_up(&mut self) -> Result<(), WriteError> {
+        if !self.upkeep_due() {
             return Ok(());
         }
-        match shard.build_index() {
-            Ok(built) => {
-                if let Some(built) = built {
-                    let took_ms = built.took.as_millis() as u64;
-                    tracing::info!(
-                        shard = self.id.0,
-                        index = built.index,
-                        rows = built.rows,
-                        took_ms,
-                        "index built"
-                    );
-                }
-                self.index_due_since_us = shard.indexes_due().then_some(since_us);
+        let Some(shard) = &mut self.shard else { return Ok(()) };
+        match shard.upkeep(UPKEEP_SLICE) {
+            Ok(None) => {}
+            Ok(Some(built)) => {
+                let took_ms = built.took.as_millis() as u64;
+                tracing::info!(
+                    shard = self.id.0,
+                    index = built.index,
+                    rows = built.rows,
+                    took_ms,
+                    "index built"
+                );
             }
-            // Sorting wants room elsewhere (temporary files): rows go on without it.
+            // Rows go on without it.
             Err(ShardError::Full) => {
-                self.index_due_since_us = Some(clock::monotonic_us() + INDEX_PAUSE.as_micros() as u64);
-                tracing::warn!(shard = self.id.0, "no room to build an index; rows are stored without it");
+                self.upkeep_from_us = clock::monotonic_us() + UPKEEP_FULL_PAUSE.as_micros() as u64;
+                tracing::warn!(
+                    shard = self.id.0,
+                    "no room for upkeep (indexes, sorted ids); tried again later"
+                );
             }
             Err(error) => return Err(error.into()),
         }
+        self.status.wal_bytes.set(shard.wal_bytes());
         Ok(())
     }
 }

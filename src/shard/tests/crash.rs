@@ -16,16 +16,16 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
 fn a_lock_held_outside_is_busy_and_the_same_batch_goes_in_afterwards() {
     let dir = tempfile::tempdir().unwrap();
     let mut shard = open(dir.path());
-    shard.apply(&[(HOT, &clicks(1..=1))]).unwrap();
+    shard.apply(&[(HOT, &clicks(1..=1))], &mut |_, _, _| {}).unwrap();
     let lock = Lock::take(shard.path(), Duration::ZERO).unwrap();
     assert!(matches!(Lock::take(shard.path(), Duration::ZERO), Err(ShardError::Busy)));
     for _ in 0..3 {
-        assert!(matches!(shard.apply(&[(HOT, &clicks(2..=9))]), Err(ShardError::Busy)));
+        assert!(matches!(shard.apply(&[(HOT, &clicks(2..=9))], &mut |_, _, _| {}), Err(ShardError::Busy)));
     }
     // A file that needs no migration opens under the lock too.
     assert_eq!(open(dir.path()).rows(), 1);
     drop(lock);
-    assert_eq!(shard.apply(&[(HOT, &clicks(2..=9))]).unwrap().rows, 8);
+    assert_eq!(shard.apply(&[(HOT, &clicks(2..=9))], &mut |_, _, _| {}).unwrap().rows, 8);
     assert_eq!(users(shard.path()), (1..=9).collect::<Vec<_>>());
 }
 
@@ -33,15 +33,18 @@ fn a_lock_held_outside_is_busy_and_the_same_batch_goes_in_afterwards() {
 fn a_full_disk_stores_nothing_of_the_batch_and_goes_on_when_there_is_room() {
     let dir = tempfile::tempdir().unwrap();
     let mut shard = open(dir.path());
-    shard.apply(&[(HOT, &clicks(1..=1))]).unwrap();
+    shard.apply(&[(HOT, &clicks(1..=1))], &mut |_, _, _| {}).unwrap();
     shard.limit_growth(1);
     for _ in 0..2 {
-        assert!(matches!(shard.apply(&[(HOT, &clicks(2..=5_000))]), Err(ShardError::Full)));
+        assert!(matches!(
+            shard.apply(&[(HOT, &clicks(2..=5_000))], &mut |_, _, _| {}),
+            Err(ShardError::Full)
+        ));
         assert_eq!((shard.position(HOT), shard.rows()), (Sequence(1), 1));
     }
     assert_eq!(sound(shard.path()), 1);
     shard.limit_growth(1_000_000);
-    assert_eq!(shard.apply(&[(HOT, &clicks(2..=5_000))]).unwrap().rows, 4_999);
+    assert_eq!(shard.apply(&[(HOT, &clicks(2..=5_000))], &mut |_, _, _| {}).unwrap().rows, 4_999);
     assert_eq!(sound(shard.path()), 5_000);
 }
 
@@ -49,9 +52,9 @@ fn a_full_disk_stores_nothing_of_the_batch_and_goes_on_when_there_is_room() {
 fn an_unlinked_file_is_noticed_and_healed_without_losing_a_row() {
     let dir = tempfile::tempdir().unwrap();
     let mut shard = open(dir.path());
-    shard.apply(&[(HOT, &clicks(1..=500))]).unwrap();
+    shard.apply(&[(HOT, &clicks(1..=500))], &mut |_, _, _| {}).unwrap();
     shard.checkpoint(CheckpointMode::Passive).unwrap();
-    shard.apply(&[(HOT, &clicks(501..=600))]).unwrap();
+    shard.apply(&[(HOT, &clicks(501..=600))], &mut |_, _, _| {}).unwrap();
     shard.check_identity().unwrap();
     fs::remove_file(shard.path()).unwrap();
     assert!(matches!(shard.check_identity(), Err(ShardError::Missing)));
@@ -59,7 +62,7 @@ fn an_unlinked_file_is_noticed_and_healed_without_losing_a_row() {
     drop(shard);
     let mut shard = open(dir.path());
     assert_eq!((shard.rows(), shard.position(HOT)), (600, Sequence(600)));
-    shard.apply(&[(HOT, &clicks(601..=601))]).unwrap();
+    shard.apply(&[(HOT, &clicks(601..=601))], &mut |_, _, _| {}).unwrap();
     shard.check_identity().unwrap();
     assert_eq!(sound(shard.path()), 601);
     let left: Vec<_> = fs::read_dir(dir.path().join("shard-00")).unwrap().collect();
@@ -70,7 +73,7 @@ fn an_unlinked_file_is_noticed_and_healed_without_losing_a_row() {
 fn a_removed_folder_is_healed_too() {
     let dir = tempfile::tempdir().unwrap();
     let mut shard = open(dir.path());
-    shard.apply(&[(HOT, &clicks(1..=50))]).unwrap();
+    shard.apply(&[(HOT, &clicks(1..=50))], &mut |_, _, _| {}).unwrap();
     fs::remove_dir_all(dir.path().join("shard-00")).unwrap();
     assert!(matches!(shard.check_identity(), Err(ShardError::Missing)));
     shard.heal().unwrap();
@@ -82,7 +85,7 @@ fn a_removed_folder_is_healed_too() {
 fn a_removed_wal_is_noticed_and_its_rows_go_into_the_file() {
     let dir = tempfile::tempdir().unwrap();
     let mut shard = open(dir.path());
-    shard.apply(&[(HOT, &clicks(1..=50))]).unwrap();
+    shard.apply(&[(HOT, &clicks(1..=50))], &mut |_, _, _| {}).unwrap();
     fs::remove_file(beside(shard.path(), "-wal")).unwrap();
     assert!(matches!(shard.check_identity(), Err(ShardError::Missing)));
     shard.heal().unwrap();
@@ -96,11 +99,11 @@ fn a_removed_wal_is_noticed_and_its_rows_go_into_the_file() {
 fn a_replaced_file_is_left_alone_and_its_own_position_counts() {
     let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut backup = open(other.path());
-    backup.apply(&[(HOT, &clicks(1..=10))]).unwrap();
+    backup.apply(&[(HOT, &clicks(1..=10))], &mut |_, _, _| {}).unwrap();
     backup.checkpoint(CheckpointMode::Truncate).unwrap();
     drop(backup);
     let mut shard = open(dir.path());
-    shard.apply(&[(HOT, &clicks(1..=30))]).unwrap();
+    shard.apply(&[(HOT, &clicks(1..=30))], &mut |_, _, _| {}).unwrap();
     let (path, moved) = (shard.path().to_owned(), dir.path().join("moved.db"));
     fs::rename(&path, &moved).unwrap();
     fs::copy(folder(other.path()).database(), &path).unwrap();
@@ -109,7 +112,7 @@ fn a_replaced_file_is_left_alone_and_its_own_position_counts() {
     // The WAL of the old file was not replayed into the new one.
     let mut shard = open(dir.path());
     assert_eq!((shard.rows(), shard.position(HOT)), (10, Sequence(10)));
-    assert_eq!(shard.apply(&[(HOT, &clicks(1..=30))]).unwrap().rows, 20);
+    assert_eq!(shard.apply(&[(HOT, &clicks(1..=30))], &mut |_, _, _| {}).unwrap().rows, 20);
     assert_eq!(sound(&path), 30);
     assert_eq!(sound(&moved), 30, "the file that was moved away got its rows");
 }
@@ -118,10 +121,10 @@ fn a_replaced_file_is_left_alone_and_its_own_position_counts() {
 fn a_file_put_in_the_place_of_a_healed_copy_wins() {
     let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut backup = open(other.path());
-    backup.apply(&[(HOT, &clicks(1..=3))]).unwrap();
+    backup.apply(&[(HOT, &clicks(1..=3))], &mut |_, _, _| {}).unwrap();
     drop(backup);
     let mut shard = open(dir.path());
-    shard.apply(&[(HOT, &clicks(1..=30))]).unwrap();
+    shard.apply(&[(HOT, &clicks(1..=30))], &mut |_, _, _| {}).unwrap();
     let path = shard.path().to_owned();
     fs::remove_file(&path).unwrap();
     shard.heal().unwrap();
@@ -146,11 +149,11 @@ fn killed(shard: &Shard, to: &Path) {
 fn a_flipped_bit_in_the_wal_takes_rows_and_position_back_together() {
     let dir = tempfile::tempdir().unwrap();
     let mut shard = open(dir.path());
-    shard.apply(&[(HOT, &clicks(1..=100))]).unwrap();
+    shard.apply(&[(HOT, &clicks(1..=100))], &mut |_, _, _| {}).unwrap();
     let durable = shard.checkpoint(CheckpointMode::Passive).unwrap().durable;
     assert_eq!(durable, [(HOT, Sequence(100))]);
     for n in 0..20 {
-        shard.apply(&[(HOT, &clicks(101 + n * 10..=110 + n * 10))]).unwrap();
+        shard.apply(&[(HOT, &clicks(101 + n * 10..=110 + n * 10))], &mut |_, _, _| {}).unwrap();
     }
     let wal_bytes = fs::metadata(beside(shard.path(), "-wal")).unwrap().len();
     let mut fell_back = 0;
@@ -166,7 +169,7 @@ fn a_flipped_bit_in_the_wal_takes_rows_and_position_back_together() {
         assert!(torn.rows() >= 100, "what a checkpoint carried over stays");
         assert_eq!(users(torn.path()).len() as u64, torn.rows());
         fell_back += u64::from(torn.rows() < 300);
-        torn.apply(&[(HOT, &clicks(1..=300))]).unwrap();
+        torn.apply(&[(HOT, &clicks(1..=300))], &mut |_, _, _| {}).unwrap();
         assert_eq!(users(torn.path()), (1..=300).collect::<Vec<_>>());
         sound(torn.path());
     }
@@ -177,7 +180,7 @@ fn a_flipped_bit_in_the_wal_takes_rows_and_position_back_together() {
 fn a_broken_header_is_corrupt_and_not_touched() {
     let dir = tempfile::tempdir().unwrap();
     let mut shard = open(dir.path());
-    shard.apply(&[(HOT, &clicks(1..=10))]).unwrap();
+    shard.apply(&[(HOT, &clicks(1..=10))], &mut |_, _, _| {}).unwrap();
     let path = shard.path().to_owned();
     drop(shard);
     let mut bytes = fs::read(&path).unwrap();
@@ -191,7 +194,7 @@ fn a_broken_header_is_corrupt_and_not_touched() {
 fn positions_are_durable_only_after_a_complete_checkpoint() {
     let dir = tempfile::tempdir().unwrap();
     let mut shard = open(dir.path());
-    shard.apply(&[(HOT, &clicks(1..=500))]).unwrap();
+    shard.apply(&[(HOT, &clicks(1..=500))], &mut |_, _, _| {}).unwrap();
     assert!(shard.wal_bytes() > 0);
     let done = shard.checkpoint(CheckpointMode::Passive).unwrap();
     assert!(done.complete && done.wal_bytes == 0);
@@ -199,8 +202,8 @@ fn positions_are_durable_only_after_a_complete_checkpoint() {
     // A reader that stays open holds back what is committed after it began.
     let reader = open_reader(shard.path()).unwrap();
     reader.execute_batch("BEGIN; SELECT count(*) FROM events").unwrap();
-    shard.apply(&[(HOT, &clicks(501..=900))]).unwrap();
-    shard.apply(&[(HOT, &clicks(901..=950))]).unwrap();
+    shard.apply(&[(HOT, &clicks(501..=900))], &mut |_, _, _| {}).unwrap();
+    shard.apply(&[(HOT, &clicks(901..=950))], &mut |_, _, _| {}).unwrap();
     for mode in [CheckpointMode::Passive, CheckpointMode::Truncate] {
         let held = shard.checkpoint(mode).unwrap();
         assert_eq!((held.complete, held.durable), (false, vec![]), "{mode:?}");
@@ -210,6 +213,6 @@ fn positions_are_durable_only_after_a_complete_checkpoint() {
     let done = shard.checkpoint(CheckpointMode::Truncate).unwrap();
     assert_eq!((done.complete, done.durable), (true, vec![(HOT, Sequence(950))]));
     assert_eq!(fs::metadata(beside(shard.path(), "-wal")).unwrap().len(), 0);
-    shard.apply(&[(HOT, &clicks(951..=951))]).unwrap();
+    shard.apply(&[(HOT, &clicks(951..=951))], &mut |_, _, _| {}).unwrap();
     assert!(shard.wal_bytes() > 0, "counted again from the front");
 }

@@ -17,6 +17,6 @@ fn a_file_of_schema_version_1_opens_and_keeps_its_rows() {
     assert_eq!((shard.rows(), shard.rejected()), (8, 1));
     assert_eq!(users(shard.path()), [1, 2, 3, 4, 5, 6, 1, 2]);
     assert_eq!(sound(shard.path()), 8);
-    assert_eq!(shard.apply(&[(HOT, &clicks(5..=9))]).unwrap().rows, 2);
+    assert_eq!(shard.apply(&[(HOT, &clicks(5..=9))], &mut |_, _, _| {}).unwrap().rows, 2);
     assert_eq!(sound(shard.path()), 10);
 }

@@ -8,13 +8,13 @@ use crate::shard::{Applied, Shard, ShardError, ShardOptions, inspect, open_reade
 fn the_same_records_are_stored_once_however_often_they_come() {
     let dir = tempfile::tempdir().unwrap();
     let mut shard = open(dir.path());
-    let first = shard.apply(&[(HOT, &clicks(1..=3)), (KEYED, &clicks(1..=2))]).unwrap();
+    let first = shard.apply(&[(HOT, &clicks(1..=3)), (KEYED, &clicks(1..=2))], &mut |_, _, _| {}).unwrap();
     assert_eq!((first.rows, first.skipped, first.received_us_max), (5, 0, Some(3_001)));
     // Dropped without a checkpoint, reopened, and the same journal again, overlapping and beyond.
     shard.poison();
     let mut shard = open(dir.path());
     assert_eq!(shard.position(HOT), Sequence(3));
-    let again = shard.apply(&[(HOT, &clicks(1..=4)), (KEYED, &clicks(1..=2))]).unwrap();
+    let again = shard.apply(&[(HOT, &clicks(1..=4)), (KEYED, &clicks(1..=2))], &mut |_, _, _| {}).unwrap();
     assert_eq!((again.rows, again.skipped), (1, 5));
     assert_eq!(users(shard.path()), [1, 2, 3, 1, 2, 4]);
     assert_eq!(shard.positions(), [(HOT, Sequence(4)), (KEYED, Sequence(2))]);
@@ -28,7 +28,7 @@ fn a_record_that_is_no_row_is_kept_aside_and_stops_nothing() {
     let mut lane = clicks(1..=4);
     lane.0[1].1 = 200;
     lane.0[2].2 = vec![7; 10];
-    let applied = shard.apply(&[(HOT, &lane)]).unwrap();
+    let applied = shard.apply(&[(HOT, &lane)], &mut |_, _, _| {}).unwrap();
     assert_eq!(applied, Applied { rows: 2, rejected: 2, received_us_max: Some(4_001), ..Applied::default() });
     assert_eq!(users(shard.path()), [1, 4]);
     assert_eq!((shard.rejected(), shard.position(HOT)), (2, Sequence(4)));
@@ -46,10 +46,10 @@ fn a_record_that_is_no_row_is_kept_aside_and_stops_nothing() {
 fn a_lane_that_cannot_be_is_refused_and_nothing_is_stored() {
     let dir = tempfile::tempdir().unwrap();
     let mut shard = open(dir.path());
-    let refused = shard.apply(&[(HOT, &clicks(1..=2)), (LaneId(64), &clicks(1..=2))]);
+    let refused = shard.apply(&[(HOT, &clicks(1..=2)), (LaneId(64), &clicks(1..=2))], &mut |_, _, _| {});
     assert!(matches!(refused, Err(ShardError::Other(_))));
     assert_eq!((shard.rows(), shard.position(HOT), users(shard.path()).len()), (0, Sequence::NONE, 0));
-    assert_eq!(shard.apply(&[(HOT, &clicks(1..=2))]).unwrap().rows, 2);
+    assert_eq!(shard.apply(&[(HOT, &clicks(1..=2))], &mut |_, _, _| {}).unwrap().rows, 2);
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn the_view_shows_readable_times_before_1970_too() {
     let records = times.iter().enumerate();
     let lane =
         Lane(records.map(|(n, (time, _))| (Sequence(n as u64 + 1), 1, payload(7, *time, "{}"))).collect());
-    shard.apply(&[(HOT, &lane)]).unwrap();
+    shard.apply(&[(HOT, &lane)], &mut |_, _, _| {}).unwrap();
     let reader = open_reader(shard.path()).unwrap();
     let mut statement = reader
         .prepare("SELECT id, user_id, timestamp, metadata, created_at FROM events ORDER BY id")
@@ -83,33 +83,55 @@ fn the_view_shows_readable_times_before_1970_too() {
 }
 
 #[test]
-fn a_full_partition_is_sealed_and_gets_its_indexes_one_at_a_time() {
+fn a_full_partition_is_sealed_and_gets_its_index_in_slices() {
     let dir = tempfile::tempdir().unwrap();
-    let options = ShardOptions { partition_rows_max: 10, ..options() };
-    let mut shard = Shard::open(&folder(dir.path()), &options).unwrap();
-    assert!(!shard.apply(&[(HOT, &clicks(1..=10))]).unwrap().sealed);
-    assert!(!shard.indexes_due());
-    assert!(shard.apply(&[(HOT, &clicks(11..=12))]).unwrap().sealed);
-    assert!(shard.indexes_due());
-    assert_eq!(shard.build_index().unwrap().unwrap().index, "click_000001_user");
-    // What is due is in the file, not only in memory.
-    drop(shard);
-    let mut shard = Shard::open(&folder(dir.path()), &options).unwrap();
-    assert!(shard.indexes_due());
-    let built = shard.build_index().unwrap().unwrap();
-    assert_eq!((built.index.as_str(), built.rows), ("click_000001_time", 10));
-    assert!(!shard.indexes_due());
-    assert!(shard.build_index().unwrap().is_none());
-    let found = inspect(shard.path()).unwrap();
-    let partitions: Vec<_> =
-        found.partitions.iter().map(|p| (p.name.as_str(), p.first_id, p.rows, p.sealed, p.indexed)).collect();
-    assert_eq!(partitions, [("click_000001", 1, 10, true, true), ("click_000002", 11, 2, false, false)]);
-    assert_eq!(found.partitions[0].timestamp_us, Some((1_000, 10_000)));
+    let options = ShardOptions { partition_rows_max: 1_000, ..options() };
+    let reopen = || super::reopen(dir.path(), &options);
+    let mut shard = reopen();
+    assert!(!shard.apply(&[(HOT, &clicks(1..=1_000))], &mut |_, _, _| {}).unwrap().sealed);
+    assert!(!shard.upkeep_due());
+    assert!(shard.apply(&[(HOT, &clicks(1_001..=1_002))], &mut |_, _, _| {}).unwrap().sealed);
+    // Open all along, with the old catalogue in mind.
     let reader = open_reader(shard.path()).unwrap();
+    let count = |sql: &str| reader.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(count("SELECT count(*) FROM click WHERE user_id = 3"), 1);
+    let mut next = 1_003;
+    let built = loop {
+        // A slice of a few rows, rows in between, and now and then a crash.
+        if let Some(built) = shard.upkeep(std::time::Duration::ZERO).unwrap() {
+            break built;
+        }
+        if next % 7 == 0 {
+            shard.apply(&[(HOT, &clicks(next..=next))], &mut |_, _, _| {}).unwrap();
+        }
+        if next % 400 == 0 {
+            shard.poison();
+            shard = reopen();
+        }
+        next += 1;
+        std::thread::yield_now();
+    };
+    assert_eq!((built.index.as_str(), built.rows), ("click_000001_user", 1_000));
+    assert!(!shard.upkeep_due());
+    let found = inspect(shard.path()).unwrap();
+    let first = &found.partitions[0];
+    assert_eq!(
+        (first.name.as_str(), first.rows, first.sealed, first.indexed),
+        ("click_000001", 1_000, true, true)
+    );
+    assert_eq!(first.timestamp_us, Some((1_000, 1_000_000)));
+    // It is an index to every connection, the one that was open before too, and holds what it should.
+    assert_eq!(
+        count("SELECT count(*) FROM click_000001 INDEXED BY click_000001_user WHERE user_id > 0"),
+        1_000
+    );
+    assert_eq!(count("SELECT count(*) FROM sqlite_schema WHERE name LIKE '%_build'"), 0);
     let mut plan = reader.prepare("EXPLAIN QUERY PLAN SELECT * FROM events WHERE user_id = 3").unwrap();
     let plan: Vec<String> = plan.query_map([], |row| row.get(3)).unwrap().collect::<Result<_, _>>().unwrap();
     assert!(plan.iter().any(|line| line.contains("USING INDEX click_000001_user")), "{plan:?}");
     sound(shard.path());
+    drop(shard);
+    sound(reopen().path());
 }
 
 #[test]
@@ -118,7 +140,7 @@ fn a_thousand_partitions_read_as_one_table() {
     let options = ShardOptions { partition_rows_max: 1, ..options() };
     let mut shard = Shard::open(&folder(dir.path()), &options).unwrap();
     for n in 1..=1_000 {
-        shard.apply(&[(HOT, &clicks(n..=n))]).unwrap();
+        shard.apply(&[(HOT, &clicks(n..=n))], &mut |_, _, _| {}).unwrap();
     }
     let reader = open_reader(shard.path()).unwrap();
     // What the stock shell allows.
@@ -139,7 +161,7 @@ fn a_thousand_partitions_read_as_one_table() {
 fn verify_says_where_a_counter_lies() {
     let dir = tempfile::tempdir().unwrap();
     let mut shard = open(dir.path());
-    shard.apply(&[(HOT, &clicks(1..=5))]).unwrap();
+    shard.apply(&[(HOT, &clicks(1..=5))], &mut |_, _, _| {}).unwrap();
     let path = shard.path().to_owned();
     drop(shard);
     let stranger = rusqlite::Connection::open(&path).unwrap();
@@ -158,8 +180,8 @@ fn a_foreign_or_newer_file_is_refused_and_not_changed() {
     let stranger = rusqlite::Connection::open(&path).unwrap();
     stranger.execute_batch("PRAGMA user_version = 99").unwrap();
     let refused = Shard::open(&folder(dir.path()), &options());
-    assert!(matches!(refused, Err(ShardError::TooNew { found: 99, known: 1 })));
-    stranger.execute_batch("PRAGMA user_version = 1; PRAGMA application_id = 5").unwrap();
+    assert!(matches!(refused, Err(ShardError::TooNew { found: 99, known: 2 })));
+    stranger.execute_batch("PRAGMA user_version = 2; PRAGMA application_id = 5").unwrap();
     drop(stranger);
     let before = std::fs::read(&path).unwrap();
     assert!(matches!(Shard::open(&folder(dir.path()), &options()), Err(ShardError::Foreign(_))));

@@ -15,7 +15,7 @@ fn a_lock_held_outside_keeps_every_row_waiting_and_loses_none() {
     let mut rig = Rig::new();
     let readers = std::mem::take(&mut rig.readers);
     let (status, stop, folder) = (Arc::clone(&rig.status), Arc::clone(&rig.stop), folder(&rig.dir));
-    let writer = thread::spawn(move || run(SHARD, folder, readers, status, stop, settings()));
+    let writer = thread::spawn(move || run(SHARD, folder, readers, status, (), stop, settings()));
     until("open", || rig.status.state() == ShardState::Open);
     let lock = Lock::take(&rig.path(), Duration::from_secs(5)).unwrap();
     rig.accept(0, 500);
@@ -164,7 +164,7 @@ fn a_damaged_file_is_quarantined_and_writing_goes_on_when_it_was_replaced() {
 
     let readers = std::mem::take(&mut rig.readers);
     let (status, stop, folder) = (Arc::clone(&rig.status), Arc::clone(&rig.stop), folder(&rig.dir));
-    let writer = thread::spawn(move || run(SHARD, folder, readers, status, stop, settings()));
+    let writer = thread::spawn(move || run(SHARD, folder, readers, status, (), stop, settings()));
     until("quarantined", || rig.status.state() == ShardState::Quarantined);
     assert!(rig.status.last_error().unwrap().contains("damaged"));
     rig.accept(0, 100);

@@ -14,7 +14,7 @@ fn what_is_accepted_while_it_runs_is_stored_once_and_a_stop_leaves_nothing_behin
     let mut rig = Rig::new();
     let readers = std::mem::take(&mut rig.readers);
     let (status, stop, folder) = (Arc::clone(&rig.status), Arc::clone(&rig.stop), folder(&rig.dir));
-    let writer = thread::spawn(move || run(SHARD, folder, readers, status, stop, settings()));
+    let writer = thread::spawn(move || run(SHARD, folder, readers, status, (), stop, settings()));
     for round in 0..200 {
         rig.accept(round % 2, 17);
     }
@@ -92,7 +92,11 @@ fn sealed_partitions_get_their_indexes_while_rows_go_on() {
     let mut writer = rig.writer_with(WriteSettings { shard: small, ..settings() });
     rig.accept(0, 700);
     writer.settle();
-    while writer.index_due_since_us.is_some() {
+    while writer
+        .shard
+        .as_ref()
+        .is_some_and(|shard| inspect(shard.path()).unwrap().partitions.iter().any(|p| p.sealed && !p.indexed))
+    {
         writer.turn().unwrap();
     }
     let partitions = inspect(&rig.path()).unwrap().partitions;

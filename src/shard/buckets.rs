@@ -1,0 +1,234 @@
+//! Counts of events by tenant, source and type in minutes, hours and days, kept in the transaction that
+//! stores the rows (R3), from the batch's own pre-aggregation: what a batch costs here depends on its groups,
+//! not on its rows.
+
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
+
+use rusqlite::{Connection, params};
+
+use super::error::ShardError;
+use super::service_event::ServiceEventRow;
+
+/// How long a bucket is. UTC; a bucket begins where its length divides the time since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BucketSize {
+    Minute,
+    Hour,
+    Day,
+}
+
+impl BucketSize {
+    pub const ALL: [BucketSize; 3] = [BucketSize::Minute, BucketSize::Hour, BucketSize::Day];
+
+    #[must_use]
+    pub const fn us(self) -> i64 {
+        match self {
+            BucketSize::Minute => 60_000_000,
+            BucketSize::Hour => 3_600_000_000,
+            BucketSize::Day => 86_400_000_000,
+        }
+    }
+
+    #[must_use]
+    pub const fn table(self) -> &'static str {
+        match self {
+            BucketSize::Minute => "bucket_minute",
+            BucketSize::Hour => "bucket_hour",
+            BucketSize::Day => "bucket_day",
+        }
+    }
+
+    /// The beginning of the bucket a time falls into, before 1970 too.
+    #[must_use]
+    pub const fn floor(self, us: i64) -> i64 {
+        us - us.rem_euclid(self.us())
+    }
+}
+
+/// The three tables.
+pub(super) fn schema() -> String {
+    BucketSize::ALL
+        .map(|size| {
+            let (table, length) = (size.table(), size.table().trim_start_matches("bucket_"));
+            format!(
+                "
+CREATE TABLE {table} (
+  -- Service events by {length} (UTC), equal to a recount of the rows at every commit.
+  tenant_id TEXT NOT NULL,
+  start_us INTEGER NOT NULL,  -- microseconds since 1970
+  source TEXT NOT NULL,
+  event_type TEXT NOT NULL,
+  count INTEGER NOT NULL,
+  first_us INTEGER NOT NULL,  -- earliest timestamp_us in it
+  last_us INTEGER NOT NULL,   -- latest
+  PRIMARY KEY (tenant_id, start_us, source, event_type)
+) WITHOUT ROWID;
+"
+            )
+        })
+        .concat()
+}
+
+/// Count, earliest and latest time of one group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Tally {
+    count: i64,
+    first_us: i64,
+    last_us: i64,
+}
+
+impl Tally {
+    fn of(us: i64) -> Tally {
+        Tally { count: 1, first_us: us, last_us: us }
+    }
+
+    #[inline]
+    fn add(&mut self, other: Tally) {
+        self.count += other.count;
+        self.first_us = self.first_us.min(other.first_us);
+        self.last_us = self.last_us.max(other.last_us);
+    }
+}
+
+/// A group's number and the start of a minute, mixed by one multiplication (Fibonacci hashing): the numbers
+/// are ours, nobody chooses them.
+#[derive(Default)]
+struct Mix(u64);
+
+impl Hasher for Mix {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+    fn write_u64(&mut self, value: u64) {
+        self.0 = (self.0.rotate_left(26) ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+    fn write_u32(&mut self, value: u32) {
+        self.write_u64(u64::from(value));
+    }
+    fn write_i64(&mut self, value: i64) {
+        self.write_u64(value as u64);
+    }
+}
+
+type ByMinute = HashMap<(u32, i64), Tally, BuildHasherDefault<Mix>>;
+
+/// Names of groups kept from one batch to the next; beyond it they are forgotten.
+const GROUPS_KEPT: usize = 20_000;
+
+/// The pre-aggregation of one batch.
+#[derive(Debug, Default)]
+pub(super) struct Buckets {
+    /// `tenant NUL source NUL type` to the group's number; names have no control characters.
+    groups: HashMap<Box<str>, u32>,
+    names: Vec<Box<str>>,
+    key: String,
+    minutes: ByMinute,
+    /// The last row's, because the next is often of the same.
+    last: Option<(u32, i64, Tally)>,
+}
+
+impl Buckets {
+    /// Counts a row that is being inserted. About 40 ns; no allocation for a group that is known.
+    #[inline]
+    pub(super) fn count(&mut self, row: &ServiceEventRow<'_>) {
+        self.key.clear();
+        self.key.push_str(row.tenant_id);
+        self.key.push('\0');
+        self.key.push_str(row.source);
+        self.key.push('\0');
+        self.key.push_str(row.event_type);
+        let group = match self.groups.get(self.key.as_str()) {
+            Some(group) => *group,
+            None => self.new_group(),
+        };
+        let minute = BucketSize::Minute.floor(row.timestamp_us);
+        let tally = Tally::of(row.timestamp_us);
+        match &mut self.last {
+            Some((known, at, sum)) if (*known, *at) == (group, minute) => sum.add(tally),
+            last => {
+                if let Some((group, minute, sum)) = last.replace((group, minute, tally)) {
+                    add(&mut self.minutes, (group, minute), sum);
+                }
+            }
+        }
+    }
+
+    #[cold]
+    fn new_group(&mut self) -> u32 {
+        let number = self.names.len() as u32;
+        let name: Box<str> = self.key.as_str().into();
+        self.names.push(name.clone());
+        self.groups.insert(name, number);
+        number
+    }
+
+    /// Adds the batch's counts to the tables. In the caller's transaction; [`Buckets::clear`] after it.
+    pub(super) fn save(&mut self, transaction: &Connection) -> Result<(), ShardError> {
+        if let Some((group, minute, sum)) = self.last.take() {
+            add(&mut self.minutes, (group, minute), sum);
+        }
+        if self.minutes.is_empty() {
+            return Ok(());
+        }
+        // In the order of the tables, so that neighbours meet the same page.
+        let mut sums: BTreeMap<(&str, i64, &str), Tally> = BTreeMap::new();
+        for size in BucketSize::ALL {
+            sums.clear();
+            for ((group, minute), tally) in &self.minutes {
+                let name = self.names.get(*group as usize).map_or("", |name| name);
+                let (tenant, names) = name.split_once('\0').unwrap_or_default();
+                sums.entry((tenant, size.floor(*minute), names))
+                    .and_modify(|sum| sum.add(*tally))
+                    .or_insert(*tally);
+            }
+            let mut upsert = transaction.prepare_cached(upsert_sql(size))?;
+            for ((tenant, start_us, names), tally) in &sums {
+                let (source, event_type) = names.split_once('\0').unwrap_or_default();
+                let Tally { count, first_us, last_us } = tally;
+                upsert.execute(params![tenant, start_us, source, event_type, count, first_us, last_us])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// After the commit, or instead of it.
+    pub(super) fn clear(&mut self) {
+        self.minutes.clear();
+        self.last = None;
+        if self.names.len() > GROUPS_KEPT {
+            *self = Buckets::default();
+        }
+    }
+}
+
+#[inline]
+fn add(minutes: &mut ByMinute, at: (u32, i64), tally: Tally) {
+    minutes.entry(at).and_modify(|sum| sum.add(tally)).or_insert(tally);
+}
+
+fn upsert_sql(size: BucketSize) -> &'static str {
+    macro_rules! upsert {
+        ($table:literal) => {
+            concat!(
+                "INSERT INTO ",
+                $table,
+                " (tenant_id, start_us, source, event_type, count, first_us, last_us) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
+                 ON CONFLICT (tenant_id, start_us, source, event_type) DO UPDATE SET \
+                 count = count + excluded.count, first_us = min(first_us, excluded.first_us), \
+                 last_us = max(last_us, excluded.last_us)"
+            )
+        };
+    }
+    match size {
+        BucketSize::Minute => upsert!("bucket_minute"),
+        BucketSize::Hour => upsert!("bucket_hour"),
+        BucketSize::Day => upsert!("bucket_day"),
+    }
+}

@@ -1,0 +1,199 @@
+//! Idempotent events: each id once, with the right answer, whatever happens; buckets equal a recount (W2, R3).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::{HOT, KEYED, Lane, clicks, folder, options};
+use crate::base::ids::Sequence;
+use crate::shard::{Lock, Outcome, SERVICE_EVENT_KIND, ServiceEventRow, Shard, ShardError, ShardOptions};
+
+/// Small enough that everything meets often.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Event {
+    tenant: u8,
+    id: u8,
+    source: u8,
+    minute: i8,
+    payload: u8,
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    (0..3_u8, 0..40_u8, 0..2_u8, -3..3_i8, 0..2_u8).prop_map(|(tenant, id, source, minute, payload)| Event {
+        tenant,
+        id,
+        source,
+        minute,
+        payload,
+    })
+}
+
+fn record(event: &Event) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    ServiceEventRow {
+        timestamp_us: i64::from(event.minute) * 41_000_000 + i64::from(event.payload),
+        received_us: 7,
+        tenant_id: &format!("tenant {}", event.tenant),
+        event_id: &format!("evt_{}", event.id),
+        source: &format!("s{}", event.source),
+        event_type: "click",
+        payload: &format!("{{\"n\":{}}}", event.payload),
+    }
+    .encode(&mut bytes);
+    bytes
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Apply(Vec<Event>),
+    Locked(Vec<Event>),
+    Full(Vec<Event>),
+    Upkeep,
+    Reopen { poison: bool },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let batch = || prop::collection::vec(event(), 0..12);
+    prop_oneof![
+        6 => batch().prop_map(Step::Apply),
+        1 => batch().prop_map(Step::Locked),
+        1 => batch().prop_map(Step::Full),
+        3 => Just(Step::Upkeep),
+        1 => any::<bool>().prop_map(|poison| Step::Reopen { poison }),
+    ]
+}
+
+#[derive(Default)]
+struct Model {
+    stored: BTreeMap<(u8, u8), Event>,
+    applied: u64,
+}
+
+impl Model {
+    fn lane(&self, events: &[Event]) -> Lane {
+        let numbered = (self.applied + 1..).zip(events);
+        Lane(numbered.map(|(n, event)| (Sequence(n), SERVICE_EVENT_KIND, record(event))).collect())
+    }
+
+    fn take(&mut self, events: &[Event]) -> Vec<Outcome> {
+        self.applied += events.len() as u64;
+        let mut one = |event: &Event| match self.stored.get(&(event.tenant, event.id)) {
+            None => {
+                self.stored.insert((event.tenant, event.id), event.clone());
+                Outcome::Inserted
+            }
+            Some(known) if known == event => Outcome::Duplicate,
+            Some(_) => Outcome::Conflict,
+        };
+        events.iter().map(&mut one).collect()
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn each_id_is_stored_once_and_every_answer_is_right(steps in prop::collection::vec(step(), 1..40)) {
+        let dir = tempfile::tempdir().unwrap();
+        let options = ShardOptions { partition_rows_max: 30, folder_id: [9; 16], ..options() };
+        let reopen = || {
+            let mut shard = super::reopen(dir.path(), &options);
+            shard.ids.run_ids(25);
+            shard
+        };
+        let (mut shard, mut model) = (reopen(), Model::default());
+        for step in steps {
+            match step {
+                Step::Apply(events) => {
+                    let lane = model.lane(&events);
+                    let mut told = Vec::new();
+                    // The records of another lane in the same transaction.
+                    let hot = clicks(shard.position(HOT).0 + 1..=shard.position(HOT).0 + 1);
+                    // A thread that reads for upkeep may be the last to close an earlier connection, and then
+                    // holds the lock for a moment.
+                    let applied = loop {
+                        told.clear();
+                        let mut tell = |_, _, outcome| told.push(outcome);
+                        match shard.apply(&[(KEYED, &lane), (HOT, &hot)], &mut tell) {
+                            Err(ShardError::Busy) => std::thread::yield_now(),
+                            applied => break applied.unwrap(),
+                        }
+                    };
+                    let wanted = model.take(&events);
+                    let count = |of: Outcome| wanted.iter().filter(|outcome| **outcome == of).count() as u64;
+                    prop_assert_eq!(applied.service_events, count(Outcome::Inserted));
+                    prop_assert_eq!(applied.conflicts, count(Outcome::Conflict));
+                    prop_assert_eq!(applied.duplicates, count(Outcome::Duplicate) + count(Outcome::Conflict));
+                    prop_assert_eq!(&told, &wanted);
+                    // The same once more changes nothing and tells nothing.
+                    let again = shard.apply(&[(KEYED, &lane)], &mut |_, _, _| panic!("told twice")).unwrap();
+                    prop_assert_eq!((again.skipped, again.service_events), (lane.0.len() as u64, 0));
+                }
+                Step::Locked(events) => {
+                    let lock = Lock::take(shard.path(), Duration::ZERO).unwrap();
+                    let refused = shard.apply(&[(KEYED, &model.lane(&events))], &mut |_, _, _| {});
+                    prop_assert!(matches!(refused, Err(ShardError::Busy)));
+                    drop(lock);
+                }
+                Step::Full(events) => {
+                    shard.limit_growth(1);
+                    if shard.apply(&[(KEYED, &model.lane(&events))], &mut |_, _, _| {}).is_ok() {
+                        model.take(&events);
+                    }
+                    shard.limit_growth(1_000_000);
+                }
+                Step::Upkeep => {
+                    let done = shard.upkeep(Duration::ZERO);
+                    prop_assert!(matches!(done, Ok(_) | Err(ShardError::Busy)), "{done:?}");
+                }
+                Step::Reopen { poison } => {
+                    if poison { shard.poison() } else { drop(shard) }
+                    shard = reopen();
+                }
+            }
+            prop_assert_eq!(shard.service_events(), model.stored.len() as u64);
+            prop_assert_eq!(shard.position(KEYED), Sequence(model.applied));
+        }
+        super::sound(shard.path());
+        let verified = crate::shard::verify_aggregates(shard.path()).unwrap();
+        prop_assert_eq!(verified.problems, Vec::<String>::new());
+        prop_assert_eq!(verified.rows, model.stored.len() as u64);
+        // As a stranger sees it.
+        let reader = crate::shard::open_reader(shard.path()).unwrap();
+        let mut statement = reader
+            .prepare("SELECT tenant_id, event_id, source, payload FROM service_events ORDER BY tenant_id, event_id")
+            .unwrap();
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))).unwrap();
+        let rows: Vec<(String, String, String, String)> = rows.collect::<Result<_, _>>().unwrap();
+        let mut wanted: Vec<_> = model.stored.values().map(|event| (
+            format!("tenant {}", event.tenant), format!("evt_{}", event.id), format!("s{}", event.source),
+            format!("{{\"n\":{}}}", event.payload),
+        )).collect();
+        wanted.sort();
+        prop_assert_eq!(rows, wanted);
+    }
+}
+
+#[test]
+fn a_wrong_bucket_and_a_second_row_of_an_id_are_found() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut shard = Shard::open(&folder(dir.path()), &options()).unwrap();
+    let events: Vec<_> =
+        (0..9).map(|id| Event { tenant: 1, id, source: 0, minute: id as i8, payload: 0 }).collect();
+    shard.apply(&[(KEYED, &Model::default().lane(&events))], &mut |_, _, _| {}).unwrap();
+    let path = shard.path().to_owned();
+    drop(shard);
+    let problems = |sql: &str| {
+        let stranger = rusqlite::Connection::open(&path).unwrap();
+        stranger.execute_batch(sql).unwrap();
+        crate::shard::verify_aggregates(&path).unwrap().problems
+    };
+    assert_eq!(problems(""), Vec::<String>::new());
+    assert!(!problems("UPDATE bucket_hour SET count = count + 1").is_empty());
+    assert!(problems("UPDATE bucket_hour SET count = count - 1").is_empty());
+    assert!(!problems("UPDATE bucket_day SET last_us = last_us + 1").is_empty());
+    assert!(problems("UPDATE bucket_day SET last_us = last_us - 1").is_empty());
+    let twice = problems("UPDATE service_event_000001 SET event_id = 'evt_0' WHERE id = 2");
+    assert_eq!(twice, ["1 event ids are stored more than once"]);
+}

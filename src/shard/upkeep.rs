@@ -1,0 +1,29 @@
+//! What a shard has to do beside storing rows, in slices: sort ids into runs, free what retention dropped,
+//! index what was sealed.
+
+use std::time::Duration;
+
+use super::error::ShardError;
+use super::file::Shard;
+use super::seal::BuiltIndex;
+
+impl Shard {
+    /// Whether [`Shard::upkeep`] has something to do now.
+    #[must_use]
+    pub fn upkeep_due(&self) -> bool {
+        self.ids.work_due() || self.seal_due()
+    }
+
+    /// One slice, about `budget` long: a short transaction of its own. Call it between batches. Returns an
+    /// index that it completed.
+    pub fn upkeep(&mut self, budget: Duration) -> Result<Option<BuiltIndex>, ShardError> {
+        if self.ids.work_due() {
+            self.ids.work(&mut self.connection, budget)?;
+            return Ok(None);
+        }
+        if self.seal_due() {
+            return self.seal(budget);
+        }
+        Ok(None)
+    }
+}
