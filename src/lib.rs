@@ -88,5 +88,6 @@ pub mod http;
 pub mod ingest;
 pub mod journal;
 pub mod ops;
+pub mod query;
 pub mod server;
 pub mod shard;

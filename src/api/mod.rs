@@ -13,6 +13,7 @@ mod health;
 pub mod metrics;
 pub mod openapi;
 pub mod problem;
+pub mod reads;
 pub mod schema;
 
 pub use endpoints::{Asked, Endpoint, find, plain};

@@ -13,6 +13,8 @@ pub enum Rank {
     Listener = 0,
     Executor = 1,
     Writer = 5,
+    /// Queries: behind what keeps promises.
+    Reader = 7,
     Background = 10,
 }
 

@@ -4,6 +4,7 @@
 mod body;
 mod events;
 pub(super) mod keyed;
+mod reads;
 mod respond;
 mod sync;
 
@@ -31,6 +32,7 @@ use crate::http::RequestIds;
 use crate::ingest::{Intake, Verdicts};
 use crate::journal::Syncer;
 use crate::ops::vitals::{CoreVitals, Latency, Vitals};
+use crate::query::{CursorKey, Readers};
 use keyed::{Forward, Keyed};
 use respond::respond;
 
@@ -52,6 +54,8 @@ pub(super) struct Parts {
     pub(super) syncers: Vec<Syncer>,
     pub(super) listener_wake: Arc<Wake>,
     pub(super) keys: KeyHasher,
+    pub(super) cursors: CursorKey,
+    pub(super) readers: Readers,
     pub(super) verdicts: Vec<Arc<Verdicts>>,
     pub(super) committed: async_channel::Receiver<()>,
     /// To every core's executor, and from the others to this one.
@@ -71,6 +75,8 @@ struct Lane {
     times: Times,
     decoder: RefCell<Decoder>,
     keys: KeyHasher,
+    cursors: CursorKey,
+    readers: Readers,
     shard_count: u16,
     keyed: Keyed,
     /// Bodies being read, all connections together.
@@ -96,6 +102,8 @@ pub(super) async fn run(parts: Parts) {
         },
         decoder: RefCell::new(Decoder::new()),
         keys: parts.keys,
+        cursors: parts.cursors,
+        readers: parts.readers,
         shard_count: parts.vitals.board.shards.len() as u16,
         keyed: Keyed::new(parts.verdicts, parts.forwards, config.commit_wait),
         body_bytes: Cell::new(0),

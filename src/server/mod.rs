@@ -37,6 +37,7 @@ use crate::ingest::Intake;
 use crate::journal::{JournalError, Syncer};
 use crate::ops;
 use crate::ops::vitals::{CoreVitals, Vitals};
+use crate::query::{CursorKey, Readers};
 use crate::shard::FolderError;
 
 /// Connections on their way from one core to another, or from a lane to its executor.
@@ -113,7 +114,14 @@ pub fn serve(mut config: Config) -> Result<(), ServeError> {
         &vitals.config,
         &cpus,
     )?;
-    let cores = start_cores(&vitals, opened.lanes, opened.keys, listeners, &tell)?;
+    let reading = Reading {
+        keys: opened.keys,
+        cursors: opened.cursors,
+        readers: Readers::start(opened.databases, &cpus, vitals.config.reader_threads as usize)?,
+    };
+    let cores = start_cores(&vitals, opened.lanes, &reading, listeners, &tell)?;
+    // The readers end with the last executor.
+    drop(reading);
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         listen = %address,
@@ -282,11 +290,18 @@ fn start_ops(vitals: &Arc<Vitals>) -> Result<Option<SocketAddr>, ServeError> {
     ops::start(address, pages).map(Some).map_err(|source| ServeError::Listen { address, source })
 }
 
+/// What every executor needs to place keys and to read rows back.
+struct Reading {
+    keys: KeyHasher,
+    cursors: CursorKey,
+    readers: Readers,
+}
+
 /// Starts the listener and the executor of every core.
 fn start_cores(
     vitals: &Arc<Vitals>,
     lanes: Vec<open::CoreLanes>,
-    keys: KeyHasher,
+    reading: &Reading,
     listeners: Vec<TcpListener>,
     tell: &async_channel::Sender<Event>,
 ) -> Result<Vec<JoinHandle<()>>, ServeError> {
@@ -328,7 +343,9 @@ fn start_cores(
             sync_wanted: (sync_wanted.clone(), sync_asked),
             syncers,
             listener_wake: wake.clone(),
-            keys,
+            keys: reading.keys,
+            cursors: reading.cursors,
+            readers: reading.readers.clone(),
             verdicts: lanes.verdicts,
             committed: lanes.committed,
             forwards: forwards.clone(),

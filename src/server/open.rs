@@ -1,5 +1,6 @@
 //! Opening the data folder: which journals each core writes, which each shard reads.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::ServeError;
@@ -8,6 +9,7 @@ use crate::base::keys::KeyHasher;
 use crate::config::Config;
 use crate::ingest::{Board, ShardBoard, ShardVerdicts, Verdicts};
 use crate::journal::{self, Appender, LaneState, Reader};
+use crate::query::CursorKey;
 use crate::shard::{self, DataFolder, ShardFolder, ShardStatus};
 
 /// The journals one core appends to: its listener's and its executor's, one for each shard it feeds.
@@ -47,6 +49,9 @@ pub(super) struct Opened {
     pub(super) lanes: Vec<CoreLanes>,
     pub(super) shards: Vec<ShardParts>,
     pub(super) keys: KeyHasher,
+    pub(super) cursors: CursorKey,
+    /// Where the readers find each shard.
+    pub(super) databases: Vec<(ShardId, PathBuf)>,
 }
 
 /// Which shards a core feeds, and with which index among the cores that feed the same one. With at
@@ -121,8 +126,16 @@ pub(super) fn open(config: &Config, cores: usize) -> Result<Opened, ServeError> 
         let verdicts = ShardVerdicts::new(verdicts);
         shards.push(ShardParts { shard, folder: shard_folder, readers, status, verdicts });
     }
-    let keys = KeyHasher::new(&folder.manifest().folder_id());
-    Ok(Opened { folder, board: Arc::new(Board::new(boards)), lanes, shards, keys })
+    let folder_id = folder.manifest().folder_id();
+    Ok(Opened {
+        keys: KeyHasher::new(&folder_id),
+        cursors: CursorKey::new(&folder_id),
+        databases: folder.shards().map(|(shard, of)| (shard, of.database())).collect(),
+        board: Arc::new(Board::new(boards)),
+        folder,
+        lanes,
+        shards,
+    })
 }
 
 /// How far the database has come, where it can be read: new records are numbered behind it.

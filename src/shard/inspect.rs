@@ -177,16 +177,24 @@ pub fn verify_aggregates(path: &Path) -> Result<Verified, ShardError> {
 }
 
 fn partitions(snapshot: &Connection) -> Result<Vec<PartitionInfo>, ShardError> {
-    let mut statement = snapshot.prepare(
+    let mut found = Vec::new();
+    for stream in Stream::ALL {
+        found.extend(partitions_of(snapshot, stream)?);
+    }
+    Ok(found)
+}
+
+/// The catalogue of one stream, oldest first.
+pub(super) fn partitions_of(snapshot: &Connection, stream: Stream) -> Result<Vec<PartitionInfo>, ShardError> {
+    let mut statement = snapshot.prepare_cached(
         "SELECT name, first_id, rows, timestamp_us_min, timestamp_us_max, sealed_at IS NOT NULL, \
-         indexed_at IS NOT NULL, stream FROM partition ORDER BY stream, first_id",
+         indexed_at IS NOT NULL FROM partition WHERE stream = ?1 ORDER BY first_id",
     )?;
     let read = |row: &rusqlite::Row<'_>| {
         let bounds: (Option<i64>, Option<i64>) = (row.get(3)?, row.get(4)?);
-        let stream: String = row.get(7)?;
         Ok(PartitionInfo {
             name: row.get(0)?,
-            stream: Stream::from_name(&stream).unwrap_or(Stream::Click),
+            stream,
             first_id: row.get(1)?,
             rows: row.get::<_, i64>(2)?.unsigned_abs(),
             timestamp_us: bounds.0.zip(bounds.1),
@@ -194,7 +202,9 @@ fn partitions(snapshot: &Connection) -> Result<Vec<PartitionInfo>, ShardError> {
             indexed: row.get(6)?,
         })
     };
-    Ok(statement.query_map([], read)?.collect::<Result<_, _>>()?)
+    let found = statement.query_map([stream.name()], read)?.collect::<Result<Vec<_>, _>>()?;
+    found.iter().try_for_each(|partition| partition::check_name(&partition.name))?;
+    Ok(found)
 }
 
 fn total(snapshot: &Connection, name: &str) -> Result<u64, ShardError> {

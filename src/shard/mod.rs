@@ -24,6 +24,7 @@ mod lock;
 mod manifest;
 mod open;
 mod partition;
+pub mod read;
 mod schema;
 mod seal;
 mod service_event;

@@ -95,8 +95,4 @@ impl Stream {
     pub(super) const fn has_sealed_index(self) -> bool {
         matches!(self, Stream::Click)
     }
-
-    pub(super) fn from_name(name: &str) -> Option<Stream> {
-        Stream::ALL.into_iter().find(|stream| stream.name() == name)
-    }
 }

@@ -1,37 +1,89 @@
-//! The body of an answer: whole, or rows that stream while the client takes them.
+//! The body of an answer: whole, or rows that are read while the client takes them.
 
-use std::convert::Infallible;
+use std::future::Future;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
+use crate::query::{Chunk, Merged, QueryError};
+
+type NextPiece = Pin<Box<dyn Future<Output = (Merged, Result<Option<Chunk>, QueryError>)>>>;
+
 pub(super) enum AnswerBody {
     Whole(Bytes),
+    /// A piece in hand, and the one that is being read: no more is read than the client takes.
+    Rows {
+        ready: Option<Bytes>,
+        next: Option<NextPiece>,
+    },
+}
+
+impl AnswerBody {
+    pub(super) fn empty() -> AnswerBody {
+        AnswerBody::Whole(Bytes::new())
+    }
+
+    pub(super) fn rows(first: Option<Chunk>, rows: Merged) -> AnswerBody {
+        let ready = first.map(|chunk| Bytes::from(chunk.bytes));
+        let next = ready.is_some().then(|| piece(rows));
+        AnswerBody::Rows { ready, next }
+    }
+}
+
+fn piece(mut rows: Merged) -> NextPiece {
+    Box::pin(async move {
+        let next = rows.next(usize::MAX).await;
+        (rows, next)
+    })
 }
 
 impl Body for AnswerBody {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = QueryError;
 
+    /// An error breaks the framing off: the client sees that the answer is not whole.
     fn poll_frame(
         self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, QueryError>>> {
         match self.get_mut() {
             AnswerBody::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             AnswerBody::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            AnswerBody::Rows { ready, next } => {
+                if let Some(bytes) = ready.take() {
+                    return Poll::Ready(Some(Ok(Frame::data(bytes))));
+                }
+                let Some(coming) = next else { return Poll::Ready(None) };
+                let (rows, outcome) = ready!(coming.as_mut().poll(context));
+                *next = None;
+                match outcome {
+                    Ok(Some(chunk)) => {
+                        *next = Some(piece(rows));
+                        Poll::Ready(Some(Ok(Frame::data(Bytes::from(chunk.bytes)))))
+                    }
+                    Ok(None) => Poll::Ready(None),
+                    Err(error) => {
+                        tracing::error!(%error, "a stream of rows was broken off");
+                        Poll::Ready(Some(Err(error)))
+                    }
+                }
+            }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self, AnswerBody::Whole(bytes) if bytes.is_empty())
+        match self {
+            AnswerBody::Whole(bytes) => bytes.is_empty(),
+            AnswerBody::Rows { ready, next } => ready.is_none() && next.is_none(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             AnswerBody::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            AnswerBody::Rows { .. } => SizeHint::default(),
         }
     }
 }

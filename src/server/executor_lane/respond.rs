@@ -6,6 +6,7 @@ use hyper::body::{Body as _, Incoming};
 use hyper::{Request, Response};
 
 use super::body::AnswerBody;
+use super::reads::{self, Read};
 use super::sync::on_disk;
 use super::{Lane, SharedGate, events};
 use crate::api;
@@ -44,6 +45,7 @@ pub(super) async fn respond(
     let limit = endpoint.body_bytes_max(&lane.vitals.config);
     let refused = |refusal| api::error::refusal(refusal, limit, &request_id, problems);
     let refusal = gate.borrow().refused();
+    let mut streamed = None;
     let answer = match refusal {
         Some(refusal) if request.uri.path() == REFUSED_PATH => refused(refusal),
         // Whole before anybody looks at it, as on the hot lane: the same bodies are refused, and the next
@@ -64,6 +66,17 @@ pub(super) async fn respond(
                     Err(refused) => api::error::refused(&refused, limit, &request_id, problems),
                 }
             }
+            Ok(_) if matches!(method, Method::Get | Method::Head) && reads::is_read(endpoint, &request) => {
+                let head_only = method == Method::Head;
+                match reads::read(lane, endpoint, &request, head_only).await {
+                    Ok(Read::Whole(answer)) => answer,
+                    Ok(Read::Rows(answer, body)) => {
+                        streamed = Some(body);
+                        answer
+                    }
+                    Err(error) => api::reads::refused(&error, &request_id, problems),
+                }
+            }
             Ok(_) => {
                 let accept = request.headers.get("accept").and_then(|value| value.to_str().ok());
                 let format = ops::negotiate(accept);
@@ -76,7 +89,7 @@ pub(super) async fn respond(
     let duration_us = clock::monotonic_us() - started_us;
     tracing::debug!(request_id, route = endpoint.route(), status = answer.status, duration_us, "answered");
     let closing = lane.vitals.stop.stage() >= Stage::Draining || is_last(&request);
-    response(answer, &request_id, has_origin, closing)
+    response(answer, streamed, &request_id, has_origin, closing)
 }
 
 /// An HTTP/1.0 request that does not ask to keep the connection.
@@ -185,7 +198,13 @@ impl Lane {
     }
 }
 
-fn response(answer: Answer, request_id: &str, has_origin: bool, closing: bool) -> Response<AnswerBody> {
+fn response(
+    answer: Answer,
+    streamed: Option<AnswerBody>,
+    request_id: &str,
+    has_origin: bool,
+    closing: bool,
+) -> Response<AnswerBody> {
     let mut response = Response::builder()
         .status(answer.status)
         .header("Date", &crate::base::clock::http_date(clock::unix_us())[..])
@@ -207,10 +226,10 @@ fn response(answer: Answer, request_id: &str, has_origin: bool, closing: bool) -
         std::borrow::Cow::Borrowed(bytes) => Bytes::from_static(bytes),
         std::borrow::Cow::Owned(bytes) => Bytes::from(bytes),
     };
-    response.body(AnswerBody::Whole(body)).unwrap_or_else(|error| {
+    response.body(streamed.unwrap_or(AnswerBody::Whole(body))).unwrap_or_else(|error| {
         // Only a header value with control characters could do this, and we write none.
         tracing::error!(%error, "an answer could not be built");
-        let mut empty = Response::new(AnswerBody::Whole(Bytes::new()));
+        let mut empty = Response::new(AnswerBody::empty());
         *empty.status_mut() = hyper::StatusCode::INTERNAL_SERVER_ERROR;
         empty
     })

@@ -1,0 +1,95 @@
+//! What a read is answered with, and why it is not.
+
+use serde::Serialize;
+
+use super::Problem;
+use super::error::problem;
+use super::problem::ErrorItem;
+use super::schema::{Metric, Metrics};
+use crate::base::clock;
+use crate::base::counters::Cell;
+use crate::http::Answer;
+use crate::query::{Bucket, BucketsPlan, Page, QueryError, RowsPlan};
+use crate::shard::BucketSize;
+
+/// The head of a stream of rows, one a line.
+#[must_use]
+pub fn lines() -> Answer {
+    Answer::new(200, "application/x-ndjson", &b""[..]).with("Cache-Control", "no-store")
+}
+
+/// One page of rows.
+#[must_use]
+pub fn page(plan: &RowsPlan, page: &Page) -> Answer {
+    #[derive(Serialize)]
+    struct Rest<'p> {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        page: Option<u64>,
+        page_size: usize,
+        total: u64,
+        next_cursor: Option<&'p str>,
+    }
+    let rest = Rest {
+        page: plan.paging.cursor.is_none().then_some(plan.paging.page),
+        page_size: plan.paging.page_size,
+        total: page.total,
+        next_cursor: page.next_cursor.as_deref(),
+    };
+    let mut body = Vec::with_capacity(page.rows.len() + 256);
+    body.extend_from_slice(b"{\"events\":[");
+    body.extend_from_slice(&page.rows);
+    body.extend_from_slice(b"],");
+    // Its members, without the brace they begin with.
+    body.extend_from_slice(
+        serde_json::to_vec(&rest).unwrap_or_default().strip_prefix(b"{").unwrap_or_default(),
+    );
+    Answer::new(200, "application/json", body).with("Cache-Control", "no-store")
+}
+
+/// Counts over time.
+#[must_use]
+pub fn buckets(plan: &BucketsPlan, buckets: &[Bucket]) -> Answer {
+    let metric = |bucket: &Bucket| Metric {
+        bucket_start: clock::rfc3339(bucket.start_us),
+        source: bucket.source.clone(),
+        event_type: bucket.event_type.clone(),
+        count: bucket.count.unsigned_abs(),
+        first_at: clock::rfc3339(bucket.first_us),
+        last_at: clock::rfc3339(bucket.last_us),
+    };
+    let body = Metrics {
+        tenant_id: plan.tenant_id.clone(),
+        bucket_size: match plan.size {
+            BucketSize::Minute => "minute",
+            BucketSize::Hour => "hour",
+            BucketSize::Day => "day",
+        }
+        .to_owned(),
+        metrics: buckets.iter().map(metric).collect(),
+    };
+    Answer::new(200, "application/json", serde_json::to_vec(&body).unwrap_or_default())
+        .with("Cache-Control", "no-store")
+}
+
+/// The answer to a query that has none.
+#[must_use]
+pub fn refused(error: &QueryError, request_id: &str, problems: &[Cell]) -> Answer {
+    match error {
+        QueryError::Parameters(errors) => {
+            let items: Vec<_> = errors
+                .iter()
+                .map(|error| ErrorItem {
+                    parameter: Some(error.name).filter(|name| !name.is_empty()),
+                    code: error.code,
+                    detail: &error.detail,
+                    ..ErrorItem::default()
+                })
+                .collect();
+            problem(Problem::BadParameter, &error.to_string(), request_id, &items, &[], problems)
+        }
+        QueryError::Busy => problem(Problem::Overloaded, &error.to_string(), request_id, &[], &[], problems),
+        QueryError::Shard { .. } => {
+            problem(Problem::ShardUnavailable, &error.to_string(), request_id, &[], &[], problems)
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! The shards' partials in one order. While one partial of a shard is taken, its next is read.
+
+use std::cmp::Ordering;
+
+use super::QueryError;
+use super::cursor::Cursor;
+use super::readers::{Answer, Permit, Readers, received};
+use crate::base::ids::ShardId;
+use crate::shard::read::{self, Bounds, Filter, Partial, Position};
+
+/// Memory of all partials of one query.
+const QUERY_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// One partial, at most.
+const PARTIAL_BYTES_MAX: usize = 256 * 1024;
+const PARTIAL_ROWS_MAX: usize = 2_048;
+/// Pieces handed on.
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// Whole rows, each ending in a line feed.
+#[derive(Debug, Default)]
+pub struct Chunk {
+    pub bytes: Vec<u8>,
+    pub rows: usize,
+}
+
+/// A running query: pull it with [`Merged::next`]; dropping it ends it.
+#[derive(Debug)]
+pub struct Merged {
+    readers: Readers,
+    filter: Filter,
+    shards: Vec<Side>,
+    bounds: Bounds,
+    keys_only: bool,
+    /// The last row that was handed on.
+    last: Option<(ShardId, Position)>,
+    _permit: Permit,
+}
+
+/// One shard's side of the merge.
+#[derive(Debug)]
+struct Side {
+    shard: ShardId,
+    pin: i64,
+    partial: Partial,
+    /// The next row of the partial.
+    at: usize,
+    coming: Option<Answer<Partial>>,
+}
+
+impl Side {
+    fn head(&self) -> Option<(i64, i64, &[u8], i64)> {
+        let row = self.partial.rows.get(self.at)?;
+        let before = self.at.checked_sub(1).and_then(|at| self.partial.rows.get(at));
+        let id_start = before.map_or(0, |row| row.id_end) as usize;
+        Some((row.timestamp_us, row.user_id, &self.partial.ids[id_start..row.id_end as usize], row.id))
+    }
+
+    fn line(&self) -> &[u8] {
+        let Some(row) = self.partial.rows.get(self.at) else { return &[] };
+        let before = self.at.checked_sub(1).and_then(|at| self.partial.rows.get(at));
+        &self.partial.bytes[before.map_or(0, |row| row.line_end) as usize..row.line_end as usize]
+    }
+
+    fn position(&self) -> Option<Position> {
+        let (timestamp_us, user_id, event_id, id) = self.head()?;
+        let event_id = String::from_utf8_lossy(event_id).into_owned();
+        Some(Position { timestamp_us, user_id, event_id, id })
+    }
+}
+
+impl Merged {
+    /// Rows from the beginning, or behind `after`, among those up to the pins (one a shard, in order).
+    pub(super) fn begin(
+        readers: &Readers,
+        permit: Permit,
+        filter: Filter,
+        pins: &[i64],
+        after: Option<&Cursor>,
+        rows_wanted: Option<usize>,
+        keys_only: bool,
+    ) -> Result<Merged, QueryError> {
+        let count = readers.shard_count().max(1);
+        let bounds = Bounds {
+            rows: rows_wanted.map_or(PARTIAL_ROWS_MAX, |rows| rows.clamp(1, PARTIAL_ROWS_MAX)),
+            bytes: (QUERY_BYTES_MAX / count / 2).min(PARTIAL_BYTES_MAX),
+        };
+        let mut merged = Merged {
+            readers: readers.clone(),
+            shards: Vec::with_capacity(count),
+            bounds,
+            keys_only,
+            last: None,
+            _permit: permit,
+            filter,
+        };
+        for (shard, pin) in readers.shards().zip(pins) {
+            let start = match after {
+                Some(cursor) => resume(&merged.filter, cursor, shard),
+                None => merged.filter.start(),
+            };
+            let coming = Some(merged.ask(shard, *pin, start)?);
+            merged.shards.push(Side { shard, pin: *pin, partial: Partial::default(), at: 0, coming });
+        }
+        Ok(merged)
+    }
+
+    fn ask(&self, shard: ShardId, pin: i64, from: Position) -> Result<Answer<Partial>, QueryError> {
+        let (filter, bounds, keys_only) = (self.filter.clone(), self.bounds, self.keys_only);
+        self.readers.ask(shard, Partial::default(), move |connection| {
+            read::step(connection, &filter, pin, &from, bounds, keys_only)
+        })
+    }
+
+    /// Makes sure that every shard shows its next row, or has none left.
+    async fn fill(&mut self) -> Result<(), QueryError> {
+        for index in 0..self.shards.len() {
+            while self.shards[index].at >= self.shards[index].partial.rows.len() {
+                let Some(coming) = self.shards[index].coming.take() else { break };
+                let partial = received(coming.recv().await)?;
+                let (shard, pin) = (self.shards[index].shard, self.shards[index].pin);
+                let next = partial.next.clone().map(|from| self.ask(shard, pin, from)).transpose()?;
+                let side = &mut self.shards[index];
+                (side.partial, side.at, side.coming) = (partial, 0, next);
+            }
+        }
+        Ok(())
+    }
+
+    /// The side whose row comes next; ties in the order of the shards.
+    fn best(&self) -> Option<usize> {
+        let mut best: Option<(usize, (i64, i64, &[u8], i64))> = None;
+        for (index, side) in self.shards.iter().enumerate() {
+            let Some(head) = side.head() else { continue };
+            let is_better = best.is_none_or(|(_, (at, user, event_id, _))| {
+                let order = (head.0, head.1, head.2).cmp(&(at, user, event_id));
+                if self.filter.descending { order != Ordering::Less } else { order == Ordering::Less }
+            });
+            if is_better {
+                best = Some((index, head));
+            }
+        }
+        best.map(|(index, _)| index)
+    }
+
+    /// The next piece of whole rows; `None` after the last. `rows_max` bounds it further.
+    pub async fn next(&mut self, rows_max: usize) -> Result<Option<Chunk>, QueryError> {
+        let mut chunk = Chunk::default();
+        while chunk.rows < rows_max && chunk.bytes.len() < CHUNK_BYTES {
+            // Only when a shard has run dry does anything have to be waited for.
+            if self.shards.iter().any(|side| side.at >= side.partial.rows.len() && side.coming.is_some()) {
+                self.fill().await?;
+            }
+            let Some(index) = self.best() else { break };
+            let side = &mut self.shards[index];
+            chunk.bytes.extend_from_slice(side.line());
+            chunk.rows += 1;
+            let is_last = chunk.rows >= rows_max || chunk.bytes.len() >= CHUNK_BYTES;
+            if is_last {
+                self.last = side.position().map(|position| (side.shard, position));
+            }
+            side.at += 1;
+        }
+        Ok((chunk.rows > 0).then_some(chunk))
+    }
+
+    /// Whether another row follows.
+    pub(super) async fn has_more(&mut self) -> Result<bool, QueryError> {
+        self.fill().await?;
+        Ok(self.best().is_some())
+    }
+
+    /// The last row handed on, once a piece was full.
+    pub(super) fn last(&self) -> Option<&(ShardId, Position)> {
+        self.last.as_ref()
+    }
+}
+
+/// Where one shard goes on behind a row of any shard. Events differ in (time, id), so the row's own place
+/// will do; clicks that are equal in time and user come in the order of the shards.
+fn resume(filter: &Filter, cursor: &Cursor, shard: ShardId) -> Position {
+    let id = match (shard.cmp(&cursor.shard), filter.descending) {
+        (Ordering::Equal, _) => cursor.position.id,
+        (Ordering::Less, false) => i64::MAX,
+        (Ordering::Greater, false) => -1,
+        (Ordering::Less, true) => i64::MAX,
+        (Ordering::Greater, true) => i64::MIN,
+    };
+    Position { id, ..cursor.position.clone() }
+}

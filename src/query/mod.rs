@@ -1,0 +1,44 @@
+//! The life of a query: plan → fan out → partial → merge → stream (R1, R2).
+//!
+//! ```text
+//! plan      EventsPlan, ClicksPlan, BucketsPlan   the parameters, checked; no plan of events lacks a tenant
+//! fan out   Readers::ask                          a bounded step on each shard, on the readers' threads
+//! partial   shard::read::step                     sorted rows of one shard, rendered
+//! merge     Merged                                the shards' partials in one order
+//! stream    Merged::next, page                    pieces for a socket, or one page with its cursor
+//! ```
+//! In: a query string. Out: bytes of JSON. Owns: the readers' threads and their connections. Never: holds a
+//! snapshot longer than one step; writes; answers without a shard as if it were empty.
+//!
+//! The first contact with a shard pins its highest row id. Rows that arrive later are not part of the query,
+//! however long it lasts, so they shift and repeat nothing and `total` stays true.
+
+mod buckets;
+mod cursor;
+mod merge;
+mod page;
+mod plan;
+mod readers;
+
+pub use buckets::{Bucket, buckets};
+pub use cursor::CursorKey;
+pub use merge::{Chunk, Merged};
+pub use page::{Page, page, stream};
+pub use plan::{BucketsPlan, Paging, ParameterError, RowsPlan};
+pub use readers::{Permit, Readers};
+
+use crate::base::ids::ShardId;
+
+/// Why a query has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum QueryError {
+    /// The asker's: parameters, or a cursor that is not for this query.
+    #[error("{}", .0.first().map_or("the parameters are wrong", |first| &first.detail))]
+    Parameters(Vec<ParameterError>),
+    /// Ours, for now: as many queries are open as may be.
+    #[error("as many queries are running as may at once")]
+    Busy,
+    /// A shard could not be read: an answer without it would be short.
+    #[error("shard {shard} cannot be read: {reason}")]
+    Shard { shard: ShardId, reason: String },
+}

@@ -1,0 +1,104 @@
+//! One page of rows with its cursor, or all of them as a stream.
+
+use super::QueryError;
+use super::cursor::{Cursor, CursorKey};
+use super::merge::Merged;
+use super::plan::RowsPlan;
+use super::readers::Readers;
+use crate::shard::read;
+
+/// One page.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// The rows as JSON, with commas between them.
+    pub rows: Vec<u8>,
+    pub total: u64,
+    pub next_cursor: Option<String>,
+}
+
+/// One page: pins, total, then the rows behind the cursor, or behind so many pages.
+pub async fn page(readers: &Readers, key: &CursorKey, plan: &RowsPlan) -> Result<Page, QueryError> {
+    let permit = readers.permit()?;
+    let (filter, paging) = (&plan.filter, &plan.paging);
+    let mut after = match &paging.cursor {
+        Some(text) => {
+            let opened = key.open(filter, readers.shard_count(), text);
+            Some(opened.map_err(|error| QueryError::Parameters(vec![error]))?)
+        }
+        None => None,
+    };
+    let (pins, total) = match &after {
+        Some(cursor) => (cursor.pins.clone(), cursor.total),
+        None => pins(readers, plan, true).await?,
+    };
+    let skip = (paging.page - 1) as usize * paging.page_size;
+    if skip as u64 >= total && skip > 0 {
+        return Ok(Page { rows: Vec::new(), total, next_cursor: None });
+    }
+    if skip > 0 && after.is_none() {
+        // Keys only: what is stepped over is never read as rows.
+        let inner = readers.permit()?;
+        let mut keys = Merged::begin(readers, inner, filter.clone(), &pins, None, None, true)?;
+        let mut left = skip;
+        while left > 0 {
+            let Some(chunk) = keys.next(left).await? else { break };
+            left -= chunk.rows;
+        }
+        let Some((shard, position)) = keys.last().cloned() else {
+            return Ok(Page { rows: Vec::new(), total, next_cursor: None });
+        };
+        after = Some(Cursor { total, shard, position, pins: pins.clone() });
+    }
+    let wanted = paging.page_size;
+    let mut merged =
+        Merged::begin(readers, permit, filter.clone(), &pins, after.as_ref(), Some(wanted + 1), false)?;
+    let (mut rows, mut count) = (Vec::new(), 0);
+    while count < wanted {
+        let Some(chunk) = merged.next(wanted - count).await? else { break };
+        count += chunk.rows;
+        for line in chunk.bytes.split_inclusive(|byte| *byte == b'\n') {
+            if !rows.is_empty() {
+                rows.push(b',');
+            }
+            rows.extend_from_slice(line.strip_suffix(b"\n").unwrap_or(line));
+        }
+    }
+    let next_cursor = match merged.last().cloned() {
+        Some((shard, position)) if count == wanted && merged.has_more().await? => {
+            Some(key.seal(filter, &Cursor { total, shard, position, pins }))
+        }
+        _ => None,
+    };
+    Ok(Page { rows, total, next_cursor })
+}
+
+/// All rows of the plan, or all behind its cursor; page numbers do not count here.
+pub async fn stream(readers: &Readers, key: &CursorKey, plan: &RowsPlan) -> Result<Merged, QueryError> {
+    let permit = readers.permit()?;
+    let after = match &plan.paging.cursor {
+        Some(text) => {
+            let opened = key.open(&plan.filter, readers.shard_count(), text);
+            Some(opened.map_err(|error| QueryError::Parameters(vec![error]))?)
+        }
+        None => None,
+    };
+    let pins = match &after {
+        Some(cursor) => cursor.pins.clone(),
+        None => pins(readers, plan, false).await?.0,
+    };
+    Merged::begin(readers, permit, plan.filter.clone(), &pins, after.as_ref(), None, false)
+}
+
+/// The highest row id of every shard, and how many rows there are up to it, as of one moment a shard.
+async fn pins(readers: &Readers, plan: &RowsPlan, with_total: bool) -> Result<(Vec<i64>, u64), QueryError> {
+    let filter = plan.filter.clone();
+    let answers = readers
+        .ask_all((0_i64, 0_u64), move |connection| {
+            let pin = read::pin(connection, filter.of.stream())?;
+            let total = if with_total { read::count(connection, &filter)? } else { 0 };
+            Ok((pin, total))
+        })
+        .await?;
+    let total = answers.iter().map(|(_, total)| total).sum();
+    Ok((answers.into_iter().map(|(pin, _)| pin).collect(), total))
+}

@@ -1,0 +1,194 @@
+//! The readers: a few blocking threads with read-only connections, a bounded queue of steps before them.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rusqlite::Connection;
+
+use super::QueryError;
+use crate::base::ids::ShardId;
+use crate::cores::pin::{self, Rank};
+use crate::shard::{ShardError, open_reader};
+
+/// Steps that wait for a thread: two a shard for every open query of a small folder.
+const QUEUE_MAX: usize = 4_096;
+/// Queries open at once, for each reading thread.
+const QUERIES_PER_THREAD: usize = 16;
+/// Connections a thread keeps open.
+const CONNECTIONS_MAX: usize = 32;
+/// Page cache of a reader's connection.
+const CACHE_KIB: i64 = 4 * 1024;
+
+type Step = Box<dyn FnOnce(&mut Connections) + Send>;
+
+/// A handle on the readers; clones share them. The threads end with the last handle.
+#[derive(Clone, Debug)]
+pub struct Readers {
+    shards: Arc<[(ShardId, PathBuf)]>,
+    steps: async_channel::Sender<Step>,
+    open: Arc<AtomicUsize>,
+    queries_max: usize,
+}
+
+/// One open query; dropping it makes room for another.
+#[derive(Debug)]
+pub struct Permit(Arc<AtomicUsize>);
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// One shard's answer, on its way.
+pub(super) type Answer<T> = async_channel::Receiver<Result<T, QueryError>>;
+
+impl Readers {
+    /// Starts `threads` readers on each CPU.
+    pub fn start(shards: Vec<(ShardId, PathBuf)>, cpus: &[usize], threads: usize) -> io::Result<Readers> {
+        let (steps, asked) = async_channel::bounded::<Step>(QUEUE_MAX);
+        for (core, cpu) in cpus.iter().copied().enumerate() {
+            for number in 0..threads {
+                let asked = asked.clone();
+                let name = format!("read-{core}-{number}");
+                std::thread::Builder::new().name(name).spawn(move || {
+                    if let Err(error) = pin::settle(cpu, Rank::Reader) {
+                        tracing::warn!(cpu, %error, "a reader could not be pinned or ranked");
+                    }
+                    let mut connections = Connections::default();
+                    while let Ok(step) = asked.recv_blocking() {
+                        step(&mut connections);
+                    }
+                })?;
+            }
+        }
+        let queries_max = cpus.len() * threads * QUERIES_PER_THREAD;
+        Ok(Readers { shards: shards.into(), steps, open: Arc::default(), queries_max })
+    }
+
+    /// Room for one query, or [`QueryError::Busy`].
+    pub fn permit(&self) -> Result<Permit, QueryError> {
+        let open = self.open.fetch_add(1, Ordering::AcqRel);
+        let permit = Permit(self.open.clone());
+        if open >= self.queries_max { Err(QueryError::Busy) } else { Ok(permit) }
+    }
+
+    pub(super) fn shards(&self) -> impl Iterator<Item = ShardId> + '_ {
+        self.shards.iter().map(|(shard, _)| *shard)
+    }
+
+    pub(super) fn shard_count(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// Has a step done on one shard, in a read transaction. `absent` is the answer of a shard that was never
+    /// written. Nobody waiting for it any more, it is left out.
+    pub(super) fn ask<T: Send + 'static>(
+        &self,
+        shard: ShardId,
+        absent: T,
+        step: impl FnOnce(&Connection) -> Result<T, ShardError> + Send + 'static,
+    ) -> Result<Answer<T>, QueryError> {
+        let (tell, told) = async_channel::bounded(1);
+        let path = self.shards.iter().find(|(known, _)| *known == shard).map(|(_, path)| path.clone());
+        let work = move |connections: &mut Connections| {
+            if tell.is_closed() {
+                return;
+            }
+            let answer = match path {
+                Some(path) => connections.read(&path, absent, step),
+                None => Ok(absent),
+            };
+            let reason = |error: ShardError| QueryError::Shard { shard, reason: error.to_string() };
+            let _ = tell.try_send(answer.map_err(reason));
+        };
+        self.steps.try_send(Box::new(work)).map_err(|_| QueryError::Busy)?;
+        Ok(told)
+    }
+
+    /// The same step on every shard, side by side; the answers in the order of the shards.
+    pub(super) async fn ask_all<T: Clone + Send + 'static>(
+        &self,
+        absent: T,
+        step: impl Fn(&Connection) -> Result<T, ShardError> + Clone + Send + 'static,
+    ) -> Result<Vec<T>, QueryError> {
+        let asked = self.shards().map(|shard| self.ask(shard, absent.clone(), step.clone()));
+        let asked = asked.collect::<Result<Vec<_>, _>>()?;
+        let mut answers = Vec::with_capacity(asked.len());
+        for answer in asked {
+            answers.push(received(answer.recv().await)?);
+        }
+        Ok(answers)
+    }
+}
+
+/// A reader that panicked says nothing more.
+pub(super) fn received<T>(
+    answer: Result<Result<T, QueryError>, async_channel::RecvError>,
+) -> Result<T, QueryError> {
+    answer.unwrap_or_else(|_| Err(QueryError::Busy))
+}
+
+/// One thread's connections.
+#[derive(Default)]
+struct Connections {
+    open: HashMap<PathBuf, Opened>,
+    used: u64,
+}
+
+struct Opened {
+    connection: Connection,
+    file: (u64, u64),
+    used: u64,
+}
+
+impl Connections {
+    fn read<T>(
+        &mut self,
+        path: &Path,
+        absent: T,
+        step: impl FnOnce(&Connection) -> Result<T, ShardError>,
+    ) -> Result<T, ShardError> {
+        let file = match std::fs::metadata(path) {
+            Ok(file) => (file.dev(), file.ino()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                self.open.remove(path);
+                return Ok(absent);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        // A file that took the place of another is opened anew; SQLite would go on with the old one.
+        if self.open.get(path).is_some_and(|opened| opened.file != file) {
+            self.open.remove(path);
+        }
+        self.used += 1;
+        if !self.open.contains_key(path) {
+            if self.open.len() >= CONNECTIONS_MAX
+                && let Some(oldest) =
+                    self.open.iter().min_by_key(|(_, opened)| opened.used).map(|(path, _)| path.clone())
+            {
+                self.open.remove(&oldest);
+            }
+            let connection = open_reader(path)?;
+            connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
+            connection.set_prepared_statement_cache_capacity(64);
+            self.open.insert(path.to_owned(), Opened { connection, file, used: 0 });
+        }
+        let Some(opened) = self.open.get_mut(path) else { return Ok(absent) };
+        opened.used = self.used;
+        let outcome = (|| {
+            let snapshot = opened.connection.unchecked_transaction()?;
+            let answer = step(&snapshot)?;
+            snapshot.commit()?;
+            Ok(answer)
+        })();
+        if outcome.is_err() {
+            self.open.remove(path);
+        }
+        outcome
+    }
+}
