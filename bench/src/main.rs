@@ -48,6 +48,14 @@ enum Scenario {
     Scale(Setup),
     /// The shard's batches against a bare rusqlite insert loop, in-process.
     Writer(Setup),
+    /// POST /events/bulk against FastAPI + SQLAlchemy: rows committed per second, latency.
+    Bulk(Setup),
+    /// 100,000 rows of eight shards as one stream while the server writes, against the sqlite3 shell.
+    Merge(Setup),
+    /// Idempotent inserts by the writer alone, at 1, 5 and 10 million UUIDs in the shard.
+    Idempotent(Setup),
+    /// What keeping buckets costs a row.
+    Buckets(Setup),
     #[command(hide = true)]
     PeerEpoll {
         #[arg(long)]
@@ -73,6 +81,10 @@ fn main() -> ExitCode {
         Scenario::Connections(setup) => measure(setup, scenario::connections),
         Scenario::Scale(setup) => measure(setup, scenario::scale),
         Scenario::Writer(setup) => measure(setup, scenario::writer),
+        Scenario::Bulk(setup) => measure(setup, scenario::bulk),
+        Scenario::Merge(setup) => measure(setup, scenario::merge),
+        Scenario::Idempotent(setup) => measure(setup, scenario::idempotent),
+        Scenario::Buckets(setup) => measure(setup, scenario::buckets),
         Scenario::PeerEpoll { listen, level } => peer::serve_epoll(listen, level).map(|()| true),
         Scenario::PeerMay { listen } => peer::serve_may(listen).map(|()| true),
     };

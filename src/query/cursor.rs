@@ -103,10 +103,15 @@ impl CursorKey {
         };
         match &filter.of {
             Of::Events { tenant_id, source, event_type } => {
-                [Some("events"), Some(tenant_id), source.as_deref(), event_type.as_deref()].map(&mut text);
+                for part in
+                    [Some("events"), Some(tenant_id.as_str()), source.as_deref(), event_type.as_deref()]
+                {
+                    text(part);
+                }
             }
             Of::Clicks { user_id } => {
-                [Some("clicks"), user_id.map(|id| id.to_string()).as_deref()].map(&mut text);
+                text(Some("clicks"));
+                text(user_id.map(|id| id.to_string()).as_deref());
             }
         }
         for bound in [filter.from_us, filter.to_us] {

@@ -19,6 +19,8 @@ mod merge;
 mod page;
 mod plan;
 mod readers;
+#[cfg(test)]
+mod tests;
 
 pub use buckets::{Bucket, buckets};
 pub use cursor::CursorKey;

@@ -20,8 +20,8 @@ const QUEUE_MAX: usize = 4_096;
 const QUERIES_PER_THREAD: usize = 16;
 /// Connections a thread keeps open.
 const CONNECTIONS_MAX: usize = 32;
-/// Page cache of a reader's connection.
-const CACHE_KIB: i64 = 4 * 1024;
+/// Page cache of a reader's connection: the kernel's holds what is read again.
+const CACHE_KIB: i64 = 1024;
 
 type Step = Box<dyn FnOnce(&mut Connections) + Send>;
 

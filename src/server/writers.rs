@@ -67,6 +67,9 @@ fn settings(config: &Config, folder_id: [u8; 16]) -> WriteSettings {
             partition_rows_max: config.partition_rows_max,
             checkpoint_wal_bytes: config.checkpoint_wal_bytes,
             folder_id,
+            retention_clicks: config.retention_clicks,
+            retention_events: config.retention_events,
+            without_buckets: false,
         },
         ..WriteSettings::default()
     }

@@ -177,7 +177,7 @@ impl Shard {
         let mut events = Events {
             transaction: &transaction,
             ids: &mut self.ids,
-            buckets: &mut self.buckets,
+            buckets: (!self.options.without_buckets).then_some(&mut self.buckets),
             firsts: [&self.event_firsts, &change.event_firsts],
         };
         for (lane, batch) in lanes {
@@ -271,7 +271,7 @@ impl Shard {
 struct Events<'t> {
     transaction: &'t Connection,
     ids: &'t mut Ids,
-    buckets: &'t mut Buckets,
+    buckets: Option<&'t mut Buckets>,
     /// First row id and table of every partition, oldest first: the committed ones, then this batch's.
     firsts: [&'t [(i64, String)]; 2],
 }
@@ -315,7 +315,9 @@ impl Events<'_> {
         insert.raw_bind_parameter(8, row.payload)?;
         insert.raw_execute()?;
         self.ids.stage(hash, partition.next_id);
-        self.buckets.count(row);
+        if let Some(buckets) = &mut self.buckets {
+            buckets.count(row);
+        }
         partition.count(row.timestamp_us);
         Ok(Outcome::Inserted)
     }

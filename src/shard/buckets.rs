@@ -8,6 +8,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 use rusqlite::{Connection, params};
 
 use super::error::ShardError;
+use super::inspect::PartitionInfo;
 use super::service_event::ServiceEventRow;
 
 /// How long a bucket is. UTC; a bucket begins where its length divides the time since 1970.
@@ -121,16 +122,48 @@ type ByMinute = HashMap<(u32, i64), Tally, BuildHasherDefault<Mix>>;
 /// Names of groups kept from one batch to the next; beyond it they are forgotten.
 const GROUPS_KEPT: usize = 20_000;
 
+/// Groups remembered by a few bits of their names.
+const RECENT: usize = 256;
+
+/// A few bits of a group's name; two names with the same ones cost a look into the map.
+#[inline]
+fn spot(name: &[u8]) -> usize {
+    let mut bits = name.len() as u64;
+    let (words, rest) = name.as_chunks::<8>();
+    for word in words {
+        bits = (bits.rotate_left(23) ^ u64::from_le_bytes(*word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+    for byte in rest {
+        bits = (bits.rotate_left(23) ^ u64::from(*byte)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+    (bits >> 56) as usize % RECENT
+}
+
 /// The pre-aggregation of one batch.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Buckets {
     /// `tenant NUL source NUL type` to the group's number; names have no control characters.
     groups: HashMap<Box<str>, u32>,
     names: Vec<Box<str>>,
+    /// Groups met lately, by a few bits of their names: nearly always right, and cheaper than the map.
+    recent: [u32; RECENT],
     key: String,
     minutes: ByMinute,
     /// The last row's, because the next is often of the same.
     last: Option<(u32, i64, Tally)>,
+}
+
+impl Default for Buckets {
+    fn default() -> Buckets {
+        Buckets {
+            groups: HashMap::new(),
+            names: Vec::new(),
+            recent: [0; RECENT],
+            key: String::new(),
+            minutes: ByMinute::default(),
+            last: None,
+        }
+    }
 }
 
 impl Buckets {
@@ -143,9 +176,15 @@ impl Buckets {
         self.key.push_str(row.source);
         self.key.push('\0');
         self.key.push_str(row.event_type);
-        let group = match self.groups.get(self.key.as_str()) {
-            Some(group) => *group,
-            None => self.new_group(),
+        let spot = spot(self.key.as_bytes());
+        let group = match self.recent.get(spot).and_then(|group| self.names.get(*group as usize)) {
+            Some(name) if **name == *self.key => self.recent[spot],
+            _ => {
+                let known = self.groups.get(self.key.as_str()).copied();
+                let group = known.unwrap_or_else(|| self.new_group());
+                self.recent[spot] = group;
+                group
+            }
         };
         let minute = BucketSize::Minute.floor(row.timestamp_us);
         let tally = Tally::of(row.timestamp_us);
@@ -170,16 +209,60 @@ impl Buckets {
 
     /// Adds the batch's counts to the tables. In the caller's transaction; [`Buckets::clear`] after it.
     pub(super) fn save(&mut self, transaction: &Connection) -> Result<(), ShardError> {
+        for size in BucketSize::ALL {
+            let mut upsert = transaction.prepare_cached(upsert_sql(size))?;
+            for ((tenant, start_us, names), tally) in self.sums(size) {
+                let (source, event_type) = names.split_once('\0').unwrap_or_default();
+                let Tally { count, first_us, last_us } = tally;
+                upsert.execute(params![tenant, start_us, source, event_type, count, first_us, last_us])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the counts of rows that leave out of the tables; `others` are the partitions that stay, in which
+    /// the earliest and latest times of what is left are looked up. In the caller's transaction.
+    pub(super) fn subtract(
+        &mut self,
+        transaction: &Connection,
+        others: &[PartitionInfo],
+    ) -> Result<(), ShardError> {
+        for size in BucketSize::ALL {
+            let table = size.table();
+            let at = "tenant_id = ?1 AND start_us = ?2 AND source = ?3 AND event_type = ?4";
+            let mut find =
+                transaction.prepare(&format!("SELECT count, first_us, last_us FROM {table} WHERE {at}"))?;
+            let mut delete = transaction.prepare(&format!("DELETE FROM {table} WHERE {at}"))?;
+            let mut update = transaction
+                .prepare(&format!("UPDATE {table} SET count = ?5, first_us = ?6, last_us = ?7 WHERE {at}"))?;
+            for ((tenant, start_us, names), gone) in self.sums(size) {
+                let (source, event_type) = names.split_once('\0').unwrap_or_default();
+                let key = (tenant, start_us, source, event_type);
+                let mut left = find.query_row(key, |row| {
+                    Ok(Tally { count: row.get(0)?, first_us: row.get(1)?, last_us: row.get(2)? })
+                })?;
+                left.count -= gone.count;
+                if left.count <= 0 {
+                    delete.execute(key)?;
+                    continue;
+                }
+                if gone.first_us == left.first_us || gone.last_us == left.last_us {
+                    (left.first_us, left.last_us) = edges(transaction, others, size, key)?;
+                }
+                let Tally { count, first_us, last_us } = left;
+                update.execute(params![tenant, start_us, source, event_type, count, first_us, last_us])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The counts by bucket of one size, in the order of the tables, so that neighbours meet the same page.
+    fn sums(&mut self, size: BucketSize) -> BTreeMap<(&str, i64, &str), Tally> {
         if let Some((group, minute, sum)) = self.last.take() {
             add(&mut self.minutes, (group, minute), sum);
         }
-        if self.minutes.is_empty() {
-            return Ok(());
-        }
-        // In the order of the tables, so that neighbours meet the same page.
         let mut sums: BTreeMap<(&str, i64, &str), Tally> = BTreeMap::new();
-        for size in BucketSize::ALL {
-            sums.clear();
+        {
             for ((group, minute), tally) in &self.minutes {
                 let name = self.names.get(*group as usize).map_or("", |name| name);
                 let (tenant, names) = name.split_once('\0').unwrap_or_default();
@@ -187,14 +270,8 @@ impl Buckets {
                     .and_modify(|sum| sum.add(*tally))
                     .or_insert(*tally);
             }
-            let mut upsert = transaction.prepare_cached(upsert_sql(size))?;
-            for ((tenant, start_us, names), tally) in &sums {
-                let (source, event_type) = names.split_once('\0').unwrap_or_default();
-                let Tally { count, first_us, last_us } = tally;
-                upsert.execute(params![tenant, start_us, source, event_type, count, first_us, last_us])?;
-            }
         }
-        Ok(())
+        sums
     }
 
     /// After the commit, or instead of it.
@@ -210,6 +287,33 @@ impl Buckets {
 #[inline]
 fn add(minutes: &mut ByMinute, at: (u32, i64), tally: Tally) {
     minutes.entry(at).and_modify(|sum| sum.add(tally)).or_insert(tally);
+}
+
+/// Earliest and latest time of a bucket's rows in these partitions.
+fn edges(
+    transaction: &Connection,
+    partitions: &[PartitionInfo],
+    size: BucketSize,
+    (tenant, start_us, source, event_type): (&str, i64, &str, &str),
+) -> Result<(i64, i64), ShardError> {
+    let end_us = start_us + size.us();
+    let mut edges = (i64::MAX, i64::MIN);
+    for PartitionInfo { name, timestamp_us, .. } in partitions {
+        if timestamp_us.is_none_or(|(low, high)| low >= end_us || high < start_us) {
+            continue;
+        }
+        let (first, last): (Option<i64>, Option<i64>) = transaction
+            .prepare_cached(&format!(
+                "SELECT min(timestamp_us), max(timestamp_us) FROM {name} INDEXED BY {name}_order \
+                 WHERE tenant_id = ?1 AND timestamp_us >= ?2 AND timestamp_us < ?3 AND source = ?4 \
+                 AND event_type = ?5"
+            ))?
+            .query_row(params![tenant, start_us, end_us, source, event_type], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })?;
+        edges = (edges.0.min(first.unwrap_or(i64::MAX)), edges.1.max(last.unwrap_or(i64::MIN)));
+    }
+    Ok(edges)
 }
 
 fn upsert_sql(size: BucketSize) -> &'static str {

@@ -14,6 +14,7 @@ use super::error::ShardError;
 use super::identity::{Identity, beside};
 use super::ids::Ids;
 use super::partition::{self, Partition};
+use super::retain::Retention;
 use super::seal::{self, Sealing};
 use super::stream::Stream;
 use super::{heal, open};
@@ -35,6 +36,13 @@ pub struct ShardOptions {
     pub checkpoint_wal_bytes: u64,
     /// The data folder's id: what its event ids are hashed with.
     pub folder_id: [u8; 16],
+    /// How long clicks are kept after their partition was sealed; `None` for ever.
+    pub retention_clicks: Option<std::time::Duration>,
+    /// The same for events.
+    pub retention_events: Option<std::time::Duration>,
+    /// Leaves the buckets out, for measuring what they cost; such a file fails `verify_aggregates`.
+    #[doc(hidden)]
+    pub without_buckets: bool,
 }
 
 impl Default for ShardOptions {
@@ -45,6 +53,9 @@ impl Default for ShardOptions {
             partition_rows_max: 1_000_000,
             checkpoint_wal_bytes: 32 * 1024 * 1024,
             folder_id: [0; 16],
+            retention_clicks: None,
+            retention_events: None,
+            without_buckets: false,
         }
     }
 }
@@ -72,6 +83,7 @@ pub struct Shard {
     /// A sealed partition may want its index.
     pub(super) seal_due: bool,
     pub(super) sealing: Option<Sealing>,
+    pub(super) retention: Retention,
     /// Frames in the WAL, as SQLite says after each commit.
     pub(super) wal_frames: Arc<Cell>,
     /// How many of them a checkpoint has carried over.
@@ -127,6 +139,7 @@ impl Shard {
             rejected: load_total(&connection, "rejected_records")?,
             seal_due: seal::is_due(&connection)?,
             sealing: None,
+            retention: Retention::load(&connection)?,
             connection,
             // A partition without a row would give the next one the same first id.
             options: ShardOptions {
@@ -167,6 +180,12 @@ impl Shard {
     #[must_use]
     pub fn service_events(&self) -> u64 {
         self.service_events
+    }
+
+    /// Memory of what is known of the event ids.
+    #[must_use]
+    pub fn id_memory_bytes(&self) -> usize {
+        self.ids.memory_bytes()
     }
 
     /// Records that could not be stored as rows.

@@ -307,7 +307,6 @@ impl Ids {
     }
 
     /// Memory of tables and filters.
-    #[cfg_attr(not(test), expect(dead_code, reason = "measured by a test"))]
     pub(super) fn memory_bytes(&self) -> usize {
         let frozen = self.frozen.as_ref().map_or(0, |(frozen, _)| frozen.memory_bytes());
         self.newest.memory_bytes() + frozen + self.runs.iter().map(Run::memory_bytes).sum::<usize>()

@@ -25,6 +25,7 @@ mod manifest;
 mod open;
 mod partition;
 pub mod read;
+mod retain;
 mod schema;
 mod seal;
 mod service_event;

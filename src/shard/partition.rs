@@ -13,7 +13,6 @@ use crate::base::clock;
 #[derive(Clone, Debug)]
 pub(super) struct Partition {
     pub(super) name: String,
-    pub(super) stream: Stream,
     pub(super) insert_sql: String,
     pub(super) next_id: i64,
     pub(super) rows: u64,
@@ -25,7 +24,7 @@ pub(super) struct Partition {
 impl Partition {
     fn new(name: String, stream: Stream, first_id: i64, created_us: i64) -> Partition {
         let insert_sql = stream.insert_sql(&name);
-        Partition { name, stream, insert_sql, next_id: first_id, rows: 0, created_us, timestamp_us: None }
+        Partition { name, insert_sql, next_id: first_id, rows: 0, created_us, timestamp_us: None }
     }
 
     /// Counts a row that was inserted with `next_id`.

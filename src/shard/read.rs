@@ -11,7 +11,7 @@ use rusqlite::fallible_streaming_iterator::FallibleStreamingIterator as _;
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row, Rows, Statement, params_from_iter};
 
-pub use count::{BucketCount, bucket_counts, count};
+pub use count::{BucketCount, bucket_counts, bucket_statements, count};
 pub use render::write_rfc3339;
 
 use super::error::ShardError;
@@ -293,11 +293,17 @@ fn cursor_sql(
                 ),
                 Some(user_id) => {
                     values.push((*user_id).into());
-                    let index = if partition.indexed { "user" } else { "time" };
+                    // Equal in user, so time and id are left to compare. The order is that of the index; the
+                    // plus keeps the planner from taking the user out of it and then sorting.
+                    let (index, user, then) = if partition.indexed {
+                        ("user", "user_id", String::new())
+                    } else {
+                        ("time", "+user_id", format!("user_id {order}, "))
+                    };
                     format!(
-                        "{columns} INDEXED BY {name}_{index} WHERE user_id = ?6 AND \
-                         (timestamp_us, user_id, id) {compare} (?1, ?2, ?3) AND {bound}?4 AND id <= ?5 \
-                         ORDER BY timestamp_us {order}, id {order}"
+                        "{columns} INDEXED BY {name}_{index} WHERE {user} = ?6 AND \
+                         (timestamp_us, id) {compare} (?1, ?3) AND {bound}?4 AND id <= ?5 \
+                         ORDER BY timestamp_us {order}, {then}id {order}"
                     )
                 }
             };

@@ -11,7 +11,7 @@ impl Shard {
     /// Whether [`Shard::upkeep`] has something to do now.
     #[must_use]
     pub fn upkeep_due(&self) -> bool {
-        self.ids.work_due() || self.seal_due()
+        self.ids.work_due() || self.retain_due() || self.seal_due()
     }
 
     /// One slice, about `budget` long: a short transaction of its own. Call it between batches. Returns an
@@ -19,6 +19,10 @@ impl Shard {
     pub fn upkeep(&mut self, budget: Duration) -> Result<Option<BuiltIndex>, ShardError> {
         if self.ids.work_due() {
             self.ids.work(&mut self.connection, budget)?;
+            return Ok(None);
+        }
+        if self.retain_due() {
+            self.retain(budget)?;
             return Ok(None);
         }
         if self.seal_due() {

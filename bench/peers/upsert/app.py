@@ -65,7 +65,7 @@ def ready() -> dict:
 def bulk(body: Bulk) -> dict:
     rows = [row.model_dump() for row in body.events]
     with Session(engine) as session:
-        result = session.execute(insert(EventRow).on_conflict_do_nothing(), rows)
+        result = session.connection().execute(insert(EventRow.__table__).on_conflict_do_nothing(), rows)
         session.commit()
         inserted = result.rowcount
     return {"received": len(rows), "inserted": inserted, "duplicates": len(rows) - inserted}

@@ -2,7 +2,10 @@
 
 mod accept;
 mod ack;
+mod bulk;
 mod connections;
+mod idempotent;
+mod merge;
 mod outage;
 mod scale;
 mod seed;
@@ -11,7 +14,10 @@ mod writer;
 
 pub(crate) use accept::run as accept;
 pub(crate) use ack::run as ack;
+pub(crate) use bulk::run as bulk;
 pub(crate) use connections::run as connections;
+pub(crate) use idempotent::{run as idempotent, run_buckets as buckets};
+pub(crate) use merge::run as merge;
 pub(crate) use outage::run as outage;
 pub(crate) use scale::run as scale;
 pub(crate) use seed::run as seed;

@@ -82,6 +82,8 @@ impl Writer {
             Err(error) => return Err(error.into()),
         }
         self.status.wal_bytes.set(shard.wal_bytes());
+        self.status.rows.set(shard.rows());
+        self.status.service_events.set(shard.service_events());
         Ok(())
     }
 }

@@ -111,12 +111,7 @@ fn sum_sql(
     if from >= to {
         return Ok(0);
     }
-    let sql = format!(
-        "SELECT coalesce(sum(count), 0) FROM {} WHERE tenant_id = ?1 AND start_us >= ?2 AND start_us < ?3 \
-         AND (?4 IS NULL OR source = ?4) AND (?5 IS NULL OR event_type = ?5)",
-        size.table()
-    );
-    let mut statement = connection.prepare_cached(&sql)?;
+    let mut statement = connection.prepare_cached(&sum_text(size))?;
     Ok(statement.query_row((tenant_id, from, to, source, event_type), |row| row.get(0))?)
 }
 
@@ -158,6 +153,33 @@ pub(super) fn count_sql(of: &Of, partition: &PartitionInfo) -> String {
     }
 }
 
+fn sum_text(size: BucketSize) -> String {
+    format!(
+        "SELECT coalesce(sum(count), 0) FROM {} WHERE tenant_id = ?1 AND start_us >= ?2 AND start_us < ?3 \
+         AND (?4 IS NULL OR source = ?4) AND (?5 IS NULL OR event_type = ?5)",
+        size.table()
+    )
+}
+
+fn buckets_text(size: BucketSize) -> String {
+    format!(
+        "SELECT start_us, source, event_type, count, first_us, last_us FROM {} WHERE tenant_id = ?1 \
+         AND start_us >= ?2 AND start_us < ?3 AND (?4 IS NULL OR source = ?4) \
+         AND (?5 IS NULL OR event_type = ?5) ORDER BY start_us, source, event_type LIMIT ?6",
+        size.table()
+    )
+}
+
+/// As [`super::statements`], of the bucket tables.
+#[must_use]
+pub fn bucket_statements() -> Vec<(String, String)> {
+    let both = |size: BucketSize| {
+        let table = size.table();
+        [(format!("{table}, summed"), sum_text(size)), (format!("{table}, listed"), buckets_text(size))]
+    };
+    BucketSize::ALL.into_iter().flat_map(both).collect()
+}
+
 /// The buckets of one tenant that begin in the range, in order of (start, source, type), at most `limit`.
 pub fn bucket_counts(
     connection: &Connection,
@@ -166,12 +188,7 @@ pub fn bucket_counts(
     limit: usize,
 ) -> Result<Vec<BucketCount>, ShardError> {
     let Of::Events { tenant_id, source, event_type } = &filter.of else { return Ok(Vec::new()) };
-    let sql = format!(
-        "SELECT start_us, source, event_type, count, first_us, last_us FROM {} WHERE tenant_id = ?1 \
-         AND start_us >= ?2 AND start_us < ?3 AND (?4 IS NULL OR source = ?4) \
-         AND (?5 IS NULL OR event_type = ?5) ORDER BY start_us, source, event_type LIMIT ?6",
-        size.table()
-    );
+    let sql = buckets_text(size);
     let (from, to) = (filter.from_us.unwrap_or(i64::MIN), filter.to_us.unwrap_or(i64::MAX));
     let mut statement = connection.prepare_cached(&sql)?;
     let rows = statement.query_map((tenant_id, from, to, source, event_type, limit as i64), |row| {

@@ -197,3 +197,77 @@ fn a_wrong_bucket_and_a_second_row_of_an_id_are_found() {
     let twice = problems("UPDATE service_event_000001 SET event_id = 'evt_0' WHERE id = 2");
     assert_eq!(twice, ["1 event ids are stored more than once"]);
 }
+
+/// Upkeep, looking for what is too old all the time, until it is so.
+fn retain_until(shard: &mut Shard, is_so: impl Fn(&Shard) -> bool) {
+    for turn in 0..1_000_000 {
+        if is_so(shard) && !shard.retention.is_busy() {
+            return;
+        }
+        if turn % 10 == 0 {
+            shard.retention.look_now();
+        }
+        match shard.upkeep(Duration::ZERO) {
+            Ok(_) | Err(ShardError::Busy) => std::thread::yield_now(),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    panic!("it never came to that");
+}
+
+#[test]
+fn what_is_too_old_leaves_rows_views_totals_buckets_and_ids_and_may_come_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let keep = ShardOptions { partition_rows_max: 20, folder_id: [9; 16], ..options() };
+    let drop_all = ShardOptions {
+        retention_clicks: Some(Duration::from_micros(1)),
+        retention_events: Some(Duration::from_micros(1)),
+        ..keep.clone()
+    };
+    let events: Vec<_> = (0..90_u8)
+        .map(|n| Event { tenant: n % 3, id: n, source: n % 2, minute: (n % 5) as i8 - 2, payload: n % 2 })
+        .collect();
+    let mut model = Model::default();
+    let mut shard = super::reopen(dir.path(), &keep);
+    shard.ids.run_ids(25);
+    for batch in events.chunks(10) {
+        shard.apply(&[(KEYED, &model.lane(batch))], &mut |_, _, _| {}).unwrap();
+        model.take(batch);
+        let from = shard.position(HOT).0 + 1;
+        shard.apply(&[(HOT, &clicks(from..=from + 9))], &mut |_, _, _| {}).unwrap();
+    }
+    retain_until(&mut shard, |shard| !shard.upkeep_due());
+    assert_eq!((shard.rows(), shard.service_events()), (90, 90), "nothing is dropped without a retention");
+    drop(shard);
+
+    let mut shard = super::reopen(dir.path(), &drop_all);
+    // A crash at any step of it loses and repeats nothing.
+    for _ in 0..40 {
+        shard.retention.look_now();
+        let _ = shard.upkeep(Duration::ZERO);
+        let verified = crate::shard::verify_aggregates(shard.path()).unwrap();
+        assert_eq!(verified.problems, Vec::<String>::new());
+        assert_eq!(verified.rows, shard.service_events());
+        super::sound(shard.path());
+        shard.poison();
+        shard = super::reopen(dir.path(), &drop_all);
+    }
+    retain_until(&mut shard, |shard| (shard.rows(), shard.service_events()) == (0, 0));
+    let reader = crate::shard::open_reader(shard.path()).unwrap();
+    let count = |sql: &str| reader.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(count("SELECT (SELECT count(*) FROM events) + (SELECT count(*) FROM service_events)"), 0);
+    assert_eq!(count("SELECT count(*) FROM bucket_minute"), 0);
+    assert_eq!(count("SELECT count(*) FROM dropped_partition"), 0);
+    let tables = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name GLOB '*_00000?'";
+    assert_eq!(count(tables), 2, "the open partitions are left");
+    // The ids went with their rows; what is stored now is known again.
+    let mut after = Model { applied: model.applied, ..Model::default() };
+    for outcome in [Outcome::Inserted, Outcome::Duplicate] {
+        let lane = after.lane(&events[..30]);
+        let mut told = Vec::new();
+        shard.apply(&[(KEYED, &lane)], &mut |_, _, outcome| told.push(outcome)).unwrap();
+        after.take(&events[..30]);
+        assert!(told.iter().all(|known| *known == outcome), "{told:?}");
+    }
+    super::sound(shard.path());
+}

@@ -1,0 +1,263 @@
+//! `bulk`: `POST /events/bulk` with 5,000 rows a request, from the socket to the commit, on one core.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use firehose::base::clock;
+use hdrhistogram::Histogram;
+
+use crate::cpu::CpuTimes;
+use crate::peer::{self, Running, Serve, System};
+use crate::report::{Limit, Report};
+use crate::run::{self, Figures, Round};
+use crate::setup::Setup;
+use crate::{http, process};
+
+const ROWS: usize = 5_000;
+const ROWS_PER_S_MIN: f64 = 200_000.0;
+const P50_MS_MAX: f64 = 40.0;
+const UPSERT_RATIO_MIN: f64 = 1.0;
+const ANSWER_BYTES_MAX: usize = 4 << 20;
+
+pub(crate) fn run(setup: &Setup) -> Result<Report> {
+    let systems = [System::Firehose(Serve::new(setup)), System::Upsert];
+    peer::check(&systems)?;
+    let mut report = Report::new("bulk");
+    for clients in setup.connection_counts(&[1, 8]) {
+        let case = format!("{clients} clients, {ROWS} rows a request");
+        run::interleave(setup.rounds, &systems, |round, system| {
+            report.record(&case, system.name(), round, one(setup, system, clients)?);
+            Ok(())
+        })?;
+        let rate = report.median(&case, "firehose", "rows_per_s");
+        report.bar(format!("{case}: rows committed per second"), Limit::AtLeast(ROWS_PER_S_MIN), rate);
+        if clients == 1 {
+            let p50 = report.median(&case, "firehose", "p50_ms");
+            report.bar(format!("{case}: p50 in ms"), Limit::AtMost(P50_MS_MAX), p50);
+        }
+        let ratio = report.ratio((&case, "firehose", "rows_per_s"), (&case, "upsert", "rows_per_s"));
+        report.bar(
+            format!("{case}: rows per second, firehose / upsert"),
+            Limit::AtLeast(UPSERT_RATIO_MIN),
+            ratio,
+        );
+    }
+    Ok(report)
+}
+
+fn one(setup: &Setup, system: &System, clients: usize) -> Result<Round> {
+    let mut running = system.start(setup)?;
+    let pid = running.process.pid();
+    // whoever waits until a server answers sends it an event
+    running.drain(Duration::from_secs(10))?;
+    let there = running.health()?.database_events;
+    let before = CpuTimes::of(pid)?;
+    let start = clock::now();
+    let end = start + Duration::from_secs(setup.seconds);
+    let threads: Vec<_> = (0..clients)
+        .map(|client| {
+            let (addr, cores) = (running.addr, setup.load_cores.clone());
+            std::thread::spawn(move || {
+                process::pin_here(&cores)?;
+                load(addr, client as u64 + 1, end)
+            })
+        })
+        .collect();
+    let mut latency_us = histogram()?;
+    let mut rows = 0;
+    for thread in threads {
+        let (latencies, inserted) = thread.join().ok().context("a client panicked")??;
+        latency_us.add(&latencies)?;
+        rows += inserted;
+    }
+    let seconds = start.elapsed().as_secs_f64();
+    let cpu = CpuTimes::of(pid)?;
+    check_stored(&running, there + rows)?;
+    running.stop()?;
+    let mut figures = Figures::new();
+    figures.insert("rows_per_s", rows as f64 / seconds);
+    figures.insert("p50_ms", latency_us.value_at_quantile(0.5) as f64 / 1e3);
+    figures.insert("p99_ms", latency_us.value_at_quantile(0.99) as f64 / 1e3);
+    let per_row = |ns: u64| ns as f64 / 1e3 / rows.max(1) as f64;
+    figures.insert("cpu_us", per_row(cpu.total_since(&before)));
+    for (role, figure) in run::ROLES {
+        if let Some(ns) = cpu.role_since(&before, role) {
+            figures.insert(figure, per_row(ns));
+        }
+    }
+    Ok(Round { figures, fault: None })
+}
+
+fn check_stored(running: &Running, rows: u64) -> Result<()> {
+    let health = running.health()?;
+    ensure!(
+        health.database_events == rows,
+        "{} rows are stored, {rows} were inserted",
+        health.database_events
+    );
+    Ok(())
+}
+
+fn histogram() -> Result<Histogram<u64>> {
+    Ok(Histogram::new_with_bounds(1, 600_000_000, 3)?)
+}
+
+/// One connection, one request after the other, every id new.
+fn load(addr: SocketAddr, client: u64, end: std::time::Instant) -> Result<(Histogram<u64>, u64)> {
+    let mut stream = TcpStream::connect(addr)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(Duration::from_secs(120)))?;
+    let mut requests = Requests::new(addr, client, ROWS);
+    let (mut latency_us, mut inserted, mut answer) = (histogram()?, 0, Vec::new());
+    while clock::now() < end {
+        let request = requests.next();
+        let sent_us = clock::monotonic_us();
+        stream.write_all(request)?;
+        let length = read_answer(&mut stream, &mut answer)?;
+        latency_us.saturating_record(clock::monotonic_us() - sent_us);
+        let status = http::status(&answer);
+        let text = String::from_utf8_lossy(&answer[..length]);
+        ensure!(status == 200, "a bulk request was answered {status}: {text}");
+        ensure!(text.contains(&format!("\"inserted\":{ROWS},")), "not every row was inserted: {text}");
+        inserted += ROWS as u64;
+    }
+    Ok((latency_us, inserted))
+}
+
+fn read_answer(stream: &mut TcpStream, answer: &mut Vec<u8>) -> Result<usize> {
+    answer.clear();
+    let mut piece = [0; 64 * 1024];
+    loop {
+        if let Some(length) = http::message_length(answer) {
+            return Ok(length);
+        }
+        let read = stream.read(&mut piece).context("no answer")?;
+        ensure!(read > 0 && answer.len() < ANSWER_BYTES_MAX, "the connection was closed in an answer");
+        answer.extend_from_slice(&piece[..read]);
+    }
+}
+
+/// Requests that differ in their ids and times only, written over in place.
+pub(super) struct Requests {
+    bytes: Vec<u8>,
+    /// Where each row's id stands, and its time of day.
+    ids: Vec<(usize, usize)>,
+    random: u64,
+    /// Rows sent: a row a tenth of a millisecond.
+    sent: u64,
+}
+
+impl Requests {
+    pub(super) fn new(addr: SocketAddr, client: u64, rows: usize) -> Requests {
+        let (mut body, mut ids) = (b"{\"events\":[".to_vec(), Vec::new());
+        for row in 0..rows {
+            if row > 0 {
+                body.push(b',');
+            }
+            body.extend_from_slice(b"{\"event_id\":\"");
+            let id = body.len();
+            body.extend_from_slice(&[b'0'; 36]);
+            let (source, kind) =
+                (["web", "ios", "android"][row % 3], ["click", "view", "cart", "buy", "exit"][row % 5]);
+            let tenant = row % 4;
+            body.extend_from_slice(
+                format!(
+                    "\",\"tenant_id\":\"tenant_{tenant}\",\"source\":\"{source}\",\"event_type\":\"{kind}\",\
+                     \"timestamp\":\"2024-01-15T"
+                )
+                .as_bytes(),
+            );
+            ids.push((id, body.len()));
+            body.extend_from_slice(
+                format!(
+                    "00:00:00.000000Z\",\"payload\":{{\"page\":\"/products/{row}\",\
+                     \"referrer\":\"https://example.com/search?q=shoes\",\"position\":{row},\"test\":true}}}}"
+                )
+                .as_bytes(),
+            );
+        }
+        body.extend_from_slice(b"]}");
+        let head = format!(
+            "POST /events/bulk HTTP/1.1\r\nHost: {addr}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        let ids = ids.into_iter().map(|(id, time)| (id + head.len(), time + head.len())).collect();
+        Requests {
+            bytes: [head.as_bytes(), &body].concat(),
+            ids,
+            random: client << 48 | clock::unix_us() as u64 | 1,
+            sent: 0,
+        }
+    }
+
+    fn random(&mut self) -> u64 {
+        // xorshift64* (Marsaglia 2003, Vigna 2016)
+        self.random ^= self.random >> 12;
+        self.random ^= self.random << 25;
+        self.random ^= self.random >> 27;
+        self.random.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    /// The next request, with fresh UUIDs (version 4).
+    pub(super) fn next(&mut self) -> &[u8] {
+        for row in 0..self.ids.len() {
+            let value = u128::from(self.random()) << 64 | u128::from(self.random());
+            let (id, time) = self.ids[row];
+            write_uuid(&mut self.bytes[id..id + 36], value);
+            write_time(&mut self.bytes[time..time + 15], self.sent * 100);
+            self.sent += 1;
+        }
+        &self.bytes
+    }
+}
+
+/// `hh:mm:ss.uuuuuu`, so many microseconds into a day.
+fn write_time(into: &mut [u8], us: u64) {
+    let us = us % 86_400_000_000;
+    let (seconds, mut rest) = (us / 1_000_000, us % 1_000_000);
+    for (at, number) in [(0, seconds / 3_600), (3, seconds / 60 % 60), (6, seconds % 60)] {
+        into[at] = b'0' + (number / 10) as u8;
+        into[at + 1] = b'0' + (number % 10) as u8;
+    }
+    for digit in into[9..15].iter_mut().rev() {
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+}
+
+/// The 36 characters of a UUID of version 4 made of these bits.
+pub(super) fn write_uuid(into: &mut [u8], bits: u128) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let bits = (bits & !(0xf << 76) & !(0x3 << 62)) | 4 << 76 | 2 << 62;
+    let mut shift = 128;
+    for (at, byte) in into.iter_mut().enumerate() {
+        *byte = if matches!(at, 8 | 13 | 18 | 23) {
+            b'-'
+        } else {
+            shift -= 4;
+            DIGITS[(bits >> shift) as usize & 0xf]
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_sound_and_their_ids_differ() {
+        let mut requests = Requests::new(SocketAddr::from(([127, 0, 0, 1], 80)), 1, 7);
+        let mut ids = std::collections::BTreeSet::new();
+        for _ in 0..3 {
+            let request = requests.next();
+            let body = request.windows(4).position(|end| end == b"\r\n\r\n").unwrap() + 4;
+            assert_eq!(http::message_length(request), Some(request.len()));
+            let json: serde_json::Value = serde_json::from_slice(&request[body..]).unwrap();
+            ids.extend(json["events"].as_array().unwrap().iter().map(|row| row["event_id"].to_string()));
+        }
+        assert_eq!(ids.len(), 21);
+        assert!(ids.iter().all(|id| id.len() == 38 && &id[15..16] == "4" && "89ab".contains(&id[20..21])));
+    }
+}

@@ -1,0 +1,221 @@
+//! Plans of every statement, hostile parameters and cursors, shards that cannot be read. That N shards answer
+//! as one is `tests/one_vs_many.rs`.
+
+use std::fmt::Write as _;
+
+use super::cursor::Cursor;
+use super::*;
+use crate::base::ids::{LaneId, Sequence};
+use crate::shard::read::{self, Position};
+use crate::shard::{
+    CLICK_KIND, Entry, Records, SERVICE_EVENT_KIND, ServiceEventRow, Shard, ShardFolder, ShardOptions,
+    encode_header, inspect, open_reader,
+};
+
+/// Half clicks, half events.
+struct Rows(Vec<(Sequence, u8, Vec<u8>)>);
+
+impl Records for Rows {
+    fn records(&self) -> impl Iterator<Item = Entry<'_>> {
+        self.0.iter().map(|(sequence, kind, payload)| Entry { sequence: *sequence, kind: *kind, payload })
+    }
+}
+
+fn rows(numbers: std::ops::Range<u64>) -> Rows {
+    let row = |n: u64| {
+        let us = 1_700_000_000_000_000 + n as i64 * 1_000_000;
+        if n % 2 == 0 {
+            return (Sequence(n + 1), CLICK_KIND, [&encode_header(n as i64 % 7, us, us)[..], b"{}"].concat());
+        }
+        let mut bytes = Vec::new();
+        ServiceEventRow {
+            timestamp_us: us,
+            received_us: us,
+            tenant_id: "t",
+            event_id: &format!("e{n}"),
+            source: "s",
+            event_type: "c",
+            payload: "{}",
+        }
+        .encode(&mut bytes);
+        (Sequence(n + 1), SERVICE_EVENT_KIND, bytes)
+    };
+    Rows(numbers.map(row).collect())
+}
+
+/// A shard with sealed and open partitions of both streams, indexes built.
+fn shard(dir: &std::path::Path) -> Shard {
+    let options = ShardOptions { partition_rows_max: 200, ..ShardOptions::default() };
+    let mut shard = Shard::open(&ShardFolder::new(dir.join("shard-00")), &options).unwrap();
+    for first in (0..1_000).step_by(100) {
+        shard.apply(&[(LaneId::keyed(0), &rows(first..first + 100))], &mut |_, _, _| {}).unwrap();
+    }
+    let is_built = |shard: &Shard| {
+        inspect(shard.path())
+            .unwrap()
+            .partitions
+            .iter()
+            .all(|partition| !partition.sealed || partition.indexed)
+    };
+    while !is_built(&shard) {
+        shard.upkeep(std::time::Duration::from_millis(1)).unwrap();
+        std::thread::yield_now();
+    }
+    shard
+}
+
+fn readers(shard: &Shard) -> Readers {
+    Readers::start(vec![(ShardId(0), shard.path().to_owned())], &[0], 1).unwrap()
+}
+
+/// What `bench/plans.md` shows. To write it anew: `UPDATE_PLANS=1 cargo test --lib every_statement`.
+#[test]
+fn every_statement_finds_its_rows_by_an_index() {
+    let dir = tempfile::tempdir().unwrap();
+    let shard = shard(dir.path());
+    let reader = open_reader(shard.path()).unwrap();
+    let mut page = String::from(
+        "# Query plans\n\nEvery statement that a read can issue, against a sealed and an open partition of each \
+         stream, with what\nSQLite makes of it (`EXPLAIN QUERY PLAN`). Written by a test of `src/query`, which \
+         fails where a plan scans a\npartition instead of searching it.\n",
+    );
+    let partitions = inspect(shard.path()).unwrap().partitions;
+    let mut statements = Vec::new();
+    for sealed in [true, false] {
+        for partition in partitions.iter().filter(|partition| partition.sealed == sealed) {
+            let state = if sealed { "sealed" } else { "open" };
+            let of = read::statements(partition).into_iter();
+            statements.extend(of.map(|(name, sql)| (format!("{name}; a {state} partition"), sql)));
+        }
+    }
+    statements.extend(read::bucket_statements());
+    statements.sort();
+    statements.dedup_by(|a, b| a.0 == b.0);
+    for (name, sql) in statements {
+        let mut explain = reader.prepare(&format!("EXPLAIN QUERY PLAN {sql}")).unwrap();
+        for at in 1..=explain.parameter_count() {
+            explain.raw_bind_parameter(at, 1).unwrap();
+        }
+        let mut lines = explain.raw_query();
+        let mut plan = Vec::new();
+        while let Some(line) = lines.next().unwrap() {
+            plan.push(line.get::<_, String>(3).unwrap());
+        }
+        let scans = plan.iter().any(|line| line.starts_with("SCAN"));
+        let sorts = plan.iter().any(|line| line.contains("TEMP B-TREE"));
+        assert!(!scans && !sorts && !plan.is_empty(), "{name}\n{sql}\n{plan:?}");
+        let _ = writeln!(page, "\n## {name}\n\n```sql\n{sql}\n```\n\n    {}", plan.join("\n    "));
+    }
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("bench/plans.md");
+    if std::env::vars_os().any(|(name, _)| name == "UPDATE_PLANS") {
+        std::fs::write(&path, &page).unwrap();
+    }
+    assert_eq!(std::fs::read_to_string(path).unwrap(), page, "bench/plans.md is not what the statements are");
+}
+
+#[test]
+fn wrong_parameters_are_named_each_with_its_reason() {
+    let codes = |query: &str| -> Vec<(&str, &str)> {
+        match RowsPlan::events(Some(query)) {
+            Ok(_) => Vec::new(),
+            Err(errors) => errors.iter().map(|error| (error.name, error.code)).collect(),
+        }
+    };
+    for (query, wrong) in [
+        ("tenant_id=t", &[][..]),
+        ("tenant_id=t&from=2024-01-15T10:30:00%2B01:00&order=desc&page=3&page_size=1000", &[]),
+        ("tenant_id=t&from=2024-01-15T10:30:00+01:00", &[]),
+        ("", &[("tenant_id", "missing_parameter")]),
+        ("tenant_id=", &[("tenant_id", "invalid_text")]),
+        ("tenant_id=a%00", &[("tenant_id", "invalid_text")]),
+        ("tenant_id=%zz", &[("", "invalid_encoding"), ("tenant_id", "missing_parameter")]),
+        ("tenant_id=%ff", &[("", "invalid_encoding"), ("tenant_id", "missing_parameter")]),
+        ("tenant_id=a&tenant_id=b", &[("tenant_id", "repeated")]),
+        ("tenant_id=a&tenant=b", &[("", "unknown_parameter")]),
+        ("tenant_id=a&from=2024-01-15T10:30:00", &[("from", "invalid_timestamp")]),
+        ("tenant_id=a&from=2024-01-15T10:30:00Z&to=2024-01-15T10:30:00Z", &[("to", "out_of_range")]),
+        ("tenant_id=a&page_size=0&page=0", &[("page_size", "out_of_range"), ("page", "out_of_range")]),
+        ("tenant_id=a&page_size=1001", &[("page_size", "out_of_range")]),
+        ("tenant_id=a&page=10002", &[("page", "out_of_range")]),
+        ("tenant_id=a&page=2&cursor=x", &[("page", "not_with_cursor")]),
+        ("tenant_id=a&order=up", &[("order", "unknown_value")]),
+    ] {
+        assert_eq!(codes(query), wrong, "{query}");
+    }
+    assert!(RowsPlan::clicks(Some("user_id=-9223372036854775808")).is_ok());
+    assert!(RowsPlan::clicks(Some("user_id=1.5")).is_err());
+    assert!(BucketsPlan::new(Some("tenant_id=t&bucket_size=day&tz=Europe/Berlin")).is_ok());
+    assert!(BucketsPlan::new(Some("tenant_id=t&bucket_size=day&tz=Mars/Olympus")).is_err());
+    assert!(BucketsPlan::new(Some("tenant_id=t")).is_err());
+}
+
+#[test]
+fn a_cursor_reads_back_and_a_forged_one_does_not() {
+    let key = CursorKey::new(&[3; 16]);
+    let filter = RowsPlan::events(Some("tenant_id=t")).unwrap().filter;
+    let position = Position { timestamp_us: -5, user_id: 7, event_id: "ü".to_owned(), id: 9 };
+    let cursor = Cursor { total: 12, shard: ShardId(1), position, pins: vec![4, 5] };
+    let text = key.seal(&filter, &cursor);
+    assert_eq!(key.open(&filter, 2, &text), Ok(cursor));
+    let code = |key: &CursorKey, filter: &read::Filter, shards, text: &str| {
+        key.open(filter, shards, text).unwrap_err().code
+    };
+    for other in [
+        "tenant_id=u",
+        "tenant_id=t&order=desc",
+        "tenant_id=t&source=t",
+        "tenant_id=t&to=2030-01-01T00:00:00Z",
+    ] {
+        let other = RowsPlan::events(Some(other)).unwrap().filter;
+        assert_eq!(code(&key, &other, 2, &text), "cursor_mismatch");
+    }
+    assert_eq!(code(&key, &filter, 3, &text), "invalid_cursor");
+    assert_eq!(code(&CursorKey::new(&[4; 16]), &filter, 2, &text), "invalid_cursor");
+    for at in 0..text.len() {
+        let mut forged = text.clone().into_bytes();
+        forged[at] = if forged[at] == b'A' { b'B' } else { b'A' };
+        let forged = String::from_utf8(forged).unwrap();
+        // The last character's spare bits may not matter; base64 refuses those that are set.
+        assert_eq!(code(&key, &filter, 2, &forged), "invalid_cursor", "{at}");
+        assert_eq!(code(&key, &filter, 2, &text[..at]), "invalid_cursor");
+    }
+}
+
+#[test]
+fn a_shard_that_cannot_be_read_is_an_error_and_an_absent_one_is_empty() {
+    let dir = tempfile::tempdir().unwrap();
+    let shard = shard(dir.path());
+    let both = |second: std::path::PathBuf| {
+        let shards = vec![(ShardId(0), shard.path().to_owned()), (ShardId(1), second)];
+        let readers = Readers::start(shards, &[0], 1).unwrap();
+        let plan = RowsPlan::events(Some("tenant_id=t&page_size=1000")).unwrap();
+        futures_lite::future::block_on(page(&readers, &CursorKey::new(&[0; 16]), &plan))
+    };
+    let whole = both(dir.path().join("absent.db")).unwrap();
+    assert_eq!((whole.total, whole.next_cursor), (500, None));
+    let broken = dir.path().join("broken.db");
+    std::fs::write(&broken, vec![7; 100_000]).unwrap();
+    let error = both(broken).unwrap_err();
+    assert!(matches!(error, QueryError::Shard { shard: ShardId(1), .. }), "{error}");
+}
+
+#[test]
+fn queries_make_room_when_they_end_or_are_given_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let shard = shard(dir.path());
+    let readers = readers(&shard);
+    let key = CursorKey::new(&[0; 16]);
+    let plan = RowsPlan::events(Some("tenant_id=t")).unwrap();
+    let open = || futures_lite::future::block_on(stream(&readers, &key, &plan));
+    let mut streams: Vec<_> = std::iter::from_fn(|| open().ok()).take(1_000).collect();
+    assert!((1..1_000).contains(&streams.len()));
+    assert!(matches!(open(), Err(QueryError::Busy)));
+    let one = streams.pop().unwrap();
+    assert!(matches!(open(), Err(QueryError::Busy)));
+    drop(one);
+    let mut again = open().unwrap();
+    let first = futures_lite::future::block_on(again.next(3)).unwrap().unwrap();
+    assert_eq!((first.rows, first.bytes.iter().filter(|byte| **byte == b'\n').count()), (3, 3));
+    drop((again, streams));
+    assert!(open().is_ok());
+}
