@@ -15,6 +15,7 @@ fn main() -> ExitCode {
         Command::Shards(args) => cli::shards(&args),
         Command::Verify { folder, aggregates } => cli::verify(&folder, aggregates),
         Command::Backup { folder, dest } => cli::backup(&folder, &dest),
+        Command::Reshard { folder, to } => cli::reshard(&folder, to),
         Command::Drill(Drill::Lock { folder, seconds }) => cli::drill_lock(&folder, seconds),
         Command::Doctor(args) => cli::doctor(&args),
     }

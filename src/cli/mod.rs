@@ -6,6 +6,7 @@
 mod backup;
 mod doctor;
 mod output;
+mod reshard;
 mod serve;
 mod shards;
 
@@ -18,6 +19,7 @@ use crate::config::{ConfigError, Flags, Loaded, Raw, Source};
 pub use backup::backup;
 pub use doctor::{Finding, Verdict, doctor, examine};
 pub use output::{EXIT_CONFIG, EXIT_FAILED, EXIT_OK, EXIT_USAGE};
+pub use reshard::reshard;
 pub use serve::{config, serve};
 pub use shards::{drill_lock, shards, verify};
 
@@ -81,6 +83,20 @@ pub enum Command {
         /// Where the copy goes: a folder that is absent or empty.
         #[arg(value_name = "DEST")]
         dest: PathBuf,
+    },
+
+    /// Distributes the rows of a stopped server's folder over another number of shards.
+    ///
+    /// Needs room for a second copy. Can be interrupted and repeated; every count is proven before the new
+    /// shards take the place of the old ones, which are kept in before-reshard/. Receipts given out before
+    /// and cursors mean nothing afterwards.
+    Reshard {
+        #[command(flatten)]
+        folder: FolderArgs,
+
+        /// The number of shards.
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+        to: u16,
     },
 
     /// Rehearses an outage on a running server.

@@ -9,6 +9,9 @@ use super::manifest::Manifest;
 use crate::base::ids::{LaneId, ShardId};
 use crate::base::limits::SHARD_COUNT_MAX;
 
+/// Beside the manifest while `firehose reshard` is under way.
+const RESHARD_MARKER: &str = "reshard.json";
+
 /// A data folder. One that was opened (not only looked at) is locked until this is dropped.
 #[derive(Debug)]
 pub struct DataFolder {
@@ -81,6 +84,9 @@ impl DataFolder {
             return Err(FolderError::NotOurs(dir.to_owned()));
         }
         let lock = lock(dir)?;
+        if dir.join(RESHARD_MARKER).exists() {
+            return Err(FolderError::Resharding(dir.to_owned()));
+        }
         let manifest = match Manifest::read(dir)? {
             Some(manifest) => manifest,
             None => {
@@ -104,6 +110,18 @@ impl DataFolder {
         }
         sync_dir(dir).map_err(|error| FolderError::io(dir, error))?;
         Ok(folder)
+    }
+
+    /// Locks a folder that is there, for changing what it is made of; nothing is created or checked.
+    pub fn take(dir: &Path) -> Result<DataFolder, FolderError> {
+        let manifest = Manifest::read(dir)?.ok_or_else(|| FolderError::NoManifest(dir.to_owned()))?;
+        Ok(DataFolder { dir: dir.to_owned(), manifest, _lock: Some(lock(dir)?) })
+    }
+
+    /// The file that says that the shards are being distributed anew.
+    #[must_use]
+    pub fn reshard_marker(&self) -> PathBuf {
+        self.dir.join(RESHARD_MARKER)
     }
 
     /// Reads what a folder is without locking or changing it; for tools, also while a server runs.

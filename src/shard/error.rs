@@ -80,6 +80,13 @@ pub enum FolderError {
         /// As the holder wrote it; `unknown` where it had not yet.
         pid: String,
     },
+    #[error(
+        "{} is being distributed over another number of shards; finish it with the same `firehose reshard \
+         --to N` (as long as its reshard.json says \"swapping\":false, removing that file and the folder \
+         reshard gives it up)",
+        .0.display()
+    )]
+    Resharding(PathBuf),
     #[error("{} has files in it but no manifest.json; choose an empty folder with --data", .0.display())]
     NotOurs(PathBuf),
     #[error("{} has no manifest.json: no server has used this folder yet", .0.display())]

@@ -83,6 +83,11 @@ impl Manifest {
         self.write(dir)
     }
 
+    /// The same folder with another number of shards.
+    pub fn with_shards(&self, shards: u16, dir: &Path) -> Result<(), FolderError> {
+        Manifest { shards, ..self.clone() }.write(dir)
+    }
+
     /// Writes a temporary file, syncs it, renames it and syncs the folder: whole or not at all.
     pub(super) fn write(&self, dir: &Path) -> Result<(), FolderError> {
         let path = dir.join(Manifest::FILE);

@@ -11,6 +11,7 @@
 mod apply;
 mod backup;
 mod buckets;
+mod carry;
 mod catalog;
 mod checkpoint;
 mod click;
@@ -39,6 +40,7 @@ mod view;
 pub use apply::{Applied, Entry, Records};
 pub use backup::backup;
 pub use buckets::BucketSize;
+pub use carry::{Carried, carry};
 pub use catalog::{DataFolder, ShardFolder};
 pub use checkpoint::{Checkpoint, CheckpointMode};
 pub use click::{CLICK_HEADER_BYTES, CLICK_KIND, ClickRow, decode, encode_header};

@@ -1,0 +1,269 @@
+//! `firehose reshard`: the rows of a stopped server's folder distributed over another number of shards.
+//!
+//! Every record gets a number, in a fixed order of source shards and rows; each new shard takes its records as
+//! if they came from a journal, and keeps the number it has come to in the same transaction. So it goes on
+//! after any interruption where it was, and takes nothing twice. Then everything is verified and counted, and
+//! the folders change places; every step of that can be repeated as well.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use serde::{Deserialize, Serialize};
+
+use super::FolderArgs;
+use super::output::{EXIT_FAILED, complain, say};
+use crate::base::ids::{LaneId, Sequence, ShardId};
+use crate::base::keys::KeyHasher;
+use crate::config::Config;
+use crate::journal;
+use crate::shard::{
+    self, Carried, CheckpointMode, DataFolder, Entry, Outcome, Records, SERVICE_EVENT_KIND, Shard,
+    ShardError, ShardFolder, ShardOptions,
+};
+
+/// Records of one transaction of each new shard.
+const BATCH_RECORDS: usize = 10_000;
+const LANE: LaneId = LaneId(0);
+
+/// What has been begun; beside the manifest while it lasts.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq)]
+struct Marker {
+    to: u16,
+    /// Everything is copied and proven: the folders change places.
+    swapping: bool,
+}
+
+/// Distributes the rows over `to` shards.
+#[must_use]
+pub fn reshard(args: &FolderArgs, to: u16) -> ExitCode {
+    let loaded = match args.load() {
+        Ok(loaded) => loaded,
+        Err(errors) => return complain(&errors),
+    };
+    match distribute(&loaded.config, to) {
+        Ok(said) => {
+            say(&said);
+            ExitCode::SUCCESS
+        }
+        Err(reason) => {
+            eprintln!("firehose: {reason}");
+            ExitCode::from(EXIT_FAILED)
+        }
+    }
+}
+
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
+fn distribute(config: &Config, to: u16) -> Result<String, String> {
+    let folder = DataFolder::take(&config.data).map_err(text)?;
+    let marker_path = folder.reshard_marker();
+    let begun = match fs::read(&marker_path) {
+        Ok(bytes) => Some(serde_json::from_slice::<Marker>(&bytes).map_err(text)?),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        Err(error) => return Err(format!("{}: {error}", marker_path.display())),
+    };
+    if let Some(begun) = begun.filter(|begun| begun.to != to) {
+        return Err(format!("a reshard to {} was begun; finish that one first", begun.to));
+    }
+    let from = folder.manifest().shards;
+    let is_swapping = begun.is_some_and(|begun| begun.swapping);
+    if from == to && !is_swapping {
+        return Err(format!("the folder has {to} shards already"));
+    }
+    let (fresh, before) = (folder.dir().join("reshard"), folder.dir().join("before-reshard"));
+    let mut said = String::new();
+    if !is_swapping {
+        if before.exists() {
+            return Err(format!(
+                "{} is there from an earlier reshard; remove it when it is not needed any more",
+                before.display()
+            ));
+        }
+        check_journals(&folder)?;
+        write_marker(&marker_path, Marker { to, swapping: false })?;
+        let records = copy(config, &folder, &fresh, to)?;
+        said = prove(&folder, &fresh, to, records)?;
+        write_marker(&marker_path, Marker { to, swapping: true })?;
+    }
+    let options = options(config, folder.manifest().folder_id());
+    swap(&folder, &options, (&fresh, &before), (from, to)).map_err(text)?;
+    fs::remove_file(&marker_path).map_err(text)?;
+    Ok(format!("{said}{to} shards now; the old ones are in {} until you remove them\n", before.display()))
+}
+
+fn write_marker(path: &Path, marker: Marker) -> Result<(), String> {
+    let temporary = path.with_extension("tmp");
+    let bytes = serde_json::to_vec(&marker).map_err(text)?;
+    let write = || -> std::io::Result<()> {
+        fs::write(&temporary, bytes)?;
+        fs::File::open(&temporary)?.sync_all()?;
+        fs::rename(&temporary, path)?;
+        fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+    };
+    write().map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// What is in a journal only would be left behind.
+fn check_journals(folder: &DataFolder) -> Result<(), String> {
+    for (id, of) in folder.shards() {
+        let positions = match of.database().exists() {
+            true => shard::inspect(&of.database()).map_err(|error| format!("shard {id}: {error}"))?.positions,
+            false => Vec::new(),
+        };
+        for lane in of.lanes().map_err(text)? {
+            let last = journal::inspect(&of.lane(lane)).map_err(text)?.last.unwrap_or(Sequence::NONE);
+            let applied = positions.iter().find(|(known, _)| *known == lane).map_or(0, |(_, at)| at.0);
+            if last.0 > applied {
+                return Err(format!(
+                    "shard {id} has {} events in its journal only: start the server, stop it, and try again",
+                    last.0 - applied
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn new_shard(fresh: &Path, shard: u16) -> ShardFolder {
+    ShardFolder::new(fresh.join(ShardId(shard).folder()))
+}
+
+fn options(config: &Config, folder_id: [u8; 16]) -> ShardOptions {
+    ShardOptions {
+        page_bytes: config.page_size as u32,
+        partition_rows_max: config.partition_rows_max,
+        folder_id,
+        ..ShardOptions::default()
+    }
+}
+
+/// One new shard's records of a batch.
+#[derive(Default)]
+struct Share<'b>(Vec<(Sequence, &'b Carried)>);
+
+impl Records for Share<'_> {
+    fn records(&self) -> impl Iterator<Item = Entry<'_>> {
+        self.0.iter().map(|(sequence, (kind, payload))| Entry { sequence: *sequence, kind: *kind, payload })
+    }
+}
+
+/// Copies every record to its new shard; how many there are.
+fn copy(config: &Config, folder: &DataFolder, fresh: &Path, to: u16) -> Result<u64, String> {
+    let folder_id = folder.manifest().folder_id();
+    let keys = KeyHasher::new(&folder_id);
+    let options = options(config, folder_id);
+    let mut shards = (0..to)
+        .map(|shard| Shard::open(&new_shard(fresh, shard), &options))
+        .collect::<Result<Vec<_>, ShardError>>()
+        .map_err(text)?;
+    let mut numbered = 0_u64;
+    for (id, source) in folder.shards() {
+        if !source.database().exists() {
+            continue;
+        }
+        let reader =
+            shard::open_reader(&source.database()).map_err(|error| format!("shard {id}: {error}"))?;
+        shard::carry::<ShardError>(&reader, BATCH_RECORDS, &mut |records| {
+            let mut shares: Vec<Share<'_>> = (0..to).map(|_| Share::default()).collect();
+            for record in records {
+                numbered += 1;
+                let of_event =
+                    (record.0 == SERVICE_EVENT_KIND).then(|| shard::decode_service_event(&record.1));
+                let place = match of_event.flatten() {
+                    Some(row) => keys.hash(row.tenant_id, row.event_id).shard(to).0,
+                    // Clicks have no key: evenly.
+                    None => (numbered % u64::from(to)) as u16,
+                };
+                shares[usize::from(place)].0.push((Sequence(numbered), record));
+            }
+            for (shard, share) in shards.iter_mut().zip(&shares) {
+                let mut wrong = 0;
+                shard.apply(&[(LANE, share)], &mut |_, _, outcome| {
+                    wrong += u64::from(!matches!(outcome, Outcome::Inserted | Outcome::Rejected));
+                })?;
+                if wrong > 0 {
+                    return Err(ShardError::Corrupt(format!("{wrong} event ids are in the folder twice")));
+                }
+                while shard.upkeep_due() {
+                    shard.upkeep(std::time::Duration::from_millis(20))?;
+                }
+                if shard.checkpoint_due().is_some() {
+                    shard.checkpoint(CheckpointMode::Passive)?;
+                }
+            }
+            Ok(())
+        })
+        .map_err(|error| format!("shard {id}: {error}"))?;
+        eprintln!("shard {id}: copied, {numbered} records so far");
+    }
+    for shard in &mut shards {
+        shard.checkpoint(CheckpointMode::Truncate).map_err(text)?;
+    }
+    Ok(numbered)
+}
+
+/// Verifies the new shards and holds their counts against the old ones'.
+fn prove(folder: &DataFolder, fresh: &Path, to: u16, records: u64) -> Result<String, String> {
+    let count = |paths: Vec<PathBuf>| -> Result<(u64, u64, u64), String> {
+        let mut sum = (0, 0, 0);
+        for path in paths.iter().filter(|path| path.exists()) {
+            let seen = shard::inspect(path).map_err(|error| format!("{}: {error}", path.display()))?;
+            sum = (sum.0 + seen.rows, sum.1 + seen.service_events, sum.2 + seen.rejected);
+        }
+        Ok(sum)
+    };
+    let new: Vec<PathBuf> = (0..to).map(|shard| new_shard(fresh, shard).database()).collect();
+    for path in &new {
+        for verified in [shard::verify(path), shard::verify_aggregates(path)] {
+            let verified = verified.map_err(|error| format!("{}: {error}", path.display()))?;
+            if let Some(problem) = verified.problems.first() {
+                return Err(format!("{}: {problem}", path.display()));
+            }
+        }
+    }
+    let (old, new) = (count(folder.shards().map(|(_, of)| of.database()).collect())?, count(new)?);
+    if old != new || new.0 + new.1 + new.2 != records {
+        return Err(format!("the counts differ: {old:?} before, {new:?} after, {records} carried"));
+    }
+    let (clicks, events, rejected) = new;
+    Ok(format!("{clicks} clicks, {events} events, {rejected} rejected records: the same before and after\n"))
+}
+
+/// Old shards out, new ones in, the manifest last. Any of it may have been done before.
+fn swap(
+    folder: &DataFolder,
+    options: &ShardOptions,
+    (fresh, before): (&Path, &Path),
+    (from, to): (u16, u16),
+) -> std::io::Result<()> {
+    fs::create_dir_all(before)?;
+    // Once the manifest says the new number, all old ones are out.
+    if folder.manifest().shards != to || fs::read_dir(before)?.next().is_none() {
+        for shard in 0..from {
+            let (there, out) =
+                (folder.shard(ShardId(shard)).dir().to_owned(), before.join(ShardId(shard).folder()));
+            if !out.exists() && there.exists() {
+                fs::rename(there, out)?;
+            }
+        }
+    }
+    for shard in 0..to {
+        let (there, place) = (new_shard(fresh, shard), folder.shard(ShardId(shard)));
+        if there.dir().exists() {
+            // Only now, when nothing is copied any more: the number says how far a copy has come.
+            let mut opened = Shard::open(&there, options).map_err(std::io::Error::other)?;
+            opened.number_from(LANE).map_err(std::io::Error::other)?;
+            opened.checkpoint(CheckpointMode::Truncate).map_err(std::io::Error::other)?;
+            drop(opened);
+            fs::rename(there.dir(), place.dir())?;
+        }
+    }
+    folder.manifest().with_shards(to, folder.dir()).map_err(std::io::Error::other)?;
+    if fresh.exists() {
+        fs::remove_dir(fresh)?;
+    }
+    fs::File::open(folder.dir())?.sync_all()
+}

@@ -1,0 +1,192 @@
+//! A folder's life beyond serving: backups of a running server, another number of shards, retention.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use support::{Folder, Server, cpus, wait_for, wait_until};
+
+fn event(n: u64) -> Value {
+    json!({
+        "event_id": format!("evt-{n}"), "tenant_id": format!("tenant-{}", n % 3), "source": "web",
+        "event_type": "click", "timestamp": format!("2024-01-15T10:{:02}:00Z", n % 60), "payload": {"n": n},
+    })
+}
+
+fn post(server: &Server, numbers: std::ops::Range<u64>) {
+    let mut client = server.client();
+    let rows: Vec<_> = numbers.clone().map(event).collect();
+    let answer = client.ask("POST", "/events/bulk", &json!({"events": rows}).to_string()).expect("an answer");
+    assert_eq!(answer.status, 200, "{answer:?}");
+    for n in numbers {
+        assert_eq!(client.post(n).expect("an answer").status, 202);
+    }
+}
+
+/// Everything a server gives back, by event id; the number of clicks.
+fn all(server: &Server) -> (BTreeMap<String, Value>, u64) {
+    let mut found = BTreeMap::new();
+    for tenant in 0..3 {
+        let target = format!("/events?tenant_id=tenant-{tenant}");
+        let answer = server.client().get_as(&target, "application/x-ndjson").expect("an answer");
+        for line in answer.body.split_inclusive(|byte| *byte == b'\n') {
+            let row: Value = serde_json::from_slice(line).expect("a line of JSON");
+            let id = row["event_id"].as_str().expect("an id").to_owned();
+            assert_eq!(found.insert(id, row), None, "a row came twice");
+        }
+    }
+    let clicks = server.get("/clicks").json()["total"].as_u64().expect("a total");
+    (found, clicks)
+}
+
+fn serve(folder: &Folder, data: &Path, flags: &[&str]) -> Server {
+    let server = folder.serve_on(data, &[&["--cores", &cpus(2)], flags].concat());
+    server.wait_until_stored();
+    server
+}
+
+#[test]
+fn a_backup_of_a_running_server_is_a_folder_that_serves() {
+    let folder = Folder::new();
+    let server = serve(&folder, &folder.data(), &["--shards", "2", "--partition-rows-max", "50"]);
+    post(&server, 0..200);
+    server.wait_until_stored();
+    let before = all(&server);
+    let dest = folder.beside("backup");
+    let output = folder.run(&["backup", dest.to_str().expect("a path")]);
+    assert!(output.status.success(), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("400 rows"), "{output:?}");
+    // What comes later is not in it, and it is never written over.
+    post(&server, 200..300);
+    let again = folder.run(&["backup", dest.to_str().expect("a path")]);
+    assert!(!again.status.success() && String::from_utf8_lossy(&again.stderr).contains("not empty"));
+    server.stop();
+    let restored = serve(&folder, &dest, &[]);
+    assert_eq!(all(&restored), before);
+    // It goes on as a server of its own: ids are known, new ones are taken.
+    let answer = restored.client().ask("POST", "/events", &event(7).to_string()).expect("an answer");
+    assert_eq!(answer.json()["status"], "duplicate");
+    post(&restored, 500..600);
+    restored.wait_until_stored();
+    assert_eq!(all(&restored).0.len(), 300);
+    restored.stop();
+}
+
+#[test]
+fn another_number_of_shards_holds_the_same_rows() {
+    let folder = Folder::new();
+    let server = serve(&folder, &folder.data(), &["--shards", "2", "--partition-rows-max", "50"]);
+    post(&server, 0..300);
+    server.wait_until_stored();
+    let before = all(&server);
+    let refused = folder.run(&["reshard", "--to", "3"]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("in use"), "{refused:?}");
+    server.stop();
+    for to in [3, 1, 8] {
+        let output = folder.run(&["reshard", "--to", &to.to_string()]);
+        assert!(output.status.success(), "{output:?}");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(said.contains("300 clicks, 300 events, 0 rejected records: the same"), "{said}");
+        let server = serve(&folder, &folder.data(), &[]);
+        assert_eq!(server.health()["shards"].as_array().map(Vec::len), Some(to));
+        assert_eq!(server.health()["total_received"], 600);
+        assert_eq!(all(&server), before, "{to} shards");
+        let answer = server.client().ask("POST", "/events", &event(7).to_string()).expect("an answer");
+        assert_eq!(answer.json()["status"], "duplicate");
+        server.stop();
+        let (code, said) = folder.run_json(&["verify", "--aggregates"]);
+        assert_eq!(code, 0, "{said}");
+        let again = folder.run(&["reshard", "--to", "5"]);
+        assert!(String::from_utf8_lossy(&again.stderr).contains("before-reshard"), "{again:?}");
+        std::fs::remove_dir_all(folder.data().join("before-reshard")).expect("the old shards are there");
+    }
+}
+
+#[test]
+fn an_interrupted_reshard_goes_on_where_it_was() {
+    let folder = Folder::new();
+    let server = serve(&folder, &folder.data(), &["--shards", "2"]);
+    (0..8).for_each(|part| post(&server, part * 4_000..part * 4_000 + 600));
+    server.wait_until_stored();
+    let before = all(&server);
+    server.stop();
+    let mut chance = support::Chance::new();
+    for _ in 0..5 {
+        let mut command = support::command();
+        command.args(["reshard", "--to", "5", "--data"]).arg(folder.data());
+        let mut child = command
+            .stderr(std::process::Stdio::null())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .expect("it runs");
+        let spare = std::time::Duration::from_millis(chance.below(300));
+        firehose::base::clock::pause(spare);
+        let _ = child.kill();
+        let _ = child.wait();
+    }
+    if folder.data().join("reshard.json").exists() {
+        let refused = folder.refused(&[]);
+        assert!(refused.log.contains("reshard"), "{}", refused.log);
+        assert!(!folder.run(&["reshard", "--to", "4"]).status.success());
+        let output = folder.run(&["reshard", "--to", "5"]);
+        assert!(output.status.success(), "{output:?}");
+    }
+    let server = serve(&folder, &folder.data(), &[]);
+    assert_eq!(all(&server), before);
+    server.stop();
+}
+
+#[test]
+fn what_is_only_in_a_journal_is_not_left_behind() {
+    let folder = Folder::new();
+    let server = serve(&folder, &folder.data(), &["--shards", "1"]);
+    let lock = support::hold_lock(&folder.database(0));
+    for n in 0..10 {
+        assert_eq!(server.client().post(n).expect("an answer").status, 202);
+    }
+    server.kill();
+    drop(lock);
+    let refused = folder.run(&["reshard", "--to", "2"]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("in its journal only"), "{refused:?}");
+    serve(&folder, &folder.data(), &[]).stop();
+    assert!(folder.run(&["reshard", "--to", "2"]).status.success());
+}
+
+#[test]
+fn rows_leave_when_their_time_is_over() {
+    let folder = Folder::new();
+    // The shortest there is.
+    let flags = [
+        "--shards",
+        "1",
+        "--retention-events",
+        "1m",
+        "--retention-clicks",
+        "off",
+        "--partition-rows-max",
+        "40",
+    ];
+    let server = serve(&folder, &folder.data(), &flags);
+    (0..5).for_each(|part| post(&server, part * 20..part * 20 + 20));
+    server.wait_until_stored();
+    let total = || all(&server);
+    assert_eq!(total().0.len(), 100);
+    // Sealed as if long ago: what a minute would bring.
+    let database = folder.database(0);
+    wait_until("partitions to be sealed", || {
+        let connection = rusqlite::Connection::open(&database).expect("the shard opens");
+        let aged = connection.execute(
+            "UPDATE partition SET sealed_at = '2024-01-01T00:00:00Z' WHERE stream = 'service_event' AND sealed_at IS NOT NULL",
+            [],
+        );
+        aged.is_ok_and(|aged| aged >= 2)
+    });
+    let left = wait_for("old rows to leave", || Some(total().0.len()).filter(|left| *left < 100));
+    assert!(left > 0);
+    assert_eq!(total().1, 100, "clicks stay");
+    server.stop();
+    let (code, said) = folder.run_json(&["verify", "--aggregates"]);
+    assert_eq!(code, 0, "{said}");
+}
