@@ -14,6 +14,7 @@ use super::error::ShardError;
 use super::identity::{Identity, beside};
 use super::ids::Ids;
 use super::partition::{self, Partition};
+use super::rebuild;
 use super::retain::Retention;
 use super::seal::{self, Sealing};
 use super::stream::Stream;
@@ -102,6 +103,7 @@ impl Shard {
         let before = Identity::of(&path)?;
         let mut connection = open::open_writer(&path, options)?;
         let identity = Identity::of(&path)?.ok_or(ShardError::Missing)?;
+        let keys = KeyHasher::new(&options.folder_id);
         if before.is_some_and(|before| before != identity) {
             return Err(ShardError::Replaced);
         }
@@ -127,10 +129,10 @@ impl Shard {
         Ok(Shard {
             wal_identity: Identity::of(&beside(&path, "-wal"))?,
             identity,
+            ids: rebuild::load_ids(&mut connection, &keys)?,
             event: Partition::load(&connection, Stream::ServiceEvent)?,
             event_firsts: partition::firsts(&connection, Stream::ServiceEvent)?,
-            keys: KeyHasher::new(&options.folder_id),
-            ids: Ids::load(&connection, path.clone())?,
+            keys,
             buckets: Buckets::default(),
             path,
             positions: Positions::load(&connection)?,

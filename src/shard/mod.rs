@@ -26,6 +26,7 @@ mod manifest;
 mod open;
 mod partition;
 pub mod read;
+mod rebuild;
 mod retain;
 mod schema;
 mod seal;

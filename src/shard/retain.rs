@@ -31,6 +31,9 @@ const DELETE_ROWS: i64 = 1_000;
 /// Rows read in one transaction, so that no checkpoint waits long.
 const READ_ROWS: i64 = 50_000;
 
+/// Rows that left, and first row id and table of the partitions that stay.
+type Left = (u64, Vec<(i64, String)>);
+
 /// Where retention stands.
 #[derive(Debug, Default)]
 pub(super) struct Retention {
@@ -165,18 +168,32 @@ impl Shard {
         let gone = |_| ShardError::Other("the thread that counts what leaves is gone".to_owned());
         let Some(count) = leaving.count.take() else { return Ok(()) };
         let mut buckets = count.join().map_err(gone)??;
+        match self.leave_with_ids(&leaving.partition, &mut buckets) {
+            Ok((rows, left)) => {
+                self.ids.committed();
+                self.event_firsts = left;
+                self.service_events = self.service_events.saturating_sub(rows);
+                self.retention.freeing = true;
+                Ok(())
+            }
+            Err(error) => {
+                self.ids.rolled_back();
+                Err(error)
+            }
+        }
+    }
+
+    /// The transaction in which a partition of events leaves: its rows, and the partitions that stay.
+    fn leave_with_ids(&mut self, partition: &str, buckets: &mut Buckets) -> Result<Left, ShardError> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let rows = leave(&transaction, Stream::ServiceEvent, &leaving.partition)?;
+        let rows = leave(&transaction, Stream::ServiceEvent, partition)?;
         let others = partitions_of(&transaction, Stream::ServiceEvent)?;
         buckets.subtract(&transaction, &others)?;
         let first_id = others.first().map_or(i64::MAX, |partition| partition.first_id);
         self.ids.forget_below(&transaction, first_id)?;
         let left = firsts(&transaction, Stream::ServiceEvent)?;
         transaction.commit()?;
-        self.event_firsts = left;
-        self.service_events = self.service_events.saturating_sub(rows);
-        self.retention.freeing = true;
-        Ok(())
+        Ok((rows, left))
     }
 
     /// Frees pages of dropped tables: indexes first, then rows from the front, the table when it is empty.

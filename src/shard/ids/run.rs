@@ -1,148 +1,113 @@
-//! A sorted run: its filter in memory, its hashes in chunks of the file.
+//! The older ids: a run has those of consecutive rows, sorted by hash, cut into chunks on disk; a filter
+//! in memory says which ids are worth reading a chunk for.
 
 use rusqlite::{Connection, OptionalExtension as _};
-use xorf::{BinaryFuse16, Filter as _};
 
-use super::{HASH_BYTES, Spread, corrupt};
+use super::filter::Filter;
+use super::store;
+use super::table::Entry;
 use crate::shard::error::ShardError;
 
-/// Chunks a run can have at most; the low bits of a chunk's id.
-const CHUNK_BITS: u32 = 20;
-/// A hash and a row id less the run's first.
-pub(super) const ENTRY_BYTES: usize = HASH_BYTES + 4;
-/// What stands before the fingerprints of a filter.
-const FILTER_HEADER_BYTES: usize = 8 + 4 + 4 + 4 + 4;
+const ENTRY_BYTES: usize = 12;
 
 pub(super) struct Run {
-    pub(super) number: i64,
     pub(super) first_id: i64,
-    pub(super) last_id: i64,
-    pub(super) chunks: i64,
-    pub(super) filter: BinaryFuse16,
+    pub(super) ids: u32,
+    pub(super) chunks: u32,
+    pub(super) filter: Filter,
 }
 
-pub(super) fn chunk_id(run: i64, chunk: i64) -> i64 {
-    (run << CHUNK_BITS) + chunk
-}
-
-/// The chunk of a hash: a share of the whole range each, so that no index is needed.
+/// The part of `parts` equal ones that a hash is in (Lemire 2019).
 #[inline]
-pub(super) fn chunk_of(hash: Spread, chunks: i64) -> i64 {
-    ((u128::from(hash.tag()) * chunks as u128) >> 64) as i64
+pub(super) fn part_of(hash: u64, parts: u32) -> u32 {
+    ((u128::from(hash) * u128::from(parts)) >> 64) as u32
+}
+
+pub(super) fn encode_chunk(entries: &[Entry], out: &mut Vec<u8>) {
+    for field in entries.as_flattened() {
+        out.extend_from_slice(&field.to_le_bytes());
+    }
 }
 
 impl Run {
-    pub(super) fn load_all(connection: &Connection) -> Result<Vec<Run>, ShardError> {
-        let mut statement =
-            connection.prepare("SELECT run, first_id, last_id, chunks, filter FROM id_run ORDER BY run")?;
-        let mut rows = statement.query([])?;
+    /// The id of the row after its last one.
+    pub(super) fn end(&self) -> i64 {
+        self.first_id + i64::from(self.ids)
+    }
+
+    /// All runs, oldest first.
+    pub(super) fn load(connection: &Connection) -> Result<Vec<Run>, ShardError> {
         let mut runs: Vec<Run> = Vec::new();
+        let mut statement =
+            connection.prepare("SELECT first_id, ids, chunks, filter FROM id_run ORDER BY first_id")?;
+        let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
-            let filter = row.get_ref(4)?.as_blob().map_err(|_| corrupt("id_run"))?;
-            let run = Run {
-                number: row.get(0)?,
-                first_id: row.get(1)?,
-                last_id: row.get(2)?,
-                chunks: row.get(3)?,
-                filter: read_filter(filter).ok_or_else(|| corrupt("id_run"))?,
+            let first_id: i64 = row.get(0)?;
+            let (ids, chunks): (i64, i64) = (row.get(1)?, row.get(2)?);
+            let damaged = || ShardError::Corrupt(format!("run {first_id} of id_run makes no sense"));
+            let blob = row.get_ref(3)?.as_blob().map_err(|_| damaged())?;
+            let filter = Filter::decode(store::unseal("id_run", first_id, blob)?).ok_or_else(damaged)?;
+            let (Ok(ids), Ok(chunks)) = (u32::try_from(ids), u32::try_from(chunks)) else {
+                return Err(damaged());
             };
-            let follows = runs.last().is_none_or(|before| before.last_id < run.first_id);
-            let is_sound = (1..1 << CHUNK_BITS).contains(&run.chunks)
-                && (0..1 << 40).contains(&run.number)
-                && run.first_id <= run.last_id
-                && follows;
-            if !is_sound {
-                return Err(corrupt("id_run"));
+            let is_next = runs.last().is_none_or(|before| before.end() == first_id);
+            let ends = first_id.checked_add(i64::from(ids)).is_some();
+            if !is_next || !ends || chunks == 0 || chunks > ids {
+                return Err(damaged());
             }
-            runs.push(run);
+            runs.push(Run { first_id, ids, chunks, filter });
         }
         Ok(runs)
     }
 
-    #[inline]
-    pub(super) fn may_have(&self, hash: Spread) -> bool {
-        self.filter.contains(&hash.tag())
-    }
-
-    /// Row ids with exactly this hash: one chunk read, about 5 us.
-    #[cold]
-    pub(super) fn find(
+    /// Reads the chunks of these hashes (sorted, each with its place in the batch) and adds the rows that
+    /// have them to `candidates`. About 4 us a chunk.
+    pub(super) fn settle(
         &self,
         connection: &Connection,
-        hash: Spread,
-        mut found: impl FnMut(i64),
+        hits: &[(u64, u32)],
+        candidates: &mut Vec<(u32, i64)>,
     ) -> Result<(), ShardError> {
-        let id = chunk_id(self.number, chunk_of(hash, self.chunks));
         let mut statement = connection.prepare_cached("SELECT entries FROM id_chunk WHERE id = ?1")?;
-        let entries: Option<Vec<u8>> = statement.query_row([id], |row| row.get(0)).optional()?;
-        let entries = entries.ok_or_else(|| corrupt("id_chunk"))?;
-        let (entries, rest) = entries.as_chunks::<ENTRY_BYTES>();
-        if !rest.is_empty() {
-            return Err(corrupt("id_chunk"));
-        }
-        let wanted = hash.0.to_be_bytes();
-        let first = entries.partition_point(|entry| entry[..HASH_BYTES] < wanted[..]);
-        for entry in entries[first..].iter().take_while(|entry| entry[..HASH_BYTES] == wanted) {
-            let mut row = [0; 4];
-            row.copy_from_slice(&entry[HASH_BYTES..]);
-            found(self.first_id + i64::from(u32::from_be_bytes(row)));
+        let chunk_of = |hit: &(u64, u32)| part_of(hit.0, self.chunks);
+        for hits in hits.chunk_by(|one, next| chunk_of(one) == chunk_of(next)) {
+            let Some(hit) = hits.first() else { continue };
+            let id = self.first_id + i64::from(chunk_of(hit));
+            let damaged = || ShardError::Corrupt(format!("row {id} of id_chunk makes no sense"));
+            let read = statement
+                .query_row([id], |row| {
+                    let Ok(blob) = row.get_ref(0)?.as_blob() else { return Ok(Err(damaged())) };
+                    Ok(store::unseal("id_chunk", id, blob)
+                        .and_then(|entries| self.find(entries, hits, candidates).ok_or_else(damaged)))
+                })
+                .optional()?;
+            read.unwrap_or_else(|| Err(damaged()))?;
         }
         Ok(())
     }
 
-    /// The ids its chunks have in the table.
-    pub(super) fn chunk_ids(&self) -> (i64, i64) {
-        (chunk_id(self.number, 0), chunk_id(self.number + 1, 0))
-    }
-
-    pub(super) fn memory_bytes(&self) -> usize {
-        self.filter.fingerprints.len() * 2 + size_of::<Run>()
+    /// `None` where an entry names a row outside of the run.
+    fn find(&self, entries: &[u8], hits: &[(u64, u32)], candidates: &mut Vec<(u32, i64)>) -> Option<()> {
+        let (entries, torn) = entries.as_chunks::<ENTRY_BYTES>();
+        if !torn.is_empty() {
+            return None;
+        }
+        for (hash, place) in hits {
+            let from = entries.partition_point(|entry| split(entry).0 < *hash);
+            let same = entries.get(from..)?.iter().map(split).take_while(|entry| entry.0 == *hash);
+            for (_, offset) in same {
+                if offset >= self.ids {
+                    return None;
+                }
+                candidates.push((*place, self.first_id + i64::from(offset)));
+            }
+        }
+        Some(())
     }
 }
 
-/// Little-endian: the seed, three lengths, the number of fingerprints, the fingerprints.
-pub(super) fn filter_bytes(filter: &BinaryFuse16) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(FILTER_HEADER_BYTES + filter.fingerprints.len() * 2);
-    bytes.extend_from_slice(&filter.descriptor.seed.to_le_bytes());
-    for number in [
-        filter.descriptor.segment_length,
-        filter.descriptor.segment_length_mask,
-        filter.descriptor.segment_count_length,
-        filter.fingerprints.len() as u32,
-    ] {
-        bytes.extend_from_slice(&number.to_le_bytes());
-    }
-    for fingerprint in &filter.fingerprints {
-        bytes.extend_from_slice(&fingerprint.to_le_bytes());
-    }
-    bytes
-}
-
-/// `None` where the bytes are no filter, or one that would look beyond its fingerprints.
-fn read_filter(bytes: &[u8]) -> Option<BinaryFuse16> {
-    let (seed, rest) = bytes.split_first_chunk::<8>()?;
-    let (lengths, rest) = rest.split_at_checked(16)?;
-    let (fingerprints, odd) = rest.as_chunks::<2>();
-    let length = |at: usize| {
-        let (words, _) = lengths.as_chunks::<4>();
-        u32::from_le_bytes(words[at])
-    };
-    let (segment_length, mask, count_length) = (length(0), length(1), length(2));
-    // Positions: a hash scaled to count_length, and that plus one and two segments, within the mask.
-    let highest = u64::from(count_length) + 2 * u64::from(segment_length);
-    let is_sound = odd.is_empty()
-        && segment_length.is_power_of_two()
-        && mask == segment_length - 1
-        && count_length % segment_length == 0
-        && length(3) as usize == fingerprints.len()
-        && highest <= fingerprints.len() as u64;
-    is_sound.then(|| BinaryFuse16 {
-        descriptor: xorf::Descriptor {
-            seed: u64::from_le_bytes(*seed),
-            segment_length,
-            segment_length_mask: mask,
-            segment_count_length: count_length,
-        },
-        fingerprints: fingerprints.iter().map(|pair| u16::from_le_bytes(*pair)).collect(),
-    })
+#[inline]
+fn split(entry: &[u8; ENTRY_BYTES]) -> (u64, u32) {
+    let [a, b, c, d, e, f, g, h, i, j, k, l] = *entry;
+    (u64::from_le_bytes([a, b, c, d, e, f, g, h]), u32::from_le_bytes([i, j, k, l]))
 }

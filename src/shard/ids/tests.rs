@@ -1,258 +1,377 @@
-//! No stored id is ever missed: against a plain map, through commits, rollbacks, reopening and every stage of
-//! a run's life.
+//! Promises of the ids: none is missed, whatever was committed, rolled back, cut short or forgotten.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use proptest::prelude::*;
+use rusqlite::{Connection, params};
 
-use super::*;
+use super::{Ids, SCHEMA, Sizes};
+use crate::base::keys::KeyHash;
+use crate::shard::error::ShardError;
+use crate::shard::open::open_plain;
 
-struct Fixture {
+/// So small that a run's whole life fits into a few batches.
+const SMALL: Sizes = Sizes { run_ids_min: 40, chunk_ids: 3 };
+
+/// One slice does as little as it can.
+const NO_TIME: Duration = Duration::ZERO;
+
+fn open(path: &Path) -> Connection {
+    let connection = open_plain(path, true).unwrap();
+    connection.execute_batch("PRAGMA journal_mode=WAL; PRAGMA synchronous=OFF").unwrap();
+    connection
+}
+
+/// The ids over a file, and what they must know: the rows of each key.
+struct Model {
     dir: tempfile::TempDir,
+    connection: Connection,
+    ids: Ids,
+    rows: BTreeMap<u16, Vec<i64>>,
+    next_row_id: i64,
+    forgotten_below: i64,
 }
 
-impl Fixture {
-    fn new() -> Fixture {
-        Fixture { dir: tempfile::tempdir().unwrap() }
-    }
-
-    fn path(&self) -> PathBuf {
-        self.dir.path().join("shard.db")
-    }
-
-    /// As a shard opens its file; the tables are all that is in it.
-    fn open(&self) -> (Connection, Ids) {
-        let fresh = !self.path().exists();
-        let connection = Connection::open(self.path()).unwrap();
-        connection.pragma_update(None, "journal_mode", "WAL").unwrap();
-        connection.pragma_update(None, "synchronous", "OFF").unwrap();
-        if fresh {
-            connection.execute_batch(SCHEMA).unwrap();
-            connection.execute_batch("PRAGMA application_id = 0x46485344; PRAGMA user_version = 2").unwrap();
-        }
-        let ids = Ids::load(&connection, self.path()).unwrap();
-        (connection, ids)
-    }
-}
-
-fn candidates(ids: &Ids, connection: &Connection, hash: KeyHash) -> Vec<i64> {
-    let mut found = Vec::new();
-    ids.look_up(connection, &[hash], &mut found).unwrap();
-    let mut found: Vec<i64> = found.into_iter().map(|(_, row_id)| row_id).chain(ids.newest(hash)).collect();
-    found.sort_unstable();
-    found
-}
-
-/// Few distinct values, so that equal hashes (and equal tags) are common.
-fn hash(n: u64) -> KeyHash {
-    let mixed = (n % 700).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    KeyHash(u128::from(n % 3) << 64 | u128::from(mixed))
+/// Some keys share a hash, some only the half of it that is used.
+fn hash(key: u16) -> KeyHash {
+    let class = u64::from(key) / 3;
+    let lower = class.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    KeyHash(u128::from(key % 2) << 64 | u128::from(lower))
 }
 
 #[derive(Clone, Debug)]
 enum Step {
-    Commit(u64),
-    RollBack(u64),
-    Work,
-    Reopen,
+    Batch { keys: Vec<u16>, is_committed: bool },
+    Work { slices: u8, waits: bool },
+    Reopen { in_batch: bool },
+    Forget { part: u8, is_committed: bool },
 }
 
-fn step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        6 => (0..60_u64).prop_map(Step::Commit),
-        2 => (0..60_u64).prop_map(Step::RollBack),
-        4 => Just(Step::Work),
-        1 => Just(Step::Reopen),
-    ]
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let keys = proptest::collection::vec(0..600_u16, 0..50);
+    proptest::collection::vec(
+        prop_oneof![
+            6 => (keys, 0..5_u8).prop_map(|(keys, n)| Step::Batch { keys, is_committed: n > 0 }),
+            6 => (1..6_u8, any::<bool>()).prop_map(|(slices, waits)| Step::Work { slices, waits }),
+            2 => any::<bool>().prop_map(|in_batch| Step::Reopen { in_batch }),
+            1 => (0..100_u8, any::<bool>()).prop_map(|(part, is_committed)| Step::Forget { part, is_committed }),
+        ],
+        1..60,
+    )
+}
+
+impl Model {
+    fn new() -> Model {
+        let dir = tempfile::tempdir().unwrap();
+        let connection = open(&dir.path().join("ids.db"));
+        connection.execute_batch(SCHEMA).unwrap();
+        let ids = Ids::load_with(&connection, SMALL).unwrap();
+        Model { dir, connection, ids, rows: BTreeMap::new(), next_row_id: 1, forgotten_below: 1 }
+    }
+
+    fn stage(&mut self, keys: &[u16]) {
+        let transaction = self.connection.transaction().unwrap();
+        for (row_id, key) in (self.next_row_id..).zip(keys) {
+            self.ids.stage(hash(*key), row_id);
+            assert!(self.ids.newest(hash(*key)).any(|found| found == row_id));
+        }
+        self.ids.save(&transaction).unwrap();
+        // The caller decides, below.
+        std::mem::forget(transaction);
+    }
+
+    fn commit(&mut self, keys: &[u16]) {
+        self.stage(keys);
+        self.connection.execute_batch("COMMIT").unwrap();
+        self.ids.committed();
+        for key in keys {
+            self.rows.entry(*key).or_default().push(self.next_row_id);
+            self.next_row_id += 1;
+        }
+    }
+
+    fn rollback(&mut self, keys: &[u16]) {
+        self.stage(keys);
+        self.connection.execute_batch("ROLLBACK").unwrap();
+        self.ids.rolled_back();
+    }
+
+    /// Everything in memory is lost, and the transaction that is open.
+    fn reopen(&mut self) {
+        self.connection = open(&self.dir.path().join("ids.db"));
+        self.ids = Ids::load_with(&self.connection, SMALL).unwrap();
+    }
+
+    fn wait_for_thread(&mut self) {
+        if let Some(frozen) = &mut self.ids.frozen {
+            frozen.sorted();
+            assert!(!frozen.is_waiting());
+        }
+    }
+
+    fn forget(&mut self, part: u8, is_committed: bool) {
+        let row_id = 1 + (self.next_row_id - 1) * i64::from(part) / 100;
+        let transaction = self.connection.transaction().unwrap();
+        self.ids.forget_below(&transaction, row_id).unwrap();
+        match is_committed {
+            true => transaction.commit().unwrap(),
+            false => transaction.rollback().unwrap(),
+        }
+        match is_committed {
+            true => self.ids.committed(),
+            false => self.ids.rolled_back(),
+        }
+        if is_committed {
+            self.forgotten_below = self.forgotten_below.max(row_id);
+        }
+    }
+
+    fn take(&mut self, step: &Step) {
+        match step {
+            Step::Batch { keys, is_committed: true } => self.commit(keys),
+            Step::Batch { keys, is_committed: false } => self.rollback(keys),
+            Step::Work { slices, waits } => {
+                for _ in 0..*slices {
+                    if *waits {
+                        self.wait_for_thread();
+                    }
+                    self.ids.work(&mut self.connection, NO_TIME).unwrap();
+                }
+            }
+            Step::Reopen { in_batch } => {
+                if *in_batch {
+                    self.stage(&[1, 2, 3]);
+                }
+                self.reopen();
+            }
+            Step::Forget { part, is_committed } => self.forget(*part, *is_committed),
+        }
+    }
+
+    fn is_work_left(&mut self) -> bool {
+        self.wait_for_thread();
+        self.ids.work_due()
+    }
+
+    /// Works until nothing is due.
+    fn settle(&mut self) {
+        while self.is_work_left() {
+            self.ids.work(&mut self.connection, NO_TIME).unwrap();
+        }
+    }
+
+    fn candidates(&mut self, keys: &[u16]) -> Vec<Vec<i64>> {
+        let hashes: Vec<KeyHash> = keys.iter().copied().map(hash).collect();
+        let mut older = Vec::new();
+        self.ids.look_up(&self.connection, &hashes, &mut older).unwrap();
+        let mut found: Vec<Vec<i64>> = hashes.iter().map(|hash| self.ids.newest(*hash).collect()).collect();
+        for (place, row_id) in older {
+            found[place as usize].push(row_id);
+        }
+        found.iter_mut().for_each(|rows| rows.sort_unstable());
+        found
+    }
+
+    /// Candidates are the rows with the same lower half of the hash, all of them that were not
+    /// forgotten, each once, and no others.
+    fn check(&mut self) {
+        let keys: Vec<u16> = (0..700).collect();
+        for (key, found) in keys.iter().zip(self.candidates(&keys)) {
+            let first = key / 3 * 3;
+            let mut rows: Vec<i64> =
+                self.rows.range(first..first + 3).flat_map(|(_, rows)| rows.iter().copied()).collect();
+            rows.sort_unstable();
+            let found_all = found.iter().all(|row_id| rows.contains(row_id));
+            assert!(found_all && found.is_sorted_by(|one, next| one < next), "{key}: {found:?} of {rows:?}");
+            rows.retain(|row_id| *row_id >= self.forgotten_below && !found.contains(row_id));
+            assert_eq!(rows, Vec::<i64>::new(), "{key} is missed");
+        }
+    }
+
+    fn rows_of(&self, table: &str) -> i64 {
+        self.connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
+    }
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_id_is_missed_whatever_happens(steps in prop::collection::vec(step(), 1..60), seed in 0..1_000_u64) {
-        let fixture = Fixture::new();
-        let (mut connection, mut ids) = fixture.open();
-        ids.run_ids = 100;
-        let mut stored: HashMap<KeyHash, Vec<i64>> = HashMap::new();
-        let (mut next, mut n) = (1_i64, seed);
-        for step in steps {
-            match step {
-                Step::Commit(count) | Step::RollBack(count) => {
-                    let keep = matches!(step, Step::Commit(_));
-                    let transaction = connection.transaction().unwrap();
-                    for row_id in next..next + count as i64 {
-                        n += 1;
-                        ids.stage(hash(n), row_id);
-                        prop_assert!(ids.newest(hash(n)).any(|known| known == row_id));
-                        if keep {
-                            stored.entry(hash(n)).or_default().push(row_id);
-                        }
-                    }
-                    ids.save(&transaction).unwrap();
-                    if keep {
-                        transaction.commit().unwrap();
-                        ids.committed();
-                        next += count as i64;
-                    } else {
-                        drop(transaction);
-                        ids.rolled_back();
-                    }
-                }
-                Step::Work => ids.work(&mut connection, Duration::from_micros(1)).unwrap(),
-                Step::Reopen => {
-                    drop((connection, ids));
-                    (connection, ids) = fixture.open();
-                    ids.run_ids = 100;
-                }
-            }
-            prop_assert_eq!(ids.count(), next as u64 - 1);
-            for value in (0..700).step_by(13) {
-                for high in 0..3 {
-                    let hash = KeyHash(high << 64 | hash(value).0 & u128::from(u64::MAX));
-                    let exact = stored.get(&hash).cloned().unwrap_or_default();
-                    let found = candidates(&ids, &connection, hash);
-                    // All that are there; tables may add some whose other half differs.
-                    prop_assert!(exact.iter().all(|row_id| found.contains(row_id)), "{exact:?} {found:?}");
-                }
-            }
+    fn no_id_is_missed_whatever_happens(steps in steps()) {
+        let mut model = Model::new();
+        for step in &steps {
+            model.take(step);
+            model.check();
         }
-    }
-}
-
-/// Fills, and works until nothing is due.
-fn fill(connection: &mut Connection, ids: &mut Ids, rows: std::ops::Range<i64>) {
-    for first in rows.clone().step_by(50) {
-        let transaction = connection.transaction().unwrap();
-        (first..(first + 50).min(rows.end)).for_each(|row_id| ids.stage(hash(row_id as u64), row_id));
-        ids.save(&transaction).unwrap();
-        transaction.commit().unwrap();
-        ids.committed();
-        while ids.frozen.is_some() || ids.work_due() {
-            ids.work(connection, Duration::from_millis(1)).unwrap();
-        }
+        model.settle();
+        model.check();
+        model.reopen();
+        model.check();
     }
 }
 
 #[test]
-fn what_is_sorted_is_not_kept_twice_and_what_is_dropped_leaves_nothing() {
-    let fixture = Fixture::new();
-    let (mut connection, mut ids) = fixture.open();
-    ids.run_ids = 100;
-    fill(&mut connection, &mut ids, 1..1_001);
-    assert!(ids.runs.len() >= 3);
-    let count = |connection: &Connection, sql: &str| {
-        connection.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap()
+fn an_id_is_found_at_every_slice_of_a_runs_life_and_after_a_crash_in_it() {
+    let keys: Vec<u16> = (0..600).collect();
+    let slices = |stop: usize| {
+        let mut model = Model::new();
+        model.commit(&keys[..300]);
+        model.commit(&keys[300..]);
+        let mut taken = 0;
+        while taken < stop && model.is_work_left() {
+            model.ids.work(&mut model.connection, NO_TIME).unwrap();
+            model.check();
+            taken += 1;
+        }
+        model.reopen();
+        model.check();
+        model.commit(&[1, 2, 3]);
+        model.check();
+        model.settle();
+        model.check();
+        let chunks: u32 = model.ids.runs.iter().map(|run| run.chunks).sum();
+        let recent = i64::from(model.ids.newest.count() > 0);
+        assert_eq!((model.rows_of("id_recent"), model.rows_of("id_chunk")), (recent, i64::from(chunks)));
+        taken
     };
-    let sorted = ids.runs.last().unwrap().last_id;
-    assert_eq!(
-        count(&connection, "SELECT coalesce(min(first_id), 0) FROM id_recent") > sorted || sorted == 1_000,
-        true
-    );
-    let entries = count(&connection, "SELECT sum(length(entries)) / 20 FROM id_chunk");
-    assert_eq!(entries, sorted);
-    // Retention: everything but the last run goes, slice by slice, also over a restart.
-    let transaction = connection.transaction().unwrap();
-    ids.forget_below(&transaction, 1_001).unwrap();
-    transaction.commit().unwrap();
-    assert_eq!(ids.runs.len(), 1);
-    drop(ids);
-    let mut ids = Ids::load(&connection, fixture.path()).unwrap();
-    while ids.work_due() {
-        ids.work(&mut connection, Duration::from_micros(1)).unwrap();
+    let all = slices(usize::MAX);
+    assert!(all >= 25, "{all}");
+    for stop in 0..all {
+        slices(stop);
     }
-    let last = &ids.runs[0];
-    let left = count(&connection, "SELECT sum(length(entries)) / 20 FROM id_chunk");
-    assert_eq!(left, last.last_id - last.first_id + 1);
 }
 
 #[test]
-fn damaged_tables_are_an_error_and_no_panic() {
-    let fixture = Fixture::new();
-    let (mut connection, mut ids) = fixture.open();
-    ids.run_ids = 100;
-    fill(&mut connection, &mut ids, 1..301);
-    drop(ids);
-    let broken = |sql: &str| {
-        connection.execute_batch("SAVEPOINT s").unwrap();
-        connection.execute_batch(sql).unwrap();
-        let loaded = Ids::load(&connection, fixture.path());
-        let mut found = Vec::new();
-        let outcome = loaded
-            .and_then(|ids| (0..700).try_for_each(|n| ids.look_up(&connection, &[hash(n)], &mut found)));
-        connection.execute_batch("ROLLBACK TO s; RELEASE s").unwrap();
-        matches!(outcome, Err(ShardError::Corrupt(_)))
-    };
-    for sql in [
-        "UPDATE id_run SET filter = x'00'",
-        "UPDATE id_run SET filter = zeroblob(length(filter))",
-        "UPDATE id_run SET filter = substr(filter, 1, length(filter) - 2)",
-        "UPDATE id_run SET filter = 'text'",
-        "UPDATE id_run SET chunks = 0",
-        "UPDATE id_run SET last_id = first_id - 1",
-        "DELETE FROM id_chunk",
-        "UPDATE id_chunk SET entries = x'0102'",
-        "INSERT INTO id_recent VALUES (100000, x'01')",
+fn rows_that_share_a_hash_are_all_candidates() {
+    let mut model = Model::new();
+    for _ in 0..40 {
+        model.commit(&[6, 7, 8, 9]);
+        model.settle();
+    }
+    model.check();
+    assert_eq!(model.candidates(&[7])[0].len(), 40 * 3);
+    assert!(model.ids.runs.len() > 2);
+}
+
+#[test]
+fn what_only_names_forgotten_rows_is_deleted() {
+    let mut model = Model::new();
+    for start in 0..6 {
+        model.commit(&(start * 100..start * 100 + 100).collect::<Vec<u16>>());
+        model.settle();
+    }
+    assert_eq!((model.ids.runs.len(), model.rows_of("id_chunk")), (6, 6 * 34));
+    let before = (model.ids.memory_bytes(), model.ids.count());
+    model.forget(50, false);
+    assert_eq!((model.ids.memory_bytes(), model.ids.count()), before);
+    model.forget(50, true);
+    assert!(model.ids.work_due());
+    model.settle();
+    assert_eq!((model.ids.runs.len(), model.rows_of("id_chunk"), model.rows_of("id_run")), (3, 3 * 34, 3));
+    assert_eq!(model.ids.count(), 300);
+    assert!(model.ids.memory_bytes() < before.0);
+    model.check();
+    model.forget(100, true);
+    model.settle();
+    assert_eq!((model.rows_of("id_run"), model.rows_of("id_chunk"), model.rows_of("id_recent")), (0, 0, 0));
+    model.commit(&[5, 6]);
+    model.reopen();
+    model.check();
+    assert_eq!(model.ids.next_row_id(), Some(603));
+}
+
+#[test]
+fn ids_that_outrun_the_thread_wait_for_it() {
+    let mut model = Model::new();
+    model.commit(&[1; 40]);
+    model.ids.work(&mut model.connection, NO_TIME).unwrap();
+    model.commit(&[2; 30]);
+    // Whether the thread is done or not.
+    assert!(model.ids.work_due());
+    model.ids.work(&mut model.connection, NO_TIME).unwrap();
+    assert!(model.rows_of("id_chunk") > 0);
+    model.check();
+}
+
+#[test]
+fn a_lock_of_somebody_else_costs_a_slice_and_nothing_more() {
+    let mut model = Model::new();
+    model.commit(&(0..500).collect::<Vec<u16>>());
+    let other = open(&model.dir.path().join("ids.db"));
+    model.connection.busy_timeout(Duration::ZERO).unwrap();
+    while model.is_work_left() {
+        if model.ids.frozen.is_some() || model.ids.leftovers.recent_below.is_some() {
+            other.execute_batch("BEGIN IMMEDIATE").unwrap();
+            let refused = model.ids.work(&mut model.connection, NO_TIME);
+            assert!(matches!(refused, Err(ShardError::Busy)), "{refused:?}");
+            other.execute_batch("ROLLBACK").unwrap();
+            model.check();
+        }
+        model.ids.work(&mut model.connection, NO_TIME).unwrap();
+    }
+    model.check();
+    assert_eq!(model.ids.runs.len(), 1);
+    model.reopen();
+    model.check();
+}
+
+/// A damaged blob is said to be one, when it is loaded or when it is read.
+#[test]
+fn damage_is_said_and_never_believed() {
+    let mut model = Model::new();
+    model.commit(&(0..500).collect::<Vec<u16>>());
+    model.settle();
+    model.commit(&[1, 2, 3]);
+    for (table, key, blob) in
+        [("id_recent", "first_id", "hashes"), ("id_run", "first_id", "filter"), ("id_chunk", "id", "entries")]
+    {
+        let (id, bytes): (i64, Vec<u8>) = model
+            .connection
+            .query_row(&format!("SELECT {key}, {blob} FROM {table} LIMIT 1"), [], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
+            .unwrap();
+        let write = |value: &dyn rusqlite::ToSql| {
+            let sql = format!("UPDATE {table} SET {blob} = ?2 WHERE {key} = ?1");
+            model.connection.execute(&sql, params![id, value]).unwrap();
+        };
+        let is_said = || match Ids::load_with(&model.connection, SMALL) {
+            Err(error) => matches!(error, ShardError::Corrupt(_)),
+            Ok(mut ids) => {
+                let hashes: Vec<KeyHash> = (0..600).map(hash).collect();
+                let read = ids.look_up(&model.connection, &hashes, &mut Vec::new());
+                matches!(read, Err(ShardError::Corrupt(_)))
+            }
+        };
+        for at in (0..bytes.len()).step_by(7).chain([bytes.len() - 1]) {
+            let mut other = bytes.clone();
+            other[at] ^= 0x10;
+            write(&other);
+            assert!(is_said(), "{table} {at}");
+        }
+        write(&&bytes[..bytes.len() / 2]);
+        assert!(is_said());
+        write(&Vec::<u8>::new());
+        assert!(is_said());
+        write(&"text");
+        assert!(is_said());
+        write(&bytes);
+        assert!(!is_said());
+    }
+    for (broken, mended) in [
+        ("UPDATE id_run SET ids = -1", "UPDATE id_run SET ids = 500"),
+        ("UPDATE id_run SET ids = 9e15", "UPDATE id_run SET ids = 500"),
+        ("UPDATE id_run SET ids = 499", "UPDATE id_run SET ids = 500"),
+        ("UPDATE id_run SET chunks = 0", "UPDATE id_run SET chunks = 167"),
+        ("UPDATE id_recent SET first_id = first_id + 1", "UPDATE id_recent SET first_id = first_id - 1"),
     ] {
-        assert!(broken(sql), "{sql}");
+        model.connection.execute_batch(broken).unwrap();
+        let loaded = Ids::load_with(&model.connection, SMALL);
+        assert!(matches!(loaded, Err(ShardError::Corrupt(_))), "{broken}");
+        model.connection.execute_batch(mended).unwrap();
     }
-}
-
-/// What the module's promises cost, by hand: `cargo test --release -- --ignored --nocapture ids_by_the_million`.
-#[test]
-#[ignore = "a measurement, half a minute"]
-fn ids_by_the_million() {
-    let fixture = Fixture::new();
-    let (mut connection, mut ids) = fixture.open();
-    let (mut state, mut row_id) = (1_u64, 1_i64);
-    let mut random = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    };
-    let (mut spent_us, mut slice_max_us, mut slices, mut false_ones) = (0, 0, 0_u64, 0);
-    for million in 1..=10 {
-        let (before_us, work_before_us) = (clock::monotonic_us(), spent_us);
-        for _ in 0..100 {
-            let hashes: Vec<KeyHash> =
-                (0..10_000).map(|_| KeyHash(u128::from(random()) << 64 | u128::from(random()))).collect();
-            let transaction = connection.transaction().unwrap();
-            let mut found = Vec::new();
-            ids.look_up(&transaction, &hashes, &mut found).unwrap();
-            false_ones += found.len();
-            for hash in hashes {
-                assert!(ids.newest(hash).next().is_none());
-                ids.stage(hash, row_id);
-                row_id += 1;
-            }
-            ids.save(&transaction).unwrap();
-            transaction.commit().unwrap();
-            ids.committed();
-            if ids.work_due() {
-                let start_us = clock::monotonic_us();
-                ids.work(&mut connection, Duration::from_millis(4)).unwrap();
-                let took_us = clock::monotonic_us() - start_us;
-                (spent_us, slices) = (spent_us + took_us, slices + 1);
-                slice_max_us = slice_max_us.max(took_us);
-            }
-        }
-        let took_us = clock::monotonic_us() - before_us;
-        eprintln!(
-            "{million} M ids: {} ns an id, {} of them upkeep; {:.2} bytes an id, {} runs",
-            took_us / 1_000,
-            (spent_us - work_before_us) / 1_000,
-            ids.memory_bytes() as f64 / ids.count() as f64,
-            ids.runs.len()
-        );
-    }
-    let start_us = clock::monotonic_us();
-    drop(ids);
-    let ids = Ids::load(&connection, fixture.path()).unwrap();
-    eprintln!(
-        "loaded {} ids in {} ms; {slices} slices, the longest {slice_max_us} us; {false_ones} false candidates",
-        ids.count(),
-        (clock::monotonic_us() - start_us) / 1_000
-    );
+    model.reopen();
+    model.check();
 }

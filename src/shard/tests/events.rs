@@ -99,7 +99,7 @@ proptest! {
         let options = ShardOptions { partition_rows_max: 30, folder_id: [9; 16], ..options() };
         let reopen = || {
             let mut shard = super::reopen(dir.path(), &options);
-            shard.ids.run_ids(25);
+            shard.ids.shorten_runs(25);
             shard
         };
         let (mut shard, mut model) = (reopen(), Model::default());
@@ -229,7 +229,7 @@ fn what_is_too_old_leaves_rows_views_totals_buckets_and_ids_and_may_come_again()
         .collect();
     let mut model = Model::default();
     let mut shard = super::reopen(dir.path(), &keep);
-    shard.ids.run_ids(25);
+    shard.ids.shorten_runs(25);
     for batch in events.chunks(10) {
         shard.apply(&[(KEYED, &model.lane(batch))], &mut |_, _, _| {}).unwrap();
         model.take(batch);
@@ -270,4 +270,46 @@ fn what_is_too_old_leaves_rows_views_totals_buckets_and_ids_and_may_come_again()
         assert!(told.iter().all(|known| *known == outcome), "{told:?}");
     }
     super::sound(shard.path());
+}
+
+#[test]
+fn damaged_or_lost_id_tables_are_made_anew_from_the_rows() {
+    for damage in [
+        "UPDATE id_recent SET hashes = x'00'",
+        "DELETE FROM id_recent",
+        "DELETE FROM id_run",
+        "UPDATE id_run SET filter = zeroblob(length(filter))",
+        "DELETE FROM id_chunk",
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let options = ShardOptions { partition_rows_max: 30, ..options() };
+        let mut shard = super::reopen(dir.path(), &options);
+        shard.ids.shorten_runs(25);
+        let events: Vec<_> =
+            (0..100).map(|id| Event { tenant: 1, id, source: 0, minute: 0, payload: 0 }).collect();
+        let mut model = Model::default();
+        for batch in events.chunks(10) {
+            shard.apply(&[(KEYED, &model.lane(batch))], &mut |_, _, _| {}).unwrap();
+            model.take(batch);
+            while shard.upkeep_due() {
+                shard.upkeep(Duration::ZERO).unwrap();
+            }
+        }
+        let path = shard.path().to_owned();
+        shard.poison();
+        rusqlite::Connection::open(&path).unwrap().execute_batch(damage).unwrap();
+        let mut shard = super::reopen(dir.path(), &options);
+        let mut told = Vec::new();
+        let applied = shard.apply(&[(KEYED, &model.lane(&events))], &mut |_, _, outcome| told.push(outcome));
+        match applied {
+            Ok(applied) => assert_eq!((applied.service_events, applied.duplicates), (0, 100), "{damage}"),
+            // Found when a chunk is wanted: the writer opens the shard again.
+            Err(error) => {
+                assert!(matches!(error, ShardError::Corrupt(_)), "{damage}: {error}");
+                continue;
+            }
+        }
+        assert!(told.iter().all(|outcome| *outcome == Outcome::Duplicate));
+        super::sound(&path);
+    }
 }
