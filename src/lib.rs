@@ -1,4 +1,4 @@
-//! firehose: a thread-per-core, shared-nothing HTTP event collector on SQLite shards.
+//! firehose: a thread-per-core, shared-nothing HTTP event collector and events service on SQLite shards.
 //!
 //! This page is the map. Reading order: here, [`ingest`] (the life of an event), `server/core_loop.rs`
 //! (one core's loop), then the folder a question leads to.
@@ -26,6 +26,27 @@
 //!
 //! A database that is locked, full, damaged or gone stops step 2 only.
 //!
+//! # The life of an idempotent event
+//!
+//! `POST /events` and `/events/bulk` come to an executor. [`event::Decoder`] reads the rows, each by itself; a
+//! hash of (tenant, event id) names the shard ([`base::keys`]); the core that feeds it journals the rows in its
+//! `keyed` lane (another core's go there over a bounded mailbox, `server/executor_lane/keyed.rs`) and unparks
+//! the writer. [`shard::Shard::apply`] asks the shard's memory of ids (`shard/ids`) for candidates, compares
+//! them with the stored rows, stores what is new with its buckets, and tells each row's outcome, which
+//! [`ingest::Verdicts`] hands back once the commit is published. No commit within `commit_wait`: 202, and the
+//! check happens when there is one.
+//!
+//! # The life of a query
+//!
+//! [`query`]: plan → fan out → partial → merge → stream. Readers' threads do bounded steps with read-only
+//! connections ([`shard::read`]); a query is of the rows that were there when it first asked each shard, and
+//! its cursor says so. What SQLite makes of every statement is in `bench/plans.md`.
+//!
+//! # Upkeep
+//!
+//! Between batches a writer does slices of a few milliseconds (`shard/upkeep.rs`): ids sorted into runs, the
+//! index by user of a sealed partition, what retention drops. Nothing of it stops writing for longer.
+//!
 //! # The life of a connection
 //!
 //! It comes to the core with the fewest. `POST /event`, `/health`, `/ready` and `/receipts/…` are answered
@@ -41,7 +62,7 @@
 //! | 0 | [`base`] | identifiers, limits, the clock, counters |
 //! | 1 | [`config`], [`event`] | settings in four layers; JSON bytes to an event |
 //! | 2 | [`http`], [`cores`], [`journal`], [`shard`] | HTTP without I/O; threads, runtimes, mailboxes; the durable buffer; one SQLite file |
-//! | 4 | [`ingest`] | the life of an event; the writer's loop |
+//! | 4 | [`ingest`], [`query`] | the life of an event, the writer's loop; the life of a query |
 //! | 5 | [`ops`] | log, metrics, profiles, the operators' listener |
 //! | 6 | [`api`] | the endpoint table, problems, OpenAPI |
 //! | 7 | [`server`] | assembly; each core's loops |
@@ -54,20 +75,24 @@
 //! | id | promise | test |
 //! | --- | --- | --- |
 //! | W1 | an event acked at level L survives what L promises | `tests/durability.rs`, `tests/exactly_once.rs` |
+//! | W2 | one event id of one tenant is stored once | `tests/duplicates.rs`, `src/shard/tests/events.rs` |
 //! | W3 | a shard is written by its writer only | `src/ingest/write/tests.rs` |
 //! | W4 | accepted = stored + pending at every moment | `tests/durability.rs` |
+//! | R1 | N shards answer as one | `tests/one_vs_many.rs` |
+//! | R2 | no row crosses tenants | `tests/one_vs_many.rs`; a plan of events has a tenant, by its type |
+//! | R3 | buckets equal a recount at every commit | `src/shard/tests/events.rs`, `firehose verify --aggregates` |
 //! | S1 | memory stays within the budget under any load | `tests/connections.rs`, `tests/http_edges.rs` |
 //! | S2 | a listener takes no lock and makes no futex call in a steady state | `strace -c`, in `tuning.md` |
 //! | S3 | a full disk or a locked database never stops health or recovery | `tests/outage.rs`, `tests/full_disk.rs` |
-//!
-//! W2 (one event id of one tenant is stored once) and R1 to R3 (reads) belong to what is not built yet.
 //!
 //! # Words
 //!
 //! *core* a pinned thread with its helpers · *shard* a SQLite file and its journals · *lane* one journal
 //! with one producer; also the thread that produces · *tick* one turn of a core's loop · *batch* the rows
 //! of one commit · *partition* a table of one shard, sealed and indexed when it is full · *receipt* names
-//! an accepted event: shard, lane and sequence · *poison* to stop trusting a connection after a failure.
+//! an accepted event: shard, lane and sequence · *poison* to stop trusting a connection after a failure ·
+//! *stream* clicks or service events, each in partitions of its own · *partial* one shard's share of an
+//! answer · *pin* the highest row id of a shard that a query sees · *bucket* a count over a stretch of time.
 //!
 //! # Where this differs from what one might expect
 //!
@@ -76,6 +101,10 @@
 //! - Prepared inserts, not a virtual table over the batch: equally fast here, and without unsafe code.
 //! - A damaged record costs itself: the others of its journal are stored, the damaged segment is kept in
 //!   `quarantine/`.
+//! - The index by user of a sealed partition is grown as a table and becomes an index by a change of the
+//!   catalogue (`shard/seal.rs`), because `CREATE INDEX` would hold the write lock for half a second.
+//! - Clicks keep an index in order of time from their first row: reads of the open partition need no scan.
+//! - Id tables that are lost or do not fit the rows are made anew at the start.
 //! - A database file removed under the running server is copied back from the open connection.
 
 pub mod api;

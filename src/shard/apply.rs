@@ -98,11 +98,22 @@ struct Change {
 
 /// The keyed rows of a batch, with what may be the same ids in the sorted runs.
 #[derive(Default)]
-struct Keyed {
+struct Keyed<'a> {
+    rows: Vec<ServiceEventRow<'a>>,
     hashes: Vec<KeyHash>,
     candidates: Vec<(u32, i64)>,
     /// How many of both were used.
     next: (usize, usize),
+}
+
+impl<'a> Keyed<'a> {
+    /// The next row, if the record is one: they come in the order in which they were decoded.
+    #[inline]
+    fn of(&self, payload: &[u8]) -> Option<ServiceEventRow<'a>> {
+        let row = self.rows.get(self.next.0)?;
+        // A record that is no row was left out: the row at hand belongs to a later one.
+        payload.as_ptr_range().contains(&row.tenant_id.as_ptr()).then_some(*row)
+    }
 }
 
 impl Shard {
@@ -151,8 +162,10 @@ impl Shard {
             let position = *change.positions.slot(*lane)?;
             let new =
                 batch.records().filter(|entry| entry.kind == SERVICE_EVENT_KIND && entry.sequence > position);
-            let rows = new.filter_map(|entry| decode_service_event(entry.payload));
-            keyed.hashes.extend(rows.map(|row| self.keys.hash(row.tenant_id, row.event_id)));
+            for row in new.filter_map(|entry| decode_service_event(entry.payload)) {
+                keyed.hashes.push(self.keys.hash(row.tenant_id, row.event_id));
+                keyed.rows.push(row);
+            }
         }
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         if !keyed.hashes.is_empty() {
@@ -211,7 +224,7 @@ impl Shard {
                         change.applied.received_us_max.max(Some(row.received_us));
                 } else if entry.kind == SERVICE_EVENT_KIND
                     && let (Some(row), Some(event), Some(insert)) =
-                        (decode_service_event(entry.payload), &mut change.event, &mut insert_event)
+                        (keyed.of(entry.payload), &mut change.event, &mut insert_event)
                 {
                     let said = events.take(&row, &mut keyed, event, insert)?;
                     match said {
@@ -281,7 +294,7 @@ impl Events<'_> {
     fn take(
         &mut self,
         row: &ServiceEventRow<'_>,
-        keyed: &mut Keyed,
+        keyed: &mut Keyed<'_>,
         partition: &mut Partition,
         insert: &mut rusqlite::CachedStatement<'_>,
     ) -> Result<Outcome, ShardError> {

@@ -125,85 +125,102 @@ const GROUPS_KEPT: usize = 20_000;
 /// Groups remembered by a few bits of their names.
 const RECENT: usize = 256;
 
-/// A few bits of a group's name; two names with the same ones cost a look into the map.
+/// A few bits of a group's names; two groups with the same ones cost a look into the map.
 #[inline]
-fn spot(name: &[u8]) -> usize {
-    let mut bits = name.len() as u64;
-    let (words, rest) = name.as_chunks::<8>();
-    for word in words {
-        bits = (bits.rotate_left(23) ^ u64::from_le_bytes(*word)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    }
-    for byte in rest {
-        bits = (bits.rotate_left(23) ^ u64::from(*byte)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+fn spot(names: [&str; 3]) -> usize {
+    let mut bits = 0_u64;
+    for name in names {
+        let bytes = name.as_bytes();
+        let (words, rest) = bytes.as_chunks::<8>();
+        let last = rest.iter().fold(bytes.len() as u64, |last, byte| last << 8 | u64::from(*byte));
+        for word in words.iter().map(|word| u64::from_le_bytes(*word)).chain([last]) {
+            bits = (bits.rotate_left(23) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        }
     }
     (bits >> 56) as usize % RECENT
+}
+
+/// Tenant, source and type, and the minute that was counted last.
+#[derive(Debug)]
+struct Group {
+    tenant: Box<str>,
+    source: Box<str>,
+    event_type: Box<str>,
+    minute: i64,
+    /// Nothing yet where the count is 0.
+    tally: Tally,
 }
 
 /// The pre-aggregation of one batch.
 #[derive(Debug)]
 pub(super) struct Buckets {
     /// `tenant NUL source NUL type` to the group's number; names have no control characters.
-    groups: HashMap<Box<str>, u32>,
-    names: Vec<Box<str>>,
+    numbers: HashMap<Box<str>, u32>,
+    groups: Vec<Group>,
     /// Groups met lately, by a few bits of their names: nearly always right, and cheaper than the map.
     recent: [u32; RECENT],
-    key: String,
+    /// Groups that have a tally.
+    counted: Vec<u32>,
     minutes: ByMinute,
-    /// The last row's, because the next is often of the same.
-    last: Option<(u32, i64, Tally)>,
 }
 
 impl Default for Buckets {
     fn default() -> Buckets {
         Buckets {
-            groups: HashMap::new(),
-            names: Vec::new(),
+            numbers: HashMap::new(),
+            groups: Vec::new(),
             recent: [0; RECENT],
-            key: String::new(),
+            counted: Vec::new(),
             minutes: ByMinute::default(),
-            last: None,
         }
     }
 }
 
 impl Buckets {
-    /// Counts a row that is being inserted. About 40 ns; no allocation for a group that is known.
+    /// Counts a row that is being inserted. About 30 ns; no allocation for a group that is known.
     #[inline]
     pub(super) fn count(&mut self, row: &ServiceEventRow<'_>) {
-        self.key.clear();
-        self.key.push_str(row.tenant_id);
-        self.key.push('\0');
-        self.key.push_str(row.source);
-        self.key.push('\0');
-        self.key.push_str(row.event_type);
-        let spot = spot(self.key.as_bytes());
-        let group = match self.recent.get(spot).and_then(|group| self.names.get(*group as usize)) {
-            Some(name) if **name == *self.key => self.recent[spot],
+        let names = [row.tenant_id, row.source, row.event_type];
+        let spot = spot(names);
+        let recent = self.recent[spot];
+        let is_it = |group: &Group| [&*group.tenant, &*group.source, &*group.event_type] == names;
+        let number = match self.groups.get(recent as usize) {
+            Some(group) if is_it(group) => recent,
             _ => {
-                let known = self.groups.get(self.key.as_str()).copied();
-                let group = known.unwrap_or_else(|| self.new_group());
-                self.recent[spot] = group;
-                group
+                let number = self.number_of(names);
+                self.recent[spot] = number;
+                number
             }
         };
         let minute = BucketSize::Minute.floor(row.timestamp_us);
-        let tally = Tally::of(row.timestamp_us);
-        match &mut self.last {
-            Some((known, at, sum)) if (*known, *at) == (group, minute) => sum.add(tally),
-            last => {
-                if let Some((group, minute, sum)) = last.replace((group, minute, tally)) {
-                    add(&mut self.minutes, (group, minute), sum);
-                }
-            }
+        let group = &mut self.groups[number as usize];
+        if group.tally.count == 0 {
+            self.counted.push(number);
+            (group.minute, group.tally) = (minute, Tally::of(row.timestamp_us));
+        } else if group.minute == minute {
+            group.tally.add(Tally::of(row.timestamp_us));
+        } else {
+            // On to another minute; the one before is kept aside.
+            add(&mut self.minutes, (number, group.minute), group.tally);
+            (group.minute, group.tally) = (minute, Tally::of(row.timestamp_us));
         }
     }
 
     #[cold]
-    fn new_group(&mut self) -> u32 {
-        let number = self.names.len() as u32;
-        let name: Box<str> = self.key.as_str().into();
-        self.names.push(name.clone());
-        self.groups.insert(name, number);
+    fn number_of(&mut self, [tenant, source, event_type]: [&str; 3]) -> u32 {
+        let key = format!("{tenant}\0{source}\0{event_type}");
+        if let Some(number) = self.numbers.get(key.as_str()) {
+            return *number;
+        }
+        let number = self.groups.len() as u32;
+        self.groups.push(Group {
+            tenant: tenant.into(),
+            source: source.into(),
+            event_type: event_type.into(),
+            minute: 0,
+            tally: Tally { count: 0, first_us: 0, last_us: 0 },
+        });
+        self.numbers.insert(key.into(), number);
         number
     }
 
@@ -211,8 +228,7 @@ impl Buckets {
     pub(super) fn save(&mut self, transaction: &Connection) -> Result<(), ShardError> {
         for size in BucketSize::ALL {
             let mut upsert = transaction.prepare_cached(upsert_sql(size))?;
-            for ((tenant, start_us, names), tally) in self.sums(size) {
-                let (source, event_type) = names.split_once('\0').unwrap_or_default();
+            for ((tenant, start_us, source, event_type), tally) in self.sums(size) {
                 let Tally { count, first_us, last_us } = tally;
                 upsert.execute(params![tenant, start_us, source, event_type, count, first_us, last_us])?;
             }
@@ -235,9 +251,8 @@ impl Buckets {
             let mut delete = transaction.prepare(&format!("DELETE FROM {table} WHERE {at}"))?;
             let mut update = transaction
                 .prepare(&format!("UPDATE {table} SET count = ?5, first_us = ?6, last_us = ?7 WHERE {at}"))?;
-            for ((tenant, start_us, names), gone) in self.sums(size) {
-                let (source, event_type) = names.split_once('\0').unwrap_or_default();
-                let key = (tenant, start_us, source, event_type);
+            for (key, gone) in self.sums(size) {
+                let (tenant, start_us, source, event_type) = key;
                 let mut left = find.query_row(key, |row| {
                     Ok(Tally { count: row.get(0)?, first_us: row.get(1)?, last_us: row.get(2)? })
                 })?;
@@ -257,28 +272,28 @@ impl Buckets {
     }
 
     /// The counts by bucket of one size, in the order of the tables, so that neighbours meet the same page.
-    fn sums(&mut self, size: BucketSize) -> BTreeMap<(&str, i64, &str), Tally> {
-        if let Some((group, minute, sum)) = self.last.take() {
-            add(&mut self.minutes, (group, minute), sum);
+    fn sums(&mut self, size: BucketSize) -> BTreeMap<(&str, i64, &str, &str), Tally> {
+        for number in self.counted.drain(..) {
+            let group = &mut self.groups[number as usize];
+            add(&mut self.minutes, (number, group.minute), group.tally);
+            group.tally.count = 0;
         }
-        let mut sums: BTreeMap<(&str, i64, &str), Tally> = BTreeMap::new();
-        {
-            for ((group, minute), tally) in &self.minutes {
-                let name = self.names.get(*group as usize).map_or("", |name| name);
-                let (tenant, names) = name.split_once('\0').unwrap_or_default();
-                sums.entry((tenant, size.floor(*minute), names))
-                    .and_modify(|sum| sum.add(*tally))
-                    .or_insert(*tally);
-            }
+        let mut sums: BTreeMap<(&str, i64, &str, &str), Tally> = BTreeMap::new();
+        for ((number, minute), tally) in &self.minutes {
+            let Group { tenant, source, event_type, .. } = &self.groups[*number as usize];
+            let key = (&**tenant, size.floor(*minute), &**source, &**event_type);
+            sums.entry(key).and_modify(|sum| sum.add(*tally)).or_insert(*tally);
         }
         sums
     }
 
     /// After the commit, or instead of it.
     pub(super) fn clear(&mut self) {
+        for number in self.counted.drain(..) {
+            self.groups[number as usize].tally.count = 0;
+        }
         self.minutes.clear();
-        self.last = None;
-        if self.names.len() > GROUPS_KEPT {
+        if self.groups.len() > GROUPS_KEPT {
             *self = Buckets::default();
         }
     }

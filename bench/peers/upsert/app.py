@@ -13,7 +13,7 @@ from sqlalchemy import JSON, DateTime, Integer, String, UniqueConstraint, create
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column
 
-engine = create_engine(f"sqlite:///{os.environ['UPSERT_DATABASE']}")
+engine = create_engine(f"sqlite:///{os.environ['UPSERT_DATABASE']}", connect_args={"timeout": 60})
 
 
 @event.listens_for(engine, "connect")

@@ -142,6 +142,7 @@ impl Ids {
     ) -> Result<(), ShardError> {
         self.lower.clear();
         self.lower.extend(hashes.iter().copied().map(lower));
+        self.newest.touch(&self.lower);
         if let Some(frozen) = &self.frozen {
             for (place, hash) in self.lower.iter().enumerate() {
                 candidates.extend(frozen.find(*hash).map(|row_id| (place as u32, row_id)));
