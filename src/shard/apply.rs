@@ -212,12 +212,13 @@ impl Shard {
                 if entry.kind == CLICK_KIND
                     && let Some(row) = click::decode(entry.payload)
                 {
-                    insert_click.raw_bind_parameter(1, change.click.next_id)?;
+                    insert_click.raw_bind_parameter(1, change.click.id_to_bind())?;
                     insert_click.raw_bind_parameter(2, row.user_id)?;
                     insert_click.raw_bind_parameter(3, row.timestamp_us)?;
                     insert_click.raw_bind_parameter(4, row.received_us)?;
                     insert_click.raw_bind_parameter(5, row.metadata)?;
                     insert_click.raw_execute()?;
+                    change.click.check_id(&transaction)?;
                     change.click.count(row.timestamp_us);
                     change.applied.rows += 1;
                     change.applied.received_us_max =
@@ -318,7 +319,7 @@ impl Events<'_> {
         if let Some(known) = known {
             return Ok(known);
         }
-        insert.raw_bind_parameter(1, partition.next_id)?;
+        insert.raw_bind_parameter(1, partition.id_to_bind())?;
         insert.raw_bind_parameter(2, row.tenant_id)?;
         insert.raw_bind_parameter(3, row.event_id)?;
         insert.raw_bind_parameter(4, row.source)?;
@@ -327,6 +328,7 @@ impl Events<'_> {
         insert.raw_bind_parameter(7, row.received_us)?;
         insert.raw_bind_parameter(8, row.payload)?;
         insert.raw_execute()?;
+        partition.check_id(self.transaction)?;
         self.ids.stage(hash, partition.next_id);
         if let Some(buckets) = &mut self.buckets {
             buckets.count(row);

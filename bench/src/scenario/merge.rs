@@ -22,6 +22,8 @@ use crate::{cpu, http, process};
 const SHARDS: usize = 8;
 const ROWS: usize = 100_000;
 const ROWS_PER_S_MIN: f64 = 300_000.0;
+/// Deep paging: a page is a page.
+const DEEP_RATIO_MAX: f64 = 1.2;
 /// What the answer may add to the server's memory, whatever its size.
 const GROWTH_MIB_MAX: f64 = 64.0;
 
@@ -37,6 +39,8 @@ pub(crate) fn run(setup: &Setup) -> Result<Report> {
     report.bar(format!("{case}: rows per second as NDJSON"), Limit::AtLeast(ROWS_PER_S_MIN), rate);
     let growth = report.worst(&case, "firehose", "growth_mib");
     report.bar(format!("{case}: memory added by three streams, MiB"), Limit::AtMost(GROWTH_MIB_MAX), growth);
+    let deep = report.ratio((&case, "firehose", "page_10000_us"), (&case, "firehose", "page_1_us"));
+    report.bar(format!("{case}: page 10,000 by cursor / page 1"), Limit::AtMost(DEEP_RATIO_MAX), deep);
     let ratio = report.ratio((&case, "firehose", "rows_per_s"), (&case, "sqlite3", "rows_per_s"));
     report.bar(format!("{case}: rows per second, firehose / sqlite3"), Limit::AtLeast(1.0), ratio);
     Ok(report)
@@ -49,7 +53,7 @@ fn one(setup: &Setup) -> Result<(Round, Round)> {
     let stream = &mut TcpStream::connect(running.addr)?;
     // four tenants in each request: the first gets a quarter of the rows
     let mut requests = Requests::new(running.addr, 1, 5_000);
-    for _ in 0..ROWS * 4 / 5_000 {
+    for _ in 0..=ROWS * 4 / 5_000 {
         bulk(stream, requests.next())?;
     }
     running.drain(Duration::from_secs(60))?;
@@ -87,6 +91,9 @@ fn one(setup: &Setup) -> Result<(Round, Round)> {
     figures.insert("first_row_ms", first_ms);
     figures.insert("answer_mib", bytes as f64 / f64::from(1 << 20));
     figures.insert("growth_mib", growth as f64 / f64::from(1 << 20));
+    let (first, last) = walk(&running)?;
+    figures.insert("page_1_us", first);
+    figures.insert("page_10000_us", last);
     let sqlite = sqlite3(setup, &running)?;
     running.stop()?;
     Ok((Round { figures, fault: None }, sqlite))
@@ -138,6 +145,38 @@ fn read_stream(running: &Running, target: &str) -> Result<Streamed> {
         tail.drain(..tail.len() - keep);
     }
     Ok(Streamed { rows, seconds: start.elapsed().as_secs_f64(), first_ms, bytes })
+}
+
+/// Follows next_cursor for 10,000 pages of ten rows; medians of the first hundred and the last hundred. (The
+/// very first page counts the rows as well and is left out.)
+fn walk(running: &Running) -> Result<(f64, f64)> {
+    let mut stream = TcpStream::connect(running.addr)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+    let base = "/events?tenant_id=tenant_0&page_size=10";
+    let (mut target, mut times, mut answer, mut piece) =
+        (base.to_owned(), Vec::new(), Vec::new(), [0; 64 * 1024]);
+    for _ in 0..=10_000 {
+        let start = clock::now();
+        stream.write_all(format!("GET {target} HTTP/1.1\r\nHost: bench\r\n\r\n").as_bytes())?;
+        answer.clear();
+        while http::message_length(&answer).is_none() {
+            let read = stream.read(&mut piece)?;
+            ensure!(read > 0, "the connection was closed");
+            answer.extend_from_slice(&piece[..read]);
+        }
+        times.push(start.elapsed().as_secs_f64() * 1e6);
+        let text = String::from_utf8_lossy(&answer);
+        ensure!(http::status(&answer) == 200, "{text}");
+        let cursor = text.split("\"next_cursor\":\"").nth(1).and_then(|rest| rest.split('"').next());
+        target = format!("{base}&cursor={}", cursor.context("the pages ended early")?);
+    }
+    let median = |times: &[f64]| {
+        let mut sorted = times.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        sorted[sorted.len() / 2]
+    };
+    Ok((median(&times[1..101]), median(&times[9_900..])))
 }
 
 /// The same rows in the same order by one query of the sqlite3 shell, written as JSON lines.

@@ -32,12 +32,12 @@ pub(crate) fn run(setup: &Setup) -> Result<Report> {
     let mut report = Report::new("writer");
     for batch_rows in BATCHES {
         let case = format!("{batch_rows} rows a transaction");
-        let payloads = payloads(batch_rows);
         // the fewer rows in a transaction, the longer a row takes
         let rows = if batch_rows < 1_000 { ROWS / 4 } else { ROWS };
+        let payloads = Payloads::new(rows);
         for round in 0..setup.rounds {
-            report.record(&case, "shard", round, apply(setup, &payloads, rows)?);
-            report.record(&case, "bare", round, bare(setup, &payloads, rows)?);
+            report.record(&case, "shard", round, apply(setup, &payloads, rows, batch_rows)?);
+            report.record(&case, "bare", round, bare(setup, &payloads, rows, batch_rows)?);
         }
         let ratio = report.ratio((&case, "shard", "rows_per_s"), (&case, "bare", "rows_per_s"));
         report.bar(
@@ -49,41 +49,59 @@ pub(crate) fn run(setup: &Setup) -> Result<Report> {
     Ok(report)
 }
 
-/// Records of about 200 bytes, as a journal holds them.
-fn payloads(count: usize) -> Vec<Vec<u8>> {
-    let payload = |n: i64| {
-        let header = encode_header(n * 7919, 1_700_000_000_000_000 + n, 1_700_000_000_000_001 + n);
-        let metadata = format!(
-            r#"{{"page":"/products/{n}","referrer":"https://example.com/search?q=shoes","session":"{:016x}","button":"add_to_cart","ms":{}}}"#,
-            n.wrapping_mul(0x9e37_79b9_7f4a_7c15u64 as i64),
-            n % 9973
-        );
-        [&header, metadata.as_bytes()].concat()
-    };
-    (0..count as i64).map(payload).collect()
+/// Records of about 200 bytes, as a journal holds them; times go on from row to row, as they do.
+struct Payloads {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
 }
 
-/// The same payloads again and again, under new numbers.
+impl Payloads {
+    fn new(count: usize) -> Payloads {
+        let mut payloads = Payloads { bytes: Vec::new(), ends: Vec::with_capacity(count) };
+        for n in 0..count as i64 {
+            let time_us = 1_700_000_000_000_000 + n * 7;
+            payloads.bytes.extend_from_slice(&encode_header(n * 7919 % 1_000_003, time_us, time_us + 1));
+            let metadata = format!(
+                r#"{{"page":"/products/{n}","referrer":"https://example.com/search?q=shoes","session":"{:016x}","button":"add_to_cart","ms":{}}}"#,
+                n.wrapping_mul(0x9e37_79b9_7f4a_7c15u64 as i64),
+                n % 9973
+            );
+            payloads.bytes.extend_from_slice(metadata.as_bytes());
+            payloads.ends.push(payloads.bytes.len());
+        }
+        payloads
+    }
+
+    /// So many payloads from the one after `written`.
+    fn batch(&self, written: usize, count: usize) -> impl Iterator<Item = &[u8]> {
+        (written..written + count).map(|n| {
+            let start = n.checked_sub(1).map_or(0, |before| self.ends[before]);
+            &self.bytes[start..self.ends[n]]
+        })
+    }
+}
+
 struct Batch<'a> {
-    first: u64,
-    payloads: &'a [Vec<u8>],
+    written: usize,
+    count: usize,
+    payloads: &'a Payloads,
 }
 
 impl Records for Batch<'_> {
     fn records(&self) -> impl Iterator<Item = Entry<'_>> {
-        let numbered = (self.first..).zip(self.payloads);
+        let numbered = (self.written as u64 + 1..).zip(self.payloads.batch(self.written, self.count));
         numbered.map(|(n, payload)| Entry { sequence: Sequence(n), kind: CLICK_KIND, payload })
     }
 }
 
-fn apply(setup: &Setup, payloads: &[Vec<u8>], rows: usize) -> Result<Round> {
+fn apply(setup: &Setup, payloads: &Payloads, rows: usize, batch_rows: usize) -> Result<Round> {
     let folder = Folder::new(&setup.data_root)?;
     let shard_folder = ShardFolder::new(folder.path().join("shard-00"));
     let mut shard = Shard::open(&shard_folder, &options())?;
-    let round = timed(rows, payloads.len(), |step| {
+    let round = timed(rows, batch_rows, |step| {
         match step {
             Step::Write { written } => {
-                let batch = Batch { first: written as u64 + 1, payloads };
+                let batch = Batch { written, count: batch_rows, payloads };
                 shard.apply(&[(LaneId::hot(0), &batch)], &mut |_, _, _| {})?;
             }
             Step::Checkpoint => {
@@ -100,7 +118,7 @@ fn options() -> ShardOptions {
     ShardOptions { partition_rows_max: 2 * ROWS as u64, ..ShardOptions::default() }
 }
 
-fn bare(setup: &Setup, payloads: &[Vec<u8>], rows: usize) -> Result<Round> {
+fn bare(setup: &Setup, payloads: &Payloads, rows: usize, batch_rows: usize) -> Result<Round> {
     let folder = Folder::new(&setup.data_root)?;
     let shard_folder = ShardFolder::new(folder.path().join("shard-00"));
     // the shard makes its own table; from then on only SQLite is in between
@@ -117,15 +135,15 @@ fn bare(setup: &Setup, payloads: &[Vec<u8>], rows: usize) -> Result<Round> {
     let insert = format!(
         "INSERT INTO {table} (id, user_id, timestamp_us, received_us, metadata) VALUES (?1, ?2, ?3, ?4, ?5)"
     );
-    let decoded = payloads.iter().map(|payload| decode(payload).context("a payload is no row"));
-    let decoded = decoded.collect::<Result<Vec<_>>>()?;
     let mut id = 0i64;
-    let round = timed(rows, payloads.len(), |step| {
+    let round = timed(rows, batch_rows, |step| {
         match step {
-            Step::Write { .. } => {
+            Step::Write { written } => {
+                let rows = payloads.batch(written, batch_rows).map(|row| decode(row).context("no row"));
+                let rows = rows.collect::<Result<Vec<_>>>()?;
                 let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
                 let mut statement = transaction.prepare_cached(&insert)?;
-                for row in &decoded {
+                for row in &rows {
                     id += 1;
                     statement.raw_bind_parameter(1, id)?;
                     statement.raw_bind_parameter(2, row.user_id)?;
@@ -184,12 +202,11 @@ mod tests {
 
     #[test]
     fn a_batch_is_numbered_without_gaps_and_every_payload_is_a_row() {
-        let payloads = payloads(100);
-        let batch = Batch { first: 301, payloads: &payloads };
+        let payloads = Payloads::new(500);
+        let batch = Batch { written: 300, count: 100, payloads: &payloads };
         let numbers: Vec<u64> = batch.records().map(|entry| entry.sequence.0).collect();
         assert_eq!(numbers, (301..=400).collect::<Vec<_>>());
-        assert!(
-            payloads.iter().all(|payload| decode(payload).is_some() && (150..250).contains(&payload.len()))
-        );
+        let is_row = |payload: &[u8]| decode(payload).is_some() && (150..250).contains(&payload.len());
+        assert!(payloads.batch(0, 500).all(is_row));
     }
 }
