@@ -248,7 +248,7 @@ fn send(server: &Server, events: &[Event], expected: &[&str]) {
     let rows: Vec<_> = events.iter().map(Event::body).collect();
     let mut client = server.client();
     // Half of the batches as NDJSON.
-    let answer = if events.len() % 2 == 0 {
+    let answer = if events.len().is_multiple_of(2) {
         client.post_as("/events/bulk", "application/json", &format!("{{\"events\":[{}]}}", rows.join(",")))
     } else {
         client.post_as("/events/bulk", "application/x-ndjson", &(rows.join("\n") + "\n"))
@@ -329,7 +329,7 @@ fn rows_that_arrive_between_pages_shift_and_repeat_nothing() {
     let (mut chance, mut model) = (Chance::new(), Model::default());
     let filter =
         Filter { tenant: "acme", source: None, kind: None, from_us: None, to_us: None, descending: false };
-    let mut more = |model: &mut Model, chance: &mut Chance| {
+    let more = |model: &mut Model, chance: &mut Chance| {
         let events: Vec<_> = (0..60).map(|_| Event::random(chance, 100_000)).collect();
         let expected: Vec<_> = events.iter().map(|event| model.take(event)).collect();
         send(&server, &events, &expected);

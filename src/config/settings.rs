@@ -139,7 +139,7 @@ settings! {
         /// Page cache of each shard's writer.
         shard_cache: u64 as Bytes = "16MiB";
         /// Rows of a partition before it is sealed and gets its indexes.
-        partition_rows_max: u64 as Count = "1000000";
+        partition_rows_max: u64 as Count = "250000";
         /// Write-ahead log size that calls for a checkpoint.
         checkpoint_wal_bytes: u64 as Bytes = "32MiB";
         /// Longest time between checkpoints while there is something to carry over.

@@ -36,6 +36,9 @@ pub struct Merged {
     _permit: Permit,
 }
 
+/// What rows are compared by: time, user, event id; and the row id.
+type Head<'p> = (i64, i64, &'p [u8], i64);
+
 /// One shard's side of the merge.
 #[derive(Debug)]
 struct Side {
@@ -48,7 +51,7 @@ struct Side {
 }
 
 impl Side {
-    fn head(&self) -> Option<(i64, i64, &[u8], i64)> {
+    fn head(&self) -> Option<Head<'_>> {
         let row = self.partial.rows.get(self.at)?;
         let before = self.at.checked_sub(1).and_then(|at| self.partial.rows.get(at));
         let id_start = before.map_or(0, |row| row.id_end) as usize;
@@ -128,7 +131,7 @@ impl Merged {
 
     /// The side whose row comes next; ties in the order of the shards.
     fn best(&self) -> Option<usize> {
-        let mut best: Option<(usize, (i64, i64, &[u8], i64))> = None;
+        let mut best: Option<(usize, Head<'_>)> = None;
         for (index, side) in self.shards.iter().enumerate() {
             let Some(head) = side.head() else { continue };
             let is_better = best.is_none_or(|(_, (at, user, event_id, _))| {

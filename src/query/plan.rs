@@ -106,14 +106,9 @@ impl Parameters {
         time
     }
 
-    fn number<T: std::str::FromStr + PartialOrd>(
-        &mut self,
-        name: &'static str,
-        least: T,
-        most: T,
-    ) -> Option<T>
+    fn number<T>(&mut self, name: &'static str, least: T, most: T) -> Option<T>
     where
-        T: std::fmt::Display,
+        T: std::str::FromStr + PartialOrd + std::fmt::Display,
     {
         let text = self.take(name)?;
         let number = text.parse().ok().filter(|number| *number >= least && *number <= most);

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
+use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -61,7 +62,11 @@ impl Readers {
                     }
                     let mut connections = Connections::default();
                     while let Ok(step) = asked.recv_blocking() {
-                        step(&mut connections);
+                        let done = panic::catch_unwind(AssertUnwindSafe(|| step(&mut connections)));
+                        if done.is_err() {
+                            tracing::error!("a reader panicked; its query is answered with an error");
+                            connections = Connections::default();
+                        }
                     }
                 })?;
             }

@@ -24,7 +24,7 @@ impl Records for Rows {
 fn rows(numbers: std::ops::Range<u64>) -> Rows {
     let row = |n: u64| {
         let us = 1_700_000_000_000_000 + n as i64 * 1_000_000;
-        if n % 2 == 0 {
+        if n.is_multiple_of(2) {
             return (Sequence(n + 1), CLICK_KIND, [&encode_header(n as i64 % 7, us, us)[..], b"{}"].concat());
         }
         let mut bytes = Vec::new();

@@ -10,7 +10,7 @@ use super::buckets::BucketSize;
 use super::error::ShardError;
 use super::identity::beside;
 use super::stream::Stream;
-use super::{open, partition};
+use super::{open, partition, schema};
 use crate::base::ids::{LaneId, Sequence};
 
 /// What a shard holds, as of one moment.
@@ -83,6 +83,7 @@ pub fn inspect(path: &Path) -> Result<Inspection, ShardError> {
 /// snapshot meanwhile: the WAL of a running server grows until it ends.
 pub fn verify(path: &Path) -> Result<Verified, ShardError> {
     let connection = open::open_reader(path)?;
+    schema::check_current(&connection)?;
     let snapshot = connection.unchecked_transaction()?;
     let mut problems = Vec::new();
     {
@@ -133,6 +134,7 @@ pub fn verify(path: &Path) -> Result<Verified, ShardError> {
 /// Sorts all ids and groups: some seconds a million events, in temporary files.
 pub fn verify_aggregates(path: &Path) -> Result<Verified, ShardError> {
     let connection = open::open_reader(path)?;
+    schema::check_current(&connection)?;
     connection.pragma_update(None, "temp_store", "FILE")?;
     let snapshot = connection.unchecked_transaction()?;
     let mut problems = Vec::new();

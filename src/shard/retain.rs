@@ -6,7 +6,7 @@
 //! the retention old: rows stay at least as long as asked for, and at most an eighth longer, and a partition's
 //! time to fill.
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -250,7 +250,7 @@ fn leave(transaction: &Connection, stream: Stream, name: &str) -> Result<u64, Sh
 }
 
 /// The buckets of one partition, which does not change any more.
-fn counted(path: &PathBuf, partition: &str) -> Result<Buckets, ShardError> {
+fn counted(path: &Path, partition: &str) -> Result<Buckets, ShardError> {
     let reader = open::open_reader(path)?;
     let mut buckets = Buckets::default();
     let mut last = i64::MIN;

@@ -134,6 +134,16 @@ pub(super) fn check_owner(connection: &Connection) -> Result<(), ShardError> {
     Ok(())
 }
 
+/// For what reads every table: an older file is brought up to date by the server that serves it.
+pub(super) fn check_current(connection: &Connection) -> Result<(), ShardError> {
+    match version_of(connection)? {
+        VERSION => Ok(()),
+        older => Err(ShardError::Other(format!(
+            "it has schema version {older} and this program version {VERSION}: serve the folder once"
+        ))),
+    }
+}
+
 /// Brings the file to [`VERSION`], each step in a transaction of its own.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), ShardError> {
     while version_of(connection)? < VERSION {

@@ -21,7 +21,7 @@ use super::partition::check_name;
 use super::{open, partition};
 use crate::base::clock;
 
-/// One sort at a time in this process: 24 MB a million rows.
+/// One sort at a time in this process: 24 bytes a row.
 static SORTING: AtomicBool = AtomicBool::new(false);
 
 /// Rows read in one transaction, so that no checkpoint waits long.

@@ -189,7 +189,7 @@ fn targets(cases: &mut Vec<Case>) {
     good(cases, "a trailing slash behind an event", post("/event/", &[], EVENT.as_bytes()), 202);
     good(cases, "an event with a query", post("/event?source=a", &[], EVENT.as_bytes()), 202);
     for path in
-        ["/events", "/event/x", "//event", "/EVENT", "/%65vent", "/../event", "/.refused", "/health;a"]
+        ["/eventz", "/event/x", "//event", "/EVENT", "/%65vent", "/../event", "/.refused", "/health;a"]
     {
         add(cases, path, plain("GET", path, &[]), 404, "not-found", After::Stays);
     }

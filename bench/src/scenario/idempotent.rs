@@ -19,7 +19,8 @@ use crate::{cpu, process};
 const ROWS_PER_S_MIN: f64 = 500_000.0;
 const BYTES_PER_ID_MAX: f64 = 6.0;
 const BUCKETS_SHARE_MAX: f64 = 0.10;
-const BATCH: usize = 10_000;
+/// The server's own `batch_rows_max`: what a busy writer commits at once.
+const BATCH: usize = 20_000;
 const MILLION: usize = 1_000_000;
 const SLICE: Duration = Duration::from_millis(4);
 
@@ -90,7 +91,7 @@ fn grow(setup: &Setup, ids: Ids) -> Result<Vec<(usize, Figures)>> {
 pub(crate) fn run_buckets(setup: &Setup) -> Result<Report> {
     process::pin_here(&setup.server_cores)?;
     let mut report = Report::new("buckets");
-    let case = "60 groups, batches of 10,000";
+    let case = "60 groups, batches of 20,000";
     for round in 0..setup.rounds {
         for (name, without) in [("with", false), ("without", true)] {
             let folder = Folder::new(&setup.data_root)?;
