@@ -110,6 +110,7 @@
 pub mod api;
 pub mod base;
 pub mod cli;
+pub mod commerce;
 pub mod config;
 pub mod cores;
 pub mod event;
@@ -120,3 +121,5 @@ pub mod ops;
 pub mod query;
 pub mod server;
 pub mod shard;
+pub mod sketch;
+pub mod unpack;

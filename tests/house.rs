@@ -12,7 +12,7 @@ use firehose::config::SETTINGS;
 /// Folders of `src/` from the bottom up: a folder imports only from lower ranks.
 const RANKS: &[&[&str]] = &[
     &["base"],
-    &["config", "event", "sketch"],
+    &["config", "event", "sketch", "unpack"],
     &["http", "cores", "journal", "shard"],
     &["tenants"],
     &["ingest", "query"],

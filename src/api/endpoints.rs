@@ -15,6 +15,12 @@ pub enum Endpoint {
     Events,
     EventsBulk,
     Clicks,
+    OrdersIngest,
+    OrderUploads,
+    OrderUpload,
+    OrderSearch,
+    Order,
+    Sales,
     Receipt,
     Health,
     Ready,
@@ -26,11 +32,17 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
-    pub const ALL: [Endpoint; 12] = [
+    pub const ALL: [Endpoint; 18] = [
         Endpoint::Event,
         Endpoint::Events,
         Endpoint::EventsBulk,
         Endpoint::Clicks,
+        Endpoint::OrdersIngest,
+        Endpoint::OrderUploads,
+        Endpoint::OrderUpload,
+        Endpoint::OrderSearch,
+        Endpoint::Order,
+        Endpoint::Sales,
         Endpoint::Receipt,
         Endpoint::Health,
         Endpoint::Ready,
@@ -49,6 +61,12 @@ impl Endpoint {
             Endpoint::Events => "/events",
             Endpoint::EventsBulk => "/events/bulk",
             Endpoint::Clicks => "/clicks",
+            Endpoint::OrdersIngest => "/api/v1/ingest/orders",
+            Endpoint::OrderUploads => "/api/v1/ingest/orders/uploads",
+            Endpoint::OrderUpload => "/api/v1/ingest/orders/uploads/{upload}",
+            Endpoint::OrderSearch => "/api/v1/tenants/{tenant}/orders/search",
+            Endpoint::Order => "/api/v1/tenants/{tenant}/orders/{order}",
+            Endpoint::Sales => "/api/v1/tenants/{tenant}/metrics/sales",
             Endpoint::Receipt => "/receipts/{receipt}",
             Endpoint::Health => "/health",
             Endpoint::Ready => "/ready",
@@ -74,7 +92,32 @@ impl Endpoint {
 
     /// Everything a GET may say is in memory.
     fn is_plain(self) -> bool {
-        !matches!(self, Endpoint::Event | Endpoint::Events | Endpoint::EventsBulk | Endpoint::Clicks)
+        let is_event =
+            matches!(self, Endpoint::Event | Endpoint::Events | Endpoint::EventsBulk | Endpoint::Clicks);
+        !is_event && !self.is_commerce()
+    }
+
+    /// Of the commerce backend.
+    #[must_use]
+    pub fn is_commerce(self) -> bool {
+        use Endpoint::{Order, OrderSearch, OrderUpload, OrderUploads, OrdersIngest, Sales};
+        matches!(self, OrdersIngest | OrderUploads | OrderUpload | OrderSearch | Order | Sales)
+    }
+
+    /// The path names a tenant.
+    #[must_use]
+    pub fn has_tenant(self) -> bool {
+        matches!(self, Endpoint::OrderSearch | Endpoint::Order | Endpoint::Sales)
+    }
+
+    /// A body here is taken in as it comes, by its endpoint.
+    #[must_use]
+    pub fn streams_in(self, method: Method) -> bool {
+        match self {
+            Endpoint::OrdersIngest | Endpoint::OrderUploads => method == Method::Post,
+            Endpoint::OrderUpload => method == Method::Patch,
+            _ => false,
+        }
     }
 
     /// Decoded bytes a body may have here; 413 above.
@@ -90,6 +133,9 @@ impl Endpoint {
     fn allow(self) -> &'static str {
         match self {
             Endpoint::Event | Endpoint::EventsBulk => "POST, OPTIONS",
+            Endpoint::OrdersIngest | Endpoint::OrderUploads => "POST, OPTIONS",
+            Endpoint::OrderUpload => "GET, HEAD, PATCH, DELETE, OPTIONS",
+            Endpoint::Order => "PATCH, OPTIONS",
             Endpoint::Events => "GET, HEAD, POST, OPTIONS",
             _ => "GET, HEAD, OPTIONS",
         }
@@ -111,12 +157,15 @@ pub fn find(path: &str) -> (Endpoint, &str) {
         "/events" => Endpoint::Events,
         "/events/bulk" => Endpoint::EventsBulk,
         "/clicks" => Endpoint::Clicks,
+        "/api/v1/ingest/orders" => Endpoint::OrdersIngest,
+        "/api/v1/ingest/orders/uploads" => Endpoint::OrderUploads,
         "/health" | "/livez" => Endpoint::Health,
         "/ready" | "/readyz" => Endpoint::Ready,
         "/metrics" => Endpoint::Metrics,
         "/openapi.json" => Endpoint::OpenApi,
         "/docs" => Endpoint::Docs,
         "/" => Endpoint::Root,
+        _ if path.starts_with("/api/v1/") => return commerce(path),
         _ => match path.strip_prefix("/receipts/") {
             Some(receipt) => return (Endpoint::Receipt, receipt),
             None if path.starts_with("/docs/") => Endpoint::Docs,
@@ -124,6 +173,22 @@ pub fn find(path: &str) -> (Endpoint, &str) {
         },
     };
     (endpoint, path)
+}
+
+/// The upload, or the path behind `tenants/`, of a commerce endpoint that has one.
+fn commerce(path: &str) -> (Endpoint, &str) {
+    if let Some(upload) = path.strip_prefix("/api/v1/ingest/orders/uploads/") {
+        return (Endpoint::OrderUpload, upload);
+    }
+    let Some(below) = path.strip_prefix("/api/v1/tenants/") else { return (Endpoint::Unknown, path) };
+    let mut parts = below.split('/');
+    let endpoint = match [parts.next(), parts.next(), parts.next(), parts.next()] {
+        [Some(_), Some("orders"), Some("search"), None] => Endpoint::OrderSearch,
+        [Some(_), Some("orders"), Some(_), None] => Endpoint::Order,
+        [Some(_), Some("metrics"), Some("sales"), None] => Endpoint::Sales,
+        _ => Endpoint::Unknown,
+    };
+    (endpoint, below)
 }
 
 /// What of a request the plain endpoints look at.
@@ -196,6 +261,14 @@ mod tests {
             ("/events/bulk", Endpoint::EventsBulk),
             ("/clicks", Endpoint::Clicks),
             ("/events/x", Endpoint::Unknown),
+            ("/api/v1/ingest/orders", Endpoint::OrdersIngest),
+            ("/api/v1/ingest/orders/uploads", Endpoint::OrderUploads),
+            ("/api/v1/ingest/orders/uploads/1-x", Endpoint::OrderUpload),
+            ("/api/v1/tenants/t/orders/search", Endpoint::OrderSearch),
+            ("/api/v1/tenants/t/orders/o-1", Endpoint::Order),
+            ("/api/v1/tenants/t/metrics/sales", Endpoint::Sales),
+            ("/api/v1/tenants/t/metrics/sales/x", Endpoint::Unknown),
+            ("/api/v1/tenants", Endpoint::Unknown),
             ("/docsy", Endpoint::Unknown),
         ] {
             assert_eq!(find(path).0, endpoint, "{path}");

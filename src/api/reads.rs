@@ -88,6 +88,9 @@ pub fn refused(error: &QueryError, request_id: &str, problems: &[Cell]) -> Answe
             problem(Problem::BadParameter, &error.to_string(), request_id, &items, &[], problems)
         }
         QueryError::Busy => problem(Problem::Overloaded, &error.to_string(), request_id, &[], &[], problems),
+        QueryError::TooLarge(_) => {
+            problem(Problem::QueryTooLarge, &error.to_string(), request_id, &[], &[], problems)
+        }
         QueryError::Shard { .. } => {
             problem(Problem::ShardUnavailable, &error.to_string(), request_id, &[], &[], problems)
         }

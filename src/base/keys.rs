@@ -38,6 +38,29 @@ impl KeyHasher {
         hasher.write(key.as_bytes());
         KeyHash(hasher.finish128().as_u128())
     }
+
+    /// The same of any number of parts: `hash_all([tenant, key])` is `hash(tenant, key)`.
+    #[inline]
+    #[must_use]
+    pub fn hash_all<const N: usize>(&self, parts: [&str; N]) -> KeyHash {
+        let mut hasher = self.hasher;
+        for (place, part) in parts.iter().enumerate() {
+            if place > 0 {
+                hasher.write(&[0]);
+            }
+            hasher.write(part.as_bytes());
+        }
+        KeyHash(hasher.finish128().as_u128())
+    }
+
+    /// 64 bits of any bytes.
+    #[inline]
+    #[must_use]
+    pub fn digest(&self, bytes: &[u8]) -> u64 {
+        let mut hasher = self.hasher;
+        hasher.write(bytes);
+        hasher.finish128().as_u128() as u64
+    }
 }
 
 impl KeyHash {
@@ -61,6 +84,7 @@ mod tests {
         let hasher = KeyHasher::new(b"0123456789abcdef");
         let hash = hasher.hash("tenant_1", "evt_001");
         assert_eq!(hash, KeyHash(64_424_377_752_964_353_177_423_610_004_519_391_952));
+        assert_eq!(hash, hasher.hash_all(["tenant_1", "evt_001"]));
         assert_ne!(hash, hasher.hash("tenant_1e", "vt_001"));
         assert_ne!(hash, KeyHasher::new(b"0123456789abcdeg").hash("tenant_1", "evt_001"));
     }

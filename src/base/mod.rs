@@ -1,4 +1,4 @@
-//! The words every other folder speaks: identifiers, limits, the clock, counters.
+//! The words every other folder speaks: identifiers, limits, the clock, counters, money.
 //!
 //! In: nothing. Out: small types. Owns: the only calls of the system clocks. Never: I/O, allocation
 //! on a hot path, a dependency on another folder.
@@ -8,3 +8,5 @@ pub mod counters;
 pub mod ids;
 pub mod keys;
 pub mod limits;
+pub mod money;
+pub mod order_status;

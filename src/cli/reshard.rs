@@ -18,8 +18,8 @@ use crate::base::keys::KeyHasher;
 use crate::config::Config;
 use crate::journal;
 use crate::shard::{
-    self, Carried, CheckpointMode, DataFolder, Entry, Outcome, Records, SERVICE_EVENT_KIND, Shard,
-    ShardError, ShardFolder, ShardOptions,
+    self, Carried, CheckpointMode, DataFolder, Entry, INGEST_KIND, Outcome, Records, SERVICE_EVENT_KIND,
+    STATUS_KIND, Shard, ShardError, ShardFolder, ShardOptions,
 };
 
 /// Records of one transaction of each new shard.
@@ -135,6 +135,7 @@ fn options(config: &Config, folder_id: [u8; 16]) -> ShardOptions {
     ShardOptions {
         page_bytes: config.page_size as u32,
         partition_rows_max: config.partition_rows_max,
+        order_partition_rows_max: config.order_partition_rows_max,
         folder_id,
         ..ShardOptions::default()
     }
@@ -150,7 +151,7 @@ impl Records for Share<'_> {
     }
 }
 
-/// Copies every record to its new shard; how many there are.
+/// Copies every record to its new shard; how many are rows of their own.
 fn copy(config: &Config, folder: &DataFolder, fresh: &Path, to: u16) -> Result<u64, String> {
     let folder_id = folder.manifest().folder_id();
     let keys = KeyHasher::new(&folder_id);
@@ -159,7 +160,7 @@ fn copy(config: &Config, folder: &DataFolder, fresh: &Path, to: u16) -> Result<u
         .map(|shard| Shard::open(&new_shard(fresh, shard), &options))
         .collect::<Result<Vec<_>, ShardError>>()
         .map_err(text)?;
-    let mut numbered = 0_u64;
+    let (mut numbered, mut rows) = (0_u64, 0_u64);
     for (id, source) in folder.shards() {
         if !source.database().exists() {
             continue;
@@ -170,10 +171,12 @@ fn copy(config: &Config, folder: &DataFolder, fresh: &Path, to: u16) -> Result<u
             let mut shares: Vec<Share<'_>> = (0..to).map(|_| Share::default()).collect();
             for record in records {
                 numbered += 1;
+                rows += u64::from(!matches!(record.0, STATUS_KIND | INGEST_KIND));
                 let of_event =
                     (record.0 == SERVICE_EVENT_KIND).then(|| shard::decode_service_event(&record.1));
-                let place = match of_event.flatten() {
-                    Some(row) => keys.hash(row.tenant_id, row.event_id).shard(to).0,
+                let of_event = of_event.flatten().map(|row| keys.hash(row.tenant_id, row.event_id));
+                let place = match of_event.or_else(|| shard::key_of(&keys, record.0, &record.1)) {
+                    Some(hash) => hash.shard(to).0,
                     // Clicks have no key: evenly.
                     None => (numbered % u64::from(to)) as u16,
                 };
@@ -185,7 +188,7 @@ fn copy(config: &Config, folder: &DataFolder, fresh: &Path, to: u16) -> Result<u
                     wrong += u64::from(!matches!(outcome, Outcome::Inserted | Outcome::Rejected));
                 })?;
                 if wrong > 0 {
-                    return Err(ShardError::Corrupt(format!("{wrong} event ids are in the folder twice")));
+                    return Err(ShardError::Corrupt(format!("{wrong} ids are in the folder twice")));
                 }
                 while shard.upkeep_due() {
                     shard.upkeep(std::time::Duration::from_millis(20))?;
@@ -202,16 +205,17 @@ fn copy(config: &Config, folder: &DataFolder, fresh: &Path, to: u16) -> Result<u
     for shard in &mut shards {
         shard.checkpoint(CheckpointMode::Truncate).map_err(text)?;
     }
-    Ok(numbered)
+    Ok(rows)
 }
 
 /// Verifies the new shards and holds their counts against the old ones'.
 fn prove(folder: &DataFolder, fresh: &Path, to: u16, records: u64) -> Result<String, String> {
-    let count = |paths: Vec<PathBuf>| -> Result<(u64, u64, u64), String> {
-        let mut sum = (0, 0, 0);
+    let count = |paths: Vec<PathBuf>| -> Result<[u64; 4], String> {
+        let mut sum = [0; 4];
         for path in paths.iter().filter(|path| path.exists()) {
             let seen = shard::inspect(path).map_err(|error| format!("{}: {error}", path.display()))?;
-            sum = (sum.0 + seen.rows, sum.1 + seen.service_events, sum.2 + seen.rejected);
+            let found = [seen.rows, seen.service_events, seen.orders, seen.rejected];
+            sum.iter_mut().zip(found).for_each(|(sum, found)| *sum += found);
         }
         Ok(sum)
     };
@@ -225,11 +229,13 @@ fn prove(folder: &DataFolder, fresh: &Path, to: u16, records: u64) -> Result<Str
         }
     }
     let (old, new) = (count(folder.shards().map(|(_, of)| of.database()).collect())?, count(new)?);
-    if old != new || new.0 + new.1 + new.2 != records {
+    if old != new || new.iter().sum::<u64>() != records {
         return Err(format!("the counts differ: {old:?} before, {new:?} after, {records} carried"));
     }
-    let (clicks, events, rejected) = new;
-    Ok(format!("{clicks} clicks, {events} events, {rejected} rejected records: the same before and after\n"))
+    let [clicks, events, orders, rejected] = new;
+    Ok(format!(
+        "{clicks} clicks, {events} events, {orders} orders, {rejected} rejected records: the same before and after\n"
+    ))
 }
 
 /// Old shards out, new ones in, the manifest last. Any of it may have been done before.

@@ -138,8 +138,12 @@ settings! {
         page_size: u64 as Bytes = "16KiB";
         /// Page cache of each shard's writer.
         shard_cache: u64 as Bytes = "16MiB";
+        /// Largest ingest of orders, unpacked; what was stored until then stays.
+        ingest_bytes_max: u64 as Bytes = "64GiB";
         /// Rows of a partition before it is sealed and gets its indexes.
         partition_rows_max: u64 as Count = "250000";
+        /// Orders of a partition before it is sealed and gets its lists by product and customer.
+        order_partition_rows_max: u64 as Count = "100000";
         /// Write-ahead log size that calls for a checkpoint.
         checkpoint_wal_bytes: u64 as Bytes = "32MiB";
         /// Longest time between checkpoints while there is something to carry over.

@@ -6,6 +6,7 @@ use simd_json::{Buffers, INPUT_PADDING};
 use super::error::DecodeError;
 use super::fields::{Click, Collect, RawFields, not_an_object};
 use super::json;
+use super::order::OrderBuffers;
 use super::service_event::{RawServiceFields, ServiceEvent};
 use super::structurals::Structurals;
 use crate::base::limits::JSON_DEPTH_MAX;
@@ -23,9 +24,11 @@ pub(super) const SIMD_BYTES_MAX: usize = 256 * 1024;
 pub struct Decoder {
     /// simd-json rewrites its input and leaves rubbish on an error, so it gets a copy.
     copy: Vec<u8>,
-    buffers: Buffers,
+    pub(super) buffers: Buffers,
     /// Always empty here: only its allocation is kept.
     tape: Tape<'static>,
+    /// What an order lent out stands in.
+    pub(super) order: OrderBuffers,
 }
 
 impl Default for Decoder {
@@ -41,6 +44,7 @@ impl Decoder {
             copy: Vec::new(),
             buffers: Buffers::with_max_depth(1024, JSON_DEPTH_MAX),
             tape: Tape(Vec::new()),
+            order: OrderBuffers::default(),
         }
     }
 
@@ -87,10 +91,11 @@ impl Decoder {
         is_accepted.then(|| fields.ok_or_else(not_an_object)?.check())
     }
 
+    /// Frees the parser's buffers if a large body made them large. What an order stands in stays.
     #[inline]
-    fn give_back(&mut self) {
+    pub(super) fn give_back(&mut self) {
         if self.copy.len() > BODY_BYTES_KEPT + INPUT_PADDING {
-            *self = Decoder::new();
+            *self = Decoder { order: std::mem::take(&mut self.order), ..Decoder::new() };
         }
     }
 
@@ -104,7 +109,7 @@ impl Decoder {
 
     /// Whether simd-json takes the body as one JSON value no deeper than the limit. It never takes what
     /// RFC 8259 does not allow, and leaves the offsets of all structural characters behind.
-    fn simd_json_accepts(&mut self, body: &[u8]) -> bool {
+    pub(super) fn simd_json_accepts(&mut self, body: &[u8]) -> bool {
         if body.len() > SIMD_BYTES_MAX {
             return false;
         }
@@ -134,19 +139,25 @@ fn fields_by_index<'b, F: Collect<'b>>(body: &'b [u8], indexes: &[u32]) -> Optio
     Some(structurals.members())
 }
 
-/// The fields of what simd-json refused, if RFC 8259 allows it after all. Depth first, so that nothing
-/// ever follows nesting further than the limit.
+/// The fields of what simd-json refused, if RFC 8259 allows it after all.
 #[cold]
 fn fields_by_second_look<'b, F: Collect<'b>>(body: &'b [u8]) -> Result<Option<F>, DecodeError> {
+    second_look(body)?;
+    let mut fields = F::default();
+    Ok(json::members(body, |key, value| fields.note(key, value)).then_some(fields))
+}
+
+/// What is wrong with a body that simd-json refused, if anything. Depth first, so that nothing ever
+/// follows nesting further than the limit.
+#[cold]
+pub(super) fn second_look(body: &[u8]) -> Result<(), DecodeError> {
     if body.is_empty() {
         return Err(DecodeError::Empty);
     }
     if json::is_deeper_than(body, JSON_DEPTH_MAX) {
         return Err(DecodeError::TooDeep);
     }
-    is_json(body)?;
-    let mut fields = F::default();
-    Ok(json::members(body, |key, value| fields.note(key, value)).then_some(fields))
+    is_json(body)
 }
 
 /// What is wrong with the bytes as one JSON value of any depth. Needs a byte of memory a level.

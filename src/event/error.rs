@@ -148,6 +148,26 @@ pub enum Code {
     NotUtf8,
     /// More rows than one request may have.
     TooManyRows,
+    /// The text names no status of an order.
+    UnknownStatus,
+    /// The text is no active currency code of ISO 4217.
+    UnknownCurrency,
+    /// The text is neither empty nor has an at sign with something on both sides.
+    InvalidEmail,
+    /// The number has a fraction or an exponent.
+    NotAnInteger,
+    /// The text is no decimal number.
+    NotADecimal,
+    /// The amount has a minus sign.
+    Negative,
+    /// The amount has more digits after the point than its currency.
+    TooManyDigits,
+    /// The order has no items.
+    EmptyItems,
+    /// The order has more items than one may have.
+    TooManyItems,
+    /// The sum of all items cannot be represented.
+    TotalTooLarge,
 }
 
 impl Code {
@@ -167,6 +187,16 @@ impl Code {
         Code::NotJson,
         Code::NotUtf8,
         Code::TooManyRows,
+        Code::UnknownStatus,
+        Code::UnknownCurrency,
+        Code::InvalidEmail,
+        Code::NotAnInteger,
+        Code::NotADecimal,
+        Code::Negative,
+        Code::TooManyDigits,
+        Code::EmptyItems,
+        Code::TooManyItems,
+        Code::TotalTooLarge,
     ];
 
     /// As it stands in a problem document.
@@ -187,6 +217,16 @@ impl Code {
             Code::NotJson => "not_json",
             Code::NotUtf8 => "not_utf8",
             Code::TooManyRows => "too_many_rows",
+            Code::UnknownStatus => "unknown_status",
+            Code::UnknownCurrency => "unknown_currency",
+            Code::InvalidEmail => "invalid_email",
+            Code::NotAnInteger => "not_an_integer",
+            Code::NotADecimal => "not_a_decimal",
+            Code::Negative => "negative",
+            Code::TooManyDigits => "too_many_digits",
+            Code::EmptyItems => "empty_items",
+            Code::TooManyItems => "too_many_items",
+            Code::TotalTooLarge => "total_too_large",
         }
     }
 }

@@ -109,7 +109,11 @@ pub(super) fn value_end(bytes: &[u8], start: usize) -> usize {
 pub(super) fn unescape(raw: &[u8]) -> Cow<'_, [u8]> {
     match memchr::memchr(b'\\', raw) {
         None => Cow::Borrowed(raw),
-        Some(first) => Cow::Owned(unescape_from(raw, first).0),
+        Some(_) => {
+            let mut text = Vec::with_capacity(raw.len());
+            unescape_into(raw, &mut text);
+            Cow::Owned(text)
+        }
     }
 }
 
@@ -118,26 +122,22 @@ pub(super) fn unescape(raw: &[u8]) -> Cow<'_, [u8]> {
 pub(super) fn unescape_exactly(raw: &str) -> Option<Cow<'_, str>> {
     match memchr::memchr(b'\\', raw.as_bytes()) {
         None => Some(Cow::Borrowed(raw)),
-        Some(first) => match unescape_from(raw.as_bytes(), first) {
-            (text, true) => String::from_utf8(text).ok().map(Cow::Owned),
-            (_, false) => None,
-        },
+        Some(_) => {
+            let mut text = Vec::with_capacity(raw.len());
+            let is_exact = unescape_into(raw.as_bytes(), &mut text);
+            if is_exact { String::from_utf8(text).ok().map(Cow::Owned) } else { None }
+        }
     }
 }
 
-/// The text of a string whose first backslash is at `first`, and whether every escape in it stands for
-/// a character; those that do not are U+FFFD.
-fn unescape_from(raw: &[u8], first: usize) -> (Vec<u8>, bool) {
-    let mut text = Vec::with_capacity(raw.len());
+/// Appends what the inside of a JSON string says, and tells whether every escape in it stands for a
+/// character; those that do not are U+FFFD. Never more bytes than `raw` has, U+FFFD aside.
+pub(super) fn unescape_into(raw: &[u8], text: &mut Vec<u8>) -> bool {
     let mut is_exact = true;
-    text.extend_from_slice(&raw[..first]);
-    let mut rest = &raw[first..];
-    while let Some((&byte, after)) = rest.split_first() {
-        if byte != b'\\' {
-            text.push(byte);
-            rest = after;
-            continue;
-        }
+    let mut rest = raw;
+    while let Some(plain) = memchr::memchr(b'\\', rest) {
+        text.extend_from_slice(&rest[..plain]);
+        let after = &rest[plain + 1..];
         let (character, after) = match after {
             [b'"', after @ ..] => (Some('"'), after),
             [b'\\', after @ ..] => (Some('\\'), after),
@@ -155,7 +155,8 @@ fn unescape_from(raw: &[u8], first: usize) -> (Vec<u8>, bool) {
         text.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
         rest = after;
     }
-    (text, is_exact)
+    text.extend_from_slice(rest);
+    is_exact
 }
 
 /// The character behind `\u`, taking a second escape where the first is a high surrogate.

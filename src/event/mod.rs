@@ -1,9 +1,9 @@
 //! JSON bytes to an event: what a body must be, and everything that is wrong with one that is not.
 //!
-//! In: the decoded body of a request. Out: a [`Click`], a [`ServiceEvent`] or the rows of a bulk request,
-//! each borrowing from the body, or a [`DecodeError`] that names every broken field. Owns: the parser's
-//! buffers, one [`Decoder`] a core. Never: I/O, a copy of metadata or payload, allocation on the good path
-//! of one event, payload text in an error.
+//! In: the decoded body of a request, or one line of it. Out: a [`Click`], a [`ServiceEvent`], the rows of a
+//! bulk request or an [`Order`], each borrowing from the body, or a [`DecodeError`] (of an order an
+//! [`OrderError`]) that names every broken field. Owns: the parser's buffers, one [`Decoder`] a core. Never:
+//! I/O, a copy of metadata or payload, allocation on the good path of one event, payload text in an error.
 //!
 //! ```text
 //! bulk ─► rows ─┐
@@ -18,6 +18,7 @@ mod decode;
 mod error;
 mod fields;
 mod json;
+mod order;
 mod service_event;
 mod structurals;
 mod time;
@@ -25,5 +26,8 @@ mod time;
 pub use decode::Decoder;
 pub use error::{BulkError, Code, DecodeError, FieldError, FieldErrors};
 pub use fields::Click;
+pub use order::{
+    Item, Items, ORDER_BYTES_MAX, ORDER_ITEMS_MAX, Order, OrderError, OrderFault, OrderFaults, OrderPointer,
+};
 pub use service_event::ServiceEvent;
 pub use time::{TimeError, parse_iso8601_lenient, parse_rfc3339};

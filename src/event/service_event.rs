@@ -104,14 +104,14 @@ fn broken(errors: [Option<FieldError>; 6]) -> DecodeError {
 }
 
 /// What a text may be, and what is said where it is not.
-struct TextRule {
-    bytes_max: usize,
-    missing: FieldError,
-    not_a_string: FieldError,
-    empty: FieldError,
-    too_long: FieldError,
-    control_character: FieldError,
-    lone_surrogate: FieldError,
+pub(super) struct TextRule {
+    pub(super) bytes_max: usize,
+    pub(super) missing: FieldError,
+    pub(super) not_a_string: FieldError,
+    pub(super) empty: FieldError,
+    pub(super) too_long: FieldError,
+    pub(super) control_character: FieldError,
+    pub(super) lone_surrogate: FieldError,
 }
 
 #[inline]
@@ -153,7 +153,7 @@ fn timestamp(value: Option<&[u8]>) -> Result<i64, FieldError> {
 }
 
 /// A date-time that names no offset: after the date there is no letter and no sign.
-fn parse_without_offset(text: &[u8]) -> Result<i64, TimeError> {
+pub(super) fn parse_without_offset(text: &[u8]) -> Result<i64, TimeError> {
     match text.get(11..) {
         Some(time) if !time.iter().any(|byte| matches!(byte, b'Z' | b'z' | b'+' | b'-')) => {
             parse_iso8601_lenient(text)
@@ -200,6 +200,7 @@ macro_rules! text_rule {
         }
     };
 }
+pub(super) use text_rule;
 
 const _: () = assert!(IDENTIFIER_BYTES_MAX == 200 && NAME_BYTES_MAX == 100);
 const _: () = assert!(PAYLOAD_BYTES_MAX == 64 * 1024);

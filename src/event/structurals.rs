@@ -5,6 +5,7 @@ use super::fields::Collect;
 use super::json;
 
 /// The structural characters of a text, in order.
+#[derive(Clone)]
 pub(super) struct Structurals<'b, 'i> {
     text: &'b [u8],
     indexes: std::slice::Iter<'i, u32>,
@@ -26,7 +27,7 @@ impl<'b, 'i> Structurals<'b, 'i> {
             let Some((colon, _)) = self.next() else { break };
             let Some((start, first)) = self.next() else { break };
             if matches!(first, b'{' | b'[') {
-                self.skip_nested();
+                skip_nested(self);
             }
             let Some((after, _)) = self.next() else { break };
             let key = trim_end(&text[key + 1..colon]);
@@ -34,20 +35,20 @@ impl<'b, 'i> Structurals<'b, 'i> {
         }
         fields
     }
+}
 
-    /// Reads up to the bracket that closes the one that was the last character.
-    #[inline]
-    fn skip_nested(&mut self) {
-        let mut depth = 1_usize;
-        for (_, byte) in self.by_ref() {
-            match byte {
-                b'{' | b'[' => depth += 1,
-                b'}' | b']' => depth -= 1,
-                _ => continue,
-            }
-            if depth == 0 {
-                break;
-            }
+/// Reads up to the bracket that closes the one that was the last character.
+#[inline]
+pub(super) fn skip_nested(structurals: &mut impl Iterator<Item = (usize, u8)>) {
+    let mut depth = 1_usize;
+    for (_, byte) in structurals {
+        match byte {
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth -= 1,
+            _ => continue,
+        }
+        if depth == 0 {
+            break;
         }
     }
 }
@@ -63,8 +64,9 @@ impl Iterator for Structurals<'_, '_> {
     }
 }
 
+/// Without the whitespace at the end.
 #[inline]
-fn trim_end(mut bytes: &[u8]) -> &[u8] {
+pub(super) fn trim_end(mut bytes: &[u8]) -> &[u8] {
     while let [rest @ .., last] = bytes
         && json::is_whitespace(*last)
     {

@@ -18,6 +18,9 @@ pub enum Method {
     Head,
     Post,
     Options,
+    Put,
+    Patch,
+    Delete,
     Other,
 }
 
@@ -188,6 +191,9 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Head<'_>, Refusal> {
         "HEAD" => Method::Head,
         "POST" => Method::Post,
         "OPTIONS" => Method::Options,
+        "PUT" => Method::Put,
+        "PATCH" => Method::Patch,
+        "DELETE" => Method::Delete,
         _ => Method::Other,
     };
     let target = request.path.unwrap_or_default();

@@ -180,7 +180,7 @@ impl Intake {
         debug_assert!(appender.staged().0 == 0 && !rows.is_empty());
         let mut last = Sequence::NONE;
         for payload in rows.payloads() {
-            last = appender.stage(Kind::ServiceEvent, &[payload]);
+            last = appender.stage(rows.kind(), &[payload]);
         }
         let sequence = Sequence(last.0 + 1 - rows.len() as u64);
         let first = Receipt { shard: *shard, lane: appender.state().lane(), sequence };

@@ -1,25 +1,55 @@
 //! Rows of one request on their way to the shard their keys belong to.
 
 use crate::base::ids::{Receipt, Sequence};
+use crate::journal::Kind;
 use crate::shard::{ServiceEventRow, decode_service_event};
 
 use super::Appended;
 
 /// Rows of one request that belong to one shard, encoded as its journal will hold them, one after
 /// another in one allocation.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct KeyedRows {
+    kind: Kind,
     bytes: Vec<u8>,
     ends: Vec<u32>,
     /// Where each stood in its request.
     indexes: Vec<u32>,
 }
 
+/// Of idempotent events.
+impl Default for KeyedRows {
+    fn default() -> KeyedRows {
+        KeyedRows::of(Kind::ServiceEvent)
+    }
+}
+
 impl KeyedRows {
+    /// Rows of one kind.
+    #[must_use]
+    pub fn of(kind: Kind) -> KeyedRows {
+        KeyedRows { kind, bytes: Vec::new(), ends: Vec::new(), indexes: Vec::new() }
+    }
+
     pub fn push(&mut self, index: usize, row: &ServiceEventRow<'_>) {
-        row.encode(&mut self.bytes);
+        self.push_record(index, |bytes| row.encode(bytes));
+    }
+
+    /// A row that `encode` appends as its journal will hold it.
+    pub fn push_record(&mut self, index: usize, encode: impl FnOnce(&mut Vec<u8>)) {
+        encode(&mut self.bytes);
         self.ends.push(self.bytes.len() as u32);
         self.indexes.push(index as u32);
+    }
+
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Index in the request and journal payload of every row, in order.
+    pub fn rows(&self) -> impl Iterator<Item = (usize, &[u8])> {
+        self.indexes.iter().map(|index| *index as usize).zip(self.payloads())
     }
 
     #[must_use]

@@ -50,9 +50,7 @@ impl Verdicts {
         if entry - outcome != Verdicts::turn(sequence) {
             return None;
         }
-        [Outcome::Inserted, Outcome::Duplicate, Outcome::Conflict, Outcome::Rejected]
-            .into_iter()
-            .find(|known| *known as u32 == outcome)
+        Outcome::ALL.into_iter().find(|known| *known as u32 == outcome)
     }
 
     /// Asks for a wake-up after the next commit. Look at the applied position after this, not before.

@@ -60,4 +60,7 @@ impl Default for Options {
 pub enum Kind {
     Click = 1,
     ServiceEvent = 2,
+    Order = 3,
+    OrderStatus = 4,
+    Ingest = 5,
 }

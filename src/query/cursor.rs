@@ -113,6 +113,16 @@ impl CursorKey {
                 text(Some("clicks"));
                 text(user_id.map(|id| id.to_string()).as_deref());
             }
+            Of::Orders(of) => {
+                text(Some("orders"));
+                text(Some(&of.tenant_id));
+                let lists = [&of.product_ids, &of.words];
+                for list in lists {
+                    text(Some(&list.len().to_string()));
+                    list.iter().for_each(|entry| text(Some(entry)));
+                }
+                text(Some(&format!("{} {:?} {:?}", of.statuses, of.total_min, of.total_max)));
+            }
         }
         for bound in [filter.from_us, filter.to_us] {
             hasher.write(&[u8::from(bound.is_some())]);

@@ -110,7 +110,7 @@ impl Merged {
     fn ask(&self, shard: ShardId, pin: i64, from: Position) -> Result<Answer<Partial>, QueryError> {
         let (filter, bounds, keys_only) = (self.filter.clone(), self.bounds, self.keys_only);
         self.readers.ask(shard, Partial::default(), move |connection| {
-            read::step(connection, &filter, pin, &from, bounds, keys_only)
+            read::step(connection, shard, &filter, pin, &from, bounds, keys_only)
         })
     }
 

@@ -16,18 +16,24 @@
 mod buckets;
 mod cursor;
 mod merge;
+mod orders;
 mod page;
 mod plan;
 mod readers;
+mod sales;
+mod search;
 #[cfg(test)]
 mod tests;
 
 pub use buckets::{Bucket, buckets};
 pub use cursor::CursorKey;
 pub use merge::{Chunk, Merged};
+pub use orders::finished_ingest;
 pub use page::{Page, page, stream};
-pub use plan::{BucketsPlan, Paging, ParameterError, RowsPlan};
+pub use plan::{BucketsPlan, Paging, ParameterError, Parameters, RowsPlan};
 pub use readers::{Permit, Readers};
+pub use sales::{Figures, GroupBy, SalesGroup, SalesQuery, SalesResult, sales, sales_versions};
+pub use search::{Search, Shape};
 
 use crate::base::ids::ShardId;
 
@@ -40,6 +46,9 @@ pub enum QueryError {
     /// Ours, for now: as many queries are open as may be.
     #[error("as many queries are running as may at once")]
     Busy,
+    /// The asker's: more is wanted at once than one query may hold.
+    #[error("{0}")]
+    TooLarge(&'static str),
     /// A shard could not be read: an answer without it would be short.
     #[error("shard {shard} cannot be read: {reason}")]
     Shard { shard: ShardId, reason: String },

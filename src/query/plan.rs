@@ -49,14 +49,14 @@ pub struct BucketsPlan {
 }
 
 /// The parameters of a query string by name, and what was wrong so far.
-struct Parameters {
+pub struct Parameters {
     known: &'static [&'static str],
     values: Vec<Option<String>>,
     errors: Vec<ParameterError>,
 }
 
 impl Parameters {
-    fn read(query: Option<&str>, known: &'static [&'static str]) -> Parameters {
+    pub fn read(query: Option<&str>, known: &'static [&'static str]) -> Parameters {
         let mut parameters = Parameters { known, values: vec![None; known.len()], errors: Vec::new() };
         for pair in query.unwrap_or_default().split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -76,16 +76,16 @@ impl Parameters {
         parameters
     }
 
-    fn wrong(&mut self, name: &'static str, code: &'static str, detail: &str) {
+    pub fn wrong(&mut self, name: &'static str, code: &'static str, detail: &str) {
         self.errors.push(ParameterError { name, code, detail: detail.to_owned() });
     }
 
-    fn take(&mut self, name: &'static str) -> Option<String> {
+    pub fn take(&mut self, name: &'static str) -> Option<String> {
         let at = self.known.iter().position(|known| *known == name)?;
         self.values[at].take()
     }
 
-    fn text(&mut self, name: &'static str, bytes_max: usize) -> Option<String> {
+    pub fn text(&mut self, name: &'static str, bytes_max: usize) -> Option<String> {
         let text = self.take(name)?;
         if text.is_empty() || text.len() > bytes_max || text.chars().any(char::is_control) {
             let detail = format!("{name} must have 1 to {bytes_max} bytes without control characters");
@@ -95,7 +95,7 @@ impl Parameters {
         Some(text)
     }
 
-    fn time(&mut self, name: &'static str) -> Option<i64> {
+    pub fn time(&mut self, name: &'static str) -> Option<i64> {
         // A plus that was not encoded means an offset to the east.
         let text = self.take(name)?.replace(' ', "+");
         let time = parse_rfc3339(text.as_bytes()).ok();
@@ -106,7 +106,7 @@ impl Parameters {
         time
     }
 
-    fn number<T>(&mut self, name: &'static str, least: T, most: T) -> Option<T>
+    pub fn number<T>(&mut self, name: &'static str, least: T, most: T) -> Option<T>
     where
         T: std::str::FromStr + PartialOrd + std::fmt::Display,
     {
@@ -122,7 +122,7 @@ impl Parameters {
         number
     }
 
-    fn choice<T: Copy>(&mut self, name: &'static str, choices: &[(&str, T)]) -> Option<T> {
+    pub fn choice<T: Copy>(&mut self, name: &'static str, choices: &[(&str, T)]) -> Option<T> {
         let text = self.take(name)?;
         let chosen = choices.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
         if chosen.is_none() {
@@ -132,7 +132,7 @@ impl Parameters {
         chosen
     }
 
-    fn range(&mut self) -> (Option<i64>, Option<i64>) {
+    pub fn range(&mut self) -> (Option<i64>, Option<i64>) {
         let (from, to) = (self.time("from"), self.time("to"));
         if from.zip(to).is_some_and(|(from, to)| from >= to) {
             self.wrong("to", "out_of_range", "to must be later than from");
@@ -172,7 +172,7 @@ impl Parameters {
         self.choice("order", &[("asc", false), ("desc", true)]).unwrap_or(false)
     }
 
-    fn done<T>(self, plan: T) -> Result<T, Vec<ParameterError>> {
+    pub fn done<T>(self, plan: T) -> Result<T, Vec<ParameterError>> {
         if self.errors.is_empty() { Ok(plan) } else { Err(self.errors) }
     }
 }

@@ -115,6 +115,19 @@ impl Readers {
         Ok(told)
     }
 
+    /// Has something computed on a reader's thread: what takes longer than a core's loop may stand still.
+    pub(super) async fn compute<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, QueryError> {
+        let (tell, told) = async_channel::bounded(1);
+        let step = move |_: &mut Connections| {
+            let _ = tell.try_send(Ok(work()));
+        };
+        self.steps.try_send(Box::new(step)).map_err(|_| QueryError::Busy)?;
+        received(told.recv().await)
+    }
+
     /// The same step on every shard, side by side; the answers in the order of the shards.
     pub(super) async fn ask_all<T: Clone + Send + 'static>(
         &self,

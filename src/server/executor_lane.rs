@@ -4,11 +4,13 @@
 mod body;
 mod events;
 pub(super) mod keyed;
+mod orders;
 mod reads;
 mod respond;
 mod sync;
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -23,6 +25,7 @@ use super::gated::{Gated, SharedGate, Times};
 use super::handover::HandedOver;
 use crate::base::clock;
 use crate::base::keys::KeyHasher;
+use crate::commerce::SalesCache;
 use crate::cores::executor;
 use crate::cores::socket::Socket;
 use crate::cores::stop::Stage;
@@ -79,6 +82,9 @@ struct Lane {
     readers: Readers,
     shard_count: u16,
     keyed: Keyed,
+    sales: RefCell<SalesCache>,
+    /// Names that requests of any core hold here.
+    claims: RefCell<HashSet<String>>,
     /// Bodies being read, all connections together.
     body_bytes: Cell<usize>,
     body_bytes_max: usize,
@@ -106,6 +112,8 @@ pub(super) async fn run(parts: Parts) {
         readers: parts.readers,
         shard_count: parts.vitals.board.shards.len() as u16,
         keyed: Keyed::new(parts.verdicts, parts.forwards, config.commit_wait),
+        sales: RefCell::default(),
+        claims: RefCell::default(),
         body_bytes: Cell::new(0),
         body_bytes_max: config.buffer_bytes_max as usize / parts.vitals.cores.len(),
         vitals: parts.vitals.clone(),

@@ -65,6 +65,7 @@ fn settings(config: &Config, folder_id: [u8; 16]) -> WriteSettings {
             page_bytes: config.page_size as u32,
             cache_bytes: config.shard_cache,
             partition_rows_max: config.partition_rows_max,
+            order_partition_rows_max: config.order_partition_rows_max,
             checkpoint_wal_bytes: config.checkpoint_wal_bytes,
             folder_id,
             retention_clicks: config.retention_clicks,

@@ -12,6 +12,7 @@ use super::click::{self, CLICK_KIND};
 use super::error::ShardError;
 use super::file::Shard;
 use super::ids::Ids;
+use super::orders::{Batch, INGEST_KIND, ORDER_KIND, STATUS_KIND, Taken, Taker};
 use super::partition::Partition;
 use super::service_event::{Outcome, SERVICE_EVENT_KIND, ServiceEventRow, decode_service_event};
 use super::stream::Stream;
@@ -38,7 +39,9 @@ pub struct Applied {
     pub rows: u64,
     /// Idempotent events stored.
     pub service_events: u64,
-    /// Idempotent events whose id was there already, conflicts included.
+    /// Orders stored.
+    pub orders: u64,
+    /// Idempotent events and orders whose id was there already, conflicts included.
     pub duplicates: u64,
     /// Those of them that had other content.
     pub conflicts: u64,
@@ -94,6 +97,7 @@ struct Change {
     event_firsts: Vec<(i64, String)>,
     positions: Positions,
     applied: Applied,
+    taken: Taken,
 }
 
 /// The keyed rows of a batch, with what may be the same ids in the sorted runs.
@@ -132,16 +136,23 @@ impl Shard {
             event_firsts: Vec::new(),
             positions: self.positions.clone(),
             applied: Applied::default(),
+            taken: Taken::begin(&self.orders),
         };
         let done = self.write(lanes, &mut change, outcome);
         self.buckets.clear();
         if let Err(error) = done {
             self.ids.rolled_back();
+            self.orders.rolled_back();
             return Err(error);
         }
         // Only now: what is in memory is what is committed.
         self.ids.committed();
-        let Change { click, event, event_firsts, positions, applied } = change;
+        self.orders.committed();
+        let Change { click, event, event_firsts, positions, applied, taken } = change;
+        self.orders.open = taken.open;
+        self.orders.firsts.extend(taken.firsts);
+        self.orders.seal_due |= taken.sealed;
+        self.order_count += applied.orders;
         (self.click, self.event, self.positions) = (click, event, positions);
         self.event_firsts.extend(event_firsts);
         self.rows += applied.rows;
@@ -158,6 +169,7 @@ impl Shard {
         outcome: &mut dyn FnMut(LaneId, Sequence, Outcome),
     ) -> Result<(), ShardError> {
         let mut keyed = Keyed::default();
+        let mut order_batch = Batch::default();
         for (lane, batch) in lanes {
             let position = *change.positions.slot(*lane)?;
             let new =
@@ -165,6 +177,9 @@ impl Shard {
             for row in new.filter_map(|entry| decode_service_event(entry.payload)) {
                 keyed.hashes.push(self.keys.hash(row.tenant_id, row.event_id));
                 keyed.rows.push(row);
+            }
+            for entry in batch.records().filter(|entry| is_order(entry.kind) && entry.sequence > position) {
+                order_batch.push(&self.keys, entry.kind, entry.payload);
             }
         }
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -193,6 +208,11 @@ impl Shard {
             buckets: (!self.options.without_buckets).then_some(&mut self.buckets),
             firsts: [&self.event_firsts, &change.event_firsts],
         };
+        let rows_max = self.options.order_partition_rows_max;
+        let (taken, orders) = (&mut change.taken, &mut self.orders);
+        let mut taker = (!order_batch.is_empty())
+            .then(|| Taker::begin(&transaction, &self.keys, orders, &mut order_batch, taken, rows_max))
+            .transpose()?;
         for (lane, batch) in lanes {
             let position = change.positions.slot(*lane)?;
             let before = *position;
@@ -239,10 +259,15 @@ impl Shard {
                     change.applied.received_us_max =
                         change.applied.received_us_max.max(Some(row.received_us));
                     outcome(*lane, entry.sequence, said);
+                } else if let Some(taker) = &mut taker
+                    && is_order(entry.kind)
+                    && let Some(said) = taker.take(&mut order_batch, &entry, &mut change.taken)?
+                {
+                    outcome(*lane, entry.sequence, said);
                 } else {
                     reject(&transaction, *lane, &entry)?;
                     change.applied.rejected += 1;
-                    if entry.kind == SERVICE_EVENT_KIND {
+                    if entry.kind != CLICK_KIND {
                         outcome(*lane, entry.sequence, Outcome::Rejected);
                     }
                 }
@@ -256,7 +281,12 @@ impl Shard {
                     .execute(params![lane.0, position.0 as i64])?;
             }
         }
-        let applied = &change.applied;
+        taker.map(|taker| taker.finish(&change.taken)).transpose()?;
+        let (applied, taken) = (&mut change.applied, &change.taken);
+        applied.orders = taken.orders;
+        applied.duplicates += taken.duplicates;
+        applied.conflicts += taken.conflicts;
+        applied.received_us_max = applied.received_us_max.max(taken.received_us_max);
         if applied.rows > 0 {
             change.click.save(&transaction)?;
         }
@@ -268,6 +298,7 @@ impl Shard {
         for (name, more) in [
             (Stream::Click.total(), applied.rows),
             (Stream::ServiceEvent.total(), applied.service_events),
+            (Stream::Order.total(), applied.orders),
             ("rejected_records", applied.rejected),
         ] {
             if more > 0 {
@@ -279,6 +310,10 @@ impl Shard {
         transaction.commit()?;
         Ok(())
     }
+}
+
+fn is_order(kind: u8) -> bool {
+    matches!(kind, ORDER_KIND | STATUS_KIND | INGEST_KIND)
 }
 
 /// What it takes to know whether an event is new, and to store it.
@@ -380,6 +415,9 @@ fn reject(transaction: &Connection, lane: LaneId, entry: &Entry<'_>) -> Result<(
     let reason = match entry.kind {
         CLICK_KIND => "not a click",
         SERVICE_EVENT_KIND => "not an event",
+        ORDER_KIND => "not an order",
+        STATUS_KIND => "not a status of an order",
+        INGEST_KIND => "not a finished ingest",
         _ => "unknown kind",
     };
     transaction

@@ -13,8 +13,8 @@ use crate::base::ids::{LaneId, Sequence};
 /// One row (or rejected record): its kind and payload as a journal would hold them.
 pub type Carried = (u8, Vec<u8>);
 
-/// Everything a shard stores, in a fixed order: clicks, idempotent events, rejected records; each in order of
-/// arrival. Calls `take` with batches of at most `rows_max`.
+/// Everything a shard stores, in a fixed order: clicks, idempotent events, rejected records, orders; each in order
+/// of arrival. Calls `take` with batches of at most `rows_max`.
 pub fn carry<E: From<ShardError>>(
     connection: &Connection,
     rows_max: usize,
@@ -22,7 +22,7 @@ pub fn carry<E: From<ShardError>>(
 ) -> Result<(), E> {
     let mut batch: Vec<Carried> = Vec::with_capacity(rows_max);
     let mut queries = Vec::new();
-    for stream in Stream::ALL {
+    for stream in [Stream::Click, Stream::ServiceEvent] {
         for name in partition::names(connection, stream)? {
             queries.push((Some(stream), format!("SELECT {} FROM {name} ORDER BY id", stream.columns())));
         }
@@ -39,6 +39,14 @@ pub fn carry<E: From<ShardError>>(
             }
         }
     }
+    super::orders::carry_orders::<E>(connection, &mut |record| {
+        batch.push(record);
+        if batch.len() >= rows_max {
+            take(&batch)?;
+            batch.clear();
+        }
+        Ok(())
+    })?;
     if batch.is_empty() { Ok(()) } else { take(&batch) }
 }
 
@@ -63,7 +71,8 @@ fn record(stream: Option<Stream>, row: &rusqlite::Row<'_>) -> Result<Carried, Sh
             .encode(&mut payload);
             (SERVICE_EVENT_KIND, payload)
         }
-        None => (row.get(0)?, row.get(1)?),
+        // Orders are carried by their own kind of rows.
+        Some(Stream::Order) | None => (row.get(0)?, row.get(1)?),
     })
 }
 
@@ -71,7 +80,7 @@ impl Shard {
     /// After everything was carried in: the lane's position becomes the number of records that are here, so
     /// that what is received is again what is stored and pending.
     pub fn number_from(&mut self, lane: LaneId) -> Result<(), ShardError> {
-        let records = self.rows + self.service_events + self.rejected;
+        let records = self.rows + self.service_events + self.order_count + self.rejected;
         self.connection.execute(
             "UPDATE journal_position SET sequence = ?2 WHERE lane = ?1",
             rusqlite::params![lane.0, records as i64],

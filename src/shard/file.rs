@@ -12,7 +12,8 @@ use super::buckets::Buckets;
 use super::catalog::{ShardFolder, sync_dir};
 use super::error::ShardError;
 use super::identity::{Identity, beside};
-use super::ids::Ids;
+use super::ids::{self, Ids};
+use super::orders::Orders;
 use super::partition::{self, Partition};
 use super::rebuild;
 use super::retain::Retention;
@@ -34,6 +35,8 @@ pub struct ShardOptions {
     /// Rows of a partition before it is sealed. Its index in order of time grows to 6 MB: times that jump about
     /// dirty all of it in every commit, which costs 0.4 us a row; at 1 M rows it would be 2 us.
     pub partition_rows_max: u64,
+    /// Orders of a partition before it is sealed.
+    pub order_partition_rows_max: u64,
     /// WAL bytes after which a checkpoint is due: 32 MiB takes 50 to 120 ms.
     pub checkpoint_wal_bytes: u64,
     /// The data folder's id: what its event ids are hashed with.
@@ -53,6 +56,7 @@ impl Default for ShardOptions {
             page_bytes: 16 * 1024,
             cache_bytes: 16 * 1024 * 1024,
             partition_rows_max: 250_000,
+            order_partition_rows_max: 100_000,
             checkpoint_wal_bytes: 32 * 1024 * 1024,
             folder_id: [0; 16],
             retention_clicks: None,
@@ -78,6 +82,8 @@ pub struct Shard {
     pub(super) keys: KeyHasher,
     pub(super) ids: Ids,
     pub(super) buckets: Buckets,
+    pub(super) orders: Orders,
+    pub(super) order_count: u64,
     pub(super) positions: Positions,
     pub(super) rows: u64,
     pub(super) service_events: u64,
@@ -130,7 +136,9 @@ impl Shard {
         Ok(Shard {
             wal_identity: Identity::of(&beside(&path, "-wal"))?,
             identity,
-            ids: rebuild::load_ids(&mut connection, &keys)?,
+            ids: rebuild::load_ids(&mut connection, &keys, ids::EVENTS)?,
+            orders: Orders::load(&mut connection, &keys)?,
+            order_count: load_total(&connection, Stream::Order.total())?,
             event: Partition::load(&connection, Stream::ServiceEvent)?,
             event_firsts: partition::firsts(&connection, Stream::ServiceEvent)?,
             keys,
@@ -147,6 +155,7 @@ impl Shard {
             // A partition without a row would give the next one the same first id.
             options: ShardOptions {
                 partition_rows_max: options.partition_rows_max.max(1),
+                order_partition_rows_max: options.order_partition_rows_max.max(1),
                 ..options.clone()
             },
             click,
@@ -185,10 +194,16 @@ impl Shard {
         self.service_events
     }
 
-    /// Memory of what is known of the event ids.
+    /// Orders committed, over all partitions.
+    #[must_use]
+    pub fn orders(&self) -> u64 {
+        self.order_count
+    }
+
+    /// Memory of what is known of the ids of events and orders.
     #[must_use]
     pub fn id_memory_bytes(&self) -> usize {
-        self.ids.memory_bytes()
+        self.ids.memory_bytes() + self.orders.ids.memory_bytes()
     }
 
     /// Records that could not be stored as rows.

@@ -9,6 +9,7 @@ use super::apply::Positions;
 use super::buckets::BucketSize;
 use super::error::ShardError;
 use super::identity::beside;
+use super::orders::verify_sales;
 use super::stream::Stream;
 use super::{open, partition, schema};
 use crate::base::ids::{LaneId, Sequence};
@@ -25,6 +26,7 @@ pub struct Inspection {
     pub rows: u64,
     /// Idempotent events.
     pub service_events: u64,
+    pub orders: u64,
     pub rejected: u64,
     /// Oldest first within each stream.
     pub partitions: Vec<PartitionInfo>,
@@ -46,7 +48,7 @@ pub struct PartitionInfo {
 /// What [`verify`] found.
 #[derive(Clone, Debug)]
 pub struct Verified {
-    /// Of both streams.
+    /// Of all streams.
     pub rows: u64,
     /// Empty if the shard is sound.
     pub problems: Vec<String>,
@@ -64,7 +66,7 @@ pub fn inspect(path: &Path) -> Result<Inspection, ShardError> {
     let number =
         |pragma| snapshot.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0)).map(i64::unsigned_abs);
     let schema_version = number("user_version")? as u32;
-    let is_current = schema_version >= 2;
+    let (is_current, has_orders) = (schema_version >= 2, schema_version >= 3);
     Ok(Inspection {
         path: path.to_owned(),
         database_bytes: bytes(path),
@@ -73,6 +75,7 @@ pub fn inspect(path: &Path) -> Result<Inspection, ShardError> {
         schema_version,
         rows: total(&snapshot, Stream::Click.total())?,
         service_events: if is_current { total(&snapshot, Stream::ServiceEvent.total())? } else { 0 },
+        orders: if has_orders { total(&snapshot, Stream::Order.total())? } else { 0 },
         rejected: total(&snapshot, "rejected_records")?,
         partitions: if is_current { partitions(&snapshot)? } else { Vec::new() },
         positions: Positions::load(&snapshot)?.list(),
@@ -103,8 +106,9 @@ pub fn verify(path: &Path) -> Result<Verified, ShardError> {
             let sql = format!(
                 "SELECT c.rows, p.rows, c.low IS p.timestamp_us_min AND c.high IS p.timestamp_us_max \
                  FROM partition p, \
-                 (SELECT count(*) AS rows, min(timestamp_us) AS low, max(timestamp_us) AS high FROM {name}) c \
-                 WHERE p.name = ?1"
+                 (SELECT count(*) AS rows, min({time}) AS low, max({time}) AS high FROM {name}) c \
+                 WHERE p.name = ?1",
+                time = stream.time_column()
             );
             let (counted, stored, bounds): (i64, i64, bool) =
                 snapshot.query_row(&sql, [&name], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
@@ -174,8 +178,9 @@ pub fn verify_aggregates(path: &Path) -> Result<Verified, ShardError> {
     if twice > 0 {
         problems.push(format!("{twice} event ids are stored more than once"));
     }
-    let rows: i64 = snapshot.query_row("SELECT count(*) FROM service_event", [], |row| row.get(0))?;
-    Ok(Verified { rows: rows.unsigned_abs(), problems })
+    verify_sales(&snapshot, &mut problems)?;
+    let rows = total(&snapshot, Stream::ServiceEvent.total())? + total(&snapshot, Stream::Order.total())?;
+    Ok(Verified { rows, problems })
 }
 
 fn partitions(snapshot: &Connection) -> Result<Vec<PartitionInfo>, ShardError> {

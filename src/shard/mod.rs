@@ -24,6 +24,7 @@ mod inspect;
 mod lock;
 mod manifest;
 mod open;
+mod orders;
 mod partition;
 pub mod read;
 mod rebuild;
@@ -51,6 +52,12 @@ pub use inspect::{Inspection, PartitionInfo, Verified, inspect, verify, verify_a
 pub use lock::{Lock, hold};
 pub use manifest::Manifest;
 pub use open::open_reader;
+pub use orders::{
+    CustomerCache, FinishedIngest, INGEST_KIND, IngestRow, ItemRow, ORDER_FIELDS, ORDER_ITEMS_MAX,
+    ORDER_KIND, OrderParts, OrderRow, OrdersOf, STATUS_KIND, SalesOf, SalesSum, Single, SingleSale,
+    SingleSales, StatusRow, SumKey, SumsBy, decode_ingest, decode_order, decode_status, encode_order,
+    find_ingest, key_of, sales_days, sales_sums, sales_version, single_sales,
+};
 pub use seal::BuiltIndex;
 pub use service_event::{Outcome, SERVICE_EVENT_KIND, ServiceEventRow, decode_service_event};
 pub use status::{CommitTimes, ShardState, ShardStatus};

@@ -13,11 +13,14 @@ use rusqlite::{Connection, Row, Rows, Statement, params_from_iter};
 
 pub use count::{BucketCount, bucket_counts, bucket_statements, count};
 pub use render::write_rfc3339;
+pub(super) use render::write_string;
 
 use super::error::ShardError;
 use super::inspect::{PartitionInfo, partitions_of};
+use super::orders::{self, OrdersOf};
 use super::stream::Stream;
 use crate::base::clock;
+use crate::base::ids::ShardId;
 
 /// How long one step may hold its snapshot.
 const STEP_US: u64 = 50_000;
@@ -40,6 +43,8 @@ pub enum Of {
     Events { tenant_id: String, source: Option<String>, event_type: Option<String> },
     /// Clicks, in order of (timestamp, user, shard, id).
     Clicks { user_id: Option<i64> },
+    /// Orders of one tenant, in order of (ordered at, order id).
+    Orders(Box<OrdersOf>),
 }
 
 /// A place in the order of one shard's rows. The parts a stream does not sort by are empty.
@@ -86,6 +91,7 @@ impl Of {
         match self {
             Of::Events { .. } => Stream::ServiceEvent,
             Of::Clicks { .. } => Stream::Click,
+            Of::Orders(_) => Stream::Order,
         }
     }
 }
@@ -100,7 +106,7 @@ impl Filter {
         Position { timestamp_us, user_id: i64::MIN, event_id: String::new(), id: edge }
     }
 
-    fn overlaps(&self, partition: &PartitionInfo, position: &Position) -> bool {
+    pub(super) fn overlaps(&self, partition: &PartitionInfo, position: &Position) -> bool {
         let Some((low, high)) = partition.timestamp_us else { return false };
         let (mut from, mut to) = (self.from_us.unwrap_or(i64::MIN), self.to_us.unwrap_or(i64::MAX));
         // What lies behind is read already.
@@ -124,12 +130,16 @@ pub fn pin(connection: &Connection, stream: Stream) -> Result<i64, ShardError> {
 /// empty: for stepping over rows.
 pub fn step(
     connection: &Connection,
+    shard: ShardId,
     filter: &Filter,
     pin: i64,
     position: &Position,
     bounds: Bounds,
     keys_only: bool,
 ) -> Result<Partial, ShardError> {
+    if let Of::Orders(of) = &filter.of {
+        return orders::step(connection, shard, (filter, of), pin, position, bounds, keys_only);
+    }
     let until_us = clock::monotonic_us() + STEP_US;
     let infos = partitions_of(connection, filter.of.stream())?;
     let infos: Vec<_> = infos
@@ -226,7 +236,7 @@ impl<'s> Cursor<'s> {
                 Of::Events { .. } => {
                     Position { timestamp_us: row.get(1)?, user_id: 0, event_id: row.get(2)?, id: row.get(0)? }
                 }
-                Of::Clicks { .. } => Position {
+                Of::Clicks { .. } | Of::Orders(_) => Position {
                     timestamp_us: row.get(1)?,
                     user_id: row.get(2)?,
                     event_id: String::new(),
@@ -309,6 +319,8 @@ fn cursor_sql(
             };
             (sql, values)
         }
+        // They have a step of their own.
+        Of::Orders(_) => (String::new(), Vec::new()),
     }
 }
 
@@ -317,6 +329,7 @@ fn cursor_sql(
 pub fn statements(partition: &PartitionInfo) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let ofs: Vec<(&str, Of)> = match partition.stream {
+        Stream::Order => return orders::statements(partition),
         Stream::ServiceEvent => {
             vec![("events", Of::Events { tenant_id: "t".to_owned(), source: None, event_type: None })]
         }

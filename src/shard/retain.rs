@@ -112,6 +112,8 @@ impl Shard {
         let open = match stream {
             Stream::Click => Some(&self.click),
             Stream::ServiceEvent => self.event.as_ref(),
+            // Orders are kept.
+            Stream::Order => None,
         };
         let Some(open) = open.filter(|open| open.rows > 0 && open.created_us <= old_us) else {
             return Ok(false);
@@ -125,6 +127,7 @@ impl Shard {
                 self.event_firsts.push((next.next_id, next.name.clone()));
                 self.event = Some(next);
             }
+            Stream::Order => {}
         }
         self.seal_due = true;
         Ok(true)

@@ -22,6 +22,7 @@ const MIGRATIONS: &[Migration] = &[
         description: "idempotent events, their ids and buckets; clicks in order of time",
         run: version_2,
     },
+    Migration { description: "orders, customers, products and sales", run: version_3 },
 ];
 
 /// The newest schema this program knows.
@@ -111,9 +112,16 @@ INSERT INTO total VALUES ('service_events', 0);
         connection.execute_batch(&format!("DROP INDEX IF EXISTS {name}_time"))?;
         connection.execute_batch(&Stream::Click.live_index_sql(&name))?;
     }
-    connection.execute_batch(super::ids::SCHEMA)?;
+    connection.execute_batch(&super::ids::schema(super::ids::EVENTS))?;
     connection.execute_batch(&super::buckets::schema())?;
     connection.execute_batch(&view::service_events_sql())?;
+    Ok(())
+}
+
+/// Nothing that was there changes.
+fn version_3(connection: &Connection) -> Result<(), ShardError> {
+    connection.execute_batch(&super::orders::tables_sql())?;
+    connection.execute_batch(&super::ids::schema(super::ids::ORDERS))?;
     Ok(())
 }
 

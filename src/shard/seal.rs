@@ -72,7 +72,8 @@ impl Drop for Permit {
 
 /// Whether a sealed partition wants an index.
 pub(super) fn is_due(connection: &Connection) -> Result<bool, ShardError> {
-    let sql = "SELECT EXISTS (SELECT 1 FROM partition WHERE sealed_at IS NOT NULL AND indexed_at IS NULL)";
+    let sql = "SELECT EXISTS (SELECT 1 FROM partition WHERE stream = 'click' AND sealed_at IS NOT NULL \
+               AND indexed_at IS NULL)";
     Ok(connection.query_row(sql, [], |row| row.get(0))?)
 }
 
@@ -165,7 +166,7 @@ impl Shard {
         let due = self
             .connection
             .query_row(
-                "SELECT name FROM partition WHERE sealed_at IS NOT NULL AND indexed_at IS NULL \
+                "SELECT name FROM partition WHERE stream = 'click' AND sealed_at IS NOT NULL AND indexed_at IS NULL \
                  ORDER BY first_id LIMIT 1",
                 [],
                 |row| row.get::<_, String>(0),

@@ -34,6 +34,21 @@ pub enum Outcome {
     Conflict = 3,
     /// The record was no row; it is kept in `rejected_record`.
     Rejected = 4,
+    /// An order that the same ingest brought in the same line before.
+    Repeated = 5,
+    /// A new status of an order that the tenant does not have.
+    Missing = 6,
+}
+
+impl Outcome {
+    pub const ALL: [Outcome; 6] = [
+        Outcome::Inserted,
+        Outcome::Duplicate,
+        Outcome::Conflict,
+        Outcome::Rejected,
+        Outcome::Repeated,
+        Outcome::Missing,
+    ];
 }
 
 impl ServiceEventRow<'_> {

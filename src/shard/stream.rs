@@ -1,4 +1,6 @@
-//! The two streams of rows a shard holds, each in partitions of its own.
+//! The streams of rows a shard holds, each in partitions of its own.
+
+use super::orders;
 
 /// What a partition's rows are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -7,10 +9,12 @@ pub enum Stream {
     Click,
     /// Idempotent events.
     ServiceEvent,
+    /// Orders, with their items in a second table of each partition.
+    Order,
 }
 
 impl Stream {
-    pub const ALL: [Stream; 2] = [Stream::Click, Stream::ServiceEvent];
+    pub const ALL: [Stream; 3] = [Stream::Click, Stream::ServiceEvent, Stream::Order];
 
     /// Its name in the catalogue, of the view over its partitions, and in front of their numbers.
     #[must_use]
@@ -18,6 +22,7 @@ impl Stream {
         match self {
             Stream::Click => "click",
             Stream::ServiceEvent => "service_event",
+            Stream::Order => "sales_order",
         }
     }
 
@@ -26,6 +31,7 @@ impl Stream {
         match self {
             Stream::Click => "rows",
             Stream::ServiceEvent => "service_events",
+            Stream::Order => "orders",
         }
     }
 
@@ -36,6 +42,10 @@ impl Stream {
             Stream::ServiceEvent => {
                 "id, tenant_id, event_id, source, event_type, timestamp_us, received_us, payload"
             }
+            Stream::Order => {
+                "id, tenant, order_id, customer, status, first_status, currency, ordered_at_us, total, units, \
+                 items, received_us, ingest, ingest_line, content, customer_key"
+            }
         }
     }
 
@@ -43,6 +53,7 @@ impl Stream {
         let values = match self {
             Stream::Click => "?1, ?2, ?3, ?4, ?5",
             Stream::ServiceEvent => "?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8",
+            Stream::Order => "?1, ?2, ?3, ?4, ?5, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15",
         };
         format!("INSERT INTO {partition} ({}) VALUES ({values})", self.columns())
     }
@@ -79,6 +90,7 @@ impl Stream {
 {}",
                 self.live_index_sql(partition)
             ),
+            Stream::Order => orders::partition_sql(partition, &self.live_index_sql(partition)),
         }
     }
 
@@ -88,11 +100,23 @@ impl Stream {
             Stream::ServiceEvent => format!(
                 "CREATE INDEX {partition}_order ON {partition} (tenant_id, timestamp_us, event_id, source, event_type)"
             ),
+            Stream::Order => format!(
+                "CREATE INDEX {partition}_time ON {partition} (tenant, ordered_at_us, order_id, currency, \
+                 status, total, units, customer_key, customer)"
+            ),
+        }
+    }
+
+    /// The column its partitions are in order of.
+    pub(super) const fn time_column(self) -> &'static str {
+        match self {
+            Stream::Click | Stream::ServiceEvent => "timestamp_us",
+            Stream::Order => "ordered_at_us",
         }
     }
 
     /// Whether a sealed partition gets a further index.
     pub(super) const fn has_sealed_index(self) -> bool {
-        matches!(self, Stream::Click)
+        matches!(self, Stream::Click | Stream::Order)
     }
 }

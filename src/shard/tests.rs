@@ -4,6 +4,7 @@ mod crash;
 mod events;
 mod model;
 mod old_file;
+mod orders;
 mod rows;
 
 use std::path::Path;

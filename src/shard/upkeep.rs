@@ -11,7 +11,11 @@ impl Shard {
     /// Whether [`Shard::upkeep`] has something to do now.
     #[must_use]
     pub fn upkeep_due(&self) -> bool {
-        self.ids.work_due() || self.retain_due() || self.seal_due()
+        self.ids.work_due()
+            || self.orders.ids.work_due()
+            || self.retain_due()
+            || self.seal_due()
+            || self.orders.seal_due()
     }
 
     /// One slice, about `budget` long: a short transaction of its own. Call it between batches. Returns an
@@ -21,12 +25,19 @@ impl Shard {
             self.ids.work(&mut self.connection, budget)?;
             return Ok(None);
         }
+        if self.orders.ids.work_due() {
+            self.orders.ids.work(&mut self.connection, budget)?;
+            return Ok(None);
+        }
         if self.retain_due() {
             self.retain(budget)?;
             return Ok(None);
         }
         if self.seal_due() {
             return self.seal(budget);
+        }
+        if self.orders.seal_due() {
+            return self.orders.seal(&mut self.connection, &self.path, budget);
         }
         Ok(None)
     }

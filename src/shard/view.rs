@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use rusqlite::Connection;
 
 use super::error::ShardError;
+use super::orders;
 use super::stream::Stream;
 
 /// Partitions one SELECT unites. The stock shell refuses more than 500; above this many, a stream's view
@@ -56,7 +57,7 @@ FROM service_event;
 
 /// RFC 3339 with six digits, so that text order is time order. Integer arithmetic with a floor, right
 /// before 1970 too; outside the years 0000 to 9999 the integer is shown.
-fn time_sql(column: &str) -> String {
+pub(super) fn time_sql(column: &str) -> String {
     let micros = format!("(({column} % 1000000 + 1000000) % 1000000)");
     format!(
         "coalesce(strftime('%Y-%m-%dT%H:%M:%S', ({column} - {micros}) / 1000000, 'unixepoch')\n    \
@@ -71,20 +72,33 @@ pub(super) fn cover(
     stream: Stream,
     partitions: &[String],
 ) -> Result<(), ShardError> {
-    let name = stream.name();
+    cover_as(transaction, stream.name(), stream.columns(), partitions)?;
+    if stream == Stream::Order {
+        let items: Vec<String> = partitions.iter().map(|name| orders::items_of(name)).collect();
+        cover_as(transaction, "sales_item", orders::ITEM_COLUMNS, &items)?;
+    }
+    Ok(())
+}
+
+fn cover_as(
+    transaction: &Connection,
+    name: &str,
+    columns: &str,
+    partitions: &[String],
+) -> Result<(), ShardError> {
     if partitions.len() <= GROUP_PARTITIONS_MAX {
-        return replace(transaction, stream, name, partitions);
+        return replace(transaction, name, columns, partitions);
     }
     let mut groups = Vec::new();
     for (index, members) in partitions.chunks(GROUP_PARTITIONS_MAX).enumerate() {
         let group = format!("{name}_group_{:03}", index + 1);
         let full = members.len() == GROUP_PARTITIONS_MAX;
         if !(full && covers(transaction, &group, members)?) {
-            replace(transaction, stream, &group, members)?;
+            replace(transaction, &group, columns, members)?;
         }
         groups.push(group);
     }
-    replace(transaction, stream, name, &groups)
+    replace(transaction, name, columns, &groups)
 }
 
 /// Whether the view exists and has the first and the last of its members: a group grows at its end and
@@ -101,15 +115,15 @@ fn covers(transaction: &Connection, view: &str, members: &[String]) -> Result<bo
 
 fn replace(
     transaction: &Connection,
-    stream: Stream,
     view: &str,
+    columns: &str,
     sources: &[String],
 ) -> Result<(), ShardError> {
     let mut sql = format!("DROP VIEW IF EXISTS {view};\nCREATE VIEW {view} AS");
     for (index, source) in sources.iter().enumerate() {
         let union = if index == 0 { "" } else { " UNION ALL" };
         // Writing to a String cannot fail.
-        let _ = write!(sql, "{union}\n  SELECT {} FROM {source}", stream.columns());
+        let _ = write!(sql, "{union}\n  SELECT {columns} FROM {source}");
     }
     transaction.execute_batch(&sql)?;
     Ok(())

@@ -32,6 +32,14 @@ pub enum Problem {
     ShardUnavailable,
     UnsupportedVersion,
     JournalFull,
+    IdempotencyKeyMissing,
+    IdempotencyKeyReused,
+    IngestRunning,
+    UnsupportedMediaType,
+    DamagedUpload,
+    NoSuchOrder,
+    InvalidStatus,
+    QueryTooLarge,
 }
 
 /// What the catalogue says of one problem.
@@ -51,18 +59,26 @@ impl Problem {
         Problem::NotUtf8,
         Problem::BadEncoding,
         Problem::BadParameter,
+        Problem::IdempotencyKeyMissing,
+        Problem::DamagedUpload,
         Problem::NotFound,
         Problem::NotAReceipt,
+        Problem::NoSuchOrder,
         Problem::MethodNotAllowed,
         Problem::RequestTimeout,
+        Problem::IngestRunning,
         Problem::PayloadTooLarge,
         Problem::TooManyEvents,
         Problem::UriTooLong,
         Problem::UnsupportedEncoding,
+        Problem::UnsupportedMediaType,
         Problem::ExpectationFailed,
         Problem::InvalidEvent,
         Problem::InvalidEvents,
         Problem::TooDeep,
+        Problem::IdempotencyKeyReused,
+        Problem::InvalidStatus,
+        Problem::QueryTooLarge,
         Problem::QueueFull,
         Problem::HeadTooLarge,
         Problem::Internal,
@@ -163,6 +179,68 @@ impl Problem {
                 "A query parameter that this endpoint knows has a value it does not; the detail names the \
                  parameter and the values it may have. Nothing was stored, because the promise that was asked \
                  for could not be understood.",
+            ),
+            Problem::IdempotencyKeyMissing => entry(
+                400,
+                "idempotency-key-missing",
+                "The Idempotency-Key header is missing or malformed",
+                "An ingest names itself with one Idempotency-Key header of 1 to 255 visible ASCII characters, so \
+                 that it can be repeated without harm. Nothing was stored. Make a key for each upload (a UUID, the \
+                 name and date of the file) and send the same one with every attempt at it.",
+            ),
+            Problem::DamagedUpload => entry(
+                400,
+                "damaged-upload",
+                "The upload cannot be read to its end",
+                "The packed bytes are damaged or cut short, or a form breaks its own rules; the detail says where. \
+                 Orders of lines before that place are stored, and counted in rows_inserted and its neighbours. \
+                 Send the whole upload again, mended, with the same Idempotency-Key: what is stored already is \
+                 recognised.",
+            ),
+            Problem::NoSuchOrder => entry(
+                404,
+                "no-such-order",
+                "The tenant has no such order",
+                "No order of this tenant has the id in the path. An order that is in an ingest still running may \
+                 appear a moment later.",
+            ),
+            Problem::IngestRunning => entry(
+                409,
+                "ingest-running",
+                "A request with this Idempotency-Key is running",
+                "The same Idempotency-Key is being worked under by another request, on whichever connection. \
+                 Nothing of this one was read. Wait as long as Retry-After says and send it again: it is then \
+                 answered from what the other one did.",
+            ),
+            Problem::UnsupportedMediaType => entry(
+                415,
+                "unsupported-media-type",
+                "The body comes as something that is not taken",
+                "Orders come as lines of JSON, plain or packed with gzip, zstd or zip, or as the files of a \
+                 multipart form; the detail says what was found. Nothing was stored, or only the lines before the \
+                 place that the detail names.",
+            ),
+            Problem::IdempotencyKeyReused => entry(
+                422,
+                "idempotency-key-reused",
+                "The Idempotency-Key was used for other content",
+                "An ingest with this key is finished, and its lines were others than these. Nothing was stored. \
+                 Use a new key for new content; if this was meant as a repetition, the file has changed since.",
+            ),
+            Problem::InvalidStatus => entry(
+                422,
+                "invalid-status",
+                "The JSON is not a new status",
+                "The body is one JSON object whose status is one of pending, paid, shipped, delivered, cancelled \
+                 and refunded. Nothing was changed.",
+            ),
+            Problem::QueryTooLarge => entry(
+                422,
+                "query-too-large",
+                "An exact answer needs more memory than a query may have",
+                "The exact number of different customers, or exact quantiles, of so many groups do not fit in the \
+                 memory of one query. Ask for a shorter time, or with precision=approx, whose error is stated in \
+                 the answer.",
             ),
             Problem::NotFound => entry(
                 404,

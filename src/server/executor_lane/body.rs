@@ -7,9 +7,24 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
-use crate::query::{Chunk, Merged, QueryError};
+use crate::query::{Merged, QueryError, Search};
 
-type NextPiece = Pin<Box<dyn Future<Output = (Merged, Result<Option<Chunk>, QueryError>)>>>;
+/// Rows that come piece by piece.
+pub(super) enum Pieces {
+    Merged(Merged),
+    Search(Search),
+}
+
+impl Pieces {
+    pub(super) async fn next(&mut self) -> Result<Option<Vec<u8>>, QueryError> {
+        match self {
+            Pieces::Merged(rows) => Ok(rows.next(usize::MAX).await?.map(|chunk| chunk.bytes)),
+            Pieces::Search(search) => search.next().await,
+        }
+    }
+}
+
+type NextPiece = Pin<Box<dyn Future<Output = (Pieces, Result<Option<Vec<u8>>, QueryError>)>>>;
 
 pub(super) enum AnswerBody {
     Whole(Bytes),
@@ -25,16 +40,16 @@ impl AnswerBody {
         AnswerBody::Whole(Bytes::new())
     }
 
-    pub(super) fn rows(first: Option<Chunk>, rows: Merged) -> AnswerBody {
-        let ready = first.map(|chunk| Bytes::from(chunk.bytes));
+    pub(super) fn rows(first: Option<Vec<u8>>, rows: Pieces) -> AnswerBody {
+        let ready = first.map(Bytes::from);
         let next = ready.is_some().then(|| piece(rows));
         AnswerBody::Rows { ready, next }
     }
 }
 
-fn piece(mut rows: Merged) -> NextPiece {
+fn piece(mut rows: Pieces) -> NextPiece {
     Box::pin(async move {
-        let next = rows.next(usize::MAX).await;
+        let next = rows.next().await;
         (rows, next)
     })
 }
@@ -59,9 +74,9 @@ impl Body for AnswerBody {
                 let (rows, outcome) = ready!(coming.as_mut().poll(context));
                 *next = None;
                 match outcome {
-                    Ok(Some(chunk)) => {
+                    Ok(Some(bytes)) => {
                         *next = Some(piece(rows));
-                        Poll::Ready(Some(Ok(Frame::data(Bytes::from(chunk.bytes)))))
+                        Poll::Ready(Some(Ok(Frame::data(Bytes::from(bytes)))))
                     }
                     Ok(None) => Poll::Ready(None),
                     Err(error) => {

@@ -86,10 +86,14 @@ pub(super) async fn post_one(
         let mut sorted = Sorted::new(lane.shard_count);
         let shard = sorted.push(lane, 0, &event);
         let rows = std::mem::take(&mut sorted.shards[usize::from(shard.0)]);
-        (event.event_id.into_owned(), keyed::begin(lane, shard, &Arc::new(rows), wants_disk)?)
+        (
+            event.event_id.into_owned(),
+            keyed::begin(lane, shard, &Arc::new(rows), wants_disk, lane.keyed.commit_wait)?,
+        )
     };
     drop(body);
-    let Settled { first, outcomes, synced } = keyed::settle(lane, begun, wants_disk).await?;
+    let Settled { first, outcomes, synced } =
+        keyed::settle(lane, begun, wants_disk, lane.keyed.commit_wait).await?;
     if !synced {
         return Err(EventRefused::Unsynced);
     }
@@ -120,19 +124,20 @@ pub(super) async fn post_bulk(
     }
     drop(body);
     // Everything is journaled or on its way before anything is waited for: the shards commit side by side.
+    let patience = lane.keyed.commit_wait;
     let shards = std::mem::take(&mut sorted.shards);
     let filled = shards.into_iter().enumerate().filter(|(_, rows)| !rows.is_empty());
     let begun: Vec<(Arc<KeyedRows>, Result<Begun, Refused>)> = filled
         .map(|(shard, rows)| {
             let rows = Arc::new(rows);
-            let begun = keyed::begin(lane, ShardId(shard as u16), &rows, wants_disk);
+            let begun = keyed::begin(lane, ShardId(shard as u16), &rows, wants_disk, patience);
             (rows, begun)
         })
         .collect();
     let mut settled = Vec::with_capacity(begun.len());
     for (rows, begun) in begun {
         let outcome = match begun {
-            Ok(begun) => keyed::settle(lane, begun, wants_disk).await,
+            Ok(begun) => keyed::settle(lane, begun, wants_disk, patience).await,
             Err(refused) => Err(refused),
         };
         settled.push((rows, outcome));

@@ -32,18 +32,26 @@ const FORWARDS_OPEN_MAX: usize = 1024;
 /// Beyond the commit's own time limit: a core that does not answer by then is stuck.
 const REPLY_PATIENCE: Duration = Duration::from_secs(4);
 
-/// Rows on their way to the core that feeds their shard.
+/// What one core asks of another.
 #[derive(Debug)]
-pub(in crate::server) struct Forward {
-    shard: ShardId,
-    rows: Arc<KeyedRows>,
-    wants_disk: bool,
-    reply: async_channel::Sender<Result<Settled, Refused>>,
+pub(in crate::server) enum Forward {
+    /// To take rows of a shard that the other one feeds.
+    Rows {
+        shard: ShardId,
+        rows: Arc<KeyedRows>,
+        wants_disk: bool,
+        patience: Duration,
+        reply: async_channel::Sender<Result<Settled, Refused>>,
+    },
+    /// To hold a name for the asker, who alone may work under it.
+    Claim { name: String, reply: async_channel::Sender<bool> },
+    /// To let go of it.
+    Release { name: String },
 }
 
 /// What is known of rows that were journaled.
 #[derive(Debug)]
-pub(super) struct Settled {
+pub(in crate::server) struct Settled {
     /// The first row's; the others follow.
     pub(super) first: Receipt,
     /// One a row; `None`: journaled, but not committed in time.
@@ -54,7 +62,7 @@ pub(super) struct Settled {
 
 /// Why none of the rows was taken.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Refused {
+pub(in crate::server) enum Refused {
     Pressure(Pressure),
     /// The owner core's mailbox is full.
     MailboxFull,
@@ -83,9 +91,10 @@ pub(super) struct Keyed {
     /// By the index of the intake's lanes.
     verdicts: Vec<Arc<Verdicts>>,
     waiters: RefCell<Vec<Waiters>>,
-    /// To the executor of every core, this one's own included but not used.
+    /// To the executor of every core, this one's own included.
     forwards: Vec<async_channel::Sender<Forward>>,
-    commit_wait: Duration,
+    /// How long a request waits for the commit of its rows.
+    pub(super) commit_wait: Duration,
 }
 
 impl Keyed {
@@ -105,6 +114,7 @@ pub(super) fn begin(
     shard: ShardId,
     rows: &Arc<KeyedRows>,
     wants_disk: bool,
+    patience: Duration,
 ) -> Result<Begun, Refused> {
     let mut intake = lane.intake.borrow_mut();
     if let Some(place) = intake.lane_of(shard) {
@@ -116,7 +126,7 @@ pub(super) fn begin(
     drop(intake);
     let (reply, replied) = async_channel::bounded(1);
     let owner = super::super::open::home(usize::from(shard.0), lane.keyed.forwards.len());
-    let forward = Forward { shard, rows: rows.clone(), wants_disk, reply };
+    let forward = Forward::Rows { shard, rows: rows.clone(), wants_disk, patience, reply };
     match lane.keyed.forwards.get(owner).map(|to| to.try_send(forward)) {
         Some(Ok(())) => Ok(Begun::There(replied)),
         _ => Err(Refused::MailboxFull),
@@ -124,12 +134,17 @@ pub(super) fn begin(
 }
 
 /// Waits for what became of the rows: the commit, or the end of its time.
-pub(super) async fn settle(lane: &Lane, begun: Begun, wants_disk: bool) -> Result<Settled, Refused> {
+pub(super) async fn settle(
+    lane: &Lane,
+    begun: Begun,
+    wants_disk: bool,
+    patience: Duration,
+) -> Result<Settled, Refused> {
     match begun {
-        Begun::Here(written) => Ok(settle_here(lane, written, wants_disk).await),
+        Begun::Here(written) => Ok(settle_here(lane, written, wants_disk, patience).await),
         Begun::There(replied) => {
             let patience = async {
-                executor::sleep(lane.keyed.commit_wait + REPLY_PATIENCE).await;
+                executor::sleep(patience + REPLY_PATIENCE).await;
                 Err(async_channel::RecvError)
             };
             replied.recv().or(patience).await.unwrap_or(Err(Refused::NoAnswer))
@@ -137,9 +152,9 @@ pub(super) async fn settle(lane: &Lane, begun: Begun, wants_disk: bool) -> Resul
     }
 }
 
-async fn settle_here(lane: &Lane, written: Written, wants_disk: bool) -> Settled {
+async fn settle_here(lane: &Lane, written: Written, wants_disk: bool, patience: Duration) -> Settled {
     let place = written.appended.lane;
-    let deadline_us = clock::monotonic_us() + lane.keyed.commit_wait.as_micros() as u64;
+    let deadline_us = clock::monotonic_us() + patience.as_micros() as u64;
     poll_fn(|context| {
         lane.keyed.verdicts[place].await_commit();
         if lane.intake.borrow().applied(place) >= written.last || clock::monotonic_us() >= deadline_us {
@@ -190,13 +205,30 @@ pub(super) fn wake(lane: &Lane, now_us: u64) {
 /// Serves the other cores.
 pub(super) async fn run_forwards(lane: Rc<Lane>, forwarded: async_channel::Receiver<Forward>) {
     let open = Rc::new(std::cell::Cell::new(0_usize));
-    while let Ok(Forward { shard, rows, wants_disk, reply }) = forwarded.recv().await {
-        let begun = begin(&lane, shard, &rows, wants_disk);
+    while let Ok(forward) = forwarded.recv().await {
+        let (shard, rows, wants_disk, patience, reply) = match forward {
+            Forward::Rows { shard, rows, wants_disk, patience, reply } => {
+                (shard, rows, wants_disk, patience, reply)
+            }
+            Forward::Claim { name, reply } => {
+                let is_granted = lane.claims.borrow_mut().insert(name.clone());
+                // Whoever asked may have gone, and then nobody would let go of it.
+                if reply.try_send(is_granted).is_err() && is_granted {
+                    lane.claims.borrow_mut().remove(&name);
+                }
+                continue;
+            }
+            Forward::Release { name } => {
+                lane.claims.borrow_mut().remove(&name);
+                continue;
+            }
+        };
+        let begun = begin(&lane, shard, &rows, wants_disk, patience);
         let (lane, counted) = (lane.clone(), open.clone());
         counted.set(counted.get() + 1);
         executor::spawn(async move {
             let settled = match begun {
-                Ok(begun) => settle(&lane, begun, wants_disk).await,
+                Ok(begun) => settle(&lane, begun, wants_disk, patience).await,
                 Err(refused) => Err(refused),
             };
             // Whoever asked may have gone.
@@ -207,4 +239,34 @@ pub(super) async fn run_forwards(lane: Rc<Lane>, forwarded: async_channel::Recei
             executor::sleep(Duration::from_millis(1)).await;
         }
     }
+}
+
+/// A name that is held by one request of all cores, until it is dropped.
+pub(super) struct Claim {
+    owner: async_channel::Sender<Forward>,
+    name: Option<String>,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let Some(name) = self.name.take() else { return };
+        let owner = self.owner.clone();
+        executor::spawn(async move {
+            let _ = owner.send(Forward::Release { name }).await;
+        });
+    }
+}
+
+/// Asks the core that a hash leads to for a name. `None`: another request holds it.
+pub(super) async fn claim(lane: &Lane, shard: ShardId, name: String) -> Result<Option<Claim>, Refused> {
+    let core = super::super::open::home(usize::from(shard.0), lane.keyed.forwards.len());
+    let Some(owner) = lane.keyed.forwards.get(core) else { return Err(Refused::NoAnswer) };
+    let (reply, replied) = async_channel::bounded(1);
+    owner.try_send(Forward::Claim { name: name.clone(), reply }).map_err(|_| Refused::MailboxFull)?;
+    let patience = async {
+        executor::sleep(REPLY_PATIENCE).await;
+        Err(async_channel::RecvError)
+    };
+    let is_granted = replied.recv().or(patience).await.map_err(|_| Refused::NoAnswer)?;
+    Ok(is_granted.then(|| Claim { owner: owner.clone(), name: Some(name) }))
 }

@@ -8,7 +8,7 @@ use hyper::{Request, Response};
 use super::body::AnswerBody;
 use super::reads::{self, Read};
 use super::sync::on_disk;
-use super::{Lane, SharedGate, events};
+use super::{Lane, SharedGate, events, orders};
 use crate::api;
 use crate::api::error::EventRefused;
 use crate::base::clock;
@@ -38,6 +38,9 @@ pub(super) async fn respond(
         hyper::Method::HEAD => Method::Head,
         hyper::Method::POST => Method::Post,
         hyper::Method::OPTIONS => Method::Options,
+        hyper::Method::PUT => Method::Put,
+        hyper::Method::PATCH => Method::Patch,
+        hyper::Method::DELETE => Method::Delete,
         _ => Method::Other,
     };
     let (endpoint, argument) = api::find(request.uri.path());
@@ -48,6 +51,17 @@ pub(super) async fn respond(
     let mut streamed = None;
     let answer = match refusal {
         Some(refusal) if request.uri.path() == REFUSED_PATH => refused(refusal),
+        _ if endpoint.is_commerce() && endpoint.has_tenant() && !api::commerce::is_tenant(argument) => {
+            api::commerce::no_such_tenant(&request_id, problems)
+        }
+        _ if endpoint == api::Endpoint::OrdersIngest && method == Method::Post => {
+            match orders::post(lane, gate, &request, body, None).await {
+                Ok(answer) => answer,
+                Err((error, summary)) => {
+                    api::commerce::ingest_refused(&error, summary.as_ref(), &request_id, problems)
+                }
+            }
+        }
         // Whole before anybody looks at it, as on the hot lane: the same bodies are refused, and the next
         // request stands where it should.
         _ => match read_body(lane, gate, &request, body, limit as usize).await {
@@ -66,9 +80,16 @@ pub(super) async fn respond(
                     Err(refused) => api::error::refused(&refused, limit, &request_id, problems),
                 }
             }
+            Ok(body) if method == Method::Patch && endpoint == api::Endpoint::Order => {
+                match orders::patch(lane, argument, &body.bytes).await {
+                    Ok(answer) => answer,
+                    Err(error) => api::commerce::status_refused(&error, &request_id, problems),
+                }
+            }
             Ok(_) if matches!(method, Method::Get | Method::Head) && reads::is_read(endpoint, &request) => {
                 let head_only = method == Method::Head;
-                match reads::read(lane, endpoint, &request, head_only).await {
+                let tenant_id = api::commerce::tenant(argument);
+                match reads::read(lane, endpoint, &tenant_id, &request, head_only).await {
                     Ok(Read::Whole(answer)) => answer,
                     Ok(Read::Rows(answer, body)) => {
                         streamed = Some(body);

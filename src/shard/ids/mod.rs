@@ -1,7 +1,7 @@
 //! Which event ids a shard has: memory that never misses one, and rarely names a row too many.
 //!
-//! In: the hash of each stored (tenant, event id), in order of the rows. Out: candidates, the rows whose
-//! own id is then compared by the caller. Owns: the tables id_recent, id_run and id_chunk.
+//! In: the hash of each stored (tenant, event or order id), in order of the rows. Out: candidates, the rows whose
+//! own id is then compared by the caller. Owns: the tables id_recent, id_run and id_chunk, and those of the orders.
 //! Never: decides what a duplicate is.
 //!
 //! A unique index on random ids gets slower with every row (46,000 inserts/s at 5 M rows). Here nothing is
@@ -29,7 +29,7 @@ use rusqlite::{Connection, params};
 
 use self::frozen::Frozen;
 use self::run::Run;
-pub(super) use self::store::SCHEMA;
+pub(super) use self::store::schema;
 use self::table::Table;
 use self::work::Leftovers;
 use super::error::ShardError;
@@ -51,8 +51,23 @@ const SIZES: Sizes = Sizes { run_ids_min: 500_000, chunk_ids: 256 };
 /// A run has at least this part of all ids, so that their number grows with the logarithm.
 const RUN_PART: u64 = 32;
 
+/// Whose ids, and how their tables are named.
+#[derive(Debug)]
+pub(super) struct IdsOf {
+    /// In front of `id_recent`, `id_run` and `id_chunk`.
+    pub(super) prefix: &'static str,
+    what: &'static str,
+    key: &'static str,
+}
+
+/// The ids of the idempotent events.
+pub(super) const EVENTS: &IdsOf = &IdsOf { prefix: "", what: "event", key: "event id" };
+/// The ids of the orders.
+pub(super) const ORDERS: &IdsOf = &IdsOf { prefix: "order_", what: "order", key: "order id" };
+
 /// The ids of one shard.
 pub(super) struct Ids {
+    of: &'static IdsOf,
     runs: Vec<Run>,
     frozen: Option<Frozen>,
     newest: Table,
@@ -85,20 +100,21 @@ fn lower(hash: KeyHash) -> u64 {
 
 impl Ids {
     /// From the tables alone. [`ShardError::Corrupt`] where a row of them is missing or damaged.
-    pub(super) fn load(connection: &Connection) -> Result<Ids, ShardError> {
-        Ids::load_with(connection, SIZES)
+    pub(super) fn load(connection: &Connection, of: &'static IdsOf) -> Result<Ids, ShardError> {
+        Ids::load_with(connection, of, SIZES)
     }
 
-    fn load_with(connection: &Connection, sizes: Sizes) -> Result<Ids, ShardError> {
-        let runs = Run::load(connection)?;
+    fn load_with(connection: &Connection, of: &'static IdsOf, sizes: Sizes) -> Result<Ids, ShardError> {
+        let runs = Run::load(connection, of)?;
         let mut ids = Ids {
+            of,
             frozen: None,
             newest: Table::new(),
             next_row_id: runs.last().map(Run::end),
             staged: Vec::new(),
             staged_from: None,
             forget_below: None,
-            leftovers: Leftovers::load(connection, &runs)?,
+            leftovers: Leftovers::load(connection, of, &runs)?,
             sizes,
             lower: Vec::new(),
             hits: Vec::new(),
@@ -109,15 +125,17 @@ impl Ids {
     }
 
     fn load_recent(&mut self, connection: &Connection) -> Result<(), ShardError> {
-        let mut statement = connection
-            .prepare("SELECT first_id, hashes FROM id_recent WHERE first_id >= ?1 ORDER BY first_id")?;
+        let table = format!("{}id_recent", self.of.prefix);
+        let mut statement = connection.prepare(&format!(
+            "SELECT first_id, hashes FROM {table} WHERE first_id >= ?1 ORDER BY first_id"
+        ))?;
         // A run took over all rows of a commit, or none.
         let mut rows = statement.query([self.next_row_id.unwrap_or(i64::MIN)])?;
         while let Some(row) = rows.next()? {
             let first_id: i64 = row.get(0)?;
-            let damaged = || ShardError::Corrupt(format!("row {first_id} of id_recent makes no sense"));
+            let damaged = || ShardError::Corrupt(format!("row {first_id} of {table} makes no sense"));
             let blob = row.get_ref(1)?.as_blob().map_err(|_| damaged())?;
-            let (hashes, torn) = store::unseal("id_recent", first_id, blob)?.as_chunks::<8>();
+            let (hashes, torn) = store::unseal(&table, first_id, blob)?.as_chunks::<8>();
             let end = first_id.checked_add(hashes.len() as i64).ok_or_else(damaged)?;
             let is_next = self.next_row_id.is_none_or(|next| next == first_id);
             if !is_next || !torn.is_empty() || hashes.is_empty() {
@@ -156,7 +174,7 @@ impl Ids {
             );
             if !self.hits.is_empty() {
                 self.hits.sort_unstable();
-                run.settle(connection, &self.hits, candidates)?;
+                run.settle(connection, self.of, &self.hits, candidates)?;
             }
         }
         Ok(())
@@ -201,7 +219,10 @@ impl Ids {
         }
         store::seal(first_id, &mut blob);
         transaction
-            .prepare_cached("INSERT OR REPLACE INTO id_recent (first_id, hashes) VALUES (?1, ?2)")?
+            .prepare_cached(&format!(
+                "INSERT OR REPLACE INTO {}id_recent (first_id, hashes) VALUES (?1, ?2)",
+                self.of.prefix
+            ))?
             .execute(params![first_id, blob])?;
         Ok(())
     }
@@ -233,7 +254,8 @@ impl Ids {
     /// chunks go in later slices of work. Until then, and in runs that name others too, such rows may
     /// still be candidates.
     pub(super) fn forget_below(&mut self, transaction: &Connection, row_id: i64) -> Result<(), ShardError> {
-        transaction.prepare_cached("DELETE FROM id_run WHERE first_id + ids <= ?1")?.execute([row_id])?;
+        let sql = format!("DELETE FROM {}id_run WHERE first_id + ids <= ?1", self.of.prefix);
+        transaction.prepare_cached(&sql)?.execute([row_id])?;
         self.forget_below = self.forget_below.max(Some(row_id));
         Ok(())
     }

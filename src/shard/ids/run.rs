@@ -4,8 +4,8 @@
 use rusqlite::{Connection, OptionalExtension as _};
 
 use super::filter::Filter;
-use super::store;
 use super::table::Entry;
+use super::{IdsOf, store};
 use crate::shard::error::ShardError;
 
 const ENTRY_BYTES: usize = 12;
@@ -36,17 +36,18 @@ impl Run {
     }
 
     /// All runs, oldest first.
-    pub(super) fn load(connection: &Connection) -> Result<Vec<Run>, ShardError> {
+    pub(super) fn load(connection: &Connection, of: &IdsOf) -> Result<Vec<Run>, ShardError> {
+        let table = format!("{}id_run", of.prefix);
         let mut runs: Vec<Run> = Vec::new();
-        let mut statement =
-            connection.prepare("SELECT first_id, ids, chunks, filter FROM id_run ORDER BY first_id")?;
+        let mut statement = connection
+            .prepare(&format!("SELECT first_id, ids, chunks, filter FROM {table} ORDER BY first_id"))?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
             let first_id: i64 = row.get(0)?;
             let (ids, chunks): (i64, i64) = (row.get(1)?, row.get(2)?);
-            let damaged = || ShardError::Corrupt(format!("run {first_id} of id_run makes no sense"));
+            let damaged = || ShardError::Corrupt(format!("run {first_id} of {table} makes no sense"));
             let blob = row.get_ref(3)?.as_blob().map_err(|_| damaged())?;
-            let filter = Filter::decode(store::unseal("id_run", first_id, blob)?).ok_or_else(damaged)?;
+            let filter = Filter::decode(store::unseal(&table, first_id, blob)?).ok_or_else(damaged)?;
             let (Ok(ids), Ok(chunks)) = (u32::try_from(ids), u32::try_from(chunks)) else {
                 return Err(damaged());
             };
@@ -65,19 +66,22 @@ impl Run {
     pub(super) fn settle(
         &self,
         connection: &Connection,
+        of: &IdsOf,
         hits: &[(u64, u32)],
         candidates: &mut Vec<(u32, i64)>,
     ) -> Result<(), ShardError> {
-        let mut statement = connection.prepare_cached("SELECT entries FROM id_chunk WHERE id = ?1")?;
+        let table = format!("{}id_chunk", of.prefix);
+        let mut statement =
+            connection.prepare_cached(&format!("SELECT entries FROM {table} WHERE id = ?1"))?;
         let chunk_of = |hit: &(u64, u32)| part_of(hit.0, self.chunks);
         for hits in hits.chunk_by(|one, next| chunk_of(one) == chunk_of(next)) {
             let Some(hit) = hits.first() else { continue };
             let id = self.first_id + i64::from(chunk_of(hit));
-            let damaged = || ShardError::Corrupt(format!("row {id} of id_chunk makes no sense"));
+            let damaged = || ShardError::Corrupt(format!("row {id} of {table} makes no sense"));
             let read = statement
                 .query_row([id], |row| {
                     let Ok(blob) = row.get_ref(0)?.as_blob() else { return Ok(Err(damaged())) };
-                    Ok(store::unseal("id_chunk", id, blob)
+                    Ok(store::unseal(&table, id, blob)
                         .and_then(|entries| self.find(entries, hits, candidates).ok_or_else(damaged)))
                 })
                 .optional()?;

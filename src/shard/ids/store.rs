@@ -1,31 +1,37 @@
 //! The three tables of the ids, and the checksum at the end of every blob in them.
 
+use super::IdsOf;
 use crate::shard::error::ShardError;
 
 /// For a migration of the shard's schema.
-pub(in crate::shard) const SCHEMA: &str = "
-CREATE TABLE id_recent (
-  -- The newest event ids, one row a commit. `hashes` has 8 bytes for each event from the one with
-  -- `first_id` on: the lower half of its (tenant, event id) hash; then a checksum. Deleted when a run
+pub(in crate::shard) fn schema(of: &IdsOf) -> String {
+    let IdsOf { prefix, what, key } = of;
+    format!(
+        "
+CREATE TABLE {prefix}id_recent (
+  -- The newest {what} ids, one row a commit. `hashes` has 8 bytes for each {what} from the one with
+  -- `first_id` on: the lower half of its (tenant, {key}) hash; then a checksum. Deleted when a run
   -- has them. Do not edit: a missing hash is a duplicate that is not noticed.
   first_id INTEGER PRIMARY KEY,
   hashes BLOB NOT NULL
 );
-CREATE TABLE id_run (
-  -- The older event ids: each run has the hashes of `ids` events from `first_id` on, sorted, cut into
+CREATE TABLE {prefix}id_run (
+  -- The older {what} ids: each run has the hashes of `ids` {what}s from `first_id` on, sorted, cut into
   -- `chunks`. `filter` says which hashes may be in it.
   first_id INTEGER PRIMARY KEY,
   ids INTEGER NOT NULL,
   chunks INTEGER NOT NULL,
   filter BLOB NOT NULL
 );
-CREATE TABLE id_chunk (
+CREATE TABLE {prefix}id_chunk (
   -- One chunk of a run; `id` is the run's first_id plus the number of the chunk. Chunk k of n has the
-  -- hashes from k/n to (k+1)/n of the range, each with the event's id less first_id: 8 and 4 bytes.
+  -- hashes from k/n to (k+1)/n of the range, each with the {what}'s id less first_id: 8 and 4 bytes.
   id INTEGER PRIMARY KEY,
   entries BLOB NOT NULL
 );
-";
+"
+    )
+}
 
 const CHECKSUM_BYTES: usize = 4;
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 use rusqlite::{Connection, params};
 
-use super::{Ids, SCHEMA, Sizes};
+use super::{EVENTS, Ids, Sizes, schema};
 use crate::base::keys::KeyHash;
 use crate::shard::error::ShardError;
 use crate::shard::open::open_plain;
@@ -66,8 +66,8 @@ impl Model {
     fn new() -> Model {
         let dir = tempfile::tempdir().unwrap();
         let connection = open(&dir.path().join("ids.db"));
-        connection.execute_batch(SCHEMA).unwrap();
-        let ids = Ids::load_with(&connection, SMALL).unwrap();
+        connection.execute_batch(&schema(EVENTS)).unwrap();
+        let ids = Ids::load_with(&connection, EVENTS, SMALL).unwrap();
         Model { dir, connection, ids, rows: BTreeMap::new(), next_row_id: 1, forgotten_below: 1 }
     }
 
@@ -101,7 +101,7 @@ impl Model {
     /// Everything in memory is lost, and the transaction that is open.
     fn reopen(&mut self) {
         self.connection = open(&self.dir.path().join("ids.db"));
-        self.ids = Ids::load_with(&self.connection, SMALL).unwrap();
+        self.ids = Ids::load_with(&self.connection, EVENTS, SMALL).unwrap();
     }
 
     fn wait_for_thread(&mut self) {
@@ -337,7 +337,7 @@ fn damage_is_said_and_never_believed() {
             let sql = format!("UPDATE {table} SET {blob} = ?2 WHERE {key} = ?1");
             model.connection.execute(&sql, params![id, value]).unwrap();
         };
-        let is_said = || match Ids::load_with(&model.connection, SMALL) {
+        let is_said = || match Ids::load_with(&model.connection, EVENTS, SMALL) {
             Err(error) => matches!(error, ShardError::Corrupt(_)),
             Ok(mut ids) => {
                 let hashes: Vec<KeyHash> = (0..600).map(hash).collect();
@@ -368,7 +368,7 @@ fn damage_is_said_and_never_believed() {
         ("UPDATE id_recent SET first_id = first_id + 1", "UPDATE id_recent SET first_id = first_id - 1"),
     ] {
         model.connection.execute_batch(broken).unwrap();
-        let loaded = Ids::load_with(&model.connection, SMALL);
+        let loaded = Ids::load_with(&model.connection, EVENTS, SMALL);
         assert!(matches!(loaded, Err(ShardError::Corrupt(_))), "{broken}");
         model.connection.execute_batch(mended).unwrap();
     }

@@ -9,7 +9,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 use super::frozen::Frozen;
 use super::run::{self, Run};
 use super::table::{Table, hash_of};
-use super::{Ids, store};
+use super::{Ids, IdsOf, store};
 use crate::base::clock;
 use crate::shard::error::ShardError;
 
@@ -28,28 +28,28 @@ pub(super) struct Leftovers {
 }
 
 impl Leftovers {
-    pub(super) fn load(connection: &Connection, runs: &[Run]) -> Result<Leftovers, ShardError> {
-        let exists = |sql: &str, id: i64| -> Result<Option<i64>, ShardError> {
-            Ok(connection.query_row(sql, [id], |row| row.get::<_, bool>(0))?.then_some(id))
+    pub(super) fn load(connection: &Connection, of: &IdsOf, runs: &[Run]) -> Result<Leftovers, ShardError> {
+        let prefix = of.prefix;
+        let exists = |rows: &str, id: i64| -> Result<Option<i64>, ShardError> {
+            let sql = format!("SELECT EXISTS (SELECT 1 FROM {prefix}{rows})");
+            Ok(connection.query_row(&sql, [id], |row| row.get::<_, bool>(0))?.then_some(id))
         };
         let (below, from) = match (runs.first(), runs.last()) {
             (Some(first), Some(last)) => (first.first_id, last.end()),
             _ => (i64::MIN, i64::MIN),
         };
         Ok(Leftovers {
-            recent_below: exists("SELECT EXISTS (SELECT 1 FROM id_recent WHERE first_id < ?1)", from)?,
-            chunks_below: exists("SELECT EXISTS (SELECT 1 FROM id_chunk WHERE id < ?1)", below)?,
-            chunks_from: exists("SELECT EXISTS (SELECT 1 FROM id_chunk WHERE id >= ?1)", from)?,
+            recent_below: exists("id_recent WHERE first_id < ?1", from)?,
+            chunks_below: exists("id_chunk WHERE id < ?1", below)?,
+            chunks_from: exists("id_chunk WHERE id >= ?1", from)?,
         })
     }
 
-    fn due(&mut self) -> Option<(&'static str, &mut Option<i64>)> {
-        let recent = "DELETE FROM id_recent WHERE first_id IN \
-                      (SELECT first_id FROM id_recent WHERE first_id < ?1 ORDER BY first_id LIMIT ?2)";
-        let below = "DELETE FROM id_chunk WHERE id IN \
-                     (SELECT id FROM id_chunk WHERE id < ?1 ORDER BY id LIMIT ?2)";
-        let from = "DELETE FROM id_chunk WHERE id IN \
-                    (SELECT id FROM id_chunk WHERE id >= ?1 ORDER BY id LIMIT ?2)";
+    /// Table, key and which rows of it.
+    fn due(&mut self) -> Option<([&'static str; 3], &mut Option<i64>)> {
+        let recent = ["id_recent", "first_id", "<"];
+        let below = ["id_chunk", "id", "<"];
+        let from = ["id_chunk", "id", ">="];
         let all = [
             // First, for the next run's chunks take their places.
             (from, &mut self.chunks_from),
@@ -97,20 +97,25 @@ impl Ids {
             return Ok(());
         };
         if !frozen.is_written() {
-            return write_chunks(frozen, begin(connection)?, until_us);
+            return write_chunks(self.of, frozen, begin(connection)?, until_us);
         }
-        write_run(frozen, begin(connection)?)?;
+        write_run(self.of, frozen, begin(connection)?)?;
         self.leftovers.recent_below = Some(frozen.end());
         self.runs.extend(self.frozen.take().map(Frozen::into_run));
         Ok(())
     }
 
     fn clear(&mut self, connection: &mut Connection, until_us: u64) -> Result<(), ShardError> {
-        let Some((sql, bound)) = self.leftovers.due() else { return Ok(()) };
+        let Some(([table, key, compare], bound)) = self.leftovers.due() else { return Ok(()) };
+        let table = format!("{}{table}", self.of.prefix);
+        let sql = format!(
+            "DELETE FROM {table} WHERE {key} IN \
+             (SELECT {key} FROM {table} WHERE {key} {compare} ?1 ORDER BY {key} LIMIT ?2)"
+        );
         let transaction = begin(connection)?;
         let mut is_done = false;
         while !is_done {
-            let deleted = transaction.prepare_cached(sql)?.execute(params![*bound, STRIDE as i64])?;
+            let deleted = transaction.prepare_cached(&sql)?.execute(params![*bound, STRIDE as i64])?;
             is_done = deleted < STRIDE;
             if clock::monotonic_us() >= until_us {
                 break;
@@ -128,12 +133,18 @@ fn begin(connection: &mut Connection) -> Result<Transaction<'_>, ShardError> {
     Ok(connection.transaction_with_behavior(TransactionBehavior::Immediate)?)
 }
 
-fn write_chunks(frozen: &mut Frozen, transaction: Transaction<'_>, until_us: u64) -> Result<(), ShardError> {
+fn write_chunks(
+    of: &IdsOf,
+    frozen: &mut Frozen,
+    transaction: Transaction<'_>,
+    until_us: u64,
+) -> Result<(), ShardError> {
     let (first_id, chunks) = (frozen.first_id, frozen.chunks);
     let sorted = frozen.sorted();
     let (mut chunk, mut at) = (sorted.chunks_written, sorted.entries_written);
     let mut blob = Vec::new();
-    let mut statement = transaction.prepare_cached("INSERT INTO id_chunk (id, entries) VALUES (?1, ?2)")?;
+    let mut statement = transaction
+        .prepare_cached(&format!("INSERT INTO {}id_chunk (id, entries) VALUES (?1, ?2)", of.prefix))?;
     while chunk < chunks {
         let rest = &sorted.entries[at..];
         let count = rest.iter().take_while(|entry| run::part_of(hash_of(entry), chunks) == chunk).count();
@@ -154,12 +165,15 @@ fn write_chunks(frozen: &mut Frozen, transaction: Transaction<'_>, until_us: u64
 }
 
 /// From this commit on the run stands for the rows of id_recent.
-fn write_run(frozen: &mut Frozen, transaction: Transaction<'_>) -> Result<(), ShardError> {
+fn write_run(of: &IdsOf, frozen: &mut Frozen, transaction: Transaction<'_>) -> Result<(), ShardError> {
     let mut blob = Vec::new();
     frozen.sorted().filter.encode(&mut blob);
     store::seal(frozen.first_id, &mut blob);
     transaction
-        .prepare_cached("INSERT INTO id_run (first_id, ids, chunks, filter) VALUES (?1, ?2, ?3, ?4)")?
+        .prepare_cached(&format!(
+            "INSERT INTO {}id_run (first_id, ids, chunks, filter) VALUES (?1, ?2, ?3, ?4)",
+            of.prefix
+        ))?
         .execute(params![frozen.first_id, frozen.ids() as i64, frozen.chunks, blob])?;
     transaction.commit()?;
     Ok(())

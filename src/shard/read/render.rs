@@ -29,6 +29,8 @@ pub(super) fn whole(
             write_rfc3339(out, row.get(3)?);
             out.extend_from_slice(b"\"}\n");
         }
+        // They are written by a step of their own.
+        Of::Orders(_) => {}
     }
     Ok(())
 }
@@ -82,7 +84,7 @@ fn event(
 
 /// A JSON string. Names have no control characters when they are taken in; a stranger may have written
 /// others.
-fn write_string(out: &mut Vec<u8>, text: &[u8]) {
+pub(in crate::shard) fn write_string(out: &mut Vec<u8>, text: &[u8]) {
     if text.iter().all(|byte| *byte >= 0x20 && *byte != b'"' && *byte != b'\\') {
         out.push(b'"');
         out.extend_from_slice(text);

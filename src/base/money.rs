@@ -1,0 +1,183 @@
+//! Money as integers of a currency's minor unit: read from decimal text, written back, never through a
+//! float.
+//!
+//! In: text and a number of digits after the point. Out: `i64` minor units. Owns: [`Currency`], the list
+//! of ISO 4217. Never: rounding, a guess at what a comma means.
+
+mod currency;
+
+pub use currency::Currency;
+
+/// Why a text is no amount. The sender's fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MoneyError {
+    #[error("not a decimal like 19.99")]
+    NotADecimal,
+    #[error("negative")]
+    Negative,
+    #[error("more digits after the point than the currency has")]
+    TooManyDigits,
+    #[error("more than 9223372036854775807 minor units")]
+    TooLarge,
+}
+
+/// Bytes of a text whose digits always fit 64 bits, so that nothing needs checking on the way.
+const SHORT_BYTES_MAX: usize = 18;
+
+/// The minor units that a decimal text stands for: digits, and a point with digits after it if need be.
+/// Zeros at the front, and zeros at the end beyond `digits`, change nothing. No plus, no space, no
+/// exponent, no digits grouped. About 8 ns.
+///
+/// # Errors
+/// In this order: no decimal, a minus in front of one (of zero as well), a digit other than zero behind
+/// those the currency has, more than an `i64` holds.
+#[inline]
+pub fn parse_decimal(text: &[u8], digits: u8) -> Result<i64, MoneyError> {
+    match parse_short(text, digits) {
+        Some(minor) => Ok(minor),
+        None => parse_exactly(text, digits, Exponent::Refused),
+    }
+}
+
+/// [`parse_decimal`] of a number as RFC 8259 writes it: with an exponent if need be, as long as what it
+/// means is a whole number of minor units. However large the exponent, the time is that of the text.
+///
+/// # Errors
+/// As [`parse_decimal`].
+#[inline]
+pub fn parse_number(text: &[u8], digits: u8) -> Result<i64, MoneyError> {
+    match parse_short(text, digits) {
+        Some(minor) => Ok(minor),
+        None => parse_exactly(text, digits, Exponent::Taken),
+    }
+}
+
+/// What is short and plain and has no digit too many; `None` says nothing about the rest.
+#[inline]
+fn parse_short(text: &[u8], digits: u8) -> Option<i64> {
+    if text.len() > SHORT_BYTES_MAX {
+        return None;
+    }
+    let mut value = 0_i64;
+    let mut point = None;
+    for (at, &byte) in text.iter().enumerate() {
+        let digit = byte.wrapping_sub(b'0');
+        if digit <= 9 {
+            value = value * 10 + i64::from(digit);
+        } else if byte == b'.' && point.is_none() {
+            point = Some(at);
+        } else {
+            return None;
+        }
+    }
+    let (whole_len, fraction_len) = match point {
+        None => (text.len(), 0),
+        Some(at) => (at, text.len() - at - 1),
+    };
+    if whole_len == 0 || (point.is_some() && fraction_len == 0) {
+        return None;
+    }
+    let missing = usize::from(digits).checked_sub(fraction_len)?;
+    value.checked_mul(10_i64.checked_pow(missing as u32)?)
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Exponent {
+    Refused,
+    Taken,
+}
+
+/// An exponent beyond this is this: far more than any text has digits, far less than overflows.
+const EXPONENT_MAX: i64 = 1 << 60;
+
+/// Any decimal of any length.
+#[cold]
+fn parse_exactly(text: &[u8], digits: u8, exponent: Exponent) -> Result<i64, MoneyError> {
+    let (is_negative, text) = match text {
+        [b'-', text @ ..] => (true, text),
+        text => (false, text),
+    };
+    let (whole, rest) = split_digits(text);
+    let (fraction, rest) = match rest {
+        [b'.', rest @ ..] => match split_digits(rest) {
+            ([], _) => return Err(MoneyError::NotADecimal),
+            split => split,
+        },
+        rest => (&[][..], rest),
+    };
+    let exponent = match rest {
+        [] => 0,
+        [b'e' | b'E', rest @ ..] if exponent == Exponent::Taken => parse_exponent(rest)?,
+        _ => return Err(MoneyError::NotADecimal),
+    };
+    if whole.is_empty() {
+        return Err(MoneyError::NotADecimal);
+    }
+    if is_negative {
+        return Err(MoneyError::Negative);
+    }
+    // From the first digit that is not zero to the last one, and the power of ten of the last one.
+    let all = || whole.iter().chain(fraction);
+    let zeros_front = all().take_while(|&&digit| digit == b'0').count();
+    let count = all().count();
+    if zeros_front == count {
+        return Ok(0);
+    }
+    let zeros_end = all().rev().take_while(|&&digit| digit == b'0').count();
+    let power = exponent + zeros_end as i64 - fraction.len() as i64 + i64::from(digits);
+    if power < 0 {
+        return Err(MoneyError::TooManyDigits);
+    }
+    let significant = count - zeros_front - zeros_end;
+    // An i64 has 19 digits at most.
+    if significant as i64 + power > 19 {
+        return Err(MoneyError::TooLarge);
+    }
+    let value = all()
+        .skip(zeros_front)
+        .take(significant)
+        .fold(0_u128, |value, digit| value * 10 + u128::from(digit - b'0'));
+    i64::try_from(value * 10_u128.pow(power as u32)).map_err(|_| MoneyError::TooLarge)
+}
+
+/// The digits at the start, and what follows them.
+fn split_digits(text: &[u8]) -> (&[u8], &[u8]) {
+    text.split_at(text.iter().take_while(|byte| byte.is_ascii_digit()).count())
+}
+
+/// What stands after the `e`.
+fn parse_exponent(text: &[u8]) -> Result<i64, MoneyError> {
+    let (is_negative, text) = match text {
+        [b'-', text @ ..] => (true, text),
+        [b'+', text @ ..] => (false, text),
+        text => (false, text),
+    };
+    let (digits @ [_, ..], []) = split_digits(text) else { return Err(MoneyError::NotADecimal) };
+    let value = digits.iter().fold(0_i64, |value, digit| {
+        value.saturating_mul(10).saturating_add(i64::from(digit - b'0')).min(EXPONENT_MAX)
+    });
+    Ok(if is_negative { -value } else { value })
+}
+
+/// Appends an amount with all digits of its currency: `19.99`, `-0.05`, `500` where there are none. Read
+/// back by [`parse_decimal`] unless negative.
+pub fn write_decimal(minor: i64, digits: u8, out: &mut Vec<u8>) {
+    if minor < 0 {
+        out.push(b'-');
+    }
+    let mut buffer = itoa::Buffer::new();
+    let text = buffer.format(minor.unsigned_abs()).as_bytes();
+    let digits = usize::from(digits);
+    if digits == 0 {
+        out.extend_from_slice(text);
+        return;
+    }
+    let (whole, fraction) = text.split_at(text.len().saturating_sub(digits));
+    out.extend_from_slice(if whole.is_empty() { b"0" } else { whole });
+    out.push(b'.');
+    out.resize(out.len() + digits - fraction.len(), b'0');
+    out.extend_from_slice(fraction);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,361 @@
+//! Sales figures: a query string to a question, its result to an answer that says how it was made.
+
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use serde::Serialize;
+
+use crate::base::clock;
+use crate::base::money::{Currency, write_decimal};
+use crate::query::{GroupBy, ParameterError, Parameters, SalesGroup, SalesQuery, SalesResult};
+use crate::shard::SalesOf;
+use crate::sketch::HyperLogLog;
+
+/// One question, and what its answer is kept under.
+#[derive(Clone, Debug)]
+pub struct SalesPlan {
+    pub query: SalesQuery,
+    /// The same for questions that mean the same.
+    pub key: String,
+}
+
+const FIELDS: [&str; 5] = ["orders", "units", "revenue", "unique_customers", "order_value"];
+/// Measured: how far a digest's rank may be off, as a share of all values.
+const RANK_ERROR: [(&str, f64); 3] = [("p50", 0.0035), ("p95", 0.0012), ("p99", 0.0005)];
+
+impl SalesPlan {
+    /// Of the query string of `…/metrics/sales`.
+    pub fn new(tenant_id: &str, query: Option<&str>) -> Result<SalesPlan, Vec<ParameterError>> {
+        let known = &["group_by", "start_date", "end_date", "precision", "tz", "currency", "fields"];
+        let mut parameters = Parameters::read(query, known);
+        let groups = [
+            ("day", GroupBy::Day),
+            ("hour", GroupBy::Hour),
+            ("product", GroupBy::Product),
+            ("category", GroupBy::Category),
+        ];
+        let group_by = parameters.choice("group_by", &groups).unwrap_or(GroupBy::Day);
+        let dates = (date(&mut parameters, "start_date"), date(&mut parameters, "end_date"));
+        if let (Some(start), Some(end)) = dates
+            && start > end
+        {
+            parameters.wrong("end_date", "out_of_range", "end_date must not be before start_date");
+        }
+        let exact = parameters.choice("precision", &[("exact", true), ("approx", false)]).unwrap_or(true);
+        let zone_name = parameters.take("tz").unwrap_or_else(|| "UTC".to_owned());
+        let zone = TimeZone::get(&zone_name).unwrap_or_else(|_| {
+            parameters.wrong("tz", "unknown_value", "tz must be an IANA time zone such as Europe/Berlin");
+            TimeZone::UTC
+        });
+        let currency = parameters.take("currency").and_then(|code| {
+            let currency = Currency::parse(&code);
+            if currency.is_none() {
+                parameters.wrong(
+                    "currency",
+                    "unknown_value",
+                    "currency must be a code of ISO 4217 such as USD",
+                );
+            }
+            currency
+        });
+        let with_details = with_details(&mut parameters);
+        let key =
+            format!("{tenant_id}\0{group_by:?} {dates:?} {exact} {zone_name} {currency:?} {with_details}");
+        let of = SalesOf { tenant_id: tenant_id.to_owned(), currency };
+        let query = SalesQuery { of, group_by, dates, zone, exact, with_details };
+        parameters.done(SalesPlan { query, key })
+    }
+}
+
+fn date(parameters: &mut Parameters, name: &'static str) -> Option<Date> {
+    let date = parameters.take(name)?.parse().ok();
+    if date.is_none() {
+        let detail = format!("{name} must be a date such as 2026-01-31");
+        parameters.wrong(name, "invalid_date", &detail);
+    }
+    date
+}
+
+fn with_details(parameters: &mut Parameters) -> bool {
+    let Some(text) = parameters.take("fields") else { return true };
+    let names: Vec<&str> = text.split(',').collect();
+    if names.iter().any(|name| !FIELDS.contains(name)) {
+        let detail = format!("fields takes {}, separated by commas", FIELDS.join(", "));
+        parameters.wrong("fields", "unknown_value", &detail);
+    }
+    names.iter().any(|name| FIELDS[3..].contains(name))
+}
+
+#[derive(Serialize)]
+struct Group<'g> {
+    key: &'g str,
+    currency: &'g str,
+    orders: i64,
+    units: i64,
+    revenue: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unique_customers: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    order_value: Option<OrderValue>,
+}
+
+#[derive(Serialize)]
+struct OrderValue {
+    p50: String,
+    p95: String,
+    p99: String,
+}
+
+#[derive(Serialize)]
+struct Meta<'m> {
+    precision: &'m str,
+    method: Method,
+    error_bounds: serde_json::Value,
+    rows_scanned: u64,
+    preaggregated: bool,
+    /// Whether it was computed before, and nothing has changed since.
+    materialized: bool,
+    as_of: String,
+    elapsed_ms: f64,
+}
+
+#[derive(Serialize)]
+struct Method {
+    counts: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unique_customers: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    order_value: Option<&'static str>,
+}
+
+/// The part of an answer that stays the same while no order changes.
+#[derive(Clone, Debug)]
+pub struct Materialized {
+    /// `"groups":[…]`.
+    groups: Vec<u8>,
+    precision: &'static str,
+    with_details: bool,
+    estimated: bool,
+    rows_scanned: u64,
+    preaggregated: bool,
+    as_of_us: i64,
+}
+
+impl Materialized {
+    #[must_use]
+    pub fn new(plan: &SalesPlan, result: &SalesResult, as_of_us: i64) -> Materialized {
+        let mut groups = b"\"groups\":[".to_vec();
+        for (at, group) in result.groups.iter().enumerate() {
+            if at > 0 {
+                groups.push(b',');
+            }
+            // Writing to memory cannot fail.
+            let _ = serde_json::to_writer(&mut groups, &told(group, &key(&plan.query, group)));
+        }
+        groups.push(b']');
+        Materialized {
+            groups,
+            precision: if plan.query.exact { "exact" } else { "approx" },
+            with_details: plan.query.with_details,
+            estimated: result.estimated,
+            rows_scanned: result.rows_scanned,
+            preaggregated: result.preaggregated,
+            as_of_us,
+        }
+    }
+
+    /// Bytes it keeps.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.groups.len() + size_of::<Materialized>()
+    }
+
+    /// The whole answer.
+    #[must_use]
+    pub fn json(&self, materialized: bool, elapsed_us: u64) -> Vec<u8> {
+        let method =
+            |exact, estimated| self.with_details.then_some(if self.estimated { estimated } else { exact });
+        let error_bounds = if self.estimated {
+            let ranks: serde_json::Map<_, _> =
+                RANK_ERROR.iter().map(|(name, error)| ((*name).to_owned(), (*error).into())).collect();
+            serde_json::json!({
+                "unique_customers": {"relative_standard_error": HyperLogLog::RELATIVE_STANDARD_ERROR},
+                "order_value": {"rank_error": ranks},
+            })
+        } else {
+            serde_json::json!({})
+        };
+        let meta = Meta {
+            precision: self.precision,
+            method: Method {
+                counts: "exact",
+                unique_customers: method("exact", "hyperloglog p=14"),
+                order_value: method("exact, nearest rank", "t-digest compression=200"),
+            },
+            error_bounds,
+            rows_scanned: if materialized { 0 } else { self.rows_scanned },
+            preaggregated: self.preaggregated,
+            materialized,
+            as_of: clock::rfc3339(self.as_of_us),
+            elapsed_ms: elapsed_us as f64 / 1e3,
+        };
+        let mut body = vec![b'{'];
+        body.extend_from_slice(&self.groups);
+        body.extend_from_slice(b",\"meta\":");
+        let _ = serde_json::to_writer(&mut body, &meta);
+        body.push(b'}');
+        body
+    }
+}
+
+fn key(query: &SalesQuery, group: &SalesGroup) -> String {
+    let local = || {
+        jiff::Timestamp::from_microsecond(group.start_us).map(|time| time.to_zoned(query.zone.clone())).ok()
+    };
+    match query.group_by {
+        GroupBy::Product | GroupBy::Category => group.name.clone(),
+        GroupBy::Day => local().map_or_else(String::new, |zoned| zoned.date().to_string()),
+        GroupBy::Hour => {
+            local().map_or_else(String::new, |zoned| zoned.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string())
+        }
+    }
+}
+
+fn told<'g>(group: &'g SalesGroup, key: &'g str) -> Group<'g> {
+    let money = |minor: i64| {
+        let mut text = Vec::new();
+        write_decimal(minor, group.currency.digits(), &mut text);
+        String::from_utf8(text).unwrap_or_default()
+    };
+    let figures = &group.figures;
+    Group {
+        key,
+        currency: group.currency.as_str(),
+        orders: figures.orders,
+        units: figures.units,
+        revenue: money(figures.revenue),
+        unique_customers: figures.details.map(|(customers, _)| customers),
+        order_value: figures.details.map(|(_, [p50, p95, p99])| OrderValue {
+            p50: money(p50),
+            p95: money(p95),
+            p99: money(p99),
+        }),
+    }
+}
+
+/// Answers that hold until an order of their tenant changes: each is good for the shards' versions it was
+/// made at.
+#[derive(Debug, Default)]
+pub struct SalesCache {
+    kept: Vec<(String, Vec<i64>, Materialized)>,
+    bytes: usize,
+}
+
+/// Of one core.
+const CACHE_BYTES_MAX: usize = 8 << 20;
+
+impl SalesCache {
+    /// The answer to the same question, if nothing has changed.
+    #[must_use]
+    pub fn get(&mut self, key: &str, versions: &[i64]) -> Option<&Materialized> {
+        let at = self.kept.iter().position(|(known, ..)| known == key)?;
+        if self.kept[at].1 != versions {
+            self.remove(at);
+            return None;
+        }
+        // The most recently used is last.
+        let used = self.kept.remove(at);
+        self.kept.push(used);
+        self.kept.last().map(|(.., materialized)| materialized)
+    }
+
+    /// Keeps an answer; the least recently used ones make room.
+    pub fn put(&mut self, key: String, versions: Vec<i64>, materialized: Materialized) {
+        if let Some(at) = self.kept.iter().position(|(known, ..)| *known == key) {
+            self.remove(at);
+        }
+        if materialized.bytes() > CACHE_BYTES_MAX / 2 {
+            return;
+        }
+        self.bytes += materialized.bytes();
+        self.kept.push((key, versions, materialized));
+        while self.bytes > CACHE_BYTES_MAX {
+            self.remove(0);
+        }
+    }
+
+    fn remove(&mut self, at: usize) {
+        let (.., gone) = self.kept.remove(at);
+        self.bytes -= gone.bytes();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::query::Figures;
+
+    fn result() -> SalesResult {
+        let figures =
+            Figures { orders: 3, units: 7, revenue: 123_456, details: Some((2, [100, 250, 99_999])) };
+        let group = SalesGroup {
+            start_us: 1_767_225_600_000_000,
+            name: String::new(),
+            currency: Currency::parse("USD").unwrap(),
+            figures,
+        };
+        SalesResult { groups: vec![group], rows_scanned: 3, preaggregated: false, estimated: false }
+    }
+
+    #[test]
+    fn an_answer_says_what_it_is_and_how_it_was_made() {
+        let plan = SalesPlan::new("t", Some("group_by=hour&tz=Asia/Kolkata&start_date=2026-01-01")).unwrap();
+        let made = Materialized::new(&plan, &result(), 0);
+        let said: Value = serde_json::from_slice(&made.json(false, 1_500)).unwrap();
+        assert_eq!(
+            said["groups"],
+            json!([{"key":"2026-01-01T05:30:00+05:30","currency":"USD","orders":3,"units":7,"revenue":"1234.56",
+                "unique_customers":2,"order_value":{"p50":"1.00","p95":"2.50","p99":"999.99"}}])
+        );
+        assert_eq!(said["meta"]["method"]["unique_customers"], "exact");
+        assert_eq!((&said["meta"]["error_bounds"], &said["meta"]["elapsed_ms"]), (&json!({}), &json!(1.5)));
+        let estimated = SalesResult { estimated: true, preaggregated: true, ..result() };
+        let said: Value =
+            serde_json::from_slice(&Materialized::new(&plan, &estimated, 0).json(true, 0)).unwrap();
+        assert_eq!(said["meta"]["method"]["unique_customers"], "hyperloglog p=14");
+        assert_eq!(
+            said["meta"]["error_bounds"]["unique_customers"]["relative_standard_error"],
+            json!(0.0081)
+        );
+        assert_eq!(said["meta"]["materialized"], true);
+    }
+
+    #[test]
+    fn what_has_no_meaning_is_told() {
+        let query =
+            "group_by=week&start_date=2026-02-30&end_date=x&precision=some&tz=Mars&currency=XYZ&fields=a";
+        let errors = SalesPlan::new("t", Some(query)).unwrap_err();
+        let names: Vec<_> = errors.iter().map(|error| error.name).collect();
+        assert_eq!(names, ["group_by", "start_date", "end_date", "precision", "tz", "currency", "fields"]);
+        let errors = SalesPlan::new("t", Some("start_date=2026-02-02&end_date=2026-02-01")).unwrap_err();
+        assert_eq!(errors[0].code, "out_of_range");
+    }
+
+    #[test]
+    fn a_kept_answer_is_good_for_its_versions_only() {
+        let plan = SalesPlan::new("t", None).unwrap();
+        let made = Materialized::new(&plan, &result(), 0);
+        let mut cache = SalesCache::default();
+        cache.put(plan.key.clone(), vec![1, 2], made.clone());
+        assert!(cache.get(&plan.key, &[1, 2]).is_some());
+        assert!(cache.get("other", &[1, 2]).is_none());
+        assert!(cache.get(&plan.key, &[1, 3]).is_none());
+        assert!(cache.get(&plan.key, &[1, 2]).is_none());
+        assert_eq!(cache.bytes, 0);
+        for number in 0..100_000 {
+            cache.put(format!("{number}"), vec![], made.clone());
+        }
+        assert!(cache.bytes <= CACHE_BYTES_MAX && cache.get("99999", &[]).is_some());
+    }
+}

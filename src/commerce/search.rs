@@ -1,0 +1,181 @@
+//! Orders out: a query string to a plan of a search.
+
+use crate::base::limits::IDENTIFIER_BYTES_MAX;
+use crate::base::order_status::OrderStatus;
+use crate::query::{ParameterError, Parameters};
+use crate::shard::read::{Filter, Of};
+use crate::shard::{ORDER_FIELDS, OrdersOf};
+
+/// Orders of one answer, unless it says; and at most.
+const LIMIT: usize = 1_000;
+pub const LIMIT_MAX: usize = 100_000;
+/// Products and words of one search.
+const PRODUCTS_MAX: usize = 50;
+const WORDS_MAX: usize = 10;
+const WORD_BYTES_MAX: usize = 100;
+/// Fields of an order, unless it says: all but when it was received.
+const FIELDS: u16 = (1 << 11) - 1;
+
+const _: () = assert!(ORDER_FIELDS.len() == 12);
+
+/// One search.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SearchPlan {
+    pub filter: Filter,
+    pub limit: usize,
+    pub cursor: Option<String>,
+}
+
+impl SearchPlan {
+    /// Of the query string of `…/orders/search`.
+    pub fn new(tenant_id: &str, query: Option<&str>) -> Result<SearchPlan, Vec<ParameterError>> {
+        let known = &[
+            "from",
+            "to",
+            "product_id",
+            "min_total",
+            "max_total",
+            "status",
+            "q",
+            "fields",
+            "limit",
+            "cursor",
+        ];
+        let mut parameters = Parameters::read(query, known);
+        let (from_us, to_us) = parameters.range();
+        let of = OrdersOf {
+            tenant_id: tenant_id.to_owned(),
+            product_ids: products(&mut parameters),
+            statuses: statuses(&mut parameters),
+            total_min: amount(&mut parameters, "min_total"),
+            total_max: amount(&mut parameters, "max_total"),
+            words: words(&mut parameters),
+            fields: fields(&mut parameters),
+            customers: Default::default(),
+        };
+        let limit = parameters.number("limit", 1, LIMIT_MAX).unwrap_or(LIMIT);
+        let cursor = parameters.take("cursor");
+        let filter = Filter { of: Of::Orders(Box::new(of)), from_us, to_us, descending: true };
+        parameters.done(SearchPlan { filter, limit, cursor })
+    }
+}
+
+/// A list separated by commas.
+fn list(parameters: &mut Parameters, name: &'static str) -> Vec<String> {
+    let text = parameters.take(name).unwrap_or_default();
+    text.split(',').filter(|part| !part.is_empty()).map(str::to_owned).collect()
+}
+
+fn products(parameters: &mut Parameters) -> Vec<String> {
+    let products = list(parameters, "product_id");
+    if products.len() > PRODUCTS_MAX || products.iter().any(|product| product.len() > IDENTIFIER_BYTES_MAX) {
+        let detail = format!(
+            "product_id takes up to {PRODUCTS_MAX} ids of at most {IDENTIFIER_BYTES_MAX} bytes, separated by commas"
+        );
+        parameters.wrong("product_id", "out_of_range", &detail);
+    }
+    products
+}
+
+fn statuses(parameters: &mut Parameters) -> u8 {
+    let mut mask = 0;
+    for name in list(parameters, "status") {
+        match OrderStatus::parse(&name) {
+            Some(status) => mask |= 1 << status.code(),
+            None => {
+                let names = OrderStatus::ALL.map(OrderStatus::as_str).join(", ");
+                let detail = format!("status takes {names}, several of them separated by commas");
+                parameters.wrong("status", "unknown_value", &detail);
+            }
+        }
+    }
+    mask
+}
+
+/// Ten-thousandths of a currency's unit: no currency has smaller ones.
+fn amount(parameters: &mut Parameters, name: &'static str) -> Option<i128> {
+    let text = parameters.take(name)?;
+    match crate::base::money::parse_decimal(text.as_bytes(), 4) {
+        Ok(amount) => Some(amount.into()),
+        Err(error) => {
+            let detail =
+                format!("{name} must be a decimal number with at most four digits behind the point: {error}");
+            parameters.wrong(name, "not_a_decimal", &detail);
+            None
+        }
+    }
+}
+
+fn words(parameters: &mut Parameters) -> Vec<String> {
+    let Some(text) = parameters.take("q") else { return Vec::new() };
+    let words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
+    let has_letters = |word: &String| word.chars().any(char::is_alphanumeric);
+    if words.is_empty()
+        || words.len() > WORDS_MAX
+        || words.iter().any(|word| word.len() > WORD_BYTES_MAX || !has_letters(word) || word.contains('\0'))
+    {
+        let detail = format!(
+            "q takes 1 to {WORDS_MAX} words of at most {WORD_BYTES_MAX} bytes, each with a letter or a digit; \
+             a star at the end of one makes it a prefix"
+        );
+        parameters.wrong("q", "invalid_text", &detail);
+    }
+    words
+}
+
+fn fields(parameters: &mut Parameters) -> u16 {
+    let names = list(parameters, "fields");
+    if names.is_empty() {
+        return FIELDS;
+    }
+    let mut mask = 0;
+    for name in &names {
+        match ORDER_FIELDS.iter().position(|known| known == name) {
+            Some(at) => mask |= 1 << at,
+            None => {
+                let detail = format!("fields takes {}, separated by commas", ORDER_FIELDS.join(", "));
+                parameters.wrong("fields", "unknown_value", &detail);
+                break;
+            }
+        }
+    }
+    mask
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(plan: &SearchPlan) -> &OrdersOf {
+        match &plan.filter.of {
+            Of::Orders(of) => of,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn every_parameter_finds_its_place() {
+        let query = "from=2026-01-01T00:00:00Z&to=2026-02-01T00:00:00Z&product_id=p1,p2&min_total=10.5&max_total=99\
+                     &status=paid,shipped&q=ann*+smith&fields=order_id,total&limit=5&cursor=x";
+        let plan = SearchPlan::new("t", Some(query)).unwrap();
+        let of = of(&plan);
+        assert_eq!((of.tenant_id.as_str(), plan.limit, plan.cursor.as_deref()), ("t", 5, Some("x")));
+        assert_eq!(of.product_ids, ["p1", "p2"]);
+        assert_eq!((of.total_min, of.total_max), (Some(105_000), Some(990_000)));
+        assert_eq!(of.statuses, 0b1100);
+        assert_eq!(of.words, ["ann*", "smith"]);
+        assert_eq!(of.fields, 0b1_0000_0001);
+        assert_eq!(plan.filter.to_us.unwrap() - plan.filter.from_us.unwrap(), 31 * 86_400_000_000);
+        assert_eq!(SearchPlan::new("t", None).unwrap().limit, LIMIT);
+    }
+
+    #[test]
+    fn what_has_no_meaning_is_told_all_at_once() {
+        let query = "min_total=x&max_total=1.00001&status=lost&q=+&fields=name&limit=100001&foo=1";
+        let errors = SearchPlan::new("t", Some(query)).unwrap_err();
+        let names: Vec<_> = errors.iter().map(|error| error.name).collect();
+        assert_eq!(names, ["", "status", "min_total", "max_total", "q", "fields", "limit"]);
+        let star = SearchPlan::new("t", Some("q=*")).unwrap_err();
+        assert_eq!(star[0].code, "invalid_text");
+    }
+}

@@ -1,0 +1,160 @@
+//! One line of NDJSON to one checked order.
+//!
+//! In: a line. Out: an [`Order`] that borrows from the line and from the [`Decoder`], or an [`OrderError`]
+//! that names every broken field. Owns: the items' spans and the texts that had escapes, reused from order
+//! to order. Never: a float, allocation for a good order once the buffers have grown.
+//!
+//! ```text
+//! line ─► simd-json ──ok──► its structural characters ─┐
+//!             └─ refuses ─► second look ─► byte scan ──┴► spans of members ─► rules ─► items ─► total
+//! ```
+
+mod error;
+mod items;
+mod rules;
+mod text;
+mod walk;
+
+pub use error::{OrderError, OrderFault, OrderFaults, OrderPointer};
+pub use items::{Item, Items};
+
+use self::items::ItemSpans;
+use self::text::{Text, Texts};
+use self::walk::Scan;
+use super::decode::{Decoder, second_look};
+use super::error::DecodeError;
+use super::structurals::Structurals;
+use crate::base::money::Currency;
+use crate::base::order_status::OrderStatus;
+
+/// Items of one order.
+pub const ORDER_ITEMS_MAX: usize = 1000;
+
+/// Bytes of one order's line: 1000 items whose texts are as long as they may be and written in escapes,
+/// and some room.
+pub const ORDER_BYTES_MAX: usize = 2 * 1024 * 1024;
+
+/// Faults that are told of one order; of more than that it is only told that there are more.
+const ORDER_FAULTS_MAX: usize = 20;
+
+/// Buffers of an order larger than this are made smaller at the next one.
+const BYTES_KEPT: usize = 64 * 1024;
+
+const _: () = assert!(
+    ORDER_ITEMS_MAX * (6 * (rules::PRODUCT_BYTES_MAX + rules::CATEGORY_BYTES_MAX) + 150) < ORDER_BYTES_MAX
+);
+
+/// One order. Texts stand in the line or, if they had escapes, in the decoder.
+#[derive(Clone, Copy, Debug)]
+pub struct Order<'d> {
+    /// 1 to 200 bytes, no control characters.
+    pub order_id: &'d str,
+    /// 1 to 200 bytes, no control characters.
+    pub tenant_id: &'d str,
+    /// 1 to 200 bytes, no control characters.
+    pub customer_id: &'d str,
+    /// 0 to 200 bytes, no control characters.
+    pub customer_name: &'d str,
+    /// 0 to 320 bytes, no control characters; empty, or an at sign with something on both sides.
+    pub customer_email: &'d str,
+    pub status: OrderStatus,
+    pub currency: Currency,
+    /// Microseconds since 1970 UTC.
+    pub ordered_at_us: i64,
+    /// Minor units of the currency: the sum of quantity times price over all items.
+    pub total_minor: i64,
+    texts: Texts<'d>,
+    items: &'d [ItemSpans],
+}
+
+impl<'d> Order<'d> {
+    /// The 1 to [`ORDER_ITEMS_MAX`] items, in the order of the line.
+    #[must_use]
+    pub fn items(&self) -> Items<'d> {
+        Items::new(self.texts, self.items)
+    }
+}
+
+/// What an order's parts stand in: 32 bytes an item, and the texts that had escapes.
+#[derive(Debug, Default)]
+pub(super) struct OrderBuffers {
+    items: Vec<ItemSpans>,
+    unescaped: Vec<u8>,
+}
+
+impl OrderBuffers {
+    fn clear(&mut self) {
+        self.items.clear();
+        self.items.shrink_to(BYTES_KEPT / size_of::<ItemSpans>());
+        self.unescaped.clear();
+        self.unescaped.shrink_to(BYTES_KEPT);
+    }
+}
+
+/// An order without its items, its texts as places.
+struct Head {
+    order_id: Text,
+    tenant_id: Text,
+    customer_id: Text,
+    customer_name: Text,
+    customer_email: Text,
+    status: OrderStatus,
+    currency: Currency,
+    ordered_at_us: i64,
+    total_minor: i64,
+}
+
+impl Decoder {
+    /// The order in one line of NDJSON (any one JSON text, the line's end left out or not). Unknown members
+    /// are ignored, of two with one name the last counts. The order stands until the next call.
+    ///
+    /// Allocates nothing for a good order once the buffers have grown to its size, a second look aside,
+    /// and a status, currency, time or price written with escapes; after a large order the buffers shrink to
+    /// 64 KiB each at the next one. For 520 bytes with 3 items some 870 ns, 170 ns for each item more, 2 us where a second look is
+    /// needed.
+    ///
+    /// # Errors
+    /// What is wrong: with the line as JSON, or every broken field at once, up to 20.
+    pub fn order<'d>(&'d mut self, line: &'d [u8]) -> Result<Order<'d>, OrderError> {
+        if line.len() > ORDER_BYTES_MAX {
+            return Err(error::line_too_long());
+        }
+        self.order.clear();
+        let is_indexed = self.simd_json_accepts(line);
+        let checked = self.checked(line, is_indexed);
+        self.give_back();
+        let (line, head) = checked?;
+        let texts = Texts::new(line, &self.order.unescaped);
+        Ok(Order {
+            order_id: texts.get(head.order_id),
+            tenant_id: texts.get(head.tenant_id),
+            customer_id: texts.get(head.customer_id),
+            customer_name: texts.get(head.customer_name),
+            customer_email: texts.get(head.customer_email),
+            status: head.status,
+            currency: head.currency,
+            ordered_at_us: head.ordered_at_us,
+            total_minor: head.total_minor,
+            texts,
+            items: &self.order.items,
+        })
+    }
+
+    /// The line as text and what its order is; the items and what had escapes are in the buffers.
+    #[inline]
+    fn checked<'l>(&mut self, line: &'l [u8], is_indexed: bool) -> Result<(&'l str, Head), OrderError> {
+        if !is_indexed {
+            second_look(line)?;
+        }
+        let text = std::str::from_utf8(line).map_err(|_| DecodeError::NotUtf8)?;
+        let head = if is_indexed {
+            self.order.check(text, Structurals::new(line, self.buffers.structural_indexes()))
+        } else {
+            self.order.check(text, Scan::new(line))
+        };
+        Ok((text, head?))
+    }
+}
+
+#[cfg(test)]
+mod tests;

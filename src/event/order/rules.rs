@@ -1,0 +1,268 @@
+//! The rules of an order's own fields, all of them before anything is said.
+
+use super::super::error::{Code, FieldError};
+use super::super::fields::{field, parsed_unescaped};
+use super::super::json::unescape;
+use super::super::service_event::{TextRule, parse_without_offset, text_rule};
+use super::super::time::{TimeError, parse_rfc3339};
+use super::error::{OrderError, OrderFaults, not_an_object};
+use super::items::Digits;
+use super::text::Line;
+use super::walk::{Span, members};
+use super::{Head, OrderBuffers};
+use crate::base::limits::{IDENTIFIER_BYTES_MAX, NAME_BYTES_MAX};
+use crate::base::money::Currency;
+use crate::base::order_status::OrderStatus;
+
+pub(super) const PRODUCT_BYTES_MAX: usize = IDENTIFIER_BYTES_MAX;
+pub(super) const CATEGORY_BYTES_MAX: usize = NAME_BYTES_MAX;
+
+/// A name is shown and searched, no more: what fits an identifier fits it.
+const CUSTOMER_NAME_BYTES_MAX: usize = 200;
+
+/// RFC 5321 §4.5.3.1: 64 before the at sign, 255 behind it.
+const EMAIL_BYTES_MAX: usize = 64 + 1 + 255;
+
+/// The raw values of an order's fields, and the structural characters after the one that opens `items`.
+struct RawOrder<I> {
+    order_id: Span,
+    tenant_id: Span,
+    customer_id: Span,
+    customer_name: Span,
+    customer_email: Span,
+    status: Span,
+    currency: Span,
+    ordered_at: Span,
+    items: Span,
+    in_items: Option<I>,
+}
+
+/// The longest spelling of a name: every byte of `customer_email` as `\u0000`.
+const ESCAPED_KEY_BYTES_MAX: usize = 6 * "customer_email".len();
+
+impl<I: Clone> RawOrder<I> {
+    fn new() -> RawOrder<I> {
+        let none = Span::default();
+        RawOrder {
+            order_id: none,
+            tenant_id: none,
+            customer_id: none,
+            customer_name: none,
+            customer_email: none,
+            status: none,
+            currency: none,
+            ordered_at: none,
+            items: none,
+            in_items: None,
+        }
+    }
+
+    #[inline]
+    fn note(&mut self, key: &[u8], value: Span, inside: &I) {
+        if let Some(slot) = self.slot(key) {
+            *slot = value;
+        } else if key == b"items" {
+            self.items = value;
+            self.in_items = Some(inside.clone());
+        } else if key.len() <= ESCAPED_KEY_BYTES_MAX && memchr::memchr(b'\\', key).is_some() {
+            self.note_escaped(key, value, inside);
+        }
+    }
+
+    #[inline]
+    fn slot(&mut self, key: &[u8]) -> Option<&mut Span> {
+        match key {
+            b"order_id" => Some(&mut self.order_id),
+            b"tenant_id" => Some(&mut self.tenant_id),
+            b"customer_id" => Some(&mut self.customer_id),
+            b"customer_name" => Some(&mut self.customer_name),
+            b"customer_email" => Some(&mut self.customer_email),
+            b"status" => Some(&mut self.status),
+            b"currency" => Some(&mut self.currency),
+            b"ordered_at" => Some(&mut self.ordered_at),
+            _ => None,
+        }
+    }
+
+    #[cold]
+    fn note_escaped(&mut self, key: &[u8], value: Span, inside: &I) {
+        let key = unescape(key);
+        if let Some(slot) = self.slot(&key) {
+            *slot = value;
+        } else if *key == *b"items" {
+            self.items = value;
+            self.in_items = Some(inside.clone());
+        }
+    }
+}
+
+impl OrderBuffers {
+    /// Every rule on every field of a line that is valid JSON; keeps its items.
+    #[inline]
+    pub(super) fn check<I: Iterator<Item = (usize, u8)> + Clone>(
+        &mut self,
+        text: &str,
+        mut structurals: I,
+    ) -> Result<Head, OrderError> {
+        let Some((_, b'{')) = structurals.next() else { return Err(not_an_object()) };
+        let mut raw = RawOrder::new();
+        members(text.as_bytes(), &mut structurals, |key, value, inside| raw.note(key, value, inside));
+
+        let line = Line::new(text);
+        let unescaped = &mut self.unescaped;
+        let mut faults = OrderFaults::default();
+        let order_id = faults.right_or_add(line.text(raw.order_id, &ORDER_ID, unescaped));
+        let tenant_id = faults.right_or_add(line.text(raw.tenant_id, &TENANT_ID, unescaped));
+        let customer_id = faults.right_or_add(line.text(raw.customer_id, &CUSTOMER_ID, unescaped));
+        let customer_name =
+            faults.right_or_add(line.text_or_empty(raw.customer_name, &CUSTOMER_NAME, unescaped));
+        let customer_email = line.text_or_empty(raw.customer_email, &CUSTOMER_EMAIL, unescaped);
+        let customer_email = faults.right_or_add(customer_email.and_then(|email| {
+            if is_email(line.bytes(email, unescaped)) { Ok(email) } else { Err(&EMAIL_INVALID) }
+        }));
+        let status = faults.right_or_add(named(raw.status.of(text), &STATUS, OrderStatus::parse));
+        let currency = faults.right_or_add(named(raw.currency.of(text), &CURRENCY, Currency::parse));
+        let ordered_at_us = faults.right_or_add(ordered_at(raw.ordered_at.of(text)));
+
+        let total_minor = match (raw.items.of(text), raw.in_items) {
+            (Some([b'[', ..]), Some(mut inside)) => {
+                self.keep_items(&line, &mut inside, Digits::of(currency), &mut faults)
+            }
+            (Some(_), _) => faults.right_or_add(Err(&ITEMS_TYPE)),
+            (None, _) => faults.right_or_add(Err(&ITEMS_MISSING)),
+        };
+        match (
+            order_id,
+            tenant_id,
+            customer_id,
+            customer_name,
+            customer_email,
+            status,
+            currency,
+            ordered_at_us,
+            total_minor,
+        ) {
+            (
+                Some(order_id),
+                Some(tenant_id),
+                Some(customer_id),
+                Some(customer_name),
+                Some(customer_email),
+                Some(status),
+                Some(currency),
+                Some(ordered_at_us),
+                Some(total_minor),
+            ) => Ok(Head {
+                order_id,
+                tenant_id,
+                customer_id,
+                customer_name,
+                customer_email,
+                status,
+                currency,
+                ordered_at_us,
+                total_minor,
+            }),
+            _ => Err(faults.into_error(order_id.map(|id| line.bytes(id, &self.unescaped)))),
+        }
+    }
+}
+
+/// Lenient on purpose: what an address may be is for the one who writes to it to find out.
+#[inline]
+fn is_email(text: &[u8]) -> bool {
+    match text {
+        [] => true,
+        [_, inner @ .., _] => memchr::memchr(b'@', inner).is_some(),
+        [_] => false,
+    }
+}
+
+/// What is said of a field that must be one of a list of names.
+struct NameRule {
+    missing: FieldError,
+    not_a_string: FieldError,
+    unknown: FieldError,
+}
+
+#[inline]
+fn named<T>(
+    value: Option<&[u8]>,
+    rule: &'static NameRule,
+    parse: impl Fn(&str) -> Option<T>,
+) -> Result<T, &'static FieldError> {
+    let value = value.ok_or(&rule.missing)?;
+    let [b'"', raw @ .., b'"'] = value else { return Err(&rule.not_a_string) };
+    let parse = |text: &[u8]| parse(std::str::from_utf8(text).ok()?);
+    match parse(raw) {
+        None if memchr::memchr(b'\\', raw).is_some() => parse(&unescape(raw)),
+        found => found,
+    }
+    .ok_or(&rule.unknown)
+}
+
+#[inline]
+fn ordered_at(value: Option<&[u8]>) -> Result<i64, &'static FieldError> {
+    let value = value.ok_or(&TIME_MISSING)?;
+    let [b'"', text @ .., b'"'] = value else { return Err(&TIME_TYPE) };
+    parsed_unescaped(text, parse_rfc3339).map_err(|error| match error {
+        TimeError::Syntax if parsed_unescaped(text, parse_without_offset).is_ok() => &TIME_WITHOUT_OFFSET,
+        TimeError::Syntax => &TIME_SYNTAX,
+        TimeError::NoSuchTime => &TIME_NO_SUCH,
+        TimeError::OutOfRange => &TIME_RANGE,
+    })
+}
+
+const _: () =
+    assert!(IDENTIFIER_BYTES_MAX == 200 && CUSTOMER_NAME_BYTES_MAX == 200 && EMAIL_BYTES_MAX == 320);
+
+static ORDER_ID: TextRule = text_rule!("order_id", IDENTIFIER_BYTES_MAX, "200");
+static TENANT_ID: TextRule = text_rule!("tenant_id", IDENTIFIER_BYTES_MAX, "200");
+static CUSTOMER_ID: TextRule = text_rule!("customer_id", IDENTIFIER_BYTES_MAX, "200");
+static CUSTOMER_NAME: TextRule = text_rule!("customer_name", CUSTOMER_NAME_BYTES_MAX, "200");
+static CUSTOMER_EMAIL: TextRule = text_rule!("customer_email", EMAIL_BYTES_MAX, "320");
+
+static EMAIL_INVALID: FieldError = field(
+    "/customer_email",
+    Code::InvalidEmail,
+    "customer_email must be empty, or have an @ with something on both sides",
+);
+static STATUS: NameRule = NameRule {
+    missing: field("/status", Code::MissingField, "status is required"),
+    not_a_string: field("/status", Code::InvalidType, "status must be a string"),
+    unknown: field(
+        "/status",
+        Code::UnknownStatus,
+        "status must be one of pending, paid, shipped, delivered, cancelled, refunded",
+    ),
+};
+static CURRENCY: NameRule = NameRule {
+    missing: field("/currency", Code::MissingField, "currency is required"),
+    not_a_string: field("/currency", Code::InvalidType, "currency must be a string"),
+    unknown: field(
+        "/currency",
+        Code::UnknownCurrency,
+        "currency must be an active code of ISO 4217 such as USD, in capitals",
+    ),
+};
+static TIME_MISSING: FieldError = field("/ordered_at", Code::MissingField, "ordered_at is required");
+static TIME_TYPE: FieldError = field("/ordered_at", Code::InvalidType, "ordered_at must be a string");
+static TIME_SYNTAX: FieldError = field(
+    "/ordered_at",
+    Code::InvalidTimestamp,
+    "ordered_at must be an RFC 3339 date-time with an offset, such as 2024-01-15T10:30:00Z",
+);
+static TIME_WITHOUT_OFFSET: FieldError = field(
+    "/ordered_at",
+    Code::InvalidTimestamp,
+    "the offset of ordered_at from UTC is missing: it ends with Z, or with one such as +01:00",
+);
+static TIME_NO_SUCH: FieldError = field(
+    "/ordered_at",
+    Code::InvalidTimestamp,
+    "ordered_at names a date, time of day or offset that does not exist",
+);
+static TIME_RANGE: FieldError =
+    field("/ordered_at", Code::OutOfRange, "ordered_at must not be later than 9999-12-30T22:00:00Z");
+static ITEMS_MISSING: FieldError = field("/items", Code::MissingField, "items is required");
+static ITEMS_TYPE: FieldError = field("/items", Code::InvalidType, "items must be an array");

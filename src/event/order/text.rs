@@ -1,0 +1,135 @@
+//! Texts of an order as places: in the line, or among those that had escapes.
+
+use super::super::error::FieldError;
+use super::super::json::unescape_into;
+use super::super::service_event::TextRule;
+use super::walk::Span;
+
+/// Where a text stands.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Text {
+    start: u32,
+    len: u16,
+    is_unescaped: bool,
+}
+
+/// What texts stand in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Texts<'d> {
+    line: &'d str,
+    unescaped: &'d str,
+}
+
+impl<'d> Texts<'d> {
+    /// `unescaped` is made of whole texts, each checked when it was added.
+    #[inline]
+    pub(super) fn new(line: &'d str, unescaped: &'d [u8]) -> Texts<'d> {
+        Texts { line, unescaped: std::str::from_utf8(unescaped).unwrap_or_default() }
+    }
+
+    #[inline]
+    pub(super) fn get(self, text: Text) -> &'d str {
+        let whole = if text.is_unescaped { self.unescaped } else { self.line };
+        let start = text.start as usize;
+        whole.get(start..start + usize::from(text.len)).unwrap_or_default()
+    }
+}
+
+/// A line whose texts are read.
+pub(super) struct Line<'l> {
+    pub(super) text: &'l str,
+    /// No escape, nothing beyond ASCII and no DEL in it: every string says what its bytes say, without a
+    /// control character. True of most lines, and asked at once it costs less than of each text.
+    is_plain: bool,
+}
+
+impl<'l> Line<'l> {
+    #[inline]
+    pub(super) fn new(text: &'l str) -> Line<'l> {
+        // Whitespace below 0x20 is fine: within strings it is no JSON.
+        Line { text, is_plain: is_plain(text.as_bytes()) }
+    }
+
+    /// The bytes of a text.
+    #[inline]
+    pub(super) fn bytes<'t>(&self, text: Text, unescaped: &'t [u8]) -> &'t [u8]
+    where
+        'l: 't,
+    {
+        let whole = if text.is_unescaped { unescaped } else { self.text.as_bytes() };
+        let start = text.start as usize;
+        whole.get(start..start + usize::from(text.len)).unwrap_or_default()
+    }
+
+    /// The text of a string of at most as many bytes as the rule allows.
+    #[inline]
+    pub(super) fn text_or_empty(
+        &self,
+        span: Span,
+        rule: &'static TextRule,
+        unescaped: &mut Vec<u8>,
+    ) -> Result<Text, &'static FieldError> {
+        let value = span.of(self.text).ok_or(&rule.missing)?;
+        let [b'"', raw @ .., b'"'] = value else { return Err(&rule.not_a_string) };
+        if !self.is_plain && !is_plain(raw) {
+            return special(raw, span, rule, unescaped);
+        }
+        if raw.len() > rule.bytes_max {
+            return Err(&rule.too_long);
+        }
+        Ok(Text { start: span.start + 1, len: raw.len() as u16, is_unescaped: false })
+    }
+
+    /// [`Line::text_or_empty`], but not empty.
+    #[inline]
+    pub(super) fn text(
+        &self,
+        span: Span,
+        rule: &'static TextRule,
+        unescaped: &mut Vec<u8>,
+    ) -> Result<Text, &'static FieldError> {
+        let text = self.text_or_empty(span, rule, unescaped)?;
+        if text.len == 0 { Err(&rule.empty) } else { Ok(text) }
+    }
+}
+
+/// No early end: the loop is one for vector instructions.
+#[inline]
+fn is_plain(bytes: &[u8]) -> bool {
+    !bytes.iter().fold(false, |special, &byte| special | (byte >= 0x7f) | (byte == b'\\'))
+}
+
+/// A text that is not ASCII, or has escapes in it.
+fn special(
+    raw: &[u8],
+    span: Span,
+    rule: &'static TextRule,
+    unescaped: &mut Vec<u8>,
+) -> Result<Text, &'static FieldError> {
+    // One byte is never written in more than six.
+    if raw.len() > 6 * rule.bytes_max {
+        return Err(&rule.too_long);
+    }
+    let before = unescaped.len();
+    let is_unescaped = memchr::memchr(b'\\', raw).is_some();
+    let bytes = if is_unescaped {
+        if !unescape_into(raw, unescaped) {
+            unescaped.truncate(before);
+            return Err(&rule.lone_surrogate);
+        }
+        &unescaped[before..]
+    } else {
+        raw
+    };
+    let fault = match std::str::from_utf8(bytes) {
+        Err(_) => &rule.lone_surrogate,
+        Ok(text) if text.len() > rule.bytes_max => &rule.too_long,
+        Ok(text) if text.chars().any(char::is_control) => &rule.control_character,
+        Ok(text) => {
+            let start = if is_unescaped { before as u32 } else { span.start + 1 };
+            return Ok(Text { start, len: text.len() as u16, is_unescaped });
+        }
+    };
+    unescaped.truncate(before);
+    Err(fault)
+}

@@ -1,0 +1,333 @@
+//! Figures of a tenant's sales: from sums and their sketches, or from every single sale.
+//!
+//! ```text
+//! approx   ask every shard for its sums by group ─► merge counts and sketches
+//! exact    days to windows of about as many sales ─► ask every shard for each window's sales, the next window's
+//!          while this one's are added ─► distinct customers and ranks of each group
+//! ```
+//! Exact figures of names (products, categories) hold every name's customers and totals at once; what does not
+//! fit is done in several passes, each over a part of the names.
+
+mod adding;
+mod merging;
+
+use jiff::tz::TimeZone;
+
+use self::adding::Adding;
+use super::QueryError;
+use super::readers::{Readers, received};
+use crate::base::money::Currency;
+use crate::shard::read::pin;
+use crate::shard::{self, SalesOf, Single, SingleSales, Stream, SumsBy};
+
+const HOUR_US: i64 = 3_600_000_000;
+const DAY_US: i64 = 24 * HOUR_US;
+/// Sales of one window, over all shards: 50 bytes each.
+const WINDOW_SALES: i64 = 150_000;
+/// Passes over the sales, at most.
+const PASSES_MAX: u32 = 64;
+/// Groups of one answer.
+const GROUPS_MAX: usize = 200_000;
+
+/// What a group is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupBy {
+    Day,
+    Hour,
+    Product,
+    Category,
+}
+
+/// A question about sales.
+#[derive(Clone, Debug)]
+pub struct SalesQuery {
+    pub of: SalesOf,
+    pub group_by: GroupBy,
+    /// First and last date, both included, in the zone.
+    pub dates: (Option<jiff::civil::Date>, Option<jiff::civil::Date>),
+    pub zone: TimeZone,
+    pub exact: bool,
+    /// Whether customers and order values are wanted, and not only counts.
+    pub with_details: bool,
+}
+
+/// The figures of one group.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Figures {
+    pub orders: i64,
+    pub units: i64,
+    pub revenue: i64,
+    /// Different customers, and the totals at p50, p95 and p99.
+    pub details: Option<(u64, [i64; 3])>,
+}
+
+/// One group: by its beginning in time, or by its name.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SalesGroup {
+    pub start_us: i64,
+    pub name: String,
+    pub currency: Currency,
+    pub figures: Figures,
+}
+
+/// The answer.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SalesResult {
+    /// In order of time or name, then currency.
+    pub groups: Vec<SalesGroup>,
+    pub rows_scanned: u64,
+    pub preaggregated: bool,
+    /// Whether customers and order values are estimates.
+    pub estimated: bool,
+}
+
+/// Goes up with every change of the tenant's orders, by shard.
+pub async fn sales_versions(readers: &Readers, tenant_id: &str) -> Result<Vec<i64>, QueryError> {
+    let tenant_id = tenant_id.to_owned();
+    readers.ask_all(0, move |connection| shard::sales_version(connection, &tenant_id)).await
+}
+
+/// The figures, as of one moment a shard and step.
+pub async fn sales(readers: &Readers, query: &SalesQuery) -> Result<SalesResult, QueryError> {
+    let _permit = readers.permit()?;
+    let Some((from_us, to_us, days)) = range(readers, query).await? else {
+        return Ok(SalesResult {
+            preaggregated: !query.exact,
+            estimated: !query.exact,
+            ..SalesResult::default()
+        });
+    };
+    let starts = match query.group_by {
+        GroupBy::Day | GroupBy::Hour => starts(query, from_us, to_us)?,
+        GroupBy::Product | GroupBy::Category => vec![from_us],
+    };
+    let are_whole = |us: i64| starts.iter().chain([&to_us]).all(|start| start.rem_euclid(us) == 0);
+    let by_sums = match query.group_by {
+        GroupBy::Day | GroupBy::Hour if query.exact && query.with_details => None,
+        GroupBy::Day if are_whole(DAY_US) => Some(SumsBy::Day),
+        GroupBy::Day | GroupBy::Hour => are_whole(HOUR_US).then_some(SumsBy::Hour),
+        GroupBy::Category => (!query.exact || !query.with_details).then_some(SumsBy::Category),
+        GroupBy::Product => (!query.with_details).then_some(SumsBy::Product),
+    };
+    match by_sums {
+        Some(by) => merging::by_sums(readers, query, by, starts, (from_us, to_us)).await,
+        None => scan(readers, query, &starts, (from_us, to_us), &days).await,
+    }
+}
+
+/// From when to when, within which there are sales, and how many each UTC day has.
+async fn range(
+    readers: &Readers,
+    query: &SalesQuery,
+) -> Result<Option<(i64, i64, Vec<(i64, i64)>)>, QueryError> {
+    let begin = |date: jiff::civil::Date| {
+        date.to_zoned(query.zone.clone()).map_or(i64::MIN, |zoned| zoned.timestamp().as_microsecond())
+    };
+    let from_us = query.dates.0.map(begin);
+    let to_us = query.dates.1.map(|date| date.tomorrow().map_or(i64::MAX, begin));
+    let of = query.of.clone();
+    let shares = readers
+        .ask_all(Vec::new(), move |connection| shard::sales_days(connection, &of, (from_us, to_us)))
+        .await?;
+    let mut days = std::collections::BTreeMap::new();
+    for (start_us, orders) in shares.into_iter().flatten() {
+        *days.entry(start_us).or_insert(0) += orders;
+    }
+    let bounds = days.first_key_value().zip(days.last_key_value());
+    let Some((first, last)) = bounds.map(|((first, _), (last, _))| (*first, *last + DAY_US)) else {
+        return Ok(None);
+    };
+    // Whole days of the zone round the UTC days that have sales.
+    let date_of = |us: i64| {
+        jiff::Timestamp::from_microsecond(us).map(|time| time.to_zoned(query.zone.clone()).date()).ok()
+    };
+    let first = date_of(first).map_or(first, begin);
+    let last = date_of(last - 1).and_then(|date| date.tomorrow().ok()).map_or(last, begin);
+    let (from_us, to_us) = (from_us.unwrap_or(first).max(first), to_us.unwrap_or(last).min(last));
+    Ok((from_us < to_us).then(|| (from_us, to_us, days.into_iter().collect())))
+}
+
+/// Where the days or hours of the zone begin within a range.
+fn starts(query: &SalesQuery, from_us: i64, to_us: i64) -> Result<Vec<i64>, QueryError> {
+    let mut starts = vec![from_us];
+    let mut at = from_us;
+    loop {
+        at = match query.group_by {
+            GroupBy::Day => next_day(&query.zone, at),
+            _ => next_hour(&query.zone, at),
+        };
+        if at >= to_us {
+            return Ok(starts);
+        }
+        starts.push(at);
+        if starts.len() > GROUPS_MAX {
+            return Err(QueryError::TooLarge("there are too many hours in this range; narrow it"));
+        }
+    }
+}
+
+fn next_day(zone: &TimeZone, us: i64) -> i64 {
+    let next = jiff::Timestamp::from_microsecond(us)
+        .and_then(|time| time.to_zoned(zone.clone()).date().tomorrow())
+        .and_then(|date| date.to_zoned(zone.clone()));
+    next.map_or(us + DAY_US, |zoned| zoned.timestamp().as_microsecond()).max(us + 1)
+}
+
+/// The local clock's next full hour; offsets change by less than an hour at times (Lord Howe).
+fn next_hour(zone: &TimeZone, us: i64) -> i64 {
+    let offset_us = |us: i64| {
+        jiff::Timestamp::from_microsecond(us)
+            .map_or(0, |time| i64::from(zone.to_offset(time).seconds()) * 1_000_000)
+    };
+    let local = us + offset_us(us);
+    let next = local - local.rem_euclid(HOUR_US) + HOUR_US;
+    let guess = next - offset_us(us);
+    // Behind a change of the offset the full hour is elsewhere.
+    let moved = guess - (guess + offset_us(guess)).rem_euclid(HOUR_US);
+    if moved > us { moved } else { guess }
+}
+
+/// Windows of about [`WINDOW_SALES`] sales, from the sales of each UTC day.
+fn windows((from_us, to_us): (i64, i64), days: &[(i64, i64)]) -> Vec<(i64, i64)> {
+    let mut windows = Vec::new();
+    let (mut begin, mut sales) = (from_us, 0);
+    for (start_us, orders) in days {
+        if sales > 0 && sales + orders > WINDOW_SALES && *start_us > begin && *start_us < to_us {
+            windows.push((begin, *start_us));
+            (begin, sales) = (*start_us, 0);
+        }
+        sales += orders;
+    }
+    windows.push((begin, to_us));
+    windows
+}
+
+/// From every single sale.
+async fn scan(
+    readers: &Readers,
+    query: &SalesQuery,
+    starts: &[i64],
+    bounds: (i64, i64),
+    days: &[(i64, i64)],
+) -> Result<SalesResult, QueryError> {
+    let by = match query.group_by {
+        GroupBy::Day | GroupBy::Hour => Single::Order,
+        GroupBy::Product => Single::Product,
+        GroupBy::Category => Single::Category,
+    };
+    let pins = readers.ask_all(0_i64, |connection| pin(connection, Stream::Order)).await?;
+    let windows = windows(bounds, days);
+    let mut passes = 1;
+    'again: loop {
+        let mut result = SalesResult::default();
+        for pass in 0..passes {
+            let mut adding = Adding::new(starts.to_vec());
+            let mut coming = ask_window(readers, query, by, &pins, windows[0], (pass, passes))?;
+            for at in 0..windows.len() {
+                let mut shares: Vec<SingleSales> = Vec::with_capacity(coming.len());
+                let window = std::mem::take(&mut coming);
+                // The next window is read while this one is added.
+                if let Some(next) = windows.get(at + 1) {
+                    coming = ask_window(readers, query, by, &pins, *next, (pass, passes))?;
+                }
+                for answer in window {
+                    shares.push(received(answer.recv().await)?);
+                }
+                let end_us = windows[at].1;
+                adding = readers
+                    .compute(move || {
+                        adding.add(shares);
+                        if by == Single::Order {
+                            adding.finish_before(end_us);
+                        }
+                        adding
+                    })
+                    .await?;
+                if adding.is_full() {
+                    if by == Single::Order || passes >= PASSES_MAX {
+                        return Err(QueryError::TooLarge(
+                            "an exact answer does not fit in the memory of one query",
+                        ));
+                    }
+                    passes *= 2;
+                    continue 'again;
+                }
+            }
+            let (groups, rows) = readers.compute(move || adding.finish()).await?;
+            result.rows_scanned += rows;
+            result.groups.extend(groups);
+            if result.groups.len() > GROUPS_MAX {
+                return Err(QueryError::TooLarge("there are too many groups in this range; narrow it"));
+            }
+        }
+        result.groups.sort_by(|one, other| {
+            (one.start_us, &one.name, one.currency).cmp(&(other.start_us, &other.name, other.currency))
+        });
+        return Ok(result);
+    }
+}
+
+type Window = Vec<super::readers::Answer<SingleSales>>;
+
+fn ask_window(
+    readers: &Readers,
+    query: &SalesQuery,
+    by: Single,
+    pins: &[i64],
+    window: (i64, i64),
+    share: (u32, u32),
+) -> Result<Window, QueryError> {
+    let asked = readers.shards().zip(pins).map(|(shard, pin)| {
+        let (of, pin) = (query.of.clone(), *pin);
+        readers.ask(shard, SingleSales::default(), move |connection| {
+            shard::single_sales(connection, &of, by, pin, window, share)
+        })
+    });
+    asked.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn zone(name: &str) -> TimeZone {
+        TimeZone::get(name).unwrap()
+    }
+
+    fn us(text: &str) -> i64 {
+        text.parse::<jiff::Timestamp>().unwrap().as_microsecond()
+    }
+
+    #[test]
+    fn days_and_hours_begin_where_the_zone_says() {
+        let berlin = zone("Europe/Berlin");
+        let day = us("2026-03-28T23:00:00Z");
+        // 23 hours.
+        assert_eq!(next_day(&berlin, day), us("2026-03-29T22:00:00Z"));
+        assert_eq!(
+            next_hour(&zone("Asia/Kathmandu"), us("2026-01-01T00:00:00Z")),
+            us("2026-01-01T00:15:00Z")
+        );
+        assert_eq!(next_hour(&berlin, day), day + HOUR_US);
+        // Lord Howe goes back by half an hour at 02:00 (+11): the hour before has 90 minutes.
+        let howe = zone("Australia/Lord_Howe");
+        let change = us("2026-04-04T15:00:00Z");
+        let mut at = change - 2 * HOUR_US;
+        for _ in 0..6 {
+            let next = next_hour(&howe, at);
+            assert!(next > at && next - at <= HOUR_US + HOUR_US / 2, "{at} {next}");
+            at = next;
+        }
+        assert_eq!((at + 37_800_000_000).rem_euclid(HOUR_US), 0);
+    }
+
+    #[test]
+    fn windows_cover_the_range_once() {
+        let days: Vec<(i64, i64)> = (0..10).map(|day| (day * DAY_US, 60_000)).collect();
+        let windows = windows((5, 10 * DAY_US - 7), &days);
+        assert_eq!(windows.first().unwrap().0, 5);
+        assert_eq!(windows.last().unwrap().1, 10 * DAY_US - 7);
+        assert!(windows.windows(2).all(|pair| pair[0].1 == pair[1].0 && pair[0].0 < pair[0].1));
+        assert_eq!(windows.len(), 5);
+    }
+}

@@ -1,0 +1,125 @@
+//! Sums of every shard, merged by group; what of a range is no whole day comes from single sales.
+
+use std::collections::BTreeMap;
+
+use super::super::QueryError;
+use super::super::readers::Readers;
+use super::{Figures, SalesGroup, SalesQuery, SalesResult};
+use crate::base::money::Currency;
+use crate::shard::read::pin;
+use crate::shard::{self, SalesSum, Single, SingleSales, Stream, SumKey, SumsBy};
+use crate::sketch::{HyperLogLog, SketchError, TDigest};
+
+/// One shard's share: its sums, and the single sales at the edges.
+type Share = (Vec<(SumKey, SalesSum)>, Vec<SingleSales>);
+
+pub(super) async fn by_sums(
+    readers: &Readers,
+    query: &SalesQuery,
+    by: SumsBy,
+    starts: Vec<i64>,
+    (from_us, to_us): (i64, i64),
+) -> Result<SalesResult, QueryError> {
+    let us = by.us();
+    let inner = (from_us + (-from_us).rem_euclid(us), to_us - to_us.rem_euclid(us));
+    // A range within one day has no whole one.
+    let (inner, edges) = if inner.0 <= inner.1 {
+        (inner, [(from_us, inner.0), (inner.1, to_us)])
+    } else {
+        ((from_us, from_us), [(from_us, to_us), (to_us, to_us)])
+    };
+    let single = match by {
+        SumsBy::Product => Single::Product,
+        SumsBy::Category => Single::Category,
+        SumsBy::Hour | SumsBy::Day => Single::Order,
+    };
+    let (of, asked_starts) = (query.of.clone(), starts.clone());
+    let shares: Vec<Share> = readers
+        .ask_all((Vec::new(), Vec::new()), move |connection| {
+            let sums = if inner.0 < inner.1 {
+                shard::sales_sums(connection, &of, by, &asked_starts, inner)?
+            } else {
+                Vec::new()
+            };
+            let mut singles = Vec::new();
+            for edge in edges.into_iter().filter(|edge| edge.0 < edge.1) {
+                let last = pin(connection, Stream::Order)?;
+                singles.push(shard::single_sales(connection, &of, single, last, edge, (0, 1))?);
+            }
+            Ok((sums, singles))
+        })
+        .await?;
+    let with_details = query.with_details;
+    let merged = readers.compute(move || merge(shares, &starts, with_details)).await?;
+    merged.map_err(|_| QueryError::TooLarge("a sketch of the sales is damaged; run verify --aggregates"))
+}
+
+/// One group of all shards.
+#[derive(Default)]
+struct Merged {
+    figures: Figures,
+    customers: Option<HyperLogLog>,
+    values: Option<TDigest>,
+}
+
+impl Merged {
+    fn customers(&mut self) -> &mut HyperLogLog {
+        self.customers.get_or_insert_with(HyperLogLog::new)
+    }
+
+    fn values(&mut self) -> &mut TDigest {
+        self.values.get_or_insert_with(|| TDigest::new(TDigest::COMPRESSION_DEFAULT))
+    }
+
+    fn count(&mut self, orders: i64, units: i64, revenue: i64) {
+        self.figures.orders += orders;
+        self.figures.units = self.figures.units.saturating_add(units);
+        self.figures.revenue = self.figures.revenue.saturating_add(revenue);
+    }
+}
+
+fn merge(shares: Vec<Share>, starts: &[i64], with_details: bool) -> Result<SalesResult, SketchError> {
+    let mut groups: BTreeMap<(u32, String, Currency), Merged> = BTreeMap::new();
+    let mut rows_scanned = 0;
+    for (sums, singles) in shares {
+        rows_scanned += sums.len() as u64;
+        for (key, sum) in sums {
+            let merged = groups.entry(key).or_default();
+            merged.count(sum.orders, sum.units, sum.revenue);
+            if with_details {
+                merged.customers().merge_encoded(&sum.customers)?;
+                merged.values().merge_encoded(&sum.order_value)?;
+            }
+        }
+        for SingleSales { sales, names } in singles {
+            rows_scanned += sales.len() as u64;
+            for sale in sales {
+                let start = starts.partition_point(|start| *start <= sale.ordered_at_us);
+                let name = names.get(sale.name as usize).cloned().unwrap_or_default();
+                let merged = groups.entry((start.saturating_sub(1) as u32, name, sale.currency)).or_default();
+                merged.count(1, sale.units, sale.revenue);
+                if with_details {
+                    merged.customers().insert_hash(sale.customer_key);
+                    merged.values().insert(sale.total as f64)?;
+                }
+            }
+        }
+    }
+    let groups = groups
+        .into_iter()
+        .map(|((start, name, currency), mut merged)| {
+            let details = with_details.then(|| {
+                let customers = merged.customers().estimate().round() as u64;
+                let values = merged.values();
+                (customers, [0.5, 0.95, 0.99].map(|q| values.quantile(q).unwrap_or_default().round() as i64))
+            });
+            SalesGroup {
+                start_us: starts.get(start as usize).copied().unwrap_or_default(),
+                name,
+                currency,
+                figures: Figures { details, ..merged.figures },
+            }
+        })
+        .collect();
+    Ok(SalesResult { groups, rows_scanned, preaggregated: true, estimated: with_details })
+}

@@ -1,0 +1,103 @@
+//! A search as a stream with an end that can be told from a break: rows, then how many they were and where to
+//! go on.
+
+use super::QueryError;
+use super::cursor::{Cursor, CursorKey};
+use super::merge::Merged;
+use super::readers::Readers;
+use crate::shard::read::{Filter, pin};
+
+/// What the rows come as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// One JSON object with the rows in an array.
+    Object,
+    /// A line each, and a last one with `"_end":true`.
+    Lines,
+}
+
+/// A running search: pull it with [`Search::next`].
+#[derive(Debug)]
+pub struct Search {
+    merged: Merged,
+    filter: Filter,
+    key: CursorKey,
+    pins: Vec<i64>,
+    shape: Shape,
+    left: usize,
+    rows: usize,
+    begun: bool,
+    ended: bool,
+}
+
+impl Search {
+    /// Up to `limit` rows of the filter, or of those behind the cursor.
+    pub async fn begin(
+        readers: &Readers,
+        key: &CursorKey,
+        filter: Filter,
+        limit: usize,
+        cursor: Option<&str>,
+        shape: Shape,
+    ) -> Result<Search, QueryError> {
+        let permit = readers.permit()?;
+        let opened = cursor.map(|text| key.open(&filter, readers.shard_count(), text)).transpose();
+        let after = opened.map_err(|error| QueryError::Parameters(vec![error]))?;
+        let pins = match &after {
+            Some(cursor) => cursor.pins.clone(),
+            None => {
+                let stream = filter.of.stream();
+                readers.ask_all(0_i64, move |connection| pin(connection, stream)).await?
+            }
+        };
+        let merged =
+            Merged::begin(readers, permit, filter.clone(), &pins, after.as_ref(), Some(limit + 1), false)?;
+        let key = *key;
+        Ok(Search { merged, filter, key, pins, shape, left: limit, rows: 0, begun: false, ended: false })
+    }
+
+    /// The next piece; `None` after the last. After an error there is no end.
+    pub async fn next(&mut self) -> Result<Option<Vec<u8>>, QueryError> {
+        if self.ended {
+            return Ok(None);
+        }
+        let mut piece = Vec::new();
+        if !self.begun && self.shape == Shape::Object {
+            piece.extend_from_slice(b"{\"orders\":[");
+        }
+        self.begun = true;
+        let chunk = if self.left > 0 { self.merged.next(self.left).await? } else { None };
+        if let Some(chunk) = chunk {
+            let is_first = self.rows == 0;
+            self.left -= chunk.rows;
+            self.rows += chunk.rows;
+            match self.shape {
+                Shape::Lines => piece = chunk.bytes,
+                Shape::Object => {
+                    if !is_first {
+                        piece.push(b',');
+                    }
+                    // Within a row a line feed is escaped.
+                    let rows = chunk.bytes.strip_suffix(b"\n").unwrap_or(&chunk.bytes);
+                    piece.extend(rows.iter().map(|byte| if *byte == b'\n' { b',' } else { *byte }));
+                }
+            }
+            return Ok(Some(piece));
+        }
+        self.ended = true;
+        let next_cursor = match self.merged.last().cloned() {
+            Some((shard, position)) if self.left == 0 && self.merged.has_more().await? => {
+                let cursor = Cursor { total: 0, shard, position, pins: std::mem::take(&mut self.pins) };
+                format!("\"{}\"", self.key.seal(&self.filter, &cursor))
+            }
+            _ => "null".to_owned(),
+        };
+        let rows = self.rows;
+        let end = match self.shape {
+            Shape::Lines => format!("{{\"_end\":true,\"rows\":{rows},\"next_cursor\":{next_cursor}}}\n"),
+            Shape::Object => format!("],\"rows\":{rows},\"next_cursor\":{next_cursor}}}"),
+        };
+        piece.extend_from_slice(end.as_bytes());
+        Ok(Some(piece))
+    }
+}

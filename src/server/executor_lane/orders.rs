@@ -1,0 +1,465 @@
+//! `POST /api/v1/ingest/orders`: a body of any size, line by line into journals, commit by commit into a
+//! summary.
+//!
+//! ```text
+//! frames ─► (multipart) ─► unpack ─► line ─► staged by shard ─► journal ─► commit ─► summary
+//! ```
+//! What is held: one frame, what unpacking holds, up to [`STAGED_BYTES`] staged and [`OPEN_MAX`] times as
+//! much on its way to a commit. A shard that falls behind stops the reading, and so the sender.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+
+use super::Lane;
+use super::SharedGate;
+use super::keyed::{self, Begun, Claim, Refused, Settled};
+use super::respond::RequestHead;
+use crate::api::commerce::{IngestRefused, StatusRefused, ingest_key};
+use crate::base::clock;
+use crate::base::ids::ShardId;
+use crate::base::keys::KeyHash;
+use crate::commerce::{OrderIngest, Summary};
+use crate::cores::executor;
+use crate::http::{Answer, Refusal};
+use crate::ingest::{KeyedRows, Pressure};
+use crate::journal::Kind;
+use crate::shard::{FinishedIngest, IngestRow, Outcome, StatusRow};
+use crate::unpack::{Limits, Next, Unpacker};
+use crate::{api, query};
+
+/// Bytes of rows that go to their journals together.
+const STAGED_BYTES: usize = 512 * 1024;
+/// Such portions that wait for their commits.
+const OPEN_MAX: usize = 6;
+/// How long one portion may wait for its journal or its commit before the ingest ends.
+const PATIENCE: Duration = Duration::from_secs(30);
+const PRESSURE_PAUSE: Duration = Duration::from_millis(20);
+/// How long a finished ingest is remembered.
+const KEY_KEPT_US: i64 = 48 * 3_600 * 1_000_000;
+
+/// Rows on their way to a commit.
+struct Portion {
+    rows: Arc<KeyedRows>,
+    begun: Begun,
+}
+
+/// One upload being taken in, wherever its bytes come from.
+pub(super) struct Intaking {
+    pub(super) ingest: OrderIngest,
+    open: VecDeque<Portion>,
+}
+
+impl Intaking {
+    pub(super) fn new(ingest: OrderIngest) -> Intaking {
+        Intaking { ingest, open: VecDeque::new() }
+    }
+
+    /// Takes in every line the unpacker has.
+    pub(super) async fn drain(
+        &mut self,
+        lane: &Lane,
+        unpacker: &mut Unpacker,
+        lines_before: u64,
+    ) -> Result<(), IngestRefused> {
+        loop {
+            let is_drained = {
+                let mut decoder = lane.decoder.borrow_mut();
+                loop {
+                    match unpacker.next()? {
+                        Next::Hungry | Next::End => break true,
+                        Next::Line(line) if line.is_too_long => {
+                            self.ingest
+                                .too_long(lines_before + line.number, Limits::default().line_bytes_max);
+                        }
+                        Next::Line(line) => {
+                            let number = lines_before + line.number;
+                            self.ingest.line(&mut decoder, &lane.keys, number, line.bytes);
+                        }
+                    }
+                    if self.ingest.staged_bytes() >= STAGED_BYTES {
+                        break false;
+                    }
+                }
+            };
+            if is_drained {
+                return Ok(());
+            }
+            self.hand_on(lane).await?;
+        }
+    }
+
+    /// What is staged goes to its journals; waits where too much is under way.
+    async fn hand_on(&mut self, lane: &Lane) -> Result<(), IngestRefused> {
+        for (shard, rows) in self.ingest.take() {
+            let rows = Arc::new(rows);
+            let begun = begin(lane, shard, &rows).await?;
+            self.open.push_back(Portion { rows, begun });
+        }
+        while self.open.len() > OPEN_MAX * usize::from(lane.shard_count) {
+            self.settle_one(lane).await?;
+        }
+        Ok(())
+    }
+
+    async fn settle_one(&mut self, lane: &Lane) -> Result<(), IngestRefused> {
+        let Some(Portion { rows, begun }) = self.open.pop_front() else { return Ok(()) };
+        let Settled { outcomes, .. } = keyed::settle(lane, begun, false, PATIENCE).await?;
+        for ((line, payload), outcome) in rows.rows().zip(outcomes) {
+            let outcome = outcome.ok_or(IngestRefused::NotCommitted)?;
+            self.ingest.summary.settle(line as u64, payload, outcome);
+        }
+        Ok(())
+    }
+
+    /// Everything taken in so far is committed.
+    pub(super) async fn settle(&mut self, lane: &Lane) -> Result<(), IngestRefused> {
+        self.hand_on(lane).await?;
+        while !self.open.is_empty() {
+            self.settle_one(lane).await?;
+        }
+        self.ingest.summary.sort();
+        Ok(())
+    }
+}
+
+/// Journals rows as soon as there is room.
+async fn begin(lane: &Lane, shard: ShardId, rows: &Arc<KeyedRows>) -> Result<Begun, Refused> {
+    let until_us = clock::monotonic_us() + PATIENCE.as_micros() as u64;
+    loop {
+        let refused = match keyed::begin(lane, shard, rows, false, PATIENCE) {
+            Ok(begun) => return Ok(begun),
+            Err(refused) => refused,
+        };
+        let may_pass =
+            matches!(refused, Refused::Pressure(Pressure::QueueFull { .. }) | Refused::MailboxFull);
+        if !may_pass || clock::monotonic_us() >= until_us {
+            return Err(refused);
+        }
+        executor::sleep(PRESSURE_PAUSE).await;
+    }
+}
+
+/// A request's body as it comes.
+struct Frames<'g> {
+    body: Incoming,
+    gate: &'g SharedGate,
+}
+
+impl Frames<'_> {
+    /// `None` at its end.
+    async fn next(&mut self) -> Result<Option<Bytes>, IngestRefused> {
+        while let Some(frame) = self.body.frame().await {
+            let Ok(frame) = frame else {
+                let refusal = self.gate.borrow().refused();
+                return Err(IngestRefused::Refusal(refusal.unwrap_or(Refusal::BodyIncomplete)));
+            };
+            if let Ok(data) = frame.into_data()
+                && !data.is_empty()
+            {
+                return Ok(Some(data));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Whether the body is a form whose files are meant, and with which boundary.
+fn boundary(request: &RequestHead) -> Result<Option<String>, IngestRefused> {
+    let content_type = request.headers.get("content-type").and_then(|value| value.to_str().ok());
+    let content_type = content_type.unwrap_or_default();
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    let is = |known: &&str| essence.eq_ignore_ascii_case(known);
+    if is(&"multipart/form-data") {
+        let boundary = multer::parse_boundary(content_type);
+        return boundary.map(Some).map_err(|error| IngestRefused::Multipart(error.to_string()));
+    }
+    // How the bytes are packed is told by the bytes.
+    CONTENT_TYPES.iter().any(is).then_some(None).ok_or(IngestRefused::ContentType)
+}
+
+/// What curl and the like call lines of JSON, or those packed.
+const CONTENT_TYPES: [&str; 12] = [
+    "",
+    "application/x-ndjson",
+    "application/ndjson",
+    "application/jsonl",
+    "application/octet-stream",
+    "application/gzip",
+    "application/x-gzip",
+    "application/zip",
+    "application/zstd",
+    "application/json",
+    "application/x-www-form-urlencoded",
+    "text/plain",
+];
+
+/// The bytes of one upload after another go to `take`; `None` ends an upload.
+trait Take {
+    async fn take(&mut self, bytes: Option<Bytes>) -> Result<(), IngestRefused>;
+}
+
+/// Reads the body, whole or its files, into `taker`.
+async fn pour(
+    mut frames: Frames<'_>,
+    boundary: Option<String>,
+    taker: &mut impl Take,
+) -> Result<(), IngestRefused> {
+    let Some(boundary) = boundary else {
+        while let Some(bytes) = frames.next().await? {
+            taker.take(Some(bytes)).await?;
+        }
+        return taker.take(None).await;
+    };
+    let (send, received) = async_channel::bounded::<Result<Bytes, std::io::Error>>(1);
+    let pump = async move {
+        while let Some(bytes) = frames.next().await? {
+            // The form may have ended before the body.
+            let _ = send.send(Ok(bytes)).await;
+        }
+        Ok(())
+    };
+    let parts = async {
+        let wrong = |error: multer::Error| IngestRefused::Multipart(error.to_string());
+        let mut form = multer::Multipart::new(received, boundary);
+        while let Some(mut field) = form.next_field().await.map_err(wrong)? {
+            let is_file = field.file_name().is_some();
+            while let Some(bytes) = field.chunk().await.map_err(wrong)? {
+                if is_file {
+                    taker.take(Some(bytes)).await?;
+                }
+            }
+            if is_file {
+                taker.take(None).await?;
+            }
+        }
+        Ok(())
+    };
+    // A broken body is the better reason than the form it broke.
+    let (poured, parted) = futures_lite::future::zip(pump, parts).await;
+    poured.and(parted)
+}
+
+/// Lines of one upload or several, and their common fingerprint.
+struct Uploads {
+    unpacker: Unpacker,
+    decoded_bytes_max: u64,
+    /// Lines of the uploads before.
+    lines_before: u64,
+    fingerprints: Vec<[u8; 32]>,
+}
+
+impl Uploads {
+    fn new(decoded_bytes_max: u64) -> Uploads {
+        let unpacker = Uploads::unpacker(decoded_bytes_max);
+        Uploads { unpacker, decoded_bytes_max, lines_before: 0, fingerprints: Vec::new() }
+    }
+
+    fn unpacker(decoded_bytes_max: u64) -> Unpacker {
+        Unpacker::new(Limits { decoded_bytes_max, ..Limits::default() })
+    }
+
+    fn feed(&mut self, bytes: Option<Bytes>) {
+        match bytes {
+            Some(bytes) => self.unpacker.feed(bytes),
+            None => self.unpacker.finish(),
+        }
+    }
+
+    /// The upload has ended; the next one may begin.
+    fn ended(&mut self) {
+        self.fingerprints.extend(self.unpacker.fingerprint());
+        self.lines_before += self.unpacker.lines();
+        self.decoded_bytes_max = self.decoded_bytes_max.saturating_sub(self.unpacker.decoded_bytes());
+        self.unpacker = Uploads::unpacker(self.decoded_bytes_max);
+    }
+
+    /// Of one upload its own.
+    fn fingerprint(&self) -> [u8; 32] {
+        match self.fingerprints.as_slice() {
+            [only] => *only,
+            several => *blake3::hash(several.as_flattened()).as_bytes(),
+        }
+    }
+}
+
+/// Takes orders in.
+struct Ingesting<'l> {
+    lane: &'l Lane,
+    uploads: Uploads,
+    intaking: Intaking,
+}
+
+impl Take for Ingesting<'_> {
+    async fn take(&mut self, bytes: Option<Bytes>) -> Result<(), IngestRefused> {
+        let is_last = bytes.is_none();
+        self.uploads.feed(bytes);
+        self.intaking.drain(self.lane, &mut self.uploads.unpacker, self.uploads.lines_before).await?;
+        if is_last {
+            self.uploads.ended();
+        }
+        Ok(())
+    }
+}
+
+/// Only looks whether the lines are the same as before.
+struct Comparing {
+    uploads: Uploads,
+}
+
+impl Take for Comparing {
+    async fn take(&mut self, bytes: Option<Bytes>) -> Result<(), IngestRefused> {
+        let is_last = bytes.is_none();
+        self.uploads.feed(bytes);
+        while let Next::Line(_) = self.uploads.unpacker.next()? {}
+        if is_last {
+            self.uploads.ended();
+        }
+        Ok(())
+    }
+}
+
+/// The whole endpoint. `tenant` is the one the request's key belongs to.
+pub(super) async fn post(
+    lane: &Lane,
+    gate: &SharedGate,
+    request: &RequestHead,
+    body: Incoming,
+    tenant: Option<&str>,
+) -> Result<Answer, (IngestRefused, Option<Summary>)> {
+    let plain = |refused: IngestRefused| (refused, None);
+    let key = ingest_key(&request.headers).map_err(plain)?;
+    let boundary = boundary(request).map_err(plain)?;
+    if !is_understood(request) {
+        return Err(plain(IngestRefused::ContentCoding));
+    }
+    let named = Named::claim(lane, tenant, &key).await.map_err(plain)?;
+    let frames = Frames { body, gate };
+    let uploads = Uploads::new(lane.vitals.config.ingest_bytes_max);
+    if let Some(finished) = named.finished(lane).await.map_err(plain)? {
+        let mut comparing = Comparing { uploads };
+        pour(frames, boundary, &mut comparing).await.map_err(plain)?;
+        if comparing.uploads.fingerprint() != finished.fingerprint {
+            return Err(plain(IngestRefused::KeyReused));
+        }
+        return Ok(api::commerce::replayed(finished.response));
+    }
+    let started_us = clock::monotonic_us();
+    let intaking = named.begin(lane, tenant);
+    let mut ingesting = Ingesting { lane, uploads, intaking };
+    let poured = pour(frames, boundary, &mut ingesting).await;
+    let settled = ingesting.intaking.settle(lane).await;
+    if let Err(refused) = poured.and(settled) {
+        return Err((refused, Some(ingesting.intaking.ingest.summary)));
+    }
+    let summary = ingesting.intaking.ingest.summary;
+    let response = summary.json(&key, clock::monotonic_us() - started_us);
+    named
+        .finish(lane, &ingesting.uploads.fingerprint(), &response)
+        .await
+        .map_err(|refused| (refused, Some(summary)))?;
+    Ok(Answer::new(200, "application/json", response))
+}
+
+/// The bytes tell how they are packed; a header may say the same.
+fn is_understood(request: &RequestHead) -> bool {
+    let mut codings = request.headers.get_all("content-encoding").iter();
+    codings.all(|coding| {
+        ["identity", "gzip", "x-gzip", "zstd"]
+            .iter()
+            .any(|known| coding.as_bytes().eq_ignore_ascii_case(known.as_bytes()))
+    })
+}
+
+/// An ingest by its idempotency key, which nobody else works under meanwhile.
+pub(super) struct Named {
+    scope: String,
+    key: String,
+    hash: KeyHash,
+    _claim: Claim,
+}
+
+impl Named {
+    pub(super) async fn claim(lane: &Lane, tenant: Option<&str>, key: &str) -> Result<Named, IngestRefused> {
+        let scope = tenant.unwrap_or("*").to_owned();
+        let hash = lane.keys.hash(&scope, key);
+        let name = format!("ingest\0{scope}\0{key}");
+        let claim = keyed::claim(lane, hash.shard(lane.shard_count), name).await?;
+        let claim = claim.ok_or(IngestRefused::Running)?;
+        Ok(Named { scope, key: key.to_owned(), hash, _claim: claim })
+    }
+
+    fn shard(&self, lane: &Lane) -> ShardId {
+        self.hash.shard(lane.shard_count)
+    }
+
+    /// What was answered before, if it was.
+    pub(super) async fn finished(&self, lane: &Lane) -> Result<Option<FinishedIngest>, IngestRefused> {
+        let found = query::finished_ingest(&lane.readers, self.shard(lane), &self.scope, &self.key).await?;
+        Ok(found.filter(|finished| finished.expires_us > clock::unix_us()))
+    }
+
+    pub(super) fn begin(&self, lane: &Lane, tenant: Option<&str>) -> Intaking {
+        // The same for every attempt under this key, so that each knows the orders of the others as its own.
+        let id = (self.hash.0 as i64).max(1);
+        let ingest = OrderIngest::new(id, tenant.map(str::to_owned), clock::unix_us(), lane.shard_count);
+        Intaking::new(ingest)
+    }
+
+    /// Remembers what is answered.
+    pub(super) async fn finish(
+        &self,
+        lane: &Lane,
+        fingerprint: &[u8; 32],
+        response: &[u8],
+    ) -> Result<(), IngestRefused> {
+        let finished_us = clock::unix_us();
+        let row = IngestRow {
+            finished_us,
+            expires_us: finished_us + KEY_KEPT_US,
+            scope: &self.scope,
+            key: &self.key,
+            fingerprint,
+            response: std::str::from_utf8(response).unwrap_or_default(),
+        };
+        let mut rows = KeyedRows::of(Kind::Ingest);
+        rows.push_record(0, |bytes| row.encode(bytes));
+        let begun = begin(lane, self.shard(lane), &Arc::new(rows)).await?;
+        keyed::settle(lane, begun, false, PATIENCE).await?;
+        Ok(())
+    }
+}
+
+/// `PATCH /api/v1/tenants/{tenant}/orders/{order}`: a new status, through the journal like everything else.
+pub(super) async fn patch(lane: &Lane, below: &str, body: &[u8]) -> Result<Answer, StatusRefused> {
+    let (tenant_id, order_id) = (api::commerce::tenant(below), api::commerce::order(below));
+    let status = api::commerce::status(body)?;
+    if !api::commerce::is_identifier(&order_id) {
+        return Err(StatusRefused::NoSuchOrder);
+    }
+    let row = StatusRow { received_us: clock::unix_us(), status, tenant_id: &tenant_id, order_id: &order_id };
+    let mut rows = KeyedRows::of(Kind::OrderStatus);
+    rows.push_record(0, |bytes| row.encode(bytes));
+    let shard = lane.keys.hash(&tenant_id, &order_id).shard(lane.shard_count);
+    let begun = keyed::begin(lane, shard, &Arc::new(rows), false, PATIENCE).map_err(IngestRefused::from)?;
+    let settled = keyed::settle(lane, begun, false, PATIENCE).await.map_err(IngestRefused::from)?;
+    match settled.outcomes.first().copied().flatten() {
+        Some(Outcome::Inserted) => Ok(api::commerce::status_changed(&order_id, status, true)),
+        Some(Outcome::Duplicate) => Ok(api::commerce::status_changed(&order_id, status, false)),
+        Some(_) => Err(StatusRefused::NoSuchOrder),
+        None => Err(IngestRefused::NotCommitted.into()),
+    }
+}
+
+impl From<Refused> for IngestRefused {
+    fn from(refused: Refused) -> IngestRefused {
+        match refused {
+            Refused::Pressure(pressure) => IngestRefused::Pressure(pressure),
+            Refused::MailboxFull | Refused::NoAnswer => IngestRefused::CoreBusy,
+        }
+    }
+}

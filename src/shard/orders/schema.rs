@@ -1,0 +1,196 @@
+//! The tables of the commerce backend: names once each, partitions of orders and items, sums over time.
+
+use super::super::stream::Stream;
+use super::super::view;
+
+/// The items' table of a partition of orders.
+pub(in crate::shard) fn items_of(partition: &str) -> String {
+    partition.replacen("sales_order", "sales_item", 1)
+}
+
+/// The two tables that a sealed partition gets: its orders by product and by customer.
+pub(in crate::shard) fn by_product(partition: &str) -> String {
+    partition.replacen("sales_order", "sales_product", 1)
+}
+
+pub(in crate::shard) fn by_customer(partition: &str) -> String {
+    partition.replacen("sales_order", "sales_customer", 1)
+}
+
+/// The tables of one partition, with the index that is kept while rows arrive.
+pub(in crate::shard) fn partition_sql(partition: &str, live_index_sql: &str) -> String {
+    let items = items_of(partition);
+    format!(
+        "CREATE TABLE {partition} (
+  -- Orders in order of arrival; `id` goes on counting from one partition to the next. (tenant, order_id)
+  -- is unique over all partitions and shards; order_id_recent and order_id_run see to it.
+  id INTEGER PRIMARY KEY,
+  tenant INTEGER NOT NULL,         -- tenant_row.id
+  order_id TEXT NOT NULL,
+  customer INTEGER NOT NULL,       -- customer_row.id
+  status INTEGER NOT NULL,         -- now: 1 pending, 2 paid, 3 shipped, 4 delivered, 5 cancelled, 6 refunded
+  first_status INTEGER NOT NULL,   -- when it came
+  currency TEXT NOT NULL,          -- ISO 4217
+  ordered_at_us INTEGER NOT NULL,  -- microseconds since 1970 UTC, as all times
+  total INTEGER NOT NULL,          -- minor units of the currency
+  units INTEGER NOT NULL,
+  items INTEGER NOT NULL,          -- lines; their ids in {items} are this id * 1024 and on
+  received_us INTEGER NOT NULL,
+  ingest INTEGER NOT NULL,         -- the ingest that brought it, and the line of it
+  ingest_line INTEGER NOT NULL,
+  content INTEGER NOT NULL,        -- a hash of all that makes two orders the same
+  customer_key INTEGER NOT NULL    -- a hash of the customer's id, the same in every shard
+);
+CREATE TABLE {items} (
+  -- The lines of the orders.
+  id INTEGER PRIMARY KEY,
+  tenant INTEGER NOT NULL,
+  product INTEGER NOT NULL,        -- product_row.id
+  quantity INTEGER NOT NULL,
+  unit_price INTEGER NOT NULL      -- minor units
+);
+{live_index_sql}"
+    )
+}
+
+/// Everything but the partitions, with views of no partition yet.
+pub(in crate::shard) fn tables_sql() -> String {
+    let empty = |columns: &str| {
+        columns.split(", ").map(|column| format!("NULL AS {}", column.trim())).collect::<Vec<_>>().join(", ")
+    };
+    format!(
+        "
+INSERT INTO total VALUES ('orders', 0);
+CREATE TABLE tenant_row (
+  -- Tenants that have orders, by number.
+  id INTEGER PRIMARY KEY,
+  tenant_id TEXT NOT NULL UNIQUE
+);
+CREATE TABLE customer_row (
+  -- Customers as orders name them: one with another name or e-mail address has a row for each.
+  id INTEGER PRIMARY KEY,
+  tenant INTEGER NOT NULL,
+  customer_id TEXT NOT NULL,
+  name TEXT NOT NULL,
+  email TEXT NOT NULL,
+  key INTEGER NOT NULL  -- a hash of (tenant, customer_id)
+);
+CREATE INDEX customer_row_key ON customer_row (key);
+CREATE VIRTUAL TABLE customer_text USING fts5(
+  -- Words of names and e-mail addresses, and of the tenant so that a search meets its own customers only.
+  name, email, tenant, content='', contentless_delete=1,
+  tokenize=\"unicode61 remove_diacritics 2\"
+);
+CREATE TABLE category_row (
+  id INTEGER PRIMARY KEY,
+  tenant INTEGER NOT NULL,
+  name TEXT NOT NULL,
+  UNIQUE (tenant, name)
+);
+CREATE TABLE product_row (
+  -- Products as orders name them: one in two categories has two rows.
+  id INTEGER PRIMARY KEY,
+  tenant INTEGER NOT NULL,
+  product_id TEXT NOT NULL,
+  category INTEGER NOT NULL,  -- category_row.id
+  UNIQUE (tenant, product_id, category)
+);
+CREATE TABLE sales_hour (
+  -- Sales (orders that are neither cancelled nor refunded) by hour, UTC, with sketches: HyperLogLog of the
+  -- customers, t-digest of the orders' totals. Equal to a recount of the rows at every commit.
+  tenant INTEGER NOT NULL,
+  currency TEXT NOT NULL,
+  start_us INTEGER NOT NULL,
+  orders INTEGER NOT NULL,
+  units INTEGER NOT NULL,
+  revenue INTEGER NOT NULL,  -- minor units
+  customers BLOB NOT NULL,
+  order_value BLOB NOT NULL,
+  PRIMARY KEY (tenant, currency, start_us)
+) WITHOUT ROWID;
+CREATE TABLE sales_day (
+  -- The same by day.
+  tenant INTEGER NOT NULL,
+  currency TEXT NOT NULL,
+  start_us INTEGER NOT NULL,
+  orders INTEGER NOT NULL,
+  units INTEGER NOT NULL,
+  revenue INTEGER NOT NULL,
+  customers BLOB NOT NULL,
+  order_value BLOB NOT NULL,
+  PRIMARY KEY (tenant, currency, start_us)
+) WITHOUT ROWID;
+CREATE TABLE sales_category (
+  -- The same by day and category: units and revenue of its items, the orders that have one.
+  tenant INTEGER NOT NULL,
+  currency TEXT NOT NULL,
+  start_us INTEGER NOT NULL,
+  category INTEGER NOT NULL,
+  orders INTEGER NOT NULL,
+  units INTEGER NOT NULL,
+  revenue INTEGER NOT NULL,
+  customers BLOB NOT NULL,
+  order_value BLOB NOT NULL,
+  PRIMARY KEY (tenant, currency, start_us, category)
+) WITHOUT ROWID;
+CREATE TABLE sales_by_product (
+  -- Orders, units and revenue by day and product.
+  tenant INTEGER NOT NULL,
+  currency TEXT NOT NULL,
+  start_us INTEGER NOT NULL,
+  product INTEGER NOT NULL,  -- product_row.id
+  orders INTEGER NOT NULL,
+  units INTEGER NOT NULL,
+  revenue INTEGER NOT NULL,
+  PRIMARY KEY (tenant, currency, start_us, product)
+) WITHOUT ROWID;
+CREATE TABLE sales_version (
+  -- Goes up with every commit that changes a tenant's orders here: what was computed before is old.
+  tenant INTEGER PRIMARY KEY,
+  version INTEGER NOT NULL
+);
+CREATE TABLE ingest_key (
+  -- Finished ingests by idempotency key: what is answered to a repetition.
+  scope TEXT NOT NULL,           -- the tenant, or * for a key of all tenants
+  key TEXT NOT NULL,
+  fingerprint BLOB NOT NULL,     -- BLAKE3 of its lines
+  response TEXT NOT NULL,        -- JSON
+  finished_us INTEGER NOT NULL,
+  expires_us INTEGER NOT NULL,
+  PRIMARY KEY (scope, key)
+) WITHOUT ROWID;
+CREATE INDEX ingest_key_expires ON ingest_key (expires_us);
+CREATE VIEW sales_order AS
+  SELECT {} WHERE false;
+CREATE VIEW sales_item AS
+  SELECT {} WHERE false;
+CREATE VIEW orders AS
+  -- One line an order, oldest arrival first; money in minor units of the currency. For speed on much data ask
+  -- sales_order with a tenant number and a range of ordered_at_us: it has an index on both.
+SELECT o.id, t.tenant_id, o.order_id, c.customer_id, c.name AS customer_name, c.email AS customer_email,
+  {} AS status, o.currency, {} AS ordered_at, o.total, o.units, o.items,
+  {} AS received_at
+FROM sales_order o JOIN tenant_row t ON t.id = o.tenant JOIN customer_row c ON c.id = o.customer;
+CREATE VIEW order_items AS
+SELECT i.id / 1024 AS order_row, i.id % 1024 + 1 AS line, t.tenant_id, p.product_id, g.name AS category,
+  i.quantity, i.unit_price
+FROM sales_item i JOIN tenant_row t ON t.id = i.tenant JOIN product_row p ON p.id = i.product
+  JOIN category_row g ON g.id = p.category;
+CREATE VIEW customers AS
+SELECT t.tenant_id, c.customer_id, c.name, c.email
+FROM customer_row c JOIN tenant_row t ON t.id = c.tenant;
+CREATE VIEW products AS
+SELECT t.tenant_id, p.product_id, g.name AS category
+FROM product_row p JOIN tenant_row t ON t.id = p.tenant JOIN category_row g ON g.id = p.category;
+",
+        empty(Stream::Order.columns()),
+        empty(ITEM_COLUMNS),
+        "CASE o.status WHEN 1 THEN 'pending' WHEN 2 THEN 'paid' WHEN 3 THEN 'shipped' \
+         WHEN 4 THEN 'delivered' WHEN 5 THEN 'cancelled' WHEN 6 THEN 'refunded' END",
+        view::time_sql("o.ordered_at_us"),
+        view::time_sql("o.received_us"),
+    )
+}
+
+/// The columns of the items' tables.
+pub(in crate::shard) const ITEM_COLUMNS: &str = "id, tenant, product, quantity, unit_price";

@@ -1,0 +1,158 @@
+//! The sums of the sales against a recount of the rows (R3).
+
+use rusqlite::{Connection, params};
+
+use super::super::error::ShardError;
+use super::super::partition::names;
+use super::super::stream::Stream;
+use super::sums::{DAY_US, HOUR_US, recount_sql};
+use crate::sketch::{HyperLogLog, TDigest};
+
+/// Problems told of one table; more are only counted.
+const PROBLEMS_MAX: usize = 20;
+/// How far a digest's quantiles may be from a recounted one's, as a share of the spread of values: both are
+/// within the error of a digest, and orders came in another sequence.
+const QUANTILE_TOLERANCE: f64 = 0.05;
+
+/// Every sum and sketch of the sales, and that no order id is there twice (W2). Sorts all orders and items.
+pub(in crate::shard) fn verify_sales(
+    connection: &Connection,
+    problems: &mut Vec<String>,
+) -> Result<(), ShardError> {
+    let floor = |column: &str, us: i64| format!("{column} - (({column} % {us}) + {us}) % {us}");
+    let sale = "o.status <= 4";
+    for (table, us) in [("sales_hour", HOUR_US), ("sales_day", DAY_US)] {
+        let start = floor("o.ordered_at_us", us);
+        compare(
+            connection,
+            table,
+            "tenant, currency, start_us, 0, orders, units, revenue",
+            &format!(
+                "SELECT o.tenant, o.currency, {start}, 0, count(*), sum(o.units), sum(o.total) FROM sales_order o \
+                 WHERE {sale} GROUP BY o.tenant, o.currency, {start}"
+            ),
+            problems,
+        )?;
+    }
+    let day = floor("o.ordered_at_us", DAY_US);
+    for (table, key) in [("sales_category", "p.category"), ("sales_by_product", "i.product")] {
+        let column = if table == "sales_category" { "category" } else { "product" };
+        compare(
+            connection,
+            table,
+            &format!("tenant, currency, start_us, {column}, orders, units, revenue"),
+            &format!(
+                "SELECT o.tenant, o.currency, {day}, {key}, count(DISTINCT o.id), sum(i.quantity), \
+                 sum(i.quantity * i.unit_price) FROM sales_item i JOIN sales_order o ON o.id = i.id / 1024 \
+                 JOIN product_row p ON p.id = i.product WHERE {sale} GROUP BY o.tenant, o.currency, {day}, {key}"
+            ),
+            problems,
+        )?;
+    }
+    let tables = names(connection, Stream::Order)?;
+    for (table, us, category) in
+        [("sales_hour", HOUR_US, "0"), ("sales_day", DAY_US, "0"), ("sales_category", DAY_US, "category")]
+    {
+        verify_sketches(connection, &tables, table, us, category, problems)?;
+    }
+    let twice: i64 = connection.query_row(
+        "SELECT count(*) FROM (SELECT 1 FROM sales_order GROUP BY tenant, order_id HAVING count(*) > 1)",
+        [],
+        |row| row.get(0),
+    )?;
+    if twice > 0 {
+        problems.push(format!("{twice} order ids are stored more than once"));
+    }
+    let wrong: i64 = connection.query_row(
+        "SELECT count(*) FROM sales_order o WHERE o.total != (SELECT coalesce(sum(i.quantity * i.unit_price), 0) \
+         FROM sales_item i WHERE i.id >= o.id * 1024 AND i.id < o.id * 1024 + 1024) OR o.items != \
+         (SELECT count(*) FROM sales_item i WHERE i.id >= o.id * 1024 AND i.id < o.id * 1024 + 1024)",
+        [],
+        |row| row.get(0),
+    )?;
+    if wrong > 0 {
+        problems.push(format!("{wrong} orders have other items than they say"));
+    }
+    Ok(())
+}
+
+fn compare(
+    connection: &Connection,
+    table: &str,
+    columns: &str,
+    recount: &str,
+    problems: &mut Vec<String>,
+) -> Result<(), ShardError> {
+    let stored = format!("SELECT {columns} FROM {table}");
+    for (what, sql) in [
+        ("the orders say otherwise", format!("{stored} EXCEPT {recount}")),
+        ("is missing or different", format!("{recount} EXCEPT {stored}")),
+    ] {
+        let mut statement = connection.prepare(&sql)?;
+        let mut rows = statement.query([])?;
+        let mut count = 0;
+        while let Some(row) = rows.next()? {
+            count += 1;
+            if count <= PROBLEMS_MAX {
+                let (tenant, start_us, orders): (i64, i64, i64) = (row.get(0)?, row.get(2)?, row.get(4)?);
+                problems.push(format!("{table}: tenant {tenant} at {start_us} with {orders} orders: {what}"));
+            }
+        }
+        if count > PROBLEMS_MAX {
+            problems.push(format!("{table}: {count} lines in all: {what}"));
+        }
+    }
+    Ok(())
+}
+
+/// A HyperLogLog depends on the set only, so it is the same; a digest on the sequence too, so it is near.
+fn verify_sketches(
+    connection: &Connection,
+    tables: &[String],
+    table: &str,
+    us: i64,
+    category: &str,
+    problems: &mut Vec<String>,
+) -> Result<(), ShardError> {
+    let sql = format!("SELECT tenant, currency, start_us, {category}, customers, order_value FROM {table}");
+    let mut statement = connection.prepare(&sql)?;
+    let mut rows = statement.query([])?;
+    let mut count = 0;
+    while let Some(row) = rows.next()? {
+        let (tenant, start_us, category): (i64, i64, i64) = (row.get(0)?, row.get(2)?, row.get(3)?);
+        let currency: String = row.get(1)?;
+        let (mut customers, mut values) = (HyperLogLog::new(), TDigest::new(TDigest::COMPRESSION_DEFAULT));
+        for partition in tables {
+            let mut recount =
+                connection.prepare_cached(&recount_sql(partition, table == "sales_category"))?;
+            let mut sales = recount.query(params![tenant, start_us, start_us + us, currency, category])?;
+            while let Some(sale) = sales.next()? {
+                customers.insert_hash(sale.get::<_, i64>(0)? as u64);
+                // An integer is always finite.
+                let _ = values.insert(sale.get::<_, i64>(1)? as f64);
+            }
+        }
+        let (mut stored_customers, mut stored_values) =
+            (HyperLogLog::new(), TDigest::new(TDigest::COMPRESSION_DEFAULT));
+        let [hll, digest] = [4, 5].map(|at| row.get_ref(at).and_then(|blob| Ok(blob.as_blob()?.to_vec())));
+        let is_readable =
+            stored_customers.merge_encoded(&hll?).is_ok() && stored_values.merge_encoded(&digest?).is_ok();
+        let is_near = values.count() == stored_values.count()
+            && [0.0, 0.5, 0.95, 1.0].into_iter().all(|q| near(&mut values, &mut stored_values, q));
+        if !(is_readable && stored_customers.estimate() == customers.estimate() && is_near) {
+            count += 1;
+            if count <= PROBLEMS_MAX {
+                problems.push(format!("{table}: tenant {tenant} at {start_us}: a sketch says otherwise"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn near(one: &mut TDigest, other: &mut TDigest, q: f64) -> bool {
+    let Some([low, high]) = one.quantile(0.0).zip(one.quantile(1.0)).map(|(low, high)| [low, high]) else {
+        return other.count() == 0;
+    };
+    let distance = one.quantile(q).zip(other.quantile(q)).map(|(a, b)| (a - b).abs());
+    distance.is_some_and(|distance| distance <= (high - low) * QUANTILE_TOLERANCE)
+}

@@ -1,0 +1,102 @@
+//! What can be wrong with an upload, and where. All of it is the sender's fault and none of it is worth a
+//! retry of the same bytes.
+
+use std::fmt;
+
+/// Why an upload ends before its end.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UnpackError {
+    /// A limit: it unfolds to more bytes than an upload may.
+    #[error("the upload unfolds to more than {decoded_bytes_max} bytes ({place})")]
+    TooLarge { decoded_bytes_max: u64, place: Place },
+    /// A limit: so many bytes out of so few are a bomb.
+    #[error("the upload unfolds to more than {ratio_max} times its size ({place})")]
+    Ratio { ratio_max: u32, place: Place },
+    /// A limit: more entries than an archive may have.
+    #[error("the archive has more than {entries_max} entries ({place})")]
+    TooManyEntries { entries_max: u32, place: Place },
+    /// Damage: it ends too early.
+    #[error("the upload is cut short ({place})")]
+    Truncated { place: Place },
+    /// Damage: what was read is not what was packed.
+    #[error("{what} ({place})")]
+    Checksum { what: &'static str, place: Place },
+    /// Damage: it breaks the rules of its format.
+    #[error("{what} ({place})")]
+    Damaged { what: &'static str, place: Place },
+    /// Whole as far as one can tell, but packed in a way that is not read here.
+    #[error("{what} ({place})")]
+    Unsupported { what: &'static str, place: Place },
+}
+
+/// How far the reading had come.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// Bytes of the upload that were read when it was noticed; the zstd decoder leaves out those of the
+    /// chunk it failed in.
+    pub offset_bytes: u64,
+    /// Lines that were read before, blank ones included.
+    pub lines: u64,
+    /// The archive's entry, shortened, without control characters.
+    pub entry: Option<Box<str>>,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "byte {}, after line {}", self.offset_bytes, self.lines)?;
+        match &self.entry {
+            Some(entry) => write!(f, ", entry {entry:?}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl UnpackError {
+    /// Whether a limit ended it (413), and not damage or an unknown way of packing (400, 415).
+    #[must_use]
+    pub fn is_limit(&self) -> bool {
+        matches!(
+            self,
+            UnpackError::TooLarge { .. } | UnpackError::Ratio { .. } | UnpackError::TooManyEntries { .. }
+        )
+    }
+
+    #[must_use]
+    pub fn place(&self) -> &Place {
+        match self {
+            UnpackError::TooLarge { place, .. }
+            | UnpackError::Ratio { place, .. }
+            | UnpackError::TooManyEntries { place, .. }
+            | UnpackError::Truncated { place }
+            | UnpackError::Checksum { place, .. }
+            | UnpackError::Damaged { place, .. }
+            | UnpackError::Unsupported { place, .. } => place,
+        }
+    }
+}
+
+/// An [`UnpackError`] of a decoder, which does not know the place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    TooLarge(u64),
+    Ratio(u32),
+    TooManyEntries(u32),
+    Truncated,
+    Checksum(&'static str),
+    Damaged(&'static str),
+    Unsupported(&'static str),
+}
+
+impl Fault {
+    pub(super) fn at(self, place: Place) -> UnpackError {
+        match self {
+            Fault::TooLarge(decoded_bytes_max) => UnpackError::TooLarge { decoded_bytes_max, place },
+            Fault::Ratio(ratio_max) => UnpackError::Ratio { ratio_max, place },
+            Fault::TooManyEntries(entries_max) => UnpackError::TooManyEntries { entries_max, place },
+            Fault::Truncated => UnpackError::Truncated { place },
+            Fault::Checksum(what) => UnpackError::Checksum { what, place },
+            Fault::Damaged(what) => UnpackError::Damaged { what, place },
+            Fault::Unsupported(what) => UnpackError::Unsupported { what, place },
+        }
+    }
+}

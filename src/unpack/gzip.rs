@@ -1,0 +1,40 @@
+//! gzip (RFC 1952): members one after another, read as one text.
+
+use super::error::Fault;
+use super::inflate::Inflate;
+use super::input::Step;
+use super::unpacker::Pipe;
+
+#[derive(Debug)]
+pub(super) struct Gzip {
+    inflate: Inflate,
+    /// A member ended; another may begin.
+    is_between: bool,
+}
+
+impl Gzip {
+    pub(super) fn new() -> Gzip {
+        Gzip { inflate: Inflate::gzip(), is_between: false }
+    }
+
+    pub(super) fn step(&mut self, pipe: &mut Pipe) -> Result<Step, Fault> {
+        loop {
+            if self.is_between {
+                match (pipe.input.is_empty(), pipe.input.is_ended()) {
+                    (true, true) => return Ok(Step::End),
+                    (true, false) => return Ok(Step::Hungry),
+                    (false, _) => *self = Gzip::new(),
+                }
+            }
+            let done = self.inflate.run(&mut pipe.input, u64::MAX, pipe.block.buffer())?;
+            if done.is_starved() {
+                return pipe.input.starved();
+            }
+            self.is_between = done.is_end;
+            pipe.decoded(done.written)?;
+            if let Some(step) = done.step() {
+                return Ok(step);
+            }
+        }
+    }
+}

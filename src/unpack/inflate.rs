@@ -1,0 +1,90 @@
+//! DEFLATE (RFC 1951), one stretch of input at a time.
+
+use flate2::{Decompress, DecompressError, FlushDecompress, Status};
+
+use super::error::Fault;
+use super::input::{Input, Step};
+
+/// Bits of the window of 32 KiB.
+const WINDOW_BITS: u8 = 15;
+
+#[derive(Debug)]
+pub(super) struct Inflate {
+    stream: Decompress,
+    /// The output was full: there may be more without more input.
+    holds_output: bool,
+}
+
+/// What one stretch came to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Inflated {
+    pub(super) read: usize,
+    pub(super) written: usize,
+    pub(super) is_end: bool,
+}
+
+impl Inflated {
+    /// Nothing happened: it takes more input.
+    pub(super) fn is_starved(self) -> bool {
+        self.read == 0 && self.written == 0 && !self.is_end
+    }
+
+    /// Whether there are bytes to look at.
+    pub(super) fn step(self) -> Option<Step> {
+        (self.written > 0).then_some(Step::Block)
+    }
+}
+
+impl Inflate {
+    /// A stream without header and trailer.
+    pub(super) fn raw() -> Inflate {
+        Inflate { stream: Decompress::new(false), holds_output: false }
+    }
+
+    /// A gzip member; its CRC-32 and length are checked at its end.
+    pub(super) fn gzip() -> Inflate {
+        Inflate { stream: Decompress::new_gzip(WINDOW_BITS), holds_output: false }
+    }
+
+    /// Makes a raw stream begin anew.
+    pub(super) fn restart_raw(&mut self) {
+        self.stream.reset(false);
+        self.holds_output = false;
+    }
+
+    /// Reads up to so many bytes of the input, and says how far it came. After an error, too, what was
+    /// looked at is read.
+    pub(super) fn run(
+        &mut self,
+        input: &mut Input,
+        bytes_max: u64,
+        output: &mut [u8],
+    ) -> Result<Inflated, Fault> {
+        let bytes = input.rest();
+        let bytes = &bytes[..bytes.len().min(usize::try_from(bytes_max).unwrap_or(usize::MAX))];
+        if bytes.is_empty() && !self.holds_output {
+            return Ok(Inflated { read: 0, written: 0, is_end: false });
+        }
+        let before = (self.stream.total_in(), self.stream.total_out());
+        let outcome = self.stream.decompress(bytes, output, FlushDecompress::None);
+        let read = (self.stream.total_in() - before.0) as usize;
+        let written = (self.stream.total_out() - before.1) as usize;
+        input.advance(read);
+        let is_end = outcome.map_err(|error| fault(&error))? == Status::StreamEnd;
+        self.holds_output = written == output.len() && !is_end;
+        Ok(Inflated { read, written, is_end })
+    }
+}
+
+/// The library tells its errors by their messages only.
+fn fault(error: &DecompressError) -> Fault {
+    match error.message() {
+        Some("incorrect data check") => Fault::Checksum("the gzip member's CRC-32 is another"),
+        Some("incorrect length check") => Fault::Checksum("the gzip member's length is another"),
+        Some("incorrect header check") => Fault::Damaged("what follows a gzip member is no other"),
+        Some("unknown compression method" | "unknown header flags set" | "header crc mismatch") => {
+            Fault::Damaged("the gzip header is damaged")
+        }
+        _ => Fault::Damaged("the deflated data is damaged"),
+    }
+}

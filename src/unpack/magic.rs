@@ -1,0 +1,117 @@
+//! What an upload is packed in, told by its first four bytes.
+
+use std::str;
+
+use super::error::Fault;
+
+/// What an upload is packed in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Encoding {
+    /// NDJSON as it is.
+    Plain,
+    /// RFC 1952, one member or more.
+    Gzip,
+    /// RFC 8878, one frame or more.
+    Zstd,
+    /// PKWARE APPNOTE 6.3, read from the front.
+    Zip,
+}
+
+/// Bytes that tell.
+pub(super) const MAGIC_BYTES: usize = 4;
+
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+/// Behind a first byte of 0x50 to 0x5f: a frame to be skipped.
+const ZSTD_SKIPPABLE: [u8; 3] = [0x2a, 0x4d, 0x18];
+/// An entry, the end of an archive without one, and that in 64 bits.
+const ZIP: [[u8; 4]; 3] = [*b"PK\x03\x04", *b"PK\x05\x06", *b"PK\x06\x06"];
+const ZIP_SPLIT: [[u8; 4]; 2] = [*b"PK\x07\x08", *b"PK00"];
+
+impl Encoding {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Encoding::Plain => "plain",
+            Encoding::Gzip => "gzip",
+            Encoding::Zstd => "zstd",
+            Encoding::Zip => "zip",
+        }
+    }
+
+    /// By the first [`MAGIC_BYTES`] of an upload, fewer where it has no more of them.
+    ///
+    /// No JSON text begins with any of the magics, nor with their beginnings. What is none of them must at
+    /// least look like text: an archive of another kind, or UTF-16, is better named than read as bad rows.
+    pub(super) fn tell(head: &[u8]) -> Result<Encoding, Fault> {
+        let is_skippable =
+            |head: &[u8]| head.len() > 1 && head[0] & 0xf0 == 0x50 && ZSTD_SKIPPABLE.starts_with(&head[1..]);
+        if head.starts_with(&GZIP) {
+            return Ok(Encoding::Gzip);
+        }
+        if ZIP_SPLIT.iter().any(|magic| magic == head) {
+            return Err(Fault::Unsupported("the zip archive is one part of several"));
+        }
+        if head.len() == MAGIC_BYTES {
+            if head == ZSTD || is_skippable(head) {
+                return Ok(Encoding::Zstd);
+            }
+            if ZIP.iter().any(|magic| magic == head) {
+                return Ok(Encoding::Zip);
+            }
+        } else if !head.is_empty() {
+            let is_cut = GZIP.starts_with(head)
+                || ZSTD.starts_with(head)
+                || is_skippable(head)
+                || ZIP.iter().any(|magic| magic.starts_with(head));
+            if is_cut {
+                return Err(Fault::Truncated);
+            }
+        }
+        let is_text = match str::from_utf8(head) {
+            Ok(_) => true,
+            // A character that goes on behind the four bytes has no length of an error.
+            Err(error) => error.error_len().is_none(),
+        };
+        let is_control = |byte: &u8| byte.is_ascii_control() && !byte.is_ascii_whitespace();
+        match is_text && !head.iter().any(is_control) {
+            true => Ok(Encoding::Plain),
+            false => Err(Fault::Unsupported("the upload is none of NDJSON, zip, gzip and zstd")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn four_bytes_tell() {
+        let told = |head: &[u8]| Encoding::tell(head);
+        assert_eq!(told(b"\x1f\x8b\x08\x00"), Ok(Encoding::Gzip));
+        assert_eq!(told(b"\x28\xb5\x2f\xfd"), Ok(Encoding::Zstd));
+        assert_eq!(told(b"\x5e\x2a\x4d\x18"), Ok(Encoding::Zstd));
+        assert_eq!(told(b"PK\x03\x04"), Ok(Encoding::Zip));
+        assert_eq!(told(b"PK\x05\x06"), Ok(Encoding::Zip));
+        for plain in [
+            &b""[..],
+            b"{",
+            b"{}",
+            b"{\"a\"",
+            b"\xef\xbb\xbf{",
+            b"\xef\xbb\xbf",
+            b"\r\n\t ",
+            b"a\xf0\x9f\x98",
+            b"Pete",
+        ] {
+            assert_eq!(told(plain), Ok(Encoding::Plain), "{plain:?}");
+        }
+        for cut in [&b"\x1f"[..], b"(", b"(\xb5\x2f", b"P", b"PK", b"PK\x03", b"\x51\x2a\x4d"] {
+            assert_eq!(told(cut), Err(Fault::Truncated), "{cut:?}");
+        }
+        // Split zip, xz, 7z, UTF-16 with and without a mark, a gzip with a wrong first byte.
+        for other in [b"PK00", b"\xfd7zX", b"7z\xbc\xaf", b"\xff\xfe{\0", b"{\0\"\0", b"\x1e\x8b\x08\x00"] {
+            assert!(matches!(told(other), Err(Fault::Unsupported(_))), "{other:?}");
+        }
+    }
+}

@@ -1,0 +1,51 @@
+//! Bytes of an uploaded body to lines, whatever the body is packed in, with flat memory.
+//!
+//! In: chunks of the body, as they come. Out: [`Next::Line`], or the [`UnpackError`] that ends the upload.
+//! Owns: what tells the encodings apart (magic bytes), the decoders, every limit on what a body may unfold
+//! to, the fingerprint of its rows. Never: I/O, a clock, a look at what a line says, an allocation whose
+//! size a length in the input decides (the window of a zstd frame aside, which is capped).
+//!
+//! ```text
+//! chunk ─► magic ─┬─ plain ────────────────────────────────────────────┐
+//!                 ├─ gzip: member, member, …                           ├─► block ─► lines ─► Line
+//!                 ├─ zstd: frame, frame, …                             │   ≤ 64 KiB     └─► fingerprint
+//!                 └─ zip: header, data, descriptor, …, directory, end ─┘   or part of the chunk
+//! ```
+//! One turn: the next line of the block is handed out; where there is none left, the decoder makes the next
+//! block out of the chunk; where that is used up, [`Next::Hungry`] asks for another.
+//!
+//! # What is held, at most
+//!
+//! The chunk that was fed, and: 64 KiB decoded (nothing for plain and stored bytes, which are lent from the
+//! chunk), 64 KiB to be hashed, a line cut by the end of a block (`line_bytes_max` and 4 bytes), for gzip and
+//! zip the 48 KiB of an inflater, for zip one header (256 KiB), for zstd the window (up to 128 MiB, where
+//! the sender chose `--long` or `--ultra`; 8 MiB at most otherwise) and one block of it.
+//!
+//! # What is checked
+//!
+//! Damage is an error, never a shorter answer: CRC-32 and sizes of gzip members and zip entries, the
+//! checksum of a zstd frame where it has one, the end of each, and a zip's directory against the entries
+//! that were read, so that nothing is taken from an archive that other programs would not see in it. Lines
+//! are handed out before their checksum comes by: an error says that those since the last member, frame or
+//! entry may be wrong. A cut between two members or frames cannot be seen; nor can one of plain lines.
+
+mod block;
+mod error;
+mod fingerprint;
+mod gzip;
+mod inflate;
+mod input;
+mod limits;
+mod lines;
+mod magic;
+mod unpacker;
+mod zip;
+mod zstd;
+
+#[cfg(test)]
+mod tests;
+
+pub use error::{Place, UnpackError};
+pub use limits::Limits;
+pub use magic::Encoding;
+pub use unpacker::{Line, Next, Resume, Unpacker};

@@ -1,0 +1,92 @@
+//! gzip and zstd as their tools write them: members and frames one after another, windows, what is skipped.
+
+use super::*;
+
+#[test]
+fn members_and_frames_are_one_text() {
+    // A line goes on in the next one.
+    let parts: [&[u8]; 4] = [b"{\"a\":1}\n{\"b\"", b"", b":2}", b"\n\n{\"c\":3}"];
+    let rows = rows_of(&parts.concat());
+    assert_eq!(rows.len(), 3);
+    for packed in [parts.map(gzip).concat(), parts.map(zstd).concat()] {
+        for sizes in [&[][..], &[1], &[7]] {
+            assert_eq!(unpack_in(small(), &packed, sizes).whole(), rows);
+        }
+    }
+}
+
+#[test]
+fn a_gzip_header_may_have_every_field() {
+    let text = b"{\"a\":1}\n{\"b\":2}\n";
+    let builder =
+        flate2::GzBuilder::new().filename("orders.ndjson").comment("all of them").extra(vec![7; 60_000]);
+    let mut encoder = builder.write(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(text).unwrap();
+    let upload = encoder.finish().unwrap();
+    assert_eq!(unpack_in(small(), &upload, &[13]).whole(), rows_of(text));
+}
+
+#[test]
+fn skippable_frames_are_skipped() {
+    let text = b"{\"a\":1}\n{\"b\":2}\n";
+    let skippable = [&b"\x53\x2a\x4d\x18\x05\0\0\0abcde"[..], b"\x50\x2a\x4d\x18\0\0\0\0"].concat();
+    let upload = [&skippable[..], &zstd(&text[..4]), &skippable, &zstd(&text[4..]), &skippable].concat();
+    for sizes in [&[][..], &[1], &[11]] {
+        assert_eq!(unpack_in(small(), &upload, sizes).whole(), rows_of(text));
+    }
+    // One that announces 4 GiB holds nothing, and is cut.
+    let upload = [&zstd(text)[..], b"\x53\x2a\x4d\x18\xff\xff\xff\xff", &[0; 1000]].concat();
+    let outcome = unpack(&upload);
+    assert!(matches!(outcome.end, Err(UnpackError::Truncated { .. })), "{:?}", outcome.end);
+    assert_eq!(outcome.rows, rows_of(text));
+}
+
+#[test]
+fn a_window_may_be_as_long_as_the_long_one() {
+    let text = b"{\"a\":1}\n".repeat(40_000);
+    for (window_log, is_read) in [(23, true), (27, true), (28, false)] {
+        let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+        encoder.window_log(window_log).unwrap();
+        encoder.include_contentsize(false).unwrap();
+        encoder.write_all(&text).unwrap();
+        let outcome = unpack(&encoder.finish().unwrap());
+        match is_read {
+            true => assert_eq!(outcome.whole().len(), 40_000),
+            false => {
+                assert!(matches!(outcome.end, Err(UnpackError::Unsupported { .. })), "{:?}", outcome.end)
+            }
+        }
+    }
+}
+
+#[test]
+fn what_follows_a_member_or_frame_must_be_another() {
+    let text = b"{\"a\":1}\n";
+    for packed in [gzip(text), zstd(text)] {
+        for rubbish in [&b"\0"[..], b"rubbish!", b"{\"b\":2}\n"] {
+            let outcome = unpack(&[&packed, rubbish].concat());
+            let end = outcome.end.unwrap_err();
+            assert!(matches!(end, UnpackError::Damaged { .. } | UnpackError::Truncated { .. }), "{end:?}");
+            assert_eq!(outcome.rows, rows_of(text));
+        }
+    }
+}
+
+#[test]
+fn other_kinds_of_archives_are_named_as_such() {
+    for other in
+        [&b"\xfd7zXZ\0"[..], b"7z\xbc\xaf\x27\x1c", b"\xff\xfe{\0\"\0", b"\0\0\0\0", b"\x04\x22\x4d\x18"]
+    {
+        for sizes in [&[][..], &[1]] {
+            let outcome = unpack_in(small(), other, sizes);
+            assert!(matches!(outcome.end, Err(UnpackError::Unsupported { .. })), "{other:?}");
+        }
+    }
+}
+
+#[test]
+fn what_is_packed_twice_is_unpacked_once() {
+    let twice = gzip(&gzip(b"{\"a\":1}\n"));
+    let rows = unpack(&twice).whole();
+    assert!(rows[0].1.starts_with(b"\x1f\x8b"), "{rows:?}");
+}

@@ -1,0 +1,344 @@
+//! The turn: the next line of the block, or the next block, or a wish for more of the upload.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::block::Block;
+use super::error::{Fault, Place, UnpackError};
+use super::gzip::Gzip;
+use super::input::{Input, Step};
+use super::limits::{Limits, Meter};
+use super::lines::{Found, Lines};
+use super::magic::{Encoding, MAGIC_BYTES};
+use super::zip::Zip;
+use super::zstd::Zstd;
+
+/// An upload, as it is unpacked.
+///
+/// ```
+/// use firehose::unpack::{Limits, Next, Unpacker};
+/// # fn main() -> Result<(), firehose::unpack::UnpackError> {
+/// let mut unpacker = Unpacker::new(Limits::default());
+/// let mut chunks = [&b"{\"order_id\":\"o_1\"}\n{\"ord"[..], b"er_id\":\"o_2\"}"].into_iter();
+/// let mut rows = 0;
+/// loop {
+///     match unpacker.next()? {
+///         Next::Line(line) => rows += u64::from(line.bytes.starts_with(b"{")),
+///         Next::Hungry => match chunks.next() {
+///             Some(chunk) => unpacker.feed(bytes::Bytes::from_static(chunk)),
+///             None => unpacker.finish(),
+///         },
+///         Next::End => break,
+///     }
+/// }
+/// assert_eq!((rows, unpacker.lines()), (2, 2));
+/// # Ok(())
+/// # }
+/// ```
+pub struct Unpacker {
+    pipe: Pipe,
+    source: Source,
+    lines: Lines,
+    /// Bytes of the block that were handed out.
+    at: usize,
+    is_over: bool,
+    failed: Option<UnpackError>,
+}
+
+/// What there is to do next.
+#[derive(Debug)]
+pub enum Next<'u> {
+    Line(Line<'u>),
+    /// [`Unpacker::feed`] it, or [`Unpacker::finish`].
+    Hungry,
+    /// All of it was read, and all that could be checked was right.
+    End,
+}
+
+/// A line that is not blank (JSON's whitespace only).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Line<'u> {
+    /// From 1, over the whole upload, blank lines counted.
+    pub number: u64,
+    /// Without the CR LF or LF at its end, and the byte order mark in front of a text's first line.
+    pub bytes: &'u [u8],
+    /// It had more than `line_bytes_max` bytes; these are its first 256.
+    pub is_too_long: bool,
+}
+
+/// Where an upload of plain lines can go on: behind a line's end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resume {
+    /// Bytes of the upload in front of it: the next one to be fed is the one at this offset.
+    pub offset_bytes: u64,
+    /// Lines in front of it, blank ones included.
+    pub lines: u64,
+}
+
+/// What decoders read from and write to.
+#[derive(Debug)]
+pub(super) struct Pipe {
+    pub(super) input: Input,
+    pub(super) block: Block,
+    meter: Meter,
+}
+
+impl Pipe {
+    /// The block has so many bytes more of what the upload unfolds to.
+    pub(super) fn decoded(&mut self, bytes: usize) -> Result<(), Fault> {
+        self.block.fill(bytes);
+        self.meter.add(bytes, self.input.consumed_bytes())
+    }
+
+    pub(super) fn entries_max(&self) -> u32 {
+        self.meter.entries_max()
+    }
+}
+
+enum Source {
+    /// The first bytes, until there are enough to tell.
+    Untold(Vec<u8>),
+    Plain,
+    Gzip(Box<Gzip>),
+    Zstd(Zstd),
+    Zip(Box<Zip>),
+}
+
+impl Source {
+    fn of(encoding: Encoding) -> Result<Source, Fault> {
+        Ok(match encoding {
+            Encoding::Plain => Source::Plain,
+            Encoding::Gzip => Source::Gzip(Box::new(Gzip::new())),
+            Encoding::Zstd => Source::Zstd(Zstd::new()?),
+            Encoding::Zip => Source::Zip(Box::new(Zip::new())),
+        })
+    }
+}
+
+enum Turn {
+    Line(Found),
+    Hungry,
+    End,
+}
+
+impl Unpacker {
+    /// For an upload from its first byte on.
+    #[must_use]
+    pub fn new(limits: Limits) -> Unpacker {
+        let lines = Lines::new(limits.line_bytes_max);
+        Unpacker::with(limits, Source::Untold(Vec::new()), lines, 0)
+    }
+
+    /// For the rest of an upload that was plain when [`Unpacker::plain_resume`] gave this. It has no
+    /// fingerprint; offsets, line numbers and limits go on.
+    #[must_use]
+    pub fn resume(limits: Limits, resume: Resume) -> Unpacker {
+        let Resume { offset_bytes, lines } = resume;
+        let lines = Lines::resumed(limits.line_bytes_max, lines, offset_bytes);
+        Unpacker::with(limits, Source::Plain, lines, offset_bytes)
+    }
+
+    fn with(limits: Limits, source: Source, lines: Lines, offset_bytes: u64) -> Unpacker {
+        let meter = Meter::new(limits, offset_bytes);
+        let pipe = Pipe { input: Input::starting_at(offset_bytes), block: Block::default(), meter };
+        Unpacker { pipe, source, lines, at: 0, is_over: false, failed: None }
+    }
+
+    /// Takes the next bytes of the upload, any number of them, and holds on to them until they are read.
+    ///
+    /// # Panics
+    ///
+    /// If it is not [`Next::Hungry`], or was told that no more comes.
+    pub fn feed(&mut self, bytes: Bytes) {
+        assert!(self.pipe.input.is_empty() && !self.pipe.input.is_ended(), "fed without being hungry");
+        self.pipe.input.feed(bytes);
+    }
+
+    /// No more comes. Only for an upload that is whole: to one that may be continued just say nothing.
+    pub fn finish(&mut self) {
+        self.pipe.input.end();
+    }
+
+    /// The next line, borrowed until the next call.
+    ///
+    /// One call decodes at most 64 KiB beyond the line it hands out; on the way to a line it reads past
+    /// blank ones, skipped entries and the rest of a line that is too long, as far as the chunk goes.
+    ///
+    /// # Errors
+    ///
+    /// Once there was one, it is the answer to every further call.
+    #[allow(clippy::should_implement_trait, reason = "the line is lent, which an iterator cannot do")]
+    #[inline]
+    pub fn next(&mut self) -> Result<Next<'_>, UnpackError> {
+        // The usual way: another line of the block.
+        let found = match self.lines.pull(self.pipe.block.bytes(), &mut self.at) {
+            Some(found) => found,
+            None => match self.turn()? {
+                Turn::Line(found) => found,
+                Turn::Hungry => return Ok(Next::Hungry),
+                Turn::End => return Ok(Next::End),
+            },
+        };
+        let bytes = if found.is_carried { self.lines.carried() } else { self.pipe.block.bytes() };
+        Ok(Next::Line(Line {
+            number: self.lines.count(),
+            bytes: &bytes[found.range],
+            is_too_long: found.is_too_long,
+        }))
+    }
+
+    fn turn(&mut self) -> Result<Turn, UnpackError> {
+        if let Some(error) = &self.failed {
+            return Err(error.clone());
+        }
+        match self.advance() {
+            Ok(turn) => Ok(turn),
+            Err(fault) => {
+                let error = fault.at(self.place());
+                self.pipe.block.clear();
+                self.failed = Some(error.clone());
+                Err(error)
+            }
+        }
+    }
+
+    /// With a block that is used up.
+    fn advance(&mut self) -> Result<Turn, Fault> {
+        loop {
+            self.pipe.block.clear();
+            self.at = 0;
+            if self.is_over {
+                return Ok(Turn::End);
+            }
+            let found = match self.step()? {
+                Step::Block => self.lines.pull(self.pipe.block.bytes(), &mut self.at),
+                Step::Break => self.lines.end_text(),
+                Step::Hungry => return Ok(Turn::Hungry),
+                Step::End => {
+                    self.is_over = true;
+                    self.lines.end_text()
+                }
+            };
+            if let Some(found) = found {
+                return Ok(Turn::Line(found));
+            }
+        }
+    }
+
+    fn step(&mut self) -> Result<Step, Fault> {
+        loop {
+            let encoding = match &mut self.source {
+                Source::Plain => return plain(&mut self.pipe),
+                Source::Gzip(gzip) => return gzip.step(&mut self.pipe),
+                Source::Zstd(zstd) => return zstd.step(&mut self.pipe),
+                Source::Zip(zip) => return zip.step(&mut self.pipe),
+                Source::Untold(head) => {
+                    let input = &mut self.pipe.input;
+                    // Usually they are there at once, and stay where they are.
+                    if let (true, Some(first)) = (head.is_empty(), input.rest().first_chunk::<MAGIC_BYTES>())
+                    {
+                        self.source = Source::of(Encoding::tell(first)?)?;
+                        continue;
+                    }
+                    while head.len() < MAGIC_BYTES && !input.is_empty() {
+                        head.extend_from_slice(&input.take((MAGIC_BYTES - head.len()) as u64));
+                    }
+                    if head.len() < MAGIC_BYTES && !input.is_ended() {
+                        return Ok(Step::Hungry);
+                    }
+                    let encoding = Encoding::tell(head)?;
+                    input.give_back(Bytes::from(std::mem::take(head)));
+                    encoding
+                }
+            };
+            self.source = Source::of(encoding)?;
+        }
+    }
+
+    fn place(&self) -> Place {
+        let entry = match &self.source {
+            Source::Zip(zip) => zip.entry_name().map(Into::into),
+            _ => None,
+        };
+        Place { offset_bytes: self.consumed_bytes(), lines: self.lines(), entry }
+    }
+
+    /// What the upload is packed in, once four bytes of it or its end have been seen.
+    #[must_use]
+    pub fn encoding(&self) -> Option<Encoding> {
+        match &self.source {
+            Source::Untold(_) => None,
+            Source::Plain => Some(Encoding::Plain),
+            Source::Gzip(_) => Some(Encoding::Gzip),
+            Source::Zstd(_) => Some(Encoding::Zstd),
+            Source::Zip(_) => Some(Encoding::Zip),
+        }
+    }
+
+    /// Bytes of the upload that were read, those in front of a [`Resume`] included. Of plain lines a chunk
+    /// is read as a whole.
+    #[must_use]
+    pub fn consumed_bytes(&self) -> u64 {
+        self.pipe.input.consumed_bytes()
+    }
+
+    /// Bytes it has unfolded to so far.
+    #[must_use]
+    pub fn decoded_bytes(&self) -> u64 {
+        self.pipe.meter.decoded_bytes()
+    }
+
+    /// Lines so far, blank ones included.
+    #[must_use]
+    pub fn lines(&self) -> u64 {
+        self.lines.count()
+    }
+
+    /// Files of an archive that were not looked into, because of their names.
+    #[must_use]
+    pub fn skipped_entries(&self) -> u32 {
+        match &self.source {
+            Source::Zip(zip) => zip.skipped_entries(),
+            _ => 0,
+        }
+    }
+
+    /// BLAKE3 of every line that was handed out, each followed by LF; of one that is too long all bytes
+    /// count. The same rows have the same fingerprint however they are packed, whether CR stands before LF
+    /// or not, and wherever blank lines stand. `None` for a resumed upload.
+    #[must_use]
+    pub fn fingerprint(&self) -> Option<[u8; 32]> {
+        self.lines.fingerprint()
+    }
+
+    /// Where a plain upload can go on, if it breaks off here: behind the last line that was handed out, and
+    /// the blank ones that were seen to follow it. `None` for anything packed, and while nothing is known.
+    #[must_use]
+    pub fn plain_resume(&self) -> Option<Resume> {
+        let is_plain = matches!(self.source, Source::Plain) && self.failed.is_none();
+        is_plain.then(|| Resume { offset_bytes: self.lines.whole_bytes(), lines: self.lines() })
+    }
+}
+
+#[cfg(test)]
+impl Unpacker {
+    /// Memory for a line that is carried over, and for a header.
+    pub(super) fn held_bytes(&self) -> usize {
+        let header_bytes = match &self.source {
+            Source::Zip(zip) => zip.held_bytes(),
+            _ => 0,
+        };
+        self.lines.held_bytes() + header_bytes
+    }
+}
+
+/// Plain bytes are their own block.
+fn plain(pipe: &mut Pipe) -> Result<Step, Fault> {
+    if pipe.input.is_empty() {
+        return Ok(if pipe.input.is_ended() { Step::End } else { Step::Hungry });
+    }
+    let bytes = pipe.input.take(u64::MAX);
+    pipe.decoded(bytes.len())?;
+    pipe.block.lend(bytes);
+    Ok(Step::Block)
+}

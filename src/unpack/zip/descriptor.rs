@@ -1,0 +1,88 @@
+//! The data descriptor behind an entry whose sizes were not known in front of it (APPNOTE 4.3.9).
+//!
+//! It comes with a signature or without, in 32 bits or 64, and nothing says which. What it must say is
+//! known by then, so the four are tried, and the one that fits ends where a header begins. Sizes of 4 GiB
+//! and more in 32 bits are taken as they come: macOS writes their lower halves.
+
+use super::{u32_at, u64_at};
+use crate::unpack::error::Fault;
+
+/// The longest one, and the signature behind it. Behind the shortest there are more bytes than this, too:
+/// an entry of the directory and its end.
+pub(super) const REACH_BYTES: usize = 28;
+
+const SIGNATURE: &[u8] = b"PK\x07\x08";
+/// What every header begins with.
+const HEADER: &[u8] = b"PK";
+
+/// What was read of the entry.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Descriptor {
+    pub(super) crc: u32,
+    pub(super) packed_bytes: u64,
+    pub(super) plain_bytes: u64,
+}
+
+impl Descriptor {
+    /// Bytes of the descriptor at the beginning of these, which are [`REACH_BYTES`].
+    pub(super) fn length_in(self, bytes: &[u8]) -> Result<usize, Fault> {
+        let is_signed = bytes.starts_with(SIGNATURE);
+        for (crc_at, is_wide) in [(4, false), (4, true), (0, false), (0, true)] {
+            let (size_bytes, sizes_at) = (if is_wide { 8 } else { 4 }, crc_at + 4);
+            let size = |at: usize| if is_wide { u64_at(bytes, at) } else { u64::from(u32_at(bytes, at)) };
+            let whole = |bytes: u64| if is_wide { bytes } else { u64::from(bytes as u32) };
+            let length = sizes_at + 2 * size_bytes;
+            let fits = (crc_at == 0 || is_signed)
+                && u32_at(bytes, crc_at) == self.crc
+                && size(sizes_at) == whole(self.packed_bytes)
+                && size(sizes_at + size_bytes) == whole(self.plain_bytes)
+                && bytes[length..].starts_with(HEADER);
+            if fits {
+                return Ok(length);
+            }
+        }
+        match is_signed && u32_at(bytes, 4) != self.crc {
+            true => Err(Fault::Checksum("the entry's CRC-32 is another")),
+            false => Err(Fault::Damaged("what follows the entry is not its descriptor")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(is_signed: bool, is_wide: bool, of: Descriptor) -> Vec<u8> {
+        let mut bytes = if is_signed { SIGNATURE.to_vec() } else { Vec::new() };
+        bytes.extend(of.crc.to_le_bytes());
+        for size in [of.packed_bytes, of.plain_bytes] {
+            bytes.extend(&size.to_le_bytes()[..if is_wide { 8 } else { 4 }]);
+        }
+        bytes
+    }
+
+    #[test]
+    fn four_kinds_are_told_apart() {
+        let signature = u32::from_le_bytes(*b"PK\x07\x08");
+        for (crc, packed_bytes, plain_bytes) in [
+            (7, 100, 200),
+            (0, 2, 0),
+            (0, 0, 0),
+            (signature, 100, 200),
+            (signature, u64::from(signature), 0),
+            (9, 5 << 30, 6 << 32),
+        ] {
+            let of = Descriptor { crc, packed_bytes, plain_bytes };
+            for (is_signed, is_wide) in [(true, true), (true, false), (false, true), (false, false)] {
+                let mut bytes = written(is_signed, is_wide, of);
+                let length = bytes.len();
+                bytes.extend(b"PK\x01\x02\x14\0\x14\0\0\0\0\0\0\0\0\0\0\0");
+                assert_eq!(of.length_in(&bytes[..REACH_BYTES]), Ok(length), "{of:?} {is_signed} {is_wide}");
+                let other = Descriptor { crc: crc ^ 1, ..of };
+                assert!(other.length_in(&bytes[..REACH_BYTES]).is_err());
+                let other = Descriptor { plain_bytes: plain_bytes + 1, ..of };
+                assert!(other.length_in(&bytes[..REACH_BYTES]).is_err());
+            }
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! The header in front of an entry (APPNOTE 4.3.7): what the entry is, and whether it can be read.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+use super::directory::Record;
+use super::{u16_at, u32_at, u64_at};
+use crate::unpack::error::Fault;
+
+/// Name and extra field come behind these.
+pub(super) const FIXED_BYTES: usize = 30;
+
+/// Flags (APPNOTE 4.4.4).
+const ENCRYPTED: u16 = 1;
+const DESCRIPTOR: u16 = 1 << 3;
+const STRONGLY_ENCRYPTED: u16 = 1 << 6;
+const MASKED: u16 = 1 << 13;
+
+/// Entries that hold rows; what case they are in does not matter.
+const WANTED_ENDS: [&[u8]; 3] = [b".ndjson", b".jsonl", b".json"];
+/// macOS packs what it knows of a file beside it, under the file's name.
+const MAC_FOLDER: &[u8] = b"__MACOSX/";
+
+/// In place of a size or offset that stands in the zip64 field.
+const IN_ZIP64: u64 = 0xffff_ffff;
+const ZIP64_ID: u16 = 1;
+
+const SHOWN_CHARACTERS_MAX: usize = 100;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Method {
+    Stored,
+    Deflated,
+    Other,
+}
+
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) shown_name: Box<str>,
+    name_hash: u64,
+    pub(super) is_wanted: bool,
+    pub(super) is_directory: bool,
+    flags: u16,
+    method: u16,
+    /// CRC-32 and sizes come behind the data; what follows is not known before.
+    pub(super) has_descriptor: bool,
+    pub(super) crc: u32,
+    pub(super) packed_bytes: u64,
+    pub(super) plain_bytes: u64,
+    offset_bytes: u64,
+}
+
+/// Bytes of the header, 131,100 at most, by its first [`FIXED_BYTES`].
+pub(super) fn length(fixed: &[u8]) -> usize {
+    FIXED_BYTES + usize::from(u16_at(fixed, 26)) + usize::from(u16_at(fixed, 28))
+}
+
+impl Entry {
+    /// Of a whole header, which begins at this offset of the upload.
+    pub(super) fn read(header: &[u8], offset_bytes: u64) -> Entry {
+        let (name, extra) = name_and_extra(header, FIXED_BYTES, u16_at(header, 26));
+        let flags = u16_at(header, 6);
+        let (mut packed_bytes, mut plain_bytes) =
+            (u64::from(u32_at(header, 18)), u64::from(u32_at(header, 22)));
+        from_zip64(extra, &mut [&mut plain_bytes, &mut packed_bytes]);
+        let is_named =
+            |end: &&[u8]| name.len() >= end.len() && name[name.len() - end.len()..].eq_ignore_ascii_case(end);
+        Entry {
+            shown_name: shown(name),
+            name_hash: hash(name),
+            is_wanted: WANTED_ENDS.iter().any(is_named) && !name.starts_with(MAC_FOLDER),
+            is_directory: name.ends_with(b"/"),
+            flags,
+            method: u16_at(header, 8),
+            has_descriptor: flags & DESCRIPTOR != 0,
+            crc: u32_at(header, 14),
+            packed_bytes,
+            plain_bytes,
+            offset_bytes,
+        }
+    }
+
+    /// How it is packed, if it can be read or skipped.
+    pub(super) fn check(&self) -> Result<Method, Fault> {
+        if self.flags & (ENCRYPTED | STRONGLY_ENCRYPTED | MASKED) != 0 {
+            return Err(Fault::Unsupported("the entry is encrypted"));
+        }
+        let method = match self.method {
+            0 => Method::Stored,
+            8 => Method::Deflated,
+            _ if self.is_wanted || self.has_descriptor => {
+                return Err(Fault::Unsupported("the entry is packed by another method than deflate"));
+            }
+            _ => Method::Other,
+        };
+        // Its data may look like a descriptor itself, so nobody can tell where it ends.
+        if method == Method::Stored && self.has_descriptor && !self.is_directory {
+            return Err(Fault::Unsupported(
+                "the entry is stored without its size in front of it: deflate it, or let the size be written",
+            ));
+        }
+        Ok(method)
+    }
+
+    /// Without a byte of data, by its header.
+    pub(super) fn is_empty(&self) -> bool {
+        !self.has_descriptor && self.packed_bytes == 0 && self.plain_bytes == 0
+    }
+
+    /// What the directory must say of it.
+    pub(super) fn record(&self) -> Record {
+        Record {
+            name_hash: self.name_hash,
+            method: self.method,
+            crc: self.crc,
+            packed_bytes: self.packed_bytes,
+            plain_bytes: self.plain_bytes,
+            offset_bytes: self.offset_bytes,
+        }
+    }
+}
+
+/// The name, and the extra field up to the end of the header.
+pub(super) fn name_and_extra(header: &[u8], fixed_bytes: usize, name_bytes: u16) -> (&[u8], &[u8]) {
+    header
+        .get(fixed_bytes..)
+        .and_then(|varying| varying.split_at_checked(usize::from(name_bytes)))
+        .unwrap_or_default()
+}
+
+/// Reads values that say so from the zip64 field (APPNOTE 4.5.3), in its order.
+pub(super) fn from_zip64(mut extra: &[u8], values: &mut [&mut u64]) {
+    while extra.len() >= 4 {
+        let (id, length) = (u16_at(extra, 0), usize::from(u16_at(extra, 2)));
+        let Some((mut field, rest)) = extra[4..].split_at_checked(length) else { return };
+        if id == ZIP64_ID {
+            for value in values.iter_mut().filter(|value| ***value == IN_ZIP64) {
+                if field.len() < 8 {
+                    return;
+                }
+                **value = u64_at(field, 0);
+                field = &field[8..];
+            }
+            return;
+        }
+        extra = rest;
+    }
+}
+
+/// The same in every process of one build, which is all that one archive needs.
+pub(super) fn hash(name: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn shown(name: &[u8]) -> Box<str> {
+    let name = &name[..name.len().min(SHOWN_CHARACTERS_MAX * 4)];
+    let shown = String::from_utf8_lossy(name);
+    let plain = |next: char| if next.is_control() { char::REPLACEMENT_CHARACTER } else { next };
+    shown.chars().take(SHOWN_CHARACTERS_MAX).map(plain).collect()
+}

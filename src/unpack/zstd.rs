@@ -1,0 +1,68 @@
+//! Zstandard (RFC 8878): frames one after another, read as one text; skippable ones are skipped.
+
+use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation as _, OutBuffer};
+
+use super::error::Fault;
+use super::input::Step;
+use super::unpacker::Pipe;
+
+/// 128 MiB, what `zstd -d` takes without being asked to take more (`--long` is 27).
+pub(super) const WINDOW_LOG_MAX: u32 = 27;
+
+pub(super) struct Zstd {
+    decoder: Decoder<'static>,
+    /// A frame ended; another may begin.
+    is_between: bool,
+    /// The output was full: there may be more without more input.
+    holds_output: bool,
+}
+
+impl Zstd {
+    /// Fails where there is no memory for it.
+    pub(super) fn new() -> Result<Zstd, Fault> {
+        let mut decoder = Decoder::new().map_err(|error| fault(&error))?;
+        decoder.set_parameter(DParameter::WindowLogMax(WINDOW_LOG_MAX)).map_err(|error| fault(&error))?;
+        Ok(Zstd { decoder, is_between: true, holds_output: false })
+    }
+
+    pub(super) fn step(&mut self, pipe: &mut Pipe) -> Result<Step, Fault> {
+        loop {
+            // The decoder must not be asked in vain: between frames that begins one, within one it is an
+            // error after a few times.
+            if pipe.input.is_empty() && !self.holds_output {
+                return match self.is_between && pipe.input.is_ended() {
+                    true => Ok(Step::End),
+                    false if self.is_between => Ok(Step::Hungry),
+                    false => pipe.input.starved(),
+                };
+            }
+            let mut input = InBuffer::around(pipe.input.rest());
+            let mut output = OutBuffer::around(pipe.block.buffer());
+            let outcome = self.decoder.run(&mut input, &mut output);
+            let (read, written, is_full) = (input.pos(), output.pos(), output.pos() == output.capacity());
+            pipe.input.advance(read);
+            // How much it expects next: nothing, where a frame has ended and all of it was handed out.
+            self.is_between = outcome.map_err(|error| fault(&error))? == 0;
+            self.holds_output = is_full && !self.is_between;
+            pipe.decoded(written)?;
+            if written > 0 {
+                return Ok(Step::Block);
+            }
+        }
+    }
+}
+
+/// The library tells its errors by their names only.
+fn fault(error: &std::io::Error) -> Fault {
+    match error.to_string().as_str() {
+        "Restored data doesn't match checksum" => Fault::Checksum("the zstd frame's checksum is another"),
+        "Frame requires too much memory for decoding" => {
+            Fault::Unsupported("the zstd frame's window is above 128 MiB")
+        }
+        "Dictionary mismatch" => Fault::Unsupported("the zstd frame wants a dictionary"),
+        "Unknown frame descriptor" => Fault::Damaged("what follows a zstd frame is no other"),
+        "Unsupported frame parameter" => Fault::Unsupported("the zstd frame has unknown parameters"),
+        "Allocation error : not enough memory" => Fault::Unsupported("no memory for the zstd frame's window"),
+        _ => Fault::Damaged("the zstd data is damaged"),
+    }
+}
