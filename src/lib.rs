@@ -62,6 +62,7 @@
 //! | 0 | [`base`] | identifiers, limits, the clock, counters |
 //! | 1 | [`config`], [`event`] | settings in four layers; JSON bytes to an event |
 //! | 2 | [`http`], [`cores`], [`journal`], [`shard`] | HTTP without I/O; threads, runtimes, mailboxes; the durable buffer; one SQLite file |
+//! | 3 | [`tenants`] | keys, scopes, quotas |
 //! | 4 | [`ingest`], [`query`] | the life of an event, the writer's loop; the life of a query |
 //! | 5 | [`ops`] | log, metrics, profiles, the operators' listener |
 //! | 6 | [`api`] | the endpoint table, problems, OpenAPI |
@@ -120,3 +121,4 @@ pub mod ops;
 pub mod query;
 pub mod server;
 pub mod shard;
+pub mod tenants;

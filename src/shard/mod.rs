@@ -50,7 +50,7 @@ pub use file::{Shard, ShardOptions};
 pub use inspect::{Inspection, PartitionInfo, Verified, inspect, verify, verify_aggregates};
 pub use lock::{Lock, hold};
 pub use manifest::Manifest;
-pub use open::open_reader;
+pub use open::{open_reader, open_small};
 pub use seal::BuiltIndex;
 pub use service_event::{Outcome, SERVICE_EVENT_KIND, ServiceEventRow, decode_service_event};
 pub use status::{CommitTimes, ShardState, ShardStatus};
