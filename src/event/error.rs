@@ -148,6 +148,8 @@ pub enum Code {
     NotUtf8,
     /// More rows than one request may have.
     TooManyRows,
+    /// The row is another tenant's than the key it came with.
+    WrongTenant,
 }
 
 impl Code {
@@ -167,6 +169,7 @@ impl Code {
         Code::NotJson,
         Code::NotUtf8,
         Code::TooManyRows,
+        Code::WrongTenant,
     ];
 
     /// As it stands in a problem document.
@@ -187,6 +190,7 @@ impl Code {
             Code::NotJson => "not_json",
             Code::NotUtf8 => "not_utf8",
             Code::TooManyRows => "too_many_rows",
+            Code::WrongTenant => "wrong_tenant",
         }
     }
 }
