@@ -12,18 +12,28 @@ use crate::tenants::{Denied, Limited, Need, Quota, Scope};
 #[inline]
 #[must_use]
 pub fn need(endpoint: Endpoint, method: Method, query: Option<&str>) -> Need {
-    match (endpoint, method) {
-        (_, Method::Options | Method::Other) => Need::Nothing,
-        (Endpoint::Event | Endpoint::Events | Endpoint::EventsBulk, Method::Post) => {
-            Need::Scope(Scope::Write)
-        }
-        (Endpoint::Events, Method::Get | Method::Head) => Need::Scope(Scope::Read),
+    let is_get = matches!(method, Method::Get | Method::Head);
+    // Every endpoint by name: a new one has to say what it needs.
+    match endpoint {
+        Endpoint::Event | Endpoint::EventsBulk if method == Method::Post => Need::Scope(Scope::Write),
+        Endpoint::Events if method == Method::Post => Need::Scope(Scope::Write),
+        Endpoint::Events if is_get => Need::Scope(Scope::Read),
         // Clicks are no one tenant's.
-        (Endpoint::Clicks, Method::Get | Method::Head) => Need::AllTenants(Scope::Read),
-        (Endpoint::Metrics, Method::Get | Method::Head) if names_tenant(query) => Need::Scope(Scope::Read),
+        Endpoint::Clicks if is_get => Need::AllTenants(Scope::Read),
+        Endpoint::Metrics if is_get && names_tenant(query) => Need::Scope(Scope::Read),
         // The server's own.
-        (Endpoint::Metrics, Method::Get | Method::Head) => Need::AllTenants(Scope::Read),
-        _ => Need::Nothing,
+        Endpoint::Metrics if is_get => Need::AllTenants(Scope::Read),
+        // Another method of these is answered with 405.
+        Endpoint::Event | Endpoint::EventsBulk | Endpoint::Events | Endpoint::Clicks | Endpoint::Metrics => {
+            Need::Nothing
+        }
+        Endpoint::Receipt
+        | Endpoint::Health
+        | Endpoint::Ready
+        | Endpoint::OpenApi
+        | Endpoint::Docs
+        | Endpoint::Root
+        | Endpoint::Unknown => Need::Nothing,
     }
 }
 

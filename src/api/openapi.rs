@@ -105,7 +105,8 @@ const BEARER: &str = "bearer";
 const API_KEY: &str = "apiKey";
 
 fn bearer() -> SecurityScheme {
-    let description = "A key: `fh_<id>_<secret>`. In place of it, or the same in `X-API-Key`.";
+    let description =
+        "A key, `fh_...`, as `firehose key create` printed it. It may stand in `X-API-Key` instead.";
     let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(description));
     SecurityScheme::Http(scheme.build())
 }

@@ -116,8 +116,8 @@ impl Desk {
         let leases = &mut self.leases[at];
         for (kind, quota) in [Quota::Requests, Quota::Bytes].into_iter().enumerate() {
             let Some(rate) = &tenant.rates[kind] else { continue };
-            let bucket = &tenant.buckets[kind];
-            if let Err(shortage) = leases[kind].take(bucket, rate, self.lanes, tokens[kind], now_ns) {
+            let budget = &tenant.budgets[kind];
+            if let Err(shortage) = leases[kind].take(budget, rate, self.lanes, tokens[kind], now_ns) {
                 if kind > 0 && tenant.rates[0].is_some() {
                     leases[0].put_back(tokens[0]);
                 }

@@ -1,16 +1,16 @@
 //! One lane's slice of a budget: tokens taken in advance, so that the owner's cache line is seldom touched.
 //!
 //! Tokens in a lease are paid for, so leases never admit more than the owner would over the same time; what
-//! an idle lane holds is missed by the others. Therefore a slice is at most 1/32 of the bucket divided by the
+//! an idle lane holds is missed by the others. Therefore a slice is at most 1/32 of the budget divided by the
 //! lanes (3.2 % of the limit in all, if every lane holds one), and at most 20 ms worth.
 
-use super::bucket::{Bucket, Rate, Shortage};
+use super::budget::{Budget, Rate, Shortage};
 
 /// After this what is left of a lease goes back to its owner.
 const LEASE_NS: u64 = 50_000_000;
 /// Slices a second at the least, of a lane that uses the whole budget.
 const SLICES_PER_S: u64 = 50;
-/// What all lanes together may hold: one part in so many of a full bucket.
+/// What all lanes together may hold: one part in so many of a full budget.
 const HELD_PARTS: u64 = 32;
 
 /// What one lane has of one budget; not shared.
@@ -27,26 +27,26 @@ fn slice(rate: &Rate, lanes: u64) -> u64 {
 }
 
 impl Lease {
-    /// Uses so many tokens, from the lease while it lasts: 2 ns, else what [`Bucket::take`] costs.
+    /// Uses so many tokens, from the lease while it lasts: 2 ns, else what [`Budget::take`] costs.
     ///
     /// # Errors
     /// [`Shortage`] where the owner has not enough either; nothing was used.
     pub fn take(
         &mut self,
-        bucket: &Bucket,
+        budget: &Budget,
         rate: &Rate,
         lanes: u64,
         tokens: u64,
         now_ns: u64,
     ) -> Result<(), Shortage> {
-        self.expire(bucket, rate, now_ns);
+        self.expire(budget, rate, now_ns);
         if let Some(left) = self.left.checked_sub(tokens) {
             self.left = left;
             return Ok(());
         }
         let missing = tokens - self.left;
         let taken =
-            bucket.take(rate, missing, missing.max(slice(rate, lanes)), now_ns).map_err(|shortage| {
+            budget.take(rate, missing, missing.max(slice(rate, lanes)), now_ns).map_err(|shortage| {
                 Shortage { available: shortage.available.saturating_add(self.left), ..shortage }
             })?;
         self.left = taken - missing;
@@ -60,9 +60,9 @@ impl Lease {
     }
 
     /// Gives an old lease back.
-    pub(super) fn expire(&mut self, bucket: &Bucket, rate: &Rate, now_ns: u64) {
+    pub(super) fn expire(&mut self, budget: &Budget, rate: &Rate, now_ns: u64) {
         if self.left > 0 && now_ns.saturating_sub(self.taken_ns) > LEASE_NS {
-            bucket.give_back(rate, self.left);
+            budget.give_back(rate, self.left);
             self.left = 0;
         }
     }
@@ -79,11 +79,11 @@ mod tests {
     /// threads go through together, each at its own pace within a step.
     fn admitted(threads: u64, per_s: u64, asks_per_step: u64, tokens: u64, seconds: u64) -> u64 {
         const STEP_NS: u64 = 5_000_000;
-        let (bucket, rate) = (Bucket::default(), Rate::new(per_s, 1));
+        let (budget, rate) = (Budget::default(), Rate::new(per_s, 1));
         let (admitted, barrier) = (AtomicU64::new(0), Barrier::new(threads as usize));
         std::thread::scope(|scope| {
             for lane in 0..threads {
-                let (bucket, rate, admitted, barrier) = (&bucket, &rate, &admitted, &barrier);
+                let (budget, rate, admitted, barrier) = (&budget, &rate, &admitted, &barrier);
                 scope.spawn(move || {
                     let mut lease = Lease::default();
                     for step in 0..seconds * 1_000_000_000 / STEP_NS {
@@ -94,7 +94,7 @@ mod tests {
                         }
                         for ask in 0..asks_per_step {
                             let now_ns = step * STEP_NS + ask * STEP_NS / asks_per_step;
-                            if lease.take(bucket, rate, threads, tokens, now_ns).is_ok() {
+                            if lease.take(budget, rate, threads, tokens, now_ns).is_ok() {
                                 admitted.fetch_add(tokens, Ordering::Relaxed);
                             }
                         }
@@ -116,7 +116,7 @@ mod tests {
                 (400_000, 20, 50_000),
             ] {
                 let seconds = 10;
-                // The time that was simulated ends at its last step, and the bucket was full at first.
+                // The time that was simulated ends at its last step, and the budget was full at first.
                 let due = per_s * (seconds + 1);
                 let got = admitted(threads, per_s, asks_per_step, tokens, seconds);
                 let error = (got as f64 - due as f64) / due as f64;
@@ -127,20 +127,20 @@ mod tests {
 
     #[test]
     fn what_a_lane_does_not_use_comes_back() {
-        let (bucket, rate) = (Bucket::default(), Rate::new(100_000, 1));
+        let (budget, rate) = (Budget::default(), Rate::new(100_000, 1));
         let (mut idle, mut busy) = (Lease::default(), Lease::default());
-        idle.take(&bucket, &rate, 2, 1, 0).unwrap();
+        idle.take(&budget, &rate, 2, 1, 0).unwrap();
         assert_eq!(idle.left, slice(&rate, 2) - 1);
         let mut got = 0;
-        while busy.take(&bucket, &rate, 2, 1, 0).is_ok() {
+        while busy.take(&budget, &rate, 2, 1, 0).is_ok() {
             got += 1;
         }
         assert_eq!(got, 100_000 - slice(&rate, 2));
         let left = idle.left;
-        idle.expire(&bucket, &rate, LEASE_NS + 1);
+        idle.expire(&budget, &rate, LEASE_NS + 1);
         assert_eq!(idle.left, 0);
         // The tokens of the 50 ms, and those given back.
-        let available = bucket.take(&rate, 200_000, 200_000, LEASE_NS + 1).unwrap_err().available;
+        let available = budget.take(&rate, 200_000, 200_000, LEASE_NS + 1).unwrap_err().available;
         assert_eq!(available, left + 5_000);
     }
 

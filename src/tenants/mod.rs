@@ -12,28 +12,30 @@
 //! With no key in the file everything is allowed, at the cost of one branch. A process that has once seen keys
 //! never opens up again, whatever becomes of the file.
 //!
-//! A tenant's budget has one owner, a [`Bucket`] (GCRA in one atomic word); lanes take slices of it in advance
+//! A tenant's budget has one owner, a [`Budget`] (GCRA in one atomic word); lanes take slices of it in advance
 //! and give back what they do not use, so that a limit holds at any number of cores and the shared cache line
 //! is seldom touched.
 
-mod bucket;
+mod budget;
 mod desk;
 mod error;
 mod keeper;
 mod key;
 mod lease;
 mod roster;
+mod rows;
 mod scope;
 mod store;
 #[cfg(test)]
 mod tests;
 
-pub use bucket::{Bucket, Rate, Shortage};
+pub use budget::{Budget, Rate, Shortage};
 pub use desk::{Desk, Now};
 pub use error::{Denied, Limited, Quota, TenantsError};
 pub use keeper::{Keeper, Registry};
 pub use key::{KeyId, NewKey};
 pub use lease::Lease;
 pub use roster::{Need, Principal};
+pub use rows::{KeyRow, KeyWish, Limits, TenantRow};
 pub use scope::{Scope, Scopes};
-pub use store::{KeyRow, KeyWish, Limits, Store, TenantRow};
+pub use store::Store;

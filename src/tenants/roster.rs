@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use crossbeam_utils::CachePadded;
 
-use super::bucket::{Bucket, Rate};
+use super::budget::{Budget, Rate};
 use super::error::Denied;
 use super::key::{KeyId, SecretHash, parse};
+use super::rows::{KeyRow, Limits, TenantRow};
 use super::scope::{Scope, Scopes};
-use super::store::{KeyRow, Limits, TenantRow};
 use crate::http::Credential;
 
 /// Microseconds between two notes of a key's use, so that cores do not write one cache line in turns.
@@ -58,7 +58,7 @@ pub(super) struct Tenant {
     pub(super) name: Arc<str>,
     /// Of requests and of bytes.
     pub(super) rates: [Option<Rate>; 2],
-    pub(super) buckets: Arc<[CachePadded<Bucket>; 2]>,
+    pub(super) budgets: Arc<[CachePadded<Budget>; 2]>,
 }
 
 /// When a key was last used, in microseconds since 1970; 0 for never. Outlives the rosters.
@@ -138,7 +138,7 @@ impl Roster {
         let index = TenantIndex(self.tenants.len() as u32);
         let name: Arc<str> = name.into();
         self.by_name.insert(name.clone(), index);
-        self.tenants.push(Tenant { name, rates: Limits::default().rates(), buckets: Arc::default() });
+        self.tenants.push(Tenant { name, rates: Limits::default().rates(), budgets: Arc::default() });
         index
     }
 

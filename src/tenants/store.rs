@@ -5,12 +5,11 @@
 
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::bucket::Rate;
 use super::error::TenantsError;
-use super::key::{KeyId, NewKey, SecretHash};
-use super::scope::Scopes;
+use super::key::{KeyId, NewKey};
+use super::rows::{KeyRow, KeyWish, Limits, TenantRow};
 use crate::base::limits::IDENTIFIER_BYTES_MAX;
 use crate::shard;
 
@@ -50,74 +49,6 @@ pub struct Store {
     connection: Connection,
 }
 
-/// How much a tenant may send; `None`: as much as it likes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    pub requests_per_s: Option<u64>,
-    pub bytes_per_s: Option<u64>,
-    /// Seconds' worth of both that can be saved up.
-    pub burst_s: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits { requests_per_s: None, bytes_per_s: None, burst_s: 1 }
-    }
-}
-
-impl Limits {
-    pub(super) fn rates(&self) -> [Option<Rate>; 2] {
-        [self.requests_per_s, self.bytes_per_s].map(|per_s| Some(Rate::new(per_s?, self.burst_s)))
-    }
-}
-
-/// One tenant as stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TenantRow {
-    pub tenant_id: String,
-    pub created_us: i64,
-    pub limits: Limits,
-}
-
-/// What a key is to be.
-#[derive(Clone, Debug)]
-pub struct KeyWish {
-    /// `None`: every tenant.
-    pub tenant_id: Option<String>,
-    pub scopes: Scopes,
-    pub label: String,
-    pub expires_us: Option<i64>,
-}
-
-/// One key as stored. What cannot be read of a row (an edit by hand) is `None`, and the key lets nobody in.
-#[derive(Clone, Debug)]
-pub struct KeyRow {
-    pub key_id: String,
-    pub tenant_id: Option<String>,
-    pub(super) hash: Option<SecretHash>,
-    pub scopes: Option<Scopes>,
-    pub label: String,
-    pub created_us: i64,
-    pub expires_us: Option<i64>,
-    pub revoked_us: Option<i64>,
-    pub last_used_us: Option<i64>,
-}
-
-impl KeyRow {
-    /// In one word: `active`, `revoked`, `expired`, `revoking` (at a time that is set) or `unreadable`.
-    #[must_use]
-    pub fn state(&self, now_us: i64) -> &'static str {
-        let is_past = |time: Option<i64>| time.is_some_and(|time| time <= now_us);
-        match self {
-            key if key.hash.is_none() || key.scopes.is_none() => "unreadable",
-            key if is_past(key.revoked_us) => "revoked",
-            key if is_past(key.expires_us) => "expired",
-            key if key.revoked_us.is_some() => "revoking",
-            _ => "active",
-        }
-    }
-}
-
 impl Store {
     /// Where the file of a data folder is.
     #[must_use]
@@ -150,21 +81,17 @@ impl Store {
     fn open_at(path: PathBuf, create: bool) -> Result<Store, TenantsError> {
         let mut connection = shard::open_small(&path, create)
             .map_err(|source| TenantsError::Open { path: path.clone(), source })?;
-        let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Deferred)?;
-        let number = |name| transaction.pragma_query_value(None, name, |row| row.get::<_, u32>(0));
-        let tables: u32 =
-            transaction.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-        match (number("application_id")?, number("user_version")?) {
-            (APPLICATION_ID, VERSION) => {}
-            (APPLICATION_ID, found) => return Err(TenantsError::TooNew { path, found, known: VERSION }),
-            (0, 0) if tables == 0 => {
+        if !is_ours(&connection, &path)? {
+            // Again under the lock: two commands may make it at once.
+            let transaction =
+                connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+            if !is_ours(&transaction, &path)? {
                 transaction.execute_batch(SCHEMA)?;
                 transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
                 transaction.pragma_update(None, "user_version", VERSION)?;
             }
-            _ => return Err(TenantsError::Foreign(path)),
+            transaction.commit()?;
         }
-        transaction.commit()?;
         Ok(Store { path, connection })
     }
 
@@ -188,7 +115,7 @@ impl Store {
         let mut statement = self.connection.prepare_cached(
             "SELECT tenant_id, created_at, requests_per_s, bytes_per_s, burst_s FROM tenant ORDER BY tenant_id",
         )?;
-        let rows = statement.query_map([], tenant_row)?;
+        let rows = statement.query_map([], TenantRow::read)?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
@@ -198,7 +125,7 @@ impl Store {
             "SELECT key_id, tenant_id, hash, scopes, label, created_at, expires_at, revoked_at, last_used_at
              FROM api_key ORDER BY created_at, key_id",
         )?;
-        let rows = statement.query_map([], key_row)?;
+        let rows = statement.query_map([], KeyRow::read)?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
@@ -233,7 +160,7 @@ impl Store {
             .query_row(
                 "SELECT tenant_id, created_at, requests_per_s, bytes_per_s, burst_s FROM tenant WHERE tenant_id = ?1",
                 [tenant_id],
-                tenant_row,
+                TenantRow::read,
             )
             .optional()?;
         found.ok_or_else(|| TenantsError::NoTenant(tenant_id.to_owned()))
@@ -320,31 +247,18 @@ impl Store {
     }
 }
 
+/// Whether the file has our tables; false where it is empty.
+fn is_ours(connection: &Connection, path: &Path) -> Result<bool, TenantsError> {
+    let number = |name| connection.pragma_query_value(None, name, |row| row.get::<_, u32>(0));
+    let tables: u32 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    match (number("application_id")?, number("user_version")?) {
+        (APPLICATION_ID, VERSION) => Ok(true),
+        (APPLICATION_ID, found) => Err(TenantsError::TooNew { path: path.to_owned(), found, known: VERSION }),
+        (0, 0) if tables == 0 => Ok(false),
+        _ => Err(TenantsError::Foreign(path.to_owned())),
+    }
+}
+
 fn stored(number: Option<u64>) -> Option<i64> {
     number.map(|number| i64::try_from(number).unwrap_or(i64::MAX))
-}
-
-fn tenant_row(row: &Row<'_>) -> rusqlite::Result<TenantRow> {
-    // A limit below zero (an edit by hand) lets as little through as there is: one a second.
-    let limit =
-        |at| row.get::<_, Option<i64>>(at).map(|limit| limit.map(|limit| limit.max(1).unsigned_abs()));
-    Ok(TenantRow {
-        tenant_id: row.get(0)?,
-        created_us: row.get(1)?,
-        limits: Limits { requests_per_s: limit(2)?, bytes_per_s: limit(3)?, burst_s: limit(4)?.unwrap_or(1) },
-    })
-}
-
-fn key_row(row: &Row<'_>) -> rusqlite::Result<KeyRow> {
-    Ok(KeyRow {
-        key_id: row.get(0)?,
-        tenant_id: row.get(1)?,
-        hash: SecretHash::from_stored(&row.get::<_, Vec<u8>>(2)?),
-        scopes: row.get::<_, String>(3)?.parse().ok(),
-        label: row.get(4)?,
-        created_us: row.get(5)?,
-        expires_us: row.get(6)?,
-        revoked_us: row.get(7)?,
-        last_used_us: row.get(8)?,
-    })
 }

@@ -1,7 +1,7 @@
 //! A token bucket that any number of threads take from: GCRA in one atomic word.
 //!
 //! The generic cell rate algorithm (ITU-T I.371, 1993) keeps one time, the theoretical arrival time of the next
-//! token; a bucket is as full as that time is close. Here it is a `u64` of nanoseconds, changed by
+//! token; a budget is as full as that time is close. Here it is a `u64` of nanoseconds, changed by
 //! compare-and-swap: no lock, no thread that refills, about 25 ns.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -36,7 +36,7 @@ impl Rate {
         self.window_s
     }
 
-    /// Tokens of a full bucket.
+    /// Tokens of a full budget.
     #[must_use]
     pub fn capacity(&self) -> u64 {
         self.per_s * self.window_s
@@ -64,16 +64,16 @@ pub struct Shortage {
 /// The owner of one budget; starts full. On a cache line of its own if it is kept in
 /// [`crossbeam_utils::CachePadded`].
 #[derive(Debug, Default)]
-pub struct Bucket {
-    /// When the next token comes that nobody has yet; in the past where the bucket is full.
+pub struct Budget {
+    /// When the next token comes that nobody has yet; in the past where the budget is full.
     arrival_ns: AtomicU64,
 }
 
-impl Bucket {
+impl Budget {
     /// Takes at least `least` tokens and up to `most` (not less than `least`), as they are there at `now_ns`
     /// (monotonic; callers on different cores may be a little apart). Gives how many were taken.
     ///
-    /// More than the capacity can be taken from a full bucket only, and is owed: what comes next waits until
+    /// More than the capacity can be taken from a full budget only, and is owed: what comes next waits until
     /// it has been made up for, so the average holds whatever the size of one request.
     ///
     /// # Errors
@@ -104,7 +104,7 @@ impl Bucket {
         }
     }
 
-    /// Gives back tokens that were taken and not used. Those of a time when the bucket has become full since
+    /// Gives back tokens that were taken and not used. Those of a time when the budget has become full since
     /// are lost, as they would have been in it.
     pub fn give_back(&self, rate: &Rate, tokens: u64) {
         let cost_ns = rate.cost_ns(tokens);
@@ -143,7 +143,7 @@ mod tests {
             let burst = NonZeroU32::new(per_s * window_s).unwrap();
             let quota = Quota::per_second(NonZeroU32::new(per_s).unwrap()).allow_burst(burst);
             let oracle = RateLimiter::direct_with_clock(quota, clock.clone());
-            let (bucket, rate) = (Bucket::default(), Rate::new(per_s.into(), window_s.into()));
+            let (budget, rate) = (Budget::default(), Rate::new(per_s.into(), window_s.into()));
             let mut now_ns = 0;
             for (pause_ns, asks) in steps {
                 // Often about a token's time, so that the edges are met.
@@ -151,22 +151,22 @@ mod tests {
                 clock.advance(Duration::from_nanos(pause_ns));
                 now_ns += pause_ns;
                 for _ in 0..asks {
-                    prop_assert_eq!(bucket.take(&rate, 1, 1, now_ns).is_ok(), oracle.check().is_ok());
+                    prop_assert_eq!(budget.take(&rate, 1, 1, now_ns).is_ok(), oracle.check().is_ok());
                 }
             }
         }
 
-        /// Whatever is asked for and given back, no stretch of time gives more than its rate and a full bucket.
+        /// Whatever is asked for and given back, no stretch of time gives more than its rate and a full budget.
         #[test]
         fn never_more_than_the_rate_and_one_burst(
             per_s in 1_u64..2_000_000_000,
             asks in proptest::collection::vec((0_u64..300_000_000, 0_u64..4_000_000, 0_u64..4_000_000), 1..100),
         ) {
-            let (bucket, rate) = (Bucket::default(), Rate::new(per_s, 1));
+            let (budget, rate) = (Budget::default(), Rate::new(per_s, 1));
             let (mut now_ns, mut taken, mut largest) = (0, 0_u64, 0);
             for (pause_ns, least, more) in asks {
                 now_ns += pause_ns;
-                if let Ok(got) = bucket.take(&rate, least, least + more, now_ns) {
+                if let Ok(got) = budget.take(&rate, least, least + more, now_ns) {
                     prop_assert!(got >= least && got <= least + more);
                     taken += got;
                     largest = largest.max(least);
@@ -180,31 +180,31 @@ mod tests {
 
     #[test]
     fn a_refusal_says_how_long_to_wait_and_that_is_enough() {
-        let (bucket, rate) = (Bucket::default(), Rate::new(10, 2));
-        assert_eq!(bucket.take(&rate, 20, 20, 5), Ok(20));
-        let shortage = bucket.take(&rate, 3, 3, 5).unwrap_err();
+        let (budget, rate) = (Budget::default(), Rate::new(10, 2));
+        assert_eq!(budget.take(&rate, 20, 20, 5), Ok(20));
+        let shortage = budget.take(&rate, 3, 3, 5).unwrap_err();
         assert_eq!(shortage, Shortage { available: 0, wait_ns: 300_000_000 });
-        assert!(bucket.take(&rate, 3, 3, 5 + shortage.wait_ns - 1).is_err());
-        assert_eq!(bucket.take(&rate, 3, 3, 5 + shortage.wait_ns), Ok(3));
+        assert!(budget.take(&rate, 3, 3, 5 + shortage.wait_ns - 1).is_err());
+        assert_eq!(budget.take(&rate, 3, 3, 5 + shortage.wait_ns), Ok(3));
     }
 
     #[test]
     fn a_request_larger_than_the_bucket_is_taken_when_full_and_made_up_for() {
-        let (bucket, rate) = (Bucket::default(), Rate::new(100, 1));
-        assert_eq!(bucket.take(&rate, 1_000, 1_000, 0), Ok(1_000));
-        assert_eq!(bucket.take(&rate, 1, 1, 9 * NS_PER_S).unwrap_err().wait_ns, NS_PER_S / 100);
-        assert_eq!(bucket.take(&rate, 1, 1, 10 * NS_PER_S), Ok(1));
-        let again = bucket.take(&rate, 1_000, 1_000, 10 * NS_PER_S).unwrap_err();
-        assert_eq!(bucket.take(&rate, 1_000, 1_000, 10 * NS_PER_S + again.wait_ns), Ok(1_000));
+        let (budget, rate) = (Budget::default(), Rate::new(100, 1));
+        assert_eq!(budget.take(&rate, 1_000, 1_000, 0), Ok(1_000));
+        assert_eq!(budget.take(&rate, 1, 1, 9 * NS_PER_S).unwrap_err().wait_ns, NS_PER_S / 100);
+        assert_eq!(budget.take(&rate, 1, 1, 10 * NS_PER_S), Ok(1));
+        let again = budget.take(&rate, 1_000, 1_000, 10 * NS_PER_S).unwrap_err();
+        assert_eq!(budget.take(&rate, 1_000, 1_000, 10 * NS_PER_S + again.wait_ns), Ok(1_000));
     }
 
     #[test]
     fn what_is_given_back_can_be_taken_again() {
-        let (bucket, rate) = (Bucket::default(), Rate::new(7, 1));
-        assert_eq!(bucket.take(&rate, 1, 100, 0), Ok(7));
-        bucket.give_back(&rate, 4);
-        assert_eq!(bucket.take(&rate, 1, 100, 0), Ok(4));
-        bucket.give_back(&rate, u64::MAX);
-        assert_eq!(bucket.take(&rate, 1, 100, NS_PER_S), Ok(7));
+        let (budget, rate) = (Budget::default(), Rate::new(7, 1));
+        assert_eq!(budget.take(&rate, 1, 100, 0), Ok(7));
+        budget.give_back(&rate, 4);
+        assert_eq!(budget.take(&rate, 1, 100, 0), Ok(4));
+        budget.give_back(&rate, u64::MAX);
+        assert_eq!(budget.take(&rate, 1, 100, NS_PER_S), Ok(7));
     }
 }
