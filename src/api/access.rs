@@ -8,7 +8,7 @@ use crate::http::{Answer, Method};
 use crate::tenants::{Denied, Limited, Need, Quota, Scope};
 
 /// What a request to an endpoint needs. What only says that there is no such thing (404, 405), and OPTIONS, is
-/// open. About 1 ns for what the hot lane answers.
+/// open.
 #[inline]
 #[must_use]
 pub fn need(endpoint: Endpoint, method: Method, query: Option<&str>) -> Need {

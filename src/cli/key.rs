@@ -139,11 +139,12 @@ fn shown_once(folder: &FolderArgs, wish: &KeyWish, key: &NewKey) -> String {
         });
         return format!("{shown}\n");
     }
-    format!(
-        "{}\nThis key is shown once and not kept: it will not be shown again. Send it as `Authorization: Bearer` or \
-         `X-API-Key`.\n",
-        key.text
-    )
+    // Apart, so that `$(firehose key create ...)` is the key.
+    eprintln!(
+        "This key is shown once and not kept: it will not be shown again. Send it as `Authorization: Bearer` or \
+         `X-API-Key`."
+    );
+    format!("{}\n", key.text)
 }
 
 fn described(row: &KeyRow, now_us: i64) -> Value {

@@ -2,7 +2,7 @@
 //!
 //! The generic cell rate algorithm (ITU-T I.371, 1993) keeps one time, the theoretical arrival time of the next
 //! token; a budget is as full as that time is close. Here it is a `u64` of nanoseconds, changed by
-//! compare-and-swap: no lock, no thread that refills, about 25 ns.
+//! compare-and-swap: no lock, no thread that refills, about 15 ns.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -34,7 +34,7 @@ impl Desk {
         Desk { roster: Cache::new(registry.roster.clone()), lanes: registry.lanes, leases: Vec::new() }
     }
 
-    /// Who asks, if they may. With no keys one branch; else about 200 ns, nearly all of it one hash.
+    /// Who asks, if they may. With no keys one branch, 5 ns; else 170 ns, most of it one hash.
     ///
     /// # Errors
     /// [`Denied`], for 401 or 403.
@@ -66,7 +66,8 @@ impl Desk {
         self.roster.load().authorize_tenant(principal, tenant, scope)
     }
 
-    /// Charges the tenant that the key is bound to, if it is bound. 5 ns from a lease.
+    /// Charges the tenant that the key is bound to, if it is bound. 11 ns from a lease, 17 ns
+    /// where the budget is used up.
     ///
     /// # Errors
     /// [`Denied::Limited`], for 429: nothing was charged.

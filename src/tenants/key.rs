@@ -82,8 +82,8 @@ impl fmt::Debug for SecretHash {
     }
 }
 
-/// The two halves of a key as a client sends it; `None` for text of another form. About 150 ns, nearly all of
-/// it the hash; no allocation.
+/// The two halves of a key as a client sends it; `None` for text of another form. One hash, no
+/// allocation.
 pub(super) fn parse(text: &str) -> Option<(KeyId, SecretHash)> {
     let rest = text.strip_prefix(PREFIX)?;
     let (id, secret) = rest.split_at_checked(ID_BYTES)?;

@@ -27,7 +27,7 @@ fn slice(rate: &Rate, lanes: u64) -> u64 {
 }
 
 impl Lease {
-    /// Uses so many tokens, from the lease while it lasts: 2 ns, else what [`Budget::take`] costs.
+    /// Uses so many tokens, from the lease while it lasts: a few nanoseconds, else what [`Budget::take`] costs.
     ///
     /// # Errors
     /// [`Shortage`] where the owner has not enough either; nothing was used.

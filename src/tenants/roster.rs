@@ -147,7 +147,7 @@ impl Roster {
         self.keys.values().any(|key| key.expires_us.min(key.revoked_us) > now_us)
     }
 
-    /// Who it is, if they may. About 180 ns with a key, 1 ns where none is needed.
+    /// Who it is, if they may. 170 ns with a key (of a thousand), 5 ns where none is needed.
     pub(super) fn authorize(
         &self,
         credential: Credential<'_>,
