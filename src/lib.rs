@@ -62,6 +62,7 @@
 //! | 0 | [`base`] | identifiers, limits, the clock, counters |
 //! | 1 | [`config`], [`event`] | settings in four layers; JSON bytes to an event |
 //! | 2 | [`http`], [`cores`], [`journal`], [`shard`] | HTTP without I/O; threads, runtimes, mailboxes; the durable buffer; one SQLite file |
+//! | 3 | [`tenants`] | keys, scopes, quotas |
 //! | 4 | [`ingest`], [`query`] | the life of an event, the writer's loop; the life of a query |
 //! | 5 | [`ops`] | log, metrics, profiles, the operators' listener |
 //! | 6 | [`api`] | the endpoint table, problems, OpenAPI |
@@ -81,6 +82,8 @@
 //! | R1 | N shards answer as one | `tests/one_vs_many.rs` |
 //! | R2 | no row crosses tenants | `tests/one_vs_many.rs`; a plan of events has a tenant, by its type |
 //! | R3 | buckets equal a recount at every commit | `src/shard/tests/events.rs`, `firehose verify --aggregates` |
+//! | K1 | no endpoint gives or takes a tenant's rows without a key for them, once there are keys | `tests/keys.rs` |
+//! | K2 | a tenant's limit holds at any number of cores, within 5 % | `src/tenants/lease.rs` |
 //! | S1 | memory stays within the budget under any load | `tests/connections.rs`, `tests/http_edges.rs` |
 //! | S2 | a listener takes no lock and makes no futex call in a steady state | `strace -c`, in `tuning.md` |
 //! | S3 | a full disk or a locked database never stops health or recovery | `tests/outage.rs`, `tests/full_disk.rs` |
@@ -91,6 +94,8 @@
 //! with one producer; also the thread that produces · *tick* one turn of a core's loop · *batch* the rows
 //! of one commit · *partition* a table of one shard, sealed and indexed when it is full · *receipt* names
 //! an accepted event: shard, lane and sequence · *poison* to stop trusting a connection after a failure ·
+//! *key* what a client shows, `fh_<id>_<secret>`; also the (tenant, event id) that names a shard ·
+//! *lease* a slice of a tenant's budget that one lane took in advance ·
 //! *stream* clicks or service events, each in partitions of its own · *partial* one shard's share of an
 //! answer · *pin* the highest row id of a shard that a query sees · *bucket* a count over a stretch of time.
 //!
@@ -122,4 +127,5 @@ pub mod query;
 pub mod server;
 pub mod shard;
 pub mod sketch;
+pub mod tenants;
 pub mod unpack;

@@ -16,6 +16,8 @@ fn main() -> ExitCode {
         Command::Verify { folder, aggregates } => cli::verify(&folder, aggregates),
         Command::Backup { folder, dest } => cli::backup(&folder, &dest),
         Command::Reshard { folder, to } => cli::reshard(&folder, to),
+        Command::Tenant(command) => cli::tenant(&command),
+        Command::Key(command) => cli::key(&command),
         Command::Drill(Drill::Lock { folder, seconds }) => cli::drill_lock(&folder, seconds),
         Command::Doctor(args) => cli::doctor(&args),
     }

@@ -11,6 +11,7 @@ use crate::commerce::Summary;
 use crate::http::{Answer, Refusal};
 use crate::ingest::{self, Pressure};
 use crate::query::QueryError;
+use crate::tenants::Denied;
 use crate::unpack::UnpackError;
 
 /// Bytes of an idempotency key.
@@ -45,6 +46,8 @@ pub enum IngestRefused {
     CoreBusy,
     #[error(transparent)]
     Query(#[from] QueryError),
+    #[error("{}", .0.detail())]
+    Denied(Denied),
 }
 
 /// The key of a request, without its quotes.
@@ -99,6 +102,9 @@ pub fn ingest_refused(
         }
         IngestRefused::CoreBusy => Problem::Overloaded,
         IngestRefused::Query(error) => return super::reads::refused(error, request_id, problems),
+        IngestRefused::Denied(denied) => {
+            return Answer { close: true, ..super::access::denied(*denied, request_id, problems) };
+        }
     };
     let counts = summary.map(|summary| {
         [

@@ -3,11 +3,13 @@
 use std::borrow::Cow;
 
 use super::Problem;
+use super::access;
 use super::problem::{CONTENT_TYPE, ErrorItem, write};
 use crate::base::counters::Cell;
 use crate::event::{BulkError, DecodeError};
 use crate::http::{Answer, CODINGS, InflateError, Refusal};
 use crate::ingest::{Pressure, Refused};
+use crate::tenants::Denied;
 
 /// Why an event was not accepted.
 #[derive(Debug)]
@@ -27,6 +29,8 @@ pub enum EventRefused {
     CoreBusy,
     /// The core that keeps the key did not answer.
     OutcomeUnknown,
+    /// The caller may not, or not now.
+    Denied(Denied),
 }
 
 /// What is wrong with one row of a bulk request.
@@ -75,6 +79,12 @@ impl From<Refused> for EventRefused {
     }
 }
 
+impl From<Denied> for EventRefused {
+    fn from(denied: Denied) -> EventRefused {
+        EventRefused::Denied(denied)
+    }
+}
+
 /// Renders a problem and counts it in the asking thread's own cells.
 #[must_use]
 pub fn problem(
@@ -107,6 +117,7 @@ const RETRY_AFTER_S: &str = "2";
 pub fn refused(refused: &EventRefused, body_bytes_max: u64, request_id: &str, problems: &[Cell]) -> Answer {
     let tell = |kind, detail: &str| problem(kind, detail, request_id, &[], &[], problems);
     match refused {
+        EventRefused::Denied(denied) => access::denied(*denied, request_id, problems),
         EventRefused::AckParameter => tell(Problem::BadParameter, "`ack` may be `os` or `disk`"),
         EventRefused::UnknownCoding => {
             tell(Problem::UnsupportedEncoding, &format!("Content-Encoding may be one of {CODINGS}"))

@@ -5,6 +5,7 @@ use super::event::level_name;
 use super::schema::{BulkResult, BulkRow, EventResult};
 use crate::base::ids::Receipt;
 use crate::config::AckLevel;
+use crate::event::{Code, DecodeError, FieldError, FieldErrors};
 use crate::http::Answer;
 use crate::shard::Outcome;
 
@@ -26,6 +27,16 @@ impl RowRefusal {
             RowRefusal::OutcomeUnknown => "outcome_unknown",
         }
     }
+}
+
+/// What is wrong with a row of another tenant than the one its key is bound to.
+#[must_use]
+pub fn wrong_tenant() -> DecodeError {
+    DecodeError::Fields(FieldErrors::new(vec![FieldError {
+        pointer: "/tenant_id",
+        code: Code::WrongTenant,
+        detail: "the key is bound to another tenant",
+    }]))
 }
 
 fn json(status: u16, body: &impl serde::Serialize, level: AckLevel) -> Answer {

@@ -4,6 +4,7 @@
 //! Owns: the catalogue of problems and the one map from every error to it. Never: I/O, text of a
 //! payload.
 
+pub mod access;
 pub mod commerce;
 pub mod docs;
 mod endpoints;

@@ -11,6 +11,9 @@ use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{OperationBuilder, ParameterBuilder, ParameterIn, PathItemBuilder};
 use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::schema::{ComponentsBuilder, ObjectBuilder, Type};
+use utoipa::openapi::security::{
+    ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
+};
 use utoipa::openapi::{
     Content, ContentBuilder, HttpMethod, InfoBuilder, OpenApi, OpenApiBuilder, PathItem, PathsBuilder, Ref,
     Required, Response, ResponseBuilder,
@@ -23,6 +26,7 @@ use super::schema::{
     StoredClick, StoredEvent,
 };
 use crate::event::{Code, DecodeError, Decoder};
+use crate::tenants::Scope;
 
 /// The document as JSON, built at the first call.
 #[must_use]
@@ -53,7 +57,9 @@ fn build() -> OpenApi {
         .schema_from::<Ready>()
         .schema_from::<Checks>()
         .schema_from::<Check>()
-        .schema_from::<ReceiptState>();
+        .schema_from::<ReceiptState>()
+        .security_scheme(BEARER, bearer())
+        .security_scheme(API_KEY, api_key());
     let paths = PathsBuilder::new()
         .path("/event", only(HttpMethod::Post, post_event()))
         .path(
@@ -83,13 +89,40 @@ fn build() -> OpenApi {
                     "Takes events over HTTP, acknowledges them with a promise that holds, and stores them in \
                      SQLite shards. Every answer carries `X-Request-Id`; every error is a problem document \
                      (RFC 9457) whose kinds are listed at `/docs/problems/`. Wherever there is `GET` there is \
-                     `HEAD`.",
+                     `HEAD`.\n\nWhere the operator has made keys, what is marked with a lock needs one: \
+                     `Authorization: Bearer fh_...` or `X-API-Key: fh_...`. Scopes: `write` appends events, \
+                     `read` asks for rows and counts, `admin` is everything. A key is bound to one tenant or \
+                     to all.",
                 ))
                 .build(),
         )
         .paths(paths)
         .components(Some(components.build()))
         .build()
+}
+
+const BEARER: &str = "bearer";
+const API_KEY: &str = "apiKey";
+
+fn bearer() -> SecurityScheme {
+    let description =
+        "A key, `fh_...`, as `firehose key create` printed it. It may stand in `X-API-Key` instead.";
+    let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(description));
+    SecurityScheme::Http(scheme.build())
+}
+
+fn api_key() -> SecurityScheme {
+    SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::with_description(
+        "X-API-Key",
+        "The same key in a header of its own.",
+    )))
+}
+
+/// Marks what needs a key with this scope, by either header.
+fn with_key(operation: OperationBuilder, scope: Scope) -> OperationBuilder {
+    operation
+        .security(SecurityRequirement::new(BEARER, [scope.name()]))
+        .security(SecurityRequirement::new(API_KEY, [scope.name()]))
 }
 
 fn only(method: HttpMethod, operation: OperationBuilder) -> PathItem {
@@ -140,7 +173,7 @@ fn post_event() -> OperationBuilder {
         ))
         .response("202", accepted);
     with_problems(
-        operation,
+        with_key(operation, Scope::Write),
         &[
             Problem::BadRequest,
             Problem::EmptyBody,
@@ -148,6 +181,8 @@ fn post_event() -> OperationBuilder {
             Problem::NotUtf8,
             Problem::BadEncoding,
             Problem::BadParameter,
+            Problem::Unauthorized,
+            Problem::Forbidden,
             Problem::RequestTimeout,
             Problem::PayloadTooLarge,
             Problem::UriTooLong,
@@ -155,6 +190,7 @@ fn post_event() -> OperationBuilder {
             Problem::ExpectationFailed,
             Problem::InvalidEvent,
             Problem::TooDeep,
+            Problem::RateLimited,
             Problem::QueueFull,
             Problem::HeadTooLarge,
             Problem::Internal,
@@ -272,6 +308,17 @@ fn with_problems(mut operation: OperationBuilder, problems: &[Problem]) -> Opera
         if matches!(status, 429 | 503) {
             response =
                 response.header("Retry-After", header("Seconds to wait before sending it again.", &[]));
+        }
+        if problems.contains(&Problem::RateLimited) {
+            let policy = "The quota that is used up: `q` units (requests, or content-bytes) in `w` seconds.";
+            let state = "What is left of it: `r` units; in `t` seconds there is enough for this request.";
+            response = response
+                .header("RateLimit-Policy", header(policy, &[]))
+                .header("RateLimit", header(state, &[]));
+        }
+        if status == 401 {
+            let challenge = header("`Bearer realm=\"firehose\"`.", &[]);
+            response = response.header("WWW-Authenticate", challenge);
         }
         operation = operation.response(status.to_string(), response);
     }
@@ -409,6 +456,41 @@ mod tests {
         }
         assert!(operation["responses"]["429"]["headers"]["Retry-After"].is_object());
         assert_eq!(operation["parameters"][0]["name"], "ack");
+    }
+
+    #[test]
+    fn what_needs_a_key_says_so_and_the_rest_does_not() {
+        use crate::api::{Endpoint, access};
+        use crate::http::Method;
+        use crate::tenants::Need;
+        let document = parsed();
+        assert_eq!(document["components"]["securitySchemes"]["bearer"]["scheme"], "bearer");
+        assert_eq!(document["components"]["securitySchemes"]["apiKey"]["name"], "X-API-Key");
+        let mut seen = 0;
+        for endpoint in Endpoint::ALL {
+            for (method, name) in [(Method::Get, "get"), (Method::Post, "post")] {
+                let operation = &document["paths"][endpoint.route()][name];
+                if !operation.is_object() {
+                    continue;
+                }
+                seen += 1;
+                let scope = match access::need(endpoint, method, None) {
+                    Need::Nothing => Value::Null,
+                    Need::Scope(scope) | Need::AllTenants(scope) => {
+                        json!([{"bearer": [scope.name()]}, {"apiKey": [scope.name()]}])
+                    }
+                };
+                let marked = operation.get("security").cloned().unwrap_or_default();
+                assert_eq!(marked, scope, "{endpoint:?} {name}");
+                for status in ["401", "403", "429"] {
+                    let described = operation["responses"][status].is_object();
+                    assert_eq!(described, !scope.is_null(), "{endpoint:?} {name} {status}");
+                }
+            }
+        }
+        assert!(seen >= 10, "{seen}");
+        let limited = &document["paths"]["/event"]["post"]["responses"]["429"]["headers"];
+        assert!(limited["RateLimit"].is_object() && limited["RateLimit-Policy"].is_object());
     }
 
     #[test]

@@ -161,6 +161,7 @@ mod tests {
             retryable,
             [
                 &Problem::RequestTimeout,
+                &Problem::RateLimited,
                 &Problem::QueueFull,
                 &Problem::Overloaded,
                 &Problem::Draining,

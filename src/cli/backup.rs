@@ -10,8 +10,9 @@ use super::FolderArgs;
 use super::output::{EXIT_FAILED, complain, say};
 use crate::journal;
 use crate::shard::{self, DataFolder};
+use crate::tenants::Store;
 
-/// Copies every shard of the data folder to `dest`, which must be absent or empty. The manifest comes
+/// Copies every shard of the data folder, its tenants and its keys to `dest`, which must be absent or empty. The manifest comes
 /// last, so a copy that was broken off is not taken for a whole one.
 #[must_use]
 pub fn backup(args: &FolderArgs, dest: &Path) -> ExitCode {
@@ -60,6 +61,10 @@ fn copy(args: &FolderArgs, data: &Path, dest: &Path) -> Result<(), String> {
         rows += verified.rows;
         bytes += fs::metadata(&copy).map_err(failed)?.len();
         backlog += waiting(&source, &copy);
+    }
+    // Before the manifest: a copy that could be served without its keys would let everybody in.
+    if let Some(tenants) = Store::open(data).map_err(|error| error.to_string())? {
+        tenants.copy_to(dest).map_err(|error| error.to_string())?;
     }
     folder.manifest().copy_to(dest).map_err(|error| error.to_string())?;
     if args.json {

@@ -5,10 +5,12 @@
 
 mod backup;
 mod doctor;
+mod key;
 mod output;
 mod reshard;
 mod serve;
 mod shards;
+mod tenant;
 
 use std::path::PathBuf;
 
@@ -18,10 +20,12 @@ use crate::config::{ConfigError, Flags, Loaded, Raw, Source};
 
 pub use backup::backup;
 pub use doctor::{Finding, Verdict, doctor, examine};
+pub use key::{KeyCommand, key};
 pub use output::{EXIT_CONFIG, EXIT_FAILED, EXIT_OK, EXIT_USAGE};
 pub use reshard::reshard;
 pub use serve::{config, serve};
 pub use shards::{drill_lock, shards, verify};
+pub use tenant::{LimitArgs, TenantCommand, tenant};
 
 /// Takes clickstream events over HTTP on every core, answers at once with a promise that holds, and
 /// stores them in SQLite shards.
@@ -98,6 +102,14 @@ pub enum Command {
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
         to: u16,
     },
+
+    /// Adds tenants and sets how much they may send; works while a server runs on the folder.
+    #[command(subcommand)]
+    Tenant(TenantCommand),
+
+    /// Makes, lists and ends keys; works while a server runs on the folder.
+    #[command(subcommand)]
+    Key(KeyCommand),
 
     /// Rehearses an outage on a running server.
     #[command(subcommand)]

@@ -32,7 +32,10 @@ pub fn serve(flags: &Flags) -> ExitCode {
         Err(error) => {
             eprintln!("firehose: {error}");
             ExitCode::from(match error {
-                ServeError::Environment(_) | ServeError::Folder(_) | ServeError::Listen { .. } => EXIT_CONFIG,
+                ServeError::Environment(_)
+                | ServeError::Folder(_)
+                | ServeError::Tenants(_)
+                | ServeError::Listen { .. } => EXIT_CONFIG,
                 _ => EXIT_FAILED,
             })
         }

@@ -89,12 +89,11 @@ impl Rules<'_> {
     }
 
     fn together(&mut self, config: &Config) {
-        let keyless = "expected a loopback address such as 127.0.0.1: there are no keys yet, so another \
-                       machine could write and read everything; --insecure serves it all the same";
-        let guarded = |ip: std::net::IpAddr| config.insecure || ip.to_canonical().is_loopback();
-        self.rule("listen", &["insecure"], guarded(config.listen.ip()), keyless);
+        let keyless = "expected a loopback address such as 127.0.0.1: the operators' pages ask for no key, so \
+                       another machine could see all of them; --insecure serves them all the same";
         if let Some(ops) = config.ops_listen {
-            self.rule("ops_listen", &["insecure"], guarded(ops.ip()), keyless);
+            let guarded = config.insecure || ops.ip().to_canonical().is_loopback();
+            self.rule("ops_listen", &["insecure"], guarded, keyless);
             let apart = ops != config.listen || ops.port() == 0;
             self.rule("ops_listen", &["listen"], apart, "expected another port than that of listen");
         }
@@ -182,17 +181,17 @@ mod tests {
     }
 
     #[test]
-    fn an_address_others_can_reach_needs_insecure() {
-        for (name, address) in
-            [("listen", "0.0.0.0:8000"), ("listen", "[::]:8000"), ("ops_listen", "10.0.0.1:9100")]
-        {
-            let errors = refused(&[(name, address)]);
+    fn an_operators_address_others_can_reach_needs_insecure() {
+        for address in ["0.0.0.0:9100", "[::]:9100", "10.0.0.1:9100"] {
+            let errors = refused(&[("ops_listen", address)]);
             assert!(errors.len() == 1 && errors[0].contains("--insecure"), "{errors:?}");
-            assert!(refused(&[(name, address), ("insecure", "true")]).is_empty());
+            assert!(refused(&[("ops_listen", address), ("insecure", "true")]).is_empty());
         }
-        for address in ["[::1]:8000", "127.8.8.8:0", "[::ffff:127.0.0.1]:80"] {
-            assert!(refused(&[("listen", address)]).is_empty(), "{address}");
+        for address in ["[::1]:9100", "127.8.8.8:0", "[::ffff:127.0.0.1]:80"] {
+            assert!(refused(&[("ops_listen", address)]).is_empty(), "{address}");
         }
+        // Whether this one may be served depends on the keys, which stand in the data folder.
+        assert!(refused(&[("listen", "0.0.0.0:8000")]).is_empty());
         assert!(refused(&[("ops_listen", "off")]).is_empty());
         assert_eq!(refused(&[("ops_listen", "127.0.0.1:8000")]).len(), 1);
         assert!(refused(&[("ops_listen", "127.0.0.1:0"), ("listen", "127.0.0.1:0")]).is_empty());

@@ -62,13 +62,13 @@ macro_rules! settings {
 settings! {
     "Network" {
         /// Address and port that clients post to.
-        /// Anything but a loopback address needs --insecure, because there are no keys yet.
+        /// Anything but a loopback address needs a key (`firehose key create`), or --insecure.
         listen: SocketAddr as Address = "127.0.0.1:8000";
         /// Address and port of the operators' listener (/metrics, /health, /ready, /debug), or "off".
         /// It has a thread of its own and answers while every core is busy. Keep it off public networks.
         ops_listen: Option<SocketAddr> as AddressOrOff = "127.0.0.1:9100";
-        /// Serve on addresses that other machines reach although nothing checks who is calling.
-        /// Only behind a proxy or a network policy that does.
+        /// Serve on addresses that other machines reach although there is no key, or (ops_listen) none is asked
+        /// for. Only behind a proxy or a network policy that checks who is calling.
         insecure: bool as Truth = "false";
         /// Connections open at once, whole process; those above wait in the kernel's backlog.
         /// Raise it together with the open-files limit (`firehose doctor` shows both).

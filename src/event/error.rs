@@ -168,6 +168,8 @@ pub enum Code {
     TooManyItems,
     /// The sum of all items cannot be represented.
     TotalTooLarge,
+    /// The row is another tenant's than the key it came with.
+    WrongTenant,
 }
 
 impl Code {
@@ -197,6 +199,7 @@ impl Code {
         Code::EmptyItems,
         Code::TooManyItems,
         Code::TotalTooLarge,
+        Code::WrongTenant,
     ];
 
     /// As it stands in a problem document.
@@ -227,6 +230,7 @@ impl Code {
             Code::EmptyItems => "empty_items",
             Code::TooManyItems => "too_many_items",
             Code::TotalTooLarge => "total_too_large",
+            Code::WrongTenant => "wrong_tenant",
         }
     }
 }

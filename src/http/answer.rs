@@ -39,7 +39,8 @@ pub struct To<'a> {
 }
 
 /// Answer headers that a script of another origin may read.
-pub const EXPOSED_HEADERS: &str = "Firehose-Ack, Firehose-Receipt, X-Request-Id, Retry-After, Location, ETag";
+pub const EXPOSED_HEADERS: &str = "Firehose-Ack, Firehose-Receipt, X-Request-Id, Retry-After, RateLimit, \
+    RateLimit-Policy, Location, ETag";
 
 /// Writes `Date`, `X-Request-Id`, CORS and `Connection`, each with its line end: in every answer of
 /// the hot lane.

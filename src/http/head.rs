@@ -1,7 +1,7 @@
 //! The head of a request: found in the bytes, checked for every shape that two servers could read
 //! differently (request smuggling), and reduced to what decides the answer.
 
-use super::{Coding, Refusal, request_id};
+use super::{Coding, Credential, Refusal, request_id};
 use crate::base::limits::{HEAD_BYTES_MAX, HEADER_COUNT_MAX, TARGET_BYTES_MAX};
 
 /// How the end of the body is found (RFC 9112 §6).
@@ -41,6 +41,8 @@ pub struct Head<'b> {
     pub has_origin: bool,
     /// The client's own `X-Request-Id`, where it is one to 200 visible ASCII characters.
     pub request_id: Option<&'b str>,
+    /// The key, if it brings one.
+    pub credential: Credential<'b>,
 }
 
 /// A head whose texts are named by their places, so that it can be kept while the bytes behind it move.
@@ -56,6 +58,15 @@ pub(super) struct Places {
     coding: Option<Coding>,
     has_origin: bool,
     request_id: Option<(u32, u32)>,
+    credential: KeyPlace,
+}
+
+/// A [`Credential`] by its place.
+#[derive(Clone, Copy, Debug)]
+enum KeyPlace {
+    Absent,
+    Key((u32, u32)),
+    Unusable,
 }
 
 impl Head<'_> {
@@ -77,6 +88,11 @@ impl Head<'_> {
             coding: self.coding,
             has_origin: self.has_origin,
             request_id: self.request_id.map(place),
+            credential: match self.credential {
+                Credential::Absent => KeyPlace::Absent,
+                Credential::Key(key) => KeyPlace::Key(place(key)),
+                Credential::Unusable => KeyPlace::Unusable,
+            },
         }
     }
 }
@@ -101,6 +117,11 @@ impl Places {
             coding: self.coding,
             has_origin: self.has_origin,
             request_id: self.request_id.map(text),
+            credential: match self.credential {
+                KeyPlace::Absent => Credential::Absent,
+                KeyPlace::Key(place) => Credential::Key(text(place)),
+                KeyPlace::Unusable => Credential::Unusable,
+            },
         }
     }
 }
@@ -227,6 +248,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Head<'_>, Refusal> {
         coding: fields.coding,
         has_origin: fields.has_origin,
         request_id: fields.request_id,
+        credential: fields.credential,
     })
 }
 
@@ -242,6 +264,7 @@ struct Fields<'b> {
     coding_given: bool,
     has_origin: bool,
     request_id: Option<&'b str>,
+    credential: Credential<'b>,
 }
 
 impl Default for Fields<'_> {
@@ -257,6 +280,7 @@ impl Default for Fields<'_> {
             coding_given: false,
             has_origin: false,
             request_id: None,
+            credential: Credential::Absent,
         }
     }
 }
@@ -278,6 +302,7 @@ impl<'b> Fields<'b> {
                 self.expects_continue = true;
             }
             6 if name.eq_ignore_ascii_case("origin") => self.has_origin = true,
+            9 if name.eq_ignore_ascii_case("x-api-key") => self.credential = self.credential.and_key(value),
             10 if name.eq_ignore_ascii_case("connection") => {
                 for option in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
                     self.close |= option.eq_ignore_ascii_case(b"close");
@@ -286,6 +311,9 @@ impl<'b> Fields<'b> {
             }
             12 if name.eq_ignore_ascii_case("x-request-id") => {
                 self.request_id = request_id::taken_over(value).or(self.request_id);
+            }
+            13 if name.eq_ignore_ascii_case("authorization") => {
+                self.credential = self.credential.and_authorization(value);
             }
             14 if name.eq_ignore_ascii_case("content-length") => {
                 if self.length.is_some() {

@@ -31,6 +31,7 @@ use crate::http::{Head, Method, Next, Refusal, RequestIds, To, Wanted, peek, sen
 use crate::ingest::{Appended, Intake, Pressure, Refused};
 use crate::ops::Format;
 use crate::ops::vitals::{CoreVitals, Latency, Vitals};
+use crate::tenants::{Desk, Now};
 
 /// Descriptors reported by one wait.
 const EVENTS_MAX: usize = 1024;
@@ -76,6 +77,7 @@ pub(super) struct Parts {
     pub(super) wake: Arc<Wake>,
     pub(super) intake: Intake,
     pub(super) request_ids: RequestIds,
+    pub(super) desk: Desk,
     /// Connections that other cores pass on.
     pub(super) inbox: Vec<mailbox::Receiver<OwnedFd>>,
     /// Where connections are passed on to; `None` for the own core.

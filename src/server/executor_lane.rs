@@ -1,6 +1,7 @@
 //! One core's executor: hyper for every connection the hot lane hands over, and the group fdatasync
 //! that `ack=disk` waits for.
 
+mod admit;
 mod body;
 mod events;
 pub(super) mod keyed;
@@ -36,6 +37,7 @@ use crate::ingest::{Intake, Verdicts};
 use crate::journal::Syncer;
 use crate::ops::vitals::{CoreVitals, Latency, Vitals};
 use crate::query::{CursorKey, Readers};
+use crate::tenants::Desk;
 use keyed::{Forward, Keyed};
 use respond::respond;
 
@@ -51,6 +53,7 @@ pub(super) struct Parts {
     pub(super) vitals: Arc<Vitals>,
     pub(super) intake: Intake,
     pub(super) request_ids: RequestIds,
+    pub(super) desk: Desk,
     pub(super) handed_over: async_channel::Receiver<HandedOver>,
     pub(super) sync_wanted: (async_channel::Sender<()>, async_channel::Receiver<()>),
     /// Every lane this core appends to.
@@ -71,6 +74,7 @@ struct Lane {
     vitals: Arc<Vitals>,
     intake: RefCell<Intake>,
     request_ids: RefCell<RequestIds>,
+    desk: RefCell<Desk>,
     latency: RefCell<Latency>,
     sync_wanted: async_channel::Sender<()>,
     /// Those who wait for the next fdatasync.
@@ -97,6 +101,7 @@ pub(super) async fn run(parts: Parts) {
         me: parts.vitals.cores[parts.core].clone(),
         intake: RefCell::new(parts.intake),
         request_ids: RefCell::new(parts.request_ids),
+        desk: RefCell::new(parts.desk),
         latency: RefCell::default(),
         sync_wanted: parts.sync_wanted.0,
         waiting: RefCell::default(),

@@ -39,9 +39,12 @@ use crate::ops;
 use crate::ops::vitals::{CoreVitals, Vitals};
 use crate::query::{CursorKey, Readers};
 use crate::shard::FolderError;
+use crate::tenants::{Desk, Keeper, Registry, TenantsError};
 
 /// Connections on their way from one core to another, or from a lane to its executor.
 const MAILBOX_MAX: usize = 1024;
+/// A listener and an executor: each asks at a desk of its own.
+const LANES_PER_CORE: usize = 2;
 
 /// Why the server did not start, or ended by itself.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +54,8 @@ pub enum ServeError {
     Environment(String),
     #[error(transparent)]
     Folder(#[from] FolderError),
+    #[error(transparent)]
+    Tenants(#[from] TenantsError),
     #[error("journal: {0}")]
     Journal(#[from] JournalError),
     #[error("cannot listen on {address}: {source}")]
@@ -90,6 +95,8 @@ pub fn serve(mut config: Config) -> Result<(), ServeError> {
     }
     let runtime = choose_runtime(config.runtime)?;
     let cpus = choose_cpus(&config)?;
+    let keeper = Keeper::open(&config.data, cpus.len() * LANES_PER_CORE, clock::unix_us())?;
+    may_listen(&config, keeper.registry())?;
     let listeners = bind(config.listen, cpus.len())?;
     let address = listeners[0].local_addr()?;
     let stop = Arc::new(Stop::default());
@@ -106,7 +113,8 @@ pub fn serve(mut config: Config) -> Result<(), ServeError> {
     });
     // Before anything is pinned: its threads inherit the CPUs of this one.
     let ops_address = start_ops(&vitals)?;
-    let watcher = watch::start(vitals.clone())?;
+    let registry = keeper.registry().clone();
+    let watcher = watch::start(vitals.clone(), keeper)?;
     let writers = writers::Writers::start(
         opened.shards,
         opened.folder.manifest().folder_id(),
@@ -115,6 +123,7 @@ pub fn serve(mut config: Config) -> Result<(), ServeError> {
         &cpus,
     )?;
     let reading = Reading {
+        registry,
         keys: opened.keys,
         cursors: opened.cursors,
         readers: Readers::start(opened.databases, &cpus, vitals.config.reader_threads as usize)?,
@@ -248,6 +257,21 @@ fn choose_cpus(config: &Config) -> Result<Vec<usize>, ServeError> {
     Ok(cpus)
 }
 
+/// An address that other machines reach is served with keys, or when the operator insists.
+fn may_listen(config: &Config, registry: &Registry) -> Result<(), ServeError> {
+    let is_loopback = config.listen.ip().to_canonical().is_loopback();
+    if is_loopback || config.insecure || registry.has_usable_key(clock::unix_us()) {
+        return Ok(());
+    }
+    Err(ServeError::Environment(format!(
+        "--listen {} can be reached from other machines, and there is no key that holds, so anybody could write \
+         and read everything; make one (firehose key create --scope write --data {}), or serve it all the same \
+         with --insecure",
+        config.listen,
+        config.data.display()
+    )))
+}
+
 /// One listening socket a core on the same address.
 fn bind(address: SocketAddr, count: usize) -> Result<Vec<TcpListener>, ServeError> {
     let failed = |source| ServeError::Listen { address, source };
@@ -290,8 +314,9 @@ fn start_ops(vitals: &Arc<Vitals>) -> Result<Option<SocketAddr>, ServeError> {
     ops::start(address, pages).map(Some).map_err(|source| ServeError::Listen { address, source })
 }
 
-/// What every executor needs to place keys and to read rows back.
+/// What every core needs to know who asks, and its executor to place keys and to read rows back.
 struct Reading {
+    registry: Registry,
     keys: KeyHasher,
     cursors: CursorKey,
     readers: Readers,
@@ -339,6 +364,7 @@ fn start_cores(
             vitals: vitals.clone(),
             intake: intake(lanes.keyed),
             request_ids: RequestIds::new(id, true),
+            desk: Desk::new(&reading.registry),
             handed_over: hand_over,
             sync_wanted: (sync_wanted.clone(), sync_asked),
             syncers,
@@ -357,6 +383,7 @@ fn start_cores(
             wake,
             intake: intake(lanes.hot),
             request_ids: RequestIds::new(id, false),
+            desk: Desk::new(&reading.registry),
             inbox,
             peers,
             executor: handed_over,

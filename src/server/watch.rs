@@ -1,5 +1,5 @@
-//! What is looked at once a second: free space on the data disk, and how fast each shard is being
-//! written.
+//! What is looked at once a second: free space on the data disk, how fast each shard is being written, and
+//! whether keys have changed.
 
 use std::io;
 use std::sync::Arc;
@@ -10,16 +10,18 @@ use crate::base::clock;
 use crate::cores::stop::Stage;
 use crate::ops;
 use crate::ops::vitals::Vitals;
+use crate::tenants::Keeper;
 
 const INTERVAL: Duration = Duration::from_secs(1);
 
-pub(super) fn start(vitals: Arc<Vitals>) -> io::Result<JoinHandle<()>> {
+pub(super) fn start(vitals: Arc<Vitals>, mut keeper: Keeper) -> io::Result<JoinHandle<()>> {
     look_at_disk(&vitals);
     super::thread("watch", move || {
         let mut seen: Vec<(u64, u64)> =
             vitals.board.shards.iter().map(|_| (0, clock::monotonic_us())).collect();
         while vitals.stop.stage() < Stage::Flushing {
             std::thread::park_timeout(INTERVAL);
+            keeper.look(clock::unix_us());
             look_at_disk(&vitals);
             for (board, (processed, at_us)) in vitals.board.shards.iter().zip(&mut seen) {
                 let (now, now_us) = (board.flow().processed, clock::monotonic_us());
@@ -29,6 +31,7 @@ pub(super) fn start(vitals: Arc<Vitals>) -> io::Result<JoinHandle<()>> {
                 (*processed, *at_us) = (now, now_us);
             }
         }
+        keeper.write_back();
     })
 }
 

@@ -157,11 +157,14 @@ pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// Nothing in it but what an interrupted start leaves, or a fresh file system's `lost+found`.
+/// Nothing in it but what an interrupted start leaves, keys made before the first start, or a fresh file system's `lost+found`.
 fn is_empty(dir: &Path) -> io::Result<bool> {
     for entry in fs::read_dir(dir)? {
         let name = entry?.file_name();
-        if !["lock", "manifest.json.tmp", "lost+found"].iter().any(|ours| name == *ours) {
+        if !["lock", "manifest.json.tmp", "lost+found", "tenants.db", "tenants.db-journal"]
+            .iter()
+            .any(|ours| name == *ours)
+        {
             return Ok(false);
         }
     }

@@ -51,7 +51,7 @@ pub use file::{Shard, ShardOptions};
 pub use inspect::{Inspection, PartitionInfo, Verified, inspect, verify, verify_aggregates};
 pub use lock::{Lock, hold};
 pub use manifest::Manifest;
-pub use open::open_reader;
+pub use open::{open_reader, open_small};
 pub use orders::{
     CustomerCache, FinishedIngest, INGEST_KIND, IngestRow, ItemRow, ORDER_FIELDS, ORDER_ITEMS_MAX,
     ORDER_KIND, OrderParts, OrderRow, OrdersOf, STATUS_KIND, SalesOf, SalesSum, Single, SingleSale,

@@ -55,6 +55,16 @@ pub fn open_reader(path: &Path) -> Result<Connection, ShardError> {
     Ok(connection)
 }
 
+/// Opens a small file beside the shards, for the layer that owns its tables: synced at every commit, with a
+/// rollback journal (one file to copy, nothing to checkpoint), waiting a second for a lock.
+pub fn open_small(path: &Path, create: bool) -> Result<Connection, ShardError> {
+    let connection = open_plain(path, create)?;
+    connection.pragma_update(None, "mmap_size", 0)?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    Ok(connection)
+}
+
 /// Opens without looking at what is inside: for locks and copies.
 pub(super) fn open_plain(path: &Path, create: bool) -> Result<Connection, ShardError> {
     let mut flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;

@@ -6,9 +6,10 @@ use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, SchemaFormat, Type};
 use utoipa::openapi::{Content, ContentBuilder, Ref, Required};
 
-use super::{answer, json_of, text, with_problems};
+use super::{answer, json_of, text, with_key, with_problems};
 use crate::api::problem::Problem;
 use crate::base::limits::BULK_EVENTS_MAX;
+use crate::tenants::Scope;
 
 /// What can befall any request that brings events.
 const TAKING: &[Problem] = &[
@@ -18,10 +19,13 @@ const TAKING: &[Problem] = &[
     Problem::NotUtf8,
     Problem::BadEncoding,
     Problem::BadParameter,
+    Problem::Unauthorized,
+    Problem::Forbidden,
     Problem::RequestTimeout,
     Problem::PayloadTooLarge,
     Problem::UnsupportedEncoding,
     Problem::TooDeep,
+    Problem::RateLimited,
     Problem::QueueFull,
     Problem::Overloaded,
     Problem::JournalUnsynced,
@@ -29,7 +33,14 @@ const TAKING: &[Problem] = &[
     Problem::JournalFull,
 ];
 
-const READING: &[Problem] = &[Problem::BadParameter, Problem::Overloaded, Problem::ShardUnavailable];
+const READING: &[Problem] = &[
+    Problem::BadParameter,
+    Problem::Unauthorized,
+    Problem::Forbidden,
+    Problem::RateLimited,
+    Problem::Overloaded,
+    Problem::ShardUnavailable,
+];
 
 fn parameter(name: &str, description: &str, schema: ObjectBuilder) -> Parameter {
     ParameterBuilder::new()
@@ -126,14 +137,14 @@ pub(super) fn post_one() -> OperationBuilder {
         .response("201", answer("Stored.", json_of("EventResult"), "application/json"))
         .response("200", answer("It was there already.", json_of("EventResult"), "application/json"))
         .response("202", answer("In the journal, not yet committed.", json_of("EventResult"), "application/json"));
-    with_problems(operation, &[TAKING, &[Problem::InvalidEvent]].concat())
+    with_problems(with_key(operation, Scope::Write), &[TAKING, &[Problem::InvalidEvent]].concat())
 }
 
 pub(super) fn post_bulk() -> OperationBuilder {
     let description = format!(
         "Up to {BULK_EVENTS_MAX} events, as `{{\"events\": […]}}` or as NDJSON (`application/x-ndjson`). Each \
-         row stands for itself: bad ones never sink good ones, and every row that was not inserted is listed \
-         with the reason. Of one id twice in a request the second is a duplicate."
+         row stands for itself: bad ones never sink good ones (those of another tenant than the key's are bad), \
+         and every row that was not inserted is listed with the reason. Of one id twice in a request the second is a duplicate."
     );
     let operation = OperationBuilder::new()
         .operation_id(Some("postEventsBulk"))
@@ -149,7 +160,10 @@ pub(super) fn post_bulk() -> OperationBuilder {
                 .build(),
         ))
         .response("200", answer("What became of each row.", json_of("BulkResult"), "application/json"));
-    with_problems(operation, &[TAKING, &[Problem::TooManyEvents, Problem::InvalidEvents]].concat())
+    with_problems(
+        with_key(operation, Scope::Write),
+        &[TAKING, &[Problem::TooManyEvents, Problem::InvalidEvents]].concat(),
+    )
 }
 
 pub(super) fn get_page() -> OperationBuilder {
@@ -164,7 +178,7 @@ pub(super) fn get_page() -> OperationBuilder {
         .parameter(tenant(Required::True));
     let operation = paging(range(names(operation)))
         .response("200", answer("A page.", json_of("EventPage"), "application/json"));
-    with_problems(operation, READING)
+    with_problems(with_key(operation, Scope::Read), READING)
 }
 
 pub(super) fn get_clicks() -> OperationBuilder {
@@ -172,11 +186,11 @@ pub(super) fn get_clicks() -> OperationBuilder {
         .operation_id(Some("getClicks"))
         .tag("collector")
         .summary(Some("Read the collector's events"))
-        .description(Some("As `/events`; ordered by time and user."))
+        .description(Some("As `/events`; ordered by time and user. Clicks are no one tenant's: the key must be bound to all."))
         .parameter(parameter("user_id", "Of this user only.", number()));
     let operation =
         paging(range(operation)).response("200", answer("A page.", json_of("ClickPage"), "application/json"));
-    with_problems(operation, READING)
+    with_problems(with_key(operation, Scope::Read), READING)
 }
 
 pub(super) fn get_metrics() -> OperationBuilder {
@@ -186,7 +200,8 @@ pub(super) fn get_metrics() -> OperationBuilder {
         .summary(Some("Counts of a tenant's events, or metrics for Prometheus"))
         .description(Some(
             "With `tenant_id`: events by source and type in buckets of time, equal to a recount at every \
-             commit. Without: the server's own metrics, text format 0.0.4, or OpenMetrics on `Accept`.",
+             commit. Without: the server's own metrics, text format 0.0.4, or OpenMetrics on `Accept`; the \
+             key must be bound to all tenants then.",
         ))
         .parameter(tenant(Required::False))
         .parameter(parameter("bucket_size", "How long a bucket is.", words(&["minute", "hour", "day"])));
@@ -201,5 +216,5 @@ pub(super) fn get_metrics() -> OperationBuilder {
             "200",
             answer("Buckets that hold events, by time.", json_of("Metrics"), "application/json"),
         );
-    with_problems(operation, READING)
+    with_problems(with_key(operation, Scope::Read), READING)
 }

@@ -9,6 +9,8 @@ pub enum Problem {
     NotUtf8,
     BadEncoding,
     BadParameter,
+    Unauthorized,
+    Forbidden,
     NotFound,
     NotAReceipt,
     MethodNotAllowed,
@@ -21,6 +23,7 @@ pub enum Problem {
     InvalidEvent,
     InvalidEvents,
     TooDeep,
+    RateLimited,
     QueueFull,
     HeadTooLarge,
     Internal,
@@ -61,6 +64,8 @@ impl Problem {
         Problem::BadParameter,
         Problem::IdempotencyKeyMissing,
         Problem::DamagedUpload,
+        Problem::Unauthorized,
+        Problem::Forbidden,
         Problem::NotFound,
         Problem::NotAReceipt,
         Problem::NoSuchOrder,
@@ -79,6 +84,7 @@ impl Problem {
         Problem::IdempotencyKeyReused,
         Problem::InvalidStatus,
         Problem::QueryTooLarge,
+        Problem::RateLimited,
         Problem::QueueFull,
         Problem::HeadTooLarge,
         Problem::Internal,
@@ -242,6 +248,23 @@ impl Problem {
                  memory of one query. Ask for a shorter time, or with precision=approx, whose error is stated in \
                  the answer.",
             ),
+            Problem::Unauthorized => entry(
+                401,
+                "unauthorized",
+                "A valid key is needed",
+                "This server wants a key for this, and the request brings none, or one that is not known, has \
+                 expired or was revoked. Nothing was stored. Send the key as Authorization: Bearer, or as \
+                 X-API-Key; a key in the query string is not looked at. The operator makes keys with firehose key \
+                 create, and sees with firehose key list which of them still hold.",
+            ),
+            Problem::Forbidden => entry(
+                403,
+                "forbidden",
+                "The key does not allow this",
+                "The key is valid, but it lacks the scope that this needs (write to send events, read to ask for \
+                 them), or it is bound to another tenant than the one the request is about; the detail says \
+                 which. Nothing was stored. Use another key: the scopes and the tenant of a key do not change.",
+            ),
             Problem::NotFound => entry(
                 404,
                 "not-found",
@@ -331,6 +354,15 @@ impl Problem {
                 "Arrays and objects are nested deeper than 128 levels. Nothing was stored. Such documents are \
                  refused because whoever reads them later may not survive them; flatten the metadata, or send \
                  it as a string.",
+            ),
+            Problem::RateLimited => entry(
+                429,
+                "rate-limited",
+                "The tenant has used up its quota",
+                "The tenant that the key is bound to has sent more requests or bytes than it may in so much time. \
+                 Nothing was stored. RateLimit-Policy names the quota (q units in w seconds), RateLimit what is \
+                 left of it; wait as long as Retry-After says, then send it again. Other tenants are not held up. \
+                 The operator changes limits with firehose tenant set.",
             ),
             Problem::QueueFull => entry(
                 429,

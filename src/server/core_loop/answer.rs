@@ -74,6 +74,10 @@ impl CoreLoop {
         head: &Head<'_>,
         body: &[u8],
     ) -> Result<(crate::base::ids::Receipt, bool), api::error::EventRefused> {
+        let need = api::access::need(api::Endpoint::Event, head.method, head.query);
+        let now = Now { unix_us: self.unix_us, monotonic_us: self.now_us };
+        let principal = self.parts.desk.authorize(head.credential, need, now)?;
+        self.parts.desk.charge(&principal, 1, body.len() as u64, now)?;
         let disk = api::event::wants_disk(head.query, self.parts.vitals.config.ack)?;
         let coding = head.coding.ok_or(api::error::EventRefused::UnknownCoding)?;
         let receipt = self.parts.intake.take(coding, body, self.unix_us)?;

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use super::Lane;
+use super::admit::check_tenant;
 use super::keyed::{self, Begun, Refused, Settled};
 use super::respond::{Body, RequestHead, coding};
 use crate::api::error::{EventRefused, RowErrors};
@@ -16,6 +17,7 @@ use crate::event::{DecodeError, ServiceEvent};
 use crate::http::{Answer, Coding};
 use crate::ingest::{self, KeyedRows, Pressure};
 use crate::shard::ServiceEventRow;
+use crate::tenants::{Principal, Scope};
 
 /// The rows of one request, by the shard they belong to.
 struct Sorted {
@@ -75,6 +77,7 @@ fn decoded<'b>(
 pub(super) async fn post_one(
     lane: &Lane,
     request: &RequestHead,
+    principal: &Principal,
     body: Body<'_>,
 ) -> Result<Answer, EventRefused> {
     let wants_disk = api::event::wants_disk(request.uri.query(), lane.vitals.config.ack)?;
@@ -83,6 +86,7 @@ pub(super) async fn post_one(
         let bytes = decoded(lane, Endpoint::Events, request, &body.bytes, &mut inflated)?;
         let mut decoder = lane.decoder.borrow_mut();
         let event = decoder.service_event(bytes).map_err(ingest::Refused::Decode)?;
+        check_tenant(lane, principal, &event.tenant_id, Scope::Write)?;
         let mut sorted = Sorted::new(lane.shard_count);
         let shard = sorted.push(lane, 0, &event);
         let rows = std::mem::take(&mut sorted.shards[usize::from(shard.0)]);
@@ -105,6 +109,7 @@ pub(super) async fn post_one(
 pub(super) async fn post_bulk(
     lane: &Lane,
     request: &RequestHead,
+    principal: &Principal,
     body: Body<'_>,
 ) -> Result<Answer, EventRefused> {
     let wants_disk = api::event::wants_disk(request.uri.query(), lane.vitals.config.ack)?;
@@ -115,6 +120,9 @@ pub(super) async fn post_bulk(
         let bytes = decoded(lane, Endpoint::EventsBulk, request, &body.bytes, &mut inflated)?;
         let mut row =
             |index: usize, line: Option<usize>, event: Result<ServiceEvent<'_>, DecodeError>| match event {
+                Ok(event) if check_tenant(lane, principal, &event.tenant_id, Scope::Write).is_err() => {
+                    invalid.push(RowErrors { index, line, error: api::events::wrong_tenant() });
+                }
                 Ok(event) => {
                     sorted.push(lane, index, &event);
                 }

@@ -17,18 +17,21 @@ use hyper::body::Incoming;
 
 use super::Lane;
 use super::SharedGate;
+use super::admit::{admit, charge_as_it_comes, charge_tenant, check_tenant, tenant_of};
 use super::keyed::{self, Begun, Claim, Refused, Settled};
 use super::respond::RequestHead;
+use crate::api::Endpoint;
 use crate::api::commerce::{IngestRefused, StatusRefused, ingest_key};
 use crate::base::clock;
 use crate::base::ids::ShardId;
 use crate::base::keys::KeyHash;
 use crate::commerce::{OrderIngest, Summary};
 use crate::cores::executor;
-use crate::http::{Answer, Refusal};
+use crate::http::{Answer, Method, Refusal};
 use crate::ingest::{KeyedRows, Pressure};
 use crate::journal::Kind;
 use crate::shard::{FinishedIngest, IngestRow, Outcome, StatusRow};
+use crate::tenants::{Principal, Scope};
 use crate::unpack::{Limits, Next, Unpacker};
 use crate::{api, query};
 
@@ -146,6 +149,8 @@ async fn begin(lane: &Lane, shard: ShardId, rows: &Arc<KeyedRows>) -> Result<Beg
 
 /// A request's body as it comes.
 struct Frames<'g> {
+    lane: &'g Lane,
+    principal: Principal,
     body: Incoming,
     gate: &'g SharedGate,
 }
@@ -161,6 +166,7 @@ impl Frames<'_> {
             if let Ok(data) = frame.into_data()
                 && !data.is_empty()
             {
+                charge_as_it_comes(self.lane, &self.principal, data.len() as u64).await;
                 return Ok(Some(data));
             }
         }
@@ -323,22 +329,25 @@ impl Take for Comparing {
     }
 }
 
-/// The whole endpoint. `tenant` is the one the request's key belongs to.
+/// The whole endpoint.
 pub(super) async fn post(
     lane: &Lane,
     gate: &SharedGate,
     request: &RequestHead,
     body: Incoming,
-    tenant: Option<&str>,
 ) -> Result<Answer, (IngestRefused, Option<Summary>)> {
     let plain = |refused: IngestRefused| (refused, None);
+    let admitted = admit(lane, Endpoint::OrdersIngest, Method::Post, request, &body);
+    let principal = admitted.map_err(|denied| plain(IngestRefused::Denied(denied)))?.principal;
+    let tenant = tenant_of(lane, &principal);
+    let tenant = tenant.as_deref();
     let key = ingest_key(&request.headers).map_err(plain)?;
     let boundary = boundary(request).map_err(plain)?;
     if !is_understood(request) {
         return Err(plain(IngestRefused::ContentCoding));
     }
     let named = Named::claim(lane, tenant, &key).await.map_err(plain)?;
-    let frames = Frames { body, gate };
+    let frames = Frames { lane, principal, body, gate };
     let uploads = Uploads::new(lane.vitals.config.ingest_bytes_max);
     if let Some(finished) = named.finished(lane).await.map_err(plain)? {
         let mut comparing = Comparing { uploads };
@@ -435,8 +444,16 @@ impl Named {
 }
 
 /// `PATCH /api/v1/tenants/{tenant}/orders/{order}`: a new status, through the journal like everything else.
-pub(super) async fn patch(lane: &Lane, below: &str, body: &[u8]) -> Result<Answer, StatusRefused> {
+pub(super) async fn patch(
+    lane: &Lane,
+    below: &str,
+    principal: &Principal,
+    body: &[u8],
+) -> Result<Answer, StatusRefused> {
     let (tenant_id, order_id) = (api::commerce::tenant(below), api::commerce::order(below));
+    let allowed = check_tenant(lane, principal, &tenant_id, Scope::Write)
+        .and_then(|()| charge_tenant(lane, principal, &tenant_id, body.len() as u64));
+    allowed.map_err(IngestRefused::Denied)?;
     let status = api::commerce::status(body)?;
     if !api::commerce::is_identifier(&order_id) {
         return Err(StatusRefused::NoSuchOrder);

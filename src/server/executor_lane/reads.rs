@@ -1,6 +1,7 @@
 //! `GET /events`, `/clicks` and `/metrics?tenant_id=…`: a page, a stream, or counts over time.
 
 use super::Lane;
+use super::admit::{charge_tenant, check_tenant};
 use super::body::{AnswerBody, Pieces};
 use super::respond::RequestHead;
 use crate::api::{self, Endpoint};
@@ -8,6 +9,8 @@ use crate::base::clock;
 use crate::commerce::{Materialized, SalesPlan, SearchPlan};
 use crate::http::Answer;
 use crate::query::{self, BucketsPlan, QueryError, RowsPlan, Search, Shape};
+use crate::shard::read::Of;
+use crate::tenants::{Denied, Principal, Scope};
 
 /// What a read is answered with: everything at once, or its head now and rows as they come.
 pub(super) enum Read {
@@ -15,15 +18,30 @@ pub(super) enum Read {
     Rows(Answer, AnswerBody),
 }
 
+/// Why a read has no answer.
+pub(super) enum NotRead {
+    Query(QueryError),
+    Denied(Denied),
+}
+
+impl From<QueryError> for NotRead {
+    fn from(error: QueryError) -> NotRead {
+        NotRead::Query(error)
+    }
+}
+
+impl From<Denied> for NotRead {
+    fn from(denied: Denied) -> NotRead {
+        NotRead::Denied(denied)
+    }
+}
+
 /// Whether the request is one of these.
 pub(super) fn is_read(endpoint: Endpoint, request: &RequestHead) -> bool {
     match endpoint {
         Endpoint::Events | Endpoint::Clicks | Endpoint::OrderSearch | Endpoint::Sales => true,
         // Without a tenant it is the page for Prometheus.
-        Endpoint::Metrics => {
-            let mut parameters = request.uri.query().unwrap_or_default().split('&');
-            parameters.any(|pair| pair.split('=').next() == Some("tenant_id"))
-        }
+        Endpoint::Metrics => api::access::names_tenant(request.uri.query()),
         _ => false,
     }
 }
@@ -33,24 +51,35 @@ pub(super) async fn read(
     endpoint: Endpoint,
     tenant_id: &str,
     request: &RequestHead,
+    principal: &Principal,
     head_only: bool,
-) -> Result<Read, QueryError> {
+) -> Result<Read, NotRead> {
     let parameters = request.uri.query();
     let plan = match endpoint {
         Endpoint::Clicks => RowsPlan::clicks(parameters),
         Endpoint::Events => RowsPlan::events(parameters),
-        Endpoint::Sales => return sales(lane, tenant_id, parameters).await,
-        Endpoint::OrderSearch => return search(lane, tenant_id, request, head_only).await,
+        Endpoint::Sales | Endpoint::OrderSearch => {
+            check_tenant(lane, principal, tenant_id, Scope::Read)?;
+            charge_tenant(lane, principal, tenant_id, 0)?;
+            return Ok(match endpoint {
+                Endpoint::Sales => sales(lane, tenant_id, parameters).await?,
+                _ => search(lane, tenant_id, request, head_only).await?,
+            });
+        }
         _ => {
             let plan = BucketsPlan::new(parameters).map_err(QueryError::Parameters)?;
+            check_tenant(lane, principal, &plan.tenant_id, Scope::Read)?;
             let buckets = query::buckets(&lane.readers, &plan).await?;
             return Ok(Read::Whole(api::reads::buckets(&plan, &buckets)));
         }
     };
     let plan = plan.map_err(QueryError::Parameters)?;
+    if let Of::Events { tenant_id, .. } = &plan.filter.of {
+        check_tenant(lane, principal, tenant_id, Scope::Read)?;
+    }
     if wants_lines(request) {
         let rows = Pieces::Merged(query::stream(&lane.readers, &lane.cursors, &plan).await?);
-        return streamed(api::reads::lines(), rows, head_only).await;
+        return Ok(streamed(api::reads::lines(), rows, head_only).await?);
     }
     let page = query::page(&lane.readers, &lane.cursors, &plan).await?;
     Ok(Read::Whole(api::reads::page(&plan, &page)))

@@ -5,8 +5,9 @@ use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 use hyper::{Request, Response};
 
+use super::admit::{admit, charge_rest};
 use super::body::AnswerBody;
-use super::reads::{self, Read};
+use super::reads::{self, NotRead, Read};
 use super::sync::on_disk;
 use super::{Lane, SharedGate, events, orders};
 use crate::api;
@@ -17,6 +18,7 @@ use crate::cores::stop::Stage;
 use crate::http::{Answer, Coding, Method, REFUSED_PATH, Refusal, sent_bytes_max};
 use crate::ingest::Refused;
 use crate::ops;
+use crate::tenants::{Denied, Principal};
 
 pub(super) type RequestHead = hyper::http::request::Parts;
 
@@ -55,7 +57,7 @@ pub(super) async fn respond(
             api::commerce::no_such_tenant(&request_id, problems)
         }
         _ if endpoint == api::Endpoint::OrdersIngest && method == Method::Post => {
-            match orders::post(lane, gate, &request, body, None).await {
+            match orders::post(lane, gate, &request, body).await {
                 Ok(answer) => answer,
                 Err((error, summary)) => {
                     api::commerce::ingest_refused(&error, summary.as_ref(), &request_id, problems)
@@ -64,12 +66,13 @@ pub(super) async fn respond(
         }
         // Whole before anybody looks at it, as on the hot lane: the same bodies are refused, and the next
         // request stands where it should.
-        _ => match read_body(lane, gate, &request, body, limit as usize).await {
-            Err(refusal) => refused(refusal),
-            Ok(body) if method == Method::Post && endpoint.takes_events() => {
+        _ => match admitted_body(lane, gate, endpoint, method, &request, body, limit as usize).await {
+            Err(NotTaken::Refused(refusal)) => refused(refusal),
+            Err(NotTaken::Denied(denied)) => api::access::denied(denied, &request_id, problems),
+            Ok((principal, body)) if method == Method::Post && endpoint.takes_events() => {
                 let taken = match endpoint {
-                    api::Endpoint::Events => events::post_one(lane, &request, body).await,
-                    api::Endpoint::EventsBulk => events::post_bulk(lane, &request, body).await,
+                    api::Endpoint::Events => events::post_one(lane, &request, &principal, body).await,
+                    api::Endpoint::EventsBulk => events::post_bulk(lane, &request, &principal, body).await,
                     _ => take_event(lane, &request, body).await,
                 };
                 match taken {
@@ -80,22 +83,25 @@ pub(super) async fn respond(
                     Err(refused) => api::error::refused(&refused, limit, &request_id, problems),
                 }
             }
-            Ok(body) if method == Method::Patch && endpoint == api::Endpoint::Order => {
-                match orders::patch(lane, argument, &body.bytes).await {
+            Ok((principal, body)) if method == Method::Patch && endpoint == api::Endpoint::Order => {
+                match orders::patch(lane, argument, &principal, &body.bytes).await {
                     Ok(answer) => answer,
                     Err(error) => api::commerce::status_refused(&error, &request_id, problems),
                 }
             }
-            Ok(_) if matches!(method, Method::Get | Method::Head) && reads::is_read(endpoint, &request) => {
+            Ok((principal, _))
+                if matches!(method, Method::Get | Method::Head) && reads::is_read(endpoint, &request) =>
+            {
                 let head_only = method == Method::Head;
                 let tenant_id = api::commerce::tenant(argument);
-                match reads::read(lane, endpoint, &tenant_id, &request, head_only).await {
+                match reads::read(lane, endpoint, &tenant_id, &request, &principal, head_only).await {
                     Ok(Read::Whole(answer)) => answer,
                     Ok(Read::Rows(answer, body)) => {
                         streamed = Some(body);
                         answer
                     }
-                    Err(error) => api::reads::refused(&error, &request_id, problems),
+                    Err(NotRead::Query(error)) => api::reads::refused(&error, &request_id, problems),
+                    Err(NotRead::Denied(denied)) => api::access::denied(denied, &request_id, problems),
                 }
             }
             Ok(_) => {
@@ -145,13 +151,39 @@ impl Drop for Body<'_> {
     }
 }
 
-/// Reads the whole body, within the endpoint's limit and the lane's.
+/// Why there is no body to work on.
+enum NotTaken {
+    Refused(Refusal),
+    Denied(Denied),
+}
+
+/// Who asks, and their body. That of one who may not is read all the same, so that the next request stands
+/// where it should, but not kept.
+async fn admitted_body<'l>(
+    lane: &'l Lane,
+    gate: &SharedGate,
+    endpoint: api::Endpoint,
+    method: Method,
+    request: &RequestHead,
+    body: Incoming,
+    decoded_bytes_max: usize,
+) -> Result<(Principal, Body<'l>), NotTaken> {
+    let admitted = admit(lane, endpoint, method, request, &body);
+    let read = read_body(lane, gate, request, body, decoded_bytes_max, admitted.is_ok()).await;
+    let body = read.map_err(NotTaken::Refused)?;
+    let admitted = admitted.map_err(NotTaken::Denied)?;
+    charge_rest(lane, &admitted, body.bytes.len()).map_err(NotTaken::Denied)?;
+    Ok((admitted.principal, body))
+}
+
+/// Reads the whole body, within the endpoint's limit and the lane's; keeps it if told to.
 async fn read_body<'l>(
     lane: &'l Lane,
     gate: &SharedGate,
     request: &RequestHead,
     mut body: Incoming,
     decoded_bytes_max: usize,
+    keep: bool,
 ) -> Result<Body<'l>, Refusal> {
     let bytes_max = sent_bytes_max(coding(request), decoded_bytes_max);
     // Before the first read, which would invite a waiting client to send it.
@@ -159,18 +191,22 @@ async fn read_body<'l>(
         return Err(Refusal::BodyTooLarge);
     }
     let mut read = Body { bytes: Bytes::new(), lane, held: 0 };
-    let mut more = Vec::new();
+    let (mut more, mut seen_bytes) = (Vec::new(), 0);
     while let Some(frame) = body.frame().await {
         let Ok(frame) = frame else {
             // A broken chunk or a time limit (said by the gate), or a peer that left half-way.
             return Err(gate.borrow().refused().unwrap_or(Refusal::BodyIncomplete));
         };
         let Ok(data) = frame.into_data() else { continue };
-        read.held += data.len();
-        lane.body_bytes.set(lane.body_bytes.get() + data.len());
-        if read.held > bytes_max {
+        seen_bytes += data.len();
+        if seen_bytes > bytes_max {
             return Err(Refusal::BodyTooLarge);
         }
+        if !keep {
+            continue;
+        }
+        read.held += data.len();
+        lane.body_bytes.set(lane.body_bytes.get() + data.len());
         if lane.body_bytes.get() > lane.body_bytes_max {
             return Err(Refusal::BuffersFull);
         }

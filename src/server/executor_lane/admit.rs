@@ -1,0 +1,102 @@
+//! Who asks, whether they may, and what their tenant has left: before the body is kept, after it is whole.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::body::{Body as _, Incoming};
+
+use super::Lane;
+use super::respond::RequestHead;
+use crate::api::{self, Endpoint};
+use crate::base::clock;
+use crate::cores::executor;
+use crate::http::{Credential, Method};
+use crate::tenants::{Denied, Now, Principal, Scope};
+
+/// One that was let in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Admitted {
+    pub(super) principal: Principal,
+    /// Bytes that were charged already, as far as the head tells them.
+    charged_bytes: u64,
+}
+
+fn now() -> Now {
+    Now { unix_us: clock::unix_us(), monotonic_us: clock::monotonic_us() }
+}
+
+/// The key a request brings; the same rules as in the hot lane's heads.
+fn credential(request: &RequestHead) -> Credential<'_> {
+    let given = request.headers.get_all("authorization").iter();
+    let bearer = given.fold(Credential::Absent, |found, value| found.and_authorization(value.as_bytes()));
+    request.headers.get_all("x-api-key").iter().fold(bearer, |found, value| found.and_key(value.as_bytes()))
+}
+
+/// Decides on the head alone; charges the request and the length it names.
+pub(super) fn admit(
+    lane: &Lane,
+    endpoint: Endpoint,
+    method: Method,
+    request: &RequestHead,
+    body: &Incoming,
+) -> Result<Admitted, Denied> {
+    let need = api::access::need(endpoint, method, request.uri.query());
+    let (mut desk, now) = (lane.desk.borrow_mut(), now());
+    let principal = desk.authorize(credential(request), need, now)?;
+    // A body that is taken in as it comes is charged as it comes.
+    let charged_bytes = if endpoint.streams_in(method) { 0 } else { body.size_hint().lower() };
+    desk.charge(&principal, 1, charged_bytes, now)?;
+    Ok(Admitted { principal, charged_bytes })
+}
+
+/// Charges what the head did not tell: the bytes of a chunked body.
+pub(super) fn charge_rest(lane: &Lane, admitted: &Admitted, body_bytes: usize) -> Result<(), Denied> {
+    match (body_bytes as u64).checked_sub(admitted.charged_bytes) {
+        None | Some(0) => Ok(()),
+        Some(rest) => lane.desk.borrow_mut().charge(&admitted.principal, 0, rest, now()),
+    }
+}
+
+/// Whether the principal may do this to the tenant that the request names.
+pub(super) fn check_tenant(
+    lane: &Lane,
+    principal: &Principal,
+    tenant: &str,
+    scope: Scope,
+) -> Result<(), Denied> {
+    lane.desk.borrow_mut().authorize_tenant(principal, tenant, scope)
+}
+
+/// Charges a request to the tenant that its path names, where its key is not bound to one.
+pub(super) fn charge_tenant(
+    lane: &Lane,
+    principal: &Principal,
+    tenant: &str,
+    bytes: u64,
+) -> Result<(), Denied> {
+    lane.desk.borrow_mut().charge_tenant(principal, tenant, bytes, now())
+}
+
+/// Charges bytes of a body as they come; where the tenant has none left, waits until it has.
+pub(super) async fn charge_as_it_comes(lane: &Lane, principal: &Principal, bytes: u64) {
+    let mut left = bytes;
+    while left > 0 {
+        let part = left.min(lane.desk.borrow_mut().bytes_at_once(principal));
+        match lane.desk.borrow_mut().charge(principal, 0, part, now()) {
+            Err(Denied::Limited(limited)) => {
+                let wait = Duration::from_nanos(limited.wait_ns).clamp(WAIT_MIN, WAIT_MAX);
+                executor::sleep(wait).await;
+            }
+            _ => left -= part,
+        }
+    }
+}
+
+/// Between two looks whether there are bytes again: a body that waits may still be stopped.
+const WAIT_MIN: Duration = Duration::from_millis(1);
+const WAIT_MAX: Duration = Duration::from_secs(1);
+
+/// The tenant that the key is bound to.
+pub(super) fn tenant_of(lane: &Lane, principal: &Principal) -> Option<Arc<str>> {
+    lane.desk.borrow_mut().tenant_of(principal)
+}

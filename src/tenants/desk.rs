@@ -1,0 +1,149 @@
+//! One lane's way to keys and budgets: the newest roster, and the lane's own leases.
+
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Cache};
+
+use super::error::{Denied, Limited, Quota};
+use super::keeper::Registry;
+use super::lease::Lease;
+use super::roster::{Need, Principal, Roster, TenantIndex};
+use super::scope::Scope;
+use crate::http::Credential;
+
+/// The moment of a request, on both clocks, as its lane has read them already.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    pub unix_us: i64,
+    pub monotonic_us: u64,
+}
+
+/// What one lane asks about its requests; not shared. Nothing here locks, waits or calls the system; memory is
+/// allocated only when a tenant comes for the first time.
+#[derive(Debug)]
+pub struct Desk {
+    roster: Cache<Arc<ArcSwap<Roster>>, Arc<Roster>>,
+    lanes: u64,
+    /// By tenant: of requests and of bytes.
+    leases: Vec<[Lease; 2]>,
+}
+
+impl Desk {
+    #[must_use]
+    pub fn new(registry: &Registry) -> Desk {
+        Desk { roster: Cache::new(registry.roster.clone()), lanes: registry.lanes, leases: Vec::new() }
+    }
+
+    /// Who asks, if they may. With no keys one branch, 5 ns; else 170 ns, most of it one hash.
+    ///
+    /// # Errors
+    /// [`Denied`], for 401 or 403.
+    #[inline]
+    pub fn authorize(
+        &mut self,
+        credential: Credential<'_>,
+        need: Need,
+        now: Now,
+    ) -> Result<Principal, Denied> {
+        if need == Need::Nothing {
+            return Ok(Principal::ANYONE);
+        }
+        self.roster.load().authorize(credential, need, now.unix_us)
+    }
+
+    /// Whether a principal may do this to a tenant that the request names (in its path, query or body). A few
+    /// nanoseconds.
+    ///
+    /// # Errors
+    /// [`Denied::Scope`] and [`Denied::Tenant`], for 403.
+    #[inline]
+    pub fn authorize_tenant(
+        &mut self,
+        principal: &Principal,
+        tenant: &str,
+        scope: Scope,
+    ) -> Result<(), Denied> {
+        self.roster.load().authorize_tenant(principal, tenant, scope)
+    }
+
+    /// Charges the tenant that the key is bound to, if it is bound. 11 ns from a lease, 17 ns
+    /// where the budget is used up.
+    ///
+    /// # Errors
+    /// [`Denied::Limited`], for 429: nothing was charged.
+    #[inline]
+    pub fn charge(
+        &mut self,
+        principal: &Principal,
+        requests: u64,
+        bytes: u64,
+        now: Now,
+    ) -> Result<(), Denied> {
+        match principal.tenant {
+            None => Ok(()),
+            Some(tenant) => self.charge_index(tenant, [requests, bytes], now),
+        }
+    }
+
+    /// The tenant that a key is bound to.
+    pub fn tenant_of(&mut self, principal: &Principal) -> Option<Arc<str>> {
+        let tenant = principal.tenant?;
+        self.roster.load().tenants.get(tenant.0 as usize).map(|known| known.name.clone())
+    }
+
+    /// The most bytes that can be charged to a key's tenant at once; an eighth of what it may have saved up.
+    pub fn bytes_at_once(&mut self, principal: &Principal) -> u64 {
+        let tenant = principal.tenant.and_then(|tenant| self.roster.load().tenants.get(tenant.0 as usize));
+        let rate = tenant.and_then(|tenant| tenant.rates[1].as_ref());
+        rate.map_or(u64::MAX, |rate| (rate.capacity() / 8).max(1))
+    }
+
+    /// Charges the tenant that a request names in its path, where its key is not bound to one (that tenant
+    /// was charged already), or where there are no keys.
+    ///
+    /// # Errors
+    /// [`Denied::Limited`], for 429: nothing was charged.
+    pub fn charge_tenant(
+        &mut self,
+        principal: &Principal,
+        tenant: &str,
+        bytes: u64,
+        now: Now,
+    ) -> Result<(), Denied> {
+        if principal.is_bound() {
+            return Ok(());
+        }
+        match self.roster.load().by_name.get(tenant).copied() {
+            None => Ok(()),
+            Some(index) => self.charge_index(index, [1, bytes], now),
+        }
+    }
+
+    fn charge_index(&mut self, index: TenantIndex, tokens: [u64; 2], now: Now) -> Result<(), Denied> {
+        let at = index.0 as usize;
+        let roster = self.roster.load();
+        let Some(tenant) = roster.tenants.get(at) else { return Ok(()) };
+        if self.leases.len() <= at {
+            self.leases.resize(roster.tenants.len(), [Lease::default(); 2]);
+        }
+        let now_ns = now.monotonic_us.saturating_mul(1_000);
+        let leases = &mut self.leases[at];
+        for (kind, quota) in [Quota::Requests, Quota::Bytes].into_iter().enumerate() {
+            let Some(rate) = &tenant.rates[kind] else { continue };
+            let budget = &tenant.budgets[kind];
+            if let Err(shortage) = leases[kind].take(budget, rate, self.lanes, tokens[kind], now_ns) {
+                if kind > 0 && tenant.rates[0].is_some() {
+                    leases[0].put_back(tokens[0]);
+                }
+                return Err(Denied::Limited(Limited {
+                    quota,
+                    capacity: rate.capacity(),
+                    window_s: rate.window_s(),
+                    available: shortage.available,
+                    wait_ns: shortage.wait_ns,
+                }));
+            }
+        }
+        Ok(())
+    }
+}

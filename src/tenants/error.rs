@@ -1,0 +1,110 @@
+//! What can go wrong: with the file (the operator's to mend) and for a request (told to its sender).
+
+use std::path::PathBuf;
+
+use super::scope::Scope;
+use crate::shard::ShardError;
+
+/// Why the file of tenants and keys did not do what was asked. Nothing was changed in any of these cases.
+#[derive(Debug, thiserror::Error)]
+pub enum TenantsError {
+    #[error("{}: {source}", path.display())]
+    Io { path: PathBuf, source: std::io::Error },
+    /// Locked, damaged, or not ours.
+    #[error("{}: {source}", path.display())]
+    Open { path: PathBuf, source: ShardError },
+    #[error("{} was not made by this program; move it away", .0.display())]
+    Foreign(PathBuf),
+    #[error("{} has schema version {found}, this program knows up to {known}; run the newer one", path.display())]
+    TooNew { path: PathBuf, found: u32, known: u32 },
+    #[error("tenants.db: {0}")]
+    Sql(#[from] rusqlite::Error),
+    #[error("the system gives no random bytes: {0}")]
+    Random(getrandom::Error),
+    #[error("a tenant's name has 1 to 200 bytes of UTF-8 without control characters")]
+    Name,
+    #[error("there is a tenant {0:?} already; change it with `firehose tenant set`")]
+    TenantExists(String),
+    #[error("there is no tenant {0:?}; add it with `firehose tenant add`")]
+    NoTenant(String),
+    #[error("there is no key {0:?}; `firehose key list` shows them")]
+    NoKey(String),
+}
+
+/// Why a request is not let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denied {
+    /// 401: a key is needed and none was given.
+    NoKey,
+    /// 401: several different keys, or text that cannot be one.
+    UnusableKey,
+    /// 401: no such key, or the wrong secret: both are said in the same words.
+    UnknownKey,
+    /// 401: the secret was right, so its owner may know.
+    Expired,
+    /// 401: as above.
+    Revoked,
+    /// 403: the key lacks this scope.
+    Scope(Scope),
+    /// 403: the key is bound to another tenant than the one asked for.
+    Tenant,
+    /// 403: what was asked for belongs to no one tenant, and the key is bound to one.
+    AllTenants,
+    /// 429: the tenant's quota is used up.
+    Limited(Limited),
+}
+
+impl Denied {
+    /// One sentence for the caller; tells nothing of other keys or tenants.
+    #[must_use]
+    pub fn detail(self) -> &'static str {
+        match self {
+            Denied::NoKey => "this needs a key: Authorization: Bearer fh_..., or X-API-Key: fh_...",
+            Denied::UnusableKey => "the request carries several keys, or something that cannot be one",
+            Denied::UnknownKey => "the key is not known",
+            Denied::Expired => "the key has expired",
+            Denied::Revoked => "the key was revoked",
+            Denied::Scope(Scope::Write) => "the key lacks the scope write",
+            Denied::Scope(Scope::Read) => "the key lacks the scope read",
+            Denied::Scope(Scope::Admin) => "the key lacks the scope admin",
+            Denied::Tenant => "the key is bound to another tenant",
+            Denied::AllTenants => "the key is bound to one tenant, and this is not one tenant's",
+            Denied::Limited(Limited { quota: Quota::Requests, .. }) => {
+                "the tenant's requests per second are used up"
+            }
+            Denied::Limited(Limited { quota: Quota::Bytes, .. }) => {
+                "the tenant's bytes per second are used up"
+            }
+        }
+    }
+}
+
+/// What a limit counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quota {
+    Requests,
+    /// Bytes of bodies, as sent.
+    Bytes,
+}
+
+/// A quota that is used up, in the terms of the `RateLimit` fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limited {
+    pub quota: Quota,
+    /// Tokens that can be saved up: `q`.
+    pub capacity: u64,
+    /// In how many seconds they come: `w`.
+    pub window_s: u64,
+    /// Tokens that are there, fewer than the request needs: `r`.
+    pub available: u64,
+    /// Until there are enough of them for this request.
+    pub wait_ns: u64,
+}
+
+impl Limited {
+    /// Whole seconds to wait, at least one: `t`, and `Retry-After`.
+    #[must_use]
+    pub fn wait_s(&self) -> u64 {
+        self.wait_ns.div_ceil(1_000_000_000).max(1)
+    }
+}

@@ -1,0 +1,178 @@
+//! The file followed while the server runs: a change becomes a new roster, uses of keys are written back.
+
+use std::collections::HashMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::error::TenantsError;
+use super::key::KeyId;
+use super::roster::Roster;
+use super::store::Store;
+
+/// Microseconds between two write-backs of when keys were used.
+const WRITE_BACK_US: i64 = 60_000_000;
+
+/// What every lane's desk is made from: the newest roster.
+#[derive(Clone, Debug)]
+pub struct Registry {
+    pub(super) roster: Arc<ArcSwap<Roster>>,
+    pub(super) lanes: u64,
+}
+
+impl Registry {
+    /// Whether somebody could come in with a key at this time.
+    #[must_use]
+    pub fn has_usable_key(&self, now_us: i64) -> bool {
+        self.roster.load().has_usable_key(now_us)
+    }
+
+    /// Whether everybody may do everything, because there never was a key.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.roster.load().is_open
+    }
+}
+
+/// The file while it is open, and which file it is.
+#[derive(Debug)]
+struct Followed {
+    store: Store,
+    /// Device and inode: a file put in its place has others.
+    identity: (u64, u64),
+    version: i64,
+}
+
+/// Follows `tenants.db`; belongs to one thread that may wait for a disk.
+#[derive(Debug)]
+pub struct Keeper {
+    data: PathBuf,
+    registry: Registry,
+    followed: Option<Followed>,
+    /// The last use that the file knows of.
+    written: HashMap<KeyId, i64>,
+    write_back_us: i64,
+    /// The last look failed, and that was logged.
+    failing: bool,
+}
+
+fn identity(path: &Path) -> std::io::Result<Option<(u64, u64)>> {
+    match fs::metadata(path) {
+        Ok(found) => Ok(Some((found.dev(), found.ino()))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+impl Keeper {
+    /// Reads the file of a data folder, if there is one; makes nothing. `lanes`: how many desks there will be.
+    ///
+    /// # Errors
+    /// The file is there and cannot be read: a server must not start then, it would let everybody in.
+    pub fn open(data: &Path, lanes: usize, now_us: i64) -> Result<Keeper, TenantsError> {
+        let roster = Roster { is_open: true, ..Roster::default() };
+        let registry = Registry { roster: Arc::new(ArcSwap::from_pointee(roster)), lanes: lanes as u64 };
+        let mut keeper = Keeper {
+            data: data.to_owned(),
+            registry,
+            followed: None,
+            written: HashMap::new(),
+            write_back_us: now_us + WRITE_BACK_US,
+            failing: false,
+        };
+        keeper.follow()?;
+        Ok(keeper)
+    }
+
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.registry
+    }
+
+    /// Takes over what has changed and writes back what is due; to be called about once a second. Failures are
+    /// logged, and what was known before goes on counting.
+    pub fn look(&mut self, now_us: i64) {
+        let outcome = self.follow();
+        if now_us >= self.write_back_us {
+            self.write_back_us = now_us + WRITE_BACK_US;
+            self.write_back();
+        }
+        match outcome {
+            Ok(()) => self.failing = false,
+            Err(error) if !self.failing => {
+                self.failing = true;
+                tracing::error!(%error, "tenants.db cannot be read; the keys known so far go on counting");
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn follow(&mut self) -> Result<(), TenantsError> {
+        let path = Store::path_in(&self.data);
+        let now_there = identity(&path).map_err(|source| TenantsError::Io { path: path.clone(), source })?;
+        match (&self.followed, now_there) {
+            (None, None) => return Ok(()),
+            (Some(_), None) => {
+                let source = std::io::ErrorKind::NotFound.into();
+                return Err(TenantsError::Io { path, source });
+            }
+            (Some(followed), Some(there)) if followed.identity == there => {}
+            (_, Some(there)) => {
+                // Nothing is followed before it was read: a failure is tried again.
+                self.followed = None;
+                let Some(store) = Store::open(&self.data)? else { return Ok(()) };
+                let version = store.data_version()?;
+                self.take_over(&store)?;
+                self.followed = Some(Followed { store, identity: there, version });
+                return Ok(());
+            }
+        }
+        let Some(followed) = &self.followed else { return Ok(()) };
+        // Before the rows: what changes between the two is seen at the next look.
+        let version = followed.store.data_version()?;
+        if version != followed.version {
+            let Some(mut followed) = self.followed.take() else { return Ok(()) };
+            let outcome = self.take_over(&followed.store);
+            if outcome.is_ok() {
+                followed.version = version;
+            }
+            self.followed = Some(followed);
+            outcome?;
+        }
+        Ok(())
+    }
+
+    fn take_over(&mut self, store: &Store) -> Result<(), TenantsError> {
+        let (tenants, keys) = (store.tenants()?, store.keys()?);
+        let before = self.registry.roster.load_full();
+        let roster = before.next(&tenants, &keys);
+        tracing::info!(tenants = tenants.len(), keys = roster.keys.len(), "tenants and keys were read");
+        if keys.is_empty() && !roster.is_open {
+            tracing::error!("tenants.db has no keys any more; nobody is let in until it has, or a restart");
+        }
+        self.registry.roster.store(Arc::new(roster));
+        Ok(())
+    }
+
+    /// Writes back when keys were last used, where that has changed; a failure is logged and tried again.
+    pub fn write_back(&mut self) {
+        let Some(followed) = &mut self.followed else { return };
+        let roster = self.registry.roster.load();
+        let used: Vec<_> = roster
+            .keys
+            .iter()
+            .map(|(id, key)| (*id, key.used.get()))
+            .filter(|(id, used_us)| *used_us > self.written.get(id).copied().unwrap_or(0))
+            .collect();
+        if used.is_empty() {
+            return;
+        }
+        match followed.store.note_used(&used) {
+            Ok(()) => self.written.extend(used),
+            Err(error) => tracing::warn!(%error, "when keys were last used could not be written"),
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! Who may do what, and how much of it: tenants, keys, scopes, quotas.
+//!
+//! ```text
+//! DATA/tenants.db ──Keeper (once a second)──► Roster, immutable ──ArcSwap──► Desk, one a lane
+//!   written by `firehose tenant`, `firehose key`                             authorize ─► Principal
+//!                                                                            charge    ─► leased tokens
+//! ```
+//! In: a [`crate::http::Credential`] and what the endpoint [`Need`]s. Out: a [`Principal`], or why not
+//! ([`Denied`]). Owns: `tenants.db`, the form of a key, every tenant's budget. Never: a lock, an allocation or a
+//! system call while a request is looked at; keeps or logs a secret.
+//!
+//! With no key in the file everything is allowed, at the cost of one branch. A process that has once seen keys
+//! never opens up again, whatever becomes of the file.
+//!
+//! A tenant's budget has one owner, a [`Budget`] (GCRA in one atomic word); lanes take slices of it in advance
+//! and give back what they do not use, so that a limit holds at any number of cores and the shared cache line
+//! is seldom touched.
+
+mod budget;
+mod desk;
+mod error;
+mod keeper;
+mod key;
+mod lease;
+mod roster;
+mod rows;
+mod scope;
+mod store;
+#[cfg(test)]
+mod tests;
+
+pub use budget::{Budget, Rate, Shortage};
+pub use desk::{Desk, Now};
+pub use error::{Denied, Limited, Quota, TenantsError};
+pub use keeper::{Keeper, Registry};
+pub use key::{KeyId, NewKey};
+pub use lease::Lease;
+pub use roster::{Need, Principal};
+pub use rows::{KeyRow, KeyWish, Limits, TenantRow};
+pub use scope::{Scope, Scopes};
+pub use store::Store;

@@ -1,0 +1,93 @@
+//! What a key may do: three scopes and sets of them.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// One thing a key may be allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Append events; nothing can be read with it, so that it may stand in a public page.
+    Write = 1,
+    /// Read rows, counts and reports.
+    Read = 2,
+    /// Everything, the other two included.
+    Admin = 4,
+}
+
+impl Scope {
+    pub const ALL: [Scope; 3] = [Scope::Write, Scope::Read, Scope::Admin];
+
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Scope::Write => "write",
+            Scope::Read => "read",
+            Scope::Admin => "admin",
+        }
+    }
+}
+
+/// A set of scopes, never empty; written `write,read`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scopes(u8);
+
+impl Scopes {
+    /// All of them: what everybody has where there are no keys.
+    pub const ALL: Scopes = Scopes(Scope::Write as u8 | Scope::Read as u8 | Scope::Admin as u8);
+
+    /// Whether the set allows what the scope does; `admin` allows everything.
+    #[must_use]
+    pub const fn allows(self, scope: Scope) -> bool {
+        self.0 & (scope as u8 | Scope::Admin as u8) != 0
+    }
+
+    /// The scopes that were given, in the order of [`Scope::ALL`].
+    pub fn iter(self) -> impl Iterator<Item = Scope> {
+        Scope::ALL.into_iter().filter(move |scope| self.0 & *scope as u8 != 0)
+    }
+}
+
+/// The text names no scope, or one that there is not.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no list of scopes; they are write, read and admin, with commas between them")]
+pub struct NoScopes(String);
+
+impl FromStr for Scopes {
+    type Err = NoScopes;
+
+    fn from_str(text: &str) -> Result<Scopes, NoScopes> {
+        let scope = |name: &str| Scope::ALL.into_iter().find(|scope| scope.name() == name.trim());
+        text.split(',')
+            .try_fold(0, |set, name| Some(set | scope(name)? as u8))
+            .map(Scopes)
+            .ok_or_else(|| NoScopes(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Scopes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, scope) in self.iter().enumerate() {
+            write!(f, "{}{}", if index == 0 { "" } else { "," }, scope.name())?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_reads_back_as_written_and_admin_is_everything() {
+        for text in ["write", "read", "admin", "write,read", "write,read,admin"] {
+            assert_eq!(text.parse::<Scopes>().unwrap().to_string(), text);
+        }
+        assert_eq!("read, write,read".parse::<Scopes>().unwrap().to_string(), "write,read");
+        for text in ["", ",", "write,", "Write", "all", "write read"] {
+            assert!(text.parse::<Scopes>().is_err(), "{text:?}");
+        }
+        let (write, admin): (Scopes, Scopes) = ("write".parse().unwrap(), "admin".parse().unwrap());
+        assert!(write.allows(Scope::Write) && !write.allows(Scope::Read) && !write.allows(Scope::Admin));
+        assert!(Scope::ALL.into_iter().all(|scope| admin.allows(scope) && Scopes::ALL.allows(scope)));
+    }
+}
