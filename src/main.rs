@@ -18,5 +18,6 @@ fn main() -> ExitCode {
         Command::Reshard { folder, to } => cli::reshard(&folder, to),
         Command::Drill(Drill::Lock { folder, seconds }) => cli::drill_lock(&folder, seconds),
         Command::Doctor(args) => cli::doctor(&args),
+        Command::GenDataset(args) => cli::gen_dataset(&args),
     }
 }
