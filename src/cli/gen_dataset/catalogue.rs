@@ -86,7 +86,7 @@ fn product(random: &mut Random, currency: Currency) -> Product {
         6..=7 => cents / 50 * 50 + 49,
         _ => cents.max(25),
     };
-    Product { price_minor: currency.from_usd_cents(cents), category }
+    Product { price_minor: currency.price_of_usd_cents(cents), category }
 }
 
 /// Writes the name of a product into `name`: `Nordic Kettle 17`.

@@ -43,7 +43,7 @@ impl Currency {
     }
 
     /// A price of so many US cents in this currency's minor units, at least 1.
-    pub(super) fn from_usd_cents(self, cents: u64) -> u64 {
+    pub(super) fn price_of_usd_cents(self, cents: u64) -> u64 {
         (cents * u64::from(self.minor_for_usd) / 100).max(1)
     }
 

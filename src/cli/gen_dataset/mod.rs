@@ -138,7 +138,7 @@ fn run(args: &GenArgs) -> Result<(), GenError> {
 
 fn write_files(world: &World, folder: &Folder, path: &Path, format: Format) -> Result<(), GenError> {
     let mut truth = Truth::new(world);
-    let (mut figures, mut drafts) = match format {
+    let (figures, mut drafts) = match format {
         Format::Ndjson => {
             let mut files = NdjsonFiles::new(folder)?;
             (write_tables(world, &mut files, &mut truth)?, files.into_drafts())
@@ -152,11 +152,8 @@ fn write_files(world: &World, folder: &Folder, path: &Path, format: Format) -> R
             (write_tables(world, &mut file, &mut truth)?, file.into_drafts())
         }
     };
-    let progress = Progress::new("truth", 0);
     drafts.push(write_truth(world, folder, &mut truth, &figures)?);
-    let truth_bytes = drafts.last().map_or(0, Draft::bytes);
     folder.keep(drafts)?;
-    figures.push(progress.finish(truth_bytes));
     let items = truth.items;
     say(&format!(
         "{}{items} items in the orders; dataset in {}\n",
