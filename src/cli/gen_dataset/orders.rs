@@ -8,10 +8,11 @@ use super::season::Timeline;
 use super::world::{World, customer_id, product_id};
 
 pub(super) const ITEMS_MEAN_MAX: f64 = 20.0;
-/// An order of more is cut off: one in 160 at the largest mean, none that matters at the usual ones.
+/// An order of more is cut off: one in 170 at the largest mean, none that matters at the usual ones.
 const ITEMS_MAX: usize = 100;
 
-/// Orders one after another; each borrows the stream's buffers. About 300 ns an order of 2.5 items.
+/// Orders one after another; each borrows the stream's buffers. Made, written as NDJSON and counted into the
+/// truth, an order of 2.5 items takes about 1.2 µs of CPU.
 #[derive(Debug)]
 pub struct Orders<'w> {
     world: &'w World,

@@ -170,7 +170,7 @@ pub(super) struct Person {
 }
 
 impl Person {
-    /// Becomes the customer of a number (from 0) under a tenant's key. About 60 ns.
+    /// Becomes the customer of a number (from 0) under a tenant's key.
     pub(super) fn become_number(&mut self, key: u64, number: u32) {
         let mut random = Random::new(mix(key ^ u64::from(number)));
         let (given, given_ascii) = pick(GIVEN, &mut random);

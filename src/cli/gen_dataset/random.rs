@@ -35,7 +35,7 @@ pub(super) fn key(seed: u64, for_use: Use, tenant: u32) -> u64 {
     mix(mix(mix(seed) ^ for_use as u64) ^ u64::from(tenant))
 }
 
-/// xoshiro256++: 32 bytes of state, about 1 ns a number.
+/// xoshiro256++: 32 bytes of state.
 #[derive(Clone, Debug)]
 pub(super) struct Random {
     state: [u64; 4],

@@ -24,7 +24,7 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// 10 to 50 ns, sorting in included.
+    /// Mostly an append; now and then everything that waits is sorted in.
     pub(super) fn add(&mut self, amount: u64) {
         self.waiting.push(amount);
         self.total += 1;

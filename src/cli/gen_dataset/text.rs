@@ -71,7 +71,7 @@ fn two_digits(value: u32, to: &mut [u8]) {
     to[1] = b'0' + (value % 10) as u8;
 }
 
-/// Appends an order as one line of NDJSON. About 450 bytes, 250 ns.
+/// Appends an order as one line of NDJSON. About 460 bytes at 2.5 items.
 pub(super) fn push_order(order: &Order<'_>, clock: &mut Clockface, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"order_id\":\"");
     out.extend_from_slice(order.order_id.as_bytes());

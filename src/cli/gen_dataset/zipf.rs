@@ -1,13 +1,13 @@
 //! Ranks by Zipf's law, without a table: rejection-inversion.
 //!
 //! Hoermann and Derflinger, "Rejection-inversion to generate variates from monotone discrete
-//! distributions" (ACM TOMACS 6.3, 1996). The hat is the integral of x^-s; a point below it is
-//! rejected less than one time in five.
+//! distributions" (ACM TOMACS 6.3, 1996). The hat is x^-s itself, whose integral has an inverse; a draw is
+//! rounded to a rank, and repeated where the rank's share does not reach it.
 
 use super::powers::{exp, ln};
 use super::random::Random;
 
-/// Ranks 1 to `ranks`, rank k in proportion to k^-s. No memory, about 50 ns a rank.
+/// Ranks 1 to `ranks`, rank k in proportion to k^-s. No memory; a few logarithms a rank.
 #[derive(Clone, Debug)]
 pub(super) struct Zipf {
     ranks: u32,
