@@ -20,5 +20,6 @@ fn main() -> ExitCode {
         Command::Key(command) => cli::key(&command),
         Command::Drill(Drill::Lock { folder, seconds }) => cli::drill_lock(&folder, seconds),
         Command::Doctor(args) => cli::doctor(&args),
+        Command::GenDataset(args) => cli::gen_dataset(&args),
     }
 }

@@ -6,6 +6,7 @@
 mod backup;
 mod doctor;
 mod key;
+pub mod gen_dataset;
 mod output;
 mod reshard;
 mod serve;
@@ -21,6 +22,7 @@ use crate::config::{ConfigError, Flags, Loaded, Raw, Source};
 pub use backup::backup;
 pub use doctor::{Finding, Verdict, doctor, examine};
 pub use key::{KeyCommand, key};
+pub use gen_dataset::{GenArgs, gen_dataset};
 pub use output::{EXIT_CONFIG, EXIT_FAILED, EXIT_OK, EXIT_USAGE};
 pub use reshard::reshard;
 pub use serve::{config, serve};
@@ -120,6 +122,13 @@ pub enum Command {
     /// io_uring, limits, CPUs, ports, the disk under the data folder, the clock. Exits 1 when something
     /// would keep the server from serving; warnings alone exit 0.
     Doctor(FolderArgs),
+
+    /// Makes a commerce dataset: customers, products, orders, price samples, stock events.
+    ///
+    /// The same seed and parameters make the same bytes on every machine. Beside the files stands truth.json:
+    /// the totals that a correct system must report of them. `--post` sends the orders to a server instead, or
+    /// as well.
+    GenDataset(GenArgs),
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,0 +1,47 @@
+//! What can go wrong while a dataset is made.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why there is no dataset.
+#[derive(Debug, thiserror::Error)]
+pub enum GenError {
+    /// The parameters make no sense; the caller's to mend.
+    #[error("{0}")]
+    Parameters(String),
+
+    #[error("{} already holds a dataset ({found}); name another folder or add --force", folder.display())]
+    Occupied { folder: PathBuf, found: &'static str },
+
+    #[error("{}: {source}", path.display())]
+    File { path: PathBuf, source: io::Error },
+
+    /// The server could not be talked to, after every try.
+    #[error("chunk {chunk}: {reason}; given up after {tries} tries")]
+    GivenUp { chunk: u64, tries: u32, reason: String },
+
+    /// The server said no; the same request would be refused again.
+    #[error("chunk {chunk} was refused with status {status}: {detail}")]
+    Refused { chunk: u64, status: u16, detail: String },
+
+    /// The server answered with something that is not the summary of an ingestion.
+    #[error("chunk {chunk}: the answer is no summary ({reason})")]
+    Answer { chunk: u64, reason: String },
+
+    /// Everything was sent, and rows failed.
+    #[error("{failed} of {sent} orders failed; the first: {first}")]
+    RowsFailed { failed: u64, sent: u64, first: String },
+
+    #[error("a chunk could not be packed: {0}")]
+    Packing(std::io::Error),
+
+    /// Of a sink from elsewhere.
+    #[error(transparent)]
+    Sink(Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl GenError {
+    pub(super) fn file(path: &Path) -> impl FnOnce(io::Error) -> GenError + '_ {
+        |source| GenError::File { path: path.to_owned(), source }
+    }
+}

@@ -1,0 +1,188 @@
+//! The folder a dataset is written to: files under temporary names, given their own at the end.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use super::error::GenError;
+
+pub(super) const TRUTH: &str = "truth.json";
+
+/// Every name a dataset may have; the truth first, because whoever sees it may rely on the rest.
+const NAMES: &[&str] = &[
+    TRUTH,
+    "customers.ndjson",
+    "products.ndjson",
+    "orders.ndjson",
+    "price_samples.ndjson",
+    "stock_events.ndjson",
+    "customers.csv",
+    "products.csv",
+    "orders.csv",
+    "order_items.csv",
+    "price_samples.csv",
+    "stock_events.csv",
+    "dataset.sql",
+];
+
+/// Bytes collected before a write.
+const BUFFER_BYTES: usize = 1 << 20;
+
+/// A folder that takes one dataset.
+#[derive(Debug)]
+pub(super) struct Folder {
+    path: PathBuf,
+}
+
+impl Folder {
+    /// Makes the folder where there is none.
+    ///
+    /// # Errors
+    /// When it holds a dataset already, unless `force`; when it cannot be made.
+    pub(super) fn prepare(path: &Path, force: bool) -> Result<Folder, GenError> {
+        fs::create_dir_all(path).map_err(GenError::file(path))?;
+        if !force && let Some(found) = NAMES.iter().copied().find(|name| path.join(name).exists()) {
+            return Err(GenError::Occupied { folder: path.to_owned(), found });
+        }
+        Ok(Folder { path: path.to_owned() })
+    }
+
+    /// A file that will have this name.
+    pub(super) fn file(&self, name: &'static str) -> Result<Draft, GenError> {
+        debug_assert!(NAMES.contains(&name), "{name}");
+        let temporary = self.path.join(format!(".{name}.partial"));
+        let file = File::create(&temporary).map_err(GenError::file(&temporary))?;
+        let buffer = Vec::with_capacity(BUFFER_BYTES + BUFFER_BYTES / 16);
+        Ok(Draft { name, temporary, file, buffer, written_bytes: 0, kept: false })
+    }
+
+    /// Gives every draft its name, the truth's last. An older dataset goes first, whatever its format.
+    ///
+    /// # Errors
+    /// Of the file system; what stands under its name by then stays, without a truth beside it.
+    pub(super) fn keep(&self, mut drafts: Vec<Draft>) -> Result<(), GenError> {
+        for draft in &mut drafts {
+            draft.flush_buffer().map_err(GenError::file(&draft.temporary))?;
+        }
+        for path in NAMES.iter().map(|name| self.path.join(name)) {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(GenError::File { path, source: error });
+                }
+                _ => {}
+            }
+        }
+        drafts.sort_by_key(|draft| draft.name == TRUTH);
+        for draft in &mut drafts {
+            let path = self.path.join(draft.name);
+            fs::rename(&draft.temporary, &path).map_err(GenError::file(&path))?;
+            draft.kept = true;
+        }
+        Ok(())
+    }
+}
+
+/// A file under its temporary name; gone with the value unless it was kept.
+#[derive(Debug)]
+pub(super) struct Draft {
+    name: &'static str,
+    temporary: PathBuf,
+    file: File,
+    buffer: Vec<u8>,
+    written_bytes: u64,
+    kept: bool,
+}
+
+impl Draft {
+    /// Where the next row is appended; [`Draft::row_done`] comes after it.
+    pub(super) fn buffer(&mut self) -> &mut Vec<u8> {
+        &mut self.buffer
+    }
+
+    /// Writes the buffer out when it is full.
+    pub(super) fn row_done(&mut self) -> Result<(), GenError> {
+        if self.buffer.len() < BUFFER_BYTES {
+            return Ok(());
+        }
+        self.flush_buffer().map_err(GenError::file(&self.temporary))
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.written_bytes + self.buffer.len() as u64
+    }
+
+    pub(super) fn temporary(&self) -> &Path {
+        &self.temporary
+    }
+
+    fn flush_buffer(&mut self) -> io::Result<()> {
+        self.file.write_all(&self.buffer)?;
+        self.written_bytes += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
+    }
+}
+
+/// For writers that want one; they bring bytes in blocks, rows come by [`Draft::buffer`].
+impl Write for Draft {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= BUFFER_BYTES {
+            self.flush_buffer()?;
+        }
+        Ok(bytes.len())
+    }
+
+    /// Into the draft, which goes to the file at the end.
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        if !self.kept {
+            // Nothing more can be done about one that stays.
+            _ = fs::remove_file(&self.temporary);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(path: &Path) -> Vec<String> {
+        let entries = fs::read_dir(path).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn names_appear_at_the_end_and_drafts_vanish_with_a_failure() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = Folder::prepare(dir.path(), false).unwrap();
+        let mut draft = folder.file("orders.ndjson").unwrap();
+        draft.buffer().extend_from_slice(b"{}\n");
+        drop(folder.file("orders.csv").unwrap());
+        assert_eq!(names(dir.path()), [".orders.ndjson.partial"]);
+        folder.keep(vec![folder.file(TRUTH).unwrap(), draft]).unwrap();
+        assert_eq!(names(dir.path()), ["orders.ndjson", "truth.json"]);
+        assert_eq!(fs::read(dir.path().join("orders.ndjson")).unwrap(), b"{}\n");
+    }
+
+    #[test]
+    fn a_dataset_is_replaced_by_force_only_and_then_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("notes.txt"), "mine").unwrap();
+        let folder = Folder::prepare(dir.path(), false).unwrap();
+        folder.keep(vec![folder.file("orders.csv").unwrap()]).unwrap();
+        let refused = Folder::prepare(dir.path(), false).unwrap_err();
+        assert!(matches!(refused, GenError::Occupied { found: "orders.csv", .. }), "{refused}");
+        let folder = Folder::prepare(dir.path(), true).unwrap();
+        folder.keep(vec![folder.file("dataset.sql").unwrap()]).unwrap();
+        assert_eq!(names(dir.path()), ["dataset.sql", "notes.txt"]);
+    }
+}

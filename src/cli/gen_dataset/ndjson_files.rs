@@ -1,0 +1,66 @@
+//! A dataset as NDJSON: one file a table, the items within their orders.
+
+use super::error::GenError;
+use super::folder::{Draft, Folder};
+use super::row::{Customer, Order, PriceSample, Product, Sink, StockEvent};
+use super::text::{self, Clockface};
+
+/// The five files, in this order.
+#[derive(Debug)]
+pub(super) struct NdjsonFiles {
+    customers: Draft,
+    products: Draft,
+    orders: Draft,
+    price_samples: Draft,
+    stock_events: Draft,
+    clock: Clockface,
+}
+
+impl NdjsonFiles {
+    pub(super) fn new(folder: &Folder) -> Result<NdjsonFiles, GenError> {
+        Ok(NdjsonFiles {
+            customers: folder.file("customers.ndjson")?,
+            products: folder.file("products.ndjson")?,
+            orders: folder.file("orders.ndjson")?,
+            price_samples: folder.file("price_samples.ndjson")?,
+            stock_events: folder.file("stock_events.ndjson")?,
+            clock: Clockface::new(),
+        })
+    }
+
+    pub(super) fn into_drafts(self) -> Vec<Draft> {
+        vec![self.customers, self.products, self.orders, self.price_samples, self.stock_events]
+    }
+}
+
+impl Sink for NdjsonFiles {
+    fn customer(&mut self, row: &Customer<'_>) -> Result<(), GenError> {
+        text::push_customer(row, self.customers.buffer());
+        self.customers.row_done()
+    }
+
+    fn product(&mut self, row: &Product<'_>) -> Result<(), GenError> {
+        text::push_product(row, self.products.buffer());
+        self.products.row_done()
+    }
+
+    fn order(&mut self, row: &Order<'_>) -> Result<(), GenError> {
+        text::push_order(row, &mut self.clock, self.orders.buffer());
+        self.orders.row_done()
+    }
+
+    fn price_sample(&mut self, row: &PriceSample<'_>) -> Result<(), GenError> {
+        text::push_price_sample(row, &mut self.clock, self.price_samples.buffer());
+        self.price_samples.row_done()
+    }
+
+    fn stock_event(&mut self, row: &StockEvent<'_>) -> Result<(), GenError> {
+        text::push_stock_event(row, &mut self.clock, self.stock_events.buffer());
+        self.stock_events.row_done()
+    }
+
+    fn bytes(&self) -> u64 {
+        let files = [&self.customers, &self.products, &self.orders, &self.price_samples, &self.stock_events];
+        files.into_iter().map(Draft::bytes).sum()
+    }
+}

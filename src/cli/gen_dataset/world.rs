@@ -1,0 +1,150 @@
+//! What stands still: tenants with their products and the popularity of these and of the customers.
+
+use super::catalogue::{self, CATEGORIES};
+use super::currency::Currency;
+use super::error::GenError;
+use super::people::Person;
+use super::random::{Random, Use, key};
+use super::row::{Customer, Id, Product, Sink};
+use super::season::Season;
+use super::spec::Spec;
+use super::zipf::{Shuffle, Zipf};
+
+/// A few products make most of the sales.
+const PRODUCTS_EXPONENT: f64 = 1.05;
+/// Customers differ less than products.
+const CUSTOMERS_EXPONENT: f64 = 0.7;
+
+/// One tenant.
+#[derive(Debug)]
+pub(super) struct Tenant {
+    pub(super) id: String,
+    /// `ord-3-` and so on: the prefix of its ids.
+    pub(super) order_prefix: String,
+    pub(super) price_prefix: String,
+    pub(super) stock_prefix: String,
+    pub(super) currency: Currency,
+    pub(super) customers: u32,
+    pub(super) people_key: u64,
+    catalogue_key: u64,
+    products: Vec<catalogue::Product>,
+    product_ranks: Shuffle,
+    customer_popularity: Zipf,
+    customer_ranks: Shuffle,
+}
+
+/// Everything the streams of rows draw from. 16 bytes a product, 8 an hour.
+#[derive(Debug)]
+pub struct World {
+    pub(super) spec: Spec,
+    pub(super) season: Season,
+    pub(super) tenants: Vec<Tenant>,
+    product_popularity: Zipf,
+}
+
+impl World {
+    /// Of checked parameters.
+    #[must_use]
+    pub fn new(spec: Spec) -> World {
+        let tenants = (0..spec.tenants).map(|tenant| Tenant::new(&spec, tenant)).collect();
+        World {
+            season: Season::new(spec.start, spec.days),
+            product_popularity: Zipf::new(spec.products, PRODUCTS_EXPONENT),
+            tenants,
+            spec,
+        }
+    }
+
+    /// The parameters it is made of.
+    #[must_use]
+    pub fn spec(&self) -> &Spec {
+        &self.spec
+    }
+
+    /// A tenant's number of a product, the popular ones most often.
+    pub(super) fn some_product(&self, tenant: &Tenant, random: &mut Random) -> u32 {
+        tenant.product_ranks.at(self.product_popularity.rank(random) - 1)
+    }
+
+    /// Every customer, tenant by tenant.
+    pub(super) fn customers(&self, sink: &mut dyn Sink, row_done: &mut dyn FnMut()) -> Result<(), GenError> {
+        let mut person = Person::default();
+        for tenant in &self.tenants {
+            for number in 0..tenant.customers {
+                person.become_number(tenant.people_key, number);
+                sink.customer(&Customer {
+                    tenant_id: &tenant.id,
+                    customer_id: customer_id(number),
+                    name: &person.name,
+                    email: &person.email,
+                    country: person.country,
+                })?;
+                row_done();
+            }
+        }
+        Ok(())
+    }
+
+    /// Every product, tenant by tenant.
+    pub(super) fn products(&self, sink: &mut dyn Sink, row_done: &mut dyn FnMut()) -> Result<(), GenError> {
+        let mut name = String::new();
+        for tenant in &self.tenants {
+            for number in 0..self.spec.products {
+                let product = tenant.product(number);
+                catalogue::name(tenant.catalogue_key, number, product, &mut name);
+                sink.product(&Product {
+                    tenant_id: &tenant.id,
+                    product_id: product_id(number),
+                    name: &name,
+                    category: CATEGORIES[usize::from(product.category)].name,
+                    unit_price_minor: product.price_minor,
+                    currency: tenant.currency,
+                })?;
+                row_done();
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Tenant {
+    fn new(spec: &Spec, tenant: u32) -> Tenant {
+        let number = tenant + 1;
+        let currency = spec.currencies[tenant as usize % spec.currencies.len()];
+        let customers = spec.share(spec.customers, tenant) as u32;
+        let mut ranks = Random::new(key(spec.seed, Use::Ranks, tenant));
+        Tenant {
+            id: format!("tenant_{number}"),
+            order_prefix: format!("ord-{number}-"),
+            price_prefix: format!("price-{number}-"),
+            stock_prefix: format!("stock-{number}-"),
+            currency,
+            customers,
+            people_key: key(spec.seed, Use::People, tenant),
+            catalogue_key: key(spec.seed, Use::Catalogue, tenant),
+            products: catalogue::products(spec.seed, tenant, spec.products, currency),
+            product_ranks: Shuffle::new(spec.products, &mut ranks),
+            customer_popularity: Zipf::new(customers, CUSTOMERS_EXPONENT),
+            customer_ranks: Shuffle::new(customers, &mut ranks),
+        }
+    }
+
+    pub(super) fn product(&self, number: u32) -> catalogue::Product {
+        self.products[number as usize]
+    }
+
+    /// The number of a customer, the loyal ones most often.
+    pub(super) fn some_customer(&self, random: &mut Random) -> u32 {
+        self.customer_ranks.at(self.customer_popularity.rank(random) - 1)
+    }
+}
+
+/// `cust-0000001` for the number 0.
+pub(super) fn customer_id(number: u32) -> Id {
+    Id::new("cust-", u64::from(number) + 1, 7)
+}
+
+/// `prod-00001` for the number 0.
+pub(super) fn product_id(number: u32) -> Id {
+    Id::new("prod-", u64::from(number) + 1, 5)
+}
