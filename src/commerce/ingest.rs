@@ -67,8 +67,14 @@ impl Summary {
         self.failed += 1;
         if self.errors.len() < ERRORS_MAX {
             self.errors.push(error);
-        } else {
-            self.errors_truncated = true;
+            return;
+        }
+        self.errors_truncated = true;
+        // Shards answer in turns: an earlier line may be told after later ones.
+        if let Some(last) = self.errors.iter_mut().max_by_key(|known| known.line)
+            && error.line < last.line
+        {
+            *last = error;
         }
     }
 
@@ -275,9 +281,11 @@ mod tests {
     #[test]
     fn errors_beyond_the_first_thousand_are_counted() {
         let mut ingest = OrderIngest::new(1, None, 0, 1);
-        for number in 1..=1_001 {
+        for number in (1..=1_001).rev() {
             ingest.too_long(number, 1);
         }
+        ingest.summary.sort();
+        assert_eq!(ingest.summary.errors().last().unwrap().line, 1_000);
         let said: Value = serde_json::from_slice(&ingest.summary.json("k", 0)).unwrap();
         assert_eq!(said["errors"].as_array().unwrap().len(), 1_000);
         assert_eq!((&said["rows_failed"], &said["errors_truncated"]), (&json!(1_001), &json!(true)));
