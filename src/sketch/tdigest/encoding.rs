@@ -82,7 +82,9 @@ impl TDigest {
 
     /// The digest that [`TDigest::encode`] wrote.
     pub fn decode(bytes: &[u8]) -> Result<TDigest, SketchError> {
-        let mut digest = TDigest::new(Head::read(&mut Reader(bytes))?.compression);
+        let head = Head::read(&mut Reader(bytes))?;
+        let mut digest = TDigest::new(head.compression);
+        digest.centroids.reserve_exact(head.centroids);
         digest.merge_encoded(bytes)?;
         digest.sorted = digest.centroids.len();
         Ok(digest)

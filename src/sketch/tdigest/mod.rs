@@ -9,6 +9,7 @@ mod cluster;
 mod encoding;
 mod key;
 mod quantile;
+mod sort;
 #[cfg(test)]
 mod tests;
 
@@ -16,8 +17,8 @@ use super::error::SketchError;
 
 /// Values of a digest, weights counted.
 const COUNT_MAX: u64 = 1 << 53;
-/// Either way; the difference of two such values is finite.
-const VALUE_MAX: f64 = f64::from_bits(0x7FD0_0000_0000_0000);
+/// 2^960, either way: the difference of two such values is finite, 2^53 times as well.
+const VALUE_MAX: f64 = f64::from_bits(0x7BF0_0000_0000_0000);
 /// Centroids that wait for one sort and one clustering: this many times the compression.
 const BUFFER_FACTOR: usize = 8;
 
@@ -145,8 +146,7 @@ impl TDigest {
 
     fn sort(&mut self) {
         if self.sorted < self.centroids.len() {
-            // Stable: that sort merges the runs which encoded digests are, instead of sorting them again.
-            self.centroids.sort_by(|one, other| one.mean.total_cmp(&other.mean));
+            sort::sort(&mut self.centroids, self.min, self.max);
             self.sorted = self.centroids.len();
         }
     }
