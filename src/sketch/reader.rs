@@ -23,7 +23,7 @@ impl Reader<'_> {
 
     /// Without a loop where eight bytes are left and the number has no more of them: a loop over lengths
     /// that vary costs a mispredicted branch for every few numbers.
-    #[inline]
+    #[inline(always)]
     pub(super) fn varint(&mut self) -> Result<u64, SketchError> {
         if let Some((word, _)) = self.0.split_first_chunk::<8>() {
             let word = u64::from_le_bytes(*word);

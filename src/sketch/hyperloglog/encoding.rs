@@ -53,6 +53,7 @@ impl HyperLogLog {
             Encoded::Dense(registers) => State::Dense(Box::new(registers)),
             Encoded::Sparse(entries) => {
                 let mut sparse = Sparse::new();
+                sparse.reserve(entries.len());
                 entries.into_iter().for_each(|entry| sparse.insert(entry));
                 State::Sparse(sparse)
             }

@@ -9,6 +9,7 @@ mod cluster;
 mod encoding;
 mod key;
 mod quantile;
+mod sort;
 #[cfg(test)]
 mod tests;
 
@@ -16,10 +17,13 @@ use super::error::SketchError;
 
 /// Values of a digest, weights counted.
 const COUNT_MAX: u64 = 1 << 53;
-/// Either way; the difference of two such values is finite.
-const VALUE_MAX: f64 = f64::from_bits(0x7FD0_0000_0000_0000);
+/// 2^960, either way: the difference of two such values is finite, 2^53 times as well.
+const VALUE_MAX: f64 = f64::from_bits(0x7BF0_0000_0000_0000);
 /// Centroids that wait for one sort and one clustering: this many times the compression.
 const BUFFER_FACTOR: usize = 8;
+/// In memory they are clustered this many times as finely as they are encoded ("two-level compression" in
+/// Dunning's own program): what thousands were merged into is often asked and never encoded.
+const MEMORY_FACTOR: u16 = 2;
 
 /// Values near each other.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -139,22 +143,21 @@ impl TDigest {
     #[inline]
     fn make_room(&mut self, centroids: usize) {
         if self.centroids.len() + centroids > usize::from(self.compression) * BUFFER_FACTOR {
-            self.cluster();
+            self.cluster(self.compression * MEMORY_FACTOR);
         }
     }
 
     fn sort(&mut self) {
         if self.sorted < self.centroids.len() {
-            // Stable: that sort merges the runs which encoded digests are, instead of sorting them again.
-            self.centroids.sort_by(|one, other| one.mean.total_cmp(&other.mean));
+            sort::sort(&mut self.centroids, self.min, self.max);
             self.sorted = self.centroids.len();
         }
     }
 
     #[cold]
-    fn cluster(&mut self) {
+    fn cluster(&mut self, compression: u16) {
         self.sort();
-        cluster::cluster(&mut self.centroids, self.count, self.compression);
+        cluster::cluster(&mut self.centroids, self.count, compression);
         self.sorted = self.centroids.len();
     }
 }
