@@ -109,6 +109,7 @@ fn shard_row(id: ShardId, folder: &ShardFolder) -> Result<Value, String> {
         "path": inspection.path,
         "rows": inspection.rows,
         "service_events": inspection.service_events,
+        "orders": inspection.orders,
         "rejected": inspection.rejected,
         "partitions": inspection.partitions.len(),
         "database_bytes": inspection.database_bytes,
@@ -145,8 +146,8 @@ pub fn verify(args: &FolderArgs, aggregates: bool) -> ExitCode {
         if aggregates {
             let what = format!("{} (aggregates)", path.display());
             match shard::verify_aggregates(&path) {
-                Ok(verified) => tell(what, verified.rows, "events", verified.problems),
-                Err(error) => tell(what, 0, "events", vec![error.to_string()]),
+                Ok(verified) => tell(what, verified.rows, "rows", verified.problems),
+                Err(error) => tell(what, 0, "rows", vec![error.to_string()]),
             }
         }
         for lane in shard_folder.lanes().unwrap_or_default() {

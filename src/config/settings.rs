@@ -133,7 +133,7 @@ settings! {
         /// Most rows in one transaction.
         batch_rows_max: u64 as Count = "20000";
         /// Most bytes of events in one transaction.
-        batch_bytes_max: u64 as Bytes = "8MiB";
+        batch_bytes_max: u64 as Bytes = "4MiB";
         /// SQLite page size of a new shard; a power of two.
         page_size: u64 as Bytes = "16KiB";
         /// Page cache of each shard's writer.

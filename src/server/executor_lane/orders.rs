@@ -36,7 +36,7 @@ use crate::unpack::{Limits, Next, Unpacker};
 use crate::{api, query};
 
 /// Bytes of rows that go to their journals together.
-const STAGED_BYTES: usize = 512 * 1024;
+const STAGED_BYTES: usize = 256 * 1024;
 /// Such portions that wait for their commits.
 const OPEN_MAX: usize = 6;
 /// How long one portion may wait for its journal or its commit before the ingest ends.

@@ -8,6 +8,7 @@
 
 mod carry;
 mod names;
+mod observed;
 mod read;
 mod record;
 mod sales;
@@ -21,6 +22,9 @@ use rusqlite::Connection;
 
 pub(super) use self::carry::carry_orders;
 pub use self::carry::key_of;
+pub use self::observed::{
+    Observed, PRICE_KIND, PriceRow, STOCK_KIND, StockChange, StockRow, decode_price, decode_stock,
+};
 pub(super) use self::read::statements;
 pub(super) use self::read::step;
 pub use self::read::{CustomerCache, FinishedIngest, ORDER_FIELDS, OrdersOf, find_ingest, sales_version};

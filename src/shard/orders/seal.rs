@@ -153,7 +153,8 @@ fn sort(path: PathBuf, partition: &str) -> Result<[Vec<Entry>; 2], ShardError> {
     );
     let items_sql = format!("SELECT id / 1024, product FROM {items} WHERE id >= ?1 AND id < ?2 ORDER BY id");
     let count = |table: &str| -> Result<usize, ShardError> {
-        let counted: i64 = connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))?;
+        let counted: i64 =
+            connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))?;
         Ok(counted.unsigned_abs() as usize)
     };
     // Exactly as large as they have to be: 24 bytes an item and an order.
