@@ -3,9 +3,10 @@
 use super::Centroid;
 use super::key::key_of;
 
-const BUCKETS_BITS: u32 = 11;
-/// A bucket of more is left to the standard library.
-const BUCKET_FEW: usize = 24;
+const BUCKETS_BITS: u32 = 12;
+/// A bucket of more is left to the standard library; in the others an insertion sort moves each centroid by
+/// less than this.
+const BUCKET_FEW: u32 = 24;
 /// Fewer centroids are all left to it.
 const FEW: usize = 128;
 
@@ -23,29 +24,32 @@ pub(super) fn sort(centroids: &mut [Centroid], min: f64, max: f64) {
     let shift = range_bits.saturating_sub(BUCKETS_BITS);
     let bucket_of = |centroid: &Centroid| ((key_of(centroid.mean) - lowest) >> shift) as usize;
     // How many, then where the next one goes, and at last where the bucket ends.
-    let mut places = [0_usize; 1 << BUCKETS_BITS];
+    let mut places = [0_u32; 1 << BUCKETS_BITS];
     centroids.iter().for_each(|centroid| places[bucket_of(centroid)] += 1);
-    let mut sum = 0;
+    let (mut sum, mut most) = (0, 0);
     for place in &mut places {
+        most = most.max(*place);
         sum += std::mem::replace(place, sum);
     }
     let unsorted = centroids.to_vec();
     for centroid in unsorted {
         let place = &mut places[bucket_of(&centroid)];
-        centroids[*place] = centroid;
+        centroids[*place as usize] = centroid;
         *place += 1;
     }
-    let mut from = 0;
-    for end in places {
-        match end - from {
-            0 | 1 => {}
-            2..=BUCKET_FEW => insertion_sort(&mut centroids[from..end]),
-            _ => centroids[from..end].sort_by(by_mean),
+    if most > BUCKET_FEW {
+        let mut from = 0;
+        for end in places {
+            if end - from > BUCKET_FEW {
+                centroids[from as usize..end as usize].sort_by(by_mean);
+            }
+            from = end;
         }
-        from = end;
     }
+    insertion_sort(centroids);
 }
 
+/// Fast where nearly all are in order.
 #[inline]
 fn insertion_sort(centroids: &mut [Centroid]) {
     for at in 1..centroids.len() {
