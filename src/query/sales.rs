@@ -23,7 +23,7 @@ use crate::shard::{self, SalesOf, Single, SingleSales, Stream, SumsBy};
 const HOUR_US: i64 = 3_600_000_000;
 const DAY_US: i64 = 24 * HOUR_US;
 /// Sales of one window, over all shards: 50 bytes each.
-const WINDOW_SALES: i64 = 150_000;
+const WINDOW_SALES: i64 = 60_000;
 /// Passes over the sales, at most.
 const PASSES_MAX: u32 = 64;
 /// Groups of one answer.
@@ -323,7 +323,7 @@ mod tests {
 
     #[test]
     fn windows_cover_the_range_once() {
-        let days: Vec<(i64, i64)> = (0..10).map(|day| (day * DAY_US, 60_000)).collect();
+        let days: Vec<(i64, i64)> = (0..10).map(|day| (day * DAY_US, 25_000)).collect();
         let windows = windows((5, 10 * DAY_US - 7), &days);
         assert_eq!(windows.first().unwrap().0, 5);
         assert_eq!(windows.last().unwrap().1, 10 * DAY_US - 7);

@@ -58,13 +58,22 @@ pub(super) async fn by_sums(
 #[derive(Default)]
 struct Merged {
     figures: Figures,
-    customers: Option<HyperLogLog>,
+    /// Encoded sketches.
+    customers: Vec<Vec<u8>>,
+    /// Customers of single sales.
+    more_customers: Option<HyperLogLog>,
     values: Option<TDigest>,
 }
 
 impl Merged {
-    fn customers(&mut self) -> &mut HyperLogLog {
-        self.customers.get_or_insert_with(HyperLogLog::new)
+    fn customers(&self) -> Result<u64, SketchError> {
+        let mut single = Vec::new();
+        if let Some(customers) = &self.more_customers {
+            customers.encode(&mut single);
+        }
+        let mut parts: Vec<&[u8]> = self.customers.iter().map(Vec::as_slice).collect();
+        parts.extend((!single.is_empty()).then_some(single.as_slice()));
+        Ok(HyperLogLog::union_of(&parts)?.estimate().round() as u64)
     }
 
     fn values(&mut self) -> &mut TDigest {
@@ -87,7 +96,7 @@ fn merge(shares: Vec<Share>, starts: &[i64], with_details: bool) -> Result<Sales
             let merged = groups.entry(key).or_default();
             merged.count(sum.orders, sum.units, sum.revenue);
             if with_details {
-                merged.customers().merge_encoded(&sum.customers)?;
+                merged.customers.push(sum.customers);
                 merged.values().merge_encoded(&sum.order_value)?;
             }
         }
@@ -99,7 +108,7 @@ fn merge(shares: Vec<Share>, starts: &[i64], with_details: bool) -> Result<Sales
                 let merged = groups.entry((start.saturating_sub(1) as u32, name, sale.currency)).or_default();
                 merged.count(1, sale.units, sale.revenue);
                 if with_details {
-                    merged.customers().insert_hash(sale.customer_key);
+                    merged.more_customers.get_or_insert_default().insert_hash(sale.customer_key);
                     merged.values().insert(sale.total as f64)?;
                 }
             }
@@ -108,18 +117,22 @@ fn merge(shares: Vec<Share>, starts: &[i64], with_details: bool) -> Result<Sales
     let groups = groups
         .into_iter()
         .map(|((start, name, currency), mut merged)| {
-            let details = with_details.then(|| {
-                let customers = merged.customers().estimate().round() as u64;
-                let values = merged.values();
-                (customers, [0.5, 0.95, 0.99].map(|q| values.quantile(q).unwrap_or_default().round() as i64))
-            });
-            SalesGroup {
+            let details = match with_details {
+                true => {
+                    let customers = merged.customers()?;
+                    let values = merged.values();
+                    let rank = |q: f64| values.quantile(q).unwrap_or_default().round() as i64;
+                    Some((customers, [0.5, 0.95, 0.99].map(rank)))
+                }
+                false => None,
+            };
+            Ok(SalesGroup {
                 start_us: starts.get(start as usize).copied().unwrap_or_default(),
                 name,
                 currency,
                 figures: Figures { details, ..merged.figures },
-            }
+            })
         })
-        .collect();
+        .collect::<Result<_, SketchError>>()?;
     Ok(SalesResult { groups, rows_scanned, preaggregated: true, estimated: with_details })
 }

@@ -102,7 +102,9 @@ pub fn sales_sums(
             sum.add(row, by != SumsBy::Product)?;
         }
     }
-    Ok(sums.into_iter().map(|((group, currency, name), sum)| ((group, name, currency), sum.done())).collect())
+    sums.into_iter()
+        .map(|((group, currency, name), sum)| Ok(((group, name, currency), sum.done()?)))
+        .collect()
 }
 
 /// The currencies a tenant has sales in, or the one that is asked for. One seek each.
@@ -128,8 +130,8 @@ struct Adding {
     orders: i64,
     units: i64,
     revenue: i64,
-    first: Option<(Vec<u8>, Vec<u8>)>,
-    merged: Option<(HyperLogLog, TDigest)>,
+    customers: Vec<Vec<u8>>,
+    values: Vec<Vec<u8>>,
 }
 
 impl Adding {
@@ -141,33 +143,41 @@ impl Adding {
             return Ok(());
         }
         let blob = |at: usize| row.get_ref(at)?.as_blob().map_err(rusqlite::Error::from);
-        let (customers, values) = (blob(6)?, blob(7)?);
-        if self.first.is_none() && self.merged.is_none() {
-            self.first = Some((customers.to_vec(), values.to_vec()));
+        self.customers.push(blob(6)?.to_vec());
+        self.values.push(blob(7)?.to_vec());
+        if self.customers.len() >= PARTS_MAX { self.unite() } else { Ok(()) }
+    }
+
+    /// Makes one of several sketches.
+    fn unite(&mut self) -> Result<(), ShardError> {
+        if self.customers.len() < 2 {
             return Ok(());
         }
         let damaged = |error: crate::sketch::SketchError| ShardError::Corrupt(format!("a sketch: {error}"));
-        let (hll, digest) = self
-            .merged
-            .get_or_insert_with(|| (HyperLogLog::new(), TDigest::new(TDigest::COMPRESSION_DEFAULT)));
-        if let Some((customers, values)) = self.first.take() {
-            hll.merge_encoded(&customers).map_err(damaged)?;
-            digest.merge_encoded(&values).map_err(damaged)?;
+        let parts: Vec<&[u8]> = self.customers.iter().map(Vec::as_slice).collect();
+        let mut customers = Vec::new();
+        HyperLogLog::union_of(&parts).map_err(damaged)?.encode(&mut customers);
+        let mut digest = TDigest::new(TDigest::COMPRESSION_DEFAULT);
+        for part in &self.values {
+            digest.merge_encoded(part).map_err(damaged)?;
         }
-        hll.merge_encoded(customers).map_err(damaged)?;
-        digest.merge_encoded(values).map_err(damaged)
+        let mut values = Vec::new();
+        digest.encode(&mut values);
+        (self.customers, self.values) = (vec![customers], vec![values]);
+        Ok(())
     }
 
-    fn done(self) -> SalesSum {
-        let Adding { orders, units, revenue, first, merged } = self;
-        let (mut customers, mut order_value) = first.unwrap_or_default();
-        if let Some((hll, mut digest)) = merged {
-            hll.encode(&mut customers);
-            digest.encode(&mut order_value);
-        }
-        SalesSum { orders, units, revenue, customers, order_value }
+    fn done(mut self) -> Result<SalesSum, ShardError> {
+        self.unite()?;
+        let Adding { orders, units, revenue, mut customers, mut values } = self;
+        let (customers, order_value) =
+            (customers.pop().unwrap_or_default(), values.pop().unwrap_or_default());
+        Ok(SalesSum { orders, units, revenue, customers, order_value })
     }
 }
+
+/// Sketches that are held before they are made one.
+const PARTS_MAX: usize = 32;
 
 /// How many sales each day has: (start, orders), in order; `None` bounds are open.
 pub fn sales_days(
@@ -250,13 +260,20 @@ pub fn single_sales(
         let mut statement = connection.prepare_cached(&sales_sql(&info.name))?;
         let mut items = connection.prepare_cached(&items_sql(&info.name))?;
         let mut rows = statement.query(params_from_iter(values))?;
+        let mut last: Option<Currency> = None;
         while let Some(row) = rows.next()? {
-            let currency = row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?;
+            let code = row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?;
+            // Mostly the same as of the order before.
+            let currency = match last {
+                Some(last) if last.as_str() == code => last,
+                _ => Currency::parse(code)
+                    .ok_or_else(|| ShardError::Corrupt("an order has an unknown currency".to_owned()))?,
+            };
+            last = Some(currency);
             let sale = SingleSale {
                 ordered_at_us: row.get(0)?,
                 name: 0,
-                currency: Currency::parse(currency)
-                    .ok_or_else(|| ShardError::Corrupt("an order has an unknown currency".to_owned()))?,
+                currency,
                 customer_key: row.get::<_, i64>(2)? as u64,
                 total: row.get(3)?,
                 units: row.get(4)?,

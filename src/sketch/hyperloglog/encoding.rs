@@ -75,6 +75,62 @@ impl HyperLogLog {
     }
 }
 
+impl HyperLogLog {
+    /// The union of encoded sketches: what [`HyperLogLog::merge_encoded`] of one after another gives, but what is
+    /// sorted is merged and not looked up.
+    pub fn union_of(parts: &[&[u8]]) -> Result<HyperLogLog, SketchError> {
+        let mut union: Vec<Entry> = Vec::new();
+        let mut dense: Option<Box<Registers>> = None;
+        let mut merged = Vec::new();
+        for part in parts {
+            match (read(part)?, &mut dense) {
+                (Encoded::Dense(packed), Some(known)) => known.merge(&Registers::unpack(packed)?),
+                (Encoded::Dense(packed), None) => dense = Some(Box::new(Registers::unpack(packed)?)),
+                (Encoded::Sparse(entries), Some(known)) => {
+                    entries.into_iter().for_each(|entry| known.insert(entry));
+                }
+                (Encoded::Sparse(entries), None) if union.is_empty() => union = entries,
+                (Encoded::Sparse(entries), None) => {
+                    merge_sorted(&union, &entries, &mut merged);
+                    std::mem::swap(&mut union, &mut merged);
+                    if union.len() > SPARSE_MAX {
+                        let mut registers = Registers::new();
+                        union.drain(..).for_each(|entry| registers.insert(entry));
+                        dense = Some(registers);
+                    }
+                }
+            }
+        }
+        if let Some(mut registers) = dense {
+            union.into_iter().for_each(|entry| registers.insert(entry));
+            return Ok(HyperLogLog(State::Dense(registers)));
+        }
+        let mut sparse = Sparse::new();
+        sparse.reserve(union.len());
+        union.into_iter().for_each(|entry| sparse.insert(entry));
+        Ok(HyperLogLog(State::Sparse(sparse)))
+    }
+}
+
+/// Both ascending by prefix, each prefix once; so is the result, with the higher rank of two.
+fn merge_sorted(one: &[Entry], other: &[Entry], merged: &mut Vec<Entry>) {
+    merged.clear();
+    merged.reserve(one.len() + other.len());
+    let (mut i, mut j) = (0, 0);
+    while let (Some(a), Some(b)) = (one.get(i), other.get(j)) {
+        let (is_a, is_b) = (a.prefix() <= b.prefix(), b.prefix() <= a.prefix());
+        merged.push(match (is_a, is_b) {
+            (true, true) => *a.max(b),
+            (true, false) => *a,
+            _ => *b,
+        });
+        i += usize::from(is_a);
+        j += usize::from(is_b);
+    }
+    merged.extend_from_slice(&one[i..]);
+    merged.extend_from_slice(&other[j..]);
+}
+
 fn read(bytes: &[u8]) -> Result<Encoded<'_>, SketchError> {
     let mut reader = Reader(bytes);
     match reader.byte()? {

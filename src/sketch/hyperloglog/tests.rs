@@ -189,3 +189,34 @@ fn bytes_that_no_sketch_has_are_refused_by_name() {
     dense.push(0);
     assert_eq!(is(&dense), Trailing(1));
 }
+
+#[test]
+fn a_union_is_what_merging_one_by_one_gives() {
+    for sizes in [&[0_usize, 0][..], &[5, 7, 0], &[3_000, 1_000, 2_000], &[4_096, 4_096], &[9_000, 10, 9_000]]
+    {
+        let mut expected = HyperLogLog::new();
+        let mut encoded = Vec::new();
+        for (part, size) in sizes.iter().enumerate() {
+            let mut sketch = HyperLogLog::new();
+            for value in 0..*size as u64 {
+                // Half of each part is in the next one too.
+                let value = value + (part * size / 2) as u64;
+                sketch.insert_hash(
+                    value
+                        .wrapping_mul(0x9E37_79B9_7F4A_7C15)
+                        .rotate_left(29)
+                        .wrapping_mul(0xBF58_476D_1CE4_E5B9),
+                );
+            }
+            let mut bytes = Vec::new();
+            sketch.encode(&mut bytes);
+            expected.merge_encoded(&bytes).unwrap();
+            encoded.push(bytes);
+        }
+        let parts: Vec<&[u8]> = encoded.iter().map(Vec::as_slice).collect();
+        let union = HyperLogLog::union_of(&parts).unwrap();
+        assert!(union == expected, "{sizes:?}");
+        assert_eq!(union.estimate(), expected.estimate());
+    }
+    assert!(HyperLogLog::union_of(&[&[9]]).is_err());
+}
