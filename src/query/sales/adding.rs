@@ -123,31 +123,35 @@ impl Adding {
     /// Groups in time that end by then are complete.
     pub(super) fn finish_before(&mut self, end_us: i64) {
         while let Some(entry) = self.open.first_entry() {
-            let (start, name, currency) = *entry.key();
+            let (start, _, currency) = *entry.key();
             let ends = self.starts.get(start as usize + 1).is_some_and(|next| *next <= end_us);
             if !ends {
                 return;
             }
             let group = entry.remove();
             self.bytes -= group.customers.len() * CUSTOMER_BYTES + group.totals.len() * TOTAL_BYTES;
-            self.done.push(group.done(&self.starts, start, name, currency));
+            self.done.push(group.done(&self.starts, start, currency));
         }
     }
 
-    /// All groups, and how many sales they are of.
-    pub(super) fn finish(mut self) -> (Vec<SalesGroup>, u64) {
+    /// Nothing more comes: every group's figures instead of its values.
+    pub(super) fn settled(mut self) -> Adding {
         let mut names = vec![String::new(); self.names.len()];
-        for (name, number) in self.names {
-            names[number as usize] = name;
+        for (name, number) in &self.names {
+            names[*number as usize].clone_from(name);
         }
-        let mut groups = self.done;
         for ((start, name, currency), group) in std::mem::take(&mut self.open) {
-            groups.push(SalesGroup {
-                name: names.get(name as usize).cloned().unwrap_or_default(),
-                ..group.done(&self.starts, start, name, currency)
-            });
+            let name = names.get(name as usize).cloned().unwrap_or_default();
+            self.done.push(SalesGroup { name, ..group.done(&self.starts, start, currency) });
         }
-        (groups, self.rows)
+        self.bytes = 0;
+        self
+    }
+
+    /// All groups, and how many sales they are of.
+    pub(super) fn finish(self) -> (Vec<SalesGroup>, u64) {
+        let settled = self.settled();
+        (settled.done, settled.rows)
     }
 }
 
@@ -172,7 +176,7 @@ impl Group {
         before - self.distinct
     }
 
-    fn done(mut self, starts: &[i64], start: u32, _: u32, currency: Currency) -> SalesGroup {
+    fn done(mut self, starts: &[i64], start: u32, currency: Currency) -> SalesGroup {
         self.make_distinct();
         let mut totals = self.totals;
         let quantiles = [0.5, 0.95, 0.99].map(|q| totals.nearest_rank(q));

@@ -28,11 +28,7 @@ pub(super) async fn by_sums(
     } else {
         ((from_us, from_us), [(from_us, to_us), (to_us, to_us)])
     };
-    let single = match by {
-        SumsBy::Product => Single::Product,
-        SumsBy::Category => Single::Category,
-        SumsBy::Hour | SumsBy::Day => Single::Order,
-    };
+    let single = if by == SumsBy::Product { Single::Product } else { Single::Category };
     let (of, asked_starts) = (query.of.clone(), starts.clone());
     let shares: Vec<Share> = readers
         .ask_all((Vec::new(), Vec::new()), move |connection| {
@@ -44,7 +40,14 @@ pub(super) async fn by_sums(
             let mut singles = Vec::new();
             for edge in edges.into_iter().filter(|edge| edge.0 < edge.1) {
                 let last = pin(connection, Stream::Order)?;
-                singles.push(shard::single_sales(connection, &of, single, last, edge, (0, 1))?);
+                // Whole days have no edges; of names there are two at most, each shorter than a day.
+                let mut after = Some(0);
+                while let Some(behind) = after {
+                    let (share, next) =
+                        shard::single_parts(connection, &of, single, last, edge, (0, 1), behind)?;
+                    singles.push(share);
+                    after = next.filter(|next| *next < last);
+                }
             }
             Ok((sums, singles))
         })
