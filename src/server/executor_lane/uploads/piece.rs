@@ -79,7 +79,7 @@ impl Piece {
         let revived = working.revive().await;
         working.failing(revived).await?;
         let taken = match checksum {
-            None => stream.into_rows(working).await,
+            None => stream.flow(working).await,
             Some(checksum) => stream.checked(working, &checksum).await,
         };
         let taken = working.failing(taken).await;
@@ -129,7 +129,7 @@ impl Stream<'_> {
     }
 
     /// Bytes become rows while more come.
-    async fn into_rows(&mut self, working: &mut Working) -> Result<(), UploadRefused> {
+    async fn flow(&mut self, working: &mut Working) -> Result<(), UploadRefused> {
         let mut settled_us = clock::monotonic_us();
         while let Some(bytes) = self.next(working).await? {
             working.take(bytes).await?;
