@@ -12,6 +12,8 @@ pub const REFUSED_PATH: &str = "/.refused";
 #[derive(Debug, Default)]
 pub struct Gate {
     state: State,
+    /// The body at hand is taken in as it comes, however long that takes.
+    is_streamed: bool,
     refused: Option<Refusal>,
 }
 
@@ -47,6 +49,17 @@ impl Gate {
     #[must_use]
     pub fn in_body(&self) -> bool {
         !matches!(self.state, State::Head { .. })
+    }
+
+    /// Says that the body at hand may take as long as it goes on.
+    pub fn stream(&mut self) {
+        self.is_streamed = self.in_body();
+    }
+
+    /// Within such a body.
+    #[must_use]
+    pub fn in_streamed_body(&self) -> bool {
+        self.is_streamed && self.in_body()
     }
 
     /// Ends the connection for a reason of the caller's (a time limit).
@@ -90,6 +103,7 @@ impl Gate {
                     *seen = bytes.len() - 1;
                     return Ok(0);
                 };
+                self.is_streamed = false;
                 self.state = match head::parse(&bytes[..head_bytes])?.framing {
                     Framing::Length(0) => State::default(),
                     Framing::Length(left) => State::Length { left },

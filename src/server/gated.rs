@@ -182,7 +182,12 @@ impl hyper::rt::Read for Gated {
                     this.ended = true;
                     return Poll::Ready(Ok(()));
                 }
-                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Ok(_)) => {
+                    if this.gate.borrow().in_streamed_body() {
+                        this.read_deadline_us =
+                            clock::monotonic_us() + this.times.body.as_micros() as u64;
+                    }
+                }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => {
                     ready!(this.read_alarm.poll(context, this.read_deadline_us));

@@ -55,11 +55,20 @@ struct Portion {
 pub(super) struct Intaking {
     pub(super) ingest: OrderIngest,
     open: VecDeque<Portion>,
+    /// Lines from the first one on that the summary knows already.
+    lines_known: u64,
+    /// Whether what is settled is to survive a power cut.
+    wants_disk: bool,
 }
 
 impl Intaking {
     pub(super) fn new(ingest: OrderIngest) -> Intaking {
-        Intaking { ingest, open: VecDeque::new() }
+        Intaking { ingest, open: VecDeque::new(), lines_known: 0, wants_disk: false }
+    }
+
+    /// Goes on where `ingest.summary` has so many lines already; they come again and are passed over.
+    pub(super) fn behind(ingest: OrderIngest, lines_known: u64, wants_disk: bool) -> Intaking {
+        Intaking { ingest, open: VecDeque::new(), lines_known, wants_disk }
     }
 
     /// Takes in every line the unpacker has.
@@ -75,6 +84,7 @@ impl Intaking {
                 loop {
                     match unpacker.next()? {
                         Next::Hungry | Next::End => break true,
+                        Next::Line(line) if line.number <= self.lines_known => {}
                         Next::Line(line) if line.is_too_long => {
                             self.ingest
                                 .too_long(lines_before + line.number, Limits::default().line_bytes_max);
@@ -100,7 +110,7 @@ impl Intaking {
     async fn hand_on(&mut self, lane: &Lane) -> Result<(), IngestRefused> {
         for (shard, rows) in self.ingest.take() {
             let rows = Arc::new(rows);
-            let begun = begin(lane, shard, &rows).await?;
+            let begun = begin(lane, shard, &rows, self.wants_disk).await?;
             self.open.push_back(Portion { rows, begun });
         }
         while self.open.len() > OPEN_MAX * usize::from(lane.shard_count) {
@@ -111,7 +121,11 @@ impl Intaking {
 
     async fn settle_one(&mut self, lane: &Lane) -> Result<(), IngestRefused> {
         let Some(Portion { rows, begun }) = self.open.pop_front() else { return Ok(()) };
-        let Settled { outcomes, .. } = keyed::settle(lane, begun, false, PATIENCE).await?;
+        let settled = keyed::settle(lane, begun, self.wants_disk, PATIENCE).await?;
+        let Settled { outcomes, synced, .. } = settled;
+        if !synced {
+            return Err(IngestRefused::Unsynced);
+        }
         for ((line, payload), outcome) in rows.rows().zip(outcomes) {
             let outcome = outcome.ok_or(IngestRefused::NotCommitted)?;
             self.ingest.summary.settle(line as u64, payload, outcome);
@@ -131,10 +145,15 @@ impl Intaking {
 }
 
 /// Journals rows as soon as there is room.
-async fn begin(lane: &Lane, shard: ShardId, rows: &Arc<KeyedRows>) -> Result<Begun, Refused> {
+async fn begin(
+    lane: &Lane,
+    shard: ShardId,
+    rows: &Arc<KeyedRows>,
+    wants_disk: bool,
+) -> Result<Begun, Refused> {
     let until_us = clock::monotonic_us() + PATIENCE.as_micros() as u64;
     loop {
-        let refused = match keyed::begin(lane, shard, rows, false, PATIENCE) {
+        let refused = match keyed::begin(lane, shard, rows, wants_disk, PATIENCE) {
             Ok(begun) => return Ok(begun),
             Err(refused) => refused,
         };
@@ -148,16 +167,16 @@ async fn begin(lane: &Lane, shard: ShardId, rows: &Arc<KeyedRows>) -> Result<Beg
 }
 
 /// A request's body as it comes.
-struct Frames<'g> {
-    lane: &'g Lane,
-    principal: Principal,
-    body: Incoming,
-    gate: &'g SharedGate,
+pub(super) struct Frames<'g> {
+    pub(super) lane: &'g Lane,
+    pub(super) principal: Principal,
+    pub(super) body: Incoming,
+    pub(super) gate: &'g SharedGate,
 }
 
 impl Frames<'_> {
     /// `None` at its end.
-    async fn next(&mut self) -> Result<Option<Bytes>, IngestRefused> {
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, IngestRefused> {
         while let Some(frame) = self.body.frame().await {
             let Ok(frame) = frame else {
                 let refusal = self.gate.borrow().refused();
@@ -384,6 +403,12 @@ fn is_understood(request: &RequestHead) -> bool {
     })
 }
 
+/// What an ingest is known by in its rows: the same for every attempt under its key, so that each knows the
+/// orders of the others as its own.
+pub(super) fn ingest_id(key: KeyHash) -> i64 {
+    (key.0 as i64).max(1)
+}
+
 /// An ingest by its idempotency key, which nobody else works under meanwhile.
 pub(super) struct Named {
     scope: String,
@@ -413,8 +438,7 @@ impl Named {
     }
 
     pub(super) fn begin(&self, lane: &Lane, tenant: Option<&str>) -> Intaking {
-        // The same for every attempt under this key, so that each knows the orders of the others as its own.
-        let id = (self.hash.0 as i64).max(1);
+        let id = ingest_id(self.hash);
         let ingest = OrderIngest::new(id, tenant.map(str::to_owned), clock::unix_us(), lane.shard_count);
         Intaking::new(ingest)
     }
@@ -437,7 +461,7 @@ impl Named {
         };
         let mut rows = KeyedRows::of(Kind::Ingest);
         rows.push_record(0, |bytes| row.encode(bytes));
-        let begun = begin(lane, self.shard(lane), &Arc::new(rows)).await?;
+        let begun = begin(lane, self.shard(lane), &Arc::new(rows), false).await?;
         keyed::settle(lane, begun, false, PATIENCE).await?;
         Ok(())
     }
