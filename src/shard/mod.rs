@@ -56,7 +56,7 @@ pub use orders::{
     CustomerCache, FinishedIngest, INGEST_KIND, IngestRow, ItemRow, ORDER_FIELDS, ORDER_ITEMS_MAX,
     ORDER_KIND, OrderParts, OrderRow, OrdersOf, STATUS_KIND, SalesOf, SalesSum, Single, SingleSale,
     SingleSales, StatusRow, SumKey, SumsBy, decode_ingest, decode_order, decode_status, encode_order,
-    find_ingest, key_of, sales_days, sales_sums, sales_version, single_sales,
+    find_ingest, key_of, order_statements, sales_days, sales_sums, sales_version, single_sales,
 };
 pub use seal::BuiltIndex;
 pub use service_event::{Outcome, SERVICE_EVENT_KIND, ServiceEventRow, decode_service_event};
