@@ -13,6 +13,8 @@ pub const REFUSED_PATH: &str = "/.refused";
 pub struct Gate {
     state: State,
     refused: Option<Refusal>,
+    /// Time the body at hand may take beyond its limit.
+    allowed_us: u64,
 }
 
 #[derive(Debug)]
@@ -47,6 +49,16 @@ impl Gate {
     #[must_use]
     pub fn in_body(&self) -> bool {
         !matches!(self.state, State::Head { .. })
+    }
+
+    /// Gives the body at hand more time: for what has come of it, or for what it was made to wait.
+    pub fn allow(&mut self, us: u64) {
+        self.allowed_us = self.allowed_us.saturating_add(us);
+    }
+
+    #[must_use]
+    pub fn allowed_us(&self) -> u64 {
+        self.allowed_us
     }
 
     /// Ends the connection for a reason of the caller's (a time limit).
@@ -95,6 +107,7 @@ impl Gate {
                     Framing::Length(left) => State::Length { left },
                     Framing::Chunked => State::Chunked(Chunked::default()),
                 };
+                self.allowed_us = 0;
                 Ok(head_bytes)
             }
             State::Length { left } => {
