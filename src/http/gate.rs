@@ -12,9 +12,9 @@ pub const REFUSED_PATH: &str = "/.refused";
 #[derive(Debug, Default)]
 pub struct Gate {
     state: State,
-    /// The body at hand is taken in as it comes, however long that takes.
-    is_streamed: bool,
     refused: Option<Refusal>,
+    /// Time the body at hand may take beyond its limit.
+    allowed_us: u64,
 }
 
 #[derive(Debug)]
@@ -51,15 +51,14 @@ impl Gate {
         !matches!(self.state, State::Head { .. })
     }
 
-    /// Says that the body at hand may take as long as it goes on.
-    pub fn stream(&mut self) {
-        self.is_streamed = self.in_body();
+    /// Gives the body at hand more time: for what has come of it, or for what it was made to wait.
+    pub fn allow(&mut self, us: u64) {
+        self.allowed_us = self.allowed_us.saturating_add(us);
     }
 
-    /// Within such a body.
     #[must_use]
-    pub fn in_streamed_body(&self) -> bool {
-        self.is_streamed && self.in_body()
+    pub fn allowed_us(&self) -> u64 {
+        self.allowed_us
     }
 
     /// Ends the connection for a reason of the caller's (a time limit).
@@ -103,12 +102,12 @@ impl Gate {
                     *seen = bytes.len() - 1;
                     return Ok(0);
                 };
-                self.is_streamed = false;
                 self.state = match head::parse(&bytes[..head_bytes])?.framing {
                     Framing::Length(0) => State::default(),
                     Framing::Length(left) => State::Length { left },
                     Framing::Chunked => State::Chunked(Chunked::default()),
                 };
+                self.allowed_us = 0;
                 Ok(head_bytes)
             }
             State::Length { left } => {

@@ -1,28 +1,40 @@
-//! Cursors: where a query stands, sealed, in the client's hands.
+//! Cursors: where a query stands, in the client's hands and closed to it.
 //!
-//! URL-safe base64 of: version (1 byte), fingerprint of the filter (8), total (8), the last row's shard (2),
-//! time (8), user (8), row id (8), length and text of its event id (1 + n), number of shards (2), the highest
-//! row id of each (8), and a seal over all of it: SipHash-2-4 of 128 bits, keyed with the data folder's id.
-//! Integers are little-endian. A cursor is good for its filter and its folder, for as long as the folder is;
-//! rows that are deleted meanwhile are simply not there any more.
+//! URL-safe base64 of: version (1 byte), nonce (24), then, encrypted and sealed with XChaCha20-Poly1305
+//! (RFC 8439 with the longer nonce of draft-irtf-cfrg-xchacha-03, which may be drawn at random without end):
+//! fingerprint of the filter (8), total (8), the last row's shard (2), time (8), user (8), row id (8), length and
+//! text of its event id (1 + n), number of shards (2), the highest row id of each (8). Integers are little-endian.
+//! The row ids count the rows of all tenants, which is why nobody may read them. A cursor is good for its filter
+//! and its folder, for as long as the folder is; rows that are deleted meanwhile are simply not there any more.
+//! Sealing or opening one takes about 2 us.
 
 use std::hash::Hasher as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload};
+use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use siphasher::sip::SipHasher24;
-use siphasher::sip128::{Hasher128 as _, SipHasher24 as SipHasher128};
 
-use super::ParameterError;
+use super::{ParameterError, QueryError};
 use crate::base::ids::ShardId;
 use crate::shard::read::{Filter, Of, Position};
 
-const VERSION: u8 = 1;
-const SEAL_BYTES: usize = 16;
+const VERSION: u8 = 2;
+const NONCE_BYTES: usize = 24;
 
 /// Seals and opens the cursors of one data folder.
-#[derive(Clone, Copy, Debug)]
-pub struct CursorKey([u8; 16]);
+#[derive(Clone, Copy)]
+pub struct CursorKey {
+    secret: [u8; 32],
+    fingerprint: [u8; 16],
+}
+
+impl std::fmt::Debug for CursorKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("CursorKey")
+    }
+}
 
 /// Where a query stands: behind a row, among rows up to the pins.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,14 +48,18 @@ pub(super) struct Cursor {
 impl CursorKey {
     #[must_use]
     pub fn new(folder_id: &[u8; 16]) -> CursorKey {
-        // Not the key the ids are hashed with.
-        CursorKey(folder_id.map(|byte| byte ^ 0x5c))
+        // Neither is the key the ids are hashed with.
+        CursorKey {
+            secret: blake3::derive_key("firehose 2026-11 cursors", folder_id),
+            fingerprint: folder_id.map(|byte| byte ^ 0x5c),
+        }
     }
 
-    pub(super) fn seal(&self, filter: &Filter, cursor: &Cursor) -> String {
+    /// # Errors
+    /// [`QueryError::Busy`] where the system has no random bytes, which no running system is known for.
+    pub(super) fn seal(&self, filter: &Filter, cursor: &Cursor) -> Result<String, QueryError> {
         let Position { timestamp_us, user_id, event_id, id } = &cursor.position;
-        let mut bytes = vec![VERSION];
-        bytes.extend_from_slice(&self.fingerprint(filter).to_le_bytes());
+        let mut bytes = self.fingerprint(filter).to_le_bytes().to_vec();
         bytes.extend_from_slice(&cursor.total.to_le_bytes());
         bytes.extend_from_slice(&cursor.shard.0.to_le_bytes());
         for number in [timestamp_us, user_id, id] {
@@ -55,8 +71,12 @@ impl CursorKey {
         for pin in &cursor.pins {
             bytes.extend_from_slice(&pin.to_le_bytes());
         }
-        bytes.extend_from_slice(&self.mac(&bytes));
-        URL_SAFE_NO_PAD.encode(bytes)
+        let mut nonce = [0; NONCE_BYTES];
+        getrandom::fill(&mut nonce).map_err(|_| QueryError::Busy)?;
+        let payload = Payload { msg: &bytes, aad: &[VERSION] };
+        let sealed = self.cipher().encrypt(XNonce::from_slice(&nonce), payload);
+        let sealed = sealed.map_err(|_| QueryError::Busy)?;
+        Ok(URL_SAFE_NO_PAD.encode([&[VERSION][..], &nonce, &sealed].concat()))
     }
 
     /// The cursor, if it is one of ours and of this filter.
@@ -64,16 +84,12 @@ impl CursorKey {
         let wrong = |code, detail: &str| ParameterError { name: "cursor", code, detail: detail.to_owned() };
         let invalid = || wrong("invalid_cursor", "this is no cursor of this server; begin without one");
         let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| invalid())?;
-        let (bytes, seal) = bytes
-            .len()
-            .checked_sub(SEAL_BYTES)
-            .and_then(|at| bytes.split_at_checked(at))
-            .ok_or_else(invalid)?;
-        // Not secret in itself, but compared without telling where it differs.
-        if seal.iter().zip(self.mac(bytes)).fold(0, |sum, (a, b)| sum | (a ^ b)) != 0 {
-            return Err(invalid());
-        }
-        let (fingerprint, cursor) = parse(bytes).ok_or_else(invalid)?;
+        let (version, rest) = bytes.split_at_checked(1).ok_or_else(invalid)?;
+        let (nonce, sealed) = rest.split_at_checked(NONCE_BYTES).ok_or_else(invalid)?;
+        // The version is sealed with it: one of another version does not open.
+        let payload = Payload { msg: sealed, aad: version };
+        let opened = self.cipher().decrypt(XNonce::from_slice(nonce), payload).map_err(|_| invalid())?;
+        let (fingerprint, cursor) = parse(&opened).filter(|_| version == [VERSION]).ok_or_else(invalid)?;
         if fingerprint != self.fingerprint(filter) {
             return Err(wrong(
                 "cursor_mismatch",
@@ -89,14 +105,12 @@ impl CursorKey {
         Ok(cursor)
     }
 
-    fn mac(&self, bytes: &[u8]) -> [u8; SEAL_BYTES] {
-        let mut hasher = SipHasher128::new_with_key(&self.0);
-        hasher.write(bytes);
-        hasher.finish128().as_bytes()
+    fn cipher(&self) -> XChaCha20Poly1305 {
+        XChaCha20Poly1305::new(&self.secret.into())
     }
 
     fn fingerprint(&self, filter: &Filter) -> u64 {
-        let mut hasher = SipHasher24::new_with_key(&self.0);
+        let mut hasher = SipHasher24::new_with_key(&self.fingerprint);
         let mut text = |text: Option<&str>| {
             hasher.write(text.unwrap_or("\0").as_bytes());
             hasher.write(&[0]);
@@ -134,8 +148,7 @@ impl CursorKey {
 }
 
 fn parse(bytes: &[u8]) -> Option<(u64, Cursor)> {
-    let (version, rest) = bytes.split_first()?;
-    let (fingerprint, rest) = rest.split_first_chunk()?;
+    let (fingerprint, rest) = bytes.split_first_chunk()?;
     let (total, rest) = rest.split_first_chunk()?;
     let (shard, rest) = rest.split_first_chunk()?;
     let (timestamp_us, rest) = rest.split_first_chunk()?;
@@ -145,8 +158,7 @@ fn parse(bytes: &[u8]) -> Option<(u64, Cursor)> {
     let (event_id, rest) = rest.split_at_checked(usize::from(*length))?;
     let (count, rest) = rest.split_first_chunk()?;
     let (pins, odd) = rest.as_chunks::<8>();
-    let is_sound =
-        *version == VERSION && odd.is_empty() && pins.len() == usize::from(u16::from_le_bytes(*count));
+    let is_sound = odd.is_empty() && pins.len() == usize::from(u16::from_le_bytes(*count));
     is_sound.then_some(())?;
     let position = Position {
         timestamp_us: i64::from_le_bytes(*timestamp_us),

@@ -65,7 +65,7 @@ pub async fn page(readers: &Readers, key: &CursorKey, plan: &RowsPlan) -> Result
     }
     let next_cursor = match merged.last().cloned() {
         Some((shard, position)) if count == wanted && merged.has_more().await? => {
-            Some(key.seal(filter, &Cursor { total, shard, position, pins }))
+            Some(key.seal(filter, &Cursor { total, shard, position, pins })?)
         }
         _ => None,
     };

@@ -173,18 +173,22 @@ fn next_day(zone: &TimeZone, us: i64) -> i64 {
     next.map_or(us + DAY_US, |zoned| zoned.timestamp().as_microsecond()).max(us + 1)
 }
 
-/// The local clock's next full hour; offsets change by less than an hour at times (Lord Howe).
+/// Where the hour of the local clock that begins at `us` ends. Offsets change by less than an hour at times (Lord
+/// Howe): then an hour is cut short by what is skipped, and goes on through what is repeated of it. An hour that
+/// is repeated whole is two.
 fn next_hour(zone: &TimeZone, us: i64) -> i64 {
-    let offset_us = |us: i64| {
-        jiff::Timestamp::from_microsecond(us)
-            .map_or(0, |time| i64::from(zone.to_offset(time).seconds()) * 1_000_000)
-    };
-    let local = us + offset_us(us);
-    let next = local - local.rem_euclid(HOUR_US) + HOUR_US;
-    let guess = next - offset_us(us);
-    // Behind a change of the offset the full hour is elsewhere.
-    let moved = guess - (guess + offset_us(guess)).rem_euclid(HOUR_US);
-    if moved > us { moved } else { guess }
+    let Ok(time) = jiff::Timestamp::from_microsecond(us) else { return us + HOUR_US };
+    let before_us = i64::from(zone.to_offset(time).seconds()) * 1_000_000;
+    let local = us + before_us;
+    let full = local - local.rem_euclid(HOUR_US) + HOUR_US - before_us;
+    let changed = zone.following(time).next().filter(|change| change.timestamp().as_microsecond() <= full);
+    let Some(change) = changed else { return full };
+    let (at, after_us) =
+        (change.timestamp().as_microsecond(), i64::from(change.offset().seconds()) * 1_000_000);
+    let begun = at + after_us - (at + after_us).rem_euclid(HOUR_US);
+    // The hour that the clock shows now began before the change, and at the old offset: it is still this one.
+    let goes_on = begun - after_us < at && begun - before_us < at;
+    if goes_on { begun + HOUR_US - after_us } else { at }
 }
 
 /// Windows of about [`WINDOW_SALES`] sales, from the sales of each UTC day.
@@ -357,16 +361,36 @@ mod tests {
             us("2026-01-01T00:15:00Z")
         );
         assert_eq!(next_hour(&berlin, day), day + HOUR_US);
-        // Lord Howe goes back by half an hour at 02:00 (+11): the hour before has 90 minutes.
-        let howe = zone("Australia/Lord_Howe");
-        let change = us("2026-04-04T15:00:00Z");
-        let mut at = change - 2 * HOUR_US;
-        for _ in 0..6 {
-            let next = next_hour(&howe, at);
-            assert!(next > at && next - at <= HOUR_US + HOUR_US / 2, "{at} {next}");
-            at = next;
-        }
-        assert_eq!((at + 37_800_000_000).rem_euclid(HOUR_US), 0);
+        let hours = |name: &str, from: &str, until: &str| {
+            let (zone, until) = (zone(name), us(until));
+            let mut found = vec![us(from)];
+            while *found.last().unwrap() < until {
+                found.push(next_hour(&zone, *found.last().unwrap()));
+            }
+            let local = |us: &i64| {
+                let time = jiff::Timestamp::from_microsecond(*us).unwrap().to_zoned(zone.clone());
+                time.strftime("%H:%M%:::z").to_string()
+            };
+            found.iter().map(local).collect::<Vec<_>>().join(" ")
+        };
+        // Lord Howe goes back by half an hour at 02:00, so that the hour before has 90 minutes, and forward by as
+        // much, so that the hour after has 30.
+        assert_eq!(
+            hours("Australia/Lord_Howe", "2026-04-04T13:00:00Z", "2026-04-04T16:30:00Z"),
+            "00:00+11 01:00+11 02:00+10:30 03:00+10:30"
+        );
+        assert_eq!(
+            hours("Australia/Lord_Howe", "2026-10-03T14:30:00Z", "2026-10-03T17:00:00Z"),
+            "01:00+10:30 02:30+11 03:00+11 04:00+11"
+        );
+        assert_eq!(
+            hours("Europe/Berlin", "2026-10-24T23:00:00Z", "2026-10-25T02:00:00Z"),
+            "01:00+02 02:00+02 02:00+01 03:00+01"
+        );
+        assert_eq!(
+            hours("America/New_York", "2026-03-08T06:00:00Z", "2026-03-08T08:00:00Z"),
+            "01:00-05 03:00-04 04:00-04"
+        );
     }
 
     #[test]

@@ -88,7 +88,7 @@ impl Search {
         let next_cursor = match self.merged.last().cloned() {
             Some((shard, position)) if self.left == 0 && self.merged.has_more().await? => {
                 let cursor = Cursor { total: 0, shard, position, pins: std::mem::take(&mut self.pins) };
-                format!("\"{}\"", self.key.seal(&self.filter, &cursor))
+                format!("\"{}\"", self.key.seal(&self.filter, &cursor)?)
             }
             _ => "null".to_owned(),
         };

@@ -182,15 +182,14 @@ impl hyper::rt::Read for Gated {
                     this.ended = true;
                     return Poll::Ready(Ok(()));
                 }
-                Poll::Ready(Ok(_)) => {
-                    if this.gate.borrow().in_streamed_body() {
-                        this.read_deadline_us =
-                            clock::monotonic_us() + this.times.body.as_micros() as u64;
-                    }
-                }
+                Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => {
-                    ready!(this.read_alarm.poll(context, this.read_deadline_us));
+                    let allowed_us = match this.waiting {
+                        Waiting::Body => this.gate.borrow().allowed_us(),
+                        Waiting::Idle | Waiting::Head => 0,
+                    };
+                    ready!(this.read_alarm.poll(context, this.read_deadline_us.saturating_add(allowed_us)));
                     match this.waiting {
                         Waiting::Idle => this.ended = true,
                         Waiting::Head => {

@@ -57,7 +57,7 @@ pub use orders::{
     ORDER_KIND, Observed, OrderParts, OrderRow, OrdersOf, PRICE_KIND, PriceRow, STATUS_KIND, STOCK_KIND,
     SalesOf, SalesSum, Single, SingleSale, SingleSales, StatusRow, StockChange, StockRow, SumKey, SumsBy,
     decode_ingest, decode_order, decode_price, decode_status, decode_stock, encode_order, find_ingest,
-    key_of, sales_days, sales_sums, sales_version, single_parts, single_sales,
+    key_of, order_statements, sales_days, sales_sums, sales_version, single_parts, single_sales,
 };
 pub use seal::BuiltIndex;
 pub use service_event::{Outcome, SERVICE_EVENT_KIND, ServiceEventRow, decode_service_event};

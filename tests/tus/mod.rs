@@ -149,7 +149,11 @@ impl Expected {
     /// The final summary is that of the file, however it came.
     #[track_caller]
     pub fn check(&self, summary: &Value, length: usize) {
-        assert_eq!((&summary["state"], summary["detail"].as_str()), (&Value::from("finished"), None), "{summary}");
+        assert_eq!(
+            (&summary["state"], summary["detail"].as_str()),
+            (&Value::from("finished"), None),
+            "{summary}"
+        );
         let told = |name: &str| summary[name].as_u64().unwrap_or_else(|| panic!("{name} in {summary}"));
         assert_eq!((told("offset"), told("length")), (length as u64, length as u64));
         let Expected { inserted, duplicate, failed } = *self;
@@ -221,7 +225,8 @@ impl Packing {
                 let options = zip::write::SimpleFileOptions::default();
                 // Two files, so that a cut may lie between them; the first ends at a line's end.
                 let half = lines.len() / 2;
-                let end = lines[half..].iter().position(|byte| *byte == b'\n').map_or(half, |at| half + at + 1);
+                let end =
+                    lines[half..].iter().position(|byte| *byte == b'\n').map_or(half, |at| half + at + 1);
                 for (name, part) in [("a.ndjson", &lines[..end]), ("b.ndjson", &lines[end..])] {
                     archive.start_file(name, options).expect("an entry");
                     archive.write_all(part).expect("memory");

@@ -8,7 +8,10 @@
 //! much on its way to a commit. A shard that falls behind stops the reading, and so the sender.
 
 use std::collections::VecDeque;
+use std::future::{Future as _, poll_fn};
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -42,6 +45,8 @@ const OPEN_MAX: usize = 6;
 /// How long one portion may wait for its journal or its commit before the ingest ends.
 const PATIENCE: Duration = Duration::from_secs(30);
 const PRESSURE_PAUSE: Duration = Duration::from_millis(20);
+/// A body without an end is given its time limit anew for every so many bytes.
+const PACE_BYTES: u64 = 64 * 1024;
 /// How long a finished ingest is remembered.
 const KEY_KEPT_US: i64 = 48 * 3_600 * 1_000_000;
 
@@ -169,14 +174,33 @@ async fn begin(
 /// A request's body as it comes.
 pub(super) struct Frames<'g> {
     pub(super) lane: &'g Lane,
-    pub(super) principal: Principal,
-    pub(super) body: Incoming,
-    pub(super) gate: &'g SharedGate,
+    principal: Principal,
+    body: Incoming,
+    gate: &'g SharedGate,
+    /// Since when nobody has asked for more of it.
+    left_us: u64,
 }
 
-impl Frames<'_> {
+impl<'g> Frames<'g> {
+    pub(super) fn new(
+        lane: &'g Lane,
+        principal: Principal,
+        body: Incoming,
+        gate: &'g SharedGate,
+    ) -> Frames<'g> {
+        Frames { lane, principal, body, gate, left_us: clock::monotonic_us() }
+    }
+
     /// `None` at its end.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, IngestRefused> {
+        // What the rows waited for is none of the sender's time.
+        self.gate.borrow_mut().allow(clock::monotonic_us() - self.left_us);
+        let next = self.read().await;
+        self.left_us = clock::monotonic_us();
+        next
+    }
+
+    async fn read(&mut self) -> Result<Option<Bytes>, IngestRefused> {
         while let Some(frame) = self.body.frame().await {
             let Ok(frame) = frame else {
                 let refusal = self.gate.borrow().refused();
@@ -185,7 +209,11 @@ impl Frames<'_> {
             if let Ok(data) = frame.into_data()
                 && !data.is_empty()
             {
+                let body_us = self.lane.times.body.as_micros() as u64;
+                self.gate.borrow_mut().allow(body_us * data.len() as u64 / PACE_BYTES);
+                let asked_us = clock::monotonic_us();
                 charge_as_it_comes(self.lane, &self.principal, data.len() as u64).await;
+                self.gate.borrow_mut().allow(clock::monotonic_us() - asked_us);
                 return Ok(Some(data));
             }
         }
@@ -246,7 +274,7 @@ async fn pour(
             // The form may have ended before the body.
             let _ = send.send(Ok(bytes)).await;
         }
-        Ok(())
+        Ok::<(), IngestRefused>(())
     };
     let parts = async {
         let wrong = |error: multer::Error| IngestRefused::Multipart(error.to_string());
@@ -262,11 +290,24 @@ async fn pour(
                 taker.take(None).await?;
             }
         }
-        Ok(())
+        Ok::<(), IngestRefused>(())
     };
-    // A broken body is the better reason than the form it broke.
-    let (poured, parted) = futures_lite::future::zip(pump, parts).await;
-    poured.and(parted)
+    let (mut pump, mut parts) = (pin!(pump), pin!(parts));
+    let (mut is_pumped, mut is_parted) = (false, false);
+    poll_fn(|context| {
+        // The body first: that it broke is the better reason than the form it broke.
+        if !is_pumped && let Poll::Ready(pumped) = pump.as_mut().poll(context) {
+            is_pumped = true;
+            pumped?;
+        }
+        // What is wrong with a form is told at once, however much of it is still to come.
+        if !is_parted && let Poll::Ready(parted) = parts.as_mut().poll(context) {
+            is_parted = true;
+            parted?;
+        }
+        if is_pumped && is_parted { Poll::Ready(Ok(())) } else { Poll::Pending }
+    })
+    .await
 }
 
 /// Lines of one upload or several, and their common fingerprint.
@@ -366,7 +407,7 @@ pub(super) async fn post(
         return Err(plain(IngestRefused::ContentCoding));
     }
     let named = Named::claim(lane, tenant, &key).await.map_err(plain)?;
-    let frames = Frames { lane, principal, body, gate };
+    let frames = Frames::new(lane, principal, body, gate);
     let uploads = Uploads::new(lane.vitals.config.ingest_bytes_max);
     if let Some(finished) = named.finished(lane).await.map_err(plain)? {
         let mut comparing = Comparing { uploads };
@@ -462,8 +503,9 @@ impl Named {
         let mut rows = KeyedRows::of(Kind::Ingest);
         rows.push_record(0, |bytes| row.encode(bytes));
         let begun = begin(lane, self.shard(lane), &Arc::new(rows), false).await?;
-        keyed::settle(lane, begun, false, PATIENCE).await?;
-        Ok(())
+        let settled = keyed::settle(lane, begun, false, PATIENCE).await?;
+        // It will be, but a repetition before that would be answered anew.
+        settled.outcomes.first().copied().flatten().map(drop).ok_or(IngestRefused::NotCommitted)
     }
 }
 

@@ -52,9 +52,6 @@ pub(super) async fn respond(
     let limit = endpoint.body_bytes_max(&lane.vitals.config);
     let refused = |refusal| api::error::refusal(refusal, limit, &request_id, problems);
     let refusal = gate.borrow().refused();
-    if endpoint.streams_in(method) {
-        gate.borrow_mut().stream();
-    }
     let mut streamed = None;
     let answer = match refusal {
         Some(refusal) if request.uri.path() == REFUSED_PATH => refused(refusal),

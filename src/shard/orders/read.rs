@@ -293,12 +293,18 @@ fn has_product(
     Ok(false)
 }
 
+const TENANT_SQL: &str = "SELECT id FROM tenant_row WHERE tenant_id = ?1";
+const PRODUCTS_SQL: &str = "SELECT id FROM product_row WHERE tenant = ?1 AND product_id = ?2";
+const VERSION_SQL: &str = "SELECT version FROM sales_version WHERE tenant = ?1";
+const INGEST_SQL: &str =
+    "SELECT fingerprint, response, expires_us FROM ingest_key WHERE scope = ?1 AND key = ?2";
+
 /// The number a tenant has in this shard, if it has orders here.
 pub(in crate::shard) fn tenant_number(
     connection: &Connection,
     tenant_id: &str,
 ) -> Result<Option<i64>, ShardError> {
-    let mut statement = connection.prepare_cached("SELECT id FROM tenant_row WHERE tenant_id = ?1")?;
+    let mut statement = connection.prepare_cached(TENANT_SQL)?;
     Ok(statement.query_row([tenant_id], |row| row.get(0)).optional()?)
 }
 
@@ -307,8 +313,7 @@ fn product_numbers(
     tenant: i64,
     product_ids: &[String],
 ) -> Result<Vec<i64>, ShardError> {
-    let mut statement =
-        connection.prepare_cached("SELECT id FROM product_row WHERE tenant = ?1 AND product_id = ?2")?;
+    let mut statement = connection.prepare_cached(PRODUCTS_SQL)?;
     let mut numbers = Vec::new();
     for product_id in product_ids {
         let rows = statement.query_map(params![tenant, product_id], |row| row.get(0))?;
@@ -322,7 +327,7 @@ fn product_numbers(
 /// Goes up with every commit that changes the tenant's orders here; 0 before the first.
 pub fn sales_version(connection: &Connection, tenant_id: &str) -> Result<i64, ShardError> {
     let Some(tenant) = tenant_number(connection, tenant_id)? else { return Ok(0) };
-    let mut statement = connection.prepare_cached("SELECT version FROM sales_version WHERE tenant = ?1")?;
+    let mut statement = connection.prepare_cached(VERSION_SQL)?;
     Ok(statement.query_row([tenant], |row| row.get(0)).optional()?.unwrap_or(0))
 }
 
@@ -340,11 +345,25 @@ pub fn find_ingest(
     scope: &str,
     key: &str,
 ) -> Result<Option<FinishedIngest>, ShardError> {
-    let sql = "SELECT fingerprint, response, expires_us FROM ingest_key WHERE scope = ?1 AND key = ?2";
     let read = |row: &Row<'_>| {
         Ok(FinishedIngest { fingerprint: row.get(0)?, response: row.get(1)?, expires_us: row.get(2)? })
     };
-    Ok(connection.prepare_cached(sql)?.query_row([scope, key], read).optional()?)
+    Ok(connection.prepare_cached(INGEST_SQL)?.query_row([scope, key], read).optional()?)
+}
+
+/// Every SQL text about orders that has nothing to do with a partition, by name; for looking at plans.
+#[must_use]
+pub fn order_statements() -> Vec<(String, String)> {
+    let mut found = vec![
+        ("a tenant's number".to_owned(), TENANT_SQL.to_owned()),
+        ("numbers of a product".to_owned(), PRODUCTS_SQL.to_owned()),
+        ("version of the sales".to_owned(), VERSION_SQL.to_owned()),
+        ("a finished ingest".to_owned(), INGEST_SQL.to_owned()),
+        ("customers with words".to_owned(), customers::SQL.to_owned()),
+    ];
+    found.extend(render::name_statements());
+    found.extend(super::sales::sum_statements());
+    found
 }
 
 /// Every SQL text a search can issue against a partition, by name; for looking at plans.

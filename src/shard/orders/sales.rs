@@ -107,13 +107,14 @@ pub fn sales_sums(
         .collect()
 }
 
+const CURRENCY_SQL: &str = "SELECT min(currency) FROM sales_day WHERE tenant = ?1 AND currency > ?2";
+
 /// The currencies a tenant has sales in, or the one that is asked for. One seek each.
 fn currencies(connection: &Connection, of: &SalesOf, tenant: i64) -> Result<Vec<Currency>, ShardError> {
     if let Some(currency) = of.currency {
         return Ok(vec![currency]);
     }
-    let sql = "SELECT min(currency) FROM sales_day WHERE tenant = ?1 AND currency > ?2";
-    let mut statement = connection.prepare_cached(sql)?;
+    let mut statement = connection.prepare_cached(CURRENCY_SQL)?;
     let mut found = Vec::new();
     let mut last = String::new();
     loop {
@@ -468,19 +469,28 @@ impl Names {
     }
 }
 
-/// Every SQL text of the figures, by name; for looking at plans.
+/// Every SQL text of the figures that reads a partition, by name; for looking at plans.
 #[must_use]
 pub(in crate::shard) fn sales_statements(partition: &PartitionInfo) -> Vec<(String, String)> {
+    vec![
+        ("single sales".to_owned(), sales_sql(&partition.name)),
+        ("items of a sale".to_owned(), items_sql(&partition.name)),
+        ("orders from end to end".to_owned(), orders_by_id_sql(&partition.name)),
+        ("items from end to end".to_owned(), items_by_id_sql(&partition.name)),
+    ]
+}
+
+/// The others.
+#[must_use]
+pub(in crate::shard) fn sum_statements() -> Vec<(String, String)> {
     vec![
         ("sums by hour".to_owned(), SumsBy::Hour.sql().to_owned()),
         ("sums by day".to_owned(), SumsBy::Day.sql().to_owned()),
         ("sums by category".to_owned(), SumsBy::Category.sql().to_owned()),
         ("sums by product".to_owned(), SumsBy::Product.sql().to_owned()),
-        ("orders of days".to_owned(), DAYS_SQL.to_owned()),
-        ("single sales".to_owned(), sales_sql(&partition.name)),
-        ("items of a sale".to_owned(), items_sql(&partition.name)),
-        ("orders from end to end".to_owned(), orders_by_id_sql(&partition.name)),
-        ("items from end to end".to_owned(), items_by_id_sql(&partition.name)),
+        ("sales of days".to_owned(), DAYS_SQL.to_owned()),
+        ("the next currency".to_owned(), CURRENCY_SQL.to_owned()),
+        ("the product of an item".to_owned(), PRODUCT_SQL.to_owned()),
         ("the category of an item".to_owned(), CATEGORY_SQL.to_owned()),
     ]
 }

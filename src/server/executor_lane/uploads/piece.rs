@@ -70,12 +70,8 @@ impl Piece {
             return working.catch_up().await;
         }
         let Piece { checksum, principal, body, gate, .. } = self;
-        let mut stream = Stream {
-            frames: Frames { lane, principal, body, gate: &gate },
-            left,
-            is_beyond: false,
-            is_unread,
-        };
+        let mut stream =
+            Stream { frames: Frames::new(lane, principal, body, &gate), left, is_beyond: false, is_unread };
         let revived = working.revive().await;
         working.failing(revived).await?;
         let taken = match checksum {

@@ -91,14 +91,15 @@ impl CustomerCache {
     }
 }
 
+pub(super) const SQL: &str = "SELECT rowid FROM customer_text WHERE customer_text MATCH ?1";
+
 /// About 1 us a customer found.
 pub(super) fn search(
     connection: &Connection,
     tenant: i64,
     words: &[String],
 ) -> Result<CustomerSet, ShardError> {
-    let mut statement =
-        connection.prepare_cached("SELECT rowid FROM customer_text WHERE customer_text MATCH ?1")?;
+    let mut statement = connection.prepare_cached(SQL)?;
     let mut rows = statement.query([expression(tenant, words)])?;
     let mut found = CustomerSet::default();
     while let Some(row) = rows.next()? {

@@ -38,10 +38,12 @@ fn received_sql(partition: &str) -> String {
     format!("SELECT received_us FROM {partition} WHERE id = ?1")
 }
 
+pub(super) fn name_statements() -> Vec<(String, String)> {
+    vec![("a customer".to_owned(), CUSTOMER_SQL.to_owned()), ("a product".to_owned(), PRODUCT_SQL.to_owned())]
+}
+
 pub(super) fn statements(partition: &str) -> Vec<(String, String)> {
     vec![
-        ("a customer".to_owned(), CUSTOMER_SQL.to_owned()),
-        ("a product".to_owned(), PRODUCT_SQL.to_owned()),
         ("items of an order".to_owned(), items_sql(partition)),
         ("when an order was received".to_owned(), received_sql(partition)),
     ]
