@@ -136,7 +136,8 @@ impl Endpoint {
         }
     }
 
-    fn allow(self) -> &'static str {
+    /// Its methods, as the `Allow` header has them.
+    pub(super) fn allow(self) -> &'static str {
         match self {
             Endpoint::Event | Endpoint::EventsBulk => "POST, OPTIONS",
             Endpoint::OrdersIngest | Endpoint::OrderUploads => "POST, OPTIONS",
