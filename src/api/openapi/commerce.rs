@@ -49,7 +49,7 @@ fn orders() -> Content {
     ContentBuilder::new().schema(Some(Ref::from_schema_name("NewOrder"))).example(Some(line)).build()
 }
 
-pub(super) fn idempotency_key() -> Parameter {
+fn idempotency_key() -> Parameter {
     in_header(
         "Idempotency-Key",
         "1 to 255 visible ASCII characters, in quotes or not: the name of this upload, the same at every attempt \

@@ -4,23 +4,39 @@ use utoipa::openapi::path::{OperationBuilder, Parameter, PathItem, PathItemBuild
 use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::{HttpMethod, Required, Response, ResponseBuilder};
 
-use super::commerce::{INGESTING, idempotency_key};
+use super::commerce::INGESTING;
 use super::parameters::{in_header, in_path};
 use super::{answer, header, json_of, request_id, text, with_key, with_problems};
-use crate::api::problem::Problem;
+use crate::api::problem::{self, Problem};
 use crate::tenants::Scope;
 
 /// The protocol's own content type.
 const OFFSET_OCTETS: &str = "application/offset+octet-stream";
 
 /// What can befall a look at an upload, or its end.
-const LOOKING: &[Problem] = &[
-    Problem::Unauthorized,
-    Problem::Forbidden,
-    Problem::NotFound,
-    Problem::RateLimited,
-    Problem::Overloaded,
-];
+const LOOKING: &[Problem] =
+    &[Problem::Unauthorized, Problem::Forbidden, Problem::RateLimited, Problem::Overloaded];
+
+/// What the protocol itself refuses.
+type Refusal = (&'static str, &'static str);
+const NO_SUCH: Refusal = ("404", "There is no upload with this id, or it is another tenant's.");
+const GONE: Refusal = ("410", "The upload was not continued in time and is gone.");
+const VERSION: Refusal =
+    ("412", "`Tus-Resumable` is missing or another version; `Tus-Version` names those there are.");
+const LOCKED: Refusal = ("423", "Another request works on the upload; wait as long as `Retry-After` says.");
+const OFFSET_DIFFERS: Refusal = (
+    "409",
+    "`Upload-Offset` is not the number of bytes the upload has, which the answer's is; or an ingest with the same \
+     idempotency key is running.",
+);
+const CHECKSUM: Refusal = ("460", "The bytes do not have the checksum they were sent with; none was taken.");
+
+/// Adds what the protocol refuses to what befalls any request.
+fn with_refusals(operation: OperationBuilder, refusals: &[Refusal]) -> OperationBuilder {
+    refusals.iter().fold(operation, |operation, (status, meaning)| {
+        operation.response(*status, answer(meaning, json_of("Problem"), problem::CONTENT_TYPE))
+    })
+}
 
 fn version() -> Parameter {
     in_header("Tus-Resumable", "`1.0.0`.", Required::True)
@@ -77,7 +93,8 @@ fn capabilities() -> OperationBuilder {
                 &[
                     ("Tus-Version", "`1.0.0`."),
                     ("Tus-Extension", "`creation,creation-with-upload,expiration,termination,checksum`."),
-                    ("Tus-Checksum-Algorithm", "The algorithms of `Upload-Checksum`."),
+                    ("Tus-Checksum-Algorithm", "`sha1,sha256`: the algorithms of `Upload-Checksum`."),
+                    ("Tus-Max-Size", "Bytes that an upload may have."),
                 ],
             ),
         )
@@ -97,10 +114,15 @@ fn post() -> OperationBuilder {
         .parameter(in_header("Upload-Length", "Bytes of the whole file.", Required::True))
         .parameter(in_header(
             "Upload-Metadata",
-            "Pairs of a name and a value in base64, as the protocol has them.",
+            "Pairs of a name and a value in base64, as the protocol has them. `idempotency_key` stands for the \
+             header of that name.",
             Required::False,
         ))
-        .parameter(idempotency_key())
+        .parameter(in_header(
+            "Idempotency-Key",
+            "The name of this upload, as for an ingest. Without one the upload is known by its own id.",
+            Required::False,
+        ))
         .request_body(Some(RequestBodyBuilder::new().content(OFFSET_OCTETS, text()).build()))
         .response(
             "201",
@@ -109,7 +131,7 @@ fn post() -> OperationBuilder {
                 &[("Location", "Where the upload is."), OFFSET, EXPIRES],
             ),
         );
-    with_problems(with_key(operation, Scope::Write), INGESTING)
+    with_refusals(with_problems(with_key(operation, Scope::Write), INGESTING), &[VERSION, CHECKSUM])
 }
 
 fn head() -> OperationBuilder {
@@ -123,7 +145,7 @@ fn head() -> OperationBuilder {
             "200",
             bare("Go on at `Upload-Offset`.", &[OFFSET, ("Upload-Length", "Bytes of the whole file.")]),
         );
-    with_problems(with_key(operation, Scope::Write), LOOKING)
+    with_refusals(with_problems(with_key(operation, Scope::Write), LOOKING), &[NO_SUCH, GONE, VERSION])
 }
 
 fn get() -> OperationBuilder {
@@ -136,7 +158,7 @@ fn get() -> OperationBuilder {
         ))
         .parameter(upload())
         .response("200", answer("The summary.", json_of("UploadSummary"), "application/json"));
-    with_problems(with_key(operation, Scope::Write), LOOKING)
+    with_refusals(with_problems(with_key(operation, Scope::Write), LOOKING), &[NO_SUCH, GONE])
 }
 
 fn patch() -> OperationBuilder {
@@ -156,7 +178,10 @@ fn patch() -> OperationBuilder {
             RequestBodyBuilder::new().required(Some(Required::True)).content(OFFSET_OCTETS, text()).build(),
         ))
         .response("204", bare("Taken in, and its orders committed.", &[OFFSET, EXPIRES]));
-    with_problems(with_key(operation, Scope::Write), &[INGESTING, &[Problem::NotFound]].concat())
+    with_refusals(
+        with_problems(with_key(operation, Scope::Write), INGESTING),
+        &[NO_SUCH, OFFSET_DIFFERS, GONE, VERSION, LOCKED, CHECKSUM],
+    )
 }
 
 fn delete() -> OperationBuilder {
@@ -168,5 +193,8 @@ fn delete() -> OperationBuilder {
         .parameter(version())
         .parameter(upload())
         .response("204", bare("It is forgotten.", &[]));
-    with_problems(with_key(operation, Scope::Write), LOOKING)
+    with_refusals(
+        with_problems(with_key(operation, Scope::Write), LOOKING),
+        &[NO_SUCH, GONE, VERSION, LOCKED],
+    )
 }

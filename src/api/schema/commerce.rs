@@ -94,10 +94,30 @@ pub struct IngestSummary {
     pub errors_truncated: bool,
 }
 
-/// What became of the rows of an upload so far.
+/// How far an upload is, and what became of its rows so far: the members of an ingest's summary beside its own.
 #[derive(Serialize, ToSchema)]
 pub struct UploadSummary {
-    /// Orders that are stored, also after a kill.
+    /// 32 hexadecimal digits.
+    #[schema(example = "5f0c4be0a1d94c0e8f1b6b1f5f7a9c3d")]
+    pub id: String,
+    /// Bytes before which everything is stored.
+    #[schema(example = 8_388_608)]
+    pub offset: u64,
+    /// Bytes of the whole file.
+    #[schema(example = 20_971_520)]
+    pub length: u64,
+    /// `receiving`, `finished`, `failed` (it cannot be read any further; what was stored stays) or `expired`.
+    #[schema(example = "receiving")]
+    pub state: String,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub detail: Option<String>,
+    #[schema(format = DateTime, example = "2026-03-01T12:00:00Z")]
+    pub created_at: String,
+    #[schema(format = DateTime, example = "2026-03-02T12:00:00Z")]
+    pub expires_at: String,
+    /// Orders that are stored, also after a kill: inserted and duplicate ones.
     #[schema(example = 20_000)]
     pub rows_committed: u64,
     #[serde(flatten)]
