@@ -447,7 +447,7 @@ fn is_understood(request: &RequestHead) -> bool {
 /// What an ingest is known by in its rows: the same for every attempt under its key, so that each knows the
 /// orders of the others as its own.
 pub(super) fn ingest_id(key: KeyHash) -> i64 {
-    (key.0 as i64).max(1)
+    ((key.0 as u64 >> 1) as i64).max(1)
 }
 
 /// An ingest by its idempotency key, which nobody else works under meanwhile.

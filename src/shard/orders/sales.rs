@@ -51,28 +51,40 @@ impl SumsBy {
     fn sql(self) -> &'static str {
         match self {
             SumsBy::Hour => {
-                "SELECT start_us, '', currency, orders, units, revenue, customers, order_value FROM sales_hour \
+                "SELECT start_us, 0, currency, orders, units, revenue, customers, order_value FROM sales_hour \
                  WHERE tenant = ?1 AND currency = ?2 AND start_us >= ?3 AND start_us < ?4 ORDER BY start_us"
             }
             SumsBy::Day => {
-                "SELECT start_us, '', currency, orders, units, revenue, customers, order_value FROM sales_day \
+                "SELECT start_us, 0, currency, orders, units, revenue, customers, order_value FROM sales_day \
                  WHERE tenant = ?1 AND currency = ?2 AND start_us >= ?3 AND start_us < ?4 ORDER BY start_us"
             }
             SumsBy::Category => {
-                "SELECT s.start_us, c.name, s.currency, s.orders, s.units, s.revenue, s.customers, s.order_value \
-                 FROM sales_category s CROSS JOIN category_row c ON c.id = s.category \
-                 WHERE s.tenant = ?1 AND s.currency = ?2 AND s.start_us >= ?3 AND s.start_us < ?4 \
-                 ORDER BY s.start_us"
+                "SELECT start_us, category, currency, orders, units, revenue, customers, order_value \
+                 FROM sales_category WHERE tenant = ?1 AND currency = ?2 AND start_us >= ?3 AND start_us < ?4 \
+                 ORDER BY start_us"
             }
             SumsBy::Product => {
-                "SELECT s.start_us, p.product_id, s.currency, s.orders, s.units, s.revenue, x'', x'' \
-                 FROM sales_by_product s CROSS JOIN product_row p ON p.id = s.product \
-                 WHERE s.tenant = ?1 AND s.currency = ?2 AND s.start_us >= ?3 AND s.start_us < ?4 \
-                 ORDER BY s.start_us"
+                "SELECT start_us, product, currency, orders, units, revenue FROM sales_by_product \
+                 WHERE tenant = ?1 AND currency = ?2 AND start_us >= ?3 AND start_us < ?4 ORDER BY start_us"
             }
         }
     }
 }
+
+impl SumsBy {
+    /// What a number in the second column stands for.
+    fn name(self, connection: &Connection, number: i64) -> Result<String, ShardError> {
+        let sql = match self {
+            SumsBy::Hour | SumsBy::Day => return Ok(String::new()),
+            SumsBy::Category => CATEGORY_NAME_SQL,
+            SumsBy::Product => PRODUCT_SQL,
+        };
+        let name = connection.prepare_cached(sql)?.query_row([number], |row| row.get(0)).optional()?;
+        name.ok_or_else(|| ShardError::Corrupt("a sum is of an unknown name".to_owned()))
+    }
+}
+
+const CATEGORY_NAME_SQL: &str = "SELECT name FROM category_row WHERE id = ?1";
 
 /// Group, name (of a category or product) and currency.
 pub type SumKey = (u32, String, Currency);
@@ -87,24 +99,27 @@ pub fn sales_sums(
     (from_us, to_us): (i64, i64),
 ) -> Result<Vec<(SumKey, SalesSum)>, ShardError> {
     let Some(tenant) = tenant_number(connection, &of.tenant_id)? else { return Ok(Vec::new()) };
-    let mut sums: BTreeMap<(u32, Currency, String), Adding> = BTreeMap::new();
+    let mut sums: HashMap<(u32, Currency, i64), Adding> = HashMap::new();
     for currency in currencies(connection, of, tenant)? {
         let mut statement = connection.prepare_cached(by.sql())?;
         let mut rows = statement.query(params![tenant, currency.as_str(), from_us, to_us])?;
         while let Some(row) = rows.next()? {
             let start_us: i64 = row.get(0)?;
             let group = starts.partition_point(|start| *start <= start_us).saturating_sub(1) as u32;
-            let name = row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?;
-            let sum = match sums.get_mut(&(group, currency, name.to_owned())) {
-                Some(sum) => sum,
-                None => sums.entry((group, currency, name.to_owned())).or_default(),
-            };
+            let sum = sums.entry((group, currency, row.get(1)?)).or_default();
             sum.add(row, by != SumsBy::Product)?;
         }
     }
-    sums.into_iter()
-        .map(|((group, currency, name), sum)| Ok(((group, name, currency), sum.done()?)))
-        .collect()
+    let mut names: HashMap<i64, String> = HashMap::new();
+    let mut found = Vec::with_capacity(sums.len());
+    for ((group, currency, number), sum) in sums {
+        let name = match names.get(&number) {
+            Some(known) => known.clone(),
+            None => names.entry(number).or_insert(by.name(connection, number)?).clone(),
+        };
+        found.push(((group, name, currency), sum.done()?));
+    }
+    Ok(found)
 }
 
 const CURRENCY_SQL: &str = "SELECT min(currency) FROM sales_day WHERE tenant = ?1 AND currency > ?2";
@@ -492,5 +507,6 @@ pub(in crate::shard) fn sum_statements() -> Vec<(String, String)> {
         ("the next currency".to_owned(), CURRENCY_SQL.to_owned()),
         ("the product of an item".to_owned(), PRODUCT_SQL.to_owned()),
         ("the category of an item".to_owned(), CATEGORY_SQL.to_owned()),
+        ("a category".to_owned(), CATEGORY_NAME_SQL.to_owned()),
     ]
 }
