@@ -58,6 +58,7 @@ pub use orders::{
     SingleSales, StatusRow, SumKey, SumsBy, decode_ingest, decode_order, decode_status, encode_order,
     find_ingest, key_of, order_statements, sales_days, sales_sums, sales_version, single_sales,
 };
+pub use schema::is_made;
 pub use seal::BuiltIndex;
 pub use service_event::{Outcome, SERVICE_EVENT_KIND, ServiceEventRow, decode_service_event};
 pub use status::{CommitTimes, ShardState, ShardStatus};

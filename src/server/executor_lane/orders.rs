@@ -450,7 +450,7 @@ impl Named {
 
     pub(super) fn begin(&self, lane: &Lane, tenant: Option<&str>) -> Intaking {
         // The same for every attempt under this key, so that each knows the orders of the others as its own.
-        let id = (self.hash.0 as i64).max(1);
+        let id = (self.hash.0 as i64 & i64::MAX).max(1);
         let ingest = OrderIngest::new(id, tenant.map(str::to_owned), clock::unix_us(), lane.shard_count);
         Intaking::new(ingest)
     }

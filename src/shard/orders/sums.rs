@@ -322,7 +322,9 @@ fn save_products(transaction: &Connection, products: &HashMap<Key, Counts>) -> R
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (tenant, currency, start_us, product) DO UPDATE SET \
          orders = orders + excluded.orders, units = units + excluded.units, revenue = revenue + excluded.revenue",
     )?;
-    for ((tenant, currency, start_us, product), Counts { orders, units, revenue }) in sorted {
+    // Sold and taken back in one batch is as if nothing had been.
+    let changed = sorted.into_iter().filter(|(_, counts)| **counts != Counts::default());
+    for ((tenant, currency, start_us, product), Counts { orders, units, revenue }) in changed {
         upsert.execute(params![tenant, currency.as_str(), start_us, product, orders, units, revenue])?;
         // Rarely: the last sale of a product on a day was taken out.
         if *orders < 0 {
