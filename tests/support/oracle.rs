@@ -202,7 +202,8 @@ const MOMENTS: [&str; 7] = [
 ];
 
 impl Order {
-    /// Everything in it is small, so that names, times and filters meet often. A product is of one category.
+    /// Everything in it is small, so that names, times and filters meet often. Now and then a product is of
+    /// another category.
     pub fn random(chance: &mut Chance, tenant: &str, id: u64) -> Order {
         let mut pick = |count: usize| chance.below(count as u64) as usize;
         let moment: jiff::Timestamp = MOMENTS[pick(MOMENTS.len())].parse().expect("a time");
@@ -213,7 +214,7 @@ impl Order {
             let product = pick(PRODUCTS.len());
             Item {
                 product: PRODUCTS[product].to_owned(),
-                category: CATEGORIES[product % CATEGORIES.len()].to_owned(),
+                category: CATEGORIES[(product + pick(9) / 8) % CATEGORIES.len()].to_owned(),
                 quantity: pick(5) as i64 + 1,
                 price: pick(6) as i64 * 511,
             }
