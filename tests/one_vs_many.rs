@@ -5,7 +5,12 @@ mod support;
 
 use std::collections::BTreeMap;
 
+use jiff::ToSpan as _;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
 use serde_json::{Value, json};
+use support::commerce::{counts, ingested, page_of, patch, sales, search_all, search_path, verify};
+use support::oracle::{self, Order, STATUSES};
 use support::{Chance, Client, Folder, Server, cpus};
 
 /// Everything in it is small, so that ids, times and filters meet often.
@@ -417,5 +422,132 @@ fn clicks_read_back_as_they_were_sent() {
             assert!(String::from_utf8_lossy(&streamed.body).contains("{\"n\":  ") || wanted.is_empty());
         }
         server.stop();
+    }
+}
+
+/// Hours of 15 minutes' offset, days of 23 and 25 hours, hours of 30 and 90 minutes.
+const ZONES: [&str; 5] =
+    ["UTC", "Europe/Berlin", "Asia/Kathmandu", "Australia/Lord_Howe", "America/New_York"];
+
+/// The first and the last date of a question, each there or not, where the clocks change.
+fn dates(chance: &mut Chance) -> (Option<Date>, Option<Date>) {
+    let changes =
+        ["2025-12-31", "2026-03-08", "2026-03-29", "2026-04-05", "2026-10-04", "2026-10-25", "2026-11-01"];
+    let mut date = || -> Option<Date> {
+        let change: Date = changes[chance.below(7) as usize].parse().expect("a date");
+        let near = change.saturating_add((chance.below(3) as i64 - 1).days());
+        (chance.below(3) > 0).then_some(near)
+    };
+    match (date(), date()) {
+        (Some(first), Some(last)) => (Some(first.min(last)), Some(first.max(last))),
+        open => open,
+    }
+}
+
+/// One grouping in one zone: exact, counted and approximate, the same everywhere and as in memory.
+fn check_sales(servers: &[Server], orders: &[Order], by: &str, zone: &str, chance: &mut Chance) {
+    let (tenant, dates) = (["acme", "beta"][chance.below(2) as usize], dates(chance));
+    let currency = ["USD", "JPY", "KWD"].get(chance.below(6) as usize);
+    let mut query = format!("group_by={by}&tz={}", support::commerce::encoded(zone));
+    for (name, date) in [("start_date", dates.0), ("end_date", dates.1)] {
+        query += &date.map_or_else(String::new, |date| format!("&{name}={date}"));
+    }
+    query += &currency.map_or_else(String::new, |currency| format!("&currency={currency}"));
+    let asked = orders.iter().filter(|order| {
+        order.tenant == tenant && currency.is_none_or(|currency| order.currency == *currency)
+    });
+    let wanted = oracle::sales(asked, by, &TimeZone::get(zone).expect("a zone"), dates);
+    for server in servers {
+        let exact = sales(server, tenant, &query);
+        assert_eq!(exact["groups"].as_array(), Some(&wanted), "{tenant} {query}");
+        let counted = sales(server, tenant, &format!("{query}&fields=orders,revenue"));
+        let approx = sales(server, tenant, &format!("{query}&precision=approx"));
+        let fields = ["key", "currency", "orders", "units", "revenue"];
+        // Of a dozen customers an estimate is the number itself.
+        for (answer, fields) in
+            [(&counted, &fields[..]), (&approx, &[&fields[..], &["unique_customers"]].concat())]
+        {
+            let groups = answer["groups"].as_array().expect("groups");
+            assert_eq!(groups.len(), wanted.len(), "{tenant} {query}: {answer}");
+            for (group, wanted) in groups.iter().zip(&wanted) {
+                for field in fields {
+                    assert_eq!(group[field], wanted[field], "{tenant} {query}: {group} instead of {wanted}");
+                }
+            }
+        }
+    }
+}
+
+/// One search: the same bytes everywhere, and by pages what the model has.
+fn check_search(servers: &[Server], orders: &[Order], chance: &mut Chance) {
+    let tenant = ["acme", "beta"][chance.below(2) as usize];
+    let status = STATUSES[chance.below(6) as usize];
+    let product = ["p1", "p2", "p-3", "p6"][chance.below(4) as usize];
+    let by_product = |order: &&Order| order.items.iter().any(|item| item.product == product);
+    let mine = || orders.iter().filter(|order| order.tenant == tenant);
+    for (query, wanted) in [
+        (String::new(), oracle::rows(mine())),
+        (format!("status={status}&"), oracle::rows(mine().filter(|order| order.status == status))),
+        (format!("product_id={product}&"), oracle::rows(mine().filter(by_product))),
+    ] {
+        let target = search_path(tenant, &format!("{query}limit=100000"));
+        let answers: Vec<_> = servers.iter().map(|server| server.get(&target)).collect();
+        assert!(page_of(&answers[0]).0 == wanted, "{target}");
+        assert!(answers.iter().all(|answer| answer.body == answers[0].body), "{target}: other bytes");
+        let limit = chance.below(40) + 9;
+        for server in servers {
+            assert!(
+                search_all(server, tenant, &format!("{query}limit={limit}")) == wanted,
+                "{target} by {limit}"
+            );
+        }
+    }
+}
+
+#[test]
+fn orders_and_sales_are_the_same_from_one_two_and_eight_shards() {
+    let folders: Vec<_> = [1, 2, 8].map(|shards| (shards, Folder::new())).into();
+    let serve = |(shards, folder): &(u16, Folder)| {
+        let shards = shards.to_string();
+        folder.serve(&["--shards", &shards, "--cores", &cpus(2), "--order-partition-rows-max", "60"])
+    };
+    let mut servers: Vec<_> = folders.iter().map(serve).collect();
+    let (mut chance, mut orders) = (Chance::new(), Vec::new());
+    for round in 0..4_u64 {
+        let fresh: Vec<_> = (0..160)
+            .map(|id| Order::random(&mut chance, ["acme", "beta"][id as usize % 2], round * 160 + id))
+            .collect();
+        for server in &servers {
+            let summary = ingested(server, &format!("round-{round}"), &oracle::body(&fresh));
+            assert_eq!(counts(&summary), [160, 160, 0, 0], "{summary}");
+        }
+        orders.extend(fresh);
+        let mut clients: Vec<_> = servers.iter().map(Server::client).collect();
+        for _ in 0..25 {
+            let at = chance.below(orders.len() as u64) as usize;
+            let (order, status) = (&mut orders[at], STATUSES[chance.below(6) as usize]);
+            for client in &mut clients {
+                assert_eq!(patch(client, &order.tenant, &order.id, status), order.status != status);
+            }
+            order.status = status.to_owned();
+        }
+        for zone in ZONES {
+            for by in ["day", "hour", "product", "category"] {
+                check_sales(&servers, &orders, by, zone, &mut chance);
+            }
+        }
+        check_search(&servers, &orders, &mut chance);
+        if round == 1 {
+            let killed = servers.into_iter().zip(&folders).map(|(server, folder)| {
+                server.kill();
+                serve(folder)
+            });
+            servers = killed.collect();
+            servers.iter().for_each(|server| drop(server.wait_until_stored()));
+        }
+    }
+    for (server, (_, folder)) in servers.into_iter().zip(&folders) {
+        server.stop();
+        verify(folder);
     }
 }

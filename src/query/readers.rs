@@ -13,7 +13,7 @@ use rusqlite::Connection;
 use super::QueryError;
 use crate::base::ids::ShardId;
 use crate::cores::pin::{self, Rank};
-use crate::shard::{ShardError, open_reader};
+use crate::shard::{ShardError, is_made, open_reader};
 
 /// Steps that wait for a thread: two a shard for every open query of a small folder.
 const QUEUE_MAX: usize = 4_096;
@@ -192,6 +192,9 @@ impl Connections {
                 self.open.remove(&oldest);
             }
             let connection = open_reader(path)?;
+            if !is_made(&connection)? {
+                return Ok(absent);
+            }
             connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
             connection.set_prepared_statement_cache_capacity(64);
             self.open.insert(path.to_owned(), Opened { connection, file, used: 0 });

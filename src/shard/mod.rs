@@ -59,6 +59,7 @@ pub use orders::{
     decode_ingest, decode_order, decode_price, decode_status, decode_stock, encode_order, find_ingest,
     key_of, order_statements, sales_days, sales_sums, sales_version, single_parts, single_sales,
 };
+pub use schema::is_made;
 pub use seal::BuiltIndex;
 pub use service_event::{Outcome, SERVICE_EVENT_KIND, ServiceEventRow, decode_service_event};
 pub use status::{CommitTimes, ShardState, ShardStatus};

@@ -127,11 +127,12 @@ fn version_3(connection: &Connection) -> Result<(), ShardError> {
 
 /// Refuses a file of another program or of a newer version, without changing it.
 pub(super) fn check_owner(connection: &Connection) -> Result<(), ShardError> {
-    let id: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
-    let version = version_of(connection)?;
+    // All of it as of one moment: the file may be in the making.
+    let snapshot = connection.unchecked_transaction()?;
+    let id: i32 = snapshot.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let version = version_of(&snapshot)?;
     if id != APPLICATION_ID {
-        let objects: i64 =
-            connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+        let objects: i64 = snapshot.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
         if id != 0 || version != 0 || objects != 0 {
             return Err(ShardError::Foreign(format!("application id {id:#x}, {objects} objects")));
         }
@@ -152,20 +153,28 @@ pub(super) fn check_current(connection: &Connection) -> Result<(), ShardError> {
     }
 }
 
-/// Brings the file to [`VERSION`], each step in a transaction of its own.
+/// Whether the file has its tables. One without them is being made: nothing was ever written to it.
+pub fn is_made(connection: &Connection) -> Result<bool, ShardError> {
+    Ok(version_of(connection)? > 0)
+}
+
+/// Brings the file to [`VERSION`]: an older one step by step, each in a transaction of its own; a new one at
+/// once, so that nobody sees half of its tables.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), ShardError> {
     while version_of(connection)? < VERSION {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         // Again under the lock: another program may have been quicker.
-        let version = version_of(&transaction)?;
-        let Some(migration) = MIGRATIONS.get(version as usize) else { continue };
-        (migration.run)(&transaction)?;
-        transaction.execute(
-            "INSERT INTO migration (version, applied_at, description) VALUES (?1, ?2, ?3)",
-            params![version + 1, clock::rfc3339(clock::unix_us()), migration.description],
-        )?;
-        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-        transaction.pragma_update(None, "user_version", version + 1)?;
+        let found = version_of(&transaction)?;
+        let steps = if found == 0 { MIGRATIONS.len() } else { 1 };
+        for (version, migration) in (found..).zip(MIGRATIONS.iter().skip(found as usize).take(steps)) {
+            (migration.run)(&transaction)?;
+            transaction.execute(
+                "INSERT INTO migration (version, applied_at, description) VALUES (?1, ?2, ?3)",
+                params![version + 1, clock::rfc3339(clock::unix_us()), migration.description],
+            )?;
+            transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+            transaction.pragma_update(None, "user_version", version + 1)?;
+        }
         transaction.commit()?;
     }
     Ok(())

@@ -7,7 +7,9 @@
 )]
 
 mod client;
+pub mod commerce;
 mod load;
+pub mod oracle;
 mod process;
 mod rows;
 

@@ -49,6 +49,8 @@ pub(in crate::shard) struct Names {
 pub(in crate::shard) struct Product {
     pub(in crate::shard) id: i64,
     pub(in crate::shard) category: i64,
+    /// The lowest number of the product's id: one that comes in several categories has several.
+    pub(in crate::shard) first: i64,
 }
 
 impl std::fmt::Debug for Names {
@@ -167,7 +169,11 @@ impl Names {
         if self.products.len() >= NAMES_MAX {
             self.products.clear();
         }
-        let product = Product { id, category };
+        let first = "SELECT min(id) FROM product_row WHERE tenant = ?1 AND product_id = ?2";
+        let first = connection
+            .prepare_cached(first)?
+            .query_row(params![tenant, item.product_id], |row| row.get(0))?;
+        let product = Product { id, category, first };
         self.products.insert(hash, product);
         Ok(product)
     }

@@ -89,6 +89,8 @@ pub(super) struct Sums {
     tenants: HashSet<i64>,
     /// Category, product, units and revenue of the items at hand.
     items: Vec<(i64, i64, i64, i64)>,
+    /// First number and number of their products, where one has two of them.
+    alike: Vec<(i64, i64)>,
 }
 
 impl Sums {
@@ -113,10 +115,19 @@ impl Sums {
         let counts = Counts { orders: 1, units, revenue: total };
         self.hours.entry(hour).or_default().sale(sale, counts, is_added);
         self.items.clear();
-        self.items.extend(items.map(|(product, (quantity, unit_price))| {
-            (product.category, product.id, quantity, quantity.saturating_mul(unit_price))
-        }));
+        self.alike.clear();
+        for (product, (quantity, unit_price)) in items {
+            let revenue = quantity.saturating_mul(unit_price);
+            self.items.push((product.category, product.id, quantity, revenue));
+            self.alike.push((product.first, product.id));
+        }
         self.items.sort_unstable();
+        // A product that is in one order in two categories is in one order: the lowest number has it.
+        if self.alike.iter().all(|(first, product)| first == product) {
+            self.alike.clear();
+        }
+        self.alike.sort_unstable();
+        self.alike.dedup_by_key(|(first, _)| *first);
         let day_us = at - at.rem_euclid(DAY_US);
         let sum = |items: &[(i64, i64, i64, i64)]| {
             items.iter().fold(Counts { orders: 1, ..Counts::default() }, |mut sum, (_, _, units, revenue)| {
@@ -130,7 +141,10 @@ impl Sums {
             group.sale(sale, sum(of_category), is_added);
             for of_product in of_category.chunk_by(|one, next| one.1 == next.1) {
                 let Some((_, product, ..)) = of_product.first() else { continue };
-                let counts = sum(of_product);
+                let mut counts = sum(of_product);
+                if !self.alike.is_empty() && !self.alike.iter().any(|(_, counted)| counted == product) {
+                    counts.orders = 0;
+                }
                 let counts = if is_added { counts } else { counts.negated() };
                 self.products.entry((tenant, currency, day_us, *product)).or_default().add(counts);
             }
@@ -322,14 +336,16 @@ fn save_products(transaction: &Connection, products: &HashMap<Key, Counts>) -> R
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (tenant, currency, start_us, product) DO UPDATE SET \
          orders = orders + excluded.orders, units = units + excluded.units, revenue = revenue + excluded.revenue",
     )?;
-    for ((tenant, currency, start_us, product), Counts { orders, units, revenue }) in sorted {
+    // Sold and taken back in one batch is as if nothing had been.
+    let changed = sorted.into_iter().filter(|(_, counts)| **counts != Counts::default());
+    for ((tenant, currency, start_us, product), Counts { orders, units, revenue }) in changed {
         upsert.execute(params![tenant, currency.as_str(), start_us, product, orders, units, revenue])?;
-        // Rarely: the last sale of a product on a day was taken out.
-        if *orders < 0 {
+        // Rarely: the last sale of a product on a day was taken out. Every sale has units.
+        if *units < 0 {
             transaction
                 .prepare_cached(
                     "DELETE FROM sales_by_product WHERE tenant = ?1 AND currency = ?2 AND start_us = ?3 \
-                     AND product = ?4 AND orders <= 0",
+                     AND product = ?4 AND units <= 0",
                 )?
                 .execute(params![tenant, currency.as_str(), start_us, product])?;
         }

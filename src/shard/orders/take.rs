@@ -380,12 +380,13 @@ impl<'t> Taker<'t> {
 
     fn items(&self, order: &Stored) -> Result<Vec<(Product, (i64, i64))>, ShardError> {
         let mut statement = self.connection.prepare_cached(&format!(
-            "SELECT i.product, p.category, i.quantity, i.unit_price FROM {} i JOIN product_row p \
+            "SELECT i.product, p.category, i.quantity, i.unit_price, (SELECT min(f.id) FROM product_row f \
+             WHERE f.tenant = p.tenant AND f.product_id = p.product_id) FROM {} i JOIN product_row p \
              ON p.id = i.product WHERE i.id >= ?1 AND i.id < ?2 ORDER BY i.id",
             items_of(&order.table)
         ))?;
         let read = |row: &rusqlite::Row<'_>| {
-            let product = Product { id: row.get(0)?, category: row.get(1)? };
+            let product = Product { id: row.get(0)?, category: row.get(1)?, first: row.get(4)? };
             Ok((product, (row.get(2)?, row.get(3)?)))
         };
         let first = order.id * ITEM_IDS;

@@ -1,0 +1,385 @@
+//! R2: two tenants on one server: no endpoint, with no key of the one, shows, counts or changes anything of the
+//! other; and the one at a hundred times its limit takes nothing from the other.
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use firehose::api::Endpoint;
+use firehose::base::clock;
+use rusqlite::{Connection, OpenFlags};
+use serde_json::{Value, json};
+use support::commerce::{NDJSON, counts, encoded, ingest, verify};
+use support::oracle::{self, Item, Order, STATUSES};
+use support::{Answer, Chance, Client, Folder, Server, cpus};
+
+const OWN: &str = "alpha";
+const OTHER: &str = "bravo";
+
+/// What one tenant may show.
+struct Tenant {
+    read: String,
+    write: String,
+    orders: Vec<Order>,
+}
+
+#[track_caller]
+fn key(folder: &Folder, words: &[&str]) -> String {
+    let (code, made) = folder.run_json(&[&["key", "create"], words].concat());
+    assert_eq!(code, 0, "{made}");
+    made["key"].as_str().expect("a key").to_owned()
+}
+
+/// Ids meet those of the other tenant; every name has the tenant in it.
+fn tenant(folder: &Folder, name: &str, count: u64) -> Tenant {
+    assert!(folder.run(&["tenant", "add", name]).status.success());
+    let mut chance = Chance::new();
+    let order = |id: u64| Order {
+        customer: format!("{name}-c{}", id % 9),
+        name: format!("Kim {name}"),
+        email: format!("kim@{name}.example"),
+        items: vec![Item {
+            product: format!("{name}-p{}", id % 5),
+            category: format!("{name} goods"),
+            quantity: 1,
+            price: 100,
+        }],
+        ..Order::random(&mut chance, name, id)
+    };
+    let orders = (0..count).map(order).collect();
+    let keys = ["read", "write"].map(|scope| key(folder, &["--tenant", name, "--scope", scope]));
+    let [read, write] = keys;
+    Tenant { read, write, orders }
+}
+
+fn bearer(key: &str) -> String {
+    format!("Authorization: Bearer {key}\r\n")
+}
+
+#[track_caller]
+fn ask(client: &mut Client, method: &str, target: &str, key: &str, body: &str) -> Answer {
+    let (bearer, length) = (bearer(key), body.len());
+    let request =
+        format!("{method} {target} HTTP/1.1\r\nHost: test\r\n{bearer}Content-Length: {length}\r\n\r\n{body}");
+    client.write(request.as_bytes()).expect("the server takes it");
+    client.answer().unwrap_or_else(|error| panic!("{method} {target}: {error}"))
+}
+
+fn event(tenant: &str, id: &str) -> String {
+    json!({"event_id": id, "tenant_id": tenant, "source": format!("{tenant} web"), "event_type": "click",
+           "timestamp": "2026-03-01T10:00:00Z", "payload": {"of": tenant}})
+    .to_string()
+}
+
+#[track_caller]
+fn send(server: &Server, tenant: &Tenant, key: &str) -> Answer {
+    let headers = format!("{NDJSON}{}", bearer(&tenant.write));
+    ingest(server.address, key, &headers, &oracle::body(&tenant.orders)).expect("the server answers")
+}
+
+/// All that the other tenant sees of itself.
+fn seen(server: &Server, name: &str, tenant: &Tenant) -> Vec<Vec<u8>> {
+    let mut client = server.client();
+    let mut targets = vec![
+        format!("/api/v1/tenants/{name}/orders/search?limit=100000"),
+        format!("/events?tenant_id={name}"),
+        format!("/metrics?tenant_id={name}&bucket_size=hour"),
+    ];
+    targets.extend(
+        ["day", "hour", "category", "product"]
+            .map(|by| format!("/api/v1/tenants/{name}/metrics/sales?group_by={by}")),
+    );
+    let mut told = Vec::new();
+    for target in targets {
+        let answer = ask(&mut client, "GET", &target, &tenant.read, "");
+        assert_eq!(answer.status, 200, "{target}: {answer:?}");
+        // Figures come with the time they were made.
+        let groups =
+            serde_json::from_slice::<Value>(&answer.body).ok().and_then(|said| said.get("groups").cloned());
+        told.push(groups.map_or(answer.body, |groups| groups.to_string().into_bytes()));
+    }
+    told
+}
+
+fn names_other(bytes: &[u8]) -> bool {
+    String::from_utf8_lossy(bytes).to_lowercase().contains(OTHER)
+}
+
+/// What is tried of the other's, by endpoint: method, target, body.
+fn attempts(endpoint: Endpoint, other: &Tenant) -> Vec<(&'static str, String, String)> {
+    let get = |target: String| ("GET", target, String::new());
+    let below = |tenant: &str, rest: &str| format!("/api/v1/tenants/{tenant}/{rest}");
+    // The same name in other spellings.
+    let spellings = [
+        OTHER.to_owned(),
+        format!("%62{}", &OTHER[1..]),
+        format!("{OWN}%2F..%2F{OTHER}"),
+        format!("{OTHER}%00"),
+    ];
+    let each = |rest: &str| spellings.iter().map(|name| below(name, rest)).collect::<Vec<_>>();
+    match endpoint {
+        Endpoint::OrderSearch => each("orders/search?limit=5").into_iter().map(get).collect(),
+        Endpoint::Sales => each("metrics/sales?group_by=product").into_iter().map(get).collect(),
+        Endpoint::Order => [&other.orders[0].id, "none", "search"]
+            .iter()
+            .flat_map(|order| each(&format!("orders/{order}")))
+            .map(|target| ("PATCH", target, "{\"status\":\"refunded\"}".to_owned()))
+            .collect(),
+        Endpoint::Events => vec![
+            get(format!("/events?tenant_id={OTHER}")),
+            get(format!("/events?tenant_id=%62{}", &OTHER[1..])),
+            get(format!("/events?tenant_id={OTHER}&tenant_id={OWN}")),
+            ("POST", "/events".to_owned(), event(OTHER, "from-alpha")),
+        ],
+        Endpoint::EventsBulk => {
+            vec![("POST", "/events/bulk".to_owned(), format!("{{\"events\":[{}]}}", event(OTHER, "bulk")))]
+        }
+        Endpoint::Metrics => vec![
+            get(format!("/metrics?tenant_id={OTHER}&bucket_size=day")),
+            get(format!("/metrics?tenant_id={OTHER}&bucket_size=day&tenant_id={OWN}")),
+            get("/metrics".to_owned()),
+        ],
+        Endpoint::Clicks => vec![get("/clicks".to_owned())],
+        Endpoint::OrdersIngest => vec![("POST", "/api/v1/ingest/orders".to_owned(), String::new())],
+        Endpoint::OrderUploads => vec![
+            get("/api/v1/ingest/orders/uploads".to_owned()),
+            ("DELETE", "/api/v1/ingest/orders/uploads".to_owned(), String::new()),
+        ],
+        Endpoint::OrderUpload => ["GET", "PATCH", "DELETE"]
+            .map(|method| (method, "/api/v1/ingest/orders/uploads/0-1".to_owned(), String::new()))
+            .into(),
+        // Of no tenant; without a key as well as with one.
+        Endpoint::Event
+        | Endpoint::Receipt
+        | Endpoint::Health
+        | Endpoint::Ready
+        | Endpoint::OpenApi
+        | Endpoint::Docs
+        | Endpoint::Root => Vec::new(),
+        Endpoint::Unknown => ["orders/search/", "orders", "", "reports/export", "stock/p", "customers/c"]
+            .into_iter()
+            .flat_map(|rest| {
+                ["GET", "POST", "PUT", "DELETE"].map(|method| (method, below(OTHER, rest), String::new()))
+            })
+            .collect(),
+    }
+}
+
+#[test]
+fn no_endpoint_shows_or_changes_what_is_anothers() {
+    let folder = Folder::new();
+    let (own, other) = (tenant(&folder, OWN, 60), tenant(&folder, OTHER, 700));
+    let server = folder.serve(&["--shards", "2", "--cores", &cpus(2), "--order-partition-rows-max", "90"]);
+    let mut client = server.client();
+    for tenant in [&own, &other] {
+        let count = tenant.orders.len() as u64;
+        // The key is the same, and each has its own.
+        assert_eq!(counts(&send(&server, tenant, "same").json()), [count, count, 0, 0]);
+    }
+    for (name, tenant, count) in [(OWN, &own, 5), (OTHER, &other, 40)] {
+        for id in 0..count {
+            let answer = ask(&mut client, "POST", "/events", &tenant.write, &event(name, &format!("e{id}")));
+            assert!(matches!(answer.status, 201 | 202), "{answer:?}");
+        }
+    }
+    server.wait_until_stored();
+    let before = seen(&server, OTHER, &other);
+    assert_eq!(
+        before.iter().filter(|told| names_other(told)).count(),
+        5,
+        "rows, events, buckets, two figures by name"
+    );
+
+    let mut refusals = BTreeSet::new();
+    for endpoint in Endpoint::ALL {
+        for (method, target, body) in attempts(endpoint, &other) {
+            for key in [&own.read, &own.write] {
+                let answer = ask(&mut server.client(), method, &target, key, &body);
+                assert!(answer.status >= 400, "{method} {target}: {answer:?}");
+                // It is told what it asked for, at most.
+                let mut said = answer.json();
+                said["instance"] = Value::Null;
+                assert!(!names_other(said.to_string().as_bytes()), "{method} {target}: {said}");
+                if answer.status == 403 {
+                    refusals
+                        .insert((endpoint.route(), said["detail"].as_str().unwrap_or_default().to_owned()));
+                }
+            }
+        }
+    }
+    // Whether there is such a tenant, order or row is nothing a refusal depends on.
+    for target in
+        [format!("/api/v1/tenants/{OTHER}/orders/order-1"), "/api/v1/tenants/none/orders/order-1".to_owned()]
+    {
+        let mut said = ask(&mut client, "PATCH", &target, &own.write, "{\"status\":\"paid\"}").json();
+        said["instance"] = Value::Null;
+        refusals.insert(("patch", said.to_string()));
+    }
+    assert_eq!(refusals.iter().filter(|(route, _)| *route == "patch").count(), 1, "{refusals:?}");
+
+    // Orders of the other one among own ones, and own ones that are the other's by id.
+    let mixed: Vec<Order> = other.orders.iter().take(20).cloned().collect();
+    let headers = format!("{NDJSON}{}", bearer(&own.write));
+    let said = ingest(server.address, "mixed", &headers, &oracle::body(&mixed)).expect("an answer").json();
+    assert_eq!(counts(&said), [20, 0, 0, 20], "{said}");
+    let beyond = &other.orders[other.orders.len() - 1].id;
+    let target = format!("/api/v1/tenants/{OWN}/orders/{beyond}");
+    assert_eq!(ask(&mut client, "PATCH", &target, &own.write, "{\"status\":\"paid\"}").status, 404);
+    let mut chance = Chance::new();
+    for order in &own.orders {
+        let target = format!("/api/v1/tenants/{OWN}/orders/{}", order.id);
+        let body = format!("{{\"status\":\"{}\"}}", STATUSES[chance.below(6) as usize]);
+        assert_eq!(ask(&mut client, "PATCH", &target, &own.write, &body).status, 200);
+    }
+    // Every row of the other stands as it stood.
+    assert!(seen(&server, OTHER, &other) == before, "something of the other's has changed");
+    server.stop();
+    verify(&folder);
+}
+
+#[test]
+fn answers_about_ones_own_say_nothing_about_the_other() {
+    let folder = Folder::new();
+    let (own, other) = (tenant(&folder, OWN, 60), tenant(&folder, OTHER, 700));
+    let server = folder.serve(&["--shards", "2", "--cores", &cpus(2), "--order-partition-rows-max", "90"]);
+    // The other comes first: its rows are in front of the own ones everywhere.
+    for tenant in [&other, &own] {
+        assert_eq!(send(&server, tenant, "k").status, 200);
+    }
+    let mut client = server.client();
+    let mut get = |target: &str| {
+        let answer = ask(&mut client, "GET", target, &own.read, "");
+        assert_eq!(answer.status, 200, "{target}: {answer:?}");
+        assert!(!names_other(&answer.body), "{target}: {}", String::from_utf8_lossy(&answer.body));
+        answer
+    };
+    let rows = |answer: &Answer| answer.body.iter().filter(|byte| **byte == b'\n').count() - 1;
+    let search = |query: &str| format!("/api/v1/tenants/{OWN}/orders/search?{query}");
+    assert_eq!(rows(&get(&search("limit=100000"))), 60);
+    // What is the other's, and what the index calls tenants.
+    for query in ["q=", "q=tenant1", "q=tenant2", "q=kim&product_id=", "q=tenant*", "product_id=", "q=kim%20"]
+    {
+        let answer = get(&search(&format!(
+            "{query}{}",
+            if query.ends_with(['=', '0']) { encoded(OTHER) + "-p1" } else { String::new() }
+        )));
+        assert_eq!(rows(&answer), 0, "{query}");
+    }
+    assert_eq!(rows(&get(&search("q=kim"))), 60);
+    for by in ["day", "hour", "category", "product"] {
+        for precision in ["exact", "approx"] {
+            let said =
+                get(&format!("/api/v1/tenants/{OWN}/metrics/sales?group_by={by}&precision={precision}"))
+                    .json();
+            let groups = oracle::sales(&own.orders, by, &jiff::tz::TimeZone::UTC, (None, None));
+            assert_eq!(said["groups"].as_array().expect("groups").len(), groups.len());
+            // How much was looked at is how much of the own there is.
+            assert!(said["meta"]["rows_scanned"].as_u64().expect("a count") <= 60, "{said}");
+        }
+    }
+    // A cursor shows neither its pins, which count all tenants' rows, nor whether they have moved.
+    let cursor_of = |answer: &Answer| {
+        let end =
+            answer.body.split(|byte| *byte == b'\n').rfind(|line| !line.is_empty()).expect("a last line");
+        let end: Value = serde_json::from_slice(end).expect("JSON");
+        end["next_cursor"].as_str().expect("a cursor").to_owned()
+    };
+    let cursors = [cursor_of(&get(&search("limit=5"))), cursor_of(&get(&search("limit=5")))];
+    assert_ne!(cursors[0], cursors[1]);
+    let pins = pins(&folder.data());
+    assert!(pins.iter().all(|pin| *pin > 300), "{pins:?}");
+    for cursor in &cursors {
+        let bytes = URL_SAFE_NO_PAD.decode(cursor).expect("base64");
+        for pin in &pins {
+            assert!(
+                !bytes.windows(8).any(|window| window == pin.to_le_bytes() || window == pin.to_be_bytes())
+            );
+        }
+        assert!(!names_other(&bytes));
+    }
+    // Nor can the other go on with it.
+    for name in [OWN, OTHER] {
+        let target = format!("/api/v1/tenants/{name}/orders/search?limit=5&cursor={}", cursors[0]);
+        let answer = ask(&mut server.client(), "GET", &target, &other.read, "");
+        assert_eq!(answer.status, if name == OWN { 403 } else { 400 }, "{answer:?}");
+    }
+    server.stop();
+}
+
+/// The highest number of an order's row in every shard.
+fn pins(data: &Path) -> Vec<i64> {
+    let shards = ["shard-00", "shard-01"].map(|shard| data.join(shard).join("shard.db"));
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let pin = |path| {
+        let connection = Connection::open_with_flags(path, flags).expect("the shard opens");
+        connection.query_row("SELECT max(id) FROM orders", [], |row| row.get(0)).expect("a number")
+    };
+    shards.into_iter().map(pin).collect()
+}
+
+#[test]
+fn a_tenant_far_over_its_limit_takes_nothing_from_the_other() {
+    const LIMIT: u64 = 5;
+    const FACTOR: u64 = 100;
+    let folder = Folder::new();
+    let (own, other) = (tenant(&folder, OWN, 20), tenant(&folder, OTHER, 20));
+    let server = folder.serve(&["--shards", "2", "--cores", &cpus(2)]);
+    for tenant in [&own, &other] {
+        assert_eq!(send(&server, tenant, "k").status, 200);
+    }
+    let rate = LIMIT.to_string();
+    assert!(folder.run(&["tenant", "set", OWN, "--requests-per-second", &rate]).status.success());
+    let target = |name: &str| format!("/api/v1/tenants/{name}/orders/search?limit=3");
+    support::wait_until("the limit to hold", || {
+        ask(&mut server.client(), "GET", &target(OWN), &own.read, "").status == 429
+    });
+
+    let started = clock::now();
+    let (mut taken, mut refused) = (0, 0);
+    let mut flood = [server.client(), server.client(), server.client(), server.client()];
+    let mut quiet = server.client();
+    for number in 0..LIMIT * FACTOR {
+        let client = &mut flood[number as usize % 4];
+        let answer = match number % 3 {
+            0 => ask(
+                client,
+                "PATCH",
+                &format!("/api/v1/tenants/{OWN}/orders/order-1"),
+                &own.write,
+                "{\"status\":\"paid\"}",
+            ),
+            _ => ask(client, "GET", &target(OWN), &own.read, ""),
+        };
+        match answer.status {
+            200 => taken += 1,
+            429 => {
+                refused += 1;
+                assert_eq!(answer.header("RateLimit-Policy"), Some("\"requests\";q=5;w=1"), "{answer:?}");
+                assert!(
+                    answer.header("RateLimit").is_some_and(|said| said.starts_with("\"requests\";r=0;t=")),
+                    "{answer:?}"
+                );
+                assert!(
+                    answer
+                        .header("Retry-After")
+                        .is_some_and(|said| said.parse::<u64>().is_ok_and(|wait| wait >= 1))
+                );
+                assert_eq!(answer.json()["type"], "/docs/problems/rate-limited");
+            }
+            _ => panic!("{answer:?}"),
+        }
+        if number % 5 == 0 {
+            let answer = ask(&mut quiet, "GET", &target(OTHER), &other.read, "");
+            assert_eq!(answer.status, 200, "the other pays for it: {answer:?}");
+            assert!(answer.header("RateLimit").is_none());
+        }
+    }
+    // What was saved up, and what came in since; a lease of each core beside it.
+    let allowed = LIMIT as f64 * (2.0 + started.elapsed().as_secs_f64()) + 2.0;
+    assert!(f64::from(taken) <= allowed, "{taken} were taken where {allowed} may be");
+    assert!(refused > 0 && taken + refused == (LIMIT * FACTOR) as i32);
+    server.stop();
+}

@@ -1,0 +1,153 @@
+//! S3 for orders: an ingest waits for a locked shard, or says after its patience that it does not know; meanwhile
+//! everything that reads goes on; a full disk costs no order.
+
+mod support;
+
+use std::fs::{self, File};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+use support::commerce::{NDJSON, counts, ingest, ingested, sales, search_all, search_path, verify};
+use support::oracle::{self, Order};
+use support::{Chance, Folder, command, cpus, hold_lock, wait_until};
+
+fn orders(first: u64, count: u64) -> Vec<Order> {
+    let mut chance = Chance::seeded(first + 1);
+    (first..first + count).map(|id| Order::random(&mut chance, "acme", id)).collect()
+}
+
+#[test]
+fn an_ingest_waits_for_a_locked_shard_and_reads_go_on() {
+    let folder = Folder::new();
+    let server = folder.serve(&["--shards", "2", "--cores", &cpus(2)]);
+    let (before, later) = (orders(0, 300), orders(300, 6_000));
+    assert_eq!(counts(&ingested(&server, "before", &oracle::body(&before))), [300, 300, 0, 0]);
+    let figures = sales(&server, "acme", "group_by=day");
+
+    let mut drill = command();
+    drill.args(["drill", "lock", "--seconds", "3", "--data"]).arg(folder.data());
+    let mut drill = drill.stdout(Stdio::piped()).spawn().expect("the drill starts");
+    let mut said = BufReader::new(drill.stdout.take().expect("its words")).lines();
+    let mut next = || said.next().expect("a line").expect("text");
+    assert_eq!(next(), "2 shards locked for 3 s");
+    let address = server.address;
+    let body = oracle::body(&later);
+    let ingesting = std::thread::spawn(move || ingest(address, "later", NDJSON, &body));
+    wait_until("the lock to be noticed", || server.health()["status"] == "degraded");
+    // Nothing of it is there yet, and what was there is read as ever.
+    let mut reads = 0;
+    while drill.try_wait().expect("it can be asked").is_none() {
+        let answer = server.get(&search_path("acme", "limit=1000"));
+        let answered = sales(&server, "acme", "group_by=day");
+        if drill.try_wait().expect("it can be asked").is_some() {
+            break;
+        }
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert_eq!(answered["groups"], figures["groups"]);
+        assert!(!ingesting.is_finished(), "an ingest is finished that cannot be");
+        reads += 1;
+    }
+    assert!(reads > 0, "there was time to read");
+    assert_eq!(next(), "unlocked");
+    let answer = ingesting.join().expect("no panic").expect("the server answers");
+    assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
+    assert_eq!(counts(&answer.json()), [6_000, 6_000, 0, 0]);
+    let all: Vec<_> = before.iter().chain(&later).collect();
+    assert!(search_all(&server, "acme", "limit=5000") == oracle::rows(all));
+    server.stop();
+    verify(&folder);
+}
+
+#[test]
+fn an_ingest_whose_shard_stays_locked_says_that_it_does_not_know() {
+    let folder = Folder::new();
+    let server = folder.serve(&["--shards", "2", "--cores", &cpus(2)]);
+    server.wait_until_stored();
+    let body = oracle::body(&orders(0, 400));
+    let lock = hold_lock(&folder.database(1));
+    let answer = ingest(server.address, "k", NDJSON, &body).expect("the server answers");
+    let said = answer.json();
+    assert_eq!(
+        (answer.status, &said["type"]),
+        (503, &Value::from("/docs/problems/outcome-unknown")),
+        "{said}"
+    );
+    assert!(answer.header("Retry-After").is_some());
+    let [received, inserted, duplicate, failed] = counts(&said);
+    assert!(inserted < 400 && received == inserted && duplicate + failed == 0, "{said}");
+    drop(lock);
+    // The rows were in the journal; the key still names them.
+    assert_eq!(counts(&ingested(&server, "k", &body)), [400, 400, 0, 0]);
+    assert_eq!(search_all(&server, "acme", "limit=1000&fields=order_id").len(), 400);
+    server.stop();
+    verify(&folder);
+}
+
+/// A small file system, unmounted when this is dropped.
+struct SmallDisk(PathBuf);
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_costs_no_order() {
+    let folder = Folder::new();
+    let mount = folder.beside("disk");
+    fs::create_dir_all(&mount).expect("a mount point");
+    let mounted =
+        Command::new("mount").args(["-t", "tmpfs", "-o", "size=48m", "firehose-test"]).arg(&mount).output();
+    if !mounted.as_ref().is_ok_and(|output| output.status.success()) {
+        eprintln!("SKIPPED: this test needs to mount a small file system and may not: {mounted:?}");
+        return;
+    }
+    let disk = SmallDisk(mount);
+    let (data, ballast) = (disk.0.join("data"), disk.0.join("ballast"));
+    let flags = [
+        "--shards",
+        "1",
+        "--segment-bytes",
+        "1MiB",
+        "--disk-reserve",
+        "6MiB",
+        "--checkpoint-interval",
+        "200ms",
+    ];
+    let server = folder.serve_on(&data, &flags);
+    let mut taken = Vec::new();
+    let first = orders(0, 500);
+    assert_eq!(counts(&ingested(&server, "first", &oracle::body(&first))), [500, 500, 0, 0]);
+    taken.extend(first);
+    let mut file = File::create(&ballast).expect("the ballast is made");
+    // Until the disk is as full as it gets; what is left is what nobody can write any more.
+    let block = vec![b'b'; 64 << 10];
+    while file.write_all(&block).is_ok() {}
+    let more = orders(500, 4_000);
+    let body = oracle::body(&more);
+    wait_until("the reserve to be noticed", || {
+        let answer = ingest(server.address, "more", NDJSON, &body).expect("the server answers");
+        assert!(matches!(answer.status, 200 | 503 | 507), "{answer:?}");
+        assert_eq!(server.get("/health").status, 200);
+        assert_eq!(
+            search_all(&server, "acme", "limit=1000&fields=order_id&to=2000-01-01T00:00:00Z").len(),
+            0
+        );
+        answer.status == 507
+    });
+    drop(file);
+    fs::remove_file(&ballast).expect("it is there");
+    let mut summary = Value::Null;
+    wait_until("room to be noticed", || {
+        let answer = ingest(server.address, "more", NDJSON, &body).expect("the server answers");
+        summary = answer.json();
+        answer.status == 200
+    });
+    assert_eq!(counts(&summary), [4_000, 4_000, 0, 0], "{summary}");
+    taken.extend(more);
+    assert!(search_all(&server, "acme", "limit=5000") == oracle::rows(&taken));
+    server.stop();
+}

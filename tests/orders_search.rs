@@ -1,0 +1,366 @@
+//! R1 for searches: they find what a plain look through all orders finds, byte for byte the same from one shard
+//! and three; pages neither shift nor repeat; a broken stream cannot be taken for a whole one.
+
+mod support;
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::io::{Read as _, Write as _};
+use std::net::SocketAddr;
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use serde_json::Value;
+use support::commerce::{counts, encoded, ingested, page_of, search_all, search_path};
+use support::oracle::{self, Order, STATUSES, decimal};
+use support::{Chance, Folder, Server, cpus, wait_until};
+
+const WORDS: [&str; 12] = [
+    "ann",
+    "ann*",
+    "MÜLLER",
+    "mull*",
+    "o'brien",
+    "smith",
+    "jose ansel*",
+    "example.com",
+    "shop",
+    "bob org",
+    "nobody",
+    "a* s*",
+];
+const PRODUCTS: [&str; 8] = ["p1", "p2", "p-3", "p/4", "ü 5", "p6", "p7", "p-none"];
+
+#[derive(Clone, Debug)]
+struct Asked {
+    tenant: &'static str,
+    products: Vec<&'static str>,
+    statuses: Vec<&'static str>,
+    words: Option<&'static str>,
+    /// In hundredths.
+    totals: (Option<i64>, Option<i64>),
+    times_us: (Option<i64>, Option<i64>),
+    fields: Vec<&'static str>,
+    limit: usize,
+}
+
+const FIELDS: [&str; 5] = ["order_id", "total", "customer_name", "items", "status"];
+
+fn asked(times: Vec<i64>) -> impl Strategy<Value = Asked> {
+    let time =
+        prop::option::weighted(0.4, (0..times.len(), -1..2_i64).prop_map(move |(at, by)| times[at] + by));
+    let total = || prop::option::weighted(0.4, 0..40_000_i64);
+    (
+        prop::sample::select(vec!["acme", "beta", "nobody"]),
+        prop::option::weighted(0.5, prop::sample::subsequence(PRODUCTS.to_vec(), 1..4)),
+        prop::option::weighted(0.5, prop::sample::subsequence(STATUSES.to_vec(), 1..4)),
+        prop::option::weighted(0.5, prop::sample::select(WORDS.to_vec())),
+        (total(), total()),
+        (time.clone(), time),
+        prop::option::weighted(0.3, prop::sample::subsequence(FIELDS.to_vec(), 1..5)),
+        1..300_usize,
+    )
+        .prop_map(|(tenant, products, statuses, words, totals, times_us, fields, limit)| {
+            let times_us = match times_us {
+                (Some(from), Some(to)) => (Some(from.min(to)), Some(from.max(to) + 1)),
+                open => open,
+            };
+            Asked {
+                tenant,
+                products: products.unwrap_or_default(),
+                statuses: statuses.unwrap_or_default(),
+                words,
+                totals,
+                times_us,
+                fields: fields.unwrap_or_default(),
+                limit,
+            }
+        })
+}
+
+/// Words as the index takes text apart: letters and digits, without case and accents.
+fn tokens(text: &str) -> Vec<String> {
+    let plain = text.to_lowercase().replace('ü', "u").replace('é', "e");
+    plain
+        .split(|letter: char| !letter.is_alphanumeric())
+        .filter(|token| !token.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Whether the words of `phrase` follow each other in the text, the last one as a prefix if it has a star.
+fn has_phrase(text: &str, phrase: &str) -> bool {
+    let (wanted, is_prefix) = (tokens(phrase), phrase.ends_with('*'));
+    tokens(text).windows(wanted.len()).any(|found| {
+        let Some((last, before)) = wanted.split_last() else { return false };
+        let (found_last, found_before) = found.split_last().expect("a window");
+        found_before == before && if is_prefix { found_last.starts_with(last) } else { found_last == last }
+    })
+}
+
+impl Asked {
+    fn query(&self) -> String {
+        let mut query = String::new();
+        let mut add = |name: &str, value: Option<String>| {
+            if let Some(value) = value.filter(|value| !value.is_empty()) {
+                query += &format!("{name}={}&", encoded(&value));
+            }
+        };
+        add("product_id", Some(self.products.join(",")));
+        add("status", Some(self.statuses.join(",")));
+        add("q", self.words.map(str::to_owned));
+        add("min_total", self.totals.0.map(|total| decimal(total, "USD")));
+        add("max_total", self.totals.1.map(|total| decimal(total, "USD")));
+        add("from", self.times_us.0.map(oracle::rfc3339));
+        add("to", self.times_us.1.map(oracle::rfc3339));
+        add("fields", Some(self.fields.join(",")));
+        query
+    }
+
+    fn takes(&self, order: &Order) -> bool {
+        // In thousandths, which all three currencies have room for.
+        let scale = match order.currency.as_str() {
+            "JPY" => 1_000,
+            "KWD" => 1,
+            _ => 10,
+        };
+        let total = order.total() * scale;
+        let mut words = self.words.unwrap_or_default().split_whitespace();
+        order.tenant == self.tenant
+            && (self.products.is_empty()
+                || order.items.iter().any(|item| self.products.contains(&item.product.as_str())))
+            && (self.statuses.is_empty() || self.statuses.contains(&order.status.as_str()))
+            && self.totals.0.is_none_or(|min| total >= min * 10)
+            && self.totals.1.is_none_or(|max| total <= max * 10)
+            && self.times_us.0.is_none_or(|from| order.at_us >= from)
+            && self.times_us.1.is_none_or(|to| order.at_us < to)
+            && words.all(|word| has_phrase(&order.name, word) || has_phrase(&order.email, word))
+    }
+
+    fn rows(&self, orders: &[Order]) -> Vec<Value> {
+        let mut rows = oracle::rows(orders.iter().filter(|order| self.takes(order)));
+        if !self.fields.is_empty() {
+            for row in &mut rows {
+                row.as_object_mut().expect("a row").retain(|name, _| self.fields.contains(&name.as_str()));
+            }
+        }
+        rows
+    }
+}
+
+fn orders(count: u64) -> Vec<Order> {
+    let mut chance = Chance::new();
+    (0..count).map(|id| Order::random(&mut chance, ["acme", "beta"][id as usize % 2], id)).collect()
+}
+
+#[test]
+fn a_search_finds_what_a_look_at_every_order_finds() {
+    let all = orders(1_600);
+    let folders = [(1, Folder::new()), (3, Folder::new())];
+    let servers: Vec<Server> = folders
+        .iter()
+        .map(|(shards, folder)| {
+            let cpus = cpus(2);
+            let server = folder.serve(&[
+                "--shards",
+                &shards.to_string(),
+                "--cores",
+                &cpus,
+                "--order-partition-rows-max",
+                "120",
+            ]);
+            for (number, part) in all.chunks(400).enumerate() {
+                let summary = ingested(&server, &format!("part-{number}"), &oracle::body(part));
+                assert_eq!(counts(&summary)[1], 400, "{summary}");
+            }
+            server
+        })
+        .collect();
+    let clients: Vec<_> = servers.iter().map(|server| RefCell::new(server.client())).collect();
+    let times: Vec<i64> = all.iter().map(|order| order.at_us).collect::<BTreeSet<_>>().into_iter().collect();
+    let config = Config { cases: 150, failure_persistence: None, ..Config::default() };
+    TestRunner::new(config)
+        .run(&asked(times), |asked| {
+            let (query, wanted) = (asked.query(), asked.rows(&all));
+            let target = search_path(asked.tenant, &format!("{query}limit=100000"));
+            let mut bodies = Vec::new();
+            for client in &clients {
+                let mut client = client.borrow_mut();
+                let answer = client.get(&target).expect("the server answers");
+                let (rows, cursor) = page_of(&answer);
+                prop_assert!(rows == wanted, "{target}: {} rows instead of {}", rows.len(), wanted.len());
+                prop_assert_eq!(cursor, None);
+                bodies.push(answer.body);
+                // The same as an object.
+                let object = client.get_as(&target, "application/json").expect("the server answers").json();
+                prop_assert!(object["orders"].as_array() == Some(&wanted), "{} as an object", &target);
+                prop_assert_eq!(&object["rows"], &Value::from(wanted.len()));
+            }
+            prop_assert!(bodies[0] == bodies[1], "{target}: other bytes from other shards");
+            // Page by page, the pages meeting where rows are equal in time.
+            for server in &servers {
+                let paged = search_all(server, asked.tenant, &format!("{query}limit={}", asked.limit));
+                prop_assert!(paged == wanted, "{target} by {}", asked.limit);
+            }
+            Ok(())
+        })
+        .unwrap_or_else(|failed| panic!("{failed}"));
+    for server in servers {
+        server.stop();
+    }
+}
+
+#[test]
+fn rows_that_arrive_between_pages_neither_appear_nor_repeat() {
+    let folder = Folder::new();
+    let server = folder.serve(&["--shards", "2", "--cores", &cpus(2), "--order-partition-rows-max", "80"]);
+    let mut all = orders(500);
+    ingested(&server, "first", &oracle::body(&all));
+    let mut chance = Chance::new();
+    for query in ["", "product_id=p1,p2&", "q=ann*&", "status=paid,shipped&"] {
+        let base = |more: &str| search_path("acme", &format!("{query}limit=23{more}"));
+        let mut client = server.client();
+        let before = search_all(&server, "acme", &format!("{query}limit=100000"));
+        let (mut seen, mut more) = (Vec::new(), String::new());
+        loop {
+            let (rows, cursor) = page_of(&client.get(&base(&more)).expect("the server answers"));
+            seen.extend(rows);
+            let Some(cursor) = cursor else { break };
+            more = format!("&cursor={cursor}");
+            let first = all.len() as u64;
+            let late: Vec<_> = (first..first + 20).map(|id| Order::random(&mut chance, "acme", id)).collect();
+            ingested(&server, &format!("late-{first}"), &oracle::body(&late));
+            all.extend(late);
+        }
+        assert!(seen == before, "{query}: {} rows instead of {}", seen.len(), before.len());
+    }
+    let mine: Vec<_> = all.iter().filter(|order| order.tenant == "acme").collect();
+    assert!(search_all(&server, "acme", "limit=100000") == oracle::rows(mine));
+    server.stop();
+}
+
+#[test]
+fn a_cursor_is_for_its_question_only_and_cannot_be_made() {
+    let folder = Folder::new();
+    let server = folder.serve(&["--shards", "2", "--cores", &cpus(2)]);
+    ingested(&server, "all", &oracle::body(&orders(200)));
+    let mut client = server.client();
+    let mut ask = |target: &str| client.get(target).expect("the server answers");
+    let (_, cursor) = page_of(&ask(&search_path("acme", "limit=5")));
+    let cursor = cursor.expect("there is more");
+    let with = |tenant: &str, query: &str, cursor: &str| {
+        search_path(tenant, &format!("{query}limit=5&cursor={cursor}"))
+    };
+    assert_eq!(ask(&with("acme", "", &cursor)).status, 200);
+    // Fields and limits may change on the way.
+    assert_eq!(ask(&with("acme", "fields=order_id&", &cursor)).status, 200);
+    for (tenant, query) in [
+        ("beta", ""),
+        ("acme", "status=paid&"),
+        ("acme", "product_id=p1&"),
+        ("acme", "q=ann&"),
+        ("acme", "min_total=1&"),
+        ("acme", "from=2020-01-01T00:00:00Z&"),
+    ] {
+        let answer = ask(&with(tenant, query, &cursor));
+        assert_eq!(answer.status, 400, "{tenant} {query}: {answer:?}");
+        assert_eq!(answer.json()["errors"][0]["code"], "cursor_mismatch", "{answer:?}");
+    }
+    // A cursor of another list.
+    let events = format!("/events?tenant_id=acme&cursor={cursor}");
+    assert_eq!(ask(&events).status, 400);
+    let mut chance = Chance::new();
+    for _ in 0..100 {
+        let mut forged = cursor.clone().into_bytes();
+        let at = chance.below(forged.len() as u64) as usize;
+        forged[at] = if forged[at] == b'x' { b'y' } else { b'x' };
+        let forged = String::from_utf8(forged).expect("ASCII");
+        let answer = ask(&with("acme", "", &forged));
+        assert_eq!(
+            (answer.status, &answer.json()["errors"][0]["code"]),
+            (400, &"invalid_cursor".into()),
+            "{at}"
+        );
+        assert_eq!(ask(&with("acme", "", &cursor[..at])).status, if at == 0 { 200 } else { 400 }, "{at}");
+    }
+    for limit in ["0", "100001", "-1", "x", "1e3"] {
+        assert_eq!(ask(&search_path("acme", &format!("limit={limit}"))).status, 400, "{limit}");
+    }
+    server.stop();
+}
+
+/// Reads until the connection ends, one way or another.
+fn read_to_end(address: SocketAddr, target: &str, meanwhile: impl FnOnce()) -> Vec<u8> {
+    // Little is taken in at once, so that most of the answer is still the server's when it dies.
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    socket.set_recv_buffer_size(16 * 1024).expect("a small buffer");
+    socket.connect(&address.into()).expect("the server takes connections");
+    let mut stream = std::net::TcpStream::from(socket);
+    stream.set_read_timeout(Some(support::PATIENCE)).expect("a time limit");
+    let request = format!("GET {target} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("the server takes it");
+    let (mut all, mut piece) = (Vec::new(), vec![0; 8 * 1024]);
+    let count = stream.read(&mut piece).expect("the answer begins");
+    all.extend_from_slice(&piece[..count]);
+    meanwhile();
+    while let Ok(count @ 1..) = stream.read(&mut piece) {
+        all.extend_from_slice(&piece[..count]);
+    }
+    all
+}
+
+#[test]
+fn an_answer_that_breaks_off_is_not_taken_for_a_whole_one() {
+    let folder = Folder::new();
+    let server = folder.serve(&["--shards", "2", "--cores", &cpus(2)]);
+    // Large rows: more than the buffers between the two take.
+    let mut all = orders(1_200);
+    for order in &mut all {
+        order.tenant = "acme".to_owned();
+        order.items = (0..60)
+            .map(|number| oracle::Item {
+                product: format!("{}-{}", "x".repeat(150), number % 40),
+                category: "Books".to_owned(),
+                quantity: 1,
+                price: number,
+            })
+            .collect();
+    }
+    ingested(&server, "all", &oracle::body(&all));
+    for shape in ["", "&fields=order_id,items"] {
+        let target = search_path("acme", &format!("limit=100000{shape}"));
+        let whole = read_to_end(server.address, &target, || {});
+        let whole = String::from_utf8(whole).expect("text");
+        assert!(whole.contains("\"_end\":true,\"rows\":1200,") && whole.ends_with("\r\n0\r\n\r\n"));
+        assert!(whole.len() > 12 << 20, "{} bytes", whole.len());
+    }
+    let (address, target) = (server.address, search_path("acme", "limit=100000"));
+    let broken = read_to_end(address, &target, || {
+        server.kill();
+    });
+    let broken = String::from_utf8_lossy(&broken);
+    assert!(broken.starts_with("HTTP/1.1 200 OK\r\n"), "it had begun");
+    assert!(
+        !broken.contains("\"_end\"") && !broken.ends_with("0\r\n\r\n"),
+        "a clean end of {} bytes",
+        broken.len()
+    );
+
+    // A shard that cannot be read in the middle of it: the server goes on, the answer does not.
+    let server = folder.serve(&["--cores", &cpus(2)]);
+    server.wait_until_stored();
+    let damaged = folder.database(1);
+    let broken = read_to_end(server.address, &target, || {
+        // What is in the page cache of a reader is not read again, so the file goes, not its bytes.
+        std::fs::rename(&damaged, folder.beside("gone")).expect("it is there");
+        std::fs::write(&damaged, vec![7; 1 << 16]).expect("a file in its place");
+    });
+    let broken = String::from_utf8_lossy(&broken);
+    assert!(broken.starts_with("HTTP/1.1 200 OK\r\n"), "it had begun");
+    assert!(
+        !broken.contains("\"_end\"") && !broken.ends_with("0\r\n\r\n"),
+        "a clean end of {} bytes",
+        broken.len()
+    );
+    wait_until("health to go on", || server.get("/health").status == 200);
+}

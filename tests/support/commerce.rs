@@ -1,0 +1,127 @@
+//! Orders as a client sends them and reads them back: ingests by key, searches page by page, sales.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::client::{Answer, Client};
+use super::process::{Folder, Server, command};
+
+pub const INGEST: &str = "/api/v1/ingest/orders/";
+pub const NDJSON: &str = "Content-Type: application/x-ndjson\r\n";
+
+/// The head of an ingest; `headers` end in a line end each.
+pub fn ingest_head(key: &str, headers: &str, length: usize) -> String {
+    format!(
+        "POST {INGEST} HTTP/1.1\r\nHost: test\r\nIdempotency-Key: {key}\r\n{headers}Content-Length: {length}\r\n\r\n"
+    )
+}
+
+/// One ingest on a connection of its own.
+pub fn ingest(address: SocketAddr, key: &str, headers: &str, body: &[u8]) -> io::Result<Answer> {
+    let mut client = Client::connect(address)?;
+    client.write(ingest_head(key, headers, body.len()).as_bytes())?;
+    // It may be answered before it is sent.
+    let written = client.write(body);
+    client.answer().map_err(|error| written.err().unwrap_or(error))
+}
+
+/// An ingest that is to be taken; its summary.
+#[track_caller]
+pub fn ingested(server: &Server, key: &str, body: &[u8]) -> Value {
+    let answer = ingest(server.address, key, NDJSON, body).expect("the server answers");
+    assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
+    answer.json()
+}
+
+/// rows_received, rows_inserted, rows_duplicate, rows_failed.
+#[track_caller]
+pub fn counts(summary: &Value) -> [u64; 4] {
+    ["rows_received", "rows_inserted", "rows_duplicate", "rows_failed"]
+        .map(|name| summary[name].as_u64().unwrap_or_else(|| panic!("{name} in {summary}")))
+}
+
+/// What may not stand in a query as it is.
+pub fn encoded(text: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._,".contains(&byte);
+    text.bytes()
+        .map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
+}
+
+pub fn search_path(tenant: &str, query: &str) -> String {
+    format!("/api/v1/tenants/{}/orders/search?{query}", encoded(tenant))
+}
+
+/// One page of a search: its rows, and where to go on.
+#[track_caller]
+pub fn page_of(answer: &Answer) -> (Vec<Value>, Option<String>) {
+    assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
+    let lines = answer.body.split_inclusive(|byte| *byte == b'\n');
+    let mut rows: Vec<Value> =
+        lines.map(|line| serde_json::from_slice(line).expect("a line of JSON")).collect();
+    let end = rows.pop().expect("a last line");
+    assert_eq!(end["_end"], true, "{end}");
+    assert_eq!(end["rows"], rows.len(), "{end}");
+    (rows, end["next_cursor"].as_str().map(str::to_owned))
+}
+
+/// All pages of a search.
+#[track_caller]
+pub fn search_all(server: &Server, tenant: &str, query: &str) -> Vec<Value> {
+    let (mut client, mut all, mut more) = (server.client(), Vec::new(), String::new());
+    loop {
+        let target = search_path(tenant, &format!("{query}{more}"));
+        let (rows, cursor) = page_of(&client.get(&target).expect("the server answers"));
+        all.extend(rows);
+        let Some(cursor) = cursor else { return all };
+        assert!(!all.is_empty(), "a cursor behind nothing");
+        more = format!("&cursor={cursor}");
+    }
+}
+
+/// The answer about sales.
+#[track_caller]
+pub fn sales(server: &Server, tenant: &str, query: &str) -> Value {
+    let target = format!("/api/v1/tenants/{}/metrics/sales?{query}", encoded(tenant));
+    let answer = server.get(&target);
+    assert_eq!(answer.status, 200, "{target}: {}", String::from_utf8_lossy(&answer.body));
+    answer.json()
+}
+
+/// Gives an order a new status; whether it had another.
+#[track_caller]
+pub fn patch(client: &mut Client, tenant: &str, order: &str, status: &str) -> bool {
+    let target = format!("/api/v1/tenants/{}/orders/{}", encoded(tenant), encoded(order));
+    let body = format!("{{\"status\":\"{status}\"}}");
+    let answer = client.ask("PATCH", &target, &body).expect("the server answers");
+    assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
+    let said = answer.json();
+    assert_eq!((&said["order_id"], &said["status"]), (&Value::from(order), &Value::from(status)));
+    said["changed"].as_bool().expect("a truth value")
+}
+
+/// A generated dataset: `flags` beside its seed and place.
+#[track_caller]
+pub fn dataset(folder: &Folder, flags: &[&str]) -> PathBuf {
+    let path = folder.beside("dataset");
+    let words = ["gen-dataset", "--price-samples", "0", "--stock-events", "0", "--out"];
+    let output = command().args(words).arg(&path).args(flags).output().expect("the program runs");
+    assert!(output.status.success(), "{output:?}");
+    path
+}
+
+#[track_caller]
+pub fn truth(dataset: &Path) -> Value {
+    let text = std::fs::read(dataset.join("truth.json")).expect("the truth is there");
+    serde_json::from_slice(&text).expect("JSON")
+}
+
+/// `verify --aggregates` finds nothing.
+#[track_caller]
+pub fn verify(folder: &Folder) {
+    let (code, said) = folder.run_json(&["verify", "--aggregates"]);
+    assert_eq!(code, 0, "{said}");
+}
