@@ -94,7 +94,11 @@ pub fn length_max(config: &Config) -> u64 {
 }
 
 /// One header's text; several are as bad as none that can be read.
-fn text<'h>(headers: &'h HeaderMap, name: &str, wrong: &'static str) -> Result<Option<&'h str>, UploadRefused> {
+fn text<'h>(
+    headers: &'h HeaderMap,
+    name: &str,
+    wrong: &'static str,
+) -> Result<Option<&'h str>, UploadRefused> {
     let mut values = headers.get_all(name).iter();
     match (values.next().map(|value| value.to_str()), values.next()) {
         (None, _) => Ok(None),

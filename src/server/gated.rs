@@ -184,8 +184,7 @@ impl hyper::rt::Read for Gated {
                 }
                 Poll::Ready(Ok(_)) => {
                     if this.gate.borrow().in_streamed_body() {
-                        this.read_deadline_us =
-                            clock::monotonic_us() + this.times.body.as_micros() as u64;
+                        this.read_deadline_us = clock::monotonic_us() + this.times.body.as_micros() as u64;
                     }
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),

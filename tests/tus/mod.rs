@@ -1,6 +1,12 @@
 //! What the tests of resumable uploads share: a client that says what tus wants said, orders, and what is stored.
 #![allow(dead_code, unreachable_pub, reason = "each test takes what it needs")]
 
+mod cuts;
+mod ends;
+mod protocol;
+mod room;
+mod stock;
+
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -8,11 +14,26 @@ use std::path::Path;
 use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
 
-use crate::support::{Answer, Client, Server};
+use crate::support::{Answer, Client, Folder, Server, cpus};
 
 pub const UPLOADS: &str = "/api/v1/ingest/orders/uploads";
 pub const PIECE: &str = "Content-Type: application/offset+octet-stream";
 pub const TUS: &str = "Tus-Resumable: 1.0.0";
+
+/// Two cores and two shards.
+#[track_caller]
+pub fn serve(folder: &Folder, flags: &[&str]) -> Server {
+    folder.serve(&[&["--shards", "2", "--cores", &cpus(2)], flags].concat())
+}
+
+/// The problem is this one, and said in tus.
+#[track_caller]
+pub fn assert_problem(answer: &Answer, status: u16, slug: &str) {
+    let said = String::from_utf8_lossy(&answer.body);
+    assert_eq!(answer.status, status, "{answer:?} {said}");
+    assert!(said.contains(&format!("\"/docs/problems/{slug}\"")), "{said}");
+    assert_eq!(answer.header("tus-resumable"), Some("1.0.0"), "{answer:?}");
+}
 
 /// Sends a request with these header lines and reads the answer.
 pub fn ask(
@@ -149,7 +170,11 @@ impl Expected {
     /// The final summary is that of the file, however it came.
     #[track_caller]
     pub fn check(&self, summary: &Value, length: usize) {
-        assert_eq!((&summary["state"], summary["detail"].as_str()), (&Value::from("finished"), None), "{summary}");
+        assert_eq!(
+            (&summary["state"], summary["detail"].as_str()),
+            (&Value::from("finished"), None),
+            "{summary}"
+        );
         let told = |name: &str| summary[name].as_u64().unwrap_or_else(|| panic!("{name} in {summary}"));
         assert_eq!((told("offset"), told("length")), (length as u64, length as u64));
         let Expected { inserted, duplicate, failed } = *self;
@@ -221,7 +246,8 @@ impl Packing {
                 let options = zip::write::SimpleFileOptions::default();
                 // Two files, so that a cut may lie between them; the first ends at a line's end.
                 let half = lines.len() / 2;
-                let end = lines[half..].iter().position(|byte| *byte == b'\n').map_or(half, |at| half + at + 1);
+                let end =
+                    lines[half..].iter().position(|byte| *byte == b'\n').map_or(half, |at| half + at + 1);
                 for (name, part) in [("a.ndjson", &lines[..end]), ("b.ndjson", &lines[end..])] {
                     archive.start_file(name, options).expect("an entry");
                     archive.write_all(part).expect("memory");

@@ -22,8 +22,7 @@ impl UploadId {
     /// `None` for anything else: it becomes the name of a folder.
     #[must_use]
     pub fn parse(text: &str) -> Option<UploadId> {
-        let is_id =
-            text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        let is_id = text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         is_id.then(|| UploadId(text.to_owned()))
     }
 
@@ -70,7 +69,10 @@ pub enum State {
     Receiving,
     Finished,
     /// What it is packed in cannot be read any further. What was stored by then stays.
-    Failed { damage: Damage, detail: String },
+    Failed {
+        damage: Damage,
+        detail: String,
+    },
     /// Only its name is left.
     Expired,
 }
