@@ -1,8 +1,9 @@
 //! Cut connections and killed servers, at any byte: the offset that was reported stands, and what follows it makes
 //! the file whole.
 
-use firehose::base::clock;
 use std::time::Duration;
+
+use firehose::base::clock;
 
 use super::{Packing, Upload, assert_problem, check_stored, offset_of, orders, serve};
 use crate::support::{Chance, Client, Folder, Server, wait_until};
@@ -34,6 +35,7 @@ fn connections_cut_at_any_byte_cost_nothing_that_arrived() {
                 .patch_cut(&mut client, reported, body.len() - reported, &body[reported..sent])
                 .expect("it is sent");
             drop(client);
+            upload.wait_for_bytes(&folder, sent);
             let at = upload.offset(&mut server.client());
             assert_eq!(at, sent, "{packing:?}: everything that arrived is kept");
             reported = at;
@@ -64,10 +66,7 @@ fn servers_killed_at_any_byte_keep_what_they_reported() {
             let sent = whole + chance.below((body.len() - whole) as u64 / 2) as usize;
             upload.patch_cut(&mut client, whole, body.len() - whole, &body[whole..sent]).expect("it is sent");
             if round % 2 == 0 {
-                let file = folder.data().join("uploads").join(upload.id()).join("body");
-                wait_until("the bytes to arrive", || {
-                    std::fs::metadata(&file).is_ok_and(|file| file.len() as usize == sent)
-                });
+                upload.wait_for_bytes(&folder, sent);
             }
             clock::pause(Duration::from_millis(chance.below(60)));
             server.kill();
@@ -118,13 +117,14 @@ fn one_request_at_a_time_works_on_an_upload() {
     // One that goes on sending is not disturbed.
     let mut busy = server.client();
     let slow = 40 * 50;
-    upload.patch_cut(&mut busy, 0, slow, b"").expect("it is sent");
+    upload.patch_cut(&mut busy, 0, slow, &lines[..50]).expect("it is sent");
+    upload.wait_for_bytes(&folder, 50);
     let (address, path) = (server.address, upload.clone());
     let second = std::thread::spawn(move || {
         let mut client = Client::connect(address).expect("it connects");
         path.patch(&mut client, 0, &[], b"\n").expect("it answers")
     });
-    for piece in lines[..slow].chunks(50) {
+    for piece in lines[50..slow].chunks(50) {
         clock::pause(Duration::from_millis(100));
         busy.write(piece).expect("it is sent");
     }
@@ -136,6 +136,7 @@ fn one_request_at_a_time_works_on_an_upload() {
     // One that rests makes way, and keeps what it sent.
     let mut resting = server.client();
     upload.patch_cut(&mut resting, slow, lines.len() - slow, &lines[slow..slow + 700]).expect("it is sent");
+    upload.wait_for_bytes(&folder, slow + 700);
     assert_eq!(upload.offset(&mut server.client()), slow + 700);
     assert_problem(&resting.answer().expect("it answers"), 423, "upload-locked");
     // Of many at once one is the first.

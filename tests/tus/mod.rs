@@ -14,7 +14,7 @@ use std::path::Path;
 use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
 
-use crate::support::{Answer, Client, Folder, Server, cpus};
+use crate::support::{Answer, Chance, Client, Folder, Server, cpus, wait_until};
 
 pub const UPLOADS: &str = "/api/v1/ingest/orders/uploads";
 pub const PIECE: &str = "Content-Type: application/offset+octet-stream";
@@ -106,6 +106,15 @@ impl Upload {
         ask(client, "HEAD", &self.path, &[TUS], b"")
     }
 
+    /// Waits until so many bytes of it are in its file; what is on its way may still be behind another request.
+    #[track_caller]
+    pub fn wait_for_bytes(&self, folder: &Folder, length: usize) {
+        let body = folder.data().join("uploads").join(self.id()).join("body");
+        wait_until("the bytes to arrive", || {
+            std::fs::metadata(&body).is_ok_and(|body| body.len() as usize == length)
+        });
+    }
+
     /// Where it goes on.
     #[track_caller]
     pub fn offset(&self, client: &mut Client) -> usize {
@@ -128,13 +137,14 @@ pub fn offset_of(answer: &Answer) -> usize {
     offset.parse().expect("a number")
 }
 
-/// One line of orders.
+/// One line of orders. Customers differ from each other, so that it does not pack too well.
 pub fn order(number: usize) -> String {
+    let mut chance = Chance::seeded(number as u64 + 1);
+    let customer = format!("{:016x}{:016x}", chance.below(u64::MAX), chance.below(u64::MAX));
     format!(
-        r#"{{"order_id":"o-{number}","tenant_id":"acme","customer_id":"c-{}","customer_name":"Ann No. {}","customer_email":"ann{}@example.org","status":"paid","currency":"USD","ordered_at":"2026-03-01T12:00:00Z","items":[{{"product_id":"p-{}","category":"books","quantity":{},"unit_price":"19.99"}},{{"product_id":"p-{}","category":"toys","quantity":1,"unit_price":"5.00"}}]}}"#,
-        number % 97,
-        number % 97,
-        number % 97,
+        r#"{{"order_id":"o-{number}","tenant_id":"acme","customer_id":"c-{customer}","customer_name":"Ann {}","customer_email":"{}@example.org","status":"paid","currency":"USD","ordered_at":"2026-03-01T12:00:00Z","items":[{{"product_id":"p-{}","category":"books","quantity":{},"unit_price":"19.99"}},{{"product_id":"p-{}","category":"toys","quantity":1,"unit_price":"5.00"}}]}}"#,
+        chance.below(1 << 50),
+        chance.below(1 << 60),
         number % 31,
         number % 5 + 1,
         number % 13,

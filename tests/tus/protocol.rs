@@ -275,14 +275,12 @@ fn a_piece_counts_only_with_its_checksum() {
     };
     let mut cut_off = server.client();
     cut(&mut cut_off);
+    upload.wait_for_bytes(&folder, half);
     drop(cut_off);
     assert_eq!(upload.offset(&mut client), third);
     let mut killed = server.client();
     cut(&mut killed);
-    let body = folder.data().join("uploads").join(upload.id()).join("body");
-    crate::support::wait_until("the bytes to be in the body", || {
-        std::fs::metadata(&body).is_ok_and(|body| body.len() as usize == half)
-    });
+    upload.wait_for_bytes(&folder, half);
     server.kill();
     server = serve(&folder, &[]);
     let mut client = server.client();

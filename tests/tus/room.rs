@@ -68,10 +68,10 @@ fn a_full_disk_stops_an_upload_that_goes_on_when_there_is_room() {
     let flags = ["--shards", "2", "--segment-bytes", "1MiB", "--checkpoint-interval", "200ms"];
     let more = ["--checkpoint-wal-bytes", "1MiB", "--disk-reserve", "0"];
     let server = folder.serve_on(&data, &[&flags[..], &more].concat());
-    // Lines that are no orders take room in the body only: half of it in one line.
+    // Blank lines take room in the body only.
     let (lines, expected) = orders(500);
     let mut body = lines.clone();
-    body.resize(lines.len() + (6 << 20), b' ');
+    body.resize(lines.len() + (6 << 20), b'\n');
     let upload = Upload::create(&mut server.client(), body.len(), &[]);
     let mut weight = File::create(&ballast).expect("the ballast is made");
     let block = vec![b'b'; 1 << 18];
