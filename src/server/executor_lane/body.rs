@@ -11,8 +11,8 @@ use crate::query::{Merged, QueryError, Search};
 
 /// Rows that come piece by piece.
 pub(super) enum Pieces {
-    Merged(Merged),
-    Search(Search),
+    Merged(Box<Merged>),
+    Search(Box<Search>),
 }
 
 impl Pieces {

@@ -78,7 +78,7 @@ pub(super) async fn read(
         check_tenant(lane, principal, tenant_id, Scope::Read)?;
     }
     if wants_lines(request) {
-        let rows = Pieces::Merged(query::stream(&lane.readers, &lane.cursors, &plan).await?);
+        let rows = Pieces::Merged(Box::new(query::stream(&lane.readers, &lane.cursors, &plan).await?));
         return Ok(streamed(api::reads::lines(), rows, head_only).await?);
     }
     let page = query::page(&lane.readers, &lane.cursors, &plan).await?;
@@ -131,7 +131,7 @@ async fn search(
         Shape::Lines => api::reads::lines(),
         Shape::Object => Answer::new(200, "application/json", &b""[..]).with("Cache-Control", "no-store"),
     };
-    streamed(answer, Pieces::Search(search), head_only).await
+    streamed(answer, Pieces::Search(Box::new(search)), head_only).await
 }
 
 fn wants_lines(request: &RequestHead) -> bool {

@@ -118,6 +118,9 @@ struct Stored {
     sale: Sale,
 }
 
+/// An item's product, quantity and price.
+type Line = (Product, (i64, i64));
+
 impl<'t> Taker<'t> {
     /// Looks for the ids of the whole batch, and opens the next partition where the open one is full.
     pub(in crate::shard) fn begin(
@@ -378,7 +381,7 @@ impl<'t> Taker<'t> {
         Ok(Outcome::Inserted)
     }
 
-    fn items(&self, order: &Stored) -> Result<Vec<(Product, (i64, i64))>, ShardError> {
+    fn items(&self, order: &Stored) -> Result<Vec<Line>, ShardError> {
         let mut statement = self.connection.prepare_cached(&format!(
             "SELECT i.product, p.category, i.quantity, i.unit_price, (SELECT min(f.id) FROM product_row f \
              WHERE f.tenant = p.tenant AND f.product_id = p.product_id) FROM {} i JOIN product_row p \
