@@ -406,7 +406,8 @@ fn is_understood(request: &RequestHead) -> bool {
 /// What an ingest is known by in its rows: the same for every attempt under its key, so that each knows the
 /// orders of the others as its own.
 pub(super) fn ingest_id(key: KeyHash) -> i64 {
-    (key.0 as i64).max(1)
+    // Positive, and 0 means none; all 63 bits of it, or ingests would take each other's orders for their own.
+    ((key.0 as i64) & i64::MAX).max(1)
 }
 
 /// An ingest by its idempotency key, which nobody else works under meanwhile.
@@ -502,5 +503,22 @@ impl From<Refused> for IngestRefused {
             Refused::Pressure(pressure) => IngestRefused::Pressure(pressure),
             Refused::MailboxFull | Refused::NoAnswer => IngestRefused::CoreBusy,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::keys::KeyHasher;
+
+    #[test]
+    fn every_key_has_an_ingest_of_its_own() {
+        let keys = KeyHasher::new(&[3; 16]);
+        let id = |number: u32| ingest_id(keys.hash("t", &number.to_string()));
+        let mut ids: Vec<i64> = (0..10_000).map(id).collect();
+        assert_eq!((id(7), ingest_id(KeyHash(0)), ingest_id(KeyHash(u128::MAX))), (ids[7], 1, i64::MAX));
+        ids.sort_unstable();
+        ids.dedup();
+        assert!(ids.len() == 10_000 && ids[0] > 0);
     }
 }
