@@ -305,7 +305,9 @@ fn each_wrong_line_is_told_by_its_number_and_its_place() {
         let padding = " ".repeat(bytes - line.len() + 1);
         format!("{}{padding}\n", line.trim_end()).into_bytes()
     };
-    let lines: Vec<(Vec<u8>, Option<(&str, &str, Option<u64>)>)> = vec![
+    /// Code, pointer and order of what is wrong with a line.
+    type Wrong = Option<(&'static str, &'static str, Option<u64>)>;
+    let lines: Vec<(Vec<u8>, Wrong)> = vec![
         (good(0), None),
         (b"{\"order_id\":\n".to_vec(), Some(("not_json", "", None))),
         (
@@ -325,8 +327,8 @@ fn each_wrong_line_is_told_by_its_number_and_its_place() {
         (with(0, "/customer_id", json!("another")), Some(("conflict", "/order_id", Some(0)))),
         (b"[1,2]\n".to_vec(), Some(("not_an_object", "", None))),
         (b"\xff\xfe\n".to_vec(), Some(("not_utf8", "", None))),
-        (long((1 << 20) + 1), Some(("too_large", "", None))),
-        (long(1 << 20), None),
+        (long((2 << 20) + 1), Some(("too_large", "", None))),
+        (long(2 << 20), None),
         (
             with(7, "/customer_email", json!("no address")),
             Some(("invalid_email", "/customer_email", Some(7))),

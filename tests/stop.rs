@@ -41,7 +41,7 @@ fn a_stop_says_unready_first_then_finishes_open_requests_and_stores_everything()
     open.write(half.as_bytes()).expect("it is read");
     handed_over.write(other_half.as_bytes()).expect("it is read");
     all.sent.extend([number, other]);
-    assert_eq!(ready_on_ops(&server), (200, "ready".to_owned()));
+    wait_until("/ready to say yes", || ready_on_ops(&server) == (200, "ready".to_owned()));
 
     server.signal("TERM");
     wait_until("/ready to say no", || ready_on_ops(&server) == (503, "draining".to_owned()));

@@ -31,7 +31,7 @@ fn a_terminated_upload_is_gone_and_its_rows_stay() {
 #[test]
 fn an_upload_that_rests_too_long_expires() {
     let (folder, (lines, expected)) = (Folder::new(), orders(50));
-    let server = serve(&folder, &["--upload-expiry", "2s", "--uploads-bytes-max", "1MiB"]);
+    let server = serve(&folder, &["--upload-expiry", "3s", "--uploads-bytes-max", "1MiB"]);
     let mut client = server.client();
     let resting = Upload::create(&mut client, 1 << 20, &[]);
     assert_eq!(resting.patch(&mut client, 0, &[], &lines).expect("it answers").status, 204);

@@ -177,8 +177,18 @@ pub(super) struct Frames<'g> {
     principal: Principal,
     body: Incoming,
     gate: &'g SharedGate,
+    pace: Pace,
     /// Since when nobody has asked for more of it.
     left_us: u64,
+}
+
+/// How slowly a body may come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// Not slower than [`PACE_BYTES`] in the time a body has: it is begun anew if it is cut off.
+    Steady,
+    /// As slowly as it likes, as long as it never rests for that time: what came of it is kept.
+    AnyButResting,
 }
 
 impl<'g> Frames<'g> {
@@ -187,8 +197,9 @@ impl<'g> Frames<'g> {
         principal: Principal,
         body: Incoming,
         gate: &'g SharedGate,
+        pace: Pace,
     ) -> Frames<'g> {
-        Frames { lane, principal, body, gate, left_us: clock::monotonic_us() }
+        Frames { lane, principal, body, gate, pace, left_us: clock::monotonic_us() }
     }
 
     /// `None` at its end.
@@ -201,6 +212,7 @@ impl<'g> Frames<'g> {
     }
 
     async fn read(&mut self) -> Result<Option<Bytes>, IngestRefused> {
+        let begun_us = clock::monotonic_us();
         while let Some(frame) = self.body.frame().await {
             let Ok(frame) = frame else {
                 let refusal = self.gate.borrow().refused();
@@ -210,7 +222,11 @@ impl<'g> Frames<'g> {
                 && !data.is_empty()
             {
                 let body_us = self.lane.times.body.as_micros() as u64;
-                self.gate.borrow_mut().allow(body_us * data.len() as u64 / PACE_BYTES);
+                let earned_us = match self.pace {
+                    Pace::Steady => body_us * data.len() as u64 / PACE_BYTES,
+                    Pace::AnyButResting => clock::monotonic_us() - begun_us,
+                };
+                self.gate.borrow_mut().allow(earned_us);
                 let asked_us = clock::monotonic_us();
                 charge_as_it_comes(self.lane, &self.principal, data.len() as u64).await;
                 self.gate.borrow_mut().allow(clock::monotonic_us() - asked_us);
@@ -407,7 +423,7 @@ pub(super) async fn post(
         return Err(plain(IngestRefused::ContentCoding));
     }
     let named = Named::claim(lane, tenant, &key).await.map_err(plain)?;
-    let frames = Frames::new(lane, principal, body, gate);
+    let frames = Frames::new(lane, principal, body, gate, Pace::Steady);
     let uploads = Uploads::new(lane.vitals.config.ingest_bytes_max);
     if let Some(finished) = named.finished(lane).await.map_err(plain)? {
         let mut comparing = Comparing { uploads };
@@ -447,7 +463,8 @@ fn is_understood(request: &RequestHead) -> bool {
 /// What an ingest is known by in its rows: the same for every attempt under its key, so that each knows the
 /// orders of the others as its own.
 pub(super) fn ingest_id(key: KeyHash) -> i64 {
-    ((key.0 as u64 >> 1) as i64).max(1)
+    // Positive, and 0 means none; all 63 bits of it, or ingests would take each other's orders for their own.
+    ((key.0 as i64) & i64::MAX).max(1)
 }
 
 /// An ingest by its idempotency key, which nobody else works under meanwhile.
@@ -544,5 +561,22 @@ impl From<Refused> for IngestRefused {
             Refused::Pressure(pressure) => IngestRefused::Pressure(pressure),
             Refused::MailboxFull | Refused::NoAnswer => IngestRefused::CoreBusy,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::keys::KeyHasher;
+
+    #[test]
+    fn every_key_has_an_ingest_of_its_own() {
+        let keys = KeyHasher::new(&[3; 16]);
+        let id = |number: u32| ingest_id(keys.hash("t", &number.to_string()));
+        let mut ids: Vec<i64> = (0..10_000).map(id).collect();
+        assert_eq!((id(7), ingest_id(KeyHash(0)), ingest_id(KeyHash(u128::MAX))), (ids[7], 1, i64::MAX));
+        ids.sort_unstable();
+        ids.dedup();
+        assert!(ids.len() == 10_000 && ids[0] > 0);
     }
 }

@@ -6,8 +6,8 @@
 //! HEAD ──────────────► claim ─► what is in the body and not yet in rows ───────────┘
 //! GET ────────────────► the last checkpoint, without a claim
 //! ```
-//! What works on a piece is a task of its own: a connection that goes away ends the piece, not the work on what
-//! has arrived. Its request waits for it.
+//! What works on an upload is a task of its own, for which its request waits: a connection that goes away ends the
+//! piece, not the work on what has arrived.
 
 mod claim;
 mod expiry;
@@ -26,7 +26,7 @@ use super::{Lane, SharedGate};
 use crate::api::uploads::UploadRefused;
 use crate::api::{self, Endpoint};
 use crate::base::counters::Cell;
-use crate::commerce::{State, Upload, UploadId};
+use crate::commerce::{Upload, UploadId};
 use crate::cores::executor;
 use crate::http::{Answer, Method};
 use crate::tenants::Principal;
@@ -106,24 +106,31 @@ pub(super) async fn take(
     }
 }
 
-/// Takes the piece in, whether or not its request stays to hear of it. The upload afterwards, and its offset.
+/// Takes the piece in. The upload afterwards, and its offset.
 async fn in_a_task(
     lane: &Rc<Lane>,
     id: UploadId,
     tenant: Option<&str>,
     piece: Piece,
 ) -> Result<(Upload, u64), NotTaken> {
-    let (tell, told) = async_channel::bounded(1);
     let (lane, tenant) = (lane.clone(), tenant.map(str::to_owned));
-    executor::spawn(async move {
+    let taken = detached(async move {
         let is_unread = std::cell::Cell::new(!piece.body.is_end_stream());
         let taken = piece.take(lane, id, tenant.as_deref(), &is_unread).await;
         let is_unread = is_unread.get();
-        let taken = taken.map_err(|refused| NotTaken { refused, location: None, is_unread });
-        let _ = tell.try_send(taken);
+        taken.map_err(|refused| NotTaken { refused, location: None, is_unread })
     });
     let lost = NotTaken { refused: UploadRefused::Lost, location: None, is_unread: true };
-    told.recv().await.unwrap_or(Err(lost))
+    taken.await.unwrap_or(Err(lost))
+}
+
+/// Does the work to its end, whether or not its request stays to hear of it. `None`: it panicked.
+async fn detached<T: 'static>(work: impl Future<Output = T> + 'static) -> Option<T> {
+    let (tell, told) = async_channel::bounded(1);
+    executor::spawn(async move {
+        let _ = tell.try_send(work.await);
+    });
+    told.recv().await.ok()
 }
 
 /// Whether a request with this method asks about an upload.
@@ -151,15 +158,10 @@ pub(super) async fn ask(
             Ok(api::uploads::told(&upload))
         }
         Method::Head => {
-            let mut working = Working::open(lane, &id, tenant).await?;
-            if working.upload.state == State::Receiving {
-                match working.catch_up().await {
-                    // That is for the next piece to hear.
-                    Ok(()) | Err(UploadRefused::Failed { .. }) => {}
-                    Err(refused) => return Err(refused),
-                }
-            }
-            let (upload, offset) = working.close();
+            // To unpack a large one once more may take longer than the client waits.
+            let (lane, tenant) = (lane.clone(), tenant.map(str::to_owned));
+            let looked = detached(async move { look(&lane, &id, tenant.as_deref()).await });
+            let (upload, offset) = looked.await.unwrap_or(Err(UploadRefused::Lost))?;
             Ok(api::uploads::looked(&upload, offset))
         }
         _ => {
@@ -167,5 +169,15 @@ pub(super) async fn ask(
             lane.uploads.remove(&working.upload)?;
             Ok(api::uploads::terminated())
         }
+    }
+}
+
+/// The upload and its offset, with everything in front of that stored.
+async fn look(lane: &Rc<Lane>, id: &UploadId, tenant: Option<&str>) -> Result<(Upload, u64), UploadRefused> {
+    let mut working = Working::open(lane, id, tenant).await?;
+    match working.catch_up().await {
+        // A damaged one is told of when the next piece comes.
+        Ok(()) | Err(UploadRefused::Failed { .. }) => Ok(working.close()),
+        Err(refused) => Err(refused),
     }
 }

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures_lite::FutureExt as _;
 use hyper::body::{Body as _, Incoming};
 
-use super::super::orders::Frames;
+use super::super::orders::{Frames, Pace};
 use super::super::{Lane, SharedGate};
 use super::working::Working;
 use crate::api::uploads::UploadRefused;
@@ -70,8 +70,12 @@ impl Piece {
             return working.catch_up().await;
         }
         let Piece { checksum, principal, body, gate, .. } = self;
-        let mut stream =
-            Stream { frames: Frames::new(lane, principal, body, &gate), left, is_beyond: false, is_unread };
+        let mut stream = Stream {
+            frames: Frames::new(lane, principal, body, &gate, Pace::AnyButResting),
+            left,
+            is_beyond: false,
+            is_unread,
+        };
         let revived = working.revive().await;
         working.failing(revived).await?;
         let taken = match checksum {
