@@ -1,4 +1,5 @@
-//! firehose: a thread-per-core, shared-nothing HTTP event collector and events service on SQLite shards.
+//! firehose: a thread-per-core, shared-nothing HTTP event collector, events service and commerce backend on
+//! SQLite shards.
 //!
 //! This page is the map. Reading order: here, [`ingest`] (the life of an event), `server/core_loop.rs`
 //! (one core's loop), then the folder a question leads to.
@@ -36,6 +37,31 @@
 //! [`ingest::Verdicts`] hands back once the commit is published. No commit within `commit_wait`: 202, and the
 //! check happens when there is one.
 //!
+//! # The life of an order
+//!
+//! ```text
+//! body ─► unpack ─► event::Decoder ─► commerce::OrderIngest ─► journals (`keyed`) ─► write-XX ─► summary
+//!         gzip, zstd,  one order a     staged by shard, half     hash of (tenant,     order, items, names,
+//!         zip, plain   line            a megabyte at a time      order id)            sums: one transaction
+//! ```
+//!
+//! 1. `POST /api/v1/ingest/orders` takes its idempotency key first: one core holds the name while the ingest runs
+//!    (`server/executor_lane/orders.rs`), and a finished one is answered from `ingest_key`.
+//! 2. [`unpack`] hands out lines with flat memory, [`event::Decoder`] makes each an order or names every broken
+//!    field, [`commerce`] stages it for its shard. What is staged is journaled; a bounded number of portions
+//!    waits for commits, and beyond it the body is not read on.
+//! 3. `shard/orders/take.rs` stores an order whose id the tenant does not have, with its items, the numbers of its
+//!    names, and adds it to the groups of the batch; `shard/orders/sums.rs` writes those, counts and [`sketch`]es,
+//!    in the same transaction. Outcomes come back through [`ingest::Verdicts`] and become the summary.
+//! 4. A full partition is sealed and gets lists of its orders by product and by customer, in slices
+//!    (`shard/orders/seal.rs`).
+//! 5. A new status goes the same way as a record of its own. One that ends or makes a sale changes the sums; where
+//!    a sale ends, the sketches of its groups are made anew.
+//!
+//! Out again: a search is a query as below, over an index in order of time or lists; sales are answered from sums
+//! ([`query`], `src/query/sales.rs`) or exactly, from every sale in windows of time. `docs/data-model.md` says
+//! what may be relied on, `docs/plans.md` what each index is worth.
+//!
 //! # The life of a query
 //!
 //! [`query`]: plan → fan out → partial → merge → stream. Readers' threads do bounded steps with read-only
@@ -60,14 +86,16 @@
 //! | rank | folder | what lives there |
 //! | --- | --- | --- |
 //! | 0 | [`base`] | identifiers, limits, the clock, counters |
-//! | 1 | [`config`], [`event`] | settings in four layers; JSON bytes to an event |
+//! | 1 | [`config`], [`event`] | settings in four layers; JSON bytes to an event or an order |
+//! | 1 | [`sketch`], [`unpack`] | how many different, which value at a rank; uploaded bytes to lines |
 //! | 2 | [`http`], [`cores`], [`journal`], [`shard`] | HTTP without I/O; threads, runtimes, mailboxes; the durable buffer; one SQLite file |
 //! | 3 | [`tenants`] | keys, scopes, quotas |
 //! | 4 | [`ingest`], [`query`] | the life of an event, the writer's loop; the life of a query |
+//! | 5 | [`commerce`] | what an order, a search and a sales figure mean to a client |
 //! | 5 | [`ops`] | log, metrics, profiles, the operators' listener |
 //! | 6 | [`api`] | the endpoint table, problems, OpenAPI |
 //! | 7 | [`server`] | assembly; each core's loops |
-//! | 8 | [`cli`] | commands |
+//! | 8 | [`cli`] | commands, datasets by seed among them |
 //!
 //! A folder imports lower ranks only, through their `mod.rs`; `tests/house.rs` checks it.
 //!
@@ -76,12 +104,14 @@
 //! | id | promise | test |
 //! | --- | --- | --- |
 //! | W1 | an event acked at level L survives what L promises | `tests/durability.rs`, `tests/exactly_once.rs` |
-//! | W2 | one event id of one tenant is stored once | `tests/duplicates.rs`, `src/shard/tests/events.rs` |
+//! | W2 | one event id, one order id of one tenant is stored once | `tests/duplicates.rs`, `src/shard/tests/events.rs`, `src/shard/tests/orders.rs` |
 //! | W3 | a shard is written by its writer only | `src/ingest/write/tests.rs` |
 //! | W4 | accepted = stored + pending at every moment | `tests/durability.rs` |
 //! | R1 | N shards answer as one | `tests/one_vs_many.rs` |
 //! | R2 | no row crosses tenants | `tests/one_vs_many.rs`; a plan of events has a tenant, by its type |
-//! | R3 | buckets equal a recount at every commit | `src/shard/tests/events.rs`, `firehose verify --aggregates` |
+//! | R3 | buckets and sums of sales equal a recount at every commit, whatever statuses became | `src/shard/tests/events.rs`, `src/shard/tests/orders.rs`, `firehose verify --aggregates` |
+//! | U1 | damage to an upload is told, never taken for its end; what it unfolds to is bounded | `src/unpack/tests/damage.rs`, `src/unpack/tests/bombs.rs` |
+//! | D1 | the same seed makes the same bytes; the truth of a dataset is a recount | `tests/dataset.rs` |
 //! | K1 | no endpoint gives or takes a tenant's rows without a key for them, once there are keys | `tests/keys.rs` |
 //! | K2 | a tenant's limit holds at any number of cores, within 5 % | `src/tenants/lease.rs` |
 //! | S1 | memory stays within the budget under any load | `tests/connections.rs`, `tests/http_edges.rs` |
@@ -97,7 +127,11 @@
 //! *key* what a client shows, `fh_<id>_<secret>`; also the (tenant, event id) that names a shard ·
 //! *lease* a slice of a tenant's budget that one lane took in advance ·
 //! *stream* clicks or service events, each in partitions of its own · *partial* one shard's share of an
-//! answer · *pin* the highest row id of a shard that a query sees · *bucket* a count over a stretch of time.
+//! answer · *pin* the highest row id of a shard that a query sees · *bucket* a count over a stretch of time ·
+//! *ingest* one upload of orders under one idempotency key · *sale* an order that is neither cancelled nor
+//! refunded · *sum* orders, units and revenue of one hour, day, category or product · *sketch* an estimate's
+//! memory, kept beside a sum · *list* the orders of a sealed partition by product or customer · *minor unit* the
+//! smallest coin of a currency, in which money is kept.
 //!
 //! # Where this differs from what one might expect
 //!

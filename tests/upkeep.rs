@@ -88,7 +88,7 @@ fn another_number_of_shards_holds_the_same_rows() {
         let output = folder.run(&["reshard", "--to", &to.to_string()]);
         assert!(output.status.success(), "{output:?}");
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(said.contains("300 clicks, 300 events, 0 rejected records: the same"), "{said}");
+        assert!(said.contains("300 clicks, 300 events, 0 orders, 0 rejected records: the same"), "{said}");
         let server = serve(&folder, &folder.data(), &[]);
         assert_eq!(server.health()["shards"].as_array().map(Vec::len), Some(to));
         assert_eq!(server.health()["total_received"], 600);

@@ -84,9 +84,19 @@ impl CoreTimes {
 
 /// Resident bytes of a process.
 pub(crate) fn rss_bytes(pid: u32) -> Result<u64> {
+    memory_bytes(pid, "VmRSS:")
+}
+
+/// The most resident bytes a process has had since it started.
+pub(crate) fn peak_rss_bytes(pid: u32) -> Result<u64> {
+    memory_bytes(pid, "VmHWM:")
+}
+
+fn memory_bytes(pid: u32, field: &str) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).context("the server is gone")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-    let kib: u64 = line.trim().trim_end_matches(" kB").parse().context("VmRSS is not a number")?;
+    let line =
+        status.lines().find_map(|line| line.strip_prefix(field)).with_context(|| format!("no {field}"))?;
+    let kib: u64 = line.trim().trim_end_matches(" kB").parse().context("no number of kB")?;
     Ok(kib * 1024)
 }
 
@@ -112,7 +122,7 @@ mod tests {
     #[test]
     fn this_process_has_used_memory_and_time() -> Result<()> {
         let pid = std::process::id();
-        assert!(rss_bytes(pid)? > 100 * 1024);
+        assert!(rss_bytes(pid)? > 100 * 1024 && peak_rss_bytes(pid)? > 100 * 1024);
         assert!(CpuTimes::of(pid)?.total_ns > 0);
         Ok(())
     }

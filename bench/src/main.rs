@@ -4,6 +4,7 @@ mod cpu;
 mod epoll;
 mod http;
 mod load;
+mod orders;
 mod peer;
 mod perf;
 mod process;
@@ -56,6 +57,12 @@ enum Scenario {
     Idempotent(Setup),
     /// What keeping buckets costs a row.
     Buckets(Setup),
+    /// 1 M orders as NDJSON in chunks of 50,000, against Django + DRF and a bare insert loop.
+    IngestOrders(Setup),
+    /// A tenant's 100,000 orders as one stream, against the sqlite3 shell.
+    Search(Setup),
+    /// Figures of 10 M order items, exact and approximate, against DuckDB and the sqlite3 shell.
+    Sales(Setup),
     #[command(hide = true)]
     PeerEpoll {
         #[arg(long)]
@@ -85,6 +92,9 @@ fn main() -> ExitCode {
         Scenario::Merge(setup) => measure(setup, scenario::merge),
         Scenario::Idempotent(setup) => measure(setup, scenario::idempotent),
         Scenario::Buckets(setup) => measure(setup, scenario::buckets),
+        Scenario::IngestOrders(setup) => measure(setup, scenario::ingest_orders),
+        Scenario::Search(setup) => measure(setup, scenario::search),
+        Scenario::Sales(setup) => measure(setup, scenario::sales),
         Scenario::PeerEpoll { listen, level } => peer::serve_epoll(listen, level).map(|()| true),
         Scenario::PeerMay { listen } => peer::serve_may(listen).map(|()| true),
     };

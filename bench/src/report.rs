@@ -240,6 +240,7 @@ fn settings(setup: &Setup) -> serde_json::Value {
         "rounds": setup.rounds,
         "seconds": setup.seconds,
         "connections": setup.connections,
+        "orders": setup.orders,
         "server_cores": setup.server_cores,
         "load_cores": setup.load_cores,
         "serve": setup.serve_extra,

@@ -23,6 +23,9 @@ pub(crate) struct Setup {
     /// Connections, instead of those the scenario is defined with.
     #[arg(long)]
     pub(crate) connections: Option<usize>,
+    /// Orders, instead of those the scenario is defined with.
+    #[arg(long)]
+    pub(crate) orders: Option<usize>,
     /// Cores for the server, and for each peer in its place.
     #[arg(long, value_delimiter = ',', default_value = "0")]
     pub(crate) server_cores: Vec<usize>,

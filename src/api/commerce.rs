@@ -40,6 +40,8 @@ pub enum IngestRefused {
     Refusal(Refusal),
     #[error("rows are in the journal, but their shard does not commit")]
     NotCommitted,
+    #[error("the journal could not be synced to disk; whether the rows will be stored is not certain")]
+    Unsynced,
     #[error("the journal takes no more")]
     Pressure(Pressure),
     #[error("the core that keeps these rows does not answer in time")]
@@ -96,6 +98,7 @@ pub fn ingest_refused(
         IngestRefused::Refusal(Refusal::BodyTimeout) => Problem::RequestTimeout,
         IngestRefused::Refusal(_) => Problem::BadRequest,
         IngestRefused::NotCommitted => Problem::OutcomeUnknown,
+        IngestRefused::Unsynced => Problem::JournalUnsynced,
         IngestRefused::Pressure(pressure) => {
             let refused = EventRefused::Refused(ingest::Refused::Pressure(*pressure));
             return event_refused(&refused, 0, request_id, problems);

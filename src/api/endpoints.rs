@@ -1,7 +1,7 @@
 //! The endpoint table: which path is what, with which methods, on which lane.
 
 use super::error::problem;
-use super::{Problem, docs, health, metrics, openapi};
+use super::{Problem, docs, health, metrics, openapi, uploads};
 use crate::base::counters::Cell;
 use crate::config::Config;
 use crate::http::{Answer, Method};
@@ -104,6 +104,12 @@ impl Endpoint {
         matches!(self, OrdersIngest | OrderUploads | OrderUpload | OrderSearch | Order | Sales)
     }
 
+    /// Of resumable uploads.
+    #[must_use]
+    pub fn is_upload(self) -> bool {
+        matches!(self, Endpoint::OrderUploads | Endpoint::OrderUpload)
+    }
+
     /// The path names a tenant.
     #[must_use]
     pub fn has_tenant(self) -> bool {
@@ -130,7 +136,8 @@ impl Endpoint {
         }
     }
 
-    fn allow(self) -> &'static str {
+    /// Its methods, as the `Allow` header has them.
+    pub(super) fn allow(self) -> &'static str {
         match self {
             Endpoint::Event | Endpoint::EventsBulk => "POST, OPTIONS",
             Endpoint::OrdersIngest | Endpoint::OrderUploads => "POST, OPTIONS",
@@ -208,6 +215,7 @@ pub fn plain(asked: &Asked<'_>, vitals: &Vitals, problems: &[Cell]) -> Answer {
     let Asked { endpoint, argument, method, format, request_id } = *asked;
     let failed = |kind, detail: &str| problem(kind, detail, request_id, &[], &[], problems);
     match (endpoint, method) {
+        (_, Method::Options) if endpoint.is_upload() => uploads::options(preflight(endpoint), &vitals.config),
         (_, Method::Options) => preflight(endpoint),
         (Endpoint::Unknown, _) => failed(Problem::NotFound, "no endpoint has this path"),
         (_, Method::Get | Method::Head) if endpoint.is_plain() => match endpoint {
@@ -232,6 +240,11 @@ pub fn plain(asked: &Asked<'_>, vitals: &Vitals, problems: &[Cell]) -> Answer {
     }
 }
 
+/// What a browser may send to uploads; tus clients name some of their own.
+const UPLOAD_HEADERS: &str = "Content-Type, X-Request-Id, Authorization, X-API-Key, Idempotency-Key, \
+    Tus-Resumable, Upload-Length, Upload-Offset, Upload-Metadata, Upload-Checksum, Upload-Defer-Length, \
+    Upload-Concat, X-HTTP-Method-Override, X-Requested-With";
+
 /// The answer to OPTIONS, a browser's CORS preflight included: any origin may post events.
 fn preflight(endpoint: Endpoint) -> Answer {
     Answer::new(204, "", &b""[..])
@@ -239,7 +252,10 @@ fn preflight(endpoint: Endpoint) -> Answer {
         .with("Access-Control-Allow-Methods", endpoint.allow())
         .with(
             "Access-Control-Allow-Headers",
-            "Content-Type, Content-Encoding, X-Request-Id, Authorization, X-API-Key",
+            match endpoint.is_upload() {
+                true => UPLOAD_HEADERS,
+                false => "Content-Type, Content-Encoding, X-Request-Id, Authorization, X-API-Key",
+            },
         )
         .with("Access-Control-Max-Age", "86400")
 }

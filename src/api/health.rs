@@ -26,7 +26,9 @@ fn shard_health(board: &ShardBoard) -> ShardHealth {
         processed: flow.processed,
         pending: flow.pending(),
         pending_bytes: flow.pending_bytes,
-        database_events: board.status.rows.get() + board.status.service_events.get(),
+        database_events: board.status.rows.get()
+            + board.status.service_events.get()
+            + board.status.orders.get(),
     }
 }
 

@@ -243,6 +243,9 @@ fn shards(page: &mut Page, vitals: &Vitals) {
         "",
         |b| b.status.service_events.get() as f64,
     );
+    by_shard(page, vitals, "firehose_shard_orders", Kind::Gauge, "Orders in the shard.", "", |b| {
+        b.status.orders.get() as f64
+    });
     by_shard(
         page,
         vitals,

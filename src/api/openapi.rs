@@ -1,6 +1,9 @@
 //! The OpenAPI 3.1 document: shapes from the types that are sent, problems from the catalogue.
 
+mod commerce;
 mod events;
+mod parameters;
+mod uploads;
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -20,6 +23,10 @@ use utoipa::openapi::{
 };
 
 use super::problem::{self, Problem};
+use super::schema::commerce::{
+    Amount, IngestFault, IngestSummary, NewItem, NewOrder, OrderPage, OrderState, OrderValues, Sales,
+    SalesGroup, SalesMeta, SalesMethod, StatusChange, StatusChanged, StoredItem, StoredOrder, UploadSummary,
+};
 use super::schema::{
     Accepted, BulkEvents, BulkResult, BulkRow, Check, Checks, ClickEvent, ClickPage, EventPage, EventResult,
     Health, Metric, Metrics, ProblemDocument, ProblemField, Ready, ReceiptState, ServiceEvent, ShardHealth,
@@ -36,7 +43,7 @@ pub fn document() -> &'static str {
 }
 
 fn build() -> OpenApi {
-    let components = ComponentsBuilder::new()
+    let components = commerce_schemas(ComponentsBuilder::new())
         .schema_from::<ClickEvent>()
         .schema_from::<Accepted>()
         .schema_from::<ServiceEvent>()
@@ -71,6 +78,12 @@ fn build() -> OpenApi {
         )
         .path("/events/bulk", only(HttpMethod::Post, events::post_bulk()))
         .path("/clicks", only(HttpMethod::Get, events::get_clicks()))
+        .path("/api/v1/ingest/orders", only(HttpMethod::Post, commerce::post_ingest()))
+        .path("/api/v1/ingest/orders/uploads", uploads::create())
+        .path("/api/v1/ingest/orders/uploads/{upload}", uploads::one())
+        .path("/api/v1/tenants/{tenant}/orders/search", only(HttpMethod::Get, commerce::search()))
+        .path("/api/v1/tenants/{tenant}/orders/{order}", only(HttpMethod::Patch, commerce::patch_order()))
+        .path("/api/v1/tenants/{tenant}/metrics/sales", only(HttpMethod::Get, commerce::sales()))
         .path("/receipts/{receipt}", only(HttpMethod::Get, get_receipt()))
         .path("/health", only(HttpMethod::Get, get_health("health")))
         .path("/livez", only(HttpMethod::Get, get_health("livez")))
@@ -86,8 +99,8 @@ fn build() -> OpenApi {
                 .title("firehose")
                 .version(env!("CARGO_PKG_VERSION"))
                 .description(Some(
-                    "Takes events over HTTP, acknowledges them with a promise that holds, and stores them in \
-                     SQLite shards. Every answer carries `X-Request-Id`; every error is a problem document \
+                    "Takes events and orders over HTTP, acknowledges them with a promise that holds, and stores \
+                     them in SQLite shards. Every answer carries `X-Request-Id`; every error is a problem document \
                      (RFC 9457) whose kinds are listed at `/docs/problems/`. Wherever there is `GET` there is \
                      `HEAD`.\n\nWhere the operator has made keys, what is marked with a lock needs one: \
                      `Authorization: Bearer fh_...` or `X-API-Key: fh_...`. Scopes: `write` appends events, \
@@ -99,6 +112,27 @@ fn build() -> OpenApi {
         .paths(paths)
         .components(Some(components.build()))
         .build()
+}
+
+fn commerce_schemas(components: ComponentsBuilder) -> ComponentsBuilder {
+    components
+        .schema_from::<NewOrder>()
+        .schema_from::<NewItem>()
+        .schema_from::<Amount>()
+        .schema_from::<OrderState>()
+        .schema_from::<IngestSummary>()
+        .schema_from::<IngestFault>()
+        .schema_from::<UploadSummary>()
+        .schema_from::<StatusChange>()
+        .schema_from::<StatusChanged>()
+        .schema_from::<StoredOrder>()
+        .schema_from::<StoredItem>()
+        .schema_from::<OrderPage>()
+        .schema_from::<Sales>()
+        .schema_from::<SalesGroup>()
+        .schema_from::<OrderValues>()
+        .schema_from::<SalesMeta>()
+        .schema_from::<SalesMethod>()
 }
 
 const BEARER: &str = "bearer";
@@ -468,7 +502,13 @@ mod tests {
         assert_eq!(document["components"]["securitySchemes"]["apiKey"]["name"], "X-API-Key");
         let mut seen = 0;
         for endpoint in Endpoint::ALL {
-            for (method, name) in [(Method::Get, "get"), (Method::Post, "post")] {
+            let methods = [
+                (Method::Get, "get"),
+                (Method::Post, "post"),
+                (Method::Patch, "patch"),
+                (Method::Delete, "delete"),
+            ];
+            for (method, name) in methods {
                 let operation = &document["paths"][endpoint.route()][name];
                 if !operation.is_object() {
                     continue;
@@ -488,9 +528,26 @@ mod tests {
                 }
             }
         }
-        assert!(seen >= 10, "{seen}");
+        assert!(seen >= 17, "{seen}");
         let limited = &document["paths"]["/event"]["post"]["responses"]["429"]["headers"];
         assert!(limited["RateLimit"].is_object() && limited["RateLimit-Policy"].is_object());
+    }
+
+    #[test]
+    fn every_endpoint_is_in_it_with_every_method() {
+        use crate::api::Endpoint;
+        let document = parsed();
+        for endpoint in Endpoint::ALL {
+            if matches!(endpoint, Endpoint::Root | Endpoint::Unknown) {
+                continue;
+            }
+            // Wherever there is GET there is HEAD, and everywhere OPTIONS.
+            for method in endpoint.allow().split(", ").filter(|method| !["HEAD", "OPTIONS"].contains(method))
+            {
+                let operation = &document["paths"][endpoint.route()][method.to_ascii_lowercase()];
+                assert!(operation["summary"].is_string(), "{method} {}", endpoint.route());
+            }
+        }
     }
 
     #[test]

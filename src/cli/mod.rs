@@ -5,8 +5,8 @@
 
 mod backup;
 mod doctor;
-mod key;
 pub mod gen_dataset;
+mod key;
 mod output;
 mod reshard;
 mod serve;
@@ -21,8 +21,8 @@ use crate::config::{ConfigError, Flags, Loaded, Raw, Source};
 
 pub use backup::backup;
 pub use doctor::{Finding, Verdict, doctor, examine};
-pub use key::{KeyCommand, key};
 pub use gen_dataset::{GenArgs, gen_dataset};
+pub use key::{KeyCommand, key};
 pub use output::{EXIT_CONFIG, EXIT_FAILED, EXIT_OK, EXIT_USAGE};
 pub use reshard::reshard;
 pub use serve::{config, serve};

@@ -37,8 +37,8 @@ pub fn shards(args: &FolderArgs) -> ExitCode {
         Err(code) => return code,
     };
     let mut text = format!(
-        "{:<6} {:>12} {:>5} {:>14} {:>12} {:>10} {:>12}  {}\n",
-        "shard", "rows", "parts", "db bytes", "wal bytes", "backlog", "journal", "path"
+        "{:<6} {:>12} {:>12} {:>12} {:>5} {:>14} {:>12} {:>10} {:>12}  {}\n",
+        "shard", "clicks", "events", "orders", "parts", "db bytes", "wal bytes", "backlog", "journal", "path"
     );
     let (mut rows, mut failed) = (Vec::new(), false);
     for (id, shard_folder) in folder.shards() {
@@ -47,9 +47,11 @@ pub fn shards(args: &FolderArgs) -> ExitCode {
                 let number = |name: &str| row[name].as_u64().unwrap_or_default();
                 _ = writeln!(
                     text,
-                    "{:<6} {:>12} {:>5} {:>14} {:>12} {:>10} {:>12}  {}",
+                    "{:<6} {:>12} {:>12} {:>12} {:>5} {:>14} {:>12} {:>10} {:>12}  {}",
                     id.0,
                     number("rows"),
+                    number("service_events"),
+                    number("orders"),
                     number("partitions"),
                     number("database_bytes"),
                     number("wal_bytes"),
@@ -109,6 +111,7 @@ fn shard_row(id: ShardId, folder: &ShardFolder) -> Result<Value, String> {
         "path": inspection.path,
         "rows": inspection.rows,
         "service_events": inspection.service_events,
+        "orders": inspection.orders,
         "rejected": inspection.rejected,
         "partitions": inspection.partitions.len(),
         "database_bytes": inspection.database_bytes,
@@ -145,8 +148,8 @@ pub fn verify(args: &FolderArgs, aggregates: bool) -> ExitCode {
         if aggregates {
             let what = format!("{} (aggregates)", path.display());
             match shard::verify_aggregates(&path) {
-                Ok(verified) => tell(what, verified.rows, "events", verified.problems),
-                Err(error) => tell(what, 0, "events", vec![error.to_string()]),
+                Ok(verified) => tell(what, verified.rows, "rows", verified.problems),
+                Err(error) => tell(what, 0, "rows", vec![error.to_string()]),
             }
         }
         for lane in shard_folder.lanes().unwrap_or_default() {

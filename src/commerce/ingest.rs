@@ -1,6 +1,8 @@
 //! Orders in: lines to staged rows by shard, outcomes to a summary with the first thousand errors.
 
-use serde::Serialize;
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 
 use crate::base::ids::ShardId;
 use crate::base::keys::KeyHasher;
@@ -13,7 +15,7 @@ use crate::shard::{ItemRow, OrderParts, Outcome, decode_order, encode_order};
 const ERRORS_MAX: usize = 1_000;
 
 /// What is wrong with one line.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IngestError {
     /// From 1, over the whole upload.
     pub line: u64,
@@ -21,12 +23,12 @@ pub struct IngestError {
     pub order_id: Option<String>,
     /// JSON Pointer to the field; empty for the line as a whole.
     pub pointer: String,
-    pub code: &'static str,
+    pub code: Cow<'static, str>,
     pub detail: String,
 }
 
 /// What became of the lines of one ingest.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Summary {
     /// Orders whose fate is known.
     pub inserted: u64,
@@ -38,8 +40,8 @@ pub struct Summary {
 }
 
 /// The answer to a finished ingest.
-#[derive(Serialize)]
-struct Answer<'s> {
+#[derive(Debug, Serialize)]
+pub(super) struct Answer<'s> {
     rows_received: u64,
     rows_inserted: u64,
     rows_duplicate: u64,
@@ -67,8 +69,14 @@ impl Summary {
         self.failed += 1;
         if self.errors.len() < ERRORS_MAX {
             self.errors.push(error);
-        } else {
-            self.errors_truncated = true;
+            return;
+        }
+        self.errors_truncated = true;
+        // Shards answer in turns: an earlier line may be told after later ones.
+        if let Some(last) = self.errors.iter_mut().max_by_key(|known| known.line)
+            && error.line < last.line
+        {
+            *last = error;
         }
     }
 
@@ -81,7 +89,7 @@ impl Summary {
                 line,
                 order_id: decode_order(payload).map(|order| order.order_id.to_owned()),
                 pointer: "/order_id".to_owned(),
-                code: "conflict",
+                code: Cow::Borrowed("conflict"),
                 detail: "the tenant has an order with this id and other content; the first one stands"
                     .to_owned(),
             }),
@@ -89,7 +97,7 @@ impl Summary {
                 line,
                 order_id: None,
                 pointer: String::new(),
-                code: "rejected",
+                code: Cow::Borrowed("rejected"),
                 detail: "the shard could not store the order; it is kept in rejected_record".to_owned(),
             }),
         }
@@ -103,7 +111,11 @@ impl Summary {
     /// The answer, as JSON.
     #[must_use]
     pub fn json(&self, key: &str, took_us: u64) -> Vec<u8> {
-        let answer = Answer {
+        serde_json::to_vec(&self.answer(key, took_us)).unwrap_or_default()
+    }
+
+    pub(super) fn answer<'s>(&'s self, key: &'s str, took_us: u64) -> Answer<'s> {
+        Answer {
             rows_received: self.received(),
             rows_inserted: self.inserted,
             rows_duplicate: self.duplicate,
@@ -112,8 +124,7 @@ impl Summary {
             idempotency_key: key,
             errors: &self.errors,
             errors_truncated: self.errors_truncated,
-        };
-        serde_json::to_vec(&answer).unwrap_or_default()
+        }
     }
 }
 
@@ -151,7 +162,7 @@ impl OrderIngest {
                     line: number,
                     order_id: Some(order.order_id.to_owned()),
                     pointer: "/tenant_id".to_owned(),
-                    code: "wrong_tenant",
+                    code: Cow::Borrowed("wrong_tenant"),
                     detail: "the key belongs to another tenant".to_owned(),
                 });
             }
@@ -166,7 +177,7 @@ impl OrderIngest {
             line: number,
             order_id: None,
             pointer: String::new(),
-            code: Code::TooLarge.as_str(),
+            code: Cow::Borrowed(Code::TooLarge.as_str()),
             detail: format!("a line must not have more than {bytes_max} bytes"),
         });
     }
@@ -218,7 +229,7 @@ fn told(line: u64, error: &OrderError) -> IngestError {
         line,
         order_id: error.order_id().map(str::to_owned),
         pointer: first.map_or_else(String::new, |fault| fault.pointer.to_string()),
-        code: error.code().as_str(),
+        code: Cow::Borrowed(error.code().as_str()),
         // All of them in one sentence; the pointer is the first one's.
         detail: error.to_string(),
     }
@@ -275,9 +286,11 @@ mod tests {
     #[test]
     fn errors_beyond_the_first_thousand_are_counted() {
         let mut ingest = OrderIngest::new(1, None, 0, 1);
-        for number in 1..=1_001 {
+        for number in (1..=1_001).rev() {
             ingest.too_long(number, 1);
         }
+        ingest.summary.sort();
+        assert_eq!(ingest.summary.errors().last().unwrap().line, 1_000);
         let said: Value = serde_json::from_slice(&ingest.summary.json("k", 0)).unwrap();
         assert_eq!(said["errors"].as_array().unwrap().len(), 1_000);
         assert_eq!((&said["rows_failed"], &said["errors_truncated"]), (&json!(1_001), &json!(true)));

@@ -1,12 +1,18 @@
 //! The commerce backend: one file or folder a question, each tenant by itself.
 //!
 //! In: parameters, lines of an upload. Out: plans, staged rows, summaries, figures. Owns: what an order, a sale
-//! and a finished ingest mean to a client. Never: sockets, SQL, a question without a tenant.
+//! and a finished ingest mean to a client; the files of uploads under way. Never: sockets, SQL, a question
+//! without a tenant.
 
 mod ingest;
 mod sales;
 mod search;
+mod uploads;
 
 pub use ingest::{IngestError, OrderIngest, Summary};
 pub use sales::{Materialized, SalesCache, SalesPlan};
 pub use search::{LIMIT_MAX, SearchPlan};
+pub use uploads::{
+    Body, Checkpoint, Checksum, ChecksumError, Damage, DigestOf, State, Upload, UploadError, UploadId,
+    UploadStore, Wish,
+};

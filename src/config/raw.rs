@@ -138,7 +138,7 @@ fn value_name(spec: &Spec) -> &'static str {
         "cores" => "CPUS",
         "ack" | "runtime" | "log_level" | "log_format" => "WORD",
         "insecure" => "BOOL",
-        name if name.ends_with("_timeout") || name.ends_with("_interval") || name.ends_with("_delay") => {
+        name if ["_timeout", "_interval", "_delay", "_expiry"].iter().any(|end| name.ends_with(end)) => {
             "TIME"
         }
         _ if spec.bare || spec.name == "shards" => "COUNT",

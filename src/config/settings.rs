@@ -105,6 +105,7 @@ settings! {
         /// Time a request head may take from its first byte to its last; 408 after.
         head_timeout: Duration as Time = "10s";
         /// Time a body may take; 408 after. Raise it for clients on poor radio links.
+        /// One that is taken in as it comes (orders) may rest this long at a time.
         body_timeout: Duration as Time = "30s";
         /// Time a kept-alive connection may rest between requests before it is closed.
         /// Keep it above the idle timeout of a load balancer in front.
@@ -133,13 +134,18 @@ settings! {
         /// Most rows in one transaction.
         batch_rows_max: u64 as Count = "20000";
         /// Most bytes of events in one transaction.
-        batch_bytes_max: u64 as Bytes = "16MiB";
+        batch_bytes_max: u64 as Bytes = "4MiB";
         /// SQLite page size of a new shard; a power of two.
         page_size: u64 as Bytes = "16KiB";
         /// Page cache of each shard's writer.
         shard_cache: u64 as Bytes = "16MiB";
         /// Largest ingest of orders, unpacked; what was stored until then stays.
         ingest_bytes_max: u64 as Bytes = "64GiB";
+        /// Declared lengths of all resumable uploads that are under way; 507 above, 413 for one alone.
+        /// Their bytes lie in the data folder until an upload is finished.
+        uploads_bytes_max: u64 as Bytes = "64GiB";
+        /// How long a resumable upload may rest before it is removed, and a finished one be asked about.
+        upload_expiry: Duration as Time = "1d";
         /// Rows of a partition before it is sealed and gets its indexes.
         partition_rows_max: u64 as Count = "250000";
         /// Orders of a partition before it is sealed and gets its lists by product and customer.

@@ -40,7 +40,8 @@ pub struct To<'a> {
 
 /// Answer headers that a script of another origin may read.
 pub const EXPOSED_HEADERS: &str = "Firehose-Ack, Firehose-Receipt, X-Request-Id, Retry-After, RateLimit, \
-    RateLimit-Policy, Location, ETag";
+    RateLimit-Policy, Location, ETag, Tus-Resumable, Tus-Version, Tus-Extension, Tus-Max-Size, \
+    Tus-Checksum-Algorithm, Upload-Offset, Upload-Length, Upload-Metadata, Upload-Expires";
 
 /// Writes `Date`, `X-Request-Id`, CORS and `Connection`, each with its line end: in every answer of
 /// the hot lane.

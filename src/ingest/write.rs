@@ -251,6 +251,7 @@ impl Writer {
         }
         self.status.rows.set(shard.rows());
         self.status.service_events.set(shard.service_events());
+        self.status.orders.set(shard.orders());
         self.status.rejected.set(shard.rejected());
         self.status.database_bytes.set(shard.database_bytes());
         self.status.set_state(ShardState::Open);
@@ -267,6 +268,7 @@ impl Writer {
         self.outcomes.committed();
         self.status.rows.set(shard.rows());
         self.status.service_events.set(shard.service_events());
+        self.status.orders.set(shard.orders());
         self.status.duplicates.add(applied.duplicates);
         self.status.conflicts.add(applied.conflicts);
         self.status.rejected.set(shard.rejected());
@@ -283,7 +285,7 @@ impl Writer {
                 "records that are no rows are in rejected_record"
             );
         }
-        self.times.record(took_us, applied.rows + applied.service_events);
+        self.times.record(took_us, applied.rows + applied.service_events + applied.orders);
         self.trouble.applied();
     }
 

@@ -23,7 +23,7 @@ use crate::shard::{self, SalesOf, Single, SingleSales, Stream, SumsBy};
 const HOUR_US: i64 = 3_600_000_000;
 const DAY_US: i64 = 24 * HOUR_US;
 /// Sales of one window, over all shards: 50 bytes each.
-const WINDOW_SALES: i64 = 150_000;
+const WINDOW_SALES: i64 = 60_000;
 /// Passes over the sales, at most.
 const PASSES_MAX: u32 = 64;
 /// Groups of one answer.
@@ -214,80 +214,128 @@ async fn scan(
     bounds: (i64, i64),
     days: &[(i64, i64)],
 ) -> Result<SalesResult, QueryError> {
+    let pins = readers.ask_all(0_i64, |connection| pin(connection, Stream::Order)).await?;
     let by = match query.group_by {
-        GroupBy::Day | GroupBy::Hour => Single::Order,
+        GroupBy::Day | GroupBy::Hour => return by_window(readers, query, starts, bounds, days, &pins).await,
         GroupBy::Product => Single::Product,
         GroupBy::Category => Single::Category,
     };
-    let pins = readers.ask_all(0_i64, |connection| pin(connection, Stream::Order)).await?;
-    let windows = windows(bounds, days);
     let mut passes = 1;
-    'again: loop {
-        let mut result = SalesResult::default();
-        for pass in 0..passes {
-            let mut adding = Adding::new(starts.to_vec());
-            let mut coming = ask_window(readers, query, by, &pins, windows[0], (pass, passes))?;
-            for at in 0..windows.len() {
-                let mut shares: Vec<SingleSales> = Vec::with_capacity(coming.len());
-                let window = std::mem::take(&mut coming);
-                // The next window is read while this one is added.
-                if let Some(next) = windows.get(at + 1) {
-                    coming = ask_window(readers, query, by, &pins, *next, (pass, passes))?;
-                }
-                for answer in window {
-                    shares.push(received(answer.recv().await)?);
-                }
-                let end_us = windows[at].1;
-                adding = readers
-                    .compute(move || {
-                        adding.add(shares);
-                        if by == Single::Order {
-                            adding.finish_before(end_us);
-                        }
-                        adding
-                    })
-                    .await?;
-                if adding.is_full() {
-                    if by == Single::Order || passes >= PASSES_MAX {
-                        return Err(QueryError::TooLarge(
-                            "an exact answer does not fit in the memory of one query",
-                        ));
-                    }
-                    passes *= 2;
-                    continue 'again;
-                }
-            }
-            let (groups, rows) = readers.compute(move || adding.finish()).await?;
-            result.rows_scanned += rows;
-            result.groups.extend(groups);
-            if result.groups.len() > GROUPS_MAX {
-                return Err(QueryError::TooLarge("there are too many groups in this range; narrow it"));
-            }
+    loop {
+        if let Some(result) = by_name(readers, query, by, bounds, &pins, passes).await? {
+            return Ok(result);
         }
-        result.groups.sort_by(|one, other| {
-            (one.start_us, &one.name, one.currency).cmp(&(other.start_us, &other.name, other.currency))
-        });
-        return Ok(result);
+        passes *= 2;
+        if passes > PASSES_MAX {
+            return Err(TOO_LARGE);
+        }
     }
 }
 
-type Window = Vec<super::readers::Answer<SingleSales>>;
+const TOO_LARGE: QueryError = QueryError::TooLarge("an exact answer does not fit in the memory of one query");
 
-fn ask_window(
+/// Groups in time: window after window, the next one read while this one is added.
+async fn by_window(
+    readers: &Readers,
+    query: &SalesQuery,
+    starts: &[i64],
+    bounds: (i64, i64),
+    days: &[(i64, i64)],
+    pins: &[i64],
+) -> Result<SalesResult, QueryError> {
+    let windows = windows(bounds, days);
+    let ask = |window: (i64, i64)| {
+        let asked = readers.shards().zip(pins).map(|(shard, pin)| {
+            let (of, pin) = (query.of.clone(), *pin);
+            readers.ask(shard, SingleSales::default(), move |connection| {
+                shard::single_sales(connection, &of, pin, window)
+            })
+        });
+        asked.collect::<Result<Vec<_>, _>>()
+    };
+    let mut adding = Adding::new(starts.to_vec());
+    let mut coming = ask(windows[0])?;
+    for at in 0..windows.len() {
+        let mut shares: Vec<SingleSales> = Vec::with_capacity(coming.len());
+        let next = windows.get(at + 1).map(|next| ask(*next)).transpose()?.unwrap_or_default();
+        for answer in std::mem::replace(&mut coming, next) {
+            shares.push(received(answer.recv().await)?);
+        }
+        let end_us = windows[at].1;
+        adding = readers
+            .compute(move || {
+                adding.add(shares);
+                adding.finish_before(end_us);
+                adding
+            })
+            .await?;
+        if adding.is_full() {
+            return Err(TOO_LARGE);
+        }
+    }
+    finished(readers, vec![adding]).await
+}
+
+/// Groups by name, in passes over parts of the names; `None` where one of them does not fit.
+async fn by_name(
     readers: &Readers,
     query: &SalesQuery,
     by: Single,
+    bounds: (i64, i64),
     pins: &[i64],
-    window: (i64, i64),
-    share: (u32, u32),
-) -> Result<Window, QueryError> {
-    let asked = readers.shards().zip(pins).map(|(shard, pin)| {
-        let (of, pin) = (query.of.clone(), *pin);
-        readers.ask(shard, SingleSales::default(), move |connection| {
-            shard::single_sales(connection, &of, by, pin, window, share)
-        })
+    passes: u32,
+) -> Result<Option<SalesResult>, QueryError> {
+    let mut done = Vec::new();
+    for pass in 0..passes {
+        let ask = |shard, pin: i64, after| {
+            let of = query.of.clone();
+            readers.ask(shard, (SingleSales::default(), None), move |connection| {
+                shard::single_parts(connection, &of, by, pin, bounds, (pass, passes), after)
+            })
+        };
+        let mut adding = Adding::new(vec![bounds.0]);
+        let asked = readers.shards().zip(pins).map(|(shard, pin)| Ok((shard, *pin, ask(shard, *pin, 0)?)));
+        let mut coming = asked.collect::<Result<Vec<_>, QueryError>>()?;
+        while !coming.is_empty() {
+            let mut shares = Vec::with_capacity(coming.len());
+            let mut going_on = Vec::with_capacity(coming.len());
+            for (shard, pin, answer) in coming {
+                let (share, after) = received(answer.recv().await)?;
+                shares.push(share);
+                if let Some(after) = after.filter(|after| *after < pin) {
+                    going_on.push((shard, pin, ask(shard, pin, after)?));
+                }
+            }
+            coming = going_on;
+            adding = readers
+                .compute(move || {
+                    adding.add(shares);
+                    adding
+                })
+                .await?;
+            if adding.is_full() {
+                return Ok(None);
+            }
+        }
+        done.push(adding.settled());
+    }
+    finished(readers, done).await.map(Some)
+}
+
+async fn finished(readers: &Readers, parts: Vec<Adding>) -> Result<SalesResult, QueryError> {
+    let mut result = SalesResult::default();
+    for adding in parts {
+        let (groups, rows) = readers.compute(move || adding.finish()).await?;
+        result.rows_scanned += rows;
+        result.groups.extend(groups);
+    }
+    if result.groups.len() > GROUPS_MAX {
+        return Err(QueryError::TooLarge("there are too many groups in this range; narrow it"));
+    }
+    result.groups.sort_by(|one, other| {
+        (one.start_us, &one.name, one.currency).cmp(&(other.start_us, &other.name, other.currency))
     });
-    asked.collect()
+    Ok(result)
 }
 
 #[cfg(test)]
@@ -347,7 +395,7 @@ mod tests {
 
     #[test]
     fn windows_cover_the_range_once() {
-        let days: Vec<(i64, i64)> = (0..10).map(|day| (day * DAY_US, 60_000)).collect();
+        let days: Vec<(i64, i64)> = (0..10).map(|day| (day * DAY_US, 25_000)).collect();
         let windows = windows((5, 10 * DAY_US - 7), &days);
         assert_eq!(windows.first().unwrap().0, 5);
         assert_eq!(windows.last().unwrap().1, 10 * DAY_US - 7);

@@ -9,9 +9,10 @@ mod orders;
 mod reads;
 mod respond;
 mod sync;
+mod uploads;
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -26,7 +27,7 @@ use super::gated::{Gated, SharedGate, Times};
 use super::handover::HandedOver;
 use crate::base::clock;
 use crate::base::keys::KeyHasher;
-use crate::commerce::SalesCache;
+use crate::commerce::{SalesCache, UploadStore};
 use crate::cores::executor;
 use crate::cores::socket::Socket;
 use crate::cores::stop::Stage;
@@ -40,6 +41,7 @@ use crate::query::{CursorKey, Readers};
 use crate::tenants::Desk;
 use keyed::{Forward, Keyed};
 use respond::respond;
+use uploads::Kept;
 
 /// How often the lane looks at the stages of stopping and publishes its latencies.
 const HOUSEKEEPING: Duration = Duration::from_millis(200);
@@ -67,6 +69,7 @@ pub(super) struct Parts {
     /// To every core's executor, and from the others to this one.
     pub(super) forwards: Vec<async_channel::Sender<Forward>>,
     pub(super) forwarded: async_channel::Receiver<Forward>,
+    pub(super) uploads: Arc<UploadStore>,
 }
 
 struct Lane {
@@ -87,8 +90,11 @@ struct Lane {
     shard_count: u16,
     keyed: Keyed,
     sales: RefCell<SalesCache>,
-    /// Names that requests of any core hold here.
-    claims: RefCell<HashSet<String>>,
+    /// Names that requests of any core hold here, and how each is told that another one wants it.
+    claims: RefCell<HashMap<String, async_channel::Sender<()>>>,
+    uploads: Arc<UploadStore>,
+    /// Uploads this core has in hand between two requests.
+    kept: RefCell<Kept>,
     /// Bodies being read, all connections together.
     body_bytes: Cell<usize>,
     body_bytes_max: usize,
@@ -119,6 +125,8 @@ pub(super) async fn run(parts: Parts) {
         keyed: Keyed::new(parts.verdicts, parts.forwards, config.commit_wait),
         sales: RefCell::default(),
         claims: RefCell::default(),
+        uploads: parts.uploads,
+        kept: RefCell::default(),
         body_bytes: Cell::new(0),
         body_bytes_max: config.buffer_bytes_max as usize / parts.vitals.cores.len(),
         vitals: parts.vitals.clone(),
@@ -126,6 +134,9 @@ pub(super) async fn run(parts: Parts) {
     executor::spawn(sync::run(lane.clone(), parts.sync_wanted.1, parts.syncers, parts.listener_wake));
     executor::spawn(keyed::run_commits(lane.clone(), parts.committed));
     executor::spawn(keyed::run_forwards(lane.clone(), parts.forwarded));
+    if parts.core == 0 {
+        executor::spawn(uploads::run_expiry(lane.clone()));
+    }
     let handed_over = parts.handed_over;
     let accepting = lane.clone();
     executor::spawn(async move {
@@ -141,6 +152,7 @@ pub(super) async fn run(parts: Parts) {
     while lane.vitals.stop.stage() < Stage::Flushing {
         executor::sleep(HOUSEKEEPING).await;
         keyed::wake(&lane, clock::monotonic_us());
+        lane.kept.borrow_mut().let_go(clock::monotonic_us());
         lane.me.executor.buffer_bytes.set(lane.body_bytes.get() as u64);
         lane.me.executor.ack_latency.store(Arc::new(lane.latency.borrow().clone()));
     }

@@ -12,7 +12,7 @@ use super::click::{self, CLICK_KIND};
 use super::error::ShardError;
 use super::file::Shard;
 use super::ids::Ids;
-use super::orders::{Batch, INGEST_KIND, ORDER_KIND, STATUS_KIND, Taken, Taker};
+use super::orders::{Batch, INGEST_KIND, ORDER_KIND, PRICE_KIND, STATUS_KIND, STOCK_KIND, Taken, Taker};
 use super::partition::Partition;
 use super::service_event::{Outcome, SERVICE_EVENT_KIND, ServiceEventRow, decode_service_event};
 use super::stream::Stream;
@@ -313,7 +313,7 @@ impl Shard {
 }
 
 fn is_order(kind: u8) -> bool {
-    matches!(kind, ORDER_KIND | STATUS_KIND | INGEST_KIND)
+    matches!(kind, ORDER_KIND..=STOCK_KIND)
 }
 
 /// What it takes to know whether an event is new, and to store it.
@@ -418,6 +418,8 @@ fn reject(transaction: &Connection, lane: LaneId, entry: &Entry<'_>) -> Result<(
         ORDER_KIND => "not an order",
         STATUS_KIND => "not a status of an order",
         INGEST_KIND => "not a finished ingest",
+        PRICE_KIND => "not a price",
+        STOCK_KIND => "not a stock event",
         _ => "unknown kind",
     };
     transaction

@@ -56,10 +56,14 @@ pub(super) struct Sealing {
 }
 
 #[derive(Debug)]
-struct Permit;
+pub(super) struct Permit;
 
 impl Permit {
-    fn take() -> Option<Permit> {
+    pub(super) fn is_taken() -> bool {
+        SORTING.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn take() -> Option<Permit> {
         SORTING.compare_exchange(false, true, Ordering::AcqRel, Ordering::Relaxed).is_ok().then_some(Permit)
     }
 }

@@ -62,6 +62,7 @@ pub struct ShardStatus {
     pub rows: Cell,
     /// Idempotent events in the database, over all partitions.
     pub service_events: Cell,
+    pub orders: Cell,
     /// Idempotent events that were there already, since the start; conflicts are among them.
     pub duplicates: Cell,
     pub conflicts: Cell,
@@ -95,6 +96,7 @@ impl ShardStatus {
             applied: [const { Cell::new(0) }; LaneId::COUNT_MAX as usize],
             rows: Cell::default(),
             service_events: Cell::default(),
+            orders: Cell::default(),
             duplicates: Cell::default(),
             conflicts: Cell::default(),
             rejected: Cell::default(),

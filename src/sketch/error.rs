@@ -16,8 +16,8 @@ pub enum SketchError {
     /// No value could have made these bytes.
     #[error("the bytes of a sketch make no sense: {0}")]
     Damaged(&'static str),
-    /// NaN, infinite, or beyond ±2^1022.
-    #[error("a quantile is taken of finite numbers only, up to 2^1022 either way")]
+    /// NaN, infinite, or beyond ±2^960.
+    #[error("a quantile is taken of finite numbers only, up to 2^960 either way")]
     NotFinite,
     /// The weights would add up to more than 2^53.
     #[error("a digest counts up to 2^53 values")]

@@ -21,21 +21,18 @@ impl Reader<'_> {
         Ok(*first)
     }
 
-    /// Without a loop where eight bytes are left and the number has no more of them: a loop over lengths
-    /// that vary costs a mispredicted branch for every few numbers.
-    #[inline]
+    /// One check of the end and a branch a byte for numbers up to 28 bits. Where lengths mix as they do in
+    /// sketches this is faster than a way without branches, in which each number waits for the last.
+    #[inline(always)]
     pub(super) fn varint(&mut self) -> Result<u64, SketchError> {
-        if let Some((word, _)) = self.0.split_first_chunk::<8>() {
-            let word = u64::from_le_bytes(*word);
-            let ends = !word & 0x8080_8080_8080_8080;
-            if ends != 0 {
-                let bits = ends.trailing_zeros() + 1;
-                self.0 = &self.0[bits as usize / 8..];
-                // Groups of 7 bits closed up, in pairs, then pairs of pairs, then the two halves.
-                let x = word & (u64::MAX >> (64 - bits));
-                let x = (x & 0x007F_007F_007F_007F) | ((x & 0x7F00_7F00_7F00_7F00) >> 1);
-                let x = (x & 0x0000_3FFF_0000_3FFF) | ((x & 0x3FFF_0000_3FFF_0000) >> 2);
-                return Ok((x & 0x0FFF_FFFF) | ((x & 0x0FFF_FFFF_0000_0000) >> 4));
+        if let Some(bytes) = self.0.first_chunk::<4>() {
+            let mut value = 0;
+            for (at, byte) in bytes.iter().enumerate() {
+                value |= u64::from(byte & 0x7F) << (7 * at);
+                if *byte < 0x80 {
+                    self.0 = &self.0[at + 1..];
+                    return Ok(value);
+                }
             }
         }
         self.varint_slow()

@@ -2,6 +2,9 @@
 
 use super::error::Fault;
 
+/// Of a line: an order of a thousand items, its texts as long as they may be and in escapes, has less.
+const LINE_BYTES_MAX: usize = 2 << 20;
+
 /// Limits of one upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -18,10 +21,10 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// Lines of 1 MiB, 1 TiB in all; like rows pack 20 to 50 times, zeros 1,000 times and more.
+    /// Lines of 2 MiB, 1 TiB in all; like rows pack 20 to 50 times, zeros 1,000 times and more.
     fn default() -> Limits {
         Limits {
-            line_bytes_max: 1 << 20,
+            line_bytes_max: LINE_BYTES_MAX,
             decoded_bytes_max: 1 << 40,
             ratio_max: 200,
             ratio_grace_bytes: 64 << 20,

@@ -100,34 +100,44 @@ impl Client {
 
     /// The next answer; `UnexpectedEof` where the server has closed.
     pub fn answer(&mut self) -> io::Result<Answer> {
-        let mut line = String::new();
-        let mut next = |stream: &mut BufReader<TcpStream>| {
-            line.clear();
-            match stream.read_line(&mut line)? {
-                0 => Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
-                _ => Ok(line.trim_end().to_owned()),
-            }
-        };
+        let answer = self.answer_head()?;
+        self.answer_body(answer)
+    }
+
+    /// The answer to a HEAD, which has no body whatever its head says.
+    pub fn answer_head(&mut self) -> io::Result<Answer> {
         let bad = || io::Error::from(io::ErrorKind::InvalidData);
-        let first = next(&mut self.stream)?;
+        let first = self.line()?;
         let status = first.split(' ').nth(1).and_then(|code| code.parse().ok()).ok_or_else(bad)?;
         let mut headers = Vec::new();
         loop {
-            let line = next(&mut self.stream)?;
+            let line = self.line()?;
             if line.is_empty() {
                 break;
             }
             let (name, value) = line.split_once(':').ok_or_else(bad)?;
             headers.push((name.to_owned(), value.trim().to_owned()));
         }
-        let mut answer = Answer { status, headers, body: Vec::new() };
+        Ok(Answer { status, headers, body: Vec::new() })
+    }
+
+    fn line(&mut self) -> io::Result<String> {
+        let mut line = String::new();
+        match self.stream.read_line(&mut line)? {
+            0 => Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
+            _ => Ok(line.trim_end().to_owned()),
+        }
+    }
+
+    fn answer_body(&mut self, mut answer: Answer) -> io::Result<Answer> {
+        let bad = || io::Error::from(io::ErrorKind::InvalidData);
         if answer.header("transfer-encoding") == Some("chunked") {
             loop {
-                let size = usize::from_str_radix(&next(&mut self.stream)?, 16).map_err(|_| bad())?;
+                let size = usize::from_str_radix(&self.line()?, 16).map_err(|_| bad())?;
                 let start = answer.body.len();
                 answer.body.resize(start + size, 0);
                 self.stream.read_exact(&mut answer.body[start..])?;
-                next(&mut self.stream)?;
+                self.line()?;
                 if size == 0 {
                     return Ok(answer);
                 }

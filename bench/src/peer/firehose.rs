@@ -52,6 +52,15 @@ fn data(folder: &Path) -> std::path::PathBuf {
 
 /// Rows of the `events` view over all shards below a server's folder, counted one by one.
 pub(crate) fn stored_rows(folder: &Path) -> Result<u64> {
+    counted(folder, "events")
+}
+
+/// The same of orders.
+pub(crate) fn stored_orders(folder: &Path) -> Result<u64> {
+    counted(folder, "orders")
+}
+
+fn counted(folder: &Path, view: &str) -> Result<u64> {
     let mut rows = 0;
     let mut shards = 0;
     for entry in std::fs::read_dir(data(folder)).context("no data folder")? {
@@ -62,7 +71,7 @@ pub(crate) fn stored_rows(folder: &Path) -> Result<u64> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let shard = Connection::open_with_flags(&path, flags)?;
         let count = shard
-            .query_row("SELECT count(*) FROM events", [], |row| row.get::<_, i64>(0))
+            .query_row(&format!("SELECT count(*) FROM {view}"), [], |row| row.get::<_, i64>(0))
             .with_context(|| format!("cannot count {}", path.display()))?;
         rows += u64::try_from(count)?;
         shards += 1;

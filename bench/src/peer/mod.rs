@@ -8,8 +8,9 @@ mod python;
 
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::symlink;
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -22,8 +23,9 @@ use crate::process::{self, Process};
 use crate::setup::{Folder, Setup, free_address};
 
 pub(crate) use epoll::serve as serve_epoll;
-pub(crate) use firehose::{Serve, stored_rows};
+pub(crate) use firehose::{Serve, stored_orders, stored_rows};
 pub(crate) use may::serve as serve_may;
+pub(crate) use python::{install, program};
 
 /// The 202 of the peers that are told what to say: the size of firehose's own, date and all.
 const ANSWER_HEADERS: [&str; 5] = [
@@ -47,6 +49,7 @@ pub(crate) enum System {
     Nginx,
     Seed,
     Upsert,
+    Django,
 }
 
 impl System {
@@ -59,12 +62,23 @@ impl System {
             System::Nginx => "nginx",
             System::Seed => "seed",
             System::Upsert => "upsert",
+            System::Django => "django",
         }
     }
 
     /// Starts it in a fresh folder and waits until it answers.
     pub(crate) fn start(&self, setup: &Setup) -> Result<Running> {
+        self.start_in(setup, Folder::new(&setup.data_root)?)
+    }
+
+    /// Starts it on a data folder that is there already, and stays when it is gone.
+    pub(crate) fn start_on(&self, setup: &Setup, data: &Path) -> Result<Running> {
         let folder = Folder::new(&setup.data_root)?;
+        symlink(data, folder.path().join("data"))?;
+        self.start_in(setup, folder)
+    }
+
+    fn start_in(&self, setup: &Setup, folder: Folder) -> Result<Running> {
         let addr = free_address()?;
         let log = folder.path().join("stderr.log");
         let mut command = match self {
@@ -73,7 +87,8 @@ impl System {
             System::Epoll { level: true } => own("peer-epoll", addr, &["--level"])?,
             System::May => own("peer-may", addr, &[])?,
             System::Nginx => nginx::command(addr, folder.path())?,
-            System::Seed | System::Upsert => python::command(self.name(), addr, folder.path())?,
+            System::Seed | System::Upsert => python::uvicorn(self.name(), addr, folder.path()),
+            System::Django => python::gunicorn(self.name(), addr, folder.path()),
         };
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command.stderr(fs::File::create(&log).with_context(|| format!("cannot make {}", log.display()))?);
@@ -82,7 +97,8 @@ impl System {
             _ => &setup.server_cores,
         };
         let process = Process::start(self.name(), &mut command, cores)?;
-        let keeps_count = matches!(self, System::Firehose(_) | System::Seed | System::Upsert);
+        let keeps_count =
+            matches!(self, System::Firehose(_) | System::Seed | System::Upsert | System::Django);
         let ends_by_signal = matches!(self, System::Seed | System::Upsert);
         let mut running =
             Running { process, folder, addr, log, keeps_count, ends_by_signal, answer_bytes: 0 };
@@ -182,7 +198,7 @@ pub(crate) fn check(systems: &[System]) -> Result<()> {
     for system in systems {
         match system {
             System::Nginx => nginx::check()?,
-            System::Seed | System::Upsert => python::install(system.name())?,
+            System::Seed | System::Upsert | System::Django => install(system.name())?,
             System::Firehose(_) | System::Epoll { .. } | System::May => {}
         }
     }

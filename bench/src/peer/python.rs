@@ -1,5 +1,5 @@
-//! The designs that firehose replaces, in FastAPI: `seed` (a deque and aiosqlite) and `upsert` (SQLAlchemy,
-//! ON CONFLICT DO NOTHING), each in a virtual environment of its own.
+//! What is measured in Python, each in a virtual environment of its own: the designs that firehose replaces,
+//! `seed` and `upsert` in FastAPI, `django` with its REST framework; and `duckdb`, a program that is asked.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ fn venv(name: &str) -> PathBuf {
 }
 
 /// Makes the environment from PyPI on first use; later calls cost nothing.
-pub(super) fn install(name: &str) -> Result<()> {
+pub(crate) fn install(name: &str) -> Result<()> {
     let venv = venv(name);
     let done = venv.join("installed.txt");
     let wanted = source(name).join("requirements.txt");
@@ -39,12 +39,32 @@ pub(super) fn install(name: &str) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn command(name: &str, addr: SocketAddr, folder: &Path) -> Result<Command> {
+/// The peer's program by its interpreter, for those that are no servers.
+pub(crate) fn program(name: &str, file: &str) -> Command {
+    let mut command = Command::new(venv(name).join("bin/python"));
+    command.arg(source(name).join(file)).env("PYTHONDONTWRITEBYTECODE", "1");
+    command
+}
+
+/// One worker of an ASGI application.
+pub(super) fn uvicorn(name: &str, addr: SocketAddr, folder: &Path) -> Command {
     let mut command = Command::new(venv(name).join("bin/uvicorn"));
     command.args(["app:app", "--host", &addr.ip().to_string(), "--app-dir"]).arg(source(name));
     command.args(["--port", &addr.port().to_string(), "--workers", "1"]);
     command.args(["--loop", "uvloop", "--http", "httptools", "--no-access-log", "--log-level", "warning"]);
+    with_database(command, name, folder)
+}
+
+/// One worker of a WSGI application. A request may take as long as it likes.
+pub(super) fn gunicorn(name: &str, addr: SocketAddr, folder: &Path) -> Command {
+    let mut command = Command::new(venv(name).join("bin/gunicorn"));
+    command.args(["app:app", "--bind", &addr.to_string(), "--workers", "1", "--timeout", "0", "--chdir"]);
+    command.arg(source(name)).args(["--keep-alive", "60", "--log-level", "warning"]);
+    with_database(command, name, folder)
+}
+
+fn with_database(mut command: Command, name: &str, folder: &Path) -> Command {
     let database = format!("{}_DATABASE", name.to_uppercase());
     command.env(database, folder.join("peer.db")).env("PYTHONDONTWRITEBYTECODE", "1");
-    Ok(command)
+    command
 }

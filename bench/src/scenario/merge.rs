@@ -214,7 +214,7 @@ fn sqlite3(setup: &Setup, running: &Running) -> Result<Round> {
 }
 
 /// The most memory a process has while something goes on, less what it had before.
-struct Peak {
+pub(super) struct Peak {
     stop: Arc<AtomicBool>,
     peak: Arc<AtomicU64>,
     before: u64,
@@ -222,7 +222,7 @@ struct Peak {
 }
 
 impl Peak {
-    fn watch(pid: u32) -> Result<Peak> {
+    pub(super) fn watch(pid: u32) -> Result<Peak> {
         let before = cpu::rss_bytes(pid)?;
         let (stop, peak) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(before)));
         let thread = {
@@ -237,7 +237,7 @@ impl Peak {
         Ok(Peak { stop, peak, before, thread })
     }
 
-    fn stop(self) -> Result<u64> {
+    pub(super) fn stop(self) -> Result<u64> {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().ok().context("the watcher panicked")?;
         Ok(self.peak.load(Ordering::Relaxed).saturating_sub(self.before))

@@ -1,11 +1,11 @@
 //! The events service in the OpenAPI document.
 
 use serde_json::json;
-use utoipa::openapi::path::{OperationBuilder, Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::path::{OperationBuilder, Parameter};
 use utoipa::openapi::request_body::RequestBodyBuilder;
-use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, SchemaFormat, Type};
 use utoipa::openapi::{Content, ContentBuilder, Ref, Required};
 
+use super::parameters::{number, parameter, string, time, words};
 use super::{answer, json_of, text, with_key, with_problems};
 use crate::api::problem::Problem;
 use crate::base::limits::BULK_EVENTS_MAX;
@@ -33,7 +33,8 @@ const TAKING: &[Problem] = &[
     Problem::JournalFull,
 ];
 
-const READING: &[Problem] = &[
+/// What can befall any request that asks for rows.
+pub(super) const READING: &[Problem] = &[
     Problem::BadParameter,
     Problem::Unauthorized,
     Problem::Forbidden,
@@ -41,32 +42,6 @@ const READING: &[Problem] = &[
     Problem::Overloaded,
     Problem::ShardUnavailable,
 ];
-
-fn parameter(name: &str, description: &str, schema: ObjectBuilder) -> Parameter {
-    ParameterBuilder::new()
-        .name(name)
-        .parameter_in(ParameterIn::Query)
-        .required(Required::False)
-        .description(Some(description))
-        .schema(Some(schema))
-        .build()
-}
-
-fn string() -> ObjectBuilder {
-    ObjectBuilder::new().schema_type(Type::String)
-}
-
-fn words(words: &[&str]) -> ObjectBuilder {
-    string().enum_values(Some(words.iter().copied()))
-}
-
-fn number() -> ObjectBuilder {
-    ObjectBuilder::new().schema_type(Type::Integer)
-}
-
-fn time() -> ObjectBuilder {
-    string().format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
-}
 
 fn tenant(required: Required) -> Parameter {
     let mut tenant = parameter("tenant_id", "Whose events.", string());

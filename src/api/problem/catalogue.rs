@@ -43,6 +43,14 @@ pub enum Problem {
     NoSuchOrder,
     InvalidStatus,
     QueryTooLarge,
+    BadUploadHeader,
+    NoSuchUpload,
+    UploadGone,
+    TusVersion,
+    WrongUploadOffset,
+    UploadLocked,
+    ChecksumMismatch,
+    NoRoomForUpload,
 }
 
 /// What the catalogue says of one problem.
@@ -64,14 +72,19 @@ impl Problem {
         Problem::BadParameter,
         Problem::IdempotencyKeyMissing,
         Problem::DamagedUpload,
+        Problem::BadUploadHeader,
         Problem::Unauthorized,
         Problem::Forbidden,
         Problem::NotFound,
         Problem::NotAReceipt,
         Problem::NoSuchOrder,
+        Problem::NoSuchUpload,
         Problem::MethodNotAllowed,
         Problem::RequestTimeout,
         Problem::IngestRunning,
+        Problem::WrongUploadOffset,
+        Problem::UploadGone,
+        Problem::TusVersion,
         Problem::PayloadTooLarge,
         Problem::TooManyEvents,
         Problem::UriTooLong,
@@ -84,9 +97,11 @@ impl Problem {
         Problem::IdempotencyKeyReused,
         Problem::InvalidStatus,
         Problem::QueryTooLarge,
+        Problem::UploadLocked,
         Problem::RateLimited,
         Problem::QueueFull,
         Problem::HeadTooLarge,
+        Problem::ChecksumMismatch,
         Problem::Internal,
         Problem::UnsupportedTransferCoding,
         Problem::Overloaded,
@@ -96,6 +111,7 @@ impl Problem {
         Problem::ShardUnavailable,
         Problem::UnsupportedVersion,
         Problem::JournalFull,
+        Problem::NoRoomForUpload,
     ];
 
     /// The HTTP status it travels with.
@@ -445,6 +461,69 @@ impl Problem {
                 "The journal has reached the size it is allowed, or the disk is full. This event was not stored; \
                  reads and health go on. The server recovers by itself as soon as there is room; send the event \
                  again then.",
+            ),
+            Problem::BadUploadHeader => entry(
+                400,
+                "bad-upload-header",
+                "A header of the upload is missing or malformed",
+                "Resumable uploads follow tus 1.0.0: POST needs Upload-Length, PATCH needs Upload-Offset, both whole \
+                 numbers; Upload-Metadata and Upload-Checksum have the forms that tus gives them; lengths cannot be \
+                 told later, and uploads are not put together from others. Nothing was taken. Mend the client, or \
+                 use one that speaks tus.",
+            ),
+            Problem::NoSuchUpload => entry(
+                404,
+                "no-such-upload",
+                "There is no upload with this id",
+                "The upload was never created, was terminated, or expired a while ago; or it belongs to another \
+                 tenant than the key. What it stored stays. Create a new one: orders that are stored already count \
+                 as duplicates, or, with the same Idempotency-Key, as inserted.",
+            ),
+            Problem::UploadGone => entry(
+                410,
+                "upload-gone",
+                "The upload has expired",
+                "Nothing was sent to the upload for as long as upload_expiry says, so its bytes were removed. The \
+                 orders it stored stay. Create a new one: orders that are stored already are not stored twice.",
+            ),
+            Problem::TusVersion => entry(
+                412,
+                "tus-version",
+                "The version of tus is missing or another",
+                "Every request to an upload but OPTIONS and GET says Tus-Resumable: 1.0.0, the only version there \
+                 is. Nothing was taken.",
+            ),
+            Problem::WrongUploadOffset => entry(
+                409,
+                "wrong-upload-offset",
+                "The upload goes on elsewhere",
+                "Upload-Offset is not the number of bytes the upload has; the answer's Upload-Offset is, and HEAD \
+                 tells it at any time. Nothing was taken. A client that lost an answer asks with HEAD and goes on \
+                 from there.",
+            ),
+            Problem::UploadLocked => entry(
+                423,
+                "upload-locked",
+                "Another request works on the upload",
+                "One request at a time works on an upload, and another one is still being answered or still sends. \
+                 One that rests makes way for a newer one within seconds. Nothing was taken. Ask again after \
+                 Retry-After.",
+            ),
+            Problem::ChecksumMismatch => entry(
+                460,
+                "checksum-mismatch",
+                "The bytes do not have the checksum they were sent with",
+                "The piece was damaged on its way, or its Upload-Checksum is of other bytes. None of the piece was \
+                 taken, and the upload is where it was. Send the piece again.",
+            ),
+            Problem::NoRoomForUpload => entry(
+                507,
+                "no-room-for-upload",
+                "There is no room for the upload",
+                "The uploads under way have declared as many bytes as uploads_bytes_max allows, there are too many \
+                 of them, or the disk is full. What was reported as taken stays. Wait as long as Retry-After says, \
+                 then go on, from where HEAD says if the upload exists; uploads that finish, are terminated or \
+                 expire make room.",
             ),
         }
     }

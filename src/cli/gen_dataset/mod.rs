@@ -14,6 +14,7 @@ mod currency;
 mod error;
 mod folder;
 mod generate;
+mod load;
 mod ndjson_files;
 mod orders;
 mod people;
@@ -40,6 +41,7 @@ use clap::{Args, ValueEnum};
 use self::csv_files::CsvFiles;
 use self::folder::{Draft, Folder, TRUTH};
 use self::generate::Witnessed;
+use self::load::Loader;
 use self::ndjson_files::NdjsonFiles;
 use self::progress::{Figure, Progress};
 use self::sql_file::SqlFile;
@@ -66,12 +68,21 @@ pub struct GenArgs {
     pub format: Format,
 
     /// The folder the files go to; made where there is none.
-    #[arg(long, value_name = "DIR", required_unless_present = "post")]
+    #[arg(long, value_name = "DIR", required_unless_present_any = ["post", "load"])]
     pub out: Option<PathBuf>,
 
     /// Replaces the dataset that DIR holds.
     #[arg(long, requires = "out")]
     pub force: bool,
+
+    /// Stores orders, price samples and stock events straight in this data folder, which no server serves
+    /// meanwhile; made where there is none.
+    #[arg(long, value_name = "DATA")]
+    pub load: Option<PathBuf>,
+
+    /// Shards of a data folder that is made now.
+    #[arg(long, value_name = "N", requires = "load", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub shards: u16,
 
     /// Sends the orders to the server at this address (http://host:port).
     #[arg(long, value_name = "URL")]
@@ -125,10 +136,14 @@ fn run(args: &GenArgs) -> Result<(), GenError> {
         Poster::new(target, &spec)
     });
     let poster = poster.transpose()?;
+    let loader = args.load.as_ref().map(|path| Loader::open(path, args.shards)).transpose()?;
     let folder = args.out.as_ref().map(|path| Folder::prepare(path, args.force)).transpose()?;
     let world = World::new(spec);
     if let (Some(folder), Some(path)) = (&folder, &args.out) {
         write_files(&world, folder, path, args.format)?;
+    }
+    if let Some(loader) = loader {
+        load_folder(&world, loader)?;
     }
     if let Some(poster) = poster {
         post_orders(&world, poster)?;
@@ -198,6 +213,16 @@ fn write_truth(
     let mut draft = folder.file(TRUTH)?;
     truth::write(truth, world, rows, draft.buffer());
     Ok(draft)
+}
+
+fn load_folder(world: &World, mut loader: Loader) -> Result<(), GenError> {
+    let tables = [Table::Orders, Table::PriceSamples, Table::StockEvents];
+    let figures =
+        tables.into_iter().map(|table| watch(world, table, &mut loader)).collect::<Result<Vec<_>, _>>()?;
+    loader.finish()?;
+    let load::Loaded { inserted, duplicate } = loader.loaded;
+    say(&format!("{}{inserted} rows loaded, {duplicate} were there already\n", progress::table(&figures)));
+    Ok(())
 }
 
 fn post_orders(world: &World, mut poster: Poster) -> Result<(), GenError> {

@@ -28,11 +28,7 @@ pub(super) async fn by_sums(
     } else {
         ((from_us, from_us), [(from_us, to_us), (to_us, to_us)])
     };
-    let single = match by {
-        SumsBy::Product => Single::Product,
-        SumsBy::Category => Single::Category,
-        SumsBy::Hour | SumsBy::Day => Single::Order,
-    };
+    let single = if by == SumsBy::Product { Single::Product } else { Single::Category };
     let (of, asked_starts) = (query.of.clone(), starts.clone());
     let shares: Vec<Share> = readers
         .ask_all((Vec::new(), Vec::new()), move |connection| {
@@ -44,7 +40,14 @@ pub(super) async fn by_sums(
             let mut singles = Vec::new();
             for edge in edges.into_iter().filter(|edge| edge.0 < edge.1) {
                 let last = pin(connection, Stream::Order)?;
-                singles.push(shard::single_sales(connection, &of, single, last, edge, (0, 1))?);
+                // Whole days have no edges; of names there are two at most, each shorter than a day.
+                let mut after = Some(0);
+                while let Some(behind) = after {
+                    let (share, next) =
+                        shard::single_parts(connection, &of, single, last, edge, (0, 1), behind)?;
+                    singles.push(share);
+                    after = next.filter(|next| *next < last);
+                }
             }
             Ok((sums, singles))
         })
@@ -58,13 +61,22 @@ pub(super) async fn by_sums(
 #[derive(Default)]
 struct Merged {
     figures: Figures,
-    customers: Option<HyperLogLog>,
+    /// Encoded sketches.
+    customers: Vec<Vec<u8>>,
+    /// Customers of single sales.
+    more_customers: Option<HyperLogLog>,
     values: Option<TDigest>,
 }
 
 impl Merged {
-    fn customers(&mut self) -> &mut HyperLogLog {
-        self.customers.get_or_insert_with(HyperLogLog::new)
+    fn customers(&self) -> Result<u64, SketchError> {
+        let mut single = Vec::new();
+        if let Some(customers) = &self.more_customers {
+            customers.encode(&mut single);
+        }
+        let mut parts: Vec<&[u8]> = self.customers.iter().map(Vec::as_slice).collect();
+        parts.extend((!single.is_empty()).then_some(single.as_slice()));
+        Ok(HyperLogLog::union_of(&parts)?.estimate().round() as u64)
     }
 
     fn values(&mut self) -> &mut TDigest {
@@ -87,7 +99,7 @@ fn merge(shares: Vec<Share>, starts: &[i64], with_details: bool) -> Result<Sales
             let merged = groups.entry(key).or_default();
             merged.count(sum.orders, sum.units, sum.revenue);
             if with_details {
-                merged.customers().merge_encoded(&sum.customers)?;
+                merged.customers.push(sum.customers);
                 merged.values().merge_encoded(&sum.order_value)?;
             }
         }
@@ -99,7 +111,7 @@ fn merge(shares: Vec<Share>, starts: &[i64], with_details: bool) -> Result<Sales
                 let merged = groups.entry((start.saturating_sub(1) as u32, name, sale.currency)).or_default();
                 merged.count(1, sale.units, sale.revenue);
                 if with_details {
-                    merged.customers().insert_hash(sale.customer_key);
+                    merged.more_customers.get_or_insert_default().insert_hash(sale.customer_key);
                     merged.values().insert(sale.total as f64)?;
                 }
             }
@@ -108,18 +120,22 @@ fn merge(shares: Vec<Share>, starts: &[i64], with_details: bool) -> Result<Sales
     let groups = groups
         .into_iter()
         .map(|((start, name, currency), mut merged)| {
-            let details = with_details.then(|| {
-                let customers = merged.customers().estimate().round() as u64;
-                let values = merged.values();
-                (customers, [0.5, 0.95, 0.99].map(|q| values.quantile(q).unwrap_or_default().round() as i64))
-            });
-            SalesGroup {
+            let details = match with_details {
+                true => {
+                    let customers = merged.customers()?;
+                    let values = merged.values();
+                    let rank = |q: f64| values.quantile(q).unwrap_or_default().round() as i64;
+                    Some((customers, [0.5, 0.95, 0.99].map(rank)))
+                }
+                false => None,
+            };
+            Ok(SalesGroup {
                 start_us: starts.get(start as usize).copied().unwrap_or_default(),
                 name,
                 currency,
                 figures: Figures { details, ..merged.figures },
-            }
+            })
         })
-        .collect();
+        .collect::<Result<_, SketchError>>()?;
     Ok(SalesResult { groups, rows_scanned, preaggregated: true, estimated: with_details })
 }

@@ -82,7 +82,9 @@ pub(super) async fn charge_as_it_comes(lane: &Lane, principal: &Principal, bytes
     let mut left = bytes;
     while left > 0 {
         let part = left.min(lane.desk.borrow_mut().bytes_at_once(principal));
-        match lane.desk.borrow_mut().charge(principal, 0, part, now()) {
+        // By itself: the desk must not stay borrowed while this waits.
+        let charged = lane.desk.borrow_mut().charge(principal, 0, part, now());
+        match charged {
             Err(Denied::Limited(limited)) => {
                 let wait = Duration::from_nanos(limited.wait_ns).clamp(WAIT_MIN, WAIT_MAX);
                 executor::sleep(wait).await;

@@ -9,6 +9,7 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::collections::hash_map::Entry;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -43,8 +44,9 @@ pub(in crate::server) enum Forward {
         patience: Duration,
         reply: async_channel::Sender<Result<Settled, Refused>>,
     },
-    /// To hold a name for the asker, who alone may work under it.
-    Claim { name: String, reply: async_channel::Sender<bool> },
+    /// To hold a name for the asker, who alone may work under it. Where another holds it already, that one is
+    /// told through its own `wanted`.
+    Claim { name: String, wanted: async_channel::Sender<()>, reply: async_channel::Sender<bool> },
     /// To let go of it.
     Release { name: String },
 }
@@ -210,8 +212,18 @@ pub(super) async fn run_forwards(lane: Rc<Lane>, forwarded: async_channel::Recei
             Forward::Rows { shard, rows, wants_disk, patience, reply } => {
                 (shard, rows, wants_disk, patience, reply)
             }
-            Forward::Claim { name, reply } => {
-                let is_granted = lane.claims.borrow_mut().insert(name.clone());
+            Forward::Claim { name, wanted, reply } => {
+                let is_granted = match lane.claims.borrow_mut().entry(name.clone()) {
+                    Entry::Vacant(free) => {
+                        free.insert(wanted);
+                        true
+                    }
+                    Entry::Occupied(held) => {
+                        // Full: it was told already.
+                        let _ = held.get().try_send(());
+                        false
+                    }
+                };
                 // Whoever asked may have gone, and then nobody would let go of it.
                 if reply.try_send(is_granted).is_err() && is_granted {
                     lane.claims.borrow_mut().remove(&name);
@@ -245,6 +257,16 @@ pub(super) async fn run_forwards(lane: Rc<Lane>, forwarded: async_channel::Recei
 pub(super) struct Claim {
     owner: async_channel::Sender<Forward>,
     name: Option<String>,
+    wanted: async_channel::Receiver<()>,
+}
+
+impl Claim {
+    /// Comes back when somebody else asks for the name.
+    pub(super) async fn wanted(&self) {
+        if self.wanted.recv().await.is_err() {
+            std::future::pending().await
+        }
+    }
 }
 
 impl Drop for Claim {
@@ -262,11 +284,13 @@ pub(super) async fn claim(lane: &Lane, shard: ShardId, name: String) -> Result<O
     let core = super::super::open::home(usize::from(shard.0), lane.keyed.forwards.len());
     let Some(owner) = lane.keyed.forwards.get(core) else { return Err(Refused::NoAnswer) };
     let (reply, replied) = async_channel::bounded(1);
-    owner.try_send(Forward::Claim { name: name.clone(), reply }).map_err(|_| Refused::MailboxFull)?;
+    let (tell, wanted) = async_channel::bounded(1);
+    let ask = Forward::Claim { name: name.clone(), wanted: tell, reply };
+    owner.try_send(ask).map_err(|_| Refused::MailboxFull)?;
     let patience = async {
         executor::sleep(REPLY_PATIENCE).await;
         Err(async_channel::RecvError)
     };
     let is_granted = replied.recv().or(patience).await.map_err(|_| Refused::NoAnswer)?;
-    Ok(is_granted.then(|| Claim { owner: owner.clone(), name: Some(name) }))
+    Ok(is_granted.then(|| Claim { owner: owner.clone(), name: Some(name), wanted }))
 }

@@ -39,7 +39,7 @@ use crate::unpack::{Limits, Next, Unpacker};
 use crate::{api, query};
 
 /// Bytes of rows that go to their journals together.
-const STAGED_BYTES: usize = 512 * 1024;
+const STAGED_BYTES: usize = 256 * 1024;
 /// Such portions that wait for their commits.
 const OPEN_MAX: usize = 6;
 /// How long one portion may wait for its journal or its commit before the ingest ends.
@@ -60,11 +60,20 @@ struct Portion {
 pub(super) struct Intaking {
     pub(super) ingest: OrderIngest,
     open: VecDeque<Portion>,
+    /// Lines from the first one on that the summary knows already.
+    lines_known: u64,
+    /// Whether what is settled is to survive a power cut.
+    wants_disk: bool,
 }
 
 impl Intaking {
     pub(super) fn new(ingest: OrderIngest) -> Intaking {
-        Intaking { ingest, open: VecDeque::new() }
+        Intaking { ingest, open: VecDeque::new(), lines_known: 0, wants_disk: false }
+    }
+
+    /// Goes on where `ingest.summary` has so many lines already; they come again and are passed over.
+    pub(super) fn behind(ingest: OrderIngest, lines_known: u64, wants_disk: bool) -> Intaking {
+        Intaking { ingest, open: VecDeque::new(), lines_known, wants_disk }
     }
 
     /// Takes in every line the unpacker has.
@@ -80,6 +89,7 @@ impl Intaking {
                 loop {
                     match unpacker.next()? {
                         Next::Hungry | Next::End => break true,
+                        Next::Line(line) if line.number <= self.lines_known => {}
                         Next::Line(line) if line.is_too_long => {
                             self.ingest
                                 .too_long(lines_before + line.number, Limits::default().line_bytes_max);
@@ -105,7 +115,7 @@ impl Intaking {
     async fn hand_on(&mut self, lane: &Lane) -> Result<(), IngestRefused> {
         for (shard, rows) in self.ingest.take() {
             let rows = Arc::new(rows);
-            let begun = begin(lane, shard, &rows).await?;
+            let begun = begin(lane, shard, &rows, self.wants_disk).await?;
             self.open.push_back(Portion { rows, begun });
         }
         while self.open.len() > OPEN_MAX * usize::from(lane.shard_count) {
@@ -116,7 +126,11 @@ impl Intaking {
 
     async fn settle_one(&mut self, lane: &Lane) -> Result<(), IngestRefused> {
         let Some(Portion { rows, begun }) = self.open.pop_front() else { return Ok(()) };
-        let Settled { outcomes, .. } = keyed::settle(lane, begun, false, PATIENCE).await?;
+        let settled = keyed::settle(lane, begun, self.wants_disk, PATIENCE).await?;
+        let Settled { outcomes, synced, .. } = settled;
+        if !synced {
+            return Err(IngestRefused::Unsynced);
+        }
         for ((line, payload), outcome) in rows.rows().zip(outcomes) {
             let outcome = outcome.ok_or(IngestRefused::NotCommitted)?;
             self.ingest.summary.settle(line as u64, payload, outcome);
@@ -136,10 +150,15 @@ impl Intaking {
 }
 
 /// Journals rows as soon as there is room.
-async fn begin(lane: &Lane, shard: ShardId, rows: &Arc<KeyedRows>) -> Result<Begun, Refused> {
+async fn begin(
+    lane: &Lane,
+    shard: ShardId,
+    rows: &Arc<KeyedRows>,
+    wants_disk: bool,
+) -> Result<Begun, Refused> {
     let until_us = clock::monotonic_us() + PATIENCE.as_micros() as u64;
     loop {
-        let refused = match keyed::begin(lane, shard, rows, false, PATIENCE) {
+        let refused = match keyed::begin(lane, shard, rows, wants_disk, PATIENCE) {
             Ok(begun) => return Ok(begun),
             Err(refused) => refused,
         };
@@ -153,8 +172,8 @@ async fn begin(lane: &Lane, shard: ShardId, rows: &Arc<KeyedRows>) -> Result<Beg
 }
 
 /// A request's body as it comes.
-struct Frames<'g> {
-    lane: &'g Lane,
+pub(super) struct Frames<'g> {
+    pub(super) lane: &'g Lane,
     principal: Principal,
     body: Incoming,
     gate: &'g SharedGate,
@@ -163,12 +182,17 @@ struct Frames<'g> {
 }
 
 impl<'g> Frames<'g> {
-    fn new(lane: &'g Lane, principal: Principal, body: Incoming, gate: &'g SharedGate) -> Frames<'g> {
+    pub(super) fn new(
+        lane: &'g Lane,
+        principal: Principal,
+        body: Incoming,
+        gate: &'g SharedGate,
+    ) -> Frames<'g> {
         Frames { lane, principal, body, gate, left_us: clock::monotonic_us() }
     }
 
     /// `None` at its end.
-    async fn next(&mut self) -> Result<Option<Bytes>, IngestRefused> {
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, IngestRefused> {
         // What the rows waited for is none of the sender's time.
         self.gate.borrow_mut().allow(clock::monotonic_us() - self.left_us);
         let next = self.read().await;
@@ -420,6 +444,12 @@ fn is_understood(request: &RequestHead) -> bool {
     })
 }
 
+/// What an ingest is known by in its rows: the same for every attempt under its key, so that each knows the
+/// orders of the others as its own.
+pub(super) fn ingest_id(key: KeyHash) -> i64 {
+    ((key.0 as u64 >> 1) as i64).max(1)
+}
+
 /// An ingest by its idempotency key, which nobody else works under meanwhile.
 pub(super) struct Named {
     scope: String,
@@ -449,8 +479,7 @@ impl Named {
     }
 
     pub(super) fn begin(&self, lane: &Lane, tenant: Option<&str>) -> Intaking {
-        // The same for every attempt under this key, so that each knows the orders of the others as its own.
-        let id = (self.hash.0 as i64 & i64::MAX).max(1);
+        let id = ingest_id(self.hash);
         let ingest = OrderIngest::new(id, tenant.map(str::to_owned), clock::unix_us(), lane.shard_count);
         Intaking::new(ingest)
     }
@@ -473,7 +502,7 @@ impl Named {
         };
         let mut rows = KeyedRows::of(Kind::Ingest);
         rows.push_record(0, |bytes| row.encode(bytes));
-        let begun = begin(lane, self.shard(lane), &Arc::new(rows)).await?;
+        let begun = begin(lane, self.shard(lane), &Arc::new(rows), false).await?;
         let settled = keyed::settle(lane, begun, false, PATIENCE).await?;
         // It will be, but a repetition before that would be answered anew.
         settled.outcomes.first().copied().flatten().map(drop).ok_or(IngestRefused::NotCommitted)

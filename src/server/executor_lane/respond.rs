@@ -1,5 +1,7 @@
 //! One request of the executor's lane: its body whole, then the same answer as on the hot lane.
 
+use std::rc::Rc;
+
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
@@ -9,7 +11,7 @@ use super::admit::{admit, charge_rest};
 use super::body::AnswerBody;
 use super::reads::{self, NotRead, Read};
 use super::sync::on_disk;
-use super::{Lane, SharedGate, events, orders};
+use super::{Lane, SharedGate, events, orders, uploads};
 use crate::api;
 use crate::api::error::EventRefused;
 use crate::base::clock;
@@ -23,7 +25,7 @@ use crate::tenants::{Denied, Principal};
 pub(super) type RequestHead = hyper::http::request::Parts;
 
 pub(super) async fn respond(
-    lane: &Lane,
+    lane: &Rc<Lane>,
     gate: &SharedGate,
     request: Request<Incoming>,
 ) -> Response<AnswerBody> {
@@ -64,6 +66,12 @@ pub(super) async fn respond(
                 }
             }
         }
+        _ if endpoint.is_upload() && endpoint.streams_in(method) => {
+            match uploads::take(lane, gate, endpoint, argument, &request, body).await {
+                Ok(answer) => answer,
+                Err(refused) => refused.answer(&request_id, problems),
+            }
+        }
         // Whole before anybody looks at it, as on the hot lane: the same bodies are refused, and the next
         // request stands where it should.
         _ => match admitted_body(lane, gate, endpoint, method, &request, body, limit as usize).await {
@@ -87,6 +95,12 @@ pub(super) async fn respond(
                 match orders::patch(lane, argument, &principal, &body.bytes).await {
                     Ok(answer) => answer,
                     Err(error) => api::commerce::status_refused(&error, &request_id, problems),
+                }
+            }
+            Ok((principal, _)) if endpoint == api::Endpoint::OrderUpload && uploads::is_asked(method) => {
+                match uploads::ask(lane, method, argument, &request, &principal).await {
+                    Ok(answer) => answer,
+                    Err(refused) => api::uploads::refused(&refused, &request_id, problems),
                 }
             }
             Ok((principal, _))

@@ -36,7 +36,7 @@ use super::error::ShardError;
 use crate::base::keys::KeyHash;
 
 /// How large the parts are.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Sizes {
     /// Ids of a run, at least.
     run_ids_min: usize,
@@ -48,6 +48,10 @@ struct Sizes {
 /// last batch the table of the newest ids is still below a million slots. A chunk of 3 KiB is little to read for one id, and five fit a page of 16 KiB.
 const SIZES: Sizes = Sizes { run_ids_min: 500_000, chunk_ids: 256 };
 
+/// An order costs ten times an event and comes that much less often: the newest ids may be fewer, and take 3 to
+/// 6 MB less.
+const ORDER_SIZES: Sizes = Sizes { run_ids_min: 125_000, chunk_ids: 256 };
+
 /// A run has at least this part of all ids, so that their number grows with the logarithm.
 const RUN_PART: u64 = 32;
 
@@ -58,12 +62,14 @@ pub(super) struct IdsOf {
     pub(super) prefix: &'static str,
     what: &'static str,
     key: &'static str,
+    sizes: Sizes,
 }
 
 /// The ids of the idempotent events.
-pub(super) const EVENTS: &IdsOf = &IdsOf { prefix: "", what: "event", key: "event id" };
+pub(super) const EVENTS: &IdsOf = &IdsOf { prefix: "", what: "event", key: "event id", sizes: SIZES };
 /// The ids of the orders.
-pub(super) const ORDERS: &IdsOf = &IdsOf { prefix: "order_", what: "order", key: "order id" };
+pub(super) const ORDERS: &IdsOf =
+    &IdsOf { prefix: "order_", what: "order", key: "order id", sizes: ORDER_SIZES };
 
 /// The ids of one shard.
 pub(super) struct Ids {
@@ -101,7 +107,7 @@ fn lower(hash: KeyHash) -> u64 {
 impl Ids {
     /// From the tables alone. [`ShardError::Corrupt`] where a row of them is missing or damaged.
     pub(super) fn load(connection: &Connection, of: &'static IdsOf) -> Result<Ids, ShardError> {
-        Ids::load_with(connection, of, SIZES)
+        Ids::load_with(connection, of, of.sizes)
     }
 
     fn load_with(connection: &Connection, of: &'static IdsOf, sizes: Sizes) -> Result<Ids, ShardError> {

@@ -5,7 +5,7 @@ use crate::shard::error::ShardError;
 
 /// For a migration of the shard's schema.
 pub(in crate::shard) fn schema(of: &IdsOf) -> String {
-    let IdsOf { prefix, what, key } = of;
+    let IdsOf { prefix, what, key, .. } = of;
     format!(
         "
 CREATE TABLE {prefix}id_recent (

@@ -7,6 +7,7 @@ use super::super::carry::Carried;
 use super::super::error::ShardError;
 use super::super::partition;
 use super::super::stream::Stream;
+use super::observed::{self, Observed, PRICE_KIND, STOCK_KIND, decode_price, decode_stock};
 use super::record::{
     INGEST_KIND, IngestRow, ItemRow, ORDER_KIND, OrderParts, STATUS_KIND, StatusRow, decode_ingest,
     decode_order, decode_status, encode_order,
@@ -19,16 +20,20 @@ use crate::base::order_status::OrderStatus;
 /// Which key decides the shard of a record of the commerce backend; `None` for other records.
 #[must_use]
 pub fn key_of(keys: &KeyHasher, kind: u8, payload: &[u8]) -> Option<KeyHash> {
+    // A product's history is in one shard.
+    let place = |observed: &Observed<'_>| keys.hash(observed.tenant_id, observed.product_id);
     match kind {
         ORDER_KIND => decode_order(payload).map(|row| keys.hash(row.tenant_id, row.order_id)),
         STATUS_KIND => decode_status(payload).map(|row| keys.hash(row.tenant_id, row.order_id)),
         INGEST_KIND => decode_ingest(payload).map(|row| keys.hash(row.scope, row.key)),
+        PRICE_KIND => decode_price(payload).map(|row| place(&row.observed)),
+        STOCK_KIND => decode_stock(payload).map(|row| place(&row.observed)),
         _ => None,
     }
 }
 
 /// Every order in order of arrival, each followed by its status where it has another than it came with; then the
-/// finished ingests.
+/// finished ingests, prices and stock events.
 pub(in crate::shard) fn carry_orders<E: From<ShardError>>(
     connection: &Connection,
     take: &mut dyn FnMut(Carried) -> Result<(), E>,
@@ -54,7 +59,7 @@ pub(in crate::shard) fn carry_orders<E: From<ShardError>>(
     while let Some(row) = rows.next().map_err(ShardError::from)? {
         take((INGEST_KIND, ingest(row)?))?;
     }
-    Ok(())
+    observed::carry(connection, take)
 }
 
 fn ingest(row: &Row<'_>) -> Result<Vec<u8>, ShardError> {

@@ -8,6 +8,7 @@
 
 mod carry;
 mod names;
+mod observed;
 mod read;
 mod record;
 mod sales;
@@ -21,6 +22,9 @@ use rusqlite::Connection;
 
 pub(super) use self::carry::carry_orders;
 pub use self::carry::key_of;
+pub use self::observed::{
+    Observed, PRICE_KIND, PriceRow, STOCK_KIND, StockChange, StockRow, decode_price, decode_stock,
+};
 pub(super) use self::read::statements;
 pub(super) use self::read::step;
 pub use self::read::{
@@ -31,7 +35,8 @@ pub use self::record::{
     StatusRow, decode_ingest, decode_order, decode_status, encode_order,
 };
 pub use self::sales::{
-    SalesOf, SalesSum, Single, SingleSale, SingleSales, SumKey, SumsBy, sales_days, sales_sums, single_sales,
+    SalesOf, SalesSum, Single, SingleSale, SingleSales, SumKey, SumsBy, sales_days, sales_sums, single_parts,
+    single_sales,
 };
 pub(super) use self::schema::{ITEM_COLUMNS, items_of, partition_sql, tables_sql};
 pub(super) use self::seal::Building;

@@ -10,8 +10,8 @@ use super::super::error::ShardError;
 use super::record::{ItemRow, OrderRow};
 use crate::base::keys::KeyHasher;
 
-/// Of each kind; beyond it what is known is forgotten and read again. 24 to 40 bytes each.
-const NAMES_MAX: usize = 1 << 17;
+/// Of each kind; beyond it what is known is forgotten and read again. 50 to 100 bytes each.
+const NAMES_MAX: usize = 1 << 15;
 
 /// 128 bits of a keyed hash are evenly spread already: any 64 of them will do.
 #[derive(Default)]

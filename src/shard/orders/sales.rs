@@ -51,28 +51,40 @@ impl SumsBy {
     fn sql(self) -> &'static str {
         match self {
             SumsBy::Hour => {
-                "SELECT start_us, '', currency, orders, units, revenue, customers, order_value FROM sales_hour \
+                "SELECT start_us, 0, currency, orders, units, revenue, customers, order_value FROM sales_hour \
                  WHERE tenant = ?1 AND currency = ?2 AND start_us >= ?3 AND start_us < ?4 ORDER BY start_us"
             }
             SumsBy::Day => {
-                "SELECT start_us, '', currency, orders, units, revenue, customers, order_value FROM sales_day \
+                "SELECT start_us, 0, currency, orders, units, revenue, customers, order_value FROM sales_day \
                  WHERE tenant = ?1 AND currency = ?2 AND start_us >= ?3 AND start_us < ?4 ORDER BY start_us"
             }
             SumsBy::Category => {
-                "SELECT s.start_us, c.name, s.currency, s.orders, s.units, s.revenue, s.customers, s.order_value \
-                 FROM sales_category s CROSS JOIN category_row c ON c.id = s.category \
-                 WHERE s.tenant = ?1 AND s.currency = ?2 AND s.start_us >= ?3 AND s.start_us < ?4 \
-                 ORDER BY s.start_us"
+                "SELECT start_us, category, currency, orders, units, revenue, customers, order_value \
+                 FROM sales_category WHERE tenant = ?1 AND currency = ?2 AND start_us >= ?3 AND start_us < ?4 \
+                 ORDER BY start_us"
             }
             SumsBy::Product => {
-                "SELECT s.start_us, p.product_id, s.currency, s.orders, s.units, s.revenue, x'', x'' \
-                 FROM sales_by_product s CROSS JOIN product_row p ON p.id = s.product \
-                 WHERE s.tenant = ?1 AND s.currency = ?2 AND s.start_us >= ?3 AND s.start_us < ?4 \
-                 ORDER BY s.start_us"
+                "SELECT start_us, product, currency, orders, units, revenue FROM sales_by_product \
+                 WHERE tenant = ?1 AND currency = ?2 AND start_us >= ?3 AND start_us < ?4 ORDER BY start_us"
             }
         }
     }
 }
+
+impl SumsBy {
+    /// What a number in the second column stands for.
+    fn name(self, connection: &Connection, number: i64) -> Result<String, ShardError> {
+        let sql = match self {
+            SumsBy::Hour | SumsBy::Day => return Ok(String::new()),
+            SumsBy::Category => CATEGORY_NAME_SQL,
+            SumsBy::Product => PRODUCT_SQL,
+        };
+        let name = connection.prepare_cached(sql)?.query_row([number], |row| row.get(0)).optional()?;
+        name.ok_or_else(|| ShardError::Corrupt("a sum is of an unknown name".to_owned()))
+    }
+}
+
+const CATEGORY_NAME_SQL: &str = "SELECT name FROM category_row WHERE id = ?1";
 
 /// Group, name (of a category or product) and currency.
 pub type SumKey = (u32, String, Currency);
@@ -87,22 +99,27 @@ pub fn sales_sums(
     (from_us, to_us): (i64, i64),
 ) -> Result<Vec<(SumKey, SalesSum)>, ShardError> {
     let Some(tenant) = tenant_number(connection, &of.tenant_id)? else { return Ok(Vec::new()) };
-    let mut sums: BTreeMap<(u32, Currency, String), Adding> = BTreeMap::new();
+    let mut sums: HashMap<(u32, Currency, i64), Adding> = HashMap::new();
     for currency in currencies(connection, of, tenant)? {
         let mut statement = connection.prepare_cached(by.sql())?;
         let mut rows = statement.query(params![tenant, currency.as_str(), from_us, to_us])?;
         while let Some(row) = rows.next()? {
             let start_us: i64 = row.get(0)?;
             let group = starts.partition_point(|start| *start <= start_us).saturating_sub(1) as u32;
-            let name = row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?;
-            let sum = match sums.get_mut(&(group, currency, name.to_owned())) {
-                Some(sum) => sum,
-                None => sums.entry((group, currency, name.to_owned())).or_default(),
-            };
+            let sum = sums.entry((group, currency, row.get(1)?)).or_default();
             sum.add(row, by != SumsBy::Product)?;
         }
     }
-    Ok(sums.into_iter().map(|((group, currency, name), sum)| ((group, name, currency), sum.done())).collect())
+    let mut names: HashMap<i64, String> = HashMap::new();
+    let mut found = Vec::with_capacity(sums.len());
+    for ((group, currency, number), sum) in sums {
+        let name = match names.get(&number) {
+            Some(known) => known.clone(),
+            None => names.entry(number).or_insert(by.name(connection, number)?).clone(),
+        };
+        found.push(((group, name, currency), sum.done()?));
+    }
+    Ok(found)
 }
 
 const CURRENCY_SQL: &str = "SELECT min(currency) FROM sales_day WHERE tenant = ?1 AND currency > ?2";
@@ -129,8 +146,8 @@ struct Adding {
     orders: i64,
     units: i64,
     revenue: i64,
-    first: Option<(Vec<u8>, Vec<u8>)>,
-    merged: Option<(HyperLogLog, TDigest)>,
+    customers: Vec<Vec<u8>>,
+    values: Vec<Vec<u8>>,
 }
 
 impl Adding {
@@ -142,33 +159,41 @@ impl Adding {
             return Ok(());
         }
         let blob = |at: usize| row.get_ref(at)?.as_blob().map_err(rusqlite::Error::from);
-        let (customers, values) = (blob(6)?, blob(7)?);
-        if self.first.is_none() && self.merged.is_none() {
-            self.first = Some((customers.to_vec(), values.to_vec()));
+        self.customers.push(blob(6)?.to_vec());
+        self.values.push(blob(7)?.to_vec());
+        if self.customers.len() >= PARTS_MAX { self.unite() } else { Ok(()) }
+    }
+
+    /// Makes one of several sketches.
+    fn unite(&mut self) -> Result<(), ShardError> {
+        if self.customers.len() < 2 {
             return Ok(());
         }
         let damaged = |error: crate::sketch::SketchError| ShardError::Corrupt(format!("a sketch: {error}"));
-        let (hll, digest) = self
-            .merged
-            .get_or_insert_with(|| (HyperLogLog::new(), TDigest::new(TDigest::COMPRESSION_DEFAULT)));
-        if let Some((customers, values)) = self.first.take() {
-            hll.merge_encoded(&customers).map_err(damaged)?;
-            digest.merge_encoded(&values).map_err(damaged)?;
+        let parts: Vec<&[u8]> = self.customers.iter().map(Vec::as_slice).collect();
+        let mut customers = Vec::new();
+        HyperLogLog::union_of(&parts).map_err(damaged)?.encode(&mut customers);
+        let mut digest = TDigest::new(TDigest::COMPRESSION_DEFAULT);
+        for part in &self.values {
+            digest.merge_encoded(part).map_err(damaged)?;
         }
-        hll.merge_encoded(customers).map_err(damaged)?;
-        digest.merge_encoded(values).map_err(damaged)
+        let mut values = Vec::new();
+        digest.encode(&mut values);
+        (self.customers, self.values) = (vec![customers], vec![values]);
+        Ok(())
     }
 
-    fn done(self) -> SalesSum {
-        let Adding { orders, units, revenue, first, merged } = self;
-        let (mut customers, mut order_value) = first.unwrap_or_default();
-        if let Some((hll, mut digest)) = merged {
-            hll.encode(&mut customers);
-            digest.encode(&mut order_value);
-        }
-        SalesSum { orders, units, revenue, customers, order_value }
+    fn done(mut self) -> Result<SalesSum, ShardError> {
+        self.unite()?;
+        let Adding { orders, units, revenue, mut customers, mut values } = self;
+        let (customers, order_value) =
+            (customers.pop().unwrap_or_default(), values.pop().unwrap_or_default());
+        Ok(SalesSum { orders, units, revenue, customers, order_value })
     }
 }
+
+/// Sketches that are held before they are made one.
+const PARTS_MAX: usize = 32;
 
 /// How many sales each day has: (start, orders), in order; `None` bounds are open.
 pub fn sales_days(
@@ -197,10 +222,9 @@ const DAYS_SQL: &str = "SELECT start_us, orders FROM sales_day WHERE tenant = ?1
 /// What single sales are told by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Single {
-    /// One for each order.
-    Order,
-    /// One for each order and category (or product) it has.
+    /// One for each order and category it has.
     Category,
+    /// One for each order and product it has.
     Product,
 }
 
@@ -225,68 +249,172 @@ pub struct SingleSales {
     pub names: Vec<String>,
 }
 
-/// Every sale of `[from, to)` among orders up to `pin`, in no order. `share` of (n, of) leaves out the names
-/// whose hash is not in the n-th of so many parts. About 0.2 us an order, and as much for each of its items.
+/// Every sale of `[from, to)` among orders up to `pin`, one for each order, about in order of time. 0.2 us each.
 pub fn single_sales(
+    connection: &Connection,
+    of: &SalesOf,
+    pin: i64,
+    (from_us, to_us): (i64, i64),
+) -> Result<SingleSales, ShardError> {
+    let mut found = SingleSales { sales: Vec::new(), names: vec![String::new()] };
+    let Some(tenant) = tenant_number(connection, &of.tenant_id)? else { return Ok(found) };
+    for info in overlapping(connection, pin, (from_us, to_us))? {
+        let mut statement = connection.prepare_cached(&sales_sql(&info.name))?;
+        let mut rows = statement.query(params_from_iter(values(of, tenant, pin, (from_us, to_us))))?;
+        let mut currencies = Currencies::default();
+        while let Some(row) = rows.next()? {
+            found.sales.push(sale(row, &mut currencies)?);
+        }
+    }
+    Ok(found)
+}
+
+/// Where a reading of parts goes on: behind this order.
+type After = i64;
+
+/// The sales of `[from, to)` among orders up to `pin` and behind `after`, one for each order and name it has:
+/// those of some ten thousand orders, and where to go on. `share` of (n, of) leaves out the names whose hash is
+/// not in the n-th of so many parts. About 0.3 us an order and 0.2 us an item where most orders are asked for.
+pub fn single_parts(
     connection: &Connection,
     of: &SalesOf,
     by: Single,
     pin: i64,
     (from_us, to_us): (i64, i64),
     share: (u32, u32),
-) -> Result<SingleSales, ShardError> {
+    after: After,
+) -> Result<(SingleSales, Option<After>), ShardError> {
     let mut found = SingleSales::default();
-    let Some(tenant) = tenant_number(connection, &of.tenant_id)? else { return Ok(found) };
-    if by == Single::Order {
-        found.names.push(String::new());
-    }
+    let Some(tenant) = tenant_number(connection, &of.tenant_id)? else { return Ok((found, None)) };
+    let infos = overlapping(connection, pin, (from_us, to_us))?;
+    let end = |info: &PartitionInfo| info.first_id + info.rows as i64 - 1;
+    let Some(info) = infos.iter().find(|info| end(info) > after) else { return Ok((found, None)) };
     let mut names = Names { numbers: HashMap::new(), products: HashMap::new(), share, by };
-    for info in partitions_of(connection, Stream::Order)? {
-        let overlaps = info.timestamp_us.is_some_and(|(low, high)| low < to_us && high >= from_us);
-        if info.first_id > pin || !overlaps {
-            continue;
-        }
-        let currency = of.currency.map(|currency| currency.as_str().to_owned());
-        let values: [Value; 5] = [tenant.into(), from_us.into(), to_us.into(), pin.into(), currency.into()];
+    let days = sales_days(connection, of, (Some(from_us), Some(to_us)))?;
+    let wanted: i64 = days.iter().map(|(_, orders)| orders).sum();
+    let there: u64 = infos.iter().map(|info| info.rows).sum();
+    // Where most of what is there is wanted, both tables are read from end to end, side by side.
+    if wanted.unsigned_abs() * MOST < there {
         let mut statement = connection.prepare_cached(&sales_sql(&info.name))?;
         let mut items = connection.prepare_cached(&items_sql(&info.name))?;
-        let mut rows = statement.query(params_from_iter(values))?;
+        let mut rows = statement.query(params_from_iter(values(of, tenant, pin, (from_us, to_us))))?;
+        let mut currencies = Currencies::default();
         while let Some(row) = rows.next()? {
-            let currency = row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?;
-            let sale = SingleSale {
-                ordered_at_us: row.get(0)?,
-                name: 0,
-                currency: Currency::parse(currency)
-                    .ok_or_else(|| ShardError::Corrupt("an order has an unknown currency".to_owned()))?,
-                customer_key: row.get::<_, i64>(2)? as u64,
-                total: row.get(3)?,
-                units: row.get(4)?,
-                revenue: row.get(3)?,
-            };
-            if by == Single::Order {
-                found.sales.push(sale);
-                continue;
-            }
-            let id: i64 = row.get(5)?;
+            let (sale, id) = (sale(row, &mut currencies)?, row.get::<_, i64>(5)?);
             let first = found.sales.len();
             let mut lines = items.query(params![id * 1024, id * 1024 + 1024])?;
             while let Some(line) = lines.next()? {
-                let (product, quantity, unit_price): (i64, i64, i64) =
-                    (line.get(0)?, line.get(1)?, line.get(2)?);
-                let Some(name) = names.of(connection, product, &mut found.names)? else { continue };
-                let revenue = quantity.saturating_mul(unit_price);
-                // Orders have few items: the names of this one are at the end.
-                match found.sales[first..].iter_mut().find(|part| part.name == name) {
-                    Some(part) => {
-                        part.units = part.units.saturating_add(quantity);
-                        part.revenue = part.revenue.saturating_add(revenue);
-                    }
-                    None => found.sales.push(SingleSale { name, units: quantity, revenue, ..sale }),
-                }
+                add_line(connection, line, &sale, first, &mut names, &mut found)?;
             }
         }
+        return Ok((found, Some(end(info))));
     }
-    Ok(found)
+    let first_id = after.max(info.first_id - 1);
+    let last_id = end(info).min(first_id + STEP_ORDERS).min(pin);
+    let mut statement = connection.prepare_cached(&orders_by_id_sql(&info.name))?;
+    let mut items = connection.prepare_cached(&items_by_id_sql(&info.name))?;
+    let mut rows = statement.query([first_id, last_id])?;
+    let mut lines = items.query([(first_id + 1) * 1024, (last_id + 1) * 1024])?;
+    let mut line = lines.next()?;
+    let mut currencies = Currencies::default();
+    while let Some(row) = rows.next()? {
+        let (id, of_tenant, status): (i64, i64, u8) = (row.get(5)?, row.get(6)?, row.get(7)?);
+        let at_us: i64 = row.get(0)?;
+        let sale = if of_tenant == tenant && (1..=4).contains(&status) && (from_us..to_us).contains(&at_us) {
+            Some(sale(row, &mut currencies)?)
+                .filter(|sale| of.currency.is_none_or(|only| only == sale.currency))
+        } else {
+            None
+        };
+        let first = found.sales.len();
+        while let Some(current) = line {
+            let of_order = current.get::<_, i64>(3)? / 1024;
+            if of_order > id {
+                line = Some(current);
+                break;
+            }
+            if let (Some(sale), true) = (&sale, of_order == id) {
+                add_line(connection, current, sale, first, &mut names, &mut found)?;
+            }
+            line = lines.next()?;
+        }
+    }
+    Ok((found, Some(last_id)))
+}
+
+/// Wanted orders times this must reach those that are there.
+const MOST: u64 = 3;
+/// Orders of one step: some 20 ms.
+const STEP_ORDERS: i64 = 25_000;
+
+fn overlapping(
+    connection: &Connection,
+    pin: i64,
+    (from_us, to_us): (i64, i64),
+) -> Result<Vec<PartitionInfo>, ShardError> {
+    let mut infos = partitions_of(connection, Stream::Order)?;
+    infos.retain(|info| {
+        info.first_id <= pin && info.timestamp_us.is_some_and(|(low, high)| low < to_us && high >= from_us)
+    });
+    Ok(infos)
+}
+
+fn values(of: &SalesOf, tenant: i64, pin: i64, (from_us, to_us): (i64, i64)) -> [Value; 5] {
+    let currency = of.currency.map(|currency| currency.as_str().to_owned());
+    [tenant.into(), from_us.into(), to_us.into(), pin.into(), currency.into()]
+}
+
+/// The currency that was met last: mostly the next one too.
+#[derive(Default)]
+struct Currencies(Option<Currency>);
+
+impl Currencies {
+    fn of(&mut self, code: &str) -> Result<Currency, ShardError> {
+        if let Some(last) = self.0
+            && last.as_str() == code
+        {
+            return Ok(last);
+        }
+        self.0 = Currency::parse(code);
+        self.0.ok_or_else(|| ShardError::Corrupt("an order has an unknown currency".to_owned()))
+    }
+}
+
+/// From columns ordered_at_us, currency, customer_key, total, units.
+fn sale(row: &Row<'_>, currencies: &mut Currencies) -> Result<SingleSale, ShardError> {
+    let total = row.get(3)?;
+    Ok(SingleSale {
+        ordered_at_us: row.get(0)?,
+        name: 0,
+        currency: currencies.of(row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?)?,
+        customer_key: row.get::<_, i64>(2)? as u64,
+        total,
+        units: row.get(4)?,
+        revenue: total,
+    })
+}
+
+/// Adds an item to what its order has of the item's name; those of this order begin at `first`.
+fn add_line(
+    connection: &Connection,
+    line: &Row<'_>,
+    sale: &SingleSale,
+    first: usize,
+    names: &mut Names,
+    found: &mut SingleSales,
+) -> Result<(), ShardError> {
+    let (product, quantity, unit_price): (i64, i64, i64) = (line.get(0)?, line.get(1)?, line.get(2)?);
+    let Some(name) = names.of(connection, product, &mut found.names)? else { return Ok(()) };
+    let revenue = quantity.saturating_mul(unit_price);
+    // Orders have few items.
+    match found.sales[first..].iter_mut().find(|part| part.name == name) {
+        Some(part) => {
+            part.units = part.units.saturating_add(quantity);
+            part.revenue = part.revenue.saturating_add(revenue);
+        }
+        None => found.sales.push(SingleSale { name, units: quantity, revenue, ..*sale }),
+    }
+    Ok(())
 }
 
 fn sales_sql(partition: &str) -> String {
@@ -297,8 +425,22 @@ fn sales_sql(partition: &str) -> String {
     )
 }
 
+fn orders_by_id_sql(partition: &str) -> String {
+    format!(
+        "SELECT ordered_at_us, currency, customer_key, total, units, id, tenant, status FROM {partition} \
+         WHERE id > ?1 AND id <= ?2 ORDER BY id"
+    )
+}
+
 fn items_sql(partition: &str) -> String {
     format!("SELECT product, quantity, unit_price FROM {} WHERE id >= ?1 AND id < ?2", items_of(partition))
+}
+
+fn items_by_id_sql(partition: &str) -> String {
+    format!(
+        "SELECT product, quantity, unit_price, id FROM {} WHERE id >= ?1 AND id < ?2 ORDER BY id",
+        items_of(partition)
+    )
 }
 
 const PRODUCT_SQL: &str = "SELECT product_id FROM product_row WHERE id = ?1";
@@ -348,6 +490,8 @@ pub(in crate::shard) fn sales_statements(partition: &PartitionInfo) -> Vec<(Stri
     vec![
         ("single sales".to_owned(), sales_sql(&partition.name)),
         ("items of a sale".to_owned(), items_sql(&partition.name)),
+        ("orders from end to end".to_owned(), orders_by_id_sql(&partition.name)),
+        ("items from end to end".to_owned(), items_by_id_sql(&partition.name)),
     ]
 }
 
@@ -363,5 +507,6 @@ pub(in crate::shard) fn sum_statements() -> Vec<(String, String)> {
         ("the next currency".to_owned(), CURRENCY_SQL.to_owned()),
         ("the product of an item".to_owned(), PRODUCT_SQL.to_owned()),
         ("the category of an item".to_owned(), CATEGORY_SQL.to_owned()),
+        ("a category".to_owned(), CATEGORY_NAME_SQL.to_owned()),
     ]
 }

@@ -2,6 +2,7 @@
 
 use super::super::stream::Stream;
 use super::super::view;
+use super::observed;
 
 /// The items' table of a partition of orders.
 pub(in crate::shard) fn items_of(partition: &str) -> String {
@@ -189,7 +190,7 @@ FROM product_row p JOIN tenant_row t ON t.id = p.tenant JOIN category_row g ON g
          WHEN 4 THEN 'delivered' WHEN 5 THEN 'cancelled' WHEN 6 THEN 'refunded' END",
         view::time_sql("o.ordered_at_us"),
         view::time_sql("o.received_us"),
-    )
+    ) + &observed::tables_sql(view::time_sql)
 }
 
 /// The columns of the items' tables.

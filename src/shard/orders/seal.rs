@@ -14,7 +14,7 @@ use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 use super::super::error::ShardError;
 use super::super::open;
 use super::super::partition::{check_name, now};
-use super::super::seal::BuiltIndex;
+use super::super::seal::{BuiltIndex, Permit};
 use super::super::stream::Stream;
 use super::Orders;
 use super::schema::{by_customer, by_product, items_of};
@@ -37,6 +37,8 @@ pub(in crate::shard) struct Building {
     entries: [Vec<Entry>; 2],
     /// How many of each are committed.
     written: [usize; 2],
+    /// Held while the entries are in memory.
+    _permit: Permit,
 }
 
 /// Whether a sealed partition wants its tables.
@@ -60,9 +62,12 @@ fn tables_of(partition: &str) -> [(String, &'static str); 2] {
 impl Orders {
     /// Whether a slice could be done now: not while the sort is under way.
     pub(in crate::shard) fn seal_due(&self) -> bool {
-        let is_sorting =
-            self.building.as_ref().and_then(|it| it.sort.as_ref()).is_some_and(|sort| !sort.is_finished());
-        self.seal_due && !is_sorting
+        let is_ready = match &self.building {
+            Some(building) => building.sort.as_ref().is_none_or(JoinHandle::is_finished),
+            // Another shard's entries are in memory.
+            None => !Permit::is_taken(),
+        };
+        self.seal_due && is_ready
     }
 
     /// One slice of about `budget`. Returns what was completed.
@@ -75,7 +80,7 @@ impl Orders {
         let until_us = clock::monotonic_us() + budget.as_micros() as u64 / 2;
         let Some(building) = &mut self.building else {
             self.building = begin(connection, path)?;
-            self.seal_due = self.building.is_some();
+            self.seal_due = self.building.is_some() || is_due(connection)?;
             return Ok(None);
         };
         if let Some(sort) = building.sort.take() {
@@ -111,6 +116,7 @@ impl Orders {
 
 fn begin(connection: &mut Connection, path: &std::path::Path) -> Result<Option<Building>, ShardError> {
     let Some(partition) = next(connection)? else { return Ok(None) };
+    let Some(permit) = Permit::take() else { return Ok(None) };
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     for (table, what) in tables_of(&partition) {
         // Of an attempt that a crash ended.
@@ -134,6 +140,7 @@ CREATE TABLE {table} (
         sort: Some(sort),
         entries: [Vec::new(), Vec::new()],
         written: [0, 0],
+        _permit: permit,
     }))
 }
 
@@ -145,7 +152,13 @@ fn sort(path: PathBuf, partition: &str) -> Result<[Vec<Entry>; 2], ShardError> {
         "SELECT id, ordered_at_us, customer FROM {partition} WHERE id > ?1 ORDER BY id LIMIT {READ_ROWS}"
     );
     let items_sql = format!("SELECT id / 1024, product FROM {items} WHERE id >= ?1 AND id < ?2 ORDER BY id");
-    let mut found = [Vec::new(), Vec::new()];
+    let count = |table: &str| -> Result<usize, ShardError> {
+        let counted: i64 =
+            connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))?;
+        Ok(counted.unsigned_abs() as usize)
+    };
+    // Exactly as large as they have to be: 24 bytes an item and an order.
+    let mut found = [Vec::with_capacity(count(&items)?), Vec::with_capacity(count(partition)?)];
     let mut last_id = i64::MIN;
     loop {
         let snapshot = connection.unchecked_transaction()?;

@@ -14,7 +14,7 @@ use crate::sketch::{HyperLogLog, TDigest};
 pub(in crate::shard) const HOUR_US: i64 = 3_600_000_000;
 pub(in crate::shard) const DAY_US: i64 = 86_400_000_000;
 /// Groups of products kept room for from one batch to the next.
-const PRODUCTS_KEPT: usize = 1 << 18;
+const PRODUCTS_KEPT: usize = 1 << 15;
 
 /// What of an order counts.
 #[derive(Clone, Copy, Debug)]

@@ -8,6 +8,9 @@ use super::super::partition::Partition;
 use super::super::service_event::Outcome;
 use super::super::stream::Stream;
 use super::names::Product;
+use super::observed::{
+    PRICE_KIND, PriceRow, STOCK_KIND, StockRow, decode_price, decode_stock, store_price, store_stock,
+};
 use super::record::{
     INGEST_KIND, ITEM_IDS, IngestRow, ORDER_KIND, OrderRow, STATUS_KIND, StatusRow, decode_ingest,
     decode_order, decode_status,
@@ -24,6 +27,8 @@ enum Row<'a> {
     Order(OrderRow<'a>),
     Status(StatusRow<'a>),
     Ingest(IngestRow<'a>),
+    Price(PriceRow<'a>),
+    Stock(StockRow<'a>),
 }
 
 /// The records of a batch that are the commerce backend's, with what may be the same ids in the sorted runs.
@@ -43,13 +48,15 @@ impl<'a> Batch<'a> {
             ORDER_KIND => decode_order(payload).map(Row::Order),
             STATUS_KIND => decode_status(payload).map(Row::Status),
             INGEST_KIND => decode_ingest(payload).map(Row::Ingest),
+            PRICE_KIND => decode_price(payload).map(Row::Price),
+            STOCK_KIND => decode_stock(payload).map(Row::Stock),
             _ => None,
         };
         let Some(row) = row else { return };
         match row {
             Row::Order(order) => self.hashes.push(keys.hash(order.tenant_id, order.order_id)),
             Row::Status(status) => self.hashes.push(keys.hash(status.tenant_id, status.order_id)),
-            Row::Ingest(_) => {}
+            Row::Ingest(_) | Row::Price(_) | Row::Stock(_) => {}
         }
         self.rows.push((payload, row));
     }
@@ -160,6 +167,14 @@ impl<'t> Taker<'t> {
             Row::Order(order) => (self.order(batch, &order, taken)?, order.received_us),
             Row::Status(status) => (self.status(batch, &status, taken)?, status.received_us),
             Row::Ingest(ingest) => (self.ingest(&ingest)?, ingest.finished_us),
+            Row::Price(price) => {
+                let tenant = self.orders.names.tenant(self.connection, price.observed.tenant_id)?;
+                (store_price(self.connection, tenant, &price)?, price.observed.received_us)
+            }
+            Row::Stock(stock) => {
+                let tenant = self.orders.names.tenant(self.connection, stock.observed.tenant_id)?;
+                (store_stock(self.connection, tenant, &stock)?, stock.observed.received_us)
+            }
         };
         taken.received_us_max = taken.received_us_max.max(Some(received_us));
         match outcome {

@@ -5,7 +5,7 @@
 //!                               and its rank (one byte) where the lower 11 bits of the prefix are 0
 //! dense   02  12,288 bytes, see `registers.rs`
 //! ```
-//! The first byte stands for the precisions 14 and 25 as well. 50 values take 149 bytes, 400 take 1.1 KB.
+//! The first byte stands for the precisions 14 and 25 as well. 50 values take 153 bytes, 400 take 1.1 KB.
 
 use super::registers::{PACKED_BYTES, Registers};
 use super::sparse::{Entry, Sparse};
@@ -16,11 +16,12 @@ use crate::sketch::reader::{Reader, write_varint};
 const SPARSE: u8 = 1;
 const DENSE: u8 = 2;
 
-/// What the bytes hold, checked.
-enum Encoded {
+/// What the bytes hold.
+enum Encoded<'b> {
     /// Ascending, at most [`SPARSE_MAX`].
     Sparse(Vec<Entry>),
-    Dense(Registers),
+    /// Not unpacked yet: 16 KiB are not to be moved about where a sketch has one entry.
+    Dense(&'b [u8; PACKED_BYTES]),
 }
 
 impl HyperLogLog {
@@ -50,9 +51,10 @@ impl HyperLogLog {
     /// The sketch that [`HyperLogLog::encode`] wrote.
     pub fn decode(bytes: &[u8]) -> Result<HyperLogLog, SketchError> {
         Ok(HyperLogLog(match read(bytes)? {
-            Encoded::Dense(registers) => State::Dense(Box::new(registers)),
+            Encoded::Dense(packed) => State::Dense(Box::new(Registers::unpack(packed)?)),
             Encoded::Sparse(entries) => {
                 let mut sparse = Sparse::new();
+                sparse.reserve(entries.len());
                 entries.into_iter().for_each(|entry| sparse.insert(entry));
                 State::Sparse(sparse)
             }
@@ -60,16 +62,76 @@ impl HyperLogLog {
     }
 
     /// Merges an encoded sketch without building it, or nothing of it where the bytes are wrong.
+    /// About 5 ns a value up to 4096 of them, 2 us beyond.
     pub fn merge_encoded(&mut self, bytes: &[u8]) -> Result<(), SketchError> {
         match read(bytes)? {
-            Encoded::Dense(registers) => self.make_dense().merge(&registers),
+            Encoded::Dense(packed) => {
+                let registers = Registers::unpack(packed)?;
+                self.make_dense().merge(&registers);
+            }
             Encoded::Sparse(entries) => entries.into_iter().for_each(|entry| self.insert_entry(entry)),
         }
         Ok(())
     }
 }
 
-fn read(bytes: &[u8]) -> Result<Encoded, SketchError> {
+impl HyperLogLog {
+    /// The union of encoded sketches: what [`HyperLogLog::merge_encoded`] of one after another gives, but what is
+    /// sorted is merged and not looked up.
+    pub fn union_of(parts: &[&[u8]]) -> Result<HyperLogLog, SketchError> {
+        let mut union: Vec<Entry> = Vec::new();
+        let mut dense: Option<Box<Registers>> = None;
+        let mut merged = Vec::new();
+        for part in parts {
+            match (read(part)?, &mut dense) {
+                (Encoded::Dense(packed), Some(known)) => known.merge(&Registers::unpack(packed)?),
+                (Encoded::Dense(packed), None) => dense = Some(Box::new(Registers::unpack(packed)?)),
+                (Encoded::Sparse(entries), Some(known)) => {
+                    entries.into_iter().for_each(|entry| known.insert(entry));
+                }
+                (Encoded::Sparse(entries), None) if union.is_empty() => union = entries,
+                (Encoded::Sparse(entries), None) => {
+                    merge_sorted(&union, &entries, &mut merged);
+                    std::mem::swap(&mut union, &mut merged);
+                    if union.len() > SPARSE_MAX {
+                        let mut registers = Registers::new();
+                        union.drain(..).for_each(|entry| registers.insert(entry));
+                        dense = Some(registers);
+                    }
+                }
+            }
+        }
+        if let Some(mut registers) = dense {
+            union.into_iter().for_each(|entry| registers.insert(entry));
+            return Ok(HyperLogLog(State::Dense(registers)));
+        }
+        let mut sparse = Sparse::new();
+        sparse.reserve(union.len());
+        union.into_iter().for_each(|entry| sparse.insert(entry));
+        Ok(HyperLogLog(State::Sparse(sparse)))
+    }
+}
+
+/// Both ascending by prefix, each prefix once; so is the result, with the higher rank of two.
+fn merge_sorted(one: &[Entry], other: &[Entry], merged: &mut Vec<Entry>) {
+    merged.clear();
+    merged.reserve(one.len() + other.len());
+    let (mut i, mut j) = (0, 0);
+    while let (Some(a), Some(b)) = (one.get(i), other.get(j)) {
+        let (is_a, is_b) = (a.prefix() <= b.prefix(), b.prefix() <= a.prefix());
+        merged.push(match (is_a, is_b) {
+            (true, true) => *a.max(b),
+            (true, false) => *a,
+            _ => *b,
+        });
+        i += usize::from(is_a);
+        j += usize::from(is_b);
+    }
+    merged.extend_from_slice(&one[i..]);
+    merged.extend_from_slice(&other[j..]);
+}
+
+fn read(bytes: &[u8]) -> Result<Encoded<'_>, SketchError> {
     let mut reader = Reader(bytes);
     match reader.byte()? {
         SPARSE => read_sparse(reader).map(Encoded::Sparse),
@@ -77,7 +139,7 @@ fn read(bytes: &[u8]) -> Result<Encoded, SketchError> {
             let (packed, rest) =
                 reader.0.split_first_chunk::<PACKED_BYTES>().ok_or(SketchError::Truncated)?;
             Reader(rest).end()?;
-            Registers::unpack(packed).map(Encoded::Dense)
+            Ok(Encoded::Dense(packed))
         }
         kind => Err(SketchError::Kind(kind)),
     }

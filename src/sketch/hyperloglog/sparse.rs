@@ -86,6 +86,14 @@ impl Sparse {
         self.slots.capacity() * size_of::<Entry>()
     }
 
+    /// Room for so many more, at once.
+    pub(super) fn reserve(&mut self, more: usize) {
+        let slots = ((self.len + more) * 4).div_ceil(3).next_power_of_two().max(SLOTS_MIN);
+        if slots > self.slots.len() {
+            self.grow(slots);
+        }
+    }
+
     /// In no order.
     pub(super) fn entries(&self) -> impl Iterator<Item = Entry> {
         self.slots.iter().copied().filter(|entry| *entry != FREE)

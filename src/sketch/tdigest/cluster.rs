@@ -13,27 +13,30 @@ use super::Centroid;
 pub(super) fn cluster(centroids: &mut Vec<Centroid>, count: u64, compression: u16) {
     let Some(first) = centroids.first() else { return };
     let scale = Scale::new(compression, count);
-    let mut current = *first;
-    let (mut kept, mut before) = (0, 0);
-    let mut end = scale.end_from(0);
+    // Of the centroid that grows: its first mean, the sum of the distances to it, its weight, and its last.
+    let (mut base, mut distances, mut weight, mut last) = (first.mean, 0.0, first.weight, first.mean);
+    let (mut kept, mut before, mut end) = (0, 0, scale.end_from(0));
     for at in 1..centroids.len() {
         let next = centroids[at];
-        let weight = current.weight + next.weight;
-        if (before + weight) as f64 <= end {
-            let part = next.weight as f64 / weight as f64;
-            // Rounded, it may not come to lie behind the next one.
-            let mean = (current.mean + (next.mean - current.mean) * part).min(next.mean);
-            current = Centroid { mean, weight };
+        if before + weight + next.weight <= end {
+            distances += (next.mean - base) * next.weight as f64;
+            weight += next.weight;
         } else {
-            centroids[kept] = current;
+            centroids[kept] = mean_of(base, distances, weight, last);
             kept += 1;
-            before += current.weight;
+            before += weight;
             end = scale.end_from(before);
-            current = next;
+            (base, distances, weight) = (next.mean, 0.0, next.weight);
         }
+        last = next.mean;
     }
-    centroids[kept] = current;
+    centroids[kept] = mean_of(base, distances, weight, last);
     centroids.truncate(kept + 1);
+}
+
+fn mean_of(base: f64, distances: f64, weight: u64, last: f64) -> Centroid {
+    // Rounded, it may not come to lie behind the next one.
+    Centroid { mean: (base + distances / weight as f64).min(last), weight }
 }
 
 struct Scale {
@@ -50,14 +53,14 @@ impl Scale {
     }
 
     /// The rank up to which a centroid may go that begins behind this one.
-    fn end_from(&self, rank: u64) -> f64 {
+    fn end_from(&self, rank: u64) -> u64 {
         // 2q - 1 is the sine of the angle at quantile q.
         let sin = 2.0 * rank as f64 / self.count - 1.0;
         if sin >= self.step_cos {
             // Less than a step from the end.
-            return self.count;
+            return self.count as u64;
         }
         let cos = (1.0 - sin * sin).max(0.0).sqrt();
-        (sin * self.step_cos + cos * self.step_sin + 1.0) / 2.0 * self.count
+        ((sin * self.step_cos + cos * self.step_sin + 1.0) / 2.0 * self.count) as u64
     }
 }

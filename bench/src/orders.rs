@@ -1,0 +1,342 @@
+//! The orders that the commerce scenarios work on: made by `gen-dataset`'s generator, as journal records, as
+//! NDJSON, or loaded into a data folder.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use firehose::base::clock;
+use firehose::base::ids::{LaneId, Sequence};
+use firehose::base::keys::KeyHasher;
+use firehose::base::money::Currency;
+use firehose::base::order_status::OrderStatus;
+use firehose::cli::gen_dataset::{Order, Orders, Spec, SpecArgs, World};
+use firehose::shard::{
+    CheckpointMode, DataFolder, Entry, ItemRow, ORDER_KIND, OrderParts, Records, Shard, ShardOptions,
+    encode_order,
+};
+use rusqlite::Connection;
+use serde::Serialize;
+
+use crate::process;
+use crate::setup::Folder;
+
+/// Orders of one transaction where they are loaded in-process.
+const LOAD_BATCH: usize = 10_000;
+const UPKEEP_SLICE: Duration = Duration::from_millis(100);
+
+/// Parameters of a dataset as `gen-dataset` takes them.
+#[derive(Parser)]
+struct Line {
+    #[command(flatten)]
+    spec: SpecArgs,
+}
+
+/// The dataset of these flags of `gen-dataset`, about three items an order.
+pub(crate) fn world(flags: &str, orders: usize) -> Result<World> {
+    let orders = format!("--items-mean 3 --price-samples 0 --stock-events 0 --orders {orders}");
+    let words = ["gen-dataset"].into_iter().chain(flags.split_whitespace()).chain(orders.split_whitespace());
+    let spec: Spec = Line::try_parse_from(words)?.spec.check()?;
+    Ok(World::new(spec))
+}
+
+/// Records of orders as a journal holds them, numbered without gaps.
+#[derive(Default)]
+pub(crate) struct Batch {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) ends: Vec<usize>,
+    /// Records that came before the first.
+    pub(crate) before: u64,
+}
+
+impl Batch {
+    /// Appends an order; `line` is its place in the dataset, from 1.
+    pub(crate) fn push(&mut self, order: &Order<'_>, line: u64) -> Result<()> {
+        let status = OrderStatus::parse(order.status.word()).context("an unknown status")?;
+        let currency = Currency::parse(order.currency.code).context("an unknown currency")?;
+        let at_us = order.ordered_at_ms * 1_000;
+        let parts = OrderParts {
+            tenant_id: order.tenant_id,
+            order_id: order.order_id.as_str(),
+            customer_id: order.customer_id.as_str(),
+            customer_name: order.customer_name,
+            customer_email: order.customer_email,
+            status,
+            currency,
+            ordered_at_us: at_us,
+        };
+        let items = order.items.iter().map(|item| ItemRow {
+            product_id: item.product_id.as_str(),
+            category: item.category,
+            quantity: i64::from(item.quantity),
+            unit_price: item.unit_price_minor as i64,
+        });
+        encode_order(&parts, (1, line as i64, at_us), items, &mut self.bytes);
+        self.ends.push(self.bytes.len());
+        Ok(())
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// So many payloads from the one after `first`.
+    pub(crate) fn payloads(&self, first: usize, count: usize) -> impl Iterator<Item = &[u8]> {
+        (first..(first + count).min(self.ends.len())).map(|n| {
+            let start = n.checked_sub(1).map_or(0, |before| self.ends[before]);
+            &self.bytes[start..self.ends[n]]
+        })
+    }
+
+    /// The next batch begins behind this one.
+    fn clear(&mut self) {
+        self.before += self.ends.len() as u64;
+        self.bytes.clear();
+        self.ends.clear();
+    }
+}
+
+impl Records for Batch {
+    fn records(&self) -> impl Iterator<Item = Entry<'_>> {
+        let numbered = (self.before + 1..).zip(self.payloads(0, self.len()));
+        numbered.map(|(n, payload)| Entry { sequence: Sequence(n), kind: ORDER_KIND, payload })
+    }
+}
+
+/// All orders of a dataset as records.
+pub(crate) fn records(world: &World) -> Result<Batch> {
+    let mut batch = Batch::default();
+    let mut orders = Orders::new(world);
+    while let Some(order) = orders.next() {
+        batch.push(&order, batch.len() as u64 + 1)?;
+    }
+    Ok(batch)
+}
+
+/// A data folder that a server may be started on, again and again. Deleted when this is dropped.
+pub(crate) struct Loaded {
+    folder: Folder,
+    pub(crate) shards: usize,
+    pub(crate) seconds: f64,
+}
+
+impl Loaded {
+    /// Loads the dataset through [`Shard::apply`], as a server of so many shards would have stored it, with all
+    /// upkeep done and nothing left in a WAL. `seen` is shown every order, in order.
+    pub(crate) fn new(
+        root: &Path,
+        shards: usize,
+        world: &World,
+        mut seen: impl FnMut(&Order<'_>) -> Result<()>,
+    ) -> Result<Loaded> {
+        let start = clock::now();
+        let folder = Folder::new(root)?;
+        let data = DataFolder::open(&folder.path().join("data"), Some(shards as u16), 1)?;
+        let folder_id = data.manifest().folder_id();
+        let keys = KeyHasher::new(&folder_id);
+        let options = ShardOptions { folder_id, ..ShardOptions::default() };
+        let mut open = Vec::new();
+        for (_, shard) in data.shards() {
+            open.push((Shard::open(&shard, &options)?, Batch::default()));
+        }
+        let (mut orders, mut line) = (Orders::new(world), 0);
+        while let Some(order) = orders.next() {
+            seen(&order)?;
+            line += 1;
+            let at = keys.hash(order.tenant_id, order.order_id.as_str()).shard(shards as u16);
+            let (shard, batch) = &mut open[usize::from(at.0)];
+            batch.push(&order, line)?;
+            if batch.len() == LOAD_BATCH {
+                ensure!(!process::interrupted(), "interrupted");
+                store(shard, batch)?;
+            }
+        }
+        let mut stored = 0;
+        for (shard, batch) in &mut open {
+            store(shard, batch)?;
+            finish_upkeep(shard)?;
+            shard.checkpoint(CheckpointMode::Truncate)?;
+            stored += shard.orders();
+        }
+        ensure!(stored == line, "{stored} orders were stored, not {line}");
+        drop(open);
+        drop(data);
+        Ok(Loaded { folder, shards, seconds: start.elapsed().as_secs_f64() })
+    }
+
+    pub(crate) fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The file of a shard.
+    pub(crate) fn database(&self, shard: usize) -> PathBuf {
+        self.data().join(format!("shard-{shard:02}/shard.db"))
+    }
+}
+
+fn store(shard: &mut Shard, batch: &mut Batch) -> Result<()> {
+    shard.apply(&[(LaneId::keyed(0), &*batch)], &mut |_, _, _| {})?;
+    batch.clear();
+    if shard.upkeep_due() {
+        shard.upkeep(UPKEEP_SLICE)?;
+    }
+    if let Some(mode) = shard.checkpoint_due() {
+        shard.checkpoint(mode)?;
+    }
+    Ok(())
+}
+
+/// Until every sealed partition has its tables; a thread sorts them, so that nothing is due for a while.
+fn finish_upkeep(shard: &mut Shard) -> Result<()> {
+    let unfinished = "SELECT count(*) FROM partition WHERE sealed_at IS NOT NULL AND indexed_at IS NULL";
+    let reader = Connection::open(shard.path())?;
+    process::poll("the sealed partitions are indexed", Duration::from_secs(120), || {
+        while shard.upkeep_due() {
+            shard.upkeep(UPKEEP_SLICE)?;
+        }
+        let left: i64 = reader.query_row(unfinished, [], |row| row.get(0))?;
+        Ok((left == 0).then_some(()))
+    })
+}
+
+/// An order as a client sends it.
+#[derive(Serialize)]
+struct Sent<'o> {
+    order_id: &'o str,
+    tenant_id: &'o str,
+    customer_id: &'o str,
+    customer_name: &'o str,
+    customer_email: &'o str,
+    status: &'o str,
+    currency: &'o str,
+    ordered_at: String,
+    items: Vec<SentItem<'o>>,
+}
+
+#[derive(Serialize)]
+struct SentItem<'o> {
+    product_id: &'o str,
+    category: &'o str,
+    quantity: u32,
+    unit_price: String,
+}
+
+/// The dataset as NDJSON, in chunks of so many orders.
+pub(crate) struct Lines {
+    bytes: Vec<u8>,
+    /// Where each chunk ends, and how many orders it has.
+    chunks: Vec<(usize, usize)>,
+}
+
+impl Lines {
+    /// About 3 us and 540 bytes an order.
+    pub(crate) fn new(world: &World, chunk_orders: usize) -> Result<Lines> {
+        let mut lines = Lines { bytes: Vec::new(), chunks: Vec::new() };
+        let (mut orders, mut in_chunk) = (Orders::new(world), 0);
+        while let Some(order) = orders.next() {
+            push_line(&order, &mut lines.bytes)?;
+            in_chunk += 1;
+            if in_chunk == chunk_orders {
+                lines.chunks.push((lines.bytes.len(), in_chunk));
+                in_chunk = 0;
+            }
+        }
+        if in_chunk > 0 {
+            lines.chunks.push((lines.bytes.len(), in_chunk));
+        }
+        Ok(lines)
+    }
+
+    pub(crate) fn chunks(&self) -> usize {
+        self.chunks.len()
+    }
+
+    /// A chunk and how many orders it has.
+    pub(crate) fn chunk(&self, number: usize) -> (&[u8], usize) {
+        let start = number.checked_sub(1).map_or(0, |before| self.chunks[before].0);
+        let (end, orders) = self.chunks[number];
+        (&self.bytes[start..end], orders)
+    }
+}
+
+fn push_line(order: &Order<'_>, out: &mut Vec<u8>) -> Result<()> {
+    let items = order.items.iter().map(|item| {
+        let mut price = Vec::new();
+        order.currency.push(item.unit_price_minor, &mut price);
+        Ok(SentItem {
+            product_id: item.product_id.as_str(),
+            category: item.category,
+            quantity: item.quantity,
+            unit_price: String::from_utf8(price)?,
+        })
+    });
+    let sent = Sent {
+        order_id: order.order_id.as_str(),
+        tenant_id: order.tenant_id,
+        customer_id: order.customer_id.as_str(),
+        customer_name: order.customer_name,
+        customer_email: order.customer_email,
+        status: order.status.word(),
+        currency: order.currency.code,
+        ordered_at: clock::rfc3339(order.ordered_at_ms * 1_000),
+        items: items.collect::<Result<_>>()?,
+    };
+    serde_json::to_writer(&mut *out, &sent)?;
+    out.push(b'\n');
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use firehose::event::Decoder;
+    use firehose::shard::decode_order;
+
+    use super::*;
+
+    #[test]
+    fn a_line_and_a_record_are_the_same_order() -> Result<()> {
+        let world = world("--preset tiny --tenants 2", 50)?;
+        let (records, lines) = (records(&world)?, Lines::new(&world, 20)?);
+        assert_eq!((records.len(), lines.chunks()), (50, 3));
+        let chunks = (0..3).map(|number| lines.chunk(number));
+        assert_eq!(chunks.clone().map(|(_, orders)| orders).collect::<Vec<_>>(), [20, 20, 10]);
+        let texts = chunks.flat_map(|(bytes, _)| bytes.split_inclusive(|byte| *byte == b'\n'));
+        let (mut decoder, mut seen) = (Decoder::new(), 0);
+        for (text, payload) in texts.zip(records.payloads(0, 50)) {
+            let sent = decoder.order(text.trim_ascii_end()).map_err(|error| anyhow::anyhow!("{error}"))?;
+            let stored = decode_order(payload).context("no order")?;
+            assert_eq!((sent.order_id, sent.tenant_id), (stored.order_id, stored.tenant_id));
+            assert_eq!(
+                (sent.customer_email, sent.ordered_at_us),
+                (stored.customer_email, stored.ordered_at_us)
+            );
+            let total: i64 = sent.items().map(|item| item.quantity * item.unit_price_minor).sum();
+            assert_eq!((total, stored.line), (stored.total, seen + 1));
+            seen += 1;
+        }
+        assert_eq!(seen, 50);
+        Ok(())
+    }
+
+    #[test]
+    fn a_loaded_folder_has_every_order_once() -> Result<()> {
+        let root = Folder::new(&std::env::temp_dir())?;
+        let (world, mut seen) = (world("--preset tiny", 1_000)?, 0);
+        let loaded = Loaded::new(root.path(), 3, &world, |_| {
+            seen += 1;
+            Ok(())
+        })?;
+        let mut rows = 0_i64;
+        for shard in 0..3 {
+            let reader = Connection::open(loaded.database(shard))?;
+            rows += reader.query_row("SELECT count(*) FROM orders", [], |row| row.get::<_, i64>(0))?;
+        }
+        assert_eq!((seen, rows), (1_000, 1_000));
+        Ok(())
+    }
+}

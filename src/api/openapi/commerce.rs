@@ -1,0 +1,308 @@
+//! The commerce backend in the OpenAPI document: orders in, orders out, their status, sales.
+
+use serde_json::json;
+use utoipa::openapi::path::{OperationBuilder, Parameter};
+use utoipa::openapi::request_body::RequestBodyBuilder;
+use utoipa::openapi::{Content, ContentBuilder, Ref, Required, Response, ResponseBuilder};
+
+use super::events::READING;
+use super::parameters::{date, in_header, in_path, number, parameter, string, time, words};
+use super::{answer, header, json_of, request_id, text, with_key, with_problems};
+use crate::api::problem::Problem;
+use crate::base::order_status::OrderStatus;
+use crate::commerce::LIMIT_MAX;
+use crate::shard::ORDER_FIELDS;
+use crate::tenants::Scope;
+
+/// What can befall an ingest, however its bytes come.
+pub(super) const INGESTING: &[Problem] = &[
+    Problem::BadRequest,
+    Problem::IdempotencyKeyMissing,
+    Problem::DamagedUpload,
+    Problem::Unauthorized,
+    Problem::Forbidden,
+    Problem::RequestTimeout,
+    Problem::IngestRunning,
+    Problem::PayloadTooLarge,
+    Problem::UnsupportedMediaType,
+    Problem::IdempotencyKeyReused,
+    Problem::RateLimited,
+    Problem::QueueFull,
+    Problem::Overloaded,
+    Problem::OutcomeUnknown,
+    Problem::ShardUnavailable,
+    Problem::JournalFull,
+];
+
+fn tenant() -> Parameter {
+    in_path("tenant", "Whose orders.")
+}
+
+/// One order a line.
+fn orders() -> Content {
+    let line = json!({
+        "order_id": "o-1001", "tenant_id": "acme", "customer_id": "c-7", "customer_name": "Ann Smith",
+        "customer_email": "ann@example.com", "status": "paid", "currency": "USD",
+        "ordered_at": "2026-03-01T12:00:00Z",
+        "items": [{"product_id": "p-1", "category": "garden", "quantity": 2, "unit_price": "19.99"}],
+    });
+    ContentBuilder::new().schema(Some(Ref::from_schema_name("NewOrder"))).example(Some(line)).build()
+}
+
+fn idempotency_key() -> Parameter {
+    in_header(
+        "Idempotency-Key",
+        "1 to 255 visible ASCII characters, in quotes or not: the name of this upload, the same at every attempt \
+         at it. Kept for 48 hours after the end of the ingest.",
+        Required::True,
+    )
+}
+
+pub(super) fn post_ingest() -> OperationBuilder {
+    let summary = ResponseBuilder::new()
+        .description(
+            "What became of every line; all of it is committed. A repetition with the same key and the same \
+             lines gets this answer once more.",
+        )
+        .content("application/json", json_of("IngestSummary"))
+        .header("Idempotent-Replayed", header("`true` where the answer is that of before.", &["true"]))
+        .header("X-Request-Id", request_id());
+    let operation = OperationBuilder::new()
+        .operation_id(Some("ingestOrders"))
+        .tag("orders")
+        .summary(Some("Store orders, each once"))
+        .description(Some(
+            "One order a line (NDJSON; the schema shown is that of a line), plain or packed: gzip, zstd, or zip \
+             with all its `*.ndjson` entries, told apart by their first bytes whatever the content type says. Or \
+             `multipart/form-data`: its file parts one after another. The body is taken in as it comes, of any \
+             size up to `ingest_bytes_max` unpacked; a line may have 1 MiB.\n\nBad lines never sink good ones. \
+             An `order_id` that the tenant has already is a duplicate, or failed with the code `conflict` where \
+             its content differs: the first one stands. An ingest that breaks off leaves what was committed; \
+             sent again with the same key, those orders count as inserted, not as duplicates.",
+        ))
+        .parameter(idempotency_key())
+        .request_body(Some(
+            RequestBodyBuilder::new()
+                .required(Some(Required::True))
+                .content("application/x-ndjson", orders())
+                .content("application/octet-stream", text())
+                .content("multipart/form-data", text())
+                .build(),
+        ))
+        .response("200", summary);
+    with_problems(with_key(operation, Scope::Write), INGESTING)
+}
+
+fn rows() -> Response {
+    let description = "Orders, newest first. As NDJSON (the default) one a line, and a last line \
+                       `{\"_end\":true,\"rows\":n,\"next_cursor\":…}`: an answer without it is not whole. As JSON \
+                       one object.";
+    ResponseBuilder::new()
+        .description(description)
+        .content("application/x-ndjson", json_of("StoredOrder"))
+        .content("application/json", json_of("OrderPage"))
+        .header("X-Request-Id", request_id())
+        .build()
+}
+
+pub(super) fn search() -> OperationBuilder {
+    let limit = format!("1 to {LIMIT_MAX}; 1,000 unless told.");
+    let fields = format!(
+        "What of each order, separated by commas: {}. All but `received_at` unless told; few are quicker.",
+        ORDER_FIELDS.join(", ")
+    );
+    let operation = OperationBuilder::new()
+        .operation_id(Some("searchOrders"))
+        .tag("orders")
+        .summary(Some("Find a tenant's orders"))
+        .description(Some(
+            "All conditions at once. A cursor names the place in the order of rows, not a number of them: \
+             orders that are stored after the first page shift and repeat nothing. A failure in the middle of \
+             a stream breaks it off without its end.",
+        ))
+        .parameter(tenant())
+        .parameter(parameter("from", "Ordered not before this time, RFC 3339 with an offset.", time()))
+        .parameter(parameter("to", "Ordered before this time.", time()))
+        .parameter(parameter(
+            "product_id",
+            "Up to 50 products, separated by commas: orders that have one of them.",
+            string(),
+        ))
+        .parameter(parameter("min_total", "Of at least this total, a decimal.", string()))
+        .parameter(parameter("max_total", "Of at most this total.", string()))
+        .parameter(parameter("status", "One status or several, separated by commas.", status_list()))
+        .parameter(parameter(
+            "q",
+            "Up to 10 words of the customer's name or e-mail address, all of which must be there; `ann*` is a \
+             prefix.",
+            string(),
+        ))
+        .parameter(parameter("fields", &fields, string()))
+        .parameter(parameter("limit", &limit, number()))
+        .parameter(parameter(
+            "cursor",
+            "The `next_cursor` of an answer with the same filter. `limit` and `fields` may differ.",
+            string(),
+        ))
+        .response("200", rows());
+    with_problems(with_key(operation, Scope::Read), READING)
+}
+
+/// Any of the statuses, in any number.
+fn status_list() -> utoipa::openapi::schema::ObjectBuilder {
+    let names = OrderStatus::ALL.map(OrderStatus::as_str).join("|");
+    string().pattern(Some(format!("^({names})(,({names}))*$")))
+}
+
+pub(super) fn patch_order() -> OperationBuilder {
+    let operation = OperationBuilder::new()
+        .operation_id(Some("changeOrder"))
+        .tag("orders")
+        .summary(Some("Give an order another status"))
+        .description(Some(
+            "The sales change in the same commit: an order that is cancelled or refunded leaves them, one that \
+             comes back is counted again. The same status once more changes nothing and is no error.",
+        ))
+        .parameter(tenant())
+        .parameter(in_path("order", "The order's id, percent-encoded."))
+        .request_body(Some(
+            RequestBodyBuilder::new()
+                .required(Some(Required::True))
+                .content("application/json", json_of("StatusChange"))
+                .build(),
+        ))
+        .response("200", answer("It is committed.", json_of("StatusChanged"), "application/json"));
+    with_problems(
+        with_key(operation, Scope::Write),
+        &[
+            Problem::BadRequest,
+            Problem::Unauthorized,
+            Problem::Forbidden,
+            Problem::NotFound,
+            Problem::NoSuchOrder,
+            Problem::RequestTimeout,
+            Problem::PayloadTooLarge,
+            Problem::InvalidStatus,
+            Problem::RateLimited,
+            Problem::QueueFull,
+            Problem::Overloaded,
+            Problem::OutcomeUnknown,
+            Problem::JournalFull,
+        ],
+    )
+}
+
+pub(super) fn sales() -> OperationBuilder {
+    let operation = OperationBuilder::new()
+        .operation_id(Some("sales"))
+        .tag("sales")
+        .summary(Some("A tenant's sales by day, hour, product or category"))
+        .description(Some(
+            "Orders, units and revenue are exact, whatever the precision; cancelled and refunded orders are not \
+             in them. With `precision=exact` so are the number of different customers and the order values (the \
+             value at a rank is one that occurs), from every single sale. With `approx` they come from sketches \
+             that are kept beside the orders, and `error_bounds` says how far they may be off. Currencies are \
+             never added up: each has groups of its own.",
+        ))
+        .parameter(tenant())
+        .parameter(parameter("group_by", "`day` unless told.", words(&["day", "hour", "product", "category"])))
+        .parameter(parameter("start_date", "The first day, in the zone.", date()))
+        .parameter(parameter("end_date", "The last day, included.", date()))
+        .parameter(parameter("precision", "`exact` unless told.", words(&["exact", "approx"])))
+        .parameter(parameter(
+            "tz",
+            "An IANA zone such as Europe/Berlin: days and hours begin as they do there. UTC unless told.",
+            string(),
+        ))
+        .parameter(parameter("currency", "Sales in this one only, ISO 4217.", string()))
+        .parameter(parameter(
+            "fields",
+            "Of orders, units, revenue, unique_customers, order_value, separated by commas. Without the last two \
+             an exact answer needs no single sales.",
+            string(),
+        ))
+        .response("200", answer("Groups and how they were made.", json_of("Sales"), "application/json"));
+    with_problems(with_key(operation, Scope::Read), &[READING, &[Problem::QueryTooLarge]].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use crate::api::openapi::document;
+    use crate::base::money::Currency;
+    use crate::commerce::{Materialized, SalesPlan, Summary};
+    use crate::event::Decoder;
+    use crate::query::{Figures, SalesGroup, SalesResult};
+    use crate::shard::ORDER_FIELDS;
+
+    fn parsed() -> Value {
+        serde_json::from_str(document()).unwrap()
+    }
+
+    fn keys(object: &Value) -> BTreeSet<String> {
+        object.as_object().unwrap().keys().cloned().collect()
+    }
+
+    /// The members that a shape is described with.
+    fn described(schema: &str) -> BTreeSet<String> {
+        keys(&parsed()["components"]["schemas"][schema]["properties"])
+    }
+
+    #[test]
+    fn the_example_of_an_order_is_one() {
+        let document = parsed();
+        let post = &document["paths"]["/api/v1/ingest/orders"]["post"];
+        let example = &post["requestBody"]["content"]["application/x-ndjson"]["example"];
+        assert!(Decoder::new().order(example.to_string().as_bytes()).is_ok());
+        assert_eq!(keys(example), described("NewOrder"));
+        let required = &document["components"]["schemas"]["NewOrder"]["required"];
+        assert_eq!(required.as_array().unwrap().len(), described("NewOrder").len());
+    }
+
+    #[test]
+    fn shapes_are_described_as_they_are_sent() {
+        let summary: Value = serde_json::from_slice(&Summary::default().json("k", 1)).unwrap();
+        assert_eq!(keys(&summary), described("IngestSummary"));
+        let fields: BTreeSet<String> = ORDER_FIELDS.iter().map(|field| (*field).to_owned()).collect();
+        assert_eq!(fields, described("StoredOrder"));
+
+        let plan = SalesPlan::new("t", Some("precision=approx")).unwrap();
+        let figures = Figures { orders: 1, units: 1, revenue: 100, details: Some((1, [100; 3])) };
+        let currency = Currency::parse("USD").unwrap();
+        let group = SalesGroup { start_us: 0, name: String::new(), currency, figures };
+        let result =
+            SalesResult { groups: vec![group], rows_scanned: 1, preaggregated: true, estimated: true };
+        let sales: Value =
+            serde_json::from_slice(&Materialized::new(&plan, &result, 0).json(false, 1)).unwrap();
+        for (object, schema) in [
+            (&sales, "Sales"),
+            (&sales["groups"][0], "SalesGroup"),
+            (&sales["groups"][0]["order_value"], "OrderValues"),
+            (&sales["meta"], "SalesMeta"),
+            (&sales["meta"]["method"], "SalesMethod"),
+        ] {
+            assert_eq!(keys(object), described(schema), "{schema}");
+        }
+    }
+
+    #[test]
+    fn every_parameter_that_is_described_is_understood() {
+        let document = parsed();
+        let names = |path: &str| -> BTreeSet<String> {
+            let parameters = document["paths"][path]["get"]["parameters"].as_array().unwrap();
+            let of_query = parameters.iter().filter(|parameter| parameter["in"] == "query");
+            of_query.map(|parameter| parameter["name"].as_str().unwrap().to_owned()).collect()
+        };
+        let unknown = "nothing_has_this_name=1";
+        let known = |detail: &str| -> BTreeSet<String> {
+            detail.rsplit("known are ").next().unwrap().split(", ").map(str::to_owned).collect()
+        };
+        let errors = crate::commerce::SearchPlan::new("t", Some(unknown)).unwrap_err();
+        assert_eq!(names("/api/v1/tenants/{tenant}/orders/search"), known(&errors[0].detail));
+        let errors = SalesPlan::new("t", Some(unknown)).unwrap_err();
+        assert_eq!(names("/api/v1/tenants/{tenant}/metrics/sales"), known(&errors[0].detail));
+    }
+}

@@ -1,0 +1,217 @@
+//! Rows straight into a data folder, through the code that stores what a journal brings, in chunks of a
+//! transaction each. The folder is not served meanwhile: its lock is held.
+
+use std::path::Path;
+
+use super::error::GenError;
+use super::row::{Order, PriceSample, Sink, Status, StockChange, StockEvent};
+use crate::base::clock;
+use crate::base::ids::{LaneId, Sequence};
+use crate::base::keys::KeyHasher;
+use crate::base::money::Currency;
+use crate::base::order_status::OrderStatus;
+use crate::shard::{
+    self, CheckpointMode, DataFolder, Entry, ItemRow, ORDER_KIND, Observed, OrderParts, Outcome, PRICE_KIND,
+    PriceRow, Records, STOCK_KIND, Shard, ShardError, ShardOptions, StockRow, encode_order,
+};
+
+/// No core writes a journal of this number, so what is loaded leaves the others' positions alone.
+const LANE: LaneId = LaneId(63);
+/// Rows of one shard that go in together.
+const CHUNK_ROWS: usize = 20_000;
+/// Between two slices of upkeep.
+const UPKEEP_SLICE: std::time::Duration = std::time::Duration::from_millis(50);
+
+/// Loads a folder; made where there is none.
+pub(super) struct Loader {
+    _folder: DataFolder,
+    keys: KeyHasher,
+    shards: Vec<(Shard, Chunk)>,
+    received_us: i64,
+    bytes: u64,
+    pub(super) loaded: Loaded,
+}
+
+/// What became of the rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Loaded {
+    pub(super) inserted: u64,
+    pub(super) duplicate: u64,
+}
+
+/// Records of one shard.
+#[derive(Default)]
+struct Chunk {
+    kinds: Vec<u8>,
+    ends: Vec<usize>,
+    bytes: Vec<u8>,
+    first: u64,
+}
+
+impl Records for Chunk {
+    fn records(&self) -> impl Iterator<Item = Entry<'_>> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        self.kinds.iter().zip(starts.zip(&self.ends)).zip(self.first..).map(
+            |((kind, (start, end)), sequence)| Entry {
+                sequence: Sequence(sequence),
+                kind: *kind,
+                payload: &self.bytes[start..*end],
+            },
+        )
+    }
+}
+
+fn failed(error: impl std::error::Error + Send + Sync + 'static) -> GenError {
+    GenError::Sink(Box::new(error))
+}
+
+impl Loader {
+    /// `shards` is the number for a folder that is made now.
+    pub(super) fn open(path: &Path, shards: u16) -> Result<Loader, GenError> {
+        let folder = DataFolder::open(path, None, shards).map_err(failed)?;
+        let folder_id = folder.manifest().folder_id();
+        let options = ShardOptions { folder_id, ..ShardOptions::default() };
+        let opened = folder
+            .shards()
+            .map(|(_, of)| Ok((Shard::open(&of, &options)?, Chunk::default())))
+            .collect::<Result<Vec<_>, ShardError>>()
+            .map_err(failed)?;
+        Ok(Loader {
+            _folder: folder,
+            keys: KeyHasher::new(&folder_id),
+            shards: opened,
+            received_us: clock::unix_us(),
+            bytes: 0,
+            loaded: Loaded::default(),
+        })
+    }
+
+    fn push(
+        &mut self,
+        (tenant, key): (&str, &str),
+        kind: u8,
+        encode: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<(), GenError> {
+        let place = self.keys.hash(tenant, key).shard(self.shards.len() as u16);
+        let Some((_, chunk)) = self.shards.get_mut(usize::from(place.0)) else { return Ok(()) };
+        let before = chunk.bytes.len();
+        encode(&mut chunk.bytes);
+        self.bytes += (chunk.bytes.len() - before) as u64;
+        chunk.kinds.push(kind);
+        chunk.ends.push(chunk.bytes.len());
+        if chunk.kinds.len() >= CHUNK_ROWS { self.flush(usize::from(place.0)) } else { Ok(()) }
+    }
+
+    fn flush(&mut self, place: usize) -> Result<(), GenError> {
+        let Some((shard, chunk)) = self.shards.get_mut(place) else { return Ok(()) };
+        chunk.first = shard.position(LANE).next().0;
+        let loaded = &mut self.loaded;
+        let mut wrong = 0;
+        shard
+            .apply(&[(LANE, &*chunk)], &mut |_, _, outcome| match outcome {
+                Outcome::Inserted => loaded.inserted += 1,
+                Outcome::Duplicate | Outcome::Repeated => loaded.duplicate += 1,
+                _ => wrong += 1,
+            })
+            .map_err(failed)?;
+        if wrong > 0 {
+            let reason = format!("{wrong} rows conflict with what the folder has under their ids");
+            return Err(failed(ShardError::Other(reason)));
+        }
+        (chunk.kinds.clear(), chunk.ends.clear(), chunk.bytes.clear());
+        if shard.upkeep_due() {
+            shard.upkeep(UPKEEP_SLICE).map_err(failed)?;
+        }
+        if shard.checkpoint_due().is_some() {
+            shard.checkpoint(CheckpointMode::Passive).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// The indexes of what is full, and everything into the files.
+    pub(super) fn finish(&mut self) -> Result<(), GenError> {
+        for (shard, _) in &mut self.shards {
+            while shard.upkeep_due() {
+                shard.upkeep(UPKEEP_SLICE).map_err(failed)?;
+            }
+            shard.checkpoint(CheckpointMode::Truncate).map_err(failed)?;
+        }
+        Ok(())
+    }
+}
+
+impl Sink for Loader {
+    fn order(&mut self, row: &Order<'_>) -> Result<(), GenError> {
+        let status = match row.status {
+            Status::Pending => OrderStatus::Pending,
+            Status::Paid => OrderStatus::Paid,
+            Status::Shipped => OrderStatus::Shipped,
+            Status::Delivered => OrderStatus::Delivered,
+            Status::Cancelled => OrderStatus::Cancelled,
+            Status::Refunded => OrderStatus::Refunded,
+        };
+        let parts = OrderParts {
+            tenant_id: row.tenant_id,
+            order_id: row.order_id.as_str(),
+            customer_id: row.customer_id.as_str(),
+            customer_name: row.customer_name,
+            customer_email: row.customer_email,
+            status,
+            currency: currency(row.currency.code)?,
+            ordered_at_us: row.ordered_at_ms * 1_000,
+        };
+        let items = row.items.iter().map(|item| ItemRow {
+            product_id: item.product_id.as_str(),
+            category: item.category,
+            quantity: item.quantity.into(),
+            unit_price: item.unit_price_minor as i64,
+        });
+        let from = (0, 0, self.received_us);
+        self.push((parts.tenant_id, parts.order_id), ORDER_KIND, |bytes| {
+            encode_order(&parts, from, items, bytes);
+        })
+    }
+
+    fn price_sample(&mut self, row: &PriceSample<'_>) -> Result<(), GenError> {
+        let observed = Observed {
+            at_us: row.observed_at_ms * 1_000,
+            received_us: self.received_us,
+            tenant_id: row.tenant_id,
+            product_id: row.product_id.as_str(),
+            event_id: row.event_id.as_str(),
+        };
+        let price =
+            PriceRow { observed, price: row.price_minor as i64, currency: currency(row.currency.code)? };
+        let place = (row.tenant_id, row.product_id.as_str());
+        self.push(place, PRICE_KIND, |bytes| price.encode(bytes))
+    }
+
+    fn stock_event(&mut self, row: &StockEvent<'_>) -> Result<(), GenError> {
+        let change = match row.change {
+            StockChange::Delta(number) => shard::StockChange::Delta(number.into()),
+            StockChange::Quantity(number) => shard::StockChange::Quantity(number.into()),
+        };
+        let observed = Observed {
+            at_us: row.occurred_at_ms * 1_000,
+            received_us: self.received_us,
+            tenant_id: row.tenant_id,
+            product_id: row.product_id.as_str(),
+            event_id: row.event_id.as_str(),
+        };
+        let stock = StockRow { observed, change };
+        let place = (row.tenant_id, row.product_id.as_str());
+        self.push(place, STOCK_KIND, |bytes| stock.encode(bytes))
+    }
+
+    fn table_end(&mut self) -> Result<(), GenError> {
+        (0..self.shards.len()).try_for_each(|place| self.flush(place))
+    }
+
+    fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+fn currency(code: &str) -> Result<Currency, GenError> {
+    Currency::parse(code).ok_or_else(|| GenError::Parameters(format!("{code} is no active currency")))
+}

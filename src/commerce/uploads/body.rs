@@ -1,0 +1,94 @@
+//! The bytes of one upload on disk: appended at a known length, read again, cut back.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+
+/// The open file. Nothing else writes to it meanwhile.
+#[derive(Debug)]
+pub struct Body {
+    path: PathBuf,
+    file: File,
+    length: u64,
+}
+
+impl Body {
+    pub(super) fn create(path: &Path) -> io::Result<()> {
+        File::create_new(path).map(drop)
+    }
+
+    pub(super) fn open(path: &Path) -> io::Result<Body> {
+        let file = File::options().read(true).write(true).open(path)?;
+        let length = file.metadata()?.len();
+        Ok(Body { path: path.to_owned(), file, length })
+    }
+
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// In bytes.
+    #[must_use]
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Into the page cache; 3 us for 16 KiB.
+    ///
+    /// # Errors
+    /// As the disk has them. The body is as long as before then, whatever a part of the bytes has reached.
+    pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if let Err(error) = self.file.write_all_at(bytes, self.length) {
+            // Room for others, where there is none; the length that counts is ours.
+            let _ = self.file.set_len(self.length);
+            return Err(error);
+        }
+        self.length += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Forgets what is behind `length`.
+    pub fn cut(&mut self, length: u64) -> io::Result<()> {
+        if length < self.length {
+            self.file.set_len(length)?;
+            self.length = length;
+        }
+        Ok(())
+    }
+
+    /// At most `bytes_max` bytes from `offset` on; none at the end.
+    pub fn read(&self, offset: u64, bytes_max: usize) -> io::Result<Bytes> {
+        let left = self.length.saturating_sub(offset);
+        let mut bytes = vec![0; left.min(bytes_max as u64) as usize];
+        self.file.read_exact_at(&mut bytes, offset)?;
+        Ok(Bytes::from(bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_come_back_and_are_cut_off() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("body");
+        Body::create(&path).unwrap();
+        assert!(Body::create(&path).is_err(), "one upload, one body");
+        let mut body = Body::open(&path).unwrap();
+        body.append(b"hello ").unwrap();
+        body.append(b"world").unwrap();
+        assert_eq!((body.length(), &body.read(4, 3).unwrap()[..]), (11, &b"o w"[..]));
+        assert_eq!((body.read(11, 9).unwrap().len(), body.read(99, 9).unwrap().len()), (0, 0));
+        body.cut(20).unwrap();
+        assert_eq!(body.length(), 11);
+        body.cut(5).unwrap();
+        body.append(b"!").unwrap();
+        let body = Body::open(&path).unwrap();
+        assert_eq!(&body.read(0, 99).unwrap()[..], b"hello!");
+    }
+}

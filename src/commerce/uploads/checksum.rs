@@ -1,0 +1,105 @@
+//! The checksum a client sends with a piece of an upload: SHA-1 or SHA-256 (FIPS 180-4).
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use sha1::Digest as _;
+
+/// What the bytes of a piece are to add up to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Checksum {
+    Sha1([u8; 20]),
+    Sha256([u8; 32]),
+}
+
+/// Why a checksum cannot be checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChecksumError {
+    #[error("Upload-Checksum may be of {}", Checksum::ALGORITHMS)]
+    Algorithm,
+    #[error("Upload-Checksum is an algorithm, a space and its digest in base64")]
+    Malformed,
+}
+
+impl Checksum {
+    /// What is understood, as tus lists it.
+    pub const ALGORITHMS: &str = "sha1,sha256";
+
+    /// From a header: `sha1 Kq5sNclPz7QV2+lfQIuc6R7oRu0=`.
+    ///
+    /// # Errors
+    /// [`ChecksumError`].
+    pub fn parse(text: &str) -> Result<Checksum, ChecksumError> {
+        let (algorithm, digest) = text.trim().split_once(' ').ok_or(ChecksumError::Malformed)?;
+        let digest = STANDARD.decode(digest.trim()).map_err(|_| ChecksumError::Malformed)?;
+        let checksum = match algorithm {
+            "sha1" => digest.try_into().map(Checksum::Sha1),
+            "sha256" => digest.try_into().map(Checksum::Sha256),
+            _ => return Err(ChecksumError::Algorithm),
+        };
+        checksum.map_err(|_| ChecksumError::Malformed)
+    }
+
+    /// Begins to add up.
+    #[must_use]
+    pub fn begin(&self) -> DigestOf {
+        match self {
+            Checksum::Sha1(_) => DigestOf::Sha1(sha1::Sha1::new()),
+            Checksum::Sha256(_) => DigestOf::Sha256(sha2::Sha256::new()),
+        }
+    }
+
+    /// Whether the bytes were those that were meant.
+    #[must_use]
+    pub fn is_met_by(&self, digest: DigestOf) -> bool {
+        match (self, digest) {
+            (Checksum::Sha1(meant), DigestOf::Sha1(digest)) => digest.finalize().as_slice() == meant,
+            (Checksum::Sha256(meant), DigestOf::Sha256(digest)) => digest.finalize().as_slice() == meant,
+            _ => false,
+        }
+    }
+}
+
+/// The bytes of a piece, as far as they came. With the CPU's own instructions about 1 GB/s, without half of it.
+#[derive(Clone, Debug)]
+pub enum DigestOf {
+    Sha1(sha1::Sha1),
+    Sha256(sha2::Sha256),
+}
+
+impl DigestOf {
+    pub fn add(&mut self, bytes: &[u8]) {
+        match self {
+            DigestOf::Sha1(digest) => digest.update(bytes),
+            DigestOf::Sha256(digest) => digest.update(bytes),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_met(header: &str, pieces: &[&[u8]]) -> bool {
+        let checksum = Checksum::parse(header).unwrap();
+        let mut digest = checksum.begin();
+        pieces.iter().for_each(|piece| digest.add(piece));
+        checksum.is_met_by(digest)
+    }
+
+    #[test]
+    fn digests_are_those_of_the_standard() {
+        // The examples of FIPS 180: "abc".
+        assert!(is_met("sha1 qZk+NkcGgWq6PiVxeFDCbJzQ2J0=", &[b"a", b"bc"]));
+        assert!(is_met("sha256 ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=", &[b"abc"]));
+        assert!(!is_met("sha1 qZk+NkcGgWq6PiVxeFDCbJzQ2J0=", &[b"abd"]));
+        assert!(!is_met("sha256 ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=", &[b"ab"]));
+    }
+
+    #[test]
+    fn what_is_no_checksum_is_refused() {
+        assert_eq!(Checksum::parse("md5 kAFQmDzST7DWlj99KOF/cg=="), Err(ChecksumError::Algorithm));
+        for text in ["", "sha1", "sha1 ", "sha1 !!", "sha1 qZk=", "sha256 qZk+NkcGgWq6PiVxeFDCbJzQ2J0="] {
+            assert_eq!(Checksum::parse(text), Err(ChecksumError::Malformed), "{text:?}");
+        }
+    }
+}

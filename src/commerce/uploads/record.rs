@@ -1,0 +1,241 @@
+//! What is known of one upload, as `info.json` keeps it and as a client is told.
+
+use serde::{Deserialize, Serialize};
+
+use super::super::ingest::{Answer, Summary};
+use crate::base::clock;
+use crate::unpack::{Resume, UnpackError};
+
+/// 128 random bits in hexadecimal: knowing it is half of being allowed to use it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct UploadId(String);
+
+impl UploadId {
+    /// # Errors
+    /// The system gives no random bytes.
+    pub fn random() -> Result<UploadId, getrandom::Error> {
+        let mut bits = [0; 16];
+        getrandom::fill(&mut bits)?;
+        Ok(UploadId(format!("{:032x}", u128::from_be_bytes(bits))))
+    }
+
+    /// `None` for anything else: it becomes the name of a folder.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<UploadId> {
+        let is_id = text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        is_id.then(|| UploadId(text.to_owned()))
+    }
+
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// What is asked for when an upload is created.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wish {
+    pub length: u64,
+    /// As it was sent, to be sent back.
+    pub metadata: String,
+    /// The idempotency key, where one was given.
+    pub key: Option<String>,
+}
+
+/// One upload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Upload {
+    pub id: UploadId,
+    /// Whose orders may come, and who may ask for it; `None`: anybody's.
+    pub tenant: Option<String>,
+    pub key: Option<String>,
+    /// In bytes, as declared.
+    pub length: u64,
+    pub metadata: String,
+    pub created_us: i64,
+    /// When it may go, if nothing more happens to it.
+    pub expires_us: i64,
+    /// How often it was saved: what is in memory elsewhere is of this moment or of an earlier one.
+    pub version: u64,
+    /// Bytes of the body from here on wait for their checksum, and count for nothing without it.
+    pub held_from: Option<u64>,
+    pub state: State,
+    pub checkpoint: Checkpoint,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    Receiving,
+    Finished,
+    /// What it is packed in cannot be read any further. What was stored by then stays.
+    Failed {
+        damage: Damage,
+        detail: String,
+    },
+    /// Only its name is left.
+    Expired,
+}
+
+/// What is wrong with bytes that cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Damage {
+    TooLarge,
+    Unsupported,
+    Damaged,
+}
+
+impl From<&UnpackError> for Damage {
+    fn from(error: &UnpackError) -> Damage {
+        match error {
+            _ if error.is_limit() => Damage::TooLarge,
+            UnpackError::Unsupported { .. } => Damage::Unsupported,
+            _ => Damage::Damaged,
+        }
+    }
+}
+
+/// Everything in front of it is committed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// Bytes of the body that were fed to the unpacker.
+    pub offset: u64,
+    /// Lines of which the summary tells.
+    pub lines: u64,
+    /// Where plain lines can go on; anything packed is unpacked from its start.
+    pub resume: Option<Resume>,
+    /// Time that was spent on it.
+    pub worked_us: u64,
+    pub summary: Summary,
+}
+
+/// What a client is told of an upload.
+#[derive(Serialize)]
+struct Told<'u> {
+    id: &'u str,
+    /// Bytes whose rows are stored.
+    offset: u64,
+    length: u64,
+    state: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    detail: Option<&'u str>,
+    created_at: String,
+    expires_at: String,
+    /// Orders that are in the database, by this upload or another.
+    rows_committed: u64,
+    #[serde(flatten)]
+    answer: Answer<'u>,
+}
+
+impl Upload {
+    /// As it begins; `expiry_us` from now on it may go.
+    #[must_use]
+    pub fn new(id: UploadId, tenant: Option<String>, wish: Wish, expiry_us: i64) -> Upload {
+        let created_us = clock::unix_us();
+        Upload {
+            id,
+            tenant,
+            key: wish.key,
+            length: wish.length,
+            metadata: wish.metadata,
+            created_us,
+            expires_us: created_us.saturating_add(expiry_us),
+            version: 0,
+            held_from: None,
+            state: State::Receiving,
+            checkpoint: Checkpoint::default(),
+        }
+    }
+
+    /// The idempotency key: the one that was given, or the id.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        self.key.as_deref().unwrap_or(self.id.as_str())
+    }
+
+    /// Whether one whose key is bound to this tenant (`None`: to all) may know of it.
+    #[must_use]
+    pub fn is_of(&self, tenant: Option<&str>) -> bool {
+        tenant.is_none() || tenant == self.tenant.as_deref()
+    }
+
+    #[must_use]
+    pub fn is_expired(&self, now_us: i64) -> bool {
+        self.state == State::Expired || self.expires_us <= now_us
+    }
+
+    /// The running summary, or the final one: the fields of an ingest's answer, and how far it is.
+    #[must_use]
+    pub fn json(&self) -> Vec<u8> {
+        let Checkpoint { offset, worked_us, summary, .. } = &self.checkpoint;
+        let (state, detail) = match &self.state {
+            State::Receiving => ("receiving", None),
+            State::Finished => ("finished", None),
+            State::Failed { detail, .. } => ("failed", Some(detail.as_str())),
+            State::Expired => ("expired", None),
+        };
+        let told = Told {
+            id: self.id.as_str(),
+            offset: *offset,
+            length: self.length,
+            state,
+            detail,
+            created_at: clock::rfc3339(self.created_us),
+            expires_at: clock::rfc3339(self.expires_us),
+            rows_committed: summary.inserted + summary.duplicate,
+            answer: summary.answer(self.key(), *worked_us),
+        };
+        serde_json::to_vec(&told).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    pub(in super::super) fn upload(length: u64) -> Upload {
+        let wish = Wish { length, metadata: String::new(), key: None };
+        Upload::new(UploadId::random().unwrap(), Some("t".to_owned()), wish, 1_000_000)
+    }
+
+    #[test]
+    fn an_id_is_a_name_and_no_path() {
+        let id = UploadId::random().unwrap();
+        assert_eq!(UploadId::parse(id.as_str()), Some(id.clone()));
+        assert_ne!(UploadId::random().unwrap(), id);
+        let upper = id.as_str().to_ascii_uppercase().replace(|digit: char| digit.is_ascii_digit(), "A");
+        for text in ["", "..", "../../../../../../../etc/passwd/", &id.as_str()[1..], upper.as_str()] {
+            assert_eq!(UploadId::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn it_tells_how_far_it_is_and_reads_back_the_same() {
+        let mut upload = upload(100);
+        upload.checkpoint.offset = 60;
+        upload.checkpoint.summary.inserted = 5;
+        upload.checkpoint.summary.duplicate = 2;
+        upload.checkpoint.summary.failed = 1;
+        upload.checkpoint.resume = Some(Resume { offset_bytes: 55, lines: 8 });
+        upload.state = State::Failed { damage: Damage::Damaged, detail: "torn".to_owned() };
+        let written = serde_json::to_vec(&upload).unwrap();
+        assert_eq!(serde_json::from_slice::<Upload>(&written).unwrap(), upload);
+        let told: Value = serde_json::from_slice(&upload.json()).unwrap();
+        assert_eq!((&told["state"], &told["detail"]), (&json!("failed"), &json!("torn")));
+        assert_eq!((&told["offset"], &told["length"]), (&json!(60), &json!(100)));
+        assert_eq!((&told["rows_received"], &told["rows_committed"]), (&json!(8), &json!(7)));
+        assert_eq!(told["idempotency_key"], json!(upload.id.as_str()));
+    }
+
+    #[test]
+    fn it_is_its_tenants_and_theirs_who_have_all() {
+        let mut upload = upload(1);
+        assert!(upload.is_of(Some("t")) && upload.is_of(None) && !upload.is_of(Some("other")));
+        upload.tenant = None;
+        assert!(upload.is_of(None) && !upload.is_of(Some("t")));
+        assert!(!upload.is_expired(upload.created_us) && upload.is_expired(upload.created_us + 1_000_000));
+    }
+}

@@ -1,0 +1,236 @@
+//! The folder of uploads, and the room they may take together.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::body::Body;
+use super::record::{State, Upload, UploadId};
+
+/// Uploads that are known at once, ended ones included: each is a folder, and is looked at now and then.
+const UPLOADS_MAX: u64 = 10_000;
+
+const FOLDER: &str = "uploads";
+const INFO: &str = "info.json";
+const INFO_NEW: &str = "info.json.new";
+const BODY: &str = "body";
+
+/// Why an upload cannot be kept.
+#[derive(Debug, thiserror::Error)]
+pub enum UploadError {
+    #[error("the uploads under way may have {bytes_max} bytes together, as declared")]
+    NoRoom { bytes_max: u64 },
+    #[error("{UPLOADS_MAX} uploads are known, which is as many as may be")]
+    TooMany,
+    #[error("the info of upload {0} cannot be read")]
+    Unreadable(String),
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+/// Every upload there is. The cores share it; who writes to one upload has made sure to be the only one.
+#[derive(Debug)]
+pub struct UploadStore {
+    folder: PathBuf,
+    bytes_max: u64,
+    /// Declared lengths of those that have a body.
+    bytes: AtomicU64,
+    count: AtomicU64,
+}
+
+impl UploadStore {
+    /// Counts what is there and clears away what a crash left half-made. Reads one small file an upload.
+    ///
+    /// # Errors
+    /// As the disk has them.
+    pub fn open(data: &Path, bytes_max: u64) -> io::Result<UploadStore> {
+        let folder = data.join(FOLDER);
+        fs::create_dir_all(&folder)?;
+        let store = UploadStore { folder, bytes_max, bytes: AtomicU64::new(0), count: AtomicU64::new(0) };
+        for id in store.ids()? {
+            match store.load(&id) {
+                Ok(Some(upload)) => {
+                    store.count.fetch_add(1, Ordering::Relaxed);
+                    if upload.state == State::Receiving {
+                        store.bytes.fetch_add(upload.length, Ordering::Relaxed);
+                    } else {
+                        store.remove_body(&id)?;
+                    }
+                }
+                Ok(None) => fs::remove_dir_all(store.folder_of(&id))?,
+                Err(error) => tracing::error!(%error, "an upload cannot be continued"),
+            }
+        }
+        Ok(store)
+    }
+
+    fn folder_of(&self, id: &UploadId) -> PathBuf {
+        self.folder.join(id.as_str())
+    }
+
+    /// The folder an upload's files are in.
+    #[must_use]
+    pub fn path(&self, id: &UploadId) -> PathBuf {
+        self.folder_of(id)
+    }
+
+    fn ids(&self) -> io::Result<Vec<UploadId>> {
+        let mut ids = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            ids.extend(entry?.file_name().to_str().and_then(UploadId::parse));
+        }
+        Ok(ids)
+    }
+
+    /// Those whose info was not written since `before_us`: one `stat` each.
+    pub fn resting(&self, before_us: i64) -> io::Result<Vec<UploadId>> {
+        let mut ids = self.ids()?;
+        ids.retain(|id| {
+            let written = fs::metadata(self.folder_of(id).join(INFO)).and_then(|info| info.modified());
+            let since = written.ok().and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
+            since.is_some_and(|since| since.as_micros() as i64 <= before_us)
+        });
+        Ok(ids)
+    }
+
+    /// Makes its folder, an empty body and its info.
+    ///
+    /// # Errors
+    /// [`UploadError::NoRoom`], [`UploadError::TooMany`], or the disk's; nothing is left of it then.
+    pub fn create(&self, upload: &mut Upload) -> Result<(), UploadError> {
+        let known = self.count.fetch_add(1, Ordering::Relaxed);
+        let taken = self.bytes.fetch_add(upload.length, Ordering::Relaxed);
+        let made = if known >= UPLOADS_MAX {
+            Err(UploadError::TooMany)
+        } else if taken.saturating_add(upload.length) > self.bytes_max {
+            Err(UploadError::NoRoom { bytes_max: self.bytes_max })
+        } else {
+            self.make(upload)
+        };
+        if made.is_err() {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+            self.bytes.fetch_sub(upload.length, Ordering::Relaxed);
+            let _ = fs::remove_dir_all(self.folder_of(&upload.id));
+        }
+        made
+    }
+
+    fn make(&self, upload: &mut Upload) -> Result<(), UploadError> {
+        let folder = self.folder_of(&upload.id);
+        fs::create_dir(&folder)?;
+        Body::create(&folder.join(BODY))?;
+        self.write(upload)?;
+        Ok(self.publish(&upload.id)?)
+    }
+
+    /// `None`: there is none with this id.
+    pub fn load(&self, id: &UploadId) -> Result<Option<Upload>, UploadError> {
+        let written = match fs::read(self.folder_of(id).join(INFO)) {
+            Ok(written) => written,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let upload = serde_json::from_slice(&written);
+        upload.map(Some).map_err(|_| UploadError::Unreadable(id.as_str().to_owned()))
+    }
+
+    /// Writes the next version of the info beside the one that holds; returns where.
+    pub fn write(&self, upload: &mut Upload) -> io::Result<PathBuf> {
+        upload.version += 1;
+        let path = self.folder_of(&upload.id).join(INFO_NEW);
+        fs::write(&path, serde_json::to_vec(upload).map_err(io::Error::other)?)?;
+        Ok(path)
+    }
+
+    /// What was written holds from now on.
+    pub fn publish(&self, id: &UploadId) -> io::Result<()> {
+        let folder = self.folder_of(id);
+        fs::rename(folder.join(INFO_NEW), folder.join(INFO))
+    }
+
+    pub fn body(&self, id: &UploadId) -> io::Result<Body> {
+        Body::open(&self.folder_of(id).join(BODY))
+    }
+
+    /// After an info was published that is no longer [`State::Receiving`]: the body goes, and its room is free.
+    pub fn ended(&self, upload: &Upload) -> io::Result<()> {
+        self.bytes.fetch_sub(upload.length, Ordering::Relaxed);
+        self.remove_body(&upload.id)
+    }
+
+    fn remove_body(&self, id: &UploadId) -> io::Result<()> {
+        match fs::remove_file(self.folder_of(id).join(BODY)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// All of it goes.
+    pub fn remove(&self, upload: &Upload) -> io::Result<()> {
+        // First what makes it an upload: what a crash leaves then is cleared away at the next start.
+        fs::remove_file(self.folder_of(&upload.id).join(INFO))?;
+        self.count.fetch_sub(1, Ordering::Relaxed);
+        if upload.state == State::Receiving {
+            self.bytes.fetch_sub(upload.length, Ordering::Relaxed);
+        }
+        fs::remove_dir_all(self.folder_of(&upload.id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::record::tests::upload;
+    use super::*;
+
+    fn room(store: &UploadStore) -> (u64, u64) {
+        (store.count.load(Ordering::Relaxed), store.bytes.load(Ordering::Relaxed))
+    }
+
+    #[test]
+    fn room_is_taken_and_given_back_and_counted_again_after_a_start() {
+        let data = tempfile::tempdir().unwrap();
+        let store = UploadStore::open(data.path(), 100).unwrap();
+        let (mut first, mut second, mut third) = (upload(60), upload(40), upload(1));
+        store.create(&mut first).unwrap();
+        store.create(&mut second).unwrap();
+        assert!(matches!(store.create(&mut third), Err(UploadError::NoRoom { bytes_max: 100 })));
+        assert_eq!((room(&store), store.load(&third.id).unwrap()), ((2, 100), None));
+        assert!(!store.path(&third.id).exists(), "nothing is left of what was refused");
+        second.state = State::Finished;
+        store.write(&mut second).unwrap();
+        store.publish(&second.id).unwrap();
+        store.ended(&second).unwrap();
+        assert_eq!(room(&store), (2, 60));
+        store.create(&mut third).unwrap();
+        // As a crash leaves them: one without an info, one whose body should have gone.
+        fs::create_dir(store.path(&UploadId::random().unwrap())).unwrap();
+        Body::create(&store.path(&second.id).join(BODY)).unwrap();
+        let again = UploadStore::open(data.path(), 100).unwrap();
+        assert_eq!(room(&again), (3, 61));
+        assert!(again.body(&second.id).is_err() && again.body(&first.id).is_ok());
+        assert_eq!(again.ids().unwrap().len(), 3);
+        again.remove(&first).unwrap();
+        again.remove(&second).unwrap();
+        again.remove(&third).unwrap();
+        assert_eq!((room(&again), again.ids().unwrap().len()), ((0, 0), 0));
+    }
+
+    #[test]
+    fn what_was_written_holds_once_it_is_published() {
+        let data = tempfile::tempdir().unwrap();
+        let store = UploadStore::open(data.path(), 100).unwrap();
+        let mut one = upload(60);
+        store.create(&mut one).unwrap();
+        let before = one.clone();
+        one.checkpoint.offset = 7;
+        store.write(&mut one).unwrap();
+        assert_eq!(store.load(&one.id).unwrap().as_ref(), Some(&before));
+        store.publish(&one.id).unwrap();
+        assert_eq!(store.load(&one.id).unwrap().as_ref(), Some(&one));
+        assert_eq!(store.resting(before.created_us - 60_000_000).unwrap(), []);
+        assert_eq!(store.resting(before.created_us + 60_000_000).unwrap(), [one.id.clone()]);
+        fs::write(store.path(&one.id).join(INFO), "{").unwrap();
+        assert!(matches!(store.load(&one.id), Err(UploadError::Unreadable(_))));
+    }
+}

@@ -1,0 +1,88 @@
+//! Centroids put in order: one pass into narrow buckets, then little is left to sort.
+
+use super::Centroid;
+use super::key::key_of;
+
+const BUCKETS_BITS: u32 = 12;
+/// A bucket of more is left to the standard library; in the others an insertion sort moves each centroid by
+/// less than this.
+const BUCKET_FEW: u32 = 24;
+/// Fewer centroids are all left to it.
+const FEW: usize = 128;
+
+/// By mean; equal means stay in their order. All means lie from `min` to `max`. Buckets are equal steps of
+/// `key_of`, nearly the logarithm: prices, durations and sizes fill them evenly, and a value far away from
+/// all others does not put those into one. Where they do crowd, this is the standard library's sort.
+pub(super) fn sort(centroids: &mut [Centroid], min: f64, max: f64) {
+    let by_mean = |one: &Centroid, other: &Centroid| one.mean.total_cmp(&other.mean);
+    if centroids.len() < FEW {
+        centroids.sort_by(by_mean);
+        return;
+    }
+    let lowest = key_of(min);
+    let range_bits = u64::BITS - (key_of(max) - lowest).leading_zeros();
+    let shift = range_bits.saturating_sub(BUCKETS_BITS);
+    let bucket_of = |centroid: &Centroid| ((key_of(centroid.mean) - lowest) >> shift) as usize;
+    // How many, then where the next one goes, and at last where the bucket ends.
+    let mut places = [0_u32; 1 << BUCKETS_BITS];
+    centroids.iter().for_each(|centroid| places[bucket_of(centroid)] += 1);
+    let (mut sum, mut most) = (0, 0);
+    for place in &mut places {
+        most = most.max(*place);
+        sum += std::mem::replace(place, sum);
+    }
+    let unsorted = centroids.to_vec();
+    for centroid in unsorted {
+        let place = &mut places[bucket_of(&centroid)];
+        centroids[*place as usize] = centroid;
+        *place += 1;
+    }
+    if most > BUCKET_FEW {
+        let mut from = 0;
+        for end in places {
+            if end - from > BUCKET_FEW {
+                centroids[from as usize..end as usize].sort_by(by_mean);
+            }
+            from = end;
+        }
+    }
+    insertion_sort(centroids);
+}
+
+/// Fast where nearly all are in order.
+#[inline]
+fn insertion_sort(centroids: &mut [Centroid]) {
+    for at in 1..centroids.len() {
+        let centroid = centroids[at];
+        let mut to = at;
+        while to > 0 && centroids[to - 1].mean > centroid.mean {
+            centroids[to] = centroids[to - 1];
+            to -= 1;
+        }
+        centroids[to] = centroid;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn the_order_is_that_of_the_standard_library(
+            means in proptest::collection::vec(prop_oneof![any::<f64>(), -5.0..5.0, (0..9_u8).prop_map(f64::from)], 1..900),
+        ) {
+            let means = means.into_iter().filter(|mean| mean.abs() < 1e307).map(|mean| mean + 0.0);
+            let mut centroids: Vec<Centroid> =
+                means.zip(1..).map(|(mean, weight)| Centroid { mean, weight }).collect();
+            let mut expected = centroids.clone();
+            expected.sort_by(|one, other| one.mean.total_cmp(&other.mean));
+            if let (Some(first), Some(last)) = (expected.first(), expected.last()) {
+                sort(&mut centroids, first.mean, last.mean);
+            }
+            prop_assert_eq!(centroids, expected);
+        }
+    }
+}

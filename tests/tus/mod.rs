@@ -1,0 +1,238 @@
+//! What the tests of resumable uploads share: a client that says what tus wants said, orders, and what is stored.
+#![allow(dead_code, unreachable_pub, reason = "each test takes what it needs")]
+
+use std::collections::BTreeMap;
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags};
+use serde_json::Value;
+
+use crate::support::{Answer, Client, Server};
+
+pub const UPLOADS: &str = "/api/v1/ingest/orders/uploads";
+pub const PIECE: &str = "Content-Type: application/offset+octet-stream";
+pub const TUS: &str = "Tus-Resumable: 1.0.0";
+
+/// Sends a request with these header lines and reads the answer.
+pub fn ask(
+    client: &mut Client,
+    method: &str,
+    target: &str,
+    lines: &[&str],
+    body: &[u8],
+) -> io::Result<Answer> {
+    client.write(&head(method, target, lines, body.len()))?;
+    // A server that refuses early may not read all of it, and its answer is there all the same.
+    let sent = client.write(body);
+    let answer = if method == "HEAD" { client.answer_head() } else { client.answer() };
+    answer.or_else(|error| sent.and(Err(error)))
+}
+
+/// The head of a request with a body of so many bytes.
+pub fn head(method: &str, target: &str, lines: &[&str], length: usize) -> Vec<u8> {
+    let mut head = format!("{method} {target} HTTP/1.1\r\nHost: test\r\nContent-Length: {length}\r\n");
+    for line in lines {
+        head.push_str(line);
+        head.push_str("\r\n");
+    }
+    head.push_str("\r\n");
+    head.into_bytes()
+}
+
+/// One upload as a client sees it.
+#[derive(Clone, Debug)]
+pub struct Upload {
+    pub path: String,
+}
+
+impl Upload {
+    /// Creates one of so many bytes.
+    #[track_caller]
+    pub fn create(client: &mut Client, length: usize, lines: &[&str]) -> Upload {
+        let length = format!("Upload-Length: {length}");
+        let lines = [&[TUS, length.as_str()], lines].concat();
+        let answer = ask(client, "POST", UPLOADS, &lines, b"").expect("the server answers");
+        assert_eq!(answer.status, 201, "{answer:?} {}", String::from_utf8_lossy(&answer.body));
+        assert_eq!(answer.header("upload-offset"), Some("0"));
+        Upload { path: answer.header("location").expect("a location").to_owned() }
+    }
+
+    pub fn id(&self) -> &str {
+        self.path.rsplit('/').next().unwrap_or_default()
+    }
+
+    /// A piece from `offset` on.
+    pub fn patch(
+        &self,
+        client: &mut Client,
+        offset: usize,
+        lines: &[&str],
+        body: &[u8],
+    ) -> io::Result<Answer> {
+        let offset = format!("Upload-Offset: {offset}");
+        ask(client, "PATCH", &self.path, &[&[TUS, PIECE, offset.as_str()], lines].concat(), body)
+    }
+
+    /// As many bytes of a piece as the connection lives for, cut off then.
+    pub fn patch_cut(&self, client: &mut Client, offset: usize, of: usize, body: &[u8]) -> io::Result<()> {
+        let offset = format!("Upload-Offset: {offset}");
+        client.write(&head("PATCH", &self.path, &[TUS, PIECE, offset.as_str()], of))?;
+        client.write(body)
+    }
+
+    pub fn head(&self, client: &mut Client) -> io::Result<Answer> {
+        ask(client, "HEAD", &self.path, &[TUS], b"")
+    }
+
+    /// Where it goes on.
+    #[track_caller]
+    pub fn offset(&self, client: &mut Client) -> usize {
+        let answer = self.head(client).expect("the server answers");
+        assert_eq!(answer.status, 200, "{answer:?}");
+        offset_of(&answer)
+    }
+
+    #[track_caller]
+    pub fn summary(&self, server: &Server) -> Value {
+        let answer = server.get(&self.path);
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.json()
+    }
+}
+
+#[track_caller]
+pub fn offset_of(answer: &Answer) -> usize {
+    let offset = answer.header("upload-offset").unwrap_or_else(|| panic!("no offset in {answer:?}"));
+    offset.parse().expect("a number")
+}
+
+/// One line of orders.
+pub fn order(number: usize) -> String {
+    format!(
+        r#"{{"order_id":"o-{number}","tenant_id":"acme","customer_id":"c-{}","customer_name":"Ann No. {}","customer_email":"ann{}@example.org","status":"paid","currency":"USD","ordered_at":"2026-03-01T12:00:00Z","items":[{{"product_id":"p-{}","category":"books","quantity":{},"unit_price":"19.99"}},{{"product_id":"p-{}","category":"toys","quantity":1,"unit_price":"5.00"}}]}}"#,
+        number % 97,
+        number % 97,
+        number % 97,
+        number % 31,
+        number % 5 + 1,
+        number % 13,
+    )
+}
+
+/// So many lines: among the orders a wrong one, one that comes twice and a blank line every 50. What the summary
+/// should say of them.
+pub fn orders(count: usize) -> (Vec<u8>, Expected) {
+    let (mut lines, mut expected) = (Vec::new(), Expected::default());
+    for number in 0..count {
+        lines.extend_from_slice(order(number).as_bytes());
+        lines.push(b'\n');
+        expected.inserted += 1;
+        if number % 50 == 25 {
+            lines.extend_from_slice(b"{\"order_id\":\"bad\"}\n\n");
+            writeln!(lines, "{}", order(number)).expect("memory");
+            expected.failed += 1;
+            expected.duplicate += 1;
+        }
+    }
+    (lines, expected)
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Expected {
+    pub inserted: u64,
+    pub duplicate: u64,
+    pub failed: u64,
+}
+
+impl Expected {
+    /// The final summary is that of the file, however it came.
+    #[track_caller]
+    pub fn check(&self, summary: &Value, length: usize) {
+        assert_eq!(
+            (&summary["state"], summary["detail"].as_str()),
+            (&Value::from("finished"), None),
+            "{summary}"
+        );
+        let told = |name: &str| summary[name].as_u64().unwrap_or_else(|| panic!("{name} in {summary}"));
+        assert_eq!((told("offset"), told("length")), (length as u64, length as u64));
+        let Expected { inserted, duplicate, failed } = *self;
+        let counts = (told("rows_inserted"), told("rows_duplicate"), told("rows_failed"));
+        assert_eq!(counts, (inserted, duplicate, failed), "inserted, duplicate, failed");
+        assert_eq!(told("rows_received"), inserted + duplicate + failed);
+        assert_eq!(told("rows_committed"), inserted + duplicate);
+        let errors = summary["errors"].as_array().expect("errors");
+        assert_eq!(errors.len() as u64, failed.min(1_000));
+        let lines: Vec<_> = errors.iter().filter_map(|error| error["line"].as_u64()).collect();
+        assert!(lines.is_sorted() && lines.windows(2).all(|pair| pair[0] < pair[1]), "{lines:?}");
+    }
+}
+
+/// How often each order is stored, as the sqlite3 shell sees it.
+#[track_caller]
+pub fn stored(data: &Path) -> BTreeMap<String, usize> {
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir(data).expect("the data folder is there") {
+        let database = entry.expect("an entry").path().join("shard.db");
+        if !database.exists() {
+            continue;
+        }
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(database, flags).expect("the shard opens");
+        let mut statement = connection.prepare("SELECT order_id FROM orders").expect("the view is there");
+        let rows = statement.query_map([], |row| row.get::<_, String>(0)).expect("the rows are read");
+        for id in rows {
+            *found.entry(id.expect("every row is read")).or_insert(0) += 1;
+        }
+    }
+    found
+}
+
+/// Orders 0 to `count` - 1, each once, and no others.
+#[track_caller]
+pub fn check_stored(data: &Path, count: usize) {
+    let stored = stored(data);
+    let often: Vec<_> = stored.iter().filter(|(_, times)| **times != 1).collect();
+    assert!(often.is_empty(), "more than once: {often:?}");
+    let missing: Vec<_> = (0..count).filter(|number| !stored.contains_key(&format!("o-{number}"))).collect();
+    assert!(missing.is_empty(), "{} are missing, the first of them {:?}", missing.len(), missing.first());
+    assert_eq!(stored.len(), count);
+}
+
+/// The ways a body comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Packing {
+    Plain,
+    Gzip,
+    Zstd,
+    Zip,
+}
+
+impl Packing {
+    pub const ALL: [Packing; 4] = [Packing::Plain, Packing::Gzip, Packing::Zstd, Packing::Zip];
+
+    /// Lightly, so that there are many bytes to be cut between.
+    pub fn pack(self, lines: &[u8]) -> Vec<u8> {
+        match self {
+            Packing::Plain => lines.to_vec(),
+            Packing::Gzip => {
+                let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+                packer.write_all(lines).and_then(|()| packer.finish()).expect("memory")
+            }
+            Packing::Zstd => zstd::bulk::compress(lines, 1).expect("memory"),
+            Packing::Zip => {
+                let mut archive = zip::ZipWriter::new(io::Cursor::new(Vec::new()));
+                let options = zip::write::SimpleFileOptions::default();
+                // Two files, so that a cut may lie between them; the first ends at a line's end.
+                let half = lines.len() / 2;
+                let end =
+                    lines[half..].iter().position(|byte| *byte == b'\n').map_or(half, |at| half + at + 1);
+                for (name, part) in [("a.ndjson", &lines[..end]), ("b.ndjson", &lines[end..])] {
+                    archive.start_file(name, options).expect("an entry");
+                    archive.write_all(part).expect("memory");
+                }
+                archive.finish().expect("an archive").into_inner()
+            }
+        }
+    }
+}
