@@ -118,7 +118,9 @@ impl Loader {
             let reason = format!("{wrong} rows conflict with what the folder has under their ids");
             return Err(failed(ShardError::Other(reason)));
         }
-        (chunk.kinds.clear(), chunk.ends.clear(), chunk.bytes.clear());
+        chunk.kinds.clear();
+        chunk.ends.clear();
+        chunk.bytes.clear();
         if shard.upkeep_due() {
             shard.upkeep(UPKEEP_SLICE).map_err(failed)?;
         }

@@ -12,7 +12,7 @@ use crate::query::{Merged, QueryError, Search};
 /// Rows that come piece by piece.
 pub(super) enum Pieces {
     Merged(Merged),
-    Search(Search),
+    Search(Box<Search>),
 }
 
 impl Pieces {

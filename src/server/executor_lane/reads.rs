@@ -131,7 +131,7 @@ async fn search(
         Shape::Lines => api::reads::lines(),
         Shape::Object => Answer::new(200, "application/json", &b""[..]).with("Cache-Control", "no-store"),
     };
-    streamed(answer, Pieces::Search(search), head_only).await
+    streamed(answer, Pieces::Search(Box::new(search)), head_only).await
 }
 
 fn wants_lines(request: &RequestHead) -> bool {

@@ -107,6 +107,9 @@ pub(in crate::shard) struct Taker<'t> {
     products: Vec<Product>,
 }
 
+/// An item's product, with how many of it at what price.
+type Sold = (Product, (i64, i64));
+
 /// A stored order, as far as a second one or a new status has to know it.
 struct Stored {
     id: i64,
@@ -378,7 +381,7 @@ impl<'t> Taker<'t> {
         Ok(Outcome::Inserted)
     }
 
-    fn items(&self, order: &Stored) -> Result<Vec<(Product, (i64, i64))>, ShardError> {
+    fn items(&self, order: &Stored) -> Result<Vec<Sold>, ShardError> {
         let mut statement = self.connection.prepare_cached(&format!(
             "SELECT i.product, p.category, i.quantity, i.unit_price, (SELECT min(f.id) FROM product_row f \
              WHERE f.tenant = p.tenant AND f.product_id = p.product_id) FROM {} i JOIN product_row p \

@@ -48,7 +48,7 @@ pub(in crate::shard) fn verify_sales(
                 let counted = if counted { first_sql(&items) } else { "true".to_owned() };
                 format!(
                     "SELECT o.tenant AS tenant, o.currency AS currency, {day} AS day, {key} AS key, \
-                     count(DISTINCT o.id) AS orders, sum(i.quantity) AS units, \
+                     count(DISTINCT CASE WHEN {counted} THEN o.id END) AS orders, sum(i.quantity) AS units, \
                      sum(i.quantity * i.unit_price) AS revenue FROM {items} i CROSS JOIN {orders} o \
                      ON o.id = i.id / 1024 CROSS JOIN product_row p ON p.id = i.product WHERE {sale} \
                      GROUP BY o.tenant, o.currency, {day}, {key}"

@@ -200,12 +200,15 @@ fn found(shard: &Shard, filter: &Filter, rows: usize) -> Vec<String> {
     lines
 }
 
+/// Whether a search is for an order with this status.
+type Takes = Box<dyn Fn(&Order, u8) -> bool>;
+
 fn check_searches(shard: &Shard, model: &Model) {
     let few = |of: OrdersOf| {
         [search(of.clone(), None, None), search(of, Some(-9_000_000_000), Some(20_000_000_000))]
     };
     for tenant in 0..2 {
-        let mut filters: Vec<(Filter, Box<dyn Fn(&Order, u8) -> bool>)> = Vec::new();
+        let mut filters: Vec<(Filter, Takes)> = Vec::new();
         for filter in few(of_tenant(tenant)) {
             filters.push((filter, Box::new(|_, _| true)));
         }
