@@ -383,3 +383,79 @@ fn a_tenant_far_over_its_limit_takes_nothing_from_the_other() {
     assert!(refused > 0 && taken + refused == (LIMIT * FACTOR) as i32);
     server.stop();
 }
+
+#[test]
+fn an_upload_of_the_other_is_none_for_anybody_else() {
+    let folder = Folder::new();
+    let (own, other) = (tenant(&folder, OWN, 5), tenant(&folder, OTHER, 50));
+    let server = folder.serve(&["--shards", "2", "--cores", &cpus(2)]);
+    let body = oracle::body(&other.orders);
+    let uploads = "/api/v1/ingest/orders/uploads";
+    let say = |client: &mut Client, method: &str, target: &str, key: &str, lines: &str, body: &[u8]| {
+        let (bearer, length) = (bearer(key), body.len());
+        let head = format!(
+            "{method} {target} HTTP/1.1\r\nHost: test\r\nTus-Resumable: 1.0.0\r\n{bearer}{lines}Content-Length: {length}\r\n\r\n"
+        );
+        client.write(&[head.as_bytes(), body].concat()).expect("the server takes it");
+        client.answer().expect("the server answers")
+    };
+    let mut client = server.client();
+    let length = format!("Upload-Length: {}\r\n", body.len());
+    let made = say(&mut client, "POST", uploads, &other.write, &length, b"");
+    assert_eq!(made.status, 201, "{made:?}");
+    let location = made.header("Location").expect("it is somewhere");
+    let target = &location[location.find(uploads).expect("a path")..];
+    let patch = "Content-Type: application/offset+octet-stream\r\nUpload-Offset: 0\r\n";
+    for target in [target, &format!("{uploads}/none")] {
+        for key in [&own.read, &own.write, &other.read] {
+            for (method, lines, bytes) in
+                [("GET", "", &b""[..]), ("PATCH", patch, &body), ("DELETE", "", b"")]
+            {
+                let answer = say(&mut server.client(), method, target, key, lines, bytes);
+                let wanted = if *key == own.write { 404 } else { 403 };
+                assert_eq!(answer.status, wanted, "{method} {target}: {answer:?}");
+                assert!(!names_other(&answer.body), "{answer:?}");
+            }
+        }
+    }
+    // It is still whole, and still at its beginning.
+    let answer = say(&mut client, "PATCH", target, &other.write, patch, &body);
+    assert_eq!(answer.status, 204, "{answer:?}");
+    let summary = say(&mut client, "GET", target, &other.write, "", b"").json();
+    assert_eq!(counts(&summary), [50, 50, 0, 0], "{summary}");
+    server.stop();
+}
+
+/// Bytes are waited for where they are an upload's; nobody else waits.
+#[test]
+fn an_upload_that_waits_for_its_bytes_holds_up_nobody_else() {
+    let folder = Folder::new();
+    let (own, other) = (tenant(&folder, OWN, 200), tenant(&folder, OTHER, 20));
+    let server = folder.serve(&["--shards", "1"]);
+    assert_eq!(send(&server, &other, "k").status, 200);
+    let bytes = oracle::body(&own.orders).len();
+    // A few seconds' worth.
+    let rate = (bytes / 3).to_string();
+    assert!(folder.run(&["tenant", "set", OWN, "--bytes-per-second", &rate]).status.success());
+    let target = format!("/api/v1/tenants/{OTHER}/orders/search?limit=3");
+    support::wait_until("the limit to hold", || {
+        let row = "x".repeat(bytes / 3 + 1);
+        ask(&mut server.client(), "POST", "/events", &own.write, &row).status == 429
+    });
+    let (address, reads) = (server.address, bearer(&own.write));
+    let body = oracle::body(&own.orders);
+    let uploading = std::thread::spawn(move || {
+        ingest(address, "slow", &format!("{NDJSON}{reads}"), &body).expect("an answer")
+    });
+    let mut quiet = server.client();
+    let mut asked = 0;
+    while !uploading.is_finished() {
+        let answer = ask(&mut quiet, "GET", &target, &other.read, "");
+        assert_eq!(answer.status, 200, "{answer:?}");
+        asked += 1;
+    }
+    assert!(asked > 10, "there was time to ask, {asked} times");
+    let answer = uploading.join().expect("no panic");
+    assert_eq!(counts(&answer.json()), [200, 200, 0, 0]);
+    server.stop();
+}

@@ -300,6 +300,7 @@ fn each_wrong_line_is_told_by_its_number_and_its_place() {
         format!("{line}\n").into_bytes()
     };
     let good = |id: u64| order(id).line().into_bytes();
+    let line_bytes_max = firehose::unpack::Limits::default().line_bytes_max;
     let long = |bytes: usize| {
         let line = order(15).line();
         let padding = " ".repeat(bytes - line.len() + 1);
@@ -327,8 +328,8 @@ fn each_wrong_line_is_told_by_its_number_and_its_place() {
         (with(0, "/customer_id", json!("another")), Some(("conflict", "/order_id", Some(0)))),
         (b"[1,2]\n".to_vec(), Some(("not_an_object", "", None))),
         (b"\xff\xfe\n".to_vec(), Some(("not_utf8", "", None))),
-        (long((2 << 20) + 1), Some(("too_large", "", None))),
-        (long(2 << 20), None),
+        (long(line_bytes_max + 1), Some(("too_large", "", None))),
+        (long(line_bytes_max), None),
         (
             with(7, "/customer_email", json!("no address")),
             Some(("invalid_email", "/customer_email", Some(7))),
