@@ -55,11 +55,13 @@ pub(super) fn uvicorn(name: &str, addr: SocketAddr, folder: &Path) -> Command {
     with_database(command, name, folder)
 }
 
-/// One worker of a WSGI application. A request may take as long as it likes.
+/// One worker of a WSGI application, with one thread: so it keeps connections open. A request may take as long as it
+/// likes.
 pub(super) fn gunicorn(name: &str, addr: SocketAddr, folder: &Path) -> Command {
     let mut command = Command::new(venv(name).join("bin/gunicorn"));
-    command.args(["app:app", "--bind", &addr.to_string(), "--workers", "1", "--timeout", "0", "--chdir"]);
-    command.arg(source(name)).args(["--keep-alive", "60", "--log-level", "warning"]);
+    command.args(["app:app", "--bind", &addr.to_string(), "--workers", "1", "--chdir"]);
+    command.arg(source(name)).args(["--worker-class", "gthread", "--threads", "1", "--timeout", "0"]);
+    command.args(["--keep-alive", "60", "--log-level", "warning"]);
     with_database(command, name, folder)
 }
 
