@@ -62,6 +62,13 @@
 //! ([`query`], `src/query/sales.rs`) or exactly, from every sale in windows of time. `docs/data-model.md` says
 //! what may be relied on, `docs/plans.md` what each index is worth.
 //!
+//! # The life of an upload
+//!
+//! Orders come in one request (`server/executor_lane/orders.rs`) or resumably by tus
+//! (`server/executor_lane/uploads.rs`): bytes to `DATA/uploads/<id>/body`, lines to the same journals, and once
+//! they are committed a checkpoint. After a crash the body is read again from there; rows that come twice are known
+//! by their ingest and line.
+//!
 //! # The life of a query
 //!
 //! [`query`]: plan → fan out → partial → merge → stream. Readers' threads do bounded steps with read-only
@@ -107,6 +114,7 @@
 //! | W2 | one event id, one order id of one tenant is stored once | `tests/duplicates.rs`, `src/shard/tests/events.rs`, `src/shard/tests/orders.rs` |
 //! | W3 | a shard is written by its writer only | `src/ingest/write/tests.rs` |
 //! | W4 | accepted = stored + pending at every moment | `tests/durability.rs` |
+//! | W5 | what a reported `Upload-Offset` covers is stored, also after a kill | `tests/uploads.rs` |
 //! | R1 | N shards answer as one | `tests/one_vs_many.rs` |
 //! | R2 | no row crosses tenants | `tests/one_vs_many.rs`; a plan of events has a tenant, by its type |
 //! | R3 | buckets and sums of sales equal a recount at every commit, whatever statuses became | `src/shard/tests/events.rs`, `src/shard/tests/orders.rs`, `firehose verify --aggregates` |

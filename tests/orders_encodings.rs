@@ -306,7 +306,9 @@ fn each_wrong_line_is_told_by_its_number_and_its_place() {
         let padding = " ".repeat(bytes - line.len() + 1);
         format!("{}{padding}\n", line.trim_end()).into_bytes()
     };
-    let lines: Vec<(Vec<u8>, Option<(&str, &str, Option<u64>)>)> = vec![
+    // What is said of a line: code, pointer, and the number of the order where that can be read.
+    type Wrong = (&'static str, &'static str, Option<u64>);
+    let lines: Vec<(Vec<u8>, Option<Wrong>)> = vec![
         (good(0), None),
         (b"{\"order_id\":\n".to_vec(), Some(("not_json", "", None))),
         (

@@ -1,17 +1,17 @@
-//! tus 1.0.0: what the headers of a resumable upload ask for, and what is answered.
+//! tus 1.0.0: what a request to a resumable upload is answered.
 //!
 //! <https://tus.io/protocols/resumable-upload>, with the extensions of [`EXTENSIONS`].
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use hyper::HeaderMap;
+mod asked;
+
+pub use asked::{checksum, is_piece, offset, version, wish};
 
 use super::Problem;
-use super::commerce::{IngestRefused, ingest_key, ingest_refused};
+use super::commerce::{IngestRefused, ingest_refused};
 use super::error::problem;
 use crate::base::clock;
 use crate::base::counters::Cell;
-use crate::commerce::{Checksum, ChecksumError, Damage, State, Upload, UploadError, Wish};
+use crate::commerce::{Checksum, ChecksumError, Damage, State, Upload, UploadError};
 use crate::config::Config;
 use crate::http::Answer;
 use crate::tenants::Denied;
@@ -23,8 +23,6 @@ pub const EXTENSIONS: &str = "creation,creation-with-upload,expiration,terminati
 const PATH: &str = "/api/v1/ingest/orders/uploads";
 /// The media type of a piece.
 const PIECE: &str = "application/offset+octet-stream";
-/// The metadata that may name the idempotency key, for clients that send no headers of their own.
-const KEY_METADATA: &str = "idempotency_key";
 
 /// Why an upload is not created, continued or told of.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +37,10 @@ pub enum UploadRefused {
     TooLong { bytes_max: u64 },
     #[error("a piece of an upload has the content type {PIECE}")]
     ContentType,
+    #[error(
+        "a piece of an upload is sent as it is, without a content coding; the upload as a whole may be packed"
+    )]
+    ContentCoding,
     #[error("there is no upload with this id")]
     NotFound,
     #[error("the upload was not continued in time and is gone")]
@@ -91,107 +93,6 @@ impl From<Denied> for UploadRefused {
 #[must_use]
 pub fn length_max(config: &Config) -> u64 {
     config.uploads_bytes_max.min(config.ingest_bytes_max)
-}
-
-/// One header's text; several are as bad as none that can be read.
-fn text<'h>(
-    headers: &'h HeaderMap,
-    name: &str,
-    wrong: &'static str,
-) -> Result<Option<&'h str>, UploadRefused> {
-    let mut values = headers.get_all(name).iter();
-    match (values.next().map(|value| value.to_str()), values.next()) {
-        (None, _) => Ok(None),
-        (Some(Ok(text)), None) => Ok(Some(text.trim())),
-        _ => Err(UploadRefused::Header(wrong)),
-    }
-}
-
-fn number(headers: &HeaderMap, name: &str, wrong: &'static str) -> Result<Option<u64>, UploadRefused> {
-    let Some(text) = text(headers, name, wrong)? else { return Ok(None) };
-    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    is_number.then(|| text.parse().ok()).flatten().map(Some).ok_or(UploadRefused::Header(wrong))
-}
-
-/// That the client speaks this version of tus. Asked of everything but OPTIONS and GET, which tus does not know.
-pub fn version(headers: &HeaderMap) -> Result<(), UploadRefused> {
-    let mut versions = headers.get_all("tus-resumable").iter();
-    match (versions.next().map(|version| version.as_bytes()), versions.next()) {
-        (Some(version), None) if version == VERSION.as_bytes() => Ok(()),
-        _ => Err(UploadRefused::Version),
-    }
-}
-
-/// What a POST wants created.
-pub fn wish(headers: &HeaderMap, length_max: u64) -> Result<Wish, UploadRefused> {
-    const LENGTH: &str = "Upload-Length must be the number of bytes of the upload";
-    const METADATA: &str =
-        "Upload-Metadata is pairs of a key and a base64 value, with commas between them, no key twice";
-    if headers.contains_key("upload-defer-length") {
-        return Err(UploadRefused::Header("the length of an upload must be told when it is created"));
-    }
-    if headers.contains_key("upload-concat") {
-        return Err(UploadRefused::Header("uploads are not put together from others"));
-    }
-    let length = number(headers, "upload-length", LENGTH)?.ok_or(UploadRefused::Header(LENGTH))?;
-    if length > length_max {
-        return Err(UploadRefused::TooLong { bytes_max: length_max });
-    }
-    let metadata = text(headers, "upload-metadata", METADATA)?.unwrap_or_default();
-    let named = metadata_key(metadata).ok_or(UploadRefused::Header(METADATA))?;
-    let key = match headers.contains_key("idempotency-key") {
-        true => Some(ingest_key(headers)?),
-        false => named.map(|key| as_key(&key)).transpose()?,
-    };
-    Ok(Wish { length, metadata: metadata.to_owned(), key })
-}
-
-/// By the same rules as the header.
-fn as_key(key: &[u8]) -> Result<String, UploadRefused> {
-    let mut headers = HeaderMap::new();
-    let value = hyper::header::HeaderValue::from_bytes(key);
-    headers.insert("idempotency-key", value.map_err(|_| IngestRefused::KeyMalformed)?);
-    Ok(ingest_key(&headers)?)
-}
-
-/// Checks `key base64,key base64,key` and finds the idempotency key in it. `None`: it is no metadata.
-fn metadata_key(metadata: &str) -> Option<Option<Vec<u8>>> {
-    let (mut seen, mut found) = (Vec::new(), None);
-    if metadata.is_empty() {
-        return Some(None);
-    }
-    for pair in metadata.split(',') {
-        let (key, value) = pair.trim().split_once(' ').unwrap_or((pair.trim(), ""));
-        let value = STANDARD.decode(value.trim()).ok()?;
-        if key.is_empty() || seen.contains(&key) {
-            return None;
-        }
-        seen.push(key);
-        if key == KEY_METADATA {
-            found = Some(value);
-        }
-    }
-    Some(found)
-}
-
-/// Where a PATCH says it goes on.
-pub fn offset(headers: &HeaderMap) -> Result<u64, UploadRefused> {
-    const OFFSET: &str = "Upload-Offset must be the number of bytes the upload has";
-    number(headers, "upload-offset", OFFSET)?.ok_or(UploadRefused::Header(OFFSET))
-}
-
-/// That a body is a piece of an upload.
-pub fn is_piece(headers: &HeaderMap) -> Result<(), UploadRefused> {
-    let content_type = headers.get("content-type").and_then(|value| value.to_str().ok());
-    let essence = content_type.unwrap_or_default().split(';').next().unwrap_or_default().trim();
-    essence.eq_ignore_ascii_case(PIECE).then_some(()).ok_or(UploadRefused::ContentType)
-}
-
-/// What a piece is to add up to, where that is told.
-pub fn checksum(headers: &HeaderMap) -> Result<Option<Checksum>, UploadRefused> {
-    const CHECKSUM: &str = "Upload-Checksum must be given once";
-    let text = text(headers, "upload-checksum", CHECKSUM)?;
-    Ok(text.map(Checksum::parse).transpose()?)
 }
 
 fn tus(answer: Answer) -> Answer {
@@ -270,7 +171,7 @@ pub fn refused(refused: &UploadRefused, request_id: &str, problems: &[Cell]) -> 
         UploadRefused::Version => Problem::TusVersion,
         UploadRefused::Header(_) | UploadRefused::Checksum(_) => Problem::BadUploadHeader,
         UploadRefused::TooLong { .. } | UploadRefused::Beyond => Problem::PayloadTooLarge,
-        UploadRefused::ContentType => Problem::UnsupportedMediaType,
+        UploadRefused::ContentType | UploadRefused::ContentCoding => Problem::UnsupportedMediaType,
         UploadRefused::NotFound => Problem::NoSuchUpload,
         UploadRefused::Gone => Problem::UploadGone,
         UploadRefused::Offset { .. } => Problem::WrongUploadOffset,
@@ -311,70 +212,6 @@ fn is_full(error: &std::io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for (name, value) in pairs {
-            headers.append(*name, value.parse().unwrap());
-        }
-        headers
-    }
-
-    fn wished(pairs: &[(&'static str, &str)]) -> Result<Wish, UploadRefused> {
-        wish(&headers(pairs), 1_000)
-    }
-
-    #[test]
-    fn a_wish_has_a_length_and_may_have_metadata_and_a_key() {
-        let length = ("upload-length", "1000");
-        let plain = wished(&[length]).unwrap();
-        assert_eq!(plain, Wish { length: 1_000, metadata: String::new(), key: None });
-        let metadata = "filename d29ybGQ=,is_confidential,idempotency_key YS0x";
-        let named = wished(&[length, ("upload-metadata", metadata)]).unwrap();
-        assert_eq!((named.metadata.as_str(), named.key.as_deref()), (metadata, Some("a-1")));
-        let both = wished(&[length, ("upload-metadata", metadata), ("idempotency-key", "\"b\"")]).unwrap();
-        assert_eq!(both.key.as_deref(), Some("b"));
-    }
-
-    #[test]
-    fn a_wish_that_cannot_be_met_is_refused() {
-        assert!(matches!(wished(&[("upload-length", "1001")]), Err(UploadRefused::TooLong { .. })));
-        for length in ["", "-1", "+1", "1.0", "0x1", "99999999999999999999"] {
-            let refused = wished(&[("upload-length", length)]);
-            assert!(matches!(refused, Err(UploadRefused::Header(_))), "{length:?}");
-        }
-        let length = ("upload-length", "1");
-        for more in [
-            ("upload-length", "1"),
-            ("upload-defer-length", "1"),
-            ("upload-concat", "partial"),
-            ("upload-metadata", "a YQ==,a YQ=="),
-            ("upload-metadata", "a YQ==,,b"),
-            ("upload-metadata", "a !"),
-            ("upload-metadata", "a YQ== YQ=="),
-        ] {
-            assert!(matches!(wished(&[length, more]), Err(UploadRefused::Header(_))), "{more:?}");
-        }
-        // A key of 0x07, and an empty one.
-        for more in [("upload-metadata", "idempotency_key Bw=="), ("upload-metadata", "idempotency_key")] {
-            let refused = wished(&[length, more]);
-            let is_it = matches!(refused, Err(UploadRefused::Ingest(IngestRefused::KeyMalformed)));
-            assert!(is_it, "{more:?}");
-        }
-    }
-
-    #[test]
-    fn a_piece_says_what_it_is_and_where_it_goes() {
-        assert_eq!(offset(&headers(&[("upload-offset", "70")])).unwrap(), 70);
-        assert!(offset(&headers(&[])).is_err() && offset(&headers(&[("upload-offset", "x")])).is_err());
-        assert!(is_piece(&headers(&[("content-type", "Application/Offset+octet-stream")])).is_ok());
-        assert!(is_piece(&headers(&[])).is_err());
-        assert!(is_piece(&headers(&[("content-type", "application/octet-stream")])).is_err());
-        assert!(version(&headers(&[("tus-resumable", "1.0.0")])).is_ok());
-        assert!(version(&headers(&[("tus-resumable", "0.2.2")])).is_err() && version(&headers(&[])).is_err());
-        assert_eq!(checksum(&headers(&[])).unwrap(), None);
-        assert!(checksum(&headers(&[("upload-checksum", "crc32 AAAA")])).is_err());
-    }
 
     #[test]
     fn every_refusal_is_said_in_tus() {

@@ -1,6 +1,12 @@
 //! What the tests of resumable uploads share: a client that says what tus wants said, orders, and what is stored.
 #![allow(dead_code, unreachable_pub, reason = "each test takes what it needs")]
 
+mod cuts;
+mod ends;
+mod protocol;
+mod room;
+mod stock;
+
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::path::Path;
@@ -8,11 +14,26 @@ use std::path::Path;
 use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
 
-use crate::support::{Answer, Client, Server};
+use crate::support::{Answer, Chance, Client, Folder, Server, cpus, wait_until};
 
 pub const UPLOADS: &str = "/api/v1/ingest/orders/uploads";
 pub const PIECE: &str = "Content-Type: application/offset+octet-stream";
 pub const TUS: &str = "Tus-Resumable: 1.0.0";
+
+/// Two cores and two shards.
+#[track_caller]
+pub fn serve(folder: &Folder, flags: &[&str]) -> Server {
+    folder.serve(&[&["--shards", "2", "--cores", &cpus(2)], flags].concat())
+}
+
+/// The problem is this one, and said in tus.
+#[track_caller]
+pub fn assert_problem(answer: &Answer, status: u16, slug: &str) {
+    let said = String::from_utf8_lossy(&answer.body);
+    assert_eq!(answer.status, status, "{answer:?} {said}");
+    assert!(said.contains(&format!("\"/docs/problems/{slug}\"")), "{said}");
+    assert_eq!(answer.header("tus-resumable"), Some("1.0.0"), "{answer:?}");
+}
 
 /// Sends a request with these header lines and reads the answer.
 pub fn ask(
@@ -85,6 +106,15 @@ impl Upload {
         ask(client, "HEAD", &self.path, &[TUS], b"")
     }
 
+    /// Waits until so many bytes of it are in its file; what is on its way may still be behind another request.
+    #[track_caller]
+    pub fn wait_for_bytes(&self, folder: &Folder, length: usize) {
+        let body = folder.data().join("uploads").join(self.id()).join("body");
+        wait_until("the bytes to arrive", || {
+            std::fs::metadata(&body).is_ok_and(|body| body.len() as usize == length)
+        });
+    }
+
     /// Where it goes on.
     #[track_caller]
     pub fn offset(&self, client: &mut Client) -> usize {
@@ -107,13 +137,14 @@ pub fn offset_of(answer: &Answer) -> usize {
     offset.parse().expect("a number")
 }
 
-/// One line of orders.
+/// One line of orders. Customers differ from each other, so that it does not pack too well.
 pub fn order(number: usize) -> String {
+    let mut chance = Chance::seeded(number as u64 + 1);
+    let customer = format!("{:016x}{:016x}", chance.below(u64::MAX), chance.below(u64::MAX));
     format!(
-        r#"{{"order_id":"o-{number}","tenant_id":"acme","customer_id":"c-{}","customer_name":"Ann No. {}","customer_email":"ann{}@example.org","status":"paid","currency":"USD","ordered_at":"2026-03-01T12:00:00Z","items":[{{"product_id":"p-{}","category":"books","quantity":{},"unit_price":"19.99"}},{{"product_id":"p-{}","category":"toys","quantity":1,"unit_price":"5.00"}}]}}"#,
-        number % 97,
-        number % 97,
-        number % 97,
+        r#"{{"order_id":"o-{number}","tenant_id":"acme","customer_id":"c-{customer}","customer_name":"Ann {}","customer_email":"{}@example.org","status":"paid","currency":"USD","ordered_at":"2026-03-01T12:00:00Z","items":[{{"product_id":"p-{}","category":"books","quantity":{},"unit_price":"19.99"}},{{"product_id":"p-{}","category":"toys","quantity":1,"unit_price":"5.00"}}]}}"#,
+        chance.below(1 << 50),
+        chance.below(1 << 60),
         number % 31,
         number % 5 + 1,
         number % 13,

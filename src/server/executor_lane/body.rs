@@ -11,7 +11,7 @@ use crate::query::{Merged, QueryError, Search};
 
 /// Rows that come piece by piece.
 pub(super) enum Pieces {
-    Merged(Merged),
+    Merged(Box<Merged>),
     Search(Box<Search>),
 }
 

@@ -78,7 +78,7 @@ pub(super) async fn read(
         check_tenant(lane, principal, tenant_id, Scope::Read)?;
     }
     if wants_lines(request) {
-        let rows = Pieces::Merged(query::stream(&lane.readers, &lane.cursors, &plan).await?);
+        let rows = Pieces::Merged(Box::new(query::stream(&lane.readers, &lane.cursors, &plan).await?));
         return Ok(streamed(api::reads::lines(), rows, head_only).await?);
     }
     let page = query::page(&lane.readers, &lane.cursors, &plan).await?;

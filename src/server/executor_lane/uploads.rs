@@ -11,6 +11,7 @@
 
 mod claim;
 mod expiry;
+mod finish;
 mod kept;
 mod piece;
 mod working;
@@ -152,7 +153,11 @@ pub(super) async fn ask(
         Method::Head => {
             let mut working = Working::open(lane, &id, tenant).await?;
             if working.upload.state == State::Receiving {
-                working.catch_up().await?;
+                match working.catch_up().await {
+                    // That is for the next piece to hear.
+                    Ok(()) | Err(UploadRefused::Failed { .. }) => {}
+                    Err(refused) => return Err(refused),
+                }
             }
             let (upload, offset) = working.close();
             Ok(api::uploads::looked(&upload, offset))

@@ -107,9 +107,6 @@ pub(in crate::shard) struct Taker<'t> {
     products: Vec<Product>,
 }
 
-/// An item's product, with how many of it at what price.
-type Sold = (Product, (i64, i64));
-
 /// A stored order, as far as a second one or a new status has to know it.
 struct Stored {
     id: i64,
@@ -120,6 +117,9 @@ struct Stored {
     content: i64,
     sale: Sale,
 }
+
+/// An item's product, quantity and price.
+type Line = (Product, (i64, i64));
 
 impl<'t> Taker<'t> {
     /// Looks for the ids of the whole batch, and opens the next partition where the open one is full.
@@ -381,7 +381,7 @@ impl<'t> Taker<'t> {
         Ok(Outcome::Inserted)
     }
 
-    fn items(&self, order: &Stored) -> Result<Vec<Sold>, ShardError> {
+    fn items(&self, order: &Stored) -> Result<Vec<Line>, ShardError> {
         let mut statement = self.connection.prepare_cached(&format!(
             "SELECT i.product, p.category, i.quantity, i.unit_price, (SELECT min(f.id) FROM product_row f \
              WHERE f.tenant = p.tenant AND f.product_id = p.product_id) FROM {} i JOIN product_row p \

@@ -36,7 +36,7 @@ pub(in crate::shard) fn verify_sales(
     }
     let tables = names(connection, Stream::Order)?;
     let day = floor("o.ordered_at_us", DAY_US);
-    for (table, key, counted) in
+    for (table, key, of_product) in
         [("sales_category", "p.category", false), ("sales_by_product", "i.product", true)]
     {
         let column = if table == "sales_category" { "category" } else { "product" };
@@ -45,7 +45,16 @@ pub(in crate::shard) fn verify_sales(
             .map(|orders| {
                 let items = super::items_of(orders);
                 // An order that has one product under two numbers is one of the lower number.
-                let counted = if counted { first_sql(&items) } else { "true".to_owned() };
+                let counted = if of_product {
+                    format!(
+                        "p.id = (SELECT min(f.id) FROM product_row f WHERE f.tenant = p.tenant \
+                         AND f.product_id = p.product_id) OR NOT EXISTS (SELECT 1 FROM {items} j \
+                         JOIN product_row q ON q.id = j.product WHERE j.id >= o.id * 1024 \
+                         AND j.id < o.id * 1024 + 1024 AND q.product_id = p.product_id AND q.id < p.id)"
+                    )
+                } else {
+                    "true".to_owned()
+                };
                 format!(
                     "SELECT o.tenant AS tenant, o.currency AS currency, {day} AS day, {key} AS key, \
                      count(DISTINCT CASE WHEN {counted} THEN o.id END) AS orders, sum(i.quantity) AS units, \
@@ -94,15 +103,6 @@ pub(in crate::shard) fn verify_sales(
         problems.push(format!("{wrong} orders have other items than they say"));
     }
     Ok(())
-}
-
-/// Whether no item of the order at hand is of the same product under a lower number.
-fn first_sql(items: &str) -> String {
-    format!(
-        "p.id = (SELECT min(f.id) FROM product_row f WHERE f.tenant = p.tenant AND f.product_id = p.product_id) \
-         OR NOT EXISTS (SELECT 1 FROM {items} j JOIN product_row q ON q.id = j.product WHERE j.id >= o.id * 1024 \
-         AND j.id < o.id * 1024 + 1024 AND q.product_id = p.product_id AND q.id < p.id)"
-    )
 }
 
 fn compare(

@@ -200,7 +200,7 @@ fn found(shard: &Shard, filter: &Filter, rows: usize) -> Vec<String> {
     lines
 }
 
-/// Whether a search is for an order with this status.
+/// Whether an order with this status now is meant.
 type Takes = Box<dyn Fn(&Order, u8) -> bool>;
 
 fn check_searches(shard: &Shard, model: &Model) {

@@ -62,7 +62,7 @@ impl Piece {
         if self.offset != offset {
             return Err(UploadRefused::Offset { offset });
         }
-        let left = working.upload.length - offset;
+        let left = working.upload.length.saturating_sub(offset);
         if self.body.size_hint().lower() > left {
             return Err(UploadRefused::Beyond);
         }

@@ -6,26 +6,26 @@ use std::rc::Rc;
 use super::super::Lane;
 use super::super::keyed::Claim;
 use super::super::orders::{Intaking, ingest_id};
-use super::claim::{claim, name};
+use super::claim::claim;
 use super::kept::Live;
 use crate::api::commerce::IngestRefused;
 use crate::api::uploads::UploadRefused;
 use crate::base::clock;
-use crate::commerce::{Body, Checkpoint, Damage, OrderIngest, State, Upload, UploadId};
+use crate::commerce::{Body, Checkpoint, OrderIngest, State, Upload, UploadId};
 use crate::config::AckLevel;
 use crate::cores::executor::Files;
-use crate::unpack::{Limits, Next, UnpackError, Unpacker};
+use crate::unpack::{Limits, Unpacker};
 
 /// Bytes of a body that are read again at once; unfolded they are up to a few MB, in between others get a turn.
-const SLICE_BYTES: usize = 64 * 1024;
+pub(super) const SLICE_BYTES: usize = 64 * 1024;
 
 pub(super) struct Working {
-    lane: Rc<Lane>,
+    pub(super) lane: Rc<Lane>,
     claim: Claim,
     pub(super) upload: Upload,
     /// There while it is being received.
-    body: Option<Body>,
-    live: Option<Live>,
+    pub(super) body: Option<Body>,
+    pub(super) live: Option<Live>,
     /// Bytes of the body that were fed to `live`.
     fed: u64,
     since_us: u64,
@@ -115,7 +115,7 @@ impl Working {
         self.claim.wanted().await;
     }
 
-    fn limits(&self) -> Limits {
+    pub(super) fn limits(&self) -> Limits {
         Limits { decoded_bytes_max: self.lane.vitals.config.ingest_bytes_max, ..Limits::default() }
     }
 
@@ -172,7 +172,7 @@ impl Working {
     }
 
     /// After a failure that is not the bytes' own, some rows of `live` are neither here nor there.
-    fn checked(&mut self, outcome: Result<(), IngestRefused>) -> Result<(), UploadRefused> {
+    pub(super) fn checked(&mut self, outcome: Result<(), IngestRefused>) -> Result<(), UploadRefused> {
         if !matches!(outcome, Ok(()) | Err(IngestRefused::Unpack(_))) {
             self.live = None;
         }
@@ -220,7 +220,7 @@ impl Working {
     }
 
     /// The same, with the checkpoint in memory only.
-    async fn commit(&mut self) -> Result<(), UploadRefused> {
+    pub(super) async fn commit(&mut self) -> Result<(), UploadRefused> {
         if wants_disk(&self.lane)
             && let Some(body) = &self.body
         {
@@ -271,77 +271,6 @@ impl Working {
             self.failing(finished).await?;
         }
         Ok(())
-    }
-
-    async fn finish(&mut self) -> Result<(), UploadRefused> {
-        let Some(live) = &mut self.live else { return Ok(()) };
-        live.unpacker.finish();
-        let drained = live.intaking.drain(&self.lane, &mut live.unpacker, 0).await;
-        self.checked(drained)?;
-        self.commit().await?;
-        if self.upload.key.is_some() {
-            self.remember().await?;
-        }
-        self.end(State::Finished).await
-    }
-
-    /// The state is the last one: the body goes.
-    async fn end(&mut self, state: State) -> Result<(), UploadRefused> {
-        self.upload.state = state;
-        if let Err(error) = save(&self.lane, &mut self.upload).await {
-            self.upload.state = State::Receiving;
-            return Err(error.into());
-        }
-        self.body = None;
-        Ok(self.lane.uploads.ended(&self.upload)?)
-    }
-
-    /// An outcome that says that the bytes cannot be read is the end of the upload: what was stored stays.
-    pub(super) async fn failing(&mut self, outcome: Result<(), UploadRefused>) -> Result<(), UploadRefused> {
-        let Err(UploadRefused::Ingest(IngestRefused::Unpack(error))) = &outcome else { return outcome };
-        let (damage, detail) = (Damage::from(error), error.to_string());
-        self.commit().await?;
-        self.end(State::Failed { damage, detail: detail.clone() }).await?;
-        self.live = None;
-        Err(UploadRefused::Failed { damage, detail })
-    }
-
-    /// The answer under its idempotency key, as of an ingest in one request. One that is remembered already
-    /// stands.
-    async fn remember(&mut self) -> Result<(), UploadRefused> {
-        let fingerprint = self.live.as_ref().and_then(|live| live.unpacker.fingerprint());
-        let fingerprint = match fingerprint {
-            Some(fingerprint) => fingerprint,
-            None => self.fingerprint().await?,
-        };
-        let (lane, upload) = (&self.lane, &self.upload);
-        let named = name(lane, upload.tenant.as_deref(), upload.key()).await?;
-        if named.finished(lane).await?.is_none() {
-            let Checkpoint { summary, worked_us, .. } = &upload.checkpoint;
-            named.finish(lane, &fingerprint, &summary.json(upload.key(), *worked_us)).await?;
-        }
-        Ok(())
-    }
-
-    /// Of an upload that went on in the middle: all of it is read once more.
-    async fn fingerprint(&self) -> Result<[u8; 32], UploadRefused> {
-        let (Some(body), mut unpacker, mut at) = (&self.body, Unpacker::new(self.limits()), 0) else {
-            return Err(UploadRefused::Lost);
-        };
-        let read = |unpacker: &mut Unpacker| -> Result<(), UnpackError> {
-            while let Next::Line(_) = unpacker.next()? {}
-            Ok(())
-        };
-        while at < body.length() {
-            let bytes = body.read(at, SLICE_BYTES)?;
-            at += bytes.len() as u64;
-            unpacker.feed(bytes);
-            read(&mut unpacker).map_err(IngestRefused::from)?;
-            futures_lite::future::yield_now().await;
-        }
-        unpacker.finish();
-        read(&mut unpacker).map_err(IngestRefused::from)?;
-        unpacker.fingerprint().ok_or(UploadRefused::Lost)
     }
 
     /// The upload and how many bytes it has.

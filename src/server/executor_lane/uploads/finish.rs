@@ -1,0 +1,82 @@
+//! How an upload ends: whole, with its answer kept under its idempotency key, or damaged beyond reading.
+
+use super::claim::name;
+use super::working::{SLICE_BYTES, Working, save};
+use crate::api::commerce::IngestRefused;
+use crate::api::uploads::UploadRefused;
+use crate::commerce::{Checkpoint, Damage, State};
+use crate::unpack::{Next, UnpackError, Unpacker};
+
+impl Working {
+    /// The unpacker is told that no more comes, and what it makes of the end is stored.
+    pub(super) async fn finish(&mut self) -> Result<(), UploadRefused> {
+        let Some(live) = &mut self.live else { return Ok(()) };
+        live.unpacker.finish();
+        let drained = live.intaking.drain(&self.lane, &mut live.unpacker, 0).await;
+        self.checked(drained)?;
+        self.commit().await?;
+        if self.upload.key.is_some() {
+            self.remember().await?;
+        }
+        self.end(State::Finished).await
+    }
+
+    /// The state is the last one: the body goes.
+    async fn end(&mut self, state: State) -> Result<(), UploadRefused> {
+        self.upload.state = state;
+        if let Err(error) = save(&self.lane, &mut self.upload).await {
+            self.upload.state = State::Receiving;
+            return Err(error.into());
+        }
+        self.body = None;
+        Ok(self.lane.uploads.ended(&self.upload)?)
+    }
+
+    /// An outcome that says that the bytes cannot be read is the end of the upload: what was stored stays.
+    pub(super) async fn failing(&mut self, outcome: Result<(), UploadRefused>) -> Result<(), UploadRefused> {
+        let Err(UploadRefused::Ingest(IngestRefused::Unpack(error))) = &outcome else { return outcome };
+        let (damage, detail) = (Damage::from(error), error.to_string());
+        self.commit().await?;
+        self.end(State::Failed { damage, detail: detail.clone() }).await?;
+        self.live = None;
+        Err(UploadRefused::Failed { damage, detail })
+    }
+
+    /// The answer under its idempotency key, as of an ingest in one request. One that is remembered already
+    /// stands.
+    async fn remember(&mut self) -> Result<(), UploadRefused> {
+        let fingerprint = self.live.as_ref().and_then(|live| live.unpacker.fingerprint());
+        let fingerprint = match fingerprint {
+            Some(fingerprint) => fingerprint,
+            None => self.fingerprint().await?,
+        };
+        let (lane, upload) = (&self.lane, &self.upload);
+        let named = name(lane, upload.tenant.as_deref(), upload.key()).await?;
+        if named.finished(lane).await?.is_none() {
+            let Checkpoint { summary, worked_us, .. } = &upload.checkpoint;
+            named.finish(lane, &fingerprint, &summary.json(upload.key(), *worked_us)).await?;
+        }
+        Ok(())
+    }
+
+    /// Of an upload that went on in the middle: all of it is read once more.
+    async fn fingerprint(&self) -> Result<[u8; 32], UploadRefused> {
+        let (Some(body), mut unpacker, mut at) = (&self.body, Unpacker::new(self.limits()), 0) else {
+            return Err(UploadRefused::Lost);
+        };
+        let read = |unpacker: &mut Unpacker| -> Result<(), UnpackError> {
+            while let Next::Line(_) = unpacker.next()? {}
+            Ok(())
+        };
+        while at < body.length() {
+            let bytes = body.read(at, SLICE_BYTES)?;
+            at += bytes.len() as u64;
+            unpacker.feed(bytes);
+            read(&mut unpacker).map_err(IngestRefused::from)?;
+            futures_lite::future::yield_now().await;
+        }
+        unpacker.finish();
+        read(&mut unpacker).map_err(IngestRefused::from)?;
+        unpacker.fingerprint().ok_or(UploadRefused::Lost)
+    }
+}

@@ -1,0 +1,295 @@
+//! The protocol: what every header means, missing, wrong and right.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::json;
+use sha1::Digest as _;
+
+use super::{
+    PIECE, TUS, UPLOADS, Upload, ask, assert_problem, check_stored, offset_of, order, orders, serve, stored,
+};
+use crate::support::Folder;
+
+/// A file in pieces that end in the middle of lines.
+fn in_pieces(flags: &[&str]) {
+    let folder = Folder::new();
+    let server = serve(&folder, flags);
+    let (lines, expected) = orders(2_000);
+    let mut client = server.client();
+    let metadata = format!("Upload-Metadata: filename {},is_confidential", STANDARD.encode("orders.ndjson"));
+    let upload = Upload::create(&mut client, lines.len(), &[&metadata]);
+    assert!(upload.path.starts_with(&format!("{UPLOADS}/")), "{}", upload.path);
+    let mut at = 0;
+    for piece in lines.chunks(lines.len() / 7 + 1) {
+        let answer = upload.patch(&mut client, at, &[], piece).expect("it answers");
+        assert_eq!(answer.status, 204, "{answer:?}");
+        at += piece.len();
+        assert_eq!(offset_of(&answer), at);
+        assert_eq!(answer.header("upload-expires").is_some(), at < lines.len());
+        let looked = upload.head(&mut client).expect("it answers");
+        assert_eq!((looked.status, offset_of(&looked)), (200, at));
+        assert_eq!(looked.header("upload-length"), Some(lines.len().to_string().as_str()));
+        assert_eq!(looked.header("cache-control"), Some("no-store"));
+        assert_eq!(looked.header("upload-metadata"), metadata.strip_prefix("Upload-Metadata: "));
+        if at < lines.len() {
+            let summary = upload.summary(&server);
+            assert_eq!((&summary["state"], &summary["offset"]), (&json!("receiving"), &json!(at)));
+            // What is reported is stored.
+            let committed = summary["rows_committed"].as_u64().expect("a count");
+            assert!(committed > 0 && committed < expected.inserted, "{summary}");
+            assert_eq!(
+                stored(&folder.data()).len() as u64,
+                summary["rows_inserted"].as_u64().expect("a count")
+            );
+        }
+    }
+    expected.check(&upload.summary(&server), lines.len());
+    assert_eq!(upload.summary(&server)["idempotency_key"], upload.id());
+    // A client that lost the last answer finds that there is nothing left to do.
+    let again = upload.patch(&mut client, lines.len(), &[], b"").expect("it answers");
+    assert_eq!((again.status, offset_of(&again)), (204, lines.len()));
+    let files = folder.data().join("uploads").join(upload.id());
+    assert!(files.join("info.json").exists() && !files.join("body").exists());
+    server.stop();
+    check_stored(&folder.data(), 2_000);
+    let (code, said) = folder.run_json(&["verify", "--aggregates"]);
+    assert_eq!(code, 0, "{said}");
+    let server = serve(&folder, flags);
+    expected.check(&upload.summary(&server), lines.len());
+}
+
+#[test]
+fn an_upload_in_pieces_is_stored_and_summed_up() {
+    in_pieces(&[]);
+}
+
+#[test]
+fn an_upload_in_pieces_is_stored_on_the_disk() {
+    in_pieces(&["--ack", "disk"]);
+}
+
+#[test]
+fn an_upload_in_pieces_is_stored_without_io_uring() {
+    in_pieces(&["--runtime", "epoll"]);
+}
+
+#[test]
+fn an_upload_may_come_with_its_creation() {
+    let (folder, (lines, expected)) = (Folder::new(), orders(100));
+    let server = serve(&folder, &[]);
+    let mut client = server.client();
+    let length = format!("Upload-Length: {}", lines.len());
+    let answer = ask(&mut client, "POST", UPLOADS, &[TUS, &length, PIECE], &lines).expect("it answers");
+    assert_eq!((answer.status, offset_of(&answer)), (201, lines.len()));
+    let upload = Upload { path: answer.header("location").expect("a location").to_owned() };
+    expected.check(&upload.summary(&server), lines.len());
+    // The same rows again, half with the creation: all of them are known.
+    let half = lines.len() / 2;
+    let answer =
+        ask(&mut client, "POST", UPLOADS, &[TUS, &length, PIECE], &lines[..half]).expect("it answers");
+    assert_eq!((answer.status, offset_of(&answer)), (201, half));
+    let second = Upload { path: answer.header("location").expect("a location").to_owned() };
+    assert_eq!(second.patch(&mut client, half, &[], &lines[half..]).expect("it answers").status, 204);
+    let summary = second.summary(&server);
+    assert_eq!((&summary["rows_inserted"], &summary["state"]), (&json!(0), &json!("finished")));
+    assert_eq!(summary["rows_duplicate"], json!(expected.inserted + expected.duplicate));
+    // One without a byte is finished when it is created.
+    let empty = Upload::create(&mut client, 0, &[]);
+    assert_eq!(empty.summary(&server)["state"], "finished");
+    check_stored(&folder.data(), 100);
+}
+
+#[test]
+fn creation_wants_its_headers() {
+    let folder = Folder::new();
+    let server = serve(&folder, &["--uploads-bytes-max", "1MiB"]);
+    let length = "Upload-Length: 10";
+    for (lines, body, status, slug) in [
+        (&[length][..], "", 412, "tus-version"),
+        (&[length, "Tus-Resumable: 0.2.2"], "", 412, "tus-version"),
+        (&[TUS], "", 400, "bad-upload-header"),
+        (&[TUS, "Upload-Length: -1"], "", 400, "bad-upload-header"),
+        (&[TUS, "Upload-Length: ten"], "", 400, "bad-upload-header"),
+        (&[TUS, length, length], "", 400, "bad-upload-header"),
+        (&[TUS, "Upload-Defer-Length: 1"], "", 400, "bad-upload-header"),
+        (&[TUS, length, "Upload-Concat: partial"], "", 400, "bad-upload-header"),
+        (&[TUS, length, "Upload-Metadata: a !"], "", 400, "bad-upload-header"),
+        (&[TUS, length, "Idempotency-Key: "], "", 400, "idempotency-key-missing"),
+        (&[TUS, "Upload-Length: 1048577"], "", 413, "payload-too-large"),
+        (&[TUS, length, "Content-Type: text/plain"], "0123456789", 415, "unsupported-media-type"),
+        (&[TUS, length, PIECE, "Upload-Checksum: md5 AAAA"], "0123456789", 400, "bad-upload-header"),
+    ] {
+        let answer = ask(&mut server.client(), "POST", UPLOADS, lines, body.as_bytes()).expect("it answers");
+        assert_problem(&answer, status, slug);
+        assert_eq!(answer.header("tus-version"), (status == 412).then_some("1.0.0"), "{lines:?}");
+        // What has a body that was not read ends the connection; what has none does not.
+        assert_eq!(answer.header("connection") == Some("close"), !body.is_empty(), "{lines:?}");
+    }
+    let left = std::fs::read_dir(folder.data().join("uploads")).expect("the folder").count();
+    assert_eq!(left, 0, "nothing was created");
+    // More bytes with the creation than the upload is to have: it is there, and has none of them.
+    let answer = ask(&mut server.client(), "POST", UPLOADS, &[TUS, length, PIECE], b"0123456789!");
+    let answer = answer.expect("it answers");
+    assert_problem(&answer, 413, "payload-too-large");
+    let upload = Upload { path: answer.header("location").expect("a location").to_owned() };
+    assert_eq!(upload.offset(&mut server.client()), 0);
+}
+
+#[test]
+fn a_piece_wants_its_headers() {
+    let folder = Folder::new();
+    let server = serve(&folder, &[]);
+    let upload = Upload::create(&mut server.client(), 1_000, &[]);
+    assert_eq!(upload.patch(&mut server.client(), 0, &[], b"\n\n\n").expect("it answers").status, 204);
+    let (at, piece) = ("Upload-Offset: 3", "\n\n");
+    for (lines, body, status, slug) in [
+        (&[PIECE, at][..], piece, 412, "tus-version"),
+        (&[TUS, PIECE], piece, 400, "bad-upload-header"),
+        (&[TUS, PIECE, "Upload-Offset: x"], piece, 400, "bad-upload-header"),
+        (&[TUS, PIECE, "Upload-Offset: -3"], piece, 400, "bad-upload-header"),
+        (&[TUS, PIECE, "Upload-Offset: 2"], piece, 409, "wrong-upload-offset"),
+        (&[TUS, PIECE, "Upload-Offset: 4"], piece, 409, "wrong-upload-offset"),
+        (&[TUS, at], piece, 415, "unsupported-media-type"),
+        (&[TUS, at, "Content-Type: application/octet-stream"], piece, 415, "unsupported-media-type"),
+        (&[TUS, PIECE, at, "Upload-Checksum: crc32 AAAA"], piece, 400, "bad-upload-header"),
+        (&[TUS, PIECE, at, "Upload-Checksum: sha1 AAAA"], piece, 400, "bad-upload-header"),
+    ] {
+        let answer = ask(&mut server.client(), "PATCH", &upload.path, lines, body.as_bytes());
+        let answer = answer.expect("it answers");
+        assert_problem(&answer, status, slug);
+        assert_eq!(answer.header("upload-offset"), (status == 409).then_some("3"), "{lines:?}");
+        assert_eq!(answer.header("accept-patch").is_some(), status == 415, "{lines:?}");
+    }
+    let mut client = server.client();
+    let beyond = vec![b'\n'; 998];
+    assert_problem(
+        &upload.patch(&mut client, 3, &[], &beyond).expect("it answers"),
+        413,
+        "payload-too-large",
+    );
+    let mut client = server.client();
+    assert_eq!(upload.offset(&mut client), 3, "nothing of all that was taken");
+    // The same without a length: up to the upload's own it is taken, and that is the end of it.
+    let lines = format!(
+        "PATCH {} HTTP/1.1\r\nHost: t\r\n{TUS}\r\n{PIECE}\r\nUpload-Offset: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
+        upload.path
+    );
+    let mut chunked = lines.into_bytes();
+    chunked.extend(b"3e6\r\n");
+    chunked.extend(&beyond);
+    chunked.extend(b"\r\n0\r\n\r\n");
+    client.write(&chunked).expect("it is sent");
+    assert_problem(&client.answer().expect("it answers"), 413, "payload-too-large");
+    assert_eq!(upload.offset(&mut server.client()), 1_000);
+    assert_eq!(upload.summary(&server)["state"], "finished");
+}
+
+#[test]
+fn an_upload_that_is_not_there_is_not_found() {
+    let folder = Folder::new();
+    let server = serve(&folder, &[]);
+    let unknown = format!("{UPLOADS}/{}", "0".repeat(32));
+    for path in [unknown.as_str(), &format!("{UPLOADS}/x"), &format!("{UPLOADS}/..%2F..%2Fmanifest.json")] {
+        for method in ["GET", "HEAD", "PATCH", "DELETE"] {
+            let lines = [TUS, PIECE, "Upload-Offset: 0"];
+            let answer = ask(&mut server.client(), method, path, &lines, b"").expect("it answers");
+            assert_eq!(answer.status, 404, "{method} {path}");
+            assert_eq!(answer.header("tus-resumable"), Some("1.0.0"));
+        }
+    }
+    for (method, path) in
+        [("PUT", unknown.as_str()), ("POST", &unknown), ("GET", UPLOADS), ("PATCH", UPLOADS)]
+    {
+        let answer = ask(&mut server.client(), method, path, &[TUS], b"").expect("it answers");
+        assert_eq!(answer.status, 405, "{method} {path}");
+        assert!(answer.header("allow").is_some_and(|allow| allow.contains("OPTIONS")));
+    }
+    for (method, status) in [("HEAD", 412), ("DELETE", 412), ("GET", 404)] {
+        let answer = ask(&mut server.client(), method, &unknown, &[], b"").expect("it answers");
+        assert_eq!(answer.status, status, "{method} without a version");
+    }
+}
+
+#[test]
+fn options_tells_what_is_offered_to_browsers_too() {
+    let folder = Folder::new();
+    let server = serve(&folder, &["--uploads-bytes-max", "5GiB"]);
+    let mut client = server.client();
+    let upload = Upload::create(&mut client, 5, &[]);
+    for path in [UPLOADS, &upload.path] {
+        let lines = ["Origin: https://shop.example", "Access-Control-Request-Method: PATCH"];
+        let answer = ask(&mut client, "OPTIONS", path, &lines, b"").expect("it answers");
+        assert_eq!(answer.status, 204);
+        for (name, value) in [
+            ("tus-resumable", "1.0.0"),
+            ("tus-version", "1.0.0"),
+            ("tus-max-size", "5368709120"),
+            ("tus-extension", "creation,creation-with-upload,expiration,termination,checksum"),
+            ("tus-checksum-algorithm", "sha1,sha256"),
+        ] {
+            assert_eq!(answer.header(name), Some(value), "{path}");
+        }
+        let methods = answer.header("access-control-allow-methods").expect("methods");
+        assert!(methods.contains(if path == UPLOADS { "POST" } else { "PATCH" }), "{methods}");
+        let allowed = answer.header("access-control-allow-headers").expect("headers").to_ascii_lowercase();
+        for name in ["tus-resumable", "upload-length", "upload-offset", "upload-metadata", "upload-checksum"]
+        {
+            assert!(allowed.contains(name), "{name} in {allowed}");
+        }
+    }
+    let lines = [TUS, "Origin: https://shop.example"];
+    let answer = ask(&mut client, "HEAD", &upload.path, &lines, b"").expect("it answers");
+    let exposed = answer.header("access-control-expose-headers").expect("headers");
+    for name in ["Upload-Offset", "Upload-Length", "Location", "Tus-Resumable", "Upload-Expires"] {
+        assert!(exposed.contains(name), "{name} in {exposed}");
+    }
+}
+
+#[test]
+fn a_piece_counts_only_with_its_checksum() {
+    let (folder, (lines, expected)) = (Folder::new(), orders(600));
+    let mut server = serve(&folder, &[]);
+    let sha1 = |bytes: &[u8]| format!("Upload-Checksum: sha1 {}", STANDARD.encode(sha1::Sha1::digest(bytes)));
+    let sha256 =
+        |bytes: &[u8]| format!("Upload-Checksum: sha256 {}", STANDARD.encode(sha2::Sha256::digest(bytes)));
+    let mut client = server.client();
+    let upload = Upload::create(&mut client, lines.len(), &[]);
+    let (third, half) = (lines.len() / 3, lines.len() / 2);
+    let first = upload.patch(&mut client, 0, &[&sha1(&lines[..third])], &lines[..third]);
+    assert_eq!(offset_of(&first.expect("it answers")), third);
+    // Other rows than those that were meant: none of them is stored.
+    let mut wrong = lines[third..half].to_vec();
+    wrong.extend_from_slice(order(999_999).as_bytes());
+    for checksum in [sha1(&lines[third..half]), sha256(&lines[third..half])] {
+        let answer = upload.patch(&mut client, third, &[&checksum], &wrong).expect("it answers");
+        assert_problem(&answer, 460, "checksum-mismatch");
+        assert_eq!(answer.header("connection"), None, "the connection goes on");
+        assert_eq!(upload.offset(&mut client), third);
+    }
+    // A piece with a checksum that is cut counts for nothing either, nor does one the server was killed in.
+    let checksum = sha256(&lines[third..]);
+    let cut = |client: &mut crate::support::Client| {
+        let at = format!("Upload-Offset: {third}");
+        let head = super::head("PATCH", &upload.path, &[TUS, PIECE, &at, &checksum], lines.len() - third);
+        client.write(&head).and_then(|()| client.write(&lines[third..half])).expect("it is sent");
+    };
+    let mut cut_off = server.client();
+    cut(&mut cut_off);
+    upload.wait_for_bytes(&folder, half);
+    drop(cut_off);
+    assert_eq!(upload.offset(&mut client), third);
+    let mut killed = server.client();
+    cut(&mut killed);
+    upload.wait_for_bytes(&folder, half);
+    server.kill();
+    server = serve(&folder, &[]);
+    let mut client = server.client();
+    assert_eq!(upload.offset(&mut client), third);
+    assert_eq!(
+        upload.patch(&mut client, third, &[&checksum], &lines[third..]).expect("it answers").status,
+        204
+    );
+    expected.check(&upload.summary(&server), lines.len());
+    server.stop();
+    check_stored(&folder.data(), 600);
+}
