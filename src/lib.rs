@@ -111,20 +111,20 @@
 //! | id | promise | test |
 //! | --- | --- | --- |
 //! | W1 | an event acked at level L survives what L promises | `tests/durability.rs`, `tests/exactly_once.rs` |
-//! | W2 | one event id, one order id of one tenant is stored once | `tests/duplicates.rs`, `src/shard/tests/events.rs`, `src/shard/tests/orders.rs` |
+//! | W2 | one event id, one order id of one tenant is stored once | `tests/duplicates.rs`, `tests/orders_once.rs`, `src/shard/tests/events.rs`, `src/shard/tests/orders.rs` |
 //! | W3 | a shard is written by its writer only | `src/ingest/write/tests.rs` |
 //! | W4 | accepted = stored + pending at every moment | `tests/durability.rs` |
 //! | W5 | what a reported `Upload-Offset` covers is stored, also after a kill | `tests/uploads.rs` |
-//! | R1 | N shards answer as one | `tests/one_vs_many.rs` |
-//! | R2 | no row crosses tenants | `tests/one_vs_many.rs`; a plan of events has a tenant, by its type |
-//! | R3 | buckets and sums of sales equal a recount at every commit, whatever statuses became | `src/shard/tests/events.rs`, `src/shard/tests/orders.rs`, `firehose verify --aggregates` |
-//! | U1 | damage to an upload is told, never taken for its end; what it unfolds to is bounded | `src/unpack/tests/damage.rs`, `src/unpack/tests/bombs.rs` |
+//! | R1 | N shards answer as one | `tests/one_vs_many.rs`, `tests/orders_search.rs` |
+//! | R2 | no row crosses tenants | `tests/isolation.rs`, `tests/one_vs_many.rs`; a plan of events has a tenant, by its type |
+//! | R3 | buckets and sums of sales equal a recount at every commit, whatever statuses became | `tests/orders.rs`, `src/shard/tests/events.rs`, `src/shard/tests/orders.rs`, `firehose verify --aggregates` |
+//! | U1 | damage to an upload is told, never taken for its end; what it unfolds to is bounded | `tests/orders_encodings.rs`, `src/unpack/tests/damage.rs`, `src/unpack/tests/bombs.rs` |
 //! | D1 | the same seed makes the same bytes; the truth of a dataset is a recount | `tests/dataset.rs` |
 //! | K1 | no endpoint gives or takes a tenant's rows without a key for them, once there are keys | `tests/keys.rs` |
 //! | K2 | a tenant's limit holds at any number of cores, within 5 % | `src/tenants/lease.rs` |
 //! | S1 | memory stays within the budget under any load | `tests/connections.rs`, `tests/http_edges.rs` |
 //! | S2 | a listener takes no lock and makes no futex call in a steady state | `strace -c`, in `tuning.md` |
-//! | S3 | a full disk or a locked database never stops health or recovery | `tests/outage.rs`, `tests/full_disk.rs` |
+//! | S3 | a full disk or a locked database never stops health or recovery | `tests/outage.rs`, `tests/full_disk.rs`, `tests/orders_outage.rs` |
 //!
 //! # Words
 //!

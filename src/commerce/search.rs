@@ -52,6 +52,7 @@ impl SearchPlan {
             words: words(&mut parameters),
             fields: fields(&mut parameters),
             customers: Default::default(),
+            products: Default::default(),
         };
         let limit = parameters.number("limit", 1, LIMIT_MAX).unwrap_or(LIMIT);
         let cursor = parameters.take("cursor");

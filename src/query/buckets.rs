@@ -128,12 +128,55 @@ impl Starts<'_> {
                 start
             }
             _ => {
-                // The local clock's full hour; offsets change by less than an hour at times (Lord Howe).
-                let offset_us = i64::from(local.offset().seconds()) * 1_000_000;
-                let start = BucketSize::Hour.floor(us + offset_us) - offset_us;
                 self.last = None;
-                start
+                hour_start(zone, time, local.offset())
             }
+        }
+    }
+}
+
+/// Where the local clock's hour begins; offsets change by less than an hour at times (Lord Howe), and then an hour
+/// goes on through what is repeated of it, or begins behind what is skipped.
+fn hour_start(zone: &TimeZone, time: Timestamp, offset: jiff::tz::Offset) -> i64 {
+    let us_of = |offset: jiff::tz::Offset| i64::from(offset.seconds()) * 1_000_000;
+    let us = time.as_microsecond();
+    let start = BucketSize::Hour.floor(us + us_of(offset)) - us_of(offset);
+    // A change at this very moment counts as well.
+    let behind = Timestamp::from_microsecond(us + 1).unwrap_or(time);
+    let Some(change) = zone.preceding(behind).next().map(|change| change.timestamp()) else { return start };
+    let changed_us = change.as_microsecond();
+    if start >= changed_us {
+        return start;
+    }
+    let before = Timestamp::from_microsecond(changed_us - 1).map_or(offset, |time| zone.to_offset(time));
+    let begun = start + us_of(offset) - us_of(before);
+    if begun < changed_us { begun } else { changed_us }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hours_begin_where_the_clock_says_also_when_it_is_changed() {
+        let start = |zone: &str, time: &str| {
+            let (zone, time) = (TimeZone::get(zone).unwrap(), time.parse::<Timestamp>().unwrap());
+            let start = hour_start(&zone, time, zone.to_offset(time));
+            Timestamp::from_microsecond(start).unwrap().to_zoned(zone).strftime("%H:%M%:::z").to_string()
+        };
+        for (zone, time, wanted) in [
+            ("Australia/Lord_Howe", "2026-04-04T14:59:59Z", "01:00+11"),
+            ("Australia/Lord_Howe", "2026-04-04T15:00:00Z", "01:00+11"),
+            ("Australia/Lord_Howe", "2026-04-04T15:29:59Z", "01:00+11"),
+            ("Australia/Lord_Howe", "2026-04-04T15:30:00Z", "02:00+10:30"),
+            ("Australia/Lord_Howe", "2026-10-03T15:29:59Z", "01:00+10:30"),
+            ("Australia/Lord_Howe", "2026-10-03T15:30:00Z", "02:30+11"),
+            ("Australia/Lord_Howe", "2026-10-03T16:00:00Z", "03:00+11"),
+            ("Europe/Berlin", "2026-10-25T00:30:00Z", "02:00+02"),
+            ("Europe/Berlin", "2026-10-25T01:30:00Z", "02:00+01"),
+            ("Asia/Kathmandu", "2026-01-01T00:14:00Z", "05:00+05:45"),
+        ] {
+            assert_eq!(start(zone, time), wanted, "{zone} {time}");
         }
     }
 }

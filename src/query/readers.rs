@@ -21,8 +21,10 @@ const QUEUE_MAX: usize = 4_096;
 const QUERIES_PER_THREAD: usize = 16;
 /// Connections a thread keeps open.
 const CONNECTIONS_MAX: usize = 32;
-/// Page cache of a reader's connection: the kernel's holds what is read again.
-const CACHE_KIB: i64 = 1024;
+/// Page caches of all connections together, and of one: the kernel's holds what is read again, but a page that
+/// is not here costs a call and a copy, 3 us.
+const CACHES_KIB: i64 = 64 * 1024;
+const CACHE_KIB: std::ops::RangeInclusive<i64> = 1_024..=8_192;
 
 type Step = Box<dyn FnOnce(&mut Connections) + Send>;
 
@@ -33,6 +35,18 @@ pub struct Readers {
     steps: async_channel::Sender<Step>,
     open: Arc<AtomicUsize>,
     queries_max: usize,
+    /// One message: whoever takes it may hold much until it puts it back.
+    heavy: (async_channel::Sender<()>, async_channel::Receiver<()>),
+}
+
+/// Leave to hold much; dropping it lets the next one go on.
+#[derive(Debug)]
+pub(super) struct Heavy(async_channel::Sender<()>);
+
+impl Drop for Heavy {
+    fn drop(&mut self) {
+        let _ = self.0.try_send(());
+    }
 }
 
 /// One open query; dropping it makes room for another.
@@ -52,6 +66,8 @@ impl Readers {
     /// Starts `threads` readers on each CPU.
     pub fn start(shards: Vec<(ShardId, PathBuf)>, cpus: &[usize], threads: usize) -> io::Result<Readers> {
         let (steps, asked) = async_channel::bounded::<Step>(QUEUE_MAX);
+        let connections = (cpus.len() * threads * shards.len()).max(1) as i64;
+        let cache_kib = (CACHES_KIB / connections).clamp(*CACHE_KIB.start(), *CACHE_KIB.end());
         for (core, cpu) in cpus.iter().copied().enumerate() {
             for number in 0..threads {
                 let asked = asked.clone();
@@ -60,19 +76,21 @@ impl Readers {
                     if let Err(error) = pin::settle(cpu, Rank::Reader) {
                         tracing::warn!(cpu, %error, "a reader could not be pinned or ranked");
                     }
-                    let mut connections = Connections::default();
+                    let mut connections = Connections::new(cache_kib);
                     while let Ok(step) = asked.recv_blocking() {
                         let done = panic::catch_unwind(AssertUnwindSafe(|| step(&mut connections)));
                         if done.is_err() {
                             tracing::error!("a reader panicked; its query is answered with an error");
-                            connections = Connections::default();
+                            connections = Connections::new(cache_kib);
                         }
                     }
                 })?;
             }
         }
         let queries_max = cpus.len() * threads * QUERIES_PER_THREAD;
-        Ok(Readers { shards: shards.into(), steps, open: Arc::default(), queries_max })
+        let heavy = async_channel::bounded(1);
+        let _ = heavy.0.try_send(());
+        Ok(Readers { shards: shards.into(), steps, open: Arc::default(), queries_max, heavy })
     }
 
     /// Room for one query, or [`QueryError::Busy`].
@@ -80,6 +98,12 @@ impl Readers {
         let open = self.open.fetch_add(1, Ordering::AcqRel);
         let permit = Permit(self.open.clone());
         if open >= self.queries_max { Err(QueryError::Busy) } else { Ok(permit) }
+    }
+
+    /// Waits until no other query holds much.
+    pub(super) async fn heavy(&self) -> Result<Heavy, QueryError> {
+        self.heavy.1.recv().await.map_err(|_| QueryError::Busy)?;
+        Ok(Heavy(self.heavy.0.clone()))
     }
 
     pub(super) fn shards(&self) -> impl Iterator<Item = ShardId> + '_ {
@@ -152,8 +176,8 @@ pub(super) fn received<T>(
 }
 
 /// One thread's connections.
-#[derive(Default)]
 struct Connections {
+    cache_kib: i64,
     open: HashMap<PathBuf, Opened>,
     used: u64,
 }
@@ -165,6 +189,10 @@ struct Opened {
 }
 
 impl Connections {
+    fn new(cache_kib: i64) -> Connections {
+        Connections { cache_kib, open: HashMap::new(), used: 0 }
+    }
+
     fn read<T>(
         &mut self,
         path: &Path,
@@ -195,7 +223,7 @@ impl Connections {
             if !is_made(&connection)? {
                 return Ok(absent);
             }
-            connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
+            connection.pragma_update(None, "cache_size", -self.cache_kib)?;
             connection.set_prepared_statement_cache_capacity(64);
             self.open.insert(path.to_owned(), Opened { connection, file, used: 0 });
         }

@@ -90,7 +90,7 @@ pub async fn sales_versions(readers: &Readers, tenant_id: &str) -> Result<Vec<i6
 /// The figures, as of one moment a shard and step.
 pub async fn sales(readers: &Readers, query: &SalesQuery) -> Result<SalesResult, QueryError> {
     let _permit = readers.permit()?;
-    let Some((from_us, to_us, days)) = range(readers, query).await? else {
+    let Some((from_us, to_us)) = range(readers, query).await? else {
         return Ok(SalesResult {
             preaggregated: !query.exact,
             estimated: !query.exact,
@@ -111,15 +111,12 @@ pub async fn sales(readers: &Readers, query: &SalesQuery) -> Result<SalesResult,
     };
     match by_sums {
         Some(by) => merging::by_sums(readers, query, by, starts, (from_us, to_us)).await,
-        None => scan(readers, query, &starts, (from_us, to_us), &days).await,
+        None => scan(readers, query, &starts, (from_us, to_us)).await,
     }
 }
 
-/// From when to when, within which there are sales, and how many each UTC day has.
-async fn range(
-    readers: &Readers,
-    query: &SalesQuery,
-) -> Result<Option<(i64, i64, Vec<(i64, i64)>)>, QueryError> {
+/// From when to when, within which there are sales.
+async fn range(readers: &Readers, query: &SalesQuery) -> Result<Option<(i64, i64)>, QueryError> {
     let begin = |date: jiff::civil::Date| {
         date.to_zoned(query.zone.clone()).map_or(i64::MIN, |zoned| zoned.timestamp().as_microsecond())
     };
@@ -127,16 +124,13 @@ async fn range(
     let to_us = query.dates.1.map(|date| date.tomorrow().map_or(i64::MAX, begin));
     let of = query.of.clone();
     let shares = readers
-        .ask_all(Vec::new(), move |connection| shard::sales_days(connection, &of, (from_us, to_us)))
+        .ask_all(None, move |connection| shard::sales_bounds(connection, &of, (from_us, to_us)))
         .await?;
-    let mut days = std::collections::BTreeMap::new();
-    for (start_us, orders) in shares.into_iter().flatten() {
-        *days.entry(start_us).or_insert(0) += orders;
-    }
-    let bounds = days.first_key_value().zip(days.last_key_value());
-    let Some((first, last)) = bounds.map(|((first, _), (last, _))| (*first, *last + DAY_US)) else {
+    let spans = shares.into_iter().flatten();
+    let Some((first, last)) = spans.reduce(|one, other| (one.0.min(other.0), one.1.max(other.1))) else {
         return Ok(None);
     };
+    let last = last + DAY_US;
     // Whole days of the zone round the UTC days that have sales.
     let date_of = |us: i64| {
         jiff::Timestamp::from_microsecond(us).map(|time| time.to_zoned(query.zone.clone()).date()).ok()
@@ -144,7 +138,26 @@ async fn range(
     let first = date_of(first).map_or(first, begin);
     let last = date_of(last - 1).and_then(|date| date.tomorrow().ok()).map_or(last, begin);
     let (from_us, to_us) = (from_us.unwrap_or(first).max(first), to_us.unwrap_or(last).min(last));
-    Ok((from_us < to_us).then(|| (from_us, to_us, days.into_iter().collect())))
+    Ok((from_us < to_us).then_some((from_us, to_us)))
+}
+
+/// How many sales each UTC day has.
+async fn days(
+    readers: &Readers,
+    query: &SalesQuery,
+    (from_us, to_us): (i64, i64),
+) -> Result<Vec<(i64, i64)>, QueryError> {
+    let of = query.of.clone();
+    let shares = readers
+        .ask_all(Vec::new(), move |connection| {
+            shard::sales_days(connection, &of, (Some(from_us), Some(to_us)))
+        })
+        .await?;
+    let mut days = std::collections::BTreeMap::new();
+    for (start_us, orders) in shares.into_iter().flatten() {
+        *days.entry(start_us).or_insert(0) += orders;
+    }
+    Ok(days.into_iter().collect())
 }
 
 /// Where the days or hours of the zone begin within a range.
@@ -212,14 +225,17 @@ async fn scan(
     query: &SalesQuery,
     starts: &[i64],
     bounds: (i64, i64),
-    days: &[(i64, i64)],
 ) -> Result<SalesResult, QueryError> {
     let pins = readers.ask_all(0_i64, |connection| pin(connection, Stream::Order)).await?;
     let by = match query.group_by {
-        GroupBy::Day | GroupBy::Hour => return by_window(readers, query, starts, bounds, days, &pins).await,
+        GroupBy::Day | GroupBy::Hour => {
+            let days = days(readers, query, bounds).await?;
+            return by_window(readers, query, starts, bounds, &days, &pins).await;
+        }
         GroupBy::Product => Single::Product,
         GroupBy::Category => Single::Category,
     };
+    let _heavy = readers.heavy().await?;
     let mut passes = 1;
     loop {
         if let Some(result) = by_name(readers, query, by, bounds, &pins, passes).await? {

@@ -75,7 +75,7 @@ pub(super) fn post_ingest() -> OperationBuilder {
             "One order a line (NDJSON; the schema shown is that of a line), plain or packed: gzip, zstd, or zip \
              with all its `*.ndjson` entries, told apart by their first bytes whatever the content type says. Or \
              `multipart/form-data`: its file parts one after another. The body is taken in as it comes, of any \
-             size up to `ingest_bytes_max` unpacked; a line may have 1 MiB.\n\nBad lines never sink good ones. \
+             size up to `ingest_bytes_max` unpacked; a line may have 2 MiB.\n\nBad lines never sink good ones. \
              An `order_id` that the tenant has already is a duplicate, or failed with the code `conflict` where \
              its content differs: the first one stands. An ingest that breaks off leaves what was committed; \
              sent again with the same key, those orders count as inserted, not as duplicates.",

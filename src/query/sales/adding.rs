@@ -6,8 +6,8 @@ use super::{Figures, SalesGroup};
 use crate::base::money::Currency;
 use crate::shard::{SingleSale, SingleSales};
 
-/// Customers and totals of all groups together.
-const BYTES_MAX: usize = 64 << 20;
+/// Customers and totals of all groups together; one query at a time holds so much.
+const BYTES_MAX: usize = 96 << 20;
 /// A customer's key, and most totals.
 const CUSTOMER_BYTES: usize = 8;
 const TOTAL_BYTES: usize = 4;

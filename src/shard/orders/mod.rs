@@ -28,15 +28,16 @@ pub use self::observed::{
 pub(super) use self::read::statements;
 pub(super) use self::read::step;
 pub use self::read::{
-    CustomerCache, FinishedIngest, ORDER_FIELDS, OrdersOf, find_ingest, order_statements, sales_version,
+    CustomerCache, FinishedIngest, ORDER_FIELDS, OrdersOf, ProductCache, find_ingest, order_statements,
+    sales_version,
 };
 pub use self::record::{
     INGEST_KIND, IngestRow, ItemRow, ORDER_ITEMS_MAX, ORDER_KIND, OrderParts, OrderRow, STATUS_KIND,
     StatusRow, decode_ingest, decode_order, decode_status, encode_order,
 };
 pub use self::sales::{
-    SalesOf, SalesSum, Single, SingleSale, SingleSales, SumKey, SumsBy, sales_days, sales_sums, single_parts,
-    single_sales,
+    SalesOf, SalesSum, Single, SingleSale, SingleSales, SumKey, SumsBy, sales_bounds, sales_days, sales_sums,
+    single_parts, single_sales,
 };
 pub(super) use self::schema::{ITEM_COLUMNS, items_of, partition_sql, tables_sql};
 pub(super) use self::seal::Building;

@@ -14,6 +14,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, Rows, params};
 pub use self::customers::CustomerCache;
 use self::customers::CustomerSet;
 use self::lists::Lists;
+pub use self::render::ProductCache;
 use self::render::Renderer;
 use super::super::error::ShardError;
 use super::super::inspect::{PartitionInfo, partitions_of};
@@ -65,6 +66,8 @@ pub struct OrdersOf {
     pub fields: u16,
     /// Each shard's customers with the words, once they are known.
     pub customers: CustomerCache,
+    /// Names of products met so far.
+    pub products: ProductCache,
 }
 
 /// One order as the index has it.
@@ -227,7 +230,7 @@ pub(in crate::shard) fn step(
         source.advance(connection, &wanted)?;
         sources.push(source);
     }
-    let mut renderer = Renderer::new(connection, of)?;
+    let mut renderer = Renderer::new(connection, shard, of)?;
     let mut seen = 0_u32;
     loop {
         let newest = sources

@@ -195,6 +195,34 @@ impl Adding {
 /// Sketches that are held before they are made one.
 const PARTS_MAX: usize = 32;
 
+/// The first and the last day that has sales.
+pub fn sales_bounds(
+    connection: &Connection,
+    of: &SalesOf,
+    (from_us, to_us): (Option<i64>, Option<i64>),
+) -> Result<Option<(i64, i64)>, ShardError> {
+    let Some(tenant) = tenant_number(connection, &of.tenant_id)? else { return Ok(None) };
+    let from_us = from_us.map_or(i64::MIN, |from| from - from.rem_euclid(DAY_US));
+    let to_us = to_us.unwrap_or(i64::MAX);
+    let mut span: Option<(i64, i64)> = None;
+    for currency in currencies(connection, of, tenant)? {
+        let edge = |sql: &str| -> Result<Option<i64>, ShardError> {
+            let values = params![tenant, currency.as_str(), from_us, to_us];
+            Ok(connection.prepare_cached(sql)?.query_row(values, |row| row.get(0)).optional()?)
+        };
+        if let (Some(first), Some(last)) = (edge(FIRST_DAY_SQL)?, edge(LAST_DAY_SQL)?) {
+            let (low, high) = span.unwrap_or((first, last));
+            span = Some((low.min(first), high.max(last)));
+        }
+    }
+    Ok(span)
+}
+
+const FIRST_DAY_SQL: &str = "SELECT start_us FROM sales_day WHERE tenant = ?1 AND currency = ?2 \
+                             AND start_us >= ?3 AND start_us < ?4 ORDER BY start_us LIMIT 1";
+const LAST_DAY_SQL: &str = "SELECT start_us FROM sales_day WHERE tenant = ?1 AND currency = ?2 \
+                            AND start_us >= ?3 AND start_us < ?4 ORDER BY start_us DESC LIMIT 1";
+
 /// How many sales each day has: (start, orders), in order; `None` bounds are open.
 pub fn sales_days(
     connection: &Connection,
@@ -504,6 +532,8 @@ pub(in crate::shard) fn sum_statements() -> Vec<(String, String)> {
         ("sums by category".to_owned(), SumsBy::Category.sql().to_owned()),
         ("sums by product".to_owned(), SumsBy::Product.sql().to_owned()),
         ("sales of days".to_owned(), DAYS_SQL.to_owned()),
+        ("the first day with sales".to_owned(), FIRST_DAY_SQL.to_owned()),
+        ("the last day with sales".to_owned(), LAST_DAY_SQL.to_owned()),
         ("the next currency".to_owned(), CURRENCY_SQL.to_owned()),
         ("the product of an item".to_owned(), PRODUCT_SQL.to_owned()),
         ("the category of an item".to_owned(), CATEGORY_SQL.to_owned()),

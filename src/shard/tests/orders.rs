@@ -180,6 +180,7 @@ fn of_tenant(tenant: u8) -> OrdersOf {
         words: Vec::new(),
         fields: u16::MAX,
         customers: Default::default(),
+        products: Default::default(),
     }
 }
 

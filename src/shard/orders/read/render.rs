@@ -1,26 +1,72 @@
 //! Orders as lines of JSON, with the fields that are asked for.
 
-use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
 
-use rusqlite::{Connection, params};
+use rusqlite::{CachedStatement, Connection, params};
 
 use super::super::super::error::ShardError;
 use super::super::super::read::{write_rfc3339, write_string};
 use super::super::schema::items_of;
 use super::{Found, ORDER_FIELDS, OrdersOf};
+use crate::base::ids::ShardId;
+use crate::base::limits::SHARD_COUNT_MAX;
 use crate::base::money::write_decimal;
 
-/// Names kept of one step.
-const NAMES_MAX: usize = 4_096;
+/// Products whose names one query keeps of a shard: 32 bytes each, and their names.
+const PRODUCTS_MAX: usize = 8_192;
 
-/// Writes the orders of one step; names that repeat are read once.
+/// A product's number and its part of an item's JSON.
+type Known = (i64, Box<[u8]>);
+
+/// Names of products that a query has met, by shard: what a step has read the next ones know. Each place keeps
+/// the first that comes.
+#[derive(Clone)]
+pub struct ProductCache(Arc<[OnceLock<Box<[OnceLock<Known>]>>]>);
+
+impl Default for ProductCache {
+    fn default() -> ProductCache {
+        ProductCache((0..SHARD_COUNT_MAX).map(|_| OnceLock::new()).collect())
+    }
+}
+
+impl std::fmt::Debug for ProductCache {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ProductCache")
+    }
+}
+
+/// What is cached is no part of the question.
+impl PartialEq for ProductCache {
+    fn eq(&self, _: &ProductCache) -> bool {
+        true
+    }
+}
+
+impl Eq for ProductCache {}
+
+impl ProductCache {
+    fn slot(&self, shard: ShardId, product: i64) -> Option<&OnceLock<Known>> {
+        let slots = self.0.get(usize::from(shard.0))?;
+        let slots = slots.get_or_init(|| (0..PRODUCTS_MAX).map(|_| OnceLock::new()).collect());
+        slots.get(product.unsigned_abs() as usize % PRODUCTS_MAX)
+    }
+}
+
+/// Writes the orders of one step.
 pub(super) struct Renderer<'c> {
     connection: &'c Connection,
+    shard: ShardId,
     of: &'c OrdersOf,
-    /// `"customer_id":…,"customer_name":…` as far as asked for.
-    customers: HashMap<i64, Box<[u8]>>,
-    /// `"product_id":…,"category":…`.
-    products: HashMap<i64, Box<[u8]>>,
+    fields: u16,
+    /// Of the partition at hand.
+    partition: String,
+    items: Option<CachedStatement<'c>>,
+    customer: CachedStatement<'c>,
+    product: CachedStatement<'c>,
+}
+
+fn asks(fields: u16, field: &str) -> bool {
+    ORDER_FIELDS.iter().position(|known| *known == field).is_some_and(|at| fields & (1 << at) != 0)
 }
 
 const CUSTOMER_SQL: &str = "SELECT customer_id, name, email FROM customer_row WHERE id = ?1";
@@ -50,15 +96,25 @@ pub(super) fn statements(partition: &str) -> Vec<(String, String)> {
 }
 
 impl<'c> Renderer<'c> {
-    pub(super) fn new(connection: &'c Connection, of: &'c OrdersOf) -> Result<Renderer<'c>, ShardError> {
-        Ok(Renderer { connection, of, customers: HashMap::new(), products: HashMap::new() })
+    pub(super) fn new(
+        connection: &'c Connection,
+        shard: ShardId,
+        of: &'c OrdersOf,
+    ) -> Result<Renderer<'c>, ShardError> {
+        Ok(Renderer {
+            connection,
+            shard,
+            of,
+            fields: of.fields,
+            partition: String::new(),
+            items: None,
+            customer: connection.prepare_cached(CUSTOMER_SQL)?,
+            product: connection.prepare_cached(PRODUCT_SQL)?,
+        })
     }
 
     fn asks(&self, field: &str) -> bool {
-        ORDER_FIELDS
-            .iter()
-            .position(|known| *known == field)
-            .is_some_and(|at| self.of.fields & (1 << at) != 0)
+        asks(self.fields, field)
     }
 
     /// One line. About 3 us with all fields and three items.
@@ -126,41 +182,48 @@ impl<'c> Renderer<'c> {
     }
 
     fn customer(&mut self, customer: i64, out: &mut Vec<u8>) -> Result<(), ShardError> {
-        if let Some(known) = self.customers.get(&customer) {
-            out.extend_from_slice(known);
-            return Ok(());
-        }
-        let mut written = Vec::new();
-        let mut statement = self.connection.prepare_cached(CUSTOMER_SQL)?;
-        statement.query_row([customer], |row| {
+        let fields = self.fields;
+        self.customer.query_row([customer], |row| {
             for (at, field) in ["customer_id", "customer_name", "customer_email"].into_iter().enumerate() {
-                if self.asks(field) {
-                    written.extend_from_slice(b",\"");
-                    written.extend_from_slice(field.as_bytes());
-                    written.extend_from_slice(b"\":");
-                    write_string(&mut written, row.get_ref(at)?.as_bytes().map_err(rusqlite::Error::from)?);
+                if asks(fields, field) {
+                    out.extend_from_slice(b",\"");
+                    out.extend_from_slice(field.as_bytes());
+                    out.extend_from_slice(b"\":");
+                    write_string(out, row.get_ref(at)?.as_bytes().map_err(rusqlite::Error::from)?);
                 }
             }
             Ok(())
         })?;
-        out.extend_from_slice(&written);
-        if self.customers.len() < NAMES_MAX {
-            self.customers.insert(customer, written.into());
-        }
         Ok(())
     }
 
     fn items(&mut self, partition: &str, id: i64, digits: u8, out: &mut Vec<u8>) -> Result<(), ShardError> {
         out.extend_from_slice(b",\"items\":[");
-        let mut statement = self.connection.prepare_cached(&items_sql(partition))?;
-        let mut rows = statement.query(params![id * 1024, id * 1024 + 1024])?;
+        if self.partition != partition {
+            // The one before goes back to the connection first.
+            self.items = None;
+            self.items = Some(self.connection.prepare_cached(&items_sql(partition))?);
+            partition.clone_into(&mut self.partition);
+        }
+        let Renderer { items: Some(items), product, of, shard, .. } = self else { return Ok(()) };
+        let mut rows = items.query(params![id * 1024, id * 1024 + 1024])?;
         let mut number = itoa::Buffer::new();
         let mut is_first = true;
         while let Some(row) = rows.next()? {
-            let (product, quantity, unit_price): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            let (item, quantity, unit_price): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
             out.extend_from_slice(if is_first { b"{" } else { b",{" });
             is_first = false;
-            self.product(product, out)?;
+            let slot = of.products.slot(*shard, item);
+            match slot.and_then(OnceLock::get) {
+                Some((known, written)) if *known == item => out.extend_from_slice(written),
+                _ => {
+                    let start = out.len();
+                    write_product(product, item, out)?;
+                    if let Some(slot) = slot {
+                        let _ = slot.set((item, out[start..].into()));
+                    }
+                }
+            }
             out.extend_from_slice(b",\"quantity\":");
             out.extend_from_slice(number.format(quantity).as_bytes());
             out.extend_from_slice(b",\"unit_price\":\"");
@@ -170,25 +233,21 @@ impl<'c> Renderer<'c> {
         out.push(b']');
         Ok(())
     }
+}
 
-    fn product(&mut self, product: i64, out: &mut Vec<u8>) -> Result<(), ShardError> {
-        if let Some(known) = self.products.get(&product) {
-            out.extend_from_slice(known);
-            return Ok(());
-        }
-        let mut written = b"\"product_id\":".to_vec();
-        let mut statement = self.connection.prepare_cached(PRODUCT_SQL)?;
-        statement.query_row([product], |row| {
-            let text = |at: usize| row.get_ref(at)?.as_bytes().map_err(rusqlite::Error::from);
-            write_string(&mut written, text(0)?);
-            written.extend_from_slice(b",\"category\":");
-            write_string(&mut written, text(1)?);
-            Ok(())
-        })?;
-        out.extend_from_slice(&written);
-        if self.products.len() < NAMES_MAX {
-            self.products.insert(product, written.into());
-        }
+/// `"product_id":…,"category":…`.
+fn write_product(
+    statement: &mut CachedStatement<'_>,
+    product: i64,
+    out: &mut Vec<u8>,
+) -> Result<(), ShardError> {
+    statement.query_row([product], |row| {
+        let text = |at: usize| row.get_ref(at)?.as_bytes().map_err(rusqlite::Error::from);
+        out.extend_from_slice(b"\"product_id\":");
+        write_string(out, text(0)?);
+        out.extend_from_slice(b",\"category\":");
+        write_string(out, text(1)?);
         Ok(())
-    }
+    })?;
+    Ok(())
 }
