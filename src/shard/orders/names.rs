@@ -2,7 +2,6 @@
 //! is in memory.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
@@ -10,36 +9,48 @@ use super::super::error::ShardError;
 use super::record::{ItemRow, OrderRow};
 use crate::base::keys::KeyHasher;
 
-/// Of each kind; beyond it what is known is forgotten and read again. 50 to 100 bytes each.
-const NAMES_MAX: usize = 1 << 15;
+/// Tenants that are kept; beyond it all are forgotten and read again.
+const TENANTS_MAX: usize = 1 << 14;
 
-/// 128 bits of a keyed hash are evenly spread already: any 64 of them will do.
-#[derive(Default)]
-struct Spread(u64);
+/// What was met last at each of so many places (a power of two), by a 128-bit keyed hash of which the lower bits
+/// name the place and the upper 64 are kept. A name makes way only for another one of its place. Allocated with
+/// the first: 16 bytes a place for one number, 24 for three.
+struct Recent<const NUMBERS: usize, const PLACES: usize>(Vec<(u64, [u32; NUMBERS])>);
 
-impl Hasher for Spread {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-    fn write(&mut self, bytes: &[u8]) {
-        let (words, _) = bytes.as_chunks::<8>();
-        self.0 = words.first().map_or(0, |word| u64::from_le_bytes(*word));
-    }
-    fn write_u128(&mut self, hash: u128) {
-        self.0 = hash as u64;
+impl<const NUMBERS: usize, const PLACES: usize> Default for Recent<NUMBERS, PLACES> {
+    fn default() -> Self {
+        Recent(Vec::new())
     }
 }
 
-type ByHash<T> = HashMap<u128, T, BuildHasherDefault<Spread>>;
+impl<const NUMBERS: usize, const PLACES: usize> Recent<NUMBERS, PLACES> {
+    #[inline]
+    fn get(&self, hash: u128) -> Option<[i64; NUMBERS]> {
+        let (tag, numbers) = self.0.get(hash as usize % PLACES)?;
+        // Numbers begin with 1.
+        (*tag == (hash >> 64) as u64 && numbers.first() != Some(&0)).then(|| numbers.map(i64::from))
+    }
+
+    fn set(&mut self, hash: u128, numbers: [i64; NUMBERS]) {
+        // Beyond 32 bits it is read from the table each time.
+        if numbers.iter().any(|number| u32::try_from(*number).is_err()) {
+            return;
+        }
+        if self.0.is_empty() {
+            self.0.resize(PLACES, (0, [0; NUMBERS]));
+        }
+        self.0[hash as usize % PLACES] = ((hash >> 64) as u64, numbers.map(|number| number as u32));
+    }
+}
 
 /// The numbers of names. Two names with one 128-bit keyed hash would be taken for one; nobody can choose
 /// them, and a billion names meet it once in 10^20 folders.
 #[derive(Default)]
 pub(in crate::shard) struct Names {
     tenants: HashMap<Box<str>, i64>,
-    customers: ByHash<i64>,
-    categories: ByHash<i64>,
-    products: ByHash<Product>,
+    customers: Recent<1, { 1 << 17 }>,
+    categories: Recent<1, { 1 << 10 }>,
+    products: Recent<3, { 1 << 16 }>,
     /// Some of it is not committed.
     is_dirty: bool,
 }
@@ -55,7 +66,7 @@ pub(in crate::shard) struct Product {
 
 impl std::fmt::Debug for Names {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Names").field("customers", &self.customers.len()).finish_non_exhaustive()
+        f.debug_struct("Names").field("tenants", &self.tenants.len()).finish_non_exhaustive()
     }
 }
 
@@ -90,7 +101,7 @@ impl Names {
                 connection.prepare_cached(insert)?.insert([tenant_id])?
             }
         };
-        if self.tenants.len() >= NAMES_MAX {
+        if self.tenants.len() >= TENANTS_MAX {
             self.tenants.clear();
         }
         self.tenants.insert(tenant_id.into(), tenant);
@@ -108,8 +119,8 @@ impl Names {
     ) -> Result<i64, ShardError> {
         let names = [order.tenant_id, order.customer_id, order.customer_name, order.customer_email];
         let hash = keys.hash_all(names).0;
-        if let Some(customer) = self.customers.get(&hash) {
-            return Ok(*customer);
+        if let Some([customer]) = self.customers.get(hash) {
+            return Ok(customer);
         }
         let find = "SELECT id FROM customer_row WHERE key = ?1 AND tenant = ?2 AND customer_id = ?3 \
                     AND name = ?4 AND email = ?5";
@@ -134,10 +145,7 @@ impl Names {
                 customer
             }
         };
-        if self.customers.len() >= NAMES_MAX {
-            self.customers.clear();
-        }
-        self.customers.insert(hash, customer);
+        self.customers.set(hash, [customer]);
         Ok(customer)
     }
 
@@ -151,8 +159,8 @@ impl Names {
         item: &ItemRow<'_>,
     ) -> Result<Product, ShardError> {
         let hash = keys.hash_all([tenant_id, item.product_id, item.category]).0;
-        if let Some(product) = self.products.get(&hash) {
-            return Ok(*product);
+        if let Some([id, category, first]) = self.products.get(hash) {
+            return Ok(Product { id, category, first });
         }
         let category = self.category(connection, keys, tenant, tenant_id, item.category)?;
         let find = "SELECT id FROM product_row WHERE tenant = ?1 AND product_id = ?2 AND category = ?3";
@@ -166,16 +174,12 @@ impl Names {
                 connection.prepare_cached(insert)?.insert(values)?
             }
         };
-        if self.products.len() >= NAMES_MAX {
-            self.products.clear();
-        }
         let first = "SELECT min(id) FROM product_row WHERE tenant = ?1 AND product_id = ?2";
         let first = connection
             .prepare_cached(first)?
             .query_row(params![tenant, item.product_id], |row| row.get(0))?;
-        let product = Product { id, category, first };
-        self.products.insert(hash, product);
-        Ok(product)
+        self.products.set(hash, [id, category, first]);
+        Ok(Product { id, category, first })
     }
 
     fn category(
@@ -187,8 +191,8 @@ impl Names {
         name: &str,
     ) -> Result<i64, ShardError> {
         let hash = keys.hash_all([tenant_id, name]).0;
-        if let Some(category) = self.categories.get(&hash) {
-            return Ok(*category);
+        if let Some([category]) = self.categories.get(hash) {
+            return Ok(category);
         }
         let find = "SELECT id FROM category_row WHERE tenant = ?1 AND name = ?2";
         let found = connection.prepare_cached(find)?.query_row(params![tenant, name], |row| row.get(0));
@@ -200,10 +204,7 @@ impl Names {
                 connection.prepare_cached(insert)?.insert(params![tenant, name])?
             }
         };
-        if self.categories.len() >= NAMES_MAX {
-            self.categories.clear();
-        }
-        self.categories.insert(hash, category);
+        self.categories.set(hash, [category]);
         Ok(category)
     }
 }

@@ -17,11 +17,13 @@ const PRODUCTS_MAX: usize = 8_192;
 
 /// A product's number and its part of an item's JSON.
 type Known = (i64, Box<[u8]>);
+/// Those of one shard.
+type Places = Box<[OnceLock<Known>]>;
 
 /// Names of products that a query has met, by shard: what a step has read the next ones know. Each place keeps
 /// the first that comes.
 #[derive(Clone)]
-pub struct ProductCache(Arc<[OnceLock<Box<[OnceLock<Known>]>>]>);
+pub struct ProductCache(Arc<[OnceLock<Places>]>);
 
 impl Default for ProductCache {
     fn default() -> ProductCache {
