@@ -46,6 +46,8 @@ pub(crate) fn run(setup: &Setup) -> Result<Report> {
     }
     let ratio = report.ratio((case, "shard", "rows_per_s"), (case, "bare", "rows_per_s"));
     report.bar("orders per second, Shard::apply / bare loop", Limit::AtLeast(BARE_RATIO_MIN), ratio);
+    let ratio = report.ratio((case, "bare", "row_cpu_us"), (case, "shard", "row_cpu_us"));
+    report.bar("orders per second of CPU, Shard::apply / bare loop", Limit::AtLeast(BARE_RATIO_MIN), ratio);
     Ok(report)
 }
 
@@ -123,7 +125,10 @@ fn one(setup: &Setup, system: &System, lines: &Lines, clients: usize) -> Result<
         figures.insert("over_idle_mib", mib(peak));
         figures.insert("afterwards_mib", mib(after));
         let per_row = |ns: u64| ns as f64 / 1e3 / sent.orders.max(1) as f64;
-        figures.insert("cpu_us", per_row(cpu.total_since(&before)));
+        let cpu_us = per_row(cpu.total_since(&before));
+        figures.insert("cpu_us", cpu_us);
+        // what a core would do that has nothing else to do
+        figures.insert("rows_per_cpu_s", 1e6 / cpu_us);
         for (role, figure) in ROLES {
             if let Some(ns) = cpu.role_since(&before, role) {
                 figures.insert(figure, per_row(ns));

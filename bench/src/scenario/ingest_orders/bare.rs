@@ -52,17 +52,20 @@ impl Records for Part<'_> {
 struct Watch {
     start: std::time::Instant,
     writing: Duration,
+    /// of this thread, while it was writing
+    cpu_ns: u64,
 }
 
 impl Watch {
     fn start() -> Watch {
-        Watch { start: clock::now(), writing: Duration::ZERO }
+        Watch { start: clock::now(), writing: Duration::ZERO, cpu_ns: 0 }
     }
 
     fn write<T>(&mut self, work: impl FnOnce() -> Result<T>) -> Result<T> {
-        let before = clock::now();
+        let (before, cpu_before) = (clock::now(), process::thread_cpu_ns()?);
         let done = work()?;
         self.writing += before.elapsed();
+        self.cpu_ns += process::thread_cpu_ns()? - cpu_before;
         Ok(done)
     }
 
@@ -70,6 +73,7 @@ impl Watch {
         let mut figures = Figures::new();
         figures.insert("rows_per_s", rows as f64 / self.writing.as_secs_f64());
         figures.insert("row_us", self.writing.as_secs_f64() * 1e6 / rows as f64);
+        figures.insert("row_cpu_us", self.cpu_ns as f64 / 1e3 / rows as f64);
         figures.insert("with_upkeep_per_s", rows as f64 / self.start.elapsed().as_secs_f64());
         Round { figures, fault: None }
     }
