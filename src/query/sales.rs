@@ -18,7 +18,7 @@ use super::QueryError;
 use super::readers::{Readers, received};
 use crate::base::money::Currency;
 use crate::shard::read::pin;
-use crate::shard::{self, SalesOf, Single, SingleSales, Stream, SumsBy};
+use crate::shard::{self, PartsReading, SalesOf, Single, SingleSales, Stream, SumsBy};
 
 const HOUR_US: i64 = 3_600_000_000;
 const DAY_US: i64 = 24 * HOUR_US;
@@ -272,10 +272,10 @@ async fn by_window(
     let mut adding = Adding::new(starts.to_vec());
     let mut coming = ask(windows[0])?;
     for at in 0..windows.len() {
-        let mut shares: Vec<SingleSales> = Vec::with_capacity(coming.len());
+        let mut shares = Vec::with_capacity(coming.len());
         let next = windows.get(at + 1).map(|next| ask(*next)).transpose()?.unwrap_or_default();
-        for answer in std::mem::replace(&mut coming, next) {
-            shares.push(received(answer.recv().await)?);
+        for (shard, answer) in readers.shards().zip(std::mem::replace(&mut coming, next)) {
+            shares.push((shard, received(answer.recv().await)?));
         }
         let end_us = windows[at].1;
         adding = readers
@@ -303,23 +303,26 @@ async fn by_name(
 ) -> Result<Option<SalesResult>, QueryError> {
     let mut done = Vec::new();
     for pass in 0..passes {
-        let ask = |shard, pin: i64, after| {
+        let ask = |shard, pin: i64, reading: PartsReading| {
             let of = query.of.clone();
             readers.ask(shard, (SingleSales::default(), None), move |connection| {
-                shard::single_parts(connection, &of, by, pin, bounds, (pass, passes), after)
+                shard::single_parts(connection, &of, pin, bounds, reading)
             })
         };
         let mut adding = Adding::new(vec![bounds.0]);
-        let asked = readers.shards().zip(pins).map(|(shard, pin)| Ok((shard, *pin, ask(shard, *pin, 0)?)));
+        let asked = readers
+            .shards()
+            .zip(pins)
+            .map(|(shard, pin)| Ok((shard, *pin, ask(shard, *pin, PartsReading::new(by, (pass, passes)))?)));
         let mut coming = asked.collect::<Result<Vec<_>, QueryError>>()?;
         while !coming.is_empty() {
             let mut shares = Vec::with_capacity(coming.len());
             let mut going_on = Vec::with_capacity(coming.len());
             for (shard, pin, answer) in coming {
-                let (share, after) = received(answer.recv().await)?;
-                shares.push(share);
-                if let Some(after) = after.filter(|after| *after < pin) {
-                    going_on.push((shard, pin, ask(shard, pin, after)?));
+                let (share, reading) = received(answer.recv().await)?;
+                shares.push((shard, share));
+                if let Some(reading) = reading {
+                    going_on.push((shard, pin, ask(shard, pin, reading)?));
                 }
             }
             coming = going_on;

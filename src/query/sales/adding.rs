@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::{Figures, SalesGroup};
+use crate::base::ids::ShardId;
 use crate::base::money::Currency;
 use crate::shard::{SingleSale, SingleSales};
 
@@ -17,6 +18,8 @@ const TOTAL_BYTES: usize = 4;
 pub(super) struct Adding {
     starts: Vec<i64>,
     names: HashMap<String, u32>,
+    /// By shard: the numbers here of the names it told, in its order.
+    numbers: HashMap<ShardId, Vec<u32>>,
     open: BTreeMap<(u32, u32, Currency), Group>,
     done: Vec<SalesGroup>,
     bytes: usize,
@@ -68,7 +71,15 @@ impl Totals {
 
 impl Adding {
     pub(super) fn new(starts: Vec<i64>) -> Adding {
-        Adding { starts, names: HashMap::new(), open: BTreeMap::new(), done: Vec::new(), bytes: 0, rows: 0 }
+        Adding {
+            starts,
+            names: HashMap::new(),
+            numbers: HashMap::new(),
+            open: BTreeMap::new(),
+            done: Vec::new(),
+            bytes: 0,
+            rows: 0,
+        }
     }
 
     /// Whether more is held than may be.
@@ -76,17 +87,14 @@ impl Adding {
         self.bytes > BYTES_MAX
     }
 
-    /// About 30 ns a sale.
-    pub(super) fn add(&mut self, shares: Vec<SingleSales>) {
-        for share in shares {
-            let numbers: Vec<u32> = share
-                .names
-                .into_iter()
-                .map(|name| {
-                    let next = self.names.len() as u32;
-                    *self.names.entry(name).or_insert(next)
-                })
-                .collect();
+    /// Takes the next step of each shard. About 30 ns a sale.
+    pub(super) fn add(&mut self, shares: Vec<(ShardId, SingleSales)>) {
+        for (shard, share) in shares {
+            let numbers = self.numbers.entry(shard).or_default();
+            for name in share.names {
+                let next = self.names.len() as u32;
+                numbers.push(*self.names.entry(name).or_insert(next));
+            }
             self.rows += share.sales.len() as u64;
             // Sales come about in order of time: neighbours are of one group.
             let (starts, mut span) = (&self.starts, (i64::MAX, i64::MIN, 0_u32));
@@ -210,7 +218,7 @@ mod tests {
             units: 2,
             revenue: total,
         };
-        let share = |sales: Vec<SingleSale>| SingleSales { sales, names: vec![String::new()] };
+        let share = |sales: Vec<SingleSale>| (ShardId(0), SingleSales { sales, names: Vec::new() });
         let mut adding = Adding::new(vec![0, 100, 200]);
         adding.add(vec![
             share((0..100).map(|n| sale(n, n as u64 % 7, n + 1)).collect()),

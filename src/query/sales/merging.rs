@@ -7,7 +7,7 @@ use super::super::readers::Readers;
 use super::{Figures, SalesGroup, SalesQuery, SalesResult};
 use crate::base::money::Currency;
 use crate::shard::read::pin;
-use crate::shard::{self, SalesSum, Single, SingleSales, Stream, SumKey, SumsBy};
+use crate::shard::{self, PartsReading, SalesSum, Single, SingleSales, Stream, SumKey, SumsBy};
 use crate::sketch::{HyperLogLog, SketchError, TDigest};
 
 /// One shard's share: its sums, and the single sales at the edges.
@@ -41,13 +41,14 @@ pub(super) async fn by_sums(
             for edge in edges.into_iter().filter(|edge| edge.0 < edge.1) {
                 let last = pin(connection, Stream::Order)?;
                 // Whole days have no edges; of names there are two at most, each shorter than a day.
-                let mut after = Some(0);
-                while let Some(behind) = after {
-                    let (share, next) =
-                        shard::single_parts(connection, &of, single, last, edge, (0, 1), behind)?;
-                    singles.push(share);
-                    after = next.filter(|next| *next < last);
+                let (mut of_edge, mut reading) =
+                    (SingleSales::default(), Some(PartsReading::new(single, (0, 1))));
+                while let Some(from) = reading {
+                    let (step, next) = shard::single_parts(connection, &of, last, edge, from)?;
+                    of_edge.append(step);
+                    reading = next;
                 }
+                singles.push(of_edge);
             }
             Ok((sums, singles))
         })

@@ -12,8 +12,9 @@ use crate::base::money::Currency;
 use crate::base::order_status::OrderStatus;
 use crate::shard::read::{Bounds, Filter, Of, Position, pin, step};
 use crate::shard::{
-    IngestRow, ItemRow, Lock, ORDER_KIND, OrderParts, OrdersOf, Outcome, STATUS_KIND, Shard, ShardError,
-    ShardOptions, StatusRow, encode_order, find_ingest, sales_version,
+    IngestRow, ItemRow, Lock, ORDER_KIND, OrderParts, OrdersOf, Outcome, PartsReading, STATUS_KIND, SalesOf,
+    Shard, ShardError, ShardOptions, Single, SingleSales, StatusRow, encode_order, find_ingest,
+    sales_version, single_parts,
 };
 
 /// Small enough that everything meets often.
@@ -271,6 +272,60 @@ fn check_searches(shard: &Shard, model: &Model) {
     }
 }
 
+/// A sale's time, name, currency, total, units and revenue.
+type Part = (i64, String, Currency, i64, i64, i64);
+
+/// Reads of single sales, by every way there is: few of many orders, most of them, in passes over the names.
+fn check_parts(shard: &Shard, model: &Model) {
+    let reader = super::super::open_reader(shard.path()).unwrap();
+    let last = pin(&reader, crate::shard::Stream::Order).unwrap();
+    let ranges = [(i64::MIN, i64::MAX), (-9_000_000_000, 9_000_000_000), (0, 1_800_000_000)];
+    for (tenant, range) in (0..2_u8).flat_map(|tenant| ranges.map(|range| (tenant, range))) {
+        let of = SalesOf { tenant_id: format!("tenant {tenant}"), currency: None };
+        for by in [Single::Category, Single::Product] {
+            let mut expected: Vec<Part> = Vec::new();
+            for (it, now) in model.stored.values() {
+                let is_meant = it.tenant == tenant && (range.0..range.1).contains(&it.ordered_at_us());
+                if !is_meant || !OrderStatus::from_code(*now).unwrap().is_sale() {
+                    continue;
+                }
+                let mut names: BTreeMap<String, (i64, i64)> = BTreeMap::new();
+                for (product, category, quantity) in &it.items {
+                    let name =
+                        if by == Single::Product { format!("p{product}") } else { format!("cat {category}") };
+                    let (units, revenue) = names.entry(name).or_default();
+                    *units += i64::from(*quantity);
+                    *revenue += i64::from(*quantity) * price(*product);
+                }
+                let currency = Currency::parse(if it.yen { "JPY" } else { "USD" }).unwrap();
+                expected.extend(names.into_iter().map(|(name, (units, revenue))| {
+                    (it.ordered_at_us(), name, currency, it.total(), units, revenue)
+                }));
+            }
+            expected.sort();
+            for passes in [1, 3] {
+                let mut parts: Vec<Part> = Vec::new();
+                for pass in 0..passes {
+                    let mut read = SingleSales::default();
+                    let mut reading = Some(PartsReading::new(by, (pass, passes)));
+                    while let Some(from) = reading {
+                        let (step, next) = single_parts(&reader, &of, last, range, from).unwrap();
+                        read.append(step);
+                        reading = next;
+                    }
+                    let SingleSales { sales, names } = read;
+                    parts.extend(sales.into_iter().map(|sale| {
+                        let name = names[sale.name as usize].clone();
+                        (sale.ordered_at_us, name, sale.currency, sale.total, sale.units, sale.revenue)
+                    }));
+                }
+                parts.sort();
+                assert_eq!(parts, expected, "{by:?} of {range:?} in {passes} passes");
+            }
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 20, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -359,8 +414,10 @@ proptest! {
         prop_assert_eq!(shard.orders(), model.stored.len() as u64);
         sound(shard.path());
         check_searches(&shard, &model);
+        check_parts(&shard, &model);
         settle(&mut shard);
         check_searches(&shard, &model);
+        check_parts(&shard, &model);
         let verified = super::super::verify_aggregates(shard.path()).unwrap();
         prop_assert_eq!(verified.problems, Vec::<String>::new());
     }
