@@ -1,4 +1,7 @@
-//! The readers: a few blocking threads with read-only connections, a bounded queue of steps before them.
+//! The readers: a few blocking threads with read-only connections, bounded queues of steps before them.
+//!
+//! Every shard has its threads, of its own core where there are as many: what one of them has read of the file
+//! is in its page cache when the next step comes.
 
 use std::collections::HashMap;
 use std::io;
@@ -15,7 +18,7 @@ use crate::base::ids::ShardId;
 use crate::cores::pin::{self, Rank};
 use crate::shard::{ShardError, is_made, open_reader};
 
-/// Steps that wait for a thread: two a shard for every open query of a small folder.
+/// Steps that wait in one queue: two a shard for every open query of a small folder.
 const QUEUE_MAX: usize = 4_096;
 /// Queries open at once, for each reading thread.
 const QUERIES_PER_THREAD: usize = 16;
@@ -23,7 +26,7 @@ const QUERIES_PER_THREAD: usize = 16;
 const CONNECTIONS_MAX: usize = 32;
 /// Page caches of all connections together, and of one: the kernel's holds what is read again, but a page that
 /// is not here costs a call and a copy, 3 us.
-const CACHES_KIB: i64 = 64 * 1024;
+const CACHES_KIB: i64 = 32 * 1024;
 const CACHE_KIB: std::ops::RangeInclusive<i64> = 1_024..=8_192;
 
 type Step = Box<dyn FnOnce(&mut Connections) + Send>;
@@ -32,7 +35,8 @@ type Step = Box<dyn FnOnce(&mut Connections) + Send>;
 #[derive(Clone, Debug)]
 pub struct Readers {
     shards: Arc<[(ShardId, PathBuf)]>,
-    steps: async_channel::Sender<Step>,
+    /// The n-th shard's steps wait in the n-th of them, beginning again from the first.
+    queues: Arc<[async_channel::Sender<Step>]>,
     open: Arc<AtomicUsize>,
     queries_max: usize,
     /// One message: whoever takes it may hold much until it puts it back.
@@ -65,12 +69,15 @@ pub(super) type Answer<T> = async_channel::Receiver<Result<T, QueryError>>;
 impl Readers {
     /// Starts `threads` readers on each CPU.
     pub fn start(shards: Vec<(ShardId, PathBuf)>, cpus: &[usize], threads: usize) -> io::Result<Readers> {
-        let (steps, asked) = async_channel::bounded::<Step>(QUEUE_MAX);
-        let connections = (cpus.len() * threads * shards.len()).max(1) as i64;
+        let all_threads = cpus.len() * threads;
+        let (queues, asked): (Vec<_>, Vec<_>) = (0..shards.len().clamp(1, all_threads.max(1)))
+            .map(|_| async_channel::bounded::<Step>(QUEUE_MAX))
+            .unzip();
+        let connections = (shards.len() * all_threads.div_ceil(queues.len())).max(1) as i64;
         let cache_kib = (CACHES_KIB / connections).clamp(*CACHE_KIB.start(), *CACHE_KIB.end());
-        for (core, cpu) in cpus.iter().copied().enumerate() {
-            for number in 0..threads {
-                let asked = asked.clone();
+        for number in 0..threads {
+            for (core, cpu) in cpus.iter().copied().enumerate() {
+                let asked = asked[(number * cpus.len() + core) % asked.len()].clone();
                 let name = format!("read-{core}-{number}");
                 std::thread::Builder::new().name(name).spawn(move || {
                     if let Err(error) = pin::settle(cpu, Rank::Reader) {
@@ -87,10 +94,10 @@ impl Readers {
                 })?;
             }
         }
-        let queries_max = cpus.len() * threads * QUERIES_PER_THREAD;
+        let queries_max = all_threads * QUERIES_PER_THREAD;
         let heavy = async_channel::bounded(1);
         let _ = heavy.0.try_send(());
-        Ok(Readers { shards: shards.into(), steps, open: Arc::default(), queries_max, heavy })
+        Ok(Readers { shards: shards.into(), queues: queues.into(), open: Arc::default(), queries_max, heavy })
     }
 
     /// Room for one query, or [`QueryError::Busy`].
@@ -123,7 +130,8 @@ impl Readers {
         step: impl FnOnce(&Connection) -> Result<T, ShardError> + Send + 'static,
     ) -> Result<Answer<T>, QueryError> {
         let (tell, told) = async_channel::bounded(1);
-        let path = self.shards.iter().find(|(known, _)| *known == shard).map(|(_, path)| path.clone());
+        let at = self.shards.iter().position(|(known, _)| *known == shard);
+        let path = at.map(|at| self.shards[at].1.clone());
         let work = move |connections: &mut Connections| {
             if tell.is_closed() {
                 return;
@@ -135,7 +143,8 @@ impl Readers {
             let reason = |error: ShardError| QueryError::Shard { shard, reason: error.to_string() };
             let _ = tell.try_send(answer.map_err(reason));
         };
-        self.steps.try_send(Box::new(work)).map_err(|_| QueryError::Busy)?;
+        let queue = &self.queues[at.unwrap_or_default() % self.queues.len()];
+        queue.try_send(Box::new(work)).map_err(|_| QueryError::Busy)?;
         Ok(told)
     }
 
@@ -148,7 +157,8 @@ impl Readers {
         let step = move |_: &mut Connections| {
             let _ = tell.try_send(Ok(work()));
         };
-        self.steps.try_send(Box::new(step)).map_err(|_| QueryError::Busy)?;
+        let shortest = self.queues.iter().min_by_key(|queue| queue.len()).ok_or(QueryError::Busy)?;
+        shortest.try_send(Box::new(step)).map_err(|_| QueryError::Busy)?;
         received(told.recv().await)
     }
 

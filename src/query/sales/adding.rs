@@ -8,10 +8,7 @@ use crate::base::money::Currency;
 use crate::shard::{SingleSale, SingleSales};
 
 /// Customers and totals of all groups together; one query at a time holds so much.
-const BYTES_MAX: usize = 96 << 20;
-/// A customer's key, and most totals.
-const CUSTOMER_BYTES: usize = 8;
-const TOTAL_BYTES: usize = 4;
+const BYTES_MAX: usize = 80 << 20;
 
 /// The groups of one pass.
 #[derive(Debug)]
@@ -31,10 +28,69 @@ struct Group {
     orders: i64,
     units: i64,
     revenue: i64,
-    customers: Vec<u64>,
-    /// How many of them there were when they were last made distinct.
-    distinct: usize,
+    customers: Distinct,
     totals: Totals,
+}
+
+/// Different keys, sorted, and those that came since they were.
+#[derive(Debug, Default)]
+struct Distinct {
+    sorted: Vec<u64>,
+    fresh: Vec<u64>,
+}
+
+/// Keys that come at least before they are sorted in.
+const FRESH_MIN: usize = 1_024;
+
+impl Distinct {
+    #[inline]
+    fn push(&mut self, key: u64) {
+        push_tight(&mut self.fresh, key);
+        if self.fresh.len() >= FRESH_MIN.max(self.sorted.len() / 4) {
+            self.settle();
+        }
+    }
+
+    /// Sorts the fresh keys in. Linear, a quarter as often as there are keys.
+    fn settle(&mut self) {
+        self.fresh.sort_unstable();
+        self.fresh.dedup();
+        let mut known = self.sorted.iter().copied().peekable();
+        self.fresh.retain(|key| {
+            while known.next_if(|known| known < key).is_some() {}
+            known.peek() != Some(key)
+        });
+        let (mut from, mut to) = (self.sorted.len(), self.sorted.len() + self.fresh.len());
+        self.sorted.reserve_exact(self.fresh.len());
+        self.sorted.resize(to, 0);
+        // From the end, so that nothing is overwritten that is still to be moved.
+        while let Some(key) = self.fresh.pop() {
+            while from > 0 && self.sorted[from - 1] > key {
+                (from, to) = (from - 1, to - 1);
+                self.sorted[to] = self.sorted[from];
+            }
+            to -= 1;
+            self.sorted[to] = key;
+        }
+    }
+
+    fn count(&mut self) -> u64 {
+        self.settle();
+        self.sorted.len() as u64
+    }
+
+    fn bytes(&self) -> usize {
+        (self.sorted.capacity() + self.fresh.capacity()) * size_of::<u64>()
+    }
+}
+
+/// Grows by a quarter, where a vector by itself would grow to twice its length.
+#[inline]
+fn push_tight<T>(values: &mut Vec<T>, value: T) {
+    if values.len() == values.capacity() {
+        values.reserve_exact(values.len() / 4 + 4);
+    }
+    values.push(value);
 }
 
 /// Totals by size: nearly all fit in half the bytes.
@@ -49,13 +105,17 @@ impl Totals {
     #[inline]
     fn push(&mut self, total: i64) {
         match u32::try_from(total) {
-            Ok(total) => self.small.push(total),
-            Err(_) => self.large.push(total),
+            Ok(total) => push_tight(&mut self.small, total),
+            Err(_) => push_tight(&mut self.large, total),
         }
     }
 
     fn len(&self) -> usize {
         self.small.len() + self.large.len()
+    }
+
+    fn bytes(&self) -> usize {
+        self.small.capacity() * size_of::<u32>() + self.large.capacity() * size_of::<i64>()
     }
 
     /// The value that at least the share `q` of all are not above; 0 where there is none.
@@ -117,13 +177,12 @@ impl Adding {
                 .peekable();
             while let Some((key, sale)) = sales.next() {
                 let group = self.open.entry(key).or_default();
-                self.bytes += group.add(sale);
+                let before = group.bytes();
+                group.add(sale);
                 while let Some((_, sale)) = sales.next_if(|(next, _)| *next == key) {
-                    self.bytes += group.add(sale);
+                    group.add(sale);
                 }
-                if group.customers.len() > group.distinct * 2 + 4_096 {
-                    self.bytes -= group.make_distinct() * CUSTOMER_BYTES;
-                }
+                self.bytes = self.bytes + group.bytes() - before;
             }
         }
     }
@@ -137,7 +196,7 @@ impl Adding {
                 return;
             }
             let group = entry.remove();
-            self.bytes -= group.customers.len() * CUSTOMER_BYTES + group.totals.len() * TOTAL_BYTES;
+            self.bytes -= group.bytes();
             self.done.push(group.done(&self.starts, start, currency));
         }
     }
@@ -164,28 +223,21 @@ impl Adding {
 }
 
 impl Group {
-    /// How many bytes it takes.
     #[inline]
-    fn add(&mut self, sale: &SingleSale) -> usize {
+    fn add(&mut self, sale: &SingleSale) {
         self.orders += 1;
         self.units = self.units.saturating_add(sale.units);
         self.revenue = self.revenue.saturating_add(sale.revenue);
         self.customers.push(sale.customer_key);
         self.totals.push(sale.total);
-        CUSTOMER_BYTES + TOTAL_BYTES
     }
 
-    /// How many were there twice.
-    fn make_distinct(&mut self) -> usize {
-        let before = self.customers.len();
-        self.customers.sort_unstable();
-        self.customers.dedup();
-        self.distinct = self.customers.len();
-        before - self.distinct
+    fn bytes(&self) -> usize {
+        self.customers.bytes() + self.totals.bytes()
     }
 
     fn done(mut self, starts: &[i64], start: u32, currency: Currency) -> SalesGroup {
-        self.make_distinct();
+        let customers = self.customers.count();
         let mut totals = self.totals;
         let quantiles = [0.5, 0.95, 0.99].map(|q| totals.nearest_rank(q));
         SalesGroup {
@@ -196,7 +248,7 @@ impl Group {
                 orders: self.orders,
                 units: self.units,
                 revenue: self.revenue,
-                details: Some((self.customers.len() as u64, quantiles)),
+                details: Some((customers, quantiles)),
             },
         }
     }
@@ -204,7 +256,25 @@ impl Group {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn distinct_keys_are_as_many_as_a_set_has(keys in prop::collection::vec(0..3_000_u64, 0..8_000)) {
+            let mut distinct = Distinct::default();
+            for key in &keys {
+                distinct.push(*key);
+            }
+            let expected: BTreeSet<u64> = keys.into_iter().collect();
+            prop_assert_eq!(distinct.count(), expected.len() as u64);
+            prop_assert!(distinct.sorted.iter().eq(expected.iter()));
+            prop_assert!(distinct.bytes() <= 8 * (expected.len() + 2 * FRESH_MIN));
+        }
+    }
 
     #[test]
     fn customers_are_counted_once_and_ranks_are_values_that_are_there() {
@@ -225,7 +295,8 @@ mod tests {
             share(vec![sale(99, 3, 1_000), sale(100, 1, 5)]),
         ]);
         adding.finish_before(100);
-        assert_eq!((adding.open.len(), adding.bytes), (1, 12));
+        assert_eq!(adding.open.len(), 1);
+        assert_eq!(adding.bytes, adding.open.values().map(Group::bytes).sum::<usize>());
         adding.add(vec![share(vec![sale(250, 9, 9), sale(110, 1, 4)])]);
         let (groups, rows) = adding.finish();
         assert_eq!((groups.len(), rows), (3, 104));

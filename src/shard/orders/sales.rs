@@ -497,8 +497,8 @@ fn parts_by_id(
 
 /// Wanted orders times this must reach those that are there.
 const MOST: u64 = 3;
-/// Orders of one step: some 20 ms.
-const STEP_ORDERS: i64 = if cfg!(test) { 3 } else { 25_000 };
+/// Orders of one step: some 10 ms, and 2 MB of single sales.
+const STEP_ORDERS: i64 = if cfg!(test) { 3 } else { 8_192 };
 
 fn overlapping(
     connection: &Connection,
