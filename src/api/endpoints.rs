@@ -1,5 +1,7 @@
 //! The endpoint table: which path is what, with which methods, on which lane.
 
+use std::borrow::Cow;
+
 use super::error::problem;
 use super::{Problem, docs, health, metrics, openapi, uploads};
 use crate::base::counters::Cell;
@@ -240,10 +242,12 @@ pub fn plain(asked: &Asked<'_>, vitals: &Vitals, problems: &[Cell]) -> Answer {
     }
 }
 
-/// What a browser may send to uploads; tus clients name some of their own.
-const UPLOAD_HEADERS: &str = "Content-Type, X-Request-Id, Authorization, X-API-Key, Idempotency-Key, \
-    Tus-Resumable, Upload-Length, Upload-Offset, Upload-Metadata, Upload-Checksum, Upload-Defer-Length, \
-    Upload-Concat, X-HTTP-Method-Override, X-Requested-With";
+/// What a browser may send.
+const HEADERS: &str =
+    "Content-Type, Content-Encoding, X-Request-Id, Authorization, X-API-Key, Idempotency-Key";
+/// What it may send to uploads beside that; tus clients name some that mean nothing here.
+const UPLOAD_HEADERS: &str = "Tus-Resumable, Upload-Length, Upload-Offset, Upload-Metadata, Upload-Checksum, \
+    Upload-Defer-Length, Upload-Concat, X-HTTP-Method-Override, X-Requested-With";
 
 /// The answer to OPTIONS, a browser's CORS preflight included: any origin may post events.
 fn preflight(endpoint: Endpoint) -> Answer {
@@ -253,8 +257,8 @@ fn preflight(endpoint: Endpoint) -> Answer {
         .with(
             "Access-Control-Allow-Headers",
             match endpoint.is_upload() {
-                true => UPLOAD_HEADERS,
-                false => "Content-Type, Content-Encoding, X-Request-Id, Authorization, X-API-Key",
+                true => Cow::Owned(format!("{HEADERS}, {UPLOAD_HEADERS}")),
+                false => Cow::Borrowed(HEADERS),
             },
         )
         .with("Access-Control-Max-Age", "86400")
