@@ -167,6 +167,13 @@ fn a_waiting_client_is_invited_once_and_only_to_a_body_that_is_wanted() {
         let reply = client.ask(head.as_bytes());
         assert_eq!((reply.status, reply.continues), (413, 0), "{lane:?}");
         client.expect_end();
+        for (request, status) in [("PUT /event", 405), ("PUT /nope/", 404), ("POST /nope", 404)] {
+            let mut client = server.connect(lane);
+            let lines = "Host: t\r\nExpect: 100-continue\r\nContent-Length: 300000000";
+            let reply = client.ask(format!("{request} HTTP/1.1\r\n{lines}\r\n\r\n").as_bytes());
+            assert_eq!((reply.status, reply.continues), (status, 0), "{lane:?} {request}");
+            client.expect_end();
+        }
         let mut client = server.connect(lane);
         let reply = client.ask(b"POST /event HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 0\r\n\r\n");
         assert_eq!((reply.status, reply.continues), (400, 0), "{lane:?}");

@@ -138,6 +138,22 @@ impl Endpoint {
         }
     }
 
+    /// Whether it does anything with this method; any other gets 404 or 405, whatever its body.
+    #[must_use]
+    pub fn takes(self, method: Method) -> bool {
+        let name = match method {
+            Method::Options => return true,
+            Method::Get => "GET",
+            Method::Head => "HEAD",
+            Method::Post => "POST",
+            Method::Put => "PUT",
+            Method::Patch => "PATCH",
+            Method::Delete => "DELETE",
+            Method::Other => return false,
+        };
+        self != Endpoint::Unknown && self.allow().split(", ").any(|allowed| allowed == name)
+    }
+
     /// Its methods, as the `Allow` header has them.
     pub(super) fn allow(self) -> &'static str {
         match self {
@@ -297,5 +313,17 @@ mod tests {
         assert_eq!(find("/").0, Endpoint::Root);
         assert_eq!(find("//").0, Endpoint::Root);
         assert_eq!(find("/receipts/0-65").1, "0-65");
+    }
+
+    #[test]
+    fn an_endpoint_takes_the_methods_it_allows() {
+        use Method::{Delete, Get, Head, Options, Other, Patch, Post, Put};
+        let all = [Get, Head, Post, Put, Patch, Delete, Options, Other];
+        let taken =
+            |endpoint: Endpoint| all.into_iter().filter(|method| endpoint.takes(*method)).collect::<Vec<_>>();
+        assert_eq!(taken(Endpoint::Event), [Post, Options]);
+        assert_eq!(taken(Endpoint::OrderUpload), [Get, Head, Patch, Delete, Options]);
+        assert_eq!(taken(Endpoint::Health), [Get, Head, Options]);
+        assert_eq!(taken(Endpoint::Unknown), [Options]);
     }
 }
