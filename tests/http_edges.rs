@@ -167,6 +167,13 @@ fn a_waiting_client_is_invited_once_and_only_to_a_body_that_is_wanted() {
         let reply = client.ask(head.as_bytes());
         assert_eq!((reply.status, reply.continues), (413, 0), "{lane:?}");
         client.expect_end();
+        for (request, status) in [("PUT /event", 405), ("PUT /nope/", 404), ("POST /nope", 404)] {
+            let mut client = server.connect(lane);
+            let lines = "Host: t\r\nExpect: 100-continue\r\nContent-Length: 300000000";
+            let reply = client.ask(format!("{request} HTTP/1.1\r\n{lines}\r\n\r\n").as_bytes());
+            assert_eq!((reply.status, reply.continues), (status, 0), "{lane:?} {request}");
+            client.expect_end();
+        }
         let mut client = server.connect(lane);
         let reply = client.ask(b"POST /event HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 0\r\n\r\n");
         assert_eq!((reply.status, reply.continues), (400, 0), "{lane:?}");
@@ -322,6 +329,78 @@ fn scripts_of_any_origin_may_post_and_read_the_answer() {
             let exposed = reply.header("access-control-expose-headers").unwrap();
             assert!(exposed.contains("Firehose-Receipt") && exposed.contains("Retry-After"), "{exposed}");
             assert_eq!(reply.header("allow"), (status == 405).then_some("POST, OPTIONS"));
+        }
+    }
+}
+
+#[test]
+fn scripts_may_send_and_read_what_each_endpoint_works_with() {
+    let server = Server::start(&[]);
+    let words = |list: Option<&str>| -> Vec<String> {
+        list.unwrap_or_default().split(',').map(|word| word.trim().to_ascii_lowercase()).collect()
+    };
+    let all =
+        ["content-type", "content-encoding", "x-request-id", "authorization", "x-api-key", "idempotency-key"];
+    let tus = [
+        "tus-resumable",
+        "upload-length",
+        "upload-offset",
+        "upload-metadata",
+        "upload-checksum",
+        "upload-defer-length",
+    ];
+    for (path, methods, more) in [
+        ("/event", "POST, OPTIONS", &[][..]),
+        ("/events", "GET, HEAD, POST, OPTIONS", &[]),
+        ("/events/bulk", "POST, OPTIONS", &[]),
+        ("/clicks", "GET, HEAD, OPTIONS", &[]),
+        ("/metrics", "GET, HEAD, OPTIONS", &[]),
+        ("/receipts/0-65", "GET, HEAD, OPTIONS", &[]),
+        ("/api/v1/ingest/orders", "POST, OPTIONS", &[]),
+        ("/api/v1/ingest/orders/uploads", "POST, OPTIONS", &tus),
+        ("/api/v1/ingest/orders/uploads/x", "GET, HEAD, PATCH, DELETE, OPTIONS", &tus),
+        ("/api/v1/tenants/t/orders/search", "GET, HEAD, OPTIONS", &[]),
+        ("/api/v1/tenants/t/orders/o", "PATCH, OPTIONS", &[]),
+        ("/api/v1/tenants/t/metrics/sales", "GET, HEAD, OPTIONS", &[]),
+    ] {
+        for lane in LANES {
+            let mut client = server.connect(lane);
+            let lines = ["Origin: https://a.example", "Access-Control-Request-Method: POST"];
+            let reply = client.ask(&plain("OPTIONS", path, &lines));
+            assert_eq!(reply.status, 204, "{path}");
+            assert_eq!(reply.header("access-control-allow-methods"), Some(methods), "{path}");
+            assert_eq!(reply.header("access-control-allow-origin"), Some("*"), "{path}");
+            let allowed = words(reply.header("access-control-allow-headers"));
+            for name in all.iter().chain(more) {
+                assert!(allowed.iter().any(|allowed| allowed == name), "{name} on {path}: {allowed:?}");
+            }
+            let exposed = words(reply.header("access-control-expose-headers"));
+            for name in [
+                "firehose-ack",
+                "firehose-receipt",
+                "x-request-id",
+                "idempotent-replayed",
+                "retry-after",
+                "ratelimit",
+                "ratelimit-policy",
+                "www-authenticate",
+                "allow",
+                "location",
+                "etag",
+                "accept-ranges",
+                "content-range",
+                "content-disposition",
+                "repr-digest",
+                "tus-resumable",
+                "tus-version",
+                "tus-extension",
+                "tus-max-size",
+                "upload-offset",
+                "upload-length",
+                "upload-expires",
+            ] {
+                assert!(exposed.iter().any(|exposed| exposed == name), "{name}: {exposed:?}");
+            }
         }
     }
 }

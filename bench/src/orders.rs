@@ -10,7 +10,6 @@ use firehose::base::clock;
 use firehose::base::ids::{LaneId, Sequence};
 use firehose::base::keys::KeyHasher;
 use firehose::base::money::Currency;
-use firehose::base::order_status::OrderStatus;
 use firehose::cli::gen_dataset::{Order, Orders, Spec, SpecArgs, World};
 use firehose::shard::{
     CheckpointMode, DataFolder, Entry, ItemRow, ORDER_KIND, OrderParts, Records, Shard, ShardOptions,
@@ -53,7 +52,6 @@ pub(crate) struct Batch {
 impl Batch {
     /// Appends an order; `line` is its place in the dataset, from 1.
     pub(crate) fn push(&mut self, order: &Order<'_>, line: u64) -> Result<()> {
-        let status = OrderStatus::parse(order.status.word()).context("an unknown status")?;
         let currency = Currency::parse(order.currency.code).context("an unknown currency")?;
         let at_us = order.ordered_at_ms * 1_000;
         let parts = OrderParts {
@@ -62,7 +60,7 @@ impl Batch {
             customer_id: order.customer_id.as_str(),
             customer_name: order.customer_name,
             customer_email: order.customer_email,
-            status,
+            status: order.status,
             currency,
             ordered_at_us: at_us,
         };
@@ -281,7 +279,7 @@ fn push_line(order: &Order<'_>, out: &mut Vec<u8>) -> Result<()> {
         customer_id: order.customer_id.as_str(),
         customer_name: order.customer_name,
         customer_email: order.customer_email,
-        status: order.status.word(),
+        status: order.status.as_str(),
         currency: order.currency.code,
         ordered_at: clock::rfc3339(order.ordered_at_ms * 1_000),
         items: items.collect::<Result<_>>()?,

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use percent_encoding::percent_decode_str;
+
 use super::Problem;
 use super::error::{EventRefused, problem, refused as event_refused};
 use crate::base::counters::Cell;
@@ -154,20 +156,7 @@ pub fn is_identifier(text: &str) -> bool {
 
 /// A part of a path without its percent signs; what is no UTF-8 then is no identifier either.
 fn decoded(part: &str) -> String {
-    let mut bytes = Vec::with_capacity(part.len());
-    let mut rest = part.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        rest = after;
-        let digits = after.get(..2).and_then(|digits| std::str::from_utf8(digits).ok());
-        match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            Some(decoded) if byte == b'%' => {
-                bytes.push(decoded);
-                rest = &after[2..];
-            }
-            _ => bytes.push(byte),
-        }
-    }
-    String::from_utf8(bytes).unwrap_or_default()
+    percent_decode_str(part).decode_utf8().map(Cow::into_owned).unwrap_or_default()
 }
 
 /// The answer to a path whose tenant cannot be one.
@@ -234,6 +223,8 @@ mod tests {
             ("a b", "x/y")
         );
         assert_eq!(tenant("100%/x"), "100%");
+        // Two digits, and nothing else that is read as a number.
+        assert_eq!((tenant("%+1/x").as_str(), tenant("%-1%2/x").as_str()), ("%+1", "%-1%2"));
         assert!(
             is_tenant("t/orders") && !is_tenant("/orders") && !is_tenant("a%00b/x") && !is_tenant("%ff/x")
         );

@@ -1,5 +1,7 @@
 //! The endpoint table: which path is what, with which methods, on which lane.
 
+use std::borrow::Cow;
+
 use super::error::problem;
 use super::{Problem, docs, health, metrics, openapi, uploads};
 use crate::base::counters::Cell;
@@ -136,6 +138,22 @@ impl Endpoint {
         }
     }
 
+    /// Whether it does anything with this method; any other gets 404 or 405, whatever its body.
+    #[must_use]
+    pub fn takes(self, method: Method) -> bool {
+        let name = match method {
+            Method::Options => return true,
+            Method::Get => "GET",
+            Method::Head => "HEAD",
+            Method::Post => "POST",
+            Method::Put => "PUT",
+            Method::Patch => "PATCH",
+            Method::Delete => "DELETE",
+            Method::Other => return false,
+        };
+        self != Endpoint::Unknown && self.allow().split(", ").any(|allowed| allowed == name)
+    }
+
     /// Its methods, as the `Allow` header has them.
     pub(super) fn allow(self) -> &'static str {
         match self {
@@ -240,10 +258,12 @@ pub fn plain(asked: &Asked<'_>, vitals: &Vitals, problems: &[Cell]) -> Answer {
     }
 }
 
-/// What a browser may send to uploads; tus clients name some of their own.
-const UPLOAD_HEADERS: &str = "Content-Type, X-Request-Id, Authorization, X-API-Key, Idempotency-Key, \
-    Tus-Resumable, Upload-Length, Upload-Offset, Upload-Metadata, Upload-Checksum, Upload-Defer-Length, \
-    Upload-Concat, X-HTTP-Method-Override, X-Requested-With";
+/// What a browser may send.
+const HEADERS: &str =
+    "Content-Type, Content-Encoding, X-Request-Id, Authorization, X-API-Key, Idempotency-Key";
+/// What it may send to uploads beside that; tus clients name some that mean nothing here.
+const UPLOAD_HEADERS: &str = "Tus-Resumable, Upload-Length, Upload-Offset, Upload-Metadata, Upload-Checksum, \
+    Upload-Defer-Length, Upload-Concat, X-HTTP-Method-Override, X-Requested-With";
 
 /// The answer to OPTIONS, a browser's CORS preflight included: any origin may post events.
 fn preflight(endpoint: Endpoint) -> Answer {
@@ -253,8 +273,8 @@ fn preflight(endpoint: Endpoint) -> Answer {
         .with(
             "Access-Control-Allow-Headers",
             match endpoint.is_upload() {
-                true => UPLOAD_HEADERS,
-                false => "Content-Type, Content-Encoding, X-Request-Id, Authorization, X-API-Key",
+                true => Cow::Owned(format!("{HEADERS}, {UPLOAD_HEADERS}")),
+                false => Cow::Borrowed(HEADERS),
             },
         )
         .with("Access-Control-Max-Age", "86400")
@@ -293,5 +313,17 @@ mod tests {
         assert_eq!(find("/").0, Endpoint::Root);
         assert_eq!(find("//").0, Endpoint::Root);
         assert_eq!(find("/receipts/0-65").1, "0-65");
+    }
+
+    #[test]
+    fn an_endpoint_takes_the_methods_it_allows() {
+        use Method::{Delete, Get, Head, Options, Other, Patch, Post, Put};
+        let all = [Get, Head, Post, Put, Patch, Delete, Options, Other];
+        let taken =
+            |endpoint: Endpoint| all.into_iter().filter(|method| endpoint.takes(*method)).collect::<Vec<_>>();
+        assert_eq!(taken(Endpoint::Event), [Post, Options]);
+        assert_eq!(taken(Endpoint::OrderUpload), [Get, Head, Patch, Delete, Options]);
+        assert_eq!(taken(Endpoint::Health), [Get, Head, Options]);
+        assert_eq!(taken(Endpoint::Unknown), [Options]);
     }
 }

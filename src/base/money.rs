@@ -165,8 +165,13 @@ pub fn write_decimal(minor: i64, digits: u8, out: &mut Vec<u8>) {
     if minor < 0 {
         out.push(b'-');
     }
+    write_magnitude(minor.unsigned_abs(), digits, out);
+}
+
+/// [`write_decimal`] of an amount that is never negative.
+pub fn write_magnitude(minor: u64, digits: u8, out: &mut Vec<u8>) {
     let mut buffer = itoa::Buffer::new();
-    let text = buffer.format(minor.unsigned_abs()).as_bytes();
+    let text = buffer.format(minor).as_bytes();
     let digits = usize::from(digits);
     if digits == 0 {
         out.extend_from_slice(text);

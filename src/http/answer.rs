@@ -38,10 +38,13 @@ pub struct To<'a> {
     pub has_origin: bool,
 }
 
-/// Answer headers that a script of another origin may read.
-pub const EXPOSED_HEADERS: &str = "Firehose-Ack, Firehose-Receipt, X-Request-Id, Retry-After, RateLimit, \
-    RateLimit-Policy, Location, ETag, Tus-Resumable, Tus-Version, Tus-Extension, Tus-Max-Size, \
-    Tus-Checksum-Algorithm, Upload-Offset, Upload-Length, Upload-Metadata, Upload-Expires";
+/// Answer headers that a script of another origin may read, beside those that any may (`Content-Type`,
+/// `Content-Length`, `Cache-Control` and the like).
+pub const EXPOSED_HEADERS: &str = "Firehose-Ack, Firehose-Receipt, X-Request-Id, Idempotent-Replayed, \
+    Retry-After, RateLimit, RateLimit-Policy, WWW-Authenticate, Allow, Accept-Encoding, Accept-Patch, Location, \
+    ETag, Accept-Ranges, Content-Range, Content-Disposition, Repr-Digest, Tus-Resumable, Tus-Version, \
+    Tus-Extension, Tus-Max-Size, Tus-Checksum-Algorithm, Upload-Offset, Upload-Length, Upload-Metadata, \
+    Upload-Expires";
 
 /// Writes `Date`, `X-Request-Id`, CORS and `Connection`, each with its line end: in every answer of
 /// the hot lane.

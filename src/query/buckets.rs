@@ -5,16 +5,16 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use super::QueryError;
 use super::plan::{BucketsPlan, ParameterError};
 use super::readers::Readers;
+use super::{QueryError, local};
 use crate::shard::BucketSize;
 use crate::shard::read;
 
 /// Buckets of one answer, and of one shard's share of it.
 const BUCKETS_MAX: usize = 100_000;
 /// Longer than any civil day.
-const DAY_MAX_US: i64 = 26 * 3_600_000_000;
+const DAY_MAX_US: i64 = 26 * BucketSize::Hour.us();
 /// Transitions of a zone outside of these years do not decide how its buckets are made: local mean times of
 /// the 19th century had odd seconds.
 const YEARS_US: (i64, i64) = (0, 4_102_444_800_000_000);
@@ -117,66 +117,11 @@ impl Starts<'_> {
         {
             return start;
         }
-        let Ok(time) = Timestamp::from_microsecond(us) else { return us };
-        let local = time.to_zoned(zone.clone());
-        let micros = |zoned: jiff::Zoned| zoned.timestamp().as_microsecond();
-        match self.size {
-            BucketSize::Day => {
-                let start = local.start_of_day().map(micros).unwrap_or(us);
-                let end = local.tomorrow().and_then(|next| next.start_of_day()).map(micros).unwrap_or(us + 1);
-                self.last = Some((start, end));
-                start
-            }
-            _ => {
-                self.last = None;
-                hour_start(zone, time, local.offset())
-            }
+        if self.size != BucketSize::Day {
+            return local::hour_start(zone, us);
         }
-    }
-}
-
-/// Where the local clock's hour begins; offsets change by less than an hour at times (Lord Howe), and then an hour
-/// goes on through what is repeated of it, or begins behind what is skipped.
-fn hour_start(zone: &TimeZone, time: Timestamp, offset: jiff::tz::Offset) -> i64 {
-    let us_of = |offset: jiff::tz::Offset| i64::from(offset.seconds()) * 1_000_000;
-    let us = time.as_microsecond();
-    let start = BucketSize::Hour.floor(us + us_of(offset)) - us_of(offset);
-    // A change at this very moment counts as well.
-    let behind = Timestamp::from_microsecond(us + 1).unwrap_or(time);
-    let Some(change) = zone.preceding(behind).next().map(|change| change.timestamp()) else { return start };
-    let changed_us = change.as_microsecond();
-    if start >= changed_us {
-        return start;
-    }
-    let before = Timestamp::from_microsecond(changed_us - 1).map_or(offset, |time| zone.to_offset(time));
-    let begun = start + us_of(offset) - us_of(before);
-    if begun < changed_us { begun } else { changed_us }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn hours_begin_where_the_clock_says_also_when_it_is_changed() {
-        let start = |zone: &str, time: &str| {
-            let (zone, time) = (TimeZone::get(zone).unwrap(), time.parse::<Timestamp>().unwrap());
-            let start = hour_start(&zone, time, zone.to_offset(time));
-            Timestamp::from_microsecond(start).unwrap().to_zoned(zone).strftime("%H:%M%:::z").to_string()
-        };
-        for (zone, time, wanted) in [
-            ("Australia/Lord_Howe", "2026-04-04T14:59:59Z", "01:00+11"),
-            ("Australia/Lord_Howe", "2026-04-04T15:00:00Z", "01:00+11"),
-            ("Australia/Lord_Howe", "2026-04-04T15:29:59Z", "01:00+11"),
-            ("Australia/Lord_Howe", "2026-04-04T15:30:00Z", "02:00+10:30"),
-            ("Australia/Lord_Howe", "2026-10-03T15:29:59Z", "01:00+10:30"),
-            ("Australia/Lord_Howe", "2026-10-03T15:30:00Z", "02:30+11"),
-            ("Australia/Lord_Howe", "2026-10-03T16:00:00Z", "03:00+11"),
-            ("Europe/Berlin", "2026-10-25T00:30:00Z", "02:00+02"),
-            ("Europe/Berlin", "2026-10-25T01:30:00Z", "02:00+01"),
-            ("Asia/Kathmandu", "2026-01-01T00:14:00Z", "05:00+05:45"),
-        ] {
-            assert_eq!(start(zone, time), wanted, "{zone} {time}");
-        }
+        let start = local::day_start(zone, us);
+        self.last = Some((start, local::next_day(zone, us)));
+        start
     }
 }

@@ -105,6 +105,17 @@ impl CursorKey {
         Ok(cursor)
     }
 
+    /// The cursor of a request, where it has one.
+    pub(super) fn open_given(
+        &self,
+        filter: &Filter,
+        shards: usize,
+        text: Option<&str>,
+    ) -> Result<Option<Cursor>, QueryError> {
+        let opened = text.map(|text| self.open(filter, shards, text)).transpose();
+        opened.map_err(|error| QueryError::Parameters(vec![error]))
+    }
+
     fn cipher(&self) -> XChaCha20Poly1305 {
         XChaCha20Poly1305::new(&self.secret.into())
     }

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use super::QueryError;
-use super::cursor::Cursor;
+use super::cursor::{Cursor, CursorKey};
 use super::readers::{Answer, Permit, Readers, received};
 use crate::base::ids::ShardId;
 use crate::shard::read::{self, Bounds, Filter, Partial, Position};
@@ -21,6 +21,18 @@ const CHUNK_BYTES: usize = 64 * 1024;
 pub struct Chunk {
     pub bytes: Vec<u8>,
     pub rows: usize,
+}
+
+impl Chunk {
+    /// Appends the rows as members of a JSON array.
+    pub(super) fn join(&self, is_first: bool, out: &mut Vec<u8>) {
+        if !is_first && self.rows > 0 {
+            out.push(b',');
+        }
+        // Within a row a line feed is escaped.
+        let rows = self.bytes.strip_suffix(b"\n").unwrap_or(&self.bytes);
+        out.extend(rows.iter().map(|byte| if *byte == b'\n' { b',' } else { *byte }));
+    }
 }
 
 /// A running query: pull it with [`Merged::next`]; dropping it ends it.
@@ -166,10 +178,16 @@ impl Merged {
         Ok((chunk.rows > 0).then_some(chunk))
     }
 
-    /// Whether another row follows.
-    pub(super) async fn has_more(&mut self) -> Result<bool, QueryError> {
+    /// The cursor behind the last row handed on, which filled a piece; `None` where no other row follows.
+    pub(super) async fn next_cursor(
+        &mut self,
+        key: &CursorKey,
+        total: u64,
+        pins: Vec<i64>,
+    ) -> Result<Option<String>, QueryError> {
         self.fill().await?;
-        Ok(self.best().is_some())
+        let Some((shard, position)) = self.best().and(self.last.clone()) else { return Ok(None) };
+        key.seal(&self.filter, &Cursor { total, shard, position, pins }).map(Some)
     }
 
     /// The last row handed on, once a piece was full.

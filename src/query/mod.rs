@@ -15,6 +15,7 @@
 
 mod buckets;
 mod cursor;
+mod local;
 mod merge;
 mod orders;
 mod page;

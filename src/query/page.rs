@@ -20,13 +20,7 @@ pub struct Page {
 pub async fn page(readers: &Readers, key: &CursorKey, plan: &RowsPlan) -> Result<Page, QueryError> {
     let permit = readers.permit()?;
     let (filter, paging) = (&plan.filter, &plan.paging);
-    let mut after = match &paging.cursor {
-        Some(text) => {
-            let opened = key.open(filter, readers.shard_count(), text);
-            Some(opened.map_err(|error| QueryError::Parameters(vec![error]))?)
-        }
-        None => None,
-    };
+    let mut after = key.open_given(filter, readers.shard_count(), paging.cursor.as_deref())?;
     let (pins, total) = match &after {
         Some(cursor) => (cursor.pins.clone(), cursor.total),
         None => pins(readers, plan, true).await?,
@@ -56,32 +50,16 @@ pub async fn page(readers: &Readers, key: &CursorKey, plan: &RowsPlan) -> Result
     while count < wanted {
         let Some(chunk) = merged.next(wanted - count).await? else { break };
         count += chunk.rows;
-        for line in chunk.bytes.split_inclusive(|byte| *byte == b'\n') {
-            if !rows.is_empty() {
-                rows.push(b',');
-            }
-            rows.extend_from_slice(line.strip_suffix(b"\n").unwrap_or(line));
-        }
+        chunk.join(rows.is_empty(), &mut rows);
     }
-    let next_cursor = match merged.last().cloned() {
-        Some((shard, position)) if count == wanted && merged.has_more().await? => {
-            Some(key.seal(filter, &Cursor { total, shard, position, pins })?)
-        }
-        _ => None,
-    };
+    let next_cursor = if count == wanted { merged.next_cursor(key, total, pins).await? } else { None };
     Ok(Page { rows, total, next_cursor })
 }
 
 /// All rows of the plan, or all behind its cursor; page numbers do not count here.
 pub async fn stream(readers: &Readers, key: &CursorKey, plan: &RowsPlan) -> Result<Merged, QueryError> {
     let permit = readers.permit()?;
-    let after = match &plan.paging.cursor {
-        Some(text) => {
-            let opened = key.open(&plan.filter, readers.shard_count(), text);
-            Some(opened.map_err(|error| QueryError::Parameters(vec![error]))?)
-        }
-        None => None,
-    };
+    let after = key.open_given(&plan.filter, readers.shard_count(), plan.paging.cursor.as_deref())?;
     let pins = match &after {
         Some(cursor) => cursor.pins.clone(),
         None => pins(readers, plan, false).await?.0,

@@ -1,6 +1,9 @@
 //! From a query string to a plan, with everything that is wrong with it.
 
+use std::borrow::Cow;
+
 use jiff::tz::TimeZone;
+use percent_encoding::percent_decode_str;
 
 use crate::base::limits::{IDENTIFIER_BYTES_MAX, NAME_BYTES_MAX};
 use crate::event::parse_rfc3339;
@@ -233,28 +236,13 @@ impl BucketsPlan {
     }
 }
 
-/// Percent-decoding, `+` as a space; `None` where that is not UTF-8.
+/// Percent-decoding, `+` as a space; `None` where a `%` has no two digits behind it or that is not UTF-8.
 fn decoded(text: &str) -> Option<String> {
-    if !text.contains(['%', '+']) {
-        return Some(text.to_owned());
+    let is_escape =
+        |rest: &str| rest.as_bytes().get(..2).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit));
+    if !text.split('%').skip(1).all(is_escape) {
+        return None;
     }
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        rest = after;
-        match byte {
-            b'+' => bytes.push(b' '),
-            b'%' => {
-                let (digits, after) = rest.split_at_checked(2)?;
-                let digits = std::str::from_utf8(digits).ok()?;
-                if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-                    return None;
-                }
-                bytes.push(u8::from_str_radix(digits, 16).ok()?);
-                rest = after;
-            }
-            byte => bytes.push(byte),
-        }
-    }
-    String::from_utf8(bytes).ok()
+    let spaced = text.replace('+', " ");
+    percent_decode_str(&spaced).decode_utf8().ok().map(Cow::into_owned)
 }

@@ -14,14 +14,12 @@ mod merging;
 use jiff::tz::TimeZone;
 
 use self::adding::Adding;
-use super::QueryError;
 use super::readers::{Readers, received};
+use super::{QueryError, local};
 use crate::base::money::Currency;
 use crate::shard::read::pin;
-use crate::shard::{self, PartsReading, SalesOf, Single, SingleSales, Stream, SumsBy};
+use crate::shard::{self, BucketSize, PartsReading, SalesOf, Single, SingleSales, Stream, SumsBy};
 
-const HOUR_US: i64 = 3_600_000_000;
-const DAY_US: i64 = 24 * HOUR_US;
 /// Sales of one window, over all shards: 50 bytes each.
 const WINDOW_SALES: i64 = 60_000;
 /// Passes over the sales, at most.
@@ -101,11 +99,12 @@ pub async fn sales(readers: &Readers, query: &SalesQuery) -> Result<SalesResult,
         GroupBy::Day | GroupBy::Hour => starts(query, from_us, to_us)?,
         GroupBy::Product | GroupBy::Category => vec![from_us],
     };
-    let are_whole = |us: i64| starts.iter().chain([&to_us]).all(|start| start.rem_euclid(us) == 0);
+    let are_whole =
+        |size: BucketSize| starts.iter().chain([&to_us]).all(|start| size.floor(*start) == *start);
     let by_sums = match query.group_by {
         GroupBy::Day | GroupBy::Hour if query.exact && query.with_details => None,
-        GroupBy::Day if are_whole(DAY_US) => Some(SumsBy::Day),
-        GroupBy::Day | GroupBy::Hour => are_whole(HOUR_US).then_some(SumsBy::Hour),
+        GroupBy::Day if are_whole(BucketSize::Day) => Some(SumsBy::Day),
+        GroupBy::Day | GroupBy::Hour => are_whole(BucketSize::Hour).then_some(SumsBy::Hour),
         GroupBy::Category => (!query.exact || !query.with_details).then_some(SumsBy::Category),
         GroupBy::Product => (!query.with_details).then_some(SumsBy::Product),
     };
@@ -130,13 +129,9 @@ async fn range(readers: &Readers, query: &SalesQuery) -> Result<Option<(i64, i64
     let Some((first, last)) = spans.reduce(|one, other| (one.0.min(other.0), one.1.max(other.1))) else {
         return Ok(None);
     };
-    let last = last + DAY_US;
     // Whole days of the zone round the UTC days that have sales.
-    let date_of = |us: i64| {
-        jiff::Timestamp::from_microsecond(us).map(|time| time.to_zoned(query.zone.clone()).date()).ok()
-    };
-    let first = date_of(first).map_or(first, begin);
-    let last = date_of(last - 1).and_then(|date| date.tomorrow().ok()).map_or(last, begin);
+    let first = local::day_start(&query.zone, first);
+    let last = local::next_day(&query.zone, last + BucketSize::Day.us() - 1);
     let (from_us, to_us) = (from_us.unwrap_or(first).max(first), to_us.unwrap_or(last).min(last));
     Ok((from_us < to_us).then_some((from_us, to_us)))
 }
@@ -166,8 +161,8 @@ fn starts(query: &SalesQuery, from_us: i64, to_us: i64) -> Result<Vec<i64>, Quer
     let mut at = from_us;
     loop {
         at = match query.group_by {
-            GroupBy::Day => next_day(&query.zone, at),
-            _ => next_hour(&query.zone, at),
+            GroupBy::Day => local::next_day(&query.zone, at),
+            _ => local::next_hour(&query.zone, at),
         };
         if at >= to_us {
             return Ok(starts);
@@ -177,31 +172,6 @@ fn starts(query: &SalesQuery, from_us: i64, to_us: i64) -> Result<Vec<i64>, Quer
             return Err(QueryError::TooLarge("there are too many hours in this range; narrow it"));
         }
     }
-}
-
-fn next_day(zone: &TimeZone, us: i64) -> i64 {
-    let next = jiff::Timestamp::from_microsecond(us)
-        .and_then(|time| time.to_zoned(zone.clone()).date().tomorrow())
-        .and_then(|date| date.to_zoned(zone.clone()));
-    next.map_or(us + DAY_US, |zoned| zoned.timestamp().as_microsecond()).max(us + 1)
-}
-
-/// Where the hour of the local clock that begins at `us` ends. Offsets change by less than an hour at times (Lord
-/// Howe): then an hour is cut short by what is skipped, and goes on through what is repeated of it. An hour that
-/// is repeated whole is two.
-fn next_hour(zone: &TimeZone, us: i64) -> i64 {
-    let Ok(time) = jiff::Timestamp::from_microsecond(us) else { return us + HOUR_US };
-    let before_us = i64::from(zone.to_offset(time).seconds()) * 1_000_000;
-    let local = us + before_us;
-    let full = local - local.rem_euclid(HOUR_US) + HOUR_US - before_us;
-    let changed = zone.following(time).next().filter(|change| change.timestamp().as_microsecond() <= full);
-    let Some(change) = changed else { return full };
-    let (at, after_us) =
-        (change.timestamp().as_microsecond(), i64::from(change.offset().seconds()) * 1_000_000);
-    let begun = at + after_us - (at + after_us).rem_euclid(HOUR_US);
-    // The hour that the clock shows now began before the change, and at the old offset: it is still this one.
-    let goes_on = begun - after_us < at && begun - before_us < at;
-    if goes_on { begun + HOUR_US - after_us } else { at }
 }
 
 /// Windows of about [`WINDOW_SALES`] sales, from the sales of each UTC day.
@@ -361,59 +331,9 @@ async fn finished(readers: &Readers, parts: Vec<Adding>) -> Result<SalesResult, 
 mod tests {
     use super::*;
 
-    fn zone(name: &str) -> TimeZone {
-        TimeZone::get(name).unwrap()
-    }
-
-    fn us(text: &str) -> i64 {
-        text.parse::<jiff::Timestamp>().unwrap().as_microsecond()
-    }
-
-    #[test]
-    fn days_and_hours_begin_where_the_zone_says() {
-        let berlin = zone("Europe/Berlin");
-        let day = us("2026-03-28T23:00:00Z");
-        // 23 hours.
-        assert_eq!(next_day(&berlin, day), us("2026-03-29T22:00:00Z"));
-        assert_eq!(
-            next_hour(&zone("Asia/Kathmandu"), us("2026-01-01T00:00:00Z")),
-            us("2026-01-01T00:15:00Z")
-        );
-        assert_eq!(next_hour(&berlin, day), day + HOUR_US);
-        let hours = |name: &str, from: &str, until: &str| {
-            let (zone, until) = (zone(name), us(until));
-            let mut found = vec![us(from)];
-            while *found.last().unwrap() < until {
-                found.push(next_hour(&zone, *found.last().unwrap()));
-            }
-            let local = |us: &i64| {
-                let time = jiff::Timestamp::from_microsecond(*us).unwrap().to_zoned(zone.clone());
-                time.strftime("%H:%M%:::z").to_string()
-            };
-            found.iter().map(local).collect::<Vec<_>>().join(" ")
-        };
-        // Lord Howe goes back by half an hour at 02:00, so that the hour before has 90 minutes, and forward by as
-        // much, so that the hour after has 30.
-        assert_eq!(
-            hours("Australia/Lord_Howe", "2026-04-04T13:00:00Z", "2026-04-04T16:30:00Z"),
-            "00:00+11 01:00+11 02:00+10:30 03:00+10:30"
-        );
-        assert_eq!(
-            hours("Australia/Lord_Howe", "2026-10-03T14:30:00Z", "2026-10-03T17:00:00Z"),
-            "01:00+10:30 02:30+11 03:00+11 04:00+11"
-        );
-        assert_eq!(
-            hours("Europe/Berlin", "2026-10-24T23:00:00Z", "2026-10-25T02:00:00Z"),
-            "01:00+02 02:00+02 02:00+01 03:00+01"
-        );
-        assert_eq!(
-            hours("America/New_York", "2026-03-08T06:00:00Z", "2026-03-08T08:00:00Z"),
-            "01:00-05 03:00-04 04:00-04"
-        );
-    }
-
     #[test]
     fn windows_cover_the_range_once() {
+        const DAY_US: i64 = BucketSize::Day.us();
         let days: Vec<(i64, i64)> = (0..10).map(|day| (day * DAY_US, 25_000)).collect();
         let windows = windows((5, 10 * DAY_US - 7), &days);
         assert_eq!(windows.first().unwrap().0, 5);

@@ -2,7 +2,7 @@
 //! go on.
 
 use super::QueryError;
-use super::cursor::{Cursor, CursorKey};
+use super::cursor::CursorKey;
 use super::merge::Merged;
 use super::readers::Readers;
 use crate::shard::read::{Filter, pin};
@@ -20,7 +20,6 @@ pub enum Shape {
 #[derive(Debug)]
 pub struct Search {
     merged: Merged,
-    filter: Filter,
     key: CursorKey,
     pins: Vec<i64>,
     shape: Shape,
@@ -41,8 +40,7 @@ impl Search {
         shape: Shape,
     ) -> Result<Search, QueryError> {
         let permit = readers.permit()?;
-        let opened = cursor.map(|text| key.open(&filter, readers.shard_count(), text)).transpose();
-        let after = opened.map_err(|error| QueryError::Parameters(vec![error]))?;
+        let after = key.open_given(&filter, readers.shard_count(), cursor)?;
         let pins = match &after {
             Some(cursor) => cursor.pins.clone(),
             None => {
@@ -50,10 +48,9 @@ impl Search {
                 readers.ask_all(0_i64, move |connection| pin(connection, stream)).await?
             }
         };
-        let merged =
-            Merged::begin(readers, permit, filter.clone(), &pins, after.as_ref(), Some(limit + 1), false)?;
+        let merged = Merged::begin(readers, permit, filter, &pins, after.as_ref(), Some(limit + 1), false)?;
         let key = *key;
-        Ok(Search { merged, filter, key, pins, shape, left: limit, rows: 0, begun: false, ended: false })
+        Ok(Search { merged, key, pins, shape, left: limit, rows: 0, begun: false, ended: false })
     }
 
     /// The next piece; `None` after the last. After an error there is no end.
@@ -73,25 +70,15 @@ impl Search {
             self.rows += chunk.rows;
             match self.shape {
                 Shape::Lines => piece = chunk.bytes,
-                Shape::Object => {
-                    if !is_first {
-                        piece.push(b',');
-                    }
-                    // Within a row a line feed is escaped.
-                    let rows = chunk.bytes.strip_suffix(b"\n").unwrap_or(&chunk.bytes);
-                    piece.extend(rows.iter().map(|byte| if *byte == b'\n' { b',' } else { *byte }));
-                }
+                Shape::Object => chunk.join(is_first, &mut piece),
             }
             return Ok(Some(piece));
         }
         self.ended = true;
-        let next_cursor = match self.merged.last().cloned() {
-            Some((shard, position)) if self.left == 0 && self.merged.has_more().await? => {
-                let cursor = Cursor { total: 0, shard, position, pins: std::mem::take(&mut self.pins) };
-                format!("\"{}\"", self.key.seal(&self.filter, &cursor)?)
-            }
-            _ => "null".to_owned(),
-        };
+        let pins = std::mem::take(&mut self.pins);
+        let next_cursor =
+            if self.left == 0 { self.merged.next_cursor(&self.key, 0, pins).await? } else { None };
+        let next_cursor = next_cursor.map_or("null".to_owned(), |cursor| format!("\"{cursor}\""));
         let rows = self.rows;
         let end = match self.shape {
             Shape::Lines => format!("{{\"_end\":true,\"rows\":{rows},\"next_cursor\":{next_cursor}}}\n"),

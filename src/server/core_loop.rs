@@ -27,7 +27,9 @@ use crate::cores::epoll::{self, Epoll};
 use crate::cores::mailbox;
 use crate::cores::stop::Stage;
 use crate::cores::wake::Wake;
-use crate::http::{Head, Method, Next, Refusal, RequestIds, To, Wanted, peek, sent_bytes_max, write_answer};
+use crate::http::{
+    Framing, Head, Method, Next, Refusal, RequestIds, To, Wanted, peek, sent_bytes_max, write_answer,
+};
 use crate::ingest::{Appended, Intake, Pressure, Refused};
 use crate::ops::Format;
 use crate::ops::vitals::{CoreVitals, Latency, Vitals};

@@ -252,7 +252,6 @@ fn limits(cases: &mut Vec<Case>) {
     for (name, bytes) in [
         ("an event too large", post("/event", &[], &event(most + 1))),
         ("an event too large in chunks", post_chunked("/event", &[], &event(most + 1), 5000)),
-        ("a large body where none is read", post("/nowhere", &[], &event(most + 1))),
         (
             "a length too large, and no body",
             b"POST /event HTTP/1.1\r\nHost: t\r\nContent-Length: 9000000000\r\n\r\n".to_vec(),
@@ -267,6 +266,32 @@ fn limits(cases: &mut Vec<Case>) {
         ),
     ] {
         add(cases, name, bytes, 413, "payload-too-large", After::Closes);
+    }
+    let as_method = |method: &str, request: Vec<u8>| [method.as_bytes(), &request[4..]].concat();
+    for (path, status, slug) in [
+        ("/nowhere", 404, "not-found"),
+        ("/event", 405, "method-not-allowed"),
+        ("/events", 405, "method-not-allowed"),
+        ("/health", 405, "method-not-allowed"),
+        ("/api/v1/ingest/orders", 405, "method-not-allowed"),
+    ] {
+        let large = event((8 << 20) + most);
+        for (name, body, after) in [
+            ("a large body", post(path, &[], &large), After::Closes),
+            ("a large body in chunks", post_chunked(path, &[], &large, 5000), After::Closes),
+            ("a body", post(path, &[], &event(100)), After::Stays),
+            ("a body in chunks", post_chunked(path, &[], &event(100), 7), After::Stays),
+        ] {
+            let name = format!("{name}, put to {path}");
+            add(cases, &name, as_method("PUT", body), status, slug, after);
+        }
+    }
+    let large = event(most + 1);
+    for (name, path, status, slug) in [
+        ("a large body where none is read", "/nowhere", 404, "not-found"),
+        ("a large body to a path that is only read", "/health", 405, "method-not-allowed"),
+    ] {
+        add(cases, name, post(path, &[], &large), status, slug, After::Closes);
     }
     add(
         cases,

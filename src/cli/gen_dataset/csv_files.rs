@@ -75,7 +75,7 @@ impl Sink for CsvFiles {
             row.customer_id.as_str(),
             row.customer_name,
             row.customer_email,
-            row.status.word(),
+            row.status.as_str(),
             row.currency.code,
         ];
         self.orders.texts(&text)?.field(self.clock.text(row.ordered_at_ms))?.end()?;

@@ -1,5 +1,7 @@
 //! The currencies a dataset may be in, and amounts of them as decimal text.
 
+use crate::base::money::write_magnitude;
+
 /// A currency of ISO 4217 with its digits behind the point.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Currency {
@@ -49,25 +51,7 @@ impl Currency {
 
     /// Appends an amount as decimal text: `19.99`, `0.05`, `1200` where there are no digits.
     pub fn push(self, minor: u64, out: &mut Vec<u8>) {
-        let mut text = itoa::Buffer::new();
-        let text = text.format(minor).as_bytes();
-        let digits = usize::from(self.digits);
-        if digits == 0 {
-            out.extend_from_slice(text);
-            return;
-        }
-        match text.len().checked_sub(digits) {
-            Some(whole) if whole > 0 => {
-                out.extend_from_slice(&text[..whole]);
-                out.push(b'.');
-                out.extend_from_slice(&text[whole..]);
-            }
-            _ => {
-                out.extend_from_slice(b"0.");
-                out.extend(std::iter::repeat_n(b'0', digits - text.len()));
-                out.extend_from_slice(text);
-            }
-        }
+        write_magnitude(minor, self.digits, out);
     }
 
     /// An amount as decimal text.

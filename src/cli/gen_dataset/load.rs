@@ -4,12 +4,11 @@
 use std::path::Path;
 
 use super::error::GenError;
-use super::row::{Order, PriceSample, Sink, Status, StockChange, StockEvent};
+use super::row::{Order, PriceSample, Sink, StockChange, StockEvent};
 use crate::base::clock;
 use crate::base::ids::{LaneId, Sequence};
 use crate::base::keys::KeyHasher;
 use crate::base::money::Currency;
-use crate::base::order_status::OrderStatus;
 use crate::shard::{
     self, CheckpointMode, DataFolder, Entry, ItemRow, ORDER_KIND, Observed, OrderParts, Outcome, PRICE_KIND,
     PriceRow, Records, STOCK_KIND, Shard, ShardError, ShardOptions, StockRow, encode_order,
@@ -144,21 +143,13 @@ impl Loader {
 
 impl Sink for Loader {
     fn order(&mut self, row: &Order<'_>) -> Result<(), GenError> {
-        let status = match row.status {
-            Status::Pending => OrderStatus::Pending,
-            Status::Paid => OrderStatus::Paid,
-            Status::Shipped => OrderStatus::Shipped,
-            Status::Delivered => OrderStatus::Delivered,
-            Status::Cancelled => OrderStatus::Cancelled,
-            Status::Refunded => OrderStatus::Refunded,
-        };
         let parts = OrderParts {
             tenant_id: row.tenant_id,
             order_id: row.order_id.as_str(),
             customer_id: row.customer_id.as_str(),
             customer_name: row.customer_name,
             customer_email: row.customer_email,
-            status,
+            status: row.status,
             currency: currency(row.currency.code)?,
             ordered_at_us: row.ordered_at_ms * 1_000,
         };

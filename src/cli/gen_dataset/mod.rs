@@ -53,7 +53,7 @@ pub use error::GenError;
 pub use generate::{Table, feed};
 pub use orders::Orders;
 pub use post::{Posted, Poster, Target};
-pub use row::{Customer, Id, Item, Order, PriceSample, Product, Sink, Status, StockChange, StockEvent};
+pub use row::{Customer, Id, Item, Order, PriceSample, Product, Sink, StockChange, StockEvent};
 pub use spec::{Preset, Spec, SpecArgs};
 pub use world::World;
 

@@ -3,9 +3,10 @@
 use super::catalogue::CATEGORIES;
 use super::people::Person;
 use super::random::{Random, Use, key};
-use super::row::{Id, Item, Order, Status};
+use super::row::{Id, Item, Order};
 use super::season::Timeline;
 use super::world::{World, customer_id, product_id};
+use crate::base::order_status::OrderStatus;
 
 pub(super) const ITEMS_MEAN_MAX: f64 = 20.0;
 /// An order of more is cut off: one in 170 at the largest mean, none that matters at the usual ones.
@@ -95,14 +96,14 @@ impl<'w> Orders<'w> {
     }
 }
 
-fn status(random: &mut Random) -> Status {
+fn status(random: &mut Random) -> OrderStatus {
     match random.below(100) {
-        0..=3 => Status::Cancelled,
-        4..=5 => Status::Refunded,
-        6..=10 => Status::Pending,
-        11..=25 => Status::Paid,
-        26..=39 => Status::Shipped,
-        _ => Status::Delivered,
+        0..=3 => OrderStatus::Cancelled,
+        4..=5 => OrderStatus::Refunded,
+        6..=10 => OrderStatus::Pending,
+        11..=25 => OrderStatus::Paid,
+        26..=39 => OrderStatus::Shipped,
+        _ => OrderStatus::Delivered,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::currency::Currency;
 use super::error::GenError;
+use crate::base::order_status::OrderStatus;
 
 /// A short id in ASCII, without the heap: `ord-1-00000042`. 32 bytes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -45,47 +46,6 @@ impl Id {
     }
 }
 
-/// What has become of an order.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Status {
-    Pending,
-    Paid,
-    Shipped,
-    Delivered,
-    Cancelled,
-    Refunded,
-}
-
-impl Status {
-    pub const ALL: [Status; 6] = [
-        Status::Pending,
-        Status::Paid,
-        Status::Shipped,
-        Status::Delivered,
-        Status::Cancelled,
-        Status::Refunded,
-    ];
-
-    /// The word of the orders' JSON.
-    #[must_use]
-    pub fn word(self) -> &'static str {
-        match self {
-            Status::Pending => "pending",
-            Status::Paid => "paid",
-            Status::Shipped => "shipped",
-            Status::Delivered => "delivered",
-            Status::Cancelled => "cancelled",
-            Status::Refunded => "refunded",
-        }
-    }
-
-    /// True for what counts as a sale: neither cancelled nor refunded.
-    #[must_use]
-    pub fn is_sale(self) -> bool {
-        !matches!(self, Status::Cancelled | Status::Refunded)
-    }
-}
-
 /// One line of an order.
 #[derive(Clone, Copy, Debug)]
 pub struct Item {
@@ -112,7 +72,7 @@ pub struct Order<'a> {
     pub customer_id: Id,
     pub customer_name: &'a str,
     pub customer_email: &'a str,
-    pub status: Status,
+    pub status: OrderStatus,
     pub currency: Currency,
     /// Milliseconds since 1970 UTC.
     pub ordered_at_ms: i64,

@@ -96,7 +96,7 @@ impl Sink for SqlFile {
             row.customer_id.as_str(),
             row.customer_name,
             row.customer_email,
-            row.status.word(),
+            row.status.as_str(),
             row.currency.code,
         ];
         self.rows.row("orders").texts(&text).plain(self.clock.text(row.ordered_at_ms));

@@ -84,7 +84,7 @@ pub(super) fn push_order(order: &Order<'_>, clock: &mut Clockface, out: &mut Vec
     out.extend_from_slice(b",\"customer_email\":");
     push_text(order.customer_email, out);
     out.extend_from_slice(b",\"status\":\"");
-    out.extend_from_slice(order.status.word().as_bytes());
+    out.extend_from_slice(order.status.as_str().as_bytes());
     out.extend_from_slice(b"\",\"currency\":\"");
     out.extend_from_slice(order.currency.code.as_bytes());
     out.extend_from_slice(b"\",\"ordered_at\":\"");

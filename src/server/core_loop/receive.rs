@@ -244,11 +244,17 @@ impl CoreLoop {
     }
 }
 
-/// What this lane answers itself; everything else goes to the executor.
+/// What this lane answers itself; everything else goes to the executor. So does a body that nobody wants, unless it
+/// is small: it must not be refused for its size where its path or method is what is wrong.
 fn wanted(head: &Head<'_>, event_bytes_max: usize) -> Wanted {
     let (endpoint, _) = api::find(head.path);
     if !endpoint.is_hot() {
         return Wanted::Elsewhere;
     }
-    Wanted::Here { body_bytes_max: sent_bytes_max(head.coding, event_bytes_max) }
+    let body_bytes_max = sent_bytes_max(head.coding, event_bytes_max);
+    let is_small = matches!(head.framing, Framing::Length(length) if length <= body_bytes_max as u64);
+    if !is_small && !endpoint.takes(head.method) {
+        return Wanted::Elsewhere;
+    }
+    Wanted::Here { body_bytes_max }
 }

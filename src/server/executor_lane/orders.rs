@@ -68,7 +68,7 @@ pub(super) struct Intaking {
 
 impl Intaking {
     pub(super) fn new(ingest: OrderIngest) -> Intaking {
-        Intaking { ingest, open: VecDeque::new(), lines_known: 0, wants_disk: false }
+        Intaking::behind(ingest, 0, false)
     }
 
     /// Goes on where `ingest.summary` has so many lines already; they come again and are passed over.
@@ -269,7 +269,20 @@ const CONTENT_TYPES: [&str; 12] = [
 
 /// The bytes of one upload after another go to `take`; `None` ends an upload.
 trait Take {
-    async fn take(&mut self, bytes: Option<Bytes>) -> Result<(), IngestRefused>;
+    fn uploads(&mut self) -> &mut Uploads;
+
+    /// Takes every line that has come whole.
+    async fn drain(&mut self) -> Result<(), IngestRefused>;
+
+    async fn take(&mut self, bytes: Option<Bytes>) -> Result<(), IngestRefused> {
+        let is_last = bytes.is_none();
+        self.uploads().feed(bytes);
+        self.drain().await?;
+        if is_last {
+            self.uploads().ended();
+        }
+        Ok(())
+    }
 }
 
 /// Reads the body, whole or its files, into `taker`.
@@ -377,14 +390,12 @@ struct Ingesting<'l> {
 }
 
 impl Take for Ingesting<'_> {
-    async fn take(&mut self, bytes: Option<Bytes>) -> Result<(), IngestRefused> {
-        let is_last = bytes.is_none();
-        self.uploads.feed(bytes);
-        self.intaking.drain(self.lane, &mut self.uploads.unpacker, self.uploads.lines_before).await?;
-        if is_last {
-            self.uploads.ended();
-        }
-        Ok(())
+    fn uploads(&mut self) -> &mut Uploads {
+        &mut self.uploads
+    }
+
+    async fn drain(&mut self) -> Result<(), IngestRefused> {
+        self.intaking.drain(self.lane, &mut self.uploads.unpacker, self.uploads.lines_before).await
     }
 }
 
@@ -394,13 +405,12 @@ struct Comparing {
 }
 
 impl Take for Comparing {
-    async fn take(&mut self, bytes: Option<Bytes>) -> Result<(), IngestRefused> {
-        let is_last = bytes.is_none();
-        self.uploads.feed(bytes);
+    fn uploads(&mut self) -> &mut Uploads {
+        &mut self.uploads
+    }
+
+    async fn drain(&mut self) -> Result<(), IngestRefused> {
         while let Next::Line(_) = self.uploads.unpacker.next()? {}
-        if is_last {
-            self.uploads.ended();
-        }
         Ok(())
     }
 }

@@ -51,6 +51,12 @@ pub(super) async fn respond(
     let problems = &lane.me.executor.problems;
     let limit = endpoint.body_bytes_max(&lane.vitals.config);
     let refused = |refusal| api::error::refusal(refusal, limit, &request_id, problems);
+    let plain = || {
+        let accept = request.headers.get("accept").and_then(|value| value.to_str().ok());
+        let format = ops::negotiate(accept);
+        let asked = api::Asked { endpoint, argument, method, format, request_id: &request_id };
+        api::plain(&asked, &lane.vitals, problems)
+    };
     let refusal = gate.borrow().refused();
     let mut streamed = None;
     let answer = match refusal {
@@ -75,6 +81,10 @@ pub(super) async fn respond(
         // Whole before anybody looks at it, as on the hot lane: the same bodies are refused, and the next
         // request stands where it should.
         _ => match admitted_body(lane, gate, endpoint, method, &request, body, limit as usize).await {
+            // That nobody wants the body is a better reason than its size.
+            Err(NotTaken::Refused(Refusal::BodyTooLarge)) if !endpoint.takes(method) => {
+                Answer { close: true, ..plain() }
+            }
             Err(NotTaken::Refused(refusal)) => refused(refusal),
             Err(NotTaken::Denied(denied)) => api::access::denied(denied, &request_id, problems),
             Ok((principal, body)) if method == Method::Post && endpoint.takes_events() => {
@@ -118,12 +128,7 @@ pub(super) async fn respond(
                     Err(NotRead::Denied(denied)) => api::access::denied(denied, &request_id, problems),
                 }
             }
-            Ok(_) => {
-                let accept = request.headers.get("accept").and_then(|value| value.to_str().ok());
-                let format = ops::negotiate(accept);
-                let asked = api::Asked { endpoint, argument, method, format, request_id: &request_id };
-                api::plain(&asked, &lane.vitals, problems)
-            }
+            Ok(_) => plain(),
         },
     };
     lane.me.executor.count_request(endpoint as usize, answer.status);
@@ -171,8 +176,8 @@ enum NotTaken {
     Denied(Denied),
 }
 
-/// Who asks, and their body. That of one who may not is read all the same, so that the next request stands
-/// where it should, but not kept.
+/// Who asks, and their body. That of one who may not, or that nobody wants, is read all the same, so that the next
+/// request stands where it should, but not kept.
 async fn admitted_body<'l>(
     lane: &'l Lane,
     gate: &SharedGate,
@@ -183,7 +188,8 @@ async fn admitted_body<'l>(
     decoded_bytes_max: usize,
 ) -> Result<(Principal, Body<'l>), NotTaken> {
     let admitted = admit(lane, endpoint, method, request, &body);
-    let read = read_body(lane, gate, request, body, decoded_bytes_max, admitted.is_ok()).await;
+    let keep = admitted.is_ok() && endpoint.takes(method);
+    let read = read_body(lane, gate, request, body, decoded_bytes_max, keep).await;
     let body = read.map_err(NotTaken::Refused)?;
     let admitted = admitted.map_err(NotTaken::Denied)?;
     charge_rest(lane, &admitted, body.bytes.len()).map_err(NotTaken::Denied)?;

@@ -7,10 +7,11 @@
 mod report;
 
 use super::catalogue::CATEGORIES;
-use super::row::{Order, Status};
+use super::row::Order;
 use super::season::DAY_MS;
 use super::tally::{Quantiles, Tally};
 use super::world::World;
+use crate::base::order_status::OrderStatus;
 
 pub(super) use report::{Rows, write};
 
@@ -43,8 +44,8 @@ pub(super) struct Truth {
 #[derive(Debug)]
 pub(super) struct TenantTruth {
     pub(super) orders_all: u64,
-    /// In the order of [`Status::ALL`].
-    pub(super) by_status: [u64; Status::ALL.len()],
+    /// In the order of [`OrderStatus::ALL`].
+    pub(super) by_status: [u64; OrderStatus::ALL.len()],
     pub(super) sales: Sum,
     pub(super) unique_customers: u64,
     values: Tally,
@@ -121,7 +122,7 @@ impl TenantTruth {
 
     fn add(&mut self, order: &Order<'_>) {
         self.orders_all += 1;
-        self.by_status[order.status as usize] += 1;
+        self.by_status[usize::from(order.status.code()) - 1] += 1;
         if !order.status.is_sale() {
             return;
         }

@@ -6,11 +6,11 @@ use serde::Serialize;
 
 use super::super::catalogue::CATEGORIES;
 use super::super::currency::Currency;
-use super::super::row::Status;
 use super::super::tally::Quantiles;
 use super::super::text::date;
 use super::super::world::{World, product_id};
 use super::{Day, Sum, TenantTruth, Truth};
+use crate::base::order_status::OrderStatus;
 
 /// Products named under `by_product_top`: those with most revenue, of equals the lower number.
 const TOP: usize = 20;
@@ -118,7 +118,7 @@ fn of_tenant(truth: &mut TenantTruth, currency: Currency) -> TenantReport {
     TenantReport {
         currency: currency.code,
         orders_all: truth.orders_all,
-        by_status: Status::ALL.iter().map(|status| status.word()).zip(truth.by_status).collect(),
+        by_status: OrderStatus::ALL.iter().map(|status| status.as_str()).zip(truth.by_status).collect(),
         sales: of_sum(truth.sales, currency),
         unique_customers: truth.unique_customers,
         order_value,

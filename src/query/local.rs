@@ -1,0 +1,170 @@
+//! Hours and days of a local clock: where the one that a time falls into begins, and where the next one does.
+//!
+//! Offsets change by less than an hour at times (Lord Howe), and then an hour goes on through what is repeated of
+//! it, or begins behind what is skipped. An hour that is repeated whole is two. Times that have no date (the ends
+//! of the calendar) begin by themselves.
+
+use jiff::Timestamp;
+use jiff::tz::{Offset, TimeZone};
+
+use crate::shard::BucketSize;
+
+/// Where the hour of a time begins.
+pub(super) fn hour_start(zone: &TimeZone, us: i64) -> i64 {
+    let us_of = |offset: Offset| i64::from(offset.seconds()) * 1_000_000;
+    let Ok(time) = Timestamp::from_microsecond(us) else { return us };
+    let offset = zone.to_offset(time);
+    let start = BucketSize::Hour.floor(us + us_of(offset)) - us_of(offset);
+    // A change at this very moment counts as well.
+    let behind = Timestamp::from_microsecond(us + 1).unwrap_or(time);
+    let Some(change) = zone.preceding(behind).next().map(|change| change.timestamp()) else { return start };
+    let changed_us = change.as_microsecond();
+    if start >= changed_us {
+        return start;
+    }
+    let before = Timestamp::from_microsecond(changed_us - 1).map_or(offset, |time| zone.to_offset(time));
+    // It goes on only where this hour is the one that the change broke into or ended.
+    let begun = start + us_of(offset) - us_of(before);
+    let goes_on = begun < changed_us && changed_us <= begun + BucketSize::Hour.us();
+    if goes_on { begun } else { changed_us }
+}
+
+/// Where the hour of a time ends.
+pub(super) fn next_hour(zone: &TimeZone, us: i64) -> i64 {
+    // An hour of the clock is longer than one where some of it is repeated.
+    let mut at = us + BucketSize::Hour.us();
+    let mut next = hour_start(zone, at);
+    while next <= us {
+        at += BucketSize::Hour.us();
+        next = hour_start(zone, at);
+    }
+    // Where some is skipped, there may be a shorter one before it.
+    loop {
+        let before = hour_start(zone, next - 1);
+        if before <= us {
+            return next;
+        }
+        next = before;
+    }
+}
+
+/// Where the day of a time begins.
+pub(super) fn day_start(zone: &TimeZone, us: i64) -> i64 {
+    let start = Timestamp::from_microsecond(us).and_then(|time| time.to_zoned(zone.clone()).start_of_day());
+    start.map_or(us, |zoned| zoned.timestamp().as_microsecond())
+}
+
+/// Where the day of a time ends.
+pub(super) fn next_day(zone: &TimeZone, us: i64) -> i64 {
+    let next = Timestamp::from_microsecond(us)
+        .and_then(|time| time.to_zoned(zone.clone()).date().tomorrow())
+        .and_then(|date| date.to_zoned(zone.clone()));
+    next.map_or(us + BucketSize::Day.us(), |zoned| zoned.timestamp().as_microsecond()).max(us + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn zone(name: &str) -> TimeZone {
+        TimeZone::get(name).unwrap()
+    }
+
+    fn us(text: &str) -> i64 {
+        text.parse::<Timestamp>().unwrap().as_microsecond()
+    }
+
+    #[test]
+    fn days_and_hours_begin_where_the_zone_says() {
+        let berlin = zone("Europe/Berlin");
+        let day = us("2026-03-28T23:00:00Z");
+        // 23 hours.
+        assert_eq!(next_day(&berlin, day), us("2026-03-29T22:00:00Z"));
+        assert_eq!(
+            next_hour(&zone("Asia/Kathmandu"), us("2026-01-01T00:00:00Z")),
+            us("2026-01-01T00:15:00Z")
+        );
+        assert_eq!(next_hour(&berlin, day), day + BucketSize::Hour.us());
+        let hours = |name: &str, from: &str, until: &str| {
+            let (zone, until) = (zone(name), us(until));
+            let mut found = vec![us(from)];
+            while *found.last().unwrap() < until {
+                found.push(next_hour(&zone, *found.last().unwrap()));
+            }
+            let local = |us: &i64| {
+                let time = Timestamp::from_microsecond(*us).unwrap().to_zoned(zone.clone());
+                time.strftime("%H:%M%:::z").to_string()
+            };
+            found.iter().map(local).collect::<Vec<_>>().join(" ")
+        };
+        // Lord Howe goes back by half an hour at 02:00, so that the hour before has 90 minutes, and forward by as
+        // much, so that the hour after has 30.
+        assert_eq!(
+            hours("Australia/Lord_Howe", "2026-04-04T13:00:00Z", "2026-04-04T16:30:00Z"),
+            "00:00+11 01:00+11 02:00+10:30 03:00+10:30"
+        );
+        assert_eq!(
+            hours("Australia/Lord_Howe", "2026-10-03T14:30:00Z", "2026-10-03T17:00:00Z"),
+            "01:00+10:30 02:30+11 03:00+11 04:00+11"
+        );
+        assert_eq!(
+            hours("Europe/Berlin", "2026-10-24T23:00:00Z", "2026-10-25T02:00:00Z"),
+            "01:00+02 02:00+02 02:00+01 03:00+01"
+        );
+        assert_eq!(
+            hours("America/New_York", "2026-03-08T06:00:00Z", "2026-03-08T08:00:00Z"),
+            "01:00-05 03:00-04 04:00-04"
+        );
+    }
+
+    #[test]
+    fn hours_begin_where_the_clock_says_also_when_it_is_changed() {
+        let start = |zone: &str, time: &str| {
+            let zone = self::zone(zone);
+            let start = hour_start(&zone, us(time));
+            Timestamp::from_microsecond(start).unwrap().to_zoned(zone).strftime("%H:%M%:::z").to_string()
+        };
+        for (zone, time, wanted) in [
+            ("Australia/Lord_Howe", "2026-04-04T14:59:59Z", "01:00+11"),
+            ("Australia/Lord_Howe", "2026-04-04T15:00:00Z", "01:00+11"),
+            ("Australia/Lord_Howe", "2026-04-04T15:29:59Z", "01:00+11"),
+            ("Australia/Lord_Howe", "2026-04-04T15:30:00Z", "02:00+10:30"),
+            ("Australia/Lord_Howe", "2026-10-03T15:29:59Z", "01:00+10:30"),
+            ("Australia/Lord_Howe", "2026-10-03T15:30:00Z", "02:30+11"),
+            ("Australia/Lord_Howe", "2026-10-03T16:00:00Z", "03:00+11"),
+            ("Europe/Berlin", "2026-10-25T00:30:00Z", "02:00+02"),
+            ("Europe/Berlin", "2026-10-25T01:30:00Z", "02:00+01"),
+            ("Asia/Kathmandu", "2026-01-01T00:14:00Z", "05:00+05:45"),
+            // A minute past midnight, into the hour before.
+            ("America/Goose_Bay", "2010-11-07T02:59:00Z", "23:00-03"),
+            ("America/Goose_Bay", "2010-11-07T03:00:30Z", "00:00-03"),
+            ("America/Goose_Bay", "2010-11-07T03:30:00Z", "23:01-04"),
+        ] {
+            assert_eq!(start(zone, time), wanted, "{zone} {time}");
+        }
+    }
+
+    #[test]
+    fn hours_follow_one_another_round_every_change_of_every_zone() {
+        let (from, until) = ("1970-01-01T00:00:00Z".parse().unwrap(), us("2040-01-01T00:00:00Z"));
+        let mut changes = 0;
+        for name in jiff::tz::db().available() {
+            let zone = zone(name.as_str());
+            for change in zone.following(from) {
+                let change_us = change.timestamp().as_microsecond();
+                if change_us > until {
+                    break;
+                }
+                changes += 1;
+                let mut at = hour_start(&zone, change_us - BucketSize::Hour.us());
+                while at < change_us + 2 * BucketSize::Hour.us() {
+                    let next = next_hour(&zone, at);
+                    let starts = [at, next - 1, next].map(|us| hour_start(&zone, us));
+                    assert_eq!(starts, [at, at, next], "{} at {}", name.as_str(), change.timestamp());
+                    at = next;
+                }
+            }
+        }
+        assert!(changes > 10_000, "{changes}");
+    }
+}
