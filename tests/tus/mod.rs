@@ -1,6 +1,7 @@
 //! What the tests of resumable uploads share: a client that says what tus wants said, orders, and what is stored.
 #![allow(dead_code, unreachable_pub, reason = "each test takes what it needs")]
 
+mod copies;
 mod cuts;
 mod ends;
 mod protocol;
