@@ -83,7 +83,7 @@ fn segment(setup: &Setup, running: &Running, parties: &[Party]) -> Result<Round>
     let since = cpu::CoreTimes::read()?;
     let mut figures = Figures::new();
     let quiet = &taken[0];
-    for (name, quantile) in [("p50_us", 0.5), ("p99_us", 0.99), ("p999_us", 0.999)] {
+    for (name, quantile) in [("p50_us", 0.5), ("p90_us", 0.9), ("p99_us", 0.99), ("p999_us", 0.999)] {
         figures.insert(name, quiet.latency_us.value_at_quantile(quantile) as f64);
     }
     figures.insert("max_us", quiet.latency_us.max() as f64);
