@@ -8,9 +8,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::Row;
 use serde_json::{Value, json};
-use support::{Chance, Client, Folder, Server, cpus, hold_lock, wait_until};
+use support::{Chance, Client, Folder, Server, cpus, hold_lock, rows_of, wait_until};
 
 const TENANT: &str = "acme";
 const CLIENTS: u64 = 100;
@@ -38,21 +38,10 @@ type Answers = BTreeMap<u64, Vec<(u64, Told)>>;
 /// Client of every stored event, by id, as the sqlite3 shell sees it.
 fn stored(data: &Path) -> BTreeMap<String, Vec<u64>> {
     let mut found: BTreeMap<String, Vec<u64>> = BTreeMap::new();
-    for entry in std::fs::read_dir(data).expect("the data folder is there") {
-        let database = entry.expect("an entry").path().join("shard.db");
-        if !database.exists() {
-            continue;
-        }
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(database, flags).expect("the shard opens");
-        let mut statement = connection
-            .prepare("SELECT event_id, payload ->> '$.client' FROM service_events WHERE tenant_id = 'acme'")
-            .expect("the view service_events is there");
-        let rows = statement.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?)));
-        for row in rows.expect("the rows are read") {
-            let (id, client) = row.expect("every row is read");
-            found.entry(id).or_default().push(client.unsigned_abs());
-        }
+    let sql = "SELECT event_id, payload ->> '$.client' FROM service_events WHERE tenant_id = 'acme'";
+    let row = |row: &Row<'_>| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?));
+    for (id, client) in rows_of(data, sql, row) {
+        found.entry(id).or_default().push(client.unsigned_abs());
     }
     found
 }

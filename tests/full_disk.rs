@@ -7,39 +7,11 @@ mod support;
 
 use std::fs::{self, File};
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
-use support::{Folder, Load, stored, wait_until};
+use support::{Folder, Load, SmallDisk, stored, wait_until};
 
 const DISK_BYTES: u64 = 40 << 20;
-
-/// A tmpfs, unmounted when this is dropped.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    /// `None`, and a word about it, where the test may not mount.
-    fn mount(at: PathBuf) -> Option<SmallDisk> {
-        fs::create_dir_all(&at).expect("a mount point");
-        let size = format!("size={DISK_BYTES}");
-        let mounted =
-            Command::new("mount").args(["-t", "tmpfs", "-o", &size, "firehose-test"]).arg(&at).output();
-        match mounted {
-            Ok(output) if output.status.success() => Some(SmallDisk(at)),
-            refused => {
-                eprintln!("SKIPPED: this test needs to mount a small file system and may not: {refused:?}");
-                None
-            }
-        }
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // Lazily: a server that is about to be killed may still be on it.
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
 
 /// A file that takes room until it is removed.
 fn ballast(path: &Path, bytes: u64) {
@@ -52,8 +24,8 @@ fn ballast(path: &Path, bytes: u64) {
 
 fn fill_and_recover(more_flags: &[&str], ready_says: &str) {
     let folder = Folder::new();
-    let Some(disk) = SmallDisk::mount(folder.beside("disk")) else { return };
-    let (data, weight) = (disk.0.join("data"), disk.0.join("ballast"));
+    let Some(disk) = SmallDisk::mount(folder.beside("disk"), DISK_BYTES) else { return };
+    let (data, weight) = (disk.path().join("data"), disk.path().join("ballast"));
     let small = [
         "--shards",
         "2",

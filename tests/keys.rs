@@ -453,6 +453,91 @@ fn assert_limited(answer: &Answer, policy: &str) {
     assert!(limit.starts_with(&format!("{name};r=")) && limit.ends_with(";t=1"), "{limit}");
 }
 
+#[test]
+fn every_answer_to_a_charged_request_says_where_the_quotas_stand() {
+    const POLICY: &str = "\"requests\";q=300;w=300, \"bytes\";q=3000;qu=\"content-bytes\";w=300";
+    let folder = Folder::new();
+    let limits = ["--requests-per-second", "1", "--bytes-per-second", "10", "--burst-seconds", "300"];
+    run(&folder, &[&["tenant", "add", "a"], &limits[..]].concat());
+    run(&folder, &["tenant", "add", "b", "--requests-per-second", "1", "--burst-seconds", "3"]);
+    run(&folder, &["tenant", "add", "free"]);
+    let (a, _) = key(&folder, &["--tenant", "a", "--scope", "write,read"]);
+    let (free, _) = key(&folder, &["--tenant", "free", "--scope", "write"]);
+    let (every, _) = key(&folder, &["--scope", "admin"]);
+    let server = folder.serve(&[]);
+    server.wait_until_stored();
+    let mut client = server.client();
+
+    // Requests and bytes that are left, of answers of every kind.
+    let mut left: Vec<[u64; 2]> = Vec::new();
+    let (one, bulk) = (service_event("a", "1"), format!("{{\"events\":[{}]}}", service_event("a", "2")));
+    let ingest = "Content-Type: application/x-ndjson\r\nIdempotency-Key: k\r\n";
+    let tus = "Tus-Resumable: 1.0.0\r\nUpload-Length: 10\r\n";
+    for (method, target, headers, body, status) in [
+        ("POST", "/events", "", one.as_str(), 201),
+        ("POST", "/events", "", one.as_str(), 200),
+        ("POST", "/events", "", "{}", 422),
+        ("POST", "/events/bulk", "", &bulk, 200),
+        ("GET", "/events?tenant_id=a", "", "", 200),
+        ("GET", "/events?tenant_id=a", "Accept: application/x-ndjson\r\n", "", 200),
+        ("GET", "/events?tenant_id=b", "", "", 403),
+        ("GET", "/metrics?tenant_id=a&bucket_size=day", "", "", 200),
+        ("GET", "/api/v1/tenants/a/orders/search", "", "", 200),
+        ("GET", "/api/v1/tenants/a/metrics/sales?group_by=day", "", "", 200),
+        ("PATCH", "/api/v1/tenants/a/orders/none", "", "{\"status\":\"paid\"}", 404),
+        ("POST", "/api/v1/ingest/orders", ingest, "{}\n", 200),
+        ("POST", "/api/v1/ingest/orders/uploads", tus, "", 201),
+    ] {
+        let headers = format!("{headers}{}", bearer(&a));
+        let answer = ask(&mut client, method, target, &headers, body);
+        assert_eq!(answer.status, status, "{method} {target}: {answer:?}");
+        assert_eq!(answer.header("RateLimit-Policy"), Some(POLICY), "{method} {target}");
+        let said = answer.header("RateLimit").expect("it says where it stands");
+        let numbers: Vec<u64> = said
+            .split(|other: char| !other.is_ascii_digit())
+            .filter_map(|digits| digits.parse().ok())
+            .collect();
+        let [requests, requests_s, bytes, bytes_s] = numbers[..] else { panic!("{said}") };
+        let expected = format!("\"requests\";r={requests};t={requests_s}, \"bytes\";r={bytes};t={bytes_s}");
+        assert_eq!(said, expected);
+        // One request and ten bytes come a second, so this is how long the used ones take.
+        assert!((300..=301).contains(&(requests + requests_s)), "{said}");
+        assert!((3_000..=3_010).contains(&(bytes + bytes_s * 10)), "{said}");
+        left.push([requests, bytes]);
+    }
+    let asked = left.len() as u64;
+    let last = left.last().expect("there were some")[0];
+    assert!((300 - asked..300 - asked + 10).contains(&last), "a few come back meanwhile: {left:?}");
+    assert!(left[0][1] < 3_010 - one.len() as u64, "{left:?}");
+
+    let told = |answer: &Answer| {
+        let both = (answer.header("RateLimit-Policy").is_some(), answer.header("RateLimit").is_some());
+        assert_eq!(both.0, both.1, "{answer:?}");
+        both.0
+    };
+    // What the path names is charged where the key is bound to no tenant; and what is refused says its own.
+    let search = "/api/v1/tenants/b/orders/search";
+    let answers: Vec<Answer> = (0..6).map(|_| ask(&mut client, "GET", search, &bearer(&every), "")).collect();
+    assert_eq!(answers[0].header("RateLimit-Policy"), Some("\"requests\";q=3;w=3"), "{:?}", answers[0]);
+    assert!(answers.iter().all(told));
+    assert_limited(&answers[5], "\"requests\";q=3;w=3");
+    // Who has no quota, and what is not charged, hears of none. Clicks neither, on either lane.
+    for (method, target, headers, body) in [
+        ("POST", "/events", bearer(&free), service_event("free", "1")),
+        ("POST", "/events", bearer(&every), service_event("a", "3")),
+        ("GET", "/events?tenant_id=a", String::new(), String::new()),
+        ("OPTIONS", "/events", bearer(&a), String::new()),
+        ("GET", "/health", bearer(&a), String::new()),
+        ("POST", "/event", bearer(&a), event(1)),
+    ] {
+        for client in [&mut server.client(), &mut on_executor(&server)] {
+            let answer = ask(client, method, target, &headers, &body);
+            assert!(!told(&answer), "{method} {target}: {answer:?}");
+        }
+    }
+    server.stop();
+}
+
 /// A server on an address that others can reach.
 fn public(folder: &Folder, log: &str, flags: &[&str]) -> Child {
     let mut serve = command();

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use firehose::base::clock;
 use serde_json::{Value, json};
-use support::commerce::{NDJSON, counts, ingest, ingest_head, ingested, search_all, verify};
+use support::commerce::{NDJSON, counts, ingest, ingest_head, ingested, problem, search_all, verify};
 use support::oracle::{self, Order};
-use support::{Answer, Chance, Client, Folder, Server, cpus};
+use support::{Chance, Client, Folder, Server, cpus};
 
 const ORDERS: u64 = 600;
 const MULTIPART: &str = "Content-Type: multipart/form-data; boundary=\"a b'c\"\r\n";
@@ -157,17 +157,6 @@ fn peak_bytes(server: &Server) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).expect("it runs");
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
     line.trim().trim_end_matches("kB").trim().parse::<u64>().expect("a number") * 1024
-}
-
-#[track_caller]
-fn problem(answer: &Answer, status: u16, slug: &str) -> Value {
-    let said = answer.json();
-    assert_eq!(
-        (answer.status, &said["type"]),
-        (status, &Value::from(format!("/docs/problems/{slug}"))),
-        "{said}"
-    );
-    said
 }
 
 #[test]

@@ -3,17 +3,18 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::Row;
 use serde_json::Value;
-use support::commerce::{NDJSON, counts, ingest, ingest_head, ingested, verify};
+use support::commerce::{NDJSON, counts, ingest, ingest_head, ingested, problem, verify};
 use support::oracle::{self, Order};
-use support::{Answer, Chance, Client, Folder, cpus, wait_until};
+use support::{Answer, Chance, Client, Folder, cpus, rows_of, wait_until};
 
 const ORDERS: u64 = 2_500;
 const CLIENTS: u64 = 5;
@@ -31,20 +32,10 @@ fn file(chance: &mut Chance, twice: u64) -> Vec<u8> {
 /// Every order as the sqlite3 shell sees it, with how often it is there.
 #[track_caller]
 fn stored(data: &Path) -> Vec<((String, String), u64)> {
-    let mut found = std::collections::BTreeMap::new();
-    for entry in std::fs::read_dir(data).expect("the data folder is there") {
-        let database = entry.expect("an entry").path().join("shard.db");
-        if !database.exists() {
-            continue;
-        }
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(database, flags).expect("the shard opens");
-        let mut statement =
-            connection.prepare("SELECT tenant_id, order_id FROM orders").expect("the view is there");
-        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));
-        for row in rows.expect("the rows are read") {
-            *found.entry(row.expect("every row is read")).or_insert(0) += 1;
-        }
+    let mut found = BTreeMap::new();
+    let order = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
+    for order in rows_of(data, "SELECT tenant_id, order_id FROM orders", order) {
+        *found.entry(order).or_insert(0) += 1;
     }
     found.into_iter().collect()
 }
@@ -210,17 +201,6 @@ fn five_clients_with_cuts_and_kills_store_each_order_once() {
     }
     server.stop();
     verify(&folder);
-}
-
-#[track_caller]
-fn problem(answer: &Answer, status: u16, slug: &str) -> Value {
-    let said = answer.json();
-    assert_eq!(
-        (answer.status, &said["type"]),
-        (status, &Value::from(format!("/docs/problems/{slug}"))),
-        "{said}"
-    );
-    said
 }
 
 #[test]

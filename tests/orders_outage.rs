@@ -5,13 +5,12 @@ mod support;
 
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use serde_json::Value;
 use support::commerce::{NDJSON, counts, ingest, ingested, sales, search_all, search_path, verify};
 use support::oracle::{self, Order};
-use support::{Chance, Folder, command, cpus, hold_lock, wait_until};
+use support::{Chance, Folder, SmallDisk, command, cpus, hold_lock, wait_until};
 
 fn orders(first: u64, count: u64) -> Vec<Order> {
     let mut chance = Chance::seeded(first + 1);
@@ -85,28 +84,11 @@ fn an_ingest_whose_shard_stays_locked_says_that_it_does_not_know() {
     verify(&folder);
 }
 
-/// A small file system, unmounted when this is dropped.
-struct SmallDisk(PathBuf);
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
-
 #[test]
 fn a_full_disk_costs_no_order() {
     let folder = Folder::new();
-    let mount = folder.beside("disk");
-    fs::create_dir_all(&mount).expect("a mount point");
-    let mounted =
-        Command::new("mount").args(["-t", "tmpfs", "-o", "size=48m", "firehose-test"]).arg(&mount).output();
-    if !mounted.as_ref().is_ok_and(|output| output.status.success()) {
-        eprintln!("SKIPPED: this test needs to mount a small file system and may not: {mounted:?}");
-        return;
-    }
-    let disk = SmallDisk(mount);
-    let (data, ballast) = (disk.0.join("data"), disk.0.join("ballast"));
+    let Some(disk) = SmallDisk::mount(folder.beside("disk"), 48 << 20) else { return };
+    let (data, ballast) = (disk.path().join("data"), disk.path().join("ballast"));
     let flags = [
         "--shards",
         "1",

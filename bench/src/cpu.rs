@@ -87,6 +87,11 @@ pub(crate) fn rss_bytes(pid: u32) -> Result<u64> {
     memory_bytes(pid, "VmRSS:")
 }
 
+/// Those of them that are no file's: heap, stacks, SQLite's caches.
+pub(crate) fn anon_bytes(pid: u32) -> Result<u64> {
+    memory_bytes(pid, "RssAnon:")
+}
+
 /// The most resident bytes a process has had since it started.
 pub(crate) fn peak_rss_bytes(pid: u32) -> Result<u64> {
     memory_bytes(pid, "VmHWM:")
@@ -122,7 +127,11 @@ mod tests {
     #[test]
     fn this_process_has_used_memory_and_time() -> Result<()> {
         let pid = std::process::id();
-        assert!(rss_bytes(pid)? > 100 * 1024 && peak_rss_bytes(pid)? > 100 * 1024);
+        assert!(
+            rss_bytes(pid)? > anon_bytes(pid)?
+                && anon_bytes(pid)? > 100 * 1024
+                && peak_rss_bytes(pid)? > 100 * 1024
+        );
         assert!(CpuTimes::of(pid)?.total_ns > 0);
         Ok(())
     }

@@ -61,6 +61,10 @@ enum Scenario {
     IngestOrders(Setup),
     /// A tenant's 100,000 orders as one stream, against the sqlite3 shell.
     Search(Setup),
+    /// Memory under four searches, ingests and questions about sales at once.
+    CommerceMemory(Setup),
+    /// A tenant's latency beside another that sends a hundred times what it may.
+    Neighbours(Setup),
     /// Figures of 10 M order items, exact and approximate, against DuckDB and the sqlite3 shell.
     Sales(Setup),
     #[command(hide = true)]
@@ -95,6 +99,8 @@ fn main() -> ExitCode {
         Scenario::IngestOrders(setup) => measure(setup, scenario::ingest_orders),
         Scenario::Search(setup) => measure(setup, scenario::search),
         Scenario::Sales(setup) => measure(setup, scenario::sales),
+        Scenario::CommerceMemory(setup) => measure(setup, scenario::commerce_memory),
+        Scenario::Neighbours(setup) => measure(setup, scenario::neighbours),
         Scenario::PeerEpoll { listen, level } => peer::serve_epoll(listen, level).map(|()| true),
         Scenario::PeerMay { listen } => peer::serve_may(listen).map(|()| true),
     };

@@ -5,7 +5,7 @@ use super::error::problem;
 use super::problem::Problem;
 use crate::base::counters::Cell;
 use crate::http::{Answer, Method};
-use crate::tenants::{Denied, Limited, Need, Quota, Scope};
+use crate::tenants::{Denied, Limited, Need, Quota, Scope, Standing};
 
 /// What a request to an endpoint needs. What only says that there is no such thing (404, 405), and OPTIONS, is
 /// open.
@@ -81,17 +81,45 @@ pub fn denied(denied: Denied, request_id: &str, problems: &[Cell]) -> Answer {
 
 /// The fields of draft-ietf-httpapi-ratelimit-headers-10: the policy that was violated, and where it stands.
 fn limits(answer: Answer, limited: &Limited) -> Answer {
-    let (name, unit) = match limited.quota {
-        // The unit that is meant where none is named.
-        Quota::Requests => ("requests", ""),
-        Quota::Bytes => ("bytes", ";qu=\"content-bytes\""),
-    };
-    let Limited { capacity, window_s, available, .. } = limited;
+    let Limited { quota, capacity, window_s, available, .. } = *limited;
     let wait_s = limited.wait_s();
     answer
         .with("Retry-After", wait_s.to_string())
-        .with("RateLimit-Policy", format!("\"{name}\";q={capacity}{unit};w={window_s}"))
-        .with("RateLimit", format!("\"{name}\";r={available};t={wait_s}"))
+        .with(POLICY, policy(quota, capacity, window_s))
+        .with(STATE, state(quota, available, wait_s))
+}
+
+const POLICY: &str = "RateLimit-Policy";
+const STATE: &str = "RateLimit";
+
+fn policy(quota: Quota, capacity: u64, window_s: u64) -> String {
+    let (name, unit) = named(quota);
+    format!("\"{name}\";q={capacity}{unit};w={window_s}")
+}
+
+fn state(quota: Quota, available: u64, seconds: u64) -> String {
+    let (name, _) = named(quota);
+    format!("\"{name}\";r={available};t={seconds}")
+}
+
+fn named(quota: Quota) -> (&'static str, &'static str) {
+    match quota {
+        // The unit that is meant where none is named.
+        Quota::Requests => ("requests", ""),
+        Quota::Bytes => ("bytes", ";qu=\"content-bytes\""),
+    }
+}
+
+/// The same fields where nothing was violated, of every quota there is. What a refusal has said already stands.
+#[must_use]
+pub fn standing(answer: Answer, quotas: [Option<Standing>; 2]) -> Answer {
+    let quotas: Vec<Standing> = quotas.into_iter().flatten().collect();
+    if quotas.is_empty() || answer.headers.iter().any(|(name, _)| *name == STATE) {
+        return answer;
+    }
+    let list = |of: &dyn Fn(&Standing) -> String| quotas.iter().map(of).collect::<Vec<_>>().join(", ");
+    let policies = list(&|one| policy(one.quota, one.capacity, one.window_s));
+    answer.with(POLICY, policies).with(STATE, list(&|one| state(one.quota, one.available, one.full_s)))
 }
 
 #[cfg(test)]
@@ -153,5 +181,18 @@ mod tests {
         let answer = denied(Denied::Limited(limited(Quota::Bytes)), "r", &[]);
         let policy = header(&answer, "RateLimit-Policy");
         assert_eq!(policy.as_deref(), Some("\"bytes\";q=200;qu=\"content-bytes\";w=2"));
+
+        let quota = |quota| Some(Standing { quota, capacity: 50, window_s: 5, available: 31, full_s: 2 });
+        let both = [quota(Quota::Requests), quota(Quota::Bytes)];
+        assert_eq!(standing(answer.clone(), both).headers, answer.headers, "a refusal names its own");
+        let told = standing(Answer::default(), both);
+        assert_eq!(
+            header(&told, "RateLimit-Policy").as_deref(),
+            Some("\"requests\";q=50;w=5, \"bytes\";q=50;qu=\"content-bytes\";w=5")
+        );
+        assert_eq!(header(&told, "RateLimit").as_deref(), Some("\"requests\";r=31;t=2, \"bytes\";r=31;t=2"));
+        let told = standing(Answer::default(), [None, quota(Quota::Bytes)]);
+        assert_eq!(header(&told, "RateLimit").as_deref(), Some("\"bytes\";r=31;t=2"));
+        assert_eq!(standing(Answer::default(), [None; 2]).headers, []);
     }
 }

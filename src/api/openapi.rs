@@ -19,7 +19,7 @@ use utoipa::openapi::security::{
 };
 use utoipa::openapi::{
     Content, ContentBuilder, HttpMethod, InfoBuilder, OpenApi, OpenApiBuilder, PathItem, PathsBuilder, Ref,
-    Required, Response, ResponseBuilder,
+    RefOr, Required, Response, ResponseBuilder,
 };
 
 use super::problem::{self, Problem};
@@ -67,7 +67,7 @@ fn build() -> OpenApi {
         .schema_from::<ReceiptState>()
         .security_scheme(BEARER, bearer())
         .security_scheme(API_KEY, api_key());
-    let paths = PathsBuilder::new()
+    let mut paths = PathsBuilder::new()
         .path("/event", only(HttpMethod::Post, post_event()))
         .path(
             "/events",
@@ -92,7 +92,9 @@ fn build() -> OpenApi {
         .path("/metrics", only(HttpMethod::Get, events::get_metrics()))
         .path("/docs", only(HttpMethod::Get, get_docs()))
         .path("/docs/problems/{slug}", only(HttpMethod::Get, get_problem_page()))
-        .path("/openapi.json", only(HttpMethod::Get, get_openapi()));
+        .path("/openapi.json", only(HttpMethod::Get, get_openapi()))
+        .build();
+    paths.paths.iter_mut().filter(|(path, _)| *path != "/event").for_each(|(_, item)| tell_standing(item));
     OpenApiBuilder::new()
         .info(
             InfoBuilder::new()
@@ -105,7 +107,9 @@ fn build() -> OpenApi {
                      `HEAD`.\n\nWhere the operator has made keys, what is marked with a lock needs one: \
                      `Authorization: Bearer fh_...` or `X-API-Key: fh_...`. Scopes: `write` appends events, \
                      `read` asks for rows and counts, `admin` is everything. A key is bound to one tenant or \
-                     to all.",
+                     to all.\n\nWhere a request is charged against quotas of a tenant, the answer says where they \
+                     stand: `RateLimit-Policy` and `RateLimit`, whatever its status. `POST /event` says it only \
+                     when a quota is used up (429): the answer to a click is kept short.",
                 ))
                 .build(),
         )
@@ -346,9 +350,7 @@ fn with_problems(mut operation: OperationBuilder, problems: &[Problem]) -> Opera
         if problems.contains(&Problem::RateLimited) {
             let policy = "The quota that is used up: `q` units (requests, or content-bytes) in `w` seconds.";
             let state = "What is left of it: `r` units; in `t` seconds there is enough for this request.";
-            response = response
-                .header("RateLimit-Policy", header(policy, &[]))
-                .header("RateLimit", header(state, &[]));
+            response = response.header(POLICY, header(policy, &[])).header(STATE, header(state, &[]));
         }
         if status == 401 {
             let challenge = header("`Bearer realm=\"firehose\"`.", &[]);
@@ -357,6 +359,28 @@ fn with_problems(mut operation: OperationBuilder, problems: &[Problem]) -> Opera
         operation = operation.response(status.to_string(), response);
     }
     operation
+}
+
+const POLICY: &str = "RateLimit-Policy";
+const STATE: &str = "RateLimit";
+
+/// Adds the fields that tell where quotas stand to the good answers of what is charged.
+fn tell_standing(item: &mut PathItem) {
+    let policy = "The tenant's quotas, if it has any: `q` units (requests, or content-bytes) in `w` seconds.";
+    let state = "What is left of each: `r` units; in `t` seconds it is whole again if none is used.";
+    let operations = [&mut item.get, &mut item.post, &mut item.patch, &mut item.head, &mut item.delete];
+    for operation in operations.into_iter().flatten() {
+        let responses = &mut operation.responses.responses;
+        if !matches!(responses.get("429"), Some(RefOr::T(limited)) if limited.headers.contains_key(STATE)) {
+            continue;
+        }
+        for (_, response) in responses.iter_mut().filter(|(status, _)| status.starts_with('2')) {
+            if let RefOr::T(response) = response {
+                response.headers.insert(POLICY.to_owned(), header(policy, &[]).into());
+                response.headers.insert(STATE.to_owned(), header(state, &[]).into());
+            }
+        }
+    }
 }
 
 /// The document of one kind, as [`problem::write`] renders it.
@@ -531,6 +555,16 @@ mod tests {
         assert!(seen >= 17, "{seen}");
         let limited = &document["paths"]["/event"]["post"]["responses"]["429"]["headers"];
         assert!(limited["RateLimit"].is_object() && limited["RateLimit-Policy"].is_object());
+        let told = |path: &str, method: &str, status: &str| {
+            let headers = &document["paths"][path][method]["responses"][status]["headers"];
+            assert!(headers["X-Request-Id"].is_object(), "{method} {path} {status}");
+            headers["RateLimit"].is_object() && headers["RateLimit-Policy"].is_object()
+        };
+        assert!(told("/events", "post", "201") && told("/events/bulk", "post", "200"));
+        assert!(
+            told("/events", "get", "200") && told("/api/v1/tenants/{tenant}/orders/search", "get", "200")
+        );
+        assert!(!told("/event", "post", "202") && !told("/health", "get", "200"));
     }
 
     #[test]

@@ -8,12 +8,14 @@ use serde_json::json;
 
 use super::FolderArgs;
 use super::output::{EXIT_FAILED, complain, say};
+use crate::commerce::copy_uploads;
 use crate::journal;
 use crate::shard::{self, DataFolder};
 use crate::tenants::Store;
 
-/// Copies every shard of the data folder, its tenants and its keys to `dest`, which must be absent or empty. The manifest comes
-/// last, so a copy that was broken off is not taken for a whole one.
+/// Copies the data folder's uploads, every shard, its tenants and its keys to `dest`, which must be absent or empty,
+/// in this order. What an upload says is stored is in a shard that is copied later; the manifest comes last, so a
+/// copy that was broken off is not taken for a whole one.
 #[must_use]
 pub fn backup(args: &FolderArgs, dest: &Path) -> ExitCode {
     let loaded = match args.load() {
@@ -36,7 +38,13 @@ fn copy(args: &FolderArgs, data: &Path, dest: &Path) -> Result<(), String> {
     if fs::read_dir(dest).map_err(failed)?.next().is_some() {
         return Err(format!("{} is not empty; name a folder of its own for each backup", dest.display()));
     }
-    let (mut rows, mut bytes, mut backlog) = (0, 0, 0);
+    // Before the shards: of rows that an upload says are stored none may be missing in them. Those that a shard has
+    // beyond it are known by their ingest and line when they come again.
+    let uploads = copy_uploads(data, dest).map_err(failed)?;
+    for id in &uploads.unreadable {
+        eprintln!("upload {id}: it cannot be read and is not in the backup; its rows are");
+    }
+    let (mut rows, mut bytes, mut backlog) = (0, uploads.bytes, 0);
     for (id, source) in folder.shards() {
         if !source.database().exists() {
             // Served never or not yet: an empty shard is made when the copy is served.
@@ -68,9 +76,16 @@ fn copy(args: &FolderArgs, data: &Path, dest: &Path) -> Result<(), String> {
     }
     folder.manifest().copy_to(dest).map_err(|error| error.to_string())?;
     if args.json {
-        say(&format!("{}\n", json!({"path": dest, "rows": rows, "bytes": bytes, "backlog_events": backlog})));
+        let uploads = uploads.uploads;
+        say(&format!(
+            "{}\n",
+            json!({"path": dest, "rows": rows, "bytes": bytes, "uploads": uploads, "backlog_events": backlog})
+        ));
     } else {
         say(&format!("{rows} rows, {bytes} bytes, verified. Serve it with --data {}\n", dest.display()));
+        if uploads.uploads > 0 {
+            say(&format!("{} uploads; those under way go on from their last checkpoints\n", uploads.uploads));
+        }
         if backlog > 0 {
             say(&format!("{backlog} events were in the journals only and are not in the backup\n"));
         }

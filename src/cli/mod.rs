@@ -81,7 +81,8 @@ pub enum Command {
     /// Copies a data folder while its server runs, and verifies the copy.
     ///
     /// Each shard is copied as of one moment and checked like `verify` does; the result is a data folder of
-    /// its own (`firehose serve --data DEST`). Events that are in the journals only are not in it.
+    /// its own (`firehose serve --data DEST`). Events that are in the journals only are not in it. Uploads that
+    /// are under way go on there from their last checkpoint.
     Backup {
         #[command(flatten)]
         folder: FolderArgs,

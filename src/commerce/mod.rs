@@ -13,6 +13,6 @@ pub use ingest::{IngestError, OrderIngest, Summary};
 pub use sales::{Materialized, SalesCache, SalesPlan};
 pub use search::{LIMIT_MAX, SearchPlan};
 pub use uploads::{
-    Body, Checkpoint, Checksum, ChecksumError, Damage, DigestOf, State, Upload, UploadError, UploadId,
-    UploadStore, Wish,
+    Body, Checkpoint, Checksum, ChecksumError, CopiedUploads, Damage, DigestOf, State, Upload, UploadError,
+    UploadId, UploadStore, Wish, copy_uploads,
 };

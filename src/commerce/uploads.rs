@@ -13,10 +13,12 @@
 
 mod body;
 mod checksum;
+mod copy;
 mod record;
 mod store;
 
 pub use body::Body;
 pub use checksum::{Checksum, ChecksumError, DigestOf};
+pub use copy::{CopiedUploads, copy_uploads};
 pub use record::{Checkpoint, Damage, State, Upload, UploadId, Wish};
 pub use store::{UploadError, UploadStore};

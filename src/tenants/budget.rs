@@ -61,6 +61,14 @@ pub struct Shortage {
     pub wait_ns: u64,
 }
 
+/// How full a budget is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Level {
+    pub available: u64,
+    /// Until it is full, if nobody takes any.
+    pub full_ns: u64,
+}
+
 /// The owner of one budget; starts full. On a cache line of its own if it is kept in
 /// [`crossbeam_utils::CachePadded`].
 #[derive(Debug, Default)]
@@ -102,6 +110,14 @@ impl Budget {
                 Err(seen) => arrival_ns = seen,
             }
         }
+    }
+
+    /// How full it is at `now_ns`.
+    #[must_use]
+    pub fn level(&self, rate: &Rate, now_ns: u64) -> Level {
+        let full_ns = self.arrival_ns.load(Ordering::Relaxed).saturating_sub(now_ns);
+        let burst_ns = rate.window_s * NS_PER_S;
+        Level { available: rate.tokens_in(burst_ns.saturating_sub(full_ns)), full_ns }
     }
 
     /// Gives back tokens that were taken and not used. Those of a time when the budget has become full since

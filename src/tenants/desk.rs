@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Cache};
 
-use super::error::{Denied, Limited, Quota};
+use super::error::{Denied, Limited, Quota, Standing};
 use super::keeper::Registry;
 use super::lease::Lease;
 use super::roster::{Need, Principal, Roster, TenantIndex};
@@ -17,6 +17,10 @@ pub struct Now {
     pub unix_us: i64,
     pub monotonic_us: u64,
 }
+
+/// The tenant whose budget a request is charged to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Payer(TenantIndex);
 
 /// What one lane asks about its requests; not shared. Nothing here locks, waits or calls the system; memory is
 /// allocated only when a tenant comes for the first time.
@@ -117,6 +121,33 @@ impl Desk {
             None => Ok(()),
             Some(index) => self.charge_index(index, [1, bytes], now),
         }
+    }
+
+    /// Who pays for a request: the tenant that the key is bound to, or else the one that the request names.
+    pub fn payer(&mut self, principal: &Principal, tenant: Option<&str>) -> Option<Payer> {
+        let named = || self.roster.load().by_name.get(tenant?).copied();
+        principal.tenant.or_else(named).map(Payer)
+    }
+
+    /// Where the quotas of a payer stand, of those it has: of requests and of bytes. What other lanes have taken in
+    /// advance counts as used.
+    pub fn standing(&mut self, payer: Payer, now: Now) -> [Option<Standing>; 2] {
+        let at = payer.0.0 as usize;
+        let Some(tenant) = self.roster.load().tenants.get(at) else { return [None; 2] };
+        let leases = self.leases.get(at).copied().unwrap_or_default();
+        let now_ns = now.monotonic_us.saturating_mul(1_000);
+        [(0, Quota::Requests), (1, Quota::Bytes)].map(|(kind, quota)| {
+            let rate = tenant.rates[kind].as_ref()?;
+            let level = tenant.budgets[kind].level(rate, now_ns);
+            let available = level.available.saturating_add(leases[kind].left()).min(rate.capacity());
+            Some(Standing {
+                quota,
+                capacity: rate.capacity(),
+                window_s: rate.window_s(),
+                available,
+                full_s: if available == rate.capacity() { 0 } else { level.full_ns.div_ceil(1_000_000_000) },
+            })
+        })
     }
 
     fn charge_index(&mut self, index: TenantIndex, tokens: [u64; 2], now: Now) -> Result<(), Denied> {

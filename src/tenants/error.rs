@@ -87,6 +87,20 @@ pub enum Quota {
     Bytes,
 }
 
+/// Where a quota stands, in the terms of the `RateLimit` fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    pub quota: Quota,
+    /// Tokens that can be saved up: `q`.
+    pub capacity: u64,
+    /// In how many seconds they come: `w`.
+    pub window_s: u64,
+    /// Tokens that are there: `r`.
+    pub available: u64,
+    /// Until there are `capacity` of them, if none is used: `t`.
+    pub full_s: u64,
+}
+
 /// A quota that is used up, in the terms of the `RateLimit` fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limited {

@@ -54,6 +54,11 @@ impl Lease {
         Ok(())
     }
 
+    /// Tokens that are paid for and not used.
+    pub(super) fn left(&self) -> u64 {
+        self.left
+    }
+
     /// Puts tokens back that were used for nothing.
     pub(super) fn put_back(&mut self, tokens: u64) {
         self.left = self.left.saturating_add(tokens);

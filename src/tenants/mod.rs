@@ -29,9 +29,9 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-pub use budget::{Budget, Rate, Shortage};
-pub use desk::{Desk, Now};
-pub use error::{Denied, Limited, Quota, TenantsError};
+pub use budget::{Budget, Level, Rate, Shortage};
+pub use desk::{Desk, Now, Payer};
+pub use error::{Denied, Limited, Quota, Standing, TenantsError};
 pub use keeper::{Keeper, Registry};
 pub use key::{KeyId, NewKey};
 pub use lease::Lease;

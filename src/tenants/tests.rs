@@ -185,6 +185,14 @@ fn a_tenant_spends_its_own_budget_and_a_change_of_it_counts_at_once() {
     let Err(Denied::Limited(limited)) = f.desk.charge(&b, 1, 10, at(0)) else { panic!("it is used up") };
     assert_eq!((limited.quota, limited.capacity, limited.window_s), (Quota::Requests, 10, 1));
     assert_eq!((limited.available, limited.wait_s()), (0, 1));
+    let payer = f.desk.payer(&b, Some("a")).unwrap();
+    let [requests, bytes] = f.desk.standing(payer, at(0)).map(Option::unwrap);
+    assert_eq!((requests.quota, requests.capacity, requests.window_s), (Quota::Requests, 10, 1));
+    assert_eq!((requests.available, requests.full_s), (0, 1));
+    // 300 are used; that some are leased makes no difference.
+    assert_eq!((bytes.quota, bytes.available, bytes.full_s), (Quota::Bytes, 700, 1));
+    let [requests, bytes] = f.desk.standing(payer, at(2_000_000)).map(Option::unwrap);
+    assert_eq!((requests.available, requests.full_s, bytes.available, bytes.full_s), (10, 0, 1_000, 0));
     // One more has come; its bytes are too many, so it stays.
     assert_eq!(f.desk.charge(&b, 1, 950, at(100_000)).map_err(quota), Err(Some(Quota::Bytes)));
     assert_eq!(f.desk.charge(&b, 1, 10, at(100_000)), Ok(()));
@@ -219,6 +227,12 @@ fn a_tenant_in_the_path_is_charged_once() {
     let granted = (0..20).filter(|_| f.desk.charge_tenant(&all, "b", 1, at(0)).is_ok()).count();
     assert_eq!(granted, 10);
     assert_eq!(f.desk.charge_tenant(&all, "unlisted", 1, at(0)), Ok(()));
+    let payers = [(&bound, None), (&bound, Some("a")), (&all, Some("b"))]
+        .map(|(who, tenant)| f.desk.payer(who, tenant));
+    assert!(payers[0].is_some() && payers.iter().all(|payer| *payer == payers[0]));
+    assert_eq!((f.desk.payer(&all, None), f.desk.payer(&all, Some("unlisted"))), (None, None));
+    let unlimited = f.desk.payer(&all, Some("a")).unwrap();
+    assert_eq!(f.desk.standing(unlimited, at(0)), [None; 2]);
 }
 
 #[test]

@@ -36,6 +36,18 @@ pub fn ingested(server: &Server, key: &str, body: &[u8]) -> Value {
     answer.json()
 }
 
+/// What a refusal says, which is this one.
+#[track_caller]
+pub fn problem(answer: &Answer, status: u16, slug: &str) -> Value {
+    let said = answer.json();
+    assert_eq!(
+        (answer.status, &said["type"]),
+        (status, &Value::from(format!("/docs/problems/{slug}"))),
+        "{said}"
+    );
+    said
+}
+
 /// rows_received, rows_inserted, rows_duplicate, rows_failed.
 #[track_caller]
 pub fn counts(summary: &Value) -> [u64; 4] {

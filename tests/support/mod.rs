@@ -8,6 +8,7 @@
 
 mod client;
 pub mod commerce;
+mod disk;
 mod load;
 pub mod oracle;
 mod process;
@@ -18,9 +19,10 @@ use std::time::Duration;
 use firehose::base::clock;
 
 pub use client::{Answer, Client, event, event_with};
+pub use disk::SmallDisk;
 pub use load::{Load, Report};
 pub use process::{Ended, Folder, Server, command, cpus};
-pub use rows::{Locked, copied, hold_lock, stored, stored_in};
+pub use rows::{Locked, copied, hold_lock, rows_of, stored, stored_in};
 
 /// How long anything may take on a slow, busy machine before it counts as not happening at all.
 pub const PATIENCE: Duration = Duration::from_secs(60);

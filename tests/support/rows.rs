@@ -3,18 +3,36 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, Row};
+
+/// What a query finds in the shards of a data folder, one after the other.
+#[track_caller]
+pub fn rows_of<T>(data: &Path, sql: &str, mut read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>) -> Vec<T> {
+    let mut rows = Vec::new();
+    for entry in fs::read_dir(data).expect("the data folder is there") {
+        let database = entry.expect("an entry").path().join("shard.db");
+        if database.exists() {
+            rows.extend(rows_in(&database, sql, &mut read));
+        }
+    }
+    rows
+}
+
+#[track_caller]
+fn rows_in<T>(database: &Path, sql: &str, read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>) -> Vec<T> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(database, flags).expect("the shard opens");
+    let mut statement = connection.prepare(sql).expect("what is asked for is there");
+    let rows = statement.query_map([], read).expect("the rows are read");
+    rows.collect::<Result<_, _>>().expect("every row is read")
+}
+
+const NUMBERS: &str = "SELECT user_id, metadata ->> '$.n', timestamp FROM events ORDER BY id";
 
 /// The numbers of all rows of all shards of a data folder, sorted.
 #[track_caller]
 pub fn stored(data: &Path) -> Vec<u64> {
-    let mut numbers = Vec::new();
-    for entry in fs::read_dir(data).expect("the data folder is there") {
-        let database = entry.expect("an entry").path().join("shard.db");
-        if database.exists() {
-            numbers.extend(stored_in(&database));
-        }
-    }
+    let mut numbers = rows_of(data, NUMBERS, number);
     numbers.sort_unstable();
     numbers
 }
@@ -22,18 +40,14 @@ pub fn stored(data: &Path) -> Vec<u64> {
 /// The numbers of the rows of one shard, each checked against its metadata.
 #[track_caller]
 pub fn stored_in(database: &Path) -> Vec<u64> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(database, flags).expect("the shard opens");
-    let mut statement = connection
-        .prepare("SELECT user_id, metadata ->> '$.n', timestamp FROM events ORDER BY id")
-        .expect("the view events is there");
-    let rows = statement.query_map([], |row| {
-        let (number, said, timestamp): (i64, i64, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        assert_eq!(number, said, "the metadata belongs to its row");
-        assert_eq!(timestamp, "2024-01-14T10:30:00.000000Z");
-        Ok(number.unsigned_abs())
-    });
-    rows.expect("the rows are read").collect::<Result<_, _>>().expect("every row is read")
+    rows_in(database, NUMBERS, number)
+}
+
+fn number(row: &Row<'_>) -> rusqlite::Result<u64> {
+    let (number, said, timestamp): (i64, i64, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
+    assert_eq!(number, said, "the metadata belongs to its row");
+    assert_eq!(timestamp, "2024-01-14T10:30:00.000000Z");
+    Ok(number.unsigned_abs())
 }
 
 /// A copy of a stopped server's shard with its WAL: looking at it changes nothing of the original.

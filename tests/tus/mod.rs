@@ -1,6 +1,7 @@
 //! What the tests of resumable uploads share: a client that says what tus wants said, orders, and what is stored.
 #![allow(dead_code, unreachable_pub, reason = "each test takes what it needs")]
 
+mod copies;
 mod cuts;
 mod ends;
 mod protocol;
@@ -11,10 +12,9 @@ use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::path::Path;
 
-use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
 
-use crate::support::{Answer, Chance, Client, Folder, Server, cpus, wait_until};
+use crate::support::{Answer, Chance, Client, Folder, Server, cpus, rows_of, wait_until};
 
 pub const UPLOADS: &str = "/api/v1/ingest/orders/uploads";
 pub const PIECE: &str = "Content-Type: application/offset+octet-stream";
@@ -203,18 +203,8 @@ impl Expected {
 #[track_caller]
 pub fn stored(data: &Path) -> BTreeMap<String, usize> {
     let mut found = BTreeMap::new();
-    for entry in std::fs::read_dir(data).expect("the data folder is there") {
-        let database = entry.expect("an entry").path().join("shard.db");
-        if !database.exists() {
-            continue;
-        }
-        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let connection = Connection::open_with_flags(database, flags).expect("the shard opens");
-        let mut statement = connection.prepare("SELECT order_id FROM orders").expect("the view is there");
-        let rows = statement.query_map([], |row| row.get::<_, String>(0)).expect("the rows are read");
-        for id in rows {
-            *found.entry(id.expect("every row is read")).or_insert(0) += 1;
-        }
+    for id in rows_of(data, "SELECT order_id FROM orders", |row| row.get::<_, String>(0)) {
+        *found.entry(id).or_insert(0) += 1;
     }
     found
 }

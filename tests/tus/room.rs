@@ -2,11 +2,9 @@
 
 use std::fs::{self, File};
 use std::io::Write as _;
-use std::path::PathBuf;
-use std::process::Command;
 
 use super::{TUS, UPLOADS, Upload, ask, assert_problem, check_stored, offset_of, orders, serve};
-use crate::support::{Folder, wait_until};
+use crate::support::{Folder, SmallDisk, wait_until};
 
 #[test]
 fn declared_lengths_have_a_limit_together() {
@@ -37,34 +35,11 @@ fn declared_lengths_have_a_limit_together() {
 
 const DISK_BYTES: u64 = 48 << 20;
 
-/// A tmpfs, unmounted when this is dropped.
-struct SmallDisk(PathBuf);
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
-
-/// `None`, and a word about it, where the test may not mount.
-fn mount(at: PathBuf) -> Option<SmallDisk> {
-    fs::create_dir_all(&at).expect("a mount point");
-    let size = format!("size={DISK_BYTES}");
-    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "firehose-test"]).arg(&at).output();
-    match mounted {
-        Ok(output) if output.status.success() => Some(SmallDisk(at)),
-        refused => {
-            eprintln!("SKIPPED: this test needs to mount a small file system and may not: {refused:?}");
-            None
-        }
-    }
-}
-
 #[test]
 fn a_full_disk_stops_an_upload_that_goes_on_when_there_is_room() {
     let folder = Folder::new();
-    let Some(disk) = mount(folder.beside("disk")) else { return };
-    let (data, ballast) = (disk.0.join("data"), disk.0.join("ballast"));
+    let Some(disk) = SmallDisk::mount(folder.beside("disk"), DISK_BYTES) else { return };
+    let (data, ballast) = (disk.path().join("data"), disk.path().join("ballast"));
     let flags = ["--shards", "2", "--segment-bytes", "1MiB", "--checkpoint-interval", "200ms"];
     let more = ["--checkpoint-wal-bytes", "1MiB", "--disk-reserve", "0"];
     let server = folder.serve_on(&data, &[&flags[..], &more].concat());

@@ -210,7 +210,7 @@ fn ours(
 }
 
 /// One request on a connection of its own; parsing the answer is off the clock.
-fn ask(addr: SocketAddr, target: &str) -> Result<(f64, Value)> {
+pub(super) fn ask(addr: SocketAddr, target: &str) -> Result<(f64, Value)> {
     ensure!(!process::interrupted(), "interrupted");
     let mut stream = TcpStream::connect(addr)?;
     stream.set_read_timeout(Some(Duration::from_secs(300)))?;

@@ -96,7 +96,7 @@ fn at_once(setup: &Setup, running: &Running, target: &str, rows: usize) -> Resul
     })
 }
 
-struct Streamed {
+pub(super) struct Streamed {
     seconds: f64,
     first_ms: f64,
     /// The rows, without the line that ends them.
@@ -104,7 +104,7 @@ struct Streamed {
 }
 
 /// One search on a connection of its own, read to its end. The chunks are taken apart off the clock.
-fn stream(addr: SocketAddr, target: &str, rows: usize) -> Result<Streamed> {
+pub(super) fn stream(addr: SocketAddr, target: &str, rows: usize) -> Result<Streamed> {
     let mut stream = TcpStream::connect(addr)?;
     stream.set_read_timeout(Some(Duration::from_secs(120)))?;
     let request = format!(

@@ -11,10 +11,10 @@ use super::record::{State, Upload, UploadId};
 /// Uploads that are known at once, ended ones included: each is a folder, and is looked at now and then.
 const UPLOADS_MAX: u64 = 10_000;
 
-const FOLDER: &str = "uploads";
-const INFO: &str = "info.json";
+pub(super) const FOLDER: &str = "uploads";
+pub(super) const INFO: &str = "info.json";
 const INFO_NEW: &str = "info.json.new";
-const BODY: &str = "body";
+pub(super) const BODY: &str = "body";
 
 /// Why an upload cannot be kept.
 #[derive(Debug, thiserror::Error)]

@@ -10,7 +10,7 @@ use super::respond::RequestHead;
 use crate::api::{self, Endpoint};
 use crate::base::clock;
 use crate::cores::executor;
-use crate::http::{Credential, Method};
+use crate::http::{Answer, Credential, Method};
 use crate::tenants::{Denied, Now, Principal, Scope};
 
 /// One that was let in.
@@ -46,6 +46,7 @@ pub(super) fn admit(
     // A body that is taken in as it comes is charged as it comes.
     let charged_bytes = if endpoint.streams_in(method) { 0 } else { body.size_hint().lower() };
     desk.charge(&principal, 1, charged_bytes, now)?;
+    request.payer.set(desk.payer(&principal, None));
     Ok(Admitted { principal, charged_bytes })
 }
 
@@ -70,11 +71,31 @@ pub(super) fn check_tenant(
 /// Charges a request to the tenant that its path names, where its key is not bound to one.
 pub(super) fn charge_tenant(
     lane: &Lane,
+    request: &RequestHead,
     principal: &Principal,
     tenant: &str,
     bytes: u64,
 ) -> Result<(), Denied> {
-    lane.desk.borrow_mut().charge_tenant(principal, tenant, bytes, now())
+    let mut desk = lane.desk.borrow_mut();
+    desk.charge_tenant(principal, tenant, bytes, now())?;
+    request.payer.set(desk.payer(principal, Some(tenant)));
+    Ok(())
+}
+
+/// The answer, with where the quotas of the tenant stand that was charged for it. Not to a click: those are mostly
+/// answered on the hot lane, which says it in refusals only.
+pub(super) fn with_standing(
+    lane: &Lane,
+    endpoint: Endpoint,
+    request: &RequestHead,
+    answer: Answer,
+) -> Answer {
+    match request.payer.get() {
+        Some(payer) if endpoint != Endpoint::Event => {
+            api::access::standing(answer, lane.desk.borrow_mut().standing(payer, now()))
+        }
+        _ => answer,
+    }
 }
 
 /// Charges bytes of a body as they come; where the tenant has none left, waits until it has.

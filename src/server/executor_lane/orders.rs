@@ -540,12 +540,13 @@ impl Named {
 pub(super) async fn patch(
     lane: &Lane,
     below: &str,
+    request: &RequestHead,
     principal: &Principal,
     body: &[u8],
 ) -> Result<Answer, StatusRefused> {
     let (tenant_id, order_id) = (api::commerce::tenant(below), api::commerce::order(below));
     let allowed = check_tenant(lane, principal, &tenant_id, Scope::Write)
-        .and_then(|()| charge_tenant(lane, principal, &tenant_id, body.len() as u64));
+        .and_then(|()| charge_tenant(lane, request, principal, &tenant_id, body.len() as u64));
     allowed.map_err(IngestRefused::Denied)?;
     let status = api::commerce::status(body)?;
     if !api::commerce::is_identifier(&order_id) {

@@ -60,7 +60,7 @@ pub(super) async fn read(
         Endpoint::Events => RowsPlan::events(parameters),
         Endpoint::Sales | Endpoint::OrderSearch => {
             check_tenant(lane, principal, tenant_id, Scope::Read)?;
-            charge_tenant(lane, principal, tenant_id, 0)?;
+            charge_tenant(lane, request, principal, tenant_id, 0)?;
             return Ok(match endpoint {
                 Endpoint::Sales => sales(lane, tenant_id, parameters).await?,
                 _ => search(lane, tenant_id, request, head_only).await?,

@@ -1,5 +1,7 @@
 //! One request of the executor's lane: its body whole, then the same answer as on the hot lane.
 
+use std::cell::Cell;
+use std::ops::Deref;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -7,7 +9,7 @@ use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 use hyper::{Request, Response};
 
-use super::admit::{admit, charge_rest};
+use super::admit::{admit, charge_rest, with_standing};
 use super::body::AnswerBody;
 use super::reads::{self, NotRead, Read};
 use super::sync::on_disk;
@@ -20,9 +22,22 @@ use crate::cores::stop::Stage;
 use crate::http::{Answer, Coding, Method, REFUSED_PATH, Refusal, sent_bytes_max};
 use crate::ingest::Refused;
 use crate::ops;
-use crate::tenants::{Denied, Principal};
+use crate::tenants::{Denied, Payer, Principal};
 
-pub(super) type RequestHead = hyper::http::request::Parts;
+/// The head of a request, and who pays for it.
+pub(super) struct RequestHead {
+    parts: hyper::http::request::Parts,
+    /// Whose budget was charged, once one was.
+    pub(super) payer: Cell<Option<Payer>>,
+}
+
+impl Deref for RequestHead {
+    type Target = hyper::http::request::Parts;
+
+    fn deref(&self) -> &Self::Target {
+        &self.parts
+    }
+}
 
 pub(super) async fn respond(
     lane: &Rc<Lane>,
@@ -30,7 +45,8 @@ pub(super) async fn respond(
     request: Request<Incoming>,
 ) -> Response<AnswerBody> {
     let started_us = clock::monotonic_us();
-    let (request, body) = request.into_parts();
+    let (parts, body) = request.into_parts();
+    let request = RequestHead { parts, payer: Cell::new(None) };
     let taken_over = request.headers.get_all("x-request-id").iter();
     let request_id = match taken_over.filter_map(|id| crate::http::taken_over(id.as_bytes())).next_back() {
         Some(id) => id.to_owned(),
@@ -102,7 +118,7 @@ pub(super) async fn respond(
                 }
             }
             Ok((principal, body)) if method == Method::Patch && endpoint == api::Endpoint::Order => {
-                match orders::patch(lane, argument, &principal, &body.bytes).await {
+                match orders::patch(lane, argument, &request, &principal, &body.bytes).await {
                     Ok(answer) => answer,
                     Err(error) => api::commerce::status_refused(&error, &request_id, problems),
                 }
@@ -131,6 +147,7 @@ pub(super) async fn respond(
             Ok(_) => plain(),
         },
     };
+    let answer = with_standing(lane, endpoint, &request, answer);
     lane.me.executor.count_request(endpoint as usize, answer.status);
     let duration_us = clock::monotonic_us() - started_us;
     tracing::debug!(request_id, route = endpoint.route(), status = answer.status, duration_us, "answered");

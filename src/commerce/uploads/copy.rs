@@ -1,0 +1,159 @@
+//! A copy of every upload as of a moment, made while its server writes on: what a backup takes along.
+//!
+//! An upload's info is replaced as a whole, and the bytes of its body in front of the checkpoint never change. So
+//! the copy is the info as it is read, and of the body what is in front of its checkpoint: no piece that is on its
+//! way, none that waits for its checksum.
+//!
+//! Rows in front of a checkpoint were committed before it was written. Whoever copies the shards *after* this has
+//! all of them, and perhaps more: those come again with what the client sends from the checkpoint on, and are known
+//! by their ingest and line. The other way round the checkpoint would promise rows that are not there.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::path::Path;
+
+use super::record::{State, Upload, UploadId};
+use super::store::{BODY, FOLDER, INFO};
+
+/// How often an info is read again because its body went meanwhile. Once is enough: it goes behind the last info.
+const LOOKS: usize = 3;
+
+/// What was copied.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CopiedUploads {
+    pub uploads: u64,
+    /// Of their bodies.
+    pub bytes: u64,
+    /// Those whose files make no sense; the server cannot continue them either.
+    pub unreadable: Vec<String>,
+}
+
+/// Copies the uploads of the data folder `data` to the folder `dest`, which has none, and syncs them.
+///
+/// # Errors
+/// As the disk has them.
+pub fn copy_uploads(data: &Path, dest: &Path) -> io::Result<CopiedUploads> {
+    let mut copied = CopiedUploads::default();
+    let entries = match fs::read_dir(data.join(FOLDER)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(copied),
+        entries => entries?,
+    };
+    let to = dest.join(FOLDER);
+    fs::create_dir(&to)?;
+    for entry in entries {
+        let entry = entry?;
+        let Some(id) = entry.file_name().to_str().and_then(UploadId::parse) else { continue };
+        match copy(&entry.path(), &to.join(id.as_str()))? {
+            Copied::Whole { bytes } => {
+                copied.uploads += 1;
+                copied.bytes += bytes;
+            }
+            Copied::Gone => {}
+            Copied::Unreadable => copied.unreadable.push(id.as_str().to_owned()),
+        }
+    }
+    sync(&to)?;
+    sync(dest)?;
+    Ok(copied)
+}
+
+enum Copied {
+    Whole { bytes: u64 },
+    Gone,
+    Unreadable,
+}
+
+fn copy(from: &Path, to: &Path) -> io::Result<Copied> {
+    for _ in 0..LOOKS {
+        let Some(mut info) = found(File::open(from.join(INFO)))? else { return Ok(Copied::Gone) };
+        let mut written = Vec::new();
+        info.read_to_end(&mut written)?;
+        let Ok(upload) = serde_json::from_slice::<Upload>(&written) else { return Ok(Copied::Unreadable) };
+        let body = match upload.state {
+            State::Receiving => found(File::open(from.join(BODY)))?.map(Some),
+            _ => Some(None),
+        };
+        // It has ended since, and its info says so now.
+        let Some(body) = body else { continue };
+        fs::create_dir(to)?;
+        let mut bytes = 0;
+        if let Some(body) = body {
+            let mut target = File::create_new(to.join(BODY))?;
+            bytes = io::copy(&mut body.take(upload.checkpoint.offset), &mut target)?;
+            target.sync_all()?;
+        }
+        fs::write(to.join(INFO), &written)?;
+        let target = File::options().write(true).open(to.join(INFO))?;
+        // How long it has rested is counted from there.
+        target.set_modified(info.metadata()?.modified()?)?;
+        target.sync_all()?;
+        sync(to)?;
+        return Ok(Copied::Whole { bytes });
+    }
+    Ok(Copied::Unreadable)
+}
+
+fn found<T>(outcome: io::Result<T>) -> io::Result<Option<T>> {
+    match outcome {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        outcome => outcome.map(Some),
+    }
+}
+
+fn sync(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::record::Checkpoint;
+    use super::super::record::tests::upload;
+    use super::super::store::UploadStore;
+    use super::*;
+
+    #[test]
+    fn of_a_body_comes_what_is_in_front_of_the_checkpoint() {
+        let (data, dest) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let store = UploadStore::open(data.path(), 1_000).unwrap();
+        let (mut held, mut ended, mut shorter, mut broken) = (upload(60), upload(40), upload(30), upload(1));
+        for one in [&mut held, &mut ended, &mut shorter, &mut broken] {
+            store.create(one).unwrap();
+            store.body(&one.id).unwrap().append(b"abcdef").unwrap();
+        }
+        for (one, offset) in [(&mut held, 4), (&mut shorter, 20)] {
+            one.checkpoint = Checkpoint { offset, ..Checkpoint::default() };
+            one.held_from = Some(offset);
+            store.write(one).unwrap();
+            store.publish(&one.id).unwrap();
+        }
+        ended.state = State::Finished;
+        store.write(&mut ended).unwrap();
+        store.publish(&ended.id).unwrap();
+        // Its body stays, as after a crash before it went.
+        fs::write(store.path(&broken.id).join(INFO), "{").unwrap();
+        fs::create_dir(store.path(&UploadId::random().unwrap())).unwrap();
+
+        let copied = copy_uploads(data.path(), dest.path()).unwrap();
+        let unreadable = vec![broken.id.as_str().to_owned()];
+        assert_eq!(copied, CopiedUploads { uploads: 3, bytes: 10, unreadable });
+        let copy = UploadStore::open(dest.path(), 1_000).unwrap();
+        for one in [&held, &ended, &shorter] {
+            assert_eq!(copy.load(&one.id).unwrap().as_ref(), Some(one));
+        }
+        let body = |one: &Upload| copy.body(&one.id).map(|body| body.read(0, 99).unwrap().to_vec());
+        assert_eq!(body(&held).unwrap(), b"abcd");
+        // Lost by a power cut: whoever opens it sees that, and begins anew.
+        assert_eq!(body(&shorter).unwrap(), b"abcdef");
+        assert!(body(&ended).is_err() && copy.load(&broken.id).unwrap().is_none());
+        let modified =
+            |store: &UploadStore| fs::metadata(store.path(&held.id).join(INFO)).unwrap().modified();
+        assert_eq!(modified(&copy).unwrap(), modified(&store).unwrap());
+    }
+
+    #[test]
+    fn a_folder_without_uploads_has_a_copy_without() {
+        let (data, dest) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        assert_eq!(copy_uploads(data.path(), dest.path()).unwrap(), CopiedUploads::default());
+        assert!(!dest.path().join(FOLDER).exists());
+    }
+}

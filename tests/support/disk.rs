@@ -1,0 +1,36 @@
+//! A small file system that can be filled.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// A tmpfs, unmounted when this is dropped.
+pub struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// `None`, and a word about it, where the test may not mount.
+    pub fn mount(at: PathBuf, bytes: u64) -> Option<SmallDisk> {
+        fs::create_dir_all(&at).expect("a mount point");
+        let size = format!("size={bytes}");
+        let mounted =
+            Command::new("mount").args(["-t", "tmpfs", "-o", &size, "firehose-test"]).arg(&at).output();
+        match mounted {
+            Ok(output) if output.status.success() => Some(SmallDisk(at)),
+            refused => {
+                eprintln!("SKIPPED: this test needs to mount a small file system and may not: {refused:?}");
+                None
+            }
+        }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Lazily: a server that is about to be killed may still be on it.
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
