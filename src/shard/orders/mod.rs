@@ -36,11 +36,12 @@ pub use self::record::{
     StatusRow, decode_ingest, decode_order, decode_status, encode_order,
 };
 pub use self::sales::{
-    PartsReading, SalesOf, SalesSum, Single, SingleSale, SingleSales, SumKey, SumsBy, sales_bounds,
-    sales_days, sales_sums, single_parts, single_sales,
+    PartsReading, SalesOf, SalesSum, Single, SingleSale, SingleSales, SumKey, sales_bounds, sales_days,
+    sales_sums, single_parts, single_sales,
 };
 pub(super) use self::schema::{ITEM_COLUMNS, items_of, partition_sql, tables_sql};
 pub(super) use self::seal::Building;
+pub use self::sums::SumsBy;
 pub(super) use self::take::{Batch, Taken, Taker};
 pub(super) use self::verify::verify_sales;
 

@@ -1,8 +1,7 @@
 //! Names that orders repeat, stored once each: tenants, customers, categories, products. What was met lately
 //! is in memory.
 
-use std::collections::HashMap;
-
+use foldhash::HashMap;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::super::error::ShardError;
@@ -12,10 +11,13 @@ use crate::base::keys::KeyHasher;
 /// Tenants that are kept; beyond it all are forgotten and read again.
 const TENANTS_MAX: usize = 1 << 14;
 
-/// What was met last at each of so many places (a power of two), by a 128-bit keyed hash of which the lower bits
-/// name the place and the upper 64 are kept. A name makes way only for another one of its place. Allocated with
-/// the first: 16 bytes a place for one number, 24 for three.
-struct Recent<const NUMBERS: usize, const PLACES: usize>(Vec<(u64, [u32; NUMBERS])>);
+/// Names that may have one place; the one that was met the longest ago makes way.
+const WAYS: usize = 4;
+
+/// What was met lately at each of so many places (a power of two), by a 128-bit keyed hash of which the lower bits
+/// name the place and the upper 64 are kept. Allocated with the first: 64 bytes a place for one number, 96 for
+/// three.
+struct Recent<const NUMBERS: usize, const PLACES: usize>(Vec<[(u64, [u32; NUMBERS]); WAYS]>);
 
 impl<const NUMBERS: usize, const PLACES: usize> Default for Recent<NUMBERS, PLACES> {
     fn default() -> Self {
@@ -25,10 +27,13 @@ impl<const NUMBERS: usize, const PLACES: usize> Default for Recent<NUMBERS, PLAC
 
 impl<const NUMBERS: usize, const PLACES: usize> Recent<NUMBERS, PLACES> {
     #[inline]
-    fn get(&self, hash: u128) -> Option<[i64; NUMBERS]> {
-        let (tag, numbers) = self.0.get(hash as usize % PLACES)?;
+    fn get(&mut self, hash: u128) -> Option<[i64; NUMBERS]> {
+        let place = self.0.get_mut(hash as usize % PLACES)?;
+        let tag = (hash >> 64) as u64;
         // Numbers begin with 1.
-        (*tag == (hash >> 64) as u64 && numbers.first() != Some(&0)).then(|| numbers.map(i64::from))
+        let at = place.iter().position(|(known, numbers)| *known == tag && numbers.first() != Some(&0))?;
+        place[..=at].rotate_right(1);
+        Some(place[0].1.map(i64::from))
     }
 
     fn set(&mut self, hash: u128, numbers: [i64; NUMBERS]) {
@@ -37,9 +42,11 @@ impl<const NUMBERS: usize, const PLACES: usize> Recent<NUMBERS, PLACES> {
             return;
         }
         if self.0.is_empty() {
-            self.0.resize(PLACES, (0, [0; NUMBERS]));
+            self.0.resize(PLACES, [(0, [0; NUMBERS]); WAYS]);
         }
-        self.0[hash as usize % PLACES] = ((hash >> 64) as u64, numbers.map(|number| number as u32));
+        let place = &mut self.0[hash as usize % PLACES];
+        place.rotate_right(1);
+        place[0] = ((hash >> 64) as u64, numbers.map(|number| number as u32));
     }
 }
 
@@ -48,9 +55,9 @@ impl<const NUMBERS: usize, const PLACES: usize> Recent<NUMBERS, PLACES> {
 #[derive(Default)]
 pub(in crate::shard) struct Names {
     tenants: HashMap<Box<str>, i64>,
-    customers: Recent<1, { 1 << 17 }>,
-    categories: Recent<1, { 1 << 10 }>,
-    products: Recent<3, { 1 << 16 }>,
+    customers: Recent<1, { 1 << 15 }>,
+    categories: Recent<1, { 1 << 8 }>,
+    products: Recent<3, { 1 << 14 }>,
     /// Some of it is not committed.
     is_dirty: bool,
 }

@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, HashMap};
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter};
 
+use super::super::buckets::BucketSize;
 use super::super::error::ShardError;
 use super::super::inspect::{PartitionInfo, partitions_of};
 use super::super::stream::Stream;
 use super::read::tenant_number;
 use super::schema::items_of;
-use super::sums::{DAY_US, HOUR_US};
+use super::sums::SumsBy;
 use crate::base::money::Currency;
 use crate::sketch::{HyperLogLog, TDigest};
 
@@ -32,43 +33,15 @@ pub struct SalesSum {
     pub order_value: Vec<u8>,
 }
 
-/// Which sums.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum SumsBy {
-    Hour,
-    Day,
-    Category,
-    Product,
-}
-
-impl SumsBy {
-    /// How long a sum's stretch of time is.
-    #[must_use]
-    pub const fn us(self) -> i64 {
-        if matches!(self, SumsBy::Hour) { HOUR_US } else { DAY_US }
-    }
-
-    fn sql(self) -> &'static str {
-        match self {
-            SumsBy::Hour => {
-                "SELECT start_us, 0, currency, orders, units, revenue, customers, order_value FROM sales_hour \
-                 WHERE tenant = ?1 AND currency = ?2 AND start_us >= ?3 AND start_us < ?4 ORDER BY start_us"
-            }
-            SumsBy::Day => {
-                "SELECT start_us, 0, currency, orders, units, revenue, customers, order_value FROM sales_day \
-                 WHERE tenant = ?1 AND currency = ?2 AND start_us >= ?3 AND start_us < ?4 ORDER BY start_us"
-            }
-            SumsBy::Category => {
-                "SELECT start_us, category, currency, orders, units, revenue, customers, order_value \
-                 FROM sales_category WHERE tenant = ?1 AND currency = ?2 AND start_us >= ?3 AND start_us < ?4 \
-                 ORDER BY start_us"
-            }
-            SumsBy::Product => {
-                "SELECT start_us, product, currency, orders, units, revenue FROM sales_by_product \
-                 WHERE tenant = ?1 AND currency = ?2 AND start_us >= ?3 AND start_us < ?4 ORDER BY start_us"
-            }
-        }
-    }
+/// Sums of a tenant and currency in a stretch of time.
+fn sums_sql(by: SumsBy) -> String {
+    let sketches = if SumsBy::WITH_SKETCHES.contains(&by) { ", customers, order_value" } else { "" };
+    format!(
+        "SELECT start_us, {}, currency, orders, units, revenue{sketches} FROM {} \
+         WHERE tenant = ?1 AND currency = ?2 AND start_us >= ?3 AND start_us < ?4 ORDER BY start_us",
+        by.column().unwrap_or("0"),
+        by.table()
+    )
 }
 
 impl SumsBy {
@@ -101,7 +74,7 @@ pub fn sales_sums(
     let Some(tenant) = tenant_number(connection, &of.tenant_id)? else { return Ok(Vec::new()) };
     let mut sums: HashMap<(u32, Currency, i64), Adding> = HashMap::new();
     for currency in currencies(connection, of, tenant)? {
-        let mut statement = connection.prepare_cached(by.sql())?;
+        let mut statement = connection.prepare_cached(&sums_sql(by))?;
         let mut rows = statement.query(params![tenant, currency.as_str(), from_us, to_us])?;
         while let Some(row) = rows.next()? {
             let start_us: i64 = row.get(0)?;
@@ -202,7 +175,7 @@ pub fn sales_bounds(
     (from_us, to_us): (Option<i64>, Option<i64>),
 ) -> Result<Option<(i64, i64)>, ShardError> {
     let Some(tenant) = tenant_number(connection, &of.tenant_id)? else { return Ok(None) };
-    let from_us = from_us.map_or(i64::MIN, |from| from.saturating_sub(from.rem_euclid(DAY_US)));
+    let from_us = from_us.map_or(i64::MIN, day_of);
     let to_us = to_us.unwrap_or(i64::MAX);
     let mut span: Option<(i64, i64)> = None;
     for currency in currencies(connection, of, tenant)? {
@@ -223,6 +196,11 @@ const FIRST_DAY_SQL: &str = "SELECT start_us FROM sales_day WHERE tenant = ?1 AN
 const LAST_DAY_SQL: &str = "SELECT start_us FROM sales_day WHERE tenant = ?1 AND currency = ?2 \
                             AND start_us >= ?3 AND start_us < ?4 ORDER BY start_us DESC LIMIT 1";
 
+/// Where the day of a time begins; the earliest one begins before time does.
+fn day_of(us: i64) -> i64 {
+    us.saturating_sub(us.rem_euclid(BucketSize::Day.us()))
+}
+
 /// How many sales each day has: (start, orders), in order; `None` bounds are open.
 pub fn sales_days(
     connection: &Connection,
@@ -232,7 +210,7 @@ pub fn sales_days(
     let Some(tenant) = tenant_number(connection, &of.tenant_id)? else { return Ok(Vec::new()) };
     let mut days: BTreeMap<i64, i64> = BTreeMap::new();
     // The day that `from` is in begins before it.
-    let from_us = from_us.map_or(i64::MIN, |from| from.saturating_sub(from.rem_euclid(DAY_US)));
+    let from_us = from_us.map_or(i64::MIN, day_of);
     let to_us = to_us.unwrap_or(i64::MAX);
     for currency in currencies(connection, of, tenant)? {
         let mut statement = connection.prepare_cached(DAYS_SQL)?;
@@ -625,10 +603,10 @@ pub(in crate::shard) fn sales_statements(partition: &PartitionInfo) -> Vec<(Stri
 #[must_use]
 pub(in crate::shard) fn sum_statements() -> Vec<(String, String)> {
     vec![
-        ("sums by hour".to_owned(), SumsBy::Hour.sql().to_owned()),
-        ("sums by day".to_owned(), SumsBy::Day.sql().to_owned()),
-        ("sums by category".to_owned(), SumsBy::Category.sql().to_owned()),
-        ("sums by product".to_owned(), SumsBy::Product.sql().to_owned()),
+        ("sums by hour".to_owned(), sums_sql(SumsBy::Hour)),
+        ("sums by day".to_owned(), sums_sql(SumsBy::Day)),
+        ("sums by category".to_owned(), sums_sql(SumsBy::Category)),
+        ("sums by product".to_owned(), sums_sql(SumsBy::Product)),
         ("sales of days".to_owned(), DAYS_SQL.to_owned()),
         ("the first day with sales".to_owned(), FIRST_DAY_SQL.to_owned()),
         ("the last day with sales".to_owned(), LAST_DAY_SQL.to_owned()),

@@ -1,20 +1,61 @@
 //! Sales by hour, day, category and product, with sketches, kept in the transaction that changes the orders
 //! (R3): from the batch's own groups, so that what a batch costs here depends on its groups.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::BTreeMap;
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use foldhash::{HashMap, HashSet};
+use rusqlite::{CachedStatement, Connection, params};
 
+use super::super::buckets::BucketSize;
 use super::super::error::ShardError;
 use super::items_of;
 use super::names::Product;
 use crate::base::money::Currency;
 use crate::sketch::{HyperLogLog, TDigest};
 
-pub(in crate::shard) const HOUR_US: i64 = 3_600_000_000;
-pub(in crate::shard) const DAY_US: i64 = 86_400_000_000;
-/// Groups of products kept room for from one batch to the next.
+/// Counts of products kept room for from one batch to the next.
 const PRODUCTS_KEPT: usize = 1 << 15;
+
+/// What sums are by: the tables they are in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SumsBy {
+    Hour,
+    Day,
+    Category,
+    Product,
+}
+
+impl SumsBy {
+    pub(super) const WITH_SKETCHES: [SumsBy; 3] = [SumsBy::Hour, SumsBy::Day, SumsBy::Category];
+
+    pub(super) const fn table(self) -> &'static str {
+        match self {
+            SumsBy::Hour => "sales_hour",
+            SumsBy::Day => "sales_day",
+            SumsBy::Category => "sales_category",
+            SumsBy::Product => "sales_by_product",
+        }
+    }
+
+    /// The column of the name that sums are by beside the time, where there is one.
+    pub(super) const fn column(self) -> Option<&'static str> {
+        match self {
+            SumsBy::Hour | SumsBy::Day => None,
+            SumsBy::Category => Some("category"),
+            SumsBy::Product => Some("product"),
+        }
+    }
+
+    pub(super) const fn size(self) -> BucketSize {
+        if matches!(self, SumsBy::Hour) { BucketSize::Hour } else { BucketSize::Day }
+    }
+
+    /// How long a sum's stretch of time is.
+    #[must_use]
+    pub const fn us(self) -> i64 {
+        self.size().us()
+    }
+}
 
 /// What of an order counts.
 #[derive(Clone, Copy, Debug)]
@@ -78,14 +119,15 @@ impl Group {
 }
 
 /// Tenant, currency, start, and the category or product where it is by one.
-type Key = (i64, Currency, i64, i64);
+pub(super) type Key = (i64, Currency, i64, i64);
 
 /// The groups of one batch.
 #[derive(Debug, Default)]
 pub(super) struct Sums {
     hours: HashMap<Key, Group>,
     categories: HashMap<Key, Group>,
-    products: HashMap<Key, Counts>,
+    /// As they came; one key may stand many times.
+    products: Vec<(Key, Counts)>,
     tenants: HashSet<i64>,
     /// Category, product, units and revenue of the items at hand.
     items: Vec<(i64, i64, i64, i64)>,
@@ -111,7 +153,7 @@ impl Sums {
 
     fn change(&mut self, sale: &Sale, items: impl Iterator<Item = (Product, (i64, i64))>, is_added: bool) {
         let Sale { tenant, currency, ordered_at_us: at, total, units, .. } = *sale;
-        let hour = (tenant, currency, at - at.rem_euclid(HOUR_US), 0);
+        let hour = (tenant, currency, BucketSize::Hour.floor(at), 0);
         let counts = Counts { orders: 1, units, revenue: total };
         self.hours.entry(hour).or_default().sale(sale, counts, is_added);
         self.items.clear();
@@ -128,7 +170,7 @@ impl Sums {
         }
         self.alike.sort_unstable();
         self.alike.dedup_by_key(|(first, _)| *first);
-        let day_us = at - at.rem_euclid(DAY_US);
+        let day_us = BucketSize::Day.floor(at);
         let sum = |items: &[(i64, i64, i64, i64)]| {
             items.iter().fold(Counts { orders: 1, ..Counts::default() }, |mut sum, (_, _, units, revenue)| {
                 sum.add(Counts { orders: 0, units: *units, revenue: *revenue });
@@ -146,7 +188,7 @@ impl Sums {
                     counts.orders = 0;
                 }
                 let counts = if is_added { counts } else { counts.negated() };
-                self.products.entry((tenant, currency, day_us, *product)).or_default().add(counts);
+                self.products.push(((tenant, currency, day_us, *product), counts));
             }
         }
     }
@@ -156,20 +198,21 @@ impl Sums {
         let mut days: BTreeMap<Key, Group> = BTreeMap::new();
         let hours: BTreeMap<&Key, &Group> = self.hours.iter().collect();
         for ((tenant, currency, start_us, _), group) in &hours {
-            let day = (*tenant, *currency, start_us - start_us.rem_euclid(DAY_US), 0);
+            let day = (*tenant, *currency, BucketSize::Day.floor(*start_us), 0);
             days.entry(day).or_default().merge(group);
         }
         // In the order of the tables, so that neighbours meet the same page.
-        for (key, group) in hours {
-            save_group(transaction, tables, Level::Hour, key, group)?;
+        let days = days.iter().collect();
+        let categories = self.categories.iter().collect();
+        for (by, groups) in [(SumsBy::Hour, hours), (SumsBy::Day, days), (SumsBy::Category, categories)] {
+            if !groups.is_empty() {
+                let mut saving = Saving::begin(transaction, by)?;
+                groups
+                    .into_iter()
+                    .try_for_each(|(key, group)| saving.group(transaction, tables, key, group))?;
+            }
         }
-        for (key, group) in &days {
-            save_group(transaction, tables, Level::Day, key, group)?;
-        }
-        for (key, group) in self.categories.iter().collect::<BTreeMap<_, _>>() {
-            save_group(transaction, tables, Level::Category, key, group)?;
-        }
-        save_products(transaction, &self.products)?;
+        save_products(transaction, &mut self.products)?;
         for tenant in &self.tenants {
             transaction
                 .prepare_cached(
@@ -191,157 +234,177 @@ impl Sums {
     }
 }
 
-/// Which of the tables with sketches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Level {
-    Hour,
-    Day,
-    Category,
-}
-
-impl Level {
-    fn us(self) -> i64 {
-        if self == Level::Hour { HOUR_US } else { DAY_US }
-    }
-
-    /// For `SELECT`, `INSERT OR REPLACE` and `DELETE`. The category is parameter 4 where there is one.
-    fn sql(self) -> [&'static str; 3] {
-        match self {
-            Level::Hour => [
-                "SELECT orders, units, revenue, customers, order_value FROM sales_hour \
-                 WHERE tenant = ?1 AND currency = ?2 AND start_us = ?3 AND ?4 = 0",
-                "INSERT OR REPLACE INTO sales_hour (tenant, currency, start_us, orders, units, revenue, customers, \
-                 order_value) SELECT ?1, ?2, ?3, ?5, ?6, ?7, ?8, ?9 WHERE ?4 = 0",
-                "DELETE FROM sales_hour WHERE tenant = ?1 AND currency = ?2 AND start_us = ?3 AND ?4 = 0",
-            ],
-            Level::Day => [
-                "SELECT orders, units, revenue, customers, order_value FROM sales_day \
-                 WHERE tenant = ?1 AND currency = ?2 AND start_us = ?3 AND ?4 = 0",
-                "INSERT OR REPLACE INTO sales_day (tenant, currency, start_us, orders, units, revenue, customers, \
-                 order_value) SELECT ?1, ?2, ?3, ?5, ?6, ?7, ?8, ?9 WHERE ?4 = 0",
-                "DELETE FROM sales_day WHERE tenant = ?1 AND currency = ?2 AND start_us = ?3 AND ?4 = 0",
-            ],
-            Level::Category => [
-                "SELECT orders, units, revenue, customers, order_value FROM sales_category \
-                 WHERE tenant = ?1 AND currency = ?2 AND start_us = ?3 AND category = ?4",
-                "INSERT OR REPLACE INTO sales_category (tenant, currency, start_us, category, orders, units, \
-                 revenue, customers, order_value) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-                "DELETE FROM sales_category \
-                 WHERE tenant = ?1 AND currency = ?2 AND start_us = ?3 AND category = ?4",
-            ],
-        }
-    }
-}
-
 fn damaged(error: crate::sketch::SketchError) -> ShardError {
     ShardError::Corrupt(format!("a sketch of the sales: {error}"))
 }
 
-fn save_group(
-    transaction: &Connection,
-    tables: &[&str],
-    level: Level,
-    key: &Key,
-    group: &Group,
-) -> Result<(), ShardError> {
-    let (tenant, currency, start_us, category) = *key;
-    let at = params![tenant, currency.as_str(), start_us, category];
-    let [find, replace, delete] = level.sql();
-    let (mut counts, mut customers, mut values) =
-        (group.counts, HyperLogLog::new(), TDigest::new(TDigest::COMPRESSION_DEFAULT));
-    let read = |row: &rusqlite::Row<'_>| {
-        counts.add(Counts { orders: row.get(0)?, units: row.get(1)?, revenue: row.get(2)? });
-        if group.is_recounted {
-            return Ok(Ok(()));
+/// The statements that groups of one table are saved with.
+struct Saving<'t> {
+    by: SumsBy,
+    find: CachedStatement<'t>,
+    replace: CachedStatement<'t>,
+    delete: CachedStatement<'t>,
+    /// Encoded sketches.
+    customers: Vec<u8>,
+    values: Vec<u8>,
+}
+
+impl<'t> Saving<'t> {
+    fn begin(transaction: &'t Connection, by: SumsBy) -> Result<Saving<'t>, ShardError> {
+        let table = by.table();
+        let (column, is_it, value) = match by.column() {
+            Some(column) => (format!(", {column}"), format!(" AND {column} = ?4"), ", ?4"),
+            None => Default::default(),
+        };
+        // Without a column there is no fourth parameter.
+        let key = format!("tenant = ?1 AND currency = ?2 AND start_us = ?3{is_it}");
+        Ok(Saving {
+            by,
+            find: transaction.prepare_cached(&format!(
+                "SELECT orders, units, revenue, customers, order_value FROM {table} WHERE {key}"
+            ))?,
+            replace: transaction.prepare_cached(&format!(
+                "INSERT OR REPLACE INTO {table} (orders, units, revenue, customers, order_value, tenant, currency, \
+                 start_us{column}) VALUES (?5, ?6, ?7, ?8, ?9, ?1, ?2, ?3{value})"
+            ))?,
+            delete: transaction.prepare_cached(&format!("DELETE FROM {table} WHERE {key}"))?,
+            customers: Vec::new(),
+            values: Vec::new(),
+        })
+    }
+
+    /// Adds a batch's share to what is there. `tables` are all partitions.
+    fn group(
+        &mut self,
+        transaction: &Connection,
+        tables: &[&str],
+        key: &Key,
+        group: &Group,
+    ) -> Result<(), ShardError> {
+        let (mut counts, mut customers, mut values) =
+            (group.counts, HyperLogLog::new(), TDigest::new(TDigest::COMPRESSION_DEFAULT));
+        bind(&mut self.find, self.by, key)?;
+        let mut rows = self.find.raw_query();
+        if let Some(row) = rows.next()? {
+            counts.add(Counts { orders: row.get(0)?, units: row.get(1)?, revenue: row.get(2)? });
+            if !group.is_recounted {
+                let blob = |at: usize| row.get_ref(at)?.as_blob().map_err(rusqlite::Error::from);
+                customers.merge_encoded(blob(3)?).map_err(damaged)?;
+                values.merge_encoded(blob(4)?).map_err(damaged)?;
+            }
         }
-        let [hll, digest] = [3, 4].map(|at| row.get_ref(at).and_then(|blob| Ok(blob.as_blob()?)));
-        let (hll, digest) = (hll?, digest?);
-        Ok(customers.merge_encoded(hll).and_then(|()| values.merge_encoded(digest)))
-    };
-    if let Some(merged) = transaction.prepare_cached(find)?.query_row(at, read).optional()? {
-        merged.map_err(damaged)?;
+        drop(rows);
+        if counts.orders <= 0 {
+            bind(&mut self.delete, self.by, key)?;
+            self.delete.raw_execute()?;
+            return Ok(());
+        }
+        if group.is_recounted {
+            (customers, values) = recount(transaction, tables, self.by, key)?;
+        } else {
+            group.customers.iter().for_each(|key| customers.insert_hash(*key));
+            group.totals.iter().try_for_each(|total| values.insert(*total as f64)).map_err(damaged)?;
+        }
+        self.customers.clear();
+        self.values.clear();
+        customers.encode(&mut self.customers);
+        values.encode(&mut self.values);
+        let replace = &mut self.replace;
+        bind(replace, self.by, key)?;
+        for (at, number) in (5..).zip([counts.orders, counts.units, counts.revenue]) {
+            replace.raw_bind_parameter(at, number)?;
+        }
+        replace.raw_bind_parameter(8, &self.customers)?;
+        replace.raw_bind_parameter(9, &self.values)?;
+        replace.raw_execute()?;
+        Ok(())
     }
-    if counts.orders <= 0 {
-        transaction.prepare_cached(delete)?.execute(at)?;
-        return Ok(());
+}
+
+fn bind(statement: &mut CachedStatement<'_>, by: SumsBy, key: &Key) -> Result<(), ShardError> {
+    let (tenant, currency, start_us, name) = *key;
+    statement.raw_bind_parameter(1, tenant)?;
+    statement.raw_bind_parameter(2, currency.as_str())?;
+    statement.raw_bind_parameter(3, start_us)?;
+    if by.column().is_some() {
+        statement.raw_bind_parameter(4, name)?;
     }
-    if group.is_recounted {
-        recount(transaction, tables, level, key, &mut customers, &mut values)?;
-    } else {
-        group.customers.iter().for_each(|key| customers.insert_hash(*key));
-        group.totals.iter().try_for_each(|total| values.insert(*total as f64)).map_err(damaged)?;
-    }
-    let (mut hll, mut digest) = (Vec::new(), Vec::new());
-    customers.encode(&mut hll);
-    values.encode(&mut digest);
-    let Counts { orders, units, revenue } = counts;
-    transaction.prepare_cached(replace)?.execute(params![
-        tenant,
-        currency.as_str(),
-        start_us,
-        category,
-        orders,
-        units,
-        revenue,
-        hll,
-        digest
-    ])?;
     Ok(())
 }
 
-/// The sketches of one group, from the rows as they are now.
-fn recount(
-    transaction: &Connection,
+/// The sketches of one group, from the rows as they are now: customers and order values.
+pub(super) fn recount(
+    connection: &Connection,
     tables: &[&str],
-    level: Level,
+    by: SumsBy,
     key: &Key,
-    customers: &mut HyperLogLog,
-    values: &mut TDigest,
-) -> Result<(), ShardError> {
+) -> Result<(HyperLogLog, TDigest), ShardError> {
     let (tenant, currency, start_us, category) = *key;
+    let (mut customers, mut values) = (HyperLogLog::new(), TDigest::new(TDigest::COMPRESSION_DEFAULT));
     for table in tables {
-        let mut statement = transaction.prepare_cached(&recount_sql(table, level == Level::Category))?;
-        let mut rows =
-            statement.query(params![tenant, start_us, start_us + level.us(), currency.as_str(), category])?;
+        let mut statement = connection.prepare_cached(&recount_sql(table, by == SumsBy::Category))?;
+        let range = params![tenant, start_us, start_us + by.us(), currency.as_str(), category];
+        let mut rows = match by {
+            SumsBy::Category => statement.query(range)?,
+            _ => statement.query(&range[..4])?,
+        };
         while let Some(row) = rows.next()? {
             customers.insert_hash(row.get::<_, i64>(0)? as u64);
             values.insert(row.get::<_, i64>(1)? as f64).map_err(damaged)?;
         }
     }
-    Ok(())
+    Ok((customers, values))
 }
 
 /// Customer and total of every sale of a tenant in a stretch of time, of one category where asked for.
-pub(super) fn recount_sql(table: &str, of_category: bool) -> String {
+fn recount_sql(table: &str, of_category: bool) -> String {
     let only = if of_category {
         let items = items_of(table);
         format!(
-            "EXISTS (SELECT 1 FROM {items} i JOIN product_row p ON p.id = i.product \
+            " AND EXISTS (SELECT 1 FROM {items} i JOIN product_row p ON p.id = i.product \
              WHERE i.id >= o.id * 1024 AND i.id < o.id * 1024 + 1024 AND p.category = ?5)"
         )
     } else {
-        "?5 = 0".to_owned()
+        String::new()
     };
     format!(
         "SELECT o.customer_key, o.total FROM {table} o INDEXED BY {table}_time WHERE o.tenant = ?1 \
-         AND o.ordered_at_us >= ?2 AND o.ordered_at_us < ?3 AND o.currency = ?4 AND o.status <= 4 AND {only}"
+         AND o.ordered_at_us >= ?2 AND o.ordered_at_us < ?3 AND o.currency = ?4 AND o.status <= 4{only}"
     )
 }
 
-fn save_products(transaction: &Connection, products: &HashMap<Key, Counts>) -> Result<(), ShardError> {
-    let mut sorted: Vec<(&Key, &Counts)> = products.iter().collect();
-    sorted.sort_unstable_by_key(|(key, _)| **key);
+fn save_products(transaction: &Connection, products: &mut [(Key, Counts)]) -> Result<(), ShardError> {
+    if products.is_empty() {
+        return Ok(());
+    }
+    products.sort_unstable_by_key(|(key, _)| *key);
     let mut upsert = transaction.prepare_cached(
         "INSERT INTO sales_by_product (tenant, currency, start_us, product, orders, units, revenue) \
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (tenant, currency, start_us, product) DO UPDATE SET \
          orders = orders + excluded.orders, units = units + excluded.units, revenue = revenue + excluded.revenue",
     )?;
-    // Sold and taken back in one batch is as if nothing had been.
-    let changed = sorted.into_iter().filter(|(_, counts)| **counts != Counts::default());
-    for ((tenant, currency, start_us, product), Counts { orders, units, revenue }) in changed {
-        upsert.execute(params![tenant, currency.as_str(), start_us, product, orders, units, revenue])?;
+    let mut bound = None;
+    for same in products.chunk_by(|(one, _), (next, _)| one == next) {
+        let Some(((tenant, currency, start_us, product), _)) = same.first() else { continue };
+        let mut counts = Counts::default();
+        same.iter().for_each(|(_, more)| counts.add(*more));
+        // Sold and taken back in one batch is as if nothing had been.
+        if counts == Counts::default() {
+            continue;
+        }
+        // What is bound stays bound: neighbours differ in their product only.
+        if bound != Some((tenant, currency, start_us)) {
+            upsert.raw_bind_parameter(1, tenant)?;
+            upsert.raw_bind_parameter(2, currency.as_str())?;
+            upsert.raw_bind_parameter(3, start_us)?;
+            bound = Some((tenant, currency, start_us));
+        }
+        for (at, number) in (4..).zip([*product, counts.orders, counts.units, counts.revenue]) {
+            upsert.raw_bind_parameter(at, number)?;
+        }
+        upsert.raw_execute()?;
         // Rarely: the last sale of a product on a day was taken out. Every sale has units.
-        if *units < 0 {
+        if counts.units < 0 {
             transaction
                 .prepare_cached(
                     "DELETE FROM sales_by_product WHERE tenant = ?1 AND currency = ?2 AND start_us = ?3 \

@@ -322,9 +322,9 @@ impl<'t> Taker<'t> {
         if item_ids.is_none() {
             return Err(ShardError::Other("there are no more item ids".to_owned()));
         }
+        insert_item.raw_bind_parameter(2, tenant)?;
         for ((place, item), product) in order.items().enumerate().zip(&self.products) {
             insert_item.raw_bind_parameter(1, id * ITEM_IDS + place as i64)?;
-            insert_item.raw_bind_parameter(2, tenant)?;
             insert_item.raw_bind_parameter(3, product.id)?;
             insert_item.raw_bind_parameter(4, item.quantity)?;
             insert_item.raw_bind_parameter(5, item.unit_price)?;

@@ -1,11 +1,12 @@
 //! The sums of the sales against a recount of the rows (R3).
 
-use rusqlite::{Connection, params};
+use rusqlite::Connection;
 
 use super::super::error::ShardError;
 use super::super::partition::names;
 use super::super::stream::Stream;
-use super::sums::{DAY_US, HOUR_US, recount_sql};
+use super::sums::{SumsBy, recount};
+use crate::base::money::Currency;
 use crate::sketch::{HyperLogLog, TDigest};
 
 /// Problems told of one table; more are only counted.
@@ -21,11 +22,11 @@ pub(in crate::shard) fn verify_sales(
 ) -> Result<(), ShardError> {
     let floor = |column: &str, us: i64| format!("{column} - (({column} % {us}) + {us}) % {us}");
     let sale = "o.status <= 4";
-    for (table, us) in [("sales_hour", HOUR_US), ("sales_day", DAY_US)] {
-        let start = floor("o.ordered_at_us", us);
+    for by in [SumsBy::Hour, SumsBy::Day] {
+        let start = floor("o.ordered_at_us", by.us());
         compare(
             connection,
-            table,
+            by.table(),
             "tenant, currency, start_us, 0, orders, units, revenue",
             &format!(
                 "SELECT o.tenant, o.currency, {start}, 0, count(*), sum(o.units), sum(o.total) FROM sales_order o \
@@ -35,17 +36,14 @@ pub(in crate::shard) fn verify_sales(
         )?;
     }
     let tables = names(connection, Stream::Order)?;
-    let day = floor("o.ordered_at_us", DAY_US);
-    for (table, key, counted) in
-        [("sales_category", "p.category", false), ("sales_by_product", "i.product", true)]
-    {
-        let column = if table == "sales_category" { "category" } else { "product" };
+    for (by, key) in [(SumsBy::Category, "p.category"), (SumsBy::Product, "i.product")] {
+        let (day, column) = (floor("o.ordered_at_us", by.us()), by.column().unwrap_or("0"));
         let parts: Vec<String> = tables
             .iter()
             .map(|orders| {
                 let items = super::items_of(orders);
                 // An order that has one product under two numbers is one of the lower number.
-                let counted = if counted { first_sql(&items) } else { "true".to_owned() };
+                let counted = if by == SumsBy::Product { first_sql(&items) } else { "true".to_owned() };
                 format!(
                     "SELECT o.tenant AS tenant, o.currency AS currency, {day} AS day, {key} AS key, \
                      count(DISTINCT CASE WHEN {counted} THEN o.id END) AS orders, sum(i.quantity) AS units, \
@@ -64,12 +62,10 @@ pub(in crate::shard) fn verify_sales(
             parts.join(" UNION ALL ")
         );
         let columns = format!("tenant, currency, start_us, {column}, orders, units, revenue");
-        compare(connection, table, &columns, &recount, problems)?;
+        compare(connection, by.table(), &columns, &recount, problems)?;
     }
-    for (table, us, category) in
-        [("sales_hour", HOUR_US, "0"), ("sales_day", DAY_US, "0"), ("sales_category", DAY_US, "category")]
-    {
-        verify_sketches(connection, &tables, table, us, category, problems)?;
+    for by in SumsBy::WITH_SKETCHES {
+        verify_sketches(connection, &tables, by, problems)?;
     }
     let twice: i64 = connection.query_row(
         "SELECT count(*) FROM (SELECT 1 FROM sales_order GROUP BY tenant, order_id HAVING count(*) > 1)",
@@ -138,29 +134,21 @@ fn compare(
 fn verify_sketches(
     connection: &Connection,
     tables: &[String],
-    table: &str,
-    us: i64,
-    category: &str,
+    by: SumsBy,
     problems: &mut Vec<String>,
 ) -> Result<(), ShardError> {
-    let sql = format!("SELECT tenant, currency, start_us, {category}, customers, order_value FROM {table}");
+    let (table, name) = (by.table(), by.column().unwrap_or("0"));
+    let tables: Vec<&str> = tables.iter().map(String::as_str).collect();
+    let sql = format!("SELECT tenant, currency, start_us, {name}, customers, order_value FROM {table}");
     let mut statement = connection.prepare(&sql)?;
     let mut rows = statement.query([])?;
     let mut count = 0;
     while let Some(row) = rows.next()? {
-        let (tenant, start_us, category): (i64, i64, i64) = (row.get(0)?, row.get(2)?, row.get(3)?);
-        let currency: String = row.get(1)?;
-        let (mut customers, mut values) = (HyperLogLog::new(), TDigest::new(TDigest::COMPRESSION_DEFAULT));
-        for partition in tables {
-            let mut recount =
-                connection.prepare_cached(&recount_sql(partition, table == "sales_category"))?;
-            let mut sales = recount.query(params![tenant, start_us, start_us + us, currency, category])?;
-            while let Some(sale) = sales.next()? {
-                customers.insert_hash(sale.get::<_, i64>(0)? as u64);
-                // An integer is always finite.
-                let _ = values.insert(sale.get::<_, i64>(1)? as f64);
-            }
-        }
+        let (tenant, start_us, name): (i64, i64, i64) = (row.get(0)?, row.get(2)?, row.get(3)?);
+        let code: String = row.get(1)?;
+        let currency = Currency::parse(&code)
+            .ok_or_else(|| ShardError::Corrupt(format!("{table} has an unknown currency")))?;
+        let (customers, mut values) = recount(connection, &tables, by, &(tenant, currency, start_us, name))?;
         let (mut stored_customers, mut stored_values) =
             (HyperLogLog::new(), TDigest::new(TDigest::COMPRESSION_DEFAULT));
         let [hll, digest] = [4, 5].map(|at| row.get_ref(at).and_then(|blob| Ok(blob.as_blob()?.to_vec())));

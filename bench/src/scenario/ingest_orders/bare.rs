@@ -4,10 +4,10 @@
 //! transaction with the same settings of SQLite; checkpoints and upkeep are off the clock of `rows_per_s`.
 //!
 //! The bare loop does: one prepared INSERT an order and one an item, with the covering index in order of time;
-//! tenants, categories, products and customers once each, with the indexes these tables have, their numbers in
-//! hash maps. It does not: look whether an order is there already (it remembers no ids), compare or hash its
-//! content, keep sums by hour, day, category and product with their sketches, put customers into the full-text
-//! index, count the partition or open a new one, keep journal positions.
+//! tenants, categories, products and customers once each, with the indexes these tables have, that of the words of
+//! names and e-mail addresses among them, their numbers in hash maps. It does not: look whether an order is there
+//! already (it remembers no ids), compare or hash its content, keep sums by hour, day, category and product with
+//! their sketches, count the partition or open a new one, keep journal positions.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -139,6 +139,7 @@ fn emptied(folder: &ShardFolder, records: &Batch) -> Result<Connection> {
         connection.execute(&format!("DELETE FROM {table}"), [])?;
     }
     connection.execute("DELETE FROM product_row", [])?;
+    connection.execute("DELETE FROM customer_text", [])?;
     for (pragma, value) in [("wal_autocheckpoint", 0), ("cache_size", -16 * 1024), ("mmap_size", 0)] {
         connection.pragma_update(None, pragma, value)?;
     }
@@ -201,6 +202,7 @@ fn insert<'r>(
 struct New<'t> {
     tenant: CachedStatement<'t>,
     customer: CachedStatement<'t>,
+    customer_text: CachedStatement<'t>,
     category: CachedStatement<'t>,
     product: CachedStatement<'t>,
 }
@@ -212,6 +214,9 @@ impl<'t> New<'t> {
             tenant: prepare("INSERT INTO tenant_row (tenant_id) VALUES (?1)")?,
             customer: prepare(
                 "INSERT INTO customer_row (tenant, customer_id, name, email, key) VALUES (?1, ?2, ?3, ?4, ?5)",
+            )?,
+            customer_text: prepare(
+                "INSERT INTO customer_text (rowid, name, email, tenant) VALUES (?1, ?2, ?3, ?4)",
             )?,
             category: prepare("INSERT INTO category_row (tenant, name) VALUES (?1, ?2)")?,
             product: prepare("INSERT INTO product_row (tenant, product_id, category) VALUES (?1, ?2, ?3)")?,
@@ -251,6 +256,7 @@ impl<'r> Names<'r> {
         let key = KeyHasher::new(&[0; 16]).hash(order.tenant_id, order.customer_id).0 as i64;
         let (id, name, email) = (order.customer_id, order.customer_name, order.customer_email);
         let customer = (new.customer.insert(params![tenant, id, name, email, key])?, key);
+        new.customer_text.execute(params![customer.0, name, email, format!("tenant{tenant}")])?;
         self.customers.insert((tenant, order.customer_id), customer);
         Ok(customer)
     }
