@@ -170,21 +170,27 @@ impl Names {
             return Ok(Product { id, category, first });
         }
         let category = self.category(connection, keys, tenant, tenant_id, item.category)?;
-        let find = "SELECT id FROM product_row WHERE tenant = ?1 AND product_id = ?2 AND category = ?3";
-        let values = params![tenant, item.product_id, category];
-        let found = connection.prepare_cached(find)?.query_row(values, |row| row.get(0)).optional()?;
-        let id = match found {
+        // One look finds it in all its categories.
+        let (mut known, mut first) = (None, i64::MAX);
+        let mut find = connection
+            .prepare_cached("SELECT id, category FROM product_row WHERE tenant = ?1 AND product_id = ?2")?;
+        let mut rows = find.query(params![tenant, item.product_id])?;
+        while let Some(row) = rows.next()? {
+            let id: i64 = row.get(0)?;
+            first = first.min(id);
+            if row.get::<_, i64>(1)? == category {
+                known = Some(id);
+            }
+        }
+        let id = match known {
             Some(id) => id,
             None => {
                 self.is_dirty = true;
                 let insert = "INSERT INTO product_row (tenant, product_id, category) VALUES (?1, ?2, ?3)";
-                connection.prepare_cached(insert)?.insert(values)?
+                connection.prepare_cached(insert)?.insert(params![tenant, item.product_id, category])?
             }
         };
-        let first = "SELECT min(id) FROM product_row WHERE tenant = ?1 AND product_id = ?2";
-        let first = connection
-            .prepare_cached(first)?
-            .query_row(params![tenant, item.product_id], |row| row.get(0))?;
+        let first = first.min(id);
         self.products.set(hash, [id, category, first]);
         Ok(Product { id, category, first })
     }
