@@ -51,8 +51,7 @@ impl SearchPlan {
             total_max: amount(&mut parameters, "max_total"),
             words: words(&mut parameters),
             fields: fields(&mut parameters),
-            customers: Default::default(),
-            products: Default::default(),
+            met: Default::default(),
         };
         let limit = parameters.number("limit", 1, LIMIT_MAX).unwrap_or(LIMIT);
         let cursor = parameters.take("cursor");

@@ -80,6 +80,7 @@ impl Rules<'_> {
         let page_fits = config.page_size.is_power_of_two() && (512..=65_536).contains(&config.page_size);
         self.rule("page_size", &[], page_fits, "expected a power of two from 512 to 64KiB");
         self.bytes("shard_cache", config.shard_cache, 256 * KIB, 64 * GIB);
+        self.bytes("shard_caches", config.shard_caches, 256 * KIB, 1024 * GIB);
         self.bytes("uploads_bytes_max", config.uploads_bytes_max, MIB, 1024 * 1024 * GIB);
         self.time("upload_expiry", config.upload_expiry, ms(100), ms(86_400_000 * 365));
         self.count("partition_rows_max", config.partition_rows_max, 1, 1_000_000_000);

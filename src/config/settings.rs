@@ -137,8 +137,10 @@ settings! {
         batch_bytes_max: u64 as Bytes = "4MiB";
         /// SQLite page size of a new shard; a power of two.
         page_size: u64 as Bytes = "16KiB";
-        /// Page cache of each shard's writer.
+        /// Page cache of each shard's writer, at most.
         shard_cache: u64 as Bytes = "16MiB";
+        /// Page caches of all shards' writers together; each has its share.
+        shard_caches: u64 as Bytes = "32MiB";
         /// Largest ingest of orders, unpacked; what was stored until then stays.
         ingest_bytes_max: u64 as Bytes = "64GiB";
         /// Declared lengths of all resumable uploads that are under way; 507 above, 413 for one alone.

@@ -26,8 +26,6 @@ mod time;
 pub use decode::Decoder;
 pub use error::{BulkError, Code, DecodeError, FieldError, FieldErrors};
 pub use fields::Click;
-pub use order::{
-    Item, Items, ORDER_BYTES_MAX, ORDER_ITEMS_MAX, Order, OrderError, OrderFault, OrderFaults, OrderPointer,
-};
+pub use order::{Item, Items, ORDER_BYTES_MAX, Order, OrderError, OrderFault, OrderFaults, OrderPointer};
 pub use service_event::ServiceEvent;
 pub use time::{TimeError, parse_iso8601_lenient, parse_rfc3339};

@@ -24,11 +24,9 @@ use self::walk::Scan;
 use super::decode::{Decoder, second_look};
 use super::error::DecodeError;
 use super::structurals::Structurals;
+use crate::base::limits::ORDER_ITEMS_MAX;
 use crate::base::money::Currency;
 use crate::base::order_status::OrderStatus;
-
-/// Items of one order.
-pub const ORDER_ITEMS_MAX: usize = 1000;
 
 /// Bytes of one order's line: 1000 items whose texts are as long as they may be and written in escapes,
 /// and some room.

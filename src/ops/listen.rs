@@ -40,6 +40,9 @@ use crate::base::clock;
 
 /// Words of a coroutine's stack, 128 KiB: a page is rendered on it.
 const STACK_WORDS: usize = 0x4000;
+/// Coroutines made in advance, each with the touched pages of its stack: by default they are so many that they
+/// take 30 MB.
+const COROUTINES_KEPT: usize = 8;
 
 /// Serves `pages` on `address` for the rest of the process and gives the address bound (a port of 0
 /// becomes a real one). `pages` gets the path with its query and the `Accept` header; it must not
@@ -56,7 +59,9 @@ where
     let bound = TcpListener::bind(address)?.local_addr()?;
     // The runtime's threads have no name of their own and take that of the thread that starts them.
     let starter = std::thread::Builder::new().name("ops".to_owned()).spawn(move || {
-        may::config().set_workers(1).set_stack_size(STACK_WORDS).set_worker_pin(false);
+        let config = may::config();
+        config.set_workers(1).set_stack_size(STACK_WORDS).set_pool_capacity(COROUTINES_KEPT);
+        config.set_worker_pin(false);
         let slots = Arc::new(Slots::new());
         Factory { pages, slots: Arc::clone(&slots) }.start(bound)?;
         let watch = may::coroutine::Builder::new().name("watch".to_owned());

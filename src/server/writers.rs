@@ -27,8 +27,9 @@ impl Writers {
     ) -> io::Result<Writers> {
         let stop = Arc::new(Stop::new());
         let mut threads = Vec::new();
+        let cache_bytes = config.shard_cache.min(config.shard_caches / shards.len().max(1) as u64);
         for parts in shards {
-            let (stop, settings) = (stop.clone(), settings(config, folder_id));
+            let (stop, settings) = (stop.clone(), settings(config, folder_id, cache_bytes));
             let on_board = board.shards.iter().find(|known| known.shard == parts.shard);
             let cpu = cpus[home(usize::from(parts.shard.0), cpus.len())];
             let thread = super::thread(&format!("write-{}", parts.shard), move || {
@@ -55,7 +56,7 @@ impl Writers {
     }
 }
 
-fn settings(config: &Config, folder_id: [u8; 16]) -> WriteSettings {
+fn settings(config: &Config, folder_id: [u8; 16], cache_bytes: u64) -> WriteSettings {
     WriteSettings {
         flush_interval: config.flush_interval,
         batch_rows_max: config.batch_rows_max as usize,
@@ -63,7 +64,7 @@ fn settings(config: &Config, folder_id: [u8; 16]) -> WriteSettings {
         checkpoint_age_max: config.checkpoint_interval,
         shard: ShardOptions {
             page_bytes: config.page_size as u32,
-            cache_bytes: config.shard_cache,
+            cache_bytes,
             partition_rows_max: config.partition_rows_max,
             order_partition_rows_max: config.order_partition_rows_max,
             checkpoint_wal_bytes: config.checkpoint_wal_bytes,

@@ -13,7 +13,7 @@ use super::error::ShardError;
 use super::file::Shard;
 use super::ids::Ids;
 use super::orders::{Batch, INGEST_KIND, ORDER_KIND, PRICE_KIND, STATUS_KIND, STOCK_KIND, Taken, Taker};
-use super::partition::Partition;
+use super::partition::{Partition, table_of};
 use super::service_event::{Outcome, SERVICE_EVENT_KIND, ServiceEventRow, decode_service_event};
 use super::stream::Stream;
 use crate::base::ids::{LaneId, Sequence};
@@ -376,13 +376,7 @@ impl Events<'_> {
     fn compare(&self, row: &ServiceEventRow<'_>, row_id: i64) -> Result<Option<Outcome>, ShardError> {
         let [older, newer] = self.firsts;
         let firsts = if newer.first().is_some_and(|(first, _)| *first <= row_id) { newer } else { older };
-        let Some((_, table)) = firsts
-            .partition_point(|(first, _)| *first <= row_id)
-            .checked_sub(1)
-            .and_then(|at| firsts.get(at))
-        else {
-            return Ok(None);
-        };
+        let Some(table) = table_of(firsts, row_id) else { return Ok(None) };
         let mut statement = self.transaction.prepare_cached(&format!(
             "SELECT tenant_id, event_id, source, event_type, timestamp_us, received_us, payload \
              FROM {table} WHERE id = ?1"

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use rusqlite::Connection;
+use rusqlite::{Connection, Row};
 
 use super::apply::Positions;
 use super::buckets::BucketSize;
@@ -55,7 +55,7 @@ pub struct Verified {
 }
 
 /// Problems told of one check; more are only counted.
-const PROBLEMS_MAX: usize = 20;
+pub(super) const PROBLEMS_MAX: usize = 20;
 
 /// Reads counters and the catalogue, not the rows: milliseconds. Of a file of an older schema as well.
 pub fn inspect(path: &Path) -> Result<Inspection, ShardError> {
@@ -149,26 +149,12 @@ pub fn verify_aggregates(path: &Path) -> Result<Verified, ShardError> {
             "SELECT tenant_id, {start} AS start_us, source, event_type, count(*), min(timestamp_us), \
              max(timestamp_us) FROM service_event GROUP BY tenant_id, {start}, source, event_type"
         );
-        let stored =
-            format!("SELECT tenant_id, start_us, source, event_type, count, first_us, last_us FROM {table}");
-        for (what, sql) in [
-            ("the rows say otherwise", format!("{stored} EXCEPT {recount}")),
-            ("is missing or different", format!("{recount} EXCEPT {stored}")),
-        ] {
-            let mut statement = snapshot.prepare(&sql)?;
-            let mut rows = statement.query([])?;
-            let mut count = 0;
-            while let Some(row) = rows.next()? {
-                count += 1;
-                if count <= PROBLEMS_MAX {
-                    let (start_us, rows): (i64, i64) = (row.get(1)?, row.get(4)?);
-                    problems.push(format!("{table}: the bucket at {start_us} with {rows} rows: {what}"));
-                }
-            }
-            if count > PROBLEMS_MAX {
-                problems.push(format!("{table}: {count} buckets in all: {what}"));
-            }
-        }
+        let columns = "tenant_id, start_us, source, event_type, count, first_us, last_us";
+        let told = |row: &Row<'_>| {
+            let (start_us, rows): (i64, i64) = (row.get(1)?, row.get(4)?);
+            Ok(format!("the bucket at {start_us} with {rows} rows"))
+        };
+        differences(&snapshot, (table, columns), &recount, told, &mut problems)?;
     }
     let twice: i64 = snapshot.query_row(
         "SELECT count(*) FROM (SELECT 1 FROM service_event GROUP BY tenant_id, event_id HAVING count(*) > 1)",
@@ -181,6 +167,35 @@ pub fn verify_aggregates(path: &Path) -> Result<Verified, ShardError> {
     verify_sales(&snapshot, &mut problems)?;
     let rows = total(&snapshot, Stream::ServiceEvent.total())? + total(&snapshot, Stream::Order.total())?;
     Ok(Verified { rows, problems })
+}
+
+/// A table's lines against those that a query makes of the rows, both ways; `told` names a line.
+pub(super) fn differences(
+    connection: &Connection,
+    (table, columns): (&str, &str),
+    recount: &str,
+    told: impl Fn(&Row<'_>) -> rusqlite::Result<String>,
+    problems: &mut Vec<String>,
+) -> Result<(), ShardError> {
+    let stored = format!("SELECT {columns} FROM {table}");
+    for (what, sql) in [
+        ("the rows say otherwise", format!("{stored} EXCEPT {recount}")),
+        ("is missing or different", format!("{recount} EXCEPT {stored}")),
+    ] {
+        let mut statement = connection.prepare(&sql)?;
+        let mut rows = statement.query([])?;
+        let mut count = 0;
+        while let Some(row) = rows.next()? {
+            count += 1;
+            if count <= PROBLEMS_MAX {
+                problems.push(format!("{table}: {}: {what}", told(row)?));
+            }
+        }
+        if count > PROBLEMS_MAX {
+            problems.push(format!("{table}: {count} lines in all: {what}"));
+        }
+    }
+    Ok(())
 }
 
 fn partitions(snapshot: &Connection) -> Result<Vec<PartitionInfo>, ShardError> {
@@ -197,7 +212,7 @@ pub(super) fn partitions_of(snapshot: &Connection, stream: Stream) -> Result<Vec
         "SELECT name, first_id, rows, timestamp_us_min, timestamp_us_max, sealed_at IS NOT NULL, \
          indexed_at IS NOT NULL FROM partition WHERE stream = ?1 ORDER BY first_id",
     )?;
-    let read = |row: &rusqlite::Row<'_>| {
+    let read = |row: &Row<'_>| {
         let bounds: (Option<i64>, Option<i64>) = (row.get(3)?, row.get(4)?);
         Ok(PartitionInfo {
             name: row.get(0)?,

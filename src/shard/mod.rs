@@ -53,12 +53,11 @@ pub use lock::{Lock, hold};
 pub use manifest::Manifest;
 pub use open::{open_reader, open_small};
 pub use orders::{
-    CustomerCache, FinishedIngest, INGEST_KIND, IngestRow, ItemRow, ORDER_FIELDS, ORDER_ITEMS_MAX,
-    ORDER_KIND, Observed, OrderParts, OrderRow, OrdersOf, PRICE_KIND, PartsReading, PriceRow, ProductCache,
-    STATUS_KIND, STOCK_KIND, SalesOf, SalesSum, Single, SingleSale, SingleSales, StatusRow, StockChange,
-    StockRow, SumKey, SumsBy, decode_ingest, decode_order, decode_price, decode_status, decode_stock,
-    encode_order, find_ingest, key_of, order_statements, sales_bounds, sales_days, sales_sums, sales_version,
-    single_parts, single_sales,
+    FinishedIngest, INGEST_KIND, IngestRow, ItemRow, Met, ORDER_FIELDS, ORDER_KIND, Observed, OrderParts,
+    OrderRow, OrdersOf, PRICE_KIND, PartsReading, PriceRow, STATUS_KIND, STOCK_KIND, SalesOf, SalesSum,
+    Single, SingleSale, SingleSales, StatusRow, StockChange, StockRow, SumKey, SumsBy, decode_ingest,
+    decode_order, decode_price, decode_status, decode_stock, encode_order, find_ingest, key_of,
+    order_statements, sales_bounds, sales_days, sales_sums, sales_version, single_parts, single_sales,
 };
 pub use schema::is_made;
 pub use seal::BuiltIndex;

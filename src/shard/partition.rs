@@ -147,6 +147,21 @@ pub(super) fn firsts(connection: &Connection, stream: Stream) -> Result<Vec<(i64
     Ok(firsts)
 }
 
+/// The table that a row id belongs to, of those whose first ids are known.
+pub(super) fn table_of(firsts: &[(i64, String)], row_id: i64) -> Option<&str> {
+    let place = firsts.partition_point(|(first, _)| *first <= row_id).checked_sub(1)?;
+    firsts.get(place).map(|(_, table)| table.as_str())
+}
+
+/// The oldest sealed partition of a stream that is still to get its index.
+pub(super) fn to_index(connection: &Connection, stream: Stream) -> Result<Option<String>, ShardError> {
+    let sql = "SELECT name FROM partition WHERE stream = ?1 AND sealed_at IS NOT NULL AND indexed_at IS NULL \
+               ORDER BY first_id LIMIT 1";
+    let name: Option<String> = connection.query_row(sql, [stream.name()], |row| row.get(0)).optional()?;
+    name.iter().try_for_each(|name| check_name(name))?;
+    Ok(name)
+}
+
 /// A name from the file goes into SQL text only if this program could have written it.
 pub(super) fn check_name(name: &str) -> Result<(), ShardError> {
     let digits = Stream::ALL

@@ -17,7 +17,8 @@ use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 
 use super::error::ShardError;
 use super::file::Shard;
-use super::partition::check_name;
+use super::partition::to_index;
+use super::stream::Stream;
 use super::{open, partition};
 use crate::base::clock;
 
@@ -76,9 +77,7 @@ impl Drop for Permit {
 
 /// Whether a sealed partition wants an index.
 pub(super) fn is_due(connection: &Connection) -> Result<bool, ShardError> {
-    let sql = "SELECT EXISTS (SELECT 1 FROM partition WHERE stream = 'click' AND sealed_at IS NOT NULL \
-               AND indexed_at IS NULL)";
-    Ok(connection.query_row(sql, [], |row| row.get(0))?)
+    Ok(to_index(connection, Stream::Click)?.is_some())
 }
 
 impl Sealing {
@@ -167,20 +166,10 @@ impl Shard {
     }
 
     fn begin_sealing(&mut self) -> Result<(), ShardError> {
-        let due = self
-            .connection
-            .query_row(
-                "SELECT name FROM partition WHERE stream = 'click' AND sealed_at IS NOT NULL AND indexed_at IS NULL \
-                 ORDER BY first_id LIMIT 1",
-                [],
-                |row| row.get::<_, String>(0),
-            )
-            .optional()?;
-        let Some(name) = due else {
+        let Some(name) = to_index(&self.connection, Stream::Click)? else {
             self.seal_due = false;
             return Ok(());
         };
-        check_name(&name)?;
         let Some(permit) = Permit::take() else { return Ok(()) };
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let has_index: bool = transaction.query_row(

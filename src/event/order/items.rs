@@ -5,11 +5,12 @@ use super::super::fields::field;
 use super::super::json::unescape;
 use super::super::service_event::{TextRule, text_rule};
 use super::super::structurals::skip_nested;
+use super::OrderBuffers;
 use super::error::OrderFaults;
 use super::rules::{CATEGORY_BYTES_MAX, PRODUCT_BYTES_MAX};
 use super::text::{Line, Text, Texts};
 use super::walk::{Span, elements, members};
-use super::{ORDER_ITEMS_MAX, OrderBuffers};
+use crate::base::limits::ORDER_ITEMS_MAX;
 use crate::base::money::{Currency, MoneyError, parse_decimal, parse_number};
 
 /// One item of an order.

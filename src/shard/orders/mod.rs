@@ -28,12 +28,11 @@ pub use self::observed::{
 pub(super) use self::read::statements;
 pub(super) use self::read::step;
 pub use self::read::{
-    CustomerCache, FinishedIngest, ORDER_FIELDS, OrdersOf, ProductCache, find_ingest, order_statements,
-    sales_version,
+    FinishedIngest, Met, ORDER_FIELDS, OrdersOf, find_ingest, order_statements, sales_version,
 };
 pub use self::record::{
-    INGEST_KIND, IngestRow, ItemRow, ORDER_ITEMS_MAX, ORDER_KIND, OrderParts, OrderRow, STATUS_KIND,
-    StatusRow, decode_ingest, decode_order, decode_status, encode_order,
+    INGEST_KIND, IngestRow, ItemRow, ORDER_KIND, OrderParts, OrderRow, STATUS_KIND, StatusRow, decode_ingest,
+    decode_order, decode_status, encode_order,
 };
 pub use self::sales::{
     PartsReading, SalesOf, SalesSum, Single, SingleSale, SingleSales, SumKey, sales_bounds, sales_days,

@@ -6,21 +6,21 @@
 
 mod customers;
 mod lists;
+mod met;
 mod render;
 
 use rusqlite::fallible_streaming_iterator::FallibleStreamingIterator as _;
 use rusqlite::{Connection, OptionalExtension as _, Row, Rows, params};
 
-pub use self::customers::CustomerCache;
 use self::customers::CustomerSet;
 use self::lists::Lists;
-pub use self::render::ProductCache;
+pub use self::met::Met;
 use self::render::Renderer;
 use super::super::error::ShardError;
 use super::super::inspect::{PartitionInfo, partitions_of};
 use super::super::read::{Bounds, Filter, Partial, PartialRow, Position};
 use super::super::stream::Stream;
-use super::schema::{by_customer, by_product, items_of};
+use super::schema::{by_customer, by_product, item_ids, items_sql};
 use crate::base::clock;
 use crate::base::ids::ShardId;
 use crate::base::money::Currency;
@@ -64,10 +64,8 @@ pub struct OrdersOf {
     pub words: Vec<String>,
     /// Bits of [`ORDER_FIELDS`].
     pub fields: u16,
-    /// Each shard's customers with the words, once they are known.
-    pub customers: CustomerCache,
-    /// Names of products met so far.
-    pub products: ProductCache,
+    /// Names that were met so far.
+    pub met: Met,
 }
 
 /// One order as the index has it.
@@ -140,10 +138,6 @@ fn by_id_sql(partition: &str) -> String {
     format!("SELECT {FOUND_COLUMNS} FROM {partition} WHERE id = ?1 AND tenant = ?2")
 }
 
-fn products_sql(partition: &str) -> String {
-    format!("SELECT product FROM {} WHERE id >= ?1 AND id < ?2", items_of(partition))
-}
-
 /// One partition's orders in order.
 enum Source<'s> {
     Scan { rows: Rows<'s>, head: Option<Found> },
@@ -190,7 +184,7 @@ pub(in crate::shard) fn step(
         .then(|| product_numbers(connection, tenant, &of.product_ids))
         .transpose()?;
     let customers = (!of.words.is_empty())
-        .then(|| of.customers.of(shard, || customers::search(connection, tenant, &of.words)))
+        .then(|| of.met.customers(shard, || customers::search(connection, tenant, &of.words)))
         .transpose()?;
     if products.as_ref().is_some_and(Vec::is_empty) || customers.as_ref().is_some_and(|set| set.is_empty()) {
         return Ok(partial);
@@ -286,8 +280,8 @@ fn has_product(
     id: i64,
     products: &[i64],
 ) -> Result<bool, ShardError> {
-    let mut statement = connection.prepare_cached(&products_sql(partition))?;
-    let mut rows = statement.query([id * 1024, id * 1024 + 1024])?;
+    let mut statement = connection.prepare_cached(&items_sql(partition))?;
+    let mut rows = statement.query(item_ids(id, id))?;
     while let Some(row) = rows.next()? {
         if products.binary_search(&row.get(0)?).is_ok() {
             return Ok(true);
@@ -376,7 +370,7 @@ pub(in crate::shard) fn statements(partition: &PartitionInfo) -> Vec<(String, St
     let mut found = vec![
         ("orders in order of time".to_owned(), scan_sql(name)),
         ("an order by its row".to_owned(), by_id_sql(name)),
-        ("products of an order".to_owned(), products_sql(name)),
+        ("items of orders".to_owned(), items_sql(name)),
     ];
     found.extend(render::statements(name));
     found.extend(super::sales::sales_statements(partition));

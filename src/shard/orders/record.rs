@@ -1,5 +1,6 @@
 //! The bytes of an order, of a change of its status and of a finished ingest in a journal record.
 
+use crate::base::limits::ORDER_ITEMS_MAX;
 use crate::base::money::Currency;
 use crate::base::order_status::OrderStatus;
 
@@ -10,8 +11,6 @@ pub const STATUS_KIND: u8 = 4;
 /// The record kind of an ingest that is finished: what its idempotency key stands for.
 pub const INGEST_KIND: u8 = 5;
 
-/// Items of one order: their row ids are the order's times this, and on.
-pub const ORDER_ITEMS_MAX: usize = 1_000;
 pub(in crate::shard) const ITEM_IDS: i64 = 1_024;
 
 /// One order, borrowed from its record. Texts as the field rules of an order leave them: identifiers of at

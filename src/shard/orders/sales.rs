@@ -10,7 +10,8 @@ use super::super::error::ShardError;
 use super::super::inspect::{PartitionInfo, partitions_of};
 use super::super::stream::Stream;
 use super::read::tenant_number;
-use super::schema::items_of;
+use super::record::ITEM_IDS;
+use super::schema::{item_ids, items_sql};
 use super::sums::SumsBy;
 use crate::base::money::Currency;
 use crate::sketch::{HyperLogLog, TDigest};
@@ -419,7 +420,7 @@ fn parts_by_time(
     while let Some(row) = rows.next()? {
         let (sale, id) = (sale(row, &mut currencies)?, row.get::<_, i64>(5)?);
         let first = found.sales.len();
-        let mut lines = items.query(params![id * 1024, id * 1024 + 1024])?;
+        let mut lines = items.query(item_ids(id, id))?;
         while let Some(line) = lines.next()? {
             add_line(connection, line, &sale, first, reading, found)?;
         }
@@ -443,9 +444,9 @@ fn parts_by_id(
 ) -> Result<i64, ShardError> {
     let last = last.min(after + STEP_ORDERS);
     let mut statement = connection.prepare_cached(&orders_by_id_sql(&info.name))?;
-    let mut items = connection.prepare_cached(&items_by_id_sql(&info.name))?;
+    let mut items = connection.prepare_cached(&items_sql(&info.name))?;
     let mut rows = statement.query([after, last])?;
-    let mut lines = items.query([(after + 1) * 1024, (last + 1) * 1024])?;
+    let mut lines = items.query(item_ids(after + 1, last))?;
     let mut line = lines.next()?;
     let mut currencies = Currencies::default();
     while let Some(row) = rows.next()? {
@@ -459,7 +460,7 @@ fn parts_by_id(
         };
         let first = found.sales.len();
         while let Some(current) = line {
-            let of_order = current.get::<_, i64>(3)? / 1024;
+            let of_order = current.get::<_, i64>(3)? / ITEM_IDS;
             if of_order > id {
                 line = Some(current);
                 break;
@@ -572,17 +573,6 @@ fn orders_by_id_sql(partition: &str) -> String {
     )
 }
 
-fn items_sql(partition: &str) -> String {
-    format!("SELECT product, quantity, unit_price FROM {} WHERE id >= ?1 AND id < ?2", items_of(partition))
-}
-
-fn items_by_id_sql(partition: &str) -> String {
-    format!(
-        "SELECT product, quantity, unit_price, id FROM {} WHERE id >= ?1 AND id < ?2 ORDER BY id",
-        items_of(partition)
-    )
-}
-
 const PRODUCT_SQL: &str = "SELECT product_id FROM product_row WHERE id = ?1";
 const CATEGORY_SQL: &str =
     "SELECT g.name FROM product_row p JOIN category_row g ON g.id = p.category WHERE p.id = ?1";
@@ -593,9 +583,7 @@ pub(in crate::shard) fn sales_statements(partition: &PartitionInfo) -> Vec<(Stri
     vec![
         ("single sales".to_owned(), sales_sql(&partition.name)),
         ("single sales, a step".to_owned(), sales_behind_sql(&partition.name)),
-        ("items of a sale".to_owned(), items_sql(&partition.name)),
         ("orders from end to end".to_owned(), orders_by_id_sql(&partition.name)),
-        ("items from end to end".to_owned(), items_by_id_sql(&partition.name)),
     ]
 }
 

@@ -3,10 +3,24 @@
 use super::super::stream::Stream;
 use super::super::view;
 use super::observed;
+use super::record::ITEM_IDS;
 
 /// The items' table of a partition of orders.
 pub(in crate::shard) fn items_of(partition: &str) -> String {
     partition.replacen("sales_order", "sales_item", 1)
+}
+
+/// The items of the orders whose item ids are in `[?1, ?2)`, in order of them.
+pub(super) fn items_sql(partition: &str) -> String {
+    format!(
+        "SELECT product, quantity, unit_price, id FROM {} WHERE id >= ?1 AND id < ?2 ORDER BY id",
+        items_of(partition)
+    )
+}
+
+/// Which ids the items of orders `first` to `last` have, from one to before the other.
+pub(super) const fn item_ids(first: i64, last: i64) -> [i64; 2] {
+    [first * ITEM_IDS, (last + 1) * ITEM_IDS]
 }
 
 /// The two tables that a sealed partition gets: its orders by product and by customer.

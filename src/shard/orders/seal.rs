@@ -9,11 +9,11 @@ use std::path::PathBuf;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
+use rusqlite::{Connection, TransactionBehavior, params};
 
 use super::super::error::ShardError;
 use super::super::open;
-use super::super::partition::{check_name, now};
+use super::super::partition::{now, to_index};
 use super::super::seal::{BuiltIndex, Permit};
 use super::super::stream::Stream;
 use super::Orders;
@@ -43,16 +43,7 @@ pub(in crate::shard) struct Building {
 
 /// Whether a sealed partition wants its tables.
 pub(super) fn is_due(connection: &Connection) -> Result<bool, ShardError> {
-    Ok(next(connection)?.is_some())
-}
-
-fn next(connection: &Connection) -> Result<Option<String>, ShardError> {
-    let sql = "SELECT name FROM partition WHERE stream = ?1 AND sealed_at IS NOT NULL AND indexed_at IS NULL \
-               ORDER BY first_id LIMIT 1";
-    let name: Option<String> =
-        connection.query_row(sql, [Stream::Order.name()], |row| row.get(0)).optional()?;
-    name.iter().try_for_each(|name| check_name(name))?;
-    Ok(name)
+    Ok(to_index(connection, Stream::Order)?.is_some())
 }
 
 fn tables_of(partition: &str) -> [(String, &'static str); 2] {
@@ -115,7 +106,7 @@ impl Orders {
 }
 
 fn begin(connection: &mut Connection, path: &std::path::Path) -> Result<Option<Building>, ShardError> {
-    let Some(partition) = next(connection)? else { return Ok(None) };
+    let Some(partition) = to_index(connection, Stream::Order)? else { return Ok(None) };
     let Some(permit) = Permit::take() else { return Ok(None) };
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     for (table, what) in tables_of(&partition) {

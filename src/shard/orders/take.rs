@@ -4,7 +4,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension as _, params};
 
 use super::super::apply::Entry;
 use super::super::error::ShardError;
-use super::super::partition::Partition;
+use super::super::partition::{Partition, table_of};
 use super::super::service_event::Outcome;
 use super::super::stream::Stream;
 use super::names::Product;
@@ -232,8 +232,7 @@ impl<'t> Taker<'t> {
     ) -> Result<Option<Stored>, ShardError> {
         let newer = taken.firsts.first().is_some_and(|(first, _)| *first <= row_id);
         let firsts = if newer { &taken.firsts } else { &self.orders.firsts };
-        let place = firsts.partition_point(|(first, _)| *first <= row_id).checked_sub(1);
-        let Some((_, table)) = place.and_then(|at| firsts.get(at)) else { return Ok(None) };
+        let Some(table) = table_of(firsts, row_id) else { return Ok(None) };
         let mut statement = self.connection.prepare_cached(&format!(
             "SELECT tenant, order_id, status, ingest, ingest_line, content, currency, ordered_at_us, total, \
              units, customer_key FROM {table} WHERE id = ?1"
@@ -252,7 +251,7 @@ impl<'t> Taker<'t> {
             };
             Ok(Some(Stored {
                 id: row_id,
-                table: table.clone(),
+                table: table.to_owned(),
                 status,
                 ingest: row.get(3)?,
                 line: row.get(4)?,

@@ -1,16 +1,15 @@
 //! The sums of the sales against a recount of the rows (R3).
 
-use rusqlite::Connection;
+use rusqlite::{Connection, Row};
 
 use super::super::error::ShardError;
+use super::super::inspect::{PROBLEMS_MAX, differences};
 use super::super::partition::names;
 use super::super::stream::Stream;
 use super::sums::{SumsBy, recount};
 use crate::base::money::Currency;
 use crate::sketch::{HyperLogLog, TDigest};
 
-/// Problems told of one table; more are only counted.
-const PROBLEMS_MAX: usize = 20;
 /// How far a digest's quantiles may be from a recounted one's, as a share of the spread of values: both are
 /// within the error of a digest, and orders came in another sequence.
 const QUANTILE_TOLERANCE: f64 = 0.05;
@@ -101,6 +100,7 @@ fn first_sql(items: &str) -> String {
     )
 }
 
+/// The sums that a table has against those that its rows make.
 fn compare(
     connection: &Connection,
     table: &str,
@@ -108,26 +108,11 @@ fn compare(
     recount: &str,
     problems: &mut Vec<String>,
 ) -> Result<(), ShardError> {
-    let stored = format!("SELECT {columns} FROM {table}");
-    for (what, sql) in [
-        ("the orders say otherwise", format!("{stored} EXCEPT {recount}")),
-        ("is missing or different", format!("{recount} EXCEPT {stored}")),
-    ] {
-        let mut statement = connection.prepare(&sql)?;
-        let mut rows = statement.query([])?;
-        let mut count = 0;
-        while let Some(row) = rows.next()? {
-            count += 1;
-            if count <= PROBLEMS_MAX {
-                let (tenant, start_us, orders): (i64, i64, i64) = (row.get(0)?, row.get(2)?, row.get(4)?);
-                problems.push(format!("{table}: tenant {tenant} at {start_us} with {orders} orders: {what}"));
-            }
-        }
-        if count > PROBLEMS_MAX {
-            problems.push(format!("{table}: {count} lines in all: {what}"));
-        }
-    }
-    Ok(())
+    let told = |row: &Row<'_>| {
+        let (tenant, start_us, orders): (i64, i64, i64) = (row.get(0)?, row.get(2)?, row.get(4)?);
+        Ok(format!("tenant {tenant} at {start_us} with {orders} orders"))
+    };
+    differences(connection, (table, columns), recount, told, problems)
 }
 
 /// A HyperLogLog depends on the set only, so it is the same; a digest on the sequence too, so it is near.

@@ -180,8 +180,7 @@ fn of_tenant(tenant: u8) -> OrdersOf {
         total_max: None,
         words: Vec::new(),
         fields: u16::MAX,
-        customers: Default::default(),
-        products: Default::default(),
+        met: Default::default(),
     }
 }
 

@@ -1,14 +1,10 @@
 //! The customers whose names or e-mail addresses have certain words.
 
-use std::sync::{Arc, OnceLock};
-
 use rusqlite::Connection;
 
 use super::super::super::error::ShardError;
 use super::super::names::tenant_word;
 use super::CUSTOMER_LISTS_MAX;
-use crate::base::ids::ShardId;
-use crate::base::limits::SHARD_COUNT_MAX;
 
 /// Customers of one shard, as a bitmap over their numbers: an eighth of a byte for each the shard has.
 #[derive(Debug, Default)]
@@ -47,47 +43,6 @@ impl CustomerSet {
     /// All of them, where they are few.
     pub(super) fn few(&self) -> Option<&[i64]> {
         (self.count <= CUSTOMER_LISTS_MAX).then_some(&self.few)
-    }
-}
-
-/// Each shard's set of one query, looked up once and kept for its later steps.
-#[derive(Clone)]
-pub struct CustomerCache(Arc<[OnceLock<Arc<CustomerSet>>]>);
-
-impl Default for CustomerCache {
-    fn default() -> CustomerCache {
-        CustomerCache((0..SHARD_COUNT_MAX).map(|_| OnceLock::new()).collect())
-    }
-}
-
-impl std::fmt::Debug for CustomerCache {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("CustomerCache")
-    }
-}
-
-/// What is cached is no part of the question.
-impl PartialEq for CustomerCache {
-    fn eq(&self, _: &CustomerCache) -> bool {
-        true
-    }
-}
-
-impl Eq for CustomerCache {}
-
-impl CustomerCache {
-    pub(super) fn of(
-        &self,
-        shard: ShardId,
-        search: impl FnOnce() -> Result<CustomerSet, ShardError>,
-    ) -> Result<Arc<CustomerSet>, ShardError> {
-        let Some(slot) = self.0.get(usize::from(shard.0)) else { return Ok(Arc::new(search()?)) };
-        if let Some(known) = slot.get() {
-            return Ok(known.clone());
-        }
-        // One step at a time asks a shard, so nobody else is searching.
-        let found = Arc::new(search()?);
-        Ok(slot.get_or_init(|| found).clone())
     }
 }
 

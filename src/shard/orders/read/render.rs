@@ -1,15 +1,14 @@
 //! Orders as lines of JSON, with the fields that are asked for.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 
-use rusqlite::{CachedStatement, Connection, params};
+use rusqlite::{CachedStatement, Connection};
 
 use super::super::super::error::ShardError;
 use super::super::super::read::{write_rfc3339, write_string};
-use super::super::schema::items_of;
+use super::super::schema::{item_ids, items_sql};
 use super::{Found, ORDER_FIELDS, OrdersOf};
 use crate::base::ids::ShardId;
-use crate::base::limits::SHARD_COUNT_MAX;
 use crate::base::money::write_decimal;
 
 /// Products whose names one query keeps of a shard: 32 bytes each, and their names.
@@ -17,47 +16,25 @@ const PRODUCTS_MAX: usize = 8_192;
 
 /// A product's number and its part of an item's JSON.
 type Known = (i64, Box<[u8]>);
-/// Those of one shard.
-type Places = Box<[OnceLock<Known>]>;
 
-/// Names of products that a query has met, by shard: what a step has read the next ones know. Each place keeps
-/// the first that comes.
-#[derive(Clone)]
-pub struct ProductCache(Arc<[OnceLock<Places>]>);
+/// Names of products that a query has met in one shard. Each place keeps the first that comes.
+pub(super) struct Products(Box<[OnceLock<Known>]>);
 
-impl Default for ProductCache {
-    fn default() -> ProductCache {
-        ProductCache((0..SHARD_COUNT_MAX).map(|_| OnceLock::new()).collect())
+impl Default for Products {
+    fn default() -> Products {
+        Products((0..PRODUCTS_MAX).map(|_| OnceLock::new()).collect())
     }
 }
 
-impl std::fmt::Debug for ProductCache {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("ProductCache")
-    }
-}
-
-/// What is cached is no part of the question.
-impl PartialEq for ProductCache {
-    fn eq(&self, _: &ProductCache) -> bool {
-        true
-    }
-}
-
-impl Eq for ProductCache {}
-
-impl ProductCache {
-    fn slot(&self, shard: ShardId, product: i64) -> Option<&OnceLock<Known>> {
-        let slots = self.0.get(usize::from(shard.0))?;
-        let slots = slots.get_or_init(|| (0..PRODUCTS_MAX).map(|_| OnceLock::new()).collect());
-        slots.get(product.unsigned_abs() as usize % PRODUCTS_MAX)
+impl Products {
+    fn slot(&self, product: i64) -> Option<&OnceLock<Known>> {
+        self.0.get(product.unsigned_abs() as usize % PRODUCTS_MAX)
     }
 }
 
 /// Writes the orders of one step.
 pub(super) struct Renderer<'c> {
     connection: &'c Connection,
-    shard: ShardId,
     of: &'c OrdersOf,
     fields: u16,
     /// Of the partition at hand.
@@ -65,6 +42,7 @@ pub(super) struct Renderer<'c> {
     items: Option<CachedStatement<'c>>,
     customer: CachedStatement<'c>,
     product: CachedStatement<'c>,
+    products: Option<&'c Products>,
 }
 
 fn asks(fields: u16, field: &str) -> bool {
@@ -75,13 +53,6 @@ const CUSTOMER_SQL: &str = "SELECT customer_id, name, email FROM customer_row WH
 const PRODUCT_SQL: &str =
     "SELECT p.product_id, g.name FROM product_row p JOIN category_row g ON g.id = p.category WHERE p.id = ?1";
 
-fn items_sql(partition: &str) -> String {
-    format!(
-        "SELECT product, quantity, unit_price FROM {} WHERE id >= ?1 AND id < ?2 ORDER BY id",
-        items_of(partition)
-    )
-}
-
 fn received_sql(partition: &str) -> String {
     format!("SELECT received_us FROM {partition} WHERE id = ?1")
 }
@@ -91,10 +62,7 @@ pub(super) fn name_statements() -> Vec<(String, String)> {
 }
 
 pub(super) fn statements(partition: &str) -> Vec<(String, String)> {
-    vec![
-        ("items of an order".to_owned(), items_sql(partition)),
-        ("when an order was received".to_owned(), received_sql(partition)),
-    ]
+    vec![("when an order was received".to_owned(), received_sql(partition))]
 }
 
 impl<'c> Renderer<'c> {
@@ -105,7 +73,7 @@ impl<'c> Renderer<'c> {
     ) -> Result<Renderer<'c>, ShardError> {
         Ok(Renderer {
             connection,
-            shard,
+            products: asks(of.fields, "items").then(|| of.met.products(shard)).flatten(),
             of,
             fields: of.fields,
             partition: String::new(),
@@ -207,15 +175,15 @@ impl<'c> Renderer<'c> {
             self.items = Some(self.connection.prepare_cached(&items_sql(partition))?);
             partition.clone_into(&mut self.partition);
         }
-        let Renderer { items: Some(items), product, of, shard, .. } = self else { return Ok(()) };
-        let mut rows = items.query(params![id * 1024, id * 1024 + 1024])?;
+        let Renderer { items: Some(items), product, products, .. } = self else { return Ok(()) };
+        let mut rows = items.query(item_ids(id, id))?;
         let mut number = itoa::Buffer::new();
         let mut is_first = true;
         while let Some(row) = rows.next()? {
             let (item, quantity, unit_price): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
             out.extend_from_slice(if is_first { b"{" } else { b",{" });
             is_first = false;
-            let slot = of.products.slot(*shard, item);
+            let slot = products.as_ref().and_then(|products| products.slot(item));
             match slot.and_then(OnceLock::get) {
                 Some((known, written)) if *known == item => out.extend_from_slice(written),
                 _ => {
