@@ -40,8 +40,8 @@ use crate::base::clock;
 
 /// Words of a coroutine's stack, 128 KiB: a page is rendered on it.
 const STACK_WORDS: usize = 0x4000;
-/// Coroutines made in advance, each with the touched pages of its stack: by default they are so many that they
-/// take 30 MB.
+/// Coroutines made in advance, each with the touched pages of its stack: by default they are a thousand and take
+/// 8 MB.
 const COROUTINES_KEPT: usize = 8;
 
 /// Serves `pages` on `address` for the rest of the process and gives the address bound (a port of 0
