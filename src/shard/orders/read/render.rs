@@ -12,7 +12,7 @@ use crate::base::ids::ShardId;
 use crate::base::money::write_decimal;
 
 /// Products whose names one query keeps of a shard: 32 bytes each, and their names.
-const PRODUCTS_MAX: usize = 8_192;
+const PRODUCTS_MAX: usize = 4_096;
 
 /// A product's number and its part of an item's JSON.
 type Known = (i64, Box<[u8]>);
