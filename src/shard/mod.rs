@@ -26,6 +26,8 @@ mod manifest;
 mod open;
 mod orders;
 mod partition;
+mod people;
+mod prices;
 pub mod read;
 mod rebuild;
 mod retain;
@@ -33,6 +35,7 @@ mod schema;
 mod seal;
 mod service_event;
 mod status;
+mod stock;
 mod stream;
 #[cfg(test)]
 mod tests;
