@@ -25,6 +25,9 @@ pub const PAYLOAD_BYTES_MAX: usize = 64 * 1024;
 /// Events of one `POST /events/bulk`; 413 above.
 pub const BULK_EVENTS_MAX: usize = 5_000;
 
+/// Updates of one `PUT …/stock/bulk_update`; 413 above.
+pub const STOCK_UPDATES_MAX: usize = 10_000;
+
 /// Bytes of one journal record's payload: the largest event (`/event`, 256 KiB) with room for what
 /// the record adds. A length above it in a file is damage, never an allocation.
 pub const RECORD_BYTES_MAX: usize = 1024 * 1024;

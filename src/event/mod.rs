@@ -20,6 +20,7 @@ mod fields;
 mod json;
 mod order;
 mod service_event;
+mod stock;
 mod structurals;
 mod time;
 
@@ -30,4 +31,5 @@ pub use order::{
     Item, Items, ORDER_BYTES_MAX, ORDER_ITEMS_MAX, Order, OrderError, OrderFault, OrderFaults, OrderPointer,
 };
 pub use service_event::ServiceEvent;
+pub use stock::{StockAmount, StockBodyError, StockFault, StockRequest, StockUpdate};
 pub use time::{TimeError, parse_iso8601_lenient, parse_rfc3339};

@@ -12,9 +12,7 @@ use super::super::stock::{self, STOCK_UPDATE_KIND};
 use super::super::stream::Stream;
 use super::Beside;
 use super::names::Product;
-use super::observed::{
-    PRICE_KIND, PriceRow, STOCK_KIND, StockRow, decode_price, decode_stock, store_price, store_stock,
-};
+use super::observed::{PRICE_KIND, PriceRow, STOCK_KIND, StockRow, decode_price, decode_stock, store_price};
 use super::record::{
     INGEST_KIND, ITEM_IDS, IngestRow, ORDER_KIND, OrderRow, STATUS_KIND, StatusRow, decode_ingest,
     decode_order, decode_status,
@@ -185,7 +183,7 @@ impl<'t> Taker<'t> {
             }
             Row::Stock(stock) => {
                 let tenant = self.orders.names.tenant(self.connection, stock.observed.tenant_id)?;
-                (store_stock(self.connection, tenant, &stock)?, stock.observed.received_us)
+                (stock::store_history(self.connection, tenant, &stock)?, stock.observed.received_us)
             }
             Row::Beside(kind) => {
                 let names = &mut self.orders.names;

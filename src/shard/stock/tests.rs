@@ -1,0 +1,1 @@
+//! Promises of the stock, kept against real files.
