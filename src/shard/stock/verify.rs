@@ -19,14 +19,17 @@ const PROBLEMS_MAX: usize = 20;
 pub fn verify_stock(path: &Path) -> Result<Verified, ShardError> {
     let connection = open::open_reader(path)?;
     schema::check_current(&connection)?;
-    let snapshot = connection.unchecked_transaction()?;
+    recount(&*connection.unchecked_transaction()?)
+}
+
+pub(super) fn recount(snapshot: &Connection) -> Result<Verified, ShardError> {
     let mut found = Problems::default();
     let (mut events, mut level) = (0, Level::default());
     let mut product = None;
-    changes::<ShardError>(&snapshot, &mut |change| {
+    changes::<ShardError>(snapshot, &mut |change| {
         if product != Some(change.product) {
             if let Some(before) = product.replace(change.product) {
-                compare(&snapshot, before, &level, &mut found)?;
+                compare(snapshot, before, &level, &mut found)?;
             }
             level = Level::default();
         }
@@ -53,7 +56,7 @@ pub fn verify_stock(path: &Path) -> Result<Verified, ShardError> {
         Ok(())
     })?;
     if let Some(last) = product {
-        compare(&snapshot, last, &level, &mut found)?;
+        compare(snapshot, last, &level, &mut found)?;
     }
     for (what, sql) in [
         (
