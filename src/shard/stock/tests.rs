@@ -9,12 +9,13 @@ use rusqlite::Connection;
 
 use super::super::tests::{KEYED, Lane, folder, open, options, reopen, sound};
 use super::super::{
-    Carried, Lock, Observed, Outcome, STOCK_KIND, Shard, ShardError, StockChange, StockRow, carry, open_reader,
+    Carried, Lock, Observed, Outcome, STOCK_KIND, Shard, ShardError, StockChange, StockRow, carry,
+    open_reader,
 };
 use super::verify::recount;
 use super::{
-    STOCK_UPDATE_KIND, StockCode, StockDecision, StockEvent, StockResult, StockUpdateRow, encode_stock_update,
-    stock_decisions, stock_level, tables_sql, verify_stock,
+    STOCK_UPDATE_KIND, StockCode, StockDecision, StockEvent, StockResult, StockUpdateRow,
+    encode_stock_update, stock_decisions, stock_level, tables_sql, verify_stock,
 };
 use crate::base::clock;
 use crate::base::ids::Sequence;
@@ -41,8 +42,12 @@ struct Change {
 }
 
 fn change() -> impl Strategy<Value = Change> {
-    let event = (0..9_i8, 0..40_u8, -20..60_i8, any::<bool>())
-        .prop_map(|(at, id, number, is_delta)| Event { at, id, number, is_delta });
+    let event = (0..9_i8, 0..40_u8, -20..60_i8, any::<bool>()).prop_map(|(at, id, number, is_delta)| Event {
+        at,
+        id,
+        number,
+        is_delta,
+    });
     let mode = prop_oneof![
         Just(Some(StockMode::LastWriteWins)),
         Just(Some(StockMode::Merge)),
@@ -124,7 +129,11 @@ impl Product {
         let is_newest = self.newest().is_none_or(|newest| (last.at, last.id) > newest);
         match change.mode {
             Some(StockMode::LastWriteWins) | None if !last.is_delta => {
-                if is_newest { stock = i64::from(last.number) } else { is_superseded = true }
+                if is_newest {
+                    stock = i64::from(last.number)
+                } else {
+                    is_superseded = true
+                }
             }
             _ => {
                 for event in &events {
@@ -227,7 +236,9 @@ fn lines(path: &std::path::Path, view: &str) -> Vec<String> {
     let mut statement = reader.prepare(&format!("SELECT * FROM {view} ORDER BY 1, 2, 3")).unwrap();
     let columns = statement.column_count();
     let line = |row: &rusqlite::Row<'_>| {
-        (0..columns).map(|at| row.get_ref(at).map(|value| format!("{value:?}"))).collect::<Result<String, _>>()
+        (0..columns)
+            .map(|at| row.get_ref(at).map(|value| format!("{value:?}")))
+            .collect::<Result<String, _>>()
     };
     statement.query_map([], line).unwrap().collect::<Result<_, _>>().unwrap()
 }
@@ -359,7 +370,8 @@ fn one(quantity: i64, id: &str) -> Vec<u8> {
 fn a_recount_finds_every_kind_of_drift() {
     let dir = tempfile::tempdir().unwrap();
     let mut shard = open(dir.path());
-    let lane = Lane((1..=3).map(|n| (Sequence(n), STOCK_UPDATE_KIND, one(n as i64, &format!("e{n}")))).collect());
+    let lane =
+        Lane((1..=3).map(|n| (Sequence(n), STOCK_UPDATE_KIND, one(n as i64, &format!("e{n}")))).collect());
     apply(&mut shard, &lane).unwrap();
     let stranger = Connection::open(folder(dir.path()).database()).unwrap();
     assert_eq!(recount(&stranger).unwrap().rows, 3);
@@ -388,7 +400,8 @@ fn what_was_decided_is_kept_for_a_while_only() {
     let mut shard = open(dir.path());
     apply(&mut shard, &Lane(vec![(Sequence(1), STOCK_UPDATE_KIND, one(1, "e1"))])).unwrap();
     let stranger = Connection::open(folder(dir.path()).database()).unwrap();
-    let kept = || -> i64 { stranger.query_row("SELECT count(*) FROM stock_answer", [], |row| row.get(0)).unwrap() };
+    let kept =
+        || -> i64 { stranger.query_row("SELECT count(*) FROM stock_answer", [], |row| row.get(0)).unwrap() };
     assert_eq!(kept(), 1);
     // As if it were of an hour ago.
     stranger.execute_batch("UPDATE stock_answer SET request = request - (3600000000 << 8)").unwrap();
@@ -440,6 +453,9 @@ fn events_of_before_are_taken_over_in_order_of_their_times() {
     let level = |tenant, product| {
         stock_level(&connection, tenant, product).unwrap().map(|level| (level.quantity, level.version))
     };
-    assert_eq!((level("a", "p"), level("a", "q"), level("b", "p")), (Some((46, 3)), Some((7, 1)), Some((5, 1))));
+    assert_eq!(
+        (level("a", "p"), level("a", "q"), level("b", "p")),
+        (Some((46, 3)), Some((7, 1)), Some((5, 1)))
+    );
     assert_eq!(level("b", "q"), None);
 }
