@@ -270,7 +270,7 @@ pub fn plain(asked: &Asked<'_>, vitals: &Vitals, problems: &[Cell]) -> Answer {
 
 /// What a browser may send.
 const HEADERS: &str =
-    "Content-Type, Content-Encoding, X-Request-Id, Authorization, X-API-Key, Idempotency-Key";
+    "Content-Type, Content-Encoding, X-Request-Id, Authorization, X-API-Key, Idempotency-Key, If-None-Match";
 /// What it may send to uploads beside that; tus clients name some that mean nothing here.
 const UPLOAD_HEADERS: &str = "Tus-Resumable, Upload-Length, Upload-Offset, Upload-Metadata, Upload-Checksum, \
     Upload-Defer-Length, Upload-Concat, X-HTTP-Method-Override, X-Requested-With";

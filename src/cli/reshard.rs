@@ -232,7 +232,16 @@ fn prove(folder: &DataFolder, fresh: &Path, to: u16, records: u64) -> Result<Str
             }
         }
     }
-    let (old, new) = (count(folder.shards().map(|(_, of)| of.database()).collect())?, count(new)?);
+    let old: Vec<PathBuf> = folder.shards().map(|(_, of)| of.database()).collect();
+    let stock = |paths: &[PathBuf]| -> Result<u64, String> {
+        let verified = paths.iter().filter(|path| path.exists()).map(|path| shard::verify_stock(path));
+        verified.map(|verified| Ok(verified.map_err(text)?.rows)).sum()
+    };
+    let (before, after) = (stock(&old)?, stock(&new)?);
+    if before != after {
+        return Err(format!("the counts differ: {before} stock events before, {after} after"));
+    }
+    let (old, new) = (count(old)?, count(new)?);
     if old != new || new.iter().sum::<u64>() != records {
         return Err(format!("the counts differ: {old:?} before, {new:?} after, {records} carried"));
     }

@@ -10,7 +10,9 @@ use crate::base::stock_mode::StockMode;
 use crate::event::{Code, FieldError, StockAmount, StockFault, StockRequest, StockUpdate};
 use crate::ingest::KeyedRows;
 use crate::journal::Kind;
-use crate::shard::{StockChange, StockDecision, StockEvent, StockUpdateRow, encode_stock_update};
+use crate::shard::{
+    StockChange, StockDecision, StockEvent, StockResult, StockUpdateRow, encode_stock_update,
+};
 
 /// What a record adds to its events, with room to spare.
 const RECORD_HEAD_BYTES_MAX: usize = 1024;
@@ -176,6 +178,18 @@ impl StockBatch {
         self.shards.iter().all(KeyedRows::is_empty)
     }
 
+    /// Whether a product was changed, now or before, or will be decided.
+    #[must_use]
+    pub fn has_good_news(&self) -> bool {
+        self.products.iter().any(|product| match product.state {
+            StockState::Decided(decision) => {
+                matches!(decision.result, StockResult::Applied | StockResult::Duplicate)
+            }
+            StockState::Sent { .. } | StockState::Pending => true,
+            StockState::Invalid(_) | StockState::Refused(_) | StockState::Unknown => false,
+        })
+    }
+
     /// What is known now of all products that went to a shard.
     pub fn settle(&mut self, shard: u16, state: StockState) {
         for product in &mut self.products {
@@ -193,7 +207,7 @@ impl StockBatch {
     }
 }
 
-/// Content is what makes two events the same; the version that was expected is none of it.
+/// Within one request the same row twice is one; to the shard the expected version is no part of an event.
 fn is_same(one: &StockUpdate<'_>, other: &StockUpdate<'_>) -> bool {
     (one.amount, one.occurred_at_us, one.expected_version)
         == (other.amount, other.occurred_at_us, other.expected_version)

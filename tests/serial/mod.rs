@@ -1,4 +1,5 @@
 //! A history of stock updates as clients saw it, and whether some serial order of each product explains it.
+#![allow(unreachable_pub, reason = "a test file is a program of its own")]
 
 pub mod check;
 pub mod clients;

@@ -103,7 +103,10 @@ pub(super) async fn put(
                 decide(lane, &mut batch, (shard, number), &rows, &settled).await;
             }
             Err(refused) => {
-                refusal = refusal.or(Some(refused));
+                // What nobody knows outweighs what was surely not taken.
+                if refusal.is_none() || matches!(refused, Refused::NoAnswer) {
+                    refusal = Some(refused);
+                }
                 let state = match refused {
                     Refused::NoAnswer => StockState::Unknown,
                     Refused::Pressure(_) | Refused::MailboxFull => {
@@ -117,6 +120,8 @@ pub(super) async fn put(
     match refusal {
         _ if unsynced => Err(EventRefused::Unsynced.into()),
         Some(refused) if !taken => Err(EventRefused::from(refused).into()),
+        // That nothing was changed could not be said.
+        Some(Refused::NoAnswer) if !batch.has_good_news() => Err(EventRefused::OutcomeUnknown.into()),
         _ => Ok(api::stock::updated(&batch, level(wants_disk))),
     }
 }
