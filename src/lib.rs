@@ -62,6 +62,14 @@
 //! ([`query`], `src/query/sales.rs`) or exactly, from every sale in windows of time. `docs/data-model.md` says
 //! what may be relied on, `docs/plans.md` what each index is worth.
 //!
+//! # The life of a stock update
+//!
+//! `PUT …/stock/bulk_update` is read row by row (`event/stock.rs`), put together by product (`commerce/stock.rs`) and
+//! journaled, a record a product, in the `keyed` lane of the shard that hash(tenant, product) names. Its writer decides
+//! one record after the other (`shard/stock/`): seen before, in conflict, rejected or applied, with the next version.
+//! So a product is serial without a lock. What was decided is kept under the request's number (`stock_answer`) and read
+//! back after the commit: an answer is of its commit, not of a later one. Levels are what the events come to.
+//!
 //! # The life of an upload
 //!
 //! Orders come in one request (`server/executor_lane/orders.rs`) or resumably by tus
@@ -115,9 +123,11 @@
 //! | W3 | a shard is written by its writer only | `src/ingest/write/tests.rs` |
 //! | W4 | accepted = stored + pending at every moment | `tests/durability.rs` |
 //! | W5 | what a reported `Upload-Offset` covers is stored, also after a kill | `tests/uploads.rs` |
-//! | R1 | N shards answer as one | `tests/one_vs_many.rs`, `tests/orders_search.rs` |
+//! | R1 | N shards answer as one | `tests/one_vs_many.rs`, `tests/orders_search.rs`, `tests/stock.rs` |
 //! | R2 | no row crosses tenants | `tests/isolation.rs`, `tests/one_vs_many.rs`; a plan of events has a tenant, by its type |
 //! | R3 | buckets and sums of sales equal a recount at every commit, whatever statuses became | `tests/orders.rs`, `src/shard/tests/events.rs`, `src/shard/tests/orders.rs`, `firehose verify --aggregates` |
+//! | T1 | stock is what its events come to; a product changes as a whole, each event counts once | `tests/stock.rs`, `src/shard/stock/tests.rs`, `firehose verify --stock` |
+//! | T2 | some serial order of each product explains every answer, also over kills | `tests/stock_history.rs` |
 //! | U1 | damage to an upload is told, never taken for its end; what it unfolds to is bounded | `tests/orders_encodings.rs`, `src/unpack/tests/damage.rs`, `src/unpack/tests/bombs.rs` |
 //! | D1 | the same seed makes the same bytes; the truth of a dataset is a recount | `tests/dataset.rs` |
 //! | K1 | no endpoint gives or takes a tenant's rows without a key for them, once there are keys | `tests/keys.rs` |
@@ -139,7 +149,8 @@
 //! *ingest* one upload of orders under one idempotency key · *sale* an order that is neither cancelled nor
 //! refunded · *sum* orders, units and revenue of one hour, day, category or product · *sketch* an estimate's
 //! memory, kept beside a sum · *list* the orders of a sealed partition by product or customer · *minor unit* the
-//! smallest coin of a currency, in which money is kept.
+//! smallest coin of a currency, in which money is kept · *level* how much of a product there is · *change* what one
+//! request does to one product · *version* of a product: how many changes it had.
 //!
 //! # Where this differs from what one might expect
 //!

@@ -16,7 +16,7 @@ fn main() -> ExitCode {
         Command::Serve(flags) => cli::serve(&flags),
         Command::Config(flags) => cli::config(&flags),
         Command::Shards(args) => cli::shards(&args),
-        Command::Verify { folder, aggregates } => cli::verify(&folder, aggregates),
+        Command::Verify { folder, aggregates, stock } => cli::verify(&folder, aggregates, stock),
         Command::Backup { folder, dest } => cli::backup(&folder, &dest),
         Command::Reshard { folder, to } => cli::reshard(&folder, to),
         Command::Tenant(command) => cli::tenant(&command),

@@ -74,6 +74,13 @@ fn event(tenant: &str, id: &str) -> String {
     .to_string()
 }
 
+/// The stock of a product that both tenants have.
+fn stock_update(id: &str, quantity: u64) -> String {
+    json!({"mode": "last_write_wins", "updates": [{"event_id": id, "product_id": "p", "quantity": quantity,
+           "occurred_at": "2026-03-01T10:00:00Z"}]})
+    .to_string()
+}
+
 #[track_caller]
 fn send(server: &Server, tenant: &Tenant, key: &str) -> Answer {
     let headers = format!("{NDJSON}{}", bearer(&tenant.write));
@@ -87,6 +94,7 @@ fn seen(server: &Server, name: &str, tenant: &Tenant) -> Vec<Vec<u8>> {
         format!("/api/v1/tenants/{name}/orders/search?limit=100000"),
         format!("/events?tenant_id={name}"),
         format!("/metrics?tenant_id={name}&bucket_size=hour"),
+        format!("/api/v1/tenants/{name}/stock/p"),
     ];
     targets.extend(
         ["day", "hour", "category", "product"]
@@ -128,6 +136,11 @@ fn attempts(endpoint: Endpoint, other: &Tenant) -> Vec<(&'static str, String, St
             .flat_map(|order| each(&format!("orders/{order}")))
             .map(|target| ("PATCH", target, "{\"status\":\"refunded\"}".to_owned()))
             .collect(),
+        Endpoint::StockUpdate => each("stock/bulk_update")
+            .into_iter()
+            .map(|target| ("PUT", target, stock_update("from-alpha", 7)))
+            .collect(),
+        Endpoint::Stock => each("stock/p").into_iter().map(get).collect(),
         Endpoint::Events => vec![
             get(format!("/events?tenant_id={OTHER}")),
             get(format!("/events?tenant_id=%62{}", &OTHER[1..])),
@@ -159,7 +172,7 @@ fn attempts(endpoint: Endpoint, other: &Tenant) -> Vec<(&'static str, String, St
         | Endpoint::OpenApi
         | Endpoint::Docs
         | Endpoint::Root => Vec::new(),
-        Endpoint::Unknown => ["orders/search/", "orders", "", "reports/export", "stock/p", "customers/c"]
+        Endpoint::Unknown => ["orders/search/", "orders", "", "reports/export", "stock", "customers/c"]
             .into_iter()
             .flat_map(|rest| {
                 ["GET", "POST", "PUT", "DELETE"].map(|method| (method, below(OTHER, rest), String::new()))
@@ -180,6 +193,10 @@ fn no_endpoint_shows_or_changes_what_is_anothers() {
         assert_eq!(counts(&send(&server, tenant, "same").json()), [count, count, 0, 0]);
     }
     for (name, tenant, count) in [(OWN, &own, 5), (OTHER, &other, 40)] {
+        // The same product and the same event, and each has its own.
+        let target = format!("/api/v1/tenants/{name}/stock/bulk_update");
+        let answer = ask(&mut client, "PUT", &target, &tenant.write, &stock_update("same", count));
+        assert!(matches!(answer.status, 200 | 202), "{answer:?}");
         for id in 0..count {
             let answer = ask(&mut client, "POST", "/events", &tenant.write, &event(name, &format!("e{id}")));
             assert!(matches!(answer.status, 201 | 202), "{answer:?}");

@@ -67,6 +67,8 @@ enum Scenario {
     Neighbours(Setup),
     /// Figures of 10 M order items, exact and approximate, against DuckDB and the sqlite3 shell.
     Sales(Setup),
+    /// Stock changed by 16 clients, of 20 products and of 100,000, against a bare transaction loop.
+    Stock(Setup),
     #[command(hide = true)]
     PeerEpoll {
         #[arg(long)]
@@ -100,6 +102,7 @@ fn main() -> ExitCode {
         Scenario::Search(setup) => measure(setup, scenario::search),
         Scenario::Sales(setup) => measure(setup, scenario::sales),
         Scenario::CommerceMemory(setup) => measure(setup, scenario::commerce_memory),
+        Scenario::Stock(setup) => measure(setup, scenario::stock),
         Scenario::Neighbours(setup) => measure(setup, scenario::neighbours),
         Scenario::PeerEpoll { listen, level } => peer::serve_epoll(listen, level).map(|()| true),
         Scenario::PeerMay { listen } => peer::serve_may(listen).map(|()| true),

@@ -34,13 +34,16 @@ pub fn need(endpoint: Endpoint, method: Method, query: Option<&str>) -> Need {
             Need::Scope(Scope::Write)
         }
         Endpoint::Order if method == Method::Patch => Need::Scope(Scope::Write),
-        Endpoint::OrderSearch | Endpoint::Sales if is_get => Need::Scope(Scope::Read),
+        Endpoint::StockUpdate if method == Method::Put => Need::Scope(Scope::Write),
+        Endpoint::OrderSearch | Endpoint::Sales | Endpoint::Stock if is_get => Need::Scope(Scope::Read),
         Endpoint::OrdersIngest
         | Endpoint::OrderUploads
         | Endpoint::OrderUpload
         | Endpoint::Order
         | Endpoint::OrderSearch
-        | Endpoint::Sales => Need::Nothing,
+        | Endpoint::Sales
+        | Endpoint::StockUpdate
+        | Endpoint::Stock => Need::Nothing,
         Endpoint::Receipt
         | Endpoint::Health
         | Endpoint::Ready
@@ -128,7 +131,7 @@ mod tests {
 
     #[test]
     fn every_endpoint_asks_for_what_it_gives() {
-        let methods = [Method::Get, Method::Head, Method::Post, Method::Options, Method::Other];
+        let methods = [Method::Get, Method::Head, Method::Post, Method::Put, Method::Options, Method::Other];
         for endpoint in Endpoint::ALL {
             for method in methods {
                 let asked = need(endpoint, method, None);
@@ -142,7 +145,10 @@ mod tests {
                         Need::Scope(Scope::Write)
                     }
                     Endpoint::OrderUpload if is_get => Need::Scope(Scope::Write),
-                    Endpoint::OrderSearch | Endpoint::Sales if is_get => Need::Scope(Scope::Read),
+                    Endpoint::OrderSearch | Endpoint::Sales | Endpoint::Stock if is_get => {
+                        Need::Scope(Scope::Read)
+                    }
+                    Endpoint::StockUpdate if method == Method::Put => Need::Scope(Scope::Write),
                     _ => Need::Nothing,
                 };
                 assert_eq!(asked, expected, "{endpoint:?} {method:?}");

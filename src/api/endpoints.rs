@@ -23,6 +23,8 @@ pub enum Endpoint {
     OrderSearch,
     Order,
     Sales,
+    StockUpdate,
+    Stock,
     Receipt,
     Health,
     Ready,
@@ -34,7 +36,7 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
-    pub const ALL: [Endpoint; 18] = [
+    pub const ALL: [Endpoint; 20] = [
         Endpoint::Event,
         Endpoint::Events,
         Endpoint::EventsBulk,
@@ -45,6 +47,8 @@ impl Endpoint {
         Endpoint::OrderSearch,
         Endpoint::Order,
         Endpoint::Sales,
+        Endpoint::StockUpdate,
+        Endpoint::Stock,
         Endpoint::Receipt,
         Endpoint::Health,
         Endpoint::Ready,
@@ -69,6 +73,8 @@ impl Endpoint {
             Endpoint::OrderSearch => "/api/v1/tenants/{tenant}/orders/search",
             Endpoint::Order => "/api/v1/tenants/{tenant}/orders/{order}",
             Endpoint::Sales => "/api/v1/tenants/{tenant}/metrics/sales",
+            Endpoint::StockUpdate => "/api/v1/tenants/{tenant}/stock/bulk_update",
+            Endpoint::Stock => "/api/v1/tenants/{tenant}/stock/{product}",
             Endpoint::Receipt => "/receipts/{receipt}",
             Endpoint::Health => "/health",
             Endpoint::Ready => "/ready",
@@ -102,8 +108,8 @@ impl Endpoint {
     /// Of the commerce backend.
     #[must_use]
     pub fn is_commerce(self) -> bool {
-        use Endpoint::{Order, OrderSearch, OrderUpload, OrderUploads, OrdersIngest, Sales};
-        matches!(self, OrdersIngest | OrderUploads | OrderUpload | OrderSearch | Order | Sales)
+        use Endpoint::{OrderUpload, OrderUploads, OrdersIngest};
+        matches!(self, OrdersIngest | OrderUploads | OrderUpload) || self.has_tenant()
     }
 
     /// Of resumable uploads.
@@ -115,7 +121,8 @@ impl Endpoint {
     /// The path names a tenant.
     #[must_use]
     pub fn has_tenant(self) -> bool {
-        matches!(self, Endpoint::OrderSearch | Endpoint::Order | Endpoint::Sales)
+        use Endpoint::{Order, OrderSearch, Sales, Stock, StockUpdate};
+        matches!(self, OrderSearch | Order | Sales | StockUpdate | Stock)
     }
 
     /// A body here is taken in as it comes, by its endpoint.
@@ -133,7 +140,7 @@ impl Endpoint {
     pub fn body_bytes_max(self, config: &Config) -> u64 {
         match self {
             Endpoint::Events => config.events_bytes_max,
-            Endpoint::EventsBulk => config.bulk_bytes_max,
+            Endpoint::EventsBulk | Endpoint::StockUpdate => config.bulk_bytes_max,
             _ => config.event_bytes_max,
         }
     }
@@ -161,6 +168,7 @@ impl Endpoint {
             Endpoint::OrdersIngest | Endpoint::OrderUploads => "POST, OPTIONS",
             Endpoint::OrderUpload => "GET, HEAD, PATCH, DELETE, OPTIONS",
             Endpoint::Order => "PATCH, OPTIONS",
+            Endpoint::StockUpdate => "PUT, OPTIONS",
             Endpoint::Events => "GET, HEAD, POST, OPTIONS",
             _ => "GET, HEAD, OPTIONS",
         }
@@ -211,6 +219,8 @@ fn commerce(path: &str) -> (Endpoint, &str) {
         [Some(_), Some("orders"), Some("search"), None] => Endpoint::OrderSearch,
         [Some(_), Some("orders"), Some(_), None] => Endpoint::Order,
         [Some(_), Some("metrics"), Some("sales"), None] => Endpoint::Sales,
+        [Some(_), Some("stock"), Some("bulk_update"), None] => Endpoint::StockUpdate,
+        [Some(_), Some("stock"), Some(_), None] => Endpoint::Stock,
         _ => Endpoint::Unknown,
     };
     (endpoint, below)
@@ -260,7 +270,7 @@ pub fn plain(asked: &Asked<'_>, vitals: &Vitals, problems: &[Cell]) -> Answer {
 
 /// What a browser may send.
 const HEADERS: &str =
-    "Content-Type, Content-Encoding, X-Request-Id, Authorization, X-API-Key, Idempotency-Key";
+    "Content-Type, Content-Encoding, X-Request-Id, Authorization, X-API-Key, Idempotency-Key, If-None-Match";
 /// What it may send to uploads beside that; tus clients name some that mean nothing here.
 const UPLOAD_HEADERS: &str = "Tus-Resumable, Upload-Length, Upload-Offset, Upload-Metadata, Upload-Checksum, \
     Upload-Defer-Length, Upload-Concat, X-HTTP-Method-Override, X-Requested-With";
@@ -304,6 +314,9 @@ mod tests {
             ("/api/v1/tenants/t/orders/o-1", Endpoint::Order),
             ("/api/v1/tenants/t/metrics/sales", Endpoint::Sales),
             ("/api/v1/tenants/t/metrics/sales/x", Endpoint::Unknown),
+            ("/api/v1/tenants/t/stock/bulk_update", Endpoint::StockUpdate),
+            ("/api/v1/tenants/t/stock/p-1", Endpoint::Stock),
+            ("/api/v1/tenants/t/stock", Endpoint::Unknown),
             ("/api/v1/tenants", Endpoint::Unknown),
             ("/docsy", Endpoint::Unknown),
         ] {

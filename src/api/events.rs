@@ -19,7 +19,9 @@ pub enum RowRefusal {
 }
 
 impl RowRefusal {
-    fn code(self) -> &'static str {
+    /// As it stands in an answer.
+    #[must_use]
+    pub fn code(self) -> &'static str {
         match self {
             RowRefusal::QueueFull => "queue_full",
             RowRefusal::JournalFull => "journal_full",

@@ -17,6 +17,7 @@ pub mod openapi;
 pub mod problem;
 pub mod reads;
 pub mod schema;
+pub mod stock;
 pub mod uploads;
 
 pub use endpoints::{Asked, Endpoint, find, plain};

@@ -3,6 +3,7 @@
 mod commerce;
 mod events;
 mod parameters;
+mod stock;
 mod uploads;
 
 use std::collections::BTreeMap;
@@ -24,8 +25,9 @@ use utoipa::openapi::{
 
 use super::problem::{self, Problem};
 use super::schema::commerce::{
-    Amount, IngestFault, IngestSummary, NewItem, NewOrder, OrderPage, OrderState, OrderValues, Sales,
-    SalesGroup, SalesMeta, SalesMethod, StatusChange, StatusChanged, StoredItem, StoredOrder, UploadSummary,
+    Amount, IngestFault, IngestSummary, NewItem, NewOrder, NewStockUpdate, OrderPage, OrderState,
+    OrderValues, Sales, SalesGroup, SalesMeta, SalesMethod, StatusChange, StatusChanged, StockLevelState,
+    StockModeName, StockProductResult, StockUpdated, StockUpdates, StoredItem, StoredOrder, UploadSummary,
 };
 use super::schema::{
     Accepted, BulkEvents, BulkResult, BulkRow, Check, Checks, ClickEvent, ClickPage, EventPage, EventResult,
@@ -84,6 +86,8 @@ fn build() -> OpenApi {
         .path("/api/v1/tenants/{tenant}/orders/search", only(HttpMethod::Get, commerce::search()))
         .path("/api/v1/tenants/{tenant}/orders/{order}", only(HttpMethod::Patch, commerce::patch_order()))
         .path("/api/v1/tenants/{tenant}/metrics/sales", only(HttpMethod::Get, commerce::sales()))
+        .path("/api/v1/tenants/{tenant}/stock/bulk_update", only(HttpMethod::Put, stock::put()))
+        .path("/api/v1/tenants/{tenant}/stock/{product}", only(HttpMethod::Get, stock::get()))
         .path("/receipts/{receipt}", only(HttpMethod::Get, get_receipt()))
         .path("/health", only(HttpMethod::Get, get_health("health")))
         .path("/livez", only(HttpMethod::Get, get_health("livez")))
@@ -137,6 +141,12 @@ fn commerce_schemas(components: ComponentsBuilder) -> ComponentsBuilder {
         .schema_from::<OrderValues>()
         .schema_from::<SalesMeta>()
         .schema_from::<SalesMethod>()
+        .schema_from::<StockUpdates>()
+        .schema_from::<StockModeName>()
+        .schema_from::<NewStockUpdate>()
+        .schema_from::<StockUpdated>()
+        .schema_from::<StockProductResult>()
+        .schema_from::<StockLevelState>()
 }
 
 const BEARER: &str = "bearer";

@@ -28,6 +28,9 @@ pub const BULK_EVENTS_MAX: usize = 5_000;
 /// Items of one order; an item's id has room for 1,024 of them.
 pub const ORDER_ITEMS_MAX: usize = 1_000;
 
+/// Updates of one `PUT …/stock/bulk_update`; 413 above.
+pub const STOCK_UPDATES_MAX: usize = 10_000;
+
 /// Bytes of one journal record's payload: the largest event (`/event`, 256 KiB) with room for what
 /// the record adds. A length above it in a file is damage, never an allocation.
 pub const RECORD_BYTES_MAX: usize = 1024 * 1024;

@@ -76,6 +76,10 @@ pub enum Command {
         /// Recounts the buckets from the rows as well, and looks for event ids that are stored twice.
         #[arg(long)]
         aggregates: bool,
+
+        /// Takes the stock events of every product once more, in order, and compares the levels.
+        #[arg(long)]
+        stock: bool,
     },
 
     /// Copies a data folder while its server runs, and verifies the copy.

@@ -19,7 +19,8 @@ use crate::config::Config;
 use crate::journal;
 use crate::shard::{
     self, Carried, CheckpointMode, DataFolder, Entry, INGEST_KIND, Outcome, PRICE_KIND, Records,
-    SERVICE_EVENT_KIND, STATUS_KIND, STOCK_KIND, Shard, ShardError, ShardFolder, ShardOptions,
+    SERVICE_EVENT_KIND, STATUS_KIND, STOCK_KIND, STOCK_UPDATE_KIND, Shard, ShardError, ShardFolder,
+    ShardOptions,
 };
 
 /// Records of one transaction of each new shard.
@@ -171,7 +172,10 @@ fn copy(config: &Config, folder: &DataFolder, fresh: &Path, to: u16) -> Result<u
             let mut shares: Vec<Share<'_>> = (0..to).map(|_| Share::default()).collect();
             for record in records {
                 numbered += 1;
-                rows += u64::from(!matches!(record.0, STATUS_KIND | INGEST_KIND | PRICE_KIND | STOCK_KIND));
+                rows += u64::from(!matches!(
+                    record.0,
+                    STATUS_KIND | INGEST_KIND | PRICE_KIND | STOCK_KIND | STOCK_UPDATE_KIND
+                ));
                 let of_event =
                     (record.0 == SERVICE_EVENT_KIND).then(|| shard::decode_service_event(&record.1));
                 let of_event = of_event.flatten().map(|row| keys.hash(row.tenant_id, row.event_id));
@@ -221,14 +225,23 @@ fn prove(folder: &DataFolder, fresh: &Path, to: u16, records: u64) -> Result<Str
     };
     let new: Vec<PathBuf> = (0..to).map(|shard| new_shard(fresh, shard).database()).collect();
     for path in &new {
-        for verified in [shard::verify(path), shard::verify_aggregates(path)] {
+        for verified in [shard::verify(path), shard::verify_aggregates(path), shard::verify_stock(path)] {
             let verified = verified.map_err(|error| format!("{}: {error}", path.display()))?;
             if let Some(problem) = verified.problems.first() {
                 return Err(format!("{}: {problem}", path.display()));
             }
         }
     }
-    let (old, new) = (count(folder.shards().map(|(_, of)| of.database()).collect())?, count(new)?);
+    let old: Vec<PathBuf> = folder.shards().map(|(_, of)| of.database()).collect();
+    let stock = |paths: &[PathBuf]| -> Result<u64, String> {
+        let verified = paths.iter().filter(|path| path.exists()).map(|path| shard::verify_stock(path));
+        verified.map(|verified| Ok(verified.map_err(text)?.rows)).sum()
+    };
+    let (before, after) = (stock(&old)?, stock(&new)?);
+    if before != after {
+        return Err(format!("the counts differ: {before} stock events before, {after} after"));
+    }
+    let (old, new) = (count(old)?, count(new)?);
     if old != new || new.iter().sum::<u64>() != records {
         return Err(format!("the counts differ: {old:?} before, {new:?} after, {records} carried"));
     }

@@ -122,9 +122,10 @@ fn shard_row(id: ShardId, folder: &ShardFolder) -> Result<Value, String> {
     }))
 }
 
-/// SQLite's integrity check and a recount of every shard, a checksum scan of every journal.
+/// SQLite's integrity check and a recount of every shard, of its sums and its stock where that is asked for; a
+/// checksum scan of every journal.
 #[must_use]
-pub fn verify(args: &FolderArgs, aggregates: bool) -> ExitCode {
+pub fn verify(args: &FolderArgs, aggregates: bool, stock: bool) -> ExitCode {
     let folder = match look(args) {
         Ok(folder) => folder,
         Err(code) => return code,
@@ -150,6 +151,13 @@ pub fn verify(args: &FolderArgs, aggregates: bool) -> ExitCode {
             match shard::verify_aggregates(&path) {
                 Ok(verified) => tell(what, verified.rows, "rows", verified.problems),
                 Err(error) => tell(what, 0, "rows", vec![error.to_string()]),
+            }
+        }
+        if stock {
+            let what = format!("{} (stock)", path.display());
+            match shard::verify_stock(&path) {
+                Ok(verified) => tell(what, verified.rows, "events", verified.problems),
+                Err(error) => tell(what, 0, "events", vec![error.to_string()]),
             }
         }
         for lane in shard_folder.lanes().unwrap_or_default() {

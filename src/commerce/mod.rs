@@ -7,11 +7,13 @@
 mod ingest;
 mod sales;
 mod search;
+mod stock;
 mod uploads;
 
 pub use ingest::{IngestError, OrderIngest, Summary};
 pub use sales::{Materialized, SalesCache, SalesPlan};
 pub use search::{LIMIT_MAX, SearchPlan};
+pub use stock::{StockAsk, StockBatch, StockProduct, StockRowError, StockState};
 pub use uploads::{
     Body, Checkpoint, Checksum, ChecksumError, CopiedUploads, Damage, DigestOf, State, Upload, UploadError,
     UploadId, UploadStore, Wish, copy_uploads,

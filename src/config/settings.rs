@@ -97,9 +97,9 @@ settings! {
         event_bytes_max: u64 as Bytes = "256KiB";
         /// Largest body of POST /events, in decoded bytes; 413 above.
         events_bytes_max: u64 as Bytes = "128KiB";
-        /// Largest body of POST /events/bulk, in decoded bytes; 413 above.
+        /// Largest body of POST /events/bulk and of stock updates, in decoded bytes; 413 above.
         bulk_bytes_max: u64 as Bytes = "20MiB";
-        /// How long POST /events waits for its commit before it answers 202.
+        /// How long POST /events and stock updates wait for their commit before they are answered with 202.
         /// What was answered with 202 is checked for duplicates when the shard commits again.
         commit_wait: Duration as Time = "1s";
         /// Time a request head may take from its first byte to its last; 408 after.

@@ -170,6 +170,18 @@ pub enum Code {
     TotalTooLarge,
     /// The row is another tenant's than the key it came with.
     WrongTenant,
+    /// The text names no mode of putting updates together.
+    UnknownMode,
+    /// An update of stock has both a quantity and a delta.
+    QuantityAndDelta,
+    /// The mode needs a quantity and there is a delta.
+    NeedsQuantity,
+    /// The mode needs a delta and there is a quantity.
+    NeedsDelta,
+    /// A stock would be below zero.
+    NegativeStock,
+    /// An event id that stands for something else already.
+    EventIdReused,
 }
 
 impl Code {
@@ -200,6 +212,12 @@ impl Code {
         Code::TooManyItems,
         Code::TotalTooLarge,
         Code::WrongTenant,
+        Code::UnknownMode,
+        Code::QuantityAndDelta,
+        Code::NeedsQuantity,
+        Code::NeedsDelta,
+        Code::NegativeStock,
+        Code::EventIdReused,
     ];
 
     /// As it stands in a problem document.
@@ -231,6 +249,12 @@ impl Code {
             Code::TooManyItems => "too_many_items",
             Code::TotalTooLarge => "total_too_large",
             Code::WrongTenant => "wrong_tenant",
+            Code::UnknownMode => "unknown_mode",
+            Code::QuantityAndDelta => "quantity_and_delta",
+            Code::NeedsQuantity => "needs_quantity",
+            Code::NeedsDelta => "needs_delta",
+            Code::NegativeStock => "negative_stock",
+            Code::EventIdReused => "event_id_reused",
         }
     }
 }

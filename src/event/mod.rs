@@ -20,6 +20,7 @@ mod fields;
 mod json;
 mod order;
 mod service_event;
+mod stock;
 mod structurals;
 mod time;
 
@@ -28,4 +29,5 @@ pub use error::{BulkError, Code, DecodeError, FieldError, FieldErrors};
 pub use fields::Click;
 pub use order::{Item, Items, ORDER_BYTES_MAX, Order, OrderError, OrderFault, OrderFaults, OrderPointer};
 pub use service_event::ServiceEvent;
+pub use stock::{StockAmount, StockBodyError, StockFault, StockRequest, StockUpdate};
 pub use time::{TimeError, parse_iso8601_lenient, parse_rfc3339};

@@ -115,7 +115,7 @@ pub(super) struct TextRule {
 }
 
 #[inline]
-fn text<'b>(value: Option<&'b [u8]>, rule: &TextRule) -> Result<Cow<'b, str>, FieldError> {
+pub(super) fn text<'b>(value: Option<&'b [u8]>, rule: &TextRule) -> Result<Cow<'b, str>, FieldError> {
     let value = value.ok_or(rule.missing)?;
     let [b'"', raw @ .., b'"'] = value else { return Err(rule.not_a_string) };
     // One byte is never written in more than six.

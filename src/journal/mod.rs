@@ -63,4 +63,8 @@ pub enum Kind {
     Order = 3,
     OrderStatus = 4,
     Ingest = 5,
+    PriceEvent = 8,
+    PriceReview = 9,
+    StockUpdate = 10,
+    Erasure = 11,
 }

@@ -23,6 +23,7 @@ mod plan;
 mod readers;
 mod sales;
 mod search;
+mod stock;
 #[cfg(test)]
 mod tests;
 
@@ -35,6 +36,7 @@ pub use plan::{BucketsPlan, Paging, ParameterError, Parameters, RowsPlan};
 pub use readers::{Permit, Readers};
 pub use sales::{Figures, GroupBy, SalesGroup, SalesQuery, SalesResult, sales, sales_versions};
 pub use search::{Search, Shape};
+pub use stock::{stock_decisions, stock_level};
 
 use crate::base::ids::ShardId;
 

@@ -8,6 +8,7 @@ pub(super) mod keyed;
 mod orders;
 mod reads;
 mod respond;
+mod stock;
 mod sync;
 mod uploads;
 
@@ -90,6 +91,7 @@ struct Lane {
     shard_count: u16,
     keyed: Keyed,
     sales: RefCell<SalesCache>,
+    stock_numbers: stock::Numbers,
     /// Names that requests of any core hold here, and how each is told that another one wants it.
     claims: RefCell<HashMap<String, async_channel::Sender<()>>>,
     uploads: Arc<UploadStore>,
@@ -124,6 +126,7 @@ pub(super) async fn run(parts: Parts) {
         shard_count: parts.vitals.board.shards.len() as u16,
         keyed: Keyed::new(parts.verdicts, parts.forwards, config.commit_wait),
         sales: RefCell::default(),
+        stock_numbers: stock::Numbers::new(parts.core),
         claims: RefCell::default(),
         uploads: parts.uploads,
         kept: RefCell::default(),

@@ -14,7 +14,10 @@ use super::file::Shard;
 use super::ids::Ids;
 use super::orders::{Batch, INGEST_KIND, ORDER_KIND, PRICE_KIND, STATUS_KIND, STOCK_KIND, Taken, Taker};
 use super::partition::{Partition, table_of};
+use super::people::ERASURE_KIND;
+use super::prices::{PRICE_EVENT_KIND, PRICE_REVIEW_KIND};
 use super::service_event::{Outcome, SERVICE_EVENT_KIND, ServiceEventRow, decode_service_event};
+use super::stock::STOCK_UPDATE_KIND;
 use super::stream::Stream;
 use crate::base::ids::{LaneId, Sequence};
 use crate::base::keys::KeyHash;
@@ -313,7 +316,7 @@ impl Shard {
 }
 
 fn is_order(kind: u8) -> bool {
-    matches!(kind, ORDER_KIND..=STOCK_KIND)
+    matches!(kind, ORDER_KIND..=ERASURE_KIND)
 }
 
 /// What it takes to know whether an event is new, and to store it.
@@ -414,6 +417,10 @@ fn reject(transaction: &Connection, lane: LaneId, entry: &Entry<'_>) -> Result<(
         INGEST_KIND => "not a finished ingest",
         PRICE_KIND => "not a price",
         STOCK_KIND => "not a stock event",
+        PRICE_EVENT_KIND => "not a price event",
+        PRICE_REVIEW_KIND => "not a decision on a price",
+        STOCK_UPDATE_KIND => "not a change of stock",
+        ERASURE_KIND => "not an erasure",
         _ => "unknown kind",
     };
     transaction

@@ -26,6 +26,8 @@ mod manifest;
 mod open;
 mod orders;
 mod partition;
+mod people;
+mod prices;
 pub mod read;
 mod rebuild;
 mod retain;
@@ -33,6 +35,7 @@ mod schema;
 mod seal;
 mod service_event;
 mod status;
+mod stock;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -63,4 +66,8 @@ pub use schema::is_made;
 pub use seal::BuiltIndex;
 pub use service_event::{Outcome, SERVICE_EVENT_KIND, ServiceEventRow, decode_service_event};
 pub use status::{CommitTimes, ShardState, ShardStatus};
+pub use stock::{
+    STOCK_UPDATE_KIND, StockCode, StockDecision, StockEvent, StockLevel, StockResult, StockUpdateRow,
+    decode_stock_update, encode_stock_update, stock_decisions, stock_level, verify_stock,
+};
 pub use stream::Stream;

@@ -23,6 +23,7 @@ const MIGRATIONS: &[Migration] = &[
         run: version_2,
     },
     Migration { description: "orders, customers, products and sales", run: version_3 },
+    Migration { description: "price events, stock, people who were forgotten", run: version_4 },
 ];
 
 /// The newest schema this program knows.
@@ -122,6 +123,13 @@ INSERT INTO total VALUES ('service_events', 0);
 fn version_3(connection: &Connection) -> Result<(), ShardError> {
     connection.execute_batch(&super::orders::tables_sql())?;
     connection.execute_batch(&super::ids::schema(super::ids::ORDERS))?;
+    Ok(())
+}
+
+fn version_4(connection: &Connection) -> Result<(), ShardError> {
+    connection.execute_batch(&super::prices::tables_sql())?;
+    connection.execute_batch(&super::stock::tables_sql())?;
+    connection.execute_batch(&super::people::tables_sql())?;
     Ok(())
 }
 

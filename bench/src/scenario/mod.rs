@@ -14,6 +14,7 @@ mod sales;
 mod scale;
 mod search;
 mod seed;
+mod stock;
 mod store;
 mod writer;
 
@@ -31,5 +32,6 @@ pub(crate) use sales::run as sales;
 pub(crate) use scale::run as scale;
 pub(crate) use search::run as search;
 pub(crate) use seed::run as seed;
+pub(crate) use stock::run as stock;
 pub(crate) use store::run as store;
 pub(crate) use writer::run as writer;

@@ -51,6 +51,9 @@ pub enum Problem {
     UploadLocked,
     ChecksumMismatch,
     NoRoomForUpload,
+    NoSuchStock,
+    TooManyUpdates,
+    InvalidStockUpdate,
 }
 
 /// What the catalogue says of one problem.
@@ -79,6 +82,7 @@ impl Problem {
         Problem::NotAReceipt,
         Problem::NoSuchOrder,
         Problem::NoSuchUpload,
+        Problem::NoSuchStock,
         Problem::MethodNotAllowed,
         Problem::RequestTimeout,
         Problem::IngestRunning,
@@ -87,6 +91,7 @@ impl Problem {
         Problem::TusVersion,
         Problem::PayloadTooLarge,
         Problem::TooManyEvents,
+        Problem::TooManyUpdates,
         Problem::UriTooLong,
         Problem::UnsupportedEncoding,
         Problem::UnsupportedMediaType,
@@ -97,6 +102,7 @@ impl Problem {
         Problem::IdempotencyKeyReused,
         Problem::InvalidStatus,
         Problem::QueryTooLarge,
+        Problem::InvalidStockUpdate,
         Problem::UploadLocked,
         Problem::RateLimited,
         Problem::QueueFull,
@@ -515,6 +521,29 @@ impl Problem {
                 "The bytes do not have the checksum they were sent with",
                 "The piece was damaged on its way, or its Upload-Checksum is of other bytes. None of the piece was \
                  taken, and the upload is where it was. Send the piece again.",
+            ),
+            Problem::NoSuchStock => entry(
+                404,
+                "no-such-stock",
+                "The product has no stock",
+                "Nothing ever happened to the stock of this product of this tenant: no update was applied, and none \
+                 was carried in. Its first update makes it: stock begins at 0, version 0.",
+            ),
+            Problem::TooManyUpdates => entry(
+                413,
+                "too-many-updates",
+                "More updates than one request may have",
+                "PUT /stock/bulk_update takes at most 10,000 updates in one request. Nothing was changed. Divide them, \
+                 with all updates of one product that belong together in the same request.",
+            ),
+            Problem::InvalidStockUpdate => entry(
+                422,
+                "invalid-stock-update",
+                "The body is no update of stock",
+                "The body is JSON, but not an object with a known mode and updates, or every product in it has an \
+                 update that is wrong. Each entry of errors has the index of the update, a JSON Pointer within it (or \
+                 into the body, where there is no index), a code and a sentence; at most 1,000 are listed. Nothing was \
+                 changed. Mend the sender; sending the same again cannot succeed.",
             ),
             Problem::NoRoomForUpload => entry(
                 507,

@@ -292,3 +292,103 @@ pub struct SalesMethod {
     #[schema(nullable = false, example = "t-digest compression=200")]
     pub order_value: Option<String>,
 }
+
+/// Updates of stock.
+#[derive(Serialize, ToSchema)]
+pub struct StockUpdates {
+    pub mode: StockModeName,
+    /// 1 to 10,000 of them.
+    #[schema(min_items = 1, max_items = 10_000)]
+    pub updates: Vec<NewStockUpdate>,
+}
+
+/// How updates are put together. `last_write_wins`: the quantity with the newest `occurred_at` stands, whatever
+/// order it arrives in. `merge`: deltas add up. `reject`: only on top of the version that is expected.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StockModeName {
+    LastWriteWins,
+    Merge,
+    Reject,
+}
+
+/// One update: what happened to a product. Unknown fields are ignored, and what is null counts as absent.
+#[derive(Serialize, ToSchema)]
+pub struct NewStockUpdate {
+    /// 1 to 200 bytes without control characters; names this event of the product for ever.
+    #[schema(example = "count-17")]
+    pub event_id: String,
+    /// 1 to 200 bytes without control characters.
+    #[schema(example = "p-1")]
+    pub product_id: String,
+    /// So many are there. In `last_write_wins`, and in `reject` unless there is a delta.
+    #[schema(minimum = 0, maximum = 9_007_199_254_740_991_i64, example = 40)]
+    pub quantity: Option<i64>,
+    /// So many came in or, below zero, went out. In `merge`, and in `reject` unless there is a quantity.
+    #[schema(minimum = -9_007_199_254_740_991_i64, maximum = 9_007_199_254_740_991_i64)]
+    pub delta: Option<i64>,
+    /// In `reject`, where it is required: the version of the product that this is meant for, 0 before its first
+    /// change. Not looked at in the other modes.
+    #[schema(minimum = 0)]
+    pub expected_version: Option<i64>,
+    /// RFC 3339 with an offset. Kept to the microsecond.
+    #[schema(format = DateTime, example = "2026-03-01T12:00:00Z")]
+    pub occurred_at: String,
+}
+
+/// What became of the products of a request.
+#[derive(Serialize, ToSchema)]
+pub struct StockUpdated {
+    /// Products that were changed.
+    pub applied: usize,
+    /// Products that had been changed by the same events before.
+    pub duplicates: usize,
+    /// Products in conflict or rejected.
+    pub failed: usize,
+    /// Products of which nothing is known yet.
+    pub pending: usize,
+    /// In the order of their first updates.
+    pub products: Vec<StockProductResult>,
+}
+
+/// What became of one product.
+#[derive(Serialize, ToSchema)]
+pub struct StockProductResult {
+    /// null for an update that does not say which.
+    pub product_id: Option<String>,
+    /// `applied`, `duplicate` (its events were applied before: quantity and version are those of the first time),
+    /// `conflict`, `rejected`, `pending` (safe in the journal, decided later) or `unknown`.
+    #[schema(value_type = String, example = "applied")]
+    pub result: &'static str,
+    /// The stock when this was decided.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quantity: Option<i64>,
+    /// The version then; every applied change counts it up by one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<i64>,
+    /// `superseded` (applied, but a newer event stands), `negative_stock`, `stale_version`, `event_id_reused`,
+    /// `partly_seen`, `stock_too_large`, `queue_full`, `journal_full`, `overloaded`, `outcome_unknown`, `internal`,
+    /// or the code of a field.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub code: Option<&'static str>,
+    /// JSON Pointer into the request to what is wrong.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pointer: Option<String>,
+}
+
+/// The stock of a product.
+#[derive(Serialize, ToSchema)]
+pub struct StockLevelState {
+    #[schema(example = "p-1")]
+    pub product_id: String,
+    /// Below zero only where what was carried in from elsewhere comes to that.
+    #[schema(example = 40)]
+    pub quantity: i64,
+    /// Changes so far; the `ETag` says the same.
+    #[schema(minimum = 1, example = 3)]
+    pub version: i64,
+    /// When the last change was accepted.
+    #[schema(format = DateTime)]
+    pub updated_at: String,
+}

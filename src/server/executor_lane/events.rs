@@ -47,12 +47,12 @@ impl Sorted {
     }
 }
 
-fn level(wants_disk: bool) -> AckLevel {
+pub(super) fn level(wants_disk: bool) -> AckLevel {
     if wants_disk { AckLevel::Disk } else { AckLevel::Os }
 }
 
 /// The body as it was before it was compressed, and within the endpoint's limit.
-fn decoded<'b>(
+pub(super) fn decoded<'b>(
     lane: &Lane,
     endpoint: Endpoint,
     request: &RequestHead,

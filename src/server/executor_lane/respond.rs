@@ -13,7 +13,7 @@ use super::admit::{admit, charge_rest, with_standing};
 use super::body::AnswerBody;
 use super::reads::{self, NotRead, Read};
 use super::sync::on_disk;
-use super::{Lane, SharedGate, events, orders, uploads};
+use super::{Lane, SharedGate, events, orders, stock, uploads};
 use crate::api;
 use crate::api::error::EventRefused;
 use crate::base::clock;
@@ -122,6 +122,16 @@ pub(super) async fn respond(
                     Ok(answer) => answer,
                     Err(error) => api::commerce::status_refused(&error, &request_id, problems),
                 }
+            }
+            Ok((principal, body)) if method == Method::Put && endpoint == api::Endpoint::StockUpdate => {
+                let taken = stock::put(lane, argument, &request, &principal, body).await;
+                taken.unwrap_or_else(|error| api::stock::refused(&error, limit, &request_id, problems))
+            }
+            Ok((principal, _))
+                if matches!(method, Method::Get | Method::Head) && endpoint == api::Endpoint::Stock =>
+            {
+                let found = stock::get(lane, argument, &request, &principal).await;
+                found.unwrap_or_else(|error| api::stock::refused(&error, limit, &request_id, problems))
             }
             Ok((principal, _)) if endpoint == api::Endpoint::OrderUpload && uploads::is_asked(method) => {
                 match uploads::ask(lane, method, argument, &request, &principal).await {

@@ -6,6 +6,7 @@ use rusqlite::{Connection, Row};
 use super::super::carry::Carried;
 use super::super::error::ShardError;
 use super::super::partition;
+use super::super::stock::{STOCK_UPDATE_KIND, decode_stock_update};
 use super::super::stream::Stream;
 use super::observed::{self, Observed, PRICE_KIND, STOCK_KIND, decode_price, decode_stock};
 use super::record::{
@@ -28,12 +29,13 @@ pub fn key_of(keys: &KeyHasher, kind: u8, payload: &[u8]) -> Option<KeyHash> {
         INGEST_KIND => decode_ingest(payload).map(|row| keys.hash(row.scope, row.key)),
         PRICE_KIND => decode_price(payload).map(|row| place(&row.observed)),
         STOCK_KIND => decode_stock(payload).map(|row| place(&row.observed)),
+        STOCK_UPDATE_KIND => decode_stock_update(payload).map(|row| keys.hash(row.tenant_id, row.product_id)),
         _ => None,
     }
 }
 
 /// Every order in order of arrival, each followed by its status where it has another than it came with; then the
-/// finished ingests, prices and stock events.
+/// finished ingests and prices.
 pub(in crate::shard) fn carry_orders<E: From<ShardError>>(
     connection: &Connection,
     take: &mut dyn FnMut(Carried) -> Result<(), E>,

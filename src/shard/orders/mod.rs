@@ -44,7 +44,7 @@ pub use self::sums::SumsBy;
 pub(super) use self::take::{Batch, Taken, Taker};
 pub(super) use self::verify::verify_sales;
 
-use self::names::Names;
+pub(super) use self::names::Names;
 use self::sums::Sums;
 use super::error::ShardError;
 use super::ids::{self, Ids};
@@ -52,6 +52,14 @@ use super::partition::{Partition, firsts};
 use super::rebuild;
 use super::stream::Stream;
 use crate::base::keys::KeyHasher;
+
+/// What records beside the orders are stored with.
+pub(super) struct Beside<'t> {
+    pub(super) connection: &'t Connection,
+    pub(super) keys: &'t KeyHasher,
+    /// Numbers of tenants; what a rolled back transaction gave out is forgotten.
+    pub(super) names: &'t mut Names,
+}
 
 /// What is kept in memory of a shard's orders.
 #[derive(Debug)]

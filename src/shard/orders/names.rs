@@ -94,7 +94,11 @@ impl Names {
     }
 
     /// The tenant's number, given out if it is new.
-    pub(super) fn tenant(&mut self, connection: &Connection, tenant_id: &str) -> Result<i64, ShardError> {
+    pub(in crate::shard) fn tenant(
+        &mut self,
+        connection: &Connection,
+        tenant_id: &str,
+    ) -> Result<i64, ShardError> {
         if let Some(tenant) = self.tenants.get(tenant_id) {
             return Ok(*tenant);
         }

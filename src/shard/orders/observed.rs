@@ -40,7 +40,7 @@ pub struct StockRow<'a> {
 }
 
 /// What a stock event says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum StockChange {
     /// So many came in or, below zero, went out.
     Delta(i64),
@@ -113,7 +113,7 @@ pub fn decode_stock(payload: &[u8]) -> Option<StockRow<'_>> {
     Some(StockRow { observed, change })
 }
 
-/// The two tables and their views.
+/// The tables as schema version 3 had them, with their views; stock has others since (`shard/stock`).
 pub(super) fn tables_sql(time_sql: fn(&str) -> String) -> String {
     format!(
         "
@@ -175,53 +175,22 @@ pub(super) fn store_price(
     Ok(if stored > 0 { Outcome::Inserted } else { Outcome::Duplicate })
 }
 
-/// Stores a stock event unless it is there.
-pub(super) fn store_stock(
-    connection: &Connection,
-    tenant: i64,
-    row: &StockRow<'_>,
-) -> Result<Outcome, ShardError> {
-    let Observed { at_us, received_us, product_id, event_id, .. } = row.observed;
-    let (kind, number) = match row.change {
-        StockChange::Delta(number) => ("delta", number),
-        StockChange::Quantity(number) => ("quantity", number),
-    };
-    let stored = connection
-        .prepare_cached(
-            "INSERT OR IGNORE INTO stock_row (tenant, product_id, occurred_at_us, event_id, kind, number, \
-             received_us) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-        )?
-        .execute(params![tenant, product_id, at_us, event_id, kind, number, received_us])?;
-    Ok(if stored > 0 { Outcome::Inserted } else { Outcome::Duplicate })
-}
-
-/// All of both as the records they came from.
+/// All prices as the records they came from.
 pub(super) fn carry<E: From<ShardError>>(
     connection: &Connection,
     take: &mut dyn FnMut(Carried) -> Result<(), E>,
 ) -> Result<(), E> {
-    for (kind, sql) in [
-        (
-            PRICE_KIND,
-            "SELECT t.tenant_id, p.product_id, p.event_id, p.observed_at_us, p.received_us, p.price, p.currency \
-             FROM price_row p JOIN tenant_row t ON t.id = p.tenant",
-        ),
-        (
-            STOCK_KIND,
-            "SELECT t.tenant_id, s.product_id, s.event_id, s.occurred_at_us, s.received_us, s.number, s.kind \
-             FROM stock_row s JOIN tenant_row t ON t.id = s.tenant",
-        ),
-    ] {
-        let mut statement = connection.prepare(sql).map_err(ShardError::from)?;
-        let mut rows = statement.query([]).map_err(ShardError::from)?;
-        while let Some(row) = rows.next().map_err(ShardError::from)? {
-            take((kind, record(kind, row)?))?;
-        }
+    let sql = "SELECT t.tenant_id, p.product_id, p.event_id, p.observed_at_us, p.received_us, p.price, p.currency \
+               FROM price_row p JOIN tenant_row t ON t.id = p.tenant";
+    let mut statement = connection.prepare(sql).map_err(ShardError::from)?;
+    let mut rows = statement.query([]).map_err(ShardError::from)?;
+    while let Some(row) = rows.next().map_err(ShardError::from)? {
+        take((PRICE_KIND, record(row)?))?;
     }
     Ok(())
 }
 
-fn record(kind: u8, row: &Row<'_>) -> Result<Vec<u8>, ShardError> {
+fn record(row: &Row<'_>) -> Result<Vec<u8>, ShardError> {
     let text = |at: usize| row.get_ref(at)?.as_str().map_err(rusqlite::Error::from);
     let observed = Observed {
         at_us: row.get(3)?,
@@ -230,16 +199,10 @@ fn record(kind: u8, row: &Row<'_>) -> Result<Vec<u8>, ShardError> {
         product_id: text(1)?,
         event_id: text(2)?,
     };
-    let (number, tag): (i64, &str) = (row.get(5)?, text(6)?);
+    let currency = Currency::parse(text(6)?)
+        .ok_or_else(|| ShardError::Corrupt("a price has an unknown currency".to_owned()))?;
     let mut payload = Vec::new();
-    if kind == PRICE_KIND {
-        let currency = Currency::parse(tag)
-            .ok_or_else(|| ShardError::Corrupt("a price has an unknown currency".to_owned()))?;
-        PriceRow { observed, price: number, currency }.encode(&mut payload);
-    } else {
-        let change = if tag == "delta" { StockChange::Delta(number) } else { StockChange::Quantity(number) };
-        StockRow { observed, change }.encode(&mut payload);
-    }
+    PriceRow { observed, price: row.get(5)?, currency }.encode(&mut payload);
     Ok(payload)
 }
 

@@ -5,12 +5,14 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension as _, params};
 use super::super::apply::Entry;
 use super::super::error::ShardError;
 use super::super::partition::{Partition, table_of};
+use super::super::people::{self, ERASURE_KIND};
+use super::super::prices::{self, PRICE_EVENT_KIND, PRICE_REVIEW_KIND};
 use super::super::service_event::Outcome;
+use super::super::stock::{self, STOCK_UPDATE_KIND};
 use super::super::stream::Stream;
+use super::Beside;
 use super::names::Product;
-use super::observed::{
-    PRICE_KIND, PriceRow, STOCK_KIND, StockRow, decode_price, decode_stock, store_price, store_stock,
-};
+use super::observed::{PRICE_KIND, PriceRow, STOCK_KIND, StockRow, decode_price, decode_stock, store_price};
 use super::record::{
     INGEST_KIND, ITEM_IDS, IngestRow, ORDER_KIND, OrderRow, STATUS_KIND, StatusRow, decode_ingest,
     decode_order, decode_status,
@@ -29,6 +31,8 @@ enum Row<'a> {
     Ingest(IngestRow<'a>),
     Price(PriceRow<'a>),
     Stock(StockRow<'a>),
+    /// Of what stands beside the orders, by its kind.
+    Beside(u8),
 }
 
 /// The records of a batch that are the commerce backend's, with what may be the same ids in the sorted runs.
@@ -50,13 +54,16 @@ impl<'a> Batch<'a> {
             INGEST_KIND => decode_ingest(payload).map(Row::Ingest),
             PRICE_KIND => decode_price(payload).map(Row::Price),
             STOCK_KIND => decode_stock(payload).map(Row::Stock),
+            PRICE_EVENT_KIND | PRICE_REVIEW_KIND | STOCK_UPDATE_KIND | ERASURE_KIND => {
+                Some(Row::Beside(kind))
+            }
             _ => None,
         };
         let Some(row) = row else { return };
         match row {
             Row::Order(order) => self.hashes.push(keys.hash(order.tenant_id, order.order_id)),
             Row::Status(status) => self.hashes.push(keys.hash(status.tenant_id, status.order_id)),
-            Row::Ingest(_) | Row::Price(_) | Row::Stock(_) => {}
+            Row::Ingest(_) | Row::Price(_) | Row::Stock(_) | Row::Beside(_) => {}
         }
         self.rows.push((payload, row));
     }
@@ -176,7 +183,17 @@ impl<'t> Taker<'t> {
             }
             Row::Stock(stock) => {
                 let tenant = self.orders.names.tenant(self.connection, stock.observed.tenant_id)?;
-                (store_stock(self.connection, tenant, &stock)?, stock.observed.received_us)
+                (stock::store_history(self.connection, tenant, &stock)?, stock.observed.received_us)
+            }
+            Row::Beside(kind) => {
+                let names = &mut self.orders.names;
+                let mut beside = Beside { connection: self.connection, keys: self.keys, names };
+                let stored = match kind {
+                    PRICE_EVENT_KIND | PRICE_REVIEW_KIND => prices::take(&mut beside, kind, entry.payload)?,
+                    STOCK_UPDATE_KIND => stock::take(&mut beside, kind, entry.payload)?,
+                    _ => people::take(&mut beside, kind, entry.payload)?,
+                };
+                return Ok(stored);
             }
         };
         taken.received_us_max = taken.received_us_max.max(Some(received_us));

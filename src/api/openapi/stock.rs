@@ -1,0 +1,154 @@
+//! Stock in the OpenAPI document.
+
+use serde_json::json;
+use utoipa::openapi::path::OperationBuilder;
+use utoipa::openapi::request_body::RequestBodyBuilder;
+use utoipa::openapi::{ContentBuilder, Ref, Required, ResponseBuilder};
+
+use super::parameters::{in_header, in_path, parameter, words};
+use super::{answer, header, json_of, request_id, with_key, with_problems};
+use crate::api::problem::Problem;
+use crate::tenants::Scope;
+
+pub(super) fn put() -> OperationBuilder {
+    let example = json!({
+        "mode": "reject",
+        "updates": [{
+            "event_id": "count-17", "product_id": "p-1", "quantity": 40, "expected_version": 0,
+            "occurred_at": "2026-03-01T12:00:00Z",
+        }],
+    });
+    let body =
+        ContentBuilder::new().schema(Some(Ref::from_schema_name("StockUpdates"))).example(Some(example));
+    let operation = OperationBuilder::new()
+        .operation_id(Some("updateStock"))
+        .tag("stock")
+        .summary(Some("Change the stock of up to 10,000 products"))
+        .description(Some(
+            "All updates of one product apply together or not at all; products succeed or fail alone. Every \
+             product that is changed has its version counted up by one, however many updates it has here.\n\n\
+             `last_write_wins` takes quantities: of all events of the product, of whatever mode, the one with the \
+             newest `occurred_at` stands, of two at one time that with the greater `event_id`. An older one is \
+             applied with the code `superseded`: it is kept and changes no quantity. `merge` takes deltas and adds \
+             them, whatever their times; quantities are refused there (`needs_delta`). `reject` takes either, in \
+             order of their times, if the product is at `expected_version` (the same in all of its updates); \
+             otherwise it is a conflict that tells the current quantity and version. What would take the stock \
+             below zero is rejected (`negative_stock`).\n\n\
+             A request may be repeated: events are known by product and `event_id`. All of a product's events \
+             seen before, with the same content and mode: `duplicate`, with the quantity and version of the first \
+             time. Other content (`event_id_reused`) or some seen and some not (`partly_seen`): `conflict`. Only \
+             what was applied counts as seen. An update that is repeated within its product in one request counts \
+             once.\n\n\
+             An update that is wrong makes its product `rejected`, with `code` and `pointer`, and no other.",
+        ))
+        .parameter(in_path("tenant", "Whose stock."))
+        .parameter(parameter("ack", "`disk` asks for a promise that survives a power cut.", words(&["os", "disk"])))
+        .request_body(Some(
+            RequestBodyBuilder::new()
+                .required(Some(Required::True))
+                .content("application/json", body.build())
+                .build(),
+        ))
+        .response(
+            "200",
+            answer(
+                "A product at least was changed, now or before by the same events. It is committed.",
+                json_of("StockUpdated"),
+                "application/json",
+            ),
+        )
+        .response(
+            "202",
+            answer(
+                "A product at least is `pending`: its updates are safe in the journal, and will be decided when its \
+                 shard can commit. Sent again, they are told what became of them.",
+                json_of("StockUpdated"),
+                "application/json",
+            ),
+        )
+        .response(
+            "409",
+            answer("No product was changed.", json_of("StockUpdated"), "application/json"),
+        );
+    with_problems(
+        with_key(operation, Scope::Write),
+        &[
+            Problem::BadRequest,
+            Problem::EmptyBody,
+            Problem::NotJson,
+            Problem::NotUtf8,
+            Problem::BadEncoding,
+            Problem::BadParameter,
+            Problem::Unauthorized,
+            Problem::Forbidden,
+            Problem::NotFound,
+            Problem::RequestTimeout,
+            Problem::PayloadTooLarge,
+            Problem::TooManyUpdates,
+            Problem::UnsupportedEncoding,
+            Problem::InvalidStockUpdate,
+            Problem::TooDeep,
+            Problem::RateLimited,
+            Problem::QueueFull,
+            Problem::Overloaded,
+            Problem::JournalUnsynced,
+            Problem::OutcomeUnknown,
+            Problem::JournalFull,
+        ],
+    )
+}
+
+pub(super) fn get() -> OperationBuilder {
+    let tag = || header("The version, in quotes.", &["\"3\""]);
+    let level = ResponseBuilder::new()
+        .description("How many there are.")
+        .content("application/json", json_of("StockLevelState"))
+        .header("ETag", tag())
+        .header("X-Request-Id", request_id());
+    let known = ResponseBuilder::new()
+        .description("The asker has this version.")
+        .header("ETag", tag())
+        .header("X-Request-Id", request_id());
+    let operation = OperationBuilder::new()
+        .operation_id(Some("stock"))
+        .tag("stock")
+        .summary(Some("The stock of a product"))
+        .parameter(in_path("tenant", "Whose stock."))
+        .parameter(in_path("product", "The product's id, percent-encoded."))
+        .parameter(in_header(
+            "If-None-Match",
+            "Versions that the asker has, as `ETag` told them.",
+            Required::False,
+        ))
+        .response("200", level)
+        .response("304", known);
+    with_problems(
+        with_key(operation, Scope::Read),
+        &[
+            Problem::BadRequest,
+            Problem::Unauthorized,
+            Problem::Forbidden,
+            Problem::NotFound,
+            Problem::NoSuchStock,
+            Problem::RateLimited,
+            Problem::Overloaded,
+            Problem::ShardUnavailable,
+        ],
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use crate::api::openapi::document;
+    use crate::event::StockRequest;
+
+    #[test]
+    fn the_example_is_a_request_that_is_taken() {
+        let document: Value = serde_json::from_str(document()).unwrap();
+        let put = &document["paths"]["/api/v1/tenants/{tenant}/stock/bulk_update"]["put"];
+        let example = put["requestBody"]["content"]["application/json"]["example"].to_string();
+        assert!(StockRequest::read(example.as_bytes()).unwrap().rows[0].is_ok());
+    }
+}

@@ -1,0 +1,326 @@
+//! Updates of stock: rows put together by product, each product a record of its own for its shard, and what is said
+//! of every product in the end.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use crate::base::keys::KeyHasher;
+use crate::base::limits::RECORD_BYTES_MAX;
+use crate::base::stock_mode::StockMode;
+use crate::event::{Code, FieldError, StockAmount, StockFault, StockRequest, StockUpdate};
+use crate::ingest::KeyedRows;
+use crate::journal::Kind;
+use crate::shard::{
+    StockChange, StockDecision, StockEvent, StockResult, StockUpdateRow, encode_stock_update,
+};
+
+/// What a record adds to its events, with room to spare.
+const RECORD_HEAD_BYTES_MAX: usize = 1024;
+
+/// What is wrong with one row: `index` counts from 0, `pointer` is within the row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StockRowError {
+    pub index: usize,
+    pub error: FieldError,
+}
+
+/// One product of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StockProduct {
+    /// `None` where a row does not say which; such a row stands by itself.
+    pub product_id: Option<String>,
+    pub state: StockState,
+}
+
+/// Where a product of a request stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StockState {
+    /// One of its rows is wrong: the first of them.
+    Invalid(StockRowError),
+    /// On its way, in the rows of a shard.
+    Sent { shard: u16 },
+    /// Not taken, for our reasons.
+    Refused(&'static str),
+    /// The writer's word.
+    Decided(StockDecision),
+    /// In the journal; the writer has not come to it yet.
+    Pending,
+    /// In the journal or not: nobody answered.
+    Unknown,
+}
+
+/// A request for stock, by product.
+#[derive(Debug)]
+pub struct StockBatch {
+    /// In the order of their first rows.
+    pub products: Vec<StockProduct>,
+    /// By shard: the records, whose index is the product's.
+    pub shards: Vec<KeyedRows>,
+    /// Everything that is wrong with the rows.
+    pub errors: Vec<StockRowError>,
+}
+
+/// The rows of one product so far.
+struct Gathered<'b> {
+    place: usize,
+    events: Vec<StockUpdate<'b>>,
+    bytes: usize,
+    fault: Option<StockRowError>,
+}
+
+/// Of whom, how, and by what name the answers are asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct StockAsk<'a> {
+    pub tenant_id: &'a str,
+    pub request: i64,
+    pub received_us: i64,
+    pub shard_count: u16,
+}
+
+impl StockBatch {
+    /// Puts the rows together. A product with a wrong row is invalid as a whole; the others go on their way.
+    #[must_use]
+    pub fn new(keys: &KeyHasher, ask: &StockAsk<'_>, request: StockRequest<'_>) -> StockBatch {
+        let mode = request.mode;
+        let mut errors = Vec::new();
+        let mut products: Vec<StockProduct> = Vec::new();
+        let mut gathered: Vec<Gathered<'_>> = Vec::new();
+        let mut places: HashMap<Cow<'_, str>, usize> = HashMap::new();
+        // Whether an id came before is asked once for all rows of a product.
+        let mut seen: HashMap<(usize, Cow<'_, str>), usize> = HashMap::new();
+        for (index, row) in request.rows.into_iter().enumerate() {
+            let product_id = match &row {
+                Ok(update) => Some(update.product_id.clone()),
+                Err(fault) => fault.product_id.clone(),
+            };
+            let fault = |errors: &mut Vec<StockRowError>, fault: &StockFault<'_>| {
+                let of_row = fault.errors.iter().map(|error| StockRowError { index, error: *error });
+                errors.extend(of_row);
+                fault.errors.first().map(|error| StockRowError { index, error: *error })
+            };
+            let Some(product_id) = product_id else {
+                if let Err(row) = &row
+                    && let Some(first) = fault(&mut errors, row)
+                {
+                    products.push(StockProduct { product_id: None, state: StockState::Invalid(first) });
+                }
+                continue;
+            };
+            let at = *places.entry(product_id.clone()).or_insert_with(|| {
+                products.push(StockProduct {
+                    product_id: Some(product_id.into_owned()),
+                    state: StockState::Pending,
+                });
+                gathered.push(Gathered {
+                    place: products.len() - 1,
+                    events: Vec::new(),
+                    bytes: RECORD_HEAD_BYTES_MAX,
+                    fault: None,
+                });
+                gathered.len() - 1
+            });
+            let product = &mut gathered[at];
+            match row {
+                Err(row) => {
+                    let first = fault(&mut errors, &row);
+                    product.fault = product.fault.or(first);
+                }
+                Ok(update) => match seen.get(&(at, update.event_id.clone())) {
+                    Some(before) if is_same(&product.events[*before], &update) => {}
+                    Some(_) => {
+                        let error = StockRowError { index, error: REUSED };
+                        errors.push(error);
+                        product.fault = product.fault.or(Some(error));
+                    }
+                    None => {
+                        product.bytes += 32 + update.event_id.len();
+                        if product.bytes > RECORD_BYTES_MAX && product.fault.is_none() {
+                            let error = StockRowError { index, error: TOO_LARGE };
+                            errors.push(error);
+                            product.fault = Some(error);
+                        }
+                        seen.insert((at, update.event_id.clone()), product.events.len());
+                        product.events.push(update);
+                    }
+                },
+            }
+        }
+        let mut shards: Vec<KeyedRows> =
+            (0..ask.shard_count).map(|_| KeyedRows::of(Kind::StockUpdate)).collect();
+        for product in gathered {
+            let place = product.place;
+            products[place].state = match product.fault {
+                Some(fault) => StockState::Invalid(fault),
+                None => {
+                    let product_id = products[place].product_id.as_deref().unwrap_or_default();
+                    let shard = keys.hash(ask.tenant_id, product_id).shard(ask.shard_count).0;
+                    let row = StockUpdateRow {
+                        received_us: ask.received_us,
+                        request: ask.request,
+                        place: place as u32,
+                        mode,
+                        expected_version: expected(mode, &product.events),
+                        tenant_id: ask.tenant_id,
+                        product_id,
+                        events: product.events.iter().map(event).collect(),
+                    };
+                    shards[usize::from(shard)].push_record(place, |bytes| encode_stock_update(&row, bytes));
+                    StockState::Sent { shard }
+                }
+            };
+        }
+        StockBatch { products, shards, errors }
+    }
+
+    /// Whether no product is to be tried.
+    #[must_use]
+    pub fn is_invalid(&self) -> bool {
+        self.shards.iter().all(KeyedRows::is_empty)
+    }
+
+    /// Whether a product was changed, now or before, or will be decided.
+    #[must_use]
+    pub fn has_good_news(&self) -> bool {
+        self.products.iter().any(|product| match product.state {
+            StockState::Decided(decision) => {
+                matches!(decision.result, StockResult::Applied | StockResult::Duplicate)
+            }
+            StockState::Sent { .. } | StockState::Pending => true,
+            StockState::Invalid(_) | StockState::Refused(_) | StockState::Unknown => false,
+        })
+    }
+
+    /// What is known now of all products that went to a shard.
+    pub fn settle(&mut self, shard: u16, state: StockState) {
+        for product in &mut self.products {
+            if product.state == (StockState::Sent { shard }) {
+                product.state = state;
+            }
+        }
+    }
+
+    /// The writer's word on one product, by its place.
+    pub fn decide(&mut self, place: usize, decision: StockDecision) {
+        if let Some(product) = self.products.get_mut(place) {
+            product.state = StockState::Decided(decision);
+        }
+    }
+}
+
+/// Within one request the same row twice is one; to the shard the expected version is no part of an event.
+fn is_same(one: &StockUpdate<'_>, other: &StockUpdate<'_>) -> bool {
+    (one.amount, one.occurred_at_us, one.expected_version)
+        == (other.amount, other.occurred_at_us, other.expected_version)
+}
+
+fn event<'u>(update: &'u StockUpdate<'_>) -> StockEvent<'u> {
+    let change = match update.amount {
+        StockAmount::Quantity(number) => StockChange::Quantity(number),
+        StockAmount::Delta(number) => StockChange::Delta(number),
+    };
+    StockEvent { occurred_us: update.occurred_at_us, event_id: &update.event_id, change }
+}
+
+/// The version that all rows expect. Where they differ none is right for all: one that there never is.
+fn expected(mode: StockMode, events: &[StockUpdate<'_>]) -> i64 {
+    let mut versions = events.iter().map(|event| event.expected_version);
+    match (mode, versions.next().flatten()) {
+        (StockMode::Reject, Some(first)) if versions.all(|version| version == Some(first)) => first,
+        _ => -1,
+    }
+}
+
+const REUSED: FieldError = FieldError {
+    pointer: "/event_id",
+    code: Code::EventIdReused,
+    detail: "another update of the product in this request has the same event_id and other content",
+};
+const TOO_LARGE: FieldError = FieldError {
+    pointer: "",
+    code: Code::TooLarge,
+    detail: "the updates of this product are more than one journal record holds (1 MiB): send fewer at once",
+};
+const _: () = assert!(RECORD_BYTES_MAX == 1024 * 1024);
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::shard::decode_stock_update;
+
+    fn batch(mode: &str, updates: serde_json::Value) -> StockBatch {
+        let body = json!({"mode": mode, "updates": updates}).to_string();
+        let request = StockRequest::read(body.as_bytes()).unwrap();
+        let ask = StockAsk { tenant_id: "t", request: 9, received_us: 1, shard_count: 3 };
+        StockBatch::new(&KeyHasher::new(&[1; 16]), &ask, request)
+    }
+
+    fn update(event: &str, product: &str, quantity: i64, version: i64) -> serde_json::Value {
+        json!({"event_id": event, "product_id": product, "quantity": quantity, "expected_version": version,
+               "occurred_at": "1970-01-01T00:00:01Z"})
+    }
+
+    #[test]
+    fn rows_come_together_by_product_in_the_order_of_the_first() {
+        let batch = batch(
+            "reject",
+            json!([
+                update("a", "q", 1, 0),
+                update("b", "p", 2, 4),
+                {"event_id": "x"},
+                update("c", "q", 3, 0),
+                update("c", "q", 3, 0),
+                update("d", "r", -1, 0),
+                update("e", "p", 2, 5),
+                update("f", "s", 1, 0),
+                update("f", "s", 2, 0),
+            ]),
+        );
+        let names: Vec<_> = batch.products.iter().map(|product| product.product_id.as_deref()).collect();
+        assert_eq!(names, [Some("q"), Some("p"), None, Some("r"), Some("s")]);
+        let mut rows: Vec<_> = batch
+            .shards
+            .iter()
+            .flat_map(KeyedRows::rows)
+            .map(|(place, payload)| (place, decode_stock_update(payload).unwrap()))
+            .collect();
+        rows.sort_by_key(|(place, _)| *place);
+        let told: Vec<_> = rows
+            .iter()
+            .map(|(place, row)| {
+                (*place, row.place as usize, row.product_id, row.expected_version, row.events.len())
+            })
+            .collect();
+        assert_eq!(told, [(0, 0, "q", 0, 2), (1, 1, "p", -1, 2)]);
+        let invalid: Vec<_> = batch
+            .products
+            .iter()
+            .filter_map(|product| match product.state {
+                StockState::Invalid(error) => Some((error.index, error.error.pointer, error.error.code)),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(
+            invalid,
+            [
+                (2, "/product_id", Code::MissingField),
+                (5, "/quantity", Code::NegativeStock),
+                (8, "/event_id", Code::EventIdReused)
+            ]
+        );
+        assert!(!batch.is_invalid() && batch.errors.len() == 6, "{:?}", batch.errors);
+    }
+
+    #[test]
+    fn a_product_of_more_than_a_record_is_told_so() {
+        let rows = |length: usize| -> Vec<_> {
+            (0..10_000).map(|n| update(&format!("{n:0length$}"), "p", 1, 0)).collect()
+        };
+        assert!(!batch("last_write_wins", json!(rows(64))).is_invalid());
+        let batch = batch("last_write_wins", json!(rows(150)));
+        assert!(batch.is_invalid());
+        assert_eq!(batch.errors.len(), 1);
+        assert_eq!(batch.errors[0].error.code, Code::TooLarge);
+    }
+}
