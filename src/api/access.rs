@@ -35,6 +35,12 @@ pub fn need(endpoint: Endpoint, method: Method, query: Option<&str>) -> Need {
         }
         Endpoint::Order if method == Method::Patch => Need::Scope(Scope::Write),
         Endpoint::OrderSearch | Endpoint::Sales if is_get => Need::Scope(Scope::Read),
+        Endpoint::PriceEvent | Endpoint::PriceReview if method == Method::Post => Need::Scope(Scope::Write),
+        Endpoint::PriceAnomalies | Endpoint::ProductAnomalies if is_get => Need::Scope(Scope::Read),
+        Endpoint::PriceEvent
+        | Endpoint::PriceReview
+        | Endpoint::PriceAnomalies
+        | Endpoint::ProductAnomalies => Need::Nothing,
         Endpoint::OrdersIngest
         | Endpoint::OrderUploads
         | Endpoint::OrderUpload
@@ -107,6 +113,8 @@ fn named(quota: Quota) -> (&'static str, &'static str) {
         // The unit that is meant where none is named.
         Quota::Requests => ("requests", ""),
         Quota::Bytes => ("bytes", ";qu=\"content-bytes\""),
+        Quota::PriceEvents => ("price-events", ""),
+        Quota::ProductEvents => ("product-price-events", ""),
     }
 }
 
@@ -140,6 +148,12 @@ mod tests {
                     Endpoint::Clicks | Endpoint::Metrics if is_get => Need::AllTenants(Scope::Read),
                     Endpoint::OrdersIngest | Endpoint::OrderUploads if method == Method::Post => {
                         Need::Scope(Scope::Write)
+                    }
+                    Endpoint::PriceEvent | Endpoint::PriceReview if method == Method::Post => {
+                        Need::Scope(Scope::Write)
+                    }
+                    Endpoint::PriceAnomalies | Endpoint::ProductAnomalies if is_get => {
+                        Need::Scope(Scope::Read)
                     }
                     Endpoint::OrderUpload if is_get => Need::Scope(Scope::Write),
                     Endpoint::OrderSearch | Endpoint::Sales if is_get => Need::Scope(Scope::Read),

@@ -23,6 +23,10 @@ pub enum Endpoint {
     OrderSearch,
     Order,
     Sales,
+    PriceEvent,
+    ProductAnomalies,
+    PriceAnomalies,
+    PriceReview,
     Receipt,
     Health,
     Ready,
@@ -34,7 +38,7 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
-    pub const ALL: [Endpoint; 18] = [
+    pub const ALL: [Endpoint; 22] = [
         Endpoint::Event,
         Endpoint::Events,
         Endpoint::EventsBulk,
@@ -45,6 +49,10 @@ impl Endpoint {
         Endpoint::OrderSearch,
         Endpoint::Order,
         Endpoint::Sales,
+        Endpoint::PriceEvent,
+        Endpoint::ProductAnomalies,
+        Endpoint::PriceAnomalies,
+        Endpoint::PriceReview,
         Endpoint::Receipt,
         Endpoint::Health,
         Endpoint::Ready,
@@ -69,6 +77,10 @@ impl Endpoint {
             Endpoint::OrderSearch => "/api/v1/tenants/{tenant}/orders/search",
             Endpoint::Order => "/api/v1/tenants/{tenant}/orders/{order}",
             Endpoint::Sales => "/api/v1/tenants/{tenant}/metrics/sales",
+            Endpoint::PriceEvent => "/api/v1/tenants/{tenant}/products/{product}/price-event",
+            Endpoint::ProductAnomalies => "/api/v1/tenants/{tenant}/products/{product}/price-anomalies",
+            Endpoint::PriceAnomalies => "/api/v1/tenants/{tenant}/price-anomalies",
+            Endpoint::PriceReview => "/api/v1/tenants/{tenant}/price-anomalies/{anomaly}/review",
             Endpoint::Receipt => "/receipts/{receipt}",
             Endpoint::Health => "/health",
             Endpoint::Ready => "/ready",
@@ -103,7 +115,22 @@ impl Endpoint {
     #[must_use]
     pub fn is_commerce(self) -> bool {
         use Endpoint::{Order, OrderSearch, OrderUpload, OrderUploads, OrdersIngest, Sales};
-        matches!(self, OrdersIngest | OrderUploads | OrderUpload | OrderSearch | Order | Sales)
+        let is_orders =
+            matches!(self, OrdersIngest | OrderUploads | OrderUpload | OrderSearch | Order | Sales);
+        is_orders || self.is_prices()
+    }
+
+    /// Of price events.
+    #[must_use]
+    pub fn is_prices(self) -> bool {
+        use Endpoint::{PriceAnomalies, PriceEvent, PriceReview, ProductAnomalies};
+        matches!(self, PriceEvent | ProductAnomalies | PriceAnomalies | PriceReview)
+    }
+
+    /// The path names a product behind its tenant.
+    #[must_use]
+    pub fn has_product(self) -> bool {
+        matches!(self, Endpoint::PriceEvent | Endpoint::ProductAnomalies)
     }
 
     /// Of resumable uploads.
@@ -115,7 +142,7 @@ impl Endpoint {
     /// The path names a tenant.
     #[must_use]
     pub fn has_tenant(self) -> bool {
-        matches!(self, Endpoint::OrderSearch | Endpoint::Order | Endpoint::Sales)
+        matches!(self, Endpoint::OrderSearch | Endpoint::Order | Endpoint::Sales) || self.is_prices()
     }
 
     /// A body here is taken in as it comes, by its endpoint.
@@ -160,6 +187,7 @@ impl Endpoint {
             Endpoint::Event | Endpoint::EventsBulk => "POST, OPTIONS",
             Endpoint::OrdersIngest | Endpoint::OrderUploads => "POST, OPTIONS",
             Endpoint::OrderUpload => "GET, HEAD, PATCH, DELETE, OPTIONS",
+            Endpoint::PriceEvent | Endpoint::PriceReview => "POST, OPTIONS",
             Endpoint::Order => "PATCH, OPTIONS",
             Endpoint::Events => "GET, HEAD, POST, OPTIONS",
             _ => "GET, HEAD, OPTIONS",
@@ -211,9 +239,23 @@ fn commerce(path: &str) -> (Endpoint, &str) {
         [Some(_), Some("orders"), Some("search"), None] => Endpoint::OrderSearch,
         [Some(_), Some("orders"), Some(_), None] => Endpoint::Order,
         [Some(_), Some("metrics"), Some("sales"), None] => Endpoint::Sales,
-        _ => Endpoint::Unknown,
+        _ => prices(below),
     };
     (endpoint, below)
+}
+
+/// The endpoint of a path behind `tenants/` that is about prices.
+fn prices(below: &str) -> Endpoint {
+    let parts: Vec<&str> = below.split('/').take(7).collect();
+    match parts[..] {
+        [_, "products", _, "price-event"] => Endpoint::PriceEvent,
+        [_, "products", _, "price-anomalies"] => Endpoint::ProductAnomalies,
+        [_, "price-anomalies"] => Endpoint::PriceAnomalies,
+        [_, "price-anomalies", _, "review"] | [_, "products", _, "price-anomalies", _, "review"] => {
+            Endpoint::PriceReview
+        }
+        _ => Endpoint::Unknown,
+    }
 }
 
 /// What of a request the plain endpoints look at.
@@ -260,7 +302,8 @@ pub fn plain(asked: &Asked<'_>, vitals: &Vitals, problems: &[Cell]) -> Answer {
 
 /// What a browser may send.
 const HEADERS: &str =
-    "Content-Type, Content-Encoding, X-Request-Id, Authorization, X-API-Key, Idempotency-Key";
+    "Content-Type, Content-Encoding, X-Request-Id, Authorization, X-API-Key, Idempotency-Key, Last-Event-ID, \
+     webhook-id, webhook-timestamp, webhook-signature";
 /// What it may send to uploads beside that; tus clients name some that mean nothing here.
 const UPLOAD_HEADERS: &str = "Tus-Resumable, Upload-Length, Upload-Offset, Upload-Metadata, Upload-Checksum, \
     Upload-Defer-Length, Upload-Concat, X-HTTP-Method-Override, X-Requested-With";
@@ -303,6 +346,12 @@ mod tests {
             ("/api/v1/tenants/t/orders/search", Endpoint::OrderSearch),
             ("/api/v1/tenants/t/orders/o-1", Endpoint::Order),
             ("/api/v1/tenants/t/metrics/sales", Endpoint::Sales),
+            ("/api/v1/tenants/t/products/p/price-event", Endpoint::PriceEvent),
+            ("/api/v1/tenants/t/products/p/price-anomalies", Endpoint::ProductAnomalies),
+            ("/api/v1/tenants/t/price-anomalies", Endpoint::PriceAnomalies),
+            ("/api/v1/tenants/t/price-anomalies/1/review", Endpoint::PriceReview),
+            ("/api/v1/tenants/t/products/p/price-anomalies/1/review", Endpoint::PriceReview),
+            ("/api/v1/tenants/t/products/p/price-anomalies/1/review/x", Endpoint::Unknown),
             ("/api/v1/tenants/t/metrics/sales/x", Endpoint::Unknown),
             ("/api/v1/tenants", Endpoint::Unknown),
             ("/docsy", Endpoint::Unknown),

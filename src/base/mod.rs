@@ -10,3 +10,4 @@ pub mod keys;
 pub mod limits;
 pub mod money;
 pub mod order_status;
+pub mod prices;

@@ -52,7 +52,7 @@ fn level(wants_disk: bool) -> AckLevel {
 }
 
 /// The body as it was before it was compressed, and within the endpoint's limit.
-fn decoded<'b>(
+pub(super) fn decoded<'b>(
     lane: &Lane,
     endpoint: Endpoint,
     request: &RequestHead,

@@ -6,6 +6,7 @@ use rusqlite::{Connection, Row};
 use super::super::carry::Carried;
 use super::super::error::ShardError;
 use super::super::partition;
+use super::super::prices::{self, PRICE_EVENT_KIND, decode_price_event};
 use super::super::stream::Stream;
 use super::observed::{self, Observed, PRICE_KIND, STOCK_KIND, decode_price, decode_stock};
 use super::record::{
@@ -28,12 +29,13 @@ pub fn key_of(keys: &KeyHasher, kind: u8, payload: &[u8]) -> Option<KeyHash> {
         INGEST_KIND => decode_ingest(payload).map(|row| keys.hash(row.scope, row.key)),
         PRICE_KIND => decode_price(payload).map(|row| place(&row.observed)),
         STOCK_KIND => decode_stock(payload).map(|row| place(&row.observed)),
+        PRICE_EVENT_KIND => decode_price_event(payload).map(|event| place(&event.row.observed)),
         _ => None,
     }
 }
 
 /// Every order in order of arrival, each followed by its status where it has another than it came with; then the
-/// finished ingests, prices and stock events.
+/// finished ingests, prices, stock events and price events.
 pub(in crate::shard) fn carry_orders<E: From<ShardError>>(
     connection: &Connection,
     take: &mut dyn FnMut(Carried) -> Result<(), E>,
@@ -59,7 +61,9 @@ pub(in crate::shard) fn carry_orders<E: From<ShardError>>(
     while let Some(row) = rows.next().map_err(ShardError::from)? {
         take((INGEST_KIND, ingest(row)?))?;
     }
-    observed::carry(connection, take)
+    observed::carry(connection, take)?;
+    // Behind the prices, which they say of whether they are accepted.
+    prices::carry(connection, take)
 }
 
 fn ingest(row: &Row<'_>) -> Result<Vec<u8>, ShardError> {
