@@ -301,8 +301,7 @@ pub fn plain(asked: &Asked<'_>, vitals: &Vitals, problems: &[Cell]) -> Answer {
 }
 
 /// What a browser may send.
-const HEADERS: &str =
-    "Content-Type, Content-Encoding, X-Request-Id, Authorization, X-API-Key, Idempotency-Key, Last-Event-ID, \
+const HEADERS: &str = "Content-Type, Content-Encoding, X-Request-Id, Authorization, X-API-Key, Idempotency-Key, Last-Event-ID, \
      webhook-id, webhook-timestamp, webhook-signature";
 /// What it may send to uploads beside that; tus clients name some that mean nothing here.
 const UPLOAD_HEADERS: &str = "Tus-Resumable, Upload-Length, Upload-Offset, Upload-Metadata, Upload-Checksum, \

@@ -20,7 +20,9 @@ pub enum PriceRefused {
     Body(BadBody),
     #[error("the event has no event_id, and no Idempotency-Key or webhook-id stands for it")]
     NoEventId,
-    #[error("an Idempotency-Key or webhook-id that stands for the event_id has 1 to 200 visible ASCII characters")]
+    #[error(
+        "an Idempotency-Key or webhook-id that stands for the event_id has 1 to 200 visible ASCII characters"
+    )]
     BadHeader,
     #[error("the product has a price event with this event_id and other content; the first one stands")]
     Conflict,
@@ -139,7 +141,9 @@ pub fn page(page: &AnomaliesPage) -> Answer {
 #[must_use]
 pub fn streamed() -> Answer {
     // The second tells nginx to pass events on as they come.
-    Answer::new(200, "text/event-stream", &b""[..]).with("Cache-Control", "no-store").with("X-Accel-Buffering", "no")
+    Answer::new(200, "text/event-stream", &b""[..])
+        .with("Cache-Control", "no-store")
+        .with("X-Accel-Buffering", "no")
 }
 
 /// The answer to a path whose product cannot be one.
@@ -157,12 +161,7 @@ pub fn is_product(below: &str) -> bool {
 
 /// The answer to what was not taken. `body_bytes_max` is the endpoint's limit.
 #[must_use]
-pub fn refused(
-    refused: &PriceRefused,
-    body_bytes_max: u64,
-    request_id: &str,
-    problems: &[Cell],
-) -> Answer {
+pub fn refused(refused: &PriceRefused, body_bytes_max: u64, request_id: &str, problems: &[Cell]) -> Answer {
     let kind = match refused {
         PriceRefused::Body(BadBody::NotUtf8) => Problem::NotUtf8,
         PriceRefused::Body(BadBody::NotJson) => Problem::NotJson,
@@ -182,8 +181,12 @@ pub fn refused(
         }
         PriceRefused::NoEventId => {
             let detail = "event_id is missing, and no Idempotency-Key or webhook-id stands for it";
-            let item =
-                ErrorItem { pointer: Some("/event_id"), code: "missing_field", detail, ..ErrorItem::default() };
+            let item = ErrorItem {
+                pointer: Some("/event_id"),
+                code: "missing_field",
+                detail,
+                ..ErrorItem::default()
+            };
             return problem(Problem::InvalidEvent, detail, request_id, &[item], &[], problems);
         }
         PriceRefused::BadHeader => Problem::IdempotencyKeyMissing,

@@ -11,9 +11,7 @@ mod search;
 mod uploads;
 
 pub use ingest::{IngestError, OrderIngest, Summary};
-pub use prices::{
-    ANOMALIES_MAX, AnomaliesPlan, BadBody, Fault, PriceEvent, last_event_id, read_decision,
-};
+pub use prices::{ANOMALIES_MAX, AnomaliesPlan, BadBody, Fault, PriceEvent, last_event_id, read_decision};
 pub use sales::{Materialized, SalesCache, SalesPlan};
 pub use search::{LIMIT_MAX, SearchPlan};
 pub use uploads::{

@@ -108,7 +108,9 @@ fn price(value: Option<&RawValue>, digits: u8) -> Result<i64, Fault> {
         MoneyError::TooManyDigits => {
             fault("/price", "too_many_digits", "price has more digits behind the point than its currency")
         }
-        MoneyError::TooLarge => fault("/price", "out_of_range", "price is more than 9223372036854775807 minor units"),
+        MoneyError::TooLarge => {
+            fault("/price", "out_of_range", "price is more than 9223372036854775807 minor units")
+        }
     })
 }
 
@@ -310,7 +312,9 @@ mod tests {
     fn a_decision_is_one_of_two() {
         assert_eq!(read_decision(br#"{"decision":"approve"}"#), Some(Decision::Approve));
         assert_eq!(read_decision(br#"{"decision":"reject"}"#), Some(Decision::Reject));
-        for body in [&b""[..], b"{}", br#"{"decision":"maybe"}"#, br#"{"decision":"reject","x":1}"#, br#"["reject"]"#] {
+        for body in
+            [&b""[..], b"{}", br#"{"decision":"maybe"}"#, br#"{"decision":"reject","x":1}"#, br#"["reject"]"#]
+        {
             assert_eq!(read_decision(body), None);
         }
     }
@@ -319,7 +323,10 @@ mod tests {
     fn a_list_says_what_has_no_meaning() {
         let query = "status=open&since=2024-01-15T10:30:00Z&limit=7&cursor=x";
         let plan = AnomaliesPlan::new("t", Some("p"), Some(query)).unwrap();
-        assert_eq!((plan.limit, plan.of.status, plan.of.since_us), (7, Some(AnomalyStatus::Open), Some(NOW_US)));
+        assert_eq!(
+            (plan.limit, plan.of.status, plan.of.since_us),
+            (7, Some(AnomalyStatus::Open), Some(NOW_US))
+        );
         let errors = AnomaliesPlan::new("t", None, Some("status=new&since=x&limit=0&q=1")).unwrap_err();
         let names: Vec<_> = errors.iter().map(|error| error.name).collect();
         assert_eq!(names, ["", "status", "since", "limit"]);

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::base::prices::PriceRules;
 use crate::base::limits::{CORE_COUNT_MAX, HEAD_BYTES_MAX, RECORD_BYTES_MAX, SHARD_COUNT_MAX};
+use crate::base::prices::PriceRules;
 
 use super::error::{Complaints, ConfigError};
 use super::raw::Raw;

@@ -11,7 +11,8 @@ use super::readers::{Readers, received};
 use super::{ParameterError, QueryError};
 use crate::base::ids::ShardId;
 use crate::shard::{
-    self, AnomaliesOf, AnomalyId, AnomalyLine, AnomalyStatus, ChangeMark, FirstAnswer, PriceChange, StoredAnomaly,
+    self, AnomaliesOf, AnomalyId, AnomalyLine, AnomalyStatus, ChangeMark, FirstAnswer, PriceChange,
+    StoredAnomaly,
 };
 
 /// What a price event was answered with, if it is stored.
@@ -156,7 +157,8 @@ impl ChangePosition {
             (is_ours && marks.iter().zip(&now.0).all(fits)).then_some(marks)
         });
         marks.map(ChangePosition).ok_or_else(|| {
-            let detail = "this is no id of this stream, or the data was distributed anew since; begin without one";
+            let detail =
+                "this is no id of this stream, or the data was distributed anew since; begin without one";
             QueryError::Parameters(vec![ParameterError {
                 name: "Last-Event-ID",
                 code: "invalid_event_id",
@@ -217,9 +219,15 @@ const STEP_CHANGES: usize = 64;
 
 impl Changes {
     #[must_use]
-    pub fn new(readers: &Readers, tenant_id: &str, from: ChangePosition, upto: Rc<ChangePosition>) -> Changes {
+    pub fn new(
+        readers: &Readers,
+        tenant_id: &str,
+        from: ChangePosition,
+        upto: Rc<ChangePosition>,
+    ) -> Changes {
         let shards = from.0.iter().zip(&upto.0);
-        let shards = shards.map(|(from, upto)| Ahead { ready: VecDeque::new(), is_done: from.change >= upto.change });
+        let shards =
+            shards.map(|(from, upto)| Ahead { ready: VecDeque::new(), is_done: from.change >= upto.change });
         let shards = shards.collect();
         Changes { readers: readers.clone(), tenant_id: tenant_id.to_owned(), at: from, upto, shards }
     }
@@ -254,7 +262,8 @@ impl Changes {
                 continue;
             }
             let shard = self.readers.shards().nth(place).ok_or(QueryError::Busy)?;
-            let (tenant_id, range) = (self.tenant_id.clone(), (self.at.0[place].change, self.upto.0[place].change));
+            let (tenant_id, range) =
+                (self.tenant_id.clone(), (self.at.0[place].change, self.upto.0[place].change));
             let step = move |connection: &rusqlite::Connection| {
                 shard::changes(connection, Some(&tenant_id), range, STEP_CHANGES)
             };

@@ -29,7 +29,14 @@ impl CoreLanes {
     fn new() -> CoreLanes {
         let (commits, committed) = async_channel::bounded(1);
         let prices_changed = async_channel::bounded(1);
-        CoreLanes { hot: Vec::new(), keyed: Vec::new(), verdicts: Vec::new(), committed, commits, prices_changed }
+        CoreLanes {
+            hot: Vec::new(),
+            keyed: Vec::new(),
+            verdicts: Vec::new(),
+            committed,
+            commits,
+            prices_changed,
+        }
     }
 
     pub(super) fn states(&self) -> impl Iterator<Item = Arc<LaneState>> + '_ {

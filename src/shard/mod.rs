@@ -65,8 +65,8 @@ pub use orders::{
 };
 pub use prices::{
     AnomaliesOf, AnomalyId, AnomalyLine, AnomalyStatus, ChangeMark, Decision, FirstAnswer, NotAnAnomalyId,
-    PRICE_EVENT_KIND, PRICE_REVIEW_KIND, PriceChange, PriceEventRow, PriceReviewRow, StoredAnomaly, anomalies,
-    anomaly, change_mark, changes, decode_price_event, decode_price_review, first_answer,
+    PRICE_EVENT_KIND, PRICE_REVIEW_KIND, PriceChange, PriceEventRow, PriceReviewRow, StoredAnomaly,
+    anomalies, anomaly, change_mark, changes, decode_price_event, decode_price_review, first_answer,
 };
 pub use schema::is_made;
 pub use seal::BuiltIndex;

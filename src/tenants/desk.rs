@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Cache};
 
-use super::budget::Rate;
 use super::buckets::Buckets;
+use super::budget::Rate;
 use super::error::{Denied, Limited, Quota, Standing};
 use super::keeper::Registry;
 use super::lease::Lease;

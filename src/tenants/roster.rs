@@ -178,7 +178,10 @@ impl Roster {
         for (row, bytes) in secrets {
             let secret = WebhookSecret::from_stored(bytes);
             if secret.is_none() {
-                tracing::error!(secret = row.secret_id, "a webhook secret in tenants.db is none; nothing fits it");
+                tracing::error!(
+                    secret = row.secret_id,
+                    "a webhook secret in tenants.db is none; nothing fits it"
+                );
             }
             let revoked_us = row.revoked_us.unwrap_or(i64::MAX);
             held.entry(&row.tenant_id).or_default().push(HeldSecret { secret, revoked_us });

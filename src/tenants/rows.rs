@@ -3,9 +3,9 @@
 use rusqlite::Row;
 
 use super::budget::Rate;
-use crate::base::prices::PriceRules;
 use super::key::SecretHash;
 use super::scope::Scopes;
+use crate::base::prices::PriceRules;
 
 /// How much a tenant may send; `None`: as much as it likes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

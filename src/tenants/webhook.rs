@@ -98,8 +98,10 @@ pub struct Signed<'a> {
 /// Why a request is not taken for its sender's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SignatureFault {
-    #[error("the tenant's price events must be signed, and a header of webhook-id, webhook-timestamp and \
-             webhook-signature is missing or given twice")]
+    #[error(
+        "the tenant's price events must be signed, and a header of webhook-id, webhook-timestamp and \
+             webhook-signature is missing or given twice"
+    )]
     Missing,
     #[error("webhook-timestamp is no whole number of seconds since 1970")]
     Timestamp,

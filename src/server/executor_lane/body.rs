@@ -69,7 +69,9 @@ impl Body for AnswerBody {
         match self.get_mut() {
             AnswerBody::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             AnswerBody::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            AnswerBody::Changes(stream) => stream.poll_next(context).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes)))),
+            AnswerBody::Changes(stream) => {
+                stream.poll_next(context).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
+            }
             AnswerBody::Rows { ready, next } => {
                 if let Some(bytes) = ready.take() {
                     return Poll::Ready(Some(Ok(Frame::data(bytes))));

@@ -135,7 +135,9 @@ pub(super) struct Hub {
 impl Hub {
     pub(super) fn new(poke: async_channel::Sender<()>) -> Hub {
         let tokens = async_channel::bounded(REPLAYS);
-        (0..REPLAYS).for_each(|_| drop(tokens.0.try_send(())));
+        for _ in 0..REPLAYS {
+            let _ = tokens.0.try_send(());
+        }
         Hub {
             position: RefCell::default(),
             seen: RefCell::default(),
@@ -164,7 +166,13 @@ impl Hub {
     }
 
     /// Takes in changes of one shard, in their order.
-    fn take(&self, key: &CursorKey, place: usize, epoch: u32, changes: &[PriceChange]) -> Result<(), QueryError> {
+    fn take(
+        &self,
+        key: &CursorKey,
+        place: usize,
+        epoch: u32,
+        changes: &[PriceChange],
+    ) -> Result<(), QueryError> {
         let mut touched: Vec<Rc<Topic>> = Vec::new();
         for change in changes {
             let mut position = match &*self.position.borrow() {
@@ -173,7 +181,8 @@ impl Hub {
             };
             position.0[place] = ChangeMark { epoch, change: change.change };
             let topic = self.topics.borrow().get(&*change.tenant_id).cloned();
-            let frame = topic.as_ref().map(|_| frame(key, &change.tenant_id, &position, change)).transpose()?;
+            let frame =
+                topic.as_ref().map(|_| frame(key, &change.tenant_id, &position, change)).transpose()?;
             let position = Rc::new(position);
             *self.position.borrow_mut() = Some(position.clone());
             if let (Some(topic), Some(frame)) = (topic, frame) {
@@ -249,7 +258,9 @@ pub(super) async fn run(lane: Rc<Lane>, changed: async_channel::Receiver<()>) {
             match catch_up(&lane, &joins).await {
                 Ok(()) => break,
                 Err(QueryError::Busy) => {}
-                Err(error) => tracing::warn!(%error, "changes of prices wait for a shard that cannot be read"),
+                Err(error) => {
+                    tracing::warn!(%error, "changes of prices wait for a shard that cannot be read")
+                }
             }
             executor::sleep(RETRY).await;
             joins.retain(|join| !join.reply.is_closed());
@@ -279,9 +290,9 @@ async fn catch_up(lane: &Rc<Lane>, joins: &[Join]) -> Result<(), QueryError> {
         let mark = |position: &ChangePosition| position.0.get(place).copied().unwrap_or_default();
         loop {
             let Some(at) = hub.position.borrow().as_deref().map(mark) else { return Ok(()) };
-            let is_behind = joins.iter().any(|join| {
-                join.from.as_ref().map(mark).is_some_and(|from| from.change > at.change)
-            });
+            let is_behind = joins
+                .iter()
+                .any(|join| join.from.as_ref().map(mark).is_some_and(|from| from.change > at.change));
             let count = Some(shard.status.price_changes.get());
             let is_new = hub.seen.borrow().get(place).is_none_or(|seen| *seen != count);
             if !is_behind && !is_new {
@@ -294,7 +305,10 @@ async fn catch_up(lane: &Rc<Lane>, joins: &[Join]) -> Result<(), QueryError> {
             let (now, found) = query::changes_of_shard(&lane.readers, place, at, READ_CHANGES).await?;
             if found.is_empty() && now.epoch != at.epoch {
                 if at.change > 0 {
-                    tracing::warn!(shard = shard.shard.0, "the shard was replaced; streams go on from where it is");
+                    tracing::warn!(
+                        shard = shard.shard.0,
+                        "the shard was replaced; streams go on from where it is"
+                    );
                 }
                 let mut position = hub.position.borrow_mut();
                 if let Some(position) = position.as_mut() {
@@ -463,7 +477,9 @@ impl Stream {
                     return Poll::Ready(Some(first));
                 }
                 State::Replays(coming) => match coming.as_mut().poll(context) {
-                    Poll::Pending if self.seated.wait(context.waker()) => return Poll::Ready(Some(comment())),
+                    Poll::Pending if self.seated.wait(context.waker()) => {
+                        return Poll::Ready(Some(comment()));
+                    }
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready((changes, None)) => {
                         self.at = Rc::new(changes.position().clone());

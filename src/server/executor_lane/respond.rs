@@ -126,7 +126,9 @@ pub(super) async fn respond(
                     Err(error) => api::commerce::status_refused(&error, &request_id, problems),
                 }
             }
-            Ok((principal, body)) if method == Method::Post && endpoint.is_prices() && endpoint.takes(method) => {
+            Ok((principal, body))
+                if method == Method::Post && endpoint.is_prices() && endpoint.takes(method) =>
+            {
                 let taken = match endpoint {
                     api::Endpoint::PriceEvent => {
                         prices::post_event(lane, argument, &request, &principal, body).await

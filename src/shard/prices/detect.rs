@@ -21,7 +21,7 @@ const NORMAL: i128 = 6_745;
 
 /// What an anomaly was compared with. Prices are minor units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Finding {
+pub(in crate::shard) struct Finding {
     /// The accepted price it was held against.
     pub(super) baseline: i64,
     /// The difference in hundredths of a percent of the baseline; `None`: of a baseline of zero.
@@ -32,7 +32,7 @@ pub(super) struct Finding {
 
 /// Where a price stands among others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Score {
+pub(in crate::shard) struct Score {
     pub(super) median: i64,
     pub(super) mad: i64,
     /// Thousandths.
@@ -55,7 +55,12 @@ impl Finding {
 /// What is out of line with a price; `None`: nothing. `before` are accepted prices ahead of its own time, the newest
 /// first; `after` those behind it, the oldest first: none where it is the newest. Both of its currency, at most
 /// [`PriceRules::window`] of each.
-pub(super) fn judge(price: i64, rules: &PriceRules, before: &[i64], after: &[i64]) -> Option<Finding> {
+pub(in crate::shard) fn judge(
+    price: i64,
+    rules: &PriceRules,
+    before: &[i64],
+    after: &[i64],
+) -> Option<Finding> {
     let neighbours = [before.first(), after.first()].into_iter().flatten();
     let (_, baseline) = neighbours.map(|&base| (distance(price, base), base)).reduce(|best, next| {
         // The earlier one where both are as near.

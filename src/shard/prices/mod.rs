@@ -16,6 +16,8 @@ mod take;
 mod verify;
 
 pub(super) use self::carry::carry;
+#[cfg(test)]
+pub(super) use self::detect::judge;
 pub use self::read::{
     AnomaliesOf, AnomalyLine, AnomalyStatus, ChangeMark, FirstAnswer, PriceChange, StoredAnomaly, anomalies,
     anomaly, change_mark, changes, first_answer,

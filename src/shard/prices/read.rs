@@ -147,8 +147,7 @@ fn render_finding(out: &mut Vec<u8>, row: &Row<'_>) -> Result<(), ShardError> {
     out.extend_from_slice(b",\"threshold_percent\":");
     write_number(out, i64::from(rules.change_bp), 2);
     out.extend_from_slice(b",\"reasons\":[");
-    let reasons =
-        [(finding.is_by_change(&rules), "\"change\""), (finding.is_by_score(&rules), "\"score\"")];
+    let reasons = [(finding.is_by_change(&rules), "\"change\""), (finding.is_by_score(&rules), "\"score\"")];
     let mut separator: &[u8] = b"";
     for (_, reason) in reasons.iter().filter(|(is_one, _)| *is_one) {
         out.extend_from_slice(separator);
@@ -317,8 +316,7 @@ pub fn changes(
     limit: usize,
 ) -> Result<Vec<PriceChange>, ShardError> {
     let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-    let mut values: Vec<Value> =
-        vec![number(after).into(), number(upto).into(), (limit as i64).into()];
+    let mut values: Vec<Value> = vec![number(after).into(), number(upto).into(), (limit as i64).into()];
     let (index, whose) = match tenant_id {
         None => ("NOT INDEXED", ""),
         Some(tenant_id) => {

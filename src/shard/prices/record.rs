@@ -252,8 +252,7 @@ pub fn decode_price_review(payload: &[u8]) -> Option<PriceReviewRow<'_>> {
     if tenant_id.is_empty() {
         return None;
     }
-    let (received_us, anomaly) =
-        (i64::from_le_bytes(*received_us), AnomalyId(u128::from_le_bytes(*anomaly)));
+    let (received_us, anomaly) = (i64::from_le_bytes(*received_us), AnomalyId(u128::from_le_bytes(*anomaly)));
     Some(PriceReviewRow { decision, received_us, anomaly, tenant_id, product_id })
 }
 

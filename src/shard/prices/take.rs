@@ -79,11 +79,7 @@ fn event(beside: &mut Beside<'_>, event: &PriceEventRow<'_>) -> Result<Outcome, 
 }
 
 /// What a stored event with this id says; `None` where there is none.
-fn stored(
-    connection: &Connection,
-    tenant: i64,
-    row: &PriceRow<'_>,
-) -> Result<Option<Outcome>, ShardError> {
+fn stored(connection: &Connection, tenant: i64, row: &PriceRow<'_>) -> Result<Option<Outcome>, ShardError> {
     let found = connection
         .prepare_cached(
             "SELECT observed_at_us = ?4 AND price = ?5 AND currency = ?6 FROM price_event \

@@ -36,7 +36,10 @@ const CHECKS: &[(&str, &str)] = &[
 ];
 
 /// Scans and looks up: some seconds a million price events.
-pub(in crate::shard) fn verify(connection: &Connection, problems: &mut Vec<String>) -> Result<(), ShardError> {
+pub(in crate::shard) fn verify(
+    connection: &Connection,
+    problems: &mut Vec<String>,
+) -> Result<(), ShardError> {
     for (what, sql) in CHECKS {
         let found: i64 = connection.query_row(sql, [], |row| row.get(0))?;
         if found > 0 {
