@@ -67,6 +67,10 @@ enum Scenario {
     Neighbours(Setup),
     /// Figures of 10 M order items, exact and approximate, against DuckDB and the sqlite3 shell.
     Sales(Setup),
+    /// Price events per second, each answered when it is committed and compared.
+    Prices(Setup),
+    /// 5,000 readers of a stream of price changes: memory, and how long an anomaly takes to reach all.
+    Sse(Setup),
     #[command(hide = true)]
     PeerEpoll {
         #[arg(long)]
@@ -101,6 +105,8 @@ fn main() -> ExitCode {
         Scenario::Sales(setup) => measure(setup, scenario::sales),
         Scenario::CommerceMemory(setup) => measure(setup, scenario::commerce_memory),
         Scenario::Neighbours(setup) => measure(setup, scenario::neighbours),
+        Scenario::Prices(setup) => measure(setup, scenario::prices),
+        Scenario::Sse(setup) => measure(setup, scenario::sse),
         Scenario::PeerEpoll { listen, level } => peer::serve_epoll(listen, level).map(|()| true),
         Scenario::PeerMay { listen } => peer::serve_may(listen).map(|()| true),
     };

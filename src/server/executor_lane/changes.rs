@@ -286,45 +286,51 @@ async fn catch_up(lane: &Rc<Lane>, joins: &[Join]) -> Result<(), QueryError> {
         *hub.seen.borrow_mut() = counts;
         *hub.position.borrow_mut() = Some(Rc::new(position));
     }
-    for (place, shard) in shards.iter().enumerate() {
-        let mark = |position: &ChangePosition| position.0.get(place).copied().unwrap_or_default();
-        loop {
-            let Some(at) = hub.position.borrow().as_deref().map(mark) else { return Ok(()) };
-            let is_behind = joins
-                .iter()
-                .any(|join| join.from.as_ref().map(mark).is_some_and(|from| from.change > at.change));
-            let count = Some(shard.status.price_changes.get());
-            let is_new = hub.seen.borrow().get(place).is_none_or(|seen| *seen != count);
-            if !is_behind && !is_new {
-                break;
+    // One that cannot be read holds up none of the others.
+    let mut outcome = Ok(());
+    for place in 0..shards.len() {
+        outcome = outcome.and(catch_up_shard(lane, joins, place).await);
+    }
+    outcome
+}
+
+/// Reads one shard to where it is now, if there is something new.
+async fn catch_up_shard(lane: &Rc<Lane>, joins: &[Join], place: usize) -> Result<(), QueryError> {
+    let hub = &lane.hub;
+    let Some(shard) = lane.vitals.board.shards.get(place) else { return Ok(()) };
+    let mark = |position: &ChangePosition| position.0.get(place).copied().unwrap_or_default();
+    loop {
+        let Some(at) = hub.position.borrow().as_deref().map(mark) else { return Ok(()) };
+        let is_ahead = |join: &Join| join.from.as_ref().map(mark).is_some_and(|from| from.change > at.change);
+        let count = Some(shard.status.price_changes.get());
+        let is_new = hub.seen.borrow().get(place).is_none_or(|seen| *seen != count);
+        if !is_new && !joins.iter().any(is_ahead) {
+            return Ok(());
+        }
+        // Until it is read to the end there is something new.
+        if let Some(seen) = hub.seen.borrow_mut().get_mut(place) {
+            *seen = None;
+        }
+        let (now, found) = query::changes_of_shard(&lane.readers, place, at, READ_CHANGES).await?;
+        if found.is_empty() && now.epoch != at.epoch {
+            if at.change > 0 {
+                tracing::warn!(
+                    shard = shard.shard.0,
+                    "the shard was replaced; streams go on from where it is"
+                );
             }
-            // Until it is read to the end there is something new.
-            if let Some(seen) = hub.seen.borrow_mut().get_mut(place) {
-                *seen = None;
-            }
-            let (now, found) = query::changes_of_shard(&lane.readers, place, at, READ_CHANGES).await?;
-            if found.is_empty() && now.epoch != at.epoch {
-                if at.change > 0 {
-                    tracing::warn!(
-                        shard = shard.shard.0,
-                        "the shard was replaced; streams go on from where it is"
-                    );
-                }
-                let mut position = hub.position.borrow_mut();
-                if let Some(position) = position.as_mut() {
-                    Rc::make_mut(position).0[place] = now;
-                }
-            }
-            hub.take(&lane.cursors, place, now.epoch, &found)?;
-            if found.len() < READ_CHANGES {
-                if let Some(seen) = hub.seen.borrow_mut().get_mut(place) {
-                    *seen = count;
-                }
-                break;
+            if let Some(position) = hub.position.borrow_mut().as_mut() {
+                Rc::make_mut(position).0[place] = now;
             }
         }
+        hub.take(&lane.cursors, place, now.epoch, &found)?;
+        if found.len() < READ_CHANGES {
+            if let Some(seen) = hub.seen.borrow_mut().get_mut(place) {
+                *seen = count;
+            }
+            return Ok(());
+        }
     }
-    Ok(())
 }
 
 /// A stream's entry in its topic, until it is dropped.
