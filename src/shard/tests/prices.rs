@@ -140,15 +140,21 @@ impl Record {
     }
 }
 
+/// Prices of a product by time and id: price, yen, accepted.
+type History = BTreeMap<(u8, String), (i64, bool, bool)>;
+/// Tenant, product, event.
+type Name = (u8, u8, u8);
+/// Time, price, yen, whether it was out of line.
+type Said = (u8, i64, bool, bool);
+
 /// What a shard should say.
 #[derive(Clone, Debug, Default)]
 struct Model {
-    /// By product, then time and id: price, yen, accepted.
-    prices: BTreeMap<(u8, u8), BTreeMap<(u8, String), (i64, bool, bool)>>,
-    /// By product and id: time, price, yen, whether it was out of line.
-    events: BTreeMap<(u8, u8, u8), (u8, i64, bool, bool)>,
-    statuses: BTreeMap<(u8, u8, u8), &'static str>,
-    changes: Vec<(bool, (u8, u8, u8))>,
+    prices: BTreeMap<(u8, u8), History>,
+    events: BTreeMap<Name, Said>,
+    statuses: BTreeMap<Name, &'static str>,
+    /// Whether it is a decision, and of what.
+    changes: Vec<(bool, Name)>,
 }
 
 impl Model {
@@ -281,7 +287,8 @@ impl Stand {
             expected.push(format!("anomaly tenant {tenant} p{product} e{id} {status}"));
         }
         expected.sort();
-        let shown: Vec<String> = dumped.iter().filter(|line| !line.starts_with("event")).map(short).collect();
+        let shown: Vec<String> =
+            dumped.iter().filter(|line| !line.starts_with("event")).map(|line| short(line)).collect();
         assert_eq!(shown, expected);
         assert_eq!(verify_aggregates(&path).unwrap().problems, Vec::<String>::new());
         self.check_changes(&reader);
@@ -396,7 +403,7 @@ impl Stand {
 }
 
 /// The first words of a line: what the model knows.
-fn short(line: &String) -> String {
+fn short(line: &str) -> String {
     line.split(" |").next().unwrap_or_default().to_owned()
 }
 
