@@ -70,6 +70,19 @@
 //! So a product is serial without a lock. What was decided is kept under the request's number (`stock_answer`) and read
 //! back after the commit: an answer is of its commit, not of a later one. Levels are what the events come to.
 //!
+//! # The life of a price
+//!
+//! 1. `POST …/price-event` (`server/executor_lane/prices.rs`): signature, buckets ([`tenants`]), body
+//!    (`commerce/prices.rs`); hash of (tenant, product) names the shard, so one writer judges a product's prices one
+//!    after the other. The record carries the tenant's limits: a replay decides as it was decided.
+//! 2. `shard/prices/take.rs` knows a repeated id, reads the accepted prices around the event's own time and asks
+//!    `shard/prices/detect.rs`. Price, verdict and, with an anomaly, a numbered change are one commit. The answer is
+//!    read back from what is committed, so the first can be given again for ever.
+//! 3. A commit with changes wakes every core's reader of changes (`server/executor_lane/changes.rs`), which reads
+//!    what is new once for all its streams. A stream's id is a number for each shard, sealed: it goes on from there
+//!    after anything.
+//! 4. A decision is a record like any other; an approved price is an accepted one from then on.
+//!
 //! # The life of an upload
 //!
 //! Orders come in one request (`server/executor_lane/orders.rs`) or resumably by tus
@@ -129,9 +142,11 @@
 //! | T1 | stock is what its events come to; a product changes as a whole, each event counts once | `tests/stock.rs`, `src/shard/stock/tests.rs`, `firehose verify --stock` |
 //! | T2 | some serial order of each product explains every answer, also over kills | `tests/stock_history.rs` |
 //! | U1 | damage to an upload is told, never taken for its end; what it unfolds to is bounded | `tests/orders_encodings.rs`, `src/unpack/tests/damage.rs`, `src/unpack/tests/bombs.rs` |
+//! | P1 | a price event is stored once and has one answer for ever | `tests/prices.rs`, `src/shard/tests/prices.rs` |
+//! | P2 | a stream of changes misses none and repeats none, over cores, shards, restarts and slow readers | `tests/prices.rs` |
 //! | D1 | the same seed makes the same bytes; the truth of a dataset is a recount | `tests/dataset.rs` |
 //! | K1 | no endpoint gives or takes a tenant's rows without a key for them, once there are keys | `tests/keys.rs` |
-//! | K2 | a tenant's limit holds at any number of cores, within 5 % | `src/tenants/lease.rs` |
+//! | K2 | a tenant's or product's limit holds at any number of cores, within 5 % | `src/tenants/lease.rs`, `src/tenants/buckets.rs` |
 //! | S1 | memory stays within the budget under any load | `tests/connections.rs`, `tests/http_edges.rs` |
 //! | S2 | a listener takes no lock and makes no futex call in a steady state | `strace -c`, in `tuning.md` |
 //! | S3 | a full disk or a locked database never stops health or recovery | `tests/outage.rs`, `tests/full_disk.rs`, `tests/orders_outage.rs` |
@@ -150,7 +165,9 @@
 //! refunded · *sum* orders, units and revenue of one hour, day, category or product · *sketch* an estimate's
 //! memory, kept beside a sum · *list* the orders of a sealed partition by product or customer · *minor unit* the
 //! smallest coin of a currency, in which money is kept · *level* how much of a product there is · *change* what one
-//! request does to one product · *version* of a product: how many changes it had.
+//! request does to one product · *version* of a product: how many changes it had · *accepted price* one that was in line, approved or loaded as
+//! history: what others are held against · *anomaly* a price out of line · *price change* an anomaly or a decision on
+//! one, with a number in its shard · *epoch* which numbering of changes a shard's file has.
 //!
 //! # Where this differs from what one might expect
 //!

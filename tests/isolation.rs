@@ -164,6 +164,21 @@ fn attempts(endpoint: Endpoint, other: &Tenant) -> Vec<(&'static str, String, St
         Endpoint::OrderUpload => ["GET", "PATCH", "DELETE"]
             .map(|method| (method, "/api/v1/ingest/orders/uploads/0-1".to_owned(), String::new()))
             .into(),
+        Endpoint::PriceEvent => each("products/p/price-event")
+            .into_iter()
+            .map(|target| {
+                let body =
+                    r#"{"event_id":"e","price":1,"currency":"USD","observed_at":"2026-01-01T00:00:00Z"}"#;
+                ("POST", target, body.to_owned())
+            })
+            .collect(),
+        Endpoint::PriceAnomalies => each("price-anomalies").into_iter().map(get).collect(),
+        Endpoint::ProductAnomalies => each("products/p/price-anomalies").into_iter().map(get).collect(),
+        Endpoint::PriceReview => [&"0".repeat(32), "none"]
+            .iter()
+            .flat_map(|anomaly| each(&format!("price-anomalies/{anomaly}/review")))
+            .map(|target| ("POST", target, "{\"decision\":\"approve\"}".to_owned()))
+            .collect(),
         // Of no tenant; without a key as well as with one.
         Endpoint::Event
         | Endpoint::Receipt

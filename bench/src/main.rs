@@ -69,6 +69,10 @@ enum Scenario {
     Sales(Setup),
     /// Stock changed by 16 clients, of 20 products and of 100,000, against a bare transaction loop.
     Stock(Setup),
+    /// Price events per second, each answered when it is committed and compared.
+    Prices(Setup),
+    /// 5,000 readers of a stream of price changes: memory, and how long an anomaly takes to reach all.
+    Sse(Setup),
     #[command(hide = true)]
     PeerEpoll {
         #[arg(long)]
@@ -104,6 +108,8 @@ fn main() -> ExitCode {
         Scenario::CommerceMemory(setup) => measure(setup, scenario::commerce_memory),
         Scenario::Stock(setup) => measure(setup, scenario::stock),
         Scenario::Neighbours(setup) => measure(setup, scenario::neighbours),
+        Scenario::Prices(setup) => measure(setup, scenario::prices),
+        Scenario::Sse(setup) => measure(setup, scenario::sse),
         Scenario::PeerEpoll { listen, level } => peer::serve_epoll(listen, level).map(|()| true),
         Scenario::PeerMay { listen } => peer::serve_may(listen).map(|()| true),
     };

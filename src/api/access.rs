@@ -36,6 +36,12 @@ pub fn need(endpoint: Endpoint, method: Method, query: Option<&str>) -> Need {
         Endpoint::Order if method == Method::Patch => Need::Scope(Scope::Write),
         Endpoint::StockUpdate if method == Method::Put => Need::Scope(Scope::Write),
         Endpoint::OrderSearch | Endpoint::Sales | Endpoint::Stock if is_get => Need::Scope(Scope::Read),
+        Endpoint::PriceEvent | Endpoint::PriceReview if method == Method::Post => Need::Scope(Scope::Write),
+        Endpoint::PriceAnomalies | Endpoint::ProductAnomalies if is_get => Need::Scope(Scope::Read),
+        Endpoint::PriceEvent
+        | Endpoint::PriceReview
+        | Endpoint::PriceAnomalies
+        | Endpoint::ProductAnomalies => Need::Nothing,
         Endpoint::OrdersIngest
         | Endpoint::OrderUploads
         | Endpoint::OrderUpload
@@ -110,6 +116,8 @@ fn named(quota: Quota) -> (&'static str, &'static str) {
         // The unit that is meant where none is named.
         Quota::Requests => ("requests", ""),
         Quota::Bytes => ("bytes", ";qu=\"content-bytes\""),
+        Quota::PriceEvents => ("price-events", ""),
+        Quota::ProductEvents => ("product-price-events", ""),
     }
 }
 
@@ -143,6 +151,12 @@ mod tests {
                     Endpoint::Clicks | Endpoint::Metrics if is_get => Need::AllTenants(Scope::Read),
                     Endpoint::OrdersIngest | Endpoint::OrderUploads if method == Method::Post => {
                         Need::Scope(Scope::Write)
+                    }
+                    Endpoint::PriceEvent | Endpoint::PriceReview if method == Method::Post => {
+                        Need::Scope(Scope::Write)
+                    }
+                    Endpoint::PriceAnomalies | Endpoint::ProductAnomalies if is_get => {
+                        Need::Scope(Scope::Read)
                     }
                     Endpoint::OrderUpload if is_get => Need::Scope(Scope::Write),
                     Endpoint::OrderSearch | Endpoint::Sales | Endpoint::Stock if is_get => {

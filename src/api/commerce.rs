@@ -155,7 +155,7 @@ pub fn is_identifier(text: &str) -> bool {
 }
 
 /// A part of a path without its percent signs; what is no UTF-8 then is no identifier either.
-fn decoded(part: &str) -> String {
+pub(super) fn decoded(part: &str) -> String {
     percent_decode_str(part).decode_utf8().map(Cow::into_owned).unwrap_or_default()
 }
 

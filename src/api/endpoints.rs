@@ -25,6 +25,10 @@ pub enum Endpoint {
     Sales,
     StockUpdate,
     Stock,
+    PriceEvent,
+    ProductAnomalies,
+    PriceAnomalies,
+    PriceReview,
     Receipt,
     Health,
     Ready,
@@ -36,7 +40,7 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
-    pub const ALL: [Endpoint; 20] = [
+    pub const ALL: [Endpoint; 24] = [
         Endpoint::Event,
         Endpoint::Events,
         Endpoint::EventsBulk,
@@ -49,6 +53,10 @@ impl Endpoint {
         Endpoint::Sales,
         Endpoint::StockUpdate,
         Endpoint::Stock,
+        Endpoint::PriceEvent,
+        Endpoint::ProductAnomalies,
+        Endpoint::PriceAnomalies,
+        Endpoint::PriceReview,
         Endpoint::Receipt,
         Endpoint::Health,
         Endpoint::Ready,
@@ -75,6 +83,10 @@ impl Endpoint {
             Endpoint::Sales => "/api/v1/tenants/{tenant}/metrics/sales",
             Endpoint::StockUpdate => "/api/v1/tenants/{tenant}/stock/bulk_update",
             Endpoint::Stock => "/api/v1/tenants/{tenant}/stock/{product}",
+            Endpoint::PriceEvent => "/api/v1/tenants/{tenant}/products/{product}/price-event",
+            Endpoint::ProductAnomalies => "/api/v1/tenants/{tenant}/products/{product}/price-anomalies",
+            Endpoint::PriceAnomalies => "/api/v1/tenants/{tenant}/price-anomalies",
+            Endpoint::PriceReview => "/api/v1/tenants/{tenant}/price-anomalies/{anomaly}/review",
             Endpoint::Receipt => "/receipts/{receipt}",
             Endpoint::Health => "/health",
             Endpoint::Ready => "/ready",
@@ -112,6 +124,19 @@ impl Endpoint {
         matches!(self, OrdersIngest | OrderUploads | OrderUpload) || self.has_tenant()
     }
 
+    /// Of price events.
+    #[must_use]
+    pub fn is_prices(self) -> bool {
+        use Endpoint::{PriceAnomalies, PriceEvent, PriceReview, ProductAnomalies};
+        matches!(self, PriceEvent | ProductAnomalies | PriceAnomalies | PriceReview)
+    }
+
+    /// The path names a product behind its tenant.
+    #[must_use]
+    pub fn has_product(self) -> bool {
+        matches!(self, Endpoint::PriceEvent | Endpoint::ProductAnomalies)
+    }
+
     /// Of resumable uploads.
     #[must_use]
     pub fn is_upload(self) -> bool {
@@ -122,7 +147,7 @@ impl Endpoint {
     #[must_use]
     pub fn has_tenant(self) -> bool {
         use Endpoint::{Order, OrderSearch, Sales, Stock, StockUpdate};
-        matches!(self, OrderSearch | Order | Sales | StockUpdate | Stock)
+        matches!(self, OrderSearch | Order | Sales | StockUpdate | Stock) || self.is_prices()
     }
 
     /// A body here is taken in as it comes, by its endpoint.
@@ -167,6 +192,7 @@ impl Endpoint {
             Endpoint::Event | Endpoint::EventsBulk => "POST, OPTIONS",
             Endpoint::OrdersIngest | Endpoint::OrderUploads => "POST, OPTIONS",
             Endpoint::OrderUpload => "GET, HEAD, PATCH, DELETE, OPTIONS",
+            Endpoint::PriceEvent | Endpoint::PriceReview => "POST, OPTIONS",
             Endpoint::Order => "PATCH, OPTIONS",
             Endpoint::StockUpdate => "PUT, OPTIONS",
             Endpoint::Events => "GET, HEAD, POST, OPTIONS",
@@ -221,9 +247,23 @@ fn commerce(path: &str) -> (Endpoint, &str) {
         [Some(_), Some("metrics"), Some("sales"), None] => Endpoint::Sales,
         [Some(_), Some("stock"), Some("bulk_update"), None] => Endpoint::StockUpdate,
         [Some(_), Some("stock"), Some(_), None] => Endpoint::Stock,
-        _ => Endpoint::Unknown,
+        _ => prices(below),
     };
     (endpoint, below)
+}
+
+/// The endpoint of a path behind `tenants/` that is about prices.
+fn prices(below: &str) -> Endpoint {
+    let parts: Vec<&str> = below.split('/').take(7).collect();
+    match parts[..] {
+        [_, "products", _, "price-event"] => Endpoint::PriceEvent,
+        [_, "products", _, "price-anomalies"] => Endpoint::ProductAnomalies,
+        [_, "price-anomalies"] => Endpoint::PriceAnomalies,
+        [_, "price-anomalies", _, "review"] | [_, "products", _, "price-anomalies", _, "review"] => {
+            Endpoint::PriceReview
+        }
+        _ => Endpoint::Unknown,
+    }
 }
 
 /// What of a request the plain endpoints look at.
@@ -269,8 +309,8 @@ pub fn plain(asked: &Asked<'_>, vitals: &Vitals, problems: &[Cell]) -> Answer {
 }
 
 /// What a browser may send.
-const HEADERS: &str =
-    "Content-Type, Content-Encoding, X-Request-Id, Authorization, X-API-Key, Idempotency-Key, If-None-Match";
+const HEADERS: &str = "Content-Type, Content-Encoding, X-Request-Id, Authorization, X-API-Key, Idempotency-Key, \
+    If-None-Match, Last-Event-ID, webhook-id, webhook-timestamp, webhook-signature";
 /// What it may send to uploads beside that; tus clients name some that mean nothing here.
 const UPLOAD_HEADERS: &str = "Tus-Resumable, Upload-Length, Upload-Offset, Upload-Metadata, Upload-Checksum, \
     Upload-Defer-Length, Upload-Concat, X-HTTP-Method-Override, X-Requested-With";
@@ -313,6 +353,12 @@ mod tests {
             ("/api/v1/tenants/t/orders/search", Endpoint::OrderSearch),
             ("/api/v1/tenants/t/orders/o-1", Endpoint::Order),
             ("/api/v1/tenants/t/metrics/sales", Endpoint::Sales),
+            ("/api/v1/tenants/t/products/p/price-event", Endpoint::PriceEvent),
+            ("/api/v1/tenants/t/products/p/price-anomalies", Endpoint::ProductAnomalies),
+            ("/api/v1/tenants/t/price-anomalies", Endpoint::PriceAnomalies),
+            ("/api/v1/tenants/t/price-anomalies/1/review", Endpoint::PriceReview),
+            ("/api/v1/tenants/t/products/p/price-anomalies/1/review", Endpoint::PriceReview),
+            ("/api/v1/tenants/t/products/p/price-anomalies/1/review/x", Endpoint::Unknown),
             ("/api/v1/tenants/t/metrics/sales/x", Endpoint::Unknown),
             ("/api/v1/tenants/t/stock/bulk_update", Endpoint::StockUpdate),
             ("/api/v1/tenants/t/stock/p-1", Endpoint::Stock),

@@ -98,6 +98,15 @@ fn flow(page: &mut Page, vitals: &Vitals) {
     by_shard(
         page,
         vitals,
+        "firehose_price_changes",
+        Kind::Counter,
+        "Price anomalies and decisions on them that became known since the start.",
+        "",
+        |b| b.status.price_changes.get() as f64,
+    );
+    by_shard(
+        page,
+        vitals,
         "firehose_oldest_unflushed_seconds",
         Kind::Gauge,
         "Age of the newest stored event while others wait: how far behind the shard is; 0 when nothing waits.",
@@ -120,7 +129,7 @@ fn each_lane(vitals: &Vitals) -> impl Iterator<Item = (String, &'static str, &Co
 
 fn lanes(page: &mut Page, vitals: &Vitals) {
     type Of = fn(&LaneVitals) -> f64;
-    let counters: [(&'static str, &str, &str, Of); 8] = [
+    let counters: [(&'static str, &str, &str, Of); 9] = [
         ("firehose_accepted_events", "Events accepted, by core and lane.", "", |l| {
             l.accepted_events.get() as f64
         }),
@@ -145,6 +154,12 @@ fn lanes(page: &mut Page, vitals: &Vitals) {
             "",
             |l| l.handed_over.get() as f64,
         ),
+        (
+            "firehose_streams_lagged",
+            "Times a stream of changes was too slow and went on from the shards.",
+            "",
+            |l| l.streams_lagged.get() as f64,
+        ),
     ];
     for (name, help, unit, of) in counters {
         page.family(name, Kind::Counter, help, unit);
@@ -160,6 +175,10 @@ fn lanes(page: &mut Page, vitals: &Vitals) {
     );
     for (core, lane, _, counted) in each_lane(vitals) {
         page.sample(&[("core", &core), ("lane", lane)], counted.buffer_bytes.get());
+    }
+    page.family("firehose_streams", Kind::Gauge, "Open streams of changes.", "");
+    for (core, of) in vitals.cores.iter().enumerate() {
+        page.sample(&[("core", &core.to_string())], of.executor.streams.get());
     }
     page.family("firehose_connections", Kind::Gauge, "Open connections.", "");
     for (core, of) in vitals.cores.iter().enumerate() {

@@ -3,6 +3,7 @@
 mod commerce;
 mod events;
 mod parameters;
+mod prices;
 mod stock;
 mod uploads;
 
@@ -29,6 +30,7 @@ use super::schema::commerce::{
     OrderValues, Sales, SalesGroup, SalesMeta, SalesMethod, StatusChange, StatusChanged, StockLevelState,
     StockModeName, StockProductResult, StockUpdated, StockUpdates, StoredItem, StoredOrder, UploadSummary,
 };
+use super::schema::prices as schema_prices;
 use super::schema::{
     Accepted, BulkEvents, BulkResult, BulkRow, Check, Checks, ClickEvent, ClickPage, EventPage, EventResult,
     Health, Metric, Metrics, ProblemDocument, ProblemField, Ready, ReceiptState, ServiceEvent, ShardHealth,
@@ -88,6 +90,23 @@ fn build() -> OpenApi {
         .path("/api/v1/tenants/{tenant}/metrics/sales", only(HttpMethod::Get, commerce::sales()))
         .path("/api/v1/tenants/{tenant}/stock/bulk_update", only(HttpMethod::Put, stock::put()))
         .path("/api/v1/tenants/{tenant}/stock/{product}", only(HttpMethod::Get, stock::get()))
+        .path(
+            "/api/v1/tenants/{tenant}/products/{product}/price-event",
+            only(HttpMethod::Post, prices::post_event()),
+        )
+        .path(
+            "/api/v1/tenants/{tenant}/products/{product}/price-anomalies",
+            only(HttpMethod::Get, prices::list(true)),
+        )
+        .path("/api/v1/tenants/{tenant}/price-anomalies", only(HttpMethod::Get, prices::list(false)))
+        .path(
+            "/api/v1/tenants/{tenant}/price-anomalies/{anomaly}/review",
+            only(HttpMethod::Post, prices::post_review(false)),
+        )
+        .path(
+            "/api/v1/tenants/{tenant}/products/{product}/price-anomalies/{anomaly}/review",
+            only(HttpMethod::Post, prices::post_review(true)),
+        )
         .path("/receipts/{receipt}", only(HttpMethod::Get, get_receipt()))
         .path("/health", only(HttpMethod::Get, get_health("health")))
         .path("/livez", only(HttpMethod::Get, get_health("livez")))
@@ -147,6 +166,17 @@ fn commerce_schemas(components: ComponentsBuilder) -> ComponentsBuilder {
         .schema_from::<StockUpdated>()
         .schema_from::<StockProductResult>()
         .schema_from::<StockLevelState>()
+        .schema_from::<schema_prices::NewPriceEvent>()
+        .schema_from::<schema_prices::PriceRecorded>()
+        .schema_from::<schema_prices::PriceAccepted>()
+        .schema_from::<schema_prices::FoundAnomaly>()
+        .schema_from::<schema_prices::AnomalyReason>()
+        .schema_from::<schema_prices::AnomalyScore>()
+        .schema_from::<schema_prices::PriceAnomaly>()
+        .schema_from::<schema_prices::AnomalyState>()
+        .schema_from::<schema_prices::PriceAnomalies>()
+        .schema_from::<schema_prices::PriceReview>()
+        .schema_from::<schema_prices::PriceDecision>()
 }
 
 const BEARER: &str = "bearer";

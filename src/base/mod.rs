@@ -10,4 +10,5 @@ pub mod keys;
 pub mod limits;
 pub mod money;
 pub mod order_status;
+pub mod prices;
 pub mod stock_mode;

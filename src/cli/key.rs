@@ -64,9 +64,9 @@ pub enum KeyCommand {
 
 /// A moment to come, in microseconds since 1970 UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct When(i64);
+pub struct When(pub(super) i64);
 
-fn time(text: &str) -> Result<When, String> {
+pub(super) fn time(text: &str) -> Result<When, String> {
     moment(text, clock::unix_us()).ok_or_else(|| {
         "expected a time to come: 90d, 12h, 2027-01-31 (its first moment, UTC) or 2027-01-31T12:00:00Z"
             .to_owned()
@@ -90,7 +90,7 @@ fn moment(text: &str, now_us: i64) -> Option<When> {
     Some(When(at.as_microsecond())).filter(|when| when.0 > now_us)
 }
 
-fn label(text: &str) -> Result<String, String> {
+pub(super) fn label(text: &str) -> Result<String, String> {
     if text.chars().count() > LABEL_CHARS_MAX || text.chars().any(char::is_control) {
         return Err(format!("expected at most {LABEL_CHARS_MAX} characters on one line"));
     }

@@ -12,6 +12,7 @@ mod reshard;
 mod serve;
 mod shards;
 mod tenant;
+mod tenant_prices;
 
 use std::path::PathBuf;
 

@@ -18,8 +18,8 @@ use crate::base::keys::KeyHasher;
 use crate::config::Config;
 use crate::journal;
 use crate::shard::{
-    self, Carried, CheckpointMode, DataFolder, Entry, INGEST_KIND, Outcome, PRICE_KIND, Records,
-    SERVICE_EVENT_KIND, STATUS_KIND, STOCK_KIND, STOCK_UPDATE_KIND, Shard, ShardError, ShardFolder,
+    self, Carried, CheckpointMode, DataFolder, Entry, INGEST_KIND, Outcome, PRICE_EVENT_KIND, PRICE_KIND,
+    Records, SERVICE_EVENT_KIND, STATUS_KIND, STOCK_KIND, STOCK_UPDATE_KIND, Shard, ShardError, ShardFolder,
     ShardOptions,
 };
 
@@ -172,10 +172,16 @@ fn copy(config: &Config, folder: &DataFolder, fresh: &Path, to: u16) -> Result<u
             let mut shares: Vec<Share<'_>> = (0..to).map(|_| Share::default()).collect();
             for record in records {
                 numbered += 1;
-                rows += u64::from(!matches!(
+                let is_beside = matches!(
                     record.0,
-                    STATUS_KIND | INGEST_KIND | PRICE_KIND | STOCK_KIND | STOCK_UPDATE_KIND
-                ));
+                    STATUS_KIND
+                        | INGEST_KIND
+                        | PRICE_KIND
+                        | STOCK_KIND
+                        | PRICE_EVENT_KIND
+                        | STOCK_UPDATE_KIND
+                );
+                rows += u64::from(!is_beside);
                 let of_event =
                     (record.0 == SERVICE_EVENT_KIND).then(|| shard::decode_service_event(&record.1));
                 let of_event = of_event.flatten().map(|row| keys.hash(row.tenant_id, row.event_id));

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::FolderArgs;
 use super::output::{EXIT_FAILED, complain, say};
+use super::tenant_prices::{self, PriceArgs, SecretCommand};
 use crate::base::clock;
 use crate::tenants::{Limits, Rate, Store, TenantRow, TenantsError};
 
@@ -35,6 +36,21 @@ pub enum TenantCommand {
         #[command(flatten)]
         limits: LimitArgs,
     },
+
+    /// Changes how a tenant's price events are judged and limited; what is not named stays.
+    Prices {
+        #[command(flatten)]
+        folder: FolderArgs,
+
+        name: String,
+
+        #[command(flatten)]
+        prices: PriceArgs,
+    },
+
+    /// Webhook secrets that a tenant's price events are signed with.
+    #[command(subcommand)]
+    Secret(SecretCommand),
 
     /// Lists the tenants that were added, with their limits and the keys that hold.
     List {
@@ -95,6 +111,8 @@ pub fn tenant(command: &TenantCommand) -> ExitCode {
             store.set_limits(name, &limits.over(store.tenant(name)?.limits))?;
             tell(folder, store, name)
         }),
+        TenantCommand::Prices { folder, name, prices } => tenant_prices::prices(folder, name, *prices),
+        TenantCommand::Secret(command) => tenant_prices::secret(command),
         TenantCommand::List { folder } => with_store(folder, Absent::Empty, |store| list(folder, store)),
     }
 }

@@ -5,12 +5,14 @@
 //! without a tenant.
 
 mod ingest;
+mod prices;
 mod sales;
 mod search;
 mod stock;
 mod uploads;
 
 pub use ingest::{IngestError, OrderIngest, Summary};
+pub use prices::{ANOMALIES_MAX, AnomaliesPlan, BadBody, Fault, PriceEvent, last_event_id, read_decision};
 pub use sales::{Materialized, SalesCache, SalesPlan};
 pub use search::{LIMIT_MAX, SearchPlan};
 pub use stock::{StockAsk, StockBatch, StockProduct, StockRowError, StockState};

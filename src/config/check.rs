@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::base::limits::{CORE_COUNT_MAX, HEAD_BYTES_MAX, RECORD_BYTES_MAX, SHARD_COUNT_MAX};
+use crate::base::prices::PriceRules;
 
 use super::error::{Complaints, ConfigError};
 use super::raw::Raw;
@@ -63,6 +64,13 @@ impl Rules<'_> {
                 self.time(name, value, ms(60_000), ms(1_000 * 86_400_000 * 100));
             }
         }
+        let change = (1..=PriceRules::CHANGE_BP_MAX).contains(&config.price_change_percent);
+        self.rule("price_change_percent", &[], change, "expected 0.01 to 1000000");
+        let score = (1..=PriceRules::SCORE_MILLI_MAX).contains(&config.price_score);
+        self.rule("price_score", &[], score, "expected 0.001 to 1000000");
+        self.count("price_window", config.price_window, 0, u64::from(PriceRules::WINDOW_MAX));
+        self.count("price_events_per_second", config.price_events_per_second, 1, 1_000_000_000);
+        self.count("product_events_per_second", config.product_events_per_second, 1, 1_000_000_000);
         self.count("reader_threads", config.reader_threads, 1, 64);
         for (name, value) in [
             ("head_timeout", config.head_timeout),

@@ -114,7 +114,9 @@ fn from_file(path: &Path, complaints: &mut Complaints) -> Raw {
             complaints.push(ConfigError::Unknown { place: source.place(key), nearest: known.to_owned() });
             continue;
         };
-        match as_text(value) {
+        // A decimal, where one is meant.
+        let decimal = value.as_float().filter(|_| spec.bare).map(|number| number.to_string());
+        match decimal.or_else(|| as_text(value)) {
             Some(text) => _ = raw.set(spec.name, &text, source.clone()),
             None => complaints.push(ConfigError::Value {
                 place: source.place(key),

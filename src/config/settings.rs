@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::base::prices::PriceRules;
+
 use super::error::Complaints;
 use super::raw::Raw;
 use super::values::{self, AckLevel, Codec, CoreList, LogFormat, LogLevel, RuntimeChoice};
@@ -163,6 +165,20 @@ settings! {
         /// The same for the events of /events; their ids are forgotten and their counts leave the buckets.
         retention_events: Option<Duration> as TimeOrOff = "off";
     }
+    "Prices" {
+        /// Percent that a price may differ from the accepted one before it; a price beyond is an anomaly.
+        /// This and the next four are for tenants that have none of their own (`firehose tenant prices`).
+        price_change_percent: u32 as Hundredths = "20";
+        /// Modified z-score that a price may have among the accepted ones; a price beyond is an anomaly.
+        /// 3.5 is what its inventors recommend.
+        price_score: u32 as Thousandths = "3.5";
+        /// Accepted prices that the score looks at; below 5 there is none.
+        price_window: u64 as Count = "20";
+        /// Price events a second of one tenant; 429 above.
+        price_events_per_second: u64 as Count = "5000";
+        /// Price events a second of one product; 429 above.
+        product_events_per_second: u64 as Count = "100";
+    }
     "Reading" {
         /// Threads that read the shards for queries, on each core.
         reader_threads: u64 as Count = "2";
@@ -185,6 +201,16 @@ settings! {
 }
 
 impl Config {
+    /// The limits of prices where a tenant has none of its own.
+    #[must_use]
+    pub fn price_rules(&self) -> PriceRules {
+        PriceRules {
+            change_bp: self.price_change_percent,
+            score_milli: self.price_score,
+            window: self.price_window as u16,
+        }
+    }
+
     /// The defaults, checked: what an empty file, environment and command line give.
     #[must_use]
     pub fn defaults() -> Config {

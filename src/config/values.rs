@@ -153,6 +153,53 @@ impl Codec for Count {
     }
 }
 
+/// A decimal with so many digits behind the point at the most, as a whole number of the last one.
+#[must_use]
+pub fn decimal(text: &str, places: usize) -> Option<u32> {
+    let (whole, fraction) = text.trim().split_once('.').unwrap_or((text.trim(), "0"));
+    if fraction.is_empty() || fraction.len() > places || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let fraction: u64 = format!("{fraction:0<places$}").parse().ok()?;
+    let scaled = digits(whole)?.checked_mul(10_u64.pow(places as u32))?.checked_add(fraction)?;
+    u32::try_from(scaled).ok()
+}
+
+/// The same, written without zeros at its end.
+#[must_use]
+pub fn decimal_text(value: u32, places: usize) -> String {
+    let scale = 10_u32.pow(places as u32);
+    let fraction = format!("{:0places$}", value % scale);
+    let text = format!("{}.{}", value / scale, fraction.trim_end_matches('0'));
+    text.trim_end_matches('.').to_owned()
+}
+
+pub(super) struct Hundredths;
+impl Codec for Hundredths {
+    type Value = u32;
+    const ALLOWED: &'static str = "a number with up to two digits behind the point such as 20 or 12.5";
+    const BARE: bool = true;
+    fn read(text: &str) -> Option<u32> {
+        decimal(text, 2)
+    }
+    fn write(value: &u32) -> String {
+        decimal_text(*value, 2)
+    }
+}
+
+pub(super) struct Thousandths;
+impl Codec for Thousandths {
+    type Value = u32;
+    const ALLOWED: &'static str = "a number with up to three digits behind the point such as 3.5";
+    const BARE: bool = true;
+    fn read(text: &str) -> Option<u32> {
+        decimal(text, 3)
+    }
+    fn write(value: &u32) -> String {
+        decimal_text(*value, 3)
+    }
+}
+
 pub(super) struct Bytes;
 impl Codec for Bytes {
     type Value = u64;
@@ -346,6 +393,19 @@ mod tests {
         }
         for text in ["", "5", "s", "5 sec", "-1s", "1.5s", "99999999999999999h"] {
             assert_eq!(Time::read(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn decimals_read_to_their_last_digit_and_back() {
+        for (text, value, written) in
+            [("20", 2_000, "20"), ("12.5", 1_250, "12.5"), ("0.05", 5, "0.05"), (" 3.50 ", 350, "3.5")]
+        {
+            assert_eq!(decimal(text, 2), Some(value), "{text}");
+            assert_eq!(decimal_text(value, 2), written);
+        }
+        for text in ["", ".5", "5.", "1.234", "-1", "1e3", "1.2.3", "99999999999", "20%"] {
+            assert_eq!(decimal(text, 2), None, "{text}");
         }
     }
 

@@ -73,12 +73,20 @@ impl Verdicts {
 #[derive(Debug, Default)]
 pub struct ShardVerdicts {
     lanes: Vec<(LaneId, Arc<Verdicts>)>,
+    /// To every core that streams changes of prices; a message each, after a commit with some.
+    watchers: Vec<async_channel::Sender<()>>,
 }
 
 impl ShardVerdicts {
     #[must_use]
     pub fn new(lanes: Vec<(LaneId, Arc<Verdicts>)>) -> ShardVerdicts {
-        ShardVerdicts { lanes }
+        ShardVerdicts { lanes, watchers: Vec::new() }
+    }
+
+    /// Tells these of changes of prices as well.
+    #[must_use]
+    pub fn watched_by(self, watchers: Vec<async_channel::Sender<()>>) -> ShardVerdicts {
+        ShardVerdicts { watchers, ..self }
     }
 }
 
@@ -93,6 +101,13 @@ impl super::write::Outcomes for ShardVerdicts {
     fn committed(&self) {
         for (_, verdicts) in &self.lanes {
             verdicts.committed();
+        }
+    }
+
+    fn prices_changed(&self) {
+        for watcher in &self.watchers {
+            // Full means that a wake-up is on its way already.
+            let _ = watcher.try_send(());
         }
     }
 }

@@ -68,6 +68,8 @@ pub trait Outcomes {
     fn note(&self, lane: LaneId, sequence: Sequence, outcome: Outcome);
     /// A transaction was committed and its positions are published.
     fn committed(&self);
+    /// One was committed with changes of prices in it, and their count is published.
+    fn prices_changed(&self) {}
 }
 
 /// Nobody.
@@ -266,6 +268,10 @@ impl Writer {
             self.status.set_applied(lane, shard.position(lane));
         }
         self.outcomes.committed();
+        if applied.price_changes > 0 {
+            self.status.price_changes.add(applied.price_changes);
+            self.outcomes.prices_changed();
+        }
         self.status.rows.set(shard.rows());
         self.status.service_events.set(shard.service_events());
         self.status.orders.set(shard.orders());

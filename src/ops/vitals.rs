@@ -19,7 +19,7 @@ pub const STATUSES: [u16; 24] = [
     505, 507, 0,
 ];
 /// Routes counted apart: the endpoint table stays below it.
-pub const ROUTES: usize = 32;
+pub const ROUTES: usize = 64;
 
 /// The histograms' range: 1 us to 60 s at two significant digits, 20 KiB.
 #[must_use]
@@ -55,6 +55,10 @@ pub struct LaneVitals {
     pub connections_opened: Cell,
     pub handed_over: Cell,
     pub buffer_bytes: Cell,
+    /// Streams of changes that are open.
+    pub streams: Cell,
+    /// Times one of them had to go on from the shards.
+    pub streams_lagged: Cell,
     pub requests: [[Cell; STATUSES.len()]; ROUTES],
     /// Indexed by the problem catalogue's order.
     pub problems: [Cell; 64],
@@ -74,7 +78,9 @@ impl Default for LaneVitals {
             connections_opened: Cell::default(),
             handed_over: Cell::default(),
             buffer_bytes: Cell::default(),
-            requests: Default::default(),
+            streams: Cell::default(),
+            streams_lagged: Cell::default(),
+            requests: [const { [const { Cell::new(0) }; STATUSES.len()] }; ROUTES],
             problems: [const { Cell::new(0) }; 64],
             ack_latency: ArcSwap::default(),
         }

@@ -116,6 +116,26 @@ impl CursorKey {
         opened.map_err(|error| QueryError::Parameters(vec![error]))
     }
 
+    /// Bytes of another kind in a client's hands: good for their context alone.
+    ///
+    /// # Errors
+    /// As [`CursorKey::seal`].
+    pub(super) fn seal_bytes(&self, context: &[u8], bytes: &[u8]) -> Result<String, QueryError> {
+        let mut nonce = [0; NONCE_BYTES];
+        getrandom::fill(&mut nonce).map_err(|_| QueryError::Busy)?;
+        let payload = Payload { msg: bytes, aad: context };
+        let sealed = self.cipher().encrypt(XNonce::from_slice(&nonce), payload);
+        let sealed = sealed.map_err(|_| QueryError::Busy)?;
+        Ok(URL_SAFE_NO_PAD.encode([&nonce[..], &sealed].concat()))
+    }
+
+    /// What [`CursorKey::seal_bytes`] sealed for this context; `None` for any other text.
+    pub(super) fn open_bytes(&self, context: &[u8], text: &str) -> Option<Vec<u8>> {
+        let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+        let (nonce, sealed) = bytes.split_at_checked(NONCE_BYTES)?;
+        self.cipher().decrypt(XNonce::from_slice(nonce), Payload { msg: sealed, aad: context }).ok()
+    }
+
     fn cipher(&self) -> XChaCha20Poly1305 {
         XChaCha20Poly1305::new(&self.secret.into())
     }

@@ -20,6 +20,7 @@ mod merge;
 mod orders;
 mod page;
 mod plan;
+mod prices;
 mod readers;
 mod sales;
 mod search;
@@ -33,6 +34,10 @@ pub use merge::{Chunk, Merged};
 pub use orders::finished_ingest;
 pub use page::{Page, page, stream};
 pub use plan::{BucketsPlan, Paging, ParameterError, Parameters, RowsPlan};
+pub use prices::{
+    AnomaliesPage, ChangeId, ChangePosition, Changes, anomalies_page, change_marks, changes_of_shard,
+    first_answer, stored_anomaly,
+};
 pub use readers::{Permit, Readers};
 pub use sales::{Figures, GroupBy, SalesGroup, SalesQuery, SalesResult, sales, sales_versions};
 pub use search::{Search, Shape};

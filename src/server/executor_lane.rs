@@ -3,9 +3,11 @@
 
 mod admit;
 mod body;
+mod changes;
 mod events;
 pub(super) mod keyed;
 mod orders;
+mod prices;
 mod reads;
 mod respond;
 mod stock;
@@ -40,6 +42,7 @@ use crate::journal::Syncer;
 use crate::ops::vitals::{CoreVitals, Latency, Vitals};
 use crate::query::{CursorKey, Readers};
 use crate::tenants::Desk;
+use changes::Hub;
 use keyed::{Forward, Keyed};
 use respond::respond;
 use uploads::Kept;
@@ -71,6 +74,8 @@ pub(super) struct Parts {
     pub(super) forwards: Vec<async_channel::Sender<Forward>>,
     pub(super) forwarded: async_channel::Receiver<Forward>,
     pub(super) uploads: Arc<UploadStore>,
+    /// Changes of prices were committed, in whatever shard.
+    pub(super) prices_changed: (async_channel::Sender<()>, async_channel::Receiver<()>),
 }
 
 struct Lane {
@@ -90,6 +95,7 @@ struct Lane {
     readers: Readers,
     shard_count: u16,
     keyed: Keyed,
+    hub: Hub,
     sales: RefCell<SalesCache>,
     stock_numbers: stock::Numbers,
     /// Names that requests of any core hold here, and how each is told that another one wants it.
@@ -125,6 +131,7 @@ pub(super) async fn run(parts: Parts) {
         readers: parts.readers,
         shard_count: parts.vitals.board.shards.len() as u16,
         keyed: Keyed::new(parts.verdicts, parts.forwards, config.commit_wait),
+        hub: Hub::new(parts.prices_changed.0),
         sales: RefCell::default(),
         stock_numbers: stock::Numbers::new(parts.core),
         claims: RefCell::default(),
@@ -137,6 +144,7 @@ pub(super) async fn run(parts: Parts) {
     executor::spawn(sync::run(lane.clone(), parts.sync_wanted.1, parts.syncers, parts.listener_wake));
     executor::spawn(keyed::run_commits(lane.clone(), parts.committed));
     executor::spawn(keyed::run_forwards(lane.clone(), parts.forwarded));
+    executor::spawn(changes::run(lane.clone(), parts.prices_changed.1));
     if parts.core == 0 {
         executor::spawn(uploads::run_expiry(lane.clone()));
     }
@@ -155,6 +163,7 @@ pub(super) async fn run(parts: Parts) {
     while lane.vitals.stop.stage() < Stage::Flushing {
         executor::sleep(HOUSEKEEPING).await;
         keyed::wake(&lane, clock::monotonic_us());
+        changes::keep(&lane);
         lane.kept.borrow_mut().let_go(clock::monotonic_us());
         lane.me.executor.buffer_bytes.set(lane.body_bytes.get() as u64);
         lane.me.executor.ack_latency.store(Arc::new(lane.latency.borrow().clone()));

@@ -379,6 +379,7 @@ fn start_cores(
             forwards: forwards.clone(),
             forwarded: forwarded_to_me,
             uploads: uploads.clone(),
+            prices_changed: lanes.prices_changed,
         };
         let listener_parts = core_loop::Parts {
             core,

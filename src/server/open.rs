@@ -21,12 +21,22 @@ pub(super) struct CoreLanes {
     /// A message after every commit that somebody here waits for.
     pub(super) committed: async_channel::Receiver<()>,
     commits: async_channel::Sender<()>,
+    /// A message after every commit with changes of prices, of any shard.
+    pub(super) prices_changed: (async_channel::Sender<()>, async_channel::Receiver<()>),
 }
 
 impl CoreLanes {
     fn new() -> CoreLanes {
         let (commits, committed) = async_channel::bounded(1);
-        CoreLanes { hot: Vec::new(), keyed: Vec::new(), verdicts: Vec::new(), committed, commits }
+        let prices_changed = async_channel::bounded(1);
+        CoreLanes {
+            hot: Vec::new(),
+            keyed: Vec::new(),
+            verdicts: Vec::new(),
+            committed,
+            commits,
+            prices_changed,
+        }
     }
 
     pub(super) fn states(&self) -> impl Iterator<Item = Arc<LaneState>> + '_ {
@@ -123,7 +133,8 @@ pub(super) fn open(config: &Config, cores: usize) -> Result<Opened, ServeError> 
             applied_per_s: Default::default(),
             writer: Default::default(),
         });
-        let verdicts = ShardVerdicts::new(verdicts);
+        let watchers = lanes.iter().map(|of| of.prices_changed.0.clone()).collect();
+        let verdicts = ShardVerdicts::new(verdicts).watched_by(watchers);
         shards.push(ShardParts { shard, folder: shard_folder, readers, status, verdicts });
     }
     let folder_id = folder.manifest().folder_id();

@@ -56,6 +56,8 @@ pub struct Applied {
     pub received_us_max: Option<i64>,
     /// Whether a partition was sealed and the next one opened.
     pub sealed: bool,
+    /// Price anomalies and decisions on them that became known.
+    pub price_changes: u64,
 }
 
 /// The applied position of every lane.
@@ -289,6 +291,7 @@ impl Shard {
         applied.orders = taken.orders;
         applied.duplicates += taken.duplicates;
         applied.conflicts += taken.conflicts;
+        applied.price_changes = taken.price_changes;
         applied.received_us_max = applied.received_us_max.max(taken.received_us_max);
         if applied.rows > 0 {
             change.click.save(&transaction)?;

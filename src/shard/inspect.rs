@@ -165,6 +165,7 @@ pub fn verify_aggregates(path: &Path) -> Result<Verified, ShardError> {
         problems.push(format!("{twice} event ids are stored more than once"));
     }
     verify_sales(&snapshot, &mut problems)?;
+    super::prices::verify(&snapshot, &mut problems)?;
     let rows = total(&snapshot, Stream::ServiceEvent.total())? + total(&snapshot, Stream::Order.total())?;
     Ok(Verified { rows, problems })
 }

@@ -62,6 +62,11 @@ pub use orders::{
     decode_order, decode_price, decode_status, decode_stock, encode_order, find_ingest, key_of,
     order_statements, sales_bounds, sales_days, sales_sums, sales_version, single_parts, single_sales,
 };
+pub use prices::{
+    AnomaliesOf, AnomalyId, AnomalyLine, AnomalyStatus, ChangeMark, Decision, FirstAnswer, NotAnAnomalyId,
+    PRICE_EVENT_KIND, PRICE_REVIEW_KIND, PriceChange, PriceEventRow, PriceReviewRow, StoredAnomaly,
+    anomalies, anomaly, change_mark, changes, decode_price_event, decode_price_review, first_answer,
+};
 pub use schema::is_made;
 pub use seal::BuiltIndex;
 pub use service_event::{Outcome, SERVICE_EVENT_KIND, ServiceEventRow, decode_service_event};

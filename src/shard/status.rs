@@ -63,6 +63,8 @@ pub struct ShardStatus {
     /// Idempotent events in the database, over all partitions.
     pub service_events: Cell,
     pub orders: Cell,
+    /// Price anomalies and decisions on them that became known, since the start.
+    pub price_changes: Cell,
     /// Idempotent events that were there already, since the start; conflicts are among them.
     pub duplicates: Cell,
     pub conflicts: Cell,
@@ -97,6 +99,7 @@ impl ShardStatus {
             rows: Cell::default(),
             service_events: Cell::default(),
             orders: Cell::default(),
+            price_changes: Cell::default(),
             duplicates: Cell::default(),
             conflicts: Cell::default(),
             rejected: Cell::default(),

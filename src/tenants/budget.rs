@@ -120,6 +120,16 @@ impl Budget {
         Level { available: rate.tokens_in(burst_ns.saturating_sub(full_ns)), full_ns }
     }
 
+    /// When it is full, if nobody takes any; in the past where it is.
+    pub(super) fn full_at_ns(&self) -> u64 {
+        self.arrival_ns.load(Ordering::Relaxed)
+    }
+
+    /// Makes it full.
+    pub(super) fn fill(&self) {
+        self.arrival_ns.store(0, Ordering::Relaxed);
+    }
+
     /// Gives back tokens that were taken and not used. Those of a time when the budget has become full since
     /// are lost, as they would have been in it.
     pub fn give_back(&self, rate: &Rate, tokens: u64) {

@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Cache};
 
+use super::buckets::Buckets;
+use super::budget::Rate;
 use super::error::{Denied, Limited, Quota, Standing};
 use super::keeper::Registry;
 use super::lease::Lease;
-use super::roster::{Need, Principal, Roster, TenantIndex};
+use super::roster::{HeldSecret, Need, Principal, Roster, TenantIndex};
+use super::rows::PriceLimits;
 use super::scope::Scope;
 use crate::http::Credential;
 
@@ -30,12 +33,57 @@ pub struct Desk {
     lanes: u64,
     /// By tenant: of requests and of bytes.
     leases: Vec<[Lease; 2]>,
+    buckets: Arc<Buckets>,
 }
 
 impl Desk {
     #[must_use]
     pub fn new(registry: &Registry) -> Desk {
-        Desk { roster: Cache::new(registry.roster.clone()), lanes: registry.lanes, leases: Vec::new() }
+        Desk {
+            roster: Cache::new(registry.roster.clone()),
+            lanes: registry.lanes,
+            leases: Vec::new(),
+            buckets: registry.buckets.clone(),
+        }
+    }
+
+    /// How this tenant's price events are judged and limited.
+    pub fn prices_of(&mut self, tenant: &str) -> PriceLimits {
+        self.roster.load().prices_of(tenant)
+    }
+
+    /// What a tenant's price events must be signed with; nothing where they need not be.
+    pub fn secrets_of(&mut self, tenant: &str) -> Arc<[HeldSecret]> {
+        self.roster.load().secrets_of(tenant)
+    }
+
+    /// Charges one price event to its tenant and its product, each named by a hash that is not that of another. The
+    /// same buckets on every core; about 60 ns.
+    ///
+    /// # Errors
+    /// [`Denied::Limited`], for 429: nothing was charged.
+    pub fn charge_price_event(
+        &self,
+        [tenant, product]: [u64; 2],
+        [tenant_per_s, product_per_s]: [u64; 2],
+        now: Now,
+    ) -> Result<(), Denied> {
+        let now_ns = now.monotonic_us.saturating_mul(1_000);
+        let take = |key, per_s, quota| {
+            let rate = Rate::new(per_s, 1);
+            self.buckets.take(key, &rate, now_ns).map_err(|shortage| {
+                Denied::Limited(Limited {
+                    quota,
+                    capacity: rate.capacity(),
+                    window_s: rate.window_s(),
+                    available: shortage.available,
+                    wait_ns: shortage.wait_ns,
+                })
+            })
+        };
+        take(tenant, tenant_per_s, Quota::PriceEvents)?;
+        take(product, product_per_s, Quota::ProductEvents)
+            .inspect_err(|_| self.buckets.give_back(tenant, &Rate::new(tenant_per_s, 1)))
     }
 
     /// Who asks, if they may. With no keys one branch, 5 ns; else 170 ns, most of it one hash.

@@ -29,6 +29,12 @@ pub enum TenantsError {
     NoTenant(String),
     #[error("there is no key {0:?}; `firehose key list` shows them")]
     NoKey(String),
+    #[error("there is no webhook secret {0:?}; `firehose tenant secret list` shows them")]
+    NoSecret(String),
+    #[error("a webhook secret is whsec_ and base64 of 24 to 64 bytes")]
+    BadSecret,
+    #[error("the tenant has {0} webhook secrets already; revoke one or clear them")]
+    TooManySecrets(usize),
 }
 
 /// Why a request is not let in.
@@ -75,6 +81,12 @@ impl Denied {
             Denied::Limited(Limited { quota: Quota::Bytes, .. }) => {
                 "the tenant's bytes per second are used up"
             }
+            Denied::Limited(Limited { quota: Quota::PriceEvents, .. }) => {
+                "the tenant's price events per second are used up"
+            }
+            Denied::Limited(Limited { quota: Quota::ProductEvents, .. }) => {
+                "the product's price events per second are used up"
+            }
         }
     }
 }
@@ -85,6 +97,10 @@ pub enum Quota {
     Requests,
     /// Bytes of bodies, as sent.
     Bytes,
+    /// Price events of a tenant.
+    PriceEvents,
+    /// Price events of one product.
+    ProductEvents,
 }
 
 /// Where a quota stands, in the terms of the `RateLimit` fields.

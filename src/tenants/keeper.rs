@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use super::buckets::Buckets;
 use super::error::TenantsError;
 use super::key::KeyId;
 use super::roster::Roster;
@@ -21,6 +22,7 @@ const WRITE_BACK_US: i64 = 60_000_000;
 pub struct Registry {
     pub(super) roster: Arc<ArcSwap<Roster>>,
     pub(super) lanes: u64,
+    pub(super) buckets: Arc<Buckets>,
 }
 
 impl Registry {
@@ -74,7 +76,11 @@ impl Keeper {
     /// The file is there and cannot be read: a server must not start then, it would let everybody in.
     pub fn open(data: &Path, lanes: usize, now_us: i64) -> Result<Keeper, TenantsError> {
         let roster = Roster { is_open: true, ..Roster::default() };
-        let registry = Registry { roster: Arc::new(ArcSwap::from_pointee(roster)), lanes: lanes as u64 };
+        let registry = Registry {
+            roster: Arc::new(ArcSwap::from_pointee(roster)),
+            lanes: lanes as u64,
+            buckets: Arc::default(),
+        };
         let mut keeper = Keeper {
             data: data.to_owned(),
             registry,
@@ -147,8 +153,9 @@ impl Keeper {
 
     fn take_over(&mut self, store: &Store) -> Result<(), TenantsError> {
         let (tenants, keys) = (store.tenants()?, store.keys()?);
+        let (limits, secrets) = (store.all_price_limits()?, store.secrets_with_bytes()?);
         let before = self.registry.roster.load_full();
-        let roster = before.next(&tenants, &keys);
+        let roster = before.next(&tenants, &keys).with_prices(limits, &secrets);
         tracing::info!(tenants = tenants.len(), keys = roster.keys.len(), "tenants and keys were read");
         if keys.is_empty() && !roster.is_open {
             tracing::error!("tenants.db has no keys any more; nobody is let in until it has, or a restart");

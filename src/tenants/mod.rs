@@ -16,6 +16,7 @@
 //! and give back what they do not use, so that a limit holds at any number of cores and the shared cache line
 //! is seldom touched.
 
+mod buckets;
 mod budget;
 mod desk;
 mod error;
@@ -28,6 +29,7 @@ mod scope;
 mod store;
 #[cfg(test)]
 mod tests;
+mod webhook;
 
 pub use budget::{Budget, Level, Rate, Shortage};
 pub use desk::{Desk, Now, Payer};
@@ -35,7 +37,8 @@ pub use error::{Denied, Limited, Quota, Standing, TenantsError};
 pub use keeper::{Keeper, Registry};
 pub use key::{KeyId, NewKey};
 pub use lease::Lease;
-pub use roster::{Need, Principal};
-pub use rows::{KeyRow, KeyWish, Limits, TenantRow};
+pub use roster::{HeldSecret, Need, Principal};
+pub use rows::{KeyRow, KeyWish, Limits, PriceLimits, SecretRow, TenantRow};
 pub use scope::{Scope, Scopes};
 pub use store::Store;
+pub use webhook::{SignatureFault, Signed, WebhookSecret, verify};

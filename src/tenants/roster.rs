@@ -9,8 +9,9 @@ use crossbeam_utils::CachePadded;
 use super::budget::{Budget, Rate};
 use super::error::Denied;
 use super::key::{KeyId, SecretHash, parse};
-use super::rows::{KeyRow, Limits, TenantRow};
+use super::rows::{KeyRow, Limits, PriceLimits, SecretRow, TenantRow};
 use super::scope::{Scope, Scopes};
+use super::webhook::WebhookSecret;
 use crate::http::Credential;
 
 /// Microseconds between two notes of a key's use, so that cores do not write one cache line in turns.
@@ -59,6 +60,17 @@ pub(super) struct Tenant {
     /// Of requests and of bytes.
     pub(super) rates: [Option<Rate>; 2],
     pub(super) budgets: Arc<[CachePadded<Budget>; 2]>,
+    pub(super) prices: PriceLimits,
+    /// While there is one, also one that has ended, price events must be signed.
+    pub(super) secrets: Arc<[HeldSecret]>,
+}
+
+/// A webhook secret while the server runs.
+#[derive(Clone, Debug)]
+pub struct HeldSecret {
+    /// `None`: what is stored is none (an edit by hand), and nothing fits it.
+    pub(super) secret: Option<WebhookSecret>,
+    pub(super) revoked_us: i64,
 }
 
 /// When a key was last used, in microseconds since 1970; 0 for never. Outlives the rosters.
@@ -106,7 +118,11 @@ impl Roster {
             tenants: self.tenants.clone(),
             by_name: self.by_name.clone(),
         };
-        roster.tenants.iter_mut().for_each(|tenant| tenant.rates = [None; 2]);
+        for tenant in &mut roster.tenants {
+            tenant.rates = [None; 2];
+            tenant.prices = PriceLimits::default();
+            tenant.secrets = Arc::default();
+        }
         for row in tenants {
             let index = roster.index(&row.tenant_id);
             roster.tenants[index.0 as usize].rates = row.limits.rates();
@@ -138,8 +154,56 @@ impl Roster {
         let index = TenantIndex(self.tenants.len() as u32);
         let name: Arc<str> = name.into();
         self.by_name.insert(name.clone(), index);
-        self.tenants.push(Tenant { name, rates: Limits::default().rates(), budgets: Arc::default() });
+        self.tenants.push(Tenant {
+            name,
+            rates: Limits::default().rates(),
+            budgets: Arc::default(),
+            prices: PriceLimits::default(),
+            secrets: Arc::default(),
+        });
         index
+    }
+
+    /// Adds what the file says of price events.
+    pub(super) fn with_prices(
+        mut self,
+        limits: Vec<(String, PriceLimits)>,
+        secrets: &[(SecretRow, Vec<u8>)],
+    ) -> Roster {
+        for (tenant_id, limits) in limits {
+            let index = self.index(&tenant_id);
+            self.tenants[index.0 as usize].prices = limits;
+        }
+        let mut held: HashMap<&str, Vec<HeldSecret>> = HashMap::new();
+        for (row, bytes) in secrets {
+            let secret = WebhookSecret::from_stored(bytes);
+            if secret.is_none() {
+                tracing::error!(
+                    secret = row.secret_id,
+                    "a webhook secret in tenants.db is none; nothing fits it"
+                );
+            }
+            let revoked_us = row.revoked_us.unwrap_or(i64::MAX);
+            held.entry(&row.tenant_id).or_default().push(HeldSecret { secret, revoked_us });
+        }
+        for (tenant_id, held) in held {
+            let index = self.index(tenant_id);
+            self.tenants[index.0 as usize].secrets = held.into();
+        }
+        self
+    }
+
+    /// What is said of a tenant's price events.
+    pub(super) fn prices_of(&self, tenant: &str) -> PriceLimits {
+        self.named(tenant).map(|tenant| tenant.prices).unwrap_or_default()
+    }
+
+    pub(super) fn secrets_of(&self, tenant: &str) -> Arc<[HeldSecret]> {
+        self.named(tenant).map(|tenant| tenant.secrets.clone()).unwrap_or_default()
+    }
+
+    fn named(&self, tenant: &str) -> Option<&Tenant> {
+        self.tenants.get(self.by_name.get(tenant)?.0 as usize)
     }
 
     /// Whether anybody could come in with a key.

@@ -5,6 +5,7 @@ use rusqlite::Row;
 use super::budget::Rate;
 use super::key::SecretHash;
 use super::scope::Scopes;
+use crate::base::prices::PriceRules;
 
 /// How much a tenant may send; `None`: as much as it likes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +34,58 @@ pub struct TenantRow {
     pub tenant_id: String,
     pub created_us: i64,
     pub limits: Limits,
+}
+
+/// How a tenant's price events are judged and limited; `None`: as the server's settings say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PriceLimits {
+    /// Hundredths of a percent.
+    pub change_bp: Option<u32>,
+    /// Thousandths.
+    pub score_milli: Option<u32>,
+    pub window: Option<u16>,
+    pub events_per_s: Option<u64>,
+    /// Of each product.
+    pub product_events_per_s: Option<u64>,
+}
+
+impl PriceLimits {
+    pub(super) fn read(row: &Row<'_>, first: usize) -> rusqlite::Result<PriceLimits> {
+        // What an edit by hand made of it is brought into what there can be.
+        let within = |at: usize, least: i64, most: i64| {
+            row.get::<_, Option<i64>>(first + at).map(|number| number.map(|number| number.clamp(least, most)))
+        };
+        let rate = |at| within(at, 1, i64::MAX).map(|rate| rate.map(i64::unsigned_abs));
+        let number = |at, most: u32| within(at, 1, i64::from(most)).map(|number| number.map(|n| n as u32));
+        Ok(PriceLimits {
+            change_bp: number(0, PriceRules::CHANGE_BP_MAX)?,
+            score_milli: number(1, PriceRules::SCORE_MILLI_MAX)?,
+            window: within(2, 0, i64::from(PriceRules::WINDOW_MAX))?.map(|window| window as u16),
+            events_per_s: rate(3)?,
+            product_events_per_s: rate(4)?,
+        })
+    }
+
+    /// The rules of this tenant over those of the server.
+    #[must_use]
+    pub fn over(&self, server: PriceRules) -> PriceRules {
+        PriceRules {
+            change_bp: self.change_bp.unwrap_or(server.change_bp),
+            score_milli: self.score_milli.unwrap_or(server.score_milli),
+            window: self.window.unwrap_or(server.window),
+        }
+    }
+}
+
+/// One webhook secret as listed, without the secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretRow {
+    pub secret_id: String,
+    pub tenant_id: String,
+    pub label: String,
+    pub created_us: i64,
+    /// May lie ahead: until then it holds.
+    pub revoked_us: Option<i64>,
 }
 
 /// What a key is to be.

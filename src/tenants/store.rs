@@ -1,4 +1,4 @@
-//! `tenants.db`: two tables that a person can read, written by the commands, read by the server.
+//! `tenants.db`: a few tables that a person can read, written by the commands, read by the server.
 //!
 //! A rollback journal and full syncs: a revocation that was reported done stays done. Changes are a handful a
 //! day; nothing here is on a request's way.
@@ -9,14 +9,17 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::error::TenantsError;
 use super::key::{KeyId, NewKey};
-use super::rows::{KeyRow, KeyWish, Limits, TenantRow};
+use super::rows::{KeyRow, KeyWish, Limits, PriceLimits, SecretRow, TenantRow};
+use super::webhook::WebhookSecret;
 use crate::base::limits::IDENTIFIER_BYTES_MAX;
 use crate::shard;
 
 const FILE: &str = "tenants.db";
 /// `FHTN`: what `file(1)` and a second program see in the header.
 const APPLICATION_ID: u32 = 0x4648_544e;
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// Secrets of one tenant: a signature is held against each.
+const SECRETS_MAX: usize = 16;
 
 /// SQLite keeps the comments inside a statement, so `.schema` explains itself.
 const SCHEMA: &str = "
@@ -39,6 +42,29 @@ CREATE TABLE api_key (
   expires_at INTEGER,           -- NULL: never
   revoked_at INTEGER,           -- may lie ahead: until then the key holds
   last_used_at INTEGER          -- to the minute
+) STRICT, WITHOUT ROWID;
+";
+
+/// What version 2 has beside it.
+const SCHEMA_2: &str = "
+CREATE TABLE price_limit (
+  -- How a tenant's price events are judged and limited. NULL: as the server's settings say.
+  tenant_id TEXT PRIMARY KEY REFERENCES tenant (tenant_id),
+  change_bp INTEGER,             -- hundredths of a percent
+  score_milli INTEGER,           -- thousandths
+  window INTEGER,
+  events_per_s INTEGER,
+  product_events_per_s INTEGER
+) STRICT, WITHOUT ROWID;
+CREATE TABLE webhook_secret (
+  -- What a tenant's price events are signed with; as long as it has a row here, each must be. The secrets are here as
+  -- they are: a signature cannot be checked with a hash of one.
+  secret_id TEXT PRIMARY KEY,    -- 16 hexadecimal digits
+  tenant_id TEXT NOT NULL REFERENCES tenant (tenant_id),
+  secret BLOB NOT NULL,
+  label TEXT NOT NULL,
+  created_at INTEGER NOT NULL,
+  revoked_at INTEGER             -- may lie ahead: until then it holds
 ) STRICT, WITHOUT ROWID;
 ";
 
@@ -81,15 +107,16 @@ impl Store {
     fn open_at(path: PathBuf, create: bool) -> Result<Store, TenantsError> {
         let mut connection = shard::open_small(&path, create)
             .map_err(|source| TenantsError::Open { path: path.clone(), source })?;
-        if !is_ours(&connection, &path)? {
+        if version(&connection, &path)? < VERSION {
             // Again under the lock: two commands may make it at once.
             let transaction =
                 connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-            if !is_ours(&transaction, &path)? {
-                transaction.execute_batch(SCHEMA)?;
-                transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-                transaction.pragma_update(None, "user_version", VERSION)?;
+            let found = version(&transaction, &path)?;
+            for (_, schema) in [(1, SCHEMA), (2, SCHEMA_2)].iter().filter(|(number, _)| *number > found) {
+                transaction.execute_batch(schema)?;
             }
+            transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+            transaction.pragma_update(None, "user_version", VERSION)?;
             transaction.commit()?;
         }
         Ok(Store { path, connection })
@@ -183,6 +210,135 @@ impl Store {
         if changed == 0 { Err(TenantsError::NoTenant(tenant_id.to_owned())) } else { Ok(()) }
     }
 
+    /// How a tenant's price events are judged and limited.
+    pub fn price_limits(&self, tenant_id: &str) -> Result<PriceLimits, TenantsError> {
+        let found = self.connection.query_row(
+            "SELECT change_bp, score_milli, window, events_per_s, product_events_per_s FROM price_limit \
+             WHERE tenant_id = ?1",
+            [tenant_id],
+            |row| PriceLimits::read(row, 0),
+        );
+        Ok(found.optional()?.unwrap_or_default())
+    }
+
+    /// The same of every tenant that has any.
+    pub(super) fn all_price_limits(&self) -> Result<Vec<(String, PriceLimits)>, TenantsError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT tenant_id, change_bp, score_milli, window, events_per_s, product_events_per_s FROM price_limit",
+        )?;
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, PriceLimits::read(row, 1)?)))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// Changes them.
+    ///
+    /// # Errors
+    /// [`TenantsError::NoTenant`].
+    pub fn set_price_limits(&self, tenant_id: &str, limits: &PriceLimits) -> Result<(), TenantsError> {
+        self.tenant(tenant_id)?;
+        self.connection.execute(
+            "INSERT OR REPLACE INTO price_limit VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            params![
+                tenant_id,
+                limits.change_bp,
+                limits.score_milli,
+                limits.window,
+                stored(limits.events_per_s),
+                stored(limits.product_events_per_s)
+            ],
+        )?;
+        Ok(())
+    }
+
+    /// Keeps a webhook secret; from then on the tenant's price events must be signed. Only the owner may read the
+    /// file afterwards. Gives the secret's id.
+    ///
+    /// # Errors
+    /// [`TenantsError::NoTenant`], [`TenantsError::Random`], [`TenantsError::TooManySecrets`].
+    pub fn add_secret(
+        &self,
+        tenant_id: &str,
+        secret: &WebhookSecret,
+        label: &str,
+        now_us: i64,
+    ) -> Result<String, TenantsError> {
+        use std::os::unix::fs::PermissionsExt as _;
+        self.tenant(tenant_id)?;
+        let count: i64 = self.connection.query_row(
+            "SELECT count(*) FROM webhook_secret WHERE tenant_id = ?1 AND ifnull(revoked_at, ?2) >= ?2",
+            params![tenant_id, now_us],
+            |row| row.get(0),
+        )?;
+        if count as usize >= SECRETS_MAX {
+            return Err(TenantsError::TooManySecrets(SECRETS_MAX));
+        }
+        let private = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(&self.path, private)
+            .map_err(|source| TenantsError::Io { path: self.path.clone(), source })?;
+        let mut id = [0; 8];
+        getrandom::fill(&mut id).map_err(TenantsError::Random)?;
+        let id = format!("{:016x}", u64::from_be_bytes(id));
+        self.connection.execute(
+            "INSERT INTO webhook_secret (secret_id, tenant_id, secret, label, created_at) \
+             VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![id, tenant_id, secret.bytes(), label, now_us],
+        )?;
+        Ok(id)
+    }
+
+    /// Every secret that was not cleared, oldest first, with its bytes.
+    pub(super) fn secrets_with_bytes(&self) -> Result<Vec<(SecretRow, Vec<u8>)>, TenantsError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT secret_id, tenant_id, label, created_at, revoked_at, secret FROM webhook_secret \
+             ORDER BY created_at, secret_id",
+        )?;
+        let rows = statement.query_map([], |row| {
+            let of = SecretRow {
+                secret_id: row.get(0)?,
+                tenant_id: row.get(1)?,
+                label: row.get(2)?,
+                created_us: row.get(3)?,
+                revoked_us: row.get(4)?,
+            };
+            Ok((of, row.get(5)?))
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    /// The webhook secrets, without their bytes, oldest first.
+    pub fn secrets(&self) -> Result<Vec<SecretRow>, TenantsError> {
+        Ok(self.secrets_with_bytes()?.into_iter().map(|(row, _)| row).collect())
+    }
+
+    /// Sets when a secret ends; one that has ended by then stays as it is. Gives the time that stands. A tenant whose
+    /// last secret has ended gets nothing in until it has another, or its secrets are cleared.
+    ///
+    /// # Errors
+    /// [`TenantsError::NoSecret`].
+    pub fn revoke_secret(&self, secret_id: &str, at_us: i64, now_us: i64) -> Result<i64, TenantsError> {
+        self.connection.execute(
+            "UPDATE webhook_secret SET revoked_at = ?2 \
+             WHERE secret_id = ?1 AND (revoked_at IS NULL OR revoked_at > ?3)",
+            params![secret_id, at_us, now_us],
+        )?;
+        let stands = self
+            .connection
+            .query_row("SELECT revoked_at FROM webhook_secret WHERE secret_id = ?1", [secret_id], |row| {
+                row.get(0)
+            })
+            .optional()?;
+        stands.ok_or_else(|| TenantsError::NoSecret(secret_id.to_owned()))
+    }
+
+    /// Forgets a tenant's secrets: its price events need no signature any more. Gives how many there were.
+    ///
+    /// # Errors
+    /// [`TenantsError::NoTenant`].
+    pub fn clear_secrets(&self, tenant_id: &str) -> Result<usize, TenantsError> {
+        self.tenant(tenant_id)?;
+        Ok(self.connection.execute("DELETE FROM webhook_secret WHERE tenant_id = ?1", [tenant_id])?)
+    }
+
     /// Makes a key and stores its hash.
     ///
     /// # Errors
@@ -247,14 +403,14 @@ impl Store {
     }
 }
 
-/// Whether the file has our tables; false where it is empty.
-fn is_ours(connection: &Connection, path: &Path) -> Result<bool, TenantsError> {
+/// Which of our schemas the file has; 0 where it is empty.
+fn version(connection: &Connection, path: &Path) -> Result<u32, TenantsError> {
     let number = |name| connection.pragma_query_value(None, name, |row| row.get::<_, u32>(0));
     let tables: u32 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     match (number("application_id")?, number("user_version")?) {
-        (APPLICATION_ID, VERSION) => Ok(true),
+        (APPLICATION_ID, found @ 1..=VERSION) => Ok(found),
         (APPLICATION_ID, found) => Err(TenantsError::TooNew { path: path.to_owned(), found, known: VERSION }),
-        (0, 0) if tables == 0 => Ok(false),
+        (0, 0) if tables == 0 => Ok(0),
         _ => Err(TenantsError::Foreign(path.to_owned())),
     }
 }

@@ -248,8 +248,8 @@ fn names_and_files_that_are_not_ours_are_refused() {
     f.store.copy_to(copy.path()).unwrap();
     let copied = Store::open(copy.path()).unwrap().unwrap();
     assert_eq!(copied.tenants().unwrap(), f.store.tenants().unwrap());
-    copied.connection().execute_batch("PRAGMA user_version = 2").unwrap();
-    assert!(matches!(Store::open(copy.path()), Err(TenantsError::TooNew { found: 2, .. })));
+    copied.connection().execute_batch("PRAGMA user_version = 3").unwrap();
+    assert!(matches!(Store::open(copy.path()), Err(TenantsError::TooNew { found: 3, .. })));
     copied.connection().execute_batch("PRAGMA application_id = 7").unwrap();
     assert!(matches!(Store::open(copy.path()), Err(TenantsError::Foreign(_))));
 }

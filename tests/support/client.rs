@@ -53,6 +53,12 @@ impl Client {
         Ok(Client { stream: BufReader::new(stream) })
     }
 
+    /// On a connection that was made otherwise.
+    pub fn of(stream: TcpStream) -> Client {
+        stream.set_read_timeout(Some(PATIENCE)).expect("a time limit");
+        Client { stream: BufReader::new(stream) }
+    }
+
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.get_mut().write_all(bytes)
     }
@@ -127,6 +133,16 @@ impl Client {
             0 => Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
             _ => Ok(line.trim_end().to_owned()),
         }
+    }
+
+    /// The next chunk of an answer whose head was read; empty at its end.
+    pub fn chunk(&mut self) -> io::Result<Vec<u8>> {
+        let bad = || io::Error::from(io::ErrorKind::InvalidData);
+        let size = usize::from_str_radix(&self.line()?, 16).map_err(|_| bad())?;
+        let mut chunk = vec![0; size];
+        self.stream.read_exact(&mut chunk)?;
+        self.line()?;
+        Ok(chunk)
     }
 
     fn answer_body(&mut self, mut answer: Answer) -> io::Result<Answer> {

@@ -54,6 +54,11 @@ pub enum Problem {
     NoSuchStock,
     TooManyUpdates,
     InvalidStockUpdate,
+    BadSignature,
+    NoSuchAnomaly,
+    PriceEventConflict,
+    AlreadyReviewed,
+    InvalidReview,
 }
 
 /// What the catalogue says of one problem.
@@ -77,16 +82,20 @@ impl Problem {
         Problem::DamagedUpload,
         Problem::BadUploadHeader,
         Problem::Unauthorized,
+        Problem::BadSignature,
         Problem::Forbidden,
         Problem::NotFound,
         Problem::NotAReceipt,
         Problem::NoSuchOrder,
         Problem::NoSuchUpload,
         Problem::NoSuchStock,
+        Problem::NoSuchAnomaly,
         Problem::MethodNotAllowed,
         Problem::RequestTimeout,
         Problem::IngestRunning,
         Problem::WrongUploadOffset,
+        Problem::PriceEventConflict,
+        Problem::AlreadyReviewed,
         Problem::UploadGone,
         Problem::TusVersion,
         Problem::PayloadTooLarge,
@@ -101,6 +110,7 @@ impl Problem {
         Problem::TooDeep,
         Problem::IdempotencyKeyReused,
         Problem::InvalidStatus,
+        Problem::InvalidReview,
         Problem::QueryTooLarge,
         Problem::InvalidStockUpdate,
         Problem::UploadLocked,
@@ -553,6 +563,45 @@ impl Problem {
                  of them, or the disk is full. What was reported as taken stays. Wait as long as Retry-After says, \
                  then go on, from where HEAD says if the upload exists; uploads that finish, are terminated or \
                  expire make room.",
+            ),
+            Problem::BadSignature => entry(
+                401,
+                "bad-signature",
+                "The signature is missing, old or does not fit",
+                "The tenant has webhook secrets, so each of its price events is signed by the scheme of Standard \
+                 Webhooks: webhook-id, webhook-timestamp within five minutes of the server's clock, and \
+                 webhook-signature with v1 and the base64 of the HMAC-SHA-256 over id, timestamp and body, dots \
+                 between them, the body exactly as it is sent. Nothing was stored. Check the secret, the clock and \
+                 that nothing on the way changes the body.",
+            ),
+            Problem::NoSuchAnomaly => entry(
+                404,
+                "no-such-anomaly",
+                "There is no anomaly with this id",
+                "The tenant has no anomaly with this id, or the product in the path has not. Nothing was decided. \
+                 The list of price-anomalies has the ids.",
+            ),
+            Problem::PriceEventConflict => entry(
+                409,
+                "price-event-conflict",
+                "The product has another price event with this id",
+                "An event_id names one observation of a product for ever, and this one has another price, currency \
+                 or time than the first. The first one stands and nothing was stored. Give a new observation an id \
+                 of its own.",
+            ),
+            Problem::AlreadyReviewed => entry(
+                409,
+                "already-reviewed",
+                "The anomaly was decided otherwise before",
+                "An anomaly is approved or rejected once, and this one was decided the other way. The first \
+                 decision stands. The same decision again is no conflict.",
+            ),
+            Problem::InvalidReview => entry(
+                422,
+                "invalid-review",
+                "The body is no decision",
+                "A review is a JSON object with a decision, \"approve\" or \"reject\", and nothing else. Nothing was \
+                 decided.",
             ),
         }
     }

@@ -21,7 +21,7 @@ pub(super) struct Admitted {
     charged_bytes: u64,
 }
 
-fn now() -> Now {
+pub(super) fn now() -> Now {
     Now { unix_us: clock::unix_us(), monotonic_us: clock::monotonic_us() }
 }
 

@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
+use super::changes::Stream;
 use crate::query::{Merged, QueryError, Search};
 
 /// Rows that come piece by piece.
@@ -33,6 +34,8 @@ pub(super) enum AnswerBody {
         ready: Option<Bytes>,
         next: Option<NextPiece>,
     },
+    /// Changes as they become known; ends when the server drains.
+    Changes(Box<Stream>),
 }
 
 impl AnswerBody {
@@ -66,6 +69,9 @@ impl Body for AnswerBody {
         match self.get_mut() {
             AnswerBody::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             AnswerBody::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            AnswerBody::Changes(stream) => {
+                stream.poll_next(context).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
+            }
             AnswerBody::Rows { ready, next } => {
                 if let Some(bytes) = ready.take() {
                     return Poll::Ready(Some(Ok(Frame::data(bytes))));
@@ -92,13 +98,14 @@ impl Body for AnswerBody {
         match self {
             AnswerBody::Whole(bytes) => bytes.is_empty(),
             AnswerBody::Rows { ready, next } => ready.is_none() && next.is_none(),
+            AnswerBody::Changes(_) => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             AnswerBody::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            AnswerBody::Rows { .. } => SizeHint::default(),
+            AnswerBody::Rows { .. } | AnswerBody::Changes(_) => SizeHint::default(),
         }
     }
 }

@@ -40,6 +40,7 @@ impl From<Denied> for NotRead {
 pub(super) fn is_read(endpoint: Endpoint, request: &RequestHead) -> bool {
     match endpoint {
         Endpoint::Events | Endpoint::Clicks | Endpoint::OrderSearch | Endpoint::Sales => true,
+        Endpoint::PriceAnomalies | Endpoint::ProductAnomalies => true,
         // Without a tenant it is the page for Prometheus.
         Endpoint::Metrics => api::access::names_tenant(request.uri.query()),
         _ => false,
@@ -139,7 +140,7 @@ fn wants_lines(request: &RequestHead) -> bool {
 }
 
 /// Whether the request names this media type.
-fn accepts(request: &RequestHead, wanted: &[u8]) -> bool {
+pub(super) fn accepts(request: &RequestHead, wanted: &[u8]) -> bool {
     let accepts = request.headers.get_all("accept").iter();
     let mut types = accepts.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
     types.any(|media| {

@@ -13,7 +13,7 @@ use super::admit::{admit, charge_rest, with_standing};
 use super::body::AnswerBody;
 use super::reads::{self, NotRead, Read};
 use super::sync::on_disk;
-use super::{Lane, SharedGate, events, orders, stock, uploads};
+use super::{Lane, SharedGate, events, orders, prices, stock, uploads};
 use crate::api;
 use crate::api::error::EventRefused;
 use crate::base::clock;
@@ -80,6 +80,9 @@ pub(super) async fn respond(
         _ if endpoint.is_commerce() && endpoint.has_tenant() && !api::commerce::is_tenant(argument) => {
             api::commerce::no_such_tenant(&request_id, problems)
         }
+        _ if endpoint.has_product() && !api::prices::is_product(argument) => {
+            api::prices::no_such_product(&request_id, problems)
+        }
         _ if endpoint == api::Endpoint::OrdersIngest && method == Method::Post => {
             match orders::post(lane, gate, &request, body).await {
                 Ok(answer) => answer,
@@ -133,6 +136,17 @@ pub(super) async fn respond(
                 let found = stock::get(lane, argument, &request, &principal).await;
                 found.unwrap_or_else(|error| api::stock::refused(&error, limit, &request_id, problems))
             }
+            Ok((principal, body))
+                if method == Method::Post && endpoint.is_prices() && endpoint.takes(method) =>
+            {
+                let taken = match endpoint {
+                    api::Endpoint::PriceEvent => {
+                        prices::post_event(lane, argument, &request, &principal, body).await
+                    }
+                    _ => prices::post_review(lane, argument, &request, &principal, body).await,
+                };
+                taken.unwrap_or_else(|refused| api::prices::refused(&refused, limit, &request_id, problems))
+            }
             Ok((principal, _)) if endpoint == api::Endpoint::OrderUpload && uploads::is_asked(method) => {
                 match uploads::ask(lane, method, argument, &request, &principal).await {
                     Ok(answer) => answer,
@@ -144,7 +158,12 @@ pub(super) async fn respond(
             {
                 let head_only = method == Method::Head;
                 let tenant_id = api::commerce::tenant(argument);
-                match reads::read(lane, endpoint, &tenant_id, &request, &principal, head_only).await {
+                let read = if endpoint.is_prices() {
+                    prices::list(lane, endpoint, argument, &request, &principal, head_only).await
+                } else {
+                    reads::read(lane, endpoint, &tenant_id, &request, &principal, head_only).await
+                };
+                match read {
                     Ok(Read::Whole(answer)) => answer,
                     Ok(Read::Rows(answer, body)) => {
                         streamed = Some(body);

@@ -6,6 +6,7 @@ use rusqlite::{Connection, Row};
 use super::super::carry::Carried;
 use super::super::error::ShardError;
 use super::super::partition;
+use super::super::prices::{self, PRICE_EVENT_KIND, decode_price_event};
 use super::super::stock::{STOCK_UPDATE_KIND, decode_stock_update};
 use super::super::stream::Stream;
 use super::observed::{self, Observed, PRICE_KIND, STOCK_KIND, decode_price, decode_stock};
@@ -30,12 +31,13 @@ pub fn key_of(keys: &KeyHasher, kind: u8, payload: &[u8]) -> Option<KeyHash> {
         PRICE_KIND => decode_price(payload).map(|row| place(&row.observed)),
         STOCK_KIND => decode_stock(payload).map(|row| place(&row.observed)),
         STOCK_UPDATE_KIND => decode_stock_update(payload).map(|row| keys.hash(row.tenant_id, row.product_id)),
+        PRICE_EVENT_KIND => decode_price_event(payload).map(|event| place(&event.row.observed)),
         _ => None,
     }
 }
 
 /// Every order in order of arrival, each followed by its status where it has another than it came with; then the
-/// finished ingests and prices.
+/// finished ingests, prices and price events.
 pub(in crate::shard) fn carry_orders<E: From<ShardError>>(
     connection: &Connection,
     take: &mut dyn FnMut(Carried) -> Result<(), E>,
@@ -61,7 +63,9 @@ pub(in crate::shard) fn carry_orders<E: From<ShardError>>(
     while let Some(row) = rows.next().map_err(ShardError::from)? {
         take((INGEST_KIND, ingest(row)?))?;
     }
-    observed::carry(connection, take)
+    observed::carry(connection, take)?;
+    // Behind the prices, which they say of whether they are accepted.
+    prices::carry(connection, take)
 }
 
 fn ingest(row: &Row<'_>) -> Result<Vec<u8>, ShardError> {

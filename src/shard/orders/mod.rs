@@ -59,6 +59,8 @@ pub(super) struct Beside<'t> {
     pub(super) keys: &'t KeyHasher,
     /// Numbers of tenants; what a rolled back transaction gave out is forgotten.
     pub(super) names: &'t mut Names,
+    /// Changes of prices that got a number.
+    pub(super) price_changes: &'t mut u64,
 }
 
 /// What is kept in memory of a shard's orders.

@@ -87,6 +87,7 @@ pub(in crate::shard) struct Taken {
     pub(in crate::shard) conflicts: u64,
     pub(in crate::shard) received_us_max: Option<i64>,
     pub(in crate::shard) sealed: bool,
+    pub(in crate::shard) price_changes: u64,
 }
 
 impl Taken {
@@ -99,6 +100,7 @@ impl Taken {
             conflicts: 0,
             received_us_max: None,
             sealed: false,
+            price_changes: 0,
         }
     }
 }
@@ -187,7 +189,9 @@ impl<'t> Taker<'t> {
             }
             Row::Beside(kind) => {
                 let names = &mut self.orders.names;
-                let mut beside = Beside { connection: self.connection, keys: self.keys, names };
+                let price_changes = &mut taken.price_changes;
+                let mut beside =
+                    Beside { connection: self.connection, keys: self.keys, names, price_changes };
                 let stored = match kind {
                     PRICE_EVENT_KIND | PRICE_REVIEW_KIND => prices::take(&mut beside, kind, entry.payload)?,
                     STOCK_UPDATE_KIND => stock::take(&mut beside, kind, entry.payload)?,

@@ -1,0 +1,236 @@
+//! `prices`: price events over HTTP, each answered when it is committed and compared; and the writer's share of it
+//! alone.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use firehose::base::clock;
+use firehose::base::ids::{LaneId, Sequence};
+use firehose::base::money::Currency;
+use firehose::base::prices::PriceRules;
+use firehose::shard::{
+    CheckpointMode, Entry, Observed, PRICE_EVENT_KIND, PriceEventRow, PriceRow, Records, Shard, ShardFolder,
+    ShardOptions,
+};
+use hdrhistogram::Histogram;
+
+use crate::epoll::{EDGE, Epoll, READABLE};
+use crate::peer::{Serve, System};
+use crate::report::{Limit, Report};
+use crate::run::{Figures, Round};
+use crate::setup::{Folder, Setup};
+use crate::{cpu, http, process};
+
+const CONNECTIONS: usize = 128;
+const PRODUCTS: u64 = 2_000;
+/// One in so many prices is twice the usual one.
+const ODD_ONE_IN: u64 = 50;
+const EVENTS_PER_S_MIN: f64 = 5_000.0;
+const WRITER_ROWS_PER_S_MIN: f64 = 30_000.0;
+const BATCH: usize = 2_000;
+const WRITER_ROWS: usize = 400_000;
+
+pub(crate) fn run(setup: &Setup) -> Result<Report> {
+    let mut report = Report::new("prices");
+    let connections = setup.connections.unwrap_or(CONNECTIONS);
+    let case = format!("{connections} connections, {PRODUCTS} products, 1 in {ODD_ONE_IN} out of line");
+    let extra = vec![
+        "price-events-per-second=1000000".to_owned(),
+        "product-events-per-second=1000000".to_owned(),
+        // what waits for a commit waits for this
+        "flush-interval=1ms".to_owned(),
+    ];
+    let system = System::Firehose(Serve { extra, ..Serve::new(setup) });
+    let writer = format!("writer alone, batches of {BATCH}, {WRITER_ROWS} events of {PRODUCTS} products");
+    for round in 0..setup.rounds {
+        report.record(&case, "firehose", round, over_http(setup, &system, connections)?);
+        report.record(&writer, "firehose", round, alone(setup)?);
+    }
+    let rate = report.median(&case, "firehose", "events_per_s");
+    report.bar("price events committed per second", Limit::AtLeast(EVENTS_PER_S_MIN), rate);
+    let rate = report.median(&writer, "firehose", "rows_per_s");
+    report.bar("writer: price events per second", Limit::AtLeast(WRITER_ROWS_PER_S_MIN), rate);
+    Ok(report)
+}
+
+/// The price of an event: about the same for each product.
+fn price(number: u64) -> u64 {
+    let usual = 1_000 + number % PRODUCTS + number.wrapping_mul(0x9e37_79b9_7f4a_7c15) % 20;
+    if number % ODD_ONE_IN == ODD_ONE_IN - 1 { usual * 2 } else { usual }
+}
+
+/// One connection with one request on its way.
+struct Connection {
+    stream: TcpStream,
+    partial: Vec<u8>,
+    sent_us: u64,
+}
+
+impl Connection {
+    fn send(&mut self, number: u64) -> Result<()> {
+        let product = number % PRODUCTS;
+        let (cents, seconds) = (price(number), number / PRODUCTS);
+        let body = format!(
+            r#"{{"event_id":"e{number}","price":"{}.{:02}","currency":"USD","observed_at":"2026-01-01T{:02}:{:02}:{:02}Z"}}"#,
+            cents / 100,
+            cents % 100,
+            seconds / 3_600 % 24,
+            seconds / 60 % 60,
+            seconds % 60
+        );
+        let request = format!(
+            "POST /api/v1/tenants/shop/products/p{product}/price-event HTTP/1.1\r\nHost: bench\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        self.sent_us = clock::monotonic_us();
+        // far less than a socket takes at once
+        self.stream.write_all(request.as_bytes())?;
+        Ok(())
+    }
+
+    /// The status of the answer, once it is whole.
+    fn answer(&mut self) -> Result<Option<u16>> {
+        let mut chunk = [0; 4_096];
+        loop {
+            match self.stream.read(&mut chunk) {
+                Ok(0) => anyhow::bail!("a connection was closed"),
+                Ok(read) => self.partial.extend_from_slice(&chunk[..read]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        let Some(length) = http::message_length(&self.partial) else { return Ok(None) };
+        let status = http::status(&self.partial);
+        self.partial.drain(..length);
+        Ok(Some(status))
+    }
+}
+
+fn over_http(setup: &Setup, system: &System, connections: usize) -> Result<Round> {
+    let mut running = system.start(setup)?;
+    let (mut next, mut figures) = (0, Figures::new());
+    // the first seconds fill the history of every product
+    load(running.addr, connections, Duration::from_secs(2), &mut next)?;
+    let before = process::cpu_ns(running.process.pid())?;
+    let start = clock::now();
+    let (answered, odd, latency) =
+        load(running.addr, connections, Duration::from_secs(setup.seconds), &mut next)?;
+    let seconds = start.elapsed().as_secs_f64();
+    let used_ns = process::cpu_ns(running.process.pid())?.saturating_sub(before);
+    figures.insert("events_per_s", answered as f64 / seconds);
+    figures.insert("cpu_us_per_event", used_ns as f64 / 1e3 / answered.max(1) as f64);
+    figures.insert("p50_us", latency.value_at_quantile(0.5) as f64);
+    figures.insert("p99_us", latency.value_at_quantile(0.99) as f64);
+    figures.insert("rss_bytes", cpu::rss_bytes(running.process.pid())? as f64);
+    running.stop()?;
+    Ok(Round { figures, fault: (odd > 0).then(|| format!("{odd} answers were no 201")) })
+}
+
+/// Answers in that time, those that were no 201, and how long they took.
+fn load(
+    addr: SocketAddr,
+    connections: usize,
+    time: Duration,
+    next: &mut u64,
+) -> Result<(u64, u64, Histogram<u64>)> {
+    let mut epoll = Epoll::new()?;
+    let mut latency = Histogram::<u64>::new_with_bounds(1, 60_000_000, 2)?;
+    let mut open = Vec::with_capacity(connections);
+    for key in 0..connections {
+        let stream = TcpStream::connect(addr)?;
+        stream.set_nodelay(true)?;
+        stream.set_nonblocking(true)?;
+        epoll.add(stream.as_raw_fd(), READABLE | EDGE, key as u64)?;
+        let mut connection = Connection { stream, partial: Vec::new(), sent_us: 0 };
+        connection.send(*next)?;
+        *next += 1;
+        open.push(connection);
+    }
+    let (until, mut waiting) = (clock::now() + time, connections);
+    let (mut answered, mut odd) = (0, 0);
+    while waiting > 0 {
+        ensure!(!process::interrupted(), "interrupted");
+        for index in 0..epoll.wait(1_000)? {
+            let connection = &mut open[epoll.key(index) as usize];
+            let Some(status) = connection.answer()? else { continue };
+            latency.saturating_record(clock::monotonic_us() - connection.sent_us);
+            answered += 1;
+            odd += u64::from(status != 201);
+            if clock::now() < until {
+                connection.send(*next)?;
+                *next += 1;
+            } else {
+                waiting -= 1;
+            }
+        }
+    }
+    Ok((answered, odd, latency))
+}
+
+/// One batch of records.
+struct Batch {
+    first: u64,
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Batch {
+    fn new(first: u64) -> Batch {
+        let mut batch = Batch { first, bytes: Vec::new(), ends: Vec::new() };
+        let Some(currency) = Currency::parse("USD") else { return batch };
+        let rules = PriceRules { change_bp: 2_000, score_milli: 3_500, window: 20 };
+        for number in first..first + BATCH as u64 {
+            let (product_id, event_id) = (format!("p{}", number % PRODUCTS), format!("e{number}"));
+            let observed = Observed {
+                at_us: (number / PRODUCTS) as i64 * 1_000_000,
+                received_us: number as i64,
+                tenant_id: "shop",
+                product_id: &product_id,
+                event_id: &event_id,
+            };
+            let row = PriceRow { observed, price: price(number) as i64, currency };
+            PriceEventRow::new(row, rules).encode(&mut batch.bytes);
+            batch.ends.push(batch.bytes.len());
+        }
+        batch
+    }
+}
+
+impl Records for Batch {
+    fn records(&self) -> impl Iterator<Item = Entry<'_>> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        let payloads = starts.zip(&self.ends).map(|(start, end)| &self.bytes[start..*end]);
+        (self.first + 1..).zip(payloads).map(|(n, payload)| Entry {
+            sequence: Sequence(n),
+            kind: PRICE_EVENT_KIND,
+            payload,
+        })
+    }
+}
+
+fn alone(setup: &Setup) -> Result<Round> {
+    let folder = Folder::new(&setup.data_root)?;
+    let options = ShardOptions { folder_id: [7; 16], ..ShardOptions::default() };
+    let mut shard = Shard::open(&ShardFolder::new(folder.path().join("shard-00")), &options)?;
+    let (mut writing, mut changes) = (Duration::ZERO, 0);
+    for first in (0..WRITER_ROWS as u64).step_by(BATCH) {
+        ensure!(!process::interrupted(), "interrupted");
+        let batch = Batch::new(first);
+        let start = clock::now();
+        let applied = shard.apply(&[(LaneId::keyed(0), &batch)], &mut |_, _, _| {})?;
+        writing += start.elapsed();
+        ensure!(applied.rejected == 0, "a price event was none");
+        changes += applied.price_changes;
+        if shard.checkpoint_due().is_some() {
+            shard.checkpoint(CheckpointMode::Passive)?;
+        }
+    }
+    let mut figures = Figures::new();
+    figures.insert("rows_per_s", WRITER_ROWS as f64 / writing.as_secs_f64());
+    figures.insert("anomalies", changes as f64);
+    Ok(Round { figures, fault: None })
+}

@@ -1,0 +1,250 @@
+//! Price events, anomalies and decisions on them: what a path and the headers say, what is answered, and why not.
+
+use super::Problem;
+use super::commerce::{self, IngestRefused};
+use super::error::{EventRefused, problem, refused as event_refused};
+use super::problem::ErrorItem;
+use crate::base::counters::Cell;
+use crate::base::ids::Receipt;
+use crate::commerce::BadBody;
+use crate::config::AckLevel;
+use crate::http::Answer;
+use crate::query::{AnomaliesPage, QueryError};
+use crate::shard::{FirstAnswer, StoredAnomaly};
+use crate::tenants::{Denied, SignatureFault};
+
+/// Why a price event or a decision was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum PriceRefused {
+    #[error("the body is no price event")]
+    Body(BadBody),
+    #[error("the event has no event_id, and no Idempotency-Key or webhook-id stands for it")]
+    NoEventId,
+    #[error(
+        "an Idempotency-Key or webhook-id that stands for the event_id has 1 to 200 visible ASCII characters"
+    )]
+    BadHeader,
+    #[error("the product has a price event with this event_id and other content; the first one stands")]
+    Conflict,
+    #[error("{0}")]
+    Signature(SignatureFault),
+    #[error("the body is a JSON object with a decision: approve or reject")]
+    InvalidReview,
+    #[error("the tenant has no anomaly with this id here")]
+    NoSuchAnomaly,
+    #[error("the anomaly was decided otherwise before")]
+    Reviewed,
+    #[error("the decision is in the journal, but its shard does not commit; asking again is safe")]
+    NotCommitted,
+    #[error("the journal's record could not be stored as a row")]
+    NotStored,
+    #[error(transparent)]
+    Query(QueryError),
+    #[error("refused like any event")]
+    Event(EventRefused),
+}
+
+impl From<BadBody> for PriceRefused {
+    fn from(bad: BadBody) -> PriceRefused {
+        PriceRefused::Body(bad)
+    }
+}
+
+impl From<SignatureFault> for PriceRefused {
+    fn from(fault: SignatureFault) -> PriceRefused {
+        PriceRefused::Signature(fault)
+    }
+}
+
+impl<E: Into<EventRefused>> From<E> for PriceRefused {
+    fn from(refused: E) -> PriceRefused {
+        PriceRefused::Event(refused.into())
+    }
+}
+
+/// The product in `{tenant}/products/{product}/…`.
+#[must_use]
+pub fn product(below: &str) -> String {
+    commerce::decoded(below.split('/').nth(2).unwrap_or_default())
+}
+
+/// The product, where the path names one, and the anomaly of `…/price-anomalies/{id}/review`.
+#[must_use]
+pub fn reviewed(below: &str) -> (Option<String>, String) {
+    let mut parts = below.rsplit('/').skip(1);
+    let anomaly = commerce::decoded(parts.next().unwrap_or_default());
+    let is_of_product = below.split('/').nth(1) == Some("products");
+    (is_of_product.then(|| product(below)), anomaly)
+}
+
+/// The header that stands for an event's id: `Idempotency-Key`, or else `webhook-id`.
+pub fn event_id(headers: &hyper::HeaderMap) -> Result<String, PriceRefused> {
+    let given = match commerce::ingest_key(headers) {
+        Ok(key) => key,
+        Err(IngestRefused::KeyMissing) => {
+            let mut ids = headers.get_all("webhook-id").iter();
+            match (ids.next(), ids.next()) {
+                (None, _) => return Err(PriceRefused::NoEventId),
+                (Some(id), None) => id.to_str().map_err(|_| PriceRefused::BadHeader)?.to_owned(),
+                _ => return Err(PriceRefused::BadHeader),
+            }
+        }
+        Err(_) => return Err(PriceRefused::BadHeader),
+    };
+    if commerce::is_identifier(&given) { Ok(given) } else { Err(PriceRefused::BadHeader) }
+}
+
+const JSON: &str = "application/json";
+
+/// The answer to a price event that is committed: always the first one.
+#[must_use]
+pub fn recorded(first: &FirstAnswer, is_new: bool) -> Answer {
+    let body = format!("{{\"status\":\"recorded\",\"anomaly\":{}}}", first.anomaly).into_bytes();
+    match is_new {
+        true => Answer::new(201, JSON, body),
+        false => Answer::new(200, JSON, body).with("Idempotent-Replayed", "true"),
+    }
+}
+
+/// The answer to one that is journaled: it is compared when it is committed, and who asks again is told.
+#[must_use]
+pub fn accepted(event_id: &str, level: AckLevel, receipt: Receipt) -> Answer {
+    let body = serde_json::json!({"status": "accepted", "event_id": event_id}).to_string().into_bytes();
+    Answer::new(202, JSON, body)
+        .with("Firehose-Ack", level.word())
+        .with("Firehose-Receipt", receipt.to_string())
+}
+
+/// The answer to a decision that is committed.
+#[must_use]
+pub fn reviewed_as(stored: &StoredAnomaly, is_new: bool) -> Answer {
+    let answer = Answer::new(200, JSON, stored.json.clone());
+    if is_new { answer } else { answer.with("Idempotent-Replayed", "true") }
+}
+
+/// A list of anomalies.
+#[must_use]
+pub fn page(page: &AnomaliesPage) -> Answer {
+    let mut body = b"{\"anomalies\":[".to_vec();
+    for (place, line) in page.anomalies.iter().enumerate() {
+        if place > 0 {
+            body.push(b',');
+        }
+        body.extend_from_slice(&line.json);
+    }
+    let cursor = page.next_cursor.as_ref().map_or("null".to_owned(), |cursor| format!("\"{cursor}\""));
+    body.extend_from_slice(format!("],\"next_cursor\":{cursor}}}").as_bytes());
+    Answer::new(200, JSON, body).with("Cache-Control", "no-store")
+}
+
+/// The head of a stream.
+#[must_use]
+pub fn streamed() -> Answer {
+    // The second tells nginx to pass events on as they come.
+    Answer::new(200, "text/event-stream", &b""[..])
+        .with("Cache-Control", "no-store")
+        .with("X-Accel-Buffering", "no")
+}
+
+/// The answer to a path whose product cannot be one.
+#[must_use]
+pub fn no_such_product(request_id: &str, problems: &[Cell]) -> Answer {
+    let detail = "a product has 1 to 200 bytes without control characters";
+    problem(Problem::NotFound, detail, request_id, &[], &[], problems)
+}
+
+/// Whether the product in the path can be one.
+#[must_use]
+pub fn is_product(below: &str) -> bool {
+    commerce::is_identifier(&product(below))
+}
+
+/// The answer to what was not taken. `body_bytes_max` is the endpoint's limit.
+#[must_use]
+pub fn refused(refused: &PriceRefused, body_bytes_max: u64, request_id: &str, problems: &[Cell]) -> Answer {
+    let kind = match refused {
+        PriceRefused::Body(BadBody::NotUtf8) => Problem::NotUtf8,
+        PriceRefused::Body(BadBody::NotJson) => Problem::NotJson,
+        PriceRefused::Body(BadBody::Members(faults)) => {
+            let items: Vec<ErrorItem<'_>> = faults
+                .iter()
+                .map(|fault| ErrorItem {
+                    pointer: Some(fault.pointer),
+                    code: fault.code,
+                    detail: fault.detail,
+                    ..ErrorItem::default()
+                })
+                .collect();
+            let details: Vec<&str> = faults.iter().map(|fault| fault.detail).collect();
+            let detail = format!("the JSON is no price event: {}", details.join("; "));
+            return problem(Problem::InvalidEvent, &detail, request_id, &items, &[], problems);
+        }
+        PriceRefused::NoEventId => {
+            let detail = "event_id is missing, and no Idempotency-Key or webhook-id stands for it";
+            let item = ErrorItem {
+                pointer: Some("/event_id"),
+                code: "missing_field",
+                detail,
+                ..ErrorItem::default()
+            };
+            return problem(Problem::InvalidEvent, detail, request_id, &[item], &[], problems);
+        }
+        PriceRefused::BadHeader => Problem::IdempotencyKeyMissing,
+        PriceRefused::Conflict => Problem::PriceEventConflict,
+        PriceRefused::Signature(_) => {
+            let answer = problem(Problem::BadSignature, &refused.to_string(), request_id, &[], &[], problems);
+            return answer.with("WWW-Authenticate", "Webhook-Signature realm=\"firehose\"");
+        }
+        PriceRefused::InvalidReview => Problem::InvalidReview,
+        PriceRefused::NoSuchAnomaly => Problem::NoSuchAnomaly,
+        PriceRefused::Reviewed => Problem::AlreadyReviewed,
+        PriceRefused::NotCommitted => Problem::OutcomeUnknown,
+        PriceRefused::NotStored => Problem::Internal,
+        PriceRefused::Query(error) => return super::reads::refused(error, request_id, problems),
+        PriceRefused::Event(EventRefused::Denied(denied @ Denied::Limited(_))) => {
+            return super::access::denied(*denied, request_id, problems);
+        }
+        PriceRefused::Event(refused) => return event_refused(refused, body_bytes_max, request_id, problems),
+    };
+    problem(kind, &refused.to_string(), request_id, &[], &[], problems)
+}
+
+#[cfg(test)]
+mod tests {
+    use hyper::HeaderMap;
+
+    use super::*;
+
+    #[test]
+    fn a_path_names_product_and_anomaly() {
+        assert_eq!(product("t/products/a%2Fb/price-event"), "a/b");
+        assert_eq!(reviewed("t/price-anomalies/x/review"), (None, "x".to_owned()));
+        assert_eq!(
+            reviewed("t/products/p%20q/price-anomalies/x/review"),
+            (Some("p q".to_owned()), "x".to_owned())
+        );
+        assert!(is_product("t/products/p/price-event") && !is_product("t/products//price-event"));
+    }
+
+    #[test]
+    fn a_header_stands_for_the_id() {
+        let id = |pairs: &[(&'static str, &str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in pairs {
+                headers.append(*name, value.parse().unwrap());
+            }
+            event_id(&headers)
+        };
+        assert_eq!(id(&[("webhook-id", "m"), ("idempotency-key", "\"k\"")]).unwrap(), "k");
+        assert_eq!(id(&[("webhook-id", "m")]).unwrap(), "m");
+        assert!(matches!(id(&[]), Err(PriceRefused::NoEventId)));
+        let long = "x".repeat(201);
+        for pairs in [
+            &[("webhook-id", "a"), ("webhook-id", "b")][..],
+            &[("webhook-id", "")],
+            &[("idempotency-key", long.as_str())],
+        ] {
+            assert!(matches!(id(pairs), Err(PriceRefused::BadHeader)), "{pairs:?}");
+        }
+    }
+}

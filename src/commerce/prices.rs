@@ -1,0 +1,334 @@
+//! Price events in and anomalies out: the body of one, a decision, the parameters of a list.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::base::limits::IDENTIFIER_BYTES_MAX;
+use crate::base::money::{Currency, MoneyError, parse_decimal, parse_number};
+use crate::event::parse_rfc3339;
+use crate::query::{ParameterError, Parameters};
+use crate::shard::{AnomaliesOf, AnomalyStatus, Decision};
+
+/// Anomalies of one answer, unless it says; and at most.
+const LIMIT: usize = 100;
+pub const ANOMALIES_MAX: usize = 1_000;
+/// How far ahead of the server's clock a price may have been observed: one of the wrong year would be the last
+/// accepted for as long, and every other one late.
+const AHEAD_US: i64 = 366 * 86_400_000_000;
+
+/// A price event as a client says it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PriceEvent<'b> {
+    /// `None`: a header has it.
+    pub event_id: Option<Cow<'b, str>>,
+    /// Minor units.
+    pub price: i64,
+    pub currency: Currency,
+    pub observed_us: i64,
+}
+
+/// What is wrong with one member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    pub pointer: &'static str,
+    pub code: &'static str,
+    pub detail: &'static str,
+}
+
+/// Why a body is no price event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BadBody {
+    NotUtf8,
+    NotJson,
+    /// JSON, but every one of these is wrong.
+    Members(Vec<Fault>),
+}
+
+#[derive(Deserialize)]
+struct Members<'b> {
+    #[serde(borrow)]
+    event_id: Option<&'b RawValue>,
+    #[serde(borrow)]
+    price: Option<&'b RawValue>,
+    #[serde(borrow)]
+    currency: Option<&'b RawValue>,
+    #[serde(borrow)]
+    observed_at: Option<&'b RawValue>,
+}
+
+fn fault<T>(pointer: &'static str, code: &'static str, detail: &'static str) -> Result<T, Fault> {
+    Err(Fault { pointer, code, detail })
+}
+
+fn string<'b>(value: &'b RawValue) -> Option<Cow<'b, str>> {
+    #[derive(Deserialize)]
+    struct Text<'t>(#[serde(borrow)] Cow<'t, str>);
+    serde_json::from_str::<Text<'b>>(value.get()).ok().map(|text| text.0)
+}
+
+fn event_id(value: Option<&RawValue>) -> Result<Option<Cow<'_, str>>, Fault> {
+    let Some(value) = value else { return Ok(None) };
+    let Some(text) = string(value) else {
+        return fault("/event_id", "invalid_type", "event_id is no string");
+    };
+    if !(1..=IDENTIFIER_BYTES_MAX).contains(&text.len()) || text.chars().any(char::is_control) {
+        return fault(
+            "/event_id",
+            "invalid_text",
+            "event_id must have 1 to 200 bytes without control characters",
+        );
+    }
+    Ok(Some(text))
+}
+
+fn currency(value: Option<&RawValue>) -> Result<Currency, Fault> {
+    let Some(value) = value else { return fault("/currency", "missing_field", "currency is missing") };
+    match string(value).as_deref().and_then(Currency::parse) {
+        Some(currency) => Ok(currency),
+        None => fault("/currency", "unknown_currency", "currency is no active code of ISO 4217, in capitals"),
+    }
+}
+
+/// `digits` are those of the largest currency where the event's is not known.
+fn price(value: Option<&RawValue>, digits: u8) -> Result<i64, Fault> {
+    let Some(value) = value else { return fault("/price", "missing_field", "price is missing") };
+    let parsed = match value.get().as_bytes() {
+        [b'"', ..] => match string(value) {
+            Some(text) => parse_decimal(text.as_bytes(), digits),
+            None => Err(MoneyError::NotADecimal),
+        },
+        [b'-' | b'0'..=b'9', ..] => parse_number(value.get().as_bytes(), digits),
+        _ => return fault("/price", "invalid_type", "price is neither a decimal string nor a number"),
+    };
+    parsed.or_else(|error| match error {
+        MoneyError::NotADecimal => fault("/price", "not_a_decimal", "price is no decimal like 19.99"),
+        MoneyError::Negative => fault("/price", "out_of_range", "price is negative"),
+        MoneyError::TooManyDigits => {
+            fault("/price", "too_many_digits", "price has more digits behind the point than its currency")
+        }
+        MoneyError::TooLarge => {
+            fault("/price", "out_of_range", "price is more than 9223372036854775807 minor units")
+        }
+    })
+}
+
+fn observed(value: Option<&RawValue>, now_us: i64) -> Result<i64, Fault> {
+    const POINTER: &str = "/observed_at";
+    let Some(value) = value else { return fault(POINTER, "missing_field", "observed_at is missing") };
+    let at = string(value).and_then(|text| parse_rfc3339(text.as_bytes()).ok());
+    match at {
+        None => fault(
+            POINTER,
+            "invalid_timestamp",
+            "observed_at must be RFC 3339 with an offset, such as 2024-01-15T10:30:00Z",
+        ),
+        Some(at) if at > now_us.saturating_add(AHEAD_US) => {
+            fault(POINTER, "out_of_range", "observed_at is more than a year ahead")
+        }
+        Some(at) => Ok(at),
+    }
+}
+
+impl<'b> PriceEvent<'b> {
+    /// Of the body of `…/price-event`; other members are ignored.
+    ///
+    /// # Errors
+    /// [`BadBody`], with every member that is wrong.
+    pub fn read(body: &'b [u8], now_us: i64) -> Result<PriceEvent<'b>, BadBody> {
+        let text = std::str::from_utf8(body).map_err(|_| BadBody::NotUtf8)?;
+        let no_object = || {
+            let detail = "the body is no JSON object, or has a member twice";
+            BadBody::Members(vec![Fault { pointer: "", code: "not_an_object", detail }])
+        };
+        let members: Members<'b> = serde_json::from_str(text).map_err(|error| match error.classify() {
+            serde_json::error::Category::Data => no_object(),
+            _ => BadBody::NotJson,
+        })?;
+        // An array of as many would be read as well.
+        if !is_object(body) {
+            return Err(no_object());
+        }
+        let currency = currency(members.currency);
+        let digits = currency.map_or(Currency::DIGITS_MAX, Currency::digits);
+        let read = (
+            event_id(members.event_id),
+            price(members.price, digits),
+            currency,
+            observed(members.observed_at, now_us),
+        );
+        match read {
+            (Ok(event_id), Ok(price), Ok(currency), Ok(observed_us)) => {
+                Ok(PriceEvent { event_id, price, currency, observed_us })
+            }
+            (event_id, price, currency, observed) => {
+                let faults = [event_id.err(), price.err(), currency.err(), observed.err()];
+                Err(BadBody::Members(faults.into_iter().flatten().collect()))
+            }
+        }
+    }
+}
+
+fn is_object(json: &[u8]) -> bool {
+    json.trim_ascii_start().first() == Some(&b'{')
+}
+
+/// The decision that the body of a review asks for; `None`: it is none.
+#[must_use]
+pub fn read_decision(body: &[u8]) -> Option<Decision> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Review<'b> {
+        #[serde(borrow)]
+        decision: Cow<'b, str>,
+    }
+    let review: Review<'_> = serde_json::from_slice(body).ok().filter(|_| is_object(body))?;
+    Decision::parse(&review.decision)
+}
+
+/// A list of anomalies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnomaliesPlan {
+    pub of: AnomaliesOf,
+    pub limit: usize,
+    pub cursor: Option<String>,
+}
+
+impl AnomaliesPlan {
+    /// Of the query string of `…/price-anomalies`.
+    pub fn new(
+        tenant_id: &str,
+        product_id: Option<&str>,
+        query: Option<&str>,
+    ) -> Result<AnomaliesPlan, Vec<ParameterError>> {
+        let mut parameters = Parameters::read(query, &["status", "since", "limit", "cursor"]);
+        let status = parameters.take("status").and_then(|name| {
+            let known = AnomalyStatus::ALL.into_iter().find(|status| status.as_str() == name);
+            if known.is_none() {
+                parameters.wrong("status", "unknown_value", "status takes open, approved or rejected");
+            }
+            known
+        });
+        let since_us = parameters.time("since");
+        let limit = parameters.number("limit", 1, ANOMALIES_MAX).unwrap_or(LIMIT);
+        let cursor = parameters.take("cursor");
+        let of = AnomaliesOf {
+            tenant_id: tenant_id.to_owned(),
+            product_id: product_id.map(str::to_owned),
+            status,
+            since_us,
+            after: None,
+        };
+        parameters.done(AnomaliesPlan { of, limit, cursor })
+    }
+}
+
+/// The place a stream of changes is to go on from, where its query names one.
+pub fn last_event_id(query: Option<&str>) -> Result<Option<String>, Vec<ParameterError>> {
+    let mut parameters = Parameters::read(query, &["last_event_id"]);
+    let id = parameters.take("last_event_id");
+    parameters.done(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW_US: i64 = 1_705_314_600_000_000;
+
+    fn read(body: &str) -> Result<PriceEvent<'_>, BadBody> {
+        PriceEvent::read(body.as_bytes(), NOW_US)
+    }
+
+    #[test]
+    fn a_price_is_a_string_or_a_number_of_its_currency() {
+        for (price, currency, minor) in [
+            ("\"19.99\"", "USD", 1999),
+            ("19.99", "USD", 1999),
+            ("2e1", "USD", 2000),
+            ("\"0\"", "USD", 0),
+            ("1500", "JPY", 1500),
+            ("\"1.234\"", "KWD", 1234),
+            ("\"\\u0031\"", "USD", 100),
+        ] {
+            let body = format!(
+                r#"{{"event_id":"e","price":{price},"currency":"{currency}","observed_at":"2024-01-15T10:30:00Z","x":1}}"#
+            );
+            let event = read(&body).unwrap();
+            assert_eq!((event.price, event.event_id.as_deref()), (minor, Some("e")), "{price}");
+            assert_eq!(event.observed_us, NOW_US);
+        }
+        assert_eq!(
+            read(r#"{"price":1,"currency":"USD","observed_at":"2024-01-15T10:30:00Z"}"#).unwrap().event_id,
+            None
+        );
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_told_at_once() {
+        let faults = |body: &str| match read(body) {
+            Err(BadBody::Members(faults)) => {
+                faults.iter().map(|fault| (fault.pointer, fault.code)).collect::<Vec<_>>()
+            }
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(
+            faults("{}"),
+            [("/price", "missing_field"), ("/currency", "missing_field"), ("/observed_at", "missing_field")]
+        );
+        assert_eq!(
+            faults(r#"{"event_id":7,"price":true,"currency":"usd","observed_at":"2024-01-15"}"#),
+            [
+                ("/event_id", "invalid_type"),
+                ("/price", "invalid_type"),
+                ("/currency", "unknown_currency"),
+                ("/observed_at", "invalid_timestamp")
+            ]
+        );
+        let of_price = |price: &str, currency: &str| {
+            faults(&format!(
+                r#"{{"price":{price},"currency":"{currency}","observed_at":"2024-01-15T10:30:00Z"}}"#
+            ))
+        };
+        assert_eq!(of_price("1.999", "USD"), [("/price", "too_many_digits")]);
+        assert_eq!(of_price("1.5", "JPY"), [("/price", "too_many_digits")]);
+        assert_eq!(of_price("-1", "USD"), [("/price", "out_of_range")]);
+        assert_eq!(of_price("\"1e2\"", "USD"), [("/price", "not_a_decimal")]);
+        assert_eq!(of_price("1e99", "USD"), [("/price", "out_of_range")]);
+        let ahead = r#"{"price":1,"currency":"USD","observed_at":"2025-02-15T10:30:00Z"}"#;
+        assert_eq!(faults(ahead), [("/observed_at", "out_of_range")]);
+        assert_eq!(faults("[1]"), [("", "not_an_object")]);
+        assert_eq!(faults(r#"["e",1,"USD","2024-01-15T10:30:00Z"]"#), [("", "not_an_object")]);
+        assert_eq!(faults(r#"{"price":1,"price":2}"#), [("", "not_an_object")]);
+        assert_eq!(read("{"), Err(BadBody::NotJson));
+        assert_eq!(read(""), Err(BadBody::NotJson));
+        assert_eq!(PriceEvent::read(b"\"\xff\"", NOW_US), Err(BadBody::NotUtf8));
+        let long = format!(r#"{{"event_id":"{}","price":1}}"#, "x".repeat(201));
+        assert_eq!(faults(&long)[0], ("/event_id", "invalid_text"));
+    }
+
+    #[test]
+    fn a_decision_is_one_of_two() {
+        assert_eq!(read_decision(br#"{"decision":"approve"}"#), Some(Decision::Approve));
+        assert_eq!(read_decision(br#"{"decision":"reject"}"#), Some(Decision::Reject));
+        for body in
+            [&b""[..], b"{}", br#"{"decision":"maybe"}"#, br#"{"decision":"reject","x":1}"#, br#"["reject"]"#]
+        {
+            assert_eq!(read_decision(body), None);
+        }
+    }
+
+    #[test]
+    fn a_list_says_what_has_no_meaning() {
+        let query = "status=open&since=2024-01-15T10:30:00Z&limit=7&cursor=x";
+        let plan = AnomaliesPlan::new("t", Some("p"), Some(query)).unwrap();
+        assert_eq!(
+            (plan.limit, plan.of.status, plan.of.since_us),
+            (7, Some(AnomalyStatus::Open), Some(NOW_US))
+        );
+        let errors = AnomaliesPlan::new("t", None, Some("status=new&since=x&limit=0&q=1")).unwrap_err();
+        let names: Vec<_> = errors.iter().map(|error| error.name).collect();
+        assert_eq!(names, ["", "status", "since", "limit"]);
+    }
+}

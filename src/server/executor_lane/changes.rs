@@ -1,0 +1,544 @@
+//! Changes of prices as they become known: one reader a core for all its streams, a ring they all look into.
+//!
+//! ```text
+//!  write-XX ─ commit with changes ─► a message to every core ─► this core's task reads what is new, once
+//!                                                              └► ring ─► streams of those tenants are woken
+//! ```
+//! A stream is a place in the ring and a place in every shard: a few hundred bytes beside its connection. One that
+//! comes back with an id, or whose entries have left the ring (a slow reader), goes on from the shards and then joins
+//! the ring where the task stood when it asked: nothing is missed between the two, nothing told twice.
+//! Bounded: the ring by entries and bytes; a replay by a few rows of each shard; replays that read at once by tokens.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_lite::FutureExt as _;
+use slab::Slab;
+
+use super::Lane;
+use crate::base::clock;
+use crate::cores::executor;
+use crate::cores::stop::Stage;
+use crate::query::{self, ChangePosition, Changes, CursorKey, QueryError};
+use crate::shard::{ChangeMark, PriceChange};
+
+/// Changes of all tenants that a core keeps for its streams, and their bytes: a stream that falls further behind reads
+/// them from the shards.
+const RING_CHANGES: usize = 1_024;
+const RING_BYTES: usize = 2 << 20;
+/// Changes read from one shard at once.
+const READ_CHANGES: usize = 256;
+/// Replays of a core that ask the shards at once; others wait.
+const REPLAYS: usize = 8;
+/// Between two tries to read a shard that could not be read.
+const RETRY: Duration = Duration::from_millis(100);
+/// How long a new stream waits for the core to know where every shard stands.
+const JOIN_PATIENCE: Duration = Duration::from_secs(5);
+/// Every stream gets a comment this often, so that what is between notices neither a silence nor misses a break.
+const BEAT_S: u64 = 15;
+
+/// One tenant with streams on this core.
+struct Topic {
+    tenant_id: Rc<str>,
+    seats: RefCell<Slab<Seat>>,
+    /// The newest of its entries that has left the ring; 0 for none.
+    dropped: Cell<u64>,
+}
+
+/// One stream, as far as it has to be woken.
+struct Seat {
+    /// Which second of [`BEAT_S`] is its own.
+    number: u64,
+    waker: Option<Waker>,
+    beat_due: bool,
+}
+
+/// One change, rendered for every stream of its tenant.
+struct Entry {
+    topic: Rc<Topic>,
+    product_id: Box<str>,
+    frame: Bytes,
+    /// Where a stream stands that has it.
+    after: Rc<ChangePosition>,
+}
+
+impl Entry {
+    fn bytes(&self) -> usize {
+        self.frame.len() + self.product_id.len() + self.after.0.len() * size_of::<ChangeMark>()
+    }
+}
+
+/// Entries by a number that counts up from 1.
+struct Ring {
+    entries: VecDeque<Entry>,
+    first: u64,
+    bytes: usize,
+}
+
+impl Ring {
+    fn end(&self) -> u64 {
+        self.first + self.entries.len() as u64
+    }
+
+    fn push(&mut self, entry: Entry) {
+        self.bytes += entry.bytes();
+        self.entries.push_back(entry);
+        while self.entries.len() > RING_CHANGES || self.bytes > RING_BYTES {
+            let Some(oldest) = self.entries.pop_front() else { break };
+            self.bytes -= oldest.bytes();
+            oldest.topic.dropped.set(self.first);
+            self.first += 1;
+        }
+    }
+
+    /// The next entry of a topic and product from a number on, with the number and the place behind it. `None`: none
+    /// up to the end.
+    fn next(&self, from: u64, topic: &Rc<Topic>, product_id: Option<&str>) -> Option<(u64, &Entry)> {
+        let skip = from.saturating_sub(self.first) as usize;
+        let found = self.entries.iter().enumerate().skip(skip).find(|(_, entry)| {
+            Rc::ptr_eq(&entry.topic, topic) && product_id.is_none_or(|product| *entry.product_id == *product)
+        });
+        found.map(|(at, entry)| (self.first + at as u64 + 1, entry))
+    }
+}
+
+/// A new stream that waits for the core to have come as far as it has.
+struct Join {
+    from: Option<ChangePosition>,
+    reply: async_channel::Sender<()>,
+}
+
+/// All streams of one core.
+pub(super) struct Hub {
+    /// How far every shard was read; `None` while there is no stream.
+    position: RefCell<Option<Rc<ChangePosition>>>,
+    /// How many changes each shard had published when it was last read.
+    seen: RefCell<Vec<Option<u64>>>,
+    ring: RefCell<Ring>,
+    topics: RefCell<HashMap<Rc<str>, Rc<Topic>>>,
+    joins: RefCell<Vec<Join>>,
+    /// Wakes the task, as a commit does.
+    poke: async_channel::Sender<()>,
+    tokens: (async_channel::Sender<()>, async_channel::Receiver<()>),
+    streams: Cell<usize>,
+    numbers: Cell<u64>,
+    beat: Cell<u64>,
+    closing: Cell<bool>,
+}
+
+impl Hub {
+    pub(super) fn new(poke: async_channel::Sender<()>) -> Hub {
+        let tokens = async_channel::bounded(REPLAYS);
+        for _ in 0..REPLAYS {
+            let _ = tokens.0.try_send(());
+        }
+        Hub {
+            position: RefCell::default(),
+            seen: RefCell::default(),
+            ring: RefCell::new(Ring { entries: VecDeque::new(), first: 1, bytes: 0 }),
+            topics: RefCell::default(),
+            joins: RefCell::default(),
+            poke,
+            tokens,
+            streams: Cell::new(0),
+            numbers: Cell::new(0),
+            beat: Cell::new(0),
+            closing: Cell::new(false),
+        }
+    }
+
+    fn topic(&self, tenant_id: &str) -> Rc<Topic> {
+        let mut topics = self.topics.borrow_mut();
+        if let Some(topic) = topics.get(tenant_id) {
+            return topic.clone();
+        }
+        let tenant_id: Rc<str> = tenant_id.into();
+        let topic =
+            Rc::new(Topic { tenant_id: tenant_id.clone(), seats: RefCell::default(), dropped: Cell::new(0) });
+        topics.insert(tenant_id, topic.clone());
+        topic
+    }
+
+    /// Takes in changes of one shard, in their order.
+    fn take(
+        &self,
+        key: &CursorKey,
+        place: usize,
+        epoch: u32,
+        changes: &[PriceChange],
+    ) -> Result<(), QueryError> {
+        let mut touched: Vec<Rc<Topic>> = Vec::new();
+        for change in changes {
+            let mut position = match &*self.position.borrow() {
+                Some(position) => (**position).clone(),
+                None => return Ok(()),
+            };
+            position.0[place] = ChangeMark { epoch, change: change.change };
+            let topic = self.topics.borrow().get(&*change.tenant_id).cloned();
+            let frame =
+                topic.as_ref().map(|_| frame(key, &change.tenant_id, &position, change)).transpose()?;
+            let position = Rc::new(position);
+            *self.position.borrow_mut() = Some(position.clone());
+            if let (Some(topic), Some(frame)) = (topic, frame) {
+                let product_id = change.product_id.as_str().into();
+                let entry = Entry { topic: topic.clone(), product_id, frame, after: position };
+                self.ring.borrow_mut().push(entry);
+                if !touched.iter().any(|known| Rc::ptr_eq(known, &topic)) {
+                    touched.push(topic);
+                }
+            }
+        }
+        touched.iter().for_each(|topic| topic.wake_all());
+        Ok(())
+    }
+
+    /// Comments for those whose second it is; the end for all when the server drains.
+    pub(super) fn keep(&self, now_us: u64, stage: Stage) {
+        if stage >= Stage::Draining && !self.closing.replace(true) {
+            self.topics.borrow().values().for_each(|topic| topic.wake_all());
+        }
+        let second = now_us / 1_000_000;
+        let before = self.beat.replace(second);
+        if before == second || before == 0 {
+            return;
+        }
+        // A core that stood still makes up for what it missed.
+        let missed = (second - before).min(BEAT_S);
+        let is_due = |number: u64| (number + second) % BEAT_S < missed;
+        for topic in self.topics.borrow().values() {
+            let mut wakers = Vec::new();
+            for (_, seat) in topic.seats.borrow_mut().iter_mut().filter(|(_, seat)| is_due(seat.number)) {
+                seat.beat_due = true;
+                wakers.extend(seat.waker.take());
+            }
+            wakers.into_iter().for_each(Waker::wake);
+        }
+    }
+
+    pub(super) fn streams(&self) -> usize {
+        self.streams.get()
+    }
+}
+
+impl Topic {
+    fn wake_all(&self) {
+        let wakers: Vec<Waker> =
+            self.seats.borrow_mut().iter_mut().filter_map(|(_, seat)| seat.waker.take()).collect();
+        wakers.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// One event of the stream, with the place behind it as its id.
+fn frame(
+    key: &CursorKey,
+    tenant_id: &str,
+    after: &ChangePosition,
+    change: &PriceChange,
+) -> Result<Bytes, QueryError> {
+    let id = after.seal(key, tenant_id)?.0;
+    let kind = if change.is_review { "review" } else { "anomaly" };
+    let mut frame = format!("id: {id}\nevent: {kind}\ndata: ").into_bytes();
+    frame.extend_from_slice(&change.json);
+    frame.extend_from_slice(b"\n\n");
+    Ok(frame.into())
+}
+
+/// Reads what is new whenever a shard says there is, and whenever a stream joins.
+pub(super) async fn run(lane: Rc<Lane>, changed: async_channel::Receiver<()>) {
+    while changed.recv().await.is_ok() {
+        let mut joins = Vec::new();
+        loop {
+            joins.append(&mut lane.hub.joins.borrow_mut());
+            match catch_up(&lane, &joins).await {
+                Ok(()) => break,
+                Err(QueryError::Busy) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "changes of prices wait for a shard that cannot be read")
+                }
+            }
+            executor::sleep(RETRY).await;
+            joins.retain(|join| !join.reply.is_closed());
+        }
+        for join in joins {
+            let _ = join.reply.try_send(());
+        }
+    }
+}
+
+async fn catch_up(lane: &Rc<Lane>, joins: &[Join]) -> Result<(), QueryError> {
+    let hub = &lane.hub;
+    let shards = &lane.vitals.board.shards;
+    if hub.streams.get() == 0 {
+        // Nobody listens: where the shards stand is asked again when somebody does.
+        *hub.position.borrow_mut() = None;
+        return Ok(());
+    }
+    if hub.position.borrow().is_none() {
+        // The counts first: what is committed in between is read once more, and is behind by then.
+        let counts = shards.iter().map(|shard| Some(shard.status.price_changes.get())).collect();
+        let position = query::change_marks(&lane.readers).await?;
+        *hub.seen.borrow_mut() = counts;
+        *hub.position.borrow_mut() = Some(Rc::new(position));
+    }
+    // One that cannot be read holds up none of the others.
+    let mut outcome = Ok(());
+    for place in 0..shards.len() {
+        outcome = outcome.and(catch_up_shard(lane, joins, place).await);
+    }
+    outcome
+}
+
+/// Reads one shard to where it is now, if there is something new.
+async fn catch_up_shard(lane: &Rc<Lane>, joins: &[Join], place: usize) -> Result<(), QueryError> {
+    let hub = &lane.hub;
+    let Some(shard) = lane.vitals.board.shards.get(place) else { return Ok(()) };
+    let mark = |position: &ChangePosition| position.0.get(place).copied().unwrap_or_default();
+    loop {
+        let Some(at) = hub.position.borrow().as_deref().map(mark) else { return Ok(()) };
+        let is_ahead = |join: &Join| join.from.as_ref().map(mark).is_some_and(|from| from.change > at.change);
+        let count = Some(shard.status.price_changes.get());
+        let is_new = hub.seen.borrow().get(place).is_none_or(|seen| *seen != count);
+        if !is_new && !joins.iter().any(is_ahead) {
+            return Ok(());
+        }
+        // Until it is read to the end there is something new.
+        if let Some(seen) = hub.seen.borrow_mut().get_mut(place) {
+            *seen = None;
+        }
+        let (now, found) = query::changes_of_shard(&lane.readers, place, at, READ_CHANGES).await?;
+        if found.is_empty() && now.epoch != at.epoch {
+            if at.change > 0 {
+                tracing::warn!(
+                    shard = shard.shard.0,
+                    "the shard was replaced; streams go on from where it is"
+                );
+            }
+            if let Some(position) = hub.position.borrow_mut().as_mut() {
+                Rc::make_mut(position).0[place] = now;
+            }
+        }
+        hub.take(&lane.cursors, place, now.epoch, &found)?;
+        if found.len() < READ_CHANGES {
+            if let Some(seen) = hub.seen.borrow_mut().get_mut(place) {
+                *seen = count;
+            }
+            return Ok(());
+        }
+    }
+}
+
+/// A stream's entry in its topic, until it is dropped.
+struct Seated {
+    lane: Rc<Lane>,
+    topic: Rc<Topic>,
+    seat: usize,
+}
+
+impl Seated {
+    fn new(lane: &Rc<Lane>, tenant_id: &str) -> Seated {
+        let hub = &lane.hub;
+        let topic = hub.topic(tenant_id);
+        let number = hub.numbers.replace(hub.numbers.get() + 1);
+        let seat = topic.seats.borrow_mut().insert(Seat { number, waker: None, beat_due: false });
+        hub.streams.set(hub.streams.get() + 1);
+        lane.me.executor.streams.set(hub.streams.get() as u64);
+        Seated { lane: lane.clone(), topic, seat }
+    }
+
+    /// Keeps the waker; whether a comment is due.
+    fn wait(&self, waker: &Waker) -> bool {
+        let mut seats = self.topic.seats.borrow_mut();
+        let Some(seat) = seats.get_mut(self.seat) else { return false };
+        if seat.beat_due {
+            seat.beat_due = false;
+            return true;
+        }
+        if !seat.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            seat.waker = Some(waker.clone());
+        }
+        false
+    }
+}
+
+impl Drop for Seated {
+    fn drop(&mut self) {
+        let hub = &self.lane.hub;
+        let is_empty = {
+            let mut seats = self.topic.seats.borrow_mut();
+            seats.try_remove(self.seat);
+            seats.is_empty()
+        };
+        if is_empty {
+            hub.topics.borrow_mut().remove(&self.topic.tenant_id);
+        }
+        hub.streams.set(hub.streams.get() - 1);
+        self.lane.me.executor.streams.set(hub.streams.get() as u64);
+    }
+}
+
+type NextChange = Pin<Box<dyn Future<Output = (Changes, Option<PriceChange>)>>>;
+
+enum State {
+    /// Its first bytes are still to be sent.
+    Begins(Bytes),
+    /// Reads what it missed from the shards.
+    Replays(NextChange),
+    /// Looks into the ring.
+    Follows,
+}
+
+/// One stream: poll it for the next bytes.
+pub(super) struct Stream {
+    seated: Seated,
+    product_id: Option<Box<str>>,
+    state: State,
+    /// What it is to read before it follows.
+    behind: Option<Changes>,
+    /// Behind the last change it was given.
+    at: Rc<ChangePosition>,
+    /// The number in the ring it looks at next.
+    next: u64,
+}
+
+/// Begins a stream of a tenant's changes, or of one product's: from now on, or behind the event with an id.
+///
+/// # Errors
+/// An id that is none; a shard that cannot be read.
+pub(super) async fn begin(
+    lane: &Rc<Lane>,
+    tenant_id: &str,
+    product_id: Option<&str>,
+    last_id: Option<&str>,
+) -> Result<Stream, QueryError> {
+    let from = match last_id {
+        None => None,
+        Some(text) => {
+            let now = query::change_marks(&lane.readers).await?;
+            Some(ChangePosition::open(&lane.cursors, tenant_id, text, &now)?)
+        }
+    };
+    // Seated first: from here on the core reads.
+    let seated = Seated::new(lane, tenant_id);
+    let (reply, replied) = async_channel::bounded(1);
+    lane.hub.joins.borrow_mut().push(Join { from: from.clone(), reply });
+    let _ = lane.hub.poke.try_send(());
+    let patience = async {
+        executor::sleep(JOIN_PATIENCE).await;
+        Err(async_channel::RecvError)
+    };
+    replied.recv().or(patience).await.map_err(|_| QueryError::Busy)?;
+    // Of one moment: what was read is behind the position, what comes is behind the number.
+    let now = lane.hub.position.borrow().clone().ok_or(QueryError::Busy)?;
+    let next = lane.hub.ring.borrow().end();
+    let behind = from.clone().map(|from| Changes::new(&lane.readers, tenant_id, from, now.clone()));
+    let at = from.map_or_else(|| now.clone(), Rc::new);
+    // An id without data is kept by the reader, so that one that comes back before the first event misses none.
+    let id = at.seal(&lane.cursors, tenant_id)?.0;
+    let first = Bytes::from(format!(": changes of prices\nretry: 2000\nid: {id}\n\n"));
+    let product_id = product_id.map(Box::from);
+    Ok(Stream { seated, product_id, state: State::Begins(first), behind, at, next })
+}
+
+/// The next change of a replay; waits out what cannot be read for now.
+fn replay(lane: Rc<Lane>, mut changes: Changes) -> NextChange {
+    Box::pin(async move {
+        loop {
+            let token = lane.hub.tokens.1.recv().await;
+            let next = changes.next().await;
+            if token.is_ok() {
+                let _ = lane.hub.tokens.0.try_send(());
+            }
+            match next {
+                Ok(change) => return (changes, change),
+                Err(error) => {
+                    tracing::debug!(%error, "a replay of changes waits");
+                    executor::sleep(RETRY).await;
+                }
+            }
+        }
+    })
+}
+
+impl Stream {
+    /// The next bytes of the stream; `None` at its end, when the server drains.
+    pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let lane = self.seated.lane.clone();
+        loop {
+            if lane.hub.closing.get() {
+                return Poll::Ready(None);
+            }
+            match &mut self.state {
+                State::Begins(first) => {
+                    let first = std::mem::take(first);
+                    self.state = match self.behind.take() {
+                        Some(changes) => State::Replays(replay(lane, changes)),
+                        None => State::Follows,
+                    };
+                    return Poll::Ready(Some(first));
+                }
+                State::Replays(coming) => match coming.as_mut().poll(context) {
+                    Poll::Pending if self.seated.wait(context.waker()) => {
+                        return Poll::Ready(Some(comment()));
+                    }
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready((changes, None)) => {
+                        self.at = Rc::new(changes.position().clone());
+                        self.state = State::Follows;
+                    }
+                    Poll::Ready((changes, Some(change))) => {
+                        self.at = Rc::new(changes.position().clone());
+                        self.state = State::Replays(replay(lane.clone(), changes));
+                        if self.product_id.as_deref().is_some_and(|product| *product != *change.product_id) {
+                            continue;
+                        }
+                        match frame(&lane.cursors, &self.seated.topic.tenant_id, &self.at, &change) {
+                            Ok(frame) => return Poll::Ready(Some(frame)),
+                            // Not without its id: the stream ends, and the reader comes back.
+                            Err(_) => return Poll::Ready(None),
+                        }
+                    }
+                },
+                State::Follows => {
+                    let topic = &self.seated.topic;
+                    let ring = lane.hub.ring.borrow();
+                    if self.next <= topic.dropped.get() {
+                        lane.me.executor.streams_lagged.add(1);
+                        let Some(upto) = lane.hub.position.borrow().clone() else { return Poll::Ready(None) };
+                        let from = (*self.at).clone();
+                        self.next = ring.end();
+                        let changes = Changes::new(&lane.readers, &topic.tenant_id, from, upto);
+                        self.state = State::Replays(replay(lane.clone(), changes));
+                        let told = &b"event: lagged\ndata: {}\n\n"[..];
+                        return Poll::Ready(Some(Bytes::from_static(told)));
+                    }
+                    if let Some((next, entry)) = ring.next(self.next, topic, self.product_id.as_deref()) {
+                        self.next = next;
+                        self.at = entry.after.clone();
+                        return Poll::Ready(Some(entry.frame.clone()));
+                    }
+                    self.next = ring.end();
+                    if self.seated.wait(context.waker()) {
+                        return Poll::Ready(Some(comment()));
+                    }
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+}
+
+fn comment() -> Bytes {
+    Bytes::from_static(b":\n\n")
+}
+
+/// What the lane's housekeeping does for its streams.
+pub(super) fn keep(lane: &Lane) {
+    lane.hub.keep(clock::monotonic_us(), lane.vitals.stop.stage());
+    debug_assert!(lane.hub.streams() as u64 == lane.me.executor.streams.get());
+}

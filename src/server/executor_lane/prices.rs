@@ -1,0 +1,216 @@
+//! Price events in, anomalies out, decisions on them: each through the journal of the core that feeds its product's
+//! shard, each answered from what the shard has committed.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::admit::{charge_tenant, check_tenant, now};
+use super::body::AnswerBody;
+use super::events::decoded;
+use super::keyed::{self, Settled};
+use super::reads::{NotRead, Read, accepts};
+use super::respond::{Body, RequestHead};
+use super::{Lane, changes};
+use crate::api::error::EventRefused;
+use crate::api::prices::{self, PriceRefused};
+use crate::api::{self, Endpoint};
+use crate::base::clock;
+use crate::commerce::{AnomaliesPlan, PriceEvent, last_event_id, read_decision};
+use crate::config::AckLevel;
+use crate::http::Answer;
+use crate::ingest::KeyedRows;
+use crate::journal::Kind;
+use crate::query::{self, ParameterError, QueryError};
+use crate::shard::{AnomalyId, Observed, Outcome, PriceEventRow, PriceReviewRow, PriceRow};
+use crate::tenants::{self, Principal, Scope, Signed};
+
+/// The value of a header that may be there once.
+fn header<'r>(request: &'r RequestHead, name: &str) -> Option<&'r [u8]> {
+    let mut values = request.headers.get_all(name).iter();
+    match (values.next(), values.next()) {
+        (Some(value), None) => Some(value.as_bytes()),
+        _ => None,
+    }
+}
+
+/// `POST …/products/{product}/price-event`: 201, 200 for a repeated one, 202 where the commit takes too long.
+pub(super) async fn post_event(
+    lane: &Lane,
+    below: &str,
+    request: &RequestHead,
+    principal: &Principal,
+    body: Body<'_>,
+) -> Result<Answer, PriceRefused> {
+    let (tenant_id, product_id) = (api::commerce::tenant(below), prices::product(below));
+    check_tenant(lane, principal, &tenant_id, Scope::Write)?;
+    charge_tenant(lane, request, principal, &tenant_id, body.bytes.len() as u64)?;
+    let now = now();
+    let (limits, secrets) = {
+        let mut desk = lane.desk.borrow_mut();
+        (desk.prices_of(&tenant_id), desk.secrets_of(&tenant_id))
+    };
+    // Before anything is said about the body.
+    if !secrets.is_empty() {
+        let signed = Signed {
+            id: header(request, "webhook-id"),
+            timestamp: header(request, "webhook-timestamp"),
+            signature: header(request, "webhook-signature"),
+            body: &body.bytes,
+        };
+        tenants::verify(&secrets, &signed, now.unix_us)?;
+    }
+    let config = &lane.vitals.config;
+    let product = lane.keys.hash(&tenant_id, &product_id);
+    // The lower half: the upper one is the same for all that a shard has.
+    let names = [lane.keys.hash_all([&tenant_id]).0 as u64, product.0 as u64];
+    let rates = [
+        limits.events_per_s.unwrap_or(config.price_events_per_second),
+        limits.product_events_per_s.unwrap_or(config.product_events_per_second),
+    ];
+    lane.desk.borrow().charge_price_event(names, rates, now)?;
+    let wants_disk = api::event::wants_disk(request.uri.query(), config.ack)?;
+    let (event_id, rows) = {
+        let mut inflated = Vec::new();
+        let bytes = decoded(lane, Endpoint::PriceEvent, request, &body.bytes, &mut inflated)?;
+        let event = PriceEvent::read(bytes, now.unix_us)?;
+        let event_id = match event.event_id {
+            Some(event_id) => event_id.into_owned(),
+            None => prices::event_id(&request.headers)?,
+        };
+        let observed = Observed {
+            at_us: event.observed_us,
+            received_us: now.unix_us,
+            tenant_id: &tenant_id,
+            product_id: &product_id,
+            event_id: &event_id,
+        };
+        let row = PriceRow { observed, price: event.price, currency: event.currency };
+        let row = PriceEventRow::new(row, limits.over(config.price_rules()));
+        let mut rows = KeyedRows::of(Kind::PriceEvent);
+        rows.push_record(0, |bytes| row.encode(bytes));
+        (event_id, rows)
+    };
+    drop(body);
+    let shard = product.shard(lane.shard_count);
+    let patience = lane.keyed.commit_wait;
+    let begun = keyed::begin(lane, shard, &Arc::new(rows), wants_disk, patience)?;
+    let Settled { first, outcomes, synced } = keyed::settle(lane, begun, wants_disk, patience).await?;
+    if !synced {
+        return Err(EventRefused::Unsynced.into());
+    }
+    let is_new = match outcomes.first().copied().flatten() {
+        Some(Outcome::Inserted) => true,
+        Some(Outcome::Duplicate) => false,
+        Some(Outcome::Conflict) => return Err(PriceRefused::Conflict),
+        Some(_) => return Err(PriceRefused::NotStored),
+        None => {
+            let level = if wants_disk { AckLevel::Disk } else { AckLevel::Os };
+            return Ok(prices::accepted(&event_id, level, first));
+        }
+    };
+    // As it is committed, so that it can be given again for ever.
+    let answer = query::first_answer(&lane.readers, shard, &tenant_id, &product_id, &event_id).await;
+    match answer {
+        Ok(Some(answer)) => Ok(prices::recorded(&answer, is_new)),
+        Ok(None) => Err(PriceRefused::NotStored),
+        // It is stored, and who asks again is told what was found.
+        Err(error) => {
+            tracing::debug!(%error, "the answer to a price event cannot be read now");
+            let level = if wants_disk { AckLevel::Disk } else { AckLevel::Os };
+            Ok(prices::accepted(&event_id, level, first))
+        }
+    }
+}
+
+/// `POST …/price-anomalies/{id}/review`: the anomaly as it is now; 409 where something else was decided before.
+pub(super) async fn post_review(
+    lane: &Lane,
+    below: &str,
+    request: &RequestHead,
+    principal: &Principal,
+    body: Body<'_>,
+) -> Result<Answer, PriceRefused> {
+    let tenant_id = api::commerce::tenant(below);
+    check_tenant(lane, principal, &tenant_id, Scope::Write)?;
+    charge_tenant(lane, request, principal, &tenant_id, body.bytes.len() as u64)?;
+    let decision = {
+        let mut inflated = Vec::new();
+        let bytes = decoded(lane, Endpoint::PriceReview, request, &body.bytes, &mut inflated)?;
+        read_decision(bytes).ok_or(PriceRefused::InvalidReview)?
+    };
+    drop(body);
+    let (product_id, name) = prices::reviewed(below);
+    let anomaly: AnomalyId = name.parse().map_err(|_| PriceRefused::NoSuchAnomaly)?;
+    if product_id.as_deref().is_some_and(|product| !api::commerce::is_identifier(product)) {
+        return Err(PriceRefused::NoSuchAnomaly);
+    }
+    let row = PriceReviewRow {
+        decision,
+        received_us: clock::unix_us(),
+        anomaly,
+        tenant_id: &tenant_id,
+        product_id: product_id.as_deref().unwrap_or_default(),
+    };
+    let mut rows = KeyedRows::of(Kind::PriceReview);
+    rows.push_record(0, |bytes| row.encode(bytes));
+    let shard = anomaly.place().shard(lane.shard_count);
+    let patience = lane.keyed.commit_wait;
+    let begun = keyed::begin(lane, shard, &Arc::new(rows), false, patience)?;
+    let settled = keyed::settle(lane, begun, false, patience).await?;
+    let is_new = match settled.outcomes.first().copied().flatten() {
+        Some(Outcome::Inserted) => true,
+        Some(Outcome::Duplicate) => false,
+        Some(Outcome::Conflict) => return Err(PriceRefused::Reviewed),
+        Some(Outcome::Missing) => return Err(PriceRefused::NoSuchAnomaly),
+        Some(_) => return Err(PriceRefused::NotStored),
+        // Which of two decisions stands is not known before the commit; asking again is safe.
+        None => return Err(PriceRefused::NotCommitted),
+    };
+    let stored = query::stored_anomaly(&lane.readers, shard, &tenant_id, anomaly).await;
+    match stored {
+        Ok(Some(stored)) => Ok(prices::reviewed_as(&stored, is_new)),
+        Ok(None) => Err(PriceRefused::NoSuchAnomaly),
+        Err(error) => Err(PriceRefused::Query(error)),
+    }
+}
+
+/// `GET …/price-anomalies` of a tenant or a product: a page, or a stream of what changes.
+pub(super) async fn list(
+    lane: &Rc<Lane>,
+    endpoint: Endpoint,
+    below: &str,
+    request: &RequestHead,
+    principal: &Principal,
+    head_only: bool,
+) -> Result<Read, NotRead> {
+    let tenant_id = api::commerce::tenant(below);
+    check_tenant(lane, principal, &tenant_id, Scope::Read)?;
+    charge_tenant(lane, request, principal, &tenant_id, 0)?;
+    let product_id = (endpoint == Endpoint::ProductAnomalies).then(|| prices::product(below));
+    if accepts(request, b"text/event-stream") {
+        let asked = last_event_id(request.uri.query()).map_err(QueryError::Parameters)?;
+        let given = match header(request, "last-event-id").map(std::str::from_utf8) {
+            Some(Ok(id)) => Some(id),
+            Some(Err(_)) => return Err(QueryError::Parameters(vec![not_an_id()]).into()),
+            None => asked.as_deref(),
+        };
+        let given = given.filter(|id| !id.is_empty());
+        let answer = prices::streamed();
+        if head_only {
+            return Ok(Read::Rows(answer, AnswerBody::empty()));
+        }
+        let stream = changes::begin(lane, &tenant_id, product_id.as_deref(), given).await?;
+        return Ok(Read::Rows(answer, AnswerBody::Changes(Box::new(stream))));
+    }
+    let plan = AnomaliesPlan::new(&tenant_id, product_id.as_deref(), request.uri.query());
+    let AnomaliesPlan { of, limit, cursor } = plan.map_err(QueryError::Parameters)?;
+    let only = product_id.map(|product_id| lane.keys.hash(&tenant_id, &product_id).shard(lane.shard_count));
+    let page =
+        query::anomalies_page(&lane.readers, &lane.cursors, of, only, limit, cursor.as_deref()).await?;
+    Ok(Read::Whole(prices::page(&page)))
+}
+
+fn not_an_id() -> ParameterError {
+    let detail = "Last-Event-ID is no id of this stream".to_owned();
+    ParameterError { name: "Last-Event-ID", code: "invalid_event_id", detail }
+}
