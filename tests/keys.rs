@@ -101,12 +101,15 @@ fn everything() -> Vec<Asked> {
     };
     let bulk = format!(r#"{{"events":[{}]}}"#, service_event("a", "bulk"));
     let buckets = "/metrics?tenant_id=a&bucket_size=day";
+    let price = r#"{"event_id":"e","price":1,"currency":"USD","observed_at":"2026-01-01T00:00:00Z"}"#;
     vec![
         asked("POST", "/event", &event(1), "write", true, &[202]),
         asked("POST", "/events", &service_event("a", "one"), "write", true, &[200, 201]),
         asked("POST", "/events/bulk", &bulk, "write", true, &[200]),
         asked("GET", "/events?tenant_id=a", "", "read", true, &[200]),
         asked("GET", buckets, "", "read", true, &[200]),
+        asked("POST", "/api/v1/tenants/a/products/p/price-event", price, "write", true, &[200, 201]),
+        asked("GET", "/api/v1/tenants/a/price-anomalies", "", "read", true, &[200]),
         asked("GET", "/clicks", "", "read", false, &[200]),
         asked("GET", "/metrics", "", "read", false, &[200]),
     ]
