@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod commerce;
+mod dashboard;
 pub mod docs;
 mod endpoints;
 pub mod error;
@@ -19,5 +20,6 @@ pub mod reads;
 pub mod schema;
 pub mod uploads;
 
+pub use dashboard::Wants;
 pub use endpoints::{Asked, Endpoint, find, plain};
 pub use problem::Problem;

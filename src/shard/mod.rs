@@ -66,5 +66,5 @@ pub use orders::{
 pub use schema::is_made;
 pub use seal::BuiltIndex;
 pub use service_event::{Outcome, SERVICE_EVENT_KIND, ServiceEventRow, decode_service_event};
-pub use status::{CommitTimes, ShardState, ShardStatus};
+pub use status::{CommitTimes, Outage, ShardState, ShardStatus};
 pub use stream::Stream;
