@@ -4,6 +4,9 @@ import { element, setText } from "./dom.js";
 import { NONE, clock, count, latency, rate } from "./format.js";
 
 const HEIGHT = 168;
+/** What a chart shows at the least, and its steps in time. */
+const SPAN_S_MIN = 60;
+const STEPS_S = [5, 10, 15, 30, 60, 120, 180, 300, 600];
 /** Rows of the table beside a chart, and the seconds between them. */
 const [ROWS, STEP_S] = [12, 5];
 
@@ -69,18 +72,24 @@ class Chart {
     const [ink, faint] = [colorOf(this.when), colorOf(this.plot)];
     const axis = { stroke: ink, font: "11px system-ui, sans-serif", grid: { stroke: faint, width: 1 }, ticks: { stroke: faint, size: 4 } };
     const options = {
-      width: this.width(), height: HEIGHT, legend: { show: false }, padding: [8, 8, 0, 0],
+      width: this.width(), height: HEIGHT, legend: { show: false }, padding: [8, 18, 0, 0],
       cursor: { sync: { key: "firehose" }, drag: { x: false, y: false }, y: false, points: { size: 5 } },
       scales: {
-        x: { time: true, range: () => [this.until - this.span, this.until] },
+        x: { time: true, range: () => [this.since, this.until] },
         y: what.isLog
           ? { distr: 3, log: 10, range: (_, least, most) => decades(least, most) }
           : { range: (_, least, most) => [0, Math.max(10, (most ?? 0) * 1.08)] },
       },
       axes: [
-        { ...axis, size: 28, space: 76, values: (_, ticks) => ticks.map((tick) => clock(tick * 1e6)) },
-        // Of a logarithmic scale only whole decades are given a name.
-        { ...axis, size: 52, space: 26, values: (_, ticks) => ticks.map((tick) => (what.isLog ? decade(tick) : axisNumber(tick))) },
+        {
+          ...axis, size: 28, space: 62, incrs: STEPS_S,
+          values: (_, ticks, __, ___, step) => ticks.map((tick) => clock(tick * 1e6).slice(0, step < 60 ? 8 : 5)),
+        },
+        // A logarithmic scale has a line at every decade, and no other.
+        {
+          ...axis, size: 52, space: 26, values: (_, ticks) => ticks.map(what.isLog ? axisLatency : axisNumber),
+          ...(what.isLog ? { splits: (_, __, least, most) => powers(least, most), filter: (_, ticks) => ticks } : {}),
+        },
       ],
       series: [{}, ...this.keys.map((key, at) => ({
         label: what.series[at][1], stroke: colorOf(key.item.firstChild), width: 1.5, dash: DASHES[key.ink],
@@ -102,6 +111,8 @@ class Chart {
   show(memory, span) {
     const from = memory.from(span);
     [this.span, this.until] = [span, memory.times.at(-1) ?? 0];
+    // A page just opened shows what there is, and not mostly nothing.
+    this.since = Math.max(this.until - span, Math.min(memory.times[from] ?? 0, this.until - SPAN_S_MIN));
     this.data = [memory.times.slice(from), ...this.what.series.map(([name]) => memory.of(name).slice(from))];
     this.drawn?.setData(this.data);
     this.tell();
@@ -151,7 +162,11 @@ function decades(least, most) {
   return [10 ** low, 10 ** Math.max(high, low + 1)];
 }
 
-const decade = (us) => (Number.isInteger(Math.round(Math.log10(us) * 1e6) / 1e6) ? axisLatency(Math.round(us)) : "");
+function powers(least, most) {
+  const found = [];
+  for (let at = Math.ceil(Math.log10(least) - 1e-9); 10 ** at <= most * 1.001; at += 1) found.push(10 ** at);
+  return found;
+}
 
 /** All charts; `update` draws them, `describe` renews their texts. */
 export class Charts {

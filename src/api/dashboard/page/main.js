@@ -36,7 +36,7 @@ const TILES = [
 ];
 
 const tiles = TILES.map(([word, value, below, series, ink]) => {
-  const made = { value, below, series, big: element("span", { class: "big" }), small: element("span", { class: "small" }) };
+  const made = { value, below, series, big: element("span", { class: "big" }, NONE), small: element("span", { class: "small" }) };
   made.canvas = element("canvas", { class: `spark ink-${ink}`, "aria-hidden": "true" });
   byId("tiles").append(element("div", { class: "tile" }, element("dt", {}, word), element("dd", {}, made.big, made.small, made.canvas)));
   return made;

@@ -28,7 +28,7 @@ function outages(figures, firstSeen) {
 
 function card() {
   return element("article", { class: "outage" },
-    element("h3"), element("p", { class: "reason" }), element("p", { class: "effect" }));
+    element("h2"), element("p", { class: "reason" }), element("p", { class: "effect" }));
 }
 
 export class Outages {
@@ -54,14 +54,14 @@ export class Outages {
       of.classList.toggle("over", !outage.lasts);
       of.dataset.shard = outage.shard.shard;
       if (outage.lasts) {
-        const since = `since ${clock(outage.began_us)}${outage.isSeen ? " or before" : ""}, for ${duration((figures.now_us - outage.began_us) / 1e6)}`;
+        const since = `Since ${clock(outage.began_us)}${outage.isSeen ? " or before" : ""}, for ${duration((figures.now_us - outage.began_us) / 1e6)}`;
         setText(head, `${name} cannot be written: ${outage.what}`);
-        setText(reason, `${outage.reason}, ${since}`);
+        setText(reason, `${since}: ${outage.reason}.`);
         setText(effect, `${count(outage.shard.pending)} events (${bytes(outage.shard.pending_bytes)}) wait in its journals. Events are accepted all the same and stored when this is over.`);
       } else {
         const took = duration((outage.ended_us - outage.began_us) / 1e6);
-        setText(head, `${name} is written again: ${outage.what} is over`);
-        setText(reason, `${outage.reason}, from ${clock(outage.began_us)} to ${clock(outage.ended_us)}, for ${took}`);
+        setText(head, `${name} is written again`);
+        setText(reason, `From ${clock(outage.began_us)} to ${clock(outage.ended_us)}, for ${took}, it was not (${outage.what}): ${outage.reason}.`);
         const left = outage.shard.pending;
         setText(effect, left > 1000 ? `${count(left)} events are still to be stored.` : "What waited is stored.");
       }

@@ -14,12 +14,13 @@ export class Table {
   constructor(into, caption, columns, empty) {
     this.columns = columns;
     this.body = element("tbody", { role: "rowgroup" });
-    const heads = columns.map(({ label, kind }) => element("th", { scope: "col", role: "columnheader", class: kind ?? "text" }, label));
+    this.heads = columns.map(({ label, kind }) => element("th", { scope: "col", role: "columnheader", class: kind ?? "text" }, label));
     this.table = element("table", { class: "cards", role: "table", "aria-label": caption },
-      element("thead", { role: "rowgroup" }, element("tr", { role: "row" }, ...heads)), this.body);
+      element("thead", { role: "rowgroup" }, element("tr", { role: "row" }, ...this.heads)), this.body);
     this.empty = element("p", { class: "help" }, empty);
     into.replaceChildren(this.empty, this.table);
-    this.show([]);
+    // Before anything is known.
+    this.empty.hidden = this.table.hidden = true;
   }
 
   show(rows, memory) {
@@ -27,10 +28,14 @@ export class Table {
     show(this.table, rows.length > 0);
     while (this.body.rows.length > rows.length) this.body.lastChild.remove();
     while (this.body.rows.length < rows.length) this.body.append(this.row());
+    // A class of answers that nobody got has no column.
+    const isBare = this.columns.map(({ of, optional }) => optional === true && rows.every((row) => of(row) === ""));
+    isBare.forEach((bare, column) => show(this.heads[column], !bare));
     rows.forEach((row, at) => {
       const cells = this.body.rows[at].cells;
       this.columns.forEach(({ of, kind }, column) => {
         const cell = cells[column];
+        show(cell, !isBare[column]);
         const found = of(row);
         if (kind === "spark") sparkline(cell.firstChild, memory.of(found));
         else if (found?.nodeType) cell.replaceChildren(found);
@@ -62,7 +67,7 @@ export const cores = (into) => new Table(into, "Cores", [
   number("ack p50", (core) => latency(core.ack.p50)),
   number("p95", (core) => latency(core.ack.p95)),
   number("p99", (core) => latency(core.ack.p99)),
-  number("accepted since start", (core) => count(core.accepted_events)),
+  number("since start", (core) => count(core.accepted_events)),
 ], "Cores are shown to a key with the scope read, bound to all tenants.");
 
 export const shards = (into) => new Table(into, "Shards", [
@@ -89,7 +94,9 @@ const CLASSES = ["2xx", "3xx", "4xx", "5xx", "other"];
 
 export const routes = (into) => new Table(into, "HTTP requests a second by route and class of status", [
   text("route", (route) => route.route),
-  ...CLASSES.map((name) => number(`${name}/s`, (route) => (route.total[name] === undefined ? "" : rate(route.rates[name])))),
+  ...CLASSES.map((name) => ({
+    ...number(`${name}/s`, (route) => (route.total[name] === undefined ? "" : rate(route.rates[name]))), optional: true,
+  })),
   number("since start", (route) => count(route.all)),
 ], "Requests are shown to a key with the scope read, bound to all tenants.");
 
