@@ -255,13 +255,15 @@ struct Trickle {
 impl Trickle {
     fn start(server: &Server) -> Trickle {
         let stop = Arc::new(AtomicBool::new(false));
-        // Connections go to the cores in turn, and each core feeds a shard of its own.
-        let (stopped, mut clients) = (stop.clone(), [server.client(), server.client()]);
+        // A connection goes to the core with the fewest, and each core feeds a shard of its own: of so many every
+        // core has some.
+        let stopped = stop.clone();
+        let mut clients: Vec<Client> = (0..8).map(|_| server.client()).collect();
         let thread = std::thread::spawn(move || {
             let mut report = Report::default();
             while !stopped.load(Ordering::Acquire) {
                 clients.iter_mut().for_each(|client| _ = report.post(client));
-                clock::pause(Duration::from_millis(5));
+                clock::pause(Duration::from_millis(20));
             }
             report
         });

@@ -147,7 +147,8 @@ mod tests {
             for (answer, gzip) in [(&plain, false), (&packed, true)] {
                 let tag = header(answer, "ETag").unwrap();
                 let again = |known| file(&name, &Wants { gzip, known: Some(known), html: false }).unwrap();
-                for known in [tag, "*", &format!("\"x\", W/{tag}")] {
+                let list = format!("\"x\", W/{tag}");
+                for known in [tag, "*", &list] {
                     let again = again(known);
                     assert_eq!((again.status, again.body.len()), (304, 0), "{name} {known}");
                     assert_eq!(header(&again, "ETag"), Some(tag));
@@ -157,7 +158,7 @@ mod tests {
             assert_ne!(header(&plain, "ETag"), header(&packed, "ETag"));
         }
         for name in ["/dashboard/", "/dashboard/../main.js", "/dashboards", "/dashboard/main.jsx"] {
-            assert_eq!(file(name, &Wants::default()), None, "{name}");
+            assert!(file(name, &Wants::default()).is_none(), "{name}");
         }
     }
 
@@ -165,7 +166,8 @@ mod tests {
     fn the_page_names_only_files_there_are_and_nothing_elsewhere() {
         let mut named = 0;
         for file_of in FILES.iter().chain([&INDEX]).filter(|file| !file.is_fixed) {
-            let text = std::str::from_utf8(file_of.bytes).unwrap();
+            // A namespace is a name, and is not fetched.
+            let text = std::str::from_utf8(file_of.bytes).unwrap().replace("http://www.w3.org/2000/svg", "");
             for quoted in text.split(['"', '\'', '`']).skip(1).step_by(2) {
                 let path = quoted.strip_prefix("./").map(|name| format!("/dashboard/{name}"));
                 let path = path.unwrap_or_else(|| quoted.to_owned());
