@@ -96,6 +96,13 @@
 //! connections ([`shard::read`]); a query is of the rows that were there when it first asked each shard, and
 //! its cursor says so. What SQLite makes of every statement is in `bench/plans.md`.
 //!
+//! # The life of a figure
+//!
+//! Threads count in cells of their own ([`ops::vitals`]), the writer tells how its shard stands
+//! ([`shard::ShardStatus`], its outage with it). `/metrics` is a page of them for machines; `/` is one for people
+//! (`src/api/dashboard/page`), which asks `/dashboard/state` once a second and makes rates and percentiles of the
+//! differences. No figure is made by touching the disk.
+//!
 //! # Upkeep
 //!
 //! Between batches a writer does slices of a few milliseconds (`shard/upkeep.rs`): ids sorted into runs, the
@@ -147,6 +154,7 @@
 //! | D1 | the same seed makes the same bytes; the truth of a dataset is a recount | `tests/dataset.rs` |
 //! | K1 | no endpoint gives or takes a tenant's rows without a key for them, once there are keys | `tests/keys.rs` |
 //! | K2 | a tenant's or product's limit holds at any number of cores, within 5 % | `src/tenants/lease.rs`, `src/tenants/buckets.rs` |
+//! | K3 | the dashboard loads nothing from elsewhere and shows a server with keys no more than `/health` without one | `tests/dashboard.rs`, `src/api/dashboard/files.rs` |
 //! | S1 | memory stays within the budget under any load | `tests/connections.rs`, `tests/http_edges.rs` |
 //! | S2 | a listener takes no lock and makes no futex call in a steady state | `strace -c`, in `tuning.md` |
 //! | S3 | a full disk or a locked database never stops health or recovery | `tests/outage.rs`, `tests/full_disk.rs`, `tests/orders_outage.rs` |
@@ -165,9 +173,10 @@
 //! refunded · *sum* orders, units and revenue of one hour, day, category or product · *sketch* an estimate's
 //! memory, kept beside a sum · *list* the orders of a sealed partition by product or customer · *minor unit* the
 //! smallest coin of a currency, in which money is kept · *level* how much of a product there is · *change* what one
-//! request does to one product · *version* of a product: how many changes it had · *accepted price* one that was in line, approved or loaded as
-//! history: what others are held against · *anomaly* a price out of line · *price change* an anomaly or a decision on
-//! one, with a number in its shard · *epoch* which numbering of changes a shard's file has.
+//! request does to one product · *version* of a product: how many changes it had · *accepted price* one that was in
+//! line, approved or loaded as history: what others are held against · *anomaly* a price out of line · *price change*
+//! an anomaly or a decision on one, with a number in its shard · *epoch* which numbering of changes a shard's file has ·
+//! *outage* a stretch of time in which a shard was not written.
 //!
 //! # Where this differs from what one might expect
 //!

@@ -155,6 +155,7 @@ fn attempts(endpoint: Endpoint, other: &Tenant) -> Vec<(&'static str, String, St
             get(format!("/metrics?tenant_id={OTHER}&bucket_size=day&tenant_id={OWN}")),
             get("/metrics".to_owned()),
         ],
+        Endpoint::DashboardState => vec![get("/dashboard/state".to_owned())],
         Endpoint::Clicks => vec![get("/clicks".to_owned())],
         Endpoint::OrdersIngest => vec![("POST", "/api/v1/ingest/orders".to_owned(), String::new())],
         Endpoint::OrderUploads => vec![
@@ -186,6 +187,7 @@ fn attempts(endpoint: Endpoint, other: &Tenant) -> Vec<(&'static str, String, St
         | Endpoint::Ready
         | Endpoint::OpenApi
         | Endpoint::Docs
+        | Endpoint::Dashboard
         | Endpoint::Root => Vec::new(),
         Endpoint::Unknown => ["orders/search/", "orders", "", "reports/export", "stock", "customers/c"]
             .into_iter()

@@ -22,11 +22,12 @@ pub fn need(endpoint: Endpoint, method: Method, query: Option<&str>) -> Need {
         Endpoint::Clicks if is_get => Need::AllTenants(Scope::Read),
         Endpoint::Metrics if is_get && names_tenant(query) => Need::Scope(Scope::Read),
         // The server's own.
-        Endpoint::Metrics if is_get => Need::AllTenants(Scope::Read),
+        Endpoint::Metrics | Endpoint::DashboardState if is_get => Need::AllTenants(Scope::Read),
         // Another method of these is answered with 405.
         Endpoint::Event | Endpoint::EventsBulk | Endpoint::Events | Endpoint::Clicks | Endpoint::Metrics => {
             Need::Nothing
         }
+        Endpoint::DashboardState => Need::Nothing,
         Endpoint::OrdersIngest | Endpoint::OrderUploads if method == Method::Post => {
             Need::Scope(Scope::Write)
         }
@@ -55,6 +56,7 @@ pub fn need(endpoint: Endpoint, method: Method, query: Option<&str>) -> Need {
         | Endpoint::Ready
         | Endpoint::OpenApi
         | Endpoint::Docs
+        | Endpoint::Dashboard
         | Endpoint::Root
         | Endpoint::Unknown => Need::Nothing,
     }
@@ -148,7 +150,9 @@ mod tests {
                     _ if matches!(method, Method::Options | Method::Other) => Need::Nothing,
                     _ if endpoint.takes_events() && method == Method::Post => Need::Scope(Scope::Write),
                     Endpoint::Events if is_get => Need::Scope(Scope::Read),
-                    Endpoint::Clicks | Endpoint::Metrics if is_get => Need::AllTenants(Scope::Read),
+                    Endpoint::Clicks | Endpoint::Metrics | Endpoint::DashboardState if is_get => {
+                        Need::AllTenants(Scope::Read)
+                    }
                     Endpoint::OrdersIngest | Endpoint::OrderUploads if method == Method::Post => {
                         Need::Scope(Scope::Write)
                     }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::dashboard::{self, Wants};
 use super::error::problem;
 use super::{Problem, docs, health, metrics, openapi, uploads};
 use crate::base::counters::Cell;
@@ -35,12 +36,14 @@ pub enum Endpoint {
     Metrics,
     OpenApi,
     Docs,
+    Dashboard,
+    DashboardState,
     Root,
     Unknown,
 }
 
 impl Endpoint {
-    pub const ALL: [Endpoint; 24] = [
+    pub const ALL: [Endpoint; 26] = [
         Endpoint::Event,
         Endpoint::Events,
         Endpoint::EventsBulk,
@@ -63,6 +66,8 @@ impl Endpoint {
         Endpoint::Metrics,
         Endpoint::OpenApi,
         Endpoint::Docs,
+        Endpoint::Dashboard,
+        Endpoint::DashboardState,
         Endpoint::Root,
         Endpoint::Unknown,
     ];
@@ -93,6 +98,8 @@ impl Endpoint {
             Endpoint::Metrics => "/metrics",
             Endpoint::OpenApi => "/openapi.json",
             Endpoint::Docs => "/docs",
+            Endpoint::Dashboard => "/dashboard/{file}",
+            Endpoint::DashboardState => "/dashboard/state",
             Endpoint::Root => "/",
             Endpoint::Unknown => "other",
         }
@@ -223,11 +230,14 @@ pub fn find(path: &str) -> (Endpoint, &str) {
         "/metrics" => Endpoint::Metrics,
         "/openapi.json" => Endpoint::OpenApi,
         "/docs" => Endpoint::Docs,
+        "/dashboard" => Endpoint::Dashboard,
+        "/dashboard/state" => Endpoint::DashboardState,
         "/" => Endpoint::Root,
         _ if path.starts_with("/api/v1/") => return commerce(path),
         _ => match path.strip_prefix("/receipts/") {
             Some(receipt) => return (Endpoint::Receipt, receipt),
             None if path.starts_with("/docs/") => Endpoint::Docs,
+            None if path.starts_with("/dashboard/") => Endpoint::Dashboard,
             None => Endpoint::Unknown,
         },
     };
@@ -274,13 +284,15 @@ pub struct Asked<'a> {
     pub argument: &'a str,
     pub method: Method,
     pub format: Format,
+    /// What matters to the dashboard's files only.
+    pub wants: Wants<'a>,
     pub request_id: &'a str,
 }
 
 /// What is answered from memory, without waiting: everything that neither takes events nor reads rows.
 #[must_use]
 pub fn plain(asked: &Asked<'_>, vitals: &Vitals, problems: &[Cell]) -> Answer {
-    let Asked { endpoint, argument, method, format, request_id } = *asked;
+    let Asked { endpoint, argument, method, format, wants, request_id } = *asked;
     let failed = |kind, detail: &str| problem(kind, detail, request_id, &[], &[], problems);
     match (endpoint, method) {
         (_, Method::Options) if endpoint.is_upload() => uploads::options(preflight(endpoint), &vitals.config),
@@ -295,7 +307,11 @@ pub fn plain(asked: &Asked<'_>, vitals: &Vitals, problems: &[Cell]) -> Answer {
                 Answer::new(200, format.content_type(), metrics::page(vitals, format).into_bytes())
             }
             Endpoint::OpenApi => Answer::new(200, "application/json", openapi::document().as_bytes()),
-            Endpoint::Root => Answer::new(303, "", &b""[..]).with("Location", "/docs"),
+            Endpoint::Root if wants.html => dashboard::index(&wants),
+            Endpoint::Root => Answer::new(303, "", &b""[..]).with("Location", "/docs").with("Vary", "Accept"),
+            Endpoint::Dashboard => dashboard::file(argument, &wants)
+                .unwrap_or_else(|| failed(Problem::NotFound, "no page has this path")),
+            Endpoint::DashboardState => dashboard::state(vitals),
             _ => match docs::page(argument) {
                 Some(page) => Answer::new(200, page.content_type, page.body),
                 None => failed(Problem::NotFound, "no page has this path"),
@@ -365,6 +381,10 @@ mod tests {
             ("/api/v1/tenants/t/stock", Endpoint::Unknown),
             ("/api/v1/tenants", Endpoint::Unknown),
             ("/docsy", Endpoint::Unknown),
+            ("/dashboard", Endpoint::Dashboard),
+            ("/dashboard/main.js", Endpoint::Dashboard),
+            ("/dashboard/state", Endpoint::DashboardState),
+            ("/dashboards", Endpoint::Unknown),
         ] {
             assert_eq!(find(path).0, endpoint, "{path}");
             assert_eq!(find(&format!("{path}/")).0, endpoint, "{path}/");

@@ -10,7 +10,7 @@ use crate::ingest::{ShardBoard, Whereabouts};
 use crate::ops::vitals::Vitals;
 use crate::shard::ShardState;
 
-fn json(status: u16, body: &impl serde::Serialize) -> Answer {
+pub(super) fn json(status: u16, body: &impl serde::Serialize) -> Answer {
     let body = serde_json::to_vec(body).unwrap_or_default();
     Answer::new(status, "application/json", body).with("Cache-Control", "no-store")
 }
@@ -32,7 +32,7 @@ fn shard_health(board: &ShardBoard) -> ShardHealth {
     }
 }
 
-fn reason(board: &ShardBoard) -> String {
+pub(super) fn reason(board: &ShardBoard) -> String {
     match board.status.last_error() {
         Some(error) => error.to_string(),
         None => format!("the shard is {}", board.status.state().name()),

@@ -111,11 +111,7 @@ fn flow(page: &mut Page, vitals: &Vitals) {
         Kind::Gauge,
         "Age of the newest stored event while others wait: how far behind the shard is; 0 when nothing waits.",
         "seconds",
-        |b| {
-            let newest_stored_us = b.status.received_us_max.get() as i64;
-            let waiting = b.flow().pending() > 0 && newest_stored_us > 0;
-            if waiting { (clock::unix_us() - newest_stored_us).max(0) as f64 / 1e6 } else { 0.0 }
-        },
+        |b| b.behind_us() as f64 / 1e6,
     );
 }
 

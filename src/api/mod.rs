@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod commerce;
+mod dashboard;
 pub mod docs;
 mod endpoints;
 pub mod error;
@@ -21,5 +22,6 @@ pub mod schema;
 pub mod stock;
 pub mod uploads;
 
+pub use dashboard::Wants;
 pub use endpoints::{Asked, Endpoint, find, plain};
 pub use problem::Problem;

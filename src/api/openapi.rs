@@ -1,6 +1,7 @@
 //! The OpenAPI 3.1 document: shapes from the types that are sent, problems from the catalogue.
 
 mod commerce;
+mod dashboard;
 mod events;
 mod parameters;
 mod prices;
@@ -47,7 +48,7 @@ pub fn document() -> &'static str {
 }
 
 fn build() -> OpenApi {
-    let components = commerce_schemas(ComponentsBuilder::new())
+    let components = dashboard::schemas(commerce_schemas(ComponentsBuilder::new()))
         .schema_from::<ClickEvent>()
         .schema_from::<Accepted>()
         .schema_from::<ServiceEvent>()
@@ -113,6 +114,8 @@ fn build() -> OpenApi {
         .path("/ready", only(HttpMethod::Get, get_ready("ready")))
         .path("/readyz", only(HttpMethod::Get, get_ready("readyz")))
         .path("/metrics", only(HttpMethod::Get, events::get_metrics()))
+        .path("/dashboard/state", only(HttpMethod::Get, dashboard::state()))
+        .path("/dashboard/{file}", only(HttpMethod::Get, dashboard::file()))
         .path("/docs", only(HttpMethod::Get, get_docs()))
         .path("/docs/problems/{slug}", only(HttpMethod::Get, get_problem_page()))
         .path("/openapi.json", only(HttpMethod::Get, get_openapi()))

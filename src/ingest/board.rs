@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
 
+use crate::base::clock;
 use crate::base::counters::Cell;
 use crate::base::ids::{LaneId, Receipt, Sequence, ShardId};
 use crate::journal::LaneState;
@@ -43,6 +44,15 @@ impl ShardBoard {
         if let Some(writer) = self.writer.get() {
             writer.unpark();
         }
+    }
+
+    /// Age of the newest stored event while others wait, in microseconds: how far behind the shard is; 0 when
+    /// nothing waits.
+    #[must_use]
+    pub fn behind_us(&self) -> u64 {
+        let newest_stored_us = self.status.received_us_max.get();
+        let waits = newest_stored_us > 0 && self.flow().pending() > 0;
+        if waits { clock::unix_us().saturating_sub(newest_stored_us as i64).max(0).unsigned_abs() } else { 0 }
     }
 
     #[must_use]

@@ -147,6 +147,7 @@ impl Writer {
         settings: WriteSettings,
     ) -> Writer {
         let lanes = Lanes::new(readers);
+        let trouble = Trouble::new(status.clone());
         Writer {
             id,
             folder,
@@ -156,7 +157,7 @@ impl Writer {
             settings,
             shard: None,
             times: CommitTimes::new(),
-            trouble: Trouble::new(id),
+            trouble,
             outcomes: Box::new(()),
             checkpoint_tried_us: clock::monotonic_us(),
             upkeep_from_us: 0,
@@ -256,6 +257,7 @@ impl Writer {
         self.status.orders.set(shard.orders());
         self.status.rejected.set(shard.rejected());
         self.status.database_bytes.set(shard.database_bytes());
+        self.status.partitions.set(shard.partitions()?);
         self.status.set_state(ShardState::Open);
         tracing::info!(shard = self.id.0, path = %shard.path().display(), rows = shard.rows(), "shard open");
         self.shard = Some(shard);

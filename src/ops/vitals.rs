@@ -14,9 +14,9 @@ use crate::cores::stop::Stop;
 use crate::ingest::Board;
 
 /// Statuses counted one by one; anything else counts as the last.
-pub const STATUSES: [u16; 24] = [
-    200, 202, 201, 204, 303, 400, 401, 403, 404, 405, 408, 413, 414, 415, 417, 422, 429, 431, 500, 501, 503,
-    505, 507, 0,
+pub const STATUSES: [u16; 25] = [
+    200, 202, 201, 204, 303, 304, 400, 401, 403, 404, 405, 408, 413, 414, 415, 417, 422, 429, 431, 500, 501,
+    503, 505, 507, 0,
 ];
 /// Routes counted apart: the endpoint table stays below it.
 pub const ROUTES: usize = 64;

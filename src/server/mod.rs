@@ -296,7 +296,8 @@ fn start_ops(vitals: &Arc<Vitals>) -> Result<Option<SocketAddr>, ServeError> {
             let path = target.split('?').next().unwrap_or_default();
             let (endpoint, argument) = api::find(path);
             let format = ops::negotiate(accept);
-            let asked = api::Asked { endpoint, argument, method: Method::Get, format, request_id: "" };
+            let wants = api::Wants::default();
+            let asked = api::Asked { endpoint, argument, method: Method::Get, format, wants, request_id: "" };
             let answer = match endpoint {
                 api::Endpoint::Metrics | api::Endpoint::Health | api::Endpoint::Ready => {
                     api::plain(&asked, &vitals, &[])

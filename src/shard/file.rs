@@ -218,6 +218,15 @@ impl Shard {
         fs::metadata(&self.path).map_or(0, |found| found.len())
     }
 
+    /// Tables of all streams. Reads the catalogue: a few rows of one page that is in memory.
+    ///
+    /// # Errors
+    /// What SQLite says.
+    pub fn partitions(&self) -> Result<u64, ShardError> {
+        let mut statement = self.connection.prepare_cached("SELECT count(*) FROM partition")?;
+        Ok(statement.query_row([], |row| row.get::<_, i64>(0))?.unsigned_abs())
+    }
+
     /// A full disk, for tests: the database cannot grow beyond so many pages more.
     #[cfg(test)]
     pub(crate) fn limit_growth(&self, pages: i64) {

@@ -70,7 +70,7 @@ pub use prices::{
 pub use schema::is_made;
 pub use seal::BuiltIndex;
 pub use service_event::{Outcome, SERVICE_EVENT_KIND, ServiceEventRow, decode_service_event};
-pub use status::{CommitTimes, ShardState, ShardStatus};
+pub use status::{CommitTimes, Outage, ShardState, ShardStatus};
 pub use stock::{
     STOCK_UPDATE_KIND, StockCode, StockDecision, StockEvent, StockLevel, StockResult, StockUpdateRow,
     decode_stock_update, encode_stock_update, stock_decisions, stock_level, verify_stock,

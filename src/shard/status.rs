@@ -52,6 +52,19 @@ impl ShardState {
     }
 }
 
+/// A stretch of time in which the database was not written; what was accepted waited in the journals.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outage {
+    /// In a word or two: `locked`, `disk full`, `quarantined`, …
+    pub what: &'static str,
+    /// The failure it began with. Never text of a payload.
+    pub reason: String,
+    /// Microseconds since 1970.
+    pub began_us: i64,
+    /// `None` while it lasts.
+    pub ended_us: Option<i64>,
+}
+
 /// One shard's published numbers. The fields are written by the shard's writer only (W3).
 #[derive(Debug)]
 pub struct ShardStatus {
@@ -77,6 +90,8 @@ pub struct ShardStatus {
     /// Records that were in neither the database nor the journal when the shard was opened. The journal
     /// counts damage by itself; a loss may be in both numbers.
     pub lost_records: Cell,
+    /// Tables of all streams, as of the last checkpoint.
+    pub partitions: Cell,
     pub database_bytes: Cell,
     /// Bytes in the WAL that no checkpoint has carried over.
     pub wal_bytes: Cell,
@@ -87,6 +102,7 @@ pub struct ShardStatus {
     commit_us: ArcSwapOption<Histogram<u64>>,
     rows_per_commit: ArcSwapOption<Histogram<u64>>,
     last_error: ArcSwapOption<String>,
+    outage: ArcSwapOption<Outage>,
 }
 
 impl ShardStatus {
@@ -107,6 +123,7 @@ impl ShardStatus {
             checkpoints: Cell::default(),
             reopened: Cell::default(),
             lost_records: Cell::default(),
+            partitions: Cell::default(),
             database_bytes: Cell::default(),
             wal_bytes: Cell::default(),
             last_commit_us: Cell::default(),
@@ -114,6 +131,7 @@ impl ShardStatus {
             commit_us: ArcSwapOption::empty(),
             rows_per_commit: ArcSwapOption::empty(),
             last_error: ArcSwapOption::empty(),
+            outage: ArcSwapOption::empty(),
         }
     }
 
@@ -139,6 +157,12 @@ impl ShardStatus {
     #[must_use]
     pub fn last_error(&self) -> Option<Arc<String>> {
         self.last_error.load_full()
+    }
+
+    /// The outage that lasts, else the last one there was since the start.
+    #[must_use]
+    pub fn outage(&self) -> Option<Arc<Outage>> {
+        self.outage.load_full()
     }
 
     /// Commit latencies in microseconds since the start, at most about a second old.
@@ -168,6 +192,21 @@ impl ShardStatus {
     /// For the writer. Never give it text from a payload.
     pub fn set_last_error(&self, error: String) {
         self.last_error.store(Some(Arc::new(error)));
+    }
+
+    /// For the writer: an outage begins, or the one that lasts turns out to be another.
+    pub fn begin_outage(&self, what: &'static str, reason: String) {
+        let lasting = self.outage().filter(|outage| outage.ended_us.is_none());
+        let began_us = lasting.map_or_else(clock::unix_us, |outage| outage.began_us);
+        self.outage.store(Some(Arc::new(Outage { what, reason, began_us, ended_us: None })));
+    }
+
+    /// For the writer: the outage, if one lasts, is over.
+    pub fn end_outage(&self) {
+        if let Some(outage) = self.outage().filter(|outage| outage.ended_us.is_none()) {
+            let ended_us = Some(clock::unix_us().max(outage.began_us));
+            self.outage.store(Some(Arc::new(Outage { ended_us, ..(*outage).clone() })));
+        }
     }
 }
 
@@ -221,5 +260,32 @@ impl CommitTimes {
 impl Default for CommitTimes {
     fn default() -> CommitTimes {
         CommitTimes::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outage_keeps_its_beginning_until_it_ends() {
+        let status = ShardStatus::new(ShardId(0));
+        status.end_outage();
+        assert_eq!(status.outage(), None, "nothing ends that has not begun");
+        status.begin_outage("locked", "database is locked".to_owned());
+        let began = status.outage().unwrap();
+        assert_eq!((began.what, began.ended_us), ("locked", None));
+        status.begin_outage("disk full", "no room".to_owned());
+        let other = status.outage().unwrap();
+        assert_eq!((other.what, other.began_us, other.ended_us), ("disk full", began.began_us, None));
+        status.end_outage();
+        let over = status.outage().unwrap();
+        assert_eq!(over.what, "disk full");
+        assert!(over.ended_us >= Some(over.began_us), "{over:?}");
+        status.end_outage();
+        assert_eq!(status.outage(), Some(over.clone()), "it ends once");
+        status.begin_outage("locked", "again".to_owned());
+        let again = status.outage().unwrap();
+        assert!(again.ended_us.is_none() && again.began_us >= over.began_us);
     }
 }

@@ -2,13 +2,13 @@
 //! trouble is logged once when it begins and once when it is over.
 
 use std::os::unix::fs::MetadataExt as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Writer;
 use crate::base::clock;
-use crate::base::ids::ShardId;
 use crate::journal::JournalError;
-use crate::shard::{ShardError, ShardFolder, ShardState};
+use crate::shard::{ShardError, ShardFolder, ShardState, ShardStatus};
 
 /// A lock held outside: from short waits to long ones.
 const BUSY_PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
@@ -33,7 +33,7 @@ pub(super) enum WriteError {
 /// What is going on, since when.
 #[derive(Debug)]
 pub(super) struct Trouble {
-    id: ShardId,
+    status: Arc<ShardStatus>,
     current: Option<(&'static str, u64)>,
     pause: Duration,
     /// Corruption seen since the last commit: the first may be a damaged WAL, which reopening drops.
@@ -53,8 +53,8 @@ impl Fingerprint {
 }
 
 impl Trouble {
-    pub(super) fn new(id: ShardId) -> Trouble {
-        Trouble { id, current: None, pause: Duration::ZERO, corrupt: 0, quarantine: None }
+    pub(super) fn new(status: Arc<ShardStatus>) -> Trouble {
+        Trouble { status, current: None, pause: Duration::ZERO, corrupt: 0, quarantine: None }
     }
 
     /// Whether the file may be opened: not while it is the one that was quarantined.
@@ -63,7 +63,7 @@ impl Trouble {
             return Err(WriteError::Quarantined);
         }
         if self.quarantine.take().is_some() {
-            tracing::warn!(shard = self.id.0, "the quarantined database was changed: trying it");
+            tracing::warn!(shard = self.status.shard.0, "the quarantined database was changed: trying it");
         }
         Ok(())
     }
@@ -78,8 +78,9 @@ impl Trouble {
         self.pause = Duration::ZERO;
         if let Some((what, since_us)) = self.current.take() {
             let lasted_ms = (clock::monotonic_us() - since_us) / 1_000;
+            self.status.end_outage();
             tracing::warn!(
-                shard = self.id.0,
+                shard = self.status.shard.0,
                 what,
                 lasted_ms,
                 pending,
@@ -94,7 +95,8 @@ impl Trouble {
             Some((current, _)) => *current = what,
             None => self.current = Some((what, clock::monotonic_us())),
         }
-        tracing::error!(shard = self.id.0, what, pending, %error, "the database is not written");
+        self.status.begin_outage(what, error.to_string());
+        tracing::error!(shard = self.status.shard.0, what, pending, %error, "the database is not written");
     }
 
     /// The next pause between the bounds, doubling.

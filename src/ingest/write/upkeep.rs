@@ -40,6 +40,7 @@ impl Writer {
         self.status.checkpoints.add(1);
         self.status.wal_bytes.set(done.wal_bytes);
         self.status.database_bytes.set(shard.database_bytes());
+        self.status.partitions.set(shard.partitions()?);
         for (lane, durable) in done.durable {
             if let Err(error) = self.lanes.release(lane, durable) {
                 tracing::error!(shard = self.id.0, lane = lane.0, %error, "journal segments not deleted");

@@ -42,7 +42,9 @@ impl CoreLoop {
         let answer = match answer {
             Ok(()) => {
                 let format = Format::Text;
-                let asked = api::Asked { endpoint, argument, method: head.method, format, request_id: id };
+                let wants = api::Wants::default();
+                let method = head.method;
+                let asked = api::Asked { endpoint, argument, method, format, wants, request_id: id };
                 api::plain(&asked, &self.parts.vitals, problems)
             }
             Err(refused) => api::error::refused(&refused, self.limits.event_bytes_max as u64, id, problems),

@@ -68,9 +68,11 @@ pub(super) async fn respond(
     let limit = endpoint.body_bytes_max(&lane.vitals.config);
     let refused = |refusal| api::error::refusal(refusal, limit, &request_id, problems);
     let plain = || {
-        let accept = request.headers.get("accept").and_then(|value| value.to_str().ok());
+        let header = |name| request.headers.get(name).and_then(|value| value.to_str().ok());
+        let accept = header("accept");
         let format = ops::negotiate(accept);
-        let asked = api::Asked { endpoint, argument, method, format, request_id: &request_id };
+        let wants = api::Wants::new(accept, header("accept-encoding"), header("if-none-match"));
+        let asked = api::Asked { endpoint, argument, method, format, wants, request_id: &request_id };
         api::plain(&asked, &lane.vitals, problems)
     };
     let refusal = gate.borrow().refused();

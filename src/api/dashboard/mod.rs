@@ -1,0 +1,71 @@
+//! The dashboard: its files, all from the binary, and what they are told once a second.
+//!
+//! The page asks `/dashboard/state` ([`state()`]) with the key its reader typed in, or `/health` where it is not
+//! let in. It loads nothing from elsewhere and needs no inline script or style, which its policy says. The
+//! operators' listener does not serve it: browsers send more header fields than that takes
+//! (`ops/listen.rs`).
+
+mod files;
+mod state;
+
+pub(super) use files::{file, index};
+pub(super) use state::state;
+
+/// What of a request matters to the files of the dashboard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wants<'a> {
+    /// A page for people: the request names `text/html`, as browsers do.
+    pub html: bool,
+    /// The answer may be packed by gzip.
+    pub gzip: bool,
+    /// Entity tags the client has (`If-None-Match`).
+    pub known: Option<&'a str>,
+}
+
+impl<'a> Wants<'a> {
+    /// From the headers `Accept`, `Accept-Encoding` and `If-None-Match`.
+    #[must_use]
+    pub fn new(accept: Option<&str>, accept_encoding: Option<&str>, known: Option<&'a str>) -> Wants<'a> {
+        Wants { html: names(accept, "text/html"), gzip: names(accept_encoding, "gzip"), known }
+    }
+}
+
+/// Whether a list of weighted words (RFC 9110 §12.4.2) has this one, with a weight above zero.
+fn names(list: Option<&str>, word: &str) -> bool {
+    list.unwrap_or_default().split(',').any(|item| {
+        let mut parts = item.split(';').map(str::trim);
+        let is_named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case(word));
+        let weight = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
+        is_named && weight.is_none_or(|weight| weight.parse::<f32>().is_ok_and(|weight| weight > 0.0))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn browsers_want_pages_and_others_do_not() {
+        let browser = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
+        for (accept, html) in [
+            (None, false),
+            (Some("*/*"), false),
+            (Some("application/json"), false),
+            (Some(browser), true),
+            (Some("Text/HTML;q=0.5"), true),
+            (Some("text/html;level=1;q=0, */*"), false),
+            (Some("text/htmlx"), false),
+        ] {
+            assert_eq!(Wants::new(accept, None, None).html, html, "{accept:?}");
+        }
+        for (coding, gzip) in [
+            (None, false),
+            (Some("gzip, deflate, br, zstd"), true),
+            (Some("br;q=1.0, gzip;q=0.2"), true),
+            (Some("gzip;q=0"), false),
+            (Some("identity"), false),
+        ] {
+            assert_eq!(Wants::new(None, coding, None).gzip, gzip, "{coding:?}");
+        }
+    }
+}

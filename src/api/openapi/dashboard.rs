@@ -1,0 +1,53 @@
+//! The dashboard in the OpenAPI document.
+
+use utoipa::openapi::path::OperationBuilder;
+use utoipa::openapi::schema::ComponentsBuilder;
+
+use super::parameters::in_path;
+use super::{answer, json_of, text, with_key, with_problems};
+use crate::api::problem::Problem;
+use crate::api::schema::dashboard::{
+    CoreState, DashboardState, LastOutage, ProcessState, RouteState, ShardNumbers,
+};
+use crate::tenants::Scope;
+
+pub(super) fn schemas(components: ComponentsBuilder) -> ComponentsBuilder {
+    components
+        .schema_from::<DashboardState>()
+        .schema_from::<ProcessState>()
+        .schema_from::<CoreState>()
+        .schema_from::<ShardNumbers>()
+        .schema_from::<LastOutage>()
+        .schema_from::<RouteState>()
+}
+
+pub(super) fn state() -> OperationBuilder {
+    let operation = OperationBuilder::new()
+        .operation_id(Some("dashboardState"))
+        .tag("operations")
+        .summary(Some("What the dashboard shows, once a second"))
+        .description(Some(
+            "Counters of every core and shard, how each shard stands, the outage that lasts or the last one. From \
+             memory only. The dashboard's own: more members may come; for monitoring there is `/metrics`. The key \
+             must be bound to all tenants.",
+        ))
+        .response("200", answer("This moment.", json_of("DashboardState"), "application/json"));
+    with_problems(
+        with_key(operation, Scope::Read),
+        &[Problem::Unauthorized, Problem::Forbidden, Problem::RateLimited],
+    )
+}
+
+pub(super) fn file() -> OperationBuilder {
+    let operation = OperationBuilder::new()
+        .operation_id(Some("dashboardFile"))
+        .tag("operations")
+        .summary(Some("A file of the dashboard"))
+        .description(Some(
+            "The page itself is at `/` for clients that accept `text/html`, and at `/dashboard`; the others are \
+             sent from `/` to `/docs`. Every file has an `ETag`.",
+        ))
+        .parameter(in_path("file", "Its name."))
+        .response("200", answer("The file.", text(), "text/javascript"));
+    with_problems(operation, &[Problem::NotFound])
+}
