@@ -35,6 +35,11 @@ pub fn need(endpoint: Endpoint, method: Method, query: Option<&str>) -> Need {
         }
         Endpoint::Order if method == Method::Patch => Need::Scope(Scope::Write),
         Endpoint::OrderSearch | Endpoint::Sales if is_get => Need::Scope(Scope::Read),
+        // An export is a way to read: whoever may make one may remove it.
+        Endpoint::Exports if is_get || method == Method::Post => Need::Scope(Scope::Read),
+        Endpoint::Export if is_get || method == Method::Delete => Need::Scope(Scope::Read),
+        Endpoint::ExportDownload if is_get => Need::Scope(Scope::Read),
+        Endpoint::Exports | Endpoint::Export | Endpoint::ExportDownload => Need::Nothing,
         Endpoint::OrdersIngest
         | Endpoint::OrderUploads
         | Endpoint::OrderUpload
@@ -143,6 +148,8 @@ mod tests {
                     }
                     Endpoint::OrderUpload if is_get => Need::Scope(Scope::Write),
                     Endpoint::OrderSearch | Endpoint::Sales if is_get => Need::Scope(Scope::Read),
+                    Endpoint::Exports => Need::Scope(Scope::Read),
+                    Endpoint::Export | Endpoint::ExportDownload if is_get => Need::Scope(Scope::Read),
                     _ => Need::Nothing,
                 };
                 assert_eq!(asked, expected, "{endpoint:?} {method:?}");

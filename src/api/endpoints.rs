@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use super::error::problem;
 use super::{Problem, docs, health, metrics, openapi, uploads};
 use crate::base::counters::Cell;
+use crate::commerce::SPEC_BYTES_MAX;
 use crate::config::Config;
 use crate::http::{Answer, Method};
 use crate::ops::Format;
@@ -23,6 +24,9 @@ pub enum Endpoint {
     OrderSearch,
     Order,
     Sales,
+    Exports,
+    Export,
+    ExportDownload,
     Receipt,
     Health,
     Ready,
@@ -34,7 +38,7 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
-    pub const ALL: [Endpoint; 18] = [
+    pub const ALL: [Endpoint; 21] = [
         Endpoint::Event,
         Endpoint::Events,
         Endpoint::EventsBulk,
@@ -45,6 +49,9 @@ impl Endpoint {
         Endpoint::OrderSearch,
         Endpoint::Order,
         Endpoint::Sales,
+        Endpoint::Exports,
+        Endpoint::Export,
+        Endpoint::ExportDownload,
         Endpoint::Receipt,
         Endpoint::Health,
         Endpoint::Ready,
@@ -69,6 +76,9 @@ impl Endpoint {
             Endpoint::OrderSearch => "/api/v1/tenants/{tenant}/orders/search",
             Endpoint::Order => "/api/v1/tenants/{tenant}/orders/{order}",
             Endpoint::Sales => "/api/v1/tenants/{tenant}/metrics/sales",
+            Endpoint::Exports => "/api/v1/tenants/{tenant}/reports/export",
+            Endpoint::Export => "/api/v1/tenants/{tenant}/reports/export/{export}",
+            Endpoint::ExportDownload => "/api/v1/tenants/{tenant}/reports/export/{export}/download",
             Endpoint::Receipt => "/receipts/{receipt}",
             Endpoint::Health => "/health",
             Endpoint::Ready => "/ready",
@@ -104,6 +114,13 @@ impl Endpoint {
     pub fn is_commerce(self) -> bool {
         use Endpoint::{Order, OrderSearch, OrderUpload, OrderUploads, OrdersIngest, Sales};
         matches!(self, OrdersIngest | OrderUploads | OrderUpload | OrderSearch | Order | Sales)
+            || self.is_export()
+    }
+
+    /// Of exports.
+    #[must_use]
+    pub fn is_export(self) -> bool {
+        matches!(self, Endpoint::Exports | Endpoint::Export | Endpoint::ExportDownload)
     }
 
     /// Of resumable uploads.
@@ -115,7 +132,7 @@ impl Endpoint {
     /// The path names a tenant.
     #[must_use]
     pub fn has_tenant(self) -> bool {
-        matches!(self, Endpoint::OrderSearch | Endpoint::Order | Endpoint::Sales)
+        matches!(self, Endpoint::OrderSearch | Endpoint::Order | Endpoint::Sales) || self.is_export()
     }
 
     /// A body here is taken in as it comes, by its endpoint.
@@ -134,6 +151,7 @@ impl Endpoint {
         match self {
             Endpoint::Events => config.events_bytes_max,
             Endpoint::EventsBulk => config.bulk_bytes_max,
+            Endpoint::Exports => SPEC_BYTES_MAX as u64,
             _ => config.event_bytes_max,
         }
     }
@@ -161,7 +179,8 @@ impl Endpoint {
             Endpoint::OrdersIngest | Endpoint::OrderUploads => "POST, OPTIONS",
             Endpoint::OrderUpload => "GET, HEAD, PATCH, DELETE, OPTIONS",
             Endpoint::Order => "PATCH, OPTIONS",
-            Endpoint::Events => "GET, HEAD, POST, OPTIONS",
+            Endpoint::Events | Endpoint::Exports => "GET, HEAD, POST, OPTIONS",
+            Endpoint::Export => "GET, HEAD, DELETE, OPTIONS",
             _ => "GET, HEAD, OPTIONS",
         }
     }
@@ -207,10 +226,16 @@ fn commerce(path: &str) -> (Endpoint, &str) {
     }
     let Some(below) = path.strip_prefix("/api/v1/tenants/") else { return (Endpoint::Unknown, path) };
     let mut parts = below.split('/');
-    let endpoint = match [parts.next(), parts.next(), parts.next(), parts.next()] {
-        [Some(_), Some("orders"), Some("search"), None] => Endpoint::OrderSearch,
-        [Some(_), Some("orders"), Some(_), None] => Endpoint::Order,
-        [Some(_), Some("metrics"), Some("sales"), None] => Endpoint::Sales,
+    let mut next = || parts.next();
+    let endpoint = match [next(), next(), next(), next(), next(), next()] {
+        [Some(_), Some("orders"), Some("search"), None, ..] => Endpoint::OrderSearch,
+        [Some(_), Some("orders"), Some(_), None, ..] => Endpoint::Order,
+        [Some(_), Some("metrics"), Some("sales"), None, ..] => Endpoint::Sales,
+        [Some(_), Some("reports"), Some("export"), None, ..] => Endpoint::Exports,
+        [Some(_), Some("reports"), Some("export"), Some(_), None, _] => Endpoint::Export,
+        [Some(_), Some("reports"), Some("export"), Some(_), Some("download"), None] => {
+            Endpoint::ExportDownload
+        }
         _ => Endpoint::Unknown,
     };
     (endpoint, below)
@@ -265,6 +290,9 @@ const HEADERS: &str =
 const UPLOAD_HEADERS: &str = "Tus-Resumable, Upload-Length, Upload-Offset, Upload-Metadata, Upload-Checksum, \
     Upload-Defer-Length, Upload-Concat, X-HTTP-Method-Override, X-Requested-With";
 
+/// And to downloads.
+const DOWNLOAD_HEADERS: &str = "Range, If-Range, If-None-Match, If-Match";
+
 /// The answer to OPTIONS, a browser's CORS preflight included: any origin may post events.
 fn preflight(endpoint: Endpoint) -> Answer {
     Answer::new(204, "", &b""[..])
@@ -272,9 +300,10 @@ fn preflight(endpoint: Endpoint) -> Answer {
         .with("Access-Control-Allow-Methods", endpoint.allow())
         .with(
             "Access-Control-Allow-Headers",
-            match endpoint.is_upload() {
-                true => Cow::Owned(format!("{HEADERS}, {UPLOAD_HEADERS}")),
-                false => Cow::Borrowed(HEADERS),
+            match endpoint {
+                _ if endpoint.is_upload() => Cow::Owned(format!("{HEADERS}, {UPLOAD_HEADERS}")),
+                Endpoint::ExportDownload => Cow::Owned(format!("{HEADERS}, {DOWNLOAD_HEADERS}")),
+                _ => Cow::Borrowed(HEADERS),
             },
         )
         .with("Access-Control-Max-Age", "86400")
@@ -304,6 +333,11 @@ mod tests {
             ("/api/v1/tenants/t/orders/o-1", Endpoint::Order),
             ("/api/v1/tenants/t/metrics/sales", Endpoint::Sales),
             ("/api/v1/tenants/t/metrics/sales/x", Endpoint::Unknown),
+            ("/api/v1/tenants/t/reports/export", Endpoint::Exports),
+            ("/api/v1/tenants/t/reports/export/0a", Endpoint::Export),
+            ("/api/v1/tenants/t/reports/export/0a/download", Endpoint::ExportDownload),
+            ("/api/v1/tenants/t/reports/export/0a/download/x", Endpoint::Unknown),
+            ("/api/v1/tenants/t/reports/export/0a/x", Endpoint::Unknown),
             ("/api/v1/tenants", Endpoint::Unknown),
             ("/docsy", Endpoint::Unknown),
         ] {

@@ -2,6 +2,7 @@
 
 mod commerce;
 mod events;
+mod exports;
 mod parameters;
 mod uploads;
 
@@ -27,6 +28,7 @@ use super::schema::commerce::{
     Amount, IngestFault, IngestSummary, NewItem, NewOrder, OrderPage, OrderState, OrderValues, Sales,
     SalesGroup, SalesMeta, SalesMethod, StatusChange, StatusChanged, StoredItem, StoredOrder, UploadSummary,
 };
+use super::schema::exports::{ExportFilters, ExportList, ExportStatus, NewExport};
 use super::schema::{
     Accepted, BulkEvents, BulkResult, BulkRow, Check, Checks, ClickEvent, ClickPage, EventPage, EventResult,
     Health, Metric, Metrics, ProblemDocument, ProblemField, Ready, ReceiptState, ServiceEvent, ShardHealth,
@@ -84,6 +86,9 @@ fn build() -> OpenApi {
         .path("/api/v1/tenants/{tenant}/orders/search", only(HttpMethod::Get, commerce::search()))
         .path("/api/v1/tenants/{tenant}/orders/{order}", only(HttpMethod::Patch, commerce::patch_order()))
         .path("/api/v1/tenants/{tenant}/metrics/sales", only(HttpMethod::Get, commerce::sales()))
+        .path("/api/v1/tenants/{tenant}/reports/export", exports::all())
+        .path("/api/v1/tenants/{tenant}/reports/export/{export}", exports::one())
+        .path("/api/v1/tenants/{tenant}/reports/export/{export}/download", exports::download())
         .path("/receipts/{receipt}", only(HttpMethod::Get, get_receipt()))
         .path("/health", only(HttpMethod::Get, get_health("health")))
         .path("/livez", only(HttpMethod::Get, get_health("livez")))
@@ -137,6 +142,10 @@ fn commerce_schemas(components: ComponentsBuilder) -> ComponentsBuilder {
         .schema_from::<OrderValues>()
         .schema_from::<SalesMeta>()
         .schema_from::<SalesMethod>()
+        .schema_from::<NewExport>()
+        .schema_from::<ExportFilters>()
+        .schema_from::<ExportStatus>()
+        .schema_from::<ExportList>()
 }
 
 const BEARER: &str = "bearer";

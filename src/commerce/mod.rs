@@ -1,14 +1,19 @@
 //! The commerce backend: one file or folder a question, each tenant by itself.
 //!
 //! In: parameters, lines of an upload. Out: plans, staged rows, summaries, figures. Owns: what an order, a sale
-//! and a finished ingest mean to a client; the files of uploads under way. Never: sockets, SQL, a question
+//! and a finished ingest mean to a client; the files of uploads under way and of exports. Never: sockets, SQL, a question
 //! without a tenant.
 
+mod exports;
 mod ingest;
 mod sales;
 mod search;
 mod uploads;
 
+pub use exports::{
+    Compression, Export, ExportError, ExportFailure, ExportFault, ExportFormat, ExportId, ExportRecord,
+    ExportRows, ExportSpec, ExportState, ExportStore, Progress, SPEC_BYTES_MAX, export_location, run_export,
+};
 pub use ingest::{IngestError, OrderIngest, Summary};
 pub use sales::{Materialized, SalesCache, SalesPlan};
 pub use search::{LIMIT_MAX, SearchPlan};

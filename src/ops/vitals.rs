@@ -14,12 +14,12 @@ use crate::cores::stop::Stop;
 use crate::ingest::Board;
 
 /// Statuses counted one by one; anything else counts as the last.
-pub const STATUSES: [u16; 24] = [
-    200, 202, 201, 204, 303, 400, 401, 403, 404, 405, 408, 413, 414, 415, 417, 422, 429, 431, 500, 501, 503,
-    505, 507, 0,
+pub const STATUSES: [u16; 28] = [
+    200, 202, 201, 204, 206, 303, 304, 400, 401, 403, 404, 405, 408, 412, 413, 414, 415, 416, 417, 422, 429,
+    431, 500, 501, 503, 505, 507, 0,
 ];
 /// Routes counted apart: the endpoint table stays below it.
-pub const ROUTES: usize = 32;
+pub const ROUTES: usize = 64;
 
 /// The histograms' range: 1 us to 60 s at two significant digits, 20 KiB.
 #[must_use]
@@ -74,7 +74,7 @@ impl Default for LaneVitals {
             connections_opened: Cell::default(),
             handed_over: Cell::default(),
             buffer_bytes: Cell::default(),
-            requests: Default::default(),
+            requests: [const { [const { Cell::new(0) }; STATUSES.len()] }; ROUTES],
             problems: [const { Cell::new(0) }; 64],
             ack_latency: ArcSwap::default(),
         }

@@ -4,6 +4,7 @@
 mod admit;
 mod body;
 mod events;
+mod exports;
 pub(super) mod keyed;
 mod orders;
 mod reads;
@@ -27,7 +28,7 @@ use super::gated::{Gated, SharedGate, Times};
 use super::handover::HandedOver;
 use crate::base::clock;
 use crate::base::keys::KeyHasher;
-use crate::commerce::{SalesCache, UploadStore};
+use crate::commerce::{ExportStore, SalesCache, UploadStore};
 use crate::cores::executor;
 use crate::cores::socket::Socket;
 use crate::cores::stop::Stage;
@@ -70,6 +71,7 @@ pub(super) struct Parts {
     pub(super) forwards: Vec<async_channel::Sender<Forward>>,
     pub(super) forwarded: async_channel::Receiver<Forward>,
     pub(super) uploads: Arc<UploadStore>,
+    pub(super) exports: Arc<ExportStore>,
 }
 
 struct Lane {
@@ -93,6 +95,7 @@ struct Lane {
     /// Names that requests of any core hold here, and how each is told that another one wants it.
     claims: RefCell<HashMap<String, async_channel::Sender<()>>>,
     uploads: Arc<UploadStore>,
+    exports: Arc<ExportStore>,
     /// Uploads this core has in hand between two requests.
     kept: RefCell<Kept>,
     /// Bodies being read, all connections together.
@@ -126,6 +129,7 @@ pub(super) async fn run(parts: Parts) {
         sales: RefCell::default(),
         claims: RefCell::default(),
         uploads: parts.uploads,
+        exports: parts.exports,
         kept: RefCell::default(),
         body_bytes: Cell::new(0),
         body_bytes_max: config.buffer_bytes_max as usize / parts.vitals.cores.len(),
@@ -136,6 +140,8 @@ pub(super) async fn run(parts: Parts) {
     executor::spawn(keyed::run_forwards(lane.clone(), parts.forwarded));
     if parts.core == 0 {
         executor::spawn(uploads::run_expiry(lane.clone()));
+        executor::spawn(exports::run(lane.clone()));
+        executor::spawn(exports::run_expiry(lane.clone()));
     }
     let handed_over = parts.handed_over;
     let accepting = lane.clone();

@@ -28,8 +28,9 @@ pub use self::observed::{
 pub(super) use self::read::statements;
 pub(super) use self::read::step;
 pub use self::read::{
-    CustomerCache, FinishedIngest, ORDER_FIELDS, OrdersOf, ProductCache, find_ingest, order_statements,
-    sales_version,
+    BatchBounds, BatchItem, BatchOrder, Choosing, ChosenOrder, CustomerCache, FinishedIngest, NameCache,
+    ORDER_FIELDS, OrderBatch, OrdersOf, ProductCache, Span, choose_orders, find_ingest, order_statements,
+    read_orders, sales_version,
 };
 pub use self::record::{
     INGEST_KIND, IngestRow, ItemRow, ORDER_ITEMS_MAX, ORDER_KIND, OrderParts, OrderRow, STATUS_KIND,
