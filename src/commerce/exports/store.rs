@@ -26,6 +26,8 @@ const GONE: &str = "gone-";
 /// Exports that are known at once, of all tenants (2 KiB of memory each) and of one.
 const EXPORTS_MAX: usize = 2_000;
 const EXPORTS_PER_TENANT_MAX: usize = 200;
+/// With less left than this there is no use in beginning.
+const ROOM_MIN: u64 = 32 * 1024;
 
 /// Why an export is not taken on.
 #[derive(Debug, thiserror::Error)]
@@ -165,7 +167,7 @@ impl ExportStore {
         if all.len() >= EXPORTS_MAX || of_tenant >= EXPORTS_PER_TENANT_MAX {
             return Err(ExportError::TooMany);
         }
-        if self.bytes() >= self.bytes_max {
+        if self.bytes() + ROOM_MIN > self.bytes_max {
             return Err(ExportError::NoRoom { bytes_max: self.bytes_max });
         }
         Ok(())
@@ -347,12 +349,14 @@ mod tests {
     #[test]
     fn room_is_taken_and_given_back_and_counted_again_after_a_start() {
         let data = tempfile::tempdir().unwrap();
-        let store = ExportStore::open(data.path(), 100, 1_000).unwrap();
+        let bytes_max = ROOM_MIN + 100;
+        let store = ExportStore::open(data.path(), bytes_max, 1_000).unwrap();
         let one = store.create(record(r#"{"format":"csv"}"#)).unwrap();
         let other = store.create(record(r#"{"format":"csv"}"#)).unwrap();
         store.charge(&one, 60).unwrap();
-        assert!(matches!(store.charge(&other, 41), Err(ExportError::NoRoom { bytes_max: 100 })));
-        store.charge(&other, 40).unwrap();
+        assert!(matches!(store.charge(&other, ROOM_MIN + 41), Err(ExportError::NoRoom { bytes_max: _ })));
+        store.has_room("x").unwrap();
+        store.charge(&other, ROOM_MIN + 40).unwrap();
         assert!(matches!(store.has_room("x"), Err(ExportError::NoRoom { .. })));
         fs::write(store.file_of(&one), [0; 60]).unwrap();
         // As a crash leaves them.
@@ -372,7 +376,7 @@ mod tests {
     #[test]
     fn what_is_over_loses_its_bytes_then_its_name() {
         let data = tempfile::tempdir().unwrap();
-        let store = ExportStore::open(data.path(), 100, 1_000).unwrap();
+        let store = ExportStore::open(data.path(), 2 * ROOM_MIN, 1_000).unwrap();
         let one = store.create(record(r#"{"format":"csv"}"#)).unwrap();
         store.expire(i64::MAX);
         assert_eq!(one.progress().state, ExportState::Queued);
