@@ -69,6 +69,15 @@
 //! they are committed a checkpoint. After a crash the body is read again from there; rows that come twice are known
 //! by their ingest and line.
 //!
+//! # The life of an export
+//!
+//! `POST …/reports/export` pins the shards and writes `DATA/exports/<id>/state.json`
+//! (`server/executor_lane/exports.rs`); one core runs a few jobs at a time ([`commerce::run_export`]). A job writes
+//! down which orders it tells and with which status, then reads them in batches (`shard/orders/read/export.rs`),
+//! encodes each on a reader's thread and ends it in a checkpoint. A download follows the file up to that checkpoint.
+//! After a kill the job goes on there and makes the bytes an uncut one makes. `docs/exports.md` says what a client may
+//! rely on.
+//!
 //! # The life of a query
 //!
 //! [`query`]: plan → fan out → partial → merge → stream. Readers' threads do bounded steps with read-only
@@ -119,6 +128,7 @@
 //! | R2 | no row crosses tenants | `tests/isolation.rs`, `tests/one_vs_many.rs`; a plan of events has a tenant, by its type |
 //! | R3 | buckets and sums of sales equal a recount at every commit, whatever statuses became | `tests/orders.rs`, `src/shard/tests/events.rs`, `src/shard/tests/orders.rs`, `firehose verify --aggregates` |
 //! | U1 | damage to an upload is told, never taken for its end; what it unfolds to is bounded | `tests/orders_encodings.rs`, `src/unpack/tests/damage.rs`, `src/unpack/tests/bombs.rs` |
+//! | X1 | an export's bytes are the same whatever is cut or killed; what was given out never changes; what is not whole has no clean end | `tests/exports.rs` |
 //! | D1 | the same seed makes the same bytes; the truth of a dataset is a recount | `tests/dataset.rs` |
 //! | K1 | no endpoint gives or takes a tenant's rows without a key for them, once there are keys | `tests/keys.rs` |
 //! | K2 | a tenant's limit holds at any number of cores, within 5 % | `src/tenants/lease.rs` |
@@ -139,7 +149,8 @@
 //! *ingest* one upload of orders under one idempotency key · *sale* an order that is neither cancelled nor
 //! refunded · *sum* orders, units and revenue of one hour, day, category or product · *sketch* an estimate's
 //! memory, kept beside a sum · *list* the orders of a sealed partition by product or customer · *minor unit* the
-//! smallest coin of a currency, in which money is kept.
+//! smallest coin of a currency, in which money is kept · *chosen* the orders an export tells, with the status it tells
+//! them with.
 //!
 //! # Where this differs from what one might expect
 //!

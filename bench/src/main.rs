@@ -67,6 +67,8 @@ enum Scenario {
     Neighbours(Setup),
     /// Figures of 10 M order items, exact and approximate, against DuckDB and the sqlite3 shell.
     Sales(Setup),
+    /// 10 M order items as CSV and Parquet, against DuckDB's COPY and the sqlite3 shell.
+    Export(Setup),
     #[command(hide = true)]
     PeerEpoll {
         #[arg(long)]
@@ -99,6 +101,7 @@ fn main() -> ExitCode {
         Scenario::IngestOrders(setup) => measure(setup, scenario::ingest_orders),
         Scenario::Search(setup) => measure(setup, scenario::search),
         Scenario::Sales(setup) => measure(setup, scenario::sales),
+        Scenario::Export(setup) => measure(setup, scenario::export),
         Scenario::CommerceMemory(setup) => measure(setup, scenario::commerce_memory),
         Scenario::Neighbours(setup) => measure(setup, scenario::neighbours),
         Scenario::PeerEpoll { listen, level } => peer::serve_epoll(listen, level).map(|()| true),

@@ -118,6 +118,19 @@ impl CoreVitals {
     }
 }
 
+/// What there is of exports; published by the core that runs them.
+#[derive(Debug, Default)]
+pub struct ExportVitals {
+    /// Queued and running.
+    pub open: Cell,
+    /// Of all their files.
+    pub bytes: Cell,
+    /// Since the start.
+    pub rows: Cell,
+    pub done: Cell,
+    pub failed: Cell,
+}
+
 /// Everything `/health`, `/ready` and `/metrics` are made of. Reading it never touches the disk and
 /// never waits.
 #[derive(Debug)]
@@ -125,6 +138,7 @@ pub struct Vitals {
     pub config: Config,
     pub board: Arc<Board>,
     pub cores: Vec<Arc<CoreVitals>>,
+    pub exports: ExportVitals,
     pub stop: Arc<Stop>,
     pub runtime: Runtime,
     pub started_us: i64,

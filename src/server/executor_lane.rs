@@ -160,6 +160,9 @@ pub(super) async fn run(parts: Parts) {
         keyed::wake(&lane, clock::monotonic_us());
         lane.kept.borrow_mut().let_go(clock::monotonic_us());
         lane.me.executor.buffer_bytes.set(lane.body_bytes.get() as u64);
+        if parts.core == 0 {
+            exports::publish(&lane);
+        }
         lane.me.executor.ack_latency.store(Arc::new(lane.latency.borrow().clone()));
     }
 }

@@ -106,6 +106,7 @@ pub fn serve(mut config: Config) -> Result<(), ServeError> {
     let vitals = Arc::new(Vitals {
         board: opened.board.clone(),
         cores: cpus.iter().map(|cpu| Arc::new(CoreVitals::new(*cpu))).collect(),
+        exports: Default::default(),
         stop: stop.clone(),
         runtime,
         started_us: clock::unix_us(),

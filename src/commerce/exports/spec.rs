@@ -290,7 +290,7 @@ impl Reader {
             Some(Value::Array(values)) => values,
             Some(value) => vec![value],
         };
-        let texts: Option<Vec<String>> = values.into_iter().map(|value| text_of(value)).collect();
+        let texts: Option<Vec<String>> = values.into_iter().map(text_of).collect();
         match texts {
             Some(texts) if texts.iter().all(|text| !text.is_empty()) => texts,
             _ => {

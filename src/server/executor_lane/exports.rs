@@ -10,6 +10,7 @@ mod download;
 mod run;
 
 use std::rc::Rc;
+use std::sync::atomic::Ordering;
 
 pub(super) use self::download::ExportPieces;
 pub(super) use self::run::{run, run_expiry};
@@ -27,6 +28,21 @@ use crate::commerce::{ExportId, ExportRecord, ExportSpec, Progress};
 use crate::http::{Answer, Method};
 use crate::query;
 use crate::tenants::{Principal, Scope};
+
+/// Tells the metrics how it stands.
+pub(super) fn publish(lane: &Lane) {
+    let (store, vitals) = (&lane.exports, &lane.vitals.exports);
+    let open = store.all().iter().filter(|export| export.progress().state.is_open()).count();
+    vitals.open.set(open as u64);
+    vitals.bytes.set(store.bytes());
+    for (cell, total) in [
+        (&vitals.rows, &store.rows_total),
+        (&vitals.done, &store.done_total),
+        (&vitals.failed, &store.failed_total),
+    ] {
+        cell.set(total.load(Ordering::Relaxed));
+    }
+}
 
 /// Whether a request with this method asks for something here.
 pub(super) fn is_asked(endpoint: Endpoint, method: Method) -> bool {
