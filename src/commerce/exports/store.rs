@@ -260,6 +260,11 @@ impl ExportStore {
         export.progress.store(Arc::new(progress));
     }
 
+    /// Gives back all it is charged for: it was removed, and nobody writes to it any more.
+    pub fn release(&self, export: &Export) {
+        self.recharge(export, 0);
+    }
+
     /// When one that ends now may go.
     pub(super) fn expires_us(&self, now_us: i64) -> i64 {
         now_us.saturating_add(self.expiry_us)
@@ -279,12 +284,16 @@ impl ExportStore {
     /// The disk's; it is still there then.
     pub fn remove(&self, export: &Export) -> io::Result<PathBuf> {
         let gone = self.folder.join(format!("{GONE}{}", export.id.as_str()));
+        // First, so that a job whose files go knows why.
+        export.removed.store(true, Ordering::Release);
         match fs::rename(self.folder_of(&export.id), &gone) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                export.removed.store(false, Ordering::Release);
+                return Err(error);
+            }
             _ => {}
         }
-        export.removed.store(true, Ordering::Release);
-        self.recharge(export, 0);
+        self.release(export);
         self.all.rcu(|all| {
             let mut all = Vec::clone(all);
             all.retain(|known| known.id != export.id);

@@ -71,7 +71,11 @@ async fn finish(lane: &Rc<Lane>, export: &Arc<Export>) {
                 );
                 return;
             }
-            Err(_) if export.is_removed() => return,
+            Err(_) if export.is_removed() => {
+                // What was charged for a batch that came too late.
+                lane.exports.release(export);
+                return;
+            }
             Err(ExportFailure::Query(error)) if tries < TRIES => {
                 tracing::warn!(export = id, %error, "an export waits for what it reads");
                 tries += 1;
