@@ -90,6 +90,15 @@
 //! they are committed a checkpoint. After a crash the body is read again from there; rows that come twice are known
 //! by their ingest and line.
 //!
+//! # The life of an export
+//!
+//! `POST …/reports/export` pins the shards and writes `DATA/exports/<id>/state.json`
+//! (`server/executor_lane/exports.rs`); one core runs a few jobs at a time ([`commerce::run_export`]). A job writes
+//! down which orders it tells and with which status, then reads them in batches (`shard/orders/read/export.rs`),
+//! encodes each on a reader's thread and ends it in a checkpoint. A download follows the file up to that checkpoint.
+//! After a kill the job goes on there and makes the bytes an uncut one makes. `docs/exports.md` says what a client may
+//! rely on.
+//!
 //! # The life of a query
 //!
 //! [`query`]: plan → fan out → partial → merge → stream. Readers' threads do bounded steps with read-only
@@ -151,6 +160,7 @@
 //! | U1 | damage to an upload is told, never taken for its end; what it unfolds to is bounded | `tests/orders_encodings.rs`, `src/unpack/tests/damage.rs`, `src/unpack/tests/bombs.rs` |
 //! | P1 | a price event is stored once and has one answer for ever | `tests/prices.rs`, `src/shard/tests/prices.rs` |
 //! | P2 | a stream of changes misses none and repeats none, over cores, shards, restarts and slow readers | `tests/prices.rs` |
+//! | X1 | an export's bytes are the same whatever is cut or killed; what was given out never changes; what is not whole has no clean end | `tests/exports.rs` |
 //! | D1 | the same seed makes the same bytes; the truth of a dataset is a recount | `tests/dataset.rs` |
 //! | K1 | no endpoint gives or takes a tenant's rows without a key for them, once there are keys | `tests/keys.rs` |
 //! | K2 | a tenant's or product's limit holds at any number of cores, within 5 % | `src/tenants/lease.rs`, `src/tenants/buckets.rs` |
@@ -177,6 +187,8 @@
 //! line, approved or loaded as history: what others are held against · *anomaly* a price out of line · *price change*
 //! an anomaly or a decision on one, with a number in its shard · *epoch* which numbering of changes a shard's file has ·
 //! *outage* a stretch of time in which a shard was not written.
+//! smallest coin of a currency, in which money is kept · *chosen* the orders an export tells, with the status it tells
+//! them with.
 //!
 //! # Where this differs from what one might expect
 //!

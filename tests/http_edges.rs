@@ -362,6 +362,9 @@ fn scripts_may_send_and_read_what_each_endpoint_works_with() {
         ("/api/v1/tenants/t/orders/search", "GET, HEAD, OPTIONS", &[]),
         ("/api/v1/tenants/t/orders/o", "PATCH, OPTIONS", &[]),
         ("/api/v1/tenants/t/metrics/sales", "GET, HEAD, OPTIONS", &[]),
+        ("/api/v1/tenants/t/reports/export", "GET, HEAD, POST, OPTIONS", &[]),
+        ("/api/v1/tenants/t/reports/export/x", "GET, HEAD, DELETE, OPTIONS", &[]),
+        ("/api/v1/tenants/t/reports/export/x/download", "GET, HEAD, OPTIONS", &["range", "if-range"]),
     ] {
         for lane in LANES {
             let mut client = server.connect(lane);

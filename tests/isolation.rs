@@ -141,6 +141,21 @@ fn attempts(endpoint: Endpoint, other: &Tenant) -> Vec<(&'static str, String, St
             .map(|target| ("PUT", target, stock_update("from-alpha", 7)))
             .collect(),
         Endpoint::Stock => each("stock/p").into_iter().map(get).collect(),
+        Endpoint::Exports => ["GET", "POST"]
+            .iter()
+            .flat_map(|method| each("reports/export").into_iter().map(move |target| (*method, target)))
+            .map(|(method, target)| (method, target, "{\"format\":\"csv\"}".to_owned()))
+            .collect(),
+        Endpoint::Export => ["GET", "DELETE"]
+            .iter()
+            .flat_map(|method| {
+                each(&format!("reports/export/{:032x}", 7)).into_iter().map(move |to| (*method, to))
+            })
+            .map(|(method, target)| (method, target, String::new()))
+            .collect(),
+        Endpoint::ExportDownload => {
+            each(&format!("reports/export/{:032x}/download", 7)).into_iter().map(get).collect()
+        }
         Endpoint::Events => vec![
             get(format!("/events?tenant_id={OTHER}")),
             get(format!("/events?tenant_id=%62{}", &OTHER[1..])),
@@ -189,7 +204,7 @@ fn attempts(endpoint: Endpoint, other: &Tenant) -> Vec<(&'static str, String, St
         | Endpoint::Docs
         | Endpoint::Dashboard
         | Endpoint::Root => Vec::new(),
-        Endpoint::Unknown => ["orders/search/", "orders", "", "reports/export", "stock", "customers/c"]
+        Endpoint::Unknown => ["orders/search/", "orders", "", "reports/exports", "stock", "customers/c"]
             .into_iter()
             .flat_map(|rest| {
                 ["GET", "POST", "PUT", "DELETE"].map(|method| (method, below(OTHER, rest), String::new()))

@@ -73,6 +73,8 @@ enum Scenario {
     Prices(Setup),
     /// 5,000 readers of a stream of price changes: memory, and how long an anomaly takes to reach all.
     Sse(Setup),
+    /// 10 M order items as CSV and Parquet, against DuckDB's COPY and the sqlite3 shell.
+    Export(Setup),
     #[command(hide = true)]
     PeerEpoll {
         #[arg(long)]
@@ -105,6 +107,7 @@ fn main() -> ExitCode {
         Scenario::IngestOrders(setup) => measure(setup, scenario::ingest_orders),
         Scenario::Search(setup) => measure(setup, scenario::search),
         Scenario::Sales(setup) => measure(setup, scenario::sales),
+        Scenario::Export(setup) => measure(setup, scenario::export),
         Scenario::CommerceMemory(setup) => measure(setup, scenario::commerce_memory),
         Scenario::Stock(setup) => measure(setup, scenario::stock),
         Scenario::Neighbours(setup) => measure(setup, scenario::neighbours),

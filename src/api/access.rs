@@ -43,6 +43,11 @@ pub fn need(endpoint: Endpoint, method: Method, query: Option<&str>) -> Need {
         | Endpoint::PriceReview
         | Endpoint::PriceAnomalies
         | Endpoint::ProductAnomalies => Need::Nothing,
+        // An export is a way to read: whoever may make one may remove it.
+        Endpoint::Exports if is_get || method == Method::Post => Need::Scope(Scope::Read),
+        Endpoint::Export if is_get || method == Method::Delete => Need::Scope(Scope::Read),
+        Endpoint::ExportDownload if is_get => Need::Scope(Scope::Read),
+        Endpoint::Exports | Endpoint::Export | Endpoint::ExportDownload => Need::Nothing,
         Endpoint::OrdersIngest
         | Endpoint::OrderUploads
         | Endpoint::OrderUpload
@@ -167,6 +172,9 @@ mod tests {
                         Need::Scope(Scope::Read)
                     }
                     Endpoint::StockUpdate if method == Method::Put => Need::Scope(Scope::Write),
+                    Endpoint::Exports if is_get || method == Method::Post => Need::Scope(Scope::Read),
+                    Endpoint::Export if is_get || method == Method::Delete => Need::Scope(Scope::Read),
+                    Endpoint::ExportDownload if is_get => Need::Scope(Scope::Read),
                     _ => Need::Nothing,
                 };
                 assert_eq!(asked, expected, "{endpoint:?} {method:?}");

@@ -6,6 +6,7 @@ use super::dashboard::{self, Wants};
 use super::error::problem;
 use super::{Problem, docs, health, metrics, openapi, uploads};
 use crate::base::counters::Cell;
+use crate::commerce::SPEC_BYTES_MAX;
 use crate::config::Config;
 use crate::http::{Answer, Method};
 use crate::ops::Format;
@@ -30,6 +31,9 @@ pub enum Endpoint {
     ProductAnomalies,
     PriceAnomalies,
     PriceReview,
+    Exports,
+    Export,
+    ExportDownload,
     Receipt,
     Health,
     Ready,
@@ -43,7 +47,7 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
-    pub const ALL: [Endpoint; 26] = [
+    pub const ALL: [Endpoint; 29] = [
         Endpoint::Event,
         Endpoint::Events,
         Endpoint::EventsBulk,
@@ -60,6 +64,9 @@ impl Endpoint {
         Endpoint::ProductAnomalies,
         Endpoint::PriceAnomalies,
         Endpoint::PriceReview,
+        Endpoint::Exports,
+        Endpoint::Export,
+        Endpoint::ExportDownload,
         Endpoint::Receipt,
         Endpoint::Health,
         Endpoint::Ready,
@@ -92,6 +99,9 @@ impl Endpoint {
             Endpoint::ProductAnomalies => "/api/v1/tenants/{tenant}/products/{product}/price-anomalies",
             Endpoint::PriceAnomalies => "/api/v1/tenants/{tenant}/price-anomalies",
             Endpoint::PriceReview => "/api/v1/tenants/{tenant}/price-anomalies/{anomaly}/review",
+            Endpoint::Exports => "/api/v1/tenants/{tenant}/reports/export",
+            Endpoint::Export => "/api/v1/tenants/{tenant}/reports/export/{export}",
+            Endpoint::ExportDownload => "/api/v1/tenants/{tenant}/reports/export/{export}/download",
             Endpoint::Receipt => "/receipts/{receipt}",
             Endpoint::Health => "/health",
             Endpoint::Ready => "/ready",
@@ -144,6 +154,12 @@ impl Endpoint {
         matches!(self, Endpoint::PriceEvent | Endpoint::ProductAnomalies)
     }
 
+    /// Of exports.
+    #[must_use]
+    pub fn is_export(self) -> bool {
+        matches!(self, Endpoint::Exports | Endpoint::Export | Endpoint::ExportDownload)
+    }
+
     /// Of resumable uploads.
     #[must_use]
     pub fn is_upload(self) -> bool {
@@ -154,7 +170,8 @@ impl Endpoint {
     #[must_use]
     pub fn has_tenant(self) -> bool {
         use Endpoint::{Order, OrderSearch, Sales, Stock, StockUpdate};
-        matches!(self, OrderSearch | Order | Sales | StockUpdate | Stock) || self.is_prices()
+        let is_one = matches!(self, OrderSearch | Order | Sales | StockUpdate | Stock);
+        is_one || self.is_prices() || self.is_export()
     }
 
     /// A body here is taken in as it comes, by its endpoint.
@@ -173,6 +190,7 @@ impl Endpoint {
         match self {
             Endpoint::Events => config.events_bytes_max,
             Endpoint::EventsBulk | Endpoint::StockUpdate => config.bulk_bytes_max,
+            Endpoint::Exports => SPEC_BYTES_MAX as u64,
             _ => config.event_bytes_max,
         }
     }
@@ -202,7 +220,8 @@ impl Endpoint {
             Endpoint::PriceEvent | Endpoint::PriceReview => "POST, OPTIONS",
             Endpoint::Order => "PATCH, OPTIONS",
             Endpoint::StockUpdate => "PUT, OPTIONS",
-            Endpoint::Events => "GET, HEAD, POST, OPTIONS",
+            Endpoint::Events | Endpoint::Exports => "GET, HEAD, POST, OPTIONS",
+            Endpoint::Export => "GET, HEAD, DELETE, OPTIONS",
             _ => "GET, HEAD, OPTIONS",
         }
     }
@@ -251,12 +270,18 @@ fn commerce(path: &str) -> (Endpoint, &str) {
     }
     let Some(below) = path.strip_prefix("/api/v1/tenants/") else { return (Endpoint::Unknown, path) };
     let mut parts = below.split('/');
-    let endpoint = match [parts.next(), parts.next(), parts.next(), parts.next()] {
-        [Some(_), Some("orders"), Some("search"), None] => Endpoint::OrderSearch,
-        [Some(_), Some("orders"), Some(_), None] => Endpoint::Order,
-        [Some(_), Some("metrics"), Some("sales"), None] => Endpoint::Sales,
-        [Some(_), Some("stock"), Some("bulk_update"), None] => Endpoint::StockUpdate,
-        [Some(_), Some("stock"), Some(_), None] => Endpoint::Stock,
+    let mut next = || parts.next();
+    let endpoint = match [next(), next(), next(), next(), next(), next()] {
+        [Some(_), Some("orders"), Some("search"), None, ..] => Endpoint::OrderSearch,
+        [Some(_), Some("orders"), Some(_), None, ..] => Endpoint::Order,
+        [Some(_), Some("metrics"), Some("sales"), None, ..] => Endpoint::Sales,
+        [Some(_), Some("stock"), Some("bulk_update"), None, ..] => Endpoint::StockUpdate,
+        [Some(_), Some("stock"), Some(_), None, ..] => Endpoint::Stock,
+        [Some(_), Some("reports"), Some("export"), None, ..] => Endpoint::Exports,
+        [Some(_), Some("reports"), Some("export"), Some(_), None, _] => Endpoint::Export,
+        [Some(_), Some("reports"), Some("export"), Some(_), Some("download"), None] => {
+            Endpoint::ExportDownload
+        }
         _ => prices(below),
     };
     (endpoint, below)
@@ -331,6 +356,9 @@ const HEADERS: &str = "Content-Type, Content-Encoding, X-Request-Id, Authorizati
 const UPLOAD_HEADERS: &str = "Tus-Resumable, Upload-Length, Upload-Offset, Upload-Metadata, Upload-Checksum, \
     Upload-Defer-Length, Upload-Concat, X-HTTP-Method-Override, X-Requested-With";
 
+/// And to downloads.
+const DOWNLOAD_HEADERS: &str = "Range, If-Range, If-None-Match, If-Match";
+
 /// The answer to OPTIONS, a browser's CORS preflight included: any origin may post events.
 fn preflight(endpoint: Endpoint) -> Answer {
     Answer::new(204, "", &b""[..])
@@ -338,9 +366,10 @@ fn preflight(endpoint: Endpoint) -> Answer {
         .with("Access-Control-Allow-Methods", endpoint.allow())
         .with(
             "Access-Control-Allow-Headers",
-            match endpoint.is_upload() {
-                true => Cow::Owned(format!("{HEADERS}, {UPLOAD_HEADERS}")),
-                false => Cow::Borrowed(HEADERS),
+            match endpoint {
+                _ if endpoint.is_upload() => Cow::Owned(format!("{HEADERS}, {UPLOAD_HEADERS}")),
+                Endpoint::ExportDownload => Cow::Owned(format!("{HEADERS}, {DOWNLOAD_HEADERS}")),
+                _ => Cow::Borrowed(HEADERS),
             },
         )
         .with("Access-Control-Max-Age", "86400")
@@ -379,6 +408,11 @@ mod tests {
             ("/api/v1/tenants/t/stock/bulk_update", Endpoint::StockUpdate),
             ("/api/v1/tenants/t/stock/p-1", Endpoint::Stock),
             ("/api/v1/tenants/t/stock", Endpoint::Unknown),
+            ("/api/v1/tenants/t/reports/export", Endpoint::Exports),
+            ("/api/v1/tenants/t/reports/export/0a", Endpoint::Export),
+            ("/api/v1/tenants/t/reports/export/0a/download", Endpoint::ExportDownload),
+            ("/api/v1/tenants/t/reports/export/0a/download/x", Endpoint::Unknown),
+            ("/api/v1/tenants/t/reports/export/0a/x", Endpoint::Unknown),
             ("/api/v1/tenants", Endpoint::Unknown),
             ("/docsy", Endpoint::Unknown),
             ("/dashboard", Endpoint::Dashboard),

@@ -31,8 +31,22 @@ pub fn page(vitals: &Vitals, format: Format) -> String {
         "bytes",
     );
     page.sample(&[], vitals.board.disk_free_bytes.get());
+    exports(&mut page, vitals);
     write_process_families(&mut page);
     page.finish()
+}
+
+fn exports(page: &mut Page, vitals: &Vitals) {
+    let of = &vitals.exports;
+    page.family("firehose_exports_open", Kind::Gauge, "Exports that are queued or running.", "");
+    page.sample(&[], of.open.get());
+    page.family("firehose_export_files_bytes", Kind::Gauge, "What the files of all exports take.", "bytes");
+    page.sample(&[], of.bytes.get());
+    page.family("firehose_export_rows", Kind::Counter, "Rows written to exports since the start.", "");
+    page.sample(&[], of.rows.get());
+    page.family("firehose_exports_ended", Kind::Counter, "Exports that ended since the start, by how.", "");
+    page.sample(&[("state", "done")], of.done.get());
+    page.sample(&[("state", "failed")], of.failed.get());
 }
 
 fn build_info(page: &mut Page, vitals: &Vitals) {

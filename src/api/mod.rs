@@ -12,6 +12,7 @@ mod endpoints;
 pub mod error;
 pub mod event;
 pub mod events;
+pub mod exports;
 mod health;
 pub mod metrics;
 pub mod openapi;

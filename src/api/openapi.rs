@@ -3,6 +3,7 @@
 mod commerce;
 mod dashboard;
 mod events;
+mod exports;
 mod parameters;
 mod prices;
 mod stock;
@@ -31,6 +32,7 @@ use super::schema::commerce::{
     OrderValues, Sales, SalesGroup, SalesMeta, SalesMethod, StatusChange, StatusChanged, StockLevelState,
     StockModeName, StockProductResult, StockUpdated, StockUpdates, StoredItem, StoredOrder, UploadSummary,
 };
+use super::schema::exports::{ExportFilters, ExportList, ExportStatus, NewExport};
 use super::schema::prices as schema_prices;
 use super::schema::{
     Accepted, BulkEvents, BulkResult, BulkRow, Check, Checks, ClickEvent, ClickPage, EventPage, EventResult,
@@ -108,6 +110,9 @@ fn build() -> OpenApi {
             "/api/v1/tenants/{tenant}/products/{product}/price-anomalies/{anomaly}/review",
             only(HttpMethod::Post, prices::post_review(true)),
         )
+        .path("/api/v1/tenants/{tenant}/reports/export", exports::all())
+        .path("/api/v1/tenants/{tenant}/reports/export/{export}", exports::one())
+        .path("/api/v1/tenants/{tenant}/reports/export/{export}/download", exports::download())
         .path("/receipts/{receipt}", only(HttpMethod::Get, get_receipt()))
         .path("/health", only(HttpMethod::Get, get_health("health")))
         .path("/livez", only(HttpMethod::Get, get_health("livez")))
@@ -180,6 +185,10 @@ fn commerce_schemas(components: ComponentsBuilder) -> ComponentsBuilder {
         .schema_from::<schema_prices::PriceAnomalies>()
         .schema_from::<schema_prices::PriceReview>()
         .schema_from::<schema_prices::PriceDecision>()
+        .schema_from::<NewExport>()
+        .schema_from::<ExportFilters>()
+        .schema_from::<ExportStatus>()
+        .schema_from::<ExportList>()
 }
 
 const BEARER: &str = "bearer";

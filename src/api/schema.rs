@@ -2,6 +2,7 @@
 
 pub mod commerce;
 pub mod dashboard;
+pub mod exports;
 pub mod prices;
 
 use serde::Serialize;

@@ -1,9 +1,10 @@
 //! The commerce backend: one file or folder a question, each tenant by itself.
 //!
 //! In: parameters, lines of an upload. Out: plans, staged rows, summaries, figures. Owns: what an order, a sale
-//! and a finished ingest mean to a client; the files of uploads under way. Never: sockets, SQL, a question
+//! and a finished ingest mean to a client; the files of uploads under way and of exports. Never: sockets, SQL, a question
 //! without a tenant.
 
+mod exports;
 mod ingest;
 mod prices;
 mod sales;
@@ -11,6 +12,10 @@ mod search;
 mod stock;
 mod uploads;
 
+pub use exports::{
+    Compression, Export, ExportError, ExportFailure, ExportFault, ExportFormat, ExportId, ExportRecord,
+    ExportRows, ExportSpec, ExportState, ExportStore, Progress, SPEC_BYTES_MAX, export_location, run_export,
+};
 pub use ingest::{IngestError, OrderIngest, Summary};
 pub use prices::{ANOMALIES_MAX, AnomaliesPlan, BadBody, Fault, PriceEvent, last_event_id, read_decision};
 pub use sales::{Materialized, SalesCache, SalesPlan};

@@ -42,22 +42,31 @@ impl SearchPlan {
             "cursor",
         ];
         let mut parameters = Parameters::read(query, known);
-        let (from_us, to_us) = parameters.range();
-        let of = OrdersOf {
-            tenant_id: tenant_id.to_owned(),
-            product_ids: products(&mut parameters),
-            statuses: statuses(&mut parameters),
-            total_min: amount(&mut parameters, "min_total"),
-            total_max: amount(&mut parameters, "max_total"),
-            words: words(&mut parameters),
-            fields: fields(&mut parameters),
-            met: Default::default(),
-        };
+        let products = list(&mut parameters, "product_id");
+        let mut filter = order_filter(tenant_id, &mut parameters, products);
+        if let Of::Orders(of) = &mut filter.of {
+            of.fields = fields(&mut parameters);
+        }
         let limit = parameters.number("limit", 1, LIMIT_MAX).unwrap_or(LIMIT);
         let cursor = parameters.take("cursor");
-        let filter = Filter { of: Of::Orders(Box::new(of)), from_us, to_us, descending: true };
         parameters.done(SearchPlan { filter, limit, cursor })
     }
+}
+
+/// Which orders, by the parameters they have in a search.
+pub(super) fn order_filter(tenant_id: &str, parameters: &mut Parameters, product_ids: Vec<String>) -> Filter {
+    let (from_us, to_us) = parameters.range();
+    let of = OrdersOf {
+        tenant_id: tenant_id.to_owned(),
+        product_ids: products(parameters, product_ids),
+        statuses: statuses(parameters),
+        total_min: amount(parameters, "min_total"),
+        total_max: amount(parameters, "max_total"),
+        words: words(parameters),
+        fields: 0,
+        met: Default::default(),
+    };
+    Filter { of: Of::Orders(Box::new(of)), from_us, to_us, descending: true }
 }
 
 /// A list separated by commas.
@@ -66,8 +75,7 @@ fn list(parameters: &mut Parameters, name: &'static str) -> Vec<String> {
     text.split(',').filter(|part| !part.is_empty()).map(str::to_owned).collect()
 }
 
-fn products(parameters: &mut Parameters) -> Vec<String> {
-    let products = list(parameters, "product_id");
+fn products(parameters: &mut Parameters, products: Vec<String>) -> Vec<String> {
     if products.len() > PRODUCTS_MAX || products.iter().any(|product| product.len() > IDENTIFIER_BYTES_MAX) {
         let detail = format!(
             "product_id takes up to {PRODUCTS_MAX} ids of at most {IDENTIFIER_BYTES_MAX} bytes, separated by commas"

@@ -91,6 +91,8 @@ impl Rules<'_> {
         self.bytes("shard_caches", config.shard_caches, 256 * KIB, 1024 * GIB);
         self.bytes("uploads_bytes_max", config.uploads_bytes_max, MIB, 1024 * 1024 * GIB);
         self.time("upload_expiry", config.upload_expiry, ms(100), ms(86_400_000 * 365));
+        self.bytes("exports_bytes_max", config.exports_bytes_max, 64 * KIB, 1024 * 1024 * GIB);
+        self.time("export_expiry", config.export_expiry, ms(100), ms(86_400_000 * 365));
         self.count("partition_rows_max", config.partition_rows_max, 1, 1_000_000_000);
         self.count("order_partition_rows_max", config.order_partition_rows_max, 1, 1_000_000_000);
         self.bytes("checkpoint_wal_bytes", config.checkpoint_wal_bytes, 64 * KIB, 16 * GIB);

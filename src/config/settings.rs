@@ -150,6 +150,10 @@ settings! {
         uploads_bytes_max: u64 as Bytes = "64GiB";
         /// How long a resumable upload may rest before it is removed, and a finished one be asked about.
         upload_expiry: Duration as Time = "1d";
+        /// Bytes that the files of all exports may take; 507 above, and an export that comes to it fails.
+        exports_bytes_max: u64 as Bytes = "64GiB";
+        /// How long the file of an export is kept once it is made, and its name after that.
+        export_expiry: Duration as Time = "1d";
         /// Rows of a partition before it is sealed and gets its indexes.
         partition_rows_max: u64 as Count = "250000";
         /// Orders of a partition before it is sealed and gets its lists by product and customer.

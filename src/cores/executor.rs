@@ -133,7 +133,41 @@ impl Files {
     }
 }
 
-async fn blocking(work: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {
+/// A file that is read without blocking the core: through the ring, or on a thread of the fallback's pool. Closed
+/// when it is dropped.
+#[derive(Debug)]
+pub struct ReadFile(OpenFile);
+
+impl ReadFile {
+    pub async fn open(path: &Path) -> io::Result<ReadFile> {
+        Ok(ReadFile(match RUNTIME.get() {
+            Runtime::IoUring => OpenFile::IoUring(std::rc::Rc::new(
+                glommio::io::BufferedFile::open(path).await.map_err(io_error)?,
+            )),
+            Runtime::Epoll => OpenFile::Epoll(std::sync::Arc::new(std::fs::File::open(path)?)),
+        }))
+    }
+
+    /// Up to so many bytes from there; none at the end.
+    pub async fn read_at(&self, at: u64, count: usize) -> io::Result<Vec<u8>> {
+        match &self.0 {
+            OpenFile::IoUring(file) => Ok(file.read_at(at, count).await.map_err(io_error)?.to_vec()),
+            OpenFile::Epoll(file) => {
+                let file = file.clone();
+                blocking(move || {
+                    use std::os::unix::fs::FileExt as _;
+                    let mut bytes = vec![0; count];
+                    let read = file.read_at(&mut bytes, at)?;
+                    bytes.truncate(read);
+                    Ok(bytes)
+                })
+                .await
+            }
+        }
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(outcome) => outcome,
         Err(error) => Err(io::Error::other(error.to_string())),
@@ -172,6 +206,10 @@ mod tests {
                         files.sync_data(&path).await.and(files.sync_folder(path.parent().unwrap()).await);
                     sleep(Duration::from_millis(1)).await;
                     let missing = files.sync_data(Path::new("/nowhere")).await;
+                    let file = ReadFile::open(&path).await.unwrap();
+                    assert_eq!(file.read_at(0, 10).await.unwrap(), b"x");
+                    assert_eq!(file.read_at(1, 10).await.unwrap(), b"");
+                    assert!(ReadFile::open(Path::new("/nowhere")).await.is_err());
                     tell.send((synced.is_ok(), missing.is_err())).await.unwrap();
                 })
                 .unwrap();

@@ -14,9 +14,9 @@ use crate::cores::stop::Stop;
 use crate::ingest::Board;
 
 /// Statuses counted one by one; anything else counts as the last.
-pub const STATUSES: [u16; 25] = [
-    200, 202, 201, 204, 303, 304, 400, 401, 403, 404, 405, 408, 413, 414, 415, 417, 422, 429, 431, 500, 501,
-    503, 505, 507, 0,
+pub const STATUSES: [u16; 29] = [
+    200, 202, 201, 204, 206, 303, 304, 400, 401, 403, 404, 405, 408, 409, 412, 413, 414, 415, 416, 417, 422,
+    429, 431, 500, 501, 503, 505, 507, 0,
 ];
 /// Routes counted apart: the endpoint table stays below it.
 pub const ROUTES: usize = 64;
@@ -124,6 +124,19 @@ impl CoreVitals {
     }
 }
 
+/// What there is of exports; published by the core that runs them.
+#[derive(Debug, Default)]
+pub struct ExportVitals {
+    /// Queued and running.
+    pub open: Cell,
+    /// Of all their files.
+    pub bytes: Cell,
+    /// Since the start.
+    pub rows: Cell,
+    pub done: Cell,
+    pub failed: Cell,
+}
+
 /// Everything `/health`, `/ready` and `/metrics` are made of. Reading it never touches the disk and
 /// never waits.
 #[derive(Debug)]
@@ -131,6 +144,7 @@ pub struct Vitals {
     pub config: Config,
     pub board: Arc<Board>,
     pub cores: Vec<Arc<CoreVitals>>,
+    pub exports: ExportVitals,
     pub stop: Arc<Stop>,
     pub runtime: Runtime,
     pub started_us: i64,

@@ -15,6 +15,7 @@
 
 mod buckets;
 mod cursor;
+mod export;
 mod local;
 mod merge;
 mod orders;
@@ -30,6 +31,7 @@ mod tests;
 
 pub use buckets::{Bucket, buckets};
 pub use cursor::CursorKey;
+pub use export::{Filled, Filling, choose, fill, order_pins};
 pub use merge::{Chunk, Merged};
 pub use orders::finished_ingest;
 pub use page::{Page, page, stream};

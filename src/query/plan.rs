@@ -79,6 +79,15 @@ impl Parameters {
         parameters
     }
 
+    /// The same of values that come by themselves.
+    #[must_use]
+    pub fn of(known: &'static [&'static str], given: &[(&str, &Option<String>)]) -> Parameters {
+        let value = |name: &&str| {
+            given.iter().find(|(given, _)| given == name).and_then(|(_, value)| (*value).clone())
+        };
+        Parameters { known, values: known.iter().map(value).collect(), errors: Vec::new() }
+    }
+
     pub fn wrong(&mut self, name: &'static str, code: &'static str, detail: &str) {
         self.errors.push(ParameterError { name, code, detail: detail.to_owned() });
     }

@@ -113,11 +113,12 @@ impl Readers {
         Ok(Heavy(self.heavy.0.clone()))
     }
 
-    pub(super) fn shards(&self) -> impl Iterator<Item = ShardId> + '_ {
+    pub fn shards(&self) -> impl Iterator<Item = ShardId> + '_ {
         self.shards.iter().map(|(shard, _)| *shard)
     }
 
-    pub(super) fn shard_count(&self) -> usize {
+    #[must_use]
+    pub fn shard_count(&self) -> usize {
         self.shards.len()
     }
 
@@ -149,7 +150,7 @@ impl Readers {
     }
 
     /// Has something computed on a reader's thread: what takes longer than a core's loop may stand still.
-    pub(super) async fn compute<T: Send + 'static>(
+    pub async fn compute<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, QueryError> {

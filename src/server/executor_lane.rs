@@ -5,6 +5,7 @@ mod admit;
 mod body;
 mod changes;
 mod events;
+mod exports;
 pub(super) mod keyed;
 mod orders;
 mod prices;
@@ -30,7 +31,7 @@ use super::gated::{Gated, SharedGate, Times};
 use super::handover::HandedOver;
 use crate::base::clock;
 use crate::base::keys::KeyHasher;
-use crate::commerce::{SalesCache, UploadStore};
+use crate::commerce::{ExportStore, SalesCache, UploadStore};
 use crate::cores::executor;
 use crate::cores::socket::Socket;
 use crate::cores::stop::Stage;
@@ -76,6 +77,7 @@ pub(super) struct Parts {
     pub(super) uploads: Arc<UploadStore>,
     /// Changes of prices were committed, in whatever shard.
     pub(super) prices_changed: (async_channel::Sender<()>, async_channel::Receiver<()>),
+    pub(super) exports: Arc<ExportStore>,
 }
 
 struct Lane {
@@ -101,6 +103,7 @@ struct Lane {
     /// Names that requests of any core hold here, and how each is told that another one wants it.
     claims: RefCell<HashMap<String, async_channel::Sender<()>>>,
     uploads: Arc<UploadStore>,
+    exports: Arc<ExportStore>,
     /// Uploads this core has in hand between two requests.
     kept: RefCell<Kept>,
     /// Bodies being read, all connections together.
@@ -136,6 +139,7 @@ pub(super) async fn run(parts: Parts) {
         stock_numbers: stock::Numbers::new(parts.core),
         claims: RefCell::default(),
         uploads: parts.uploads,
+        exports: parts.exports,
         kept: RefCell::default(),
         body_bytes: Cell::new(0),
         body_bytes_max: config.buffer_bytes_max as usize / parts.vitals.cores.len(),
@@ -147,6 +151,8 @@ pub(super) async fn run(parts: Parts) {
     executor::spawn(changes::run(lane.clone(), parts.prices_changed.1));
     if parts.core == 0 {
         executor::spawn(uploads::run_expiry(lane.clone()));
+        executor::spawn(exports::run(lane.clone()));
+        executor::spawn(exports::run_expiry(lane.clone()));
     }
     let handed_over = parts.handed_over;
     let accepting = lane.clone();
@@ -166,6 +172,9 @@ pub(super) async fn run(parts: Parts) {
         changes::keep(&lane);
         lane.kept.borrow_mut().let_go(clock::monotonic_us());
         lane.me.executor.buffer_bytes.set(lane.body_bytes.get() as u64);
+        if parts.core == 0 {
+            exports::publish(&lane);
+        }
         lane.me.executor.ack_latency.store(Arc::new(lane.latency.borrow().clone()));
     }
 }

@@ -26,7 +26,7 @@ use crate::base::clock;
 use crate::base::ids::CoreId;
 use crate::base::keys::KeyHasher;
 use crate::base::limits::CORE_COUNT_MAX;
-use crate::commerce::UploadStore;
+use crate::commerce::{ExportStore, UploadStore};
 use crate::config::{Config, RuntimeChoice};
 use crate::cores::executor::{self, Runtime};
 use crate::cores::pin::{self, Rank};
@@ -106,6 +106,7 @@ pub fn serve(mut config: Config) -> Result<(), ServeError> {
     let vitals = Arc::new(Vitals {
         board: opened.board.clone(),
         cores: cpus.iter().map(|cpu| Arc::new(CoreVitals::new(*cpu))).collect(),
+        exports: Default::default(),
         stop: stop.clone(),
         runtime,
         started_us: clock::unix_us(),
@@ -350,6 +351,9 @@ fn start_cores(
     let (forwards, forwarded): (Vec<_>, Vec<_>) =
         (0..count).map(|_| async_channel::bounded(executor_lane::keyed::FORWARDS_MAX)).unzip();
     let uploads = Arc::new(UploadStore::open(&vitals.config.data, vitals.config.uploads_bytes_max)?);
+    let config = &vitals.config;
+    let expiry_us = config.export_expiry.as_micros() as i64;
+    let exports = Arc::new(ExportStore::open(&config.data, config.exports_bytes_max, expiry_us)?);
     let mut forwarded = forwarded.into_iter();
     let mut threads = Vec::new();
     let parts = lanes.into_iter().zip(listeners).zip(inboxes).zip(outboxes).zip(wakes).enumerate();
@@ -381,6 +385,7 @@ fn start_cores(
             forwarded: forwarded_to_me,
             uploads: uploads.clone(),
             prices_changed: lanes.prices_changed,
+            exports: exports.clone(),
         };
         let listener_parts = core_loop::Parts {
             core,

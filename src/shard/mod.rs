@@ -56,6 +56,10 @@ pub use lock::{Lock, hold};
 pub use manifest::Manifest;
 pub use open::{open_reader, open_small};
 pub use orders::{
+    BatchBounds, BatchItem, BatchOrder, Choosing, ChosenOrder, NameCache, OrderBatch, Span, choose_orders,
+    read_orders,
+};
+pub use orders::{
     FinishedIngest, INGEST_KIND, IngestRow, ItemRow, Met, ORDER_FIELDS, ORDER_KIND, Observed, OrderParts,
     OrderRow, OrdersOf, PRICE_KIND, PartsReading, PriceRow, STATUS_KIND, STOCK_KIND, SalesOf, SalesSum,
     Single, SingleSale, SingleSales, StatusRow, StockChange, StockRow, SumKey, SumsBy, decode_ingest,

@@ -13,7 +13,7 @@ use rusqlite::{Connection, Row, Rows, Statement, params_from_iter};
 
 pub use count::{BucketCount, bucket_counts, bucket_statements, count};
 pub use render::write_rfc3339;
-pub(super) use render::write_string;
+pub use render::write_string;
 
 use super::error::ShardError;
 use super::inspect::{PartitionInfo, partitions_of};

@@ -59,6 +59,13 @@ pub enum Problem {
     PriceEventConflict,
     AlreadyReviewed,
     InvalidReview,
+    InvalidExport,
+    NoSuchExport,
+    ExportGone,
+    ExportFailed,
+    PreconditionFailed,
+    RangeNotSatisfiable,
+    NoRoomForExport,
 }
 
 /// What the catalogue says of one problem.
@@ -90,20 +97,25 @@ impl Problem {
         Problem::NoSuchUpload,
         Problem::NoSuchStock,
         Problem::NoSuchAnomaly,
+        Problem::NoSuchExport,
         Problem::MethodNotAllowed,
         Problem::RequestTimeout,
         Problem::IngestRunning,
         Problem::WrongUploadOffset,
         Problem::PriceEventConflict,
         Problem::AlreadyReviewed,
+        Problem::ExportFailed,
         Problem::UploadGone,
+        Problem::ExportGone,
         Problem::TusVersion,
+        Problem::PreconditionFailed,
         Problem::PayloadTooLarge,
         Problem::TooManyEvents,
         Problem::TooManyUpdates,
         Problem::UriTooLong,
         Problem::UnsupportedEncoding,
         Problem::UnsupportedMediaType,
+        Problem::RangeNotSatisfiable,
         Problem::ExpectationFailed,
         Problem::InvalidEvent,
         Problem::InvalidEvents,
@@ -111,6 +123,7 @@ impl Problem {
         Problem::IdempotencyKeyReused,
         Problem::InvalidStatus,
         Problem::InvalidReview,
+        Problem::InvalidExport,
         Problem::QueryTooLarge,
         Problem::InvalidStockUpdate,
         Problem::UploadLocked,
@@ -128,6 +141,7 @@ impl Problem {
         Problem::UnsupportedVersion,
         Problem::JournalFull,
         Problem::NoRoomForUpload,
+        Problem::NoRoomForExport,
     ];
 
     /// The HTTP status it travels with.
@@ -602,6 +616,55 @@ impl Problem {
                 "The body is no decision",
                 "A review is a JSON object with a decision, \"approve\" or \"reject\", and nothing else. Nothing was \
                  decided.",
+            ),
+            Problem::InvalidExport => entry(
+                422,
+                "invalid-export",
+                "The export cannot be made as it is asked for",
+                "The body is a JSON object with a format (csv, ndjson or parquet) and, where wanted, rows, filters, \
+                 fields and compression; errors names each member that is wrong. Nothing was begun. Mend it and send \
+                 it again.",
+            ),
+            Problem::NoSuchExport => entry(
+                404,
+                "no-such-export",
+                "There is no export with this id",
+                "The export was never created, was deleted, or expired a while ago; or it belongs to another tenant \
+                 than the path names. Create a new one.",
+            ),
+            Problem::ExportGone => entry(
+                410,
+                "export-gone",
+                "The export has expired",
+                "The file was kept for as long as export_expiry says and was removed then. Create a new one: it \
+                 tells the orders as they are now.",
+            ),
+            Problem::ExportFailed => entry(
+                409,
+                "export-failed",
+                "The export came to nothing",
+                "The export ended before its file was whole, and what there was of it was removed; error says why. \
+                 Create a new one, perhaps of fewer orders or when there is more room.",
+            ),
+            Problem::PreconditionFailed => entry(
+                412,
+                "precondition-failed",
+                "The file is another one",
+                "If-Match names none of what is here. Begin anew with a request without it.",
+            ),
+            Problem::RangeNotSatisfiable => entry(
+                416,
+                "range-not-satisfiable",
+                "The file ends before the range begins",
+                "Content-Range tells how many bytes there are. A client that has as many has the whole file if the \
+                 export is done.",
+            ),
+            Problem::NoRoomForExport => entry(
+                507,
+                "no-room-for-export",
+                "There is no room for the export",
+                "The exports take as many bytes as exports_bytes_max allows, there are too many of them, or the disk \
+                 is full. Nothing was begun. Delete those that are not needed any more, or wait until they expire.",
             ),
         }
     }

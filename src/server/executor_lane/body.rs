@@ -8,24 +8,36 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
 use super::changes::Stream;
+use super::exports::ExportPieces;
 use crate::query::{Merged, QueryError, Search};
 
 /// Rows that come piece by piece.
 pub(super) enum Pieces {
     Merged(Box<Merged>),
     Search(Box<Search>),
+    Export(Box<ExportPieces>),
+}
+
+/// Why an answer is broken off.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Broken {
+    #[error(transparent)]
+    Query(#[from] QueryError),
+    #[error("{0}")]
+    Export(&'static str),
 }
 
 impl Pieces {
-    pub(super) async fn next(&mut self) -> Result<Option<Vec<u8>>, QueryError> {
+    pub(super) async fn next(&mut self) -> Result<Option<Vec<u8>>, Broken> {
         match self {
             Pieces::Merged(rows) => Ok(rows.next(usize::MAX).await?.map(|chunk| chunk.bytes)),
-            Pieces::Search(search) => search.next().await,
+            Pieces::Search(search) => Ok(search.next().await?),
+            Pieces::Export(pieces) => pieces.next().await.map_err(Broken::Export),
         }
     }
 }
 
-type NextPiece = Pin<Box<dyn Future<Output = (Pieces, Result<Option<Vec<u8>>, QueryError>)>>>;
+type NextPiece = Pin<Box<dyn Future<Output = (Pieces, Result<Option<Vec<u8>>, Broken>)>>>;
 
 pub(super) enum AnswerBody {
     Whole(Bytes),
@@ -33,6 +45,8 @@ pub(super) enum AnswerBody {
     Rows {
         ready: Option<Bytes>,
         next: Option<NextPiece>,
+        /// Bytes to come, where that is known.
+        left: Option<u64>,
     },
     /// Changes as they become known; ends when the server drains.
     Changes(Box<Stream>),
@@ -46,7 +60,13 @@ impl AnswerBody {
     pub(super) fn rows(first: Option<Vec<u8>>, rows: Pieces) -> AnswerBody {
         let ready = first.map(Bytes::from);
         let next = ready.is_some().then(|| piece(rows));
-        AnswerBody::Rows { ready, next }
+        AnswerBody::Rows { ready, next, left: None }
+    }
+
+    /// Pieces whose first one may take a while; so many bytes, if that is known.
+    pub(super) fn following(rows: Pieces, left: Option<u64>) -> AnswerBody {
+        let next = (left != Some(0)).then(|| piece(rows));
+        AnswerBody::Rows { ready: None, next, left }
     }
 }
 
@@ -59,20 +79,20 @@ fn piece(mut rows: Pieces) -> NextPiece {
 
 impl Body for AnswerBody {
     type Data = Bytes;
-    type Error = QueryError;
+    type Error = Broken;
 
     /// An error breaks the framing off: the client sees that the answer is not whole.
     fn poll_frame(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, QueryError>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         match self.get_mut() {
             AnswerBody::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             AnswerBody::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             AnswerBody::Changes(stream) => {
                 stream.poll_next(context).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
             }
-            AnswerBody::Rows { ready, next } => {
+            AnswerBody::Rows { ready, next, left } => {
                 if let Some(bytes) = ready.take() {
                     return Poll::Ready(Some(Ok(Frame::data(bytes))));
                 }
@@ -81,12 +101,19 @@ impl Body for AnswerBody {
                 *next = None;
                 match outcome {
                     Ok(Some(bytes)) => {
-                        *next = Some(piece(rows));
+                        *left = left.map(|left| left.saturating_sub(bytes.len() as u64));
+                        *next = (*left != Some(0)).then(|| piece(rows));
                         Poll::Ready(Some(Ok(Frame::data(Bytes::from(bytes)))))
                     }
                     Ok(None) => Poll::Ready(None),
                     Err(error) => {
-                        tracing::error!(%error, "a stream of rows was broken off");
+                        match &error {
+                            // Its own log says why; the reader is only one who notices.
+                            Broken::Export(reason) => tracing::info!(reason, "a download was broken off"),
+                            Broken::Query(error) => {
+                                tracing::error!(%error, "a stream of rows was broken off")
+                            }
+                        }
                         Poll::Ready(Some(Err(error)))
                     }
                 }
@@ -97,15 +124,16 @@ impl Body for AnswerBody {
     fn is_end_stream(&self) -> bool {
         match self {
             AnswerBody::Whole(bytes) => bytes.is_empty(),
-            AnswerBody::Rows { ready, next } => ready.is_none() && next.is_none(),
             AnswerBody::Changes(_) => false,
+            AnswerBody::Rows { ready, next, .. } => ready.is_none() && next.is_none(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             AnswerBody::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            AnswerBody::Rows { .. } | AnswerBody::Changes(_) => SizeHint::default(),
+            AnswerBody::Rows { left: Some(left), .. } => SizeHint::with_exact(*left),
+            AnswerBody::Rows { left: None, .. } | AnswerBody::Changes(_) => SizeHint::default(),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::Lane;
 use super::admit::{charge_tenant, check_tenant};
-use super::body::{AnswerBody, Pieces};
+use super::body::{AnswerBody, Broken, Pieces};
 use super::respond::RequestHead;
 use crate::api::{self, Endpoint};
 use crate::base::clock;
@@ -88,7 +88,11 @@ pub(super) async fn read(
 
 /// The first piece before the head: a shard that cannot be read is still an answer of its own.
 async fn streamed(answer: Answer, mut rows: Pieces, head_only: bool) -> Result<Read, QueryError> {
-    let first = rows.next().await?;
+    let first = rows.next().await.map_err(|broken| match broken {
+        Broken::Query(error) => error,
+        // No read is of an export.
+        Broken::Export(_) => QueryError::Busy,
+    })?;
     let body = if head_only { AnswerBody::empty() } else { AnswerBody::rows(first, rows) };
     Ok(Read::Rows(answer, body))
 }

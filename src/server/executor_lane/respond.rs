@@ -13,7 +13,7 @@ use super::admit::{admit, charge_rest, with_standing};
 use super::body::AnswerBody;
 use super::reads::{self, NotRead, Read};
 use super::sync::on_disk;
-use super::{Lane, SharedGate, events, orders, prices, stock, uploads};
+use super::{Lane, SharedGate, events, exports, orders, prices, stock, uploads};
 use crate::api;
 use crate::api::error::EventRefused;
 use crate::base::clock;
@@ -153,6 +153,17 @@ pub(super) async fn respond(
                 match uploads::ask(lane, method, argument, &request, &principal).await {
                     Ok(answer) => answer,
                     Err(refused) => api::uploads::refused(&refused, &request_id, problems),
+                }
+            }
+            Ok((principal, body)) if exports::is_asked(endpoint, method) => {
+                let asked = exports::ask(lane, endpoint, method, argument, &request, &principal, &body.bytes);
+                match asked.await {
+                    Ok(Read::Whole(answer)) => answer,
+                    Ok(Read::Rows(answer, body)) => {
+                        streamed = Some(body);
+                        answer
+                    }
+                    Err(refused) => api::exports::refused(&refused, &request_id, problems),
                 }
             }
             Ok((principal, _))

@@ -125,7 +125,7 @@ async fn in_a_task(
 }
 
 /// Does the work to its end, whether or not its request stays to hear of it. `None`: it panicked.
-async fn detached<T: 'static>(work: impl Future<Output = T> + 'static) -> Option<T> {
+pub(super) async fn detached<T: 'static>(work: impl Future<Output = T> + 'static) -> Option<T> {
     let (tell, told) = async_channel::bounded(1);
     executor::spawn(async move {
         let _ = tell.try_send(work.await);

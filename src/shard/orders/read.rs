@@ -5,6 +5,7 @@
 //! times overlap.
 
 mod customers;
+mod export;
 mod lists;
 mod met;
 mod render;
@@ -13,6 +14,10 @@ use rusqlite::fallible_streaming_iterator::FallibleStreamingIterator as _;
 use rusqlite::{Connection, OptionalExtension as _, Row, Rows, params};
 
 use self::customers::CustomerSet;
+pub use self::export::{
+    BatchBounds, BatchItem, BatchOrder, Choosing, ChosenOrder, NameCache, OrderBatch, Span, choose_orders,
+    read_orders,
+};
 use self::lists::Lists;
 pub use self::met::Met;
 use self::render::Renderer;
@@ -374,6 +379,7 @@ pub(in crate::shard) fn statements(partition: &PartitionInfo) -> Vec<(String, St
     ];
     found.extend(render::statements(name));
     found.extend(super::sales::sales_statements(partition));
+    found.extend(export::statements(name));
     if partition.indexed {
         found.push(("orders of a product".to_owned(), lists::sql(&by_product(name), "product")));
         found.push(("orders of a customer".to_owned(), lists::sql(&by_customer(name), "customer")));

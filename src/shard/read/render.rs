@@ -84,7 +84,7 @@ fn event(
 
 /// A JSON string. Names have no control characters when they are taken in; a stranger may have written
 /// others.
-pub(in crate::shard) fn write_string(out: &mut Vec<u8>, text: &[u8]) {
+pub fn write_string(out: &mut Vec<u8>, text: &[u8]) {
     if text.iter().all(|byte| *byte >= 0x20 && *byte != b'"' && *byte != b'\\') {
         out.push(b'"');
         out.extend_from_slice(text);

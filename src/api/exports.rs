@@ -1,0 +1,337 @@
+//! The endpoints of exports: what they answer, which bytes a range stands for, and why there is nothing.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hyper::HeaderMap;
+use serde_json::{Value, json};
+
+use super::Problem;
+use super::commerce::{IngestRefused, ingest_refused};
+use super::error::problem;
+use super::problem::ErrorItem;
+use crate::base::counters::Cell;
+use crate::commerce::{Export, ExportError, ExportFault, ExportState, Progress, export_location as location};
+use crate::http::Answer;
+use crate::query::QueryError;
+use crate::tenants::Denied;
+
+/// The last byte of a range of which nobody knows yet where it ends: the largest whole number that everybody reads
+/// (RFC 8673 §2.2).
+const VERY_LARGE: u64 = (1 << 53) - 1;
+
+/// Why an export is not made, told of or downloaded.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportRefused {
+    #[error("the export cannot be made as it is asked for")]
+    Invalid(Vec<ExportFault>),
+    #[error("the tenant has no export with this id")]
+    NotFound,
+    #[error("the export expired, and its file is gone")]
+    Gone,
+    #[error("the export came to nothing: {0}")]
+    Failed(String),
+    #[error("the file is another one than If-Match names")]
+    Changed,
+    #[error("the file has {size} bytes, and the range begins behind them")]
+    Range { size: u64 },
+    #[error("less than disk_reserve is free on the data disk")]
+    DiskLow,
+    #[error(transparent)]
+    Store(#[from] ExportError),
+    #[error(transparent)]
+    Ingest(#[from] IngestRefused),
+}
+
+impl From<QueryError> for ExportRefused {
+    fn from(error: QueryError) -> ExportRefused {
+        ExportRefused::Ingest(IngestRefused::Query(error))
+    }
+}
+
+impl From<Denied> for ExportRefused {
+    fn from(denied: Denied) -> ExportRefused {
+        ExportRefused::Ingest(IngestRefused::Denied(denied))
+    }
+}
+
+impl From<std::io::Error> for ExportRefused {
+    fn from(error: std::io::Error) -> ExportRefused {
+        ExportRefused::Store(error.into())
+    }
+}
+
+/// The id in `{tenant}/reports/export/{id}`, and below it.
+#[must_use]
+pub fn id(below: &str) -> &str {
+    below.split('/').nth(3).unwrap_or_default()
+}
+
+fn document(status: u16, body: &Value) -> Answer {
+    Answer::new(status, "application/json", body.to_string().into_bytes()).with("Cache-Control", "no-store")
+}
+
+/// 201: it is taken on, or was before under the same idempotency key.
+#[must_use]
+pub fn created(export: &Export, is_replay: bool) -> Answer {
+    let answer = document(201, &export.told()).with("Location", location(export));
+    if is_replay { answer.with("Idempotent-Replayed", "true") } else { answer }
+}
+
+/// How far it is.
+#[must_use]
+pub fn told(export: &Export) -> Answer {
+    document(200, &export.told())
+}
+
+/// The tenant's, newest first.
+#[must_use]
+pub fn list(exports: &[Arc<Export>]) -> Answer {
+    let told: Vec<Value> = exports.iter().rev().map(|export| export.told()).collect();
+    document(200, &json!({ "exports": told }))
+}
+
+#[must_use]
+pub fn removed() -> Answer {
+    Answer::new(204, "", &b""[..])
+}
+
+/// Which bytes of a file are sent, and under which head.
+#[derive(Clone, Debug)]
+pub struct Download {
+    pub answer: Answer,
+    /// From which byte, up to which: `None` follows the file to its end, wherever that will be.
+    pub part: Option<(u64, Option<u64>)>,
+}
+
+/// What a request for the file is answered with.
+///
+/// # Errors
+/// It failed, expired, or has no such bytes.
+pub fn download(
+    export: &Export,
+    progress: &Progress,
+    headers: &HeaderMap,
+    is_head: bool,
+) -> Result<Download, ExportRefused> {
+    match progress.state {
+        ExportState::Failed => {
+            return Err(ExportRefused::Failed(progress.error.clone().unwrap_or_default()));
+        }
+        ExportState::Expired => return Err(ExportRefused::Gone),
+        ExportState::Queued | ExportState::Running | ExportState::Done => {}
+    }
+    let (etag, size, is_open) = (export.etag(progress), progress.checkpoint.bytes, progress.state.is_open());
+    let entity = |status| {
+        let answer = Answer::new(status, export.spec.content_type(), &b""[..])
+            .with("Accept-Ranges", "bytes")
+            .with("ETag", etag.clone())
+            .with("Cache-Control", "private, no-cache")
+            .with("Content-Disposition", format!("attachment; filename=\"{}\"", export.file_name()));
+        match (is_open, digest_field(progress)) {
+            (false, Some(digest)) => answer.with("Repr-Digest", digest),
+            _ => answer,
+        }
+    };
+    if headers.contains_key("if-match") && !lists(headers, "if-match", &etag, false) {
+        return Err(ExportRefused::Changed);
+    }
+    // Of a file that grows nobody has all: what they have is modified.
+    if !is_open && lists(headers, "if-none-match", &etag, true) {
+        let answer = Answer { content_type: "", ..entity(304) };
+        return Ok(Download { answer, part: None });
+    }
+    if is_head {
+        let answer = entity(200);
+        let answer = if is_open { answer } else { answer.with("Content-Length", size.to_string()) };
+        return Ok(Download { answer, part: None });
+    }
+    match range(headers, &etag, size, is_open) {
+        Wanted::Whole => {
+            let until = (!is_open).then_some(size);
+            Ok(Download { answer: entity(200), part: Some((0, until)) })
+        }
+        Wanted::Part { first, last } => {
+            let total = if is_open { "*".to_owned() } else { size.to_string() };
+            let answer = entity(206).with("Content-Range", format!("bytes {first}-{last}/{total}"));
+            Ok(Download { answer, part: Some((first, Some(last + 1))) })
+        }
+        Wanted::Rest { first, last } => {
+            let answer = entity(206).with("Content-Range", format!("bytes {first}-{last}/*"));
+            Ok(Download { answer, part: Some((first, None)) })
+        }
+        Wanted::Nothing => Err(ExportRefused::Range { size }),
+    }
+}
+
+/// RFC 9530.
+fn digest_field(progress: &Progress) -> Option<String> {
+    let digits = progress.checkpoint.digest.as_bytes().as_chunks::<2>().0;
+    let byte = |pair: &[u8; 2]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    let bytes: Option<Vec<u8>> = digits.iter().map(byte).collect();
+    Some(format!("sha-256=:{}:", STANDARD.encode(bytes?)))
+}
+
+/// Whether a list of entity tags has this one, or is a star (RFC 9110 §13.1).
+fn lists(headers: &HeaderMap, name: &str, etag: &str, weakly: bool) -> bool {
+    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).map(str::trim).any(|tag| {
+        let tag = if weakly { tag.strip_prefix("W/").unwrap_or(tag) } else { tag };
+        tag == "*" || tag == etag
+    })
+}
+
+/// What a `Range` asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Wanted {
+    Whole,
+    /// From a byte to a byte, both included; they are there.
+    Part {
+        first: u64,
+        last: u64,
+    },
+    /// From a byte to wherever a file that grows will end.
+    Rest {
+        first: u64,
+        last: u64,
+    },
+    Nothing,
+}
+
+/// One range (RFC 9110 §14.2). Several, another unit, and what is no range at all are as good as none; so is a range
+/// under an `If-Range` that names another file.
+///
+/// Of a file that grows, a range that ends behind what is there is sent until the file ends: a clean end is then the
+/// end of the file, for clients that look no closer too.
+fn range(headers: &HeaderMap, etag: &str, size: u64, is_open: bool) -> Wanted {
+    let mut ranges = headers.get_all("range").iter();
+    let (Some(range), None) = (ranges.next(), ranges.next()) else { return Wanted::Whole };
+    if let Some(condition) = headers.get("if-range")
+        && condition.as_bytes() != etag.as_bytes()
+    {
+        return Wanted::Whole;
+    }
+    let parsed = range.to_str().ok().and_then(|text| text.split_once('='));
+    let Some((unit, set)) = parsed.filter(|(unit, _)| unit.trim().eq_ignore_ascii_case("bytes")) else {
+        return Wanted::Whole;
+    };
+    let _ = unit;
+    let Some((first, last)) = set.trim().split_once('-') else { return Wanted::Whole };
+    let digits = |text: &str| -> Option<Option<u64>> {
+        match text {
+            "" => Some(None),
+            _ if text.bytes().all(|byte| byte.is_ascii_digit()) => {
+                // A number that no file reaches is as good as the largest.
+                Some(Some(text.parse().unwrap_or(u64::MAX)))
+            }
+            _ => None,
+        }
+    };
+    let (Some(first), Some(last)) = (digits(first), digits(last)) else { return Wanted::Whole };
+    match (first, last) {
+        (None, None) => Wanted::Whole,
+        // The last so many: of a file that grows, they are not known.
+        (None, Some(_)) if is_open => Wanted::Whole,
+        (None, Some(0)) => Wanted::Nothing,
+        (None, Some(_)) if size == 0 => Wanted::Nothing,
+        (None, Some(count)) => Wanted::Part { first: size.saturating_sub(count), last: size - 1 },
+        (Some(first), Some(last)) if first > last => Wanted::Whole,
+        (Some(first), last) if is_open => match last {
+            _ if first > size => Wanted::Nothing,
+            Some(last) if last < size => Wanted::Part { first, last },
+            last => Wanted::Rest { first, last: last.unwrap_or(VERY_LARGE).min(VERY_LARGE) },
+        },
+        (Some(first), _) if first >= size => Wanted::Nothing,
+        (Some(first), last) => Wanted::Part { first, last: last.unwrap_or(u64::MAX).min(size - 1) },
+    }
+}
+
+/// The answer to a request that came to nothing.
+#[must_use]
+pub fn refused(refused: &ExportRefused, request_id: &str, problems: &[Cell]) -> Answer {
+    let plain = |kind, detail: &str| problem(kind, detail, request_id, &[], &[], problems);
+    let said = refused.to_string();
+    match refused {
+        ExportRefused::Invalid(faults) => {
+            let items: Vec<_> = faults
+                .iter()
+                .map(|fault| ErrorItem {
+                    pointer: Some(fault.pointer),
+                    code: fault.code,
+                    detail: &fault.detail,
+                    ..ErrorItem::default()
+                })
+                .collect();
+            let detail = faults.first().map_or(said.as_str(), |fault| fault.detail.as_str());
+            problem(Problem::InvalidExport, detail, request_id, &items, &[], problems)
+        }
+        ExportRefused::NotFound => plain(Problem::NoSuchExport, &said),
+        ExportRefused::Gone => plain(Problem::ExportGone, &said),
+        ExportRefused::Failed(_) => plain(Problem::ExportFailed, &said),
+        ExportRefused::Changed => plain(Problem::PreconditionFailed, &said),
+        ExportRefused::Range { size } => {
+            plain(Problem::RangeNotSatisfiable, &said).with("Content-Range", format!("bytes */{size}"))
+        }
+        ExportRefused::DiskLow | ExportRefused::Store(ExportError::NoRoom { .. } | ExportError::TooMany) => {
+            plain(Problem::NoRoomForExport, &said)
+        }
+        ExportRefused::Store(ExportError::Io(error)) if super::uploads::is_full(error) => {
+            plain(Problem::NoRoomForExport, "the disk is full")
+        }
+        // What the system says of its files is for the log.
+        ExportRefused::Store(_) => plain(Problem::Internal, "a file of the export cannot be used"),
+        ExportRefused::Ingest(error) => {
+            Answer { close: false, ..ingest_refused(error, None, request_id, problems) }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_is_what_rfc_9110_says_it_is() {
+        let part = |first, last| Wanted::Part { first, last };
+        let rest = |first, last| Wanted::Rest { first, last };
+        for (range, done, open) in [
+            ("bytes=0-9", part(0, 9), part(0, 9)),
+            ("Bytes = 0-9", part(0, 9), part(0, 9)),
+            ("bytes=99-99", part(99, 99), part(99, 99)),
+            ("bytes=0-", part(0, 99), rest(0, VERY_LARGE)),
+            ("bytes=50-1000", part(50, 99), rest(50, 1000)),
+            ("bytes=50-99999999999999999999999", part(50, 99), rest(50, VERY_LARGE)),
+            ("bytes=-10", part(90, 99), Wanted::Whole),
+            ("bytes=-1000", part(0, 99), Wanted::Whole),
+            ("bytes=-0", Wanted::Nothing, Wanted::Whole),
+            ("bytes=100-", Wanted::Nothing, rest(100, VERY_LARGE)),
+            ("bytes=101-", Wanted::Nothing, Wanted::Nothing),
+            ("bytes=9-0", Wanted::Whole, Wanted::Whole),
+            ("bytes=0-1,5-6", Wanted::Whole, Wanted::Whole),
+            ("bytes=a-b", Wanted::Whole, Wanted::Whole),
+            ("bytes=+1-2", Wanted::Whole, Wanted::Whole),
+            ("bytes=-", Wanted::Whole, Wanted::Whole),
+            ("items=0-9", Wanted::Whole, Wanted::Whole),
+            ("bytes", Wanted::Whole, Wanted::Whole),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert("range", range.parse().unwrap());
+            assert_eq!(super::range(&headers, "\"x\"", 100, false), done, "{range}");
+            assert_eq!(super::range(&headers, "\"x\"", 100, true), open, "{range}");
+            headers.insert("if-range", "\"x\"".parse().unwrap());
+            assert_eq!(super::range(&headers, "\"x\"", 100, false), done, "{range}");
+            for other in ["\"y\"", "W/\"x\"", "Sat, 21 Nov 2026 10:00:00 GMT"] {
+                headers.insert("if-range", other.parse().unwrap());
+                assert_eq!(super::range(&headers, "\"x\"", 100, false), Wanted::Whole, "{range}");
+            }
+            headers.remove("if-range");
+            headers.append("range", "bytes=0-9".parse().unwrap());
+            assert_eq!(super::range(&headers, "\"x\"", 100, false), Wanted::Whole, "two of them");
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert("range", "bytes=0-".parse().unwrap());
+        assert_eq!(super::range(&headers, "\"x\"", 0, false), Wanted::Nothing);
+        assert_eq!(super::range(&headers, "\"x\"", 0, true), rest(0, VERY_LARGE));
+    }
+}

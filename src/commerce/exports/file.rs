@@ -1,0 +1,316 @@
+//! The file of one export while it is made: batches in, bytes and a checkpoint out.
+//!
+//! What is in front of a checkpoint is verified by its digest when the work goes on after a start, which a kill
+//! never fails and a power cut may. The bytes of a checkpoint are written before `state.json` says so, and what
+//! lies behind them is cut off.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use sha2::{Digest as _, Sha256};
+
+use super::pack::pack;
+use super::parquet::ParquetEncoder;
+use super::record::{Checkpoint, Export, ExportState, Progress};
+use super::spec::{Compression, ExportFormat};
+use super::store::{BESIDE, CHOSEN, ExportError, ExportStore, FILE};
+use super::text::TextEncoder;
+use crate::base::clock;
+use crate::base::order_status::OrderStatus;
+use crate::shard::{ChosenOrder, OrderBatch};
+
+/// Bytes verified in one step: some 10 ms.
+const VERIFIED_BYTES: u64 = 8 << 20;
+
+/// Where rows become bytes.
+#[derive(Debug)]
+enum Encoder {
+    Text { encoder: TextEncoder, compression: Compression, raw: Vec<u8> },
+    Parquet(Box<ParquetEncoder>),
+}
+
+/// The file being made.
+#[derive(Debug)]
+pub(super) struct ExportFile {
+    store: Arc<ExportStore>,
+    export: Arc<Export>,
+    file: File,
+    /// Of Parquet: what is known of the row groups.
+    beside: File,
+    digest: Sha256,
+    encoder: Encoder,
+    checkpoint: Checkpoint,
+    /// Orders taken in, the group that is not yet written included.
+    orders: u64,
+    out: Vec<u8>,
+}
+
+/// What a step left to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Left {
+    Nothing,
+    /// Call [`ExportFile::go_on`].
+    More,
+}
+
+fn opened(store: &ExportStore, export: &Export, name: &str) -> io::Result<File> {
+    let path = store.folder_of(&export.id).join(name);
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
+}
+
+impl ExportFile {
+    /// Opens it behind its checkpoint, yet to be verified.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub(super) fn open(store: Arc<ExportStore>, export: Arc<Export>) -> io::Result<ExportFile> {
+        let (file, beside) = (opened(&store, &export, FILE)?, opened(&store, &export, BESIDE)?);
+        let (spec, columns) = (&export.spec, export.spec.columns());
+        let encoder = match spec.format {
+            ExportFormat::Parquet => {
+                let made = ParquetEncoder::new(&export.tenant, spec.rows, &columns, spec.compression)?;
+                Encoder::Parquet(Box::new(made))
+            }
+            ExportFormat::Csv | ExportFormat::Ndjson => Encoder::Text {
+                encoder: TextEncoder::new(&export.tenant, spec.format, spec.rows, &columns),
+                compression: spec.compression,
+                raw: Vec::new(),
+            },
+        };
+        let checkpoint = export.progress().checkpoint.clone();
+        let orders = checkpoint.orders;
+        Ok(ExportFile {
+            store,
+            export,
+            file,
+            beside,
+            digest: Sha256::new(),
+            encoder,
+            checkpoint,
+            orders,
+            out: Vec::new(),
+        })
+    }
+
+    /// Reads the next part of what is in front of the checkpoint, `from` the byte where the last step ended; where
+    /// this one did. `None`: all of it is right, and what lay behind it is cut off.
+    ///
+    /// # Errors
+    /// The disk's. Where the bytes are not those that were written, the file begins anew as another generation.
+    pub(super) fn verify(&mut self, from: u64) -> io::Result<Option<u64>> {
+        let until = self.checkpoint.bytes.min(from + VERIFIED_BYTES);
+        let (mut at, mut block) = (from, vec![0; 256 * 1024]);
+        while at < until {
+            let wanted = block.len().min((until - at) as usize);
+            match self.file.read_at(&mut block[..wanted], at)? {
+                0 => break,
+                count => {
+                    self.digest.update(&block[..count]);
+                    at += count as u64;
+                }
+            }
+        }
+        if at == until && until < self.checkpoint.bytes {
+            return Ok(Some(until));
+        }
+        let is_right = at == self.checkpoint.bytes
+            && (at == 0 || hex(&self.digest.clone().finalize()) == self.checkpoint.digest)
+            && self.beside.metadata()?.len() >= self.checkpoint.beside;
+        if !is_right {
+            tracing::error!(
+                export = self.export.id.as_str(),
+                "the file of an export is not what was written; it is made anew"
+            );
+            let mut progress = Progress::clone(&self.export.progress());
+            progress.generation += 1;
+            progress.checkpoint = Checkpoint::default();
+            self.checkpoint = Checkpoint::default();
+            self.orders = 0;
+            self.digest = Sha256::new();
+            self.store.publish(&self.export, progress, false)?;
+        }
+        self.file.set_len(self.checkpoint.bytes)?;
+        self.beside.set_len(self.checkpoint.beside)?;
+        let chosen = opened(&self.store, &self.export, CHOSEN)?.metadata()?.len();
+        self.store.recharge(&self.export, self.checkpoint.bytes + self.checkpoint.beside + chosen);
+        Ok(None)
+    }
+
+    /// How many of the chosen orders it has.
+    pub(super) fn orders(&self) -> u64 {
+        self.orders
+    }
+
+    /// Takes the next orders in.
+    ///
+    /// # Errors
+    /// No room, or the disk's.
+    pub(super) fn take(&mut self, batch: OrderBatch) -> Result<Left, ExportError> {
+        self.orders += batch.orders.len() as u64;
+        let is_first = self.checkpoint.bytes == 0;
+        match &mut self.encoder {
+            Encoder::Parquet(encoder) => Ok(if encoder.take(batch) { Left::More } else { Left::Nothing }),
+            Encoder::Text { encoder, compression, raw } => {
+                raw.clear();
+                if is_first {
+                    encoder.head(raw);
+                }
+                let rows = encoder.rows(&batch, raw);
+                self.out.clear();
+                pack(*compression, raw, &mut self.out)?;
+                self.append(rows, &[])?;
+                Ok(Left::Nothing)
+            }
+        }
+    }
+
+    /// Goes on with a group of rows that is full, a column at a time.
+    ///
+    /// # Errors
+    /// No room, or the disk's.
+    pub(super) fn go_on(&mut self) -> Result<Left, ExportError> {
+        let offset = self.checkpoint.bytes;
+        let Encoder::Parquet(encoder) = &mut self.encoder else { return Ok(Left::Nothing) };
+        if !encoder.has_rows() || encoder.next_column()? {
+            return Ok(if encoder.has_rows() { Left::More } else { Left::Nothing });
+        }
+        self.out.clear();
+        if offset == 0 {
+            ParquetEncoder::head(&mut self.out);
+        }
+        let (bytes, rows, beside) = encoder.end_group(offset + self.out.len() as u64)?;
+        self.out.extend_from_slice(&bytes);
+        self.append(rows, &beside)?;
+        Ok(Left::Nothing)
+    }
+
+    /// Writes `out`, and says that it is there.
+    fn append(&mut self, rows: u64, beside: &[u8]) -> Result<(), ExportError> {
+        self.store.charge(&self.export, (self.out.len() + beside.len()) as u64)?;
+        self.file.write_all_at(&self.out, self.checkpoint.bytes)?;
+        self.beside.write_all_at(beside, self.checkpoint.beside)?;
+        self.digest.update(&self.out);
+        self.checkpoint.bytes += self.out.len() as u64;
+        self.checkpoint.beside += beside.len() as u64;
+        self.checkpoint.rows += rows;
+        self.checkpoint.orders = self.orders;
+        self.checkpoint.digest = hex(&self.digest.clone().finalize());
+        let mut progress = Progress::clone(&self.export.progress());
+        progress.checkpoint = self.checkpoint.clone();
+        self.store.publish(&self.export, progress, false)?;
+        self.store.rows_total.fetch_add(rows, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Whether something was taken in that is not yet written.
+    pub(super) fn is_holding(&self) -> bool {
+        matches!(&self.encoder, Encoder::Parquet(encoder) if encoder.has_rows())
+    }
+
+    /// After the last order: what ends the file. It is on disk then, and done.
+    ///
+    /// # Errors
+    /// No room, or the disk's.
+    pub(super) fn finish(mut self) -> Result<(), ExportError> {
+        self.out.clear();
+        let is_empty = self.checkpoint.bytes == 0;
+        match &self.encoder {
+            Encoder::Parquet(encoder) => {
+                if is_empty {
+                    ParquetEncoder::head(&mut self.out);
+                }
+                let mut beside = vec![0; self.checkpoint.beside as usize];
+                self.beside.read_exact_at(&mut beside, 0)?;
+                self.out.extend_from_slice(&encoder.end(&beside)?);
+            }
+            // One without rows has its header all the same, and what is packed is a whole piece of nothing.
+            Encoder::Text { encoder, compression, .. } if is_empty => {
+                let mut head = Vec::new();
+                encoder.head(&mut head);
+                pack(*compression, &head, &mut self.out)?;
+            }
+            Encoder::Text { .. } => {}
+        }
+        self.store.charge(&self.export, self.out.len() as u64)?;
+        self.file.write_all_at(&self.out, self.checkpoint.bytes)?;
+        self.file.sync_all()?;
+        self.digest.update(&self.out);
+        self.checkpoint.bytes += self.out.len() as u64;
+        self.checkpoint.digest = hex(&self.digest.clone().finalize());
+        let now_us = clock::unix_us();
+        let progress = Progress {
+            state: ExportState::Done,
+            checkpoint: self.checkpoint.clone(),
+            finished_us: Some(now_us),
+            expires_us: Some(self.store.expires_us(now_us)),
+            ..Progress::clone(&self.export.progress())
+        };
+        self.store.publish(&self.export, progress, true)?;
+        for name in [CHOSEN, BESIDE] {
+            let _ = std::fs::remove_file(self.store.folder_of(&self.export.id).join(name));
+        }
+        self.store.recharge(&self.export, self.checkpoint.bytes);
+        self.store.done_total.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+/// The chosen orders of all shards, one after another: 8 bytes each, the row id and below it 3 bits of status.
+#[derive(Debug)]
+pub(super) struct ChosenFile(File);
+
+const CHOSEN_BYTES: u64 = 8;
+
+impl ChosenFile {
+    pub(super) fn open(store: &ExportStore, export: &Export) -> io::Result<ChosenFile> {
+        opened(store, export, CHOSEN).map(ChosenFile)
+    }
+
+    /// Forgets all of them.
+    pub(super) fn clear(&self) -> io::Result<()> {
+        self.0.set_len(0)
+    }
+
+    /// Appends behind what was written through this.
+    pub(super) fn append(
+        &mut self,
+        store: &ExportStore,
+        export: &Export,
+        chosen: &[ChosenOrder],
+    ) -> Result<(), ExportError> {
+        let words =
+            chosen.iter().map(|one| ((one.id as u64) << 3 | u64::from(one.status.code())).to_le_bytes());
+        let bytes: Vec<u8> = words.flatten().collect();
+        store.charge(export, bytes.len() as u64)?;
+        self.0.write_all(&bytes)?;
+        Ok(())
+    }
+
+    /// All of them are there: they survive a power cut from here on.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.0.sync_all()
+    }
+
+    pub(super) fn read(&self, first: u64, count: usize) -> io::Result<Vec<ChosenOrder>> {
+        let mut bytes = vec![0; count * CHOSEN_BYTES as usize];
+        self.0.read_exact_at(&mut bytes, first * CHOSEN_BYTES)?;
+        let one = |word: &[u8; 8]| {
+            let word = u64::from_le_bytes(*word);
+            let status = OrderStatus::from_code((word & 7) as u8)?;
+            Some(ChosenOrder { id: (word >> 3) as i64, status })
+        };
+        let chosen: Option<Vec<_>> = bytes.as_chunks().0.iter().map(one).collect();
+        chosen.ok_or_else(|| io::Error::other("the list of chosen orders is damaged"))
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

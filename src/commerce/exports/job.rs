@@ -1,0 +1,276 @@
+//! One export from its beginning, or its last checkpoint, to its end.
+//!
+//! ```text
+//! choose   each shard's orders, in steps ──► chosen
+//! verify   what a run before this one wrote
+//! read     chosen orders ──► batch      (one batch ahead)
+//! encode   batch ──► bytes ──► file ──► checkpoint
+//! ```
+//! All of it is done on readers' threads in steps of some 20 ms; what runs here only waits.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_lite::future::zip;
+
+use super::file::{ChosenFile, ExportFile, Left};
+use super::record::{Export, ExportState, Progress};
+use super::store::{ExportError, ExportStore};
+use crate::base::ids::ShardId;
+use crate::cores::executor;
+use crate::query::{self, Filling, QueryError, Readers};
+use crate::shard::{BatchBounds, Choosing, ChosenOrder, NameCache, OrderBatch};
+
+/// Rows of one batch, which is also what is packed by itself: some 3 MB of text, 20 ms of work. In a debug build few,
+/// so that tests with few rows see several.
+const BATCH_ORDERS: usize = if cfg!(debug_assertions) { 300 } else { 8_192 };
+const BATCH_ITEMS: usize = if cfg!(debug_assertions) { 600 } else { 16_384 };
+/// Chosen orders held at once: 16 bytes each.
+const CHOSEN_HELD: usize = 65_536;
+/// How often a step is tried again that could not be done, and how long between.
+const TRIES: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// Why an export came to nothing, or was not finished.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportFailure {
+    #[error("it was removed")]
+    Removed,
+    #[error("less than disk_reserve is free on the data disk")]
+    DiskLow,
+    #[error(transparent)]
+    Export(#[from] ExportError),
+    #[error(transparent)]
+    Query(#[from] QueryError),
+    #[error("the shards are others than those it began with")]
+    OtherShards,
+}
+
+impl From<std::io::Error> for ExportFailure {
+    fn from(error: std::io::Error) -> ExportFailure {
+        ExportFailure::Export(error.into())
+    }
+}
+
+/// Brings an export to its end. Dropped on the way, it goes on from its last checkpoint.
+///
+/// # Errors
+/// Why it cannot be; its state does not say so yet. `is_disk_low` is asked before every batch.
+pub async fn run_export(
+    store: &Arc<ExportStore>,
+    readers: &Readers,
+    export: &Arc<Export>,
+    is_disk_low: impl Fn() -> bool,
+) -> Result<(), ExportFailure> {
+    let shards: Vec<ShardId> = readers.shards().collect();
+    if shards.len() != export.pins.len() {
+        return Err(ExportFailure::OtherShards);
+    }
+    if export.progress().state == ExportState::Queued {
+        let progress = Progress { state: ExportState::Running, ..Progress::clone(&export.progress()) };
+        store.publish(export, progress, false)?;
+    }
+    let may_go_on = || match (export.is_removed(), is_disk_low()) {
+        (true, _) => Err(ExportFailure::Removed),
+        (_, true) => Err(ExportFailure::DiskLow),
+        _ => Ok(()),
+    };
+    if export.progress().chosen.is_none() {
+        choose(store, readers, export, &shards, &may_go_on).await?;
+    }
+    let counts = export.progress().chosen.clone().unwrap_or_default();
+    let mut file = verified(store, readers, export).await?;
+    let chosen = ChosenFile::open(store, export)?;
+    let bounds =
+        BatchBounds { orders: BATCH_ORDERS, items: BATCH_ITEMS, with_items: export.spec.with_items() };
+    let mut batches = Batches::new(readers, &shards, &counts, chosen, bounds, file.orders());
+    let mut batch = batches.next().await?;
+    while let Some(taken) = batch {
+        may_go_on()?;
+        // The next batch is read while this one is encoded.
+        let (next, written) = zip(batches.next(), encoded(readers, file, taken)).await;
+        (file, batch) = (written?, next?);
+    }
+    if file.is_holding() {
+        file = gone_on(readers, file).await?;
+    }
+    compute(readers, move || file.finish().map_err(ExportFailure::from)).await
+}
+
+/// Computes on a reader's thread; where all their queues are full, after a while.
+async fn compute<T: Send + 'static>(
+    readers: &Readers,
+    work: impl FnOnce() -> Result<T, ExportFailure> + Send + 'static,
+) -> Result<T, ExportFailure> {
+    readers.compute(work).await.map_err(ExportFailure::from)?
+}
+
+/// Tries what may fail for a while: a full queue, a shard that is being put in place.
+async fn patiently<T, F: Future<Output = Result<T, QueryError>>>(
+    mut work: impl FnMut() -> F,
+) -> Result<T, QueryError> {
+    let mut tries = 1;
+    loop {
+        match work().await {
+            Err(_) if tries < TRIES => {
+                tries += 1;
+                executor::sleep(PAUSE).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Writes down which orders it is about, and how they stand.
+async fn choose(
+    store: &Arc<ExportStore>,
+    readers: &Readers,
+    export: &Arc<Export>,
+    shards: &[ShardId],
+    may_go_on: &impl Fn() -> Result<(), ExportFailure>,
+) -> Result<(), ExportFailure> {
+    let filter = export.spec.filter(&export.tenant).map_err(|_| ExportFailure::OtherShards)?;
+    let mut file = ChosenFile::open(store, export)?;
+    file.clear()?;
+    store.recharge(export, 0);
+    let mut counts = Vec::with_capacity(shards.len());
+    for (shard, pin) in shards.iter().zip(&export.pins) {
+        let (mut count, mut choosing) = (0, Some(Choosing::default()));
+        while let Some(from) = choosing.take() {
+            may_go_on()?;
+            let step = || query::choose(readers, *shard, &filter, *pin, from.clone());
+            let (chosen, next) = patiently(step).await?;
+            choosing = next;
+            count += chosen.len() as u64;
+            let (store, export) = (store.clone(), export.clone());
+            file = compute(readers, move || {
+                file.append(&store, &export, &chosen)?;
+                Ok(file)
+            })
+            .await?;
+        }
+        counts.push(count);
+    }
+    let (store, export) = (store.clone(), export.clone());
+    compute(readers, move || {
+        file.sync()?;
+        let progress = Progress { chosen: Some(counts), ..Progress::clone(&export.progress()) };
+        Ok(store.publish(&export, progress, true)?)
+    })
+    .await
+}
+
+async fn verified(
+    store: &Arc<ExportStore>,
+    readers: &Readers,
+    export: &Arc<Export>,
+) -> Result<ExportFile, ExportFailure> {
+    let mut file = ExportFile::open(store.clone(), export.clone())?;
+    let mut from = Some(0);
+    while let Some(at) = from {
+        (file, from) = compute(readers, move || {
+            let next = file.verify(at)?;
+            Ok((file, next))
+        })
+        .await?;
+    }
+    Ok(file)
+}
+
+async fn encoded(
+    readers: &Readers,
+    mut file: ExportFile,
+    batch: OrderBatch,
+) -> Result<ExportFile, ExportFailure> {
+    let (file, left) = compute(readers, move || {
+        let left = file.take(batch)?;
+        Ok((file, left))
+    })
+    .await?;
+    if left == Left::More { gone_on(readers, file).await } else { Ok(file) }
+}
+
+async fn gone_on(readers: &Readers, mut file: ExportFile) -> Result<ExportFile, ExportFailure> {
+    loop {
+        let left;
+        (file, left) = compute(readers, move || {
+            let left = file.go_on()?;
+            Ok((file, left))
+        })
+        .await?;
+        if left == Left::Nothing {
+            return Ok(file);
+        }
+    }
+}
+
+/// Reads the chosen orders, batch after batch: their borders depend on the orders alone.
+struct Batches<'r> {
+    readers: &'r Readers,
+    shards: &'r [ShardId],
+    /// Of each shard, where its orders end among all.
+    ends: Vec<u64>,
+    chosen: ChosenFile,
+    bounds: BatchBounds,
+    /// The next one to read, among all.
+    at: u64,
+    /// The following ones, as far as they are read in.
+    held: Vec<ChosenOrder>,
+    names: NameCache,
+}
+
+impl<'r> Batches<'r> {
+    fn new(
+        readers: &'r Readers,
+        shards: &'r [ShardId],
+        counts: &[u64],
+        chosen: ChosenFile,
+        bounds: BatchBounds,
+        at: u64,
+    ) -> Batches<'r> {
+        let sums = counts.iter().scan(0, |sum, count| {
+            *sum += count;
+            Some(*sum)
+        });
+        let ends = sums.collect();
+        Batches { readers, shards, ends, chosen, bounds, at, held: Vec::new(), names: NameCache::default() }
+    }
+
+    /// `None`: there are no more.
+    async fn next(&mut self) -> Result<Option<OrderBatch>, ExportFailure> {
+        let of = self.ends.partition_point(|end| *end <= self.at);
+        let (Some(shard), Some(end)) = (self.shards.get(of), self.ends.get(of)) else { return Ok(None) };
+        let mut batch = OrderBatch::default();
+        while self.at < *end && !self.bounds.is_full(&batch) {
+            if self.held.is_empty() {
+                let count = (CHOSEN_HELD as u64).min(end - self.at) as usize;
+                // Just written or once read in advance: the page cache has it.
+                self.held = self.chosen.read(self.at, count)?;
+            }
+            let step: Vec<_> = self.held.iter().take(self.bounds.orders).copied().collect();
+            let filling: Filling = (batch, std::mem::take(&mut self.names));
+            let filled = self.fill(*shard, step, filling).await?;
+            ((batch, self.names), _) = (filled.0, ());
+            self.at += filled.1 as u64;
+            self.held.drain(..filled.1);
+        }
+        Ok(Some(batch))
+    }
+
+    /// A step; one that fails is tried again from the same place.
+    async fn fill(
+        &self,
+        shard: ShardId,
+        chosen: Vec<ChosenOrder>,
+        filling: Filling,
+    ) -> Result<(Filling, usize), ExportFailure> {
+        let mut filling = Some(filling);
+        let spare = filling.as_ref().map(|(batch, _)| batch.clone()).unwrap_or_default();
+        let step = || {
+            let filling = filling.take().unwrap_or_else(|| (spare.clone(), NameCache::default()));
+            let begun = query::fill(self.readers, shard, chosen.clone(), self.bounds, filling);
+            async { begun?.wait().await }
+        };
+        Ok(patiently(step).await?)
+    }
+}

@@ -1,0 +1,304 @@
+//! What is known of one export: as `state.json` keeps it, as a client is told, as its readers watch it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use serde::{Deserialize, Serialize};
+
+use super::spec::ExportSpec;
+use crate::base::clock;
+
+/// 128 random bits in hexadecimal: nobody guesses one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ExportId(String);
+
+impl ExportId {
+    /// # Errors
+    /// The system gives no random bytes.
+    pub fn random() -> Result<ExportId, getrandom::Error> {
+        let mut bits = [0; 16];
+        getrandom::fill(&mut bits)?;
+        Ok(ExportId(format!("{:032x}", u128::from_be_bytes(bits))))
+    }
+
+    /// `None` for anything else: it becomes the name of a folder.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<ExportId> {
+        let is_id = text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        is_id.then(|| ExportId(text.to_owned()))
+    }
+
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ExportState {
+    /// Others run first.
+    Queued,
+    Running,
+    Done,
+    Failed,
+    /// Only its name is left.
+    Expired,
+}
+
+impl ExportState {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            ExportState::Queued => "queued",
+            ExportState::Running => "running",
+            ExportState::Done => "done",
+            ExportState::Failed => "failed",
+            ExportState::Expired => "expired",
+        }
+    }
+
+    /// Whether more bytes may come.
+    #[must_use]
+    pub fn is_open(self) -> bool {
+        matches!(self, ExportState::Queued | ExportState::Running)
+    }
+}
+
+/// How far the file is: all in front of it stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// Of the chosen ones.
+    pub orders: u64,
+    pub rows: u64,
+    /// Of the file.
+    pub bytes: u64,
+    /// SHA-256 of those bytes, in hexadecimal.
+    pub digest: String,
+    /// Bytes of what is kept beside the file to finish it (Parquet's row groups).
+    pub beside: u64,
+}
+
+/// What changes while it is made. One is replaced by the next as a whole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    pub state: ExportState,
+    /// Goes up when bytes had to be made anew that somebody may have: the file is another one then.
+    pub generation: u32,
+    /// How many orders of each shard were chosen; once all are.
+    pub chosen: Option<Vec<u64>>,
+    pub checkpoint: Checkpoint,
+    pub finished_us: Option<i64>,
+    pub expires_us: Option<i64>,
+    pub error: Option<String>,
+}
+
+impl Progress {
+    /// Of a new one.
+    #[must_use]
+    pub fn begin() -> Progress {
+        Progress {
+            state: ExportState::Queued,
+            generation: 0,
+            chosen: None,
+            checkpoint: Checkpoint::default(),
+            finished_us: None,
+            expires_us: None,
+            error: None,
+        }
+    }
+}
+
+/// `state.json`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExportRecord {
+    pub id: ExportId,
+    pub tenant: String,
+    pub key: Option<String>,
+    pub spec: ExportSpec,
+    pub created_us: i64,
+    /// The highest row id of each shard's orders when it was created.
+    pub pins: Vec<i64>,
+    pub progress: Progress,
+}
+
+/// One export, shared by those who make it, ask for it and read it.
+#[derive(Debug)]
+pub struct Export {
+    pub id: ExportId,
+    pub tenant: String,
+    pub key: Option<String>,
+    pub spec: ExportSpec,
+    pub created_us: i64,
+    pub pins: Vec<i64>,
+    pub(super) progress: ArcSwap<Progress>,
+    pub(super) removed: AtomicBool,
+    /// Bytes it is charged for.
+    pub(super) held: AtomicU64,
+}
+
+impl Export {
+    #[must_use]
+    pub fn new(record: ExportRecord) -> Export {
+        let ExportRecord { id, tenant, key, spec, created_us, pins, progress } = record;
+        Export {
+            id,
+            tenant,
+            key,
+            spec,
+            created_us,
+            pins,
+            progress: ArcSwap::from_pointee(progress),
+            removed: AtomicBool::new(false),
+            held: AtomicU64::new(0),
+        }
+    }
+
+    /// As `state.json` has it with this progress.
+    pub(super) fn record(&self, progress: Progress) -> ExportRecord {
+        ExportRecord {
+            id: self.id.clone(),
+            tenant: self.tenant.clone(),
+            key: self.key.clone(),
+            spec: self.spec.clone(),
+            created_us: self.created_us,
+            pins: self.pins.clone(),
+            progress,
+        }
+    }
+
+    #[must_use]
+    pub fn progress(&self) -> Arc<Progress> {
+        self.progress.load_full()
+    }
+
+    /// It was deleted, whoever still holds it.
+    #[must_use]
+    pub fn is_removed(&self) -> bool {
+        self.removed.load(Ordering::Acquire)
+    }
+
+    /// The strong validator of its bytes (RFC 9110 §8.8.3): the same while the file grows, because what was given
+    /// out never changes.
+    #[must_use]
+    pub fn etag(&self, progress: &Progress) -> String {
+        format!("\"{}-{}\"", self.id.as_str(), progress.generation)
+    }
+
+    #[must_use]
+    pub fn file_name(&self) -> String {
+        let kind = match self.spec.rows {
+            super::ExportRows::Orders => "orders",
+            super::ExportRows::Items => "order-items",
+        };
+        let at = clock::rfc3339(self.created_us).replace([':', '-'], "");
+        let at = at.split('.').next().unwrap_or_default().trim_end_matches('Z');
+        format!("{kind}-{at}Z-{}.{}", &self.id.as_str()[..8], self.spec.extension())
+    }
+
+    /// What a client is told.
+    #[must_use]
+    pub fn told(&self) -> serde_json::Value {
+        let progress = self.progress();
+        let Progress { state, chosen, checkpoint, finished_us, expires_us, error, .. } = &*progress;
+        let orders: Option<u64> = chosen.as_ref().map(|counts| counts.iter().sum());
+        let percent = match (state, orders) {
+            (ExportState::Done | ExportState::Expired, _) => 100.0,
+            (_, Some(orders)) if orders > 0 => {
+                // To a tenth, and 100 only at the end.
+                ((checkpoint.orders as f64 / orders as f64 * 1_000.0).floor() / 10.0).min(99.9)
+            }
+            _ => 0.0,
+        };
+        let time = |us: &Option<i64>| us.map(clock::rfc3339);
+        let path = location(self);
+        serde_json::json!({
+            "id": self.id.as_str(),
+            "tenant_id": self.tenant,
+            "state": state.name(),
+            "format": self.spec.format,
+            "rows_are": self.spec.rows,
+            "compression": self.spec.compression,
+            "filters": self.spec.filters,
+            "fields": self.spec.fields,
+            "created_at": clock::rfc3339(self.created_us),
+            "finished_at": time(finished_us),
+            "expires_at": time(expires_us),
+            "orders": orders,
+            "rows": checkpoint.rows,
+            "bytes": checkpoint.bytes,
+            "percent": percent,
+            "digest": (*state == ExportState::Done).then(|| format!("sha-256:{}", checkpoint.digest)),
+            "error": error,
+            "url": path,
+            "download_url": format!("{path}/download"),
+        })
+    }
+}
+
+/// The path of an export.
+#[must_use]
+pub fn location(export: &Export) -> String {
+    let tenant =
+        percent_encoding::utf8_percent_encode(&export.tenant, percent_encoding::NON_ALPHANUMERIC).to_string();
+    // What RFC 3986 lets stand as it is.
+    let tenant = ["-", ".", "_", "~"]
+        .iter()
+        .fold(tenant, |text, plain| text.replace(&format!("%{:02X}", plain.as_bytes()[0]), plain));
+    format!("/api/v1/tenants/{tenant}/reports/export/{}", export.id.as_str())
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    pub(in super::super) fn record(body: &str) -> ExportRecord {
+        ExportRecord {
+            id: ExportId::random().unwrap(),
+            tenant: "a b/ö-1".to_owned(),
+            key: None,
+            spec: ExportSpec::read(body.as_bytes()).unwrap(),
+            created_us: 1_700_000_000_000_000,
+            pins: vec![3, 4],
+            progress: Progress::begin(),
+        }
+    }
+
+    #[test]
+    fn it_tells_how_far_it_is_and_reads_back_the_same() {
+        let record = record(r#"{"format":"csv","compression":"gzip"}"#);
+        let written = serde_json::to_vec(&record).unwrap();
+        assert_eq!(serde_json::from_slice::<ExportRecord>(&written).unwrap(), record);
+        let export = Export::new(record.clone());
+        assert_eq!(
+            export.file_name(),
+            format!("orders-20231114T221320Z-{}.csv.gz", &export.id.as_str()[..8])
+        );
+        assert_eq!(
+            location(&export),
+            format!("/api/v1/tenants/a%20b%2F%C3%B6-1/reports/export/{}", export.id.as_str())
+        );
+        let percent = |orders, chosen, state| {
+            let checkpoint = Checkpoint { orders, ..Checkpoint::default() };
+            let progress = Progress { state, chosen, checkpoint, ..Progress::begin() };
+            export.progress.store(Arc::new(progress));
+            export.told()["percent"].as_f64().unwrap()
+        };
+        assert_eq!(percent(0, None, ExportState::Running), 0.0);
+        assert_eq!(percent(1, Some(vec![1, 2]), ExportState::Running), 33.3);
+        assert_eq!(percent(3, Some(vec![1, 2]), ExportState::Running), 99.9);
+        assert_eq!(percent(0, Some(vec![0]), ExportState::Running), 0.0);
+        assert_eq!(percent(3, Some(vec![1, 2]), ExportState::Done), 100.0);
+        assert_eq!(export.told()["tenant_id"], "a b/ö-1");
+    }
+
+    #[test]
+    fn an_id_is_a_name_and_no_path() {
+        let id = ExportId::random().unwrap();
+        assert_eq!(ExportId::parse(id.as_str()), Some(id.clone()));
+        for text in ["", "..", "../../../../../../../etc/passwd/", &id.as_str()[1..]] {
+            assert_eq!(ExportId::parse(text), None, "{text}");
+        }
+    }
+}

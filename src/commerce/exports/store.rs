@@ -1,0 +1,406 @@
+//! The exports of a data folder: what there is, who may add to it, how many bytes all of it takes.
+//!
+//! Each has a folder with `state.json`, which is replaced as a whole; `file`, what is downloaded; and while it is made
+//! `chosen` and, of Parquet, `groups`. All are known in memory too, so that being asked touches no disk.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+
+use super::record::{Export, ExportId, ExportRecord, ExportState, Progress};
+use crate::base::clock;
+
+/// Below the data folder.
+const FOLDER: &str = "exports";
+const STATE: &str = "state.json";
+const STATE_NEW: &str = "state.json.new";
+pub(super) const FILE: &str = "file";
+pub(super) const CHOSEN: &str = "chosen";
+pub(super) const BESIDE: &str = "groups";
+/// What is being removed is called so first: a crash on the way leaves no half export.
+const GONE: &str = "gone-";
+/// Exports that are known at once, of all tenants (2 KiB of memory each) and of one.
+const EXPORTS_MAX: usize = 2_000;
+const EXPORTS_PER_TENANT_MAX: usize = 200;
+/// With less left than this there is no use in beginning.
+const ROOM_MIN: u64 = 32 * 1024;
+
+/// Why an export is not taken on.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    #[error("the exports together may take {bytes_max} bytes, and do")]
+    NoRoom { bytes_max: u64 },
+    #[error(
+        "there are as many exports as there may be: of one tenant {EXPORTS_PER_TENANT_MAX}, of all {EXPORTS_MAX}"
+    )]
+    TooMany,
+    #[error("the disk does not take it: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// Every export of one data folder.
+#[derive(Debug)]
+pub struct ExportStore {
+    folder: PathBuf,
+    bytes_max: u64,
+    expiry_us: i64,
+    bytes: AtomicU64,
+    all: ArcSwap<Vec<Arc<Export>>>,
+    /// A message: there is one to run.
+    wake: (async_channel::Sender<()>, async_channel::Receiver<()>),
+    /// Rows written and jobs ended, for the metrics.
+    pub rows_total: AtomicU64,
+    pub done_total: AtomicU64,
+    pub failed_total: AtomicU64,
+}
+
+impl ExportStore {
+    /// Learns what is there and clears away what a crash left half-made. Reads one small file an export.
+    ///
+    /// # Errors
+    /// As the disk has them.
+    pub fn open(data: &Path, bytes_max: u64, expiry_us: i64) -> io::Result<ExportStore> {
+        let folder = data.join(FOLDER);
+        fs::create_dir_all(&folder)?;
+        let mut all = Vec::new();
+        let mut bytes = 0;
+        for entry in fs::read_dir(&folder)? {
+            let path = entry?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let Some(id) = ExportId::parse(name) else {
+                if name.starts_with(GONE) {
+                    fs::remove_dir_all(&path)?;
+                }
+                continue;
+            };
+            match fs::read(path.join(STATE)) {
+                Ok(written) => match serde_json::from_slice::<ExportRecord>(&written) {
+                    Ok(record) if record.id == id => {
+                        let export = Export::new(record);
+                        let held =
+                            size(&path.join(FILE)) + size(&path.join(CHOSEN)) + size(&path.join(BESIDE));
+                        export.held.store(held, Ordering::Relaxed);
+                        bytes += held;
+                        all.push(Arc::new(export));
+                    }
+                    _ => tracing::error!(export = name, "an export's state makes no sense; it is left alone"),
+                },
+                // Its creation was not answered.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => fs::remove_dir_all(&path)?,
+                Err(error) => return Err(error),
+            }
+        }
+        all.sort_by(|one, other| {
+            (one.created_us, one.id.as_str()).cmp(&(other.created_us, other.id.as_str()))
+        });
+        Ok(ExportStore {
+            folder,
+            bytes_max,
+            expiry_us,
+            bytes: AtomicU64::new(bytes),
+            all: ArcSwap::from_pointee(all),
+            wake: async_channel::bounded(1),
+            rows_total: AtomicU64::new(0),
+            done_total: AtomicU64::new(0),
+            failed_total: AtomicU64::new(0),
+        })
+    }
+
+    #[must_use]
+    pub fn folder_of(&self, id: &ExportId) -> PathBuf {
+        self.folder.join(id.as_str())
+    }
+
+    /// What is downloaded.
+    #[must_use]
+    pub fn file_of(&self, export: &Export) -> PathBuf {
+        self.folder_of(&export.id).join(FILE)
+    }
+
+    /// Bytes that all of them take.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// All there are, oldest first.
+    #[must_use]
+    pub fn all(&self) -> Arc<Vec<Arc<Export>>> {
+        self.all.load_full()
+    }
+
+    /// The tenant's export with this id.
+    #[must_use]
+    pub fn find(&self, tenant: &str, id: &str) -> Option<Arc<Export>> {
+        let all = self.all.load();
+        all.iter().find(|export| export.id.as_str() == id && export.tenant == tenant).cloned()
+    }
+
+    /// The tenant's export that was asked for with this idempotency key.
+    #[must_use]
+    pub fn find_key(&self, tenant: &str, key: &str) -> Option<Arc<Export>> {
+        let all = self.all.load();
+        all.iter().find(|export| export.tenant == tenant && export.key.as_deref() == Some(key)).cloned()
+    }
+
+    /// Waits until there may be one to run.
+    pub async fn wanted(&self) {
+        let _ = self.wake.1.recv().await;
+    }
+
+    /// Whoever waits for [`ExportStore::wanted`] looks again.
+    pub fn wake(&self) {
+        let _ = self.wake.0.try_send(());
+    }
+
+    /// Whether one more would be taken on.
+    ///
+    /// # Errors
+    /// [`ExportError::NoRoom`], [`ExportError::TooMany`].
+    pub fn has_room(&self, tenant: &str) -> Result<(), ExportError> {
+        let all = self.all.load();
+        let of_tenant = all.iter().filter(|export| export.tenant == tenant).count();
+        if all.len() >= EXPORTS_MAX || of_tenant >= EXPORTS_PER_TENANT_MAX {
+            return Err(ExportError::TooMany);
+        }
+        if self.bytes() + ROOM_MIN > self.bytes_max {
+            return Err(ExportError::NoRoom { bytes_max: self.bytes_max });
+        }
+        Ok(())
+    }
+
+    /// Takes it on: once this returns it is there after a crash as well.
+    ///
+    /// # Errors
+    /// [`ExportStore::has_room`]'s, or the disk's; nothing is left of it then.
+    pub fn create(&self, record: ExportRecord) -> Result<Arc<Export>, ExportError> {
+        self.has_room(&record.tenant)?;
+        let export = Arc::new(Export::new(record));
+        let folder = self.folder_of(&export.id);
+        let made = fs::create_dir(&folder).and_then(|()| self.write(&export, &export.progress(), false));
+        if let Err(error) = made {
+            let _ = fs::remove_dir_all(&folder);
+            return Err(error.into());
+        }
+        self.all.rcu(|all| {
+            let mut all = Vec::clone(all);
+            all.push(export.clone());
+            all
+        });
+        self.wake();
+        Ok(export)
+    }
+
+    /// Makes this its progress, on disk first. `synced`: it survives a power cut too.
+    ///
+    /// # Errors
+    /// The disk's; what was before holds on.
+    pub fn publish(&self, export: &Export, progress: Progress, synced: bool) -> io::Result<()> {
+        self.write(export, &progress, synced)?;
+        export.progress.store(Arc::new(progress));
+        Ok(())
+    }
+
+    fn write(&self, export: &Export, progress: &Progress, synced: bool) -> io::Result<()> {
+        let folder = self.folder_of(&export.id);
+        let record = export.record(progress.clone());
+        let mut file = fs::File::create(folder.join(STATE_NEW))?;
+        file.write_all(&serde_json::to_vec(&record).map_err(io::Error::other)?)?;
+        if synced {
+            file.sync_all()?;
+        }
+        fs::rename(folder.join(STATE_NEW), folder.join(STATE))?;
+        if synced {
+            fs::File::open(&folder)?.sync_all()?;
+        }
+        Ok(())
+    }
+
+    /// Charges bytes that are about to be written.
+    ///
+    /// # Errors
+    /// [`ExportError::NoRoom`], and nothing is charged.
+    pub(super) fn charge(&self, export: &Export, bytes: u64) -> Result<(), ExportError> {
+        let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        if before.saturating_add(bytes) > self.bytes_max {
+            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            return Err(ExportError::NoRoom { bytes_max: self.bytes_max });
+        }
+        export.held.fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Gives back what it is charged for and does not take any more: its files have so many bytes now.
+    pub(super) fn recharge(&self, export: &Export, bytes: u64) {
+        let held = export.held.swap(bytes, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.bytes.fetch_sub(held, Ordering::Relaxed);
+    }
+
+    /// It came to nothing: says why, and its bytes go.
+    pub fn fail(&self, export: &Export, reason: &str) {
+        let mut progress = Progress::clone(&export.progress());
+        let now_us = clock::unix_us();
+        progress.state = ExportState::Failed;
+        progress.error = Some(reason.to_owned());
+        progress.finished_us = Some(now_us);
+        progress.expires_us = Some(now_us.saturating_add(self.expiry_us));
+        self.drop_files(export);
+        self.failed_total.fetch_add(1, Ordering::Relaxed);
+        if let Err(error) = self.write(export, &progress, false)
+            && !export.is_removed()
+        {
+            // It runs once more after a start, and fails or not.
+            tracing::error!(export = export.id.as_str(), %error, "the state of an export cannot be written");
+        }
+        export.progress.store(Arc::new(progress));
+    }
+
+    /// Gives back all it is charged for: it was removed, and nobody writes to it any more.
+    pub fn release(&self, export: &Export) {
+        self.recharge(export, 0);
+    }
+
+    /// When one that ends now may go.
+    pub(super) fn expires_us(&self, now_us: i64) -> i64 {
+        now_us.saturating_add(self.expiry_us)
+    }
+
+    fn drop_files(&self, export: &Export) {
+        for name in [FILE, CHOSEN, BESIDE] {
+            let _ = fs::remove_file(self.folder_of(&export.id).join(name));
+        }
+        self.recharge(export, 0);
+    }
+
+    /// Removes it: nobody finds it from here on, and who reads it is broken off. The folder that is returned is to be
+    /// removed with [`fs::remove_dir_all`], which takes a while for a large file.
+    ///
+    /// # Errors
+    /// The disk's; it is still there then.
+    pub fn remove(&self, export: &Export) -> io::Result<PathBuf> {
+        let gone = self.folder.join(format!("{GONE}{}", export.id.as_str()));
+        // First, so that a job whose files go knows why.
+        export.removed.store(true, Ordering::Release);
+        match fs::rename(self.folder_of(&export.id), &gone) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                export.removed.store(false, Ordering::Release);
+                return Err(error);
+            }
+            _ => {}
+        }
+        self.release(export);
+        self.all.rcu(|all| {
+            let mut all = Vec::clone(all);
+            all.retain(|known| known.id != export.id);
+            all
+        });
+        self.wake();
+        Ok(gone)
+    }
+
+    /// Removes all of a tenant's that have a file or are to get one: whoever erases rows erases them here too. Paths
+    /// of folders to be removed, and how many were removed.
+    ///
+    /// # Errors
+    /// The disk's; some may be removed by then.
+    pub fn remove_of_tenant(&self, tenant: &str) -> io::Result<Vec<PathBuf>> {
+        let all = self.all();
+        let of_tenant = all.iter().filter(|export| export.tenant == tenant);
+        of_tenant.map(|export| self.remove(export)).collect()
+    }
+
+    /// Takes the bytes of those whose time is over, then, after as long again, their names.
+    pub fn expire(&self, now_us: i64) {
+        for export in self.all().iter() {
+            let progress = export.progress();
+            if progress.state.is_open() || progress.expires_us.is_none_or(|at_us| at_us > now_us) {
+                continue;
+            }
+            let outcome = if progress.state == ExportState::Done {
+                let next = Progress {
+                    state: ExportState::Expired,
+                    expires_us: Some(self.expires_us(now_us)),
+                    ..Progress::clone(&progress)
+                };
+                let published = self.publish(export, next, false);
+                if published.is_ok() {
+                    self.drop_files(export);
+                    tracing::info!(export = export.id.as_str(), "an export expired");
+                }
+                published
+            } else {
+                self.remove(export).and_then(|gone| match fs::remove_dir_all(gone) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                    _ => Ok(()),
+                })
+            };
+            if let Err(error) = outcome {
+                tracing::warn!(export = export.id.as_str(), %error, "an expired export cannot be removed");
+            }
+        }
+    }
+}
+
+fn size(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |found| found.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::record::tests::record;
+    use super::*;
+
+    #[test]
+    fn room_is_taken_and_given_back_and_counted_again_after_a_start() {
+        let data = tempfile::tempdir().unwrap();
+        let bytes_max = ROOM_MIN + 100;
+        let store = ExportStore::open(data.path(), bytes_max, 1_000).unwrap();
+        let one = store.create(record(r#"{"format":"csv"}"#)).unwrap();
+        let other = store.create(record(r#"{"format":"csv"}"#)).unwrap();
+        store.charge(&one, 60).unwrap();
+        assert!(matches!(store.charge(&other, ROOM_MIN + 41), Err(ExportError::NoRoom { bytes_max: _ })));
+        store.has_room("x").unwrap();
+        store.charge(&other, ROOM_MIN + 40).unwrap();
+        assert!(matches!(store.has_room("x"), Err(ExportError::NoRoom { .. })));
+        fs::write(store.file_of(&one), [0; 60]).unwrap();
+        // As a crash leaves them.
+        fs::create_dir(store.folder_of(&ExportId::random().unwrap())).unwrap();
+        fs::create_dir(data.path().join("exports/gone-x")).unwrap();
+        let again = ExportStore::open(data.path(), 100, 1_000).unwrap();
+        assert_eq!((again.bytes(), again.all().len()), (60, 2));
+        assert_eq!(fs::read_dir(data.path().join("exports")).unwrap().count(), 2);
+        let found = again.find(&one.tenant, one.id.as_str()).unwrap();
+        assert!(again.find("other", one.id.as_str()).is_none());
+        let gone = again.remove(&found).unwrap();
+        fs::remove_dir_all(gone).unwrap();
+        assert!(found.is_removed() && again.find(&one.tenant, one.id.as_str()).is_none());
+        assert_eq!((again.bytes(), again.all().len()), (0, 1));
+    }
+
+    #[test]
+    fn what_is_over_loses_its_bytes_then_its_name() {
+        let data = tempfile::tempdir().unwrap();
+        let store = ExportStore::open(data.path(), 2 * ROOM_MIN, 1_000).unwrap();
+        let one = store.create(record(r#"{"format":"csv"}"#)).unwrap();
+        store.expire(i64::MAX);
+        assert_eq!(one.progress().state, ExportState::Queued);
+        fs::write(store.file_of(&one), "x").unwrap();
+        store.charge(&one, 1).unwrap();
+        let done = Progress { state: ExportState::Done, expires_us: Some(5), ..Progress::begin() };
+        store.publish(&one, done, true).unwrap();
+        store.expire(4);
+        assert_eq!((one.progress().state, store.bytes()), (ExportState::Done, 1));
+        store.expire(5);
+        assert_eq!((one.progress().state, store.bytes()), (ExportState::Expired, 0));
+        assert!(!store.file_of(&one).exists());
+        store.expire(1_004);
+        assert_eq!(store.all().len(), 1);
+        store.expire(1_005);
+        assert_eq!((store.all().len(), fs::read_dir(data.path().join("exports")).unwrap().count()), (0, 0));
+    }
+}

@@ -1,0 +1,59 @@
+//! Reading for exports: a snapshot's pins, the orders that are chosen, what is told of them; each a bounded step on
+//! a reader's thread.
+
+use super::QueryError;
+use super::readers::{Readers, received};
+use crate::base::ids::ShardId;
+use crate::shard::read::{Filter, pin};
+use crate::shard::{
+    BatchBounds, Choosing, ChosenOrder, NameCache, OrderBatch, Stream, choose_orders, read_orders,
+};
+
+/// A batch being filled, and the names known by then.
+pub type Filling = (OrderBatch, NameCache);
+
+/// A step of filling that is under way; its end is awaited with [`Filled::wait`].
+#[derive(Debug)]
+pub struct Filled(super::readers::Answer<Option<(Filling, usize)>>);
+
+impl Filled {
+    /// The batch, and how many of the chosen orders it took.
+    pub async fn wait(self) -> Result<(Filling, usize), QueryError> {
+        received(self.0.recv().await)?.ok_or(QueryError::Busy)
+    }
+}
+
+/// The highest row id of each shard's orders: whatever is committed later is behind it.
+pub async fn order_pins(readers: &Readers) -> Result<Vec<i64>, QueryError> {
+    readers.ask_all(0_i64, |connection| pin(connection, Stream::Order)).await
+}
+
+/// The next orders of one shard that the filter takes; where to go on, if there is more.
+pub async fn choose(
+    readers: &Readers,
+    shard: ShardId,
+    filter: &Filter,
+    pin: i64,
+    choosing: Choosing,
+) -> Result<(Vec<ChosenOrder>, Option<Choosing>), QueryError> {
+    let filter = filter.clone();
+    let step =
+        move |connection: &rusqlite::Connection| choose_orders(connection, shard, &filter, pin, choosing);
+    received(readers.ask(shard, (Vec::new(), None), step)?.recv().await)
+}
+
+/// Begins to add chosen orders of one shard to a batch.
+pub fn fill(
+    readers: &Readers,
+    shard: ShardId,
+    chosen: Vec<ChosenOrder>,
+    bounds: BatchBounds,
+    filling: Filling,
+) -> Result<Filled, QueryError> {
+    let step = move |connection: &rusqlite::Connection| {
+        let (mut batch, mut names) = filling;
+        let taken = read_orders(connection, shard, &chosen, bounds, &mut batch, &mut names)?;
+        Ok(Some(((batch, names), taken)))
+    };
+    Ok(Filled(readers.ask(shard, None, step)?))
+}

@@ -1,0 +1,96 @@
+//! The file of an export, piece by piece as the client takes it, and on while it grows.
+
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::Lane;
+use crate::commerce::{Export, ExportState, Progress};
+use crate::cores::executor::{self, ReadFile};
+use crate::cores::stop::Stage;
+
+/// Bytes of one piece: a client that does not read holds two of them, and what its socket holds.
+const PIECE_BYTES: u64 = 128 * 1024;
+/// Between two looks whether the file has grown, doubled from the first to the last.
+const LOOK_MIN: Duration = Duration::from_millis(5);
+const LOOK_MAX: Duration = Duration::from_millis(200);
+
+/// Why a download ends early: never as if it were whole.
+pub(in crate::server::executor_lane) type Break = &'static str;
+
+/// Where a download stands.
+pub(in crate::server::executor_lane) struct ExportPieces {
+    lane: Rc<Lane>,
+    export: Arc<Export>,
+    generation: u32,
+    path: PathBuf,
+    file: Option<ReadFile>,
+    at: u64,
+    /// `None`: to the end of the file, once it has one.
+    until: Option<u64>,
+}
+
+impl ExportPieces {
+    pub(super) fn new(
+        lane: Rc<Lane>,
+        export: Arc<Export>,
+        progress: &Progress,
+        path: PathBuf,
+        (at, until): (u64, Option<u64>),
+    ) -> ExportPieces {
+        ExportPieces { lane, export, generation: progress.generation, path, file: None, at, until }
+    }
+
+    /// The next piece; `None` behind the last.
+    pub(in crate::server::executor_lane) async fn next(&mut self) -> Result<Option<Vec<u8>>, Break> {
+        let mut pause = LOOK_MIN;
+        loop {
+            let progress = self.export.progress();
+            if self.export.is_removed() {
+                return Err("the export was deleted");
+            }
+            if progress.generation != self.generation {
+                return Err("the export is made anew");
+            }
+            match progress.state {
+                ExportState::Failed => return Err("the export failed"),
+                ExportState::Expired => return Err("the export expired"),
+                ExportState::Queued | ExportState::Running | ExportState::Done => {}
+            }
+            if self.until == Some(self.at) {
+                return Ok(None);
+            }
+            let there = progress.checkpoint.bytes.min(self.until.unwrap_or(u64::MAX));
+            if self.at < there {
+                return self.read((there - self.at).min(PIECE_BYTES)).await.map(Some);
+            }
+            if progress.state == ExportState::Done {
+                return Ok(None);
+            }
+            if self.lane.vitals.stop.stage() >= Stage::Draining {
+                return Err("the server is stopping");
+            }
+            executor::sleep(pause).await;
+            pause = LOOK_MAX.min(pause * 2);
+        }
+    }
+
+    async fn read(&mut self, count: u64) -> Result<Vec<u8>, Break> {
+        let failed = |error: std::io::Error| {
+            tracing::error!(%error, "the file of an export cannot be read");
+            "the file cannot be read"
+        };
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => ReadFile::open(&self.path).await.map_err(failed)?,
+        };
+        let bytes = file.read_at(self.at, count as usize).await.map_err(failed)?;
+        self.file = Some(file);
+        if bytes.is_empty() {
+            return Err("the file is shorter than it was");
+        }
+        self.at += bytes.len() as u64;
+        Ok(bytes)
+    }
+}

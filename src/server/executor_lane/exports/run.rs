@@ -1,0 +1,117 @@
+//! The jobs: a few at once, the oldest first, each tenant's in turn; and the look for those that expired.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::Lane;
+use super::super::uploads::detached;
+use crate::base::clock;
+use crate::commerce::{Export, ExportFailure, run_export};
+use crate::cores::executor;
+
+/// Jobs that run at once, whole process: one reads while another one encodes, and each holds some 20 MB.
+const RUNNING_MAX: usize = 2;
+/// How often a job begins again from its checkpoint after shards could not be read, and how long between.
+const TRIES: u32 = 30;
+const PAUSE: Duration = Duration::from_secs(1);
+/// Between two looks for expired ones: a quarter of the expiry, within these.
+const LOOK_MIN: Duration = Duration::from_millis(50);
+const LOOK_MAX: Duration = Duration::from_secs(60);
+
+/// Runs what there is to run until the process ends; on one core only. What is under way then goes on from its last
+/// checkpoint after the next start.
+pub(in crate::server::executor_lane) async fn run(lane: Rc<Lane>) {
+    let running: Rc<RefCell<Vec<Arc<Export>>>> = Rc::default();
+    loop {
+        while running.borrow().len() < RUNNING_MAX {
+            let Some(export) = next(&lane, &running.borrow()) else { break };
+            running.borrow_mut().push(export.clone());
+            let (lane, running) = (lane.clone(), running.clone());
+            executor::spawn(async move {
+                let job = (lane.clone(), export.clone());
+                if detached(async move { finish(&job.0, &job.1).await }).await.is_none() {
+                    lane.exports.fail(&export, "the server made a mistake; its log says more");
+                }
+                running.borrow_mut().retain(|known| known.id != export.id);
+                lane.exports.wake();
+            });
+        }
+        lane.exports.wanted().await;
+    }
+}
+
+/// The oldest that waits, of a tenant that has none running if there is one.
+fn next(lane: &Lane, running: &[Arc<Export>]) -> Option<Arc<Export>> {
+    let all = lane.exports.all();
+    let waits = |export: &&Arc<Export>| {
+        export.progress().state.is_open() && running.iter().all(|known| known.id != export.id)
+    };
+    let has_turn = |export: &&Arc<Export>| running.iter().all(|known| known.tenant != export.tenant);
+    all.iter().filter(waits).find(has_turn).or_else(|| all.iter().find(waits)).cloned()
+}
+
+async fn finish(lane: &Rc<Lane>, export: &Arc<Export>) {
+    let started_us = clock::monotonic_us();
+    let mut tries = 1;
+    loop {
+        let is_low = || lane.vitals.board.disk_low();
+        let id = export.id.as_str();
+        match run_export(&lane.exports, &lane.readers, export, is_low).await {
+            Ok(()) => {
+                let checkpoint = &export.progress().checkpoint;
+                let duration_us = clock::monotonic_us() - started_us;
+                tracing::info!(
+                    export = id,
+                    rows = checkpoint.rows,
+                    bytes = checkpoint.bytes,
+                    duration_us,
+                    "an export is done"
+                );
+                return;
+            }
+            Err(_) if export.is_removed() => {
+                // What was charged for a batch that came too late.
+                lane.exports.release(export);
+                return;
+            }
+            Err(ExportFailure::Query(error)) if tries < TRIES => {
+                tracing::warn!(export = id, %error, "an export waits for what it reads");
+                tries += 1;
+                executor::sleep(PAUSE).await;
+            }
+            Err(error) => {
+                tracing::warn!(export = id, %error, "an export failed");
+                lane.exports.fail(export, &reason(&error));
+                return;
+            }
+        }
+    }
+}
+
+/// What a client is told: what the system says of its files is for the log.
+fn reason(error: &ExportFailure) -> String {
+    use crate::commerce::ExportError;
+    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    match error {
+        ExportFailure::Export(ExportError::Io(error))
+            if matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge) =>
+        {
+            "the disk is full".to_owned()
+        }
+        ExportFailure::Export(ExportError::Io(_)) => "a file of the export cannot be used".to_owned(),
+        error => error.to_string(),
+    }
+}
+
+/// Looks until the process ends; on one core only.
+pub(in crate::server::executor_lane) async fn run_expiry(lane: Rc<Lane>) {
+    let pause = (lane.vitals.config.export_expiry / 4).clamp(LOOK_MIN, LOOK_MAX);
+    loop {
+        executor::sleep(pause).await;
+        let store = lane.exports.clone();
+        // Where the readers are busy, the next look does it.
+        let _ = lane.readers.compute(move || store.expire(clock::unix_us())).await;
+    }
+}

@@ -1,0 +1,162 @@
+//! The same bytes, whatever happens to the server or the connection on the way.
+
+use super::*;
+use crate::support::Folder;
+use crate::support::commerce::{NDJSON, dataset, ingest as send, patch};
+
+/// Enough orders that a job takes a while.
+fn filled(folder: &Folder, flags: &[&str]) -> Server {
+    let made =
+        dataset(folder, &["--tenants", "1", "--customers", "300", "--orders", "9000", "--items-mean", "3"]);
+    let server = folder.serve(flags);
+    let body = std::fs::read(made.join("orders.ndjson")).expect("the orders");
+    let answer = send(server.address, "all", NDJSON, &body).expect("an answer");
+    assert_eq!(answer.status, 200, "{answer:?}");
+    server.wait_until_stored();
+    server
+}
+
+const TENANT: &str = "tenant_1";
+
+#[test]
+fn a_job_that_is_killed_twice_makes_the_same_bytes() {
+    let folder = Folder::new();
+    let flags = ["--shards", "2", "--order-partition-rows-max", "1500"];
+    let mut server = filled(&folder, &flags);
+    for wish in [
+        json!({"format": "csv", "rows": "items", "compression": "gzip"}),
+        json!({"format": "parquet", "rows": "items", "compression": "zstd"}),
+        json!({"format": "ndjson", "compression": "zstd"}),
+    ] {
+        let uncut = made(&server, TENANT, &wish);
+        let export = begin(&server, TENANT, &wish);
+        let mut before = Vec::new();
+        for kill in 1..=2 {
+            let said = half(&server, &export, uncut.len() as u64 / 4 * kill);
+            let order = format!("ord-1-0000000{kill}");
+            if kill == 1 {
+                // What changes now is not what was chosen.
+                patch(&mut server.client(), TENANT, &order, "refunded");
+                patch(&mut server.client(), TENANT, &order, "pending");
+            }
+            let there = said["bytes"].as_u64().expect("a number");
+            let mut reading = Reading::begin(&server, &export, "");
+            let part = reading.read(there).expect("what is there can be read");
+            assert!(part.starts_with(&before), "what was given out never changes");
+            before = part;
+            server.kill();
+            server = folder.serve(&flags);
+        }
+        let whole = download(&server, &done(&server, &export));
+        assert!(whole.starts_with(&before));
+        assert!(whole == uncut, "{wish}: {} bytes, not {}", whole.len(), uncut.len());
+    }
+    server.stop();
+}
+
+#[test]
+fn statuses_are_those_of_the_beginning() {
+    let folder = Folder::new();
+    let flags = ["--shards", "1"];
+    let server = filled(&folder, &flags);
+    let wish = json!({"format": "csv", "fields": ["order_id", "status"]});
+    let uncut = made(&server, TENANT, &wish);
+    // The items make it slower.
+    let slow = json!({"format": "ndjson", "fields": ["order_id", "status", "items"]});
+    let before = made(&server, TENANT, &slow);
+    let export = begin(&server, TENANT, &slow);
+    half(&server, &export, 1);
+    let last = String::from_utf8(uncut.clone()).expect("text");
+    let last = last.lines().last().expect("a line").split(',').next().expect("an id").to_owned();
+    let mut client = server.client();
+    patch(&mut client, TENANT, &last, "refunded");
+    patch(&mut client, TENANT, &last, "cancelled");
+    assert_eq!(look(&server, &export)["state"], "running", "too quick for this test");
+    server.kill();
+    let server = folder.serve(&flags);
+    let whole = download(&server, &done(&server, &export));
+    assert!(whole == before, "an order that changed meanwhile is told as it was");
+    assert!(made(&server, TENANT, &wish) != uncut, "a new one tells it as it is");
+    server.stop();
+}
+
+#[test]
+fn a_download_that_is_cut_twenty_times_is_whole() {
+    let folder = Folder::new();
+    let server = filled(&folder, &["--shards", "2"]);
+    let mut chance = Chance::new();
+    for wish in [json!({"format": "csv", "rows": "items"}), json!({"format": "parquet"})] {
+        let uncut = made(&server, TENANT, &wish);
+        let export = begin(&server, TENANT, &wish);
+        let (mut bytes, mut etag, mut while_running) = (Vec::new(), None::<String>, 0);
+        for cut in 0..=20 {
+            let headers = match &etag {
+                Some(etag) => format!("Range: bytes={}-\r\nIf-Range: {etag}\r\n", bytes.len()),
+                None => String::new(),
+            };
+            let is_running = look(&server, &export)["state"] != "done";
+            let mut reading = Reading::begin(&server, &export, &headers);
+            assert_eq!(reading.status, if etag.is_some() { 206 } else { 200 }, "{:?}", reading.headers);
+            if etag.is_some() {
+                let range = reading.header("content-range").expect("a range");
+                assert!(range.starts_with(&format!("bytes {}-", bytes.len())), "{range}");
+                while_running += u32::from(is_running && range.ends_with("/*"));
+            }
+            etag = reading.header("etag").map(str::to_owned);
+            let most = if cut == 20 { u64::MAX } else { 1 + chance.below(uncut.len() as u64 / 25) };
+            bytes.extend(reading.read(most).expect("it is not broken off"));
+        }
+        assert!(bytes == uncut, "{} bytes, not {}", bytes.len(), uncut.len());
+        assert!(while_running > 0, "some of it was read while it was made");
+        done(&server, &export);
+    }
+    server.stop();
+}
+
+#[test]
+fn who_follows_gets_all_of_it_and_a_clean_end_only_then() {
+    let folder = Folder::new();
+    let server = filled(&folder, &["--shards", "2"]);
+    let wish = json!({"format": "csv", "rows": "items"});
+    let uncut = made(&server, TENANT, &wish);
+    let export = begin(&server, TENANT, &wish);
+    let mut reading = Reading::begin(&server, &export, "");
+    assert_eq!((reading.status, reading.is_chunked), (200, true));
+    assert_eq!(reading.header("repr-digest"), None, "it is not known yet");
+    assert!(reading.rest().expect("a clean end") == uncut);
+    assert_eq!(look(&server, &export)["state"], "done");
+
+    // Removed on the way: broken off, and gone for everybody.
+    let export = begin(&server, TENANT, &wish);
+    let mut reading = Reading::begin(&server, &export, "");
+    let first = reading.read(1_000).expect("a beginning");
+    assert!(uncut.starts_with(&first));
+    let url = export["url"].as_str().expect("a path");
+    assert_eq!(server.client().ask("DELETE", url, "").expect("an answer").status, 204);
+    assert!(reading.rest().is_err(), "no clean end");
+    assert_eq!(server.get(url).status, 404);
+    assert_eq!(server.client().ask("DELETE", url, "").expect("an answer").status, 404);
+
+    // So is one that is read once it is done.
+    let export = done(&server, &begin(&server, TENANT, &wish));
+    let mut reading = Reading::begin(&server, &export, "");
+    reading.read(10).expect("a beginning");
+    let url = export["url"].as_str().expect("a path");
+    assert_eq!(server.client().ask("DELETE", url, "").expect("an answer").status, 204);
+    let left = std::fs::read_dir(folder.data().join("exports")).expect("the folder").count();
+    assert_eq!(left, 2, "those that were not removed");
+    // What the sockets hold may still come; the end never does as if it were whole.
+    assert!(reading.rest().is_err());
+
+    // A server that stops breaks it off too, and goes on with the export.
+    let export = begin(&server, TENANT, &wish);
+    let mut reading = Reading::begin(&server, &export, "");
+    let mut part = reading.read(1_000).expect("a beginning");
+    server.stop();
+    assert!(reading.rest().is_err(), "no clean end");
+    let server = folder.serve(&[]);
+    let mut reading = Reading::begin(&server, &export, "Range: bytes=1000-\r\n");
+    part.extend(reading.rest().expect("a clean end"));
+    assert!(part == uncut);
+    server.stop();
+}

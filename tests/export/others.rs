@@ -1,0 +1,113 @@
+//! The Parquet file in the hands of others: DuckDB and Arrow read the types and sums that were meant.
+//!
+//! They are installed from PyPI into `target/` on first use; without python3, venv or a network the test says so and
+//! compares nothing.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::*;
+use crate::support::Folder;
+
+const PACKAGES: [&str; 2] = ["duckdb", "pyarrow"];
+
+/// Prints the columns' types, then for each currency the number of rows and the sum of the amounts; by both.
+const PROGRAM: &str = r#"
+import sys, duckdb, pyarrow.parquet, pyarrow.compute
+path = sys.argv[1]
+rows = f"read_parquet('{path}')"
+print("duckdb", *(f"{r[0]}:{r[1]}" for r in duckdb.sql(f"DESCRIBE SELECT * FROM {rows}").fetchall()), sep="|")
+sums = f"SELECT currency, count(*)::VARCHAR, sum(amount)::VARCHAR, sum(quantity)::VARCHAR, epoch_us(max(ordered_at))::VARCHAR FROM {rows} GROUP BY 1 ORDER BY 1"
+for row in duckdb.sql(sums).fetchall():
+    print("duckdb", *row, sep="|")
+table = pyarrow.parquet.read_table(path)
+print("arrow", *(f"{f.name}:{f.type}" for f in table.schema), sep="|")
+for currency in sorted(set(table["currency"].to_pylist())):
+    own = table.filter(pyarrow.compute.equal(table["currency"], currency))
+    last = pyarrow.compute.max(own["ordered_at"]).cast("int64").as_py()
+    print("arrow", currency, own.num_rows, pyarrow.compute.sum(own["amount"]).as_py(), pyarrow.compute.sum(own["quantity"]).as_py(), last, sep="|")
+"#;
+
+fn python() -> Result<PathBuf, String> {
+    let venv = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-venv-exports");
+    let python = venv.join("bin/python");
+    let works = || {
+        let check = Command::new(&python)
+            .args(["-c", "import duckdb, pyarrow.parquet"])
+            .stderr(Stdio::null())
+            .status();
+        check.is_ok_and(|status| status.success())
+    };
+    if works() {
+        return Ok(python);
+    }
+    let made = Command::new("python3").args(["-m", "venv"]).arg(&venv).output();
+    let made = made.map_err(|error| format!("python3: {error}"))?;
+    if !made.status.success() {
+        return Err(format!("python3 -m venv: {}", String::from_utf8_lossy(&made.stdout)));
+    }
+    let mut pip = Command::new(&python);
+    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(PACKAGES);
+    let installed = pip.output().map_err(|error| format!("pip: {error}"))?;
+    match installed.status.success() && works() {
+        true => Ok(python),
+        false => Err(format!("pip install: {}", String::from_utf8_lossy(&installed.stderr))),
+    }
+}
+
+#[test]
+fn duckdb_and_arrow_read_types_and_sums() {
+    let python = match python() {
+        Ok(python) => python,
+        Err(reason) => return eprintln!("SKIPPED: DuckDB and Arrow are not to be had: {reason}"),
+    };
+    let folder = Folder::new();
+    let server = folder.serve(&["--shards", "2"]);
+    let own = orders("t", 900, &mut Chance::seeded(11));
+    ingest(&server, &own);
+    let mut expected = Vec::new();
+    for currency in ["JPY", "KWD", "USD"] {
+        let of: Vec<&Order> = own.iter().filter(|order| order.currency == currency).collect();
+        let items = || of.iter().flat_map(|order| &order.items);
+        let scale = match currency {
+            "JPY" => 10_000,
+            "KWD" => 10,
+            _ => 100,
+        };
+        let sum = items().map(|item| i128::from(item.quantity * item.price)).sum::<i128>() * scale;
+        let last = of.iter().map(|order| order.at_us).max().expect("there are some");
+        expected.push(format!(
+            "{currency}|{}|{}.{:04}|{}|{last}",
+            items().count(),
+            sum / 10_000,
+            sum % 10_000,
+            items().map(|item| item.quantity).sum::<i64>()
+        ));
+    }
+    for compression in ["none", "gzip", "zstd"] {
+        let wish = json!({"format": "parquet", "rows": "items", "compression": compression,
+            "fields": ["order_id", "currency", "ordered_at", "quantity", "amount"]});
+        let file = folder.beside(&format!("{compression}.parquet"));
+        std::fs::write(&file, made(&server, "t", &wish)).expect("a file");
+        let output = Command::new(&python).args(["-c", PROGRAM]).arg(&file).output().expect("python runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let said = String::from_utf8(output.stdout).expect("text");
+        let mut lines = said.lines();
+        for (who, types) in [
+            (
+                "duckdb",
+                "order_id:VARCHAR|currency:VARCHAR|ordered_at:TIMESTAMP WITH TIME ZONE|quantity:BIGINT|amount:DECIMAL(38,4)",
+            ),
+            (
+                "arrow",
+                "order_id:string|currency:string|ordered_at:timestamp[us, tz=UTC]|quantity:int64|amount:decimal128(38, 4)",
+            ),
+        ] {
+            assert_eq!(lines.next(), Some(format!("{who}|{types}").as_str()));
+            for sums in &expected {
+                assert_eq!(lines.next(), Some(format!("{who}|{sums}").as_str()), "{compression}");
+            }
+        }
+    }
+    server.stop();
+}
