@@ -72,7 +72,7 @@ class Chart {
     const [ink, faint] = [colorOf(this.when), colorOf(this.plot)];
     const axis = { stroke: ink, font: "11px system-ui, sans-serif", grid: { stroke: faint, width: 1 }, ticks: { stroke: faint, size: 4 } };
     const options = {
-      width: this.width(), height: HEIGHT, legend: { show: false }, padding: [8, 18, 0, 0],
+      width: this.width(), height: HEIGHT, legend: { show: false }, padding: [8, 26, 0, 0],
       cursor: { sync: { key: "firehose" }, drag: { x: false, y: false }, y: false, points: { size: 5 } },
       scales: {
         x: { time: true, range: () => [this.since, this.until] },
