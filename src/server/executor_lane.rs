@@ -152,6 +152,7 @@ pub(super) async fn run(parts: Parts) {
     while lane.vitals.stop.stage() < Stage::Flushing {
         executor::sleep(HOUSEKEEPING).await;
         keyed::wake(&lane, clock::monotonic_us());
+        lane.intake.borrow_mut().rotate();
         lane.kept.borrow_mut().let_go(clock::monotonic_us());
         lane.me.executor.buffer_bytes.set(lane.body_bytes.get() as u64);
         lane.me.executor.ack_latency.store(Arc::new(lane.latency.borrow().clone()));
