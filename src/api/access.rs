@@ -35,12 +35,21 @@ pub fn need(endpoint: Endpoint, method: Method, query: Option<&str>) -> Need {
         }
         Endpoint::Order if method == Method::Patch => Need::Scope(Scope::Write),
         Endpoint::OrderSearch | Endpoint::Sales if is_get => Need::Scope(Scope::Read),
+        Endpoint::Customer if method == Method::Delete => Need::Scope(Scope::Admin),
+        Endpoint::Erasure if is_get => Need::Scope(Scope::Admin),
+        // Clicks are no one tenant's.
+        Endpoint::ClickUser if method == Method::Delete => Need::AllTenants(Scope::Admin),
+        Endpoint::ClickErasure if is_get => Need::AllTenants(Scope::Admin),
         Endpoint::OrdersIngest
         | Endpoint::OrderUploads
         | Endpoint::OrderUpload
         | Endpoint::Order
         | Endpoint::OrderSearch
-        | Endpoint::Sales => Need::Nothing,
+        | Endpoint::Sales
+        | Endpoint::Customer
+        | Endpoint::Erasure
+        | Endpoint::ClickUser
+        | Endpoint::ClickErasure => Need::Nothing,
         Endpoint::Receipt
         | Endpoint::Health
         | Endpoint::Ready
@@ -128,7 +137,8 @@ mod tests {
 
     #[test]
     fn every_endpoint_asks_for_what_it_gives() {
-        let methods = [Method::Get, Method::Head, Method::Post, Method::Options, Method::Other];
+        let methods =
+            [Method::Get, Method::Head, Method::Post, Method::Delete, Method::Options, Method::Other];
         for endpoint in Endpoint::ALL {
             for method in methods {
                 let asked = need(endpoint, method, None);
@@ -141,8 +151,12 @@ mod tests {
                     Endpoint::OrdersIngest | Endpoint::OrderUploads if method == Method::Post => {
                         Need::Scope(Scope::Write)
                     }
-                    Endpoint::OrderUpload if is_get => Need::Scope(Scope::Write),
+                    Endpoint::OrderUpload if is_get || method == Method::Delete => Need::Scope(Scope::Write),
                     Endpoint::OrderSearch | Endpoint::Sales if is_get => Need::Scope(Scope::Read),
+                    Endpoint::Customer if method == Method::Delete => Need::Scope(Scope::Admin),
+                    Endpoint::ClickUser if method == Method::Delete => Need::AllTenants(Scope::Admin),
+                    Endpoint::Erasure if is_get => Need::Scope(Scope::Admin),
+                    Endpoint::ClickErasure if is_get => Need::AllTenants(Scope::Admin),
                     _ => Need::Nothing,
                 };
                 assert_eq!(asked, expected, "{endpoint:?} {method:?}");

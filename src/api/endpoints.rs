@@ -23,6 +23,10 @@ pub enum Endpoint {
     OrderSearch,
     Order,
     Sales,
+    Customer,
+    Erasure,
+    ClickUser,
+    ClickErasure,
     Receipt,
     Health,
     Ready,
@@ -34,7 +38,7 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
-    pub const ALL: [Endpoint; 18] = [
+    pub const ALL: [Endpoint; 22] = [
         Endpoint::Event,
         Endpoint::Events,
         Endpoint::EventsBulk,
@@ -45,6 +49,10 @@ impl Endpoint {
         Endpoint::OrderSearch,
         Endpoint::Order,
         Endpoint::Sales,
+        Endpoint::Customer,
+        Endpoint::Erasure,
+        Endpoint::ClickUser,
+        Endpoint::ClickErasure,
         Endpoint::Receipt,
         Endpoint::Health,
         Endpoint::Ready,
@@ -69,6 +77,10 @@ impl Endpoint {
             Endpoint::OrderSearch => "/api/v1/tenants/{tenant}/orders/search",
             Endpoint::Order => "/api/v1/tenants/{tenant}/orders/{order}",
             Endpoint::Sales => "/api/v1/tenants/{tenant}/metrics/sales",
+            Endpoint::Customer => "/api/v1/tenants/{tenant}/customers/{customer}",
+            Endpoint::Erasure => "/api/v1/tenants/{tenant}/erasures/{erasure}",
+            Endpoint::ClickUser => "/clicks/users/{user_id}",
+            Endpoint::ClickErasure => "/clicks/erasures/{erasure}",
             Endpoint::Receipt => "/receipts/{receipt}",
             Endpoint::Health => "/health",
             Endpoint::Ready => "/ready",
@@ -96,14 +108,15 @@ impl Endpoint {
     fn is_plain(self) -> bool {
         let is_event =
             matches!(self, Endpoint::Event | Endpoint::Events | Endpoint::EventsBulk | Endpoint::Clicks);
-        !is_event && !self.is_commerce()
+        let is_erasure = matches!(self, Endpoint::ClickUser | Endpoint::ClickErasure);
+        !is_event && !is_erasure && !self.is_commerce()
     }
 
     /// Of the commerce backend.
     #[must_use]
     pub fn is_commerce(self) -> bool {
-        use Endpoint::{Order, OrderSearch, OrderUpload, OrderUploads, OrdersIngest, Sales};
-        matches!(self, OrdersIngest | OrderUploads | OrderUpload | OrderSearch | Order | Sales)
+        use Endpoint::{OrderUpload, OrderUploads, OrdersIngest};
+        matches!(self, OrdersIngest | OrderUploads | OrderUpload) || self.has_tenant()
     }
 
     /// Of resumable uploads.
@@ -115,7 +128,8 @@ impl Endpoint {
     /// The path names a tenant.
     #[must_use]
     pub fn has_tenant(self) -> bool {
-        matches!(self, Endpoint::OrderSearch | Endpoint::Order | Endpoint::Sales)
+        use Endpoint::{Customer, Erasure, Order, OrderSearch, Sales};
+        matches!(self, OrderSearch | Order | Sales | Customer | Erasure)
     }
 
     /// A body here is taken in as it comes, by its endpoint.
@@ -161,6 +175,7 @@ impl Endpoint {
             Endpoint::OrdersIngest | Endpoint::OrderUploads => "POST, OPTIONS",
             Endpoint::OrderUpload => "GET, HEAD, PATCH, DELETE, OPTIONS",
             Endpoint::Order => "PATCH, OPTIONS",
+            Endpoint::Customer | Endpoint::ClickUser => "DELETE, OPTIONS",
             Endpoint::Events => "GET, HEAD, POST, OPTIONS",
             _ => "GET, HEAD, OPTIONS",
         }
@@ -191,6 +206,7 @@ pub fn find(path: &str) -> (Endpoint, &str) {
         "/docs" => Endpoint::Docs,
         "/" => Endpoint::Root,
         _ if path.starts_with("/api/v1/") => return commerce(path),
+        _ if path.starts_with("/clicks/") => return clicks(path),
         _ => match path.strip_prefix("/receipts/") {
             Some(receipt) => return (Endpoint::Receipt, receipt),
             None if path.starts_with("/docs/") => Endpoint::Docs,
@@ -198,6 +214,16 @@ pub fn find(path: &str) -> (Endpoint, &str) {
         },
     };
     (endpoint, path)
+}
+
+/// The user, or the erasure, below `/clicks`.
+fn clicks(path: &str) -> (Endpoint, &str) {
+    let last = |prefix: &str| path.strip_prefix(prefix).filter(|last| !last.contains('/'));
+    match (last("/clicks/users/"), last("/clicks/erasures/")) {
+        (Some(user), _) => (Endpoint::ClickUser, user),
+        (_, Some(erasure)) => (Endpoint::ClickErasure, erasure),
+        _ => (Endpoint::Unknown, path),
+    }
 }
 
 /// The upload, or the path behind `tenants/`, of a commerce endpoint that has one.
@@ -211,6 +237,8 @@ fn commerce(path: &str) -> (Endpoint, &str) {
         [Some(_), Some("orders"), Some("search"), None] => Endpoint::OrderSearch,
         [Some(_), Some("orders"), Some(_), None] => Endpoint::Order,
         [Some(_), Some("metrics"), Some("sales"), None] => Endpoint::Sales,
+        [Some(_), Some("customers"), Some(_), None] => Endpoint::Customer,
+        [Some(_), Some("erasures"), Some(_), None] => Endpoint::Erasure,
         _ => Endpoint::Unknown,
     };
     (endpoint, below)
@@ -304,6 +332,11 @@ mod tests {
             ("/api/v1/tenants/t/orders/o-1", Endpoint::Order),
             ("/api/v1/tenants/t/metrics/sales", Endpoint::Sales),
             ("/api/v1/tenants/t/metrics/sales/x", Endpoint::Unknown),
+            ("/api/v1/tenants/t/customers/c-1", Endpoint::Customer),
+            ("/api/v1/tenants/t/erasures/0a", Endpoint::Erasure),
+            ("/clicks/users/-7", Endpoint::ClickUser),
+            ("/clicks/erasures/0a", Endpoint::ClickErasure),
+            ("/clicks/x", Endpoint::Unknown),
             ("/api/v1/tenants", Endpoint::Unknown),
             ("/docsy", Endpoint::Unknown),
         ] {

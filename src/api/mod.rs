@@ -14,6 +14,7 @@ pub mod events;
 mod health;
 pub mod metrics;
 pub mod openapi;
+pub mod people;
 pub mod problem;
 pub mod reads;
 pub mod schema;

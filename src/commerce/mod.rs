@@ -5,11 +5,13 @@
 //! without a tenant.
 
 mod ingest;
+mod people;
 mod sales;
 mod search;
 mod uploads;
 
 pub use ingest::{IngestError, OrderIngest, Summary};
+pub use people::{Sought, in_the_way, must_go, remove_exports_of};
 pub use sales::{Materialized, SalesCache, SalesPlan};
 pub use search::{LIMIT_MAX, SearchPlan};
 pub use uploads::{

@@ -149,7 +149,7 @@ impl Readers {
     }
 
     /// Has something computed on a reader's thread: what takes longer than a core's loop may stand still.
-    pub(super) async fn compute<T: Send + 'static>(
+    pub async fn compute<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, QueryError> {

@@ -6,6 +6,7 @@ mod body;
 mod events;
 pub(super) mod keyed;
 mod orders;
+mod people;
 mod reads;
 mod respond;
 mod sync;

@@ -13,8 +13,8 @@ use crate::base::ids::{LaneId, Sequence};
 /// One row (or rejected record): its kind and payload as a journal would hold them.
 pub type Carried = (u8, Vec<u8>);
 
-/// Everything a shard stores, in a fixed order: clicks, idempotent events, rejected records, orders; each in order
-/// of arrival. Calls `take` with batches of at most `rows_max`.
+/// Everything a shard stores, in a fixed order: clicks, idempotent events, rejected records, orders, those who are
+/// kept out; each in order of arrival. Calls `take` with batches of at most `rows_max`.
 pub fn carry<E: From<ShardError>>(
     connection: &Connection,
     rows_max: usize,
@@ -39,14 +39,16 @@ pub fn carry<E: From<ShardError>>(
             }
         }
     }
-    super::orders::carry_orders::<E>(connection, &mut |record| {
+    let mut push = |record| {
         batch.push(record);
         if batch.len() >= rows_max {
             take(&batch)?;
             batch.clear();
         }
         Ok(())
-    })?;
+    };
+    super::orders::carry_orders::<E>(connection, &mut push)?;
+    super::people::forgotten::carry::<E>(connection, &mut push)?;
     if batch.is_empty() { Ok(()) } else { take(&batch) }
 }
 

@@ -63,6 +63,10 @@ pub use orders::{
     encode_order, find_ingest, key_of, order_statements, sales_bounds, sales_days, sales_sums, sales_version,
     single_parts, single_sales,
 };
+pub use people::{
+    ERASURE_KIND, ErasureMode, ErasureRecord, ErasureReport, ErasureState, ErasureWants, KnownCustomer, Needles,
+    RemovedOutside, Subject, erasure, erasures_under_way, known_customer,
+};
 pub use schema::is_made;
 pub use seal::BuiltIndex;
 pub use service_event::{Outcome, SERVICE_EVENT_KIND, ServiceEventRow, decode_service_event};

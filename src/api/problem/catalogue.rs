@@ -51,6 +51,8 @@ pub enum Problem {
     UploadLocked,
     ChecksumMismatch,
     NoRoomForUpload,
+    NoSuchErasure,
+    ErasureBlocked,
 }
 
 /// What the catalogue says of one problem.
@@ -79,10 +81,12 @@ impl Problem {
         Problem::NotAReceipt,
         Problem::NoSuchOrder,
         Problem::NoSuchUpload,
+        Problem::NoSuchErasure,
         Problem::MethodNotAllowed,
         Problem::RequestTimeout,
         Problem::IngestRunning,
         Problem::WrongUploadOffset,
+        Problem::ErasureBlocked,
         Problem::UploadGone,
         Problem::TusVersion,
         Problem::PayloadTooLarge,
@@ -524,6 +528,21 @@ impl Problem {
                  of them, or the disk is full. What was reported as taken stays. Wait as long as Retry-After says, \
                  then go on, from where HEAD says if the upload exists; uploads that finish, are terminated or \
                  expire make room.",
+            ),
+            Problem::NoSuchErasure => entry(
+                404,
+                "no-such-erasure",
+                "There is no erasure with this id",
+                "No erasure was given this id, it is another tenant's, or it was finished so long ago that its \
+                 certificate is kept no more. Erasing the same person again is safe and gives a new certificate.",
+            ),
+            Problem::ErasureBlocked => entry(
+                409,
+                "erasure-blocked",
+                "Nobody can be erased just now",
+                "Something holds rows that this server does not look after: what a reshard left behind, or a copy of \
+                 a database beside it; or another request begins with the same person at this moment. Nothing was \
+                 erased, because it could not be everywhere. Remove what `detail` names, or ask again.",
             ),
         }
     }

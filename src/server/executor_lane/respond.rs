@@ -13,7 +13,7 @@ use super::admit::{admit, charge_rest, with_standing};
 use super::body::AnswerBody;
 use super::reads::{self, NotRead, Read};
 use super::sync::on_disk;
-use super::{Lane, SharedGate, events, orders, uploads};
+use super::{Lane, SharedGate, events, orders, people, uploads};
 use crate::api;
 use crate::api::error::EventRefused;
 use crate::base::clock;
@@ -121,6 +121,12 @@ pub(super) async fn respond(
                 match orders::patch(lane, argument, &request, &principal, &body.bytes).await {
                     Ok(answer) => answer,
                     Err(error) => api::commerce::status_refused(&error, &request_id, problems),
+                }
+            }
+            Ok((principal, _)) if people::is_asked(endpoint, method) => {
+                match people::ask(lane, endpoint, argument, &request, &principal).await {
+                    Ok(answer) => answer,
+                    Err(error) => api::people::refused(&error, &request_id, problems),
                 }
             }
             Ok((principal, _)) if endpoint == api::Endpoint::OrderUpload && uploads::is_asked(method) => {

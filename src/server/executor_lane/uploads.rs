@@ -12,6 +12,7 @@
 mod claim;
 mod expiry;
 mod finish;
+mod forget;
 mod kept;
 mod piece;
 mod working;
@@ -32,6 +33,7 @@ use crate::http::{Answer, Method};
 use crate::tenants::Principal;
 
 pub(super) use expiry::run as run_expiry;
+pub(super) use forget::forget;
 pub(super) use kept::Kept;
 use piece::Piece;
 use working::Working;
@@ -125,7 +127,7 @@ async fn in_a_task(
 }
 
 /// Does the work to its end, whether or not its request stays to hear of it. `None`: it panicked.
-async fn detached<T: 'static>(work: impl Future<Output = T> + 'static) -> Option<T> {
+pub(super) async fn detached<T: 'static>(work: impl Future<Output = T> + 'static) -> Option<T> {
     let (tell, told) = async_channel::bounded(1);
     executor::spawn(async move {
         let _ = tell.try_send(work.await);
