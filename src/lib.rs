@@ -69,6 +69,15 @@
 //! they are committed a checkpoint. After a crash the body is read again from there; rows that come twice are known
 //! by their ingest and line.
 //!
+//! # The life of an erasure
+//!
+//! `DELETE …/customers/{customer}` (`server/executor_lane/people.rs`): a first record in every shard's `keyed` journal
+//! puts the customer on the list of those who are kept out; then uploads and exports go; a second record begins the
+//! work in every shard (`shard/people`). It waits until all lanes have come to where they were, and then does slices
+//! of upkeep: orders, names and their words, events; every unused byte of the file is overwritten
+//! (`shard/people/scrub.rs`). At last the writer has each lane begin a new segment, checkpoints, cuts the WAL and lets
+//! the old segments go. Where it stands is in the shard, so a crash changes nothing.
+//!
 //! # The life of a query
 //!
 //! [`query`]: plan → fan out → partial → merge → stream. Readers' threads do bounded steps with read-only
@@ -77,8 +86,8 @@
 //!
 //! # Upkeep
 //!
-//! Between batches a writer does slices of a few milliseconds (`shard/upkeep.rs`): ids sorted into runs, the
-//! index by user of a sealed partition, what retention drops. Nothing of it stops writing for longer.
+//! Between batches a writer does slices of a few milliseconds (`shard/upkeep.rs`): ids sorted into runs, people to
+//! be erased, the index by user of a sealed partition, what retention drops. Nothing of it stops writing for longer.
 //!
 //! # The life of a connection
 //!
@@ -120,6 +129,7 @@
 //! | R3 | buckets and sums of sales equal a recount at every commit, whatever statuses became | `tests/orders.rs`, `src/shard/tests/events.rs`, `src/shard/tests/orders.rs`, `firehose verify --aggregates` |
 //! | U1 | damage to an upload is told, never taken for its end; what it unfolds to is bounded | `tests/orders_encodings.rs`, `src/unpack/tests/damage.rs`, `src/unpack/tests/bombs.rs` |
 //! | D1 | the same seed makes the same bytes; the truth of a dataset is a recount | `tests/dataset.rs` |
+//! | E1 | who was erased is in no file of the data folder, and does not come back | `tests/people.rs`, `src/shard/people/scrub.rs` |
 //! | K1 | no endpoint gives or takes a tenant's rows without a key for them, once there are keys | `tests/keys.rs` |
 //! | K2 | a tenant's limit holds at any number of cores, within 5 % | `src/tenants/lease.rs` |
 //! | S1 | memory stays within the budget under any load | `tests/connections.rs`, `tests/http_edges.rs` |
@@ -137,7 +147,8 @@
 //! *stream* clicks or service events, each in partitions of its own · *partial* one shard's share of an
 //! answer · *pin* the highest row id of a shard that a query sees · *bucket* a count over a stretch of time ·
 //! *ingest* one upload of orders under one idempotency key · *sale* an order that is neither cancelled nor
-//! refunded · *sum* orders, units and revenue of one hour, day, category or product · *sketch* an estimate's
+//! refunded · *erasure* a person's rows and bytes leaving all files · *suppress* to keep out what comes of one
+//! who was erased · *token* stands for a customer whose orders were kept · *sum* orders, units and revenue of one hour, day, category or product · *sketch* an estimate's
 //! memory, kept beside a sum · *list* the orders of a sealed partition by product or customer · *minor unit* the
 //! smallest coin of a currency, in which money is kept.
 //!

@@ -3,6 +3,7 @@
 mod commerce;
 mod events;
 mod parameters;
+mod people;
 mod uploads;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ use super::schema::commerce::{
     Amount, IngestFault, IngestSummary, NewItem, NewOrder, OrderPage, OrderState, OrderValues, Sales,
     SalesGroup, SalesMeta, SalesMethod, StatusChange, StatusChanged, StoredItem, StoredOrder, UploadSummary,
 };
+use super::schema::people::{ErasedInShard, ErasureCertificate, ErasureProgress, ErasureStep};
 use super::schema::{
     Accepted, BulkEvents, BulkResult, BulkRow, Check, Checks, ClickEvent, ClickPage, EventPage, EventResult,
     Health, Metric, Metrics, ProblemDocument, ProblemField, Ready, ReceiptState, ServiceEvent, ShardHealth,
@@ -84,6 +86,13 @@ fn build() -> OpenApi {
         .path("/api/v1/tenants/{tenant}/orders/search", only(HttpMethod::Get, commerce::search()))
         .path("/api/v1/tenants/{tenant}/orders/{order}", only(HttpMethod::Patch, commerce::patch_order()))
         .path("/api/v1/tenants/{tenant}/metrics/sales", only(HttpMethod::Get, commerce::sales()))
+        .path(
+            "/api/v1/tenants/{tenant}/customers/{customer}",
+            only(HttpMethod::Delete, people::erase_customer()),
+        )
+        .path("/api/v1/tenants/{tenant}/erasures/{erasure}", only(HttpMethod::Get, people::erasure()))
+        .path("/clicks/users/{user_id}", only(HttpMethod::Delete, people::erase_user()))
+        .path("/clicks/erasures/{erasure}", only(HttpMethod::Get, people::click_erasure()))
         .path("/receipts/{receipt}", only(HttpMethod::Get, get_receipt()))
         .path("/health", only(HttpMethod::Get, get_health("health")))
         .path("/livez", only(HttpMethod::Get, get_health("livez")))
@@ -137,6 +146,10 @@ fn commerce_schemas(components: ComponentsBuilder) -> ComponentsBuilder {
         .schema_from::<OrderValues>()
         .schema_from::<SalesMeta>()
         .schema_from::<SalesMethod>()
+        .schema_from::<ErasureCertificate>()
+        .schema_from::<ErasedInShard>()
+        .schema_from::<ErasureProgress>()
+        .schema_from::<ErasureStep>()
 }
 
 const BEARER: &str = "bearer";

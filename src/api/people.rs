@@ -231,7 +231,10 @@ mod tests {
         let shards = [state(Some(5)), state(Some(9))];
         let erasure = Erasure { id: "0a", shards: &shards };
         let mut told = erasure.certificate();
-        assert_eq!((&told["finished_at"], &told["shards"][1]["orders"]), (&json!("1970-01-01T00:00:00.000009Z"), &json!(3)));
+        assert_eq!(
+            (&told["finished_at"], &told["shards"][1]["orders"]),
+            (&json!("1970-01-01T00:00:00.000009Z"), &json!(3))
+        );
         let sum = told["digest"].take();
         told.as_object_mut().unwrap().remove("digest");
         assert_eq!(sum, digest(&told));

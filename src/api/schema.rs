@@ -1,6 +1,7 @@
 //! The shapes of the answers: serialised as they stand here, and described so in the OpenAPI document.
 
 pub mod commerce;
+pub mod people;
 
 use serde::Serialize;
 use utoipa::ToSchema;

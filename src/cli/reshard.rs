@@ -18,8 +18,8 @@ use crate::base::keys::KeyHasher;
 use crate::config::Config;
 use crate::journal;
 use crate::shard::{
-    self, Carried, CheckpointMode, DataFolder, ERASURE_KIND, Entry, INGEST_KIND, Outcome, PRICE_KIND, Records,
-    SERVICE_EVENT_KIND, STATUS_KIND, STOCK_KIND, Shard, ShardError, ShardFolder, ShardOptions,
+    self, Carried, CheckpointMode, DataFolder, ERASURE_KIND, Entry, INGEST_KIND, Outcome, PRICE_KIND,
+    Records, SERVICE_EVENT_KIND, STATUS_KIND, STOCK_KIND, Shard, ShardError, ShardFolder, ShardOptions,
 };
 
 /// Records of one transaction of each new shard.

@@ -50,7 +50,9 @@ pub fn in_the_way(data: &Path) -> io::Result<Option<String>> {
 /// As the disk has them.
 pub fn must_go(store: &UploadStore, upload: &Upload, sought: &Sought) -> io::Result<bool> {
     let told = [Some(upload.metadata.as_str()), upload.key.as_deref()];
-    if told.into_iter().flatten().any(|text| sought.needles.may_be_in(text.as_bytes())) || in_metadata(upload, sought) {
+    if told.into_iter().flatten().any(|text| sought.needles.may_be_in(text.as_bytes()))
+        || in_metadata(upload, sought)
+    {
         return Ok(true);
     }
     if upload.state != State::Receiving {
@@ -79,7 +81,9 @@ pub fn must_go(store: &UploadStore, upload: &Upload, sought: &Sought) -> io::Res
                 Err(_) => return Ok(true),
             }
         }
-        if unpacker.encoding().is_some_and(|encoding| encoding != Encoding::Plain) && body.length() < upload.length {
+        if unpacker.encoding().is_some_and(|encoding| encoding != Encoding::Plain)
+            && body.length() < upload.length
+        {
             return Ok(true);
         }
         if is_last {
@@ -92,7 +96,8 @@ pub fn must_go(store: &UploadStore, upload: &Upload, sought: &Sought) -> io::Res
 fn in_metadata(upload: &Upload, sought: &Sought) -> bool {
     use base64::Engine as _;
     let values = upload.metadata.split(',').filter_map(|pair| pair.trim().split_once(' '));
-    let decoded = values.filter_map(|(_, value)| base64::engine::general_purpose::STANDARD.decode(value.trim()).ok());
+    let decoded =
+        values.filter_map(|(_, value)| base64::engine::general_purpose::STANDARD.decode(value.trim()).ok());
     decoded.into_iter().any(|value| sought.needles.may_be_in(&value))
 }
 
@@ -181,14 +186,22 @@ mod tests {
             let mut upload = Upload::new(UploadId::random().unwrap(), None, wish, 1_000_000);
             store.create(&mut upload).unwrap();
             store.body(&upload.id).unwrap().append(&body).unwrap();
-            assert_eq!(must_go(&store, &upload, &sought).unwrap(), expected, "{}", String::from_utf8_lossy(&body));
+            assert_eq!(
+                must_go(&store, &upload, &sought).unwrap(),
+                expected,
+                "{}",
+                String::from_utf8_lossy(&body)
+            );
         }
     }
 
     #[test]
     fn exports_go_by_tenant_and_what_nobody_looks_after_is_told() {
         let data = tempfile::tempdir().unwrap();
-        assert_eq!((remove_exports_of(data.path(), "t").unwrap(), in_the_way(data.path()).unwrap()), (0, None));
+        assert_eq!(
+            (remove_exports_of(data.path(), "t").unwrap(), in_the_way(data.path()).unwrap()),
+            (0, None)
+        );
         for (name, state) in [("a", r#"{"tenant_id":"t"}"#), ("b", r#"{"tenant":"u"}"#), ("c", "{")] {
             let folder = data.path().join("exports").join(name);
             fs::create_dir_all(&folder).unwrap();

@@ -64,8 +64,8 @@ pub use orders::{
     single_parts, single_sales,
 };
 pub use people::{
-    ERASURE_KIND, ErasureMode, ErasureRecord, ErasureReport, ErasureState, ErasureWants, KnownCustomer, Needles,
-    RemovedOutside, Subject, erasure, erasures_under_way, known_customer,
+    ERASURE_KIND, ErasureMode, ErasureRecord, ErasureReport, ErasureState, ErasureWants, KnownCustomer,
+    Needles, RemovedOutside, Subject, erasure, erasures_under_way, known_customer,
 };
 pub use schema::is_made;
 pub use seal::BuiltIndex;

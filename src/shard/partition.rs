@@ -26,7 +26,15 @@ pub(super) struct Partition {
 impl Partition {
     fn new(name: String, stream: Stream, first_id: i64, created_us: i64) -> Partition {
         let insert_sql = stream.insert_sql(&name);
-        Partition { name, insert_sql, next_id: first_id, rows: 0, created_us, timestamp_us: None, has_gap: false }
+        Partition {
+            name,
+            insert_sql,
+            next_id: first_id,
+            rows: 0,
+            created_us,
+            timestamp_us: None,
+            has_gap: false,
+        }
     }
 
     /// What to insert as the id of the next row. After the first, SQLite counts on by itself (the greatest id

@@ -92,11 +92,11 @@ fn rebuild(connection: &mut Connection, keys: &KeyHasher, of: &'static IdsOf) ->
 type Span = (String, i64, i64);
 
 fn spans(connection: &Connection, of: &IdsOf) -> Result<Vec<Span>, ShardError> {
-    let sql = "SELECT name, first_id, first_id + rows + erased FROM partition WHERE stream = ?1 ORDER BY first_id";
+    let sql =
+        "SELECT name, first_id, first_id + rows + erased FROM partition WHERE stream = ?1 ORDER BY first_id";
     let mut statement = connection.prepare(sql)?;
     let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
-    let spans: Vec<Span> =
-        statement.query_map([stream(of).name()], read)?.collect::<Result<_, _>>()?;
+    let spans: Vec<Span> = statement.query_map([stream(of).name()], read)?.collect::<Result<_, _>>()?;
     spans.iter().try_for_each(|(name, ..)| check_name(name))?;
     Ok(spans)
 }

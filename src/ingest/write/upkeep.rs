@@ -113,7 +113,8 @@ impl Writer {
         let Some((journals, bytes)) = self.lanes.are_released(rotation).filter(|_| shard.is_wal_cut()) else {
             return Ok(());
         };
-        let quarantined = self.lanes.purge_quarantine(&|bytes| shard.erasure_may_be_in(bytes) == Some(true))?;
+        let quarantined =
+            self.lanes.purge_quarantine(&|bytes| shard.erasure_may_be_in(bytes) == Some(true))?;
         shard.erasure_finished(journals, bytes, quarantined)?;
         self.rotation = None;
         tracing::info!(shard = self.id.0, journals, bytes, "a person was erased");

@@ -178,7 +178,8 @@ impl Orders {
             }
         }
         let of_order = [id * ITEM_IDS, id * ITEM_IDS + ITEM_IDS];
-        touched.items += run(format!("DELETE FROM {} WHERE id >= ?1 AND id < ?2", items_of(table)), &of_order)?;
+        touched.items +=
+            run(format!("DELETE FROM {} WHERE id >= ?1 AND id < ?2", items_of(table)), &of_order)?;
         touched.index_entries += run(format!("DELETE FROM {table} WHERE id = ?1"), &[id])?;
         touched.times = Some(touched.times.map_or((at, at), |(low, high)| (low.min(at), high.max(at))));
         Ok(())

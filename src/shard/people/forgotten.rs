@@ -4,8 +4,8 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::super::carry::Carried;
 use super::super::error::ShardError;
-use super::record::{ErasureMode, ErasureRecord};
 use super::ERASURE_KIND;
+use super::record::{ErasureMode, ErasureRecord};
 use crate::base::keys::KeyHash;
 
 /// What is done with what comes of a person who was erased.
@@ -81,7 +81,8 @@ pub(in crate::shard) fn carry<E: From<ShardError>>(
         record.encode(&mut payload)?;
         Ok((ERASURE_KIND, payload))
     };
-    let mut statement = connection.prepare("SELECT key, mode, token FROM forgotten").map_err(ShardError::from)?;
+    let mut statement =
+        connection.prepare("SELECT key, mode, token FROM forgotten").map_err(ShardError::from)?;
     let mut rows = statement.query([]).map_err(ShardError::from)?;
     while let Some(row) = rows.next().map_err(ShardError::from)? {
         let read = || -> Result<ErasureRecord, ShardError> {

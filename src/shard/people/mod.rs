@@ -20,12 +20,12 @@ mod rows;
 mod scrub;
 mod work;
 
+pub(super) use self::forgotten::Forgotten;
 pub use self::needles::Needles;
 pub use self::record::{ErasureMode, ErasureRecord, RemovedOutside, Subject};
 pub use self::report::{
     ErasureReport, ErasureState, KnownCustomer, erasure, erasures_under_way, known_customer,
 };
-pub(super) use self::forgotten::Forgotten;
 pub use self::work::ErasureWants;
 pub(super) use self::work::Erasures;
 
@@ -81,7 +81,10 @@ pub(super) fn take(
     let Some(record) = ErasureRecord::decode(payload) else { return Ok(None) };
     let Beside { connection, keys, .. } = beside;
     match record {
-        ErasureRecord::Suppress { mode, subject: Subject::Customer { tenant_id, customer_id, token, .. } } => {
+        ErasureRecord::Suppress {
+            mode,
+            subject: Subject::Customer { tenant_id, customer_id, token, .. },
+        } => {
             let key = forgotten::bytes(keys.hash(&tenant_id, &customer_id));
             forgotten::add(connection, key, mode, &token)?;
         }

@@ -48,8 +48,7 @@ impl Needles {
     /// Whether the text speaks of the person. JSON or not.
     #[must_use]
     pub fn are_in(&self, text: &[u8]) -> bool {
-        self.stand_in(text)
-            || memchr::memchr(b'\\', text).is_some_and(|_| self.stand_in(&unescaped(text)))
+        self.stand_in(text) || memchr::memchr(b'\\', text).is_some_and(|_| self.stand_in(&unescaped(text)))
     }
 
     fn stand_in(&self, text: &[u8]) -> bool {
@@ -60,7 +59,9 @@ impl Needles {
             return false;
         }
         let lower = text.to_ascii_lowercase();
-        self.emails.iter().any(|email| places(&lower, email.as_bytes()).any(|at| is_address(&lower, at, email)))
+        self.emails
+            .iter()
+            .any(|email| places(&lower, email.as_bytes()).any(|at| is_address(&lower, at, email)))
     }
 
     /// Whether an identifier, which is no JSON, is the person's or has theirs as a part.
@@ -177,7 +178,8 @@ fn unescaped(text: &[u8]) -> Cow<'_, [u8]> {
         if let Some(first) = unit(at) {
             at += 6;
             let pair = [first, unit(at).unwrap_or(0)];
-            let is_pair = char::decode_utf16(pair).next().is_some_and(|found| found.is_ok_and(|c| c as u32 > 0xffff));
+            let is_pair =
+                char::decode_utf16(pair).next().is_some_and(|found| found.is_ok_and(|c| c as u32 > 0xffff));
             if is_pair {
                 at += 6;
             }

@@ -97,8 +97,10 @@ impl Shard {
             let now = left.split_off(left.len().saturating_sub(ORDERS_PER_SLICE));
             let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let before = erasing.report;
-            let changed = self.orders.change(&transaction, &table, partition.indexed, &now, becomes).and_then(
-                |touched| {
+            let changed = self
+                .orders
+                .change(&transaction, &table, partition.indexed, &now, becomes)
+                .and_then(|touched| {
                     erasing.report.orders += touched.orders;
                     erasing.report.items += touched.items;
                     erasing.report.index_entries += touched.index_entries;
@@ -107,13 +109,14 @@ impl Shard {
                     erasing.save(&transaction)?;
                     transaction.commit()?;
                     Ok((gone, left))
-                },
-            );
+                });
             match changed {
                 Ok((gone, times)) => {
                     self.orders.committed();
                     self.order_count -= gone;
-                    if let Some(open) = self.orders.open.as_mut().filter(|open| gone > 0 && open.name == table) {
+                    if let Some(open) =
+                        self.orders.open.as_mut().filter(|open| gone > 0 && open.name == table)
+                    {
                         open.erased(gone, times);
                     }
                 }
@@ -222,7 +225,13 @@ impl Shard {
         let Some(end) = end else { return Ok(erasing.next_partition(partitions)) };
         while erasing.at < end {
             let upto = erasing.at.saturating_add(LOOK_ROWS);
-            let found = speaking(&self.connection, &partition.name, (erasing.at, upto), &tenant_id, &erasing.needles)?;
+            let found = speaking(
+                &self.connection,
+                &partition.name,
+                (erasing.at, upto),
+                &tenant_id,
+                &erasing.needles,
+            )?;
             erasing.at = upto;
             if !found.is_empty() {
                 self.change_events(erasing, &partition.name, &tenant_id, &token, &found)?;
@@ -286,7 +295,9 @@ impl Shard {
         let partitions = partitions_of(&self.connection, Stream::Click)?;
         let Some(partition) = erasing.partition(partitions.clone()) else { return Ok(true) };
         let table = partition.name.clone();
-        let Some(end) = max_id(&self.connection, &table)? else { return Ok(erasing.next_partition(partitions)) };
+        let Some(end) = max_id(&self.connection, &table)? else {
+            return Ok(erasing.next_partition(partitions));
+        };
         if partition.sealed {
             // Of a build that a crash cut off.
             self.connection.execute_batch(&format!("DROP TABLE IF EXISTS {table}_user_build"))?;
@@ -298,7 +309,10 @@ impl Shard {
                 (format!("SELECT id, timestamp_us FROM {table} INDEXED BY {table}_user {by_user}"), end)
             } else {
                 let part = "WHERE user_id = ?1 AND id > ?2 AND id <= ?3";
-                (format!("SELECT id, timestamp_us FROM {table} NOT INDEXED {part}"), erasing.at + LOOK_ROWS * 8)
+                (
+                    format!("SELECT id, timestamp_us FROM {table} NOT INDEXED {part}"),
+                    erasing.at + LOOK_ROWS * 8,
+                )
             };
             let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
             let found: Vec<(i64, i64)> = self
@@ -372,7 +386,9 @@ impl Shard {
             }
             let Some(last) = last else { return Ok(true) };
             for rowid in &gone {
-                transaction.prepare_cached("DELETE FROM rejected_record WHERE rowid = ?1")?.execute([rowid])?;
+                transaction
+                    .prepare_cached("DELETE FROM rejected_record WHERE rowid = ?1")?
+                    .execute([rowid])?;
             }
             transaction.execute(
                 "UPDATE total SET value = value - ?1 WHERE name = 'rejected_records'",
@@ -401,7 +417,9 @@ impl Shard {
                     "SELECT scope, key, response FROM ingest_key WHERE scope IN (?1, '*') \
                      AND instr(response, '\"order_id\"') > 0 LIMIT ?2",
                 )?
-                .query_map(params![tenant_id, ROWS_PER_SLICE], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+                .query_map(params![tenant_id, ROWS_PER_SLICE], |row| {
+                    Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+                })?
                 .collect::<Result<_, _>>()?;
             if answers.is_empty() {
                 let named: Vec<(String, String)> = transaction
@@ -410,7 +428,8 @@ impl Shard {
                     .filter(|row| row.as_ref().map_or(true, |(_, key)| erasing.needles.are_in_name(key)))
                     .collect::<Result<_, _>>()?;
                 for (scope, key) in &named {
-                    transaction.execute("DELETE FROM ingest_key WHERE scope = ?1 AND key = ?2", [scope, key])?;
+                    transaction
+                        .execute("DELETE FROM ingest_key WHERE scope = ?1 AND key = ?2", [scope, key])?;
                 }
                 erasing.report.ingest_answers += named.len() as u64;
                 erasing.save(&transaction)?;

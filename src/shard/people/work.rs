@@ -135,7 +135,8 @@ impl Erasing {
             let of: (i64, String, String, i64) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
             Ok((of, row.get::<_, Vec<u8>>(4)?, row.get::<_, String>(5)?))
         };
-        let Some(((number, step, place, at), subject, report)) = connection.query_row(sql, [], read).optional()?
+        let Some(((number, step, place, at), subject, report)) =
+            connection.query_row(sql, [], read).optional()?
         else {
             return Ok(None);
         };
@@ -178,9 +179,12 @@ impl Erasing {
 
     /// What was done and where it goes on; in the transaction that did it.
     pub(super) fn save(&self, transaction: &Transaction<'_>) -> Result<(), ShardError> {
-        let report = serde_json::to_string(&self.report).map_err(|error| ShardError::Other(error.to_string()))?;
+        let report =
+            serde_json::to_string(&self.report).map_err(|error| ShardError::Other(error.to_string()))?;
         transaction
-            .prepare_cached("UPDATE erasure SET step = ?2, place = ?3, at = ?4, report = ?5 WHERE number = ?1")?
+            .prepare_cached(
+                "UPDATE erasure SET step = ?2, place = ?3, at = ?4, report = ?5 WHERE number = ?1",
+            )?
             .execute(params![self.number, self.step.name(), self.place, self.at, report])?;
         Ok(())
     }
@@ -284,12 +288,18 @@ impl Shard {
 
     /// The writer's part is done: so many journals were begun anew, which freed so many bytes, and so many
     /// quarantined segments went. Nothing says any more who it was.
-    pub fn erasure_finished(&mut self, journals: u64, journal_bytes: u64, quarantined: u64) -> Result<(), ShardError> {
+    pub fn erasure_finished(
+        &mut self,
+        journals: u64,
+        journal_bytes: u64,
+        quarantined: u64,
+    ) -> Result<(), ShardError> {
         let Some(mut erasing) = self.erasures.active.take() else { return Ok(()) };
         erasing.report.journals = journals;
         erasing.report.journal_bytes = journal_bytes;
         erasing.report.quarantined_segments = quarantined;
-        let report = serde_json::to_string(&erasing.report).map_err(|error| ShardError::Other(error.to_string()))?;
+        let report =
+            serde_json::to_string(&erasing.report).map_err(|error| ShardError::Other(error.to_string()))?;
         // The masked subject is overwritten where it stood.
         self.connection.pragma_update_and_check(None, "secure_delete", true, |_| Ok(()))?;
         let mut finish = || -> Result<(), ShardError> {

@@ -17,7 +17,8 @@ pub(in crate::server::executor_lane) async fn forget(
     let refused = |error| PeopleRefused::Upload(UploadRefused::Store(error));
     let mut removed = 0;
     for id in lane.uploads.all()? {
-        let concerns = |tenant: &Option<String>| tenant.as_ref().is_none_or(|tenant| *tenant == sought.tenant_id);
+        let concerns =
+            |tenant: &Option<String>| tenant.as_ref().is_none_or(|tenant| *tenant == sought.tenant_id);
         if !lane.uploads.load(&id).map_err(refused)?.is_some_and(|upload| concerns(&upload.tenant)) {
             continue;
         }
