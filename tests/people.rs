@@ -46,7 +46,7 @@ fn orders(tenant: &str) -> Vec<Order> {
             name: if is_theirs { NAMES[number % 2].to_owned() } else { format!("Ann Number{other}") },
             email: if is_theirs { EMAIL.to_owned() } else { format!("ann{other}@example.org") },
             status: oracle::STATUSES[number % 6].to_owned(),
-            currency: if number % 5 == 0 { "JPY" } else { "USD" }.to_owned(),
+            currency: if number.is_multiple_of(5) { "JPY" } else { "USD" }.to_owned(),
             at_us: 1_772_366_400_000_000 + number as i64 * 3_000_000_000,
             items: (0..1 + number % 3)
                 .map(|line| Item {

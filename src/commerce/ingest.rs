@@ -113,7 +113,8 @@ impl Summary {
 
     /// The errors keep their lines; whether any had an id.
     pub fn forget_order_ids(&mut self) -> bool {
-        self.errors.iter_mut().fold(false, |had, error| error.order_id.take().is_some() || had)
+        let ids = self.errors.iter_mut().filter_map(|error| error.order_id.take());
+        ids.count() > 0
     }
 
     /// Outcomes come shard by shard; the errors are told by line.

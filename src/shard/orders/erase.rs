@@ -81,12 +81,11 @@ pub(in crate::shard) fn orders_of(
     Ok(found)
 }
 
-/// Product and category, quantity and price of each item of an order.
-pub(super) fn items(
-    connection: &Connection,
-    table: &str,
-    order: i64,
-) -> Result<Vec<(Product, (i64, i64))>, ShardError> {
+/// An item's product, quantity and price.
+type Line = (Product, (i64, i64));
+
+/// The items of an order.
+pub(super) fn items(connection: &Connection, table: &str, order: i64) -> Result<Vec<Line>, ShardError> {
     let mut statement = connection.prepare_cached(&format!(
         "SELECT i.product, p.category, i.quantity, i.unit_price, (SELECT min(f.id) FROM product_row f \
          WHERE f.tenant = p.tenant AND f.product_id = p.product_id) FROM {} i JOIN product_row p \

@@ -11,7 +11,7 @@
 
 use std::collections::HashMap;
 
-use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::super::error::ShardError;
 use super::page::{self, FILE_HEADER_BYTES, Overflow};
@@ -19,6 +19,9 @@ use crate::base::clock;
 
 /// Pages between two looks at the clock.
 const PAGES_PER_LOOK: u32 = 8;
+/// The two directions, as they are kept.
+const UP: &str = "up";
+const DOWN: &str = "down";
 /// The byte that SQLite locks; the page it is on holds nothing.
 const LOCK_BYTE: u64 = 1 << 30;
 
@@ -30,51 +33,58 @@ enum Free {
     Leaf,
 }
 
-/// Where the work stands; after a crash it begins anew.
-#[derive(Debug)]
+/// Where the work stands.
+#[derive(Clone, Debug)]
 pub(super) struct Scrub {
     is_upwards: bool,
-    /// The next page; `None` before the first of this direction.
-    next: Option<u32>,
+    /// The next page; 0 before the first of this direction.
+    next: u32,
 }
 
 impl Scrub {
+    #[cfg(test)]
     pub(super) fn new() -> Scrub {
-        Scrub { is_upwards: true, next: None }
+        Scrub { is_upwards: true, next: 0 }
     }
 
-    /// One slice, a transaction of its own; pages that were changed, and whether all is done.
+    /// Where [`Scrub::place`] said.
+    pub(super) fn at((direction, next): (&str, i64)) -> Scrub {
+        Scrub { is_upwards: direction != DOWN, next: u32::try_from(next).unwrap_or(0) }
+    }
+
+    /// As it is kept.
+    pub(super) fn place(&self) -> (&'static str, i64) {
+        (if self.is_upwards { UP } else { DOWN }, i64::from(self.next))
+    }
+
+    /// One slice, in the caller's transaction; pages that were changed, and whether all is done.
     pub(super) fn slice(
         &mut self,
-        connection: &mut Connection,
+        transaction: &Connection,
         until_us: u64,
     ) -> Result<(u64, bool), ShardError> {
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let count: u32 = transaction.pragma_query_value(None, "page_count", |row| row.get(0))?;
-        let mut file = Pages::open(&transaction, count)?;
-        let mut next = self.next.unwrap_or(if self.is_upwards { 1 } else { count });
-        let mut is_done = false;
+        let mut file = Pages::open(transaction, count)?;
+        let first = if self.is_upwards { 1 } else { count };
+        let mut next = if self.next == 0 { first } else { self.next };
+        let mut is_at_end = false;
         for step in 1_u32.. {
             // Pages that came meanwhile are new altogether.
             if next == 0 || next > count {
-                is_done = true;
+                is_at_end = true;
                 break;
             }
             file.scrub(next)?;
             next = if self.is_upwards { next + 1 } else { next - 1 };
             if step % PAGES_PER_LOOK == 0 && clock::monotonic_us() >= until_us {
+                is_at_end = next == 0;
                 break;
             }
         }
-        let changed = file.changed;
-        drop(file);
-        transaction.commit()?;
-        self.next = (!is_done).then_some(next);
-        let was_last = is_done && !self.is_upwards;
-        if is_done {
-            self.is_upwards = false;
-        }
-        Ok((changed, was_last))
+        let is_done = is_at_end && !self.is_upwards;
+        self.next = if is_at_end { 0 } else { next };
+        self.is_upwards &= !is_at_end;
+        Ok((file.changed, is_done))
     }
 }
 
@@ -147,7 +157,7 @@ impl<'t> Pages<'t> {
 
     /// Overwrites what is unused on one page, and at the ends of what overflows from it.
     fn scrub(&mut self, number: u32) -> Result<(), ShardError> {
-        let is_map = self.map_every.is_some_and(|every| number >= 2 && (number - 2) % every == 0);
+        let is_map = self.map_every.is_some_and(|every| number >= 2 && (number - 2).is_multiple_of(every));
         if is_map || u64::from(number - 1) == LOCK_BYTE / self.page_bytes as u64 {
             return Ok(());
         }
@@ -253,7 +263,7 @@ mod tests {
     fn what_was_deleted_leaves_no_byte_and_what_is_there_stays() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file.db");
-        let mut connection = busy(&path);
+        let connection = busy(&path);
         let truncate = |connection: &Connection| {
             connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
         };
@@ -262,11 +272,17 @@ mod tests {
         assert!(count(&path, b"ecret") > 100, "SQLite leaves what was deleted");
         // Slices of no time at all: each gets a few pages further.
         let (mut scrub, mut changed) = (Scrub::new(), 0);
-        while {
-            let (pages, is_done) = scrub.slice(&mut connection, 0).unwrap();
+        loop {
+            let transaction = connection.unchecked_transaction().unwrap();
+            let (pages, is_done) = scrub.slice(&transaction, 0).unwrap();
+            transaction.commit().unwrap();
             changed += pages;
-            !is_done
-        } {}
+            if is_done {
+                break;
+            }
+            // As it is read back after a crash.
+            scrub = Scrub::at(scrub.place());
+        }
         assert!(changed > 10);
         truncate(&connection);
         assert_eq!(count(&path, b"ecret"), 0);
@@ -275,7 +291,7 @@ mod tests {
         assert_eq!(ok, "ok");
         connection.execute_batch("INSERT INTO words (words) VALUES ('integrity-check')").unwrap();
         // Nothing is left to do, and the file takes more.
-        assert_eq!(Scrub::new().slice(&mut connection, u64::MAX).unwrap().0, 0);
+        assert_eq!(Scrub::new().slice(&connection, u64::MAX).unwrap().0, 0);
         connection
             .execute_batch(
                 "INSERT INTO plain (text) SELECT text || hex(zeroblob(3000)) FROM plain;

@@ -91,7 +91,6 @@ pub(in crate::shard) struct Erasing {
     pub(super) report: ErasureReport,
     /// Where the lanes must have come to.
     lanes: Option<Vec<(LaneId, Sequence)>>,
-    scrub: Scrub,
     /// Orders of `place` that are to be changed.
     pub(super) orders: Option<Vec<i64>>,
     /// The merge of words was begun.
@@ -167,7 +166,6 @@ impl Erasing {
             at,
             report: report::parse(&report)?,
             lanes: None,
-            scrub: Scrub::new(),
             orders: None,
             is_merging: false,
         }))
@@ -269,8 +267,15 @@ impl Shard {
                 false
             }
             Step::Pages => {
-                let (pages, is_done) = erasing.scrub.slice(&mut self.connection, until_us)?;
+                let transaction =
+                    self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+                let mut scrub = Scrub::at((&erasing.place, erasing.at));
+                let (pages, is_done) = scrub.slice(&transaction, until_us)?;
+                let (direction, next) = scrub.place();
+                (erasing.place, erasing.at) = (direction.to_owned(), next);
                 erasing.report.pages += pages;
+                erasing.save(&transaction)?;
+                transaction.commit()?;
                 is_done
             }
             Step::Journals => false,
