@@ -95,8 +95,13 @@ impl Writer {
     pub(super) fn help_erasure(&mut self) -> Result<(), WriteError> {
         let Some(shard) = &mut self.shard else { return Ok(()) };
         match shard.erasure_wants() {
-            ErasureWants::Nothing => return Ok(()),
+            ErasureWants::Nothing => {
+                // What an earlier one has begun anew is no help to the next.
+                self.rotation = None;
+                return Ok(());
+            }
             ErasureWants::Lanes => {
+                self.rotation = None;
                 shard.erasure_lanes(self.lanes.appended());
                 return Ok(());
             }
