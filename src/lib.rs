@@ -99,6 +99,15 @@
 //! After a kill the job goes on there and makes the bytes an uncut one makes. `docs/exports.md` says what a client may
 //! rely on.
 //!
+//! # The life of an erasure
+//!
+//! `DELETE …/customers/{customer}` (`server/executor_lane/people.rs`): a first record in every shard's `keyed` journal
+//! puts the customer on the list of those who are kept out; then uploads and exports go; a second record begins the
+//! work in every shard (`shard/people`). It waits until all lanes have come to where they were, and then does slices
+//! of upkeep: orders, names and their words, events; every unused byte of the file is overwritten
+//! (`shard/people/scrub.rs`). At last the writer has each lane begin a new segment, checkpoints, cuts the WAL and lets
+//! the old segments go. Where it stands is in the shard, so a crash changes nothing.
+//!
 //! # The life of a query
 //!
 //! [`query`]: plan → fan out → partial → merge → stream. Readers' threads do bounded steps with read-only
@@ -114,8 +123,8 @@
 //!
 //! # Upkeep
 //!
-//! Between batches a writer does slices of a few milliseconds (`shard/upkeep.rs`): ids sorted into runs, the
-//! index by user of a sealed partition, what retention drops. Nothing of it stops writing for longer.
+//! Between batches a writer does slices of a few milliseconds (`shard/upkeep.rs`): ids sorted into runs, people to
+//! be erased, the index by user of a sealed partition, what retention drops. Nothing of it stops writing for longer.
 //!
 //! # The life of a connection
 //!
@@ -162,6 +171,7 @@
 //! | P2 | a stream of changes misses none and repeats none, over cores, shards, restarts and slow readers | `tests/prices.rs` |
 //! | X1 | an export's bytes are the same whatever is cut or killed; what was given out never changes; what is not whole has no clean end | `tests/exports.rs` |
 //! | D1 | the same seed makes the same bytes; the truth of a dataset is a recount | `tests/dataset.rs` |
+//! | E1 | who was erased is in no file of the data folder, and does not come back | `tests/people.rs`, `src/shard/people/scrub.rs` |
 //! | K1 | no endpoint gives or takes a tenant's rows without a key for them, once there are keys | `tests/keys.rs` |
 //! | K2 | a tenant's or product's limit holds at any number of cores, within 5 % | `src/tenants/lease.rs`, `src/tenants/buckets.rs` |
 //! | K3 | the dashboard loads nothing from elsewhere and shows a server with keys no more than `/health` without one | `tests/dashboard.rs`, `src/api/dashboard/files.rs` |
@@ -180,15 +190,16 @@
 //! *stream* clicks or service events, each in partitions of its own · *partial* one shard's share of an
 //! answer · *pin* the highest row id of a shard that a query sees · *bucket* a count over a stretch of time ·
 //! *ingest* one upload of orders under one idempotency key · *sale* an order that is neither cancelled nor
-//! refunded · *sum* orders, units and revenue of one hour, day, category or product · *sketch* an estimate's
+//! refunded · *erasure* a person's rows and bytes leaving all files · *suppress* to keep out what comes of one
+//! who was erased · *token* stands for a customer whose orders were kept · *sum* orders, units and revenue of one
+//! hour, day, category or product · *sketch* an estimate's
 //! memory, kept beside a sum · *list* the orders of a sealed partition by product or customer · *minor unit* the
 //! smallest coin of a currency, in which money is kept · *level* how much of a product there is · *change* what one
 //! request does to one product · *version* of a product: how many changes it had · *accepted price* one that was in
 //! line, approved or loaded as history: what others are held against · *anomaly* a price out of line · *price change*
 //! an anomaly or a decision on one, with a number in its shard · *epoch* which numbering of changes a shard's file has ·
-//! *outage* a stretch of time in which a shard was not written.
-//! smallest coin of a currency, in which money is kept · *chosen* the orders an export tells, with the status it tells
-//! them with.
+//! *outage* a stretch of time in which a shard was not written · *chosen* the orders an export tells, with the status
+//! it tells them with.
 //!
 //! # Where this differs from what one might expect
 //!

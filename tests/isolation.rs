@@ -172,6 +172,14 @@ fn attempts(endpoint: Endpoint, other: &Tenant) -> Vec<(&'static str, String, St
         ],
         Endpoint::DashboardState => vec![get("/dashboard/state".to_owned())],
         Endpoint::Clicks => vec![get("/clicks".to_owned())],
+        Endpoint::Customer => ["erase", "pseudonymise"]
+            .iter()
+            .flat_map(|mode| each(&format!("customers/{}?mode={mode}", other.orders[0].customer)))
+            .map(|target| ("DELETE", target, String::new()))
+            .collect(),
+        Endpoint::Erasure => each("erasures/00").into_iter().map(get).collect(),
+        Endpoint::ClickUser => vec![("DELETE", "/clicks/users/1".to_owned(), String::new())],
+        Endpoint::ClickErasure => vec![get("/clicks/erasures/00".to_owned())],
         Endpoint::OrdersIngest => vec![("POST", "/api/v1/ingest/orders".to_owned(), String::new())],
         Endpoint::OrderUploads => vec![
             get("/api/v1/ingest/orders/uploads".to_owned()),

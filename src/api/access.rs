@@ -48,6 +48,11 @@ pub fn need(endpoint: Endpoint, method: Method, query: Option<&str>) -> Need {
         Endpoint::Export if is_get || method == Method::Delete => Need::Scope(Scope::Read),
         Endpoint::ExportDownload if is_get => Need::Scope(Scope::Read),
         Endpoint::Exports | Endpoint::Export | Endpoint::ExportDownload => Need::Nothing,
+        Endpoint::Customer if method == Method::Delete => Need::Scope(Scope::Admin),
+        Endpoint::Erasure if is_get => Need::Scope(Scope::Admin),
+        // Clicks are no one tenant's.
+        Endpoint::ClickUser if method == Method::Delete => Need::AllTenants(Scope::Admin),
+        Endpoint::ClickErasure if is_get => Need::AllTenants(Scope::Admin),
         Endpoint::OrdersIngest
         | Endpoint::OrderUploads
         | Endpoint::OrderUpload
@@ -55,7 +60,11 @@ pub fn need(endpoint: Endpoint, method: Method, query: Option<&str>) -> Need {
         | Endpoint::OrderSearch
         | Endpoint::Sales
         | Endpoint::StockUpdate
-        | Endpoint::Stock => Need::Nothing,
+        | Endpoint::Stock
+        | Endpoint::Customer
+        | Endpoint::Erasure
+        | Endpoint::ClickUser
+        | Endpoint::ClickErasure => Need::Nothing,
         Endpoint::Receipt
         | Endpoint::Health
         | Endpoint::Ready
@@ -146,7 +155,8 @@ mod tests {
 
     #[test]
     fn every_endpoint_asks_for_what_it_gives() {
-        let methods = [Method::Get, Method::Head, Method::Post, Method::Put, Method::Options, Method::Other];
+        use Method::{Delete, Get, Head, Options, Other, Post, Put};
+        let methods = [Get, Head, Post, Put, Delete, Options, Other];
         for endpoint in Endpoint::ALL {
             for method in methods {
                 let asked = need(endpoint, method, None);
@@ -167,7 +177,6 @@ mod tests {
                     Endpoint::PriceAnomalies | Endpoint::ProductAnomalies if is_get => {
                         Need::Scope(Scope::Read)
                     }
-                    Endpoint::OrderUpload if is_get => Need::Scope(Scope::Write),
                     Endpoint::OrderSearch | Endpoint::Sales | Endpoint::Stock if is_get => {
                         Need::Scope(Scope::Read)
                     }
@@ -175,6 +184,11 @@ mod tests {
                     Endpoint::Exports if is_get || method == Method::Post => Need::Scope(Scope::Read),
                     Endpoint::Export if is_get || method == Method::Delete => Need::Scope(Scope::Read),
                     Endpoint::ExportDownload if is_get => Need::Scope(Scope::Read),
+                    Endpoint::OrderUpload if is_get || method == Method::Delete => Need::Scope(Scope::Write),
+                    Endpoint::Customer if method == Method::Delete => Need::Scope(Scope::Admin),
+                    Endpoint::ClickUser if method == Method::Delete => Need::AllTenants(Scope::Admin),
+                    Endpoint::Erasure if is_get => Need::Scope(Scope::Admin),
+                    Endpoint::ClickErasure if is_get => Need::AllTenants(Scope::Admin),
                     _ => Need::Nothing,
                 };
                 assert_eq!(asked, expected, "{endpoint:?} {method:?}");

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use percent_encoding::percent_decode_str;
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 
 use super::Problem;
 use super::error::{EventRefused, problem, refused as event_refused};
@@ -157,6 +157,12 @@ pub fn is_identifier(text: &str) -> bool {
 /// A part of a path without its percent signs; what is no UTF-8 then is no identifier either.
 pub(super) fn decoded(part: &str) -> String {
     percent_decode_str(part).decode_utf8().map(Cow::into_owned).unwrap_or_default()
+}
+
+/// A part of a path as it has to be written in one.
+#[must_use]
+pub fn encoded(part: &str) -> String {
+    percent_encode(part.as_bytes(), NON_ALPHANUMERIC).to_string()
 }
 
 /// The answer to a path whose tenant cannot be one.

@@ -34,6 +34,10 @@ pub enum Endpoint {
     Exports,
     Export,
     ExportDownload,
+    Customer,
+    Erasure,
+    ClickUser,
+    ClickErasure,
     Receipt,
     Health,
     Ready,
@@ -47,7 +51,7 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
-    pub const ALL: [Endpoint; 29] = [
+    pub const ALL: [Endpoint; 33] = [
         Endpoint::Event,
         Endpoint::Events,
         Endpoint::EventsBulk,
@@ -67,6 +71,10 @@ impl Endpoint {
         Endpoint::Exports,
         Endpoint::Export,
         Endpoint::ExportDownload,
+        Endpoint::Customer,
+        Endpoint::Erasure,
+        Endpoint::ClickUser,
+        Endpoint::ClickErasure,
         Endpoint::Receipt,
         Endpoint::Health,
         Endpoint::Ready,
@@ -102,6 +110,10 @@ impl Endpoint {
             Endpoint::Exports => "/api/v1/tenants/{tenant}/reports/export",
             Endpoint::Export => "/api/v1/tenants/{tenant}/reports/export/{export}",
             Endpoint::ExportDownload => "/api/v1/tenants/{tenant}/reports/export/{export}/download",
+            Endpoint::Customer => "/api/v1/tenants/{tenant}/customers/{customer}",
+            Endpoint::Erasure => "/api/v1/tenants/{tenant}/erasures/{erasure}",
+            Endpoint::ClickUser => "/clicks/users/{user_id}",
+            Endpoint::ClickErasure => "/clicks/erasures/{erasure}",
             Endpoint::Receipt => "/receipts/{receipt}",
             Endpoint::Health => "/health",
             Endpoint::Ready => "/ready",
@@ -131,7 +143,8 @@ impl Endpoint {
     fn is_plain(self) -> bool {
         let is_event =
             matches!(self, Endpoint::Event | Endpoint::Events | Endpoint::EventsBulk | Endpoint::Clicks);
-        !is_event && !self.is_commerce()
+        let is_erasure = matches!(self, Endpoint::ClickUser | Endpoint::ClickErasure);
+        !is_event && !is_erasure && !self.is_commerce()
     }
 
     /// Of the commerce backend.
@@ -169,8 +182,8 @@ impl Endpoint {
     /// The path names a tenant.
     #[must_use]
     pub fn has_tenant(self) -> bool {
-        use Endpoint::{Order, OrderSearch, Sales, Stock, StockUpdate};
-        let is_one = matches!(self, OrderSearch | Order | Sales | StockUpdate | Stock);
+        use Endpoint::{Customer, Erasure, Order, OrderSearch, Sales, Stock, StockUpdate};
+        let is_one = matches!(self, OrderSearch | Order | Sales | StockUpdate | Stock | Customer | Erasure);
         is_one || self.is_prices() || self.is_export()
     }
 
@@ -222,6 +235,7 @@ impl Endpoint {
             Endpoint::StockUpdate => "PUT, OPTIONS",
             Endpoint::Events | Endpoint::Exports => "GET, HEAD, POST, OPTIONS",
             Endpoint::Export => "GET, HEAD, DELETE, OPTIONS",
+            Endpoint::Customer | Endpoint::ClickUser => "DELETE, OPTIONS",
             _ => "GET, HEAD, OPTIONS",
         }
     }
@@ -253,6 +267,7 @@ pub fn find(path: &str) -> (Endpoint, &str) {
         "/dashboard/state" => Endpoint::DashboardState,
         "/" => Endpoint::Root,
         _ if path.starts_with("/api/v1/") => return commerce(path),
+        _ if path.starts_with("/clicks/") => return clicks(path),
         _ => match path.strip_prefix("/receipts/") {
             Some(receipt) => return (Endpoint::Receipt, receipt),
             None if path.starts_with("/docs/") => Endpoint::Docs,
@@ -261,6 +276,16 @@ pub fn find(path: &str) -> (Endpoint, &str) {
         },
     };
     (endpoint, path)
+}
+
+/// The user, or the erasure, below `/clicks`.
+fn clicks(path: &str) -> (Endpoint, &str) {
+    let last = |prefix: &str| path.strip_prefix(prefix).filter(|last| !last.contains('/'));
+    match (last("/clicks/users/"), last("/clicks/erasures/")) {
+        (Some(user), _) => (Endpoint::ClickUser, user),
+        (_, Some(erasure)) => (Endpoint::ClickErasure, erasure),
+        _ => (Endpoint::Unknown, path),
+    }
 }
 
 /// The upload, or the path behind `tenants/`, of a commerce endpoint that has one.
@@ -282,6 +307,8 @@ fn commerce(path: &str) -> (Endpoint, &str) {
         [Some(_), Some("reports"), Some("export"), Some(_), Some("download"), None] => {
             Endpoint::ExportDownload
         }
+        [Some(_), Some("customers"), Some(_), None, ..] => Endpoint::Customer,
+        [Some(_), Some("erasures"), Some(_), None, ..] => Endpoint::Erasure,
         _ => prices(below),
     };
     (endpoint, below)
@@ -413,6 +440,11 @@ mod tests {
             ("/api/v1/tenants/t/reports/export/0a/download", Endpoint::ExportDownload),
             ("/api/v1/tenants/t/reports/export/0a/download/x", Endpoint::Unknown),
             ("/api/v1/tenants/t/reports/export/0a/x", Endpoint::Unknown),
+            ("/api/v1/tenants/t/customers/c-1", Endpoint::Customer),
+            ("/api/v1/tenants/t/erasures/0a", Endpoint::Erasure),
+            ("/clicks/users/-7", Endpoint::ClickUser),
+            ("/clicks/erasures/0a", Endpoint::ClickErasure),
+            ("/clicks/x", Endpoint::Unknown),
             ("/api/v1/tenants", Endpoint::Unknown),
             ("/docsy", Endpoint::Unknown),
             ("/dashboard", Endpoint::Dashboard),

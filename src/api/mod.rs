@@ -16,6 +16,7 @@ pub mod exports;
 mod health;
 pub mod metrics;
 pub mod openapi;
+pub mod people;
 pub mod prices;
 pub mod problem;
 pub mod reads;

@@ -5,6 +5,7 @@ mod dashboard;
 mod events;
 mod exports;
 mod parameters;
+mod people;
 mod prices;
 mod stock;
 mod uploads;
@@ -33,6 +34,7 @@ use super::schema::commerce::{
     StockModeName, StockProductResult, StockUpdated, StockUpdates, StoredItem, StoredOrder, UploadSummary,
 };
 use super::schema::exports::{ExportFilters, ExportList, ExportStatus, NewExport};
+use super::schema::people::{ErasedInShard, ErasureCertificate, ErasureProgress, ErasureStep};
 use super::schema::prices as schema_prices;
 use super::schema::{
     Accepted, BulkEvents, BulkResult, BulkRow, Check, Checks, ClickEvent, ClickPage, EventPage, EventResult,
@@ -113,6 +115,13 @@ fn build() -> OpenApi {
         .path("/api/v1/tenants/{tenant}/reports/export", exports::all())
         .path("/api/v1/tenants/{tenant}/reports/export/{export}", exports::one())
         .path("/api/v1/tenants/{tenant}/reports/export/{export}/download", exports::download())
+        .path(
+            "/api/v1/tenants/{tenant}/customers/{customer}",
+            only(HttpMethod::Delete, people::erase_customer()),
+        )
+        .path("/api/v1/tenants/{tenant}/erasures/{erasure}", only(HttpMethod::Get, people::erasure()))
+        .path("/clicks/users/{user_id}", only(HttpMethod::Delete, people::erase_user()))
+        .path("/clicks/erasures/{erasure}", only(HttpMethod::Get, people::click_erasure()))
         .path("/receipts/{receipt}", only(HttpMethod::Get, get_receipt()))
         .path("/health", only(HttpMethod::Get, get_health("health")))
         .path("/livez", only(HttpMethod::Get, get_health("livez")))
@@ -189,6 +198,10 @@ fn commerce_schemas(components: ComponentsBuilder) -> ComponentsBuilder {
         .schema_from::<ExportFilters>()
         .schema_from::<ExportStatus>()
         .schema_from::<ExportList>()
+        .schema_from::<ErasureCertificate>()
+        .schema_from::<ErasedInShard>()
+        .schema_from::<ErasureProgress>()
+        .schema_from::<ErasureStep>()
 }
 
 const BEARER: &str = "bearer";

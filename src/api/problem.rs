@@ -143,7 +143,7 @@ mod tests {
         let slugs: HashSet<_> = Problem::ALL.iter().map(|problem| problem.slug()).collect();
         assert_eq!(slugs.len(), Problem::ALL.len());
         // The last variant's number: one that is missing from the list would make it shorter.
-        assert_eq!(Problem::ALL.len(), Problem::NoRoomForExport as usize + 1);
+        assert_eq!(Problem::ALL.len(), Problem::ErasureBlocked as usize + 1);
         assert!(Problem::ALL.is_sorted_by_key(|problem| problem.status()));
         for problem in Problem::ALL {
             let is_kebab =

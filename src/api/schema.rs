@@ -3,6 +3,7 @@
 pub mod commerce;
 pub mod dashboard;
 pub mod exports;
+pub mod people;
 pub mod prices;
 
 use serde::Serialize;

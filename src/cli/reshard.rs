@@ -18,9 +18,9 @@ use crate::base::keys::KeyHasher;
 use crate::config::Config;
 use crate::journal;
 use crate::shard::{
-    self, Carried, CheckpointMode, DataFolder, Entry, INGEST_KIND, Outcome, PRICE_EVENT_KIND, PRICE_KIND,
-    Records, SERVICE_EVENT_KIND, STATUS_KIND, STOCK_KIND, STOCK_UPDATE_KIND, Shard, ShardError, ShardFolder,
-    ShardOptions,
+    self, Carried, CheckpointMode, DataFolder, ERASURE_KIND, Entry, INGEST_KIND, Outcome, PRICE_EVENT_KIND,
+    PRICE_KIND, Records, SERVICE_EVENT_KIND, STATUS_KIND, STOCK_KIND, STOCK_UPDATE_KIND, Shard, ShardError,
+    ShardFolder, ShardOptions,
 };
 
 /// Records of one transaction of each new shard.
@@ -84,6 +84,7 @@ fn distribute(config: &Config, to: u16) -> Result<String, String> {
             ));
         }
         check_journals(&folder)?;
+        check_erasures(&folder)?;
         write_marker(&marker_path, Marker { to, swapping: false })?;
         let records = copy(config, &folder, &fresh, to)?;
         said = prove(&folder, &fresh, to, records)?;
@@ -105,6 +106,17 @@ fn write_marker(path: &Path, marker: Marker) -> Result<(), String> {
         fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
     };
     write().map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// An erasure would have to begin again in the new shards, without what the old ones know.
+fn check_erasures(folder: &DataFolder) -> Result<(), String> {
+    for (id, of) in folder.shards().filter(|(_, of)| of.database().exists()) {
+        let reader = shard::open_reader(&of.database()).map_err(|error| format!("shard {id}: {error}"))?;
+        if shard::erasures_under_way(&reader).map_err(|error| format!("shard {id}: {error}"))? > 0 {
+            return Err(format!("shard {id} is erasing a person: start the server until that is finished"));
+        }
+    }
+    Ok(())
 }
 
 /// What is in a journal only would be left behind.
@@ -180,8 +192,14 @@ fn copy(config: &Config, folder: &DataFolder, fresh: &Path, to: u16) -> Result<u
                         | STOCK_KIND
                         | PRICE_EVENT_KIND
                         | STOCK_UPDATE_KIND
+                        | ERASURE_KIND
                 );
                 rows += u64::from(!is_beside);
+                if record.0 == ERASURE_KIND {
+                    // Whoever is kept out is so everywhere.
+                    shares.iter_mut().for_each(|share| share.0.push((Sequence(numbered), record)));
+                    continue;
+                }
                 let of_event =
                     (record.0 == SERVICE_EVENT_KIND).then(|| shard::decode_service_event(&record.1));
                 let of_event = of_event.flatten().map(|row| keys.hash(row.tenant_id, row.event_id));

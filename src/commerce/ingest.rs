@@ -93,6 +93,14 @@ impl Summary {
                 detail: "the tenant has an order with this id and other content; the first one stands"
                     .to_owned(),
             }),
+            // Its id is not told: the answer is kept, and nothing of the person is to be.
+            Outcome::Suppressed => self.fail(IngestError {
+                line,
+                order_id: None,
+                pointer: "/customer_id".to_owned(),
+                code: Cow::Borrowed("suppressed"),
+                detail: "the customer was erased; nothing of the order is kept".to_owned(),
+            }),
             Outcome::Rejected | Outcome::Missing => self.fail(IngestError {
                 line,
                 order_id: None,
@@ -101,6 +109,12 @@ impl Summary {
                 detail: "the shard could not store the order; it is kept in rejected_record".to_owned(),
             }),
         }
+    }
+
+    /// The errors keep their lines; whether any had an id.
+    pub fn forget_order_ids(&mut self) -> bool {
+        let ids = self.errors.iter_mut().filter_map(|error| error.order_id.take());
+        ids.count() > 0
     }
 
     /// Outcomes come shard by shard; the errors are told by line.

@@ -6,6 +6,7 @@
 
 mod exports;
 mod ingest;
+mod people;
 mod prices;
 mod sales;
 mod search;
@@ -17,6 +18,7 @@ pub use exports::{
     ExportRows, ExportSpec, ExportState, ExportStore, Progress, SPEC_BYTES_MAX, export_location, run_export,
 };
 pub use ingest::{IngestError, OrderIngest, Summary};
+pub use people::{Sought, in_the_way, must_go, remove_exports_of};
 pub use prices::{ANOMALIES_MAX, AnomaliesPlan, BadBody, Fault, PriceEvent, last_event_id, read_decision};
 pub use sales::{Materialized, SalesCache, SalesPlan};
 pub use search::{LIMIT_MAX, SearchPlan};

@@ -201,6 +201,15 @@ impl Intake {
         self.lanes.len()
     }
 
+    /// Leaves the segments that are asked to be left though nothing comes; between ticks. What fails is tried again.
+    pub fn rotate(&mut self) {
+        for lane in &mut self.lanes {
+            if let Err(error) = lane.appender.rotate_if_asked() {
+                tracing::debug!(shard = lane.shard.0, %error, "a journal segment could not be left yet");
+            }
+        }
+    }
+
     /// Drops what is staged (its requests could not be answered).
     pub fn abandon(&mut self) {
         self.lanes[self.current].appender.abandon();

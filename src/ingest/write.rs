@@ -19,13 +19,14 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use lanes::Lanes;
+pub use lanes::Journals;
+use lanes::{Lanes, Rotation};
 pub use stop::Stop;
 use trouble::{Trouble, WriteError};
 
 use crate::base::clock;
 use crate::base::ids::{LaneId, Sequence, ShardId};
-use crate::journal::{Gap, Reader};
+use crate::journal::Gap;
 use crate::shard::{
     Applied, CheckpointMode, CommitTimes, Outcome, Shard, ShardFolder, ShardOptions, ShardState, ShardStatus,
 };
@@ -84,13 +85,13 @@ impl Outcomes for () {
 pub fn run(
     shard: ShardId,
     folder: ShardFolder,
-    readers: Vec<Reader>,
+    journals: impl Into<Journals>,
     status: Arc<ShardStatus>,
     outcomes: impl Outcomes + 'static,
     stop: Arc<Stop>,
     settings: WriteSettings,
 ) {
-    let mut writer = Writer::new(shard, folder, readers, status, stop, settings);
+    let mut writer = Writer::new(shard, folder, journals.into(), status, stop, settings);
     writer.outcomes = Box::new(outcomes);
     let mut panicked = None;
     loop {
@@ -133,6 +134,8 @@ struct Writer {
     checkpoint_tried_us: u64,
     /// Upkeep that found no room is left alone until then.
     upkeep_from_us: u64,
+    /// Journals that an erasure has begun anew.
+    rotation: Option<Rotation>,
     #[cfg(test)]
     fault: Option<fn()>,
 }
@@ -141,12 +144,12 @@ impl Writer {
     fn new(
         id: ShardId,
         folder: ShardFolder,
-        readers: Vec<Reader>,
+        journals: Journals,
         status: Arc<ShardStatus>,
         stop: Arc<Stop>,
         settings: WriteSettings,
     ) -> Writer {
-        let lanes = Lanes::new(readers);
+        let lanes = Lanes::new(journals);
         let trouble = Trouble::new(status.clone());
         Writer {
             id,
@@ -161,6 +164,7 @@ impl Writer {
             outcomes: Box::new(()),
             checkpoint_tried_us: clock::monotonic_us(),
             upkeep_from_us: 0,
+            rotation: None,
             #[cfg(test)]
             fault: None,
         }
@@ -225,6 +229,7 @@ impl Writer {
         self.times.publish_if_due(&self.status);
         self.carry_over()?;
         self.keep_up()?;
+        self.help_erasure()?;
         Ok(turn)
     }
 

@@ -117,6 +117,24 @@ impl Appender {
         written.map(|()| Committed { last: Sequence(self.next.0 - 1), end: self.end })
     }
 
+    /// Begins another segment without a record where [`LaneState::ask_rotation`] asked for it and nothing came
+    /// since; whether it did. Its header carries the sequence on. Two atomic loads where nothing was asked; not
+    /// while anything is staged.
+    pub fn rotate_if_asked(&mut self) -> Result<bool, AppendError> {
+        if self.staged != 0 || !self.state.rotation_asked() {
+            return Ok(false);
+        }
+        self.begin_segment(self.end, self.next);
+        let written = self.write();
+        if written.is_ok() {
+            self.end += self.stage.len() as u64;
+            let base = self.current.as_ref().map_or(0, |current| current.base);
+            self.state.publish(self.state.appended(), base, self.end, self.stage.len() as u64);
+        }
+        self.abandon();
+        written.map(|()| true)
+    }
+
     /// Forgets what is staged.
     pub fn abandon(&mut self) {
         self.stage.clear();

@@ -239,6 +239,8 @@ impl Reader {
                     self.settle(header.first);
                     self.jump = false;
                     self.at = base + HEADER_BYTES as u64;
+                    // A header by itself is nothing that waits.
+                    self.state.set_read(self.at);
                 }
                 Ok(())
             }

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 
+use super::batch::read_up_to;
 use super::error::JournalError;
 use super::read::Reader;
 use super::segment;
@@ -39,6 +40,31 @@ impl Reader {
             self.segments.pop_front();
         }
         Ok(freed)
+    }
+
+    /// Whether no segment is left that begins below this offset: all their records were released.
+    #[must_use]
+    pub fn is_released_below(&self, base: u64) -> bool {
+        self.segments.front().is_some_and(|oldest| oldest.base >= base)
+    }
+
+    /// Deletes those of the lane's segments in `quarantine/` of whose bytes `is_wanted` says so, which is asked
+    /// about overlapping stretches of a file; returns how many went. They may be as large as a segment each: 1 GB/s.
+    pub fn purge_quarantine(&self, is_wanted: &dyn Fn(&[u8]) -> bool) -> Result<u64, JournalError> {
+        let folder = self.state.dir().join(segment::QUARANTINE);
+        let entries = match std::fs::read_dir(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+            entries => entries.map_err(JournalError::io(&folder))?,
+        };
+        let mut gone = 0;
+        for entry in entries {
+            let path = entry.map_err(JournalError::io(&folder))?.path();
+            if holds(&path, is_wanted).map_err(JournalError::io(&path))? {
+                std::fs::remove_file(&path).map_err(JournalError::io(&path))?;
+                gone += 1;
+            }
+        }
+        Ok(gone)
     }
 
     /// Fdatasyncs the segments up to the reader's position: before a database checkpoint, so that
@@ -81,5 +107,24 @@ impl Reader {
             }
             JournalError::io(&path)(error)
         })
+    }
+}
+
+/// How much of a quarantined file is looked at at once, and how much of it once more with what follows.
+const LOOK_BYTES: usize = 1024 * 1024;
+const OVERLAP_BYTES: usize = 4 * 1024;
+
+fn holds(path: &std::path::Path, is_wanted: &dyn Fn(&[u8]) -> bool) -> io::Result<bool> {
+    let file = File::open(path)?;
+    let (mut buffer, mut at) = (vec![0; LOOK_BYTES], 0);
+    loop {
+        let filled = read_up_to(&file, &mut buffer, at)?;
+        if is_wanted(&buffer[..filled]) {
+            return Ok(true);
+        }
+        if filled < LOOK_BYTES {
+            return Ok(false);
+        }
+        at += (LOOK_BYTES - OVERLAP_BYTES) as u64;
     }
 }

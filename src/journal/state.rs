@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
 
+use super::format::HEADER_BYTES;
 use crate::base::counters::Cell;
 use crate::base::ids::{LaneId, Sequence};
 
@@ -45,6 +46,8 @@ struct Durable {
     failed_upto: AtomicU64,
     /// Segments with a base below this are not to be appended to.
     segments_left: AtomicU64,
+    /// Segments with a base below this are to be left even if nothing comes.
+    rotate_below: AtomicU64,
 }
 
 /// Where a lane stands when it is opened.
@@ -216,5 +219,31 @@ impl LaneState {
     #[inline]
     pub(super) fn must_leave(&self, base: u64) -> bool {
         base < self.sync.segments_left.load(Ordering::Relaxed)
+            || base < self.sync.rotate_below.load(Ordering::Relaxed)
+    }
+
+    /// Asks the producer to begin another segment, so that the newest one can be released when all of it is in
+    /// the database. Returns the offset that the newest segment has to begin behind; a lane without a segment
+    /// has nothing to leave.
+    pub fn ask_rotation(&self) -> Option<u64> {
+        let base = self.segment();
+        let is_empty = self.bytes_on_disk() == 0 || self.end() <= base + HEADER_BYTES as u64;
+        if is_empty {
+            return (self.bytes_on_disk() > 0).then_some(base);
+        }
+        self.sync.rotate_below.fetch_max(base + 1, Ordering::AcqRel);
+        Some(base + 1)
+    }
+
+    /// Whether the newest segment begins at or behind this offset.
+    #[must_use]
+    pub fn is_rotated(&self, from: u64) -> bool {
+        self.segment() >= from
+    }
+
+    /// Whether the newest segment is to be left although nothing came.
+    #[inline]
+    pub(super) fn rotation_asked(&self) -> bool {
+        self.segment() < self.sync.rotate_below.load(Ordering::Relaxed) && self.bytes_on_disk() > 0
     }
 }

@@ -20,6 +20,7 @@ mod local;
 mod merge;
 mod orders;
 mod page;
+mod people;
 mod plan;
 mod prices;
 mod readers;
@@ -35,6 +36,7 @@ pub use export::{Filled, Filling, choose, fill, order_pins};
 pub use merge::{Chunk, Merged};
 pub use orders::finished_ingest;
 pub use page::{Page, page, stream};
+pub use people::{erasure, known_customer};
 pub use plan::{BucketsPlan, Paging, ParameterError, Parameters, RowsPlan};
 pub use prices::{
     AnomaliesPage, ChangeId, ChangePosition, Changes, anomalies_page, change_marks, changes_of_shard,

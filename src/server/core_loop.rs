@@ -313,6 +313,7 @@ impl CoreLoop {
         }
         self.overdue = overdue;
         self.finish_tick();
+        self.parts.intake.rotate();
         self.me.hot.buffer_bytes.set(self.connections.buffered() as u64);
         if now_ms >= self.publish_at_ms {
             self.publish_at_ms = now_ms + 1_000;

@@ -8,6 +8,7 @@ mod events;
 mod exports;
 pub(super) mod keyed;
 mod orders;
+mod people;
 mod prices;
 mod reads;
 mod respond;
@@ -170,6 +171,7 @@ pub(super) async fn run(parts: Parts) {
         executor::sleep(HOUSEKEEPING).await;
         keyed::wake(&lane, clock::monotonic_us());
         changes::keep(&lane);
+        lane.intake.borrow_mut().rotate();
         lane.kept.borrow_mut().let_go(clock::monotonic_us());
         lane.me.executor.buffer_bytes.set(lane.body_bytes.get() as u64);
         if parts.core == 0 {

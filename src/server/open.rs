@@ -7,6 +7,7 @@ use super::ServeError;
 use crate::base::ids::{LaneId, Sequence, ShardId};
 use crate::base::keys::KeyHasher;
 use crate::config::Config;
+use crate::ingest::write::Journals;
 use crate::ingest::{Board, ShardBoard, ShardVerdicts, Verdicts};
 use crate::journal::{self, Appender, LaneState, Reader};
 use crate::query::CursorKey;
@@ -48,7 +49,7 @@ impl CoreLanes {
 pub(super) struct ShardParts {
     pub(super) shard: ShardId,
     pub(super) folder: ShardFolder,
-    pub(super) readers: Vec<Reader>,
+    pub(super) journals: Journals,
     pub(super) status: Arc<ShardStatus>,
     pub(super) verdicts: ShardVerdicts,
 }
@@ -105,11 +106,11 @@ pub(super) fn open(config: &Config, cores: usize) -> Result<Opened, ServeError> 
         wanted.sort();
         wanted.dedup();
         let applied = applied_positions(&shard_folder);
-        let (mut readers, mut states, mut verdicts) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut journals, mut states, mut verdicts) = (Journals::default(), Vec::new(), Vec::new());
         for lane in wanted {
             let (appender, reader) = open_lane(config, shard, &shard_folder, lane, applied.as_deref())?;
             states.push(appender.state().clone());
-            readers.push(reader);
+            journals.readers.push(reader);
             if let Some((_, core)) = owners.iter().find(|(owned, _)| *owned == lane) {
                 let of = &mut lanes[*core];
                 if lane.is_hot() {
@@ -120,6 +121,8 @@ pub(super) fn open(config: &Config, cores: usize) -> Result<Opened, ServeError> 
                 verdicts.push((lane, of_lane.clone()));
                 of.verdicts.push(of_lane);
                 of.keyed.push((shard, appender));
+            } else {
+                journals.idle.push(appender);
             }
         }
         let status = Arc::new(ShardStatus::new(shard));
@@ -135,7 +138,7 @@ pub(super) fn open(config: &Config, cores: usize) -> Result<Opened, ServeError> 
         });
         let watchers = lanes.iter().map(|of| of.prices_changed.0.clone()).collect();
         let verdicts = ShardVerdicts::new(verdicts).watched_by(watchers);
-        shards.push(ShardParts { shard, folder: shard_folder, readers, status, verdicts });
+        shards.push(ShardParts { shard, folder: shard_folder, journals, status, verdicts });
     }
     let folder_id = folder.manifest().folder_id();
     Ok(Opened {

@@ -34,8 +34,8 @@ impl Writers {
             let cpu = cpus[home(usize::from(parts.shard.0), cpus.len())];
             let thread = super::thread(&format!("write-{}", parts.shard), move || {
                 super::settle(cpu, Rank::Writer);
-                let ShardParts { shard, folder, readers, status, verdicts } = parts;
-                write::run(shard, folder, readers, status, verdicts, stop, settings);
+                let ShardParts { shard, folder, journals, status, verdicts } = parts;
+                write::run(shard, folder, journals, status, verdicts, stop, settings);
             })?;
             if let Some(on_board) = on_board {
                 let _ = on_board.writer.set(thread.thread().clone());

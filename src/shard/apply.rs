@@ -14,7 +14,7 @@ use super::file::Shard;
 use super::ids::Ids;
 use super::orders::{Batch, INGEST_KIND, ORDER_KIND, PRICE_KIND, STATUS_KIND, STOCK_KIND, Taken, Taker};
 use super::partition::{Partition, table_of};
-use super::people::ERASURE_KIND;
+use super::people::{ERASURE_KIND, forgotten};
 use super::prices::{PRICE_EVENT_KIND, PRICE_REVIEW_KIND};
 use super::service_event::{Outcome, SERVICE_EVENT_KIND, ServiceEventRow, decode_service_event};
 use super::stock::STOCK_UPDATE_KIND;
@@ -103,6 +103,8 @@ struct Change {
     positions: Positions,
     applied: Applied,
     taken: Taken,
+    /// A record of an erasure came.
+    erasure: bool,
 }
 
 /// The keyed rows of a batch, with what may be the same ids in the sorted runs.
@@ -142,6 +144,7 @@ impl Shard {
             positions: self.positions.clone(),
             applied: Applied::default(),
             taken: Taken::begin(&self.orders),
+            erasure: false,
         };
         let done = self.write(lanes, &mut change, outcome);
         self.buckets.clear();
@@ -153,7 +156,10 @@ impl Shard {
         // Only now: what is in memory is what is committed.
         self.ids.committed();
         self.orders.committed();
-        let Change { click, event, event_firsts, positions, applied, taken } = change;
+        let Change { click, event, event_firsts, positions, applied, taken, erasure } = change;
+        if erasure {
+            self.erasures.look();
+        }
         self.orders.open = taken.open;
         self.orders.firsts.extend(taken.firsts);
         self.orders.seal_due |= taken.sealed;
@@ -184,6 +190,7 @@ impl Shard {
                 keyed.rows.push(row);
             }
             for entry in batch.records().filter(|entry| is_order(entry.kind) && entry.sequence > position) {
+                change.erasure |= entry.kind == ERASURE_KIND;
                 order_batch.push(&self.keys, entry.kind, entry.payload);
             }
         }
@@ -207,8 +214,10 @@ impl Shard {
             change.click = Partition::create(&transaction, Stream::Click, Some(&change.click))?;
             change.applied.sealed = true;
         }
+        let forgets = !keyed.hashes.is_empty() && forgotten::is_any_event(&transaction)?;
         let mut events = Events {
             transaction: &transaction,
+            forgets,
             ids: &mut self.ids,
             buckets: (!self.options.without_buckets).then_some(&mut self.buckets),
             firsts: [&self.event_firsts, &change.event_firsts],
@@ -325,6 +334,8 @@ fn is_order(kind: u8) -> bool {
 /// What it takes to know whether an event is new, and to store it.
 struct Events<'t> {
     transaction: &'t Connection,
+    /// Events of somebody were erased.
+    forgets: bool,
     ids: &'t mut Ids,
     buckets: Option<&'t mut Buckets>,
     /// First row id and table of every partition, oldest first: the committed ones, then this batch's.
@@ -359,6 +370,10 @@ impl Events<'_> {
         }
         if let Some(known) = known {
             return Ok(known);
+        }
+        // The id was there, and stays taken.
+        if self.forgets && forgotten::was_event_erased(self.transaction, hash)? {
+            return Ok(Outcome::Duplicate);
         }
         insert.raw_bind_parameter(1, partition.id_to_bind())?;
         insert.raw_bind_parameter(2, row.tenant_id)?;

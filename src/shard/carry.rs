@@ -13,8 +13,8 @@ use crate::base::ids::{LaneId, Sequence};
 /// One row (or rejected record): its kind and payload as a journal would hold them.
 pub type Carried = (u8, Vec<u8>);
 
-/// Everything a shard stores, in a fixed order: clicks, idempotent events, rejected records, orders, stock; each in
-/// order of arrival. Calls `take` with batches of at most `rows_max`.
+/// Everything a shard stores, in a fixed order: clicks, idempotent events, rejected records, orders, stock, those who
+/// are kept out; each in order of arrival. Calls `take` with batches of at most `rows_max`.
 pub fn carry<E: From<ShardError>>(
     connection: &Connection,
     rows_max: usize,
@@ -39,7 +39,7 @@ pub fn carry<E: From<ShardError>>(
             }
         }
     }
-    let mut one = |record| {
+    let mut push = |record| {
         batch.push(record);
         if batch.len() >= rows_max {
             take(&batch)?;
@@ -47,8 +47,9 @@ pub fn carry<E: From<ShardError>>(
         }
         Ok(())
     };
-    super::orders::carry_orders::<E>(connection, &mut one)?;
-    super::stock::carry_stock::<E>(connection, &mut one)?;
+    super::orders::carry_orders::<E>(connection, &mut push)?;
+    super::stock::carry_stock::<E>(connection, &mut push)?;
+    super::people::forgotten::carry::<E>(connection, &mut push)?;
     if batch.is_empty() { Ok(()) } else { take(&batch) }
 }
 

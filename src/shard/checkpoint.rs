@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::error::ShardError;
 use super::file::Shard;
+use super::identity::beside;
 use crate::base::clock;
 use crate::base::ids::{LaneId, Sequence};
 
@@ -38,6 +39,12 @@ impl Shard {
         // SQLite starts the WAL from the front again once all of it was carried over.
         let carried = if self.wal_frames_carried <= frames { self.wal_frames_carried } else { 0 };
         (frames - carried) * self.frame_bytes
+    }
+
+    /// Whether the WAL file is empty, or not there.
+    #[must_use]
+    pub fn is_wal_cut(&self) -> bool {
+        std::fs::metadata(beside(&self.path, "-wal")).map_or(true, |wal| wal.len() == 0)
     }
 
     /// The checkpoint that the size of the WAL asks for, if any.

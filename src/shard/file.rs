@@ -15,6 +15,7 @@ use super::identity::{Identity, beside};
 use super::ids::{self, Ids};
 use super::orders::Orders;
 use super::partition::{self, Partition};
+use super::people::Erasures;
 use super::rebuild;
 use super::retain::Retention;
 use super::seal::{self, Sealing};
@@ -92,6 +93,7 @@ pub struct Shard {
     pub(super) seal_due: bool,
     pub(super) sealing: Option<Sealing>,
     pub(super) retention: Retention,
+    pub(super) erasures: Erasures,
     /// Frames in the WAL, as SQLite says after each commit.
     pub(super) wal_frames: Arc<Cell>,
     /// How many of them a checkpoint has carried over.
@@ -151,6 +153,7 @@ impl Shard {
             seal_due: seal::is_due(&connection)?,
             sealing: None,
             retention: Retention::load(&connection)?,
+            erasures: Erasures::load(&connection)?,
             connection,
             // A partition without a row would give the next one the same first id.
             options: ShardOptions {

@@ -66,6 +66,10 @@ pub use orders::{
     decode_order, decode_price, decode_status, decode_stock, encode_order, find_ingest, key_of,
     order_statements, sales_bounds, sales_days, sales_sums, sales_version, single_parts, single_sales,
 };
+pub use people::{
+    ERASURE_KIND, ErasureMode, ErasureRecord, ErasureReport, ErasureState, ErasureWants, KnownCustomer,
+    Needles, RemovedOutside, Subject, erasure, erasures_under_way, known_customer,
+};
 pub use prices::{
     AnomaliesOf, AnomalyId, AnomalyLine, AnomalyStatus, ChangeMark, Decision, FirstAnswer, NotAnAnomalyId,
     PRICE_EVENT_KIND, PRICE_REVIEW_KIND, PriceChange, PriceEventRow, PriceReviewRow, StoredAnomaly,

@@ -19,19 +19,29 @@ pub(super) struct Partition {
     /// When it was made; microseconds since 1970.
     pub(super) created_us: i64,
     timestamp_us: Option<(i64, i64)>,
+    /// The greatest id is not the one before the next: rows were erased.
+    has_gap: bool,
 }
 
 impl Partition {
     fn new(name: String, stream: Stream, first_id: i64, created_us: i64) -> Partition {
         let insert_sql = stream.insert_sql(&name);
-        Partition { name, insert_sql, next_id: first_id, rows: 0, created_us, timestamp_us: None }
+        Partition {
+            name,
+            insert_sql,
+            next_id: first_id,
+            rows: 0,
+            created_us,
+            timestamp_us: None,
+            has_gap: false,
+        }
     }
 
     /// What to insert as the id of the next row. After the first, SQLite counts on by itself (the greatest id
     /// and one), which saves it the look whether the id is there already: a twentieth of the insert.
     #[inline]
     pub(super) fn id_to_bind(&self) -> Option<i64> {
-        (self.rows == 0).then_some(self.next_id)
+        (self.rows == 0 || self.has_gap).then_some(self.next_id)
     }
 
     /// Whether the row just inserted got `next_id`, as everything else assumes.
@@ -48,6 +58,7 @@ impl Partition {
     pub(super) fn count(&mut self, timestamp_us: i64) {
         self.next_id += 1;
         self.rows += 1;
+        self.has_gap = false;
         self.timestamp_us = Some(match self.timestamp_us {
             Some((min, max)) => (min.min(timestamp_us), max.max(timestamp_us)),
             None => (timestamp_us, timestamp_us),
@@ -56,21 +67,24 @@ impl Partition {
 
     /// The open partition of a stream, where the file has one.
     pub(super) fn load(connection: &Connection, stream: Stream) -> Result<Option<Partition>, ShardError> {
-        let sql = "SELECT name, first_id, rows, timestamp_us_min, timestamp_us_max, created_at FROM partition \
+        let sql = "SELECT name, first_id, rows, timestamp_us_min, timestamp_us_max, created_at, erased FROM partition \
                    WHERE stream = ?1 AND sealed_at IS NULL ORDER BY first_id DESC LIMIT 1";
         let read = |row: &Row<'_>| {
             let bounds: (Option<i64>, Option<i64>) = (row.get(3)?, row.get(4)?);
             let (name, first_id, rows): (String, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-            Ok((name, first_id, rows, bounds, row.get::<_, String>(5)?))
+            Ok((name, first_id, rows, bounds, row.get::<_, String>(5)?, row.get::<_, i64>(6)?))
         };
         let found = connection.query_row(sql, [stream.name()], read).optional()?;
-        let Some((name, first_id, rows, bounds, created_at)) = found else { return Ok(None) };
+        let Some((name, first_id, rows, bounds, created_at, erased)) = found else { return Ok(None) };
         check_name(&name)?;
         let last_id: Option<i64> =
             connection.query_row(&format!("SELECT max(id) FROM {name}"), [], |row| row.get(0))?;
         let created_us = created_at.parse::<jiff::Timestamp>().map_or(0, jiff::Timestamp::as_microsecond);
         let mut partition = Partition::new(name, stream, first_id, created_us);
-        partition.next_id = last_id.map_or(first_id, |last| last.saturating_add(1));
+        let behind = last_id.map_or(first_id, |last| last.saturating_add(1));
+        // Ids are not given out again: others know rows by them.
+        partition.next_id = behind.max(first_id.saturating_add(rows).saturating_add(erased));
+        partition.has_gap = partition.next_id > behind;
         partition.rows = u64::try_from(rows)
             .map_err(|_| ShardError::Corrupt(format!("partition {} has {rows} rows", partition.name)))?;
         partition.timestamp_us = bounds.0.zip(bounds.1);
@@ -107,6 +121,13 @@ impl Partition {
         names.push(partition.name.clone());
         view::cover(transaction, stream, &names)?;
         Ok(partition)
+    }
+
+    /// Rows of the open partition went; with the times of what is left.
+    pub(super) fn erased(&mut self, rows: u64, timestamp_us: Option<(i64, i64)>) {
+        self.rows = self.rows.saturating_sub(rows);
+        self.timestamp_us = timestamp_us;
+        self.has_gap = true;
     }
 
     /// Writes the counters of the open partition. In the caller's transaction.

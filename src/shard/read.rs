@@ -121,7 +121,7 @@ impl Filter {
 
 /// The highest row id of a stream: later rows get higher ones. 0 where there is none.
 pub fn pin(connection: &Connection, stream: Stream) -> Result<i64, ShardError> {
-    let sql = "SELECT coalesce(max(first_id + rows - 1), 0) FROM partition WHERE stream = ?1";
+    let sql = "SELECT coalesce(max(first_id + rows + erased - 1), 0) FROM partition WHERE stream = ?1";
     let last: i64 = connection.prepare_cached(sql)?.query_row([stream.name()], |row| row.get(0))?;
     Ok(last)
 }

@@ -4,9 +4,9 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use super::error::ShardError;
 use super::ids::{self, Ids, IdsOf};
-use super::partition::names;
+use super::partition::check_name;
 use super::stream::Stream;
-use crate::base::keys::KeyHasher;
+use crate::base::keys::{KeyHash, KeyHasher};
 
 /// Rows of one transaction.
 const ROWS: usize = 10_000;
@@ -17,8 +17,8 @@ pub(super) fn load_ids(
     keys: &KeyHasher,
     of: &'static IdsOf,
 ) -> Result<Ids, ShardError> {
-    let sql = "SELECT max(first_id + rows), coalesce(sum(rows), 0) FROM partition \
-               WHERE stream = ?1 AND rows > 0";
+    let sql = "SELECT max(first_id + rows + erased), coalesce(sum(rows + erased), 0) FROM partition \
+               WHERE stream = ?1 AND rows + erased > 0";
     let stream = stream(of).name();
     let (next, rows): (Option<i64>, i64) =
         connection.query_row(sql, [stream], |row| Ok((row.get(0)?, row.get(1)?)))?;
@@ -54,19 +54,31 @@ fn rebuild(connection: &mut Connection, keys: &KeyHasher, of: &'static IdsOf) ->
     }
     transaction.execute_batch(&ids::schema(of))?;
     let mut ids = Ids::load(&transaction, of)?;
-    for name in names(&transaction, stream(of))? {
+    for (name, first_id, end) in spans(&transaction, of)? {
+        let mut next_id = first_id;
         let mut statement = transaction.prepare(&rows_sql(of, &name))?;
         let mut rows = statement.query([])?;
         let mut staged = 0;
         while let Some(row) = rows.next()? {
             let text = |at: usize| row.get_ref(at)?.as_str().map_err(rusqlite::Error::from);
-            ids.stage(keys.hash(text(1)?, text(2)?), row.get(0)?);
-            staged += 1;
-            if staged % ROWS == 0 {
+            let id: i64 = row.get(0)?;
+            let hash = keys.hash(text(1)?, text(2)?);
+            // Ids are known by their place: each row that was erased has one too.
+            while next_id < id {
+                ids.stage(of_nobody(keys, next_id), next_id);
+                (next_id, staged) = (next_id + 1, staged + 1);
+            }
+            ids.stage(hash, id);
+            (next_id, staged) = (id.saturating_add(1), staged + 1);
+            if staged >= ROWS {
+                staged = 0;
                 // One line of the table; all of them are one transaction, so that a crash leaves the old state.
                 ids.save(&transaction)?;
                 ids.committed();
             }
+        }
+        for id in next_id..end {
+            ids.stage(of_nobody(keys, id), id);
         }
         ids.save(&transaction)?;
         ids.committed();
@@ -74,4 +86,22 @@ fn rebuild(connection: &mut Connection, keys: &KeyHasher, of: &'static IdsOf) ->
     transaction.commit()?;
     // What is in memory is one large table; read back, it is what any start would have.
     Ids::load(connection, of)
+}
+
+/// A partition, its first row id and the one behind its last.
+type Span = (String, i64, i64);
+
+fn spans(connection: &Connection, of: &IdsOf) -> Result<Vec<Span>, ShardError> {
+    let sql =
+        "SELECT name, first_id, first_id + rows + erased FROM partition WHERE stream = ?1 ORDER BY first_id";
+    let mut statement = connection.prepare(sql)?;
+    let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+    let spans: Vec<Span> = statement.query_map([stream(of).name()], read)?.collect::<Result<_, _>>()?;
+    spans.iter().try_for_each(|(name, ..)| check_name(name))?;
+    Ok(spans)
+}
+
+/// What stands for a row that was erased: no tenant is empty.
+fn of_nobody(keys: &KeyHasher, id: i64) -> KeyHash {
+    keys.hash("", &id.to_string())
 }

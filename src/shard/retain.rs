@@ -57,6 +57,16 @@ impl Retention {
         self.look_at_us = 0;
     }
 
+    /// Rows change: what is being counted of them is counted again.
+    pub(super) fn stop_counting(&mut self) {
+        self.leaving = None;
+    }
+
+    /// Whether tables that were dropped have pages still.
+    pub(super) fn is_freeing(&self) -> bool {
+        self.freeing
+    }
+
     #[cfg(test)]
     pub(super) fn is_busy(&self) -> bool {
         self.leaving.is_some() || self.freeing

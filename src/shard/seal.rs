@@ -165,6 +165,11 @@ impl Shard {
         }))
     }
 
+    /// Rows are about to go: an index in the making is begun again later. The table it was built in.
+    pub(super) fn stop_sealing(&mut self) -> Option<String> {
+        self.sealing.take().map(|sealing| format!("{}_user_build", sealing.partition))
+    }
+
     fn begin_sealing(&mut self) -> Result<(), ShardError> {
         let Some(name) = to_index(&self.connection, Stream::Click)? else {
             self.seal_due = false;

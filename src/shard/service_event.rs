@@ -38,16 +38,19 @@ pub enum Outcome {
     Repeated = 5,
     /// A new status of an order that the tenant does not have.
     Missing = 6,
+    /// Of a customer who was erased: nothing of it is kept.
+    Suppressed = 7,
 }
 
 impl Outcome {
-    pub const ALL: [Outcome; 6] = [
+    pub const ALL: [Outcome; 7] = [
         Outcome::Inserted,
         Outcome::Duplicate,
         Outcome::Conflict,
         Outcome::Rejected,
         Outcome::Repeated,
         Outcome::Missing,
+        Outcome::Suppressed,
     ];
 }
 

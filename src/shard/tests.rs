@@ -5,6 +5,7 @@ mod events;
 mod model;
 mod old_file;
 mod orders;
+mod people;
 mod prices;
 mod rows;
 

@@ -1,5 +1,5 @@
-//! What a shard has to do beside storing rows, in slices: sort ids into runs, free what retention dropped,
-//! index what was sealed.
+//! What a shard has to do beside storing rows, in slices: sort ids into runs, erase people, free what retention
+//! dropped, index what was sealed.
 
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ impl Shard {
     pub fn upkeep_due(&self) -> bool {
         self.ids.work_due()
             || self.orders.ids.work_due()
+            || self.erasure_due()
             || self.retain_due()
             || self.seal_due()
             || self.orders.seal_due()
@@ -27,6 +28,10 @@ impl Shard {
         }
         if self.orders.ids.work_due() {
             self.orders.ids.work(&mut self.connection, budget)?;
+            return Ok(None);
+        }
+        if self.erasure_due() {
+            self.erase_slice(budget)?;
             return Ok(None);
         }
         if self.retain_due() {

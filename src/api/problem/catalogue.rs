@@ -66,6 +66,8 @@ pub enum Problem {
     PreconditionFailed,
     RangeNotSatisfiable,
     NoRoomForExport,
+    NoSuchErasure,
+    ErasureBlocked,
 }
 
 /// What the catalogue says of one problem.
@@ -98,6 +100,7 @@ impl Problem {
         Problem::NoSuchStock,
         Problem::NoSuchAnomaly,
         Problem::NoSuchExport,
+        Problem::NoSuchErasure,
         Problem::MethodNotAllowed,
         Problem::RequestTimeout,
         Problem::IngestRunning,
@@ -105,6 +108,7 @@ impl Problem {
         Problem::PriceEventConflict,
         Problem::AlreadyReviewed,
         Problem::ExportFailed,
+        Problem::ErasureBlocked,
         Problem::UploadGone,
         Problem::ExportGone,
         Problem::TusVersion,
@@ -665,6 +669,21 @@ impl Problem {
                 "There is no room for the export",
                 "The exports take as many bytes as exports_bytes_max allows, there are too many of them, or the disk \
                  is full. Nothing was begun. Delete those that are not needed any more, or wait until they expire.",
+            ),
+            Problem::NoSuchErasure => entry(
+                404,
+                "no-such-erasure",
+                "There is no erasure with this id",
+                "No erasure was given this id, it is another tenant's, or it was finished so long ago that its \
+                 certificate is kept no more. Erasing the same person again is safe and gives a new certificate.",
+            ),
+            Problem::ErasureBlocked => entry(
+                409,
+                "erasure-blocked",
+                "Nobody can be erased just now",
+                "Something holds rows that this server does not look after: what a reshard left behind, or a copy of \
+                 a database beside it; or another request begins with the same person at this moment. Nothing was \
+                 erased, because it could not be everywhere. Remove what `detail` names, or ask again.",
             ),
         }
     }

@@ -75,6 +75,14 @@ impl UploadStore {
         self.folder_of(id)
     }
 
+    /// Every upload that has a folder.
+    ///
+    /// # Errors
+    /// As the disk has them.
+    pub fn all(&self) -> io::Result<Vec<UploadId>> {
+        self.ids()
+    }
+
     fn ids(&self) -> io::Result<Vec<UploadId>> {
         let mut ids = Vec::new();
         for entry in fs::read_dir(&self.folder)? {

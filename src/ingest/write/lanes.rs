@@ -1,7 +1,7 @@
 //! The journals a writer reads: one reader and one batch each, within one budget.
 
 use crate::base::ids::{LaneId, Sequence};
-use crate::journal::{Batch, Gap, JournalError, Kind, Reader};
+use crate::journal::{Appender, Batch, Gap, JournalError, Kind, Reader};
 use crate::shard::{CLICK_KIND, Entry, Records, SERVICE_EVENT_KIND};
 
 const _: () = assert!(Kind::Click as u8 == CLICK_KIND);
@@ -17,8 +17,28 @@ impl Records for Batch {
     }
 }
 
+/// What a writer reads, and the journals of an earlier life of the folder that nobody appends to now.
+#[derive(Default)]
+pub struct Journals {
+    pub readers: Vec<Reader>,
+    pub idle: Vec<Appender>,
+}
+
+impl From<Vec<Reader>> for Journals {
+    fn from(readers: Vec<Reader>) -> Journals {
+        Journals { readers, idle: Vec::new() }
+    }
+}
+
+/// Journals that are to be begun anew, and the offset behind which each then begins.
+pub(super) struct Rotation {
+    asked: Vec<(LaneId, u64)>,
+    bytes_before: u64,
+}
+
 pub(super) struct Lanes {
     lanes: Vec<Lane>,
+    idle: Vec<Appender>,
     /// Who reads first next time, so that a full lane never starves the others.
     first: usize,
 }
@@ -38,9 +58,54 @@ impl Lane {
 }
 
 impl Lanes {
-    pub(super) fn new(readers: Vec<Reader>) -> Lanes {
+    pub(super) fn new(Journals { readers, idle }: Journals) -> Lanes {
         let lane = |reader| Lane { reader, batch: Batch::new(), applied: None };
-        Lanes { lanes: readers.into_iter().map(lane).collect(), first: 0 }
+        Lanes { lanes: readers.into_iter().map(lane).collect(), idle, first: 0 }
+    }
+
+    /// The newest record of every lane.
+    pub(super) fn appended(&self) -> Vec<(LaneId, Sequence)> {
+        self.lanes.iter().map(|lane| (lane.id(), lane.reader.state().appended())).collect()
+    }
+
+    fn bytes_on_disk(&self) -> u64 {
+        self.lanes.iter().map(|lane| lane.reader.state().bytes_on_disk()).sum()
+    }
+
+    /// Asks every lane to begin another segment.
+    pub(super) fn rotate(&mut self) -> Rotation {
+        let ask = |lane: &Lane| Some((lane.id(), lane.reader.state().ask_rotation()?));
+        Rotation { asked: self.lanes.iter().filter_map(ask).collect(), bytes_before: self.bytes_on_disk() }
+    }
+
+    /// Whether all lanes did.
+    pub(super) fn are_rotated(&mut self, rotation: &Rotation) -> bool {
+        for appender in &mut self.idle {
+            if let Err(error) = appender.rotate_if_asked() {
+                let lane = appender.state().lane().0;
+                tracing::debug!(lane, %error, "a journal segment could not be left yet");
+            }
+        }
+        self.of(rotation).all(|(lane, from)| lane.reader.state().is_rotated(from))
+    }
+
+    /// Whether everything in front of the new segments is deleted: then how many journals that were, and how many
+    /// bytes less there are.
+    pub(super) fn are_released(&self, rotation: &Rotation) -> Option<(u64, u64)> {
+        let freed = rotation.bytes_before.saturating_sub(self.bytes_on_disk());
+        let is_all = self.of(rotation).all(|(lane, from)| lane.reader.is_released_below(from));
+        is_all.then_some((rotation.asked.len() as u64, freed))
+    }
+
+    fn of<'l>(&'l self, rotation: &'l Rotation) -> impl Iterator<Item = (&'l Lane, u64)> {
+        rotation.asked.iter().filter_map(|(id, from)| {
+            self.lanes.iter().find(|lane| lane.id() == *id).map(|lane| (lane, *from))
+        })
+    }
+
+    /// Deletes quarantined segments of which this says so; how many.
+    pub(super) fn purge_quarantine(&self, is_wanted: &dyn Fn(&[u8]) -> bool) -> Result<u64, JournalError> {
+        self.lanes.iter().map(|lane| lane.reader.purge_quarantine(is_wanted)).sum()
     }
 
     pub(super) fn ids(&self) -> impl Iterator<Item = LaneId> + '_ {

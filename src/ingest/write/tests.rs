@@ -83,7 +83,7 @@ impl Rig {
     fn writer_with(&mut self, settings: WriteSettings) -> Writer {
         let readers = std::mem::take(&mut self.readers);
         let (status, stop) = (Arc::clone(&self.status), Arc::clone(&self.stop));
-        Writer::new(SHARD, folder(&self.dir), readers, status, stop, settings)
+        Writer::new(SHARD, folder(&self.dir), readers.into(), status, stop, settings)
     }
 
     /// Accepts events on a lane; their users count up over all lanes.

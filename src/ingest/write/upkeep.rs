@@ -5,10 +5,12 @@ use std::time::Duration;
 use super::Writer;
 use super::trouble::WriteError;
 use crate::base::clock;
-use crate::shard::{CheckpointMode, Shard, ShardError};
+use crate::shard::{CheckpointMode, ErasureWants, Shard, ShardError};
 
 /// Between two attempts at a checkpoint that readers hold back.
 const CHECKPOINT_PAUSE: Duration = Duration::from_millis(250);
+/// Between two attempts to cut the WAL for an erasure.
+const ERASURE_PAUSE: Duration = Duration::from_millis(20);
 /// A slice of upkeep between two batches: far below a flush interval.
 const UPKEEP_SLICE: Duration = Duration::from_millis(4);
 /// After upkeep found no room.
@@ -85,6 +87,43 @@ impl Writer {
         self.status.wal_bytes.set(shard.wal_bytes());
         self.status.rows.set(shard.rows());
         self.status.service_events.set(shard.service_events());
+        self.status.orders.set(shard.orders());
+        self.status.rejected.set(shard.rejected());
+        Ok(())
+    }
+
+    /// What an erasure needs of the journals, and of the WAL once they hold nothing of before.
+    pub(super) fn help_erasure(&mut self) -> Result<(), WriteError> {
+        let Some(shard) = &mut self.shard else { return Ok(()) };
+        match shard.erasure_wants() {
+            ErasureWants::Nothing => {
+                // What an earlier one has begun anew is no help to the next.
+                self.rotation = None;
+                return Ok(());
+            }
+            ErasureWants::Lanes => {
+                self.rotation = None;
+                shard.erasure_lanes(self.lanes.appended());
+                return Ok(());
+            }
+            ErasureWants::Journals => {}
+        }
+        let rotation = self.rotation.get_or_insert_with(|| self.lanes.rotate());
+        let since_us = clock::monotonic_us() - self.checkpoint_tried_us;
+        if !self.lanes.are_rotated(rotation) || since_us < ERASURE_PAUSE.as_micros() as u64 {
+            return Ok(());
+        }
+        // The database file has everything then, and the WAL, which readers may still use, nothing.
+        self.checkpoint(CheckpointMode::Truncate)?;
+        let (Some(shard), Some(rotation)) = (&mut self.shard, &self.rotation) else { return Ok(()) };
+        let Some((journals, bytes)) = self.lanes.are_released(rotation).filter(|_| shard.is_wal_cut()) else {
+            return Ok(());
+        };
+        let quarantined =
+            self.lanes.purge_quarantine(&|bytes| shard.erasure_may_be_in(bytes) == Some(true))?;
+        shard.erasure_finished(journals, bytes, quarantined)?;
+        self.rotation = None;
+        tracing::info!(shard = self.id.0, journals, bytes, "a person was erased");
         Ok(())
     }
 }

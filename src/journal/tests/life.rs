@@ -198,3 +198,42 @@ fn a_seek_overtaken_by_the_first_commit_skips_nothing() {
     assert_eq!(drain(&mut reader), numbered(&[b"first", b"second"]));
     assert_eq!(reader.state().damaged_ranges(), 0);
 }
+
+#[test]
+fn an_idle_lane_leaves_its_newest_segment_when_it_is_asked_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut appender, mut reader, _) = reopen(dir.path(), 4096);
+    assert_eq!(reader.state().ask_rotation(), None, "there is nothing to leave");
+    append(&mut appender, &[b"one", b"secret"]);
+    assert_eq!(drain(&mut reader).len(), 2);
+    let from = reader.state().ask_rotation().unwrap();
+    assert!(!reader.state().is_rotated(from));
+    reader.release(Sequence(2)).unwrap();
+    assert!(!reader.is_released_below(from), "the newest segment is never deleted");
+    assert!(appender.rotate_if_asked().unwrap() && !appender.rotate_if_asked().unwrap());
+    assert!(reader.state().is_rotated(from));
+    assert_eq!(drain(&mut reader), []);
+    assert_eq!((reader.state().pending_bytes(), reader.state().appended()), (0, Sequence(2)));
+    assert!(reader.release(Sequence(2)).unwrap() > 0 && reader.is_released_below(from));
+    let again = reader.state().ask_rotation().unwrap();
+    assert!(reader.state().is_rotated(again), "a segment without a record need not be left");
+    let holds = |word: &[u8]| {
+        let files = fs::read_dir(dir.path()).unwrap().map(|entry| fs::read(entry.unwrap().path()).unwrap());
+        files.into_iter().any(|bytes| bytes.windows(word.len()).any(|window| window == word))
+    };
+    assert!(!holds(b"secret"));
+    // Its header carries the sequence on, also without a database that knows it.
+    drop((appender, reader));
+    let (mut appender, mut reader, recovered) = reopen(dir.path(), 4096);
+    assert_eq!((recovered.last, recovered.damaged.len()), (Sequence(2), 0));
+    assert_eq!(seek(&mut reader, 2), None);
+    append(&mut appender, &[b"three"]);
+    assert_eq!(drain(&mut reader), [(3, b"three".to_vec())]);
+    // Where a record comes first, it begins the segment.
+    let from = reader.state().ask_rotation().unwrap();
+    append(&mut appender, &[b"four"]);
+    assert!(reader.state().is_rotated(from) && !appender.rotate_if_asked().unwrap());
+    assert_eq!(drain(&mut reader), [(4, b"four".to_vec())]);
+    reader.release(Sequence(4)).unwrap();
+    assert!(reader.is_released_below(from));
+}

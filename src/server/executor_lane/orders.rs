@@ -43,7 +43,7 @@ const STAGED_BYTES: usize = 256 * 1024;
 /// Such portions that wait for their commits.
 const OPEN_MAX: usize = 6;
 /// How long one portion may wait for its journal or its commit before the ingest ends.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 const PRESSURE_PAUSE: Duration = Duration::from_millis(20);
 /// A body without an end is given its time limit anew for every so many bytes.
 const PACE_BYTES: u64 = 64 * 1024;
@@ -150,7 +150,7 @@ impl Intaking {
 }
 
 /// Journals rows as soon as there is room.
-async fn begin(
+pub(super) async fn begin(
     lane: &Lane,
     shard: ShardId,
     rows: &Arc<KeyedRows>,

@@ -13,7 +13,7 @@ use super::admit::{admit, charge_rest, with_standing};
 use super::body::AnswerBody;
 use super::reads::{self, NotRead, Read};
 use super::sync::on_disk;
-use super::{Lane, SharedGate, events, exports, orders, prices, stock, uploads};
+use super::{Lane, SharedGate, events, exports, orders, people, prices, stock, uploads};
 use crate::api;
 use crate::api::error::EventRefused;
 use crate::base::clock;
@@ -148,6 +148,12 @@ pub(super) async fn respond(
                     _ => prices::post_review(lane, argument, &request, &principal, body).await,
                 };
                 taken.unwrap_or_else(|refused| api::prices::refused(&refused, limit, &request_id, problems))
+            }
+            Ok((principal, _)) if people::is_asked(endpoint, method) => {
+                match people::ask(lane, endpoint, argument, &request, &principal).await {
+                    Ok(answer) => answer,
+                    Err(error) => api::people::refused(&error, &request_id, problems),
+                }
             }
             Ok((principal, _)) if endpoint == api::Endpoint::OrderUpload && uploads::is_asked(method) => {
                 match uploads::ask(lane, method, argument, &request, &principal).await {

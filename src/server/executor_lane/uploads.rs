@@ -12,6 +12,7 @@
 mod claim;
 mod expiry;
 mod finish;
+mod forget;
 mod kept;
 mod piece;
 mod working;
@@ -32,6 +33,7 @@ use crate::http::{Answer, Method};
 use crate::tenants::Principal;
 
 pub(super) use expiry::run as run_expiry;
+pub(super) use forget::forget;
 pub(super) use kept::Kept;
 use piece::Piece;
 use working::Working;

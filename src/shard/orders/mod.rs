@@ -7,6 +7,7 @@
 //! repeat (customers, products, categories) are stored once in each shard that has an order of them.
 
 mod carry;
+mod erase;
 mod names;
 mod observed;
 mod read;
@@ -22,6 +23,7 @@ use rusqlite::Connection;
 
 pub(super) use self::carry::carry_orders;
 pub use self::carry::key_of;
+pub(super) use self::erase::{Becomes, customers_of, orders_of};
 pub use self::observed::{
     Observed, PRICE_KIND, PriceRow, STOCK_KIND, StockChange, StockRow, decode_price, decode_stock,
 };

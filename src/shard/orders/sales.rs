@@ -373,7 +373,7 @@ pub fn single_parts(
     let mut found = SingleSales::default();
     let Some(tenant) = tenant_number(connection, &of.tenant_id)? else { return Ok((found, None)) };
     let infos = overlapping(connection, pin, range)?;
-    let end = |info: &PartitionInfo| (info.first_id + info.rows as i64 - 1).min(pin);
+    let end = |info: &PartitionInfo| (info.end_id - 1).min(pin);
     let Some(info) = infos.iter().find(|info| end(info) > reading.after) else { return Ok((found, None)) };
     let whole = match reading.whole {
         Some(whole) => whole,

@@ -5,12 +5,13 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension as _, params};
 use super::super::apply::Entry;
 use super::super::error::ShardError;
 use super::super::partition::{Partition, table_of};
-use super::super::people::{self, ERASURE_KIND};
+use super::super::people::{self, ERASURE_KIND, ErasureMode, Forgotten, forgotten};
 use super::super::prices::{self, PRICE_EVENT_KIND, PRICE_REVIEW_KIND};
 use super::super::service_event::Outcome;
 use super::super::stock::{self, STOCK_UPDATE_KIND};
 use super::super::stream::Stream;
 use super::Beside;
+use super::erase::items;
 use super::names::Product;
 use super::observed::{PRICE_KIND, PriceRow, STOCK_KIND, StockRow, decode_price, decode_stock, store_price};
 use super::record::{
@@ -114,6 +115,8 @@ pub(in crate::shard) struct Taker<'t> {
     insert_item: Option<CachedStatement<'t>>,
     /// Of the order at hand.
     products: Vec<Product>,
+    /// Somebody is kept out.
+    forgets: bool,
 }
 
 /// A stored order, as far as a second one or a new status has to know it.
@@ -126,9 +129,6 @@ struct Stored {
     content: i64,
     sale: Sale,
 }
-
-/// An item's product, quantity and price.
-type Line = (Product, (i64, i64));
 
 impl<'t> Taker<'t> {
     /// Looks for the ids of the whole batch, and opens the next partition where the open one is full.
@@ -160,7 +160,8 @@ impl<'t> Taker<'t> {
             insert_item = Some(connection.prepare_cached(&sql)?);
             taken.open = Some(open);
         }
-        Ok(Taker { connection, keys, orders, insert_order, insert_item, products: Vec::new() })
+        let forgets = forgotten::is_anybody(connection)?;
+        Ok(Taker { connection, keys, orders, insert_order, insert_item, products: Vec::new(), forgets })
     }
 
     /// The outcome of a record that is a row of the batch; `None` for one that is not.
@@ -195,7 +196,11 @@ impl<'t> Taker<'t> {
                 let stored = match kind {
                     PRICE_EVENT_KIND | PRICE_REVIEW_KIND => prices::take(&mut beside, kind, entry.payload)?,
                     STOCK_UPDATE_KIND => stock::take(&mut beside, kind, entry.payload)?,
-                    _ => people::take(&mut beside, kind, entry.payload)?,
+                    _ => {
+                        // From this record on.
+                        self.forgets = true;
+                        people::take(&mut beside, kind, entry.payload)?
+                    }
                 };
                 return Ok(stored);
             }
@@ -299,6 +304,23 @@ impl<'t> Taker<'t> {
         let tenant = self.orders.names.tenant(self.connection, order.tenant_id)?;
         let content = self.keys.digest(order.content) as i64;
         let (hash, known) = self.find(batch, taken, tenant, order.order_id)?;
+        let mut key = self.keys.hash(order.tenant_id, order.customer_id);
+        let forgotten = if self.forgets { forgotten::find(self.connection, key)? } else { None };
+        let (mut order, mut pseudonym) = (*order, None);
+        match forgotten {
+            Some(Forgotten { mode: ErasureMode::Erase, .. }) => return Ok(Outcome::Suppressed),
+            // What is told of it may name the person otherwise than what is stored.
+            Some(_) if known.is_some() => return Ok(Outcome::Duplicate),
+            Some(Forgotten { token, .. }) => {
+                key = self.keys.hash(order.tenant_id, &token);
+                pseudonym = Some(token);
+            }
+            None => {}
+        }
+        if let Some(token) = &pseudonym {
+            (order.customer_id, order.customer_name, order.customer_email) = (token, "", "");
+        }
+        let order = &order;
         if let Some(known) = known {
             return Ok(if known.content != content {
                 Outcome::Conflict
@@ -308,7 +330,7 @@ impl<'t> Taker<'t> {
                 Outcome::Duplicate
             });
         }
-        let customer_key = self.keys.hash(order.tenant_id, order.customer_id).0 as i64;
+        let customer_key = key.0 as i64;
         let names = &mut self.orders.names;
         let customer = names.customer(self.connection, self.keys, tenant, customer_key, order)?;
         self.products.clear();
@@ -389,7 +411,7 @@ impl<'t> Taker<'t> {
             .execute(params![known.id, status.status as u8])?;
         self.orders.sums.touch(tenant);
         if known.status.is_sale() != status.status.is_sale() {
-            let items = self.items(&known)?;
+            let items = items(self.connection, &known.table, known.id)?;
             let items = items.iter().copied();
             let sums = &mut self.orders.sums;
             if status.status.is_sale() {
@@ -399,21 +421,6 @@ impl<'t> Taker<'t> {
             }
         }
         Ok(Outcome::Inserted)
-    }
-
-    fn items(&self, order: &Stored) -> Result<Vec<Line>, ShardError> {
-        let mut statement = self.connection.prepare_cached(&format!(
-            "SELECT i.product, p.category, i.quantity, i.unit_price, (SELECT min(f.id) FROM product_row f \
-             WHERE f.tenant = p.tenant AND f.product_id = p.product_id) FROM {} i JOIN product_row p \
-             ON p.id = i.product WHERE i.id >= ?1 AND i.id < ?2 ORDER BY i.id",
-            items_of(&order.table)
-        ))?;
-        let read = |row: &rusqlite::Row<'_>| {
-            let product = Product { id: row.get(0)?, category: row.get(1)?, first: row.get(4)? };
-            Ok((product, (row.get(2)?, row.get(3)?)))
-        };
-        let first = order.id * ITEM_IDS;
-        Ok(statement.query_map([first, first + ITEM_IDS], read)?.collect::<Result<_, _>>()?)
     }
 
     fn ingest(&self, ingest: &IngestRow<'_>) -> Result<Outcome, ShardError> {

@@ -1,0 +1,127 @@
+//! Erasing people in the OpenAPI document.
+
+use utoipa::openapi::path::OperationBuilder;
+
+use super::events::READING;
+use super::parameters::{in_path, parameter, words};
+use super::{answer, json_of, with_key, with_problems};
+use crate::api::problem::Problem;
+use crate::tenants::Scope;
+
+const ERASING: &[Problem] = &[
+    Problem::NotFound,
+    Problem::ErasureBlocked,
+    Problem::UploadLocked,
+    Problem::QueueFull,
+    Problem::OutcomeUnknown,
+    Problem::JournalUnsynced,
+    Problem::JournalFull,
+];
+
+fn erasing(operation: OperationBuilder) -> OperationBuilder {
+    let certificate = json_of("ErasureCertificate");
+    let operation = operation
+        .tag("people")
+        .response("200", answer("It is done: the certificate.", certificate, "application/json"))
+        .response(
+            "202",
+            answer(
+                "It takes longer than ten seconds and goes on by itself, also after a crash; `Location` tells how far \
+                 it is.",
+                json_of("ErasureProgress"),
+                "application/json",
+            ),
+        );
+    with_problems(with_key(operation, Scope::Admin), &[READING, ERASING].concat())
+}
+
+pub(super) fn erase_customer() -> OperationBuilder {
+    erasing(
+        OperationBuilder::new()
+            .operation_id(Some("eraseCustomer"))
+            .summary(Some("Erase a customer"))
+            .description(Some(
+                "With `mode=erase` the customer's orders go with their items, and leave sums and sketches as if they \
+                 had never been; service events of the tenant that have the customer's id or e-mail address in their \
+                 payload go as well. With `mode=pseudonymise` orders, events and all figures stay, and a random token \
+                 takes the place of id, name and e-mail address. Either way what comes later of the customer is \
+                 treated alike: an erased one's orders fail with the code `suppressed`. Afterwards the bytes are in \
+                 no file of the data folder: not in databases, their unused pages and write-ahead logs, not in \
+                 journals, uploads and exports. Backups are elsewhere, and are yours to see to. Order ids are the \
+                 tenant's own names and stay with a pseudonym. Doing it twice is safe.",
+            ))
+            .parameter(in_path("tenant", "Whose customer."))
+            .parameter(in_path("customer", "The customer's id, percent-encoded."))
+            .parameter(parameter("mode", "`erase` unless told.", words(&["erase", "pseudonymise"]))),
+    )
+}
+
+pub(super) fn erase_user() -> OperationBuilder {
+    erasing(
+        OperationBuilder::new()
+            .operation_id(Some("eraseClickUser"))
+            .summary(Some("Erase a user of the collector"))
+            .description(Some(
+                "Every event that `/event` took of the `user_id` before this request goes, from open and sealed \
+                 partitions and their indexes. Clicks are no one tenant's: the key must be bound to all. What the \
+                 user sends later is new.",
+            ))
+            .parameter(in_path("user_id", "A 64-bit integer."))
+            .parameter(parameter("mode", "There is one.", words(&["erase"]))),
+    )
+}
+
+fn telling(operation: OperationBuilder) -> OperationBuilder {
+    let operation = operation
+        .tag("people")
+        .summary(Some("How far an erasure is"))
+        .parameter(in_path("erasure", "The id, as the certificate or `Location` has it."))
+        .response("200", answer("Its state.", json_of("ErasureProgress"), "application/json"));
+    with_problems(with_key(operation, Scope::Admin), &[READING, &[Problem::NoSuchErasure]].concat())
+}
+
+pub(super) fn erasure() -> OperationBuilder {
+    telling(
+        OperationBuilder::new()
+            .operation_id(Some("erasure"))
+            .parameter(in_path("tenant", "Whose customer it is about.")),
+    )
+}
+
+pub(super) fn click_erasure() -> OperationBuilder {
+    telling(OperationBuilder::new().operation_id(Some("clickErasure")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use crate::api::openapi::document;
+    use crate::api::people::{Erasure, told};
+    use crate::shard::{ErasureReport, ErasureState};
+
+    #[test]
+    fn shapes_are_described_as_they_are_sent() {
+        let document: Value = serde_json::from_str(document()).unwrap();
+        let keys = |object: &Value| object.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
+        let described = |schema: &str| keys(&document["components"]["schemas"][schema]["properties"]);
+        let state = ErasureState {
+            tenant_id: None,
+            mode: "erase".to_owned(),
+            began_us: 0,
+            finished_us: Some(1),
+            step: "finished".to_owned(),
+            uploads: 0,
+            exports: 0,
+            report: ErasureReport::default(),
+        };
+        let answer = told(&Erasure { id: "0", shards: &[Some(state)] });
+        let said: Value = serde_json::from_slice(&answer.body).unwrap();
+        assert_eq!(keys(&said), described("ErasureProgress"));
+        assert_eq!(keys(&said["shards"][0]), described("ErasureStep"));
+        assert_eq!(keys(&said["certificate"]), described("ErasureCertificate"));
+        assert_eq!(keys(&said["certificate"]["shards"][0]), described("ErasedInShard"));
+    }
+}

@@ -1,0 +1,259 @@
+//! Erasing people: what is asked of a request, the certificate, and why there is none.
+
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use super::Problem;
+use super::commerce::{IngestRefused, ingest_refused};
+use super::error::problem;
+use super::uploads::{UploadRefused, refused as upload_refused};
+use crate::base::clock;
+use crate::base::counters::Cell;
+use crate::http::Answer;
+use crate::query::{Parameters, QueryError};
+use crate::shard::{ErasureMode, ErasureState};
+use crate::tenants::Denied;
+
+/// Why nobody is erased, or nothing is told of it.
+#[derive(Debug, thiserror::Error)]
+pub enum PeopleRefused {
+    #[error("a customer has 1 to 200 bytes without control characters, a user is a 64-bit integer")]
+    NoSuchPerson,
+    #[error("there is no erasure with this id")]
+    NoSuchErasure,
+    #[error("{0} in the data folder holds rows that nothing can be erased from; remove it first")]
+    InTheWay(String),
+    #[error("another request begins to erase this person")]
+    Beginning,
+    #[error("what worked on it ended without an answer; asking again is safe")]
+    Lost,
+    #[error("the disk said: {0}")]
+    Io(#[from] std::io::Error),
+    #[error(transparent)]
+    Parameters(#[from] QueryError),
+    #[error(transparent)]
+    Ingest(#[from] IngestRefused),
+    #[error(transparent)]
+    Upload(#[from] UploadRefused),
+}
+
+impl From<Denied> for PeopleRefused {
+    fn from(denied: Denied) -> PeopleRefused {
+        PeopleRefused::Ingest(IngestRefused::Denied(denied))
+    }
+}
+
+const MODE: &[&str] = &["mode"];
+
+const ERASE: (&str, ErasureMode) = ("erase", ErasureMode::Erase);
+const PSEUDONYMISE: (&str, ErasureMode) = ("pseudonymise", ErasureMode::Pseudonymise);
+
+/// `?mode=`; erasing unless told. What a user of the collector sent has no figures that could be kept.
+pub fn mode(query: Option<&str>, of_customer: bool) -> Result<ErasureMode, QueryError> {
+    let mut parameters = Parameters::read(query, MODE);
+    let choices = [ERASE, PSEUDONYMISE];
+    let mode = parameters.choice("mode", if of_customer { &choices } else { &choices[..1] });
+    parameters.done(mode.unwrap_or(ErasureMode::Erase)).map_err(QueryError::Parameters)
+}
+
+/// The customer in `{tenant}/customers/{customer}`, the id in `{tenant}/erasures/{id}`.
+#[must_use]
+pub fn last_part(below: &str) -> String {
+    super::commerce::decoded(below.split('/').nth(2).unwrap_or_default())
+}
+
+/// An erasure in all shards.
+#[derive(Debug)]
+pub struct Erasure<'e> {
+    pub id: &'e str,
+    /// In their order; `None` where a shard does not know it.
+    pub shards: &'e [Option<ErasureState>],
+}
+
+impl Erasure<'_> {
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.shards.iter().all(|shard| shard.as_ref().is_some_and(|shard| shard.finished_us.is_some()))
+    }
+
+    fn first(&self) -> Option<&ErasureState> {
+        self.shards.iter().flatten().next()
+    }
+
+    /// What was done, with nothing of the person in it, and its own digest.
+    fn certificate(&self) -> Value {
+        let Some(first) = self.first() else { return Value::Null };
+        let known = || self.shards.iter().flatten();
+        let shards: Vec<Value> = self
+            .shards
+            .iter()
+            .enumerate()
+            .filter_map(|(number, shard)| {
+                let mut told = serde_json::to_value(shard.as_ref()?.report).ok()?;
+                told["shard"] = json!(number);
+                Some(told)
+            })
+            .collect();
+        let finished_us = known().filter_map(|shard| shard.finished_us).max().unwrap_or_default();
+        let mut told = json!({
+            "id": self.id,
+            "subject": if first.tenant_id.is_some() { "customer" } else { "user" },
+            "tenant_id": first.tenant_id,
+            "mode": first.mode,
+            "began_at": clock::rfc3339(first.began_us),
+            "finished_at": clock::rfc3339(finished_us),
+            "shards": shards,
+            "uploads_removed": first.uploads,
+            "exports_removed": first.exports,
+        });
+        told["digest"] = Value::from(digest(&told));
+        told
+    }
+
+    /// How far it is; the certificate once it is finished.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        let steps: Vec<Value> = self
+            .shards
+            .iter()
+            .enumerate()
+            .map(|(number, shard)| {
+                json!({"shard": number, "step": shard.as_ref().map_or("unknown", |shard| shard.step.as_str())})
+            })
+            .collect();
+        let is_finished = self.is_finished();
+        let state = if is_finished { "finished" } else { "running" };
+        let mut told = json!({"id": self.id, "state": state, "shards": steps});
+        if is_finished {
+            told["certificate"] = self.certificate();
+        }
+        told
+    }
+}
+
+/// SHA-256 over the canonical JSON: members in order of their names, nothing between them, whole numbers (RFC 8785).
+fn digest(value: &Value) -> String {
+    let mut canonical = String::new();
+    write_canonical(value, &mut canonical);
+    let sum = Sha256::digest(canonical.as_bytes());
+    sum.iter().fold("sha-256:".to_owned(), |hex, byte| hex + &format!("{byte:02x}"))
+}
+
+fn write_canonical(value: &Value, out: &mut String) {
+    match value {
+        Value::Object(members) => {
+            let mut sorted: Vec<(&String, &Value)> = members.iter().collect();
+            sorted.sort_by_key(|(name, _)| name.encode_utf16().collect::<Vec<_>>());
+            out.push('{');
+            for (place, (name, value)) in sorted.into_iter().enumerate() {
+                out.push_str(if place > 0 { "," } else { "" });
+                out.push_str(&Value::from(name.as_str()).to_string());
+                out.push(':');
+                write_canonical(value, out);
+            }
+            out.push('}');
+        }
+        Value::Array(values) => {
+            out.push('[');
+            for (place, value) in values.iter().enumerate() {
+                out.push_str(if place > 0 { "," } else { "" });
+                write_canonical(value, out);
+            }
+            out.push(']');
+        }
+        other => out.push_str(&other.to_string()),
+    }
+}
+
+fn json_answer(status: u16, body: &Value) -> Answer {
+    Answer::new(status, "application/json", body.to_string().into_bytes()).with("Cache-Control", "no-store")
+}
+
+/// The answer to who waited for the end.
+#[must_use]
+pub fn erased(erasure: &Erasure<'_>) -> Answer {
+    json_answer(200, &erasure.certificate())
+}
+
+/// It goes on by itself.
+#[must_use]
+pub fn accepted(erasure: &Erasure<'_>, location: String) -> Answer {
+    json_answer(202, &erasure.json()).with("Location", location).with("Retry-After", "5")
+}
+
+/// The answer to who asks later.
+#[must_use]
+pub fn told(erasure: &Erasure<'_>) -> Answer {
+    json_answer(200, &erasure.json())
+}
+
+/// The answer where nothing was erased, or not all of it: asking once more is safe.
+#[must_use]
+pub fn refused(error: &PeopleRefused, request_id: &str, problems: &[Cell]) -> Answer {
+    let kind = match error {
+        PeopleRefused::NoSuchPerson => Problem::NotFound,
+        PeopleRefused::NoSuchErasure => Problem::NoSuchErasure,
+        PeopleRefused::InTheWay(_) | PeopleRefused::Beginning => Problem::ErasureBlocked,
+        PeopleRefused::Lost | PeopleRefused::Io(_) => Problem::Internal,
+        PeopleRefused::Parameters(error) => return super::reads::refused(error, request_id, problems),
+        PeopleRefused::Ingest(error) => {
+            return Answer { close: false, ..ingest_refused(error, None, request_id, problems) };
+        }
+        PeopleRefused::Upload(error) => return upload_refused(error, request_id, problems),
+    };
+    let answer = problem(kind, &error.to_string(), request_id, &[], &[], problems);
+    match error {
+        PeopleRefused::Beginning => answer.with("Retry-After", "2"),
+        _ => answer,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shard::ErasureReport;
+
+    fn state(finished_us: Option<i64>) -> Option<ErasureState> {
+        Some(ErasureState {
+            tenant_id: Some("t".to_owned()),
+            mode: "erase".to_owned(),
+            began_us: 0,
+            finished_us,
+            step: "orders".to_owned(),
+            uploads: 1,
+            exports: 0,
+            report: ErasureReport { orders: 3, ..ErasureReport::default() },
+        })
+    }
+
+    #[test]
+    fn a_certificate_has_the_digest_of_all_the_rest() {
+        let shards = [state(Some(5)), state(Some(9))];
+        let erasure = Erasure { id: "0a", shards: &shards };
+        let mut told = erasure.certificate();
+        assert_eq!(
+            (&told["finished_at"], &told["shards"][1]["orders"]),
+            (&json!("1970-01-01T00:00:00.000009Z"), &json!(3))
+        );
+        let sum = told["digest"].take();
+        told.as_object_mut().unwrap().remove("digest");
+        assert_eq!(sum, digest(&told));
+        told["shards"][0]["orders"] = json!(4);
+        assert_ne!(sum, digest(&told));
+        assert_eq!(
+            digest(&json!({"b": [1, "\u{fc}"], "a": null})),
+            digest(&serde_json::from_str::<Value>("{\"a\": null, \"b\": [1, \"\\u00fc\"]}").unwrap())
+        );
+    }
+
+    #[test]
+    fn it_is_finished_when_every_shard_is() {
+        for shards in [[state(Some(1)), state(None)], [state(Some(1)), None]] {
+            let erasure = Erasure { id: "0a", shards: &shards };
+            assert!(!erasure.is_finished() && erasure.json()["certificate"].is_null());
+        }
+        assert!(matches!(mode(None, false), Ok(ErasureMode::Erase)));
+        assert!(matches!(mode(Some("mode=pseudonymise"), true), Ok(ErasureMode::Pseudonymise)));
+        assert!(mode(Some("mode=pseudonymise"), false).is_err() && mode(Some("mode=hide"), true).is_err());
+    }
+}

@@ -1,0 +1,218 @@
+//! What of a person is in the data folder beside the shards: uploads under way, exports, and what is in the way.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use super::uploads::{State, Upload, UploadStore};
+use crate::event::Decoder;
+use crate::shard::Needles;
+use crate::unpack::{Encoding, Limits, Next, Unpacker};
+
+/// Bytes of a body that are looked at at once.
+const SLICE_BYTES: usize = 64 * 1024;
+
+/// The person an upload may have lines of.
+#[derive(Clone, Debug)]
+pub struct Sought {
+    pub tenant_id: String,
+    pub customer_id: String,
+    pub needles: Needles,
+}
+
+/// Files in the data folder that hold rows nobody looks after: copies that an operator keeps. Nothing can be erased
+/// from them, and nobody may be told that it was.
+///
+/// # Errors
+/// As the disk has them.
+pub fn in_the_way(data: &Path) -> io::Result<Option<String>> {
+    for name in ["before-reshard", "reshard"] {
+        if data.join(name).exists() {
+            return Ok(Some(name.to_owned()));
+        }
+    }
+    for entry in fs::read_dir(data)? {
+        let entry = entry?;
+        let is_shard = entry.file_name().to_str().is_some_and(|name| name.starts_with("shard-"));
+        for copy in ["shard.db.healed", "shard.db.healed-part"] {
+            if is_shard && entry.path().join(copy).exists() {
+                return Ok(Some(format!("{}/{copy}", entry.file_name().to_string_lossy())));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// Whether the upload has to go: its body has a line of the person or may have, or what is known of it names them.
+/// Reads the whole body, 400 MB of lines a second. Of one that is packed and not whole nobody can tell.
+///
+/// # Errors
+/// As the disk has them.
+pub fn must_go(store: &UploadStore, upload: &Upload, sought: &Sought) -> io::Result<bool> {
+    let told = [Some(upload.metadata.as_str()), upload.key.as_deref()];
+    if told.into_iter().flatten().any(|text| sought.needles.may_be_in(text.as_bytes()))
+        || in_metadata(upload, sought)
+    {
+        return Ok(true);
+    }
+    if upload.state != State::Receiving {
+        return Ok(false);
+    }
+    let body = store.body(&upload.id)?;
+    let (mut unpacker, mut decoder) = (Unpacker::new(Limits::default()), Decoder::new());
+    let mut at = 0;
+    loop {
+        let is_last = at >= body.length();
+        if is_last {
+            unpacker.finish();
+        } else {
+            let bytes = body.read(at, SLICE_BYTES)?;
+            at += bytes.len() as u64;
+            unpacker.feed(bytes);
+        }
+        loop {
+            match unpacker.next() {
+                Ok(Next::Line(line)) if sought.is_in(&mut decoder, line.bytes) || line.is_too_long => {
+                    return Ok(true);
+                }
+                Ok(Next::Line(_)) => {}
+                Ok(Next::Hungry | Next::End) => break,
+                // Cut off, or damaged.
+                Err(_) => return Ok(true),
+            }
+        }
+        if unpacker.encoding().is_some_and(|encoding| encoding != Encoding::Plain)
+            && body.length() < upload.length
+        {
+            return Ok(true);
+        }
+        if is_last {
+            return Ok(false);
+        }
+    }
+}
+
+/// tus metadata has its values in base64.
+fn in_metadata(upload: &Upload, sought: &Sought) -> bool {
+    use base64::Engine as _;
+    let values = upload.metadata.split(',').filter_map(|pair| pair.trim().split_once(' '));
+    let decoded =
+        values.filter_map(|(_, value)| base64::engine::general_purpose::STANDARD.decode(value.trim()).ok());
+    decoded.into_iter().any(|value| sought.needles.may_be_in(&value))
+}
+
+impl Sought {
+    fn is_in(&self, decoder: &mut Decoder, line: &[u8]) -> bool {
+        if self.needles.are_in(line) {
+            return true;
+        }
+        match decoder.order(line) {
+            Ok(order) => order.tenant_id == self.tenant_id && order.customer_id == self.customer_id,
+            // The last line may be half of one.
+            Err(_) => self.needles.may_be_in(line),
+        }
+    }
+}
+
+/// Removes the exports of a tenant: they were made of rows that are there no more. Each is a folder with a
+/// `state.json` that names its tenant; one that cannot be read goes as well. How many went.
+///
+/// # Errors
+/// As the disk has them.
+pub fn remove_exports_of(data: &Path, tenant_id: &str) -> io::Result<u64> {
+    let entries = match fs::read_dir(data.join("exports")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        entries => entries?,
+    };
+    let mut removed = 0;
+    for entry in entries {
+        let entry = entry?;
+        if !entry.file_type()?.is_dir() {
+            continue;
+        }
+        let state = fs::read(entry.path().join("state.json")).ok();
+        let state = state.and_then(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok());
+        let named = |name: &str| state.as_ref()?.get(name)?.as_str().map(str::to_owned);
+        if named("tenant_id").or_else(|| named("tenant")).is_none_or(|tenant| tenant == tenant_id) {
+            fs::remove_dir_all(entry.path())?;
+            removed += 1;
+        }
+    }
+    Ok(removed)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::super::uploads::{UploadId, Wish};
+    use super::*;
+
+    fn line(customer: &str) -> String {
+        format!(
+            r#"{{"order_id":"o","tenant_id":"t","customer_id":"{customer}","customer_name":"N","customer_email":"n@e.org","status":"paid","currency":"USD","ordered_at":"2026-03-01T12:00:00Z","items":[{{"product_id":"p","category":"x","quantity":1,"unit_price":"1.00"}}]}}"#
+        ) + "\n"
+    }
+
+    #[test]
+    fn an_upload_goes_where_it_has_a_line_of_the_person_or_may_have() {
+        let data = tempfile::tempdir().unwrap();
+        let store = UploadStore::open(data.path(), 1 << 20).unwrap();
+        let sought = Sought {
+            tenant_id: "t".to_owned(),
+            customer_id: "7".to_owned(),
+            needles: Needles::new(["7"], ["zaphod@heart.gold"], []),
+        };
+        let gzip = |text: &str| {
+            let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+            gzip.write_all(text.as_bytes()).unwrap();
+            gzip.finish().unwrap()
+        };
+        let others = line("8").repeat(3);
+        let with = format!("{others}{}", line("7"));
+        let escaped = format!("{others}{}", line("\\u0037"));
+        let half = format!("{others}{}", r#"{"customer_email":"zaphod@heart.gold","cust"#);
+        for (body, length, metadata, expected) in [
+            (others.clone().into_bytes(), 9_999, "", false),
+            (with.clone().into_bytes(), 9_999, "", true),
+            (escaped.into_bytes(), 9_999, "", true),
+            (half.into_bytes(), 9_999, "", true),
+            (gzip(&others), gzip(&others).len() as u64, "", false),
+            (gzip(&with), gzip(&with).len() as u64, "", true),
+            (gzip(&others)[..20].to_vec(), 9_999, "", true),
+            (others.into_bytes(), 9_999, "filename emFwaG9kQGhlYXJ0LmdvbGQ=", true),
+        ] {
+            let wish = Wish { length, metadata: metadata.to_owned(), key: None };
+            let mut upload = Upload::new(UploadId::random().unwrap(), None, wish, 1_000_000);
+            store.create(&mut upload).unwrap();
+            store.body(&upload.id).unwrap().append(&body).unwrap();
+            assert_eq!(
+                must_go(&store, &upload, &sought).unwrap(),
+                expected,
+                "{}",
+                String::from_utf8_lossy(&body)
+            );
+        }
+    }
+
+    #[test]
+    fn exports_go_by_tenant_and_what_nobody_looks_after_is_told() {
+        let data = tempfile::tempdir().unwrap();
+        assert_eq!(
+            (remove_exports_of(data.path(), "t").unwrap(), in_the_way(data.path()).unwrap()),
+            (0, None)
+        );
+        for (name, state) in [("a", r#"{"tenant_id":"t"}"#), ("b", r#"{"tenant":"u"}"#), ("c", "{")] {
+            let folder = data.path().join("exports").join(name);
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(folder.join("state.json"), state).unwrap();
+        }
+        assert_eq!(remove_exports_of(data.path(), "t").unwrap(), 2);
+        assert!(data.path().join("exports/b").exists());
+        fs::create_dir_all(data.path().join("shard-00")).unwrap();
+        fs::write(data.path().join("shard-00/shard.db.healed"), "").unwrap();
+        assert_eq!(in_the_way(data.path()).unwrap().as_deref(), Some("shard-00/shard.db.healed"));
+        fs::create_dir(data.path().join("before-reshard")).unwrap();
+        assert_eq!(in_the_way(data.path()).unwrap().as_deref(), Some("before-reshard"));
+    }
+}

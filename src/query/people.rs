@@ -1,0 +1,44 @@
+//! What the shards know of one customer, and how far an erasure is in each.
+
+use super::QueryError;
+use super::readers::Readers;
+use crate::base::keys::KeyHasher;
+use crate::shard::{self, ErasureState, KnownCustomer};
+
+/// Bytes of names and addresses that are taken along: those of all shards fit one journal record.
+const NAMES_BYTES_MAX: usize = 512 * 1024;
+
+/// A customer as all shards together know it.
+pub async fn known_customer(
+    readers: &Readers,
+    keys: KeyHasher,
+    tenant_id: &str,
+    customer_id: &str,
+) -> Result<KnownCustomer, QueryError> {
+    let (tenant_id, customer_id) = (tenant_id.to_owned(), customer_id.to_owned());
+    let answers = readers
+        .ask_all(KnownCustomer::default(), move |connection| {
+            shard::known_customer(connection, &keys, &tenant_id, &customer_id)
+        })
+        .await?;
+    let mut all = KnownCustomer::default();
+    let mut bytes = 0;
+    for KnownCustomer { names, emails, token } in answers {
+        all.token = all.token.or(token);
+        for (list, more) in [(&mut all.names, names), (&mut all.emails, emails)] {
+            for text in more {
+                if bytes + text.len() <= NAMES_BYTES_MAX && !list.contains(&text) {
+                    bytes += text.len();
+                    list.push(text);
+                }
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// An erasure in every shard, in their order; `None` where one does not know it.
+pub async fn erasure(readers: &Readers, id: &str) -> Result<Vec<Option<ErasureState>>, QueryError> {
+    let id = id.to_owned();
+    readers.ask_all(None, move |connection| shard::erasure(connection, &id)).await
+}

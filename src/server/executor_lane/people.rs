@@ -1,0 +1,217 @@
+//! `DELETE …/customers/{customer}` and `/clicks/users/{user_id}`: a person goes from every shard and from the files
+//! beside them.
+//!
+//! ```text
+//! suppress ─► every shard ─► uploads, exports ─► erase ─► every shard ─► wait for all ─► 200, or 202 and a place
+//! ```
+//! Once the second record is committed everywhere the shards go on by themselves, also after a crash; until then
+//! nothing was promised, and asking again does the rest.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Lane;
+use super::admit::{charge_tenant, check_tenant};
+use super::keyed::{self, Claim};
+use super::orders::{PATIENCE, begin};
+use super::respond::RequestHead;
+use super::uploads::{detached, forget};
+use crate::api::commerce::IngestRefused;
+use crate::api::people::{Erasure, PeopleRefused};
+use crate::api::{self, Endpoint};
+use crate::base::clock;
+use crate::base::ids::ShardId;
+use crate::commerce::{self, Sought};
+use crate::config::AckLevel;
+use crate::cores::executor;
+use crate::http::{Answer, Method};
+use crate::ingest::KeyedRows;
+use crate::journal::Kind;
+use crate::query;
+use crate::shard::{ErasureMode, ErasureRecord, Needles, RemovedOutside, Subject};
+use crate::tenants::{Principal, Scope};
+
+/// How long a request waits for the end; what takes longer is told later.
+const WAIT: Duration = Duration::from_secs(10);
+/// Between two looks whether it is finished.
+const LOOK: Duration = Duration::from_millis(20);
+/// How long it waits for another one that begins with the same person.
+const CLAIM_WAIT: Duration = Duration::from_secs(5);
+
+/// Whether a request is one of these.
+pub(super) fn is_asked(endpoint: Endpoint, method: Method) -> bool {
+    match endpoint {
+        Endpoint::Customer | Endpoint::ClickUser => method == Method::Delete,
+        Endpoint::Erasure | Endpoint::ClickErasure => matches!(method, Method::Get | Method::Head),
+        _ => false,
+    }
+}
+
+pub(super) async fn ask(
+    lane: &Rc<Lane>,
+    endpoint: Endpoint,
+    argument: &str,
+    request: &RequestHead,
+    principal: &Principal,
+) -> Result<Answer, PeopleRefused> {
+    let tenant_id = endpoint.has_tenant().then(|| api::commerce::tenant(argument));
+    if let Some(tenant_id) = &tenant_id {
+        check_tenant(lane, principal, tenant_id, Scope::Admin)?;
+        charge_tenant(lane, request, principal, tenant_id, 0)?;
+    }
+    let lane = lane.clone();
+    match endpoint {
+        Endpoint::Erasure | Endpoint::ClickErasure => {
+            let id = if tenant_id.is_some() { api::people::last_part(argument) } else { argument.to_owned() };
+            tell(&lane, tenant_id.as_deref(), &id).await
+        }
+        Endpoint::ClickUser => {
+            api::people::mode(request.uri.query(), false)?;
+            let user_id = argument.parse().map_err(|_| PeopleRefused::NoSuchPerson)?;
+            let erased = detached(async move { erase_user(&lane, user_id).await });
+            erased.await.unwrap_or(Err(PeopleRefused::Lost))
+        }
+        _ => {
+            let mode = api::people::mode(request.uri.query(), true)?;
+            let customer_id = api::people::last_part(argument);
+            let (Some(tenant_id), true) = (tenant_id, api::commerce::is_identifier(&customer_id)) else {
+                return Err(PeopleRefused::NoSuchPerson);
+            };
+            // Whoever asked may go away; what was begun is brought to where the shards go on.
+            let erased = detached(async move { erase_customer(&lane, mode, tenant_id, customer_id).await });
+            erased.await.unwrap_or(Err(PeopleRefused::Lost))
+        }
+    }
+}
+
+async fn tell(lane: &Lane, tenant_id: Option<&str>, id: &str) -> Result<Answer, PeopleRefused> {
+    let shards = query::erasure(&lane.readers, id).await?;
+    let is_theirs = shards.iter().flatten().any(|shard| shard.tenant_id.as_deref() == tenant_id);
+    if !is_theirs {
+        return Err(PeopleRefused::NoSuchErasure);
+    }
+    Ok(api::people::told(&Erasure { id, shards: &shards }))
+}
+
+fn random() -> Result<String, PeopleRefused> {
+    let mut bits = [0; 16];
+    getrandom::fill(&mut bits).map_err(std::io::Error::other)?;
+    Ok(format!("{:032x}", u128::from_be_bytes(bits)))
+}
+
+fn check_folder(lane: &Lane) -> Result<(), PeopleRefused> {
+    match commerce::in_the_way(&lane.vitals.config.data)? {
+        Some(name) => Err(PeopleRefused::InTheWay(name)),
+        None => Ok(()),
+    }
+}
+
+/// One request at a time begins with one person: both would give out a token.
+async fn claim(lane: &Lane, tenant_id: &str, customer_id: &str) -> Result<Claim, PeopleRefused> {
+    let until_us = clock::monotonic_us() + CLAIM_WAIT.as_micros() as u64;
+    let shard = lane.keys.hash(tenant_id, customer_id).shard(lane.shard_count);
+    loop {
+        let name = format!("person\0{tenant_id}\0{customer_id}");
+        if let Some(claim) = keyed::claim(lane, shard, name).await.map_err(IngestRefused::from)? {
+            return Ok(claim);
+        }
+        if clock::monotonic_us() >= until_us {
+            return Err(PeopleRefused::Beginning);
+        }
+        executor::sleep(LOOK).await;
+    }
+}
+
+async fn erase_customer(
+    lane: &Rc<Lane>,
+    mode: ErasureMode,
+    tenant_id: String,
+    customer_id: String,
+) -> Result<Answer, PeopleRefused> {
+    check_folder(lane)?;
+    let claim = claim(lane, &tenant_id, &customer_id).await?;
+    let began_us = clock::unix_us();
+    let known = query::known_customer(&lane.readers, lane.keys, &tenant_id, &customer_id).await?;
+    let token = match known.token {
+        Some(token) => token,
+        None => format!("anon-{}", random()?),
+    };
+    let subject = |names, emails| Subject::Customer {
+        tenant_id: tenant_id.clone(),
+        customer_id: customer_id.clone(),
+        token: token.clone(),
+        names,
+        emails,
+    };
+    send(lane, &ErasureRecord::Suppress { mode, subject: subject(Vec::new(), Vec::new()) }).await?;
+    // Again: what came before that record is committed now, and nothing comes after it.
+    let known = query::known_customer(&lane.readers, lane.keys, &tenant_id, &customer_id).await?;
+    let words = |list: &[String]| list.to_vec();
+    let (names, emails) = (words(&known.names), words(&known.emails));
+    let needles = Needles::new(
+        [customer_id.as_str()],
+        emails.iter().map(String::as_str),
+        names.iter().map(String::as_str),
+    );
+    let sought = Sought { tenant_id: tenant_id.clone(), customer_id: customer_id.clone(), needles };
+    let uploads = forget(lane, Arc::new(sought)).await?;
+    let (data, of) = (lane.vitals.config.data.clone(), tenant_id.clone());
+    // The exports' own store is to be asked here once there is one.
+    let exports = lane.readers.compute(move || commerce::remove_exports_of(&data, &of)).await??;
+    let id = random()?;
+    let removed = RemovedOutside { uploads, exports };
+    let record =
+        ErasureRecord::Erase { id: id.clone(), began_us, mode, subject: subject(names, emails), removed };
+    send(lane, &record).await?;
+    drop(claim);
+    wait(lane, &id, format!("/api/v1/tenants/{}/erasures/{id}", api::commerce::encoded(&tenant_id))).await
+}
+
+async fn erase_user(lane: &Rc<Lane>, user_id: i64) -> Result<Answer, PeopleRefused> {
+    check_folder(lane)?;
+    let (id, began_us) = (random()?, clock::unix_us());
+    let (mode, removed) = (ErasureMode::Erase, RemovedOutside::default());
+    let record =
+        ErasureRecord::Erase { id: id.clone(), began_us, mode, subject: Subject::User { user_id }, removed };
+    send(lane, &record).await?;
+    wait(lane, &id, format!("/clicks/erasures/{id}")).await
+}
+
+/// A record to every shard; comes back when all have committed it.
+async fn send(lane: &Lane, record: &ErasureRecord) -> Result<(), PeopleRefused> {
+    let wants_disk = lane.vitals.config.ack == AckLevel::Disk;
+    let mut begun = Vec::new();
+    for shard in (0..lane.shard_count).map(ShardId) {
+        let mut rows = KeyedRows::of(Kind::Erasure);
+        let mut encoded = Ok(());
+        rows.push_record(0, |bytes| encoded = record.encode(bytes));
+        encoded?;
+        let rows = Arc::new(rows);
+        begun.push(begin(lane, shard, &rows, wants_disk).await.map_err(IngestRefused::from)?);
+    }
+    for begun in begun {
+        let settled = keyed::settle(lane, begun, wants_disk, PATIENCE).await.map_err(IngestRefused::from)?;
+        if !settled.synced {
+            return Err(IngestRefused::Unsynced.into());
+        }
+        settled.outcomes.first().copied().flatten().ok_or(IngestRefused::NotCommitted)?;
+    }
+    Ok(())
+}
+
+/// For the end, or for so long.
+async fn wait(lane: &Lane, id: &str, location: String) -> Result<Answer, PeopleRefused> {
+    let until_us = clock::monotonic_us() + WAIT.as_micros() as u64;
+    loop {
+        let shards = query::erasure(&lane.readers, id).await?;
+        let erasure = Erasure { id, shards: &shards };
+        if erasure.is_finished() {
+            return Ok(api::people::erased(&erasure));
+        }
+        if clock::monotonic_us() >= until_us {
+            return Ok(api::people::accepted(&erasure, location));
+        }
+        executor::sleep(LOOK).await;
+    }
+}

@@ -1,0 +1,273 @@
+//! Whether a text speaks of a person, and the same text without them.
+//!
+//! A customer is known by id and e-mail address. A name is not enough: another person may have it too.
+//! - An e-mail address counts wherever it stands by itself, in any case of letters.
+//! - An id counts as a whole JSON string; one of [`FREE_ID_BYTES_MIN`] bytes that is no plain number, also as a
+//!   word within a longer text. A number that happens to be the id does not.
+//!
+//! Both are looked for in the text as it stands and with its JSON escapes resolved.
+
+use std::borrow::Cow;
+
+use memchr::memmem;
+
+/// Shorter ids are words of every language.
+const FREE_ID_BYTES_MIN: usize = 6;
+/// What is shorter, or has no @, is no address that could be looked for within a text.
+const EMAIL_BYTES_MIN: usize = 6;
+
+/// What is looked for.
+#[derive(Clone, Debug, Default)]
+pub struct Needles {
+    ids: Vec<String>,
+    /// In lower case.
+    emails: Vec<String>,
+    /// Only replaced, never looked for.
+    names: Vec<String>,
+}
+
+impl Needles {
+    #[must_use]
+    pub fn new<'a>(
+        ids: impl IntoIterator<Item = &'a str>,
+        emails: impl IntoIterator<Item = &'a str>,
+        names: impl IntoIterator<Item = &'a str>,
+    ) -> Needles {
+        let kept = |text: &&str| !text.trim().is_empty();
+        let is_address = |text: &&str| text.len() >= EMAIL_BYTES_MIN && text.contains('@');
+        let mut names: Vec<String> = names.into_iter().filter(kept).map(str::to_owned).collect();
+        // The longer one first: it may begin with the shorter one.
+        names.sort_by_key(|name| std::cmp::Reverse(name.len()));
+        Needles {
+            ids: ids.into_iter().filter(kept).map(str::to_owned).collect(),
+            emails: emails.into_iter().filter(is_address).map(str::to_ascii_lowercase).collect(),
+            names,
+        }
+    }
+
+    /// Whether the text speaks of the person. JSON or not.
+    #[must_use]
+    pub fn are_in(&self, text: &[u8]) -> bool {
+        self.stand_in(text) || memchr::memchr(b'\\', text).is_some_and(|_| self.stand_in(&unescaped(text)))
+    }
+
+    fn stand_in(&self, text: &[u8]) -> bool {
+        if self.ids.iter().any(|id| places(text, id.as_bytes()).any(|at| is_id(text, at, id))) {
+            return true;
+        }
+        if self.emails.is_empty() || memchr::memchr(b'@', text).is_none() {
+            return false;
+        }
+        let lower = text.to_ascii_lowercase();
+        self.emails
+            .iter()
+            .any(|email| places(&lower, email.as_bytes()).any(|at| is_address(&lower, at, email)))
+    }
+
+    /// Whether an identifier, which is no JSON, is the person's or has theirs as a part.
+    #[must_use]
+    pub fn are_in_name(&self, name: &str) -> bool {
+        self.ids.iter().any(|id| id == name) || self.stand_in(name.as_bytes())
+    }
+
+    /// Whether the bytes hold the id or the address anywhere, whatever is around it. Of what cannot be taken apart.
+    #[must_use]
+    pub fn may_be_in(&self, bytes: &[u8]) -> bool {
+        let lower = || bytes.to_ascii_lowercase();
+        self.ids.iter().any(|id| memmem::find(bytes, id.as_bytes()).is_some())
+            || !self.emails.is_empty() && {
+                let lower = lower();
+                self.emails.iter().any(|email| memmem::find(&lower, email.as_bytes()).is_some())
+            }
+            || self.are_in(bytes)
+    }
+
+    /// The JSON object with `token` in the place of ids, addresses and names; an empty one where they are
+    /// written with escapes.
+    #[must_use]
+    pub fn replaced(&self, text: &str, token: &str) -> String {
+        let mut out = text.to_owned();
+        for email in &self.emails {
+            let lower = out.to_ascii_lowercase();
+            out = put(&out, email.len(), token, places(lower.as_bytes(), email.as_bytes()), |at| {
+                is_address(lower.as_bytes(), at, email)
+            });
+        }
+        for id in &self.ids {
+            let before = out.clone();
+            out = put(&before, id.len(), token, places(before.as_bytes(), id.as_bytes()), |at| {
+                is_id(before.as_bytes(), at, id)
+            });
+        }
+        for name in &self.names {
+            let before = out.clone();
+            out = put(&before, name.len(), token, places(before.as_bytes(), name.as_bytes()), |at| {
+                is_word(before.as_bytes(), at, name.len())
+            });
+        }
+        if self.are_in(out.as_bytes()) { "{}".to_owned() } else { out }
+    }
+}
+
+fn places<'t>(text: &'t [u8], needle: &'t [u8]) -> impl Iterator<Item = usize> + 't {
+    memmem::find_iter(text, needle)
+}
+
+fn put(
+    text: &str,
+    length: usize,
+    token: &str,
+    places: impl Iterator<Item = usize>,
+    is_it: impl Fn(usize) -> bool,
+) -> String {
+    let (mut out, mut end) = (String::with_capacity(text.len()), 0);
+    for at in places.filter(|at| is_it(*at)) {
+        out.push_str(&text[end..at]);
+        out.push_str(token);
+        end = at + length;
+    }
+    out.push_str(&text[end..]);
+    out
+}
+
+/// A letter of any script goes on with bytes above 127.
+fn goes_on(byte: Option<&u8>, also: &[u8]) -> bool {
+    byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte >= 0x80 || also.contains(byte))
+}
+
+fn around(text: &[u8], at: usize, length: usize) -> (Option<&u8>, Option<&u8>) {
+    (at.checked_sub(1).and_then(|before| text.get(before)), text.get(at + length))
+}
+
+fn is_word(text: &[u8], at: usize, length: usize) -> bool {
+    let (before, behind) = around(text, at, length);
+    !goes_on(before, b"") && !goes_on(behind, b"")
+}
+
+fn is_id(text: &[u8], at: usize, id: &str) -> bool {
+    let (before, behind) = around(text, at, id.len());
+    let is_whole = before == Some(&b'"') && behind == Some(&b'"');
+    let may_be_free = id.len() >= FREE_ID_BYTES_MIN && !id.bytes().all(|byte| byte.is_ascii_digit());
+    is_whole || may_be_free && !goes_on(before, b"-_") && !goes_on(behind, b"-_")
+}
+
+fn is_address(text: &[u8], at: usize, email: &str) -> bool {
+    let (before, behind) = around(text, at, email.len());
+    let next = text.get(at + email.len() + 1);
+    // A full stop may end a sentence or go on with another domain.
+    let goes_on_behind = goes_on(behind, b"-_") || behind == Some(&b'.') && goes_on(next, b"");
+    !goes_on(before, b"._%+-") && !goes_on_behind
+}
+
+/// The text with its JSON escapes resolved; half a surrogate pair becomes U+FFFD. For looking only.
+fn unescaped(text: &[u8]) -> Cow<'_, [u8]> {
+    if memchr::memchr(b'\\', text).is_none() {
+        return Cow::Borrowed(text);
+    }
+    let (mut out, mut at) = (Vec::with_capacity(text.len()), 0);
+    let unit = |at: usize| {
+        let digits = text.get(at..at + 6).filter(|digits| digits.starts_with(b"\\u"))?;
+        u16::from_str_radix(std::str::from_utf8(&digits[2..]).ok()?, 16).ok()
+    };
+    while let Some(byte) = text.get(at) {
+        if *byte != b'\\' {
+            out.push(*byte);
+            at += 1;
+            continue;
+        }
+        if let Some(first) = unit(at) {
+            at += 6;
+            let pair = [first, unit(at).unwrap_or(0)];
+            let is_pair =
+                char::decode_utf16(pair).next().is_some_and(|found| found.is_ok_and(|c| c as u32 > 0xffff));
+            if is_pair {
+                at += 6;
+            }
+            let found = char::decode_utf16(pair).next().and_then(Result::ok).unwrap_or('\u{fffd}');
+            out.extend_from_slice(found.encode_utf8(&mut [0; 4]).as_bytes());
+            continue;
+        }
+        match text.get(at + 1) {
+            Some(b'n') => out.push(b'\n'),
+            Some(b't') => out.push(b'\t'),
+            Some(b'r') => out.push(b'\r'),
+            Some(b'b') => out.push(8),
+            Some(b'f') => out.push(12),
+            Some(other) => out.push(*other),
+            None => {}
+        }
+        at += 2;
+    }
+    Cow::Owned(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn needles(id: &str) -> Needles {
+        Needles::new([id], ["Zaphod@Heart.gold", ""], ["Zaphod Beeblebrox", ""])
+    }
+
+    #[test]
+    fn a_person_is_found_by_id_and_address_and_taken_for_nobody_else() {
+        let needles = needles("cust-77");
+        for text in [
+            r#"{"a":[{"customer":"cust-77"}]}"#,
+            r#"{"note":"call cust-77, soon"}"#,
+            r#"{"mail":"ZAPHOD@heart.gold"}"#,
+            r#"{"note":"mail zaphod@heart.gold."}"#,
+            r#"{"c":"\u0063ust\u002d77"}"#,
+            r#"{"note":"\"cust-77\""}"#,
+            r#"{"note":"a\ncust-77"}"#,
+            r#"{"cust-77":1}"#,
+        ] {
+            assert!(needles.are_in(text.as_bytes()), "{text}");
+        }
+        for text in [
+            "{}",
+            r#"{"customer":"cust-771"}"#,
+            r#"{"customer":"xcust-77"}"#,
+            r#"{"customer":"cust-77-b"}"#,
+            r#"{"name":"Zaphod Beeblebrox"}"#,
+            r#"{"mail":"xzaphod@heart.gold"}"#,
+            r#"{"mail":"zaphod@heart.gold.au"}"#,
+            r#"{"c":"\ud800cust"}"#,
+        ] {
+            assert!(!needles.are_in(text.as_bytes()), "{text}");
+        }
+        assert!(!needles.are_in("{\"customer\":\"\u{e9}cust-77\"}".as_bytes()));
+        assert!(needles.may_be_in(b"\0xcust-77x"));
+    }
+
+    #[test]
+    fn a_short_or_numeric_id_is_a_whole_string_or_nothing() {
+        for id in ["42", "1234567"] {
+            let needles = needles(id);
+            assert!(needles.are_in(format!(r#"{{"customer":"{id}"}}"#).as_bytes()));
+            assert!(!needles.are_in(format!(r#"{{"quantity":{id},"note":"{id} pieces"}}"#).as_bytes()));
+        }
+    }
+
+    #[test]
+    fn a_token_takes_the_place_of_everything_that_names_the_person() {
+        let text = r#"{"c":"cust-77","n":"Zaphod Beeblebrox","m":"Zaphod@heart.GOLD","x":"cust-771","k":1}"#;
+        let replaced = needles("cust-77").replaced(text, "anon-1");
+        assert_eq!(replaced, r#"{"c":"anon-1","n":"anon-1","m":"anon-1","x":"cust-771","k":1}"#);
+        let escaped = r#"{"c":"\u0063ust-77"}"#;
+        assert_eq!(needles("cust-77").replaced(escaped, "anon-1"), "{}");
+    }
+
+    #[test]
+    fn escapes_are_resolved_as_json_has_them() {
+        for (text, expected) in [
+            (r"\u00fc\n\/\\", "\u{fc}\n/\\"),
+            (r"\ud83d\ude00x", "\u{1f600}x"),
+            (r"\ud83dx", "\u{fffd}x"),
+            (r"\u12", "u12"),
+            ("\\", ""),
+        ] {
+            assert_eq!(unescaped(text.as_bytes()).as_ref(), expected.as_bytes(), "{text}");
+        }
+    }
+}

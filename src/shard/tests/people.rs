@@ -1,0 +1,155 @@
+//! E1 in one shard: cut off after any few slices, an erasure ends all the same, and every figure equals a recount at
+//! every step (R3).
+
+use std::time::Duration;
+
+use super::{KEYED, Lane, folder, options, reopen, sound};
+use crate::base::ids::Sequence;
+use crate::base::money::Currency;
+use crate::base::order_status::OrderStatus;
+use crate::shard::{
+    CheckpointMode, ERASURE_KIND, ErasureMode, ErasureRecord, ErasureWants, ItemRow, ORDER_KIND, OrderParts,
+    Outcome, RemovedOutside, SERVICE_EVENT_KIND, ServiceEventRow, Shard, ShardOptions, Subject, encode_order,
+    erasure, open_reader, verify_aggregates,
+};
+
+fn order(number: usize, customer: &str, name: &str) -> Vec<u8> {
+    let parts = OrderParts {
+        tenant_id: "t",
+        order_id: &format!("o{number}"),
+        customer_id: customer,
+        customer_name: name,
+        customer_email: &format!("{customer}@example.org"),
+        status: OrderStatus::ALL[number % 6],
+        currency: Currency::parse("USD").unwrap(),
+        ordered_at_us: number as i64 * 1_700_000_000,
+    };
+    let item =
+        |product_id| ItemRow { product_id, category: "g", quantity: 2, unit_price: 100 + number as i64 };
+    let mut bytes = Vec::new();
+    encode_order(&parts, (0, 0, 7), [item("p1"), item("p2")].into_iter(), &mut bytes);
+    bytes
+}
+
+fn event(number: usize, payload: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    ServiceEventRow {
+        timestamp_us: number as i64 * 31_000_000,
+        received_us: 1,
+        tenant_id: "t",
+        event_id: &format!("e{number}"),
+        source: "web",
+        event_type: "view",
+        payload,
+    }
+    .encode(&mut bytes);
+    bytes
+}
+
+fn subject() -> Subject {
+    Subject::Customer {
+        tenant_id: "t".to_owned(),
+        customer_id: "cust-Zq7x9".to_owned(),
+        token: "anon-1".to_owned(),
+        names: vec!["Zaphodius".to_owned()],
+        emails: vec!["cust-Zq7x9@example.org".to_owned()],
+    }
+}
+
+fn records() -> Vec<(u8, Vec<u8>)> {
+    let mut records = Vec::new();
+    for number in 0..70 {
+        let is_theirs = number % 4 == 1;
+        let (customer, name) = if is_theirs { ("cust-Zq7x9", "Zaphodius") } else { ("c-1", "Ann") };
+        records.push((ORDER_KIND, order(number, customer, name)));
+        let payload = format!("{{\"of\":\"{customer}\",\"pad\":\"{}\"}}", "x".repeat(number * 40));
+        records.push((SERVICE_EVENT_KIND, event(number, &payload)));
+    }
+    records
+}
+
+fn small() -> ShardOptions {
+    ShardOptions { partition_rows_max: 20, order_partition_rows_max: 25, ..options() }
+}
+
+fn apply(shard: &mut Shard, records: &[(u8, Vec<u8>)]) -> Vec<Outcome> {
+    let first = shard.position(KEYED).0 + 1;
+    let numbered =
+        records.iter().zip(first..).map(|((kind, payload), n)| (Sequence(n), *kind, payload.clone()));
+    let (lane, mut outcomes) = (Lane(numbered.collect()), Vec::new());
+    shard.apply(&[(KEYED, &lane)], &mut |_, _, outcome| outcomes.push(outcome)).unwrap();
+    outcomes
+}
+
+fn encoded(record: &ErasureRecord) -> (u8, Vec<u8>) {
+    let mut bytes = Vec::new();
+    record.encode(&mut bytes).unwrap();
+    (ERASURE_KIND, bytes)
+}
+
+fn cut_off_after(slices: usize, mode: ErasureMode) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut shard = Shard::open(&folder(dir.path()), &small()).unwrap();
+    let path = folder(dir.path()).database();
+    for batch in records().chunks(30) {
+        assert!(apply(&mut shard, batch).iter().all(|outcome| *outcome == Outcome::Inserted));
+        // Some sealed partitions get their lists, others are cut off in the middle of them.
+        for _ in 0..slices {
+            shard.upkeep(Duration::ZERO).unwrap();
+        }
+    }
+    let (id, removed) = ("0".repeat(32), RemovedOutside::default());
+    let begin = ErasureRecord::Erase { id: id.clone(), began_us: 1, mode, subject: subject(), removed };
+    apply(&mut shard, &[encoded(&ErasureRecord::Suppress { mode, subject: subject() }), encoded(&begin)]);
+    let mut turns = 0;
+    loop {
+        match shard.erasure_wants() {
+            ErasureWants::Journals => break,
+            ErasureWants::Lanes => shard.erasure_lanes(shard.positions()),
+            ErasureWants::Nothing => {}
+        }
+        if shard.upkeep_due() {
+            shard.upkeep(Duration::ZERO).unwrap();
+        }
+        turns += 1;
+        assert!(turns < 4_000, "it comes to no end");
+        if turns % slices == 0 {
+            if turns < 120 {
+                assert_eq!(verify_aggregates(&path).unwrap().problems, Vec::<String>::new());
+            }
+            // Others go on meanwhile.
+            apply(&mut shard, &[(ORDER_KIND, order(1_000 + turns, "c-2", "Bob"))]);
+            shard.poison();
+            shard = reopen(dir.path(), &small());
+        }
+    }
+    shard.checkpoint(CheckpointMode::Truncate).unwrap();
+    assert!(shard.is_wal_cut());
+    shard.erasure_finished(1, 2, 3).unwrap();
+    let state = erasure(&open_reader(&path).unwrap(), &id).unwrap().unwrap();
+    assert!(
+        state.finished_us.is_some() && state.report.events == 18 && state.report.orders == 18,
+        "{state:?}"
+    );
+    let bytes = std::fs::read(&path).unwrap();
+    for trace in ["Zq7x9", "Zaphodius", "zaphodius"] {
+        assert_eq!(memchr::memmem::find(&bytes, trace.as_bytes()), None, "{trace}");
+    }
+    assert_eq!(verify_aggregates(&path).unwrap().problems, Vec::<String>::new());
+    sound(&path);
+    let again = apply(&mut shard, &records());
+    let of_orders = if mode == ErasureMode::Erase { Outcome::Suppressed } else { Outcome::Duplicate };
+    let of_events = if mode == ErasureMode::Erase { Outcome::Duplicate } else { Outcome::Conflict };
+    for (number, pair) in again.as_chunks::<2>().0.iter().enumerate() {
+        let expected = if number % 4 == 1 { [of_orders, of_events] } else { [Outcome::Duplicate; 2] };
+        assert_eq!(*pair, expected, "{number}");
+    }
+}
+
+#[test]
+fn e1_an_erasure_that_is_cut_off_ends_all_the_same() {
+    for slices in [4, 7, 1_000] {
+        cut_off_after(slices, ErasureMode::Erase);
+        cut_off_after(slices, ErasureMode::Pseudonymise);
+    }
+}
