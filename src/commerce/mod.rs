@@ -1,8 +1,8 @@
 //! The commerce backend: one file or folder a question, each tenant by itself.
 //!
 //! In: parameters, lines of an upload. Out: plans, staged rows, summaries, figures. Owns: what an order, a sale
-//! and a finished ingest mean to a client; the files of uploads under way and of exports. Never: sockets, SQL, a question
-//! without a tenant.
+//! and a finished ingest mean to a client; the files of uploads under way and of exports. Never: sockets, SQL, a
+//! question without a tenant.
 
 mod exports;
 mod ingest;
@@ -18,7 +18,7 @@ pub use exports::{
     ExportRows, ExportSpec, ExportState, ExportStore, Progress, SPEC_BYTES_MAX, export_location, run_export,
 };
 pub use ingest::{IngestError, OrderIngest, Summary};
-pub use people::{Sought, in_the_way, must_go, remove_exports_of};
+pub use people::{Sought, in_the_way, must_go};
 pub use prices::{ANOMALIES_MAX, AnomaliesPlan, BadBody, Fault, PriceEvent, last_event_id, read_decision};
 pub use sales::{Materialized, SalesCache, SalesPlan};
 pub use search::{LIMIT_MAX, SearchPlan};

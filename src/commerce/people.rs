@@ -114,33 +114,6 @@ impl Sought {
     }
 }
 
-/// Removes the exports of a tenant: they were made of rows that are there no more. Each is a folder with a
-/// `state.json` that names its tenant; one that cannot be read goes as well. How many went.
-///
-/// # Errors
-/// As the disk has them.
-pub fn remove_exports_of(data: &Path, tenant_id: &str) -> io::Result<u64> {
-    let entries = match fs::read_dir(data.join("exports")) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-        entries => entries?,
-    };
-    let mut removed = 0;
-    for entry in entries {
-        let entry = entry?;
-        if !entry.file_type()?.is_dir() {
-            continue;
-        }
-        let state = fs::read(entry.path().join("state.json")).ok();
-        let state = state.and_then(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok());
-        let named = |name: &str| state.as_ref()?.get(name)?.as_str().map(str::to_owned);
-        if named("tenant_id").or_else(|| named("tenant")).is_none_or(|tenant| tenant == tenant_id) {
-            fs::remove_dir_all(entry.path())?;
-            removed += 1;
-        }
-    }
-    Ok(removed)
-}
-
 #[cfg(test)]
 mod tests {
     use std::io::Write as _;
@@ -196,19 +169,9 @@ mod tests {
     }
 
     #[test]
-    fn exports_go_by_tenant_and_what_nobody_looks_after_is_told() {
+    fn what_nobody_looks_after_is_told() {
         let data = tempfile::tempdir().unwrap();
-        assert_eq!(
-            (remove_exports_of(data.path(), "t").unwrap(), in_the_way(data.path()).unwrap()),
-            (0, None)
-        );
-        for (name, state) in [("a", r#"{"tenant_id":"t"}"#), ("b", r#"{"tenant":"u"}"#), ("c", "{")] {
-            let folder = data.path().join("exports").join(name);
-            fs::create_dir_all(&folder).unwrap();
-            fs::write(folder.join("state.json"), state).unwrap();
-        }
-        assert_eq!(remove_exports_of(data.path(), "t").unwrap(), 2);
-        assert!(data.path().join("exports/b").exists());
+        assert_eq!(in_the_way(data.path()).unwrap(), None);
         fs::create_dir_all(data.path().join("shard-00")).unwrap();
         fs::write(data.path().join("shard-00/shard.db.healed"), "").unwrap();
         assert_eq!(in_the_way(data.path()).unwrap().as_deref(), Some("shard-00/shard.db.healed"));

@@ -7,6 +7,8 @@
 //! Once the second record is committed everywhere the shards go on by themselves, also after a crash; until then
 //! nothing was promised, and asking again does the rest.
 
+use std::fs;
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +24,7 @@ use crate::api::people::{Erasure, PeopleRefused};
 use crate::api::{self, Endpoint};
 use crate::base::clock;
 use crate::base::ids::ShardId;
-use crate::commerce::{self, Sought};
+use crate::commerce::{self, ExportStore, Sought};
 use crate::config::AckLevel;
 use crate::cores::executor;
 use crate::http::{Answer, Method};
@@ -156,9 +158,8 @@ async fn erase_customer(
     );
     let sought = Sought { tenant_id: tenant_id.clone(), customer_id: customer_id.clone(), needles };
     let uploads = forget(lane, Arc::new(sought)).await?;
-    let (data, of) = (lane.vitals.config.data.clone(), tenant_id.clone());
-    // The exports' own store is to be asked here once there is one.
-    let exports = lane.readers.compute(move || commerce::remove_exports_of(&data, &of)).await??;
+    let (store, of) = (lane.exports.clone(), tenant_id.clone());
+    let exports = lane.readers.compute(move || remove_exports(&store, &of)).await??;
     let id = random()?;
     let removed = RemovedOutside { uploads, exports };
     let record =
@@ -166,6 +167,18 @@ async fn erase_customer(
     send(lane, &record).await?;
     drop(claim);
     wait(lane, &id, format!("/api/v1/tenants/{}/erasures/{id}", api::commerce::encoded(&tenant_id))).await
+}
+
+/// Exports were made of rows that are to be there no more; a running one ends. How many went.
+fn remove_exports(store: &ExportStore, tenant_id: &str) -> io::Result<u64> {
+    let folders = store.remove_of_tenant(tenant_id)?;
+    for folder in &folders {
+        match fs::remove_dir_all(folder) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(folders.len() as u64)
 }
 
 async fn erase_user(lane: &Rc<Lane>, user_id: i64) -> Result<Answer, PeopleRefused> {
