@@ -117,6 +117,8 @@ fn write_string(out: &mut Vec<u8>, text: &str) {
     let _ = serde_json::to_writer(out, text);
 }
 
+const _: () = assert!(Problem::ALL.len() <= crate::ops::vitals::PROBLEMS);
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;

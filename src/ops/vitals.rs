@@ -20,6 +20,8 @@ pub const STATUSES: [u16; 29] = [
 ];
 /// Routes counted apart: the endpoint table stays below it.
 pub const ROUTES: usize = 64;
+/// Problems counted apart: the catalogue stays below it.
+pub const PROBLEMS: usize = 128;
 
 /// The histograms' range: 1 us to 60 s at two significant digits, 20 KiB.
 #[must_use]
@@ -61,7 +63,7 @@ pub struct LaneVitals {
     pub streams_lagged: Cell,
     pub requests: [[Cell; STATUSES.len()]; ROUTES],
     /// Indexed by the problem catalogue's order.
-    pub problems: [Cell; 64],
+    pub problems: [Cell; PROBLEMS],
     /// From the moment the kernel reported the request to the end of the answer's send.
     pub ack_latency: ArcSwap<Latency>,
 }
@@ -81,7 +83,7 @@ impl Default for LaneVitals {
             streams: Cell::default(),
             streams_lagged: Cell::default(),
             requests: [const { [const { Cell::new(0) }; STATUSES.len()] }; ROUTES],
-            problems: [const { Cell::new(0) }; 64],
+            problems: [const { Cell::new(0) }; PROBLEMS],
             ack_latency: ArcSwap::default(),
         }
     }
