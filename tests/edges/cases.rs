@@ -360,12 +360,12 @@ fn bodies(cases: &mut Vec<Case>) {
     }
     for (name, body, status, slug) in [
         ("no body", "", 400, "empty-body"),
-        ("no JSON", "{\"user_id\":secret-1,}", 400, "not-json"),
+        ("no JSON", "{\"user_id\":unechoed-1,}", 400, "not-json"),
         ("two values", "{} {}", 400, "not-json"),
         ("no object", "[1,2]", 422, "invalid-event"),
         (
             "wrong fields",
-            r#"{"user_id":"secret-2","timestamp":"secret-3","metadata":1}"#,
+            r#"{"user_id":"unechoed-2","timestamp":"unechoed-3","metadata":1}"#,
             422,
             "invalid-event",
         ),
