@@ -57,7 +57,7 @@ pub use manifest::Manifest;
 pub use open::{open_reader, open_small};
 pub use orders::{
     BatchBounds, BatchItem, BatchOrder, Choosing, ChosenOrder, NameCache, OrderBatch, Span, choose_orders,
-    read_orders,
+    forget_pages, read_orders,
 };
 pub use orders::{
     CustomerCache, FinishedIngest, INGEST_KIND, IngestRow, ItemRow, ORDER_FIELDS, ORDER_ITEMS_MAX,

@@ -29,8 +29,8 @@ pub(super) use self::read::statements;
 pub(super) use self::read::step;
 pub use self::read::{
     BatchBounds, BatchItem, BatchOrder, Choosing, ChosenOrder, CustomerCache, FinishedIngest, NameCache,
-    ORDER_FIELDS, OrderBatch, OrdersOf, ProductCache, Span, choose_orders, find_ingest, order_statements,
-    read_orders, sales_version,
+    ORDER_FIELDS, OrderBatch, OrdersOf, ProductCache, Span, choose_orders, find_ingest, forget_pages,
+    order_statements, read_orders, sales_version,
 };
 pub use self::record::{
     INGEST_KIND, IngestRow, ItemRow, ORDER_ITEMS_MAX, ORDER_KIND, OrderParts, OrderRow, STATUS_KIND,
