@@ -6,7 +6,8 @@ use super::readers::{Readers, received};
 use crate::base::ids::ShardId;
 use crate::shard::read::{Filter, pin};
 use crate::shard::{
-    BatchBounds, Choosing, ChosenOrder, NameCache, OrderBatch, Stream, choose_orders, read_orders,
+    BatchBounds, Choosing, ChosenOrder, NameCache, OrderBatch, Stream, choose_orders, forget_pages,
+    read_orders,
 };
 
 /// A batch being filled, and the names known by then.
@@ -40,6 +41,13 @@ pub async fn choose(
     let step =
         move |connection: &rusqlite::Connection| choose_orders(connection, shard, &filter, pin, choosing);
     received(readers.ask(shard, (Vec::new(), None), step)?.recv().await)
+}
+
+/// The shard was read from end to end: what its reader keeps of it would only take room.
+pub async fn forget(readers: &Readers, shard: ShardId) {
+    if let Ok(asked) = readers.ask(shard, (), forget_pages) {
+        let _ = asked.recv().await;
+    }
 }
 
 /// Begins to add chosen orders of one shard to a batch.

@@ -32,7 +32,7 @@ mod tests;
 
 pub use buckets::{Bucket, buckets};
 pub use cursor::CursorKey;
-pub use export::{Filled, Filling, choose, fill, order_pins};
+pub use export::{Filled, Filling, choose, fill, forget, order_pins};
 pub use merge::{Chunk, Merged};
 pub use orders::finished_ingest;
 pub use page::{Page, page, stream};

@@ -57,7 +57,7 @@ pub use manifest::Manifest;
 pub use open::{open_reader, open_small};
 pub use orders::{
     BatchBounds, BatchItem, BatchOrder, Choosing, ChosenOrder, NameCache, OrderBatch, Span, choose_orders,
-    read_orders,
+    forget_pages, read_orders,
 };
 pub use orders::{
     FinishedIngest, INGEST_KIND, IngestRow, ItemRow, Met, ORDER_FIELDS, ORDER_KIND, Observed, OrderParts,

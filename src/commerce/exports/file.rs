@@ -148,17 +148,19 @@ impl ExportFile {
     ///
     /// # Errors
     /// No room, or the disk's.
-    pub(super) fn take(&mut self, batch: OrderBatch) -> Result<Left, ExportError> {
+    pub(super) fn take(&mut self, batch: &mut OrderBatch) -> Result<Left, ExportError> {
         self.orders += batch.orders.len() as u64;
         let is_first = self.checkpoint.bytes == 0;
         match &mut self.encoder {
-            Encoder::Parquet(encoder) => Ok(if encoder.take(batch) { Left::More } else { Left::Nothing }),
+            Encoder::Parquet(encoder) => {
+                Ok(if encoder.take(std::mem::take(batch)) { Left::More } else { Left::Nothing })
+            }
             Encoder::Text { encoder, compression, raw } => {
                 raw.clear();
                 if is_first {
                     encoder.head(raw);
                 }
-                let rows = encoder.rows(&batch, raw);
+                let rows = encoder.rows(batch, raw);
                 self.out.clear();
                 pack(*compression, raw, &mut self.out)?;
                 self.append(rows, &[])?;

@@ -21,10 +21,10 @@ use crate::cores::executor;
 use crate::query::{self, Filling, QueryError, Readers};
 use crate::shard::{BatchBounds, Choosing, ChosenOrder, NameCache, OrderBatch};
 
-/// Rows of one batch, which is also what is packed by itself: some 3 MB of text, 20 ms of work. In a debug build few,
+/// Rows of one batch, which is also what is packed by itself: some 1.5 MB of text, 10 ms of work. In a debug build few,
 /// so that tests with few rows see several.
-const BATCH_ORDERS: usize = if cfg!(debug_assertions) { 300 } else { 8_192 };
-const BATCH_ITEMS: usize = if cfg!(debug_assertions) { 600 } else { 16_384 };
+const BATCH_ORDERS: usize = if cfg!(debug_assertions) { 300 } else { 4_096 };
+const BATCH_ITEMS: usize = if cfg!(debug_assertions) { 600 } else { 8_192 };
 /// Chosen orders held at once: 16 bytes each.
 const CHOSEN_HELD: usize = 65_536;
 /// How often a step is tried again that could not be done, and how long between.
@@ -89,7 +89,10 @@ pub async fn run_export(
         may_go_on()?;
         // The next batch is read while this one is encoded.
         let (next, written) = zip(batches.next(), encoded(readers, file, taken)).await;
-        (file, batch) = (written?, next?);
+        let spare;
+        (file, spare) = written?;
+        batch = next?;
+        batches.spare = spare;
     }
     if file.is_holding() {
         file = gone_on(readers, file).await?;
@@ -150,6 +153,7 @@ async fn choose(
             .await?;
         }
         counts.push(count);
+        query::forget(readers, *shard).await;
     }
     let (store, export) = (store.clone(), export.clone());
     compute(readers, move || {
@@ -180,14 +184,16 @@ async fn verified(
 async fn encoded(
     readers: &Readers,
     mut file: ExportFile,
-    batch: OrderBatch,
-) -> Result<ExportFile, ExportFailure> {
-    let (file, left) = compute(readers, move || {
-        let left = file.take(batch)?;
-        Ok((file, left))
+    mut batch: OrderBatch,
+) -> Result<(ExportFile, OrderBatch), ExportFailure> {
+    let (file, batch, left) = compute(readers, move || {
+        let left = file.take(&mut batch)?;
+        batch.clear();
+        Ok((file, batch, left))
     })
     .await?;
-    if left == Left::More { gone_on(readers, file).await } else { Ok(file) }
+    let file = if left == Left::More { gone_on(readers, file).await? } else { file };
+    Ok((file, batch))
 }
 
 async fn gone_on(readers: &Readers, mut file: ExportFile) -> Result<ExportFile, ExportFailure> {
@@ -217,6 +223,8 @@ struct Batches<'r> {
     /// The following ones, as far as they are read in.
     held: Vec<ChosenOrder>,
     names: NameCache,
+    /// One that was encoded, for the next to be read into.
+    spare: OrderBatch,
 }
 
 impl<'r> Batches<'r> {
@@ -233,14 +241,24 @@ impl<'r> Batches<'r> {
             Some(*sum)
         });
         let ends = sums.collect();
-        Batches { readers, shards, ends, chosen, bounds, at, held: Vec::new(), names: NameCache::default() }
+        Batches {
+            readers,
+            shards,
+            ends,
+            chosen,
+            bounds,
+            at,
+            held: Vec::new(),
+            names: NameCache::default(),
+            spare: OrderBatch::default(),
+        }
     }
 
     /// `None`: there are no more.
     async fn next(&mut self) -> Result<Option<OrderBatch>, ExportFailure> {
         let of = self.ends.partition_point(|end| *end <= self.at);
         let (Some(shard), Some(end)) = (self.shards.get(of), self.ends.get(of)) else { return Ok(None) };
-        let mut batch = OrderBatch::default();
+        let mut batch = std::mem::take(&mut self.spare);
         while self.at < *end && !self.bounds.is_full(&batch) {
             if self.held.is_empty() {
                 let count = (CHOSEN_HELD as u64).min(end - self.at) as usize;
@@ -253,6 +271,9 @@ impl<'r> Batches<'r> {
             ((batch, self.names), _) = (filled.0, ());
             self.at += filled.1 as u64;
             self.held.drain(..filled.1);
+        }
+        if self.at == *end {
+            query::forget(self.readers, *shard).await;
         }
         Ok(Some(batch))
     }

@@ -33,9 +33,9 @@ use crate::shard::{BatchItem, BatchOrder, OrderBatch};
 
 /// Rows of a group, at least, but for the last: what readers take for one thread's work.
 /// In a debug build few, so that tests with few rows see several groups.
-const GROUP_ROWS: u64 = if cfg!(debug_assertions) { 2_000 } else { 122_880 };
+const GROUP_ROWS: u64 = if cfg!(debug_assertions) { 2_000 } else { 65_536 };
 /// Bytes of order ids and customers' names that end a group early: they may be long.
-const GROUP_BYTES_MAX: usize = 24 << 20;
+const GROUP_BYTES_MAX: usize = 16 << 20;
 /// Digits behind the point.
 const SCALE: u32 = 4;
 /// Values handed to a column at a time.

@@ -16,7 +16,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, Rows, params};
 use self::customers::CustomerSet;
 pub use self::export::{
     BatchBounds, BatchItem, BatchOrder, Choosing, ChosenOrder, NameCache, OrderBatch, Span, choose_orders,
-    read_orders,
+    forget_pages, read_orders,
 };
 use self::lists::Lists;
 pub use self::met::Met;

@@ -21,16 +21,17 @@ use crate::base::order_status::OrderStatus;
 const STEP_US: u64 = 20_000;
 /// Orders between two looks at the clock.
 const LOOK: usize = 256;
-/// Ids that one step of choosing goes through, and orders it looks at in order of time.
-const CHOOSE_IDS: i64 = if cfg!(test) { 5 } else { 65_536 };
-const CHOOSE_ORDERS: i64 = if cfg!(test) { 3 } else { 8_192 };
+/// Ids that one step of choosing goes through, and orders it looks at in order of time. In a debug build few, so that
+/// tests with few rows go on from step to step.
+const CHOOSE_IDS: i64 = if cfg!(debug_assertions) { 150 } else { 65_536 };
+const CHOOSE_ORDERS: i64 = if cfg!(debug_assertions) { 40 } else { 8_192 };
 /// Wanted orders times this must reach those that are there for tables to be read from end to end.
 const MOST: u64 = 3;
 /// A row that is read and not wanted costs a quarter of one that is sought.
 const DENSE: i64 = 4;
 /// Names kept from step to step: numbers they may have (4 bytes each) and bytes of text.
 const NAME_NUMBERS_MAX: usize = 1 << 20;
-const NAME_BYTES_MAX: usize = 6 << 20;
+const NAME_BYTES_MAX: usize = 3 << 20;
 
 /// One order that is wanted, and the status it is told with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -242,6 +243,15 @@ impl OrderBatch {
     #[must_use]
     pub fn take_text(&mut self) -> String {
         std::mem::take(&mut self.text)
+    }
+
+    /// Empty again, its memory kept for the next one.
+    pub fn clear(&mut self) {
+        self.orders.clear();
+        self.items.clear();
+        self.customers.clear();
+        self.products.clear();
+        self.text.clear();
     }
 
     /// Bytes of the order's texts: its id and its customer.
@@ -573,6 +583,11 @@ fn items_sql(partition: &str) -> String {
         "SELECT id, product, quantity, unit_price FROM {} WHERE id >= ?1 AND id < ?2 ORDER BY id",
         items_of(partition)
     )
+}
+
+/// Gives back the pages that a reading of a whole shard leaves in a connection's cache.
+pub fn forget_pages(connection: &Connection) -> Result<(), ShardError> {
+    Ok(connection.execute_batch("PRAGMA shrink_memory")?)
 }
 
 /// Every SQL text of exports that reads a partition, by name; for looking at plans.
