@@ -152,9 +152,7 @@ impl ExportFile {
         self.orders += batch.orders.len() as u64;
         let is_first = self.checkpoint.bytes == 0;
         match &mut self.encoder {
-            Encoder::Parquet(encoder) => {
-                Ok(if encoder.take(std::mem::take(batch)) { Left::More } else { Left::Nothing })
-            }
+            Encoder::Parquet(encoder) => Ok(if encoder.take(batch) { Left::More } else { Left::Nothing }),
             Encoder::Text { encoder, compression, raw } => {
                 raw.clear();
                 if is_first {
@@ -183,8 +181,8 @@ impl ExportFile {
         if offset == 0 {
             ParquetEncoder::head(&mut self.out);
         }
-        let (bytes, rows, beside) = encoder.end_group(offset + self.out.len() as u64)?;
-        self.out.extend_from_slice(&bytes);
+        let at = offset + self.out.len() as u64;
+        let (rows, beside) = encoder.end_group(at, &mut self.out)?;
         self.append(rows, &beside)?;
         Ok(Left::Nothing)
     }

@@ -59,6 +59,10 @@ pub(super) struct ParquetEncoder {
     group_bytes: usize,
     /// The columns of the group that are made.
     chunks: Vec<(Vec<u8>, ColumnChunkMetaData)>,
+    /// Memory of a group that was written, for the next one: what is freed on another thread than it was taken on
+    /// stays with the process for a while.
+    spare_batches: Vec<OrderBatch>,
+    spare_chunks: Vec<Vec<u8>>,
 }
 
 /// A batch whose texts are shared.
@@ -109,6 +113,8 @@ impl ParquetEncoder {
             group_rows: 0,
             group_bytes: 0,
             chunks: Vec::new(),
+            spare_batches: Vec::new(),
+            spare_chunks: Vec::new(),
         })
     }
 
@@ -117,8 +123,9 @@ impl ParquetEncoder {
         out.extend_from_slice(MAGIC);
     }
 
-    /// Takes rows in; whether the group is full.
-    pub(super) fn take(&mut self, mut rows: OrderBatch) -> bool {
+    /// Takes rows in and leaves an empty batch in their place; whether the group is full.
+    pub(super) fn take(&mut self, batch: &mut OrderBatch) -> bool {
+        let mut rows = std::mem::replace(batch, self.spare_batches.pop().unwrap_or_default());
         self.group_rows += match self.rows {
             ExportRows::Orders => rows.orders.len(),
             ExportRows::Items => rows.items.len(),
@@ -140,20 +147,21 @@ impl ParquetEncoder {
     /// The library's.
     pub(super) fn next_column(&mut self) -> io::Result<bool> {
         let at = self.chunks.len();
-        let chunk = self.column(at).map_err(failed)?;
+        let sink = self.spare_chunks.pop().unwrap_or_default();
+        let chunk = self.column(at, sink).map_err(failed)?;
         self.chunks.push(chunk);
         Ok(self.chunks.len() < self.columns.len())
     }
 
-    /// The group, once all its columns are made: its bytes, how many rows they are, and what is to be kept of it
-    /// beside the file. `offset` is where in the file it will stand.
+    /// Appends the group, once all its columns are made; how many rows it has, and what is to be kept of it beside the
+    /// file. `offset` is where in the file it will stand.
     ///
     /// # Errors
     /// The library's.
-    pub(super) fn end_group(&mut self, offset: u64) -> io::Result<(Vec<u8>, u64, Vec<u8>)> {
-        let (mut bytes, mut chunks, mut uncompressed) = (Vec::new(), Vec::new(), 0);
-        for (chunk, metadata) in self.chunks.drain(..) {
-            let shift = (offset + bytes.len() as u64) as i64;
+    pub(super) fn end_group(&mut self, offset: u64, out: &mut Vec<u8>) -> io::Result<(u64, Vec<u8>)> {
+        let (start, mut chunks, mut uncompressed) = (out.len(), Vec::new(), 0);
+        for (mut chunk, metadata) in self.chunks.drain(..) {
+            let shift = (offset + (out.len() - start) as u64) as i64;
             uncompressed += metadata.uncompressed_size();
             let (data, dictionary) = (metadata.data_page_offset(), metadata.dictionary_page_offset());
             let metadata = metadata
@@ -162,7 +170,9 @@ impl ParquetEncoder {
                 .set_dictionary_page_offset(dictionary.map(|offset| offset + shift))
                 .build();
             chunks.push(metadata.map_err(failed)?);
-            bytes.extend_from_slice(&chunk);
+            out.extend_from_slice(&chunk);
+            chunk.clear();
+            self.spare_chunks.push(chunk);
         }
         let group = RowGroupMetaData::builder(self.schema.clone())
             .set_num_rows(self.group_rows as i64)
@@ -176,9 +186,15 @@ impl ParquetEncoder {
         beside.extend_from_slice(&(footer.len() as u32).to_le_bytes());
         beside.extend_from_slice(&footer);
         let rows = std::mem::take(&mut self.group_rows);
-        self.group.clear();
+        for Batch { mut rows, text } in self.group.drain(..) {
+            if let Ok(text) = text.try_into_mut() {
+                rows.give_text(Vec::from(text));
+            }
+            rows.clear();
+            self.spare_batches.push(rows);
+        }
         self.group_bytes = 0;
-        Ok((bytes, rows, beside))
+        Ok((rows, beside))
     }
 
     /// The end of a file whose groups left this beside it.
@@ -212,8 +228,8 @@ impl ParquetEncoder {
         Ok(footer)
     }
 
-    fn column(&self, at: usize) -> Result<(Vec<u8>, ColumnChunkMetaData), ParquetError> {
-        let mut sink = TrackedWrite::new(Vec::new());
+    fn column(&self, at: usize, sink: Vec<u8>) -> Result<(Vec<u8>, ColumnChunkMetaData), ParquetError> {
+        let mut sink = TrackedWrite::new(sink);
         let pages = Box::new(SerializedPageWriter::new(&mut sink));
         let mut writer = get_column_writer(self.schema.column(at), self.properties.clone(), pages);
         let column = self.columns[at];

@@ -245,6 +245,12 @@ impl OrderBatch {
         std::mem::take(&mut self.text)
     }
 
+    /// Memory for texts to come.
+    pub fn give_text(&mut self, mut text: Vec<u8>) {
+        text.clear();
+        self.text = String::from_utf8(text).unwrap_or_default();
+    }
+
     /// Empty again, its memory kept for the next one.
     pub fn clear(&mut self) {
         self.orders.clear();
