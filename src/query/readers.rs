@@ -26,7 +26,7 @@ const QUERIES_PER_THREAD: usize = 16;
 const CONNECTIONS_MAX: usize = 32;
 /// Page caches of all connections together, and of one: the kernel's holds what is read again, but a page that
 /// is not here costs a call and a copy, 3 us.
-const CACHES_KIB: i64 = 32 * 1024;
+const CACHES_KIB: i64 = 24 * 1024;
 const CACHE_KIB: std::ops::RangeInclusive<i64> = 1_024..=8_192;
 
 type Step = Box<dyn FnOnce(&mut Connections) + Send>;
