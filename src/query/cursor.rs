@@ -71,12 +71,7 @@ impl CursorKey {
         for pin in &cursor.pins {
             bytes.extend_from_slice(&pin.to_le_bytes());
         }
-        let mut nonce = [0; NONCE_BYTES];
-        getrandom::fill(&mut nonce).map_err(|_| QueryError::Busy)?;
-        let payload = Payload { msg: &bytes, aad: &[VERSION] };
-        let sealed = self.cipher().encrypt(XNonce::from_slice(&nonce), payload);
-        let sealed = sealed.map_err(|_| QueryError::Busy)?;
-        Ok(URL_SAFE_NO_PAD.encode([&[VERSION][..], &nonce, &sealed].concat()))
+        Ok(URL_SAFE_NO_PAD.encode([vec![VERSION], self.encrypted(&[VERSION], &bytes)?].concat()))
     }
 
     /// The cursor, if it is one of ours and of this filter.
@@ -85,10 +80,8 @@ impl CursorKey {
         let invalid = || wrong("invalid_cursor", "this is no cursor of this server; begin without one");
         let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| invalid())?;
         let (version, rest) = bytes.split_at_checked(1).ok_or_else(invalid)?;
-        let (nonce, sealed) = rest.split_at_checked(NONCE_BYTES).ok_or_else(invalid)?;
         // The version is sealed with it: one of another version does not open.
-        let payload = Payload { msg: sealed, aad: version };
-        let opened = self.cipher().decrypt(XNonce::from_slice(nonce), payload).map_err(|_| invalid())?;
+        let opened = self.decrypted(version, rest).ok_or_else(invalid)?;
         let (fingerprint, cursor) = parse(&opened).filter(|_| version == [VERSION]).ok_or_else(invalid)?;
         if fingerprint != self.fingerprint(filter) {
             return Err(wrong(
@@ -121,17 +114,24 @@ impl CursorKey {
     /// # Errors
     /// As [`CursorKey::seal`].
     pub(super) fn seal_bytes(&self, context: &[u8], bytes: &[u8]) -> Result<String, QueryError> {
-        let mut nonce = [0; NONCE_BYTES];
-        getrandom::fill(&mut nonce).map_err(|_| QueryError::Busy)?;
-        let payload = Payload { msg: bytes, aad: context };
-        let sealed = self.cipher().encrypt(XNonce::from_slice(&nonce), payload);
-        let sealed = sealed.map_err(|_| QueryError::Busy)?;
-        Ok(URL_SAFE_NO_PAD.encode([&nonce[..], &sealed].concat()))
+        Ok(URL_SAFE_NO_PAD.encode(self.encrypted(context, bytes)?))
     }
 
     /// What [`CursorKey::seal_bytes`] sealed for this context; `None` for any other text.
     pub(super) fn open_bytes(&self, context: &[u8], text: &str) -> Option<Vec<u8>> {
-        let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
+        self.decrypted(context, &URL_SAFE_NO_PAD.decode(text).ok()?)
+    }
+
+    /// A nonce, and what is encrypted with it.
+    fn encrypted(&self, context: &[u8], bytes: &[u8]) -> Result<Vec<u8>, QueryError> {
+        let mut nonce = [0; NONCE_BYTES];
+        getrandom::fill(&mut nonce).map_err(|_| QueryError::Busy)?;
+        let payload = Payload { msg: bytes, aad: context };
+        let sealed = self.cipher().encrypt(XNonce::from_slice(&nonce), payload);
+        Ok([&nonce[..], &sealed.map_err(|_| QueryError::Busy)?].concat())
+    }
+
+    fn decrypted(&self, context: &[u8], bytes: &[u8]) -> Option<Vec<u8>> {
         let (nonce, sealed) = bytes.split_at_checked(NONCE_BYTES)?;
         self.cipher().decrypt(XNonce::from_slice(nonce), Payload { msg: sealed, aad: context }).ok()
     }

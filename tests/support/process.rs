@@ -235,6 +235,13 @@ impl Server {
         self.wait()
     }
 
+    /// kill -9, and another one in its place.
+    pub fn replace(&mut self, serve: impl FnOnce() -> Server) {
+        self.child.kill().expect("the child can be killed");
+        self.child.wait().expect("the child ends");
+        *self = serve();
+    }
+
     /// Sends a signal by its name.
     #[track_caller]
     pub fn signal(&self, name: &str) {

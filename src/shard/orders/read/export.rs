@@ -80,7 +80,7 @@ pub fn choose_orders(
     infos.retain(|info| {
         info.first_id <= pin && info.timestamp_us.is_some_and(|(low, high)| low < to_us && high >= from_us)
     });
-    let end = |info: &PartitionInfo| (info.first_id + info.rows as i64 - 1).min(pin);
+    let end = |info: &PartitionInfo| (info.end_id - 1).min(pin);
     let Some(info) = infos.iter().find(|info| end(info) > choosing.after) else { return Ok((chosen, None)) };
     let whole = match choosing.whole {
         Some(whole) => whole,
@@ -382,8 +382,8 @@ pub fn read_orders(
             .rev()
             .find(|info| info.first_id <= rest[0].id)
             .ok_or_else(|| ShardError::Corrupt("a chosen order is in no partition".to_owned()))?;
-        let end = info.first_id + info.rows as i64;
-        let of_partition = rest.iter().take_while(|one| (info.first_id..end).contains(&one.id)).count();
+        let of_partition =
+            rest.iter().take_while(|one| (info.first_id..info.end_id).contains(&one.id)).count();
         let room = bounds.orders.saturating_sub(batch.orders.len());
         let run = &rest[..of_partition.min(LOOK).min(room)];
         if run.is_empty() {
