@@ -4,14 +4,16 @@
 //! It is installed from PyPI into `target/` on first use; without python3, venv or a network the test says
 //! so and compares nothing.
 
+mod support;
+
 use std::fmt::Write as _;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
 use std::thread;
 
 use firehose::sketch::{HyperLogLog, TDigest};
+use support::python;
 
 const PACKAGE: &str = "datasketches==5.2.0";
 
@@ -81,36 +83,6 @@ fn value(name: &str, number: u64) -> f64 {
     }
 }
 
-/// Their Python, or why there is none; made once, for both tests.
-fn python() -> Result<PathBuf, String> {
-    static PYTHON: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    PYTHON.get_or_init(install).clone()
-}
-
-fn install() -> Result<PathBuf, String> {
-    let venv = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-venv-sketches");
-    let python = venv.join("bin/python");
-    let works = |python: &Path| {
-        let check = Command::new(python).args(["-c", "import datasketches"]).stderr(Stdio::null()).status();
-        check.is_ok_and(|status| status.success())
-    };
-    if works(&python) {
-        return Ok(python);
-    }
-    let made = Command::new("python3").args(["-m", "venv"]).arg(&venv).output();
-    let made = made.map_err(|error| format!("python3: {error}"))?;
-    if !made.status.success() {
-        return Err(format!("python3 -m venv: {}", String::from_utf8_lossy(&made.stdout)));
-    }
-    let mut pip = Command::new(&python);
-    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", PACKAGE]);
-    let installed = pip.output().map_err(|error| format!("pip: {error}"))?;
-    match installed.status.success() && works(&python) {
-        true => Ok(python),
-        false => Err(format!("pip install {PACKAGE}: {}", String::from_utf8_lossy(&installed.stderr))),
-    }
-}
-
 /// One line of numbers for each line asked.
 fn ask(python: &Path, questions: String) -> Vec<Vec<f64>> {
     let mut program = Command::new(python);
@@ -133,7 +105,7 @@ fn median(mut errors: Vec<f64>) -> f64 {
 
 #[test]
 fn counts_err_no_more_than_theirs() {
-    let python = match python() {
+    let python = match python(&[PACKAGE], "import datasketches") {
         Ok(python) => python,
         Err(reason) => return println!("SKIPPED: no {PACKAGE} to compare with: {reason}"),
     };
@@ -171,7 +143,7 @@ fn counts_err_no_more_than_theirs() {
 
 #[test]
 fn quantiles_err_no_more_than_theirs() {
-    let python = match python() {
+    let python = match python(&[PACKAGE], "import datasketches") {
         Ok(python) => python,
         Err(reason) => return println!("SKIPPED: no {PACKAGE} to compare with: {reason}"),
     };

@@ -3,13 +3,12 @@
 //! They are installed from PyPI into `target/` on first use; without python3, venv or a network the test says so and
 //! compares nothing.
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use super::*;
-use crate::support::Folder;
+use crate::support::{Folder, python};
 
-const PACKAGES: [&str; 2] = ["duckdb", "pyarrow"];
+const PACKAGES: [&str; 2] = ["duckdb==2.0.0", "pyarrow==26.0.1"];
 
 /// Prints the columns' types, then for each currency the number of rows and the sum of the amounts; by both.
 const PROGRAM: &str = r#"
@@ -28,36 +27,9 @@ for currency in sorted(set(table["currency"].to_pylist())):
     print("arrow", currency, own.num_rows, pyarrow.compute.sum(own["amount"]).as_py(), pyarrow.compute.sum(own["quantity"]).as_py(), last, sep="|")
 "#;
 
-fn python() -> Result<PathBuf, String> {
-    let venv = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-venv-exports");
-    let python = venv.join("bin/python");
-    let works = || {
-        let check = Command::new(&python)
-            .args(["-c", "import duckdb, pyarrow.parquet"])
-            .stderr(Stdio::null())
-            .status();
-        check.is_ok_and(|status| status.success())
-    };
-    if works() {
-        return Ok(python);
-    }
-    let made = Command::new("python3").args(["-m", "venv"]).arg(&venv).output();
-    let made = made.map_err(|error| format!("python3: {error}"))?;
-    if !made.status.success() {
-        return Err(format!("python3 -m venv: {}", String::from_utf8_lossy(&made.stdout)));
-    }
-    let mut pip = Command::new(&python);
-    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(PACKAGES);
-    let installed = pip.output().map_err(|error| format!("pip: {error}"))?;
-    match installed.status.success() && works() {
-        true => Ok(python),
-        false => Err(format!("pip install: {}", String::from_utf8_lossy(&installed.stderr))),
-    }
-}
-
 #[test]
 fn duckdb_and_arrow_read_types_and_sums() {
-    let python = match python() {
+    let python = match python(&PACKAGES, "import duckdb, pyarrow.parquet") {
         Ok(python) => python,
         Err(reason) => return eprintln!("SKIPPED: DuckDB and Arrow are not to be had: {reason}"),
     };

@@ -12,6 +12,7 @@ mod disk;
 mod load;
 pub mod oracle;
 mod process;
+mod python;
 mod rows;
 
 use std::time::Duration;
@@ -22,6 +23,7 @@ pub use client::{Answer, Client, event, event_with};
 pub use disk::SmallDisk;
 pub use load::{Load, Report};
 pub use process::{Ended, Folder, Server, command, cpus};
+pub use python::python;
 pub use rows::{Locked, copied, hold_lock, rows_of, stored, stored_in};
 
 /// How long anything may take on a slow, busy machine before it counts as not happening at all.
