@@ -43,6 +43,23 @@ pub(crate) fn pause(time: Duration) -> Result<()> {
     }
 }
 
+/// Runs so many clients at once on these cores, each told its number from 0; what each brought, in their order.
+pub(crate) fn clients<T: Send>(
+    cores: &[usize],
+    count: usize,
+    client: impl Fn(usize) -> Result<T> + Sync,
+) -> Result<Vec<T>> {
+    let run = |number| {
+        pin_here(cores)?;
+        client(number)
+    };
+    std::thread::scope(|scope| {
+        let run = &run;
+        let threads: Vec<_> = (0..count).map(|number| scope.spawn(move || run(number))).collect();
+        threads.into_iter().map(|thread| thread.join().ok().context("a client panicked")?).collect()
+    })
+}
+
 /// Polls `ready` every 10 ms until it gives something, at most `limit` long.
 pub(crate) fn poll<T>(
     what: &str,

@@ -138,21 +138,19 @@ const USER_ID_TYPE: FieldError =
     field("/user_id", Code::InvalidType, "user_id must be an integer, without quotes, fraction or exponent");
 const USER_ID_RANGE: FieldError =
     field("/user_id", Code::OutOfRange, "user_id must fit a signed 64-bit integer");
-pub(super) const TIMESTAMP_MISSING: FieldError =
-    field("/timestamp", Code::MissingField, "timestamp is required");
-pub(super) const TIMESTAMP_TYPE: FieldError =
-    field("/timestamp", Code::InvalidType, "timestamp must be a string");
+const TIMESTAMP_MISSING: FieldError = field("/timestamp", Code::MissingField, "timestamp is required");
+const TIMESTAMP_TYPE: FieldError = field("/timestamp", Code::InvalidType, "timestamp must be a string");
 const TIMESTAMP_SYNTAX: FieldError = field(
     "/timestamp",
     Code::InvalidTimestamp,
     "timestamp must be an ISO 8601 date-time such as 2024-01-14T10:30:00Z",
 );
-pub(super) const TIMESTAMP_NO_SUCH: FieldError = field(
+const TIMESTAMP_NO_SUCH: FieldError = field(
     "/timestamp",
     Code::InvalidTimestamp,
     "timestamp names a date, time of day or offset that does not exist",
 );
-pub(super) const TIMESTAMP_RANGE: FieldError =
+const TIMESTAMP_RANGE: FieldError =
     field("/timestamp", Code::OutOfRange, "timestamp must not be later than 9999-12-30T22:00:00Z");
 const METADATA_MISSING: FieldError =
     field("/metadata", Code::MissingField, "metadata is required; it may be any JSON value, null included");

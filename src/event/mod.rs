@@ -19,6 +19,7 @@ mod error;
 mod fields;
 mod json;
 mod order;
+mod rules;
 mod service_event;
 mod stock;
 mod structurals;

@@ -4,11 +4,9 @@
 use std::borrow::Cow;
 
 use super::error::{Code, DecodeError, FieldError, FieldErrors};
-use super::fields::{
-    Collect, TIMESTAMP_MISSING, TIMESTAMP_NO_SUCH, TIMESTAMP_RANGE, TIMESTAMP_TYPE, field, parsed_unescaped,
-};
-use super::json::{unescape, unescape_exactly};
-use super::time::{TimeError, parse_iso8601_lenient, parse_rfc3339};
+use super::fields::{Collect, field};
+use super::json::unescape;
+use super::rules::{TextRule, TimeRule, text, text_rule, time, time_rule};
 use crate::base::limits::{IDENTIFIER_BYTES_MAX, NAME_BYTES_MAX, PAYLOAD_BYTES_MAX};
 
 /// One event of `POST /events` and `/events/bulk`. A text is borrowed unless it has escapes in it.
@@ -81,7 +79,8 @@ impl<'b> RawServiceFields<'b> {
         let tenant_id = text(self.tenant_id, &TENANT_ID);
         let source = text(self.source, &SOURCE);
         let event_type = text(self.event_type, &EVENT_TYPE);
-        let (timestamp_us, payload) = (timestamp(self.timestamp), payload(self.payload));
+        let (timestamp_us, payload) =
+            (time(self.timestamp, &TIMESTAMP).map_err(|error| *error), payload(self.payload));
         match (event_id, tenant_id, source, event_type, timestamp_us, payload) {
             (Ok(event_id), Ok(tenant_id), Ok(source), Ok(event_type), Ok(timestamp_us), Ok(payload)) => {
                 Ok(ServiceEvent { event_id, tenant_id, source, event_type, timestamp_us, payload })
@@ -103,65 +102,6 @@ fn broken(errors: [Option<FieldError>; 6]) -> DecodeError {
     DecodeError::Fields(FieldErrors::new(errors.into_iter().flatten().collect()))
 }
 
-/// What a text may be, and what is said where it is not.
-pub(super) struct TextRule {
-    pub(super) bytes_max: usize,
-    pub(super) missing: FieldError,
-    pub(super) not_a_string: FieldError,
-    pub(super) empty: FieldError,
-    pub(super) too_long: FieldError,
-    pub(super) control_character: FieldError,
-    pub(super) lone_surrogate: FieldError,
-}
-
-#[inline]
-pub(super) fn text<'b>(value: Option<&'b [u8]>, rule: &TextRule) -> Result<Cow<'b, str>, FieldError> {
-    let value = value.ok_or(rule.missing)?;
-    let [b'"', raw @ .., b'"'] = value else { return Err(rule.not_a_string) };
-    // One byte is never written in more than six.
-    if raw.len() > 6 * rule.bytes_max {
-        return Err(rule.too_long);
-    }
-    let raw = std::str::from_utf8(raw).map_err(|_| rule.lone_surrogate)?;
-    // No early end: the loop is one for vector instructions. What has nothing special in it is done.
-    let is_plain =
-        !raw.bytes().fold(false, |special, byte| special | !matches!(byte, 0x20..0x7f) | (byte == b'\\'));
-    let text =
-        if is_plain { Cow::Borrowed(raw) } else { unescape_exactly(raw).ok_or(rule.lone_surrogate)? };
-    if text.is_empty() {
-        return Err(rule.empty);
-    }
-    if text.len() > rule.bytes_max {
-        return Err(rule.too_long);
-    }
-    if !is_plain && text.chars().any(char::is_control) {
-        return Err(rule.control_character);
-    }
-    Ok(text)
-}
-
-#[inline]
-fn timestamp(value: Option<&[u8]>) -> Result<i64, FieldError> {
-    let value = value.ok_or(TIMESTAMP_MISSING)?;
-    let [b'"', text @ .., b'"'] = value else { return Err(TIMESTAMP_TYPE) };
-    parsed_unescaped(text, parse_rfc3339).map_err(|error| match error {
-        TimeError::Syntax if parsed_unescaped(text, parse_without_offset).is_ok() => TIMESTAMP_WITHOUT_OFFSET,
-        TimeError::Syntax => TIMESTAMP_SYNTAX,
-        TimeError::NoSuchTime => TIMESTAMP_NO_SUCH,
-        TimeError::OutOfRange => TIMESTAMP_RANGE,
-    })
-}
-
-/// A date-time that names no offset: after the date there is no letter and no sign.
-pub(super) fn parse_without_offset(text: &[u8]) -> Result<i64, TimeError> {
-    match text.get(11..) {
-        Some(time) if !time.iter().any(|byte| matches!(byte, b'Z' | b'z' | b'+' | b'-')) => {
-            parse_iso8601_lenient(text)
-        }
-        _ => Err(TimeError::Syntax),
-    }
-}
-
 #[inline]
 fn payload(value: Option<&[u8]>) -> Result<&str, FieldError> {
     let value = value.ok_or(PAYLOAD_MISSING)?;
@@ -174,34 +114,6 @@ fn payload(value: Option<&[u8]>) -> Result<&str, FieldError> {
     std::str::from_utf8(value).map_err(|_| PAYLOAD_TYPE)
 }
 
-/// The rule of one text: pointer, name, limit in bytes as a number and as a text.
-macro_rules! text_rule {
-    ($name:literal, $bytes_max:expr, $bytes_max_text:literal) => {
-        TextRule {
-            bytes_max: $bytes_max,
-            missing: field(concat!("/", $name), Code::MissingField, concat!($name, " is required")),
-            not_a_string: field(concat!("/", $name), Code::InvalidType, concat!($name, " must be a string")),
-            empty: field(concat!("/", $name), Code::Empty, concat!($name, " must not be empty")),
-            too_long: field(
-                concat!("/", $name),
-                Code::TooLong,
-                concat!($name, " must not have more than ", $bytes_max_text, " bytes of UTF-8"),
-            ),
-            control_character: field(
-                concat!("/", $name),
-                Code::ControlCharacter,
-                concat!($name, " must not have control characters in it"),
-            ),
-            lone_surrogate: field(
-                concat!("/", $name),
-                Code::InvalidUnicode,
-                concat!($name, " must not have an escape of half a surrogate pair in it"),
-            ),
-        }
-    };
-}
-pub(super) use text_rule;
-
 const _: () = assert!(IDENTIFIER_BYTES_MAX == 200 && NAME_BYTES_MAX == 100);
 const _: () = assert!(PAYLOAD_BYTES_MAX == 64 * 1024);
 
@@ -210,16 +122,8 @@ static TENANT_ID: TextRule = text_rule!("tenant_id", IDENTIFIER_BYTES_MAX, "200"
 static SOURCE: TextRule = text_rule!("source", NAME_BYTES_MAX, "100");
 static EVENT_TYPE: TextRule = text_rule!("event_type", NAME_BYTES_MAX, "100");
 
-const TIMESTAMP_SYNTAX: FieldError = field(
-    "/timestamp",
-    Code::InvalidTimestamp,
-    "timestamp must be an RFC 3339 date-time with an offset, such as 2024-01-15T10:30:00Z",
-);
-const TIMESTAMP_WITHOUT_OFFSET: FieldError = field(
-    "/timestamp",
-    Code::InvalidTimestamp,
-    "the timestamp's offset from UTC is missing: it ends with Z, or with one such as +01:00",
-);
+static TIMESTAMP: TimeRule = time_rule!("timestamp");
+
 const PAYLOAD_MISSING: FieldError = field("/payload", Code::MissingField, "payload is required");
 const PAYLOAD_TYPE: FieldError = field("/payload", Code::InvalidType, "payload must be a JSON object");
 const PAYLOAD_SIZE: FieldError =

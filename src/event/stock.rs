@@ -7,10 +7,9 @@ use std::borrow::Cow;
 
 use super::decode::second_look;
 use super::error::{Code, DecodeError, FieldError, FieldErrors};
-use super::fields::{field, parsed_unescaped};
+use super::fields::field;
 use super::json::{members, skip_whitespace, unescape, value_end};
-use super::service_event::{TextRule, parse_without_offset, text, text_rule};
-use super::time::{TimeError, parse_rfc3339};
+use super::rules::{TextRule, TimeRule, text, text_rule, time, time_rule};
 use crate::base::limits::{IDENTIFIER_BYTES_MAX, STOCK_UPDATES_MAX};
 use crate::base::stock_mode::{STOCK_MAX, StockMode};
 
@@ -170,7 +169,7 @@ fn update(row: &[u8], mode: StockMode) -> Result<StockUpdate<'_>, StockFault<'_>
         // There it has no meaning.
         _ => Ok(None),
     };
-    let occurred_at_us = time(occurred_at);
+    let occurred_at_us = time(occurred_at, &OCCURRED_AT).map_err(|error| *error);
     match (event_id, product_id, amount, expected_version, occurred_at_us) {
         (Ok(event_id), Ok(product_id), Ok(amount), Ok(expected_version), Ok(occurred_at_us)) => {
             Ok(StockUpdate { event_id, product_id, amount, expected_version, occurred_at_us })
@@ -222,19 +221,9 @@ fn integer(value: &[u8]) -> Result<i64, Code> {
     }
 }
 
-fn time(value: Option<&[u8]>) -> Result<i64, FieldError> {
-    let value = value.ok_or(TIME_MISSING)?;
-    let [b'"', text @ .., b'"'] = value else { return Err(TIME_TYPE) };
-    parsed_unescaped(text, parse_rfc3339).map_err(|error| match error {
-        TimeError::Syntax if parsed_unescaped(text, parse_without_offset).is_ok() => TIME_WITHOUT_OFFSET,
-        TimeError::Syntax => TIME_SYNTAX,
-        TimeError::NoSuchTime => TIME_NO_SUCH,
-        TimeError::OutOfRange => TIME_RANGE,
-    })
-}
-
 static EVENT_ID: TextRule = text_rule!("event_id", IDENTIFIER_BYTES_MAX, "200");
 static PRODUCT_ID: TextRule = text_rule!("product_id", IDENTIFIER_BYTES_MAX, "200");
+static OCCURRED_AT: TimeRule = time_rule!("occurred_at");
 
 const _: () = assert!(IDENTIFIER_BYTES_MAX == 200 && STOCK_MAX == 9_007_199_254_740_991);
 
@@ -275,26 +264,6 @@ const VERSION_RANGE: FieldError =
     field("/expected_version", Code::OutOfRange, "expected_version must not be negative");
 const VERSION_TYPE: FieldError =
     field("/expected_version", Code::InvalidType, "expected_version must be an integer, 0 or more");
-const TIME_MISSING: FieldError = field("/occurred_at", Code::MissingField, "occurred_at is required");
-const TIME_TYPE: FieldError = field("/occurred_at", Code::InvalidType, "occurred_at must be a string");
-const TIME_SYNTAX: FieldError = field(
-    "/occurred_at",
-    Code::InvalidTimestamp,
-    "occurred_at must be an RFC 3339 date-time with an offset, such as 2024-01-15T10:30:00Z",
-);
-const TIME_WITHOUT_OFFSET: FieldError = field(
-    "/occurred_at",
-    Code::InvalidTimestamp,
-    "the offset of occurred_at from UTC is missing: it ends with Z, or with one such as +01:00",
-);
-const TIME_NO_SUCH: FieldError = field(
-    "/occurred_at",
-    Code::InvalidTimestamp,
-    "occurred_at names a date, time of day or offset that does not exist",
-);
-const TIME_RANGE: FieldError =
-    field("/occurred_at", Code::OutOfRange, "occurred_at must not be later than 9999-12-30T22:00:00Z");
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

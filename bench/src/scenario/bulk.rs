@@ -56,19 +56,10 @@ fn one(setup: &Setup, system: &System, clients: usize) -> Result<Round> {
     let before = CpuTimes::of(pid)?;
     let start = clock::now();
     let end = start + Duration::from_secs(setup.seconds);
-    let threads: Vec<_> = (0..clients)
-        .map(|client| {
-            let (addr, cores) = (running.addr, setup.load_cores.clone());
-            std::thread::spawn(move || {
-                process::pin_here(&cores)?;
-                load(addr, client as u64 + 1, end)
-            })
-        })
-        .collect();
-    let mut latency_us = histogram()?;
-    let mut rows = 0;
-    for thread in threads {
-        let (latencies, inserted) = thread.join().ok().context("a client panicked")??;
+    let sent =
+        process::clients(&setup.load_cores, clients, |client| load(running.addr, client as u64 + 1, end))?;
+    let (mut latency_us, mut rows) = (histogram()?, 0);
+    for (latencies, inserted) in sent {
         latency_us.add(&latencies)?;
         rows += inserted;
     }

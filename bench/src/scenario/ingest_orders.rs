@@ -97,25 +97,13 @@ fn one(setup: &Setup, system: &System, lines: &Lines, clients: usize) -> Result<
     let (idle, before) = (cpu::rss_bytes(pid)?, CpuTimes::of(pid)?);
     let next = AtomicUsize::new(0);
     let start = clock::now();
-    let sent = std::thread::scope(|scope| -> Result<Sent> {
-        let threads: Vec<_> = (0..clients)
-            .map(|_| {
-                scope.spawn(|| {
-                    process::pin_here(&setup.load_cores)?;
-                    send(&running, lines, &next)
-                })
-            })
-            .collect();
-        let mut all = Sent::default();
-        for thread in threads {
-            let sent = thread.join().ok().context("a client panicked")??;
-            all.orders += sent.orders;
-            all.chunk_ms.extend(sent.chunk_ms);
-        }
-        Ok(all)
-    });
-    let sent = sent.map_err(|error| running.with_log(error))?;
+    let brought = process::clients(&setup.load_cores, clients, |_| send(&running, lines, &next));
     let seconds = start.elapsed().as_secs_f64();
+    let mut sent = Sent::default();
+    for one in brought.map_err(|error| running.with_log(error))? {
+        sent.orders += one.orders;
+        sent.chunk_ms.extend(one.chunk_ms);
+    }
     let (cpu, peak, after) = (CpuTimes::of(pid)?, cpu::peak_rss_bytes(pid)?, cpu::rss_bytes(pid)?);
     let mut figures = Figures::new();
     figures.insert("rows_per_s", sent.orders as f64 / seconds);

@@ -83,17 +83,8 @@ fn one(setup: &Setup, loaded: &Loaded, fields: &str, rows: usize) -> Result<(Rou
 }
 
 fn at_once(setup: &Setup, running: &Running, target: &str, rows: usize) -> Result<()> {
-    std::thread::scope(|scope| {
-        let read = || {
-            process::pin_here(&setup.load_cores)?;
-            stream(running.addr, target, rows)
-        };
-        let threads: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(read)).collect();
-        threads.into_iter().try_for_each(|thread| {
-            thread.join().ok().context("a client panicked")??;
-            Ok(())
-        })
-    })
+    process::clients(&setup.load_cores, AT_ONCE, |_| stream(running.addr, target, rows))?;
+    Ok(())
 }
 
 pub(super) struct Streamed {

@@ -56,18 +56,11 @@ fn over_http(setup: &Setup, system: &System, clients: usize, products: u64) -> R
     let before = CpuTimes::of(pid)?;
     let start = clock::now();
     let end = start + Duration::from_secs(setup.seconds);
-    let threads: Vec<_> = (0..clients)
-        .map(|client| {
-            let (addr, cores) = (running.addr, setup.load_cores.clone());
-            std::thread::spawn(move || {
-                process::pin_here(&cores)?;
-                load(addr, Updates::new(client as u64 + 1, products), end)
-            })
-        })
-        .collect();
+    let sent = process::clients(&setup.load_cores, clients, |client| {
+        load(running.addr, Updates::new(client as u64 + 1, products), end)
+    })?;
     let (mut latency_us, mut updates) = (histogram()?, 0);
-    for thread in threads {
-        let (latencies, sent) = thread.join().ok().context("a client panicked")??;
+    for (latencies, sent) in sent {
         latency_us.add(&latencies)?;
         updates += sent;
     }

@@ -3,7 +3,7 @@
 use super::super::error::{Code, FieldError};
 use super::super::fields::field;
 use super::super::json::unescape;
-use super::super::service_event::{TextRule, text_rule};
+use super::super::rules::{TextRule, text_rule};
 use super::super::structurals::skip_nested;
 use super::OrderBuffers;
 use super::error::OrderFaults;

@@ -1,10 +1,9 @@
 //! The rules of an order's own fields, all of them before anything is said.
 
 use super::super::error::{Code, FieldError};
-use super::super::fields::{field, parsed_unescaped};
+use super::super::fields::field;
 use super::super::json::unescape;
-use super::super::service_event::{TextRule, parse_without_offset, text_rule};
-use super::super::time::{TimeError, parse_rfc3339};
+use super::super::rules::{TextRule, TimeRule, text_rule, time, time_rule};
 use super::error::{OrderError, OrderFaults, not_an_object};
 use super::items::Digits;
 use super::text::Line;
@@ -122,7 +121,7 @@ impl OrderBuffers {
         }));
         let status = faults.right_or_add(named(raw.status.of(text), &STATUS, OrderStatus::parse));
         let currency = faults.right_or_add(named(raw.currency.of(text), &CURRENCY, Currency::parse));
-        let ordered_at_us = faults.right_or_add(ordered_at(raw.ordered_at.of(text)));
+        let ordered_at_us = faults.right_or_add(time(raw.ordered_at.of(text), &ORDERED_AT));
 
         let total_minor = match (raw.items.of(text), raw.in_items) {
             (Some([b'[', ..]), Some(mut inside)) => {
@@ -201,18 +200,6 @@ fn named<T>(
     .ok_or(&rule.unknown)
 }
 
-#[inline]
-fn ordered_at(value: Option<&[u8]>) -> Result<i64, &'static FieldError> {
-    let value = value.ok_or(&TIME_MISSING)?;
-    let [b'"', text @ .., b'"'] = value else { return Err(&TIME_TYPE) };
-    parsed_unescaped(text, parse_rfc3339).map_err(|error| match error {
-        TimeError::Syntax if parsed_unescaped(text, parse_without_offset).is_ok() => &TIME_WITHOUT_OFFSET,
-        TimeError::Syntax => &TIME_SYNTAX,
-        TimeError::NoSuchTime => &TIME_NO_SUCH,
-        TimeError::OutOfRange => &TIME_RANGE,
-    })
-}
-
 const _: () =
     assert!(IDENTIFIER_BYTES_MAX == 200 && CUSTOMER_NAME_BYTES_MAX == 200 && EMAIL_BYTES_MAX == 320);
 
@@ -245,24 +232,6 @@ static CURRENCY: NameRule = NameRule {
         "currency must be an active code of ISO 4217 such as USD, in capitals",
     ),
 };
-static TIME_MISSING: FieldError = field("/ordered_at", Code::MissingField, "ordered_at is required");
-static TIME_TYPE: FieldError = field("/ordered_at", Code::InvalidType, "ordered_at must be a string");
-static TIME_SYNTAX: FieldError = field(
-    "/ordered_at",
-    Code::InvalidTimestamp,
-    "ordered_at must be an RFC 3339 date-time with an offset, such as 2024-01-15T10:30:00Z",
-);
-static TIME_WITHOUT_OFFSET: FieldError = field(
-    "/ordered_at",
-    Code::InvalidTimestamp,
-    "the offset of ordered_at from UTC is missing: it ends with Z, or with one such as +01:00",
-);
-static TIME_NO_SUCH: FieldError = field(
-    "/ordered_at",
-    Code::InvalidTimestamp,
-    "ordered_at names a date, time of day or offset that does not exist",
-);
-static TIME_RANGE: FieldError =
-    field("/ordered_at", Code::OutOfRange, "ordered_at must not be later than 9999-12-30T22:00:00Z");
+static ORDERED_AT: TimeRule = time_rule!("ordered_at");
 static ITEMS_MISSING: FieldError = field("/items", Code::MissingField, "items is required");
 static ITEMS_TYPE: FieldError = field("/items", Code::InvalidType, "items must be an array");

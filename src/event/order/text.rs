@@ -2,7 +2,7 @@
 
 use super::super::error::FieldError;
 use super::super::json::unescape_into;
-use super::super::service_event::TextRule;
+use super::super::rules::TextRule;
 use super::walk::Span;
 
 /// Where a text stands.

@@ -7,6 +7,7 @@ use serde_json::value::RawValue;
 
 use super::super::decode::Decoder;
 use super::super::json::is_deeper_than;
+use super::super::time::{TimeError, parse_rfc3339};
 use super::*;
 use crate::base::limits::JSON_DEPTH_MAX;
 

@@ -185,12 +185,15 @@ pub(super) fn carry<E: From<ShardError>>(
     let mut statement = connection.prepare(sql).map_err(ShardError::from)?;
     let mut rows = statement.query([]).map_err(ShardError::from)?;
     while let Some(row) = rows.next().map_err(ShardError::from)? {
-        take((PRICE_KIND, record(row)?))?;
+        let mut payload = Vec::new();
+        price_of(row)?.encode(&mut payload);
+        take((PRICE_KIND, payload))?;
     }
     Ok(())
 }
 
-fn record(row: &Row<'_>) -> Result<Vec<u8>, ShardError> {
+/// From columns tenant, product, event, observed_at_us, received_us, price, currency.
+pub(in crate::shard) fn price_of<'r>(row: &'r Row<'_>) -> Result<PriceRow<'r>, ShardError> {
     let text = |at: usize| row.get_ref(at)?.as_str().map_err(rusqlite::Error::from);
     let observed = Observed {
         at_us: row.get(3)?,
@@ -201,9 +204,7 @@ fn record(row: &Row<'_>) -> Result<Vec<u8>, ShardError> {
     };
     let currency = Currency::parse(text(6)?)
         .ok_or_else(|| ShardError::Corrupt("a price has an unknown currency".to_owned()))?;
-    let mut payload = Vec::new();
-    PriceRow { observed, price: row.get(5)?, currency }.encode(&mut payload);
-    Ok(payload)
+    Ok(PriceRow { observed, price: row.get(5)?, currency })
 }
 
 #[cfg(test)]

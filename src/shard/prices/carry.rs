@@ -5,11 +5,10 @@ use rusqlite::{Connection, Row};
 
 use super::super::carry::Carried;
 use super::super::error::ShardError;
-use super::super::orders::{Observed, PriceRow};
+use super::super::orders::price_of;
 use super::PRICE_EVENT_KIND;
 use super::detect::{Finding, Score};
 use super::record::{Decision, Judged, PriceEventRow, Review};
-use crate::base::money::Currency;
 use crate::base::prices::PriceRules;
 
 /// Every price event. Their prices are carried with the other prices, ahead of them.
@@ -31,16 +30,6 @@ pub(in crate::shard) fn carry<E: From<ShardError>>(
 }
 
 fn record(row: &Row<'_>) -> Result<Vec<u8>, ShardError> {
-    let text = |at: usize| row.get_ref(at)?.as_str().map_err(rusqlite::Error::from);
-    let currency = Currency::parse(text(6)?)
-        .ok_or_else(|| ShardError::Corrupt("a price event has an unknown currency".to_owned()))?;
-    let observed = Observed {
-        at_us: row.get(3)?,
-        received_us: row.get(4)?,
-        tenant_id: text(0)?,
-        product_id: text(1)?,
-        event_id: text(2)?,
-    };
     let anomaly = match row.get::<_, Option<i64>>(10)? {
         None => None,
         Some(_) => {
@@ -50,7 +39,10 @@ fn record(row: &Row<'_>) -> Result<Vec<u8>, ShardError> {
                     Some(Score { median: row.get(13)?, mad: row.get(14)?, milli, count: row.get(16)? })
                 }
             };
-            let review = match (Decision::of_status(text(17)?), row.get::<_, Option<i64>>(18)?) {
+            let review = match (
+                Decision::of_status(row.get_ref(17)?.as_str().map_err(rusqlite::Error::from)?),
+                row.get::<_, Option<i64>>(18)?,
+            ) {
                 (Some(decision), Some(at_us)) => Some(Review { decision, at_us }),
                 _ => None,
             };
@@ -59,7 +51,7 @@ fn record(row: &Row<'_>) -> Result<Vec<u8>, ShardError> {
     };
     let mut payload = Vec::new();
     PriceEventRow {
-        row: PriceRow { observed, price: row.get(5)?, currency },
+        row: price_of(row)?,
         rules: PriceRules { change_bp: row.get(7)?, score_milli: row.get(8)?, window: row.get(9)? },
         judged: Some(Judged { anomaly }),
     }

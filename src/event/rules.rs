@@ -1,0 +1,141 @@
+//! The rules of the texts and times that several kinds of rows have: what is said of a wrong one names its field.
+
+use std::borrow::Cow;
+
+use super::error::FieldError;
+use super::fields::parsed_unescaped;
+use super::json::unescape_exactly;
+use super::time::{TimeError, parse_iso8601_lenient, parse_rfc3339};
+
+/// What a text may be, and what is said where it is not.
+pub(super) struct TextRule {
+    pub(super) bytes_max: usize,
+    pub(super) missing: FieldError,
+    pub(super) not_a_string: FieldError,
+    pub(super) empty: FieldError,
+    pub(super) too_long: FieldError,
+    pub(super) control_character: FieldError,
+    pub(super) lone_surrogate: FieldError,
+}
+
+#[inline]
+pub(super) fn text<'b>(value: Option<&'b [u8]>, rule: &TextRule) -> Result<Cow<'b, str>, FieldError> {
+    let value = value.ok_or(rule.missing)?;
+    let [b'"', raw @ .., b'"'] = value else { return Err(rule.not_a_string) };
+    // One byte is never written in more than six.
+    if raw.len() > 6 * rule.bytes_max {
+        return Err(rule.too_long);
+    }
+    let raw = std::str::from_utf8(raw).map_err(|_| rule.lone_surrogate)?;
+    // No early end: the loop is one for vector instructions. What has nothing special in it is done.
+    let is_plain =
+        !raw.bytes().fold(false, |special, byte| special | !matches!(byte, 0x20..0x7f) | (byte == b'\\'));
+    let text =
+        if is_plain { Cow::Borrowed(raw) } else { unescape_exactly(raw).ok_or(rule.lone_surrogate)? };
+    if text.is_empty() {
+        return Err(rule.empty);
+    }
+    if text.len() > rule.bytes_max {
+        return Err(rule.too_long);
+    }
+    if !is_plain && text.chars().any(char::is_control) {
+        return Err(rule.control_character);
+    }
+    Ok(text)
+}
+
+/// The rule of one text: pointer, name, limit in bytes as a number and as a text.
+macro_rules! text_rule {
+    ($name:literal, $bytes_max:expr, $bytes_max_text:literal) => {
+        TextRule {
+            bytes_max: $bytes_max,
+            missing: field(concat!("/", $name), Code::MissingField, concat!($name, " is required")),
+            not_a_string: field(concat!("/", $name), Code::InvalidType, concat!($name, " must be a string")),
+            empty: field(concat!("/", $name), Code::Empty, concat!($name, " must not be empty")),
+            too_long: field(
+                concat!("/", $name),
+                Code::TooLong,
+                concat!($name, " must not have more than ", $bytes_max_text, " bytes of UTF-8"),
+            ),
+            control_character: field(
+                concat!("/", $name),
+                Code::ControlCharacter,
+                concat!($name, " must not have control characters in it"),
+            ),
+            lone_surrogate: field(
+                concat!("/", $name),
+                Code::InvalidUnicode,
+                concat!($name, " must not have an escape of half a surrogate pair in it"),
+            ),
+        }
+    };
+}
+pub(super) use text_rule;
+
+/// What is said of a time that is none.
+pub(super) struct TimeRule {
+    pub(super) missing: FieldError,
+    pub(super) not_a_string: FieldError,
+    pub(super) syntax: FieldError,
+    pub(super) without_offset: FieldError,
+    pub(super) no_such: FieldError,
+    pub(super) out_of_range: FieldError,
+}
+
+/// An RFC 3339 date-time, in microseconds since 1970 UTC.
+#[inline]
+pub(super) fn time<'r>(value: Option<&[u8]>, rule: &'r TimeRule) -> Result<i64, &'r FieldError> {
+    let value = value.ok_or(&rule.missing)?;
+    let [b'"', text @ .., b'"'] = value else { return Err(&rule.not_a_string) };
+    parsed_unescaped(text, parse_rfc3339).map_err(|error| match error {
+        TimeError::Syntax if parsed_unescaped(text, parse_without_offset).is_ok() => &rule.without_offset,
+        TimeError::Syntax => &rule.syntax,
+        TimeError::NoSuchTime => &rule.no_such,
+        TimeError::OutOfRange => &rule.out_of_range,
+    })
+}
+
+/// A date-time that names no offset: after the date there is no letter and no sign.
+fn parse_without_offset(text: &[u8]) -> Result<i64, TimeError> {
+    match text.get(11..) {
+        Some(time) if !time.iter().any(|byte| matches!(byte, b'Z' | b'z' | b'+' | b'-')) => {
+            parse_iso8601_lenient(text)
+        }
+        _ => Err(TimeError::Syntax),
+    }
+}
+
+/// The rule of one time, by its name.
+macro_rules! time_rule {
+    ($name:literal) => {
+        TimeRule {
+            missing: field(concat!("/", $name), Code::MissingField, concat!($name, " is required")),
+            not_a_string: field(concat!("/", $name), Code::InvalidType, concat!($name, " must be a string")),
+            syntax: field(
+                concat!("/", $name),
+                Code::InvalidTimestamp,
+                concat!($name, " must be an RFC 3339 date-time with an offset, such as 2024-01-15T10:30:00Z"),
+            ),
+            without_offset: field(
+                concat!("/", $name),
+                Code::InvalidTimestamp,
+                concat!(
+                    "in ",
+                    $name,
+                    " the offset from UTC is missing: it ends with Z, or with one such as +01:00"
+                ),
+            ),
+            no_such: field(
+                concat!("/", $name),
+                Code::InvalidTimestamp,
+                concat!($name, " names a date, time of day or offset that does not exist"),
+            ),
+            out_of_range: field(
+                concat!("/", $name),
+                Code::OutOfRange,
+                concat!($name, " must not be later than 9999-12-30T22:00:00Z"),
+            ),
+        }
+    };
+}
+pub(super) use time_rule;

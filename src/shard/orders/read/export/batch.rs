@@ -1,0 +1,130 @@
+//! Orders on their way out: one text for all of them, and numbers into it.
+
+use crate::base::money::Currency;
+use crate::base::order_status::OrderStatus;
+
+/// A text of a batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    start: u32,
+    end: u32,
+}
+
+/// One order of a batch.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchOrder {
+    pub order_id: Span,
+    /// Index into the batch's customers.
+    pub customer: u32,
+    pub status: OrderStatus,
+    pub currency: Currency,
+    pub ordered_at_us: i64,
+    pub received_us: i64,
+    /// Minor units of the currency.
+    pub total: i64,
+    pub units: i64,
+    pub item_count: i64,
+    /// Where its items end in those of the batch; they begin where the order before ends.
+    pub items_end: u32,
+}
+
+/// One line of an order.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchItem {
+    /// Counted from 1 within its order.
+    pub line: u32,
+    /// Index into the batch's products.
+    pub product: u32,
+    pub quantity: i64,
+    /// Minor units of the order's currency.
+    pub unit_price: i64,
+}
+
+/// Orders with all that is told of them; some hundred bytes each.
+#[derive(Clone, Debug, Default)]
+pub struct OrderBatch {
+    pub orders: Vec<BatchOrder>,
+    pub items: Vec<BatchItem>,
+    /// Id, name and e-mail address.
+    pub customers: Vec<[Span; 3]>,
+    /// Id and category.
+    pub products: Vec<[Span; 2]>,
+    text: String,
+}
+
+impl Span {
+    /// Where it stands once it is put behind what there is.
+    pub(super) fn pushed(text: &mut String, new: &str) -> Span {
+        let start = text.len() as u32;
+        text.push_str(new);
+        Span { start, end: text.len() as u32 }
+    }
+
+    /// Where it stands in the batch's text.
+    #[must_use]
+    pub fn range(self) -> std::ops::Range<usize> {
+        self.start as usize..self.end as usize
+    }
+}
+
+impl OrderBatch {
+    /// All texts, for who refers to them by [`Span::range`] from now on.
+    #[must_use]
+    pub fn take_text(&mut self) -> String {
+        std::mem::take(&mut self.text)
+    }
+
+    /// Memory for texts to come.
+    pub fn give_text(&mut self, mut text: Vec<u8>) {
+        text.clear();
+        self.text = String::from_utf8(text).unwrap_or_default();
+    }
+
+    /// Empty again, its memory kept for the next one.
+    pub fn clear(&mut self) {
+        self.orders.clear();
+        self.items.clear();
+        self.customers.clear();
+        self.products.clear();
+        self.text.clear();
+    }
+
+    /// Bytes of the order's texts: its id and its customer.
+    #[must_use]
+    pub fn order_bytes(&self, order: &BatchOrder) -> usize {
+        let customer = self.customers[order.customer as usize];
+        order.order_id.range().len() + customer.iter().map(|span| span.range().len()).sum::<usize>()
+    }
+
+    /// All texts, one behind the other.
+    #[must_use]
+    pub fn all_text(&self) -> &[u8] {
+        self.text.as_bytes()
+    }
+
+    #[must_use]
+    pub fn text(&self, span: Span) -> &str {
+        &self.text[span.range()]
+    }
+
+    pub(super) fn keep(&mut self, text: &str) -> Span {
+        Span::pushed(&mut self.text, text)
+    }
+}
+
+/// How much a batch takes.
+#[derive(Clone, Copy, Debug)]
+pub struct BatchBounds {
+    pub orders: usize,
+    /// The order that reaches it is the last one: up to 1,023 more.
+    pub items: usize,
+    pub with_items: bool,
+}
+
+impl BatchBounds {
+    /// Whether the batch has what it may have: decided by its rows alone, never by time.
+    #[must_use]
+    pub fn is_full(&self, batch: &OrderBatch) -> bool {
+        batch.orders.len() >= self.orders || batch.items.len() >= self.items
+    }
+}

@@ -1,0 +1,141 @@
+//! Names of customers and products, looked up once for many orders.
+
+use rusqlite::Connection;
+
+use super::super::super::super::error::ShardError;
+use super::batch::{OrderBatch, Span};
+use crate::base::ids::ShardId;
+
+/// Names kept from step to step: numbers they may have (4 bytes each) and bytes of text.
+const NAME_NUMBERS_MAX: usize = 1 << 20;
+const NAME_BYTES_MAX: usize = 3 << 20;
+
+/// Names of one shard met so far: what a step has read the next ones know.
+#[derive(Debug, Default)]
+pub struct NameCache {
+    shard: Option<ShardId>,
+    customers: Kept<3>,
+    products: Kept<2>,
+}
+
+impl NameCache {
+    /// Forgets what it knows of another shard.
+    pub(super) fn begin(&mut self, shard: ShardId) {
+        if self.shard != Some(shard) {
+            *self = NameCache { shard: Some(shard), ..NameCache::default() };
+        }
+    }
+
+    /// Adds the customers with these numbers to the batch.
+    pub(super) fn add_customers(
+        &mut self,
+        connection: &Connection,
+        numbers: &[i64],
+        batch: &mut OrderBatch,
+    ) -> Result<Places, ShardError> {
+        look_up(connection, CUSTOMER_SQL, numbers, &mut self.customers, batch, |batch| &mut batch.customers)
+    }
+
+    /// Adds the products with these numbers to the batch.
+    pub(super) fn add_products(
+        &mut self,
+        connection: &Connection,
+        numbers: &[i64],
+        batch: &mut OrderBatch,
+    ) -> Result<Places, ShardError> {
+        look_up(connection, PRODUCT_SQL, numbers, &mut self.products, batch, |batch| &mut batch.products)
+    }
+}
+
+/// Names by number.
+#[derive(Debug)]
+struct Kept<const N: usize> {
+    /// Place among the entries, from 1, by number; numbers are given out without gaps.
+    places: Vec<u32>,
+    entries: Vec<[Span; N]>,
+    text: String,
+}
+
+impl<const N: usize> Default for Kept<N> {
+    fn default() -> Kept<N> {
+        Kept { places: Vec::new(), entries: Vec::new(), text: String::new() }
+    }
+}
+
+impl<const N: usize> Kept<N> {
+    fn get(&self, number: i64) -> Option<[&str; N]> {
+        let place = *self.places.get(usize::try_from(number).ok()?)?;
+        let spans = self.entries.get((place as usize).checked_sub(1)?)?;
+        Some(spans.map(|span| &self.text[span.range()]))
+    }
+
+    fn put(&mut self, number: i64, texts: [&str; N]) {
+        let Ok(at) = usize::try_from(number) else { return };
+        if at >= NAME_NUMBERS_MAX {
+            return;
+        }
+        if self.text.len() >= NAME_BYTES_MAX {
+            // Whatever is kept has been used; what comes next is mostly new.
+            self.places.clear();
+            self.entries.clear();
+            self.text.clear();
+        }
+        if at >= self.places.len() {
+            self.places.resize(at + 1, 0);
+        }
+        let spans = texts.map(|text| Span::pushed(&mut self.text, text));
+        self.entries.push(spans);
+        self.places[at] = self.entries.len() as u32;
+    }
+}
+
+/// Where the names of a step stand in its batch, by number.
+pub(super) struct Places {
+    numbers: Vec<i64>,
+    first: u32,
+}
+
+impl Places {
+    pub(super) fn place(&self, number: i64) -> u32 {
+        self.first + self.numbers.partition_point(|known| *known < number) as u32
+    }
+}
+
+/// Looks up what is not known, in order of the numbers: neighbours share a page.
+fn look_up<const N: usize>(
+    connection: &Connection,
+    sql: &str,
+    numbers: &[i64],
+    kept: &mut Kept<N>,
+    batch: &mut OrderBatch,
+    list: impl Fn(&mut OrderBatch) -> &mut Vec<[Span; N]>,
+) -> Result<Places, ShardError> {
+    let mut numbers = numbers.to_vec();
+    numbers.sort_unstable();
+    numbers.dedup();
+    let first = list(batch).len() as u32;
+    let mut statement = connection.prepare_cached(sql)?;
+    for number in &numbers {
+        let spans = match kept.get(*number) {
+            Some(texts) => texts.map(|text| batch.keep(text)),
+            None => {
+                let mut rows = statement.query([number])?;
+                let row = rows
+                    .next()?
+                    .ok_or_else(|| ShardError::Corrupt("an order has an unknown name".to_owned()))?;
+                let mut texts = [""; N];
+                for (at, text) in texts.iter_mut().enumerate() {
+                    *text = row.get_ref(at)?.as_str().map_err(rusqlite::Error::from)?;
+                }
+                kept.put(*number, texts);
+                texts.map(|text| batch.keep(text))
+            }
+        };
+        list(batch).push(spans);
+    }
+    Ok(Places { numbers, first })
+}
+
+const CUSTOMER_SQL: &str = "SELECT customer_id, name, email FROM customer_row WHERE id = ?1";
+const PRODUCT_SQL: &str =
+    "SELECT p.product_id, g.name FROM product_row p JOIN category_row g ON g.id = p.category WHERE p.id = ?1";

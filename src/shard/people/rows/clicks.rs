@@ -1,0 +1,93 @@
+//! The collector's events of a user.
+
+use rusqlite::TransactionBehavior;
+
+use super::super::super::error::ShardError;
+use super::super::super::file::Shard;
+use super::super::super::inspect::partitions_of;
+use super::super::super::stream::Stream;
+use super::super::record::Subject;
+use super::super::work::Erasing;
+use super::{LOOK_ROWS, count_gone, max_id};
+use crate::base::clock;
+
+impl Shard {
+    /// Clicks of a user, from the index by user where the partition has one.
+    pub(in super::super) fn erase_clicks(
+        &mut self,
+        erasing: &mut Erasing,
+        until_us: u64,
+    ) -> Result<bool, ShardError> {
+        let Subject::User { user_id } = erasing.subject else { return Ok(true) };
+        // What was sorted of the rows for an index would bring them back.
+        if let Some(build) = self.stop_sealing() {
+            self.connection.execute_batch(&format!("DROP TABLE IF EXISTS {build}"))?;
+        }
+        let partitions = partitions_of(&self.connection, Stream::Click)?;
+        let Some(partition) = erasing.partition(partitions.clone()) else { return Ok(true) };
+        let table = partition.name.clone();
+        let Some(end) = max_id(&self.connection, &table)? else {
+            return Ok(erasing.next_partition(partitions));
+        };
+        if partition.sealed {
+            // Of a build that a crash cut off.
+            self.connection.execute_batch(&format!("DROP TABLE IF EXISTS {table}_user_build"))?;
+        }
+        let is_listed = partition.sealed && partition.indexed;
+        while erasing.at < end {
+            let (sql, upto) = if is_listed {
+                let by_user = "WHERE user_id = ?1 AND id > ?2 AND id <= ?3 LIMIT 250";
+                (format!("SELECT id, timestamp_us FROM {table} INDEXED BY {table}_user {by_user}"), end)
+            } else {
+                let part = "WHERE user_id = ?1 AND id > ?2 AND id <= ?3";
+                (
+                    format!("SELECT id, timestamp_us FROM {table} NOT INDEXED {part}"),
+                    erasing.at + LOOK_ROWS * 8,
+                )
+            };
+            let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+            let found: Vec<(i64, i64)> = self
+                .connection
+                .prepare_cached(&sql)?
+                .query_map([user_id, erasing.at, upto], read)?
+                .collect::<Result<_, _>>()?;
+            // Of a list, so many at a time until none is left.
+            if !is_listed || found.is_empty() {
+                erasing.at = upto;
+            }
+            if !found.is_empty() {
+                self.drop_clicks(erasing, &table, is_listed, &found)?;
+            }
+            if clock::monotonic_us() >= until_us {
+                return Ok(false);
+            }
+        }
+        Ok(erasing.next_partition(partitions))
+    }
+
+    fn drop_clicks(
+        &mut self,
+        erasing: &mut Erasing,
+        table: &str,
+        is_listed: bool,
+        found: &[(i64, i64)],
+    ) -> Result<(), ShardError> {
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut times = None::<(i64, i64)>;
+        for (id, at) in found {
+            transaction.prepare_cached(&format!("DELETE FROM {table} WHERE id = ?1"))?.execute([id])?;
+            times = Some(times.map_or((*at, *at), |(low, high)| (low.min(*at), high.max(*at))));
+        }
+        let gone = found.len() as u64;
+        erasing.report.clicks += gone;
+        erasing.report.index_entries += if is_listed { 2 * gone } else { gone };
+        let left = count_gone(&transaction, Stream::Click, table, gone, times)?;
+        erasing.save(&transaction)?;
+        transaction.commit()?;
+        self.rows -= gone;
+        if self.click.name == table {
+            self.click.erased(gone, left);
+        }
+        Ok(())
+    }
+}
