@@ -199,7 +199,7 @@ fn names_are_those_of_the_lists_and_times_have_an_offset() {
         assert_fault(&with(name, value), &format!("/{name}"), code);
     }
     let naive = order(&with("ordered_at", Some("\"2024-01-15T10:30:00\""))).unwrap_err();
-    assert!(naive.to_string().contains("the offset of ordered_at from UTC is missing"));
+    assert!(naive.to_string().contains("in ordered_at the offset from UTC is missing"));
 }
 
 #[test]
