@@ -363,11 +363,27 @@ fn e1_an_erasure_goes_on_after_a_kill() {
     let target = format!("/api/v1/tenants/{TENANT}/erasures/{}", ids()[0]);
     assert_eq!(server.get(&target).json()["state"], "running");
     assert!(!traces(&folder).is_empty());
+    // An export of the tenant waits for the end, without being in the way of others'.
+    let export = |tenant: &str| {
+        let exports = format!("/api/v1/tenants/{tenant}/reports/export");
+        let said = post(&mut server.client(), &exports, r#"{"format":"ndjson"}"#);
+        said["url"].as_str().expect("a path").to_owned()
+    };
+    let waiting = [export(TENANT), export(TENANT)];
+    let other = export("beta");
+    wait_until("the other's export to be done", || server.get(&other).json()["state"] == "done");
+    for export in &waiting {
+        assert_eq!(server.get(export).json()["state"], "queued");
+    }
     drop(readers);
     let told = wait_for("the erasure to be finished", || {
         Some(server.get(&target).json()).filter(|told| told["state"] == "finished")
     });
     assert_eq!(sum(&told["certificate"], "orders"), all.iter().filter(is_theirs).count() as u64, "{told}");
+    for export in &waiting {
+        wait_until("the export to be done", || server.get(export).json()["state"] == "done");
+        assert_eq!(server.get(export).json()["rows"], others(&all).len());
+    }
     check_erased(&folder, &server, &all, &before);
     server.stop();
     verify(&folder);

@@ -103,6 +103,8 @@ pub struct Download {
     pub answer: Answer,
     /// From which byte, up to which: `None` follows the file to its end, wherever that will be.
     pub part: Option<(u64, Option<u64>)>,
+    /// How many bytes that are; `None` where the file may end before.
+    pub length: Option<u64>,
 }
 
 /// What a request for the file is answered with.
@@ -140,26 +142,27 @@ pub fn download(
     // Of a file that grows nobody has all: what they have is modified.
     if !is_open && lists(headers, "if-none-match", &etag, true) {
         let answer = Answer { content_type: "", ..entity(304) };
-        return Ok(Download { answer, part: None });
+        return Ok(Download { answer, part: None, length: None });
     }
     if is_head {
         let answer = entity(200);
         let answer = if is_open { answer } else { answer.with("Content-Length", size.to_string()) };
-        return Ok(Download { answer, part: None });
+        return Ok(Download { answer, part: None, length: None });
     }
     match range(headers, &etag, size, is_open) {
         Wanted::Whole => {
             let until = (!is_open).then_some(size);
-            Ok(Download { answer: entity(200), part: Some((0, until)) })
+            Ok(Download { answer: entity(200), part: Some((0, until)), length: until })
         }
         Wanted::Part { first, last } => {
             let total = if is_open { "*".to_owned() } else { size.to_string() };
             let answer = entity(206).with("Content-Range", format!("bytes {first}-{last}/{total}"));
-            Ok(Download { answer, part: Some((first, Some(last + 1))) })
+            let until = last + 1;
+            Ok(Download { answer, part: Some((first, Some(until))), length: Some(until - first) })
         }
         Wanted::Rest { first, last } => {
             let answer = entity(206).with("Content-Range", format!("bytes {first}-{last}/*"));
-            Ok(Download { answer, part: Some((first, None)) })
+            Ok(Download { answer, part: Some((first, Some(last + 1))), length: None })
         }
         Wanted::Nothing => Err(ExportRefused::Range { size }),
     }
@@ -191,7 +194,7 @@ enum Wanted {
         first: u64,
         last: u64,
     },
-    /// From a byte to wherever a file that grows will end.
+    /// From a byte to another one, or to where a file that grows ends before.
     Rest {
         first: u64,
         last: u64,
@@ -202,8 +205,8 @@ enum Wanted {
 /// One range (RFC 9110 §14.2). Several, another unit, and what is no range at all are as good as none; so is a range
 /// under an `If-Range` that names another file.
 ///
-/// Of a file that grows, a range that ends behind what is there is sent until the file ends: a clean end is then the
-/// end of the file, for clients that look no closer too.
+/// Of a file that grows, a range that ends behind what is there is sent as the file comes to it: a clean end is then
+/// the end of the range or of the file, for clients that look no closer too.
 fn range(headers: &HeaderMap, etag: &str, size: u64, is_open: bool) -> Wanted {
     let mut ranges = headers.get_all("range").iter();
     let (Some(range), None) = (ranges.next(), ranges.next()) else { return Wanted::Whole };

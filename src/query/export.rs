@@ -6,8 +6,8 @@ use super::readers::{Readers, received};
 use crate::base::ids::ShardId;
 use crate::shard::read::{Filter, pin};
 use crate::shard::{
-    BatchBounds, Choosing, ChosenOrder, NameCache, OrderBatch, Stream, choose_orders, forget_pages,
-    read_orders,
+    self, BatchBounds, Choosing, ChosenOrder, ExportedFrom, NameCache, OrderBatch, Stream, choose_orders,
+    forget_pages, read_orders,
 };
 
 /// A batch being filled, and the names known by then.
@@ -27,6 +27,13 @@ impl Filled {
 /// The highest row id of each shard's orders: whatever is committed later is behind it.
 pub async fn order_pins(readers: &Readers) -> Result<Vec<i64>, QueryError> {
     readers.ask_all(0_i64, |connection| pin(connection, Stream::Order)).await
+}
+
+/// Whether rows of the tenant are on their way out of some shard: an export could have them still.
+pub async fn is_erasing(readers: &Readers, tenant_id: &str) -> Result<bool, QueryError> {
+    let tenant_id = tenant_id.to_owned();
+    let shards = readers.ask_all(false, move |connection| shard::is_erasing(connection, &tenant_id)).await?;
+    Ok(shards.contains(&true))
 }
 
 /// The next orders of one shard that the filter takes; where to go on, if there is more.
@@ -53,14 +60,16 @@ pub async fn forget(readers: &Readers, shard: ShardId) {
 /// Begins to add chosen orders of one shard to a batch.
 pub fn fill(
     readers: &Readers,
-    shard: ShardId,
+    (shard, tenant_id): (ShardId, &str),
     chosen: Vec<ChosenOrder>,
     bounds: BatchBounds,
     filling: Filling,
 ) -> Result<Filled, QueryError> {
+    let tenant_id = tenant_id.to_owned();
     let step = move |connection: &rusqlite::Connection| {
         let (mut batch, mut names) = filling;
-        let taken = read_orders(connection, shard, &chosen, bounds, &mut batch, &mut names)?;
+        let of = ExportedFrom { shard, tenant_id: &tenant_id };
+        let taken = read_orders(connection, of, &chosen, bounds, &mut batch, &mut names)?;
         Ok(Some(((batch, names), taken)))
     };
     Ok(Filled(readers.ask(shard, None, step)?))

@@ -32,7 +32,7 @@ mod tests;
 
 pub use buckets::{Bucket, buckets};
 pub use cursor::CursorKey;
-pub use export::{Filled, Filling, choose, fill, forget, order_pins};
+pub use export::{Filled, Filling, choose, fill, forget, is_erasing, order_pins};
 pub use merge::{Chunk, Merged};
 pub use orders::finished_ingest;
 pub use page::{Page, page, stream};
@@ -42,7 +42,7 @@ pub use prices::{
     AnomaliesPage, ChangeId, ChangePosition, Changes, anomalies_page, change_marks, changes_of_shard,
     first_answer, stored_anomaly,
 };
-pub use readers::{Permit, Readers};
+pub use readers::{Permit, ReadShard, Readers};
 pub use sales::{Figures, GroupBy, SalesGroup, SalesQuery, SalesResult, sales, sales_versions};
 pub use search::{Search, Shape};
 pub use stock::{stock_decisions, stock_level};

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::panic::{self, AssertUnwindSafe};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -16,7 +16,7 @@ use rusqlite::Connection;
 use super::QueryError;
 use crate::base::ids::ShardId;
 use crate::cores::pin::{self, Rank};
-use crate::shard::{ShardError, is_made, open_reader};
+use crate::shard::{ShardError, ShardStatus, is_made, open_reader};
 
 /// Steps that wait in one queue: two a shard for every open query of a small folder.
 const QUEUE_MAX: usize = 4_096;
@@ -34,13 +34,22 @@ type Step = Box<dyn FnOnce(&mut Connections) + Send>;
 /// A handle on the readers; clones share them. The threads end with the last handle.
 #[derive(Clone, Debug)]
 pub struct Readers {
-    shards: Arc<[(ShardId, PathBuf)]>,
+    shards: Arc<[ReadShard]>,
     /// The n-th shard's steps wait in the n-th of them, beginning again from the first.
     queues: Arc<[async_channel::Sender<Step>]>,
     open: Arc<AtomicUsize>,
     queries_max: usize,
     /// One message: whoever takes it may hold much until it puts it back.
     heavy: (async_channel::Sender<()>, async_channel::Receiver<()>),
+}
+
+/// A shard as its readers know it.
+#[derive(Clone, Debug)]
+pub struct ReadShard {
+    pub shard: ShardId,
+    pub path: PathBuf,
+    /// Its writer's word: whether a file that is not there should be.
+    pub status: Arc<ShardStatus>,
 }
 
 /// Leave to hold much; dropping it lets the next one go on.
@@ -68,7 +77,7 @@ pub(super) type Answer<T> = async_channel::Receiver<Result<T, QueryError>>;
 
 impl Readers {
     /// Starts `threads` readers on each CPU.
-    pub fn start(shards: Vec<(ShardId, PathBuf)>, cpus: &[usize], threads: usize) -> io::Result<Readers> {
+    pub fn start(shards: Vec<ReadShard>, cpus: &[usize], threads: usize) -> io::Result<Readers> {
         let all_threads = cpus.len() * threads;
         let (queues, asked): (Vec<_>, Vec<_>) = (0..shards.len().clamp(1, all_threads.max(1)))
             .map(|_| async_channel::bounded::<Step>(QUEUE_MAX))
@@ -114,7 +123,7 @@ impl Readers {
     }
 
     pub fn shards(&self) -> impl Iterator<Item = ShardId> + '_ {
-        self.shards.iter().map(|(shard, _)| *shard)
+        self.shards.iter().map(|known| known.shard)
     }
 
     #[must_use]
@@ -123,7 +132,8 @@ impl Readers {
     }
 
     /// Has a step done on one shard, in a read transaction. `absent` is the answer of a shard that was never
-    /// written. Nobody waiting for it any more, it is left out.
+    /// written; one that was, and whose file is not there now, gives an error. Nobody waiting for it any more, it is
+    /// left out.
     pub(super) fn ask<T: Send + 'static>(
         &self,
         shard: ShardId,
@@ -131,14 +141,14 @@ impl Readers {
         step: impl FnOnce(&Connection) -> Result<T, ShardError> + Send + 'static,
     ) -> Result<Answer<T>, QueryError> {
         let (tell, told) = async_channel::bounded(1);
-        let at = self.shards.iter().position(|(known, _)| *known == shard);
-        let path = at.map(|at| self.shards[at].1.clone());
+        let at = self.shards.iter().position(|known| known.shard == shard);
+        let known = at.map(|at| self.shards[at].clone());
         let work = move |connections: &mut Connections| {
             if tell.is_closed() {
                 return;
             }
-            let answer = match path {
-                Some(path) => connections.read(&path, absent, step),
+            let answer = match known {
+                Some(known) => connections.read(&known, absent, step),
                 None => Ok(absent),
             };
             let reason = |error: ShardError| QueryError::Shard { shard, reason: error.to_string() };
@@ -206,15 +216,19 @@ impl Connections {
 
     fn read<T>(
         &mut self,
-        path: &Path,
+        known: &ReadShard,
         absent: T,
         step: impl FnOnce(&Connection) -> Result<T, ShardError>,
     ) -> Result<T, ShardError> {
+        let path = &*known.path;
+        // Asked before the file is looked for: one that is just being made is not missing.
+        let was_open = known.status.was_open();
+        let missing = |absent| if was_open { Err(ShardError::Missing) } else { Ok(absent) };
         let file = match std::fs::metadata(path) {
             Ok(file) => (file.dev(), file.ino()),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.open.remove(path);
-                return Ok(absent);
+                return missing(absent);
             }
             Err(error) => return Err(error.into()),
         };
@@ -232,13 +246,13 @@ impl Connections {
             }
             let connection = open_reader(path)?;
             if !is_made(&connection)? {
-                return Ok(absent);
+                return missing(absent);
             }
             connection.pragma_update(None, "cache_size", -self.cache_kib)?;
             connection.set_prepared_statement_cache_capacity(64);
             self.open.insert(path.to_owned(), Opened { connection, file, used: 0 });
         }
-        let Some(opened) = self.open.get_mut(path) else { return Ok(absent) };
+        let Some(opened) = self.open.get_mut(path) else { return missing(absent) };
         opened.used = self.used;
         let outcome = (|| {
             let snapshot = opened.connection.unchecked_transaction()?;

@@ -2,6 +2,7 @@
 //! as one is `tests/one_vs_many.rs`.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use rusqlite::StatementStatus;
 
@@ -13,7 +14,8 @@ use crate::base::order_status::OrderStatus;
 use crate::shard::read::{self, Position};
 use crate::shard::{
     CLICK_KIND, Entry, ItemRow, ORDER_KIND, OrderParts, Records, SERVICE_EVENT_KIND, ServiceEventRow, Shard,
-    ShardFolder, ShardOptions, encode_header, encode_order, inspect, open_reader, order_statements,
+    ShardFolder, ShardOptions, ShardState, ShardStatus, encode_header, encode_order, inspect, open_reader,
+    order_statements,
 };
 
 /// Half clicks, half events.
@@ -95,7 +97,12 @@ fn shard(dir: &std::path::Path) -> Shard {
 }
 
 fn readers(shard: &Shard) -> Readers {
-    Readers::start(vec![(ShardId(0), shard.path().to_owned())], &[0], 1).unwrap()
+    Readers::start(vec![read_shard(0, shard.path())], &[0], 1).unwrap()
+}
+
+fn read_shard(number: u16, path: &std::path::Path) -> ReadShard {
+    let shard = ShardId(number);
+    ReadShard { shard, path: path.to_owned(), status: Arc::new(ShardStatus::new(shard)) }
 }
 
 /// What `bench/plans.md` shows. To write it anew: `UPDATE_PLANS=1 cargo test --lib every_statement`.
@@ -240,20 +247,26 @@ fn a_cursor_reads_back_and_a_forged_one_does_not() {
 }
 
 #[test]
-fn a_shard_that_cannot_be_read_is_an_error_and_an_absent_one_is_empty() {
+fn a_shard_that_cannot_be_read_or_is_missing_is_an_error_and_one_to_come_is_empty() {
     let dir = tempfile::tempdir().unwrap();
     let shard = shard(dir.path());
-    let both = |second: std::path::PathBuf| {
-        let shards = vec![(ShardId(0), shard.path().to_owned()), (ShardId(1), second)];
+    let both = |second: std::path::PathBuf, was_open: bool| {
+        let shards = vec![read_shard(0, shard.path()), read_shard(1, &second)];
+        if was_open {
+            shards[1].status.set_state(ShardState::Open);
+            shards[1].status.set_state(ShardState::Reopening);
+        }
         let readers = Readers::start(shards, &[0], 1).unwrap();
         let plan = RowsPlan::events(Some("tenant_id=t&page_size=1000")).unwrap();
         futures_lite::future::block_on(page(&readers, &CursorKey::new(&[0; 16]), &plan))
     };
-    let whole = both(dir.path().join("absent.db")).unwrap();
+    let whole = both(dir.path().join("absent.db"), false).unwrap();
     assert_eq!((whole.total, whole.next_cursor), (500, None));
+    let error = both(dir.path().join("absent.db"), true).unwrap_err();
+    assert!(matches!(error, QueryError::Shard { shard: ShardId(1), .. }), "{error}");
     let broken = dir.path().join("broken.db");
     std::fs::write(&broken, vec![7; 100_000]).unwrap();
-    let error = both(broken).unwrap_err();
+    let error = both(broken, false).unwrap_err();
     assert!(matches!(error, QueryError::Shard { shard: ShardId(1), .. }), "{error}");
 }
 

@@ -1,6 +1,5 @@
 //! Opening the data folder: which journals each core writes, which each shard reads.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::ServeError;
@@ -10,7 +9,7 @@ use crate::config::Config;
 use crate::ingest::write::Journals;
 use crate::ingest::{Board, ShardBoard, ShardVerdicts, Verdicts};
 use crate::journal::{self, Appender, LaneState, Reader};
-use crate::query::CursorKey;
+use crate::query::{CursorKey, ReadShard};
 use crate::shard::{self, DataFolder, ShardFolder, ShardStatus};
 
 /// The journals one core appends to: its listener's and its executor's, one for each shard it feeds.
@@ -62,7 +61,7 @@ pub(super) struct Opened {
     pub(super) keys: KeyHasher,
     pub(super) cursors: CursorKey,
     /// Where the readers find each shard.
-    pub(super) databases: Vec<(ShardId, PathBuf)>,
+    pub(super) databases: Vec<ReadShard>,
 }
 
 /// Which shards a core feeds, and with which index among the cores that feed the same one. With at
@@ -90,7 +89,7 @@ pub(super) fn open(config: &Config, cores: usize) -> Result<Opened, ServeError> 
         return Err(ServeError::Environment(message));
     }
     let mut lanes: Vec<CoreLanes> = (0..cores).map(|_| CoreLanes::new()).collect();
-    let (mut boards, mut shards) = (Vec::new(), Vec::new());
+    let (mut boards, mut shards, mut databases) = (Vec::new(), Vec::new(), Vec::new());
     for (shard, shard_folder) in folder.shards() {
         let mut wanted = shard_folder.lanes().map_err(ServeError::Io)?;
         let mut owners = Vec::new();
@@ -138,13 +137,14 @@ pub(super) fn open(config: &Config, cores: usize) -> Result<Opened, ServeError> 
         });
         let watchers = lanes.iter().map(|of| of.prices_changed.0.clone()).collect();
         let verdicts = ShardVerdicts::new(verdicts).watched_by(watchers);
+        databases.push(ReadShard { shard, path: shard_folder.database(), status: status.clone() });
         shards.push(ShardParts { shard, folder: shard_folder, journals, status, verdicts });
     }
     let folder_id = folder.manifest().folder_id();
     Ok(Opened {
         keys: KeyHasher::new(&folder_id),
         cursors: CursorKey::new(&folder_id),
-        databases: folder.shards().map(|(shard, of)| (shard, of.database())).collect(),
+        databases,
         board: Arc::new(Board::new(boards)),
         folder,
         lanes,

@@ -56,8 +56,8 @@ pub use lock::{Lock, hold};
 pub use manifest::Manifest;
 pub use open::{open_reader, open_small};
 pub use orders::{
-    BatchBounds, BatchItem, BatchOrder, Choosing, ChosenOrder, NameCache, OrderBatch, Span, choose_orders,
-    forget_pages, read_orders,
+    BatchBounds, BatchItem, BatchOrder, Choosing, ChosenOrder, ExportedFrom, NameCache, OrderBatch, Span,
+    choose_orders, forget_pages, read_orders,
 };
 pub use orders::{
     FinishedIngest, INGEST_KIND, IngestRow, ItemRow, Met, ORDER_FIELDS, ORDER_KIND, Observed, OrderParts,
@@ -68,7 +68,7 @@ pub use orders::{
 };
 pub use people::{
     ERASURE_KIND, ErasureMode, ErasureRecord, ErasureReport, ErasureState, ErasureWants, KnownCustomer,
-    Needles, RemovedOutside, Subject, erasure, erasures_under_way, known_customer,
+    Needles, RemovedOutside, Subject, erasure, erasures_under_way, is_erasing, known_customer,
 };
 pub use prices::{
     AnomaliesOf, AnomalyId, AnomalyLine, AnomalyStatus, ChangeMark, Decision, FirstAnswer, NotAnAnomalyId,

@@ -1,7 +1,7 @@
 //! What any thread may know about a shard without asking its writer: plain cells that the writer sets.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -70,6 +70,7 @@ pub struct Outage {
 pub struct ShardStatus {
     pub shard: ShardId,
     state: AtomicU8,
+    was_open: AtomicBool,
     applied: [Cell; LaneId::COUNT_MAX as usize],
     /// Clicks in the database, over all partitions.
     pub rows: Cell,
@@ -111,6 +112,7 @@ impl ShardStatus {
         ShardStatus {
             shard,
             state: AtomicU8::new(ShardState::Reopening as u8),
+            was_open: AtomicBool::new(false),
             applied: [const { Cell::new(0) }; LaneId::COUNT_MAX as usize],
             rows: Cell::default(),
             service_events: Cell::default(),
@@ -147,6 +149,12 @@ impl ShardStatus {
         }
     }
 
+    /// Whether the database was open since the start: one that is not found is missing then, and not yet to be made.
+    #[must_use]
+    pub fn was_open(&self) -> bool {
+        self.was_open.load(Ordering::Acquire)
+    }
+
     /// The last record of a lane that is committed.
     #[must_use]
     pub fn applied(&self, lane: LaneId) -> Sequence {
@@ -179,6 +187,9 @@ impl ShardStatus {
 
     /// For the writer.
     pub fn set_state(&self, state: ShardState) {
+        if state == ShardState::Open {
+            self.was_open.store(true, Ordering::Release);
+        }
         self.state.store(state as u8, Ordering::Release);
     }
 

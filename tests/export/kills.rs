@@ -147,6 +147,14 @@ fn who_follows_gets_all_of_it_and_a_clean_end_only_then() {
     assert_eq!(reading.header("repr-digest"), None, "it is not known yet");
     assert!(reading.rest().expect("a clean end") == uncut);
     assert_eq!(look(&server, &export)["state"], "done");
+    // A part that ends behind what is there is that part, however far the file is.
+    let export = begin(&server, TENANT, &wish);
+    let last = uncut.len() - 100;
+    let mut reading = Reading::begin(&server, &export, &format!("Range: bytes=0-{last}\r\n"));
+    assert_eq!(reading.status, 206);
+    let range = reading.header("content-range").expect("a range").to_owned();
+    assert!(range.starts_with(&format!("bytes 0-{last}/")), "{range}");
+    assert!(reading.rest().expect("a clean end") == uncut[..=last]);
 
     // Removed on the way: broken off, and gone for everybody.
     let export = begin(&server, TENANT, &wish);
@@ -166,7 +174,7 @@ fn who_follows_gets_all_of_it_and_a_clean_end_only_then() {
     let url = export["url"].as_str().expect("a path");
     assert_eq!(server.client().ask("DELETE", url, "").expect("an answer").status, 204);
     let left = std::fs::read_dir(folder.data().join("exports")).expect("the folder").count();
-    assert_eq!(left, 2, "those that were not removed");
+    assert_eq!(left, 3, "those that were not removed");
     // What the sockets hold may still come; the end never does as if it were whole.
     assert!(reading.rest().is_err());
 

@@ -41,6 +41,7 @@ pub(super) struct ExportFile {
     /// Of Parquet: what is known of the row groups.
     beside: File,
     digest: Sha256,
+    beside_digest: Sha256,
     encoder: Encoder,
     checkpoint: Checkpoint,
     /// Orders taken in, the group that is not yet written included.
@@ -88,6 +89,7 @@ impl ExportFile {
             file,
             beside,
             digest: Sha256::new(),
+            beside_digest: Sha256::new(),
             encoder,
             checkpoint,
             orders,
@@ -118,7 +120,7 @@ impl ExportFile {
         }
         let is_right = at == self.checkpoint.bytes
             && (at == 0 || hex(&self.digest.clone().finalize()) == self.checkpoint.digest)
-            && self.beside.metadata()?.len() >= self.checkpoint.beside;
+            && self.verify_beside()?;
         if !is_right {
             tracing::error!(
                 export = self.export.id.as_str(),
@@ -129,7 +131,7 @@ impl ExportFile {
             progress.checkpoint = Checkpoint::default();
             self.checkpoint = Checkpoint::default();
             self.orders = 0;
-            self.digest = Sha256::new();
+            (self.digest, self.beside_digest) = (Sha256::new(), Sha256::new());
             self.store.publish(&self.export, progress, false)?;
         }
         self.file.set_len(self.checkpoint.bytes)?;
@@ -137,6 +139,22 @@ impl ExportFile {
         let chosen = opened(&self.store, &self.export, CHOSEN)?.metadata()?.len();
         self.store.recharge(&self.export, self.checkpoint.bytes + self.checkpoint.beside + chosen);
         Ok(None)
+    }
+
+    /// Whether what is beside the file is what was written: some KB a row group.
+    fn verify_beside(&mut self) -> io::Result<bool> {
+        if self.beside.metadata()?.len() < self.checkpoint.beside {
+            return Ok(false);
+        }
+        self.beside_digest.update(self.read_beside()?);
+        let is_empty = self.checkpoint.beside == 0;
+        Ok(is_empty || hex(&self.beside_digest.clone().finalize()) == self.checkpoint.beside_digest)
+    }
+
+    fn read_beside(&self) -> io::Result<Vec<u8>> {
+        let mut beside = vec![0; self.checkpoint.beside as usize];
+        self.beside.read_exact_at(&mut beside, 0)?;
+        Ok(beside)
     }
 
     /// How many of the chosen orders it has.
@@ -193,11 +211,13 @@ impl ExportFile {
         self.file.write_all_at(&self.out, self.checkpoint.bytes)?;
         self.beside.write_all_at(beside, self.checkpoint.beside)?;
         self.digest.update(&self.out);
+        self.beside_digest.update(beside);
         self.checkpoint.bytes += self.out.len() as u64;
         self.checkpoint.beside += beside.len() as u64;
         self.checkpoint.rows += rows;
         self.checkpoint.orders = self.orders;
         self.checkpoint.digest = hex(&self.digest.clone().finalize());
+        self.checkpoint.beside_digest = hex(&self.beside_digest.clone().finalize());
         let mut progress = Progress::clone(&self.export.progress());
         progress.checkpoint = self.checkpoint.clone();
         self.store.publish(&self.export, progress, false)?;
@@ -222,9 +242,7 @@ impl ExportFile {
                 if is_empty {
                     ParquetEncoder::head(&mut self.out);
                 }
-                let mut beside = vec![0; self.checkpoint.beside as usize];
-                self.beside.read_exact_at(&mut beside, 0)?;
-                self.out.extend_from_slice(&encoder.end(&beside)?);
+                self.out.extend_from_slice(&encoder.end(&self.read_beside()?)?);
             }
             // One without rows has its header all the same, and what is packed is a whole piece of nothing.
             Encoder::Text { encoder, compression, .. } if is_empty => {

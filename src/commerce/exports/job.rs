@@ -6,7 +6,7 @@
 //! read     chosen orders ──► batch      (one batch ahead)
 //! encode   batch ──► bytes ──► file ──► checkpoint
 //! ```
-//! All of it is done on readers' threads in steps of some 20 ms; what runs here only waits.
+//! All that takes long is done on readers' threads in steps of some 20 ms; what runs here waits, and opens files.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,6 +36,9 @@ const PAUSE: Duration = Duration::from_millis(250);
 pub enum ExportFailure {
     #[error("it was removed")]
     Removed,
+    /// Ask again a little later.
+    #[error("rows of the tenant are being erased")]
+    Erasing,
     #[error("less than disk_reserve is free on the data disk")]
     DiskLow,
     #[error(transparent)]
@@ -66,6 +69,11 @@ pub async fn run_export(
     if shards.len() != export.pins.len() {
         return Err(ExportFailure::OtherShards);
     }
+    if export.progress().chosen.is_none()
+        && (store.is_held(&export.tenant) || query::is_erasing(readers, &export.tenant).await?)
+    {
+        return Err(ExportFailure::Erasing);
+    }
     if export.progress().state == ExportState::Queued {
         let progress = Progress { state: ExportState::Running, ..Progress::clone(&export.progress()) };
         store.publish(export, progress, false)?;
@@ -83,7 +91,7 @@ pub async fn run_export(
     let chosen = ChosenFile::open(store, export)?;
     let bounds =
         BatchBounds { orders: BATCH_ORDERS, items: BATCH_ITEMS, with_items: export.spec.with_items() };
-    let mut batches = Batches::new(readers, &shards, &counts, chosen, bounds, file.orders());
+    let mut batches = Batches::new(readers, &export.tenant, &shards, &counts, chosen, bounds, file.orders());
     let mut batch = batches.next().await?;
     while let Some(taken) = batch {
         may_go_on()?;
@@ -213,6 +221,7 @@ async fn gone_on(readers: &Readers, mut file: ExportFile) -> Result<ExportFile, 
 /// Reads the chosen orders, batch after batch: their borders depend on the orders alone.
 struct Batches<'r> {
     readers: &'r Readers,
+    tenant: &'r str,
     shards: &'r [ShardId],
     /// Of each shard, where its orders end among all.
     ends: Vec<u64>,
@@ -230,6 +239,7 @@ struct Batches<'r> {
 impl<'r> Batches<'r> {
     fn new(
         readers: &'r Readers,
+        tenant: &'r str,
         shards: &'r [ShardId],
         counts: &[u64],
         chosen: ChosenFile,
@@ -243,6 +253,7 @@ impl<'r> Batches<'r> {
         let ends = sums.collect();
         Batches {
             readers,
+            tenant,
             shards,
             ends,
             chosen,
@@ -262,7 +273,7 @@ impl<'r> Batches<'r> {
         while self.at < *end && !self.bounds.is_full(&batch) {
             if self.held.is_empty() {
                 let count = (CHOSEN_HELD as u64).min(end - self.at) as usize;
-                // Just written or once read in advance: the page cache has it.
+                // Mostly in the page cache: just written, or read from after a start in blocks of half a megabyte.
                 self.held = self.chosen.read(self.at, count)?;
             }
             let step: Vec<_> = self.held.iter().take(self.bounds.orders).copied().collect();
@@ -289,7 +300,7 @@ impl<'r> Batches<'r> {
         let spare = filling.as_ref().map(|(batch, _)| batch.clone()).unwrap_or_default();
         let step = || {
             let filling = filling.take().unwrap_or_else(|| (spare.clone(), NameCache::default()));
-            let begun = query::fill(self.readers, shard, chosen.clone(), self.bounds, filling);
+            let begun = query::fill(self.readers, (shard, self.tenant), chosen.clone(), self.bounds, filling);
             async { begun?.wait().await }
         };
         Ok(patiently(step).await?)

@@ -31,10 +31,10 @@ use super::text::write_items;
 use crate::base::order_status::OrderStatus;
 use crate::shard::{BatchItem, BatchOrder, OrderBatch};
 
-/// Rows of a group, at least, but for the last: what readers take for one thread's work.
+/// Rows that end a group: what readers take for one thread's work.
 /// In a debug build few, so that tests with few rows see several groups.
 const GROUP_ROWS: u64 = if cfg!(debug_assertions) { 2_000 } else { 65_536 };
-/// Bytes of order ids and customers' names that end a group early: they may be long.
+/// Bytes of texts and items that end a group early: they may be long and many.
 const GROUP_BYTES_MAX: usize = 16 << 20;
 /// Digits behind the point.
 const SCALE: u32 = 4;
@@ -132,6 +132,7 @@ impl ParquetEncoder {
         } as u64;
         // Not the length of the text: that depends on how often reading it was interrupted.
         self.group_bytes += rows.orders.iter().map(|order| rows.order_bytes(order)).sum::<usize>();
+        self.group_bytes += rows.items.iter().map(|item| rows.item_bytes(item)).sum::<usize>();
         let text = Bytes::from(rows.take_text().into_bytes());
         self.group.push(Batch { rows, text });
         self.group_rows >= GROUP_ROWS || self.group_bytes >= GROUP_BYTES_MAX

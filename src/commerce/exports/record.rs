@@ -78,6 +78,8 @@ pub struct Checkpoint {
     pub digest: String,
     /// Bytes of what is kept beside the file to finish it (Parquet's row groups).
     pub beside: u64,
+    /// Their SHA-256.
+    pub beside_digest: String,
 }
 
 /// What changes while it is made. One is replaced by the next as a whole.

@@ -42,6 +42,26 @@ pub enum ExportError {
     Io(#[from] io::Error),
 }
 
+/// As long as this is there, none of the tenant's exports chooses its orders.
+#[derive(Debug)]
+pub struct Hold {
+    store: Arc<ExportStore>,
+    tenant: String,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        self.store.held.rcu(|held| {
+            let mut held = Vec::clone(held);
+            if let Some(at) = held.iter().position(|tenant| *tenant == self.tenant) {
+                held.swap_remove(at);
+            }
+            held
+        });
+        self.store.wake();
+    }
+}
+
 /// Every export of one data folder.
 #[derive(Debug)]
 pub struct ExportStore {
@@ -50,6 +70,8 @@ pub struct ExportStore {
     expiry_us: i64,
     bytes: AtomicU64,
     all: ArcSwap<Vec<Arc<Export>>>,
+    /// Tenants of whom nothing is chosen now, once for each [`Hold`].
+    held: ArcSwap<Vec<String>>,
     /// A message: there is one to run.
     wake: (async_channel::Sender<()>, async_channel::Receiver<()>),
     /// Rows written and jobs ended, for the metrics.
@@ -87,7 +109,11 @@ impl ExportStore {
                         bytes += held;
                         all.push(Arc::new(export));
                     }
-                    _ => tracing::error!(export = name, "an export's state makes no sense; it is left alone"),
+                    // Nobody would find it, nor what it tells of whom.
+                    _ => {
+                        tracing::error!(export = name, "an export's state makes no sense; it is removed");
+                        fs::remove_dir_all(&path)?;
+                    }
                 },
                 // Its creation was not answered.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => fs::remove_dir_all(&path)?,
@@ -103,6 +129,7 @@ impl ExportStore {
             expiry_us,
             bytes: AtomicU64::new(bytes),
             all: ArcSwap::from_pointee(all),
+            held: ArcSwap::default(),
             wake: async_channel::bounded(1),
             rows_total: AtomicU64::new(0),
             done_total: AtomicU64::new(0),
@@ -162,9 +189,7 @@ impl ExportStore {
     /// # Errors
     /// [`ExportError::NoRoom`], [`ExportError::TooMany`].
     pub fn has_room(&self, tenant: &str) -> Result<(), ExportError> {
-        let all = self.all.load();
-        let of_tenant = all.iter().filter(|export| export.tenant == tenant).count();
-        if all.len() >= EXPORTS_MAX || of_tenant >= EXPORTS_PER_TENANT_MAX {
+        if !has_place(&self.all.load(), tenant) {
             return Err(ExportError::TooMany);
         }
         if self.bytes() + ROOM_MIN > self.bytes_max {
@@ -173,7 +198,24 @@ impl ExportStore {
         Ok(())
     }
 
-    /// Takes it on: once this returns it is there after a crash as well.
+    /// Keeps the tenant's exports from choosing orders until the guard goes; what was chosen by then is in those that
+    /// are [`ExportStore::all`].
+    #[must_use]
+    pub fn hold(self: &Arc<ExportStore>, tenant: &str) -> Hold {
+        self.held.rcu(|held| {
+            let mut held = Vec::clone(held);
+            held.push(tenant.to_owned());
+            held
+        });
+        Hold { store: self.clone(), tenant: tenant.to_owned() }
+    }
+
+    #[must_use]
+    pub fn is_held(&self, tenant: &str) -> bool {
+        self.held.load().iter().any(|held| held == tenant)
+    }
+
+    /// Takes it on: once this returns it is there after a kill as well.
     ///
     /// # Errors
     /// [`ExportStore::has_room`]'s, or the disk's; nothing is left of it then.
@@ -186,11 +228,20 @@ impl ExportStore {
             let _ = fs::remove_dir_all(&folder);
             return Err(error.into());
         }
+        // Another core may have taken the last place meanwhile.
+        let mut is_in = false;
         self.all.rcu(|all| {
             let mut all = Vec::clone(all);
-            all.push(export.clone());
+            is_in = has_place(&all, &export.tenant);
+            if is_in {
+                all.push(export.clone());
+            }
             all
         });
+        if !is_in {
+            let _ = fs::remove_dir_all(&folder);
+            return Err(ExportError::TooMany);
+        }
         self.wake();
         Ok(export)
     }
@@ -237,11 +288,14 @@ impl ExportStore {
     /// Gives back what it is charged for and does not take any more: its files have so many bytes now.
     pub(super) fn recharge(&self, export: &Export, bytes: u64) {
         let held = export.held.swap(bytes, Ordering::Relaxed);
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.bytes.fetch_sub(held, Ordering::Relaxed);
+        // In one step: another job never sees both.
+        match bytes.checked_sub(held) {
+            Some(more) => self.bytes.fetch_add(more, Ordering::Relaxed),
+            None => self.bytes.fetch_sub(held - bytes, Ordering::Relaxed),
+        };
     }
 
-    /// It came to nothing: says why, and its bytes go.
+    /// It came to nothing: says why, and its bytes go, which takes a while for a large file.
     pub fn fail(&self, export: &Export, reason: &str) {
         let mut progress = Progress::clone(&export.progress());
         let now_us = clock::unix_us();
@@ -277,12 +331,12 @@ impl ExportStore {
         self.recharge(export, 0);
     }
 
-    /// Removes it: nobody finds it from here on, and who reads it is broken off. The folder that is returned is to be
-    /// removed with [`fs::remove_dir_all`], which takes a while for a large file.
+    /// Removes it: nobody finds it from here on, and who reads it is broken off. Its files go with the next
+    /// [`ExportStore::sweep`].
     ///
     /// # Errors
     /// The disk's; it is still there then.
-    pub fn remove(&self, export: &Export) -> io::Result<PathBuf> {
+    pub fn remove(&self, export: &Export) -> io::Result<()> {
         let gone = self.folder.join(format!("{GONE}{}", export.id.as_str()));
         // First, so that a job whose files go knows why.
         export.removed.store(true, Ordering::Release);
@@ -300,18 +354,44 @@ impl ExportStore {
             all
         });
         self.wake();
-        Ok(gone)
+        Ok(())
     }
 
-    /// Removes all of a tenant's that have a file or are to get one: whoever erases rows erases them here too. Paths
-    /// of folders to be removed, and how many were removed.
+    /// Deletes the files of all that were removed: some milliseconds a gigabyte.
     ///
     /// # Errors
-    /// The disk's; some may be removed by then.
-    pub fn remove_of_tenant(&self, tenant: &str) -> io::Result<Vec<PathBuf>> {
-        let all = self.all();
-        let of_tenant = all.iter().filter(|export| export.tenant == tenant);
-        of_tenant.map(|export| self.remove(export)).collect()
+    /// The disk's first one; those that can be deleted are.
+    pub fn sweep(&self) -> io::Result<()> {
+        let mut outcome = Ok(());
+        for entry in fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            if !entry.file_name().as_encoded_bytes().starts_with(GONE.as_bytes()) {
+                continue;
+            }
+            match fs::remove_dir_all(entry.path()) {
+                // Another sweep was there before.
+                Err(error) if error.kind() != io::ErrorKind::NotFound => outcome = outcome.and(Err(error)),
+                _ => {}
+            }
+        }
+        outcome
+    }
+
+    /// Removes all of a tenant's, with their files, and the files of what was removed before: whoever erases rows
+    /// erases them here too. How many there were.
+    ///
+    /// # Errors
+    /// The disk's first one; those that can be removed are.
+    pub fn remove_of_tenant(&self, tenant: &str) -> io::Result<u64> {
+        let (mut count, mut outcome) = (0, Ok(()));
+        for export in self.all().iter().filter(|export| export.tenant == tenant) {
+            match self.remove(export) {
+                Ok(()) => count += 1,
+                Err(error) => outcome = outcome.and(Err(error)),
+            }
+        }
+        outcome.and(self.sweep())?;
+        Ok(count)
     }
 
     /// Takes the bytes of those whose time is over, then, after as long again, their names.
@@ -334,16 +414,21 @@ impl ExportStore {
                 }
                 published
             } else {
-                self.remove(export).and_then(|gone| match fs::remove_dir_all(gone) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-                    _ => Ok(()),
-                })
+                self.remove(export)
             };
             if let Err(error) = outcome {
                 tracing::warn!(export = export.id.as_str(), %error, "an expired export cannot be removed");
             }
         }
+        if let Err(error) = self.sweep() {
+            tracing::warn!(%error, "files of removed exports are left");
+        }
     }
+}
+
+fn has_place(all: &[Arc<Export>], tenant: &str) -> bool {
+    let of_tenant = all.iter().filter(|export| export.tenant == tenant).count();
+    all.len() < EXPORTS_MAX && of_tenant < EXPORTS_PER_TENANT_MAX
 }
 
 fn size(path: &Path) -> u64 {
@@ -376,8 +461,8 @@ mod tests {
         assert_eq!(fs::read_dir(data.path().join("exports")).unwrap().count(), 2);
         let found = again.find(&one.tenant, one.id.as_str()).unwrap();
         assert!(again.find("other", one.id.as_str()).is_none());
-        let gone = again.remove(&found).unwrap();
-        fs::remove_dir_all(gone).unwrap();
+        again.remove(&found).unwrap();
+        again.sweep().unwrap();
         assert!(found.is_removed() && again.find(&one.tenant, one.id.as_str()).is_none());
         assert_eq!((again.bytes(), again.all().len()), (0, 1));
     }

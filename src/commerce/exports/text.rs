@@ -10,6 +10,9 @@ use crate::base::money::write_decimal;
 use crate::shard::read::{write_rfc3339, write_string};
 use crate::shard::{BatchItem, BatchOrder, OrderBatch};
 
+/// What a spreadsheet may take for the beginning of a formula; the last four are full-width.
+const FORMULA: [char; 10] = ['=', '+', '-', '@', '\t', '\r', '＝', '＋', '－', '＠'];
+
 /// Writes the rows of one export.
 #[derive(Debug)]
 pub(super) struct TextEncoder {
@@ -170,7 +173,7 @@ impl TextEncoder {
         if self.is_json {
             return write_string(out, text.as_bytes());
         }
-        let is_formula = matches!(text.as_bytes().first(), Some(b'=' | b'+' | b'-' | b'@' | b'\t' | b'\r'));
+        let is_formula = text.starts_with(FORMULA);
         let needs_quotes = text.bytes().any(|byte| matches!(byte, b'"' | b',' | b'\r' | b'\n'));
         if needs_quotes {
             let guarded;
@@ -278,6 +281,9 @@ mod tests {
             ("-5", "'-5"),
             ("@SUM(A1)", "'@SUM(A1)"),
             ("\tx", "'\tx"),
+            ("＝1", "'＝1"),
+            ("＠x", "'＠x"),
+            ("é=1", "é=1"),
             ("\rx", "\"'\rx\""),
             ("=HYPERLINK(\"x\",\"y\")", "\"'=HYPERLINK(\"\"x\"\",\"\"y\"\")\""),
             ("a=1", "a=1"),

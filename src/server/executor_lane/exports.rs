@@ -75,10 +75,10 @@ pub(super) async fn ask(
     let export = lane.exports.find(&tenant_id, api::exports::id(below)).ok_or(ExportRefused::NotFound)?;
     match (endpoint, method) {
         (Endpoint::Export, Method::Delete) => {
-            let gone = lane.exports.remove(&export)?;
-            // The file may be large; whether it goes now or at the next start, nobody finds it any more.
-            let removed = lane.readers.compute(move || std::fs::remove_dir_all(gone)).await;
-            if let Ok(Err(error)) = removed {
+            lane.exports.remove(&export)?;
+            let store = lane.exports.clone();
+            // The file may be large; should it not go now, the next look for expired ones takes it.
+            if let Ok(Err(error)) = lane.readers.compute(move || store.sweep()).await {
                 tracing::warn!(export = export.id.as_str(), %error, "files of a deleted export are left");
             }
             Ok(Read::Whole(api::exports::removed()))
@@ -91,8 +91,10 @@ pub(super) async fn ask(
             let Some((from, until)) = download.part else { return Ok(Read::Whole(download.answer)) };
             let path = lane.exports.file_of(&export);
             let pieces = ExportPieces::new(lane.clone(), export, &progress, path, (from, until));
-            let left = until.map(|until| until - from);
-            Ok(Read::Rows(download.answer, AnswerBody::following(Pieces::Export(Box::new(pieces)), left)))
+            Ok(Read::Rows(
+                download.answer,
+                AnswerBody::following(Pieces::Export(Box::new(pieces)), download.length),
+            ))
         }
     }
 }

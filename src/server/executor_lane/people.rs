@@ -7,8 +7,6 @@
 //! Once the second record is committed everywhere the shards go on by themselves, also after a crash; until then
 //! nothing was promised, and asking again does the rest.
 
-use std::fs;
-use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,7 +22,7 @@ use crate::api::people::{Erasure, PeopleRefused};
 use crate::api::{self, Endpoint};
 use crate::base::clock;
 use crate::base::ids::ShardId;
-use crate::commerce::{self, ExportStore, Sought};
+use crate::commerce::{self, Sought};
 use crate::config::AckLevel;
 use crate::cores::executor;
 use crate::http::{Answer, Method};
@@ -146,6 +144,8 @@ async fn erase_customer(
         names,
         emails,
     };
+    // What an export chooses before this is removed with it; what one chooses afterwards waits for the shards.
+    let hold = lane.exports.hold(&tenant_id);
     send(lane, &ErasureRecord::Suppress { mode, subject: subject(Vec::new(), Vec::new()) }).await?;
     // Again: what came before that record is committed now, and nothing comes after it.
     let known = query::known_customer(&lane.readers, lane.keys, &tenant_id, &customer_id).await?;
@@ -159,26 +159,15 @@ async fn erase_customer(
     let sought = Sought { tenant_id: tenant_id.clone(), customer_id: customer_id.clone(), needles };
     let uploads = forget(lane, Arc::new(sought)).await?;
     let (store, of) = (lane.exports.clone(), tenant_id.clone());
-    let exports = lane.readers.compute(move || remove_exports(&store, &of)).await??;
+    // They were made of rows that are to be there no more; a running one ends.
+    let exports = lane.readers.compute(move || store.remove_of_tenant(&of)).await??;
     let id = random()?;
     let removed = RemovedOutside { uploads, exports };
     let record =
         ErasureRecord::Erase { id: id.clone(), began_us, mode, subject: subject(names, emails), removed };
     send(lane, &record).await?;
-    drop(claim);
+    drop((claim, hold));
     wait(lane, &id, format!("/api/v1/tenants/{}/erasures/{id}", api::commerce::encoded(&tenant_id))).await
-}
-
-/// Exports were made of rows that are to be there no more; a running one ends. How many went.
-fn remove_exports(store: &ExportStore, tenant_id: &str) -> io::Result<u64> {
-    let folders = store.remove_of_tenant(tenant_id)?;
-    for folder in &folders {
-        match fs::remove_dir_all(folder) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-    }
-    Ok(folders.len() as u64)
 }
 
 async fn erase_user(lane: &Rc<Lane>, user_id: i64) -> Result<Answer, PeopleRefused> {

@@ -31,9 +31,9 @@ pub use self::observed::{
 pub(super) use self::read::statements;
 pub(super) use self::read::step;
 pub use self::read::{
-    BatchBounds, BatchItem, BatchOrder, Choosing, ChosenOrder, FinishedIngest, Met, NameCache, ORDER_FIELDS,
-    OrderBatch, OrdersOf, Span, choose_orders, find_ingest, forget_pages, order_statements, read_orders,
-    sales_version,
+    BatchBounds, BatchItem, BatchOrder, Choosing, ChosenOrder, ExportedFrom, FinishedIngest, Met, NameCache,
+    ORDER_FIELDS, OrderBatch, OrdersOf, Span, choose_orders, find_ingest, forget_pages, order_statements,
+    read_orders, sales_version,
 };
 pub use self::record::{
     INGEST_KIND, IngestRow, ItemRow, ORDER_KIND, OrderParts, OrderRow, STATUS_KIND, StatusRow, decode_ingest,

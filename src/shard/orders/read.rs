@@ -15,8 +15,8 @@ use rusqlite::{Connection, OptionalExtension as _, Row, Rows, params};
 
 use self::customers::CustomerSet;
 pub use self::export::{
-    BatchBounds, BatchItem, BatchOrder, Choosing, ChosenOrder, NameCache, OrderBatch, Span, choose_orders,
-    forget_pages, read_orders,
+    BatchBounds, BatchItem, BatchOrder, Choosing, ChosenOrder, ExportedFrom, NameCache, OrderBatch, Span,
+    choose_orders, forget_pages, read_orders,
 };
 use self::lists::Lists;
 pub use self::met::Met;

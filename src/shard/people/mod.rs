@@ -24,7 +24,7 @@ pub(super) use self::forgotten::Forgotten;
 pub use self::needles::Needles;
 pub use self::record::{ErasureMode, ErasureRecord, RemovedOutside, Subject};
 pub use self::report::{
-    ErasureReport, ErasureState, KnownCustomer, erasure, erasures_under_way, known_customer,
+    ErasureReport, ErasureState, KnownCustomer, erasure, erasures_under_way, is_erasing, known_customer,
 };
 pub use self::work::ErasureWants;
 pub(super) use self::work::Erasures;

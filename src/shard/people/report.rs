@@ -87,6 +87,12 @@ pub fn erasures_under_way(connection: &Connection) -> Result<u64, ShardError> {
     Ok(connection.query_row(sql, [], |row| row.get::<_, i64>(0))?.unsigned_abs())
 }
 
+/// Whether rows of the tenant are on their way out.
+pub fn is_erasing(connection: &Connection, tenant_id: &str) -> Result<bool, ShardError> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM erasure WHERE tenant_id = ?1 AND finished_us IS NULL)";
+    Ok(connection.prepare_cached(sql)?.query_row([tenant_id], |row| row.get(0))?)
+}
+
 /// What one shard knows of a customer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KnownCustomer {

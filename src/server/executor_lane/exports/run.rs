@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::super::Lane;
 use super::super::uploads::detached;
 use crate::base::clock;
-use crate::commerce::{Export, ExportFailure, run_export};
+use crate::commerce::{Export, ExportFailure, ExportId, run_export};
 use crate::cores::executor;
 
 /// Jobs that run at once, whole process: one reads while another one encodes, and each holds some 20 MB.
@@ -24,35 +24,61 @@ const LOOK_MAX: Duration = Duration::from_secs(60);
 /// checkpoint after the next start.
 pub(in crate::server::executor_lane) async fn run(lane: Rc<Lane>) {
     let running: Rc<RefCell<Vec<Arc<Export>>>> = Rc::default();
+    let put_off: Rc<RefCell<Vec<ExportId>>> = Rc::default();
     loop {
         while running.borrow().len() < RUNNING_MAX {
-            let Some(export) = next(&lane, &running.borrow()) else { break };
+            let Some(export) = next(&lane, &running.borrow(), &put_off.borrow()) else { break };
             running.borrow_mut().push(export.clone());
-            let (lane, running) = (lane.clone(), running.clone());
+            let (lane, running, put_off) = (lane.clone(), running.clone(), put_off.clone());
             executor::spawn(async move {
                 let job = (lane.clone(), export.clone());
-                if detached(async move { finish(&job.0, &job.1).await }).await.is_none() {
-                    lane.exports.fail(&export, "the server made a mistake; its log says more");
+                let ended = detached(async move { finish(&job.0, &job.1).await }).await;
+                if ended.is_none() {
+                    fail(&lane, &export, "the server made a mistake; its log says more").await;
+                }
+                if export.is_removed() {
+                    // What was charged for a batch that came too late.
+                    lane.exports.release(&export);
+                }
+                let is_later = ended == Some(Ended::Later);
+                if is_later {
+                    put_off.borrow_mut().push(export.id.clone());
                 }
                 running.borrow_mut().retain(|known| known.id != export.id);
                 lane.exports.wake();
+                if is_later {
+                    executor::sleep(PAUSE).await;
+                    put_off.borrow_mut().retain(|known| *known != export.id);
+                    lane.exports.wake();
+                }
             });
         }
         lane.exports.wanted().await;
     }
 }
 
-/// The oldest that waits, of a tenant that has none running if there is one.
-fn next(lane: &Lane, running: &[Arc<Export>]) -> Option<Arc<Export>> {
+/// What became of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// There is no more to do for it.
+    Over,
+    /// Others go first.
+    Later,
+}
+
+/// The oldest that waits and was not put off, of a tenant that has none running if there is one.
+fn next(lane: &Lane, running: &[Arc<Export>], put_off: &[ExportId]) -> Option<Arc<Export>> {
     let all = lane.exports.all();
     let waits = |export: &&Arc<Export>| {
-        export.progress().state.is_open() && running.iter().all(|known| known.id != export.id)
+        export.progress().state.is_open()
+            && !put_off.contains(&export.id)
+            && running.iter().all(|known| known.id != export.id)
     };
     let has_turn = |export: &&Arc<Export>| running.iter().all(|known| known.tenant != export.tenant);
     all.iter().filter(waits).find(has_turn).or_else(|| all.iter().find(waits)).cloned()
 }
 
-async fn finish(lane: &Rc<Lane>, export: &Arc<Export>) {
+async fn finish(lane: &Rc<Lane>, export: &Arc<Export>) -> Ended {
     let started_us = clock::monotonic_us();
     let mut tries = 1;
     loop {
@@ -69,13 +95,10 @@ async fn finish(lane: &Rc<Lane>, export: &Arc<Export>) {
                     duration_us,
                     "an export is done"
                 );
-                return;
+                return Ended::Over;
             }
-            Err(_) if export.is_removed() => {
-                // What was charged for a batch that came too late.
-                lane.exports.release(export);
-                return;
-            }
+            Err(_) if export.is_removed() => return Ended::Over,
+            Err(ExportFailure::Erasing) => return Ended::Later,
             Err(ExportFailure::Query(error)) if tries < TRIES => {
                 tracing::warn!(export = id, %error, "an export waits for what it reads");
                 tries += 1;
@@ -83,10 +106,18 @@ async fn finish(lane: &Rc<Lane>, export: &Arc<Export>) {
             }
             Err(error) => {
                 tracing::warn!(export = id, %error, "an export failed");
-                lane.exports.fail(export, &reason(&error));
-                return;
+                fail(lane, export, &reason(&error)).await;
+                return Ended::Over;
             }
         }
+    }
+}
+
+/// It came to nothing. Its file may be large: a reader's thread deletes it, where one has room.
+async fn fail(lane: &Lane, export: &Arc<Export>, reason: &str) {
+    let (store, failed, why) = (lane.exports.clone(), export.clone(), reason.to_owned());
+    if lane.readers.compute(move || store.fail(&failed, &why)).await.is_err() {
+        lane.exports.fail(export, reason);
     }
 }
 

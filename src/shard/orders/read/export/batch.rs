@@ -3,6 +3,9 @@
 use crate::base::money::Currency;
 use crate::base::order_status::OrderStatus;
 
+/// About as much as the numbers of an item take.
+const ITEM_DIGITS: usize = 64;
+
 /// A text of a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Span {
@@ -94,6 +97,13 @@ impl OrderBatch {
     pub fn order_bytes(&self, order: &BatchOrder) -> usize {
         let customer = self.customers[order.customer as usize];
         order.order_id.range().len() + customer.iter().map(|span| span.range().len()).sum::<usize>()
+    }
+
+    /// Bytes of a line of an order, with the digits of its numbers.
+    #[must_use]
+    pub fn item_bytes(&self, item: &BatchItem) -> usize {
+        let product = self.products[item.product as usize];
+        ITEM_DIGITS + product.iter().map(|span| span.range().len()).sum::<usize>()
     }
 
     /// All texts, one behind the other.

@@ -13,7 +13,7 @@ use rusqlite::{Connection, Row};
 pub use self::batch::{BatchBounds, BatchItem, BatchOrder, OrderBatch, Span};
 pub use self::choose::{Choosing, ChosenOrder, choose_orders};
 pub use self::names::NameCache;
-pub use self::rows::read_orders;
+pub use self::rows::{ExportedFrom, read_orders};
 use super::super::super::error::ShardError;
 use super::damaged;
 use crate::base::money::Currency;

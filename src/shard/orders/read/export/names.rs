@@ -3,6 +3,7 @@
 use rusqlite::Connection;
 
 use super::super::super::super::error::ShardError;
+use super::super::super::super::identity::Identity;
 use super::batch::{OrderBatch, Span};
 use crate::base::ids::ShardId;
 
@@ -13,17 +14,21 @@ const NAME_BYTES_MAX: usize = 3 << 20;
 /// Names of one shard met so far: what a step has read the next ones know.
 #[derive(Debug, Default)]
 pub struct NameCache {
-    shard: Option<ShardId>,
+    /// The shard, and its file: one that takes its place gives out other numbers.
+    of: Option<(ShardId, Identity)>,
     customers: Kept<3>,
     products: Kept<2>,
 }
 
 impl NameCache {
     /// Forgets what it knows of another shard.
-    pub(super) fn begin(&mut self, shard: ShardId) {
-        if self.shard != Some(shard) {
-            *self = NameCache { shard: Some(shard), ..NameCache::default() };
+    pub(super) fn begin(&mut self, connection: &Connection, shard: ShardId) -> Result<(), ShardError> {
+        let path = connection.path().unwrap_or_default();
+        let of = Identity::of(path.as_ref())?.map(|identity| (shard, identity));
+        if of.is_none() || of != self.of {
+            *self = NameCache { of, ..NameCache::default() };
         }
+        Ok(())
     }
 
     /// Adds the customers with these numbers to the batch.

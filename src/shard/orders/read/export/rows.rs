@@ -6,6 +6,7 @@ use super::super::super::super::error::ShardError;
 use super::super::super::super::inspect::partitions_of;
 use super::super::super::super::stream::Stream;
 use super::super::super::schema::items_of;
+use super::super::tenant_number;
 use super::batch::{BatchBounds, BatchItem, BatchOrder, OrderBatch};
 use super::choose::ChosenOrder;
 use super::names::NameCache;
@@ -17,17 +18,25 @@ use crate::base::order_status::OrderStatus;
 /// A row that is read and not wanted costs a quarter of one that is sought.
 const DENSE: i64 = 4;
 
+/// Where chosen orders are, and whose.
+#[derive(Clone, Copy, Debug)]
+pub struct ExportedFrom<'a> {
+    pub shard: ShardId,
+    pub tenant_id: &'a str,
+}
+
 /// Adds the first of the chosen orders, all of one shard, to the batch, as far as bounds and time allow; how many.
 /// About 1 us an order and 0.3 us an item where most of what is there is chosen.
 pub fn read_orders(
     connection: &Connection,
-    shard: ShardId,
+    of: ExportedFrom<'_>,
     chosen: &[ChosenOrder],
     bounds: BatchBounds,
     batch: &mut OrderBatch,
     names: &mut NameCache,
 ) -> Result<usize, ShardError> {
-    names.begin(shard);
+    names.begin(connection, of.shard)?;
+    let tenant = tenant_number(connection, of.tenant_id)?.ok_or_else(gone)?;
     let until_us = clock::monotonic_us() + STEP_US;
     let infos = partitions_of(connection, Stream::Order)?;
     let before = (batch.orders.len(), batch.items.len());
@@ -50,6 +59,7 @@ pub fn read_orders(
         }
         let mut reading = Reading {
             connection,
+            tenant,
             partition: &info.name,
             bounds,
             batch,
@@ -81,6 +91,8 @@ fn gone() -> ShardError {
 /// A run of orders of one partition on its way into a batch.
 struct Reading<'r, 'c> {
     connection: &'c Connection,
+    /// Nobody else's order is told, even if a file with other ids took the place of the one that was chosen from.
+    tenant: i64,
     partition: &'r str,
     bounds: BatchBounds,
     batch: &'r mut OrderBatch,
@@ -150,6 +162,9 @@ impl Reading<'_, '_> {
     }
 
     fn order(&mut self, row: &Row<'_>, status: OrderStatus) -> Result<(), ShardError> {
+        if row.get::<_, i64>(9)? != self.tenant {
+            return Err(gone());
+        }
         let order_id = self.batch.keep(row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?);
         self.customers.push(row.get(2)?);
         self.batch.orders.push(BatchOrder {
@@ -184,7 +199,7 @@ impl Reading<'_, '_> {
 
 pub(super) fn orders_sql(partition: &str) -> String {
     format!(
-        "SELECT id, order_id, customer, currency, ordered_at_us, total, units, items, received_us \
+        "SELECT id, order_id, customer, currency, ordered_at_us, total, units, items, received_us, tenant \
          FROM {partition} WHERE id >= ?1 AND id <= ?2 ORDER BY id"
     )
 }
