@@ -111,6 +111,9 @@ fn fill(server: &Server) -> Vec<Order> {
         post(&mut client, "/events", &event);
     }
     server.wait_until_stored();
+    // A full partition is sealed when more comes, which the conflicts may not have done in every shard.
+    ingested(server, "sealing", &oracle::body(&others(&orders("gamma"))));
+    server.wait_until_stored();
     all
 }
 
