@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::Problem;
 use super::commerce::{IngestRefused, ingest_refused};
 use super::error::problem;
+use super::etag::{Comparison, header_lists};
 use super::problem::ErrorItem;
 use crate::base::counters::Cell;
 use crate::commerce::{Export, ExportError, ExportFault, ExportState, Progress, export_location as location};
@@ -136,11 +137,11 @@ pub fn download(
             _ => answer,
         }
     };
-    if headers.contains_key("if-match") && !lists(headers, "if-match", &etag, false) {
+    if headers.contains_key("if-match") && !header_lists(headers, "if-match", &etag, Comparison::Strong) {
         return Err(ExportRefused::Changed);
     }
     // Of a file that grows nobody has all: what they have is modified.
-    if !is_open && lists(headers, "if-none-match", &etag, true) {
+    if !is_open && header_lists(headers, "if-none-match", &etag, Comparison::Weak) {
         let answer = Answer { content_type: "", ..entity(304) };
         return Ok(Download { answer, part: None, length: None });
     }
@@ -174,15 +175,6 @@ fn digest_field(progress: &Progress) -> Option<String> {
     let byte = |pair: &[u8; 2]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
     let bytes: Option<Vec<u8>> = digits.iter().map(byte).collect();
     Some(format!("sha-256=:{}:", STANDARD.encode(bytes?)))
-}
-
-/// Whether a list of entity tags has this one, or is a star (RFC 9110 §13.1).
-fn lists(headers: &HeaderMap, name: &str, etag: &str, weakly: bool) -> bool {
-    let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).map(str::trim).any(|tag| {
-        let tag = if weakly { tag.strip_prefix("W/").unwrap_or(tag) } else { tag };
-        tag == "*" || tag == etag
-    })
 }
 
 /// What a `Range` asks for.

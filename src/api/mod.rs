@@ -10,6 +10,7 @@ mod dashboard;
 pub mod docs;
 mod endpoints;
 pub mod error;
+mod etag;
 pub mod event;
 pub mod events;
 pub mod exports;

@@ -2,6 +2,7 @@
 
 use super::Problem;
 use super::error::{EventRefused, problem, refused as event_refused};
+use super::etag::{Comparison, header_lists};
 use super::event::level_name;
 use super::problem::ErrorItem;
 use super::schema::commerce::{StockLevelState, StockProductResult, StockUpdated};
@@ -110,7 +111,7 @@ fn result(product: &StockProduct) -> StockProductResult {
 #[must_use]
 pub fn level(product_id: &str, level: &StockLevel, headers: &hyper::HeaderMap) -> Answer {
     let tag = format!("\"{}\"", level.version);
-    if knows(headers, &tag) {
+    if header_lists(headers, "if-none-match", &tag, Comparison::Weak) {
         return Answer::new(304, "", &b""[..]).with("ETag", tag).with("Cache-Control", "no-cache");
     }
     let state = StockLevelState {
@@ -122,14 +123,6 @@ pub fn level(product_id: &str, level: &StockLevel, headers: &hyper::HeaderMap) -
     Answer::new(200, "application/json", serde_json::to_vec(&state).unwrap_or_default())
         .with("ETag", tag)
         .with("Cache-Control", "no-cache")
-}
-
-/// `If-None-Match` (RFC 9110 §13.1.2): a weak tag matches as well as a strong one.
-fn knows(headers: &hyper::HeaderMap, tag: &str) -> bool {
-    let values = headers.get_all("if-none-match").iter();
-    let mut tags =
-        values.flat_map(|value| value.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
-    tags.any(|known| known == b"*" || known.strip_prefix(b"W/").unwrap_or(known) == tag.as_bytes())
 }
 
 /// The answer to a request that got no word on single products. `body_bytes_max` is the endpoint's limit.

@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
+use super::super::etag::{Comparison, lists};
 use super::Wants;
 use crate::http::Answer;
 
@@ -88,7 +89,8 @@ impl File {
             _ => (&served.tag, self.bytes, None),
         };
         let kept = if self.is_fixed { "public, max-age=31536000, immutable" } else { "no-cache" };
-        let mut answer = match wants.known.is_some_and(|known| is_known(known, tag)) {
+        let mut answer = match wants.known.is_some_and(|known| lists(known.as_bytes(), tag, Comparison::Weak))
+        {
             true => Answer::new(304, "", Cow::default()),
             false => Answer::new(200, self.content_type, body),
         };
@@ -114,13 +116,6 @@ impl File {
         let gzip = packed.filter(|packed| packed.len() < self.bytes.len());
         Served { tag: format!("\"{hash}\""), gzip: gzip.map(|packed| (format!("\"{hash}-gz\""), packed)) }
     }
-}
-
-/// Weak comparison, as `If-None-Match` wants it (RFC 9110 §13.1.2).
-fn is_known(list: &str, tag: &str) -> bool {
-    list.split(',')
-        .map(str::trim)
-        .any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag)
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use super::record::{
     INGEST_KIND, IngestRow, ItemRow, ORDER_KIND, OrderParts, STATUS_KIND, StatusRow, decode_ingest,
     decode_order, decode_status, encode_order,
 };
-use super::schema::items_of;
+use super::schema::{item_ids, items_of};
 use crate::base::keys::{KeyHash, KeyHasher};
 use crate::base::money::Currency;
 use crate::base::order_status::OrderStatus;
@@ -98,7 +98,7 @@ fn records(connection: &Connection, name: &str, row: &Row<'_>) -> Result<[Option
     ))?;
     let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?));
     let items: Vec<(String, String, i64, i64)> =
-        statement.query_map([id * 1024, id * 1024 + 1024], read)?.collect::<Result<_, _>>()?;
+        statement.query_map(item_ids(id, id), read)?.collect::<Result<_, _>>()?;
     let items = items.iter().map(|(product_id, category, quantity, unit_price)| ItemRow {
         product_id,
         category,

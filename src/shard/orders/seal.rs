@@ -17,7 +17,7 @@ use super::super::partition::{now, to_index};
 use super::super::seal::{BuiltIndex, Permit};
 use super::super::stream::Stream;
 use super::Orders;
-use super::schema::{by_customer, by_product, items_of};
+use super::schema::{by_customer, by_product, item_ids, items_of};
 use crate::base::clock;
 
 /// Rows read in one transaction, so that no checkpoint waits long.
@@ -158,7 +158,7 @@ fn sort(path: PathBuf, partition: &str) -> Result<[Vec<Entry>; 2], ShardError> {
         let orders: Vec<(i64, i64, i64)> = statement.query_map([last_id], read)?.collect::<Result<_, _>>()?;
         let (Some(first), Some(last)) = (orders.first(), orders.last()) else { break };
         let mut statement = snapshot.prepare_cached(&items_sql)?;
-        let mut rows = statement.query([first.0 * 1024, (last.0 + 1) * 1024])?;
+        let mut rows = statement.query(item_ids(first.0, last.0))?;
         let mut at = 0;
         while let Some(row) = rows.next()? {
             let id: i64 = row.get(0)?;

@@ -49,8 +49,8 @@ fn asks(fields: u16, field: &str) -> bool {
     ORDER_FIELDS.iter().position(|known| *known == field).is_some_and(|at| fields & (1 << at) != 0)
 }
 
-const CUSTOMER_SQL: &str = "SELECT customer_id, name, email FROM customer_row WHERE id = ?1";
-const PRODUCT_SQL: &str =
+pub(super) const CUSTOMER_SQL: &str = "SELECT customer_id, name, email FROM customer_row WHERE id = ?1";
+pub(super) const PRODUCT_SQL: &str =
     "SELECT p.product_id, g.name FROM product_row p JOIN category_row g ON g.id = p.category WHERE p.id = ?1";
 
 fn received_sql(partition: &str) -> String {

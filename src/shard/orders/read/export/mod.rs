@@ -15,6 +15,7 @@ pub use self::choose::{Choosing, ChosenOrder, choose_orders};
 pub use self::names::NameCache;
 pub use self::rows::{ExportedFrom, read_orders};
 use super::super::super::error::ShardError;
+use super::super::schema::items_sql;
 use super::damaged;
 use crate::base::money::Currency;
 
@@ -38,6 +39,6 @@ pub(super) fn statements(partition: &str) -> Vec<(String, String)> {
         ("orders to choose from, from end to end".to_owned(), choose::by_id_sql(partition)),
         ("orders to choose from, in order of time".to_owned(), choose::by_time_sql(partition)),
         ("chosen orders".to_owned(), rows::orders_sql(partition)),
-        ("items of chosen orders".to_owned(), rows::items_sql(partition)),
+        ("items of chosen orders".to_owned(), items_sql(partition)),
     ]
 }

@@ -4,6 +4,7 @@ use rusqlite::Connection;
 
 use super::super::super::super::error::ShardError;
 use super::super::super::super::identity::Identity;
+use super::super::render::{CUSTOMER_SQL, PRODUCT_SQL};
 use super::batch::{OrderBatch, Span};
 use crate::base::ids::ShardId;
 
@@ -140,7 +141,3 @@ fn look_up<const N: usize>(
     }
     Ok(Places { numbers, first })
 }
-
-const CUSTOMER_SQL: &str = "SELECT customer_id, name, email FROM customer_row WHERE id = ?1";
-const PRODUCT_SQL: &str =
-    "SELECT p.product_id, g.name FROM product_row p JOIN category_row g ON g.id = p.category WHERE p.id = ?1";

@@ -5,7 +5,8 @@ use rusqlite::{Connection, Row};
 use super::super::super::super::error::ShardError;
 use super::super::super::super::inspect::partitions_of;
 use super::super::super::super::stream::Stream;
-use super::super::super::schema::items_of;
+use super::super::super::record::ITEM_IDS;
+use super::super::super::schema::{item_ids, items_sql};
 use super::super::tenant_number;
 use super::batch::{BatchBounds, BatchItem, BatchOrder, OrderBatch};
 use super::choose::ChosenOrder;
@@ -107,7 +108,7 @@ impl Reading<'_, '_> {
         let mut orders = self.connection.prepare_cached(&orders_sql(self.partition))?;
         let mut items = self.connection.prepare_cached(&items_sql(self.partition))?;
         let mut rows = orders.query([first, last])?;
-        let mut lines = items.query([first * 1024, (last + 1) * 1024])?;
+        let mut lines = items.query(item_ids(first, last))?;
         let mut line = if self.bounds.with_items { lines.next()? } else { None };
         for (at, one) in run.iter().enumerate() {
             loop {
@@ -122,12 +123,12 @@ impl Reading<'_, '_> {
                 }
             }
             while let Some(current) = line {
-                let id: i64 = current.get(0)?;
-                if id / 1024 > one.id {
+                let id: i64 = current.get(3)?;
+                if id / ITEM_IDS > one.id {
                     line = Some(current);
                     break;
                 }
-                if id / 1024 == one.id {
+                if id / ITEM_IDS == one.id {
                     self.item(current, id)?;
                 }
                 line = lines.next()?;
@@ -148,9 +149,9 @@ impl Reading<'_, '_> {
             let mut rows = orders.query([one.id, one.id])?;
             self.order(rows.next()?.ok_or_else(gone)?, one.status)?;
             if self.bounds.with_items {
-                let mut lines = items.query([one.id * 1024, (one.id + 1) * 1024])?;
+                let mut lines = items.query(item_ids(one.id, one.id))?;
                 while let Some(line) = lines.next()? {
-                    self.item(line, line.get(0)?)?;
+                    self.item(line, line.get(3)?)?;
                 }
             }
             self.ended();
@@ -183,9 +184,9 @@ impl Reading<'_, '_> {
     }
 
     fn item(&mut self, row: &Row<'_>, id: i64) -> Result<(), ShardError> {
-        self.products.push(row.get(1)?);
-        let line = (id % 1024) as u32 + 1;
-        self.batch.items.push(BatchItem { line, product: 0, quantity: row.get(2)?, unit_price: row.get(3)? });
+        self.products.push(row.get(0)?);
+        let line = (id % ITEM_IDS) as u32 + 1;
+        self.batch.items.push(BatchItem { line, product: 0, quantity: row.get(1)?, unit_price: row.get(2)? });
         Ok(())
     }
 
@@ -201,12 +202,5 @@ pub(super) fn orders_sql(partition: &str) -> String {
     format!(
         "SELECT id, order_id, customer, currency, ordered_at_us, total, units, items, received_us, tenant \
          FROM {partition} WHERE id >= ?1 AND id <= ?2 ORDER BY id"
-    )
-}
-
-pub(super) fn items_sql(partition: &str) -> String {
-    format!(
-        "SELECT id, product, quantity, unit_price FROM {} WHERE id >= ?1 AND id < ?2 ORDER BY id",
-        items_of(partition)
     )
 }

@@ -1,0 +1,50 @@
+//! Entity tags in conditions (RFC 9110 §13.1).
+
+use hyper::HeaderMap;
+
+/// How tags are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::api) enum Comparison {
+    /// A weak tag is none: `If-Match`.
+    Strong,
+    /// A weak tag is as good as a strong one: `If-None-Match`.
+    Weak,
+}
+
+/// Whether the header, in one line or several, lists this tag or is a star.
+pub(in crate::api) fn header_lists(headers: &HeaderMap, name: &str, tag: &str, comparison: Comparison) -> bool {
+    headers.get_all(name).iter().any(|value| lists(value.as_bytes(), tag, comparison))
+}
+
+/// The same of one line.
+pub(in crate::api) fn lists(line: &[u8], tag: &str, comparison: Comparison) -> bool {
+    line.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).any(|known| {
+        let known = match comparison {
+            Comparison::Strong => known,
+            Comparison::Weak => known.strip_prefix(b"W/").unwrap_or(known),
+        };
+        known == b"*" || known == tag.as_bytes()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_weak_tag_matches_where_that_is_enough() {
+        for (line, strong, weak) in [
+            ("\"a\"", true, true),
+            ("\"b\", \"a\"", true, true),
+            ("W/\"a\"", false, true),
+            ("\"b\",W/\"a\" ", false, true),
+            ("*", true, true),
+            ("a", false, false),
+            ("\"b\"", false, false),
+            ("", false, false),
+        ] {
+            assert_eq!(lists(line.as_bytes(), "\"a\"", Comparison::Strong), strong, "{line}");
+            assert_eq!(lists(line.as_bytes(), "\"a\"", Comparison::Weak), weak, "{line}");
+        }
+    }
+}
