@@ -234,6 +234,8 @@ fn the_page_shows_what_goes_on_in_a_browser() {
     browser.does("over 1");
     browser.does("keyboard");
     browser.does("told 1");
+    prices_and_an_export(&server, "acme");
+    browser.does("lists acme");
     browser.does("clean");
     browser.does("tenant");
     browser.does(&page);
@@ -244,6 +246,23 @@ fn the_page_shows_what_goes_on_in_a_browser() {
     server.wait_until_stored();
     server.stop();
     all.check_all_accepted(&stored(&folder.data()));
+}
+
+/// Two prices out of line, one of them risen from nothing, and an export.
+fn prices_and_an_export(server: &Server, tenant: &str) {
+    let mut client = server.client();
+    for (product, event, price) in
+        [("lamp", 1, "10.00"), ("lamp", 2, "20.00"), ("gift", 1, "0"), ("gift", 2, "5")]
+    {
+        let target = format!("/api/v1/tenants/{tenant}/products/{product}/price-event");
+        let at = "2026-01-01T00:00:00Z";
+        let body =
+            format!(r#"{{"event_id":"{event}","price":"{price}","currency":"USD","observed_at":"{at}"}}"#);
+        let answer = client.ask("POST", &target, &body).expect("an answer");
+        assert_eq!(answer.status, 201, "{answer:?}");
+    }
+    let target = format!("/api/v1/tenants/{tenant}/reports/export");
+    assert_eq!(client.ask("POST", &target, r#"{"format":"csv"}"#).expect("an answer").status, 201);
 }
 
 /// Events one after another, with room between them: the browser needs the machine too.

@@ -12,7 +12,12 @@ pub(in crate::api) enum Comparison {
 }
 
 /// Whether the header, in one line or several, lists this tag or is a star.
-pub(in crate::api) fn header_lists(headers: &HeaderMap, name: &str, tag: &str, comparison: Comparison) -> bool {
+pub(in crate::api) fn header_lists(
+    headers: &HeaderMap,
+    name: &str,
+    tag: &str,
+    comparison: Comparison,
+) -> bool {
     headers.get_all(name).iter().any(|value| lists(value.as_bytes(), tag, comparison))
 }
 

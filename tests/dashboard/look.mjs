@@ -213,6 +213,22 @@ const steps = {
     await until("to go on", () => document.getElementById("link-text").textContent === "live" && document.getElementById("notice").hidden);
   },
 
+  /** A tenant's lists, as this server answers them. */
+  async lists(tenant) {
+    await page.type("#tenant", tenant);
+    await page.keyboard.press("Enter");
+    await until("an anomaly", () => document.querySelector("#anomalies tbody td"));
+    await until("an export that is done", () => document.querySelector("#exports tbody tr")?.textContent.includes("done"));
+    const [all, done] = [await page.$$eval("#anomalies tbody tr", (rows) => rows.map((row) => row.textContent)), await text("#exports tbody tr")];
+    const anomaly = all.find((row) => row.includes("lamp"));
+    expect(all.length === 2 && anomaly, "two anomalies", all);
+    for (const part of ["lamp", "100.0 %", "10.00", "20 %", "open"]) expect(anomaly.includes(part), part, "in", anomaly);
+    for (const part of ["csv", "100 %"]) expect(done.includes(part), part, "in", done);
+    // A change from nothing has no percentage.
+    expect(all.every((row) => !/null|undefined|NaN/.test(row)), all);
+    await page.click("#forget");
+  },
+
   /** A tenant's lists, as others answer them. */
   async tenant() {
     const evil = "<img src=x onerror=\"document.title='owned'\">";
