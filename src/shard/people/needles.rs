@@ -113,6 +113,15 @@ fn places<'t>(text: &'t [u8], needle: &'t [u8]) -> impl Iterator<Item = usize> +
     memmem::find_iter(text, needle)
 }
 
+/// Whether the number stands there in decimal digits, and not as a part of a longer one.
+pub(super) fn has_number(bytes: &[u8], number: i64) -> bool {
+    let digits = number.to_string();
+    places(bytes, digits.as_bytes()).any(|at| {
+        let (before, behind) = around(bytes, at, digits.len());
+        ![before, behind].into_iter().flatten().any(u8::is_ascii_digit)
+    })
+}
+
 fn put(
     text: &str,
     length: usize,
@@ -247,6 +256,17 @@ mod tests {
             assert!(needles.are_in(format!(r#"{{"customer":"{id}"}}"#).as_bytes()));
             assert!(!needles.are_in(format!(r#"{{"quantity":{id},"note":"{id} pieces"}}"#).as_bytes()));
         }
+    }
+
+    #[test]
+    fn a_number_is_found_whole() {
+        for text in ["1", "{\"user_id\":1}", "x1y", "11 1", "-1"] {
+            assert!(has_number(text.as_bytes(), 1), "{text}");
+        }
+        for text in ["", "11", "{\"user_id\":21}", "10 2026"] {
+            assert!(!has_number(text.as_bytes(), 1), "{text}");
+        }
+        assert!(has_number(b"[-7]", -7) && !has_number(b"[-77, 7]", -7));
     }
 
     #[test]

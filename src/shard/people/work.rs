@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehav
 
 use super::super::error::ShardError;
 use super::super::file::Shard;
-use super::needles::Needles;
+use super::needles::{self, Needles};
 use super::record::{ErasureMode, ErasureRecord, Subject};
 use super::report::{self, ErasureReport};
 use super::scrub::Scrub;
@@ -171,6 +171,18 @@ impl Erasing {
         }))
     }
 
+    /// Whether bytes that cannot be taken apart may be of the person.
+    pub(super) fn may_be_in(&self, bytes: &[u8]) -> bool {
+        match self.subject {
+            // As a row has it, or as a client wrote it.
+            Subject::User { user_id } => {
+                memchr::memmem::find(bytes, &user_id.to_le_bytes()).is_some()
+                    || needles::has_number(bytes, user_id)
+            }
+            Subject::Customer { .. } => self.needles.may_be_in(bytes),
+        }
+    }
+
     fn is_user(&self) -> bool {
         matches!(self.subject, Subject::User { .. })
     }
@@ -217,13 +229,7 @@ impl Shard {
     #[must_use]
     pub fn erasure_may_be_in(&self, bytes: &[u8]) -> Option<bool> {
         let erasing = self.erasures.active.as_ref()?;
-        Some(match erasing.subject {
-            Subject::User { user_id } => {
-                memchr::memmem::find(bytes, &user_id.to_le_bytes()).is_some()
-                    || memchr::memmem::find(bytes, user_id.to_string().as_bytes()).is_some()
-            }
-            Subject::Customer { .. } => erasing.needles.may_be_in(bytes),
-        })
+        Some(erasing.may_be_in(bytes))
     }
 
     /// Whether [`Shard::erase_slice`] has something to do now.
