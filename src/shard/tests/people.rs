@@ -8,12 +8,16 @@ use crate::base::ids::Sequence;
 use crate::base::money::Currency;
 use crate::base::order_status::OrderStatus;
 use crate::shard::{
-    CheckpointMode, ERASURE_KIND, ErasureMode, ErasureRecord, ErasureWants, ItemRow, ORDER_KIND, OrderParts,
-    Outcome, RemovedOutside, SERVICE_EVENT_KIND, ServiceEventRow, Shard, ShardOptions, Subject, encode_order,
-    erasure, open_reader, verify_aggregates,
+    CheckpointMode, ERASURE_KIND, ErasureMode, ErasureRecord, ErasureWants, ItemRow,
+    ORDER_KIND, OrderParts, Outcome, RemovedOutside, SERVICE_EVENT_KIND, ServiceEventRow, Shard,
+    ShardOptions, Subject, encode_order, erasure, open_reader, verify_aggregates,
 };
 
 fn order(number: usize, customer: &str, name: &str) -> Vec<u8> {
+    line_of((0, 0), number, customer, name)
+}
+
+fn line_of((ingest, line): (i64, i64), number: usize, customer: &str, name: &str) -> Vec<u8> {
     let parts = OrderParts {
         tenant_id: "t",
         order_id: &format!("o{number}"),
@@ -27,7 +31,7 @@ fn order(number: usize, customer: &str, name: &str) -> Vec<u8> {
     let item =
         |product_id| ItemRow { product_id, category: "g", quantity: 2, unit_price: 100 + number as i64 };
     let mut bytes = Vec::new();
-    encode_order(&parts, (0, 0, 7), [item("p1"), item("p2")].into_iter(), &mut bytes);
+    encode_order(&parts, (ingest, line, 7), [item("p1"), item("p2")].into_iter(), &mut bytes);
     bytes
 }
 
@@ -152,4 +156,21 @@ fn e1_an_erasure_that_is_cut_off_ends_all_the_same() {
         cut_off_after(slices, ErasureMode::Erase);
         cut_off_after(slices, ErasureMode::Pseudonymise);
     }
+}
+
+/// An order of a pseudonym that is read again, by the same ingest after a crash or by another one.
+#[test]
+fn e1_a_line_that_is_read_again_is_told_as_the_first_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut shard = Shard::open(&folder(dir.path()), &small()).unwrap();
+    let of = |line, customer| (ORDER_KIND, line_of(line, 1, customer, "Zaphodius"));
+    assert_eq!(apply(&mut shard, &[of((5, 3), "cust-Zq7x9")]), [Outcome::Inserted]);
+    let again = [of((5, 3), "cust-Zq7x9"), of((6, 3), "cust-Zq7x9"), of((6, 4), "c-1")];
+    let told = [Outcome::Repeated, Outcome::Duplicate, Outcome::Conflict];
+    assert_eq!(apply(&mut shard, &again), told);
+    let mode = ErasureMode::Pseudonymise;
+    apply(&mut shard, &[encoded(&ErasureRecord::Suppress { mode, subject: subject() })]);
+    assert_eq!(apply(&mut shard, &again), told);
+    let new = (ORDER_KIND, line_of((7, 1), 2, "cust-Zq7x9", "Zaphodius"));
+    assert_eq!(apply(&mut shard, &[new.clone(), new]), [Outcome::Inserted, Outcome::Repeated]);
 }
