@@ -428,6 +428,9 @@ impl<'t> Taker<'t> {
 
     fn ingest(&self, ingest: &IngestRow<'_>) -> Result<Outcome, ShardError> {
         let IngestRow { finished_us, expires_us, scope, key, fingerprint, response } = *ingest;
+        // It may tell of lines that were read before the person was kept out.
+        let is_erasing = self.forgets && people::is_erasing(self.connection, scope)?;
+        let response = if is_erasing { &people::without_order_ids(response) } else { response };
         self.connection
             .prepare_cached(
                 "INSERT INTO ingest_key (scope, key, fingerprint, response, finished_us, expires_us) \

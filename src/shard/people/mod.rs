@@ -23,9 +23,11 @@ mod work;
 pub(super) use self::forgotten::Forgotten;
 pub use self::needles::Needles;
 pub use self::record::{ErasureMode, ErasureRecord, RemovedOutside, Subject};
+pub(super) use self::report::is_erasing;
 pub use self::report::{
     ErasureReport, ErasureState, KnownCustomer, erasure, erasures_under_way, known_customer,
 };
+pub(super) use self::rows::without_order_ids;
 pub use self::work::ErasureWants;
 pub(super) use self::work::Erasures;
 

@@ -87,6 +87,13 @@ pub fn erasures_under_way(connection: &Connection) -> Result<u64, ShardError> {
     Ok(connection.query_row(sql, [], |row| row.get::<_, i64>(0))?.unsigned_abs())
 }
 
+/// Whether a customer is being erased of this tenant, or, by `*`, of any.
+pub(in crate::shard) fn is_erasing(connection: &Connection, scope: &str) -> Result<bool, ShardError> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM erasure WHERE finished_us IS NULL AND tenant_id IS NOT NULL \
+               AND ?1 IN (tenant_id, '*'))";
+    Ok(connection.prepare_cached(sql)?.query_row([scope], |row| row.get(0))?)
+}
+
 /// What one shard knows of a customer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KnownCustomer {

@@ -8,7 +8,7 @@ use crate::base::ids::Sequence;
 use crate::base::money::Currency;
 use crate::base::order_status::OrderStatus;
 use crate::shard::{
-    CheckpointMode, ERASURE_KIND, ErasureMode, ErasureRecord, ErasureWants, ItemRow,
+    CheckpointMode, ERASURE_KIND, ErasureMode, ErasureRecord, ErasureWants, INGEST_KIND, IngestRow, ItemRow,
     ORDER_KIND, OrderParts, Outcome, RemovedOutside, SERVICE_EVENT_KIND, ServiceEventRow, Shard,
     ShardOptions, Subject, encode_order, erasure, open_reader, verify_aggregates,
 };
@@ -173,4 +173,30 @@ fn e1_a_line_that_is_read_again_is_told_as_the_first_time() {
     assert_eq!(apply(&mut shard, &again), told);
     let new = (ORDER_KIND, line_of((7, 1), 2, "cust-Zq7x9", "Zaphodius"));
     assert_eq!(apply(&mut shard, &[new.clone(), new]), [Outcome::Inserted, Outcome::Repeated]);
+}
+
+/// An ingest that was under way when the erasure began ends behind the step that looks at kept answers.
+#[test]
+fn e1_what_an_ingest_is_answered_meanwhile_has_no_order_ids() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut shard = Shard::open(&folder(dir.path()), &small()).unwrap();
+    let path = folder(dir.path()).database();
+    let ended = |scope, key| {
+        let mut bytes = Vec::new();
+        let response = r#"{"errors":[{"code":"conflict","line":3,"order_id":"o-zaphod"}]}"#;
+        let row =
+            IngestRow { finished_us: 1, expires_us: i64::MAX, scope, key, fingerprint: &[7; 32], response };
+        row.encode(&mut bytes);
+        (INGEST_KIND, bytes)
+    };
+    let (mode, removed) = (ErasureMode::Erase, RemovedOutside::default());
+    let begin = ErasureRecord::Erase { id: "0".repeat(32), began_us: 1, mode, subject: subject(), removed };
+    let suppress = ErasureRecord::Suppress { mode, subject: subject() };
+    apply(&mut shard, &[ended("t", "before"), encoded(&suppress), encoded(&begin)]);
+    apply(&mut shard, &[ended("t", "meanwhile"), ended("*", "of all"), ended("other", "others")]);
+    let reader = open_reader(&path).unwrap();
+    let mut statement =
+        reader.prepare("SELECT key FROM ingest_key WHERE response LIKE '%o-zaphod%' ORDER BY key").unwrap();
+    let named: Vec<String> = statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    assert_eq!(named, ["before", "others"]);
 }

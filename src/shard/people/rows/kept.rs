@@ -105,8 +105,8 @@ impl Shard {
     }
 }
 
-/// An answer that makes no sense loses everything.
-fn without_order_ids(response: &str) -> String {
+/// The answer of an ingest without the order ids in its errors. One that makes no sense loses everything.
+pub(in crate::shard) fn without_order_ids(response: &str) -> String {
     let Ok(mut answer) = serde_json::from_str::<serde_json::Value>(response) else { return "{}".to_owned() };
     if let Some(errors) = answer.get_mut("errors").and_then(serde_json::Value::as_array_mut) {
         for error in errors.iter_mut().filter_map(serde_json::Value::as_object_mut) {

@@ -6,6 +6,8 @@ mod events;
 mod kept;
 mod orders;
 
+pub(in crate::shard) use self::kept::without_order_ids;
+
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
 use super::super::error::ShardError;
