@@ -6,7 +6,8 @@
 //!
 //! ```text
 //! suppress ─► erase ─► wait for what the journals held ─► orders ─► customers ─► words ─► events │ clicks ─►
-//! rejected records, answers ─► unused bytes of every page ─► journals begun anew, WAL cut ─► finished
+//! rejected records, answers ─► journals begun anew ─► who it was ─► unused bytes of every page ─► WAL cut ─►
+//! finished
 //! ```
 //! `Suppress` comes first and to every shard: from then on nothing new of the person is stored, so what the later
 //! steps have passed stays clean.
@@ -55,7 +56,7 @@ CREATE TABLE erased_event (
   key BLOB PRIMARY KEY
 ) WITHOUT ROWID;
 CREATE TABLE erasure (
-  -- What is being erased, and what was. `subject` says who, masked, and only until it is finished.
+  -- What is being erased, and what was. `subject` says who, masked, and only as long as that has to be known.
   number INTEGER PRIMARY KEY,
   id TEXT NOT NULL UNIQUE,
   tenant_id TEXT,            -- NULL: a user of the collector

@@ -62,7 +62,7 @@ impl Shard {
         erasing: &mut Erasing,
         until_us: u64,
     ) -> Result<bool, ShardError> {
-        let Subject::Customer { tenant_id, .. } = &erasing.subject else { return Ok(true) };
+        let Some(Subject::Customer { tenant_id, .. }) = &erasing.subject else { return Ok(true) };
         let tenant_id = tenant_id.clone();
         loop {
             let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
