@@ -101,6 +101,8 @@ pub(in crate::shard) struct Erasing {
     pub(super) orders: Option<Vec<i64>>,
     /// The merge of words was begun.
     pub(super) is_merging: bool,
+    /// With what it knows of the file.
+    scrub: Option<Scrub>,
 }
 
 /// What a shard has to erase.
@@ -182,6 +184,7 @@ impl Erasing {
             lanes: None,
             orders: None,
             is_merging: false,
+            scrub: None,
         }))
     }
 
@@ -290,7 +293,7 @@ impl Shard {
             Step::Pages => {
                 let transaction =
                     self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-                let mut scrub = Scrub::at((&erasing.place, erasing.at));
+                let scrub = erasing.scrub.get_or_insert_with(|| Scrub::at((&erasing.place, erasing.at)));
                 let (pages, is_done) = scrub.slice(&transaction, until_us)?;
                 let (direction, next) = scrub.place();
                 (erasing.place, erasing.at) = (direction.to_owned(), next);
