@@ -105,6 +105,7 @@ impl Erasure<'_> {
             "shards": shards,
             "uploads_removed": first.uploads,
             "exports_removed": first.exports,
+            "names_truncated": first.names_truncated,
         });
         told["digest"] = Value::from(digest(&told));
         told
@@ -222,6 +223,7 @@ mod tests {
             step: "orders".to_owned(),
             uploads: 1,
             exports: 0,
+            names_truncated: false,
             report: ErasureReport { orders: 3, ..ErasureReport::default() },
         })
     }

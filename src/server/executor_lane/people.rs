@@ -162,8 +162,14 @@ async fn erase_customer(
     let exports = lane.readers.compute(move || remove_exports(&store, &of)).await??;
     let id = random()?;
     let removed = RemovedOutside { uploads, exports };
-    let record =
-        ErasureRecord::Erase { id: id.clone(), began_us, mode, subject: subject(names, emails), removed };
+    let record = ErasureRecord::Erase {
+        id: id.clone(),
+        began_us,
+        mode,
+        subject: subject(names, emails),
+        names_truncated: known.is_truncated,
+        removed,
+    };
     send(lane, &record).await?;
     drop(claim);
     wait(lane, &id, format!("/api/v1/tenants/{}/erasures/{id}", api::commerce::encoded(&tenant_id))).await
@@ -185,8 +191,8 @@ async fn erase_user(lane: &Rc<Lane>, user_id: i64) -> Result<Answer, PeopleRefus
     check_folder(lane)?;
     let (id, began_us) = (random()?, clock::unix_us());
     let (mode, removed) = (ErasureMode::Erase, RemovedOutside::default());
-    let record =
-        ErasureRecord::Erase { id: id.clone(), began_us, mode, subject: Subject::User { user_id }, removed };
+    let (id_of, subject) = (id.clone(), Subject::User { user_id });
+    let record = ErasureRecord::Erase { id: id_of, began_us, mode, subject, names_truncated: false, removed };
     send(lane, &record).await?;
     wait(lane, &id, format!("/clicks/erasures/{id}")).await
 }

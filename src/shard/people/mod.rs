@@ -68,6 +68,7 @@ CREATE TABLE erasure (
   at INTEGER NOT NULL,       -- the row id in it that was reached
   uploads INTEGER NOT NULL,  -- removed before it began
   exports INTEGER NOT NULL,
+  names_truncated INTEGER NOT NULL,  -- not all names and addresses were looked for
   subject BLOB,
   report TEXT NOT NULL       -- JSON: what was touched
 );
@@ -95,7 +96,7 @@ pub(super) fn take(
         ErasureRecord::Suppress { subject: Subject::User { .. }, .. } => {}
         ErasureRecord::Forgotten { key, mode, token } => forgotten::add(connection, key, mode, &token)?,
         ErasureRecord::ErasedEvent { key } => forgotten::add_event(connection, key)?,
-        ErasureRecord::Erase { id, began_us, mode, subject, removed } => {
+        ErasureRecord::Erase { id, began_us, mode, subject, names_truncated, removed } => {
             let tenant_id = match &subject {
                 Subject::Customer { tenant_id, .. } => Some(tenant_id),
                 Subject::User { .. } => None,
@@ -105,9 +106,9 @@ pub(super) fn take(
             connection
                 .prepare_cached(
                     "INSERT OR IGNORE INTO erasure (id, tenant_id, mode, began_us, step, place, at, uploads, exports, \
-                     subject, report) VALUES (?1, ?2, ?3, ?4, 'waiting', '', 0, ?5, ?6, ?7, ?8)",
+                     names_truncated, subject, report) VALUES (?1, ?2, ?3, ?4, 'waiting', '', 0, ?5, ?6, ?7, ?8, ?9)",
                 )?
-                .execute(params![id, tenant_id, mode.as_str(), began_us, uploads, exports, payload, report])?;
+                .execute(params![id, tenant_id, mode.as_str(), began_us, uploads, exports, names_truncated, payload, report])?;
         }
     }
     Ok(Some(Outcome::Inserted))

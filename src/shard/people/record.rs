@@ -68,6 +68,8 @@ pub enum ErasureRecord {
         began_us: i64,
         mode: ErasureMode,
         subject: Subject,
+        /// The subject has not all names and addresses that there are.
+        names_truncated: bool,
         removed: RemovedOutside,
     },
     /// A line of the list of those who are kept out, on its way to another shard.
@@ -132,6 +134,7 @@ mod tests {
             began_us: 7,
             mode: ErasureMode::Pseudonymise,
             subject,
+            names_truncated: true,
             removed: RemovedOutside { uploads: 1, exports: 2 },
         };
         let (mut bytes, mut other) = (Vec::new(), Vec::new());

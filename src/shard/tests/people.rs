@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use super::{KEYED, Lane, folder, options, reopen, sound};
 use crate::base::ids::Sequence;
+use crate::base::keys::KeyHasher;
 use crate::base::money::Currency;
 use crate::base::order_status::OrderStatus;
 use crate::shard::{
     CheckpointMode, ERASURE_KIND, ErasureMode, ErasureRecord, ErasureWants, INGEST_KIND, IngestRow, ItemRow,
     ORDER_KIND, OrderParts, Outcome, RemovedOutside, SERVICE_EVENT_KIND, ServiceEventRow, Shard,
-    ShardOptions, Subject, encode_order, erasure, open_reader, verify_aggregates,
+    ShardOptions, Subject, encode_order, erasure, known_customer, open_reader, verify_aggregates,
 };
 
 fn order(number: usize, customer: &str, name: &str) -> Vec<u8> {
@@ -103,7 +104,14 @@ fn cut_off_after(slices: usize, mode: ErasureMode) {
         }
     }
     let (id, removed) = ("0".repeat(32), RemovedOutside::default());
-    let begin = ErasureRecord::Erase { id: id.clone(), began_us: 1, mode, subject: subject(), removed };
+    let begin = ErasureRecord::Erase {
+        id: id.clone(),
+        began_us: 1,
+        mode,
+        subject: subject(),
+        names_truncated: false,
+        removed,
+    };
     let begin = encoded(&begin);
     apply(&mut shard, &[encoded(&ErasureRecord::Suppress { mode, subject: subject() }), begin.clone()]);
     // Who it is, with the secret that masks it.
@@ -188,6 +196,40 @@ fn e1_a_line_that_is_read_again_is_told_as_the_first_time() {
     assert_eq!(apply(&mut shard, &[new.clone(), new]), [Outcome::Inserted, Outcome::Repeated]);
 }
 
+/// What of a customer is not looked for is told.
+#[test]
+fn e1_more_names_than_are_looked_for_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut shard = Shard::open(&folder(dir.path()), &small()).unwrap();
+    let named = |numbers: std::ops::Range<usize>| -> Vec<(u8, Vec<u8>)> {
+        numbers.map(|n| (ORDER_KIND, order(n, "cust-Zq7x9", &format!("Zaphodius {n}")))).collect()
+    };
+    let keys = KeyHasher::new(&small().folder_id);
+    let known = || {
+        let reader = open_reader(&folder(dir.path()).database()).unwrap();
+        known_customer(&reader, &keys, "t", "cust-Zq7x9").unwrap()
+    };
+    apply(&mut shard, &named(0..64));
+    assert_eq!((known().names.len(), known().is_truncated), (64, false));
+    apply(&mut shard, &named(64..65));
+    assert_eq!((known().names.len(), known().is_truncated), (64, true));
+    let (mode, removed) = (ErasureMode::Erase, RemovedOutside::default());
+    for (id, names_truncated) in [("0", false), ("1", true)] {
+        let begin = ErasureRecord::Erase {
+            id: id.repeat(32),
+            began_us: 1,
+            mode,
+            subject: subject(),
+            names_truncated,
+            removed,
+        };
+        apply(&mut shard, &[encoded(&begin)]);
+        let reader = open_reader(&folder(dir.path()).database()).unwrap();
+        let state = erasure(&reader, &id.repeat(32)).unwrap().unwrap();
+        assert_eq!(state.names_truncated, names_truncated);
+    }
+}
+
 /// An ingest that was under way when the erasure began ends behind the step that looks at kept answers.
 #[test]
 fn e1_what_an_ingest_is_answered_meanwhile_has_no_order_ids() {
@@ -203,7 +245,14 @@ fn e1_what_an_ingest_is_answered_meanwhile_has_no_order_ids() {
         (INGEST_KIND, bytes)
     };
     let (mode, removed) = (ErasureMode::Erase, RemovedOutside::default());
-    let begin = ErasureRecord::Erase { id: "0".repeat(32), began_us: 1, mode, subject: subject(), removed };
+    let begin = ErasureRecord::Erase {
+        id: "0".repeat(32),
+        began_us: 1,
+        mode,
+        subject: subject(),
+        names_truncated: false,
+        removed,
+    };
     let suppress = ErasureRecord::Suppress { mode, subject: subject() };
     apply(&mut shard, &[ended("t", "before"), encoded(&suppress), encoded(&begin)]);
     apply(&mut shard, &[ended("t", "meanwhile"), ended("*", "of all"), ended("other", "others")]);
