@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::super::error::ShardError;
-use super::super::orders::{Beside, StockChange, StockRow};
+use super::super::orders::{Beside, StockRow};
 use super::super::service_event::Outcome;
 use super::decide::{Level, Mode, StockCode, next};
 use super::read::{StockDecision, StockResult};
@@ -56,11 +56,7 @@ pub(in crate::shard) fn take(
             expire(connection, now_us)?;
         }
     }
-    Ok(Some(match decision.result {
-        StockResult::Applied => Outcome::Inserted,
-        StockResult::Duplicate => Outcome::Duplicate,
-        StockResult::Conflict | StockResult::Rejected => Outcome::Conflict,
-    }))
+    Ok(Some(decision.result.into()))
 }
 
 /// Stores an event of before unless it is there.
@@ -79,11 +75,7 @@ pub(in crate::shard) fn store_history(
         received_us: seen.received_us,
         events: &[event],
     };
-    Ok(match change.apply(connection)?.result {
-        StockResult::Applied => Outcome::Inserted,
-        StockResult::Duplicate => Outcome::Duplicate,
-        StockResult::Conflict | StockResult::Rejected => Outcome::Conflict,
-    })
+    Ok(change.apply(connection)?.result.into())
 }
 
 /// One change of one product, not yet decided.
@@ -151,7 +143,7 @@ impl Change<'_> {
         )?;
         let (mut last, mut count): (Option<Seen>, usize) = (None, 0);
         for event in self.events {
-            let (kind, number) = parts(event.change);
+            let (kind, number) = event.change.parts();
             let read = |row: &rusqlite::Row<'_>| {
                 let is_same = row.get::<_, u8>(0)? == self.mode.code()
                     && row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)? == kind
@@ -204,7 +196,7 @@ impl Change<'_> {
              received_us) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         )?;
         for event in self.events {
-            let (kind, number) = parts(event.change);
+            let (kind, number) = event.change.parts();
             insert.execute(params![
                 product,
                 event.event_id,
@@ -218,13 +210,6 @@ impl Change<'_> {
             ])?;
         }
         Ok(())
-    }
-}
-
-fn parts(change: StockChange) -> (&'static str, i64) {
-    match change {
-        StockChange::Delta(number) => ("delta", number),
-        StockChange::Quantity(number) => ("quantity", number),
     }
 }
 
