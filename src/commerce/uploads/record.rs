@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::ingest::{Answer, Summary};
 use crate::base::clock;
+use crate::base::ids::random_hex;
 use crate::unpack::{Resume, UnpackError};
 
 /// 128 random bits in hexadecimal: knowing it is half of being allowed to use it.
@@ -14,9 +15,7 @@ impl UploadId {
     /// # Errors
     /// The system gives no random bytes.
     pub fn random() -> Result<UploadId, getrandom::Error> {
-        let mut bits = [0; 16];
-        getrandom::fill(&mut bits)?;
-        Ok(UploadId(format!("{:032x}", u128::from_be_bytes(bits))))
+        random_hex().map(UploadId)
     }
 
     /// `None` for anything else: it becomes the name of a folder.

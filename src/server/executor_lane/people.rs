@@ -23,7 +23,7 @@ use crate::api::commerce::IngestRefused;
 use crate::api::people::{Erasure, PeopleRefused};
 use crate::api::{self, Endpoint};
 use crate::base::clock;
-use crate::base::ids::ShardId;
+use crate::base::ids::{ShardId, random_hex};
 use crate::commerce::{self, ExportStore, Sought};
 use crate::config::AckLevel;
 use crate::cores::executor;
@@ -97,9 +97,7 @@ async fn tell(lane: &Lane, tenant_id: Option<&str>, id: &str) -> Result<Answer, 
 }
 
 fn random() -> Result<String, PeopleRefused> {
-    let mut bits = [0; 16];
-    getrandom::fill(&mut bits).map_err(std::io::Error::other)?;
-    Ok(format!("{:032x}", u128::from_be_bytes(bits)))
+    Ok(random_hex().map_err(io::Error::other)?)
 }
 
 fn check_folder(lane: &Lane) -> Result<(), PeopleRefused> {
