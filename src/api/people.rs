@@ -45,13 +45,10 @@ impl From<Denied> for PeopleRefused {
 
 const MODE: &[&str] = &["mode"];
 
-const ERASE: (&str, ErasureMode) = ("erase", ErasureMode::Erase);
-const PSEUDONYMISE: (&str, ErasureMode) = ("pseudonymise", ErasureMode::Pseudonymise);
-
 /// `?mode=`; erasing unless told. What a user of the collector sent has no figures that could be kept.
 pub fn mode(query: Option<&str>, of_customer: bool) -> Result<ErasureMode, QueryError> {
     let mut parameters = Parameters::read(query, MODE);
-    let choices = [ERASE, PSEUDONYMISE];
+    let choices = ErasureMode::ALL.map(|mode| (mode.as_str(), mode));
     let mode = parameters.choice("mode", if of_customer { &choices } else { &choices[..1] });
     parameters.done(mode.unwrap_or(ErasureMode::Erase)).map_err(QueryError::Parameters)
 }

@@ -18,6 +18,8 @@ pub enum ErasureMode {
 }
 
 impl ErasureMode {
+    pub const ALL: [ErasureMode; 2] = [ErasureMode::Erase, ErasureMode::Pseudonymise];
+
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -28,7 +30,7 @@ impl ErasureMode {
 
     #[must_use]
     pub fn parse(text: &str) -> Option<ErasureMode> {
-        [ErasureMode::Erase, ErasureMode::Pseudonymise].into_iter().find(|mode| mode.as_str() == text)
+        ErasureMode::ALL.into_iter().find(|mode| mode.as_str() == text)
     }
 }
 
