@@ -378,6 +378,10 @@ fn e1_an_erasure_goes_on_after_a_kill() {
     for export in &waiting {
         assert_eq!(server.get(export).json()["state"], "queued");
     }
+    // Who it is, masked, with the secret that masks it.
+    let sql = "SELECT subject FROM erasure WHERE subject IS NOT NULL";
+    let subjects: Vec<Vec<u8>> = rows_of(&folder.data(), sql, |row| row.get(0));
+    assert!(!subjects.is_empty());
     drop(readers);
     let told = wait_for("the erasure to be finished", || {
         Some(server.get(&target).json()).filter(|told| told["state"] == "finished")
@@ -386,6 +390,13 @@ fn e1_an_erasure_goes_on_after_a_kill() {
     for export in &waiting {
         wait_until("the export to be done", || server.get(export).json()["state"] == "done");
         assert_eq!(server.get(export).json()["rows"], others(&all).len());
+    }
+    let mut files = Vec::new();
+    walk(&folder.data(), &mut files);
+    for (path, subject) in files.iter().flat_map(|path| subjects.iter().map(move |subject| (path, subject))) {
+        let bytes = fs::read(path).unwrap_or_default();
+        let is_in = |part: &[u8]| memchr::memmem::find(&bytes, part).is_some();
+        assert!(!subject.chunks_exact(8).any(is_in), "who it was is in {}", path.display());
     }
     check_erased(&folder, &server, &all, &before);
     server.stop();

@@ -45,13 +45,10 @@ impl From<Denied> for PeopleRefused {
 
 const MODE: &[&str] = &["mode"];
 
-const ERASE: (&str, ErasureMode) = ("erase", ErasureMode::Erase);
-const PSEUDONYMISE: (&str, ErasureMode) = ("pseudonymise", ErasureMode::Pseudonymise);
-
 /// `?mode=`; erasing unless told. What a user of the collector sent has no figures that could be kept.
 pub fn mode(query: Option<&str>, of_customer: bool) -> Result<ErasureMode, QueryError> {
     let mut parameters = Parameters::read(query, MODE);
-    let choices = [ERASE, PSEUDONYMISE];
+    let choices = ErasureMode::ALL.map(|mode| (mode.as_str(), mode));
     let mode = parameters.choice("mode", if of_customer { &choices } else { &choices[..1] });
     parameters.done(mode.unwrap_or(ErasureMode::Erase)).map_err(QueryError::Parameters)
 }
@@ -105,6 +102,7 @@ impl Erasure<'_> {
             "shards": shards,
             "uploads_removed": first.uploads,
             "exports_removed": first.exports,
+            "names_truncated": first.names_truncated,
         });
         told["digest"] = Value::from(digest(&told));
         told
@@ -222,6 +220,7 @@ mod tests {
             step: "orders".to_owned(),
             uploads: 1,
             exports: 0,
+            names_truncated: false,
             report: ErasureReport { orders: 3, ..ErasureReport::default() },
         })
     }

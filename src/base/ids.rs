@@ -3,6 +3,22 @@
 use std::fmt;
 use std::str::FromStr;
 
+/// 128 bits that nobody guesses, in 32 lower-case hexadecimal digits.
+///
+/// # Errors
+/// The system gives no random bytes.
+pub fn random_hex() -> Result<String, getrandom::Error> {
+    let mut bits = [0; 16];
+    getrandom::fill(&mut bits)?;
+    Ok(format!("{:032x}", u128::from_be_bytes(bits)))
+}
+
+/// Whether it is spelled as [`random_hex`] spells one: good for the name of a folder.
+#[must_use]
+pub fn is_random_hex(text: &str) -> bool {
+    text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
 /// A pinned core: the index into the list the server was told to use, not the kernel's CPU number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CoreId(pub u16);

@@ -8,7 +8,7 @@ use crate::shard::{self, ErasureState, KnownCustomer};
 /// Bytes of names and addresses that are taken along: those of all shards fit one journal record.
 const NAMES_BYTES_MAX: usize = 512 * 1024;
 
-/// A customer as all shards together know it.
+/// A customer as all shards together know it, with as many names and addresses as one record holds.
 pub async fn known_customer(
     readers: &Readers,
     keys: KeyHasher,
@@ -23,13 +23,19 @@ pub async fn known_customer(
         .await?;
     let mut all = KnownCustomer::default();
     let mut bytes = 0;
-    for KnownCustomer { names, emails, token } in answers {
+    for KnownCustomer { names, emails, is_truncated, token } in answers {
         all.token = all.token.or(token);
+        all.is_truncated |= is_truncated;
         for (list, more) in [(&mut all.names, names), (&mut all.emails, emails)] {
             for text in more {
-                if bytes + text.len() <= NAMES_BYTES_MAX && !list.contains(&text) {
+                if list.contains(&text) {
+                    continue;
+                }
+                if bytes + text.len() <= NAMES_BYTES_MAX {
                     bytes += text.len();
                     list.push(text);
+                } else {
+                    all.is_truncated = true;
                 }
             }
         }

@@ -57,7 +57,31 @@ pub struct Verified {
 }
 
 /// Problems told of one check; more are only counted.
-pub(super) const PROBLEMS_MAX: usize = 20;
+const PROBLEMS_MAX: usize = 20;
+
+/// What one check finds.
+#[derive(Default)]
+pub(super) struct Problems {
+    told: Vec<String>,
+    count: usize,
+}
+
+impl Problems {
+    pub(super) fn tell(&mut self, problem: impl FnOnce() -> String) {
+        self.count += 1;
+        if self.told.len() < PROBLEMS_MAX {
+            self.told.push(problem());
+        }
+    }
+
+    /// With a last line of how many there are, where that is more than are told.
+    pub(super) fn done(mut self, in_all: impl FnOnce(usize) -> String) -> Vec<String> {
+        if self.count > self.told.len() {
+            self.told.push(in_all(self.count));
+        }
+        self.told
+    }
+}
 
 /// Reads counters and the catalogue, not the rows: milliseconds. Of a file of an older schema as well.
 pub fn inspect(path: &Path) -> Result<Inspection, ShardError> {
@@ -187,16 +211,12 @@ pub(super) fn differences(
     ] {
         let mut statement = connection.prepare(&sql)?;
         let mut rows = statement.query([])?;
-        let mut count = 0;
+        let mut found = Problems::default();
         while let Some(row) = rows.next()? {
-            count += 1;
-            if count <= PROBLEMS_MAX {
-                problems.push(format!("{table}: {}: {what}", told(row)?));
-            }
+            let line = told(row)?;
+            found.tell(|| format!("{table}: {line}: {what}"));
         }
-        if count > PROBLEMS_MAX {
-            problems.push(format!("{table}: {count} lines in all: {what}"));
-        }
+        problems.extend(found.done(|count| format!("{table}: {count} lines in all: {what}")));
     }
     Ok(())
 }

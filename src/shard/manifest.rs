@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::FolderError;
 use crate::base::clock;
+use crate::base::ids::random_hex;
 use crate::base::limits::SHARD_COUNT_MAX;
 
 /// The newest format this program reads and the one it writes.
@@ -38,12 +39,8 @@ impl Manifest {
     pub(super) const FILE: &str = "manifest.json";
 
     pub(super) fn new(shards: u16) -> Result<Manifest, FolderError> {
-        let source = Path::new("/dev/urandom");
-        let mut random = [0_u8; 16];
-        File::open(source)
-            .and_then(|mut file| file.read_exact(&mut random))
-            .map_err(|error| FolderError::io(source, error))?;
-        let id = random.iter().map(|byte| format!("{byte:02x}")).collect();
+        let failed = |error| FolderError::io(Path::new("random bytes"), std::io::Error::other(error));
+        let id = random_hex().map_err(failed)?;
         Ok(Manifest { format: FORMAT, id, shards, created_at: clock::rfc3339(clock::unix_us()) })
     }
 

@@ -115,6 +115,7 @@ mod tests {
             step: "finished".to_owned(),
             uploads: 0,
             exports: 0,
+            names_truncated: false,
             report: ErasureReport::default(),
         };
         let answer = told(&Erasure { id: "0", shards: &[Some(state)] });

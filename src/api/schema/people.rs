@@ -26,6 +26,9 @@ pub struct ErasureCertificate {
     pub uploads_removed: u64,
     /// Of the tenant: they were made of rows that are there no more.
     pub exports_removed: u64,
+    /// The customer has more names and addresses than were looked for: 64 of each in a shard, half a megabyte in all.
+    /// The orders and what says the customer's id went; events and uploads with only another address may be left.
+    pub names_truncated: bool,
     /// SHA-256 of the certificate without this member as canonical JSON (RFC 8785).
     #[schema(example = "sha-256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08")]
     pub digest: String,

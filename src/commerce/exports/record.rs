@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::spec::ExportSpec;
 use crate::base::clock;
+use crate::base::ids::{is_random_hex, random_hex};
 
 /// 128 random bits in hexadecimal: nobody guesses one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -17,16 +18,13 @@ impl ExportId {
     /// # Errors
     /// The system gives no random bytes.
     pub fn random() -> Result<ExportId, getrandom::Error> {
-        let mut bits = [0; 16];
-        getrandom::fill(&mut bits)?;
-        Ok(ExportId(format!("{:032x}", u128::from_be_bytes(bits))))
+        random_hex().map(ExportId)
     }
 
     /// `None` for anything else: it becomes the name of a folder.
     #[must_use]
     pub fn parse(text: &str) -> Option<ExportId> {
-        let is_id = text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        is_id.then(|| ExportId(text.to_owned()))
+        is_random_hex(text).then(|| ExportId(text.to_owned()))
     }
 
     #[must_use]

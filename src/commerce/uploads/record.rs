@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::ingest::{Answer, Summary};
 use crate::base::clock;
+use crate::base::ids::{is_random_hex, random_hex};
 use crate::unpack::{Resume, UnpackError};
 
 /// 128 random bits in hexadecimal: knowing it is half of being allowed to use it.
@@ -14,16 +15,13 @@ impl UploadId {
     /// # Errors
     /// The system gives no random bytes.
     pub fn random() -> Result<UploadId, getrandom::Error> {
-        let mut bits = [0; 16];
-        getrandom::fill(&mut bits)?;
-        Ok(UploadId(format!("{:032x}", u128::from_be_bytes(bits))))
+        random_hex().map(UploadId)
     }
 
     /// `None` for anything else: it becomes the name of a folder.
     #[must_use]
     pub fn parse(text: &str) -> Option<UploadId> {
-        let is_id = text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-        is_id.then(|| UploadId(text.to_owned()))
+        is_random_hex(text).then(|| UploadId(text.to_owned()))
     }
 
     #[must_use]

@@ -14,6 +14,8 @@ const UPLOADS_MAX: u64 = 10_000;
 pub(super) const FOLDER: &str = "uploads";
 pub(super) const INFO: &str = "info.json";
 const INFO_NEW: &str = "info.json.new";
+/// Behind the id of an upload whose folder is being made.
+const MAKING: &str = ".new";
 pub(super) const BODY: &str = "body";
 
 /// Why an upload cannot be kept.
@@ -48,6 +50,17 @@ impl UploadStore {
         let folder = data.join(FOLDER);
         fs::create_dir_all(&folder)?;
         let store = UploadStore { folder, bytes_max, bytes: AtomicU64::new(0), count: AtomicU64::new(0) };
+        for entry in fs::read_dir(&store.folder)? {
+            let entry = entry?;
+            if entry
+                .file_name()
+                .to_str()
+                .and_then(|name| UploadId::parse(name.strip_suffix(MAKING)?))
+                .is_some()
+            {
+                fs::remove_dir_all(entry.path())?;
+            }
+        }
         for id in store.ids()? {
             match store.load(&id) {
                 Ok(Some(upload)) => {
@@ -58,7 +71,7 @@ impl UploadStore {
                         store.remove_body(&id)?;
                     }
                 }
-                Ok(None) => fs::remove_dir_all(store.folder_of(&id))?,
+                Ok(None) => gone(fs::remove_dir_all(store.folder_of(&id)))?,
                 Err(error) => tracing::error!(%error, "an upload cannot be continued"),
             }
         }
@@ -119,17 +132,23 @@ impl UploadStore {
         if made.is_err() {
             self.count.fetch_sub(1, Ordering::Relaxed);
             self.bytes.fetch_sub(upload.length, Ordering::Relaxed);
-            let _ = fs::remove_dir_all(self.folder_of(&upload.id));
+            let _ = fs::remove_dir_all(self.making(&upload.id));
         }
         made
     }
 
+    fn making(&self, id: &UploadId) -> PathBuf {
+        self.folder.join(format!("{}{MAKING}", id.as_str()))
+    }
+
+    /// It gets its name as a whole: one without an info is being removed, or should have been.
     fn make(&self, upload: &mut Upload) -> Result<(), UploadError> {
-        let folder = self.folder_of(&upload.id);
+        let folder = self.making(&upload.id);
         fs::create_dir(&folder)?;
         Body::create(&folder.join(BODY))?;
-        self.write(upload)?;
-        Ok(self.publish(&upload.id)?)
+        upload.version += 1;
+        fs::write(folder.join(INFO), serde_json::to_vec(upload).map_err(io::Error::other)?)?;
+        Ok(fs::rename(&folder, self.folder_of(&upload.id))?)
     }
 
     /// `None`: there is none with this id.
@@ -167,22 +186,47 @@ impl UploadStore {
         self.remove_body(&upload.id)
     }
 
-    fn remove_body(&self, id: &UploadId) -> io::Result<()> {
-        match fs::remove_file(self.folder_of(id).join(BODY)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+    /// Of one that is no longer [`State::Receiving`]: again, in case that it could not go then.
+    pub fn remove_body(&self, id: &UploadId) -> io::Result<()> {
+        gone(fs::remove_file(self.folder_of(id).join(BODY)))
     }
 
     /// All of it goes.
     pub fn remove(&self, upload: &Upload) -> io::Result<()> {
-        // First what makes it an upload: what a crash leaves then is cleared away at the next start.
+        // First what makes it an upload: what a crash leaves then is cleared away at the next start, what a failure
+        // leaves also before somebody is erased.
         fs::remove_file(self.folder_of(&upload.id).join(INFO))?;
         self.count.fetch_sub(1, Ordering::Relaxed);
         if upload.state == State::Receiving {
             self.bytes.fetch_sub(upload.length, Ordering::Relaxed);
         }
-        fs::remove_dir_all(self.folder_of(&upload.id))
+        gone(fs::remove_dir_all(self.folder_of(&upload.id)))
+    }
+
+    /// Takes away what is left of uploads whose removal failed half-way: nobody knows of them any more.
+    ///
+    /// # Errors
+    /// The first of the disk's; the others are tried all the same.
+    pub fn remove_left_over(&self) -> io::Result<()> {
+        let mut done = Ok(());
+        for id in self.ids()? {
+            let folder = self.folder_of(&id);
+            let removed = match folder.join(INFO).try_exists() {
+                Ok(true) => Ok(()),
+                Ok(false) => gone(fs::remove_dir_all(&folder)),
+                Err(error) => Err(error),
+            };
+            done = done.and(removed);
+        }
+        done
+    }
+}
+
+/// What is not there any more needs no removing.
+fn gone(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
     }
 }
 
@@ -213,15 +257,34 @@ mod tests {
         store.create(&mut third).unwrap();
         // As a crash leaves them: one without an info, one whose body should have gone.
         fs::create_dir(store.path(&UploadId::random().unwrap())).unwrap();
+        fs::create_dir(store.making(&UploadId::random().unwrap())).unwrap();
         Body::create(&store.path(&second.id).join(BODY)).unwrap();
         let again = UploadStore::open(data.path(), 100).unwrap();
         assert_eq!(room(&again), (3, 61));
         assert!(again.body(&second.id).is_err() && again.body(&first.id).is_ok());
-        assert_eq!(again.ids().unwrap().len(), 3);
+        assert_eq!((again.ids().unwrap().len(), fs::read_dir(&again.folder).unwrap().count()), (3, 3));
         again.remove(&first).unwrap();
         again.remove(&second).unwrap();
         again.remove(&third).unwrap();
         assert_eq!((room(&again), again.ids().unwrap().len()), ((0, 0), 0));
+    }
+
+    #[test]
+    fn what_a_failed_removal_left_goes_and_nothing_else() {
+        let data = tempfile::tempdir().unwrap();
+        let store = UploadStore::open(data.path(), 100).unwrap();
+        let (mut one, mut other) = (upload(60), upload(40));
+        store.create(&mut one).unwrap();
+        store.create(&mut other).unwrap();
+        store.body(&one.id).unwrap().append(b"line").unwrap();
+        fs::remove_file(store.path(&one.id).join(INFO)).unwrap();
+        // One that somebody makes at the same time.
+        let making = store.making(&UploadId::random().unwrap());
+        fs::create_dir(&making).unwrap();
+        store.remove_left_over().unwrap();
+        assert!(!store.path(&one.id).exists() && making.exists());
+        assert_eq!(store.load(&other.id).unwrap(), Some(other));
+        store.remove_left_over().unwrap();
     }
 
     #[test]

@@ -92,7 +92,7 @@ impl Writer {
         Ok(())
     }
 
-    /// What an erasure needs of the journals, and of the WAL once they hold nothing of before.
+    /// What an erasure needs of the journals and of the WAL.
     pub(super) fn help_erasure(&mut self) -> Result<(), WriteError> {
         let Some(shard) = &mut self.shard else { return Ok(()) };
         match shard.erasure_wants() {
@@ -107,23 +107,34 @@ impl Writer {
                 return Ok(());
             }
             ErasureWants::Journals => {}
+            ErasureWants::Wal => return self.cut_wal_for_erasure(),
         }
         let rotation = self.rotation.get_or_insert_with(|| self.lanes.rotate());
         let since_us = clock::monotonic_us() - self.checkpoint_tried_us;
         if !self.lanes.are_rotated(rotation) || since_us < ERASURE_PAUSE.as_micros() as u64 {
             return Ok(());
         }
-        // The database file has everything then, and the WAL, which readers may still use, nothing.
+        // The journals let go of what the database file has, once no reader holds that back.
         self.checkpoint(CheckpointMode::Truncate)?;
         let (Some(shard), Some(rotation)) = (&mut self.shard, &self.rotation) else { return Ok(()) };
-        let Some((journals, bytes)) = self.lanes.are_released(rotation).filter(|_| shard.is_wal_cut()) else {
-            return Ok(());
-        };
+        let Some((journals, bytes)) = self.lanes.are_released(rotation) else { return Ok(()) };
         let quarantined =
             self.lanes.purge_quarantine(&|bytes| shard.erasure_may_be_in(bytes) == Some(true))?;
-        shard.erasure_finished(journals, bytes, quarantined)?;
+        shard.erasure_journals(journals, bytes, quarantined)?;
         self.rotation = None;
-        tracing::info!(shard = self.id.0, journals, bytes, "a person was erased");
+        Ok(())
+    }
+
+    /// The database file has every page as it is then, and the WAL, which readers may still use, nothing.
+    fn cut_wal_for_erasure(&mut self) -> Result<(), WriteError> {
+        if clock::monotonic_us() - self.checkpoint_tried_us < ERASURE_PAUSE.as_micros() as u64 {
+            return Ok(());
+        }
+        self.checkpoint(CheckpointMode::Truncate)?;
+        if let Some(shard) = self.shard.as_mut().filter(|shard| shard.is_wal_cut()) {
+            shard.erasure_finished()?;
+            tracing::info!(shard = self.id.0, "a person was erased");
+        }
         Ok(())
     }
 }

@@ -21,7 +21,7 @@ use crate::api::commerce::IngestRefused;
 use crate::api::people::{Erasure, PeopleRefused};
 use crate::api::{self, Endpoint};
 use crate::base::clock;
-use crate::base::ids::ShardId;
+use crate::base::ids::{ShardId, random_hex};
 use crate::commerce::{self, Sought};
 use crate::config::AckLevel;
 use crate::cores::executor;
@@ -95,9 +95,7 @@ async fn tell(lane: &Lane, tenant_id: Option<&str>, id: &str) -> Result<Answer, 
 }
 
 fn random() -> Result<String, PeopleRefused> {
-    let mut bits = [0; 16];
-    getrandom::fill(&mut bits).map_err(std::io::Error::other)?;
-    Ok(format!("{:032x}", u128::from_be_bytes(bits)))
+    Ok(random_hex().map_err(std::io::Error::other)?)
 }
 
 fn check_folder(lane: &Lane) -> Result<(), PeopleRefused> {
@@ -163,8 +161,14 @@ async fn erase_customer(
     let exports = lane.readers.compute(move || store.remove_of_tenant(&of)).await??;
     let id = random()?;
     let removed = RemovedOutside { uploads, exports };
-    let record =
-        ErasureRecord::Erase { id: id.clone(), began_us, mode, subject: subject(names, emails), removed };
+    let record = ErasureRecord::Erase {
+        id: id.clone(),
+        began_us,
+        mode,
+        subject: subject(names, emails),
+        names_truncated: known.is_truncated,
+        removed,
+    };
     send(lane, &record).await?;
     drop((claim, hold));
     wait(lane, &id, format!("/api/v1/tenants/{}/erasures/{id}", api::commerce::encoded(&tenant_id))).await
@@ -174,8 +178,8 @@ async fn erase_user(lane: &Rc<Lane>, user_id: i64) -> Result<Answer, PeopleRefus
     check_folder(lane)?;
     let (id, began_us) = (random()?, clock::unix_us());
     let (mode, removed) = (ErasureMode::Erase, RemovedOutside::default());
-    let record =
-        ErasureRecord::Erase { id: id.clone(), began_us, mode, subject: Subject::User { user_id }, removed };
+    let (id_of, subject) = (id.clone(), Subject::User { user_id });
+    let record = ErasureRecord::Erase { id: id_of, began_us, mode, subject, names_truncated: false, removed };
     send(lane, &record).await?;
     wait(lane, &id, format!("/clicks/erasures/{id}")).await
 }

@@ -48,6 +48,23 @@ pub enum StockChange {
     Quantity(i64),
 }
 
+impl StockChange {
+    /// As the tables have it.
+    pub(in crate::shard) fn parts(self) -> (&'static str, i64) {
+        match self {
+            StockChange::Delta(number) => ("delta", number),
+            StockChange::Quantity(number) => ("quantity", number),
+        }
+    }
+
+    /// `None` for an unknown kind.
+    pub(in crate::shard) fn from_parts(kind: &str, number: i64) -> Option<StockChange> {
+        [StockChange::Delta(number), StockChange::Quantity(number)]
+            .into_iter()
+            .find(|change| change.parts().0 == kind)
+    }
+}
+
 fn encode(observed: &Observed<'_>, number: i64, tag: &[u8; 3], out: &mut Vec<u8>) {
     for number in [observed.at_us, observed.received_us, number] {
         out.extend_from_slice(&number.to_le_bytes());

@@ -130,6 +130,13 @@ struct Stored {
     sale: Sale,
 }
 
+impl Stored {
+    /// Whether it was stored from this line of this ingest.
+    fn is_line(&self, order: &OrderRow<'_>) -> bool {
+        order.ingest != 0 && (self.ingest, self.line) == (order.ingest, order.line)
+    }
+}
+
 impl<'t> Taker<'t> {
     /// Looks for the ids of the whole batch, and opens the next partition where the open one is full.
     pub(in crate::shard) fn begin(
@@ -309,6 +316,8 @@ impl<'t> Taker<'t> {
         let (mut order, mut pseudonym) = (*order, None);
         match forgotten {
             Some(Forgotten { mode: ErasureMode::Erase, .. }) => return Ok(Outcome::Suppressed),
+            // Read once more after a crash: this line is what stored it.
+            _ if known.as_ref().is_some_and(|known| known.is_line(&order)) => return Ok(Outcome::Repeated),
             // What is told of it may name the person otherwise than what is stored.
             Some(_) if known.is_some() => return Ok(Outcome::Duplicate),
             Some(Forgotten { token, .. }) => {
@@ -322,13 +331,7 @@ impl<'t> Taker<'t> {
         }
         let order = &order;
         if let Some(known) = known {
-            return Ok(if known.content != content {
-                Outcome::Conflict
-            } else if (known.ingest, known.line) == (order.ingest, order.line) && order.ingest != 0 {
-                Outcome::Repeated
-            } else {
-                Outcome::Duplicate
-            });
+            return Ok(if known.content == content { Outcome::Duplicate } else { Outcome::Conflict });
         }
         let customer_key = key.0 as i64;
         let names = &mut self.orders.names;
@@ -425,6 +428,9 @@ impl<'t> Taker<'t> {
 
     fn ingest(&self, ingest: &IngestRow<'_>) -> Result<Outcome, ShardError> {
         let IngestRow { finished_us, expires_us, scope, key, fingerprint, response } = *ingest;
+        // It may tell of lines that were read before the person was kept out.
+        let is_erasing = self.forgets && people::is_erasing(self.connection, scope)?;
+        let response = if is_erasing { &people::without_order_ids(response) } else { response };
         self.connection
             .prepare_cached(
                 "INSERT INTO ingest_key (scope, key, fingerprint, response, finished_us, expires_us) \

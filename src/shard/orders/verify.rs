@@ -3,7 +3,7 @@
 use rusqlite::{Connection, Row};
 
 use super::super::error::ShardError;
-use super::super::inspect::{PROBLEMS_MAX, differences};
+use super::super::inspect::{Problems, differences};
 use super::super::partition::names;
 use super::super::stream::Stream;
 use super::sums::{SumsBy, recount};
@@ -127,7 +127,7 @@ fn verify_sketches(
     let sql = format!("SELECT tenant, currency, start_us, {name}, customers, order_value FROM {table}");
     let mut statement = connection.prepare(&sql)?;
     let mut rows = statement.query([])?;
-    let mut count = 0;
+    let mut found = Problems::default();
     while let Some(row) = rows.next()? {
         let (tenant, start_us, name): (i64, i64, i64) = (row.get(0)?, row.get(2)?, row.get(3)?);
         let code: String = row.get(1)?;
@@ -142,12 +142,10 @@ fn verify_sketches(
         let is_near = values.count() == stored_values.count()
             && [0.0, 0.5, 0.95, 1.0].into_iter().all(|q| near(&mut values, &mut stored_values, q));
         if !(is_readable && stored_customers.estimate() == customers.estimate() && is_near) {
-            count += 1;
-            if count <= PROBLEMS_MAX {
-                problems.push(format!("{table}: tenant {tenant} at {start_us}: a sketch says otherwise"));
-            }
+            found.tell(|| format!("{table}: tenant {tenant} at {start_us}: a sketch says otherwise"));
         }
     }
+    problems.extend(found.done(|count| format!("{table}: {count} sketches in all say otherwise")));
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! Those who are kept out: by hashes with the data folder's key, so that the list itself names nobody.
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, Row, params};
 
 use super::super::carry::Carried;
 use super::super::error::ShardError;
@@ -31,11 +31,17 @@ pub(in crate::shard) fn is_any_event(connection: &Connection) -> Result<bool, Sh
 /// By the hash of tenant and customer id.
 pub(in crate::shard) fn find(connection: &Connection, key: KeyHash) -> Result<Option<Forgotten>, ShardError> {
     let mut statement = connection.prepare_cached("SELECT mode, token FROM forgotten WHERE key = ?1")?;
-    let read = |row: &rusqlite::Row<'_>| Ok((row.get::<_, String>(0)?, row.get(1)?));
-    let found = statement.query_row([bytes(key)], read).optional()?;
-    let Some((mode, token)) = found else { return Ok(None) };
-    let unknown = || ShardError::Corrupt("the list of the forgotten has an unknown mode".to_owned());
-    Ok(Some(Forgotten { mode: ErasureMode::parse(&mode).ok_or_else(unknown)?, token }))
+    let mut rows = statement.query([bytes(key)])?;
+    rows.next()?.map(Forgotten::read).transpose()
+}
+
+impl Forgotten {
+    /// From the columns mode and token.
+    fn read(row: &Row<'_>) -> Result<Forgotten, ShardError> {
+        let unknown = || ShardError::Corrupt("the list of the forgotten has an unknown mode".to_owned());
+        let mode = ErasureMode::parse(row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?);
+        Ok(Forgotten { mode: mode.ok_or_else(unknown)?, token: row.get(1)? })
+    }
 }
 
 /// Puts somebody on the list. Erased is more than pseudonymised, and the first token stands.
@@ -82,13 +88,12 @@ pub(in crate::shard) fn carry<E: From<ShardError>>(
         Ok((ERASURE_KIND, payload))
     };
     let mut statement =
-        connection.prepare("SELECT key, mode, token FROM forgotten").map_err(ShardError::from)?;
+        connection.prepare("SELECT mode, token, key FROM forgotten").map_err(ShardError::from)?;
     let mut rows = statement.query([]).map_err(ShardError::from)?;
     while let Some(row) = rows.next().map_err(ShardError::from)? {
         let read = || -> Result<ErasureRecord, ShardError> {
-            let unknown = || ShardError::Corrupt("the list of the forgotten has an unknown mode".to_owned());
-            let mode = ErasureMode::parse(&row.get::<_, String>(1)?).ok_or_else(unknown)?;
-            Ok(ErasureRecord::Forgotten { key: row.get(0)?, mode, token: row.get(2)? })
+            let Forgotten { mode, token } = Forgotten::read(row)?;
+            Ok(ErasureRecord::Forgotten { key: row.get(2)?, mode, token })
         };
         take(encoded(read()?)?)?;
     }

@@ -6,7 +6,8 @@
 //!
 //! ```text
 //! suppress ─► erase ─► wait for what the journals held ─► orders ─► customers ─► words ─► events │ clicks ─►
-//! rejected records, answers ─► unused bytes of every page ─► journals begun anew, WAL cut ─► finished
+//! rejected records, answers ─► journals begun anew ─► who it was ─► unused bytes of every page ─► WAL cut ─►
+//! finished
 //! ```
 //! `Suppress` comes first and to every shard: from then on nothing new of the person is stored, so what the later
 //! steps have passed stays clean.
@@ -26,6 +27,7 @@ pub use self::record::{ErasureMode, ErasureRecord, RemovedOutside, Subject};
 pub use self::report::{
     ErasureReport, ErasureState, KnownCustomer, erasure, erasures_under_way, is_erasing, known_customer,
 };
+pub(super) use self::rows::without_order_ids;
 pub use self::work::ErasureWants;
 pub(super) use self::work::Erasures;
 
@@ -53,7 +55,7 @@ CREATE TABLE erased_event (
   key BLOB PRIMARY KEY
 ) WITHOUT ROWID;
 CREATE TABLE erasure (
-  -- What is being erased, and what was. `subject` says who, masked, and only until it is finished.
+  -- What is being erased, and what was. `subject` says who, masked, and only as long as that has to be known.
   number INTEGER PRIMARY KEY,
   id TEXT NOT NULL UNIQUE,
   tenant_id TEXT,            -- NULL: a user of the collector
@@ -65,6 +67,7 @@ CREATE TABLE erasure (
   at INTEGER NOT NULL,       -- the row id in it that was reached
   uploads INTEGER NOT NULL,  -- removed before it began
   exports INTEGER NOT NULL,
+  names_truncated INTEGER NOT NULL,  -- not all names and addresses were looked for
   subject BLOB,
   report TEXT NOT NULL       -- JSON: what was touched
 );
@@ -92,7 +95,7 @@ pub(super) fn take(
         ErasureRecord::Suppress { subject: Subject::User { .. }, .. } => {}
         ErasureRecord::Forgotten { key, mode, token } => forgotten::add(connection, key, mode, &token)?,
         ErasureRecord::ErasedEvent { key } => forgotten::add_event(connection, key)?,
-        ErasureRecord::Erase { id, began_us, mode, subject, removed } => {
+        ErasureRecord::Erase { id, began_us, mode, subject, names_truncated, removed } => {
             let tenant_id = match &subject {
                 Subject::Customer { tenant_id, .. } => Some(tenant_id),
                 Subject::User { .. } => None,
@@ -102,9 +105,9 @@ pub(super) fn take(
             connection
                 .prepare_cached(
                     "INSERT OR IGNORE INTO erasure (id, tenant_id, mode, began_us, step, place, at, uploads, exports, \
-                     subject, report) VALUES (?1, ?2, ?3, ?4, 'waiting', '', 0, ?5, ?6, ?7, ?8)",
+                     names_truncated, subject, report) VALUES (?1, ?2, ?3, ?4, 'waiting', '', 0, ?5, ?6, ?7, ?8, ?9)",
                 )?
-                .execute(params![id, tenant_id, mode.as_str(), began_us, uploads, exports, payload, report])?;
+                .execute(params![id, tenant_id, mode.as_str(), began_us, uploads, exports, names_truncated, payload, report])?;
         }
     }
     Ok(Some(Outcome::Inserted))

@@ -82,10 +82,46 @@ impl Needles {
             || self.are_in(bytes)
     }
 
-    /// The JSON object with `token` in the place of ids, addresses and names; an empty one where they are
-    /// written with escapes.
+    /// The JSON object with `token` in the place of ids, addresses and names, however they are written; an empty one
+    /// where that cannot be done. Only what stands in strings is replaced: a name may be a number, or `null`.
     #[must_use]
     pub fn replaced(&self, text: &str, token: &str) -> String {
+        let replaced = self.replaced_in_strings(text, token);
+        let is_clean = |out: &String| !self.are_in(out.as_bytes()) && is_object(out);
+        replaced.filter(is_clean).unwrap_or_else(|| "{}".to_owned())
+    }
+
+    /// `None` where a string does not end, or its replacement names the person once more.
+    fn replaced_in_strings(&self, text: &str, token: &str) -> Option<String> {
+        let (mut out, mut rest) = (String::with_capacity(text.len()), text);
+        while let Some(begin) = memchr::memchr(b'"', rest.as_bytes()) {
+            let (before, behind) = rest.split_at(begin + 1);
+            out.push_str(before);
+            let end = string_end(behind.as_bytes())?;
+            let (string, behind) = behind.split_at(end);
+            let plain = unescaped(string.as_bytes());
+            let plain = String::from_utf8_lossy(&plain);
+            let clean = self.replaced_in_string(&plain, token);
+            if *plain == clean {
+                out.push_str(string);
+            } else if self.name_in_string(&clean) {
+                return None;
+            } else {
+                let quoted = serde_json::to_string(&clean).ok()?;
+                out.push_str(quoted.strip_prefix('"')?.strip_suffix('"')?);
+            }
+            out.push('"');
+            rest = &behind[1..];
+        }
+        out.push_str(rest);
+        Some(out)
+    }
+
+    /// In the content of one string, without escapes.
+    fn replaced_in_string(&self, text: &str, token: &str) -> String {
+        if self.ids.iter().any(|id| id == text) {
+            return token.to_owned();
+        }
         let mut out = text.to_owned();
         for email in &self.emails {
             let lower = out.to_ascii_lowercase();
@@ -94,23 +130,60 @@ impl Needles {
             });
         }
         for id in &self.ids {
-            let before = out.clone();
-            out = put(&before, id.len(), token, places(before.as_bytes(), id.as_bytes()), |at| {
-                is_id(before.as_bytes(), at, id)
+            out = put(&out, id.len(), token, places(out.as_bytes(), id.as_bytes()), |at| {
+                is_id(out.as_bytes(), at, id)
             });
         }
         for name in &self.names {
-            let before = out.clone();
-            out = put(&before, name.len(), token, places(before.as_bytes(), name.as_bytes()), |at| {
-                is_word(before.as_bytes(), at, name.len())
+            out = put(&out, name.len(), token, places(out.as_bytes(), name.as_bytes()), |at| {
+                is_word(out.as_bytes(), at, name.len())
             });
         }
-        if self.are_in(out.as_bytes()) { "{}".to_owned() } else { out }
+        out
+    }
+
+    fn name_in_string(&self, text: &str) -> bool {
+        let is_in = |name: &String| {
+            places(text.as_bytes(), name.as_bytes()).any(|at| is_word(text.as_bytes(), at, name.len()))
+        };
+        self.are_in_name(text) || self.names.iter().any(is_in)
     }
 }
 
+/// How long the content of a string is that begins here.
+fn string_end(text: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        at += memchr::memchr2(b'"', b'\\', text.get(at..)?)?;
+        if text[at] == b'"' {
+            return Some(at);
+        }
+        at += 2;
+    }
+}
+
+fn is_object(text: &str) -> bool {
+    text.trim_start().starts_with('{') && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
+}
+
+/// Every place, also of those that begin within one another: which of them counts is seen by what is around.
 fn places<'t>(text: &'t [u8], needle: &'t [u8]) -> impl Iterator<Item = usize> + 't {
-    memmem::find_iter(text, needle)
+    let finder = memmem::Finder::new(needle);
+    let mut from = 0;
+    std::iter::from_fn(move || {
+        let at = from + finder.find(text.get(from..)?)?;
+        from = at + 1;
+        Some(at)
+    })
+}
+
+/// Whether the number stands there in decimal digits, and not as a part of a longer one.
+pub(super) fn has_number(bytes: &[u8], number: i64) -> bool {
+    let digits = number.to_string();
+    places(bytes, digits.as_bytes()).any(|at| {
+        let (before, behind) = around(bytes, at, digits.len());
+        ![before, behind].into_iter().flatten().any(u8::is_ascii_digit)
+    })
 }
 
 fn put(
@@ -122,6 +195,9 @@ fn put(
 ) -> String {
     let (mut out, mut end) = (String::with_capacity(text.len()), 0);
     for at in places.filter(|at| is_it(*at)) {
+        if at < end {
+            continue;
+        }
         out.push_str(&text[end..at]);
         out.push_str(token);
         end = at + length;
@@ -203,6 +279,8 @@ fn unescaped(text: &[u8]) -> Cow<'_, [u8]> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn needles(id: &str) -> Needles {
@@ -250,12 +328,117 @@ mod tests {
     }
 
     #[test]
+    fn a_number_is_found_whole() {
+        for text in ["1", "{\"user_id\":1}", "x1y", "11 1", "-1"] {
+            assert!(has_number(text.as_bytes(), 1), "{text}");
+        }
+        for text in ["", "11", "{\"user_id\":21}", "10 2026"] {
+            assert!(!has_number(text.as_bytes(), 1), "{text}");
+        }
+        assert!(has_number(b"[-7]", -7) && !has_number(b"[-77, 7]", -7));
+    }
+
+    #[test]
     fn a_token_takes_the_place_of_everything_that_names_the_person() {
         let text = r#"{"c":"cust-77","n":"Zaphod Beeblebrox","m":"Zaphod@heart.GOLD","x":"cust-771","k":1}"#;
         let replaced = needles("cust-77").replaced(text, "anon-1");
         assert_eq!(replaced, r#"{"c":"anon-1","n":"anon-1","m":"anon-1","x":"cust-771","k":1}"#);
-        let escaped = r#"{"c":"\u0063ust-77"}"#;
-        assert_eq!(needles("cust-77").replaced(escaped, "anon-1"), "{}");
+        for (text, expected) in [
+            (r#"{"c":"\u0063ust-77","n":1.50}"#, r#"{"c":"anon-1","n":1.50}"#),
+            (r#"{"cust-77":"a\n\"Zaphod\u0020Beeblebrox\""}"#, r#"{"anon-1":"a\n\"anon-1\""}"#),
+            (r#"{"c":"\ud800","d":"cust-77"}"#, r#"{"c":"\ud800","d":"anon-1"}"#),
+            // What cannot be taken apart.
+            (r#"{"c":"cust-77"#, "{}"),
+            (r#"["cust-77"]"#, "{}"),
+        ] {
+            assert_eq!(needles("cust-77").replaced(text, "anon-1"), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_json_has_too_leaves_json() {
+        let of = |name| Needles::new(["cust-77"], [], [name]);
+        let text = r#"{"n":1,"k":[null,true,"n\n1","J\u00f6rg, null"],"c":"cust-77"}"#;
+        for (name, expected) in [
+            ("1", r#"{"n":1,"k":[null,true,"n\na-1","J\u00f6rg, null"],"c":"a-1"}"#),
+            ("n", r#"{"a-1":1,"k":[null,true,"a-1\n1","J\u00f6rg, null"],"c":"a-1"}"#),
+            ("null", r#"{"n":1,"k":[null,true,"n\n1","Jörg, a-1"],"c":"a-1"}"#),
+            ("true", r#"{"n":1,"k":[null,true,"n\n1","J\u00f6rg, null"],"c":"a-1"}"#),
+            ("J\u{f6}rg", r#"{"n":1,"k":[null,true,"n\n1","a-1, null"],"c":"a-1"}"#),
+        ] {
+            // One that is a part of the token cannot be replaced.
+            let token = if name == "1" { "a-2" } else { "a-1" };
+            let expected = if name == "1" { expected.replace("a-1", "a-2") } else { expected.to_owned() };
+            assert_eq!(of(name).replaced(text, token), expected, "{name}");
+        }
+        assert_eq!(of("a").replaced(r#"{"x":"a"}"#, "a-1"), "{}");
+    }
+
+    fn word() -> impl Strategy<Value = String> {
+        let of = |words: &'static [&'static str]| prop::sample::select(words).prop_map(str::to_owned);
+        prop_oneof![
+            of(&["1", "-1", "null", "true", "n", "u", "\"", "\\", "u00f6", "k", "ab ab", "J\u{f6}rg", "{}"]),
+            of(&["cust-77", "77-77-77", "a@heart.gold", "A@heart.gold", "anon-1", ",", ":", "\n", " ", ""]),
+            "[abn1\\\\\"\u{f6} -]{0,6}",
+        ]
+    }
+
+    fn value() -> impl Strategy<Value = serde_json::Value> {
+        let text = || prop::collection::vec(word(), 0..5).prop_map(|words| words.concat());
+        let leaf = prop_oneof![
+            text().prop_map(serde_json::Value::from),
+            (-20..20_i64).prop_map(serde_json::Value::from),
+            Just(serde_json::Value::Null),
+            any::<bool>().prop_map(serde_json::Value::from),
+        ];
+        leaf.prop_recursive(3, 20, 4, move |inner| {
+            let members = prop::collection::vec((text(), inner.clone()), 0..4);
+            prop_oneof![
+                prop::collection::vec(inner, 0..4).prop_map(serde_json::Value::from),
+                members.prop_map(|members| serde_json::Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    /// Every string of it, names of members included.
+    fn strings(value: &serde_json::Value, found: &mut Vec<String>) {
+        match value {
+            serde_json::Value::String(text) => found.push(text.clone()),
+            serde_json::Value::Array(values) => values.iter().for_each(|value| strings(value, found)),
+            serde_json::Value::Object(members) => {
+                for (name, value) in members {
+                    found.push(name.clone());
+                    strings(value, found);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn what_is_replaced_is_json_and_names_nobody(
+            members in prop::collection::vec((word(), value()), 0..4),
+            [id, name, other] in [word(), word(), word()],
+            is_escaped in any::<bool>(),
+        ) {
+            let object = serde_json::Value::Object(members.into_iter().collect());
+            let mut text = object.to_string();
+            if is_escaped {
+                text = text.replace('\u{f6}', "\\u00f6").replace('b', "\\u0062");
+            }
+            let needles = Needles::new([id.as_str()], ["a@heart.gold"], [name.as_str(), other.as_str()]);
+            let replaced = needles.replaced(&text, "anon-7");
+            let parsed = serde_json::from_str::<serde_json::Value>(&replaced);
+            let mut found = Vec::new();
+            strings(&parsed.expect("JSON"), &mut found);
+            prop_assert!(!needles.are_in(replaced.as_bytes()), "{text} {replaced}");
+            for text in found {
+                prop_assert!(!needles.name_in_string(&text), "{text} in {replaced}");
+            }
+        }
     }
 
     #[test]

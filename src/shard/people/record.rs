@@ -18,6 +18,8 @@ pub enum ErasureMode {
 }
 
 impl ErasureMode {
+    pub const ALL: [ErasureMode; 2] = [ErasureMode::Erase, ErasureMode::Pseudonymise];
+
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -28,7 +30,7 @@ impl ErasureMode {
 
     #[must_use]
     pub fn parse(text: &str) -> Option<ErasureMode> {
-        [ErasureMode::Erase, ErasureMode::Pseudonymise].into_iter().find(|mode| mode.as_str() == text)
+        ErasureMode::ALL.into_iter().find(|mode| mode.as_str() == text)
     }
 }
 
@@ -68,6 +70,8 @@ pub enum ErasureRecord {
         began_us: i64,
         mode: ErasureMode,
         subject: Subject,
+        /// The subject has not all names and addresses that there are.
+        names_truncated: bool,
         removed: RemovedOutside,
     },
     /// A line of the list of those who are kept out, on its way to another shard.
@@ -132,6 +136,7 @@ mod tests {
             began_us: 7,
             mode: ErasureMode::Pseudonymise,
             subject,
+            names_truncated: true,
             removed: RemovedOutside { uploads: 1, exports: 2 },
         };
         let (mut bytes, mut other) = (Vec::new(), Vec::new());

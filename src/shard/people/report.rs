@@ -7,8 +7,8 @@ use super::super::error::ShardError;
 use super::forgotten;
 use crate::base::keys::KeyHasher;
 
-/// Names or addresses of one customer that are read at most from each shard: with those of all shards they fit a
-/// record.
+/// Names, and addresses, of one customer that are read at most from each shard. Of further ones is only told that
+/// there are some.
 const NAMES_MAX: usize = 64;
 
 /// Rows and files that were touched; nothing of the person.
@@ -47,13 +47,15 @@ pub struct ErasureState {
     pub step: String,
     pub uploads: u64,
     pub exports: u64,
+    /// Not all names and addresses were looked for.
+    pub names_truncated: bool,
     pub report: ErasureReport,
 }
 
 /// An erasure by its id; `None` where the shard does not know it.
 pub fn erasure(connection: &Connection, id: &str) -> Result<Option<ErasureState>, ShardError> {
-    let sql = "SELECT tenant_id, mode, began_us, finished_us, step, uploads, exports, report FROM erasure \
-               WHERE id = ?1";
+    let sql = "SELECT tenant_id, mode, began_us, finished_us, step, uploads, exports, report, names_truncated \
+               FROM erasure WHERE id = ?1";
     let read = |row: &rusqlite::Row<'_>| {
         let state = ErasureState {
             tenant_id: row.get(0)?,
@@ -63,6 +65,7 @@ pub fn erasure(connection: &Connection, id: &str) -> Result<Option<ErasureState>
             step: row.get(4)?,
             uploads: row.get::<_, i64>(5)?.unsigned_abs(),
             exports: row.get::<_, i64>(6)?.unsigned_abs(),
+            names_truncated: row.get(8)?,
             report: ErasureReport::default(),
         };
         Ok((state, row.get::<_, String>(7)?))
@@ -87,10 +90,11 @@ pub fn erasures_under_way(connection: &Connection) -> Result<u64, ShardError> {
     Ok(connection.query_row(sql, [], |row| row.get::<_, i64>(0))?.unsigned_abs())
 }
 
-/// Whether rows of the tenant are on their way out.
-pub fn is_erasing(connection: &Connection, tenant_id: &str) -> Result<bool, ShardError> {
-    let sql = "SELECT EXISTS (SELECT 1 FROM erasure WHERE tenant_id = ?1 AND finished_us IS NULL)";
-    Ok(connection.prepare_cached(sql)?.query_row([tenant_id], |row| row.get(0))?)
+/// Whether a customer is being erased of this tenant, or, by `*`, of any.
+pub fn is_erasing(connection: &Connection, scope: &str) -> Result<bool, ShardError> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM erasure WHERE finished_us IS NULL AND tenant_id IS NOT NULL \
+               AND ?1 IN (tenant_id, '*'))";
+    Ok(connection.prepare_cached(sql)?.query_row([scope], |row| row.get(0))?)
 }
 
 /// What one shard knows of a customer.
@@ -98,11 +102,13 @@ pub fn is_erasing(connection: &Connection, tenant_id: &str) -> Result<bool, Shar
 pub struct KnownCustomer {
     pub names: Vec<String>,
     pub emails: Vec<String>,
+    /// There are more of them.
+    pub is_truncated: bool,
     /// Of an earlier time.
     pub token: Option<String>,
 }
 
-/// A customer by id: every name and address that orders in this shard gave.
+/// A customer by id: the names and addresses that orders in this shard gave.
 pub fn known_customer(
     connection: &Connection,
     keys: &KeyHasher,
@@ -120,9 +126,10 @@ pub fn known_customer(
     while let Some(row) = rows.next()? {
         for (list, at) in [(&mut known.names, 0), (&mut known.emails, 1)] {
             let text: String = row.get(at)?;
-            if list.len() < NAMES_MAX && !text.is_empty() && !list.contains(&text) {
-                list.push(text);
+            if text.is_empty() || list.contains(&text) {
+                continue;
             }
+            if list.len() < NAMES_MAX { list.push(text) } else { known.is_truncated = true }
         }
     }
     Ok(known)

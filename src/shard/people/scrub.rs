@@ -6,10 +6,11 @@
 //! through SQLite's own pager (`sqlite_dbpage`): the WAL, readers and its cache see whole pages, and no stale copy
 //! comes back.
 //!
-//! While other rows are stored, a page that was not reached yet may change places with one that was: so the pages
-//! are gone through once upwards and once downwards.
+//! While other rows are stored, SQLite may give a page that was not reached yet the number of one that was. So the
+//! pages are gone through once upwards and once downwards. That is no full proof: a page that is given another number
+//! in both passes, each time one where the pass has been, is missed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
@@ -25,31 +26,34 @@ const DOWN: &str = "down";
 /// The byte that SQLite locks; the page it is on holds nothing.
 const LOCK_BYTE: u64 = 1 << 30;
 
-/// What a free page is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Free {
-    /// Lists others.
-    Trunk,
-    Leaf,
+/// The pages that are free, as they were when it was last looked. One taken for free that is not would lose its
+/// rows, so nothing less than the bytes of the list says that they still are.
+#[derive(Debug, Default)]
+struct Free {
+    /// Pages that list others, with their bytes.
+    trunks: HashMap<u32, Vec<u8>>,
+    leaves: HashSet<u32>,
 }
 
 /// Where the work stands.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Scrub {
     is_upwards: bool,
     /// The next page; 0 before the first of this direction.
     next: u32,
+    free: Free,
 }
 
 impl Scrub {
     #[cfg(test)]
     pub(super) fn new() -> Scrub {
-        Scrub { is_upwards: true, next: 0 }
+        Scrub::at((UP, 0))
     }
 
     /// Where [`Scrub::place`] said.
     pub(super) fn at((direction, next): (&str, i64)) -> Scrub {
-        Scrub { is_upwards: direction != DOWN, next: u32::try_from(next).unwrap_or(0) }
+        let next = u32::try_from(next).unwrap_or(0);
+        Scrub { is_upwards: direction != DOWN, next, free: Free::default() }
     }
 
     /// As it is kept.
@@ -57,14 +61,18 @@ impl Scrub {
         (if self.is_upwards { UP } else { DOWN }, i64::from(self.next))
     }
 
-    /// One slice, in the caller's transaction; pages that were changed, and whether all is done.
+    /// One slice, in the caller's transaction; pages that were changed, and whether all is done. While there is much
+    /// of the list of free pages that is not known, slices get no further than that.
     pub(super) fn slice(
         &mut self,
         transaction: &Connection,
         until_us: u64,
     ) -> Result<(u64, bool), ShardError> {
         let count: u32 = transaction.pragma_query_value(None, "page_count", |row| row.get(0))?;
-        let mut file = Pages::open(transaction, count)?;
+        let mut file = Pages::open(transaction, count, &mut self.free)?;
+        if !file.learn_free(until_us)? {
+            return Ok((0, false));
+        }
         let first = if self.is_upwards { 1 } else { count };
         let mut next = if self.next == 0 { first } else { self.next };
         let mut is_at_end = false;
@@ -89,21 +97,21 @@ impl Scrub {
 }
 
 /// The pages of the file within one transaction.
-struct Pages<'t> {
+struct Pages<'t, 's> {
     connection: &'t Connection,
     page_bytes: usize,
     usable: usize,
     count: u32,
     /// With `auto_vacuum`, which somebody may have turned on, every so many pages one says whose the next ones are.
     map_every: Option<u32>,
-    free: HashMap<u32, Free>,
+    first_trunk: u32,
+    free: &'s mut Free,
     overflows: Vec<Overflow>,
     changed: u64,
 }
 
-impl<'t> Pages<'t> {
-    /// Reads the list of free pages: one page for four thousand of them.
-    fn open(connection: &'t Connection, count: u32) -> Result<Pages<'t>, ShardError> {
+impl<'t, 's> Pages<'t, 's> {
+    fn open(connection: &'t Connection, count: u32, free: &'s mut Free) -> Result<Pages<'t, 's>, ShardError> {
         let page_bytes: u32 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
         let page_bytes = page_bytes as usize;
         let mut pages = Pages {
@@ -112,7 +120,8 @@ impl<'t> Pages<'t> {
             usable: page_bytes,
             count,
             map_every: None,
-            free: HashMap::new(),
+            first_trunk: 0,
+            free,
             overflows: Vec::new(),
             changed: 0,
         };
@@ -121,24 +130,60 @@ impl<'t> Pages<'t> {
         pages.usable = page_bytes - usize::from(reserved);
         let is_mapped = page::u32_at(&first, 52).is_some_and(|root| root != 0);
         pages.map_every = is_mapped.then_some(pages.usable as u32 / 5 + 1);
-        let mut trunk = page::u32_at(&first, 32).ok_or_else(|| damaged(1))?;
-        while trunk != 0 {
-            if pages.free.insert(trunk, Free::Trunk).is_some() {
-                return Err(damaged(trunk));
-            }
-            let bytes = pages.read(trunk)?;
-            for at in 0..pages.leaves_of(trunk, &bytes)? {
-                let leaf = page::u32_at(&bytes, 8 + 4 * at).ok_or_else(|| damaged(trunk))?;
-                pages.free.insert(leaf, Free::Leaf);
-            }
-            trunk = page::u32_at(&bytes, 0).ok_or_else(|| damaged(trunk))?;
-        }
+        pages.first_trunk = page::u32_at(&first, 32).ok_or_else(|| damaged(1))?;
         Ok(pages)
     }
 
-    fn leaves_of(&self, trunk: u32, bytes: &[u8]) -> Result<usize, ShardError> {
-        let leaves = page::u32_at(bytes, 4).ok_or_else(|| damaged(trunk))? as usize;
-        if 8 + 4 * leaves > self.usable { Err(damaged(trunk)) } else { Ok(leaves) }
+    /// Brings what is known of the free pages up to date, at least one page of the list a call; whether all is known.
+    /// Every page of the list is read, one for four thousand free ones; entries are made only of what changed.
+    fn learn_free(&mut self, until_us: u64) -> Result<bool, ShardError> {
+        let (mut known, mut changed) = (HashMap::new(), Vec::new());
+        let mut trunk = self.first_trunk;
+        while trunk != 0 {
+            let bytes = self.read(trunk)?;
+            let next = page::u32_at(&bytes, 0).ok_or_else(|| damaged(trunk))?;
+            match self.free.trunks.remove_entry(&trunk) {
+                Some((trunk, before)) if before == bytes => {
+                    known.insert(trunk, before);
+                }
+                before => {
+                    self.free.trunks.extend(before);
+                    changed.push((trunk, bytes));
+                }
+            }
+            if known.len() + changed.len() > self.count as usize {
+                return Err(damaged(trunk));
+            }
+            trunk = next;
+        }
+        // First what is not so any more: a page may have gone from one list to another.
+        for (trunk, bytes) in std::mem::replace(&mut self.free.trunks, known) {
+            for leaf in self.leaves_of(trunk, &bytes)? {
+                self.free.leaves.remove(&leaf);
+            }
+        }
+        let mut left = changed.len();
+        for (trunk, bytes) in changed {
+            self.free.leaves.extend(self.leaves_of(trunk, &bytes)?);
+            self.free.trunks.insert(trunk, bytes);
+            left -= 1;
+            if clock::monotonic_us() >= until_us {
+                break;
+            }
+        }
+        Ok(left == 0)
+    }
+
+    /// The free pages that this one lists.
+    fn leaves_of<'b>(
+        &self,
+        trunk: u32,
+        bytes: &'b [u8],
+    ) -> Result<impl ExactSizeIterator<Item = u32> + use<'b>, ShardError> {
+        let count = page::u32_at(bytes, 4).ok_or_else(|| damaged(trunk))? as usize;
+        let end = count.checked_mul(4).map(|bytes| bytes + 8).filter(|end| *end <= self.usable);
+        let list = end.and_then(|end| bytes.get(8..end)).ok_or_else(|| damaged(trunk))?;
+        Ok(list.as_chunks::<4>().0.iter().map(|number| u32::from_be_bytes(*number)))
     }
 
     fn read(&self, number: u32) -> Result<Vec<u8>, ShardError> {
@@ -163,26 +208,22 @@ impl<'t> Pages<'t> {
         }
         let mut bytes = self.read(number)?;
         let usable = self.usable;
-        let was_dirty = match self.free.get(&number) {
-            Some(Free::Leaf) => page::wipe(&mut bytes, 0..usable),
-            Some(Free::Trunk) => {
-                let leaves = self.leaves_of(number, &bytes)?;
-                page::wipe(&mut bytes, 8 + 4 * leaves..usable)
+        let was_dirty = if self.free.leaves.contains(&number) {
+            page::wipe(&mut bytes, 0..usable)
+        } else if self.free.trunks.contains_key(&number) {
+            let leaves = self.leaves_of(number, &bytes)?.len();
+            page::wipe(&mut bytes, 8 + 4 * leaves..usable)
+        } else {
+            let header = if number == 1 { FILE_HEADER_BYTES } else { 0 };
+            // What an overflow page holds is looked at from the cell it belongs to. It begins with the number of the
+            // next one, which looks like a tree's first byte from 33 million pages on (512 GB): then what may be
+            // either is left alone.
+            let may_be_overflow = bytes.get(header).is_none_or(|kind| u32::from(*kind) <= self.count >> 24);
+            if !page::is_tree(&bytes, header) || may_be_overflow {
+                return Ok(());
             }
-            None => {
-                let header = if number == 1 { FILE_HEADER_BYTES } else { 0 };
-                // What an overflow page holds is looked at from the cell it belongs to. It begins with the number
-                // of the next one, which looks like a tree's first byte from 33 million pages on (512 GB): then
-                // what may be either is left alone.
-                let may_be_overflow =
-                    bytes.get(header).is_none_or(|kind| u32::from(*kind) <= self.count >> 24);
-                if !page::is_tree(&bytes, header) || may_be_overflow {
-                    return Ok(());
-                }
-                self.overflows.clear();
-                page::wipe_unused(&mut bytes, header, usable, &mut self.overflows)
-                    .map_err(|_| damaged(number))?
-            }
+            self.overflows.clear();
+            page::wipe_unused(&mut bytes, header, usable, &mut self.overflows).map_err(|_| damaged(number))?
         };
         if was_dirty {
             self.write(number, &bytes)?;
@@ -271,7 +312,7 @@ mod tests {
         let before = content(&connection);
         assert!(count(&path, b"ecret") > 100, "SQLite leaves what was deleted");
         // Slices of no time at all: each gets a few pages further.
-        let (mut scrub, mut changed) = (Scrub::new(), 0);
+        let (mut scrub, mut changed, mut slices) = (Scrub::new(), 0, 0);
         loop {
             let transaction = connection.unchecked_transaction().unwrap();
             let (pages, is_done) = scrub.slice(&transaction, 0).unwrap();
@@ -280,8 +321,11 @@ mod tests {
             if is_done {
                 break;
             }
-            // As it is read back after a crash.
-            scrub = Scrub::at(scrub.place());
+            // Now and then as it is read back after a crash.
+            slices += 1;
+            if slices % 7 == 0 {
+                scrub = Scrub::at(scrub.place());
+            }
         }
         assert!(changed > 10);
         truncate(&connection);
@@ -300,6 +344,62 @@ mod tests {
             .unwrap();
         let ok: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
         assert_eq!(ok, "ok");
+    }
+
+    /// Between two slices others free pages and take them, so that one that was free a moment ago has rows.
+    #[test]
+    fn what_is_known_of_free_pages_is_never_older_than_the_slice() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file.db");
+        let connection = busy(&path);
+        // A list of many pages.
+        connection
+            .execute_batch(
+                "CREATE TABLE bulk (id INTEGER PRIMARY KEY, text BLOB);
+                 WITH n(n) AS (VALUES (1) UNION ALL SELECT n + 1 FROM n WHERE n < 6000)
+                 INSERT INTO bulk SELECT n, replace(hex(zeroblob(1700)), '0', 'b') FROM n;
+                 DELETE FROM bulk WHERE id > 20;",
+            )
+            .unwrap();
+        let pages = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, u32>(0)).unwrap();
+        assert!(pages("freelist_count") > 5_000);
+        let (mut scrub, mut slices, mut first) = (Scrub::new(), 0, None);
+        let mut check = Vec::new();
+        loop {
+            slices += 1;
+            let text = format!("{slices:05}").repeat(900);
+            match slices % 3 {
+                0 => connection
+                    .execute("INSERT INTO bulk (text) VALUES (?1)", [&text])
+                    .map(|_| check.push(text)),
+                1 => connection
+                    .execute("DELETE FROM bulk WHERE id < 20 AND id % 9 = ?1", [slices % 9])
+                    .map(|_| ()),
+                _ => connection
+                    .execute("UPDATE plain SET text = text || 'more' WHERE id % 97 = ?1", [slices % 97])
+                    .map(|_| ()),
+            }
+            .unwrap();
+            let transaction = connection.unchecked_transaction().unwrap();
+            let (_, is_done) = scrub.slice(&transaction, 0).unwrap();
+            transaction.commit().unwrap();
+            if first.is_none() && scrub.next > 0 {
+                first = Some(slices);
+            }
+            if is_done {
+                break;
+            }
+        }
+        // The list was taken in over some slices.
+        assert!(first.is_some_and(|first| first > 3), "{first:?}");
+        let mut statement = connection.prepare("SELECT text FROM bulk WHERE id > 20 ORDER BY id").unwrap();
+        let kept: Vec<String> =
+            statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+        assert!(kept == check);
+        let ok: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+        assert_eq!(ok, "ok");
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+        assert_eq!(count(&path, b"ecret"), 0);
     }
 
     #[test]

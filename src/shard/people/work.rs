@@ -6,7 +6,7 @@ use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehav
 
 use super::super::error::ShardError;
 use super::super::file::Shard;
-use super::needles::Needles;
+use super::needles::{self, Needles};
 use super::record::{ErasureMode, ErasureRecord, Subject};
 use super::report::{self, ErasureReport};
 use super::scrub::Scrub;
@@ -16,7 +16,8 @@ use crate::base::ids::{LaneId, Sequence};
 /// Finished erasures that are remembered; their reports hold nothing of anybody.
 const FINISHED_MAX: i64 = 10_000;
 
-/// What is done, in this order.
+/// What is done, in this order. Who it is has to be known up to the journals, and is written down until then; what is
+/// left of that is overwritten with everything else that is unused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// For the records that the journals held when it began.
@@ -29,14 +30,16 @@ pub(super) enum Step {
     Clicks,
     Rejected,
     Answers,
+    /// The writer's part: they are begun anew, and what of them is quarantined is looked through.
+    Journals,
     /// The unused bytes of every page.
     Pages,
-    /// Journals and WAL: the writer's part.
-    Journals,
+    /// The writer cuts it: it has pages as they were before that.
+    Wal,
 }
 
 impl Step {
-    const ALL: [Step; 10] = [
+    const ALL: [Step; 11] = [
         Step::Waiting,
         Step::Orders,
         Step::Customers,
@@ -45,8 +48,9 @@ impl Step {
         Step::Clicks,
         Step::Rejected,
         Step::Answers,
-        Step::Pages,
         Step::Journals,
+        Step::Pages,
+        Step::Wal,
     ];
 
     fn name(self) -> &'static str {
@@ -59,8 +63,9 @@ impl Step {
             Step::Clicks => "clicks",
             Step::Rejected => "rejected",
             Step::Answers => "answers",
-            Step::Pages => "pages",
             Step::Journals => "journals",
+            Step::Pages => "pages",
+            Step::Wal => "wal",
         }
     }
 
@@ -69,10 +74,10 @@ impl Step {
         match self {
             Step::Waiting if is_user => Step::Clicks,
             Step::Events => Step::Rejected,
-            Step::Rejected if is_user => Step::Pages,
+            Step::Rejected if is_user => Step::Journals,
             _ => {
                 let at = Step::ALL.iter().position(|step| *step == self).unwrap_or_default();
-                Step::ALL.get(at + 1).copied().unwrap_or(Step::Journals)
+                Step::ALL.get(at + 1).copied().unwrap_or(Step::Wal)
             }
         }
     }
@@ -83,7 +88,8 @@ impl Step {
 pub(in crate::shard) struct Erasing {
     pub(super) number: i64,
     pub(super) mode: ErasureMode,
-    pub(super) subject: Subject,
+    /// `None` once it is known no more.
+    pub(super) subject: Option<Subject>,
     pub(super) needles: Needles,
     pub(super) step: Step,
     pub(super) place: String,
@@ -95,6 +101,8 @@ pub(in crate::shard) struct Erasing {
     pub(super) orders: Option<Vec<i64>>,
     /// The merge of words was begun.
     pub(super) is_merging: bool,
+    /// With what it knows of the file.
+    scrub: Option<Scrub>,
 }
 
 /// What a shard has to erase.
@@ -122,30 +130,38 @@ pub enum ErasureWants {
     Nothing,
     /// To say how far the journals are.
     Lanes,
-    /// To begin the journals anew, cut the WAL and look through what is quarantined.
+    /// To begin the journals anew and look through what is quarantined, then [`Shard::erasure_journals`].
     Journals,
+    /// To cut the WAL, then [`Shard::erasure_finished`].
+    Wal,
 }
 
 impl Erasing {
     fn load(connection: &Connection) -> Result<Option<Erasing>, ShardError> {
-        let sql = "SELECT number, step, place, at, subject, report FROM erasure WHERE finished_us IS NULL \
+        let sql = "SELECT number, step, place, at, subject, report, mode FROM erasure WHERE finished_us IS NULL \
                    ORDER BY number LIMIT 1";
         let read = |row: &rusqlite::Row<'_>| {
             let of: (i64, String, String, i64) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
-            Ok((of, row.get::<_, Vec<u8>>(4)?, row.get::<_, String>(5)?))
+            Ok((of, row.get::<_, Option<Vec<u8>>>(4)?, row.get::<_, String>(5)?, row.get::<_, String>(6)?))
         };
-        let Some(((number, step, place, at), subject, report)) =
+        let Some(((number, step, place, at), subject, report, mode)) =
             connection.query_row(sql, [], read).optional()?
         else {
             return Ok(None);
         };
         let damaged = || ShardError::Corrupt("an erasure cannot be read".to_owned());
-        let Some(ErasureRecord::Erase { mode, subject, .. }) = ErasureRecord::decode(&subject) else {
-            return Err(damaged());
+        let subject = match subject.as_deref().map(ErasureRecord::decode) {
+            None => None,
+            Some(Some(ErasureRecord::Erase { subject, .. })) => Some(subject),
+            Some(_) => return Err(damaged()),
         };
+        let mode = ErasureMode::parse(&mode).ok_or_else(damaged)?;
         let step = Step::ALL.into_iter().find(|known| known.name() == step).ok_or_else(damaged)?;
+        if subject.is_none() && !matches!(step, Step::Pages | Step::Wal) {
+            return Err(damaged());
+        }
         let needles = match &subject {
-            Subject::Customer { customer_id, token, names, emails, .. } => Needles::new(
+            Some(Subject::Customer { customer_id, token, names, emails, .. }) => Needles::new(
                 // In erasing, also what stood for the person since an earlier time.
                 [Some(customer_id.as_str()), (mode == ErasureMode::Erase).then_some(token.as_str())]
                     .into_iter()
@@ -153,7 +169,7 @@ impl Erasing {
                 emails.iter().map(String::as_str),
                 names.iter().map(String::as_str),
             ),
-            Subject::User { .. } => Needles::default(),
+            Some(Subject::User { .. }) | None => Needles::default(),
         };
         Ok(Some(Erasing {
             number,
@@ -168,11 +184,24 @@ impl Erasing {
             lanes: None,
             orders: None,
             is_merging: false,
+            scrub: None,
         }))
     }
 
+    /// Whether bytes that cannot be taken apart may be of the person.
+    pub(super) fn may_be_in(&self, bytes: &[u8]) -> bool {
+        match self.subject {
+            // As a row has it, or as a client wrote it.
+            Some(Subject::User { user_id }) => {
+                memchr::memmem::find(bytes, &user_id.to_le_bytes()).is_some()
+                    || needles::has_number(bytes, user_id)
+            }
+            Some(Subject::Customer { .. }) | None => self.needles.may_be_in(bytes),
+        }
+    }
+
     fn is_user(&self) -> bool {
-        matches!(self.subject, Subject::User { .. })
+        matches!(self.subject, Some(Subject::User { .. }))
     }
 
     /// What was done and where it goes on; in the transaction that did it.
@@ -202,6 +231,7 @@ impl Shard {
         match &self.erasures.active {
             Some(erasing) if erasing.step == Step::Waiting && erasing.lanes.is_none() => ErasureWants::Lanes,
             Some(erasing) if erasing.step == Step::Journals => ErasureWants::Journals,
+            Some(erasing) if erasing.step == Step::Wal => ErasureWants::Wal,
             _ => ErasureWants::Nothing,
         }
     }
@@ -217,13 +247,7 @@ impl Shard {
     #[must_use]
     pub fn erasure_may_be_in(&self, bytes: &[u8]) -> Option<bool> {
         let erasing = self.erasures.active.as_ref()?;
-        Some(match erasing.subject {
-            Subject::User { user_id } => {
-                memchr::memmem::find(bytes, &user_id.to_le_bytes()).is_some()
-                    || memchr::memmem::find(bytes, user_id.to_string().as_bytes()).is_some()
-            }
-            Subject::Customer { .. } => erasing.needles.may_be_in(bytes),
-        })
+        Some(erasing.may_be_in(bytes))
     }
 
     /// Whether [`Shard::erase_slice`] has something to do now.
@@ -235,7 +259,7 @@ impl Shard {
                     let is_there = |(lane, upto): &(LaneId, Sequence)| self.position(*lane) >= *upto;
                     erasing.lanes.as_ref().is_some_and(|lanes| lanes.iter().all(is_there))
                 }
-                Step::Journals => false,
+                Step::Journals | Step::Wal => false,
                 _ => true,
             },
         }
@@ -269,7 +293,7 @@ impl Shard {
             Step::Pages => {
                 let transaction =
                     self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-                let mut scrub = Scrub::at((&erasing.place, erasing.at));
+                let scrub = erasing.scrub.get_or_insert_with(|| Scrub::at((&erasing.place, erasing.at)));
                 let (pages, is_done) = scrub.slice(&transaction, until_us)?;
                 let (direction, next) = scrub.place();
                 (erasing.place, erasing.at) = (direction.to_owned(), next);
@@ -278,7 +302,7 @@ impl Shard {
                 transaction.commit()?;
                 is_done
             }
-            Step::Journals => false,
+            Step::Journals | Step::Wal => false,
         };
         if is_done {
             erasing.advance();
@@ -291,9 +315,9 @@ impl Shard {
         Ok(())
     }
 
-    /// The writer's part is done: so many journals were begun anew, which freed so many bytes, and so many
-    /// quarantined segments went. Nothing says any more who it was.
-    pub fn erasure_finished(
+    /// So many journals were begun anew, which freed so many bytes, and so many quarantined segments went. Nothing
+    /// says any more who it was, but for bytes that are unused.
+    pub fn erasure_journals(
         &mut self,
         journals: u64,
         journal_bytes: u64,
@@ -303,27 +327,29 @@ impl Shard {
         erasing.report.journals = journals;
         erasing.report.journal_bytes = journal_bytes;
         erasing.report.quarantined_segments = quarantined;
-        let report =
-            serde_json::to_string(&erasing.report).map_err(|error| ShardError::Other(error.to_string()))?;
-        // The masked subject is overwritten where it stood.
-        self.connection.pragma_update_and_check(None, "secure_delete", true, |_| Ok(()))?;
-        let mut finish = || -> Result<(), ShardError> {
-            let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            transaction.execute(
-                "UPDATE erasure SET step = 'finished', finished_us = ?2, subject = NULL, place = '', at = 0, \
-                 report = ?3 WHERE number = ?1",
-                params![erasing.number, clock::unix_us(), report],
-            )?;
-            transaction.execute(
-                "DELETE FROM erasure WHERE finished_us IS NOT NULL AND number <= ?1",
-                [erasing.number - FINISHED_MAX],
-            )?;
-            transaction.commit()?;
-            Ok(())
-        };
-        let finished = finish();
-        self.connection.pragma_update_and_check(None, "secure_delete", false, |_| Ok(()))?;
-        finished?;
+        erasing.advance();
+        (erasing.subject, erasing.needles) = (None, Needles::default());
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        erasing.save(&transaction)?;
+        transaction.execute("UPDATE erasure SET subject = NULL WHERE number = ?1", [erasing.number])?;
+        transaction.commit()?;
+        self.erasures.active = Some(erasing);
+        Ok(())
+    }
+
+    /// The WAL is cut: no file has anything of the person.
+    pub fn erasure_finished(&mut self) -> Result<(), ShardError> {
+        let Some(erasing) = self.erasures.active.take() else { return Ok(()) };
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        transaction.execute(
+            "UPDATE erasure SET step = 'finished', finished_us = ?2, place = '', at = 0 WHERE number = ?1",
+            params![erasing.number, clock::unix_us()],
+        )?;
+        transaction.execute(
+            "DELETE FROM erasure WHERE finished_us IS NOT NULL AND number <= ?1",
+            [erasing.number - FINISHED_MAX],
+        )?;
+        transaction.commit()?;
         self.erasures.is_due = report::erasures_under_way(&self.connection)? > 0;
         Ok(())
     }

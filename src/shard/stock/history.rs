@@ -38,13 +38,9 @@ impl Applied {
         let mode: u8 = row.get(2)?;
         let mode = Mode::from_code(mode)
             .ok_or_else(|| ShardError::Corrupt(format!("a stock event has an unknown mode {mode}")))?;
-        let number = row.get(4)?;
-        let kind: String = row.get(3)?;
-        let change = match kind.as_str() {
-            "delta" => StockChange::Delta(number),
-            "quantity" => StockChange::Quantity(number),
-            _ => return Err(ShardError::Corrupt("a stock event is of an unknown kind".to_owned())),
-        };
+        let kind = row.get_ref(3)?.as_str().map_err(rusqlite::Error::from)?;
+        let change = StockChange::from_parts(kind, row.get(4)?)
+            .ok_or_else(|| ShardError::Corrupt("a stock event is of an unknown kind".to_owned()))?;
         Ok(Applied {
             product: row.get(0)?,
             version: row.get(1)?,

@@ -3,6 +3,7 @@
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::super::error::ShardError;
+use super::super::service_event::Outcome;
 use super::decide::StockCode;
 
 /// What became of a change. The numbers are stored for a moment.
@@ -17,6 +18,16 @@ pub enum StockResult {
     Conflict = 3,
     /// They would make the stock what it cannot be; nothing changed.
     Rejected = 4,
+}
+
+impl From<StockResult> for Outcome {
+    fn from(result: StockResult) -> Outcome {
+        match result {
+            StockResult::Applied => Outcome::Inserted,
+            StockResult::Duplicate => Outcome::Duplicate,
+            StockResult::Conflict | StockResult::Rejected => Outcome::Conflict,
+        }
+    }
 }
 
 /// What the writer decided of one product in one request, at the moment of its commit.

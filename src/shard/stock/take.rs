@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::super::error::ShardError;
-use super::super::orders::{Beside, StockChange, StockRow};
+use super::super::orders::{Beside, StockRow};
 use super::super::service_event::Outcome;
 use super::decide::{Level, Mode, StockCode, next};
 use super::read::{StockDecision, StockResult};
@@ -12,9 +12,9 @@ use crate::base::clock;
 
 /// How long what was decided is kept: whoever waits for it waits for `commit_wait`, a second or a few.
 const ANSWER_KEPT_US: i64 = 60_000_000;
-/// So many that are older go with every so many records: more than come.
+/// So many that are older go with about one of [`ANSWERS_PER_EXPIRY`] that come: more than come.
 const EXPIRED_AT_ONCE: u32 = 64;
-const RECORDS_PER_EXPIRY: u32 = 32;
+const ANSWERS_PER_EXPIRY: u64 = 32;
 
 /// A product whose stock is known, with its row.
 struct Known {
@@ -52,15 +52,11 @@ pub(in crate::shard) fn take(
     // Nobody waits any longer for what comes late, after an outage or from another folder.
     if row.request != 0 && row.received_us > now_us - ANSWER_KEPT_US {
         keep(connection, row.request, row.place, &decision)?;
-        if row.place.is_multiple_of(RECORDS_PER_EXPIRY) {
+        if is_turn_to_expire(row.request, row.place) {
             expire(connection, now_us)?;
         }
     }
-    Ok(Some(match decision.result {
-        StockResult::Applied => Outcome::Inserted,
-        StockResult::Duplicate => Outcome::Duplicate,
-        StockResult::Conflict | StockResult::Rejected => Outcome::Conflict,
-    }))
+    Ok(Some(decision.result.into()))
 }
 
 /// Stores an event of before unless it is there.
@@ -79,11 +75,7 @@ pub(in crate::shard) fn store_history(
         received_us: seen.received_us,
         events: &[event],
     };
-    Ok(match change.apply(connection)?.result {
-        StockResult::Applied => Outcome::Inserted,
-        StockResult::Duplicate => Outcome::Duplicate,
-        StockResult::Conflict | StockResult::Rejected => Outcome::Conflict,
-    })
+    Ok(change.apply(connection)?.result.into())
 }
 
 /// One change of one product, not yet decided.
@@ -151,7 +143,7 @@ impl Change<'_> {
         )?;
         let (mut last, mut count): (Option<Seen>, usize) = (None, 0);
         for event in self.events {
-            let (kind, number) = parts(event.change);
+            let (kind, number) = event.change.parts();
             let read = |row: &rusqlite::Row<'_>| {
                 let is_same = row.get::<_, u8>(0)? == self.mode.code()
                     && row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)? == kind
@@ -204,7 +196,7 @@ impl Change<'_> {
              received_us) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         )?;
         for event in self.events {
-            let (kind, number) = parts(event.change);
+            let (kind, number) = event.change.parts();
             insert.execute(params![
                 product,
                 event.event_id,
@@ -218,13 +210,6 @@ impl Change<'_> {
             ])?;
         }
         Ok(())
-    }
-}
-
-fn parts(change: StockChange) -> (&'static str, i64) {
-    match change {
-        StockChange::Delta(number) => ("delta", number),
-        StockChange::Quantity(number) => ("quantity", number),
     }
 }
 
@@ -243,6 +228,14 @@ fn keep(
         )?
         .execute(params![request, place, *result as u8, code, quantity, version])?;
     Ok(())
+}
+
+/// Of about one in [`ANSWERS_PER_EXPIRY`], whatever places a shard's products have in requests: a product may stand
+/// at the same one each time. Requests are numbered by time, so that the sum differs; the multiplication (by 2^64
+/// over the golden ratio) spreads sums that are near each other over all values.
+fn is_turn_to_expire(request: i64, place: u32) -> bool {
+    let sum = request.unsigned_abs().wrapping_add(u64::from(place));
+    sum.wrapping_mul(0x9e37_79b9_7f4a_7c15) < u64::MAX / ANSWERS_PER_EXPIRY
 }
 
 /// Requests are numbered by time: the oldest ones come first.

@@ -5,13 +5,10 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use super::super::error::ShardError;
-use super::super::inspect::Verified;
+use super::super::inspect::{Problems, Verified};
 use super::super::{open, schema};
 use super::decide::{Level, next};
 use super::history::changes;
-
-/// Problems told of one check; more are only counted.
-const PROBLEMS_MAX: usize = 20;
 
 /// Takes the events of every product once more, change by change as they came in, and compares: every version is
 /// there once, every change leaves what it said it left, and the level is what the last one left. Reads all
@@ -75,7 +72,10 @@ pub(super) fn recount(snapshot: &Connection) -> Result<Verified, ShardError> {
             found.tell(|| format!("{count} {what}"));
         }
     }
-    Ok(Verified { rows: events, problems: found.done() })
+    Ok(Verified {
+        rows: events,
+        problems: found.done(|count| format!("{count} problems of the stock in all")),
+    })
 }
 
 fn compare(
@@ -97,26 +97,4 @@ fn compare(
         });
     }
     Ok(())
-}
-
-#[derive(Default)]
-struct Problems {
-    told: Vec<String>,
-    count: usize,
-}
-
-impl Problems {
-    fn tell(&mut self, problem: impl FnOnce() -> String) {
-        self.count += 1;
-        if self.told.len() < PROBLEMS_MAX {
-            self.told.push(problem());
-        }
-    }
-
-    fn done(mut self) -> Vec<String> {
-        if self.count > self.told.len() {
-            self.told.push(format!("{} problems of the stock in all", self.count));
-        }
-        self.told
-    }
 }

@@ -5,15 +5,20 @@ use std::time::Duration;
 
 use super::{KEYED, Lane, folder, options, reopen, sound};
 use crate::base::ids::Sequence;
+use crate::base::keys::KeyHasher;
 use crate::base::money::Currency;
 use crate::base::order_status::OrderStatus;
 use crate::shard::{
-    CheckpointMode, ERASURE_KIND, ErasureMode, ErasureRecord, ErasureWants, ItemRow, ORDER_KIND, OrderParts,
-    Outcome, RemovedOutside, SERVICE_EVENT_KIND, ServiceEventRow, Shard, ShardOptions, Subject, encode_order,
-    erasure, open_reader, verify_aggregates,
+    CheckpointMode, ERASURE_KIND, ErasureMode, ErasureRecord, ErasureWants, INGEST_KIND, IngestRow, ItemRow,
+    ORDER_KIND, OrderParts, Outcome, RemovedOutside, SERVICE_EVENT_KIND, ServiceEventRow, Shard,
+    ShardOptions, Subject, encode_order, erasure, known_customer, open_reader, verify_aggregates,
 };
 
 fn order(number: usize, customer: &str, name: &str) -> Vec<u8> {
+    line_of((0, 0), number, customer, name)
+}
+
+fn line_of((ingest, line): (i64, i64), number: usize, customer: &str, name: &str) -> Vec<u8> {
     let parts = OrderParts {
         tenant_id: "t",
         order_id: &format!("o{number}"),
@@ -27,7 +32,7 @@ fn order(number: usize, customer: &str, name: &str) -> Vec<u8> {
     let item =
         |product_id| ItemRow { product_id, category: "g", quantity: 2, unit_price: 100 + number as i64 };
     let mut bytes = Vec::new();
-    encode_order(&parts, (0, 0, 7), [item("p1"), item("p2")].into_iter(), &mut bytes);
+    encode_order(&parts, (ingest, line, 7), [item("p1"), item("p2")].into_iter(), &mut bytes);
     bytes
 }
 
@@ -99,12 +104,31 @@ fn cut_off_after(slices: usize, mode: ErasureMode) {
         }
     }
     let (id, removed) = ("0".repeat(32), RemovedOutside::default());
-    let begin = ErasureRecord::Erase { id: id.clone(), began_us: 1, mode, subject: subject(), removed };
-    apply(&mut shard, &[encoded(&ErasureRecord::Suppress { mode, subject: subject() }), encoded(&begin)]);
+    let begin = ErasureRecord::Erase {
+        id: id.clone(),
+        began_us: 1,
+        mode,
+        subject: subject(),
+        names_truncated: false,
+        removed,
+    };
+    let begin = encoded(&begin);
+    apply(&mut shard, &[encoded(&ErasureRecord::Suppress { mode, subject: subject() }), begin.clone()]);
+    // Who it is, with the secret that masks it.
+    let shown = || -> usize {
+        let files = std::fs::read_dir(path.parent().unwrap()).unwrap().map(|file| file.unwrap().path());
+        let files: Vec<Vec<u8>> =
+            files.filter(|file| file.is_file()).map(|file| std::fs::read(file).unwrap()).collect();
+        let is_in = |part: &[u8]| files.iter().any(|file| memchr::memmem::find(file, part).is_some());
+        begin.1.chunks_exact(8).filter(|part| is_in(part)).count()
+    };
+    shard.checkpoint(CheckpointMode::Truncate).unwrap();
+    assert!(shown() > 10);
     let mut turns = 0;
     loop {
         match shard.erasure_wants() {
-            ErasureWants::Journals => break,
+            ErasureWants::Wal => break,
+            ErasureWants::Journals => shard.erasure_journals(1, 2, 3).unwrap(),
             ErasureWants::Lanes => shard.erasure_lanes(shard.positions()),
             ErasureWants::Nothing => {}
         }
@@ -125,7 +149,8 @@ fn cut_off_after(slices: usize, mode: ErasureMode) {
     }
     shard.checkpoint(CheckpointMode::Truncate).unwrap();
     assert!(shard.is_wal_cut());
-    shard.erasure_finished(1, 2, 3).unwrap();
+    shard.erasure_finished().unwrap();
+    assert_eq!(shown(), 0);
     let state = erasure(&open_reader(&path).unwrap(), &id).unwrap().unwrap();
     assert!(
         state.finished_us.is_some() && state.report.events == 18 && state.report.orders == 18,
@@ -152,4 +177,88 @@ fn e1_an_erasure_that_is_cut_off_ends_all_the_same() {
         cut_off_after(slices, ErasureMode::Erase);
         cut_off_after(slices, ErasureMode::Pseudonymise);
     }
+}
+
+/// An order of a pseudonym that is read again, by the same ingest after a crash or by another one.
+#[test]
+fn e1_a_line_that_is_read_again_is_told_as_the_first_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut shard = Shard::open(&folder(dir.path()), &small()).unwrap();
+    let of = |line, customer| (ORDER_KIND, line_of(line, 1, customer, "Zaphodius"));
+    assert_eq!(apply(&mut shard, &[of((5, 3), "cust-Zq7x9")]), [Outcome::Inserted]);
+    let again = [of((5, 3), "cust-Zq7x9"), of((6, 3), "cust-Zq7x9"), of((6, 4), "c-1")];
+    let told = [Outcome::Repeated, Outcome::Duplicate, Outcome::Conflict];
+    assert_eq!(apply(&mut shard, &again), told);
+    let mode = ErasureMode::Pseudonymise;
+    apply(&mut shard, &[encoded(&ErasureRecord::Suppress { mode, subject: subject() })]);
+    assert_eq!(apply(&mut shard, &again), told);
+    let new = (ORDER_KIND, line_of((7, 1), 2, "cust-Zq7x9", "Zaphodius"));
+    assert_eq!(apply(&mut shard, &[new.clone(), new]), [Outcome::Inserted, Outcome::Repeated]);
+}
+
+/// What of a customer is not looked for is told.
+#[test]
+fn e1_more_names_than_are_looked_for_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut shard = Shard::open(&folder(dir.path()), &small()).unwrap();
+    let named = |numbers: std::ops::Range<usize>| -> Vec<(u8, Vec<u8>)> {
+        numbers.map(|n| (ORDER_KIND, order(n, "cust-Zq7x9", &format!("Zaphodius {n}")))).collect()
+    };
+    let keys = KeyHasher::new(&small().folder_id);
+    let known = || {
+        let reader = open_reader(&folder(dir.path()).database()).unwrap();
+        known_customer(&reader, &keys, "t", "cust-Zq7x9").unwrap()
+    };
+    apply(&mut shard, &named(0..64));
+    assert_eq!((known().names.len(), known().is_truncated), (64, false));
+    apply(&mut shard, &named(64..65));
+    assert_eq!((known().names.len(), known().is_truncated), (64, true));
+    let (mode, removed) = (ErasureMode::Erase, RemovedOutside::default());
+    for (id, names_truncated) in [("0", false), ("1", true)] {
+        let begin = ErasureRecord::Erase {
+            id: id.repeat(32),
+            began_us: 1,
+            mode,
+            subject: subject(),
+            names_truncated,
+            removed,
+        };
+        apply(&mut shard, &[encoded(&begin)]);
+        let reader = open_reader(&folder(dir.path()).database()).unwrap();
+        let state = erasure(&reader, &id.repeat(32)).unwrap().unwrap();
+        assert_eq!(state.names_truncated, names_truncated);
+    }
+}
+
+/// An ingest that was under way when the erasure began ends behind the step that looks at kept answers.
+#[test]
+fn e1_what_an_ingest_is_answered_meanwhile_has_no_order_ids() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut shard = Shard::open(&folder(dir.path()), &small()).unwrap();
+    let path = folder(dir.path()).database();
+    let ended = |scope, key| {
+        let mut bytes = Vec::new();
+        let response = r#"{"errors":[{"code":"conflict","line":3,"order_id":"o-zaphod"}]}"#;
+        let row =
+            IngestRow { finished_us: 1, expires_us: i64::MAX, scope, key, fingerprint: &[7; 32], response };
+        row.encode(&mut bytes);
+        (INGEST_KIND, bytes)
+    };
+    let (mode, removed) = (ErasureMode::Erase, RemovedOutside::default());
+    let begin = ErasureRecord::Erase {
+        id: "0".repeat(32),
+        began_us: 1,
+        mode,
+        subject: subject(),
+        names_truncated: false,
+        removed,
+    };
+    let suppress = ErasureRecord::Suppress { mode, subject: subject() };
+    apply(&mut shard, &[ended("t", "before"), encoded(&suppress), encoded(&begin)]);
+    apply(&mut shard, &[ended("t", "meanwhile"), ended("*", "of all"), ended("other", "others")]);
+    let reader = open_reader(&path).unwrap();
+    let mut statement =
+        reader.prepare("SELECT key FROM ingest_key WHERE response LIKE '%o-zaphod%' ORDER BY key").unwrap();
+    let named: Vec<String> = statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    assert_eq!(named, ["before", "others"]);
 }

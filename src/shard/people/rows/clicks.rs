@@ -18,7 +18,7 @@ impl Shard {
         erasing: &mut Erasing,
         until_us: u64,
     ) -> Result<bool, ShardError> {
-        let Subject::User { user_id } = erasing.subject else { return Ok(true) };
+        let Some(Subject::User { user_id }) = erasing.subject else { return Ok(true) };
         // What was sorted of the rows for an index would bring them back.
         if let Some(build) = self.stop_sealing() {
             self.connection.execute_batch(&format!("DROP TABLE IF EXISTS {build}"))?;

@@ -23,7 +23,7 @@ impl Shard {
     ) -> Result<bool, ShardError> {
         let partitions = partitions_of(&self.connection, Stream::ServiceEvent)?;
         let Some(partition) = erasing.partition(partitions.clone()) else { return Ok(true) };
-        let Subject::Customer { tenant_id, token, .. } = &erasing.subject else { return Ok(true) };
+        let Some(Subject::Customer { tenant_id, token, .. }) = &erasing.subject else { return Ok(true) };
         let (tenant_id, token) = (tenant_id.clone(), token.clone());
         let end: Option<i64> = max_id(&self.connection, &partition.name)?;
         let Some(end) = end else { return Ok(erasing.next_partition(partitions)) };

@@ -6,6 +6,8 @@ mod events;
 mod kept;
 mod orders;
 
+pub(in crate::shard) use self::kept::without_order_ids;
+
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
 use super::super::error::ShardError;
@@ -22,7 +24,9 @@ const LOOK_ROWS: i64 = 250;
 impl Erasing {
     /// Tenant and the ids under which the person may have orders.
     fn customer(&self) -> Option<(&str, Vec<&str>)> {
-        let Subject::Customer { tenant_id, customer_id, token, .. } = &self.subject else { return None };
+        let Some(Subject::Customer { tenant_id, customer_id, token, .. }) = &self.subject else {
+            return None;
+        };
         let mut ids = vec![customer_id.as_str()];
         if self.mode == ErasureMode::Erase {
             ids.push(token);

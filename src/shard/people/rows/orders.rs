@@ -30,7 +30,7 @@ impl Shard {
         let Some(partition) = erasing.partition(partitions.clone()) else { return Ok(true) };
         let table = partition.name.clone();
         let becomes = match (&erasing.subject, erasing.mode) {
-            (Subject::Customer { tenant_id, token, .. }, ErasureMode::Pseudonymise) => {
+            (Some(Subject::Customer { tenant_id, token, .. }), ErasureMode::Pseudonymise) => {
                 Becomes::Of { customer_key: self.keys.hash(tenant_id, token).0 as i64 }
             }
             _ => Becomes::Nothing,
@@ -104,7 +104,7 @@ impl Shard {
         erasing: &mut Erasing,
         until_us: u64,
     ) -> Result<bool, ShardError> {
-        let Subject::Customer { tenant_id, token, .. } = &erasing.subject else { return Ok(true) };
+        let Some(Subject::Customer { tenant_id, token, .. }) = &erasing.subject else { return Ok(true) };
         let token_key = self.keys.hash(tenant_id, token).0 as i64;
         let customers: Vec<i64> = self.customers_of(erasing)?.into_iter().flat_map(|(_, ids)| ids).collect();
         for now in customers.chunks(ROWS_PER_SLICE as usize) {
