@@ -649,6 +649,30 @@ fn a_slow_reader_is_told_and_then_gets_everything() {
 }
 
 #[test]
+fn replays_that_are_cut_off_hold_up_no_other() {
+    let folder = Folder::new();
+    let server =
+        folder.serve(&["--shards", "2", "--cores", &cpus(1), "--product-events-per-second", "1000000"]);
+    let path = "/api/v1/tenants/t/price-anomalies";
+    let first_id = Reader::open(server.client(), path, None).begun().last_id;
+    let mut client = server.client();
+    let mut sent: BTreeSet<String> = BTreeSet::new();
+    for product in ["p", "q"] {
+        sent.extend(anomalies(&mut client, "t", product, 0, 1_000));
+    }
+    // Many times the replays that may ask at once; each leaves with most of it unread, and so by a reset, while the
+    // server reads and writes.
+    for _ in 0..60 {
+        let mut reader = Reader::open(server.client(), path, Some(&first_id)).begun();
+        reader.take(1);
+    }
+    let mut reader = Reader::open(server.client(), path, Some(&first_id));
+    assert_eq!(reader.take(sent.len()).into_iter().collect::<BTreeSet<_>>(), sent);
+    drop(reader);
+    server.stop();
+}
+
+#[test]
 fn a_shard_that_does_not_commit_is_202_and_the_answer_comes_later() {
     let folder = Folder::new();
     let server = folder.serve(&["--shards", "1", "--commit-wait", "50ms"]);

@@ -445,15 +445,31 @@ pub(super) async fn begin(
     Ok(Stream { seated, product_id, state: State::Begins(first), behind, at, next })
 }
 
+/// Leave for a replay to ask the shards. Dropping it lets the next one ask, however this one ends: a connection that
+/// breaks off drops its replay at whatever point it is.
+struct Token(async_channel::Sender<()>);
+
+impl Token {
+    async fn of(hub: &Hub) -> Token {
+        // The hub keeps both ends, so this waits and never fails.
+        let _ = hub.tokens.1.recv().await;
+        Token(hub.tokens.0.clone())
+    }
+}
+
+impl Drop for Token {
+    fn drop(&mut self) {
+        let _ = self.0.try_send(());
+    }
+}
+
 /// The next change of a replay; waits out what cannot be read for now.
 fn replay(lane: Rc<Lane>, mut changes: Changes) -> NextChange {
     Box::pin(async move {
         loop {
-            let token = lane.hub.tokens.1.recv().await;
+            let token = Token::of(&lane.hub).await;
             let next = changes.next().await;
-            if token.is_ok() {
-                let _ = lane.hub.tokens.0.try_send(());
-            }
+            drop(token);
             match next {
                 Ok(change) => return (changes, change),
                 Err(error) => {
