@@ -7,13 +7,40 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::cursor::CursorKey;
-use super::readers::{Readers, received};
+use super::readers::{self, Readers, received};
 use super::{ParameterError, QueryError};
 use crate::base::ids::ShardId;
 use crate::shard::{
     self, AnomaliesOf, AnomalyId, AnomalyLine, AnomalyStatus, ChangeMark, FirstAnswer, PriceChange,
-    StoredAnomaly,
+    ShardError, StoredAnomaly,
 };
+
+/// A step on one shard, on its way.
+struct Asked<T> {
+    shard: ShardId,
+    answer: readers::Answer<Option<T>>,
+}
+
+/// Asks a shard for what must not be short. Its writer makes the file when the server starts, and a new one where it
+/// was taken away: while there is none, nothing is known of the shard, which is not that nothing was written to it.
+fn ask<T: Send + 'static>(
+    readers: &Readers,
+    shard: ShardId,
+    step: impl FnOnce(&rusqlite::Connection) -> Result<T, ShardError> + Send + 'static,
+) -> Result<Asked<T>, QueryError> {
+    let answer = readers.ask(shard, None, move |connection| step(connection).map(Some))?;
+    Ok(Asked { shard, answer })
+}
+
+impl<T> Asked<T> {
+    async fn get(self) -> Result<T, QueryError> {
+        let absent = || {
+            let reason = "there is no database now".to_owned();
+            QueryError::Shard { shard: self.shard, reason }
+        };
+        received(self.answer.recv().await)?.ok_or_else(absent)
+    }
+}
 
 /// What a price event was answered with, if it is stored.
 pub async fn first_answer(
@@ -27,7 +54,7 @@ pub async fn first_answer(
     let step = move |connection: &rusqlite::Connection| {
         shard::first_answer(connection, &tenant_id, &product_id, &event_id)
     };
-    received(readers.ask(shard, None, step)?.recv().await)
+    ask(readers, shard, step)?.get().await
 }
 
 /// One anomaly of a tenant.
@@ -39,7 +66,7 @@ pub async fn stored_anomaly(
 ) -> Result<Option<StoredAnomaly>, QueryError> {
     let tenant_id = tenant_id.to_owned();
     let step = move |connection: &rusqlite::Connection| shard::anomaly(connection, &tenant_id, name);
-    received(readers.ask(shard, None, step)?.recv().await)
+    ask(readers, shard, step)?.get().await
 }
 
 /// Anomalies of one page.
@@ -174,7 +201,13 @@ impl ChangePosition {
 
 /// How far every shard's changes have come.
 pub async fn change_marks(readers: &Readers) -> Result<ChangePosition, QueryError> {
-    readers.ask_all(ChangeMark::default(), shard::change_mark).await.map(ChangePosition)
+    let asked = readers.shards().map(|shard| ask(readers, shard, shard::change_mark));
+    let asked = asked.collect::<Result<Vec<_>, _>>()?;
+    let mut marks = Vec::with_capacity(asked.len());
+    for asked in asked {
+        marks.push(asked.get().await?);
+    }
+    Ok(ChangePosition(marks))
 }
 
 /// Changes of one shard behind a place, of all tenants, with its numbering and how far it has come.
@@ -192,7 +225,7 @@ pub async fn changes_of_shard(
         }
         Ok((mark, shard::changes(connection, None, (after.change, mark.change), limit)?))
     };
-    received(readers.ask(shard, (ChangeMark::default(), Vec::new()), step)?.recv().await)
+    ask(readers, shard, step)?.get().await
 }
 
 /// Changes of a shard in hand while a replay merges it with the others.
@@ -267,14 +300,91 @@ impl Changes {
             let step = move |connection: &rusqlite::Connection| {
                 shard::changes(connection, Some(&tenant_id), range, STEP_CHANGES)
             };
-            asked.push((place, self.readers.ask(shard, Vec::new(), step)?));
+            asked.push((place, ask(&self.readers, shard, step)?));
         }
-        for (place, answer) in asked {
-            let found = received(answer.recv().await)?;
+        for (place, asked) in asked {
+            let found = asked.get().await?;
             let ahead = &mut self.shards[place];
             ahead.is_done = found.len() < STEP_CHANGES;
             ahead.ready.extend(found);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_lite::future::block_on;
+
+    use super::*;
+    use crate::base::ids::{LaneId, Sequence};
+    use crate::base::money::Currency;
+    use crate::base::prices::PriceRules;
+    use crate::shard::{
+        Entry, Observed, PRICE_EVENT_KIND, PriceEventRow, PriceRow, Records, Shard, ShardFolder, ShardOptions,
+    };
+
+    struct Events(Vec<(Sequence, Vec<u8>)>);
+
+    impl Records for Events {
+        fn records(&self) -> impl Iterator<Item = Entry<'_>> {
+            self.0.iter().map(|(sequence, payload)| Entry {
+                sequence: *sequence,
+                kind: PRICE_EVENT_KIND,
+                payload,
+            })
+        }
+    }
+
+    /// A shard with a first price and so many that are out of line with it.
+    fn shard_of(folder: &ShardFolder, anomalies: u64) -> Shard {
+        let mut shard = Shard::open(folder, &ShardOptions::default()).unwrap();
+        let event = |n: u64| {
+            let event_id = format!("e{n}");
+            let observed = Observed {
+                at_us: n as i64,
+                received_us: n as i64,
+                tenant_id: "t",
+                product_id: "p",
+                event_id: &event_id,
+            };
+            let price = if n == 0 { 100 } else { 900 };
+            let row = PriceRow { observed, price, currency: Currency::parse("USD").unwrap() };
+            let mut bytes = Vec::new();
+            PriceEventRow::new(row, PriceRules { change_bp: 2_000, score_milli: 3_500, window: 20 })
+                .encode(&mut bytes);
+            (Sequence(n + 1), bytes)
+        };
+        let events = Events((0..=anomalies).map(event).collect());
+        shard.apply(&[(LaneId::keyed(0), &events)], &mut |_, _, _| {}).unwrap();
+        shard
+    }
+
+    #[test]
+    fn a_shard_that_is_gone_is_no_shard_without_changes() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = ShardFolder::new(dir.path().join("shard-00"));
+        let shard = shard_of(&folder, 3);
+        let path = shard.path().to_owned();
+        drop(shard);
+        let readers = Readers::start(vec![(ShardId(0), path.clone())], &[0], 1).unwrap();
+        let now = block_on(change_marks(&readers)).unwrap();
+        assert_eq!(now.0[0].change, 3);
+        let begin = ChangePosition(vec![ChangeMark { change: 1, ..now.0[0] }]);
+        let mut replay = Changes::new(&readers, "t", begin, Rc::new(now.clone()));
+        let aside = dir.path().join("aside.db");
+        std::fs::rename(&path, &aside).unwrap();
+        let is_told = |outcome: Result<(), QueryError>| {
+            assert!(matches!(outcome, Err(QueryError::Shard { .. })), "{outcome:?}");
+        };
+        is_told(block_on(change_marks(&readers)).map(drop));
+        is_told(block_on(changes_of_shard(&readers, 0, now.0[0], 9)).map(drop));
+        is_told(block_on(first_answer(&readers, ShardId(0), "t", "p", "e0")).map(drop));
+        is_told(block_on(replay.next()).map(drop));
+        // It is back, and nothing is missing.
+        std::fs::rename(&aside, &path).unwrap();
+        let numbers: Vec<u64> =
+            std::iter::from_fn(|| block_on(replay.next()).unwrap().map(|change| change.change)).collect();
+        assert_eq!((numbers, replay.position()), (vec![2, 3], &now));
     }
 }

@@ -67,7 +67,7 @@ pub struct StoredAnomaly {
     pub json: Vec<u8>,
 }
 
-/// How far a shard's changes have come, and in which numbering. Both are 0 in a shard that was never written.
+/// How far a shard's changes have come, and in which numbering. The default is before everything, in any numbering.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ChangeMark {
     pub epoch: u32,
