@@ -176,10 +176,7 @@ impl ChangePosition {
                 Some(ChangeMark { epoch: u32::from_le_bytes(*epoch), change })
             };
             let marks = marks.iter().map(mark).collect::<Option<Vec<_>>>()?;
-            // What begins at nothing goes with any numbering: the shard was not there then.
-            let fits = |(of, now): (&ChangeMark, &ChangeMark)| {
-                of.change == 0 || (of.epoch == now.epoch && of.change <= now.change)
-            };
+            let fits = |(of, now): (&ChangeMark, &ChangeMark)| !of.is_lost(*now);
             let is_ours = odd.is_empty() && marks.len() == now.0.len();
             (is_ours && marks.iter().zip(&now.0).all(fits)).then_some(marks)
         });
@@ -210,7 +207,8 @@ pub async fn change_marks(readers: &Readers) -> Result<ChangePosition, QueryErro
     Ok(ChangePosition(marks))
 }
 
-/// Changes of one shard behind a place, of all tenants, with its numbering and how far it has come.
+/// Changes of one shard behind a place, of all tenants, with its numbering and how far it has come. None where the
+/// place is lost.
 pub async fn changes_of_shard(
     readers: &Readers,
     place: usize,
@@ -220,7 +218,7 @@ pub async fn changes_of_shard(
     let shard = readers.shards().nth(place).ok_or(QueryError::Busy)?;
     let step = move |connection: &rusqlite::Connection| {
         let mark = shard::change_mark(connection)?;
-        if mark.epoch != after.epoch && after.change > 0 {
+        if after.is_lost(mark) {
             return Ok((mark, Vec::new()));
         }
         Ok((mark, shard::changes(connection, None, (after.change, mark.change), limit)?))
@@ -295,9 +293,13 @@ impl Changes {
                 continue;
             }
             let shard = self.readers.shards().nth(place).ok_or(QueryError::Busy)?;
-            let (tenant_id, range) =
-                (self.tenant_id.clone(), (self.at.0[place].change, self.upto.0[place].change));
+            let (tenant_id, upto) = (self.tenant_id.clone(), self.upto.0[place]);
+            let range = (self.at.0[place].change, upto.change);
             let step = move |connection: &rusqlite::Connection| {
+                // Gone with the file they were in: other changes have their numbers now.
+                if upto.is_lost(shard::change_mark(connection)?) {
+                    return Ok(Vec::new());
+                }
                 shard::changes(connection, Some(&tenant_id), range, STEP_CHANGES)
             };
             asked.push((place, ask(&self.readers, shard, step)?));
@@ -386,5 +388,32 @@ mod tests {
         let numbers: Vec<u64> =
             std::iter::from_fn(|| block_on(replay.next()).unwrap().map(|change| change.change)).collect();
         assert_eq!((numbers, replay.position()), (vec![2, 3], &now));
+    }
+
+    #[test]
+    fn a_place_ahead_of_its_shard_is_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = ShardFolder::new(dir.path().join("shard-00"));
+        let shard = shard_of(&folder, 3);
+        let readers = Readers::start(vec![(ShardId(0), shard.path().to_owned())], &[0], 1).unwrap();
+        let now = block_on(change_marks(&readers)).unwrap().0[0];
+        let key = CursorKey::new(&[3; 16]);
+        // As after an older copy was put in its place: the same numbering, but less of it.
+        let ahead = ChangeMark { change: 4, ..now };
+        let other = ChangeMark { epoch: now.epoch.wrapping_add(1), change: 1 };
+        for (place, is_lost) in [(ahead, true), (other, true), (now, false), (ChangeMark::default(), false)] {
+            let (mark, found) = block_on(changes_of_shard(&readers, 0, place, 9)).unwrap();
+            assert_eq!(mark, now);
+            assert_eq!((place.is_lost(now), found.len()), (is_lost, if place.change == 0 { 3 } else { 0 }));
+            let id = ChangePosition(vec![place]).seal(&key, "t").unwrap().0;
+            let opened = ChangePosition::open(&key, "t", &id, &ChangePosition(vec![now]));
+            assert_eq!(opened.is_err(), is_lost);
+        }
+        let whole = |upto| {
+            let from = ChangePosition(vec![ChangeMark::default()]);
+            let mut replay = Changes::new(&readers, "t", from, Rc::new(ChangePosition(vec![upto])));
+            std::iter::from_fn(|| block_on(replay.next()).unwrap()).count()
+        };
+        assert_eq!((whole(now), whole(ahead)), (3, 0));
     }
 }

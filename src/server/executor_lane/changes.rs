@@ -312,11 +312,11 @@ async fn catch_up_shard(lane: &Rc<Lane>, joins: &[Join], place: usize) -> Result
             *seen = None;
         }
         let (now, found) = query::changes_of_shard(&lane.readers, place, at, READ_CHANGES).await?;
-        if found.is_empty() && now.epoch != at.epoch {
-            if at.change > 0 {
+        if found.is_empty() && (now.epoch != at.epoch || now.change < at.change) {
+            if at.is_lost(now) {
                 tracing::warn!(
                     shard = shard.shard.0,
-                    "the shard was replaced; streams go on from where it is"
+                    "the shard was replaced, or fell back; streams go on from where it is"
                 );
             }
             if let Some(position) = hub.position.borrow_mut().as_mut() {

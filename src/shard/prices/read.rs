@@ -68,10 +68,23 @@ pub struct StoredAnomaly {
 }
 
 /// How far a shard's changes have come, and in which numbering. The default is before everything, in any numbering.
+///
+/// A kill takes no number back. A loss of power may, where it takes commits back that the disk did not have yet: they
+/// are made again from the journals, and where several journals feed the shard, perhaps in another order. A reader that
+/// was told of such a commit and comes back after the shard has passed its number again may miss a change then.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ChangeMark {
     pub epoch: u32,
     pub change: u64,
+}
+
+impl ChangeMark {
+    /// Whether a shard that stands at `now` has no such place: it is another file, or an older copy of the same one, and
+    /// its next numbers are of other changes. What begins at nothing goes with any numbering.
+    #[must_use]
+    pub fn is_lost(self, now: ChangeMark) -> bool {
+        self.change > 0 && (self.epoch != now.epoch || self.change > now.change)
+    }
 }
 
 /// One thing that became known.
