@@ -432,6 +432,13 @@ fn signed_price_events_are_their_senders() {
     // A body that changed on its way, though it means the same.
     problem(&send(&mut client, &good, &body.replace("10.00", "10.0")), 401, "bad-signature");
 
+    // Of the headers only the signed one stands for an id: with another key it is no other event.
+    let bare = event("", "10.00", 3).replace(r#""event_id":"","#, "");
+    let signed = headers("m3", at, &old.sign("m3", at, bare.as_bytes()));
+    for (key, status) in [("", 201), ("Idempotency-Key: another\r\n", 200)] {
+        assert_eq!(send(&mut client, &format!("{key}{signed}"), &bare).status, status, "{key}");
+    }
+
     // Rotated: both hold, then the new one alone. The server follows within two seconds.
     let new = secret(&run(&["tenant", "secret", "add", "t"]));
     let mut number = 1;

@@ -24,15 +24,6 @@ use crate::query::{self, ParameterError, QueryError};
 use crate::shard::{AnomalyId, Observed, Outcome, PriceEventRow, PriceReviewRow, PriceRow};
 use crate::tenants::{self, Principal, Scope, Signed};
 
-/// The value of a header that may be there once.
-fn header<'r>(request: &'r RequestHead, name: &str) -> Option<&'r [u8]> {
-    let mut values = request.headers.get_all(name).iter();
-    match (values.next(), values.next()) {
-        (Some(value), None) => Some(value.as_bytes()),
-        _ => None,
-    }
-}
-
 /// `POST …/products/{product}/price-event`: 201, 200 for a repeated one, 202 where the commit takes too long.
 pub(super) async fn post_event(
     lane: &Lane,
@@ -50,11 +41,14 @@ pub(super) async fn post_event(
         (desk.prices_of(&tenant_id), desk.secrets_of(&tenant_id))
     };
     // Before anything is said about the body.
-    if !secrets.is_empty() {
+    let is_signed = !secrets.is_empty();
+    if is_signed {
+        // Given twice says as little as not given.
+        let header = |name| api::commerce::header(&request.headers, name).ok().flatten();
         let signed = Signed {
-            id: header(request, "webhook-id"),
-            timestamp: header(request, "webhook-timestamp"),
-            signature: header(request, "webhook-signature"),
+            id: header("webhook-id"),
+            timestamp: header("webhook-timestamp"),
+            signature: header("webhook-signature"),
             body: &body.bytes,
         };
         tenants::verify(&secrets, &signed, now.unix_us)?;
@@ -75,7 +69,7 @@ pub(super) async fn post_event(
         let event = PriceEvent::read(bytes, now.unix_us)?;
         let event_id = match event.event_id {
             Some(event_id) => event_id.into_owned(),
-            None => prices::event_id(&request.headers)?,
+            None => prices::event_id(&request.headers, is_signed)?,
         };
         let observed = Observed {
             at_us: event.observed_us,
@@ -189,7 +183,8 @@ pub(super) async fn list(
     let product_id = (endpoint == Endpoint::ProductAnomalies).then(|| prices::product(below));
     if accepts(request, b"text/event-stream") {
         let asked = last_event_id(request.uri.query()).map_err(QueryError::Parameters)?;
-        let given = match header(request, "last-event-id").map(std::str::from_utf8) {
+        let last_id = api::commerce::header(&request.headers, "last-event-id").ok().flatten();
+        let given = match last_id.map(std::str::from_utf8) {
             Some(Ok(id)) => Some(id),
             Some(Err(_)) => return Err(QueryError::Parameters(vec![not_an_id()]).into()),
             None => asked.as_deref(),
