@@ -102,9 +102,15 @@ type Event = (String, Value);
 impl Reader {
     #[track_caller]
     fn open(client: Client, path: &str, last_id: Option<&str>) -> Reader {
-        let mut reader = Reader { client, unread: String::new(), last_id: String::new(), lagged: 0 };
         let last = last_id.map(|id| format!("Last-Event-ID: {id}\r\n")).unwrap_or_default();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nAccept: text/event-stream\r\n{last}\r\n");
+        Reader::open_with(client, path, &last)
+    }
+
+    #[track_caller]
+    fn open_with(client: Client, path: &str, headers: &str) -> Reader {
+        let mut reader = Reader { client, unread: String::new(), last_id: String::new(), lagged: 0 };
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: test\r\nAccept: text/event-stream\r\n{headers}\r\n");
         reader.client.write(request.as_bytes()).expect("the server takes it");
         let head = reader.client.answer_head().expect("the server answers");
         assert_eq!(head.status, 200, "{head:?}");
@@ -652,6 +658,40 @@ fn a_slow_reader_is_told_and_then_gets_everything() {
     let more = anomalies(&mut client, "t", "p", number, 1);
     assert_eq!(slow.take(1), more);
     drop(slow);
+    server.stop();
+}
+
+#[test]
+fn a_stream_ends_with_the_key_it_was_opened_with() {
+    let folder = Folder::new();
+    let server = folder.serve(&["--cores", &cpus(1)]);
+    let path = "/api/v1/tenants/t/price-anomalies";
+    // Opened while nobody needed a key.
+    let mut of_nobody = Reader::open(server.client(), path, None).begun();
+    let key = || {
+        let (code, made) = folder.run_json(&["key", "create", "--scope", "admin"]);
+        assert_eq!(code, 0, "{made}");
+        let text = |name: &str| made[name].as_str().expect("a text").to_owned();
+        (format!("X-API-Key: {}\r\n", text("key")), text("id"))
+    };
+    let (first, first_id) = key();
+    // The server looks at its keys once a second.
+    assert_eq!(of_nobody.next(), None);
+    let (second, _) = key();
+    wait_until("the second key to hold", || {
+        ask(&mut server.client(), "GET", path, &second, "").status == 200
+    });
+    let open = |key: &str| Reader::open_with(server.client(), path, key).begun();
+    let (mut ends, mut goes_on) = (open(&first), open(&second));
+    let (code, said) = folder.run_json(&["key", "revoke", &first_id]);
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(ends.next(), None);
+    let sent = ["10.00", "20.00"].map(|price| {
+        let body = event(price, price, 1);
+        ask(&mut server.client(), "POST", &target("t", "p"), &second, &body).json()["anomaly"]["id"].clone()
+    });
+    assert_eq!(goes_on.take(1), [sent[1].as_str().expect("an id")]);
+    drop(goes_on);
     server.stop();
 }
 

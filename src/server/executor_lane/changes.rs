@@ -21,12 +21,13 @@ use bytes::Bytes;
 use futures_lite::FutureExt as _;
 use slab::Slab;
 
-use super::Lane;
+use super::{Lane, admit};
 use crate::base::clock;
 use crate::cores::executor;
 use crate::cores::stop::Stage;
 use crate::query::{self, ChangePosition, Changes, CursorKey, QueryError};
 use crate::shard::{ChangeMark, PriceChange};
+use crate::tenants::{Principal, Scope};
 
 /// Changes of all tenants that a core keeps for its streams, and their bytes: a stream that falls further behind reads
 /// them from the shards.
@@ -57,6 +58,21 @@ struct Seat {
     number: u64,
     waker: Option<Waker>,
     beat_due: bool,
+    /// Whether it may still be read is to be asked again.
+    check_due: bool,
+}
+
+impl Seat {
+    /// What is due every [`BEAT_S`].
+    fn beat(&mut self) -> Option<Waker> {
+        self.beat_due = true;
+        self.check()
+    }
+
+    fn check(&mut self) -> Option<Waker> {
+        self.check_due = true;
+        self.waker.take()
+    }
 }
 
 /// One change, rendered for every stream of its tenant.
@@ -198,10 +214,14 @@ impl Hub {
         Ok(())
     }
 
-    /// Comments for those whose second it is; the end for all when the server drains.
-    pub(super) fn keep(&self, now_us: u64, stage: Stage) {
+    /// Comments for those whose second it is; the end for all when the server drains, and for those that a change of
+    /// keys has shut out.
+    fn keep(&self, now_us: u64, stage: Stage, keys_changed: bool) {
         if stage >= Stage::Draining && !self.closing.replace(true) {
             self.topics.borrow().values().for_each(|topic| topic.wake_all());
+        }
+        if keys_changed {
+            self.topics.borrow().values().for_each(|topic| topic.wake(|_| true, Seat::check));
         }
         let second = now_us / 1_000_000;
         let before = self.beat.replace(second);
@@ -211,14 +231,7 @@ impl Hub {
         // A core that stood still makes up for what it missed.
         let missed = (second - before).min(BEAT_S);
         let is_due = |number: u64| (number + second) % BEAT_S < missed;
-        for topic in self.topics.borrow().values() {
-            let mut wakers = Vec::new();
-            for (_, seat) in topic.seats.borrow_mut().iter_mut().filter(|(_, seat)| is_due(seat.number)) {
-                seat.beat_due = true;
-                wakers.extend(seat.waker.take());
-            }
-            wakers.into_iter().for_each(Waker::wake);
-        }
+        self.topics.borrow().values().for_each(|topic| topic.wake(|seat| is_due(seat.number), Seat::beat));
     }
 
     pub(super) fn streams(&self) -> usize {
@@ -228,8 +241,15 @@ impl Hub {
 
 impl Topic {
     fn wake_all(&self) {
-        let wakers: Vec<Waker> =
-            self.seats.borrow_mut().iter_mut().filter_map(|(_, seat)| seat.waker.take()).collect();
+        self.wake(|_| true, |seat| seat.waker.take());
+    }
+
+    fn wake(&self, is_meant: impl Fn(&Seat) -> bool, mark: impl Fn(&mut Seat) -> Option<Waker>) {
+        let mut wakers: Vec<Waker> = Vec::new();
+        for (_, seat) in self.seats.borrow_mut().iter_mut().filter(|(_, seat)| is_meant(seat)) {
+            wakers.extend(mark(seat));
+        }
+        // The seats are free again: who is woken may look at its own.
         wakers.into_iter().for_each(Waker::wake);
     }
 }
@@ -345,10 +365,17 @@ impl Seated {
         let hub = &lane.hub;
         let topic = hub.topic(tenant_id);
         let number = hub.numbers.replace(hub.numbers.get() + 1);
-        let seat = topic.seats.borrow_mut().insert(Seat { number, waker: None, beat_due: false });
+        let seat =
+            topic.seats.borrow_mut().insert(Seat { number, waker: None, beat_due: false, check_due: false });
         hub.streams.set(hub.streams.get() + 1);
         lane.me.executor.streams.set(hub.streams.get() as u64);
         Seated { lane: lane.clone(), topic, seat }
+    }
+
+    /// Whether it is to be asked, now, if it may still be read.
+    fn takes_check(&self) -> bool {
+        let mut seats = self.topic.seats.borrow_mut();
+        seats.get_mut(self.seat).is_some_and(|seat| std::mem::take(&mut seat.check_due))
     }
 
     /// Keeps the waker; whether a comment is due.
@@ -396,6 +423,7 @@ enum State {
 /// One stream: poll it for the next bytes.
 pub(super) struct Stream {
     seated: Seated,
+    principal: Principal,
     product_id: Option<Box<str>>,
     state: State,
     /// What it is to read before it follows.
@@ -412,6 +440,7 @@ pub(super) struct Stream {
 /// An id that is none; a shard that cannot be read.
 pub(super) async fn begin(
     lane: &Rc<Lane>,
+    principal: &Principal,
     tenant_id: &str,
     product_id: Option<&str>,
     last_id: Option<&str>,
@@ -442,7 +471,8 @@ pub(super) async fn begin(
     let id = at.seal(&lane.cursors, tenant_id)?.0;
     let first = Bytes::from(format!(": changes of prices\nretry: 2000\nid: {id}\n\n"));
     let product_id = product_id.map(Box::from);
-    Ok(Stream { seated, product_id, state: State::Begins(first), behind, at, next })
+    let (principal, state) = (*principal, State::Begins(first));
+    Ok(Stream { seated, principal, product_id, state, behind, at, next })
 }
 
 /// Leave for a replay to ask the shards. Dropping it lets the next one ask, however this one ends: a connection that
@@ -482,9 +512,20 @@ fn replay(lane: Rc<Lane>, mut changes: Changes) -> NextChange {
 }
 
 impl Stream {
-    /// The next bytes of the stream; `None` at its end, when the server drains.
+    /// Whether who reads it still may. A key that ends lets nothing more out.
+    fn is_allowed(&self) -> bool {
+        let Seated { lane, topic, .. } = &self.seated;
+        let mut desk = lane.desk.borrow_mut();
+        desk.authorize_again(&self.principal, &topic.tenant_id, Scope::Read, admit::now()).is_ok()
+    }
+
+    /// The next bytes of the stream; `None` at its end: the server drains, or its reader may read no more and is told
+    /// why when it comes back.
     pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
         let lane = self.seated.lane.clone();
+        if self.seated.takes_check() && !self.is_allowed() {
+            return Poll::Ready(None);
+        }
         loop {
             if lane.hub.closing.get() {
                 return Poll::Ready(None);
@@ -555,6 +596,7 @@ fn comment() -> Bytes {
 
 /// What the lane's housekeeping does for its streams.
 pub(super) fn keep(lane: &Lane) {
-    lane.hub.keep(clock::monotonic_us(), lane.vitals.stop.stage());
+    let keys_changed = lane.desk.borrow_mut().has_changed();
+    lane.hub.keep(clock::monotonic_us(), lane.vitals.stop.stage(), keys_changed);
     debug_assert!(lane.hub.streams() as u64 == lane.me.executor.streams.get());
 }

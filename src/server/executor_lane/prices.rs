@@ -194,7 +194,7 @@ pub(super) async fn list(
         if head_only {
             return Ok(Read::Rows(answer, AnswerBody::empty()));
         }
-        let stream = changes::begin(lane, &tenant_id, product_id.as_deref(), given).await?;
+        let stream = changes::begin(lane, principal, &tenant_id, product_id.as_deref(), given).await?;
         return Ok(Read::Rows(answer, AnswerBody::Changes(Box::new(stream))));
     }
     let plan = AnomaliesPlan::new(&tenant_id, product_id.as_deref(), request.uri.query());
