@@ -662,6 +662,30 @@ fn a_slow_reader_is_told_and_then_gets_everything() {
 }
 
 #[test]
+fn a_stream_of_one_product_comes_back_behind_what_others_had() {
+    let folder = Folder::new();
+    let server = folder.serve(&["--shards", "2", "--cores", &cpus(1)]);
+    let path = "/api/v1/tenants/t/price-anomalies";
+    let of_product = "/api/v1/tenants/t/products/quiet/price-anomalies";
+    let mut reader = Reader::open(server.client(), of_product, None).begun();
+    let first_id = reader.last_id.clone();
+    anomalies(&mut server.client(), "t", "p", 0, 20);
+    // With the comment of its next quarter of a minute.
+    while reader.last_id == first_id {
+        let block = reader.block().expect("the stream goes on");
+        assert_eq!(reader.note(&block), None, "{block}");
+    }
+    // An id is of its tenant: a stream of all products shows how far this one has come.
+    let mut reader = Reader::open(server.client(), path, Some(&reader.last_id));
+    let own = anomalies(&mut server.client(), "t", "quiet", 0, 1);
+    // The comment may have come while they were still being sent.
+    let again = std::iter::repeat_with(|| reader.take(1)).take_while(|got| *got != own).count();
+    assert!(again < 20, "{again}");
+    drop(reader);
+    server.stop();
+}
+
+#[test]
 fn a_stream_ends_with_the_key_it_was_opened_with() {
     let folder = Folder::new();
     let server = folder.serve(&["--cores", &cpus(1)]);

@@ -114,7 +114,7 @@ pub(super) fn list(of_product: bool) -> OperationBuilder {
         .description(Some(
             "Newest first, by when they were received. As a stream: what becomes known from now on, or behind the \
              event that `Last-Event-ID` names, over restarts of the server as well; nothing is missed and nothing \
-             comes twice. A comment comes every 15 seconds. A reader that is too slow gets an event `lagged` and \
+             comes twice. A comment comes every 15 seconds, with an id of its own where changes of others have passed. A reader that is too slow gets an event `lagged` and \
              then what it missed. The stream ends when the server stops: come back with the last id. It ends as well when its key does. An id of \
              before the folder was distributed anew is refused; begin without one then.",
         ))

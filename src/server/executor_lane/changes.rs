@@ -428,8 +428,10 @@ pub(super) struct Stream {
     state: State,
     /// What it is to read before it follows.
     behind: Option<Changes>,
-    /// Behind the last change it was given.
+    /// Behind the last change that it was given, or that was none of its own.
     at: Rc<ChangePosition>,
+    /// Where its reader comes back: the last id that it was sent.
+    told: Rc<ChangePosition>,
     /// The number in the ring it looks at next.
     next: u64,
 }
@@ -471,8 +473,8 @@ pub(super) async fn begin(
     let id = at.seal(&lane.cursors, tenant_id)?.0;
     let first = Bytes::from(format!(": changes of prices\nretry: 2000\nid: {id}\n\n"));
     let product_id = product_id.map(Box::from);
-    let (principal, state) = (*principal, State::Begins(first));
-    Ok(Stream { seated, principal, product_id, state, behind, at, next })
+    let (principal, state, told) = (*principal, State::Begins(first), at.clone());
+    Ok(Stream { seated, principal, product_id, state, behind, at, told, next })
 }
 
 /// Leave for a replay to ask the shards. Dropping it lets the next one ask, however this one ends: a connection that
@@ -519,6 +521,19 @@ impl Stream {
         desk.authorize_again(&self.principal, &topic.tenant_id, Scope::Read, admit::now()).is_ok()
     }
 
+    /// A comment; with an id where it has come further without an event of its own, so that who comes back does not have
+    /// all of that read again. An event without data is none, but its id is kept (HTML, 9.2.6: the id is set before the
+    /// data is looked at).
+    fn beat(&mut self) -> Bytes {
+        if self.told != self.at
+            && let Ok(id) = self.at.seal(&self.seated.lane.cursors, &self.seated.topic.tenant_id)
+        {
+            self.told = self.at.clone();
+            return format!(":\nid: {}\n\n", id.0).into();
+        }
+        Bytes::from_static(b":\n\n")
+    }
+
     /// The next bytes of the stream; `None` at its end: the server drains, or its reader may read no more and is told
     /// why when it comes back.
     pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
@@ -541,7 +556,7 @@ impl Stream {
                 }
                 State::Replays(coming) => match coming.as_mut().poll(context) {
                     Poll::Pending if self.seated.wait(context.waker()) => {
-                        return Poll::Ready(Some(comment()));
+                        return Poll::Ready(Some(self.beat()));
                     }
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready((changes, None)) => {
@@ -555,7 +570,10 @@ impl Stream {
                             continue;
                         }
                         match frame(&lane.cursors, &self.seated.topic.tenant_id, &self.at, &change) {
-                            Ok(frame) => return Poll::Ready(Some(frame)),
+                            Ok(frame) => {
+                                self.told = self.at.clone();
+                                return Poll::Ready(Some(frame));
+                            }
                             // Not without its id: the stream ends, and the reader comes back.
                             Err(_) => return Poll::Ready(None),
                         }
@@ -577,21 +595,22 @@ impl Stream {
                     if let Some((next, entry)) = ring.next(self.next, topic, self.product_id.as_deref()) {
                         self.next = next;
                         self.at = entry.after.clone();
+                        self.told = entry.after.clone();
                         return Poll::Ready(Some(entry.frame.clone()));
                     }
+                    // Nothing up to here is its own, so it stands where the core does.
                     self.next = ring.end();
+                    if let Some(position) = &*lane.hub.position.borrow() {
+                        self.at = position.clone();
+                    }
                     if self.seated.wait(context.waker()) {
-                        return Poll::Ready(Some(comment()));
+                        return Poll::Ready(Some(self.beat()));
                     }
                     return Poll::Pending;
                 }
             }
         }
     }
-}
-
-fn comment() -> Bytes {
-    Bytes::from_static(b":\n\n")
 }
 
 /// What the lane's housekeeping does for its streams.
