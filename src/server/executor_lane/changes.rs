@@ -214,6 +214,24 @@ impl Hub {
         Ok(())
     }
 
+    /// Answers new streams, and forgets those that wait no more. While a shard cannot be read, one may join that has
+    /// seen nothing the core has not: it is told what that shard has in the meantime once it can be read.
+    fn let_join(&self, joins: &mut Vec<Join>, all_read: bool) {
+        let position = self.position.borrow();
+        let is_there = |join: &Join| {
+            let Some(position) = &*position else { return false };
+            let Some(from) = &join.from else { return true };
+            from.0.iter().zip(&position.0).all(|(from, at)| from.change <= at.change)
+        };
+        joins.retain(|join| {
+            let may_join = all_read || is_there(join);
+            if may_join {
+                let _ = join.reply.try_send(());
+            }
+            !may_join && !join.reply.is_closed()
+        });
+    }
+
     /// Comments for those whose second it is; the end for all when the server drains, and for those that a change of
     /// keys has shut out.
     fn keep(&self, now_us: u64, stage: Stage, keys_changed: bool) {
@@ -271,22 +289,31 @@ fn frame(
 
 /// Reads what is new whenever a shard says there is, and whenever a stream joins.
 pub(super) async fn run(lane: Rc<Lane>, changed: async_channel::Receiver<()>) {
+    // What was logged last, so that a shard that stays as it is is said once.
+    let mut failing: Option<String> = None;
     while changed.recv().await.is_ok() {
         let mut joins = Vec::new();
         loop {
             joins.append(&mut lane.hub.joins.borrow_mut());
-            match catch_up(&lane, &joins).await {
-                Ok(()) => break,
+            let outcome = catch_up(&lane, &joins).await;
+            lane.hub.let_join(&mut joins, outcome.is_ok());
+            match outcome {
+                Ok(()) => {
+                    if failing.take().is_some() {
+                        tracing::info!("changes of prices are read from every shard again");
+                    }
+                    break;
+                }
                 Err(QueryError::Busy) => {}
                 Err(error) => {
-                    tracing::warn!(%error, "changes of prices wait for a shard that cannot be read")
+                    let error = error.to_string();
+                    if failing.as_ref() != Some(&error) {
+                        tracing::warn!(error, "changes of prices wait for a shard that cannot be read");
+                        failing = Some(error);
+                    }
                 }
             }
             executor::sleep(RETRY).await;
-            joins.retain(|join| !join.reply.is_closed());
-        }
-        for join in joins {
-            let _ = join.reply.try_send(());
         }
     }
 }
@@ -450,8 +477,13 @@ pub(super) async fn begin(
     let from = match last_id {
         None => None,
         Some(text) => {
-            let now = query::change_marks(&lane.readers).await?;
-            Some(ChangePosition::open(&lane.cursors, tenant_id, text, &now)?)
+            let open = |now: &ChangePosition| ChangePosition::open(&lane.cursors, tenant_id, text, now);
+            let known = lane.hub.position.borrow().as_deref().and_then(|now| open(now).ok());
+            // The shards are asked only for what this core has not read yet.
+            Some(match known {
+                Some(from) => from,
+                None => open(&query::change_marks(&lane.readers).await?)?,
+            })
         }
     };
     // Seated first: from here on the core reads.
@@ -618,4 +650,33 @@ pub(super) fn keep(lane: &Lane) {
     let keys_changed = lane.desk.borrow_mut().has_changed();
     lane.hub.keep(clock::monotonic_us(), lane.vitals.stop.stage(), keys_changed);
     debug_assert!(lane.hub.streams() as u64 == lane.me.executor.streams.get());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shard_that_cannot_be_read_keeps_out_only_who_needs_it() {
+        let hub = Hub::new(async_channel::bounded(1).0);
+        let place = |changes: [u64; 2]| {
+            ChangePosition(changes.map(|change| ChangeMark { epoch: u32::from(change > 0), change }).to_vec())
+        };
+        let join = |from: Option<[u64; 2]>| {
+            let (reply, replied) = async_channel::bounded(1);
+            (Join { from: from.map(place), reply }, replied)
+        };
+        let (joins, replied): (Vec<_>, Vec<_>) =
+            [None, Some([5, 7]), Some([0, 0]), Some([5, 8])].into_iter().map(join).unzip();
+        let (mut joins, gone) = (joins, join(Some([9, 9])).0);
+        joins.push(gone);
+        let answered = || replied.iter().filter(|replied| replied.try_recv().is_ok()).count();
+        hub.let_join(&mut joins, false);
+        assert_eq!((answered(), joins.len()), (0, 4), "where the shards stand is not known yet");
+        *hub.position.borrow_mut() = Some(Rc::new(place([5, 7])));
+        hub.let_join(&mut joins, false);
+        assert_eq!((answered(), joins.len()), (3, 1));
+        hub.let_join(&mut joins, true);
+        assert_eq!((answered(), joins.len()), (1, 0));
+    }
 }
