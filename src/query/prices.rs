@@ -93,7 +93,44 @@ fn context(of: &AnomaliesOf) -> Vec<u8> {
     context
 }
 
-/// One page of anomalies, newest first, from one shard where they are of one product, else merged over all.
+/// Anomalies of a shard in hand while a page is merged.
+struct Newest {
+    shard: ShardId,
+    /// Behind the last one that was read.
+    of: AnomaliesOf,
+    ready: VecDeque<AnomalyLine>,
+    /// Nothing more comes from this shard.
+    is_done: bool,
+}
+
+/// Asks every shard whose anomalies are used up, side by side.
+async fn fill(readers: &Readers, shards: &mut [Newest], rows: usize) -> Result<(), QueryError> {
+    let mut asked = Vec::new();
+    for (place, newest) in shards.iter().enumerate() {
+        if newest.is_done || !newest.ready.is_empty() {
+            continue;
+        }
+        let of = newest.of.clone();
+        let step = move |connection: &rusqlite::Connection| shard::anomalies(connection, &of, rows);
+        asked.push((place, readers.ask(newest.shard, Vec::new(), step)?));
+    }
+    for (place, answer) in asked {
+        let found = received(answer.recv().await)?;
+        let newest = &mut shards[place];
+        newest.is_done = found.len() < rows;
+        if let Some(last) = found.last() {
+            newest.of.after = Some((last.created_us, last.anomaly_id.clone()));
+        }
+        newest.ready.extend(found);
+    }
+    Ok(())
+}
+
+/// The least a shard is asked for where there are several: a round costs more than a few rows that are not wanted.
+const ROUND_ROWS: usize = 16;
+
+/// One page of anomalies, newest first, from one shard where they are of one product, else merged over all. Of each
+/// shard twice its part of a page is in memory, not a page: together about as much as two pages.
 pub async fn anomalies_page(
     readers: &Readers,
     key: &CursorKey,
@@ -120,13 +157,25 @@ pub async fn anomalies_page(
         };
         of.after = Some(after.ok_or_else(wrong)?);
     }
-    let step = move |connection: &rusqlite::Connection| shard::anomalies(connection, &of, limit + 1);
-    let partials = match only {
-        Some(shard) => vec![received(readers.ask(shard, Vec::new(), step)?.recv().await)?],
-        None => readers.ask_all(Vec::new(), step).await?,
+    let asked: Vec<ShardId> = only.map_or_else(|| readers.shards().collect(), |shard| vec![shard]);
+    // One more than the page has, which tells whether there is another.
+    let wanted = limit + 1;
+    let rows = match asked.len() {
+        1 => wanted,
+        count => (wanted.div_ceil(count) * 2).max(ROUND_ROWS).min(wanted),
     };
-    let mut anomalies: Vec<AnomalyLine> = partials.into_iter().flatten().collect();
-    anomalies.sort_unstable_by(|a, b| (b.created_us, &b.anomaly_id).cmp(&(a.created_us, &a.anomaly_id)));
+    let newest = |shard| Newest { shard, of: of.clone(), ready: VecDeque::new(), is_done: false };
+    let mut shards: Vec<Newest> = asked.into_iter().map(newest).collect();
+    let mut anomalies: Vec<AnomalyLine> = Vec::new();
+    while anomalies.len() < wanted {
+        fill(readers, &mut shards, rows).await?;
+        let heads = shards.iter().enumerate();
+        let heads = heads.filter_map(|(place, newest)| {
+            newest.ready.front().map(|line| (line.created_us, &line.anomaly_id, place))
+        });
+        let Some((_, _, place)) = heads.max() else { break };
+        anomalies.extend(shards[place].ready.pop_front());
+    }
     let has_more = anomalies.len() > limit;
     anomalies.truncate(limit);
     let next_cursor = match anomalies.last() {
@@ -388,6 +437,37 @@ mod tests {
         let numbers: Vec<u64> =
             std::iter::from_fn(|| block_on(replay.next()).unwrap().map(|change| change.change)).collect();
         assert_eq!((numbers, replay.position()), (vec![2, 3], &now));
+    }
+
+    #[test]
+    fn a_shard_is_asked_again_where_it_has_most_of_a_page() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = |number: u16| ShardFolder::new(dir.path().join(format!("shard-{number:02}")));
+        let of = AnomaliesOf {
+            tenant_id: "t".to_owned(),
+            product_id: None,
+            status: None,
+            since_us: None,
+            after: None,
+        };
+        let shards: Vec<Shard> =
+            (0..8).map(|number| shard_of(&folder(number), if number == 3 { 60 } else { 2 })).collect();
+        let paths = shards.iter().zip(0..).map(|(shard, number)| (ShardId(number), shard.path().to_owned()));
+        let readers = Readers::start(paths.collect(), &[0], 1).unwrap();
+        let (key, mut cursor, mut lengths, mut times) =
+            (CursorKey::new(&[3; 16]), None, Vec::new(), Vec::new());
+        loop {
+            let page = anomalies_page(&readers, &key, of.clone(), None, 50, cursor.as_deref());
+            let page = block_on(page).unwrap();
+            lengths.push(page.anomalies.len());
+            times.extend(page.anomalies.iter().map(|line| line.created_us));
+            cursor = page.next_cursor;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        assert_eq!(lengths, [50, 24]);
+        assert!(times.is_sorted_by(|a, b| a >= b), "{times:?}");
     }
 
     #[test]
