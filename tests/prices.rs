@@ -264,6 +264,11 @@ fn what_is_no_price_event_is_told_and_nothing_is_stored() {
     ] {
         problem(&post(&mut client, "t", "p", body), status, slug);
     }
+    problem(
+        &post(&mut client, "t", "p", &format!("{}{}", "[".repeat(129), "]".repeat(129))),
+        422,
+        "too-deep",
+    );
     let said = problem(&post(&mut client, "t", "p", "{}"), 422, "invalid-event");
     assert_eq!(said["errors"].as_array().map(Vec::len), Some(3));
     problem(&post(&mut client, "t", &"x".repeat(201), &event("e", "1", 1)), 404, "not-found");
@@ -612,7 +617,10 @@ fn a_stream_goes_on_behind_its_last_id_whatever_happened_between() {
     let more = anomalies(&mut server.client(), "t", "p0", 100, 1);
     assert_eq!(reader.take(1), more);
     // An id is of its tenant and of this folder.
-    for (path, id) in [("/api/v1/tenants/u/price-anomalies", last_id.as_str()), (path, "x"), (path, "AAAA")] {
+    let twice = format!("{last_id}\r\nLast-Event-ID: {last_id}");
+    for (path, id) in
+        [("/api/v1/tenants/u/price-anomalies", last_id.as_str()), (path, "x"), (path, "AAAA"), (path, &twice)]
+    {
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: test\r\nAccept: text/event-stream\r\nLast-Event-ID: {id}\r\n\r\n"
         );

@@ -8,6 +8,7 @@ use crate::base::counters::Cell;
 use crate::base::ids::Receipt;
 use crate::commerce::BadBody;
 use crate::config::AckLevel;
+use crate::event::DecodeError;
 use crate::http::Answer;
 use crate::query::{AnomaliesPage, QueryError};
 use crate::shard::{FirstAnswer, StoredAnomaly};
@@ -165,6 +166,10 @@ pub fn refused(refused: &PriceRefused, body_bytes_max: u64, request_id: &str, pr
     let kind = match refused {
         PriceRefused::Body(BadBody::NotUtf8) => Problem::NotUtf8,
         PriceRefused::Body(BadBody::NotJson) => Problem::NotJson,
+        PriceRefused::Body(BadBody::TooDeep) => {
+            let detail = DecodeError::TooDeep.to_string();
+            return problem(Problem::TooDeep, &detail, request_id, &[], &[], problems);
+        }
         PriceRefused::Body(BadBody::Members(faults)) => {
             let items: Vec<ErrorItem<'_>> = faults
                 .iter()

@@ -89,6 +89,7 @@ pub(super) fn post_event() -> OperationBuilder {
         Problem::IdempotencyKeyMissing,
         Problem::PriceEventConflict,
         Problem::InvalidEvent,
+        Problem::TooDeep,
     ];
     with_problems(with_key(operation, Scope::Write), &[WRITING, &also].concat())
 }

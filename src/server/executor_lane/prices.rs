@@ -183,10 +183,10 @@ pub(super) async fn list(
     let product_id = (endpoint == Endpoint::ProductAnomalies).then(|| prices::product(below));
     if accepts(request, b"text/event-stream") {
         let asked = last_event_id(request.uri.query()).map_err(QueryError::Parameters)?;
-        let last_id = api::commerce::header(&request.headers, "last-event-id").ok().flatten();
-        let given = match last_id.map(std::str::from_utf8) {
-            Some(Ok(id)) => Some(id),
-            Some(Err(_)) => return Err(QueryError::Parameters(vec![not_an_id()]).into()),
+        let not_an_id = || QueryError::Parameters(vec![not_an_id()]);
+        let last_id = api::commerce::header(&request.headers, "last-event-id").map_err(|_| not_an_id())?;
+        let given = match last_id {
+            Some(id) => Some(std::str::from_utf8(id).map_err(|_| not_an_id())?),
             None => asked.as_deref(),
         };
         let given = given.filter(|id| !id.is_empty());
@@ -206,6 +206,6 @@ pub(super) async fn list(
 }
 
 fn not_an_id() -> ParameterError {
-    let detail = "Last-Event-ID is no id of this stream".to_owned();
+    let detail = "Last-Event-ID is no id of this stream, or there are several".to_owned();
     ParameterError { name: "Last-Event-ID", code: "invalid_event_id", detail }
 }
