@@ -333,7 +333,7 @@ async fn catch_up(lane: &Rc<Lane>, joins: &[Join]) -> Result<(), QueryError> {
         *hub.seen.borrow_mut() = counts;
         *hub.position.borrow_mut() = Some(Rc::new(position));
     }
-    // One that cannot be read holds up none of the others.
+    // One after the other: one that fails keeps none of the others from being read, one that is slow delays them.
     let mut outcome = Ok(());
     for place in 0..shards.len() {
         outcome = outcome.and(catch_up_shard(lane, joins, place).await);

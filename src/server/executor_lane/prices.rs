@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::admit::{charge_tenant, check_tenant, now};
 use super::body::AnswerBody;
-use super::events::decoded;
+use super::events::{decoded, level};
 use super::keyed::{self, Settled};
 use super::reads::{NotRead, Read, accepts};
 use super::respond::{Body, RequestHead};
@@ -16,7 +16,6 @@ use crate::api::prices::{self, PriceRefused};
 use crate::api::{self, Endpoint};
 use crate::base::clock;
 use crate::commerce::{AnomaliesPlan, PriceEvent, last_event_id, read_decision};
-use crate::config::AckLevel;
 use crate::http::Answer;
 use crate::ingest::KeyedRows;
 use crate::journal::Kind;
@@ -97,10 +96,7 @@ pub(super) async fn post_event(
         Some(Outcome::Duplicate) => false,
         Some(Outcome::Conflict) => return Err(PriceRefused::Conflict),
         Some(_) => return Err(PriceRefused::NotStored),
-        None => {
-            let level = if wants_disk { AckLevel::Disk } else { AckLevel::Os };
-            return Ok(prices::accepted(&event_id, level, first));
-        }
+        None => return Ok(prices::accepted(&event_id, level(wants_disk), first)),
     };
     // As it is committed, so that it can be given again for ever.
     let answer = query::first_answer(&lane.readers, shard, &tenant_id, &product_id, &event_id).await;
@@ -110,8 +106,7 @@ pub(super) async fn post_event(
         // It is stored, and who asks again is told what was found.
         Err(error) => {
             tracing::debug!(%error, "the answer to a price event cannot be read now");
-            let level = if wants_disk { AckLevel::Disk } else { AckLevel::Os };
-            Ok(prices::accepted(&event_id, level, first))
+            Ok(prices::accepted(&event_id, level(wants_disk), first))
         }
     }
 }
