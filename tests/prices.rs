@@ -102,9 +102,15 @@ type Event = (String, Value);
 impl Reader {
     #[track_caller]
     fn open(client: Client, path: &str, last_id: Option<&str>) -> Reader {
-        let mut reader = Reader { client, unread: String::new(), last_id: String::new(), lagged: 0 };
         let last = last_id.map(|id| format!("Last-Event-ID: {id}\r\n")).unwrap_or_default();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: test\r\nAccept: text/event-stream\r\n{last}\r\n");
+        Reader::open_with(client, path, &last)
+    }
+
+    #[track_caller]
+    fn open_with(client: Client, path: &str, headers: &str) -> Reader {
+        let mut reader = Reader { client, unread: String::new(), last_id: String::new(), lagged: 0 };
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: test\r\nAccept: text/event-stream\r\n{headers}\r\n");
         reader.client.write(request.as_bytes()).expect("the server takes it");
         let head = reader.client.answer_head().expect("the server answers");
         assert_eq!(head.status, 200, "{head:?}");
@@ -258,6 +264,11 @@ fn what_is_no_price_event_is_told_and_nothing_is_stored() {
     ] {
         problem(&post(&mut client, "t", "p", body), status, slug);
     }
+    problem(
+        &post(&mut client, "t", "p", &format!("{}{}", "[".repeat(129), "]".repeat(129))),
+        422,
+        "too-deep",
+    );
     let said = problem(&post(&mut client, "t", "p", "{}"), 422, "invalid-event");
     assert_eq!(said["errors"].as_array().map(Vec::len), Some(3));
     problem(&post(&mut client, "t", &"x".repeat(201), &event("e", "1", 1)), 404, "not-found");
@@ -432,6 +443,13 @@ fn signed_price_events_are_their_senders() {
     // A body that changed on its way, though it means the same.
     problem(&send(&mut client, &good, &body.replace("10.00", "10.0")), 401, "bad-signature");
 
+    // Of the headers only the signed one stands for an id: with another key it is no other event.
+    let bare = event("", "10.00", 3).replace(r#""event_id":"","#, "");
+    let signed = headers("m3", at, &old.sign("m3", at, bare.as_bytes()));
+    for (key, status) in [("", 201), ("Idempotency-Key: another\r\n", 200)] {
+        assert_eq!(send(&mut client, &format!("{key}{signed}"), &bare).status, status, "{key}");
+    }
+
     // Rotated: both hold, then the new one alone. The server follows within two seconds.
     let new = secret(&run(&["tenant", "secret", "add", "t"]));
     let mut number = 1;
@@ -599,7 +617,10 @@ fn a_stream_goes_on_behind_its_last_id_whatever_happened_between() {
     let more = anomalies(&mut server.client(), "t", "p0", 100, 1);
     assert_eq!(reader.take(1), more);
     // An id is of its tenant and of this folder.
-    for (path, id) in [("/api/v1/tenants/u/price-anomalies", last_id.as_str()), (path, "x"), (path, "AAAA")] {
+    let twice = format!("{last_id}\r\nLast-Event-ID: {last_id}");
+    for (path, id) in
+        [("/api/v1/tenants/u/price-anomalies", last_id.as_str()), (path, "x"), (path, "AAAA"), (path, &twice)]
+    {
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: test\r\nAccept: text/event-stream\r\nLast-Event-ID: {id}\r\n\r\n"
         );
@@ -645,6 +666,88 @@ fn a_slow_reader_is_told_and_then_gets_everything() {
     let more = anomalies(&mut client, "t", "p", number, 1);
     assert_eq!(slow.take(1), more);
     drop(slow);
+    server.stop();
+}
+
+#[test]
+fn a_stream_of_one_product_comes_back_behind_what_others_had() {
+    let folder = Folder::new();
+    let server = folder.serve(&["--shards", "2", "--cores", &cpus(1)]);
+    let path = "/api/v1/tenants/t/price-anomalies";
+    let of_product = "/api/v1/tenants/t/products/quiet/price-anomalies";
+    let mut reader = Reader::open(server.client(), of_product, None).begun();
+    let first_id = reader.last_id.clone();
+    anomalies(&mut server.client(), "t", "p", 0, 20);
+    // With the comment of its next quarter of a minute.
+    while reader.last_id == first_id {
+        let block = reader.block().expect("the stream goes on");
+        assert_eq!(reader.note(&block), None, "{block}");
+    }
+    // An id is of its tenant: a stream of all products shows how far this one has come.
+    let mut reader = Reader::open(server.client(), path, Some(&reader.last_id));
+    let own = anomalies(&mut server.client(), "t", "quiet", 0, 1);
+    // The comment may have come while they were still being sent.
+    let again = std::iter::repeat_with(|| reader.take(1)).take_while(|got| *got != own).count();
+    assert!(again < 20, "{again}");
+    drop(reader);
+    server.stop();
+}
+
+#[test]
+fn a_stream_ends_with_the_key_it_was_opened_with() {
+    let folder = Folder::new();
+    let server = folder.serve(&["--cores", &cpus(1)]);
+    let path = "/api/v1/tenants/t/price-anomalies";
+    // Opened while nobody needed a key.
+    let mut of_nobody = Reader::open(server.client(), path, None).begun();
+    let key = || {
+        let (code, made) = folder.run_json(&["key", "create", "--scope", "admin"]);
+        assert_eq!(code, 0, "{made}");
+        let text = |name: &str| made[name].as_str().expect("a text").to_owned();
+        (format!("X-API-Key: {}\r\n", text("key")), text("id"))
+    };
+    let (first, first_id) = key();
+    // The server looks at its keys once a second.
+    assert_eq!(of_nobody.next(), None);
+    let (second, _) = key();
+    wait_until("the second key to hold", || {
+        ask(&mut server.client(), "GET", path, &second, "").status == 200
+    });
+    let open = |key: &str| Reader::open_with(server.client(), path, key).begun();
+    let (mut ends, mut goes_on) = (open(&first), open(&second));
+    let (code, said) = folder.run_json(&["key", "revoke", &first_id]);
+    assert_eq!(code, 0, "{said}");
+    assert_eq!(ends.next(), None);
+    let sent = ["10.00", "20.00"].map(|price| {
+        let body = event(price, price, 1);
+        ask(&mut server.client(), "POST", &target("t", "p"), &second, &body).json()["anomaly"]["id"].clone()
+    });
+    assert_eq!(goes_on.take(1), [sent[1].as_str().expect("an id")]);
+    drop(goes_on);
+    server.stop();
+}
+
+#[test]
+fn replays_that_are_cut_off_hold_up_no_other() {
+    let folder = Folder::new();
+    let server =
+        folder.serve(&["--shards", "2", "--cores", &cpus(1), "--product-events-per-second", "1000000"]);
+    let path = "/api/v1/tenants/t/price-anomalies";
+    let first_id = Reader::open(server.client(), path, None).begun().last_id;
+    let mut client = server.client();
+    let mut sent: BTreeSet<String> = BTreeSet::new();
+    for product in ["p", "q"] {
+        sent.extend(anomalies(&mut client, "t", product, 0, 1_000));
+    }
+    // Many times the replays that may ask at once; each leaves with most of it unread, and so by a reset, while the
+    // server reads and writes.
+    for _ in 0..60 {
+        let mut reader = Reader::open(server.client(), path, Some(&first_id)).begun();
+        reader.take(1);
+    }
+    let mut reader = Reader::open(server.client(), path, Some(&first_id));
+    assert_eq!(reader.take(sent.len()).into_iter().collect::<BTreeSet<_>>(), sent);
+    drop(reader);
     server.stop();
 }
 

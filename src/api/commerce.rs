@@ -54,14 +54,21 @@ pub enum IngestRefused {
     Denied(Denied),
 }
 
+/// A header that may be there once is there several times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Repeated;
+
+/// The value of a header that may be there once.
+pub fn header<'h>(headers: &'h hyper::HeaderMap, name: &str) -> Result<Option<&'h [u8]>, Repeated> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next().map(hyper::header::HeaderValue::as_bytes);
+    if values.next().is_some() { Err(Repeated) } else { Ok(value) }
+}
+
 /// The key of a request, without its quotes.
 pub fn ingest_key(headers: &hyper::HeaderMap) -> Result<String, IngestRefused> {
-    let mut keys = headers.get_all("idempotency-key").iter();
-    let key = match (keys.next(), keys.next()) {
-        (Some(key), None) => key.as_bytes(),
-        (None, _) => return Err(IngestRefused::KeyMissing),
-        _ => return Err(IngestRefused::KeyMalformed),
-    };
+    let key = header(headers, "idempotency-key").map_err(|Repeated| IngestRefused::KeyMalformed)?;
+    let key = key.ok_or(IngestRefused::KeyMissing)?;
     let key = match key {
         [b'"', inner @ .., b'"'] => inner,
         bare => bare,

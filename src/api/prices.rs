@@ -1,13 +1,14 @@
 //! Price events, anomalies and decisions on them: what a path and the headers say, what is answered, and why not.
 
 use super::Problem;
-use super::commerce::{self, IngestRefused};
+use super::commerce::{self, IngestRefused, Repeated};
 use super::error::{EventRefused, problem, refused as event_refused};
 use super::problem::ErrorItem;
 use crate::base::counters::Cell;
 use crate::base::ids::Receipt;
 use crate::commerce::BadBody;
 use crate::config::AckLevel;
+use crate::event::DecodeError;
 use crate::http::Answer;
 use crate::query::{AnomaliesPage, QueryError};
 use crate::shard::{FirstAnswer, StoredAnomaly};
@@ -77,21 +78,21 @@ pub fn reviewed(below: &str) -> (Option<String>, String) {
     (is_of_product.then(|| product(below)), anomaly)
 }
 
-/// The header that stands for an event's id: `Idempotency-Key`, or else `webhook-id`.
-pub fn event_id(headers: &hyper::HeaderMap) -> Result<String, PriceRefused> {
-    let given = match commerce::ingest_key(headers) {
+/// The header that stands for an event's id: `Idempotency-Key`, or else `webhook-id`; of a signed request only
+/// `webhook-id`, which is signed: whoever sends it again with another key would make another event of it.
+pub fn event_id(headers: &hyper::HeaderMap, is_signed: bool) -> Result<String, PriceRefused> {
+    let key = if is_signed { Err(IngestRefused::KeyMissing) } else { commerce::ingest_key(headers) };
+    let given = match key {
         Ok(key) => key,
         Err(IngestRefused::KeyMissing) => {
-            let mut ids = headers.get_all("webhook-id").iter();
-            match (ids.next(), ids.next()) {
-                (None, _) => return Err(PriceRefused::NoEventId),
-                (Some(id), None) => id.to_str().map_err(|_| PriceRefused::BadHeader)?.to_owned(),
-                _ => return Err(PriceRefused::BadHeader),
-            }
+            let id = commerce::header(headers, "webhook-id").map_err(|Repeated| PriceRefused::BadHeader)?;
+            let id = std::str::from_utf8(id.ok_or(PriceRefused::NoEventId)?);
+            id.map_err(|_| PriceRefused::BadHeader)?.to_owned()
         }
         Err(_) => return Err(PriceRefused::BadHeader),
     };
-    if commerce::is_identifier(&given) { Ok(given) } else { Err(PriceRefused::BadHeader) }
+    let is_id = commerce::is_identifier(&given) && given.bytes().all(|byte| (0x20..0x7f).contains(&byte));
+    if is_id { Ok(given) } else { Err(PriceRefused::BadHeader) }
 }
 
 const JSON: &str = "application/json";
@@ -165,6 +166,10 @@ pub fn refused(refused: &PriceRefused, body_bytes_max: u64, request_id: &str, pr
     let kind = match refused {
         PriceRefused::Body(BadBody::NotUtf8) => Problem::NotUtf8,
         PriceRefused::Body(BadBody::NotJson) => Problem::NotJson,
+        PriceRefused::Body(BadBody::TooDeep) => {
+            let detail = DecodeError::TooDeep.to_string();
+            return problem(Problem::TooDeep, &detail, request_id, &[], &[], problems);
+        }
         PriceRefused::Body(BadBody::Members(faults)) => {
             let items: Vec<ErrorItem<'_>> = faults
                 .iter()
@@ -233,18 +238,22 @@ mod tests {
             for (name, value) in pairs {
                 headers.append(*name, value.parse().unwrap());
             }
-            event_id(&headers)
+            (event_id(&headers, false), event_id(&headers, true))
         };
-        assert_eq!(id(&[("webhook-id", "m"), ("idempotency-key", "\"k\"")]).unwrap(), "k");
-        assert_eq!(id(&[("webhook-id", "m")]).unwrap(), "m");
-        assert!(matches!(id(&[]), Err(PriceRefused::NoEventId)));
+        let unsigned = |pairs: &[(&'static str, &str)]| id(pairs).0;
+        let signed = |pairs: &[(&'static str, &str)]| id(pairs).1;
+        let both = [("webhook-id", "m"), ("idempotency-key", "\"k\"")];
+        assert_eq!((unsigned(&both).unwrap(), signed(&both).unwrap()), ("k".to_owned(), "m".to_owned()));
+        assert_eq!(unsigned(&both[..1]).unwrap(), "m");
+        assert!(matches!(unsigned(&[]), Err(PriceRefused::NoEventId)));
+        assert!(matches!(signed(&both[1..]), Err(PriceRefused::NoEventId)));
         let long = "x".repeat(201);
         for pairs in [
             &[("webhook-id", "a"), ("webhook-id", "b")][..],
             &[("webhook-id", "")],
             &[("idempotency-key", long.as_str())],
         ] {
-            assert!(matches!(id(pairs), Err(PriceRefused::BadHeader)), "{pairs:?}");
+            assert!(matches!(unsigned(pairs), Err(PriceRefused::BadHeader)), "{pairs:?}");
         }
     }
 }

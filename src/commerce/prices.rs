@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use crate::base::limits::IDENTIFIER_BYTES_MAX;
 use crate::base::money::{Currency, MoneyError, parse_decimal, parse_number};
-use crate::event::parse_rfc3339;
+use crate::event::{is_too_deep, parse_rfc3339};
 use crate::query::{ParameterError, Parameters};
 use crate::shard::{AnomaliesOf, AnomalyStatus, Decision};
 
@@ -42,6 +42,8 @@ pub struct Fault {
 pub enum BadBody {
     NotUtf8,
     NotJson,
+    /// Nested deeper than any body may be. Told before anything else, as of every event.
+    TooDeep,
     /// JSON, but every one of these is wrong.
     Members(Vec<Fault>),
 }
@@ -137,6 +139,9 @@ impl<'b> PriceEvent<'b> {
     /// # Errors
     /// [`BadBody`], with every member that is wrong.
     pub fn read(body: &'b [u8], now_us: i64) -> Result<PriceEvent<'b>, BadBody> {
+        if is_too_deep(body) {
+            return Err(BadBody::TooDeep);
+        }
         let text = std::str::from_utf8(body).map_err(|_| BadBody::NotUtf8)?;
         let no_object = || {
             let detail = "the body is no JSON object, or has a member twice";
@@ -234,6 +239,7 @@ pub fn last_event_id(query: Option<&str>) -> Result<Option<String>, Vec<Paramete
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::limits::JSON_DEPTH_MAX;
 
     const NOW_US: i64 = 1_705_314_600_000_000;
 
@@ -301,6 +307,10 @@ mod tests {
         assert_eq!(faults("[1]"), [("", "not_an_object")]);
         assert_eq!(faults(r#"["e",1,"USD","2024-01-15T10:30:00Z"]"#), [("", "not_an_object")]);
         assert_eq!(faults(r#"{"price":1,"price":2}"#), [("", "not_an_object")]);
+        let nested =
+            |levels: usize| format!(r#"{{"x":{}{}}}"#, "[".repeat(levels - 1), "]".repeat(levels - 1));
+        assert_eq!(faults(&nested(JSON_DEPTH_MAX)).len(), 3);
+        assert_eq!(read(&nested(JSON_DEPTH_MAX + 1)), Err(BadBody::TooDeep));
         assert_eq!(read("{"), Err(BadBody::NotJson));
         assert_eq!(read(""), Err(BadBody::NotJson));
         assert_eq!(PriceEvent::read(b"\"\xff\"", NOW_US), Err(BadBody::NotUtf8));

@@ -3,6 +3,14 @@
 
 use std::borrow::Cow;
 
+use crate::base::limits::JSON_DEPTH_MAX;
+
+/// Whether a body nests deeper than any may.
+#[must_use]
+pub fn is_too_deep(body: &[u8]) -> bool {
+    is_deeper_than(body, JSON_DEPTH_MAX)
+}
+
 /// Whether brackets nest deeper than `depth_max` anywhere before the end of the bytes, strings left
 /// out. Works on any bytes, JSON or not; stops at the bracket that goes too deep. One pass, no memory.
 #[must_use]

@@ -28,6 +28,7 @@ mod time;
 pub use decode::Decoder;
 pub use error::{BulkError, Code, DecodeError, FieldError, FieldErrors};
 pub use fields::Click;
+pub use json::is_too_deep;
 pub use order::{Item, Items, ORDER_BYTES_MAX, Order, OrderError, OrderFault, OrderFaults, OrderPointer};
 pub use service_event::ServiceEvent;
 pub use stock::{StockAmount, StockBodyError, StockFault, StockRequest, StockUpdate};

@@ -7,13 +7,40 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::cursor::CursorKey;
-use super::readers::{Readers, received};
+use super::readers::{self, Readers, received};
 use super::{ParameterError, QueryError};
 use crate::base::ids::ShardId;
 use crate::shard::{
     self, AnomaliesOf, AnomalyId, AnomalyLine, AnomalyStatus, ChangeMark, FirstAnswer, PriceChange,
-    StoredAnomaly,
+    ShardError, StoredAnomaly,
 };
+
+/// A step on one shard, on its way.
+struct Asked<T> {
+    shard: ShardId,
+    answer: readers::Answer<Option<T>>,
+}
+
+/// Asks a shard for what must not be short. Its writer makes the file when the server starts, and a new one where it
+/// was taken away: while there is none, nothing is known of the shard, which is not that nothing was written to it.
+fn ask<T: Send + 'static>(
+    readers: &Readers,
+    shard: ShardId,
+    step: impl FnOnce(&rusqlite::Connection) -> Result<T, ShardError> + Send + 'static,
+) -> Result<Asked<T>, QueryError> {
+    let answer = readers.ask(shard, None, move |connection| step(connection).map(Some))?;
+    Ok(Asked { shard, answer })
+}
+
+impl<T> Asked<T> {
+    async fn get(self) -> Result<T, QueryError> {
+        let absent = || {
+            let reason = "there is no database now".to_owned();
+            QueryError::Shard { shard: self.shard, reason }
+        };
+        received(self.answer.recv().await)?.ok_or_else(absent)
+    }
+}
 
 /// What a price event was answered with, if it is stored.
 pub async fn first_answer(
@@ -27,7 +54,7 @@ pub async fn first_answer(
     let step = move |connection: &rusqlite::Connection| {
         shard::first_answer(connection, &tenant_id, &product_id, &event_id)
     };
-    received(readers.ask(shard, None, step)?.recv().await)
+    ask(readers, shard, step)?.get().await
 }
 
 /// One anomaly of a tenant.
@@ -39,7 +66,7 @@ pub async fn stored_anomaly(
 ) -> Result<Option<StoredAnomaly>, QueryError> {
     let tenant_id = tenant_id.to_owned();
     let step = move |connection: &rusqlite::Connection| shard::anomaly(connection, &tenant_id, name);
-    received(readers.ask(shard, None, step)?.recv().await)
+    ask(readers, shard, step)?.get().await
 }
 
 /// Anomalies of one page.
@@ -66,7 +93,44 @@ fn context(of: &AnomaliesOf) -> Vec<u8> {
     context
 }
 
-/// One page of anomalies, newest first, from one shard where they are of one product, else merged over all.
+/// Anomalies of a shard in hand while a page is merged.
+struct Newest {
+    shard: ShardId,
+    /// Behind the last one that was read.
+    of: AnomaliesOf,
+    ready: VecDeque<AnomalyLine>,
+    /// Nothing more comes from this shard.
+    is_done: bool,
+}
+
+/// Asks every shard whose anomalies are used up, side by side.
+async fn fill(readers: &Readers, shards: &mut [Newest], rows: usize) -> Result<(), QueryError> {
+    let mut asked = Vec::new();
+    for (place, newest) in shards.iter().enumerate() {
+        if newest.is_done || !newest.ready.is_empty() {
+            continue;
+        }
+        let of = newest.of.clone();
+        let step = move |connection: &rusqlite::Connection| shard::anomalies(connection, &of, rows);
+        asked.push((place, readers.ask(newest.shard, Vec::new(), step)?));
+    }
+    for (place, answer) in asked {
+        let found = received(answer.recv().await)?;
+        let newest = &mut shards[place];
+        newest.is_done = found.len() < rows;
+        if let Some(last) = found.last() {
+            newest.of.after = Some((last.created_us, last.anomaly_id.clone()));
+        }
+        newest.ready.extend(found);
+    }
+    Ok(())
+}
+
+/// The least a shard is asked for where there are several: a round costs more than a few rows that are not wanted.
+const ROUND_ROWS: usize = 16;
+
+/// One page of anomalies, newest first, from one shard where they are of one product, else merged over all. Of each
+/// shard twice its part of a page is in memory, not a page: together about as much as two pages.
 pub async fn anomalies_page(
     readers: &Readers,
     key: &CursorKey,
@@ -93,13 +157,25 @@ pub async fn anomalies_page(
         };
         of.after = Some(after.ok_or_else(wrong)?);
     }
-    let step = move |connection: &rusqlite::Connection| shard::anomalies(connection, &of, limit + 1);
-    let partials = match only {
-        Some(shard) => vec![received(readers.ask(shard, Vec::new(), step)?.recv().await)?],
-        None => readers.ask_all(Vec::new(), step).await?,
+    let asked: Vec<ShardId> = only.map_or_else(|| readers.shards().collect(), |shard| vec![shard]);
+    // One more than the page has, which tells whether there is another.
+    let wanted = limit + 1;
+    let rows = match asked.len() {
+        1 => wanted,
+        count => (wanted.div_ceil(count) * 2).max(ROUND_ROWS).min(wanted),
     };
-    let mut anomalies: Vec<AnomalyLine> = partials.into_iter().flatten().collect();
-    anomalies.sort_unstable_by(|a, b| (b.created_us, &b.anomaly_id).cmp(&(a.created_us, &a.anomaly_id)));
+    let newest = |shard| Newest { shard, of: of.clone(), ready: VecDeque::new(), is_done: false };
+    let mut shards: Vec<Newest> = asked.into_iter().map(newest).collect();
+    let mut anomalies: Vec<AnomalyLine> = Vec::new();
+    while anomalies.len() < wanted {
+        fill(readers, &mut shards, rows).await?;
+        let heads = shards.iter().enumerate();
+        let heads = heads.filter_map(|(place, newest)| {
+            newest.ready.front().map(|line| (line.created_us, &line.anomaly_id, place))
+        });
+        let Some((_, _, place)) = heads.max() else { break };
+        anomalies.extend(shards[place].ready.pop_front());
+    }
     let has_more = anomalies.len() > limit;
     anomalies.truncate(limit);
     let next_cursor = match anomalies.last() {
@@ -149,10 +225,7 @@ impl ChangePosition {
                 Some(ChangeMark { epoch: u32::from_le_bytes(*epoch), change })
             };
             let marks = marks.iter().map(mark).collect::<Option<Vec<_>>>()?;
-            // What begins at nothing goes with any numbering: the shard was not there then.
-            let fits = |(of, now): (&ChangeMark, &ChangeMark)| {
-                of.change == 0 || (of.epoch == now.epoch && of.change <= now.change)
-            };
+            let fits = |(of, now): (&ChangeMark, &ChangeMark)| !of.is_lost(*now);
             let is_ours = odd.is_empty() && marks.len() == now.0.len();
             (is_ours && marks.iter().zip(&now.0).all(fits)).then_some(marks)
         });
@@ -174,10 +247,17 @@ impl ChangePosition {
 
 /// How far every shard's changes have come.
 pub async fn change_marks(readers: &Readers) -> Result<ChangePosition, QueryError> {
-    readers.ask_all(ChangeMark::default(), shard::change_mark).await.map(ChangePosition)
+    let asked = readers.shards().map(|shard| ask(readers, shard, shard::change_mark));
+    let asked = asked.collect::<Result<Vec<_>, _>>()?;
+    let mut marks = Vec::with_capacity(asked.len());
+    for asked in asked {
+        marks.push(asked.get().await?);
+    }
+    Ok(ChangePosition(marks))
 }
 
-/// Changes of one shard behind a place, of all tenants, with its numbering and how far it has come.
+/// Changes of one shard behind a place, of all tenants, with its numbering and how far it has come. None where the
+/// place is lost.
 pub async fn changes_of_shard(
     readers: &Readers,
     place: usize,
@@ -187,12 +267,12 @@ pub async fn changes_of_shard(
     let shard = readers.shards().nth(place).ok_or(QueryError::Busy)?;
     let step = move |connection: &rusqlite::Connection| {
         let mark = shard::change_mark(connection)?;
-        if mark.epoch != after.epoch && after.change > 0 {
+        if after.is_lost(mark) {
             return Ok((mark, Vec::new()));
         }
         Ok((mark, shard::changes(connection, None, (after.change, mark.change), limit)?))
     };
-    received(readers.ask(shard, (ChangeMark::default(), Vec::new()), step)?.recv().await)
+    ask(readers, shard, step)?.get().await
 }
 
 /// Changes of a shard in hand while a replay merges it with the others.
@@ -262,19 +342,158 @@ impl Changes {
                 continue;
             }
             let shard = self.readers.shards().nth(place).ok_or(QueryError::Busy)?;
-            let (tenant_id, range) =
-                (self.tenant_id.clone(), (self.at.0[place].change, self.upto.0[place].change));
+            let (tenant_id, upto) = (self.tenant_id.clone(), self.upto.0[place]);
+            let range = (self.at.0[place].change, upto.change);
             let step = move |connection: &rusqlite::Connection| {
+                // Gone with the file they were in: other changes have their numbers now.
+                if upto.is_lost(shard::change_mark(connection)?) {
+                    return Ok(Vec::new());
+                }
                 shard::changes(connection, Some(&tenant_id), range, STEP_CHANGES)
             };
-            asked.push((place, self.readers.ask(shard, Vec::new(), step)?));
+            asked.push((place, ask(&self.readers, shard, step)?));
         }
-        for (place, answer) in asked {
-            let found = received(answer.recv().await)?;
+        for (place, asked) in asked {
+            let found = asked.get().await?;
             let ahead = &mut self.shards[place];
             ahead.is_done = found.len() < STEP_CHANGES;
             ahead.ready.extend(found);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_lite::future::block_on;
+
+    use super::*;
+    use crate::base::ids::{LaneId, Sequence};
+    use crate::base::money::Currency;
+    use crate::base::prices::PriceRules;
+    use crate::shard::{
+        Entry, Observed, PRICE_EVENT_KIND, PriceEventRow, PriceRow, Records, Shard, ShardFolder, ShardOptions,
+    };
+
+    struct Events(Vec<(Sequence, Vec<u8>)>);
+
+    impl Records for Events {
+        fn records(&self) -> impl Iterator<Item = Entry<'_>> {
+            self.0.iter().map(|(sequence, payload)| Entry {
+                sequence: *sequence,
+                kind: PRICE_EVENT_KIND,
+                payload,
+            })
+        }
+    }
+
+    /// A shard with a first price and so many that are out of line with it.
+    fn shard_of(folder: &ShardFolder, anomalies: u64) -> Shard {
+        let mut shard = Shard::open(folder, &ShardOptions::default()).unwrap();
+        let event = |n: u64| {
+            let event_id = format!("e{n}");
+            let observed = Observed {
+                at_us: n as i64,
+                received_us: n as i64,
+                tenant_id: "t",
+                product_id: "p",
+                event_id: &event_id,
+            };
+            let price = if n == 0 { 100 } else { 900 };
+            let row = PriceRow { observed, price, currency: Currency::parse("USD").unwrap() };
+            let mut bytes = Vec::new();
+            PriceEventRow::new(row, PriceRules { change_bp: 2_000, score_milli: 3_500, window: 20 })
+                .encode(&mut bytes);
+            (Sequence(n + 1), bytes)
+        };
+        let events = Events((0..=anomalies).map(event).collect());
+        shard.apply(&[(LaneId::keyed(0), &events)], &mut |_, _, _| {}).unwrap();
+        shard
+    }
+
+    #[test]
+    fn a_shard_that_is_gone_is_no_shard_without_changes() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = ShardFolder::new(dir.path().join("shard-00"));
+        let shard = shard_of(&folder, 3);
+        let path = shard.path().to_owned();
+        drop(shard);
+        let readers = Readers::start(vec![(ShardId(0), path.clone())], &[0], 1).unwrap();
+        let now = block_on(change_marks(&readers)).unwrap();
+        assert_eq!(now.0[0].change, 3);
+        let begin = ChangePosition(vec![ChangeMark { change: 1, ..now.0[0] }]);
+        let mut replay = Changes::new(&readers, "t", begin, Rc::new(now.clone()));
+        let aside = dir.path().join("aside.db");
+        std::fs::rename(&path, &aside).unwrap();
+        let is_told = |outcome: Result<(), QueryError>| {
+            assert!(matches!(outcome, Err(QueryError::Shard { .. })), "{outcome:?}");
+        };
+        is_told(block_on(change_marks(&readers)).map(drop));
+        is_told(block_on(changes_of_shard(&readers, 0, now.0[0], 9)).map(drop));
+        is_told(block_on(first_answer(&readers, ShardId(0), "t", "p", "e0")).map(drop));
+        is_told(block_on(replay.next()).map(drop));
+        // It is back, and nothing is missing.
+        std::fs::rename(&aside, &path).unwrap();
+        let numbers: Vec<u64> =
+            std::iter::from_fn(|| block_on(replay.next()).unwrap().map(|change| change.change)).collect();
+        assert_eq!((numbers, replay.position()), (vec![2, 3], &now));
+    }
+
+    #[test]
+    fn a_shard_is_asked_again_where_it_has_most_of_a_page() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = |number: u16| ShardFolder::new(dir.path().join(format!("shard-{number:02}")));
+        let of = AnomaliesOf {
+            tenant_id: "t".to_owned(),
+            product_id: None,
+            status: None,
+            since_us: None,
+            after: None,
+        };
+        let shards: Vec<Shard> =
+            (0..8).map(|number| shard_of(&folder(number), if number == 3 { 60 } else { 2 })).collect();
+        let paths = shards.iter().zip(0..).map(|(shard, number)| (ShardId(number), shard.path().to_owned()));
+        let readers = Readers::start(paths.collect(), &[0], 1).unwrap();
+        let (key, mut cursor, mut lengths, mut times) =
+            (CursorKey::new(&[3; 16]), None, Vec::new(), Vec::new());
+        loop {
+            let page = anomalies_page(&readers, &key, of.clone(), None, 50, cursor.as_deref());
+            let page = block_on(page).unwrap();
+            lengths.push(page.anomalies.len());
+            times.extend(page.anomalies.iter().map(|line| line.created_us));
+            cursor = page.next_cursor;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        assert_eq!(lengths, [50, 24]);
+        assert!(times.is_sorted_by(|a, b| a >= b), "{times:?}");
+    }
+
+    #[test]
+    fn a_place_ahead_of_its_shard_is_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = ShardFolder::new(dir.path().join("shard-00"));
+        let shard = shard_of(&folder, 3);
+        let readers = Readers::start(vec![(ShardId(0), shard.path().to_owned())], &[0], 1).unwrap();
+        let now = block_on(change_marks(&readers)).unwrap().0[0];
+        let key = CursorKey::new(&[3; 16]);
+        // As after an older copy was put in its place: the same numbering, but less of it.
+        let ahead = ChangeMark { change: 4, ..now };
+        let other = ChangeMark { epoch: now.epoch.wrapping_add(1), change: 1 };
+        for (place, is_lost) in [(ahead, true), (other, true), (now, false), (ChangeMark::default(), false)] {
+            let (mark, found) = block_on(changes_of_shard(&readers, 0, place, 9)).unwrap();
+            assert_eq!(mark, now);
+            assert_eq!((place.is_lost(now), found.len()), (is_lost, if place.change == 0 { 3 } else { 0 }));
+            let id = ChangePosition(vec![place]).seal(&key, "t").unwrap().0;
+            let opened = ChangePosition::open(&key, "t", &id, &ChangePosition(vec![now]));
+            assert_eq!(opened.is_err(), is_lost);
+        }
+        let whole = |upto| {
+            let from = ChangePosition(vec![ChangeMark::default()]);
+            let mut replay = Changes::new(&readers, "t", from, Rc::new(ChangePosition(vec![upto])));
+            std::iter::from_fn(|| block_on(replay.next()).unwrap()).count()
+        };
+        assert_eq!((whole(now), whole(ahead)), (3, 0));
     }
 }

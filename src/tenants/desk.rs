@@ -34,6 +34,8 @@ pub struct Desk {
     /// By tenant: of requests and of bytes.
     leases: Vec<[Lease; 2]>,
     buckets: Arc<Buckets>,
+    /// As it was when [`Desk::has_changed`] was asked last.
+    seen: Arc<Roster>,
 }
 
 impl Desk {
@@ -44,7 +46,18 @@ impl Desk {
             lanes: registry.lanes,
             leases: Vec::new(),
             buckets: registry.buckets.clone(),
+            seen: registry.roster.load_full(),
         }
+    }
+
+    /// Whether keys or tenants have changed since this was asked last.
+    pub fn has_changed(&mut self) -> bool {
+        let now = self.roster.load();
+        let has_changed = !Arc::ptr_eq(now, &self.seen);
+        if has_changed {
+            self.seen = now.clone();
+        }
+        has_changed
     }
 
     /// How this tenant's price events are judged and limited.
@@ -116,6 +129,23 @@ impl Desk {
         scope: Scope,
     ) -> Result<(), Denied> {
         self.roster.load().authorize_tenant(principal, tenant, scope)
+    }
+
+    /// Whether one that was let in a while ago would still be, for the same of the same tenant: for answers that go on
+    /// for long.
+    ///
+    /// # Errors
+    /// [`Denied`], as it would be now.
+    pub fn authorize_again(
+        &mut self,
+        principal: &Principal,
+        tenant: &str,
+        scope: Scope,
+        now: Now,
+    ) -> Result<(), Denied> {
+        let roster = self.roster.load();
+        let principal = roster.admit_again(principal, now.unix_us)?;
+        roster.authorize_tenant(&principal, tenant, scope)
     }
 
     /// Charges the tenant that the key is bound to, if it is bound. 11 ns from a lease, 17 ns

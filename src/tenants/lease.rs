@@ -6,7 +6,8 @@
 
 use super::budget::{Budget, Rate, Shortage};
 
-/// After this what is left of a lease goes back to its owner.
+/// After this what is left of a lease goes back to its owner, at the lane's next take: nothing runs for a lane that
+/// takes no more, and it keeps its slice till then.
 const LEASE_NS: u64 = 50_000_000;
 /// Slices a second at the least, of a lane that uses the whole budget.
 const SLICES_PER_S: u64 = 50;

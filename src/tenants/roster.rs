@@ -99,6 +99,19 @@ pub(super) struct Key {
     pub(super) used: Arc<Used>,
 }
 
+impl Key {
+    fn admit(&self, id: KeyId, now_us: i64) -> Result<Principal, Denied> {
+        if self.revoked_us <= now_us {
+            return Err(Denied::Revoked);
+        }
+        if self.expires_us <= now_us {
+            return Err(Denied::Expired);
+        }
+        self.used.note(now_us);
+        Ok(Principal { key: Some(id), scopes: self.scopes, tenant: self.tenant })
+    }
+}
+
 #[derive(Clone, Debug, Default)]
 pub(super) struct Roster {
     /// There is no key, and there never was one: everybody may do everything.
@@ -229,14 +242,7 @@ impl Roster {
         // The hash before the look-up, which so takes as long for an id that there is not.
         let (id, hash) = parse(text).ok_or(Denied::UnknownKey)?;
         let key = self.keys.get(&id).filter(|key| key.hash.is(&hash)).ok_or(Denied::UnknownKey)?;
-        if key.revoked_us <= now_us {
-            return Err(Denied::Revoked);
-        }
-        if key.expires_us <= now_us {
-            return Err(Denied::Expired);
-        }
-        key.used.note(now_us);
-        let principal = Principal { key: Some(id), scopes: key.scopes, tenant: key.tenant };
+        let principal = key.admit(id, now_us)?;
         match need {
             Need::Scope(scope) | Need::AllTenants(scope) if !key.scopes.allows(scope) => {
                 Err(Denied::Scope(scope))
@@ -244,6 +250,16 @@ impl Roster {
             Need::AllTenants(_) if key.tenant.is_some() => Err(Denied::AllTenants),
             _ => Ok(principal),
         }
+    }
+
+    /// Who a principal is now that was let in before: its key may have ended, or there may be keys where there were
+    /// none.
+    pub(super) fn admit_again(&self, principal: &Principal, now_us: i64) -> Result<Principal, Denied> {
+        if self.is_open {
+            return Ok(Principal::ANYONE);
+        }
+        let id = principal.key.ok_or(Denied::NoKey)?;
+        self.keys.get(&id).ok_or(Denied::UnknownKey)?.admit(id, now_us)
     }
 
     /// Whether a principal may do this to this tenant.

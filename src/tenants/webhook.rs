@@ -4,6 +4,9 @@
 //! `webhook-signature` has one signature or several with spaces between them, each `v1,` and base64; one that fits
 //! one of the tenant's secrets is enough, so that either side can change its secret first. A secret is written
 //! `whsec_` and base64.
+//!
+//! The scheme does not sign the path: within [`TOLERANCE_S`] a request that was overheard fits another product of the
+//! same tenant as well. Nor any other header: of those that could name the event, only `webhook-id` counts.
 
 use std::fmt;
 

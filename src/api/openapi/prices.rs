@@ -62,13 +62,15 @@ pub(super) fn post_event() -> OperationBuilder {
              with up to a window of them, by a modified z-score; either can make it an anomaly, which stays out of \
              later comparisons until it is approved. One that comes late is compared with the neighbours of its own \
              time and never becomes the last.\n\nWhere the tenant has webhook secrets, the request is signed by the \
-             scheme of Standard Webhooks. Price events are limited for each product and each tenant. 202 where the \
+             scheme of Standard Webhooks: id, time and body. The path is not signed, so a request that was overheard \
+             can be sent to another product of the tenant within the five minutes; without an `event_id` in the \
+             body the signed `webhook-id` stands for it, and no other header does. Price events are limited for each product and each tenant. 202 where the \
              shard does not commit in time: the comparison happens when it does, and who sends the event again is \
              told the outcome.",
         ))
         .parameter(tenant())
         .parameter(product())
-        .parameter(in_header("Idempotency-Key", "Stands for an `event_id` that the body has not.", Required::False))
+        .parameter(in_header("Idempotency-Key", "Stands for an `event_id` that the body has not, where the tenant has no webhook secrets.", Required::False))
         .parameter(signature("webhook-id", "Signed; stands for an `event_id` where neither of the others does."))
         .parameter(signature("webhook-timestamp", "Seconds since 1970, within five minutes."))
         .parameter(signature("webhook-signature", "`v1,` and base64, several with spaces between them."))
@@ -87,6 +89,7 @@ pub(super) fn post_event() -> OperationBuilder {
         Problem::IdempotencyKeyMissing,
         Problem::PriceEventConflict,
         Problem::InvalidEvent,
+        Problem::TooDeep,
     ];
     with_problems(with_key(operation, Scope::Write), &[WRITING, &also].concat())
 }
@@ -112,8 +115,8 @@ pub(super) fn list(of_product: bool) -> OperationBuilder {
         .description(Some(
             "Newest first, by when they were received. As a stream: what becomes known from now on, or behind the \
              event that `Last-Event-ID` names, over restarts of the server as well; nothing is missed and nothing \
-             comes twice. A comment comes every 15 seconds. A reader that is too slow gets an event `lagged` and \
-             then what it missed. The stream ends when the server stops: come back with the last id. An id of \
+             comes twice. A comment comes every 15 seconds, with an id of its own where changes of others have passed. A reader that is too slow gets an event `lagged` and \
+             then what it missed. The stream ends when the server stops: come back with the last id. It ends as well when its key does. An id of \
              before the folder was distributed anew is refused; begin without one then.",
         ))
         .parameter(tenant());

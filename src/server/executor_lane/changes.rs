@@ -21,12 +21,13 @@ use bytes::Bytes;
 use futures_lite::FutureExt as _;
 use slab::Slab;
 
-use super::Lane;
+use super::{Lane, admit};
 use crate::base::clock;
 use crate::cores::executor;
 use crate::cores::stop::Stage;
 use crate::query::{self, ChangePosition, Changes, CursorKey, QueryError};
 use crate::shard::{ChangeMark, PriceChange};
+use crate::tenants::{Principal, Scope};
 
 /// Changes of all tenants that a core keeps for its streams, and their bytes: a stream that falls further behind reads
 /// them from the shards.
@@ -57,6 +58,21 @@ struct Seat {
     number: u64,
     waker: Option<Waker>,
     beat_due: bool,
+    /// Whether it may still be read is to be asked again.
+    check_due: bool,
+}
+
+impl Seat {
+    /// What is due every [`BEAT_S`].
+    fn beat(&mut self) -> Option<Waker> {
+        self.beat_due = true;
+        self.check()
+    }
+
+    fn check(&mut self) -> Option<Waker> {
+        self.check_due = true;
+        self.waker.take()
+    }
 }
 
 /// One change, rendered for every stream of its tenant.
@@ -198,10 +214,32 @@ impl Hub {
         Ok(())
     }
 
-    /// Comments for those whose second it is; the end for all when the server drains.
-    pub(super) fn keep(&self, now_us: u64, stage: Stage) {
+    /// Answers new streams, and forgets those that wait no more. While a shard cannot be read, one may join that has
+    /// seen nothing the core has not: it is told what that shard has in the meantime once it can be read.
+    fn let_join(&self, joins: &mut Vec<Join>, all_read: bool) {
+        let position = self.position.borrow();
+        let is_there = |join: &Join| {
+            let Some(position) = &*position else { return false };
+            let Some(from) = &join.from else { return true };
+            from.0.iter().zip(&position.0).all(|(from, at)| from.change <= at.change)
+        };
+        joins.retain(|join| {
+            let may_join = all_read || is_there(join);
+            if may_join {
+                let _ = join.reply.try_send(());
+            }
+            !may_join && !join.reply.is_closed()
+        });
+    }
+
+    /// Comments for those whose second it is; the end for all when the server drains, and for those that a change of
+    /// keys has shut out.
+    fn keep(&self, now_us: u64, stage: Stage, keys_changed: bool) {
         if stage >= Stage::Draining && !self.closing.replace(true) {
             self.topics.borrow().values().for_each(|topic| topic.wake_all());
+        }
+        if keys_changed {
+            self.topics.borrow().values().for_each(|topic| topic.wake(|_| true, Seat::check));
         }
         let second = now_us / 1_000_000;
         let before = self.beat.replace(second);
@@ -211,14 +249,7 @@ impl Hub {
         // A core that stood still makes up for what it missed.
         let missed = (second - before).min(BEAT_S);
         let is_due = |number: u64| (number + second) % BEAT_S < missed;
-        for topic in self.topics.borrow().values() {
-            let mut wakers = Vec::new();
-            for (_, seat) in topic.seats.borrow_mut().iter_mut().filter(|(_, seat)| is_due(seat.number)) {
-                seat.beat_due = true;
-                wakers.extend(seat.waker.take());
-            }
-            wakers.into_iter().for_each(Waker::wake);
-        }
+        self.topics.borrow().values().for_each(|topic| topic.wake(|seat| is_due(seat.number), Seat::beat));
     }
 
     pub(super) fn streams(&self) -> usize {
@@ -228,8 +259,15 @@ impl Hub {
 
 impl Topic {
     fn wake_all(&self) {
-        let wakers: Vec<Waker> =
-            self.seats.borrow_mut().iter_mut().filter_map(|(_, seat)| seat.waker.take()).collect();
+        self.wake(|_| true, |seat| seat.waker.take());
+    }
+
+    fn wake(&self, is_meant: impl Fn(&Seat) -> bool, mark: impl Fn(&mut Seat) -> Option<Waker>) {
+        let mut wakers: Vec<Waker> = Vec::new();
+        for (_, seat) in self.seats.borrow_mut().iter_mut().filter(|(_, seat)| is_meant(seat)) {
+            wakers.extend(mark(seat));
+        }
+        // The seats are free again: who is woken may look at its own.
         wakers.into_iter().for_each(Waker::wake);
     }
 }
@@ -251,22 +289,31 @@ fn frame(
 
 /// Reads what is new whenever a shard says there is, and whenever a stream joins.
 pub(super) async fn run(lane: Rc<Lane>, changed: async_channel::Receiver<()>) {
+    // What was logged last, so that a shard that stays as it is is said once.
+    let mut failing: Option<String> = None;
     while changed.recv().await.is_ok() {
         let mut joins = Vec::new();
         loop {
             joins.append(&mut lane.hub.joins.borrow_mut());
-            match catch_up(&lane, &joins).await {
-                Ok(()) => break,
+            let outcome = catch_up(&lane, &joins).await;
+            lane.hub.let_join(&mut joins, outcome.is_ok());
+            match outcome {
+                Ok(()) => {
+                    if failing.take().is_some() {
+                        tracing::info!("changes of prices are read from every shard again");
+                    }
+                    break;
+                }
                 Err(QueryError::Busy) => {}
                 Err(error) => {
-                    tracing::warn!(%error, "changes of prices wait for a shard that cannot be read")
+                    let error = error.to_string();
+                    if failing.as_ref() != Some(&error) {
+                        tracing::warn!(error, "changes of prices wait for a shard that cannot be read");
+                        failing = Some(error);
+                    }
                 }
             }
             executor::sleep(RETRY).await;
-            joins.retain(|join| !join.reply.is_closed());
-        }
-        for join in joins {
-            let _ = join.reply.try_send(());
         }
     }
 }
@@ -286,7 +333,7 @@ async fn catch_up(lane: &Rc<Lane>, joins: &[Join]) -> Result<(), QueryError> {
         *hub.seen.borrow_mut() = counts;
         *hub.position.borrow_mut() = Some(Rc::new(position));
     }
-    // One that cannot be read holds up none of the others.
+    // One after the other: one that fails keeps none of the others from being read, one that is slow delays them.
     let mut outcome = Ok(());
     for place in 0..shards.len() {
         outcome = outcome.and(catch_up_shard(lane, joins, place).await);
@@ -312,11 +359,11 @@ async fn catch_up_shard(lane: &Rc<Lane>, joins: &[Join], place: usize) -> Result
             *seen = None;
         }
         let (now, found) = query::changes_of_shard(&lane.readers, place, at, READ_CHANGES).await?;
-        if found.is_empty() && now.epoch != at.epoch {
-            if at.change > 0 {
+        if found.is_empty() && (now.epoch != at.epoch || now.change < at.change) {
+            if at.is_lost(now) {
                 tracing::warn!(
                     shard = shard.shard.0,
-                    "the shard was replaced; streams go on from where it is"
+                    "the shard was replaced, or fell back; streams go on from where it is"
                 );
             }
             if let Some(position) = hub.position.borrow_mut().as_mut() {
@@ -345,10 +392,17 @@ impl Seated {
         let hub = &lane.hub;
         let topic = hub.topic(tenant_id);
         let number = hub.numbers.replace(hub.numbers.get() + 1);
-        let seat = topic.seats.borrow_mut().insert(Seat { number, waker: None, beat_due: false });
+        let seat =
+            topic.seats.borrow_mut().insert(Seat { number, waker: None, beat_due: false, check_due: false });
         hub.streams.set(hub.streams.get() + 1);
         lane.me.executor.streams.set(hub.streams.get() as u64);
         Seated { lane: lane.clone(), topic, seat }
+    }
+
+    /// Whether it is to be asked, now, if it may still be read.
+    fn takes_check(&self) -> bool {
+        let mut seats = self.topic.seats.borrow_mut();
+        seats.get_mut(self.seat).is_some_and(|seat| std::mem::take(&mut seat.check_due))
     }
 
     /// Keeps the waker; whether a comment is due.
@@ -396,12 +450,15 @@ enum State {
 /// One stream: poll it for the next bytes.
 pub(super) struct Stream {
     seated: Seated,
+    principal: Principal,
     product_id: Option<Box<str>>,
     state: State,
     /// What it is to read before it follows.
     behind: Option<Changes>,
-    /// Behind the last change it was given.
+    /// Behind the last change that it was given, or that was none of its own.
     at: Rc<ChangePosition>,
+    /// Where its reader comes back: the last id that it was sent.
+    told: Rc<ChangePosition>,
     /// The number in the ring it looks at next.
     next: u64,
 }
@@ -412,6 +469,7 @@ pub(super) struct Stream {
 /// An id that is none; a shard that cannot be read.
 pub(super) async fn begin(
     lane: &Rc<Lane>,
+    principal: &Principal,
     tenant_id: &str,
     product_id: Option<&str>,
     last_id: Option<&str>,
@@ -419,8 +477,13 @@ pub(super) async fn begin(
     let from = match last_id {
         None => None,
         Some(text) => {
-            let now = query::change_marks(&lane.readers).await?;
-            Some(ChangePosition::open(&lane.cursors, tenant_id, text, &now)?)
+            let open = |now: &ChangePosition| ChangePosition::open(&lane.cursors, tenant_id, text, now);
+            let known = lane.hub.position.borrow().as_deref().and_then(|now| open(now).ok());
+            // The shards are asked only for what this core has not read yet.
+            Some(match known {
+                Some(from) => from,
+                None => open(&query::change_marks(&lane.readers).await?)?,
+            })
         }
     };
     // Seated first: from here on the core reads.
@@ -442,18 +505,35 @@ pub(super) async fn begin(
     let id = at.seal(&lane.cursors, tenant_id)?.0;
     let first = Bytes::from(format!(": changes of prices\nretry: 2000\nid: {id}\n\n"));
     let product_id = product_id.map(Box::from);
-    Ok(Stream { seated, product_id, state: State::Begins(first), behind, at, next })
+    let (principal, state, told) = (*principal, State::Begins(first), at.clone());
+    Ok(Stream { seated, principal, product_id, state, behind, at, told, next })
+}
+
+/// Leave for a replay to ask the shards. Dropping it lets the next one ask, however this one ends: a connection that
+/// breaks off drops its replay at whatever point it is.
+struct Token(async_channel::Sender<()>);
+
+impl Token {
+    async fn of(hub: &Hub) -> Token {
+        // The hub keeps both ends, so this waits and never fails.
+        let _ = hub.tokens.1.recv().await;
+        Token(hub.tokens.0.clone())
+    }
+}
+
+impl Drop for Token {
+    fn drop(&mut self) {
+        let _ = self.0.try_send(());
+    }
 }
 
 /// The next change of a replay; waits out what cannot be read for now.
 fn replay(lane: Rc<Lane>, mut changes: Changes) -> NextChange {
     Box::pin(async move {
         loop {
-            let token = lane.hub.tokens.1.recv().await;
+            let token = Token::of(&lane.hub).await;
             let next = changes.next().await;
-            if token.is_ok() {
-                let _ = lane.hub.tokens.0.try_send(());
-            }
+            drop(token);
             match next {
                 Ok(change) => return (changes, change),
                 Err(error) => {
@@ -466,9 +546,33 @@ fn replay(lane: Rc<Lane>, mut changes: Changes) -> NextChange {
 }
 
 impl Stream {
-    /// The next bytes of the stream; `None` at its end, when the server drains.
+    /// Whether who reads it still may. A key that ends lets nothing more out.
+    fn is_allowed(&self) -> bool {
+        let Seated { lane, topic, .. } = &self.seated;
+        let mut desk = lane.desk.borrow_mut();
+        desk.authorize_again(&self.principal, &topic.tenant_id, Scope::Read, admit::now()).is_ok()
+    }
+
+    /// A comment; with an id where it has come further without an event of its own, so that who comes back does not have
+    /// all of that read again. An event without data is none, but its id is kept (HTML, 9.2.6: the id is set before the
+    /// data is looked at).
+    fn beat(&mut self) -> Bytes {
+        if self.told != self.at
+            && let Ok(id) = self.at.seal(&self.seated.lane.cursors, &self.seated.topic.tenant_id)
+        {
+            self.told = self.at.clone();
+            return format!(":\nid: {}\n\n", id.0).into();
+        }
+        Bytes::from_static(b":\n\n")
+    }
+
+    /// The next bytes of the stream; `None` at its end: the server drains, or its reader may read no more and is told
+    /// why when it comes back.
     pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
         let lane = self.seated.lane.clone();
+        if self.seated.takes_check() && !self.is_allowed() {
+            return Poll::Ready(None);
+        }
         loop {
             if lane.hub.closing.get() {
                 return Poll::Ready(None);
@@ -484,7 +588,7 @@ impl Stream {
                 }
                 State::Replays(coming) => match coming.as_mut().poll(context) {
                     Poll::Pending if self.seated.wait(context.waker()) => {
-                        return Poll::Ready(Some(comment()));
+                        return Poll::Ready(Some(self.beat()));
                     }
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready((changes, None)) => {
@@ -498,7 +602,10 @@ impl Stream {
                             continue;
                         }
                         match frame(&lane.cursors, &self.seated.topic.tenant_id, &self.at, &change) {
-                            Ok(frame) => return Poll::Ready(Some(frame)),
+                            Ok(frame) => {
+                                self.told = self.at.clone();
+                                return Poll::Ready(Some(frame));
+                            }
                             // Not without its id: the stream ends, and the reader comes back.
                             Err(_) => return Poll::Ready(None),
                         }
@@ -520,11 +627,16 @@ impl Stream {
                     if let Some((next, entry)) = ring.next(self.next, topic, self.product_id.as_deref()) {
                         self.next = next;
                         self.at = entry.after.clone();
+                        self.told = entry.after.clone();
                         return Poll::Ready(Some(entry.frame.clone()));
                     }
+                    // Nothing up to here is its own, so it stands where the core does.
                     self.next = ring.end();
+                    if let Some(position) = &*lane.hub.position.borrow() {
+                        self.at = position.clone();
+                    }
                     if self.seated.wait(context.waker()) {
-                        return Poll::Ready(Some(comment()));
+                        return Poll::Ready(Some(self.beat()));
                     }
                     return Poll::Pending;
                 }
@@ -533,12 +645,38 @@ impl Stream {
     }
 }
 
-fn comment() -> Bytes {
-    Bytes::from_static(b":\n\n")
-}
-
 /// What the lane's housekeeping does for its streams.
 pub(super) fn keep(lane: &Lane) {
-    lane.hub.keep(clock::monotonic_us(), lane.vitals.stop.stage());
+    let keys_changed = lane.desk.borrow_mut().has_changed();
+    lane.hub.keep(clock::monotonic_us(), lane.vitals.stop.stage(), keys_changed);
     debug_assert!(lane.hub.streams() as u64 == lane.me.executor.streams.get());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shard_that_cannot_be_read_keeps_out_only_who_needs_it() {
+        let hub = Hub::new(async_channel::bounded(1).0);
+        let place = |changes: [u64; 2]| {
+            ChangePosition(changes.map(|change| ChangeMark { epoch: u32::from(change > 0), change }).to_vec())
+        };
+        let join = |from: Option<[u64; 2]>| {
+            let (reply, replied) = async_channel::bounded(1);
+            (Join { from: from.map(place), reply }, replied)
+        };
+        let (joins, replied): (Vec<_>, Vec<_>) =
+            [None, Some([5, 7]), Some([0, 0]), Some([5, 8])].into_iter().map(join).unzip();
+        let (mut joins, gone) = (joins, join(Some([9, 9])).0);
+        joins.push(gone);
+        let answered = || replied.iter().filter(|replied| replied.try_recv().is_ok()).count();
+        hub.let_join(&mut joins, false);
+        assert_eq!((answered(), joins.len()), (0, 4), "where the shards stand is not known yet");
+        *hub.position.borrow_mut() = Some(Rc::new(place([5, 7])));
+        hub.let_join(&mut joins, false);
+        assert_eq!((answered(), joins.len()), (3, 1));
+        hub.let_join(&mut joins, true);
+        assert_eq!((answered(), joins.len()), (1, 0));
+    }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::admit::{charge_tenant, check_tenant, now};
 use super::body::AnswerBody;
-use super::events::decoded;
+use super::events::{decoded, level};
 use super::keyed::{self, Settled};
 use super::reads::{NotRead, Read, accepts};
 use super::respond::{Body, RequestHead};
@@ -16,22 +16,12 @@ use crate::api::prices::{self, PriceRefused};
 use crate::api::{self, Endpoint};
 use crate::base::clock;
 use crate::commerce::{AnomaliesPlan, PriceEvent, last_event_id, read_decision};
-use crate::config::AckLevel;
 use crate::http::Answer;
 use crate::ingest::KeyedRows;
 use crate::journal::Kind;
 use crate::query::{self, ParameterError, QueryError};
 use crate::shard::{AnomalyId, Observed, Outcome, PriceEventRow, PriceReviewRow, PriceRow};
 use crate::tenants::{self, Principal, Scope, Signed};
-
-/// The value of a header that may be there once.
-fn header<'r>(request: &'r RequestHead, name: &str) -> Option<&'r [u8]> {
-    let mut values = request.headers.get_all(name).iter();
-    match (values.next(), values.next()) {
-        (Some(value), None) => Some(value.as_bytes()),
-        _ => None,
-    }
-}
 
 /// `POST …/products/{product}/price-event`: 201, 200 for a repeated one, 202 where the commit takes too long.
 pub(super) async fn post_event(
@@ -50,11 +40,14 @@ pub(super) async fn post_event(
         (desk.prices_of(&tenant_id), desk.secrets_of(&tenant_id))
     };
     // Before anything is said about the body.
-    if !secrets.is_empty() {
+    let is_signed = !secrets.is_empty();
+    if is_signed {
+        // Given twice says as little as not given.
+        let header = |name| api::commerce::header(&request.headers, name).ok().flatten();
         let signed = Signed {
-            id: header(request, "webhook-id"),
-            timestamp: header(request, "webhook-timestamp"),
-            signature: header(request, "webhook-signature"),
+            id: header("webhook-id"),
+            timestamp: header("webhook-timestamp"),
+            signature: header("webhook-signature"),
             body: &body.bytes,
         };
         tenants::verify(&secrets, &signed, now.unix_us)?;
@@ -75,7 +68,7 @@ pub(super) async fn post_event(
         let event = PriceEvent::read(bytes, now.unix_us)?;
         let event_id = match event.event_id {
             Some(event_id) => event_id.into_owned(),
-            None => prices::event_id(&request.headers)?,
+            None => prices::event_id(&request.headers, is_signed)?,
         };
         let observed = Observed {
             at_us: event.observed_us,
@@ -103,10 +96,7 @@ pub(super) async fn post_event(
         Some(Outcome::Duplicate) => false,
         Some(Outcome::Conflict) => return Err(PriceRefused::Conflict),
         Some(_) => return Err(PriceRefused::NotStored),
-        None => {
-            let level = if wants_disk { AckLevel::Disk } else { AckLevel::Os };
-            return Ok(prices::accepted(&event_id, level, first));
-        }
+        None => return Ok(prices::accepted(&event_id, level(wants_disk), first)),
     };
     // As it is committed, so that it can be given again for ever.
     let answer = query::first_answer(&lane.readers, shard, &tenant_id, &product_id, &event_id).await;
@@ -116,8 +106,7 @@ pub(super) async fn post_event(
         // It is stored, and who asks again is told what was found.
         Err(error) => {
             tracing::debug!(%error, "the answer to a price event cannot be read now");
-            let level = if wants_disk { AckLevel::Disk } else { AckLevel::Os };
-            Ok(prices::accepted(&event_id, level, first))
+            Ok(prices::accepted(&event_id, level(wants_disk), first))
         }
     }
 }
@@ -189,9 +178,10 @@ pub(super) async fn list(
     let product_id = (endpoint == Endpoint::ProductAnomalies).then(|| prices::product(below));
     if accepts(request, b"text/event-stream") {
         let asked = last_event_id(request.uri.query()).map_err(QueryError::Parameters)?;
-        let given = match header(request, "last-event-id").map(std::str::from_utf8) {
-            Some(Ok(id)) => Some(id),
-            Some(Err(_)) => return Err(QueryError::Parameters(vec![not_an_id()]).into()),
+        let not_an_id = || QueryError::Parameters(vec![not_an_id()]);
+        let last_id = api::commerce::header(&request.headers, "last-event-id").map_err(|_| not_an_id())?;
+        let given = match last_id {
+            Some(id) => Some(std::str::from_utf8(id).map_err(|_| not_an_id())?),
             None => asked.as_deref(),
         };
         let given = given.filter(|id| !id.is_empty());
@@ -199,7 +189,7 @@ pub(super) async fn list(
         if head_only {
             return Ok(Read::Rows(answer, AnswerBody::empty()));
         }
-        let stream = changes::begin(lane, &tenant_id, product_id.as_deref(), given).await?;
+        let stream = changes::begin(lane, principal, &tenant_id, product_id.as_deref(), given).await?;
         return Ok(Read::Rows(answer, AnswerBody::Changes(Box::new(stream))));
     }
     let plan = AnomaliesPlan::new(&tenant_id, product_id.as_deref(), request.uri.query());
@@ -211,6 +201,6 @@ pub(super) async fn list(
 }
 
 fn not_an_id() -> ParameterError {
-    let detail = "Last-Event-ID is no id of this stream".to_owned();
+    let detail = "Last-Event-ID is no id of this stream, or there are several".to_owned();
     ParameterError { name: "Last-Event-ID", code: "invalid_event_id", detail }
 }

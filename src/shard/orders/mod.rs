@@ -24,10 +24,10 @@ use rusqlite::Connection;
 pub(super) use self::carry::carry_orders;
 pub use self::carry::key_of;
 pub(super) use self::erase::{Becomes, customers_of, orders_of};
-pub(super) use self::observed::price_of;
 pub use self::observed::{
     Observed, PRICE_KIND, PriceRow, STOCK_KIND, StockChange, StockRow, decode_price, decode_stock,
 };
+pub(super) use self::observed::{currency_of, price_of};
 pub(super) use self::read::statements;
 pub(super) use self::read::step;
 pub use self::read::{

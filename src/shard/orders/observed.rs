@@ -219,9 +219,13 @@ pub(in crate::shard) fn price_of<'r>(row: &'r Row<'_>) -> Result<PriceRow<'r>, S
         product_id: text(1)?,
         event_id: text(2)?,
     };
-    let currency = Currency::parse(text(6)?)
-        .ok_or_else(|| ShardError::Corrupt("a price has an unknown currency".to_owned()))?;
-    Ok(PriceRow { observed, price: row.get(5)?, currency })
+    Ok(PriceRow { observed, price: row.get(5)?, currency: currency_of(row, 6)? })
+}
+
+/// A price's currency, from the column at a place.
+pub(in crate::shard) fn currency_of(row: &Row<'_>, at: usize) -> Result<Currency, ShardError> {
+    Currency::parse(row.get_ref(at)?.as_str().map_err(rusqlite::Error::from)?)
+        .ok_or_else(|| ShardError::Corrupt("a price has an unknown currency".to_owned()))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use super::super::carry::Carried;
 use super::super::error::ShardError;
 use super::super::orders::price_of;
 use super::PRICE_EVENT_KIND;
-use super::detect::{Finding, Score};
+use super::read::finding;
 use super::record::{Decision, Judged, PriceEventRow, Review};
 use crate::base::prices::PriceRules;
 
@@ -33,12 +33,6 @@ fn record(row: &Row<'_>) -> Result<Vec<u8>, ShardError> {
     let anomaly = match row.get::<_, Option<i64>>(10)? {
         None => None,
         Some(_) => {
-            let score = match row.get::<_, Option<i64>>(15)? {
-                None => None,
-                Some(milli) => {
-                    Some(Score { median: row.get(13)?, mad: row.get(14)?, milli, count: row.get(16)? })
-                }
-            };
             let review = match (
                 Decision::of_status(row.get_ref(17)?.as_str().map_err(rusqlite::Error::from)?),
                 row.get::<_, Option<i64>>(18)?,
@@ -46,7 +40,7 @@ fn record(row: &Row<'_>) -> Result<Vec<u8>, ShardError> {
                 (Some(decision), Some(at_us)) => Some(Review { decision, at_us }),
                 _ => None,
             };
-            Some((Finding { baseline: row.get(11)?, change_bp: row.get(12)?, score }, review))
+            Some((finding(row, 11)?, review))
         }
     };
     let mut payload = Vec::new();

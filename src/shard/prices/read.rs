@@ -4,6 +4,7 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter};
 
 use super::super::error::ShardError;
+use super::super::orders::currency_of;
 use super::super::read::{write_rfc3339, write_string};
 use super::detect::{Finding, Score};
 use super::record::AnomalyId;
@@ -67,11 +68,24 @@ pub struct StoredAnomaly {
     pub json: Vec<u8>,
 }
 
-/// How far a shard's changes have come, and in which numbering. Both are 0 in a shard that was never written.
+/// How far a shard's changes have come, and in which numbering. The default is before everything, in any numbering.
+///
+/// A kill takes no number back. A loss of power may, where it takes commits back that the disk did not have yet: they
+/// are made again from the journals, and where several journals feed the shard, perhaps in another order. A reader that
+/// was told of such a commit and comes back after the shard has passed its number again may miss a change then.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ChangeMark {
     pub epoch: u32,
     pub change: u64,
+}
+
+impl ChangeMark {
+    /// Whether a shard that stands at `now` has no such place: it is another file, or an older copy of the same one, and
+    /// its next numbers are of other changes. What begins at nothing goes with any numbering.
+    #[must_use]
+    pub fn is_lost(self, now: ChangeMark) -> bool {
+        self.change > 0 && (self.epoch != now.epoch || self.change > now.change)
+    }
 }
 
 /// One thing that became known.
@@ -103,18 +117,19 @@ fn text<'r>(row: &'r Row<'_>, at: usize) -> Result<&'r str, ShardError> {
     Ok(row.get_ref(at)?.as_str().map_err(rusqlite::Error::from)?)
 }
 
-fn finding(row: &Row<'_>) -> Result<(Finding, PriceRules), ShardError> {
-    let score = match row.get::<_, Option<i64>>(11)? {
+/// What was found, from the columns baseline, change_bp, median, mad, score_milli and compared, the first of them at a
+/// place.
+pub(super) fn finding(row: &Row<'_>, first: usize) -> Result<Finding, ShardError> {
+    let score = match row.get::<_, Option<i64>>(first + 4)? {
         None => None,
-        Some(milli) => Some(Score { median: row.get(9)?, mad: row.get(10)?, milli, count: row.get(12)? }),
+        Some(milli) => Some(Score {
+            median: row.get(first + 2)?,
+            mad: row.get(first + 3)?,
+            milli,
+            count: row.get(first + 5)?,
+        }),
     };
-    let rules = PriceRules { change_bp: row.get(13)?, score_milli: row.get(14)?, window: 0 };
-    Ok((Finding { baseline: row.get(7)?, change_bp: row.get(8)?, score }, rules))
-}
-
-fn currency(row: &Row<'_>) -> Result<Currency, ShardError> {
-    Currency::parse(text(row, 5)?)
-        .ok_or_else(|| ShardError::Corrupt("an anomaly has an unknown currency".to_owned()))
+    Ok(Finding { baseline: row.get(first)?, change_bp: row.get(first + 1)?, score })
 }
 
 fn write_money(out: &mut Vec<u8>, minor: i64, currency: Currency) {
@@ -136,14 +151,15 @@ fn write_number(out: &mut Vec<u8>, number: i64, digits: u8) {
 
 /// The part that the answer to the event has as well: what was compared, and by what it is out of line.
 fn render_finding(out: &mut Vec<u8>, row: &Row<'_>) -> Result<(), ShardError> {
-    let (finding, rules) = finding(row)?;
+    let finding = finding(row, 7)?;
+    let rules = PriceRules { change_bp: row.get(13)?, score_milli: row.get(14)?, window: 0 };
     out.extend_from_slice(b",\"change_percent\":");
     match finding.change_bp {
         Some(change) => write_number(out, change, 2),
         None => out.extend_from_slice(b"null"),
     }
     out.extend_from_slice(b",\"baseline\":");
-    write_money(out, finding.baseline, currency(row)?);
+    write_money(out, finding.baseline, currency_of(row, 5)?);
     out.extend_from_slice(b",\"threshold_percent\":");
     write_number(out, i64::from(rules.change_bp), 2);
     out.extend_from_slice(b",\"reasons\":[");
@@ -163,9 +179,9 @@ fn render_finding(out: &mut Vec<u8>, row: &Row<'_>) -> Result<(), ShardError> {
             out.extend_from_slice(b",\"threshold\":");
             write_number(out, i64::from(rules.score_milli), 3);
             out.extend_from_slice(b",\"median\":");
-            write_money(out, score.median, currency(row)?);
+            write_money(out, score.median, currency_of(row, 5)?);
             out.extend_from_slice(b",\"mad\":");
-            write_money(out, score.mad, currency(row)?);
+            write_money(out, score.mad, currency_of(row, 5)?);
             out.extend_from_slice(b",\"prices\":");
             out.extend_from_slice(itoa::Buffer::new().format(score.count).as_bytes());
             out.push(b'}');
@@ -182,7 +198,7 @@ fn render(row: &Row<'_>, shown: As) -> Result<Vec<u8>, ShardError> {
         write_string(&mut out, text(row, at)?.as_bytes());
     }
     out.extend_from_slice(b",\"price\":");
-    write_money(&mut out, row.get(4)?, currency(row)?);
+    write_money(&mut out, row.get(4)?, currency_of(row, 5)?);
     out.extend_from_slice(b",\"currency\":");
     write_string(&mut out, text(row, 5)?.as_bytes());
     for (name, at) in [(",\"observed_at\":\"", 3), (",\"created_at\":\"", 6)] {

@@ -1,7 +1,7 @@
 //! The bytes of price events and of decisions on anomalies in a journal record.
 //!
 //! ```text
-//! event     form 1 | change limit 4 | score limit 4 | window 2 | what was found, in form 1 or 2 | a price's record
+//! event     form 1 | change limit 4 | score limit 4 | window 2 | what was found, in form 2 only | a price's record
 //! decision  decision 1 | decided at 8 | anomaly 16 | tenant's length 1 | tenant | product, or nothing
 //! ```
 //! Form 0 is one that is still to be judged; 1 and 2 were judged in another shard, which is how they are carried:
@@ -85,6 +85,18 @@ impl Decision {
         }
     }
 
+    /// In a record; 0 is none.
+    fn code(self) -> u8 {
+        match self {
+            Decision::Approve => 1,
+            Decision::Reject => 2,
+        }
+    }
+
+    fn of_code(code: u8) -> Option<Decision> {
+        [Decision::Approve, Decision::Reject].into_iter().find(|known| known.code() == code)
+    }
+
     pub(super) fn of_status(status: &str) -> Option<Decision> {
         [Decision::Approve, Decision::Reject].into_iter().find(|known| known.status() == status)
     }
@@ -147,12 +159,7 @@ impl<'a> PriceEventRow<'a> {
                 out.extend_from_slice(&number.to_le_bytes());
             }
             out.extend_from_slice(&score.map_or(0, |score| score.count).to_le_bytes());
-            let decision = match review.map(|review| review.decision) {
-                None => 0,
-                Some(Decision::Approve) => 1,
-                Some(Decision::Reject) => 2,
-            };
-            out.push(decision);
+            out.push(review.map_or(0, |review| review.decision.code()));
         }
         self.row.encode(out);
     }
@@ -174,18 +181,11 @@ fn judged(bytes: &mut &[u8]) -> Option<Judged> {
     let (count, rest) = bytes.split_first_chunk::<2>()?;
     let (decision, rest) = rest.split_first()?;
     *bytes = rest;
-    let decision = match decision {
+    let review = match *decision {
         0 => None,
-        1 => Some(Decision::Approve),
-        2 => Some(Decision::Reject),
-        _ => return None,
+        code => Some(Review { decision: Decision::of_code(code)?, at_us: at_us? }),
     };
     let score = milli.map(|milli| Score { median, mad, milli, count: u16::from_le_bytes(*count) });
-    let review = decision.map(|decision| Some(Review { decision, at_us: at_us? }));
-    let review = match review {
-        None => None,
-        Some(review) => Some(review?),
-    };
     Some(Judged { anomaly: Some((Finding { baseline, change_bp, score }, review)) })
 }
 
@@ -224,10 +224,7 @@ pub struct PriceReviewRow<'a> {
 impl PriceReviewRow<'_> {
     /// Appends the record's payload to `out`. The tenant must have at most 255 bytes.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        out.push(match self.decision {
-            Decision::Approve => 1,
-            Decision::Reject => 2,
-        });
+        out.push(self.decision.code());
         out.extend_from_slice(&self.received_us.to_le_bytes());
         out.extend_from_slice(&self.anomaly.0.to_le_bytes());
         out.push(self.tenant_id.len() as u8);
@@ -240,11 +237,7 @@ impl PriceReviewRow<'_> {
 #[must_use]
 pub fn decode_price_review(payload: &[u8]) -> Option<PriceReviewRow<'_>> {
     let (decision, rest) = payload.split_first()?;
-    let decision = match decision {
-        1 => Decision::Approve,
-        2 => Decision::Reject,
-        _ => return None,
-    };
+    let decision = Decision::of_code(*decision)?;
     let (received_us, rest) = rest.split_first_chunk()?;
     let (anomaly, rest) = rest.split_first_chunk()?;
     let (length, texts) = rest.split_first()?;
