@@ -367,6 +367,7 @@ impl Changes {
 mod tests {
     use futures_lite::future::block_on;
 
+    use super::super::ReadShard;
     use super::*;
     use crate::base::ids::{LaneId, Sequence};
     use crate::base::money::Currency;
@@ -418,7 +419,7 @@ mod tests {
         let shard = shard_of(&folder, 3);
         let path = shard.path().to_owned();
         drop(shard);
-        let readers = Readers::start(vec![(ShardId(0), path.clone())], &[0], 1).unwrap();
+        let readers = Readers::start(vec![ReadShard::alone(0, &path)], &[0], 1).unwrap();
         let now = block_on(change_marks(&readers)).unwrap();
         assert_eq!(now.0[0].change, 3);
         let begin = ChangePosition(vec![ChangeMark { change: 1, ..now.0[0] }]);
@@ -452,7 +453,7 @@ mod tests {
         };
         let shards: Vec<Shard> =
             (0..8).map(|number| shard_of(&folder(number), if number == 3 { 60 } else { 2 })).collect();
-        let paths = shards.iter().zip(0..).map(|(shard, number)| (ShardId(number), shard.path().to_owned()));
+        let paths = shards.iter().zip(0..).map(|(shard, number)| ReadShard::alone(number, shard.path()));
         let readers = Readers::start(paths.collect(), &[0], 1).unwrap();
         let (key, mut cursor, mut lengths, mut times) =
             (CursorKey::new(&[3; 16]), None, Vec::new(), Vec::new());
@@ -475,7 +476,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let folder = ShardFolder::new(dir.path().join("shard-00"));
         let shard = shard_of(&folder, 3);
-        let readers = Readers::start(vec![(ShardId(0), shard.path().to_owned())], &[0], 1).unwrap();
+        let readers = Readers::start(vec![ReadShard::alone(0, shard.path())], &[0], 1).unwrap();
         let now = block_on(change_marks(&readers)).unwrap().0[0];
         let key = CursorKey::new(&[3; 16]);
         // As after an older copy was put in its place: the same numbering, but less of it.

@@ -52,6 +52,15 @@ pub struct ReadShard {
     pub status: Arc<ShardStatus>,
 }
 
+#[cfg(test)]
+impl ReadShard {
+    /// Without a writer.
+    pub(super) fn alone(number: u16, path: &std::path::Path) -> ReadShard {
+        let shard = ShardId(number);
+        ReadShard { shard, path: path.to_owned(), status: Arc::new(ShardStatus::new(shard)) }
+    }
+}
+
 /// Leave to hold much; dropping it lets the next one go on.
 #[derive(Debug)]
 pub(super) struct Heavy(async_channel::Sender<()>);

@@ -2,7 +2,6 @@
 //! as one is `tests/one_vs_many.rs`.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 
 use rusqlite::StatementStatus;
 
@@ -14,7 +13,7 @@ use crate::base::order_status::OrderStatus;
 use crate::shard::read::{self, Position};
 use crate::shard::{
     CLICK_KIND, Entry, ItemRow, ORDER_KIND, OrderParts, Records, SERVICE_EVENT_KIND, ServiceEventRow, Shard,
-    ShardFolder, ShardOptions, ShardState, ShardStatus, encode_header, encode_order, inspect, open_reader,
+    ShardFolder, ShardOptions, ShardState, encode_header, encode_order, inspect, open_reader,
     order_statements,
 };
 
@@ -97,12 +96,7 @@ fn shard(dir: &std::path::Path) -> Shard {
 }
 
 fn readers(shard: &Shard) -> Readers {
-    Readers::start(vec![read_shard(0, shard.path())], &[0], 1).unwrap()
-}
-
-fn read_shard(number: u16, path: &std::path::Path) -> ReadShard {
-    let shard = ShardId(number);
-    ReadShard { shard, path: path.to_owned(), status: Arc::new(ShardStatus::new(shard)) }
+    Readers::start(vec![ReadShard::alone(0, shard.path())], &[0], 1).unwrap()
 }
 
 /// What `bench/plans.md` shows. To write it anew: `UPDATE_PLANS=1 cargo test --lib every_statement`.
@@ -251,7 +245,7 @@ fn a_shard_that_cannot_be_read_or_is_missing_is_an_error_and_one_to_come_is_empt
     let dir = tempfile::tempdir().unwrap();
     let shard = shard(dir.path());
     let both = |second: std::path::PathBuf, was_open: bool| {
-        let shards = vec![read_shard(0, shard.path()), read_shard(1, &second)];
+        let shards = vec![ReadShard::alone(0, shard.path()), ReadShard::alone(1, &second)];
         if was_open {
             shards[1].status.set_state(ShardState::Open);
             shards[1].status.set_state(ShardState::Reopening);

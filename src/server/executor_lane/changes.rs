@@ -9,25 +9,24 @@
 //! the ring where the task stood when it asked: nothing is missed between the two, nothing told twice.
 //! Bounded: the ring by entries and bytes; a replay by a few rows of each shard; replays that read at once by tokens.
 
+mod stream;
+
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
-use std::future::Future;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::Waker;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_lite::FutureExt as _;
 use slab::Slab;
 
-use super::{Lane, admit};
+pub(super) use self::stream::{Stream, begin};
+use super::Lane;
 use crate::base::clock;
 use crate::cores::executor;
 use crate::cores::stop::Stage;
-use crate::query::{self, ChangePosition, Changes, CursorKey, QueryError};
+use crate::query::{self, ChangePosition, CursorKey, QueryError};
 use crate::shard::{ChangeMark, PriceChange};
-use crate::tenants::{Principal, Scope};
 
 /// Changes of all tenants that a core keeps for its streams, and their bytes: a stream that falls further behind reads
 /// them from the shards.
@@ -39,8 +38,6 @@ const READ_CHANGES: usize = 256;
 const REPLAYS: usize = 8;
 /// Between two tries to read a shard that could not be read.
 const RETRY: Duration = Duration::from_millis(100);
-/// How long a new stream waits for the core to know where every shard stands.
-const JOIN_PATIENCE: Duration = Duration::from_secs(5);
 /// Every stream gets a comment this often, so that what is between notices neither a silence nor misses a break.
 const BEAT_S: u64 = 15;
 
@@ -376,271 +373,6 @@ async fn catch_up_shard(lane: &Rc<Lane>, joins: &[Join], place: usize) -> Result
                 *seen = count;
             }
             return Ok(());
-        }
-    }
-}
-
-/// A stream's entry in its topic, until it is dropped.
-struct Seated {
-    lane: Rc<Lane>,
-    topic: Rc<Topic>,
-    seat: usize,
-}
-
-impl Seated {
-    fn new(lane: &Rc<Lane>, tenant_id: &str) -> Seated {
-        let hub = &lane.hub;
-        let topic = hub.topic(tenant_id);
-        let number = hub.numbers.replace(hub.numbers.get() + 1);
-        let seat =
-            topic.seats.borrow_mut().insert(Seat { number, waker: None, beat_due: false, check_due: false });
-        hub.streams.set(hub.streams.get() + 1);
-        lane.me.executor.streams.set(hub.streams.get() as u64);
-        Seated { lane: lane.clone(), topic, seat }
-    }
-
-    /// Whether it is to be asked, now, if it may still be read.
-    fn takes_check(&self) -> bool {
-        let mut seats = self.topic.seats.borrow_mut();
-        seats.get_mut(self.seat).is_some_and(|seat| std::mem::take(&mut seat.check_due))
-    }
-
-    /// Keeps the waker; whether a comment is due.
-    fn wait(&self, waker: &Waker) -> bool {
-        let mut seats = self.topic.seats.borrow_mut();
-        let Some(seat) = seats.get_mut(self.seat) else { return false };
-        if seat.beat_due {
-            seat.beat_due = false;
-            return true;
-        }
-        if !seat.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
-            seat.waker = Some(waker.clone());
-        }
-        false
-    }
-}
-
-impl Drop for Seated {
-    fn drop(&mut self) {
-        let hub = &self.lane.hub;
-        let is_empty = {
-            let mut seats = self.topic.seats.borrow_mut();
-            seats.try_remove(self.seat);
-            seats.is_empty()
-        };
-        if is_empty {
-            hub.topics.borrow_mut().remove(&self.topic.tenant_id);
-        }
-        hub.streams.set(hub.streams.get() - 1);
-        self.lane.me.executor.streams.set(hub.streams.get() as u64);
-    }
-}
-
-type NextChange = Pin<Box<dyn Future<Output = (Changes, Option<PriceChange>)>>>;
-
-enum State {
-    /// Its first bytes are still to be sent.
-    Begins(Bytes),
-    /// Reads what it missed from the shards.
-    Replays(NextChange),
-    /// Looks into the ring.
-    Follows,
-}
-
-/// One stream: poll it for the next bytes.
-pub(super) struct Stream {
-    seated: Seated,
-    principal: Principal,
-    product_id: Option<Box<str>>,
-    state: State,
-    /// What it is to read before it follows.
-    behind: Option<Changes>,
-    /// Behind the last change that it was given, or that was none of its own.
-    at: Rc<ChangePosition>,
-    /// Where its reader comes back: the last id that it was sent.
-    told: Rc<ChangePosition>,
-    /// The number in the ring it looks at next.
-    next: u64,
-}
-
-/// Begins a stream of a tenant's changes, or of one product's: from now on, or behind the event with an id.
-///
-/// # Errors
-/// An id that is none; a shard that cannot be read.
-pub(super) async fn begin(
-    lane: &Rc<Lane>,
-    principal: &Principal,
-    tenant_id: &str,
-    product_id: Option<&str>,
-    last_id: Option<&str>,
-) -> Result<Stream, QueryError> {
-    let from = match last_id {
-        None => None,
-        Some(text) => {
-            let open = |now: &ChangePosition| ChangePosition::open(&lane.cursors, tenant_id, text, now);
-            let known = lane.hub.position.borrow().as_deref().and_then(|now| open(now).ok());
-            // The shards are asked only for what this core has not read yet.
-            Some(match known {
-                Some(from) => from,
-                None => open(&query::change_marks(&lane.readers).await?)?,
-            })
-        }
-    };
-    // Seated first: from here on the core reads.
-    let seated = Seated::new(lane, tenant_id);
-    let (reply, replied) = async_channel::bounded(1);
-    lane.hub.joins.borrow_mut().push(Join { from: from.clone(), reply });
-    let _ = lane.hub.poke.try_send(());
-    let patience = async {
-        executor::sleep(JOIN_PATIENCE).await;
-        Err(async_channel::RecvError)
-    };
-    replied.recv().or(patience).await.map_err(|_| QueryError::Busy)?;
-    // Of one moment: what was read is behind the position, what comes is behind the number.
-    let now = lane.hub.position.borrow().clone().ok_or(QueryError::Busy)?;
-    let next = lane.hub.ring.borrow().end();
-    let behind = from.clone().map(|from| Changes::new(&lane.readers, tenant_id, from, now.clone()));
-    let at = from.map_or_else(|| now.clone(), Rc::new);
-    // An id without data is kept by the reader, so that one that comes back before the first event misses none.
-    let id = at.seal(&lane.cursors, tenant_id)?.0;
-    let first = Bytes::from(format!(": changes of prices\nretry: 2000\nid: {id}\n\n"));
-    let product_id = product_id.map(Box::from);
-    let (principal, state, told) = (*principal, State::Begins(first), at.clone());
-    Ok(Stream { seated, principal, product_id, state, behind, at, told, next })
-}
-
-/// Leave for a replay to ask the shards. Dropping it lets the next one ask, however this one ends: a connection that
-/// breaks off drops its replay at whatever point it is.
-struct Token(async_channel::Sender<()>);
-
-impl Token {
-    async fn of(hub: &Hub) -> Token {
-        // The hub keeps both ends, so this waits and never fails.
-        let _ = hub.tokens.1.recv().await;
-        Token(hub.tokens.0.clone())
-    }
-}
-
-impl Drop for Token {
-    fn drop(&mut self) {
-        let _ = self.0.try_send(());
-    }
-}
-
-/// The next change of a replay; waits out what cannot be read for now.
-fn replay(lane: Rc<Lane>, mut changes: Changes) -> NextChange {
-    Box::pin(async move {
-        loop {
-            let token = Token::of(&lane.hub).await;
-            let next = changes.next().await;
-            drop(token);
-            match next {
-                Ok(change) => return (changes, change),
-                Err(error) => {
-                    tracing::debug!(%error, "a replay of changes waits");
-                    executor::sleep(RETRY).await;
-                }
-            }
-        }
-    })
-}
-
-impl Stream {
-    /// Whether who reads it still may. A key that ends lets nothing more out.
-    fn is_allowed(&self) -> bool {
-        let Seated { lane, topic, .. } = &self.seated;
-        let mut desk = lane.desk.borrow_mut();
-        desk.authorize_again(&self.principal, &topic.tenant_id, Scope::Read, admit::now()).is_ok()
-    }
-
-    /// A comment; with an id where it has come further without an event of its own, so that who comes back does not have
-    /// all of that read again. An event without data is none, but its id is kept (HTML, 9.2.6: the id is set before the
-    /// data is looked at).
-    fn beat(&mut self) -> Bytes {
-        if self.told != self.at
-            && let Ok(id) = self.at.seal(&self.seated.lane.cursors, &self.seated.topic.tenant_id)
-        {
-            self.told = self.at.clone();
-            return format!(":\nid: {}\n\n", id.0).into();
-        }
-        Bytes::from_static(b":\n\n")
-    }
-
-    /// The next bytes of the stream; `None` at its end: the server drains, or its reader may read no more and is told
-    /// why when it comes back.
-    pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        let lane = self.seated.lane.clone();
-        if self.seated.takes_check() && !self.is_allowed() {
-            return Poll::Ready(None);
-        }
-        loop {
-            if lane.hub.closing.get() {
-                return Poll::Ready(None);
-            }
-            match &mut self.state {
-                State::Begins(first) => {
-                    let first = std::mem::take(first);
-                    self.state = match self.behind.take() {
-                        Some(changes) => State::Replays(replay(lane, changes)),
-                        None => State::Follows,
-                    };
-                    return Poll::Ready(Some(first));
-                }
-                State::Replays(coming) => match coming.as_mut().poll(context) {
-                    Poll::Pending if self.seated.wait(context.waker()) => {
-                        return Poll::Ready(Some(self.beat()));
-                    }
-                    Poll::Pending => return Poll::Pending,
-                    Poll::Ready((changes, None)) => {
-                        self.at = Rc::new(changes.position().clone());
-                        self.state = State::Follows;
-                    }
-                    Poll::Ready((changes, Some(change))) => {
-                        self.at = Rc::new(changes.position().clone());
-                        self.state = State::Replays(replay(lane.clone(), changes));
-                        if self.product_id.as_deref().is_some_and(|product| *product != *change.product_id) {
-                            continue;
-                        }
-                        match frame(&lane.cursors, &self.seated.topic.tenant_id, &self.at, &change) {
-                            Ok(frame) => {
-                                self.told = self.at.clone();
-                                return Poll::Ready(Some(frame));
-                            }
-                            // Not without its id: the stream ends, and the reader comes back.
-                            Err(_) => return Poll::Ready(None),
-                        }
-                    }
-                },
-                State::Follows => {
-                    let topic = &self.seated.topic;
-                    let ring = lane.hub.ring.borrow();
-                    if self.next <= topic.dropped.get() {
-                        lane.me.executor.streams_lagged.add(1);
-                        let Some(upto) = lane.hub.position.borrow().clone() else { return Poll::Ready(None) };
-                        let from = (*self.at).clone();
-                        self.next = ring.end();
-                        let changes = Changes::new(&lane.readers, &topic.tenant_id, from, upto);
-                        self.state = State::Replays(replay(lane.clone(), changes));
-                        let told = &b"event: lagged\ndata: {}\n\n"[..];
-                        return Poll::Ready(Some(Bytes::from_static(told)));
-                    }
-                    if let Some((next, entry)) = ring.next(self.next, topic, self.product_id.as_deref()) {
-                        self.next = next;
-                        self.at = entry.after.clone();
-                        self.told = entry.after.clone();
-                        return Poll::Ready(Some(entry.frame.clone()));
-                    }
-                    // Nothing up to here is its own, so it stands where the core does.
-                    self.next = ring.end();
-                    if let Some(position) = &*lane.hub.position.borrow() {
-                        self.at = position.clone();
-                    }
-                    if self.seated.wait(context.waker()) {
-                        return Poll::Ready(Some(self.beat()));
-                    }
-                    return Poll::Pending;
-                }
-            }
         }
     }
 }
