@@ -194,8 +194,8 @@
 //! who was erased · *token* stands for a customer whose orders were kept · *sum* orders, units and revenue of one
 //! hour, day, category or product · *sketch* an estimate's
 //! memory, kept beside a sum · *list* the orders of a sealed partition by product or customer · *minor unit* the
-//! smallest coin of a currency, in which money is kept · *level* how much of a product there is · *change* what one
-//! request does to one product · *version* of a product: how many changes it had · *accepted price* one that was in
+//! smallest coin of a currency, in which money is kept · *level* how much of a product there is · *stock change*
+//! what one request does to one product · *version* of a product: how many stock changes it had · *accepted price* one that was in
 //! line, approved or loaded as history: what others are held against · *anomaly* a price out of line · *price change*
 //! an anomaly or a decision on one, with a number in its shard · *epoch* which numbering of changes a shard's file has ·
 //! *outage* a stretch of time in which a shard was not written · *chosen* the orders an export tells, with the status

@@ -150,15 +150,18 @@ impl Loaded {
                 store(shard, batch)?;
             }
         }
-        let mut stored = 0;
         for (shard, batch) in &mut open {
             store(shard, batch)?;
-            finish_upkeep(shard)?;
+        }
+        let mut loaded: Vec<Shard> = open.into_iter().map(|(shard, _)| shard).collect();
+        finish_upkeep(&mut loaded)?;
+        let mut stored = 0;
+        for shard in &mut loaded {
             shard.checkpoint(CheckpointMode::Truncate)?;
             stored += shard.orders();
         }
         ensure!(stored == line, "{stored} orders were stored, not {line}");
-        drop(open);
+        drop(loaded);
         drop(data);
         Ok(Loaded { folder, shards, seconds: start.elapsed().as_secs_f64() })
     }
@@ -189,15 +192,19 @@ fn store(shard: &mut Shard, batch: &mut Batch) -> Result<()> {
     Ok(())
 }
 
-/// Until every sealed partition has its tables; a thread sorts them, so that nothing is due for a while.
-fn finish_upkeep(shard: &mut Shard) -> Result<()> {
+/// Until every sealed partition has its tables. A thread sorts them, so that nothing is due for a while; and one shard
+/// at a time may have it sorted, so that each waits for the others.
+fn finish_upkeep(shards: &mut [Shard]) -> Result<()> {
     let unfinished = "SELECT count(*) FROM partition WHERE sealed_at IS NOT NULL AND indexed_at IS NULL";
-    let reader = Connection::open(shard.path())?;
     process::poll("the sealed partitions are indexed", Duration::from_secs(120), || {
-        while shard.upkeep_due() {
-            shard.upkeep(UPKEEP_SLICE)?;
+        let mut left = 0;
+        for shard in &mut *shards {
+            while shard.upkeep_due() {
+                shard.upkeep(UPKEEP_SLICE)?;
+            }
+            let reader = Connection::open(shard.path())?;
+            left += reader.query_row(unfinished, [], |row| row.get::<_, i64>(0))?;
         }
-        let left: i64 = reader.query_row(unfinished, [], |row| row.get(0))?;
         Ok((left == 0).then_some(()))
     })
 }

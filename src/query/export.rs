@@ -36,17 +36,19 @@ pub async fn is_erasing(readers: &Readers, tenant_id: &str) -> Result<bool, Quer
     Ok(shards.contains(&true))
 }
 
-/// The next orders of one shard that the filter takes; where to go on, if there is more.
+/// The next orders of one shard that the filter takes; where to go on, if there is more. `spare` is an empty list.
 pub async fn choose(
     readers: &Readers,
     shard: ShardId,
     filter: &Filter,
     pin: i64,
     choosing: Choosing,
+    spare: Vec<ChosenOrder>,
 ) -> Result<(Vec<ChosenOrder>, Option<Choosing>), QueryError> {
     let filter = filter.clone();
-    let step =
-        move |connection: &rusqlite::Connection| choose_orders(connection, shard, &filter, pin, choosing);
+    let step = move |connection: &rusqlite::Connection| {
+        choose_orders(connection, shard, &filter, pin, choosing, spare)
+    };
     received(readers.ask(shard, (Vec::new(), None), step)?.recv().await)
 }
 

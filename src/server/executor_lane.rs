@@ -20,7 +20,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -107,6 +107,9 @@ struct Lane {
     exports: Arc<ExportStore>,
     /// Uploads this core has in hand between two requests.
     kept: RefCell<Kept>,
+    /// Closed when the server drains: one bell for all connections, where a timer each would cost an idle one 7 us
+    /// every time it looks.
+    draining: (async_channel::Sender<()>, async_channel::Receiver<()>),
     /// Bodies being read, all connections together.
     body_bytes: Cell<usize>,
     body_bytes_max: usize,
@@ -142,6 +145,7 @@ pub(super) async fn run(parts: Parts) {
         uploads: parts.uploads,
         exports: parts.exports,
         kept: RefCell::default(),
+        draining: async_channel::bounded(1),
         body_bytes: Cell::new(0),
         body_bytes_max: config.buffer_bytes_max as usize / parts.vitals.cores.len(),
         vitals: parts.vitals.clone(),
@@ -169,6 +173,9 @@ pub(super) async fn run(parts: Parts) {
     });
     while lane.vitals.stop.stage() < Stage::Flushing {
         executor::sleep(HOUSEKEEPING).await;
+        if lane.vitals.stop.stage() >= Stage::Draining {
+            lane.draining.0.close();
+        }
         keyed::wake(&lane, clock::monotonic_us());
         changes::keep(&lane);
         lane.intake.borrow_mut().rotate();
@@ -211,19 +218,13 @@ async fn serve(lane: &Rc<Lane>, handed: HandedOver) {
         .max_buf_size(crate::base::limits::HEAD_BYTES_MAX * 2)
         .auto_date_header(false)
         .serve_connection(gated, service);
+    // So that an idle connection does not hold up a stop.
+    let mut bell = pin!(lane.draining.1.recv());
     let mut draining = false;
-    let mut tick: Pin<Box<dyn Future<Output = ()>>> = Box::pin(executor::sleep(HOUSEKEEPING));
     let outcome = poll_fn(|context| {
-        if !draining {
-            // Looked at now and then, so that an idle connection does not hold up a stop.
-            while tick.as_mut().poll(context).is_ready() {
-                if lane.vitals.stop.stage() >= Stage::Draining {
-                    draining = true;
-                    Pin::new(&mut connection).graceful_shutdown();
-                    break;
-                }
-                tick = Box::pin(executor::sleep(HOUSEKEEPING));
-            }
+        if !draining && bell.as_mut().poll(context).is_ready() {
+            draining = true;
+            Pin::new(&mut connection).graceful_shutdown();
         }
         connection.poll_without_shutdown(context)
     })

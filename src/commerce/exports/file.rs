@@ -315,13 +315,14 @@ impl ChosenFile {
     pub(super) fn read(&self, first: u64, count: usize) -> io::Result<Vec<ChosenOrder>> {
         let mut bytes = vec![0; count * CHOSEN_BYTES as usize];
         self.0.read_exact_at(&mut bytes, first * CHOSEN_BYTES)?;
-        let one = |word: &[u8; 8]| {
+        let mut chosen = Vec::with_capacity(count);
+        for word in bytes.as_chunks().0 {
             let word = u64::from_le_bytes(*word);
-            let status = OrderStatus::from_code((word & 7) as u8)?;
-            Some(ChosenOrder { id: (word >> 3) as i64, status })
-        };
-        let chosen: Option<Vec<_>> = bytes.as_chunks().0.iter().map(one).collect();
-        chosen.ok_or_else(|| io::Error::other("the list of chosen orders is damaged"))
+            let status = OrderStatus::from_code((word & 7) as u8)
+                .ok_or_else(|| io::Error::other("the list of chosen orders is damaged"))?;
+            chosen.push(ChosenOrder { id: (word >> 3) as i64, status });
+        }
+        Ok(chosen)
     }
 }
 

@@ -26,7 +26,7 @@ use crate::shard::{BatchBounds, Choosing, ChosenOrder, NameCache, OrderBatch};
 const BATCH_ORDERS: usize = if cfg!(debug_assertions) { 300 } else { 4_096 };
 const BATCH_ITEMS: usize = if cfg!(debug_assertions) { 600 } else { 8_192 };
 /// Chosen orders held at once: 16 bytes each.
-const CHOSEN_HELD: usize = 65_536;
+const CHOSEN_HELD: usize = 16_384;
 /// How often a step is tried again that could not be done, and how long between.
 const TRIES: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(250);
@@ -145,18 +145,22 @@ async fn choose(
     file.clear()?;
     store.recharge(export, 0);
     let mut counts = Vec::with_capacity(shards.len());
+    // Goes from hand to hand: a list that one thread makes and another one frees is long in coming back.
+    let mut spare = Vec::new();
     for (shard, pin) in shards.iter().zip(&export.pins) {
         let (mut count, mut choosing) = (0, Some(Choosing::default()));
         while let Some(from) = choosing.take() {
             may_go_on()?;
-            let step = || query::choose(readers, *shard, &filter, *pin, from.clone());
-            let (chosen, next) = patiently(step).await?;
+            let step =
+                || query::choose(readers, *shard, &filter, *pin, from.clone(), std::mem::take(&mut spare));
+            let (mut chosen, next) = patiently(step).await?;
             choosing = next;
             count += chosen.len() as u64;
             let (store, export) = (store.clone(), export.clone());
-            file = compute(readers, move || {
+            (file, spare) = compute(readers, move || {
                 file.append(&store, &export, &chosen)?;
-                Ok(file)
+                chosen.clear();
+                Ok((file, chosen))
             })
             .await?;
         }
@@ -273,7 +277,7 @@ impl<'r> Batches<'r> {
         while self.at < *end && !self.bounds.is_full(&batch) {
             if self.held.is_empty() {
                 let count = (CHOSEN_HELD as u64).min(end - self.at) as usize;
-                // Mostly in the page cache: just written, or read from after a start in blocks of half a megabyte.
+                // Mostly in the page cache: just written, or read from after a start in blocks of 128 KiB.
                 self.held = self.chosen.read(self.at, count)?;
             }
             let step: Vec<_> = self.held.iter().take(self.bounds.orders).copied().collect();

@@ -27,7 +27,9 @@ impl NameCache {
         let path = connection.path().unwrap_or_default();
         let of = Identity::of(path.as_ref())?.map(|identity| (shard, identity));
         if of.is_none() || of != self.of {
-            *self = NameCache { of, ..NameCache::default() };
+            self.of = of;
+            self.customers.clear();
+            self.products.clear();
         }
         Ok(())
     }
@@ -75,6 +77,12 @@ impl<const N: usize> Kept<N> {
         Some(spans.map(|span| &self.text[span.range()]))
     }
 
+    fn clear(&mut self) {
+        self.places.clear();
+        self.entries.clear();
+        self.text.clear();
+    }
+
     fn put(&mut self, number: i64, texts: [&str; N]) {
         let Ok(at) = usize::try_from(number) else { return };
         if at >= NAME_NUMBERS_MAX {
@@ -82,9 +90,12 @@ impl<const N: usize> Kept<N> {
         }
         if self.text.len() >= NAME_BYTES_MAX {
             // Whatever is kept has been used; what comes next is mostly new.
-            self.places.clear();
-            self.entries.clear();
-            self.text.clear();
+            self.clear();
+        }
+        if self.places.capacity() == 0 {
+            // Pages that are not written to cost nothing, and what a list leaves behind as it grows does.
+            self.places.reserve_exact(NAME_NUMBERS_MAX);
+            self.text.reserve_exact(NAME_BYTES_MAX + NAME_BYTES_MAX / 8);
         }
         if at >= self.places.len() {
             self.places.resize(at + 1, 0);
