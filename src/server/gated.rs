@@ -35,10 +35,14 @@ enum Waiting {
     Body,
 }
 
-/// One timer, set again only when it fires early: a request costs no timer of its own.
+type Timer = Pin<Box<dyn Future<Output = ()>>>;
+
+/// One timer, set again only when it fires early or would fire late: a request that comes in one piece costs no timer
+/// of its own, for the next idle time ends behind the one that was set.
 #[derive(Default)]
 struct Alarm {
-    timer: Option<Pin<Box<dyn Future<Output = ()>>>>,
+    /// When it fires, and the timer.
+    timer: Option<(u64, Timer)>,
 }
 
 impl Alarm {
@@ -50,8 +54,13 @@ impl Alarm {
                 self.timer = None;
                 return Poll::Ready(());
             }
-            let timer = self.timer.get_or_insert_with(|| {
-                Box::pin(executor::sleep(Duration::from_micros(deadline_us - now_us)))
+            // A head that has begun may take less time than the silence before it.
+            if self.timer.as_ref().is_some_and(|(due_us, _)| *due_us > deadline_us) {
+                self.timer = None;
+            }
+            let (_, timer) = self.timer.get_or_insert_with(|| {
+                let left = Duration::from_micros(deadline_us - now_us);
+                (deadline_us, Box::pin(executor::sleep(left)))
             });
             ready!(timer.as_mut().poll(context));
             self.timer = None;
