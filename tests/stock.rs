@@ -146,7 +146,7 @@ fn t1_every_mode_does_what_it_says() {
     let answer = client.get(&path).expect("an answer");
     assert_eq!(answer.header("ETag"), Some("\"5\""));
     let at = answer.json()["updated_at"].as_str().expect("a time").to_owned();
-    assert!(at.len() == 27 && at.ends_with('Z'), "{at}");
+    assert!(at.parse::<jiff::Timestamp>().is_ok() && at.ends_with('Z'), "{at}");
     for (tag, status) in [("\"5\"", 304), ("\"4\"", 200)] {
         client
             .write(format!("GET {path} HTTP/1.1\r\nHost: t\r\nIf-None-Match: {tag}\r\n\r\n").as_bytes())
