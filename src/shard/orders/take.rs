@@ -131,9 +131,11 @@ struct Stored {
 }
 
 impl Stored {
-    /// Whether it was stored from this line of this ingest.
-    fn is_line(&self, order: &OrderRow<'_>) -> bool {
-        order.ingest != 0 && (self.ingest, self.line) == (order.ingest, order.line)
+    /// What becomes of the same order once more: one that this line of this ingest stored is read again after a
+    /// crash.
+    fn again(&self, order: &OrderRow<'_>) -> Outcome {
+        let is_line = order.ingest != 0 && (self.ingest, self.line) == (order.ingest, order.line);
+        if is_line { Outcome::Repeated } else { Outcome::Duplicate }
     }
 }
 
@@ -316,11 +318,11 @@ impl<'t> Taker<'t> {
         let (mut order, mut pseudonym) = (*order, None);
         match forgotten {
             Some(Forgotten { mode: ErasureMode::Erase, .. }) => return Ok(Outcome::Suppressed),
-            // Read once more after a crash: this line is what stored it.
-            _ if known.as_ref().is_some_and(|known| known.is_line(&order)) => return Ok(Outcome::Repeated),
-            // What is told of it may name the person otherwise than what is stored.
-            Some(_) if known.is_some() => return Ok(Outcome::Duplicate),
             Some(Forgotten { token, .. }) => {
+                // What is told of it may name the person otherwise than what is stored.
+                if let Some(known) = &known {
+                    return Ok(known.again(&order));
+                }
                 key = self.keys.hash(order.tenant_id, &token);
                 pseudonym = Some(token);
             }
@@ -331,7 +333,7 @@ impl<'t> Taker<'t> {
         }
         let order = &order;
         if let Some(known) = known {
-            return Ok(if known.content == content { Outcome::Duplicate } else { Outcome::Conflict });
+            return Ok(if known.content == content { known.again(order) } else { Outcome::Conflict });
         }
         let customer_key = key.0 as i64;
         let names = &mut self.orders.names;

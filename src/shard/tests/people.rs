@@ -189,6 +189,8 @@ fn e1_a_line_that_is_read_again_is_told_as_the_first_time() {
     let again = [of((5, 3), "cust-Zq7x9"), of((6, 3), "cust-Zq7x9"), of((6, 4), "c-1")];
     let told = [Outcome::Repeated, Outcome::Duplicate, Outcome::Conflict];
     assert_eq!(apply(&mut shard, &again), told);
+    // The same key and line with other content, after a body that was broken off, is no repetition.
+    assert_eq!(apply(&mut shard, &[of((5, 3), "c-1")]), [Outcome::Conflict]);
     let mode = ErasureMode::Pseudonymise;
     apply(&mut shard, &[encoded(&ErasureRecord::Suppress { mode, subject: subject() })]);
     assert_eq!(apply(&mut shard, &again), told);
