@@ -62,7 +62,7 @@ def create(args):
     if args.fields:
         wish["fields"] = args.fields.split(",")
     path = f"/api/v1/tenants/{urllib.parse.quote(args.tenant, safe='')}/reports/export"
-    # The same key at every attempt: a lost answer makes no second export.
+    # Where the answer is lost, the same --idempotency-key once more makes no second export.
     key = {"Idempotency-Key": args.idempotency_key or os.urandom(16).hex(), "Content-Type": "application/json"}
     return ask(args, "POST", path, json.dumps(wish), key)
 

@@ -11,6 +11,7 @@ use super::Problem;
 use super::commerce::{IngestRefused, ingest_refused};
 use super::error::problem;
 use super::etag::{Comparison, header_lists};
+use super::health::json as document;
 use super::problem::ErrorItem;
 use crate::base::counters::Cell;
 use crate::commerce::{Export, ExportError, ExportFault, ExportState, Progress, export_location as location};
@@ -67,10 +68,6 @@ impl From<std::io::Error> for ExportRefused {
 #[must_use]
 pub fn id(below: &str) -> &str {
     below.split('/').nth(3).unwrap_or_default()
-}
-
-fn document(status: u16, body: &Value) -> Answer {
-    Answer::new(status, "application/json", body.to_string().into_bytes()).with("Cache-Control", "no-store")
 }
 
 /// 201: it is taken on, or was before under the same idempotency key.
@@ -208,11 +205,8 @@ fn range(headers: &HeaderMap, etag: &str, size: u64, is_open: bool) -> Wanted {
         return Wanted::Whole;
     }
     let parsed = range.to_str().ok().and_then(|text| text.split_once('='));
-    let Some((unit, set)) = parsed.filter(|(unit, _)| unit.trim().eq_ignore_ascii_case("bytes")) else {
-        return Wanted::Whole;
-    };
-    let _ = unit;
-    let Some((first, last)) = set.trim().split_once('-') else { return Wanted::Whole };
+    let set = parsed.filter(|(unit, _)| unit.trim().eq_ignore_ascii_case("bytes")).map(|(_, set)| set.trim());
+    let Some((first, last)) = set.and_then(|set| set.split_once('-')) else { return Wanted::Whole };
     let digits = |text: &str| -> Option<Option<u64>> {
         match text {
             "" => Some(None),

@@ -6,9 +6,11 @@ use sha2::{Digest as _, Sha256};
 use super::Problem;
 use super::commerce::{IngestRefused, ingest_refused};
 use super::error::problem;
+use super::health::json as json_answer;
 use super::uploads::{UploadRefused, refused as upload_refused};
 use crate::base::clock;
 use crate::base::counters::Cell;
+use crate::base::ids::hex;
 use crate::http::Answer;
 use crate::query::{Parameters, QueryError};
 use crate::shard::{ErasureMode, ErasureState};
@@ -30,7 +32,7 @@ pub enum PeopleRefused {
     #[error("the disk said: {0}")]
     Io(#[from] std::io::Error),
     #[error(transparent)]
-    Parameters(#[from] QueryError),
+    Query(#[from] QueryError),
     #[error(transparent)]
     Ingest(#[from] IngestRefused),
     #[error(transparent)]
@@ -133,8 +135,7 @@ impl Erasure<'_> {
 fn digest(value: &Value) -> String {
     let mut canonical = String::new();
     write_canonical(value, &mut canonical);
-    let sum = Sha256::digest(canonical.as_bytes());
-    sum.iter().fold("sha-256:".to_owned(), |hex, byte| hex + &format!("{byte:02x}"))
+    format!("sha-256:{}", hex(&Sha256::digest(canonical.as_bytes())))
 }
 
 fn write_canonical(value: &Value, out: &mut String) {
@@ -163,10 +164,6 @@ fn write_canonical(value: &Value, out: &mut String) {
     }
 }
 
-fn json_answer(status: u16, body: &Value) -> Answer {
-    Answer::new(status, "application/json", body.to_string().into_bytes()).with("Cache-Control", "no-store")
-}
-
 /// The answer to who waited for the end.
 #[must_use]
 pub fn erased(erasure: &Erasure<'_>) -> Answer {
@@ -193,7 +190,7 @@ pub fn refused(error: &PeopleRefused, request_id: &str, problems: &[Cell]) -> An
         PeopleRefused::NoSuchErasure => Problem::NoSuchErasure,
         PeopleRefused::InTheWay(_) | PeopleRefused::Beginning => Problem::ErasureBlocked,
         PeopleRefused::Lost | PeopleRefused::Io(_) => Problem::Internal,
-        PeopleRefused::Parameters(error) => return super::reads::refused(error, request_id, problems),
+        PeopleRefused::Query(error) => return super::reads::refused(error, request_id, problems),
         PeopleRefused::Ingest(error) => {
             return Answer { close: false, ..ingest_refused(error, None, request_id, problems) };
         }

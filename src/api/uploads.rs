@@ -205,7 +205,8 @@ pub fn refused(refused: &UploadRefused, request_id: &str, problems: &[Cell]) -> 
 }
 
 /// There is no room on the disk.
-pub(super) fn is_full(error: &std::io::Error) -> bool {
+#[must_use]
+pub fn is_full(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }

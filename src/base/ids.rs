@@ -13,6 +13,17 @@ pub fn random_hex() -> Result<String, getrandom::Error> {
     Ok(format!("{:032x}", u128::from_be_bytes(bits)))
 }
 
+/// Lower-case hexadecimal digits, two a byte.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    use fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
 /// Whether it is spelled as [`random_hex`] spells one: good for the name of a folder.
 #[must_use]
 pub fn is_random_hex(text: &str) -> bool {

@@ -12,3 +12,4 @@ pub mod money;
 pub mod order_status;
 pub mod prices;
 pub mod stock_mode;
+pub mod tokens;

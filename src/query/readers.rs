@@ -15,6 +15,7 @@ use rusqlite::Connection;
 
 use super::QueryError;
 use crate::base::ids::ShardId;
+use crate::base::tokens::{Token, Tokens};
 use crate::cores::pin::{self, Rank};
 use crate::shard::{ShardError, ShardStatus, is_made, open_reader};
 
@@ -39,8 +40,8 @@ pub struct Readers {
     queues: Arc<[async_channel::Sender<Step>]>,
     open: Arc<AtomicUsize>,
     queries_max: usize,
-    /// One message: whoever takes it may hold much until it puts it back.
-    heavy: (async_channel::Sender<()>, async_channel::Receiver<()>),
+    /// One: whoever has it may hold much.
+    heavy: Tokens,
 }
 
 /// A shard as its readers know it.
@@ -58,16 +59,6 @@ impl ReadShard {
     pub(super) fn alone(number: u16, path: &std::path::Path) -> ReadShard {
         let shard = ShardId(number);
         ReadShard { shard, path: path.to_owned(), status: Arc::new(ShardStatus::new(shard)) }
-    }
-}
-
-/// Leave to hold much; dropping it lets the next one go on.
-#[derive(Debug)]
-pub(super) struct Heavy(async_channel::Sender<()>);
-
-impl Drop for Heavy {
-    fn drop(&mut self) {
-        let _ = self.0.try_send(());
     }
 }
 
@@ -113,8 +104,7 @@ impl Readers {
             }
         }
         let queries_max = all_threads * QUERIES_PER_THREAD;
-        let heavy = async_channel::bounded(1);
-        let _ = heavy.0.try_send(());
+        let heavy = Tokens::new(1);
         Ok(Readers { shards: shards.into(), queues: queues.into(), open: Arc::default(), queries_max, heavy })
     }
 
@@ -126,9 +116,8 @@ impl Readers {
     }
 
     /// Waits until no other query holds much.
-    pub(super) async fn heavy(&self) -> Result<Heavy, QueryError> {
-        self.heavy.1.recv().await.map_err(|_| QueryError::Busy)?;
-        Ok(Heavy(self.heavy.0.clone()))
+    pub(super) async fn heavy(&self) -> Token {
+        self.heavy.token().await
     }
 
     pub fn shards(&self) -> impl Iterator<Item = ShardId> + '_ {

@@ -205,7 +205,7 @@ async fn scan(
         GroupBy::Product => Single::Product,
         GroupBy::Category => Single::Category,
     };
-    let _heavy = readers.heavy().await?;
+    let _heavy = readers.heavy().await;
     let mut passes = 1;
     loop {
         if let Some(result) = by_name(readers, query, by, bounds, &pins, passes).await? {

@@ -23,6 +23,12 @@ pub(super) struct Partition {
     has_gap: bool,
 }
 
+/// Earliest and latest time, with this one among them.
+#[inline]
+pub(super) fn widened(times: Option<(i64, i64)>, us: i64) -> (i64, i64) {
+    times.map_or((us, us), |(low, high)| (low.min(us), high.max(us)))
+}
+
 impl Partition {
     fn new(name: String, stream: Stream, first_id: i64, created_us: i64) -> Partition {
         let insert_sql = stream.insert_sql(&name);
@@ -59,10 +65,7 @@ impl Partition {
         self.next_id += 1;
         self.rows += 1;
         self.has_gap = false;
-        self.timestamp_us = Some(match self.timestamp_us {
-            Some((min, max)) => (min.min(timestamp_us), max.max(timestamp_us)),
-            None => (timestamp_us, timestamp_us),
-        });
+        self.timestamp_us = Some(widened(self.timestamp_us, timestamp_us));
     }
 
     /// The open partition of a stream, where the file has one.

@@ -19,6 +19,7 @@ use super::spec::{Compression, ExportFormat};
 use super::store::{BESIDE, CHOSEN, ExportError, ExportStore, FILE};
 use super::text::TextEncoder;
 use crate::base::clock;
+use crate::base::ids::hex;
 use crate::base::order_status::OrderStatus;
 use crate::shard::{ChosenOrder, OrderBatch};
 
@@ -324,12 +325,4 @@ impl ChosenFile {
         }
         Ok(chosen)
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }

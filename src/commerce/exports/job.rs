@@ -282,10 +282,10 @@ impl<'r> Batches<'r> {
             }
             let step: Vec<_> = self.held.iter().take(self.bounds.orders).copied().collect();
             let filling: Filling = (batch, std::mem::take(&mut self.names));
-            let filled = self.fill(*shard, step, filling).await?;
-            ((batch, self.names), _) = (filled.0, ());
-            self.at += filled.1 as u64;
-            self.held.drain(..filled.1);
+            let taken;
+            ((batch, self.names), taken) = self.fill(*shard, step, filling).await?;
+            self.at += taken as u64;
+            self.held.drain(..taken);
         }
         if self.at == *end {
             query::forget(self.readers, *shard).await;

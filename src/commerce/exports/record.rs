@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
 use super::spec::ExportSpec;
@@ -237,15 +238,13 @@ impl Export {
     }
 }
 
+/// What RFC 3986 (2.3) does not let stand as it is.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
 /// The path of an export.
 #[must_use]
 pub fn location(export: &Export) -> String {
-    let tenant =
-        percent_encoding::utf8_percent_encode(&export.tenant, percent_encoding::NON_ALPHANUMERIC).to_string();
-    // What RFC 3986 lets stand as it is.
-    let tenant = ["-", ".", "_", "~"]
-        .iter()
-        .fold(tenant, |text, plain| text.replace(&format!("%{:02X}", plain.as_bytes()[0]), plain));
+    let tenant = utf8_percent_encode(&export.tenant, RESERVED);
     format!("/api/v1/tenants/{tenant}/reports/export/{}", export.id.as_str())
 }
 

@@ -76,17 +76,6 @@ pub struct ExportFault {
     pub detail: String,
 }
 
-impl ExportFormat {
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            ExportFormat::Csv => "csv",
-            ExportFormat::Ndjson => "ndjson",
-            ExportFormat::Parquet => "parquet",
-        }
-    }
-}
-
 impl ExportSpec {
     /// Of a request's body.
     ///

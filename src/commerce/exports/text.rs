@@ -161,7 +161,7 @@ impl TextEncoder {
             Column::Items => {
                 let mut json = Vec::new();
                 write_items(batch, batch.all_text(), order, items, &mut json);
-                quoted(&json, out);
+                quoted(b"", &json, out);
             }
             // Of an item.
             _ => debug_assert_ne!(column.kind(), Kind::Json),
@@ -173,59 +173,40 @@ impl TextEncoder {
         if self.is_json {
             return write_string(out, text.as_bytes());
         }
-        let is_formula = text.starts_with(FORMULA);
-        let needs_quotes = text.bytes().any(|byte| matches!(byte, b'"' | b',' | b'\r' | b'\n'));
-        if needs_quotes {
-            let guarded;
-            let text = if is_formula {
-                guarded = format!("'{text}");
-                guarded.as_bytes()
-            } else {
-                text.as_bytes()
-            };
-            return quoted(text, out);
+        let guard: &[u8] = if text.starts_with(FORMULA) { b"'" } else { b"" };
+        if text.bytes().any(|byte| matches!(byte, b'"' | b',' | b'\r' | b'\n')) {
+            return quoted(guard, text.as_bytes(), out);
         }
-        if is_formula {
-            out.push(b'\'');
-        }
+        out.extend_from_slice(guard);
         out.extend_from_slice(text.as_bytes());
     }
 
     /// A text of ours without anything to escape.
+    fn own(&self, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+        let quote: &[u8] = if self.is_json { b"\"" } else { b"" };
+        out.extend_from_slice(quote);
+        write(out);
+        out.extend_from_slice(quote);
+    }
+
     fn word(&self, word: &str, out: &mut Vec<u8>) {
-        if self.is_json {
-            out.push(b'"');
-        }
-        out.extend_from_slice(word.as_bytes());
-        if self.is_json {
-            out.push(b'"');
-        }
+        self.own(out, |out| out.extend_from_slice(word.as_bytes()));
     }
 
     fn time(&self, us: i64, out: &mut Vec<u8>) {
-        if self.is_json {
-            out.push(b'"');
-        }
-        write_rfc3339(out, us);
-        if self.is_json {
-            out.push(b'"');
-        }
+        self.own(out, |out| write_rfc3339(out, us));
     }
 
     /// With all digits of the currency; in JSON a text, as everywhere: a number would be read as a float.
     fn money(&self, minor: i64, order: &BatchOrder, out: &mut Vec<u8>) {
-        if self.is_json {
-            out.push(b'"');
-        }
-        write_decimal(minor, order.currency.digits(), out);
-        if self.is_json {
-            out.push(b'"');
-        }
+        self.own(out, |out| write_decimal(minor, order.currency.digits(), out));
     }
 }
 
-fn quoted(text: &[u8], out: &mut Vec<u8>) {
+/// A cell of CSV in quotes, behind `guard`, which has none in it.
+fn quoted(guard: &[u8], text: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
+    out.extend_from_slice(guard);
     for byte in text {
         if *byte == b'"' {
             out.push(b'"');

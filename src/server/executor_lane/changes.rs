@@ -23,6 +23,7 @@ use slab::Slab;
 pub(super) use self::stream::{Stream, begin};
 use super::Lane;
 use crate::base::clock;
+use crate::base::tokens::Tokens;
 use crate::cores::executor;
 use crate::cores::stop::Stage;
 use crate::query::{self, ChangePosition, CursorKey, QueryError};
@@ -138,7 +139,8 @@ pub(super) struct Hub {
     joins: RefCell<Vec<Join>>,
     /// Wakes the task, as a commit does.
     poke: async_channel::Sender<()>,
-    tokens: (async_channel::Sender<()>, async_channel::Receiver<()>),
+    /// Of [`REPLAYS`].
+    tokens: Tokens,
     streams: Cell<usize>,
     numbers: Cell<u64>,
     beat: Cell<u64>,
@@ -147,10 +149,6 @@ pub(super) struct Hub {
 
 impl Hub {
     pub(super) fn new(poke: async_channel::Sender<()>) -> Hub {
-        let tokens = async_channel::bounded(REPLAYS);
-        for _ in 0..REPLAYS {
-            let _ = tokens.0.try_send(());
-        }
         Hub {
             position: RefCell::default(),
             seen: RefCell::default(),
@@ -158,7 +156,7 @@ impl Hub {
             topics: RefCell::default(),
             joins: RefCell::default(),
             poke,
-            tokens,
+            tokens: Tokens::new(REPLAYS),
             streams: Cell::new(0),
             numbers: Cell::new(0),
             beat: Cell::new(0),

@@ -29,7 +29,7 @@ use crate::http::{Answer, Method};
 use crate::ingest::KeyedRows;
 use crate::journal::Kind;
 use crate::query;
-use crate::shard::{ErasureMode, ErasureRecord, Needles, RemovedOutside, Subject};
+use crate::shard::{ErasureMode, ErasureRecord, KnownCustomer, Needles, RemovedOutside, Subject};
 use crate::tenants::{Principal, Scope};
 
 /// How long a request waits for the end; what takes longer is told later.
@@ -147,8 +147,7 @@ async fn erase_customer(
     send(lane, &ErasureRecord::Suppress { mode, subject: subject(Vec::new(), Vec::new()) }).await?;
     // Again: what came before that record is committed now, and nothing comes after it.
     let known = query::known_customer(&lane.readers, lane.keys, &tenant_id, &customer_id).await?;
-    let words = |list: &[String]| list.to_vec();
-    let (names, emails) = (words(&known.names), words(&known.emails));
+    let KnownCustomer { names, emails, is_truncated, .. } = known;
     let needles = Needles::new(
         [customer_id.as_str()],
         emails.iter().map(String::as_str),
@@ -166,7 +165,7 @@ async fn erase_customer(
         began_us,
         mode,
         subject: subject(names, emails),
-        names_truncated: known.is_truncated,
+        names_truncated: is_truncated,
         removed,
     };
     send(lane, &record).await?;

@@ -3,12 +3,13 @@
 
 use std::collections::HashSet;
 
-use rusqlite::{CachedStatement, Connection, OptionalExtension as _, params};
+use rusqlite::{CachedStatement, Connection, params};
 
 use super::super::error::ShardError;
+use super::super::partition::widened;
 use super::names::Product;
-use super::record::ITEM_IDS;
-use super::schema::{by_customer, by_product};
+use super::read::tenant_number;
+use super::schema::{by_customer, by_product, item_ids};
 use super::sums::Sale;
 use super::{Orders, items_of};
 use crate::base::money::Currency;
@@ -40,9 +41,7 @@ pub(in crate::shard) fn customers_of(
     tenant_id: &str,
     (customer_id, key): (&str, i64),
 ) -> Result<Option<(i64, Vec<i64>)>, ShardError> {
-    let find = "SELECT id FROM tenant_row WHERE tenant_id = ?1";
-    let tenant = connection.prepare_cached(find)?.query_row([tenant_id], |row| row.get(0)).optional()?;
-    let Some(tenant) = tenant else { return Ok(None) };
+    let Some(tenant) = tenant_number(connection, tenant_id)? else { return Ok(None) };
     let sql = "SELECT id FROM customer_row WHERE key = ?1 AND tenant = ?2 AND customer_id = ?3";
     let mut statement = connection.prepare_cached(sql)?;
     let found = statement.query_map(params![key, tenant, customer_id], |row| row.get(0))?;
@@ -96,8 +95,7 @@ pub(super) fn items(connection: &Connection, table: &str, order: i64) -> Result<
         let product = Product { id: row.get(0)?, category: row.get(1)?, first: row.get(4)? };
         Ok((product, (row.get(2)?, row.get(3)?)))
     };
-    let first = order * ITEM_IDS;
-    Ok(statement.query_map([first, first + ITEM_IDS], read)?.collect::<Result<_, _>>()?)
+    Ok(statement.query_map(item_ids(order, order), read)?.collect::<Result<_, _>>()?)
 }
 
 impl Orders {
@@ -176,11 +174,10 @@ impl Orders {
                 touched.index_entries += run(sql(by_product(table), "product"), &[product.id, at, id])?;
             }
         }
-        let of_order = [id * ITEM_IDS, id * ITEM_IDS + ITEM_IDS];
-        touched.items +=
-            run(format!("DELETE FROM {} WHERE id >= ?1 AND id < ?2", items_of(table)), &of_order)?;
+        let of_items = format!("DELETE FROM {} WHERE id >= ?1 AND id < ?2", items_of(table));
+        touched.items += run(of_items, &item_ids(id, id))?;
         touched.index_entries += run(format!("DELETE FROM {table} WHERE id = ?1"), &[id])?;
-        touched.times = Some(touched.times.map_or((at, at), |(low, high)| (low.min(at), high.max(at))));
+        touched.times = Some(widened(touched.times, at));
         Ok(())
     }
 }

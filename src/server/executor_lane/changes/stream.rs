@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_lite::FutureExt as _;
 
 use super::super::{Lane, admit};
-use super::{Hub, Join, RETRY, Seat, Topic, frame};
+use super::{Join, RETRY, Seat, Topic, frame};
 use crate::cores::executor;
 use crate::query::{self, ChangePosition, Changes, QueryError};
 use crate::shard::PriceChange;
@@ -148,29 +148,12 @@ pub(in crate::server::executor_lane) async fn begin(
     Ok(Stream { seated, principal, product_id, state, behind, at, told, next })
 }
 
-/// Leave for a replay to ask the shards. Dropping it lets the next one ask, however this one ends: a connection that
-/// breaks off drops its replay at whatever point it is.
-struct Token(async_channel::Sender<()>);
-
-impl Token {
-    async fn of(hub: &Hub) -> Token {
-        // The hub keeps both ends, so this waits and never fails.
-        let _ = hub.tokens.1.recv().await;
-        Token(hub.tokens.0.clone())
-    }
-}
-
-impl Drop for Token {
-    fn drop(&mut self) {
-        let _ = self.0.try_send(());
-    }
-}
-
 /// The next change of a replay; waits out what cannot be read for now.
 fn replay(lane: Rc<Lane>, mut changes: Changes) -> NextChange {
     Box::pin(async move {
         loop {
-            let token = Token::of(&lane.hub).await;
+            // Given back however this ends: a connection that breaks off drops its replay at whatever point it is.
+            let token = lane.hub.tokens.token().await;
             let next = changes.next().await;
             drop(token);
             match next {

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use super::super::Lane;
 use super::super::uploads::detached;
+use crate::api::uploads::is_full;
 use crate::base::clock;
-use crate::commerce::{Export, ExportFailure, ExportId, run_export};
+use crate::commerce::{Export, ExportError, ExportFailure, ExportId, run_export};
 use crate::cores::executor;
 
 /// Jobs that run at once, whole process: one reads while another one encodes, and each holds some 20 MB.
@@ -123,14 +124,8 @@ async fn fail(lane: &Lane, export: &Arc<Export>, reason: &str) {
 
 /// What a client is told: what the system says of its files is for the log.
 fn reason(error: &ExportFailure) -> String {
-    use crate::commerce::ExportError;
-    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     match error {
-        ExportFailure::Export(ExportError::Io(error))
-            if matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge) =>
-        {
-            "the disk is full".to_owned()
-        }
+        ExportFailure::Export(ExportError::Io(error)) if is_full(error) => "the disk is full".to_owned(),
         ExportFailure::Export(ExportError::Io(_)) => "a file of the export cannot be used".to_owned(),
         error => error.to_string(),
     }

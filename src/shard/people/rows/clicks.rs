@@ -5,6 +5,7 @@ use rusqlite::TransactionBehavior;
 use super::super::super::error::ShardError;
 use super::super::super::file::Shard;
 use super::super::super::inspect::partitions_of;
+use super::super::super::partition::widened;
 use super::super::super::stream::Stream;
 use super::super::record::Subject;
 use super::super::work::Erasing;
@@ -76,7 +77,7 @@ impl Shard {
         let mut times = None::<(i64, i64)>;
         for (id, at) in found {
             transaction.prepare_cached(&format!("DELETE FROM {table} WHERE id = ?1"))?.execute([id])?;
-            times = Some(times.map_or((*at, *at), |(low, high)| (low.min(*at), high.max(*at))));
+            times = Some(widened(times, *at));
         }
         let gone = found.len() as u64;
         erasing.report.clicks += gone;

@@ -6,6 +6,7 @@ use super::super::super::buckets::Buckets;
 use super::super::super::error::ShardError;
 use super::super::super::file::Shard;
 use super::super::super::inspect::partitions_of;
+use super::super::super::partition::widened;
 use super::super::super::service_event::ServiceEventRow;
 use super::super::super::stream::Stream;
 use super::super::record::{ErasureMode, Subject};
@@ -70,8 +71,7 @@ impl Shard {
             let key = forgotten::bytes(self.keys.hash(tenant_id, &event.event_id));
             forgotten::add_event(&transaction, key)?;
             buckets.count(&event.row(tenant_id));
-            let at = event.timestamp_us;
-            times = Some(times.map_or((at, at), |(low, high)| (low.min(at), high.max(at))));
+            times = Some(widened(times, event.timestamp_us));
             gone += 1;
             erasing.report.index_entries += 1;
         }

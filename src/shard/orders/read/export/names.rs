@@ -56,18 +56,12 @@ impl NameCache {
 }
 
 /// Names by number.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Kept<const N: usize> {
     /// Place among the entries, from 1, by number; numbers are given out without gaps.
     places: Vec<u32>,
     entries: Vec<[Span; N]>,
     text: String,
-}
-
-impl<const N: usize> Default for Kept<N> {
-    fn default() -> Kept<N> {
-        Kept { places: Vec::new(), entries: Vec::new(), text: String::new() }
-    }
 }
 
 impl<const N: usize> Kept<N> {

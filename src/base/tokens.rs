@@ -1,0 +1,59 @@
+//! So many at a time, whatever thread they are on: whoever has a token goes on, the others wait in order.
+
+/// The tokens; clones share them.
+#[derive(Clone, Debug)]
+pub struct Tokens {
+    give: async_channel::Sender<()>,
+    take: async_channel::Receiver<()>,
+}
+
+/// Leave to go on. Dropping it lets the next one go on, at whatever point the one that had it ends.
+#[derive(Debug)]
+pub struct Token(async_channel::Sender<()>);
+
+impl Tokens {
+    /// One at least.
+    #[must_use]
+    pub fn new(count: usize) -> Tokens {
+        let (give, take) = async_channel::bounded(count.max(1));
+        for _ in 0..count.max(1) {
+            // There is room for all.
+            let _ = give.try_send(());
+        }
+        Tokens { give, take }
+    }
+
+    /// Waits until there is one.
+    pub async fn token(&self) -> Token {
+        // Both ends are here, so this waits and never fails.
+        let _ = self.take.recv().await;
+        Token(self.give.clone())
+    }
+}
+
+impl Drop for Token {
+    fn drop(&mut self) {
+        let _ = self.0.try_send(());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_lite::future::{block_on, poll_once};
+
+    use super::*;
+
+    #[test]
+    fn so_many_at_a_time_and_no_more() {
+        let tokens = Tokens::new(2);
+        let next = || block_on(poll_once(tokens.token()));
+        let (one, other) = (next(), next());
+        assert!(one.is_some() && other.is_some() && next().is_none());
+        drop(one);
+        let again = next();
+        assert!(again.is_some() && next().is_none());
+        // Whoever waited and went away has taken none along.
+        drop((again, other));
+        assert!(next().is_some());
+    }
+}
