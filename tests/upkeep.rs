@@ -5,6 +5,14 @@ mod support;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use firehose::base::ids::{LaneId, Sequence, ShardId};
+use firehose::base::kinds::Kind;
+use firehose::base::money::Currency;
+use firehose::base::order_status::OrderStatus;
+use firehose::shard::{
+    self, CheckpointMode, DataFolder, Entry, ItemRow, OrderParts, Records, ServiceEventRow, Shard,
+    ShardOptions, StatusRow, encode_header, encode_order,
+};
 use serde_json::{Value, json};
 use support::{Folder, Server, cpus, wait_for, wait_until};
 
@@ -136,6 +144,114 @@ fn an_interrupted_reshard_goes_on_where_it_was() {
     let server = serve(&folder, &folder.data(), &[]);
     assert_eq!(all(&server), before);
     server.stop();
+}
+
+/// Bytes that are a row of no kind.
+const NO_ROW: &[u8] = b"\xff\xfe\xfd";
+
+/// Records in memory, as a journal would hand them out.
+struct Lane(Vec<(u8, Vec<u8>)>);
+
+impl Records for Lane {
+    fn records(&self) -> impl Iterator<Item = Entry<'_>> {
+        let numbered = (1..).map(Sequence).zip(&self.0);
+        numbered.map(|(sequence, (kind, payload))| Entry { sequence, kind: *kind, payload })
+    }
+}
+
+/// A click, an event, and an order with a later status: a row of every count, and one of none.
+fn good_records() -> Vec<(u8, Vec<u8>)> {
+    let (at, tenant_id, order_id) = (1_705_312_800_000_000, "tenant-1", "o-1");
+    let click = [&encode_header(7, at, at)[..], b"{}"].concat();
+    let (mut event, mut order, mut status) = (Vec::new(), Vec::new(), Vec::new());
+    let event_row = ServiceEventRow {
+        timestamp_us: at,
+        received_us: at,
+        tenant_id,
+        event_id: "e-1",
+        source: "web",
+        event_type: "click",
+        payload: "{}",
+    };
+    event_row.encode(&mut event);
+    let parts = OrderParts {
+        tenant_id,
+        order_id,
+        customer_id: "c-1",
+        customer_name: "Ann",
+        customer_email: "ann@example.org",
+        status: OrderStatus::Paid,
+        currency: Currency::parse("EUR").expect("a currency"),
+        ordered_at_us: at,
+    };
+    let item = ItemRow { product_id: "p-1", category: "tea", quantity: 2, unit_price: 450 };
+    encode_order(&parts, (0, 0, at), [item].into_iter(), &mut order);
+    StatusRow { received_us: at, status: OrderStatus::Shipped, tenant_id, order_id }.encode(&mut status);
+    let records = [
+        (Kind::Click, click),
+        (Kind::ServiceEvent, event),
+        (Kind::Order, order),
+        (Kind::OrderStatus, status),
+    ];
+    records.map(|(kind, payload)| (kind.number(), payload)).into()
+}
+
+/// Kind, payload and reason of every rejected record of a folder.
+fn rejected_records(folder: &Folder, shards: u16) -> Vec<(u8, Vec<u8>, String)> {
+    let mut found = Vec::new();
+    for shard in 0..shards {
+        let reader = shard::open_reader(&folder.database(shard.into())).expect("the shard opens");
+        let mut statement =
+            reader.prepare("SELECT kind, payload, reason FROM rejected_record").expect("the table is there");
+        let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
+        found.extend(rows.expect("it reads").map(|row| row.expect("a record")));
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn a_reshard_carries_a_rejected_record_of_every_kind() {
+    // And a number that no kind has, as a newer program writes one.
+    let kinds: Vec<u8> = Kind::ALL.map(Kind::number).into_iter().chain([200]).collect();
+    // Each kind by itself, so that no two wrong counts hide each other, and all at once.
+    let mut cases: Vec<Vec<u8>> = kinds.iter().map(|kind| vec![*kind]).collect();
+    cases.push(kinds);
+    let mut refused = Vec::new();
+    for case in cases {
+        let folder = Folder::new();
+        let begun = DataFolder::open(&folder.data(), Some(1), 1).expect("a new folder");
+        let options = ShardOptions { folder_id: begun.manifest().folder_id(), ..ShardOptions::default() };
+        let mut records = good_records();
+        records.extend(case.iter().map(|kind| (*kind, NO_ROW.to_vec())));
+        let mut shard = Shard::open(&begun.shard(ShardId(0)), &options).expect("a new shard");
+        let applied = shard.apply(&[(LaneId(0), &Lane(records))], &mut |_, _, _| {}).expect("a commit");
+        assert_eq!((applied.rows, applied.service_events, applied.orders), (1, 1, 1));
+        assert_eq!(applied.rejected, case.len() as u64, "{case:?}");
+        shard.checkpoint(CheckpointMode::Truncate).expect("a checkpoint");
+        drop((shard, begun));
+        let before = rejected_records(&folder, 1);
+        for to in [3, 2] {
+            let output = folder.run(&["reshard", "--to", &to.to_string()]);
+            if !output.status.success() {
+                refused.push((case.clone(), String::from_utf8_lossy(&output.stderr).into_owned()));
+                break;
+            }
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            let counts = format!("1 clicks, 1 events, 1 orders, {} rejected records: the same", case.len());
+            assert!(said.contains(&counts), "{said}");
+            assert_eq!(rejected_records(&folder, to), before, "{case:?} in {to} shards");
+            std::fs::remove_dir_all(folder.data().join("before-reshard")).expect("the old shards are there");
+        }
+        let (code, said) = folder.run_json(&["verify", "--aggregates"]);
+        assert_eq!(code, 0, "{said}");
+        if case.len() > 1 {
+            let server = serve(&folder, &folder.data(), &[]);
+            assert_eq!(server.health()["total_received"], 3 + case.len());
+            server.stop();
+        }
+    }
+    assert!(refused.is_empty(), "{refused:#?}");
 }
 
 #[test]

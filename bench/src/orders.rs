@@ -9,11 +9,11 @@ use clap::Parser;
 use firehose::base::clock;
 use firehose::base::ids::{LaneId, Sequence};
 use firehose::base::keys::KeyHasher;
+use firehose::base::kinds::Kind;
 use firehose::base::money::Currency;
 use firehose::cli::gen_dataset::{Order, Orders, Spec, SpecArgs, World};
 use firehose::shard::{
-    CheckpointMode, DataFolder, Entry, ItemRow, ORDER_KIND, OrderParts, Records, Shard, ShardOptions,
-    encode_order,
+    CheckpointMode, DataFolder, Entry, ItemRow, OrderParts, Records, Shard, ShardOptions, encode_order,
 };
 use rusqlite::Connection;
 use serde::Serialize;
@@ -98,7 +98,7 @@ impl Batch {
 impl Records for Batch {
     fn records(&self) -> impl Iterator<Item = Entry<'_>> {
         let numbered = (self.before + 1..).zip(self.payloads(0, self.len()));
-        numbered.map(|(n, payload)| Entry { sequence: Sequence(n), kind: ORDER_KIND, payload })
+        numbered.map(|(n, payload)| Entry { sequence: Sequence(n), kind: Kind::Order.number(), payload })
     }
 }
 

@@ -1,4 +1,5 @@
-//! The words every other folder speaks: identifiers, limits, the clock, counters, money.
+//! The words every other folder speaks: identifiers, record kinds, limits, the clock, counters,
+//! money.
 //!
 //! In: nothing. Out: small types. Owns: the only calls of the system clocks. Never: I/O, allocation
 //! on a hot path, a dependency on another folder.
@@ -7,6 +8,7 @@ pub mod clock;
 pub mod counters;
 pub mod ids;
 pub mod keys;
+pub mod kinds;
 pub mod limits;
 pub mod money;
 pub mod order_status;

@@ -15,12 +15,12 @@ use super::FolderArgs;
 use super::output::{EXIT_FAILED, complain, say};
 use crate::base::ids::{LaneId, Sequence, ShardId};
 use crate::base::keys::KeyHasher;
+use crate::base::kinds::Placement;
 use crate::config::Config;
 use crate::journal;
 use crate::shard::{
-    self, Carried, CheckpointMode, DataFolder, ERASURE_KIND, Entry, INGEST_KIND, Outcome, PRICE_EVENT_KIND,
-    PRICE_KIND, Records, SERVICE_EVENT_KIND, STATUS_KIND, STOCK_KIND, STOCK_UPDATE_KIND, Shard, ShardError,
-    ShardFolder, ShardOptions,
+    self, Carried, CheckpointMode, DataFolder, Entry, Outcome, Records, Shard, ShardError, ShardFolder,
+    ShardOptions,
 };
 
 /// Records of one transaction of each new shard.
@@ -160,11 +160,15 @@ struct Share<'b>(Vec<(Sequence, &'b Carried)>);
 
 impl Records for Share<'_> {
     fn records(&self) -> impl Iterator<Item = Entry<'_>> {
-        self.0.iter().map(|(sequence, (kind, payload))| Entry { sequence: *sequence, kind: *kind, payload })
+        self.0.iter().map(|(sequence, record)| Entry {
+            sequence: *sequence,
+            kind: record.number(),
+            payload: record.payload(),
+        })
     }
 }
 
-/// Copies every record to its new shard; how many are rows of their own.
+/// Copies every record to its new shard; how many of them the counts of the new shards have to show.
 fn copy(config: &Config, folder: &DataFolder, fresh: &Path, to: u16) -> Result<u64, String> {
     let folder_id = folder.manifest().folder_id();
     let keys = KeyHasher::new(&folder_id);
@@ -184,30 +188,18 @@ fn copy(config: &Config, folder: &DataFolder, fresh: &Path, to: u16) -> Result<u
             let mut shares: Vec<Share<'_>> = (0..to).map(|_| Share::default()).collect();
             for record in records {
                 numbered += 1;
-                let is_beside = matches!(
-                    record.0,
-                    STATUS_KIND
-                        | INGEST_KIND
-                        | PRICE_KIND
-                        | STOCK_KIND
-                        | PRICE_EVENT_KIND
-                        | STOCK_UPDATE_KIND
-                        | ERASURE_KIND
-                );
-                rows += u64::from(!is_beside);
-                if record.0 == ERASURE_KIND {
-                    // Whoever is kept out is so everywhere.
-                    shares.iter_mut().for_each(|share| share.0.push((Sequence(numbered), record)));
-                    continue;
-                }
-                let of_event =
-                    (record.0 == SERVICE_EVENT_KIND).then(|| shard::decode_service_event(&record.1));
-                let of_event = of_event.flatten().map(|row| keys.hash(row.tenant_id, row.event_id));
-                let place = match of_event.or_else(|| shard::key_of(&keys, record.0, &record.1)) {
-                    Some(hash) => hash.shard(to).0,
-                    // Clicks have no key: evenly.
-                    None => (numbered % u64::from(to)) as u16,
+                rows += u64::from(record.is_counted());
+                let key = match record {
+                    Carried::Row(kind, _) if kind.placement() == Placement::EveryShard => {
+                        shares.iter_mut().for_each(|share| share.0.push((Sequence(numbered), record)));
+                        continue;
+                    }
+                    Carried::Row(kind, payload) => shard::key_of(&keys, *kind, payload),
+                    // Nothing is known but its bytes.
+                    Carried::Rejected(..) => None,
                 };
+                // Without a key: evenly.
+                let place = key.map_or((numbered % u64::from(to)) as u16, |key| key.shard(to).0);
                 shares[usize::from(place)].0.push((Sequence(numbered), record));
             }
             for (shard, share) in shards.iter_mut().zip(&shares) {

@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::ids::ShardId;
 use crate::base::keys::KeyHasher;
+use crate::base::kinds::Kind;
 use crate::event::{Code, Decoder, Order, OrderError};
 use crate::ingest::KeyedRows;
-use crate::journal::Kind;
 use crate::shard::{ItemRow, OrderParts, Outcome, decode_order, encode_order};
 
 /// Errors told of one ingest; more are counted.

@@ -5,11 +5,11 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use crate::base::keys::KeyHasher;
+use crate::base::kinds::Kind;
 use crate::base::limits::RECORD_BYTES_MAX;
 use crate::base::stock_mode::StockMode;
 use crate::event::{Code, FieldError, StockAmount, StockFault, StockRequest, StockUpdate};
 use crate::ingest::KeyedRows;
-use crate::journal::Kind;
 use crate::shard::{
     StockChange, StockDecision, StockEvent, StockResult, StockUpdateRow, encode_stock_update,
 };

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use super::board::Board;
 use super::keyed::{KeyedRows, Written};
 use crate::base::ids::{Receipt, Sequence, ShardId};
+use crate::base::kinds::Kind;
 use crate::event::{DecodeError, Decoder};
 use crate::http::{Coding, InflateError};
-use crate::journal::{AppendError, Appender, Kind};
+use crate::journal::{AppendError, Appender};
 use crate::shard;
 
 /// How long events go to one of the thread's shards before the next is considered: long enough for

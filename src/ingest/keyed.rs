@@ -1,7 +1,7 @@
 //! Rows of one request on their way to the shard their keys belong to.
 
 use crate::base::ids::{Receipt, Sequence};
-use crate::journal::Kind;
+use crate::base::kinds::Kind;
 use crate::shard::{ServiceEventRow, decode_service_event};
 
 use super::Appended;

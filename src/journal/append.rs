@@ -12,8 +12,9 @@ use std::sync::Arc;
 use super::error::AppendError;
 use super::format::{HEADER_BYTES, RECORD_HEADER_BYTES, SegmentHeader, encode_record};
 use super::state::LaneState;
-use super::{Kind, Options, segment};
+use super::{Options, segment};
 use crate::base::ids::Sequence;
+use crate::base::kinds::Kind;
 use crate::base::limits::RECORD_BYTES_MAX;
 
 /// The stage gives memory above this back after a commit: 16 of the largest records.
@@ -89,7 +90,7 @@ impl Appender {
         }
         let salt = self.salt_for(sequence, RECORD_HEADER_BYTES + payload_bytes);
         let at = self.end + self.stage.len() as u64;
-        encode_record(&mut self.stage, salt, at, sequence, kind as u8, pieces, payload_bytes);
+        encode_record(&mut self.stage, salt, at, sequence, kind.number(), pieces, payload_bytes);
         sequence
     }
 

@@ -20,7 +20,7 @@ pub struct Batch {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
     pub sequence: Sequence,
-    /// One of [`super::Kind`], or a number that a newer program wrote.
+    /// The number of a [`Kind`](crate::base::kinds::Kind), or one that a newer program wrote.
     pub kind: u8,
     pub payload: &'a [u8],
 }

@@ -53,18 +53,3 @@ impl Default for Options {
         Options { segment_bytes: 64 << 20, bytes_max: 4 << 30 }
     }
 }
-
-/// What a payload is. Numbers are only ever added: they are on disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Kind {
-    Click = 1,
-    ServiceEvent = 2,
-    Order = 3,
-    OrderStatus = 4,
-    Ingest = 5,
-    PriceEvent = 8,
-    PriceReview = 9,
-    StockUpdate = 10,
-    Erasure = 11,
-}

@@ -370,11 +370,10 @@ mod tests {
     use super::super::ReadShard;
     use super::*;
     use crate::base::ids::{LaneId, Sequence};
+    use crate::base::kinds::Kind;
     use crate::base::money::Currency;
     use crate::base::prices::PriceRules;
-    use crate::shard::{
-        Entry, Observed, PRICE_EVENT_KIND, PriceEventRow, PriceRow, Records, Shard, ShardFolder, ShardOptions,
-    };
+    use crate::shard::{Entry, Observed, PriceEventRow, PriceRow, Records, Shard, ShardFolder, ShardOptions};
 
     struct Events(Vec<(Sequence, Vec<u8>)>);
 
@@ -382,7 +381,7 @@ mod tests {
         fn records(&self) -> impl Iterator<Item = Entry<'_>> {
             self.0.iter().map(|(sequence, payload)| Entry {
                 sequence: *sequence,
-                kind: PRICE_EVENT_KIND,
+                kind: Kind::PriceEvent.number(),
                 payload,
             })
         }

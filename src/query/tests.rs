@@ -8,13 +8,13 @@ use rusqlite::StatementStatus;
 use super::cursor::Cursor;
 use super::*;
 use crate::base::ids::{LaneId, Sequence};
+use crate::base::kinds::Kind;
 use crate::base::money::Currency;
 use crate::base::order_status::OrderStatus;
 use crate::shard::read::{self, Position};
 use crate::shard::{
-    CLICK_KIND, Entry, ItemRow, ORDER_KIND, OrderParts, Records, SERVICE_EVENT_KIND, ServiceEventRow, Shard,
-    ShardFolder, ShardOptions, ShardState, encode_header, encode_order, inspect, open_reader,
-    order_statements,
+    Entry, ItemRow, OrderParts, Records, ServiceEventRow, Shard, ShardFolder, ShardOptions, ShardState,
+    encode_header, encode_order, inspect, open_reader, order_statements,
 };
 
 /// Half clicks, half events.
@@ -30,7 +30,11 @@ fn rows(numbers: std::ops::Range<u64>) -> Rows {
     let row = |n: u64| {
         let us = 1_700_000_000_000_000 + n as i64 * 1_000_000;
         if n.is_multiple_of(2) {
-            return (Sequence(n + 1), CLICK_KIND, [&encode_header(n as i64 % 7, us, us)[..], b"{}"].concat());
+            return (
+                Sequence(n + 1),
+                Kind::Click.number(),
+                [&encode_header(n as i64 % 7, us, us)[..], b"{}"].concat(),
+            );
         }
         let mut bytes = Vec::new();
         ServiceEventRow {
@@ -43,7 +47,7 @@ fn rows(numbers: std::ops::Range<u64>) -> Rows {
             payload: "{}",
         }
         .encode(&mut bytes);
-        (Sequence(n + 1), SERVICE_EVENT_KIND, bytes)
+        (Sequence(n + 1), Kind::ServiceEvent.number(), bytes)
     };
     Rows(numbers.map(row).collect())
 }
@@ -65,7 +69,7 @@ fn orders(numbers: std::ops::Range<u64>) -> Rows {
         let item = |product_id| ItemRow { product_id, category: "g", quantity: 1, unit_price: 5 };
         let mut bytes = Vec::new();
         encode_order(&order, (1, n as i64, 7), ["p", "q"].map(item).into_iter(), &mut bytes);
-        (Sequence(n + 1), ORDER_KIND, bytes)
+        (Sequence(n + 1), Kind::Order.number(), bytes)
     };
     Rows(numbers.map(row).collect())
 }

@@ -8,24 +8,24 @@
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 
 use super::buckets::Buckets;
-use super::click::{self, CLICK_KIND};
+use super::click;
 use super::error::ShardError;
 use super::file::Shard;
 use super::ids::Ids;
-use super::orders::{Batch, INGEST_KIND, ORDER_KIND, PRICE_KIND, STATUS_KIND, STOCK_KIND, Taken, Taker};
+use super::orders::{Batch, Taken, Taker};
 use super::partition::{Partition, table_of};
-use super::people::{ERASURE_KIND, forgotten};
-use super::prices::{PRICE_EVENT_KIND, PRICE_REVIEW_KIND};
-use super::service_event::{Outcome, SERVICE_EVENT_KIND, ServiceEventRow, decode_service_event};
-use super::stock::STOCK_UPDATE_KIND;
+use super::people::forgotten;
+use super::service_event::{Outcome, ServiceEventRow, decode_service_event};
 use super::stream::Stream;
 use crate::base::ids::{LaneId, Sequence};
 use crate::base::keys::KeyHash;
+use crate::base::kinds::Kind;
 
 /// One journal record.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry<'a> {
     pub sequence: Sequence,
+    /// The number of a [`Kind`], or one that a newer program wrote.
     pub kind: u8,
     pub payload: &'a [u8],
 }
@@ -183,15 +183,20 @@ impl Shard {
         let mut order_batch = Batch::default();
         for (lane, batch) in lanes {
             let position = *change.positions.slot(*lane)?;
-            let new =
-                batch.records().filter(|entry| entry.kind == SERVICE_EVENT_KIND && entry.sequence > position);
-            for row in new.filter_map(|entry| decode_service_event(entry.payload)) {
-                keyed.hashes.push(self.keys.hash(row.tenant_id, row.event_id));
-                keyed.rows.push(row);
-            }
-            for entry in batch.records().filter(|entry| is_order(entry.kind) && entry.sequence > position) {
-                change.erasure |= entry.kind == ERASURE_KIND;
-                order_batch.push(&self.keys, entry.kind, entry.payload);
+            for entry in batch.records().filter(|entry| entry.sequence > position) {
+                match Kind::from_number(entry.kind) {
+                    Some(Kind::ServiceEvent) => {
+                        if let Some(row) = decode_service_event(entry.payload) {
+                            keyed.hashes.push(self.keys.hash(row.tenant_id, row.event_id));
+                            keyed.rows.push(row);
+                        }
+                    }
+                    Some(kind) if Batch::takes(kind) => {
+                        change.erasure |= kind == Kind::Erasure;
+                        order_batch.push(&self.keys, kind, entry.payload);
+                    }
+                    _ => {}
+                }
             }
         }
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -243,7 +248,8 @@ impl Shard {
                     continue;
                 }
                 *position = entry.sequence;
-                if entry.kind == CLICK_KIND
+                let kind = Kind::from_number(entry.kind);
+                if kind == Some(Kind::Click)
                     && let Some(row) = click::decode(entry.payload)
                 {
                     insert_click.raw_bind_parameter(1, change.click.id_to_bind())?;
@@ -257,7 +263,7 @@ impl Shard {
                     change.applied.rows += 1;
                     change.applied.received_us_max =
                         change.applied.received_us_max.max(Some(row.received_us));
-                } else if entry.kind == SERVICE_EVENT_KIND
+                } else if kind == Some(Kind::ServiceEvent)
                     && let (Some(row), Some(event), Some(insert)) =
                         (keyed.of(entry.payload), &mut change.event, &mut insert_event)
                 {
@@ -274,14 +280,14 @@ impl Shard {
                         change.applied.received_us_max.max(Some(row.received_us));
                     outcome(*lane, entry.sequence, said);
                 } else if let Some(taker) = &mut taker
-                    && is_order(entry.kind)
+                    && kind.is_some_and(Batch::takes)
                     && let Some(said) = taker.take(&mut order_batch, &entry, &mut change.taken)?
                 {
                     outcome(*lane, entry.sequence, said);
                 } else {
                     reject(&transaction, *lane, &entry)?;
                     change.applied.rejected += 1;
-                    if entry.kind != CLICK_KIND {
+                    if kind.is_none_or(Kind::is_keyed) {
                         outcome(*lane, entry.sequence, Outcome::Rejected);
                     }
                 }
@@ -325,10 +331,6 @@ impl Shard {
         transaction.commit()?;
         Ok(())
     }
-}
-
-fn is_order(kind: u8) -> bool {
-    matches!(kind, ORDER_KIND..=ERASURE_KIND)
 }
 
 /// What it takes to know whether an event is new, and to store it.
@@ -427,20 +429,7 @@ impl Events<'_> {
 
 /// A record that is no row never stops the shard: it is kept as it is, with the reason.
 fn reject(transaction: &Connection, lane: LaneId, entry: &Entry<'_>) -> Result<(), ShardError> {
-    let reason = match entry.kind {
-        CLICK_KIND => "not a click",
-        SERVICE_EVENT_KIND => "not an event",
-        ORDER_KIND => "not an order",
-        STATUS_KIND => "not a status of an order",
-        INGEST_KIND => "not a finished ingest",
-        PRICE_KIND => "not a price",
-        STOCK_KIND => "not a stock event",
-        PRICE_EVENT_KIND => "not a price event",
-        PRICE_REVIEW_KIND => "not a decision on a price",
-        STOCK_UPDATE_KIND => "not a change of stock",
-        ERASURE_KIND => "not an erasure",
-        _ => "unknown kind",
-    };
+    let reason = Kind::from_number(entry.kind).map_or("unknown kind", Kind::rejection);
     transaction
         .prepare_cached(
             "INSERT OR REPLACE INTO rejected_record (lane, sequence, kind, payload, reason) \

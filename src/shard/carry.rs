@@ -2,16 +2,74 @@
 
 use rusqlite::Connection;
 
-use super::click::{CLICK_KIND, encode_header};
+use super::click::encode_header;
 use super::error::ShardError;
 use super::file::Shard;
+use super::orders::{Observed, decode_ingest, decode_order, decode_price, decode_status, decode_stock};
 use super::partition;
-use super::service_event::{SERVICE_EVENT_KIND, ServiceEventRow};
+use super::prices::{decode_price_event, decode_price_review};
+use super::service_event::{ServiceEventRow, decode_service_event};
+use super::stock::decode_stock_update;
 use super::stream::Stream;
 use crate::base::ids::{LaneId, Sequence};
+use crate::base::keys::{KeyHash, KeyHasher};
+use crate::base::kinds::Kind;
 
-/// One row (or rejected record): its kind and payload as a journal would hold them.
-pub type Carried = (u8, Vec<u8>);
+/// One row or one rejected record, with its payload as a journal would hold it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Carried {
+    /// What a good record of this kind became.
+    Row(Kind, Vec<u8>),
+    /// A record of `rejected_record`, with its number: that may be no kind.
+    Rejected(u8, Vec<u8>),
+}
+
+impl Carried {
+    /// The number of its kind.
+    #[must_use]
+    pub fn number(&self) -> u8 {
+        match self {
+            Carried::Row(kind, _) => kind.number(),
+            Carried::Rejected(number, _) => *number,
+        }
+    }
+
+    #[must_use]
+    pub fn payload(&self) -> &[u8] {
+        match self {
+            Carried::Row(_, payload) | Carried::Rejected(_, payload) => payload,
+        }
+    }
+
+    /// Whether it adds one to the counts of the shard that takes it: clicks, events, orders and rejected records
+    /// together. Every rejected record does, also of a kind whose rows do not.
+    #[must_use]
+    pub fn is_counted(&self) -> bool {
+        match self {
+            Carried::Row(kind, _) => kind.is_counted(),
+            Carried::Rejected(..) => true,
+        }
+    }
+}
+
+/// The key that names the shard of a good record; `None` where the kind has no key, or the record is none of it.
+#[must_use]
+pub fn key_of(keys: &KeyHasher, kind: Kind, payload: &[u8]) -> Option<KeyHash> {
+    // A product's history is in one shard.
+    let place = |observed: &Observed<'_>| keys.hash(observed.tenant_id, observed.product_id);
+    match kind {
+        Kind::Click | Kind::Erasure => None,
+        Kind::ServiceEvent => decode_service_event(payload).map(|row| keys.hash(row.tenant_id, row.event_id)),
+        Kind::Order => decode_order(payload).map(|row| keys.hash(row.tenant_id, row.order_id)),
+        Kind::OrderStatus => decode_status(payload).map(|row| keys.hash(row.tenant_id, row.order_id)),
+        Kind::Ingest => decode_ingest(payload).map(|row| keys.hash(row.scope, row.key)),
+        Kind::Price => decode_price(payload).map(|row| place(&row.observed)),
+        Kind::Stock => decode_stock(payload).map(|row| place(&row.observed)),
+        Kind::PriceEvent => decode_price_event(payload).map(|event| place(&event.row.observed)),
+        Kind::PriceReview => decode_price_review(payload).map(|row| row.anomaly.place()),
+        Kind::StockUpdate => decode_stock_update(payload).map(|row| keys.hash(row.tenant_id, row.product_id)),
+    }
+}
 
 /// Everything a shard stores, in a fixed order: clicks, idempotent events, rejected records, orders, stock, those who
 /// are kept out; each in order of arrival. Calls `take` with batches of at most `rows_max`.
@@ -58,7 +116,7 @@ fn record(stream: Option<Stream>, row: &rusqlite::Row<'_>) -> Result<Carried, Sh
     Ok(match stream {
         Some(Stream::Click) => {
             let header = encode_header(row.get(1)?, row.get(2)?, row.get(3)?);
-            (CLICK_KIND, [&header, text(4)?.as_bytes()].concat())
+            Carried::Row(Kind::Click, [&header, text(4)?.as_bytes()].concat())
         }
         Some(Stream::ServiceEvent) => {
             let mut payload = Vec::new();
@@ -72,10 +130,10 @@ fn record(stream: Option<Stream>, row: &rusqlite::Row<'_>) -> Result<Carried, Sh
                 payload: text(7)?,
             }
             .encode(&mut payload);
-            (SERVICE_EVENT_KIND, payload)
+            Carried::Row(Kind::ServiceEvent, payload)
         }
         // Orders are carried by their own kind of rows.
-        Some(Stream::Order) | None => (row.get(0)?, row.get(1)?),
+        Some(Stream::Order) | None => Carried::Rejected(row.get(0)?, row.get(1)?),
     })
 }
 

@@ -1,8 +1,5 @@
 //! The bytes of one accepted event in a journal record: three integers, then the metadata as received.
 
-/// The record kind of a `POST /event`.
-pub const CLICK_KIND: u8 = 1;
-
 /// What stands before the metadata.
 pub const CLICK_HEADER_BYTES: usize = 24;
 

@@ -45,10 +45,10 @@ mod view;
 pub use apply::{Applied, Entry, Records};
 pub use backup::backup;
 pub use buckets::BucketSize;
-pub use carry::{Carried, carry};
+pub use carry::{Carried, carry, key_of};
 pub use catalog::{DataFolder, ShardFolder};
 pub use checkpoint::{Checkpoint, CheckpointMode};
-pub use click::{CLICK_HEADER_BYTES, CLICK_KIND, ClickRow, decode, encode_header};
+pub use click::{CLICK_HEADER_BYTES, ClickRow, decode, encode_header};
 pub use error::{FolderError, ShardError};
 pub use file::{Shard, ShardOptions};
 pub use inspect::{Inspection, PartitionInfo, Verified, inspect, verify, verify_aggregates};
@@ -60,27 +60,27 @@ pub use orders::{
     choose_orders, forget_pages, read_orders,
 };
 pub use orders::{
-    FinishedIngest, INGEST_KIND, IngestRow, ItemRow, Met, ORDER_FIELDS, ORDER_KIND, Observed, OrderParts,
-    OrderRow, OrdersOf, PRICE_KIND, PartsReading, PriceRow, STATUS_KIND, STOCK_KIND, SalesOf, SalesSum,
-    Single, SingleSale, SingleSales, StatusRow, StockChange, StockRow, SumKey, SumsBy, decode_ingest,
-    decode_order, decode_price, decode_status, decode_stock, encode_order, find_ingest, key_of,
-    order_statements, sales_bounds, sales_days, sales_sums, sales_version, single_parts, single_sales,
+    FinishedIngest, IngestRow, ItemRow, Met, ORDER_FIELDS, Observed, OrderParts, OrderRow, OrdersOf,
+    PartsReading, PriceRow, SalesOf, SalesSum, Single, SingleSale, SingleSales, StatusRow, StockChange,
+    StockRow, SumKey, SumsBy, decode_ingest, decode_order, decode_price, decode_status, decode_stock,
+    encode_order, find_ingest, order_statements, sales_bounds, sales_days, sales_sums, sales_version,
+    single_parts, single_sales,
 };
 pub use people::{
-    ERASURE_KIND, ErasureMode, ErasureRecord, ErasureReport, ErasureState, ErasureWants, KnownCustomer,
-    Needles, RemovedOutside, Subject, erasure, erasures_under_way, is_erasing, known_customer,
+    ErasureMode, ErasureRecord, ErasureReport, ErasureState, ErasureWants, KnownCustomer, Needles,
+    RemovedOutside, Subject, erasure, erasures_under_way, is_erasing, known_customer,
 };
 pub use prices::{
     AnomaliesOf, AnomalyId, AnomalyLine, AnomalyStatus, ChangeMark, Decision, FirstAnswer, NotAnAnomalyId,
-    PRICE_EVENT_KIND, PRICE_REVIEW_KIND, PriceChange, PriceEventRow, PriceReviewRow, StoredAnomaly,
-    anomalies, anomaly, change_mark, changes, decode_price_event, decode_price_review, first_answer,
+    PriceChange, PriceEventRow, PriceReviewRow, StoredAnomaly, anomalies, anomaly, change_mark, changes,
+    decode_price_event, decode_price_review, first_answer,
 };
 pub use schema::is_made;
 pub use seal::BuiltIndex;
-pub use service_event::{Outcome, SERVICE_EVENT_KIND, ServiceEventRow, decode_service_event};
+pub use service_event::{Outcome, ServiceEventRow, decode_service_event};
 pub use status::{CommitTimes, Outage, ShardState, ShardStatus};
 pub use stock::{
-    STOCK_UPDATE_KIND, StockCode, StockDecision, StockEvent, StockLevel, StockResult, StockUpdateRow,
-    decode_stock_update, encode_stock_update, stock_decisions, stock_level, verify_stock,
+    StockCode, StockDecision, StockEvent, StockLevel, StockResult, StockUpdateRow, decode_stock_update,
+    encode_stock_update, stock_decisions, stock_level, verify_stock,
 };
 pub use stream::Stream;

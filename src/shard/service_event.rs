@@ -1,9 +1,6 @@
 //! The bytes of one idempotent event in a journal record: two times, four lengths, then the texts as
 //! received.
 
-/// The record kind of a row of `POST /events` and `/events/bulk`.
-pub const SERVICE_EVENT_KIND: u8 = 2;
-
 const HEADER_BYTES: usize = 20;
 
 /// One event of the events service, borrowed from its record.

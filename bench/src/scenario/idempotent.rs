@@ -6,9 +6,8 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use firehose::base::clock;
 use firehose::base::ids::{LaneId, Sequence};
-use firehose::shard::{
-    CheckpointMode, Entry, Records, SERVICE_EVENT_KIND, ServiceEventRow, Shard, ShardFolder, ShardOptions,
-};
+use firehose::base::kinds::Kind;
+use firehose::shard::{CheckpointMode, Entry, Records, ServiceEventRow, Shard, ShardFolder, ShardOptions};
 
 use super::bulk::write_uuid;
 use crate::report::{Limit, Report};
@@ -198,7 +197,7 @@ impl Records for Batch {
         let payloads = starts.zip(&self.ends).map(|(start, end)| &self.bytes[start..*end]);
         (self.next..).zip(payloads).map(|(n, payload)| Entry {
             sequence: Sequence(n),
-            kind: SERVICE_EVENT_KIND,
+            kind: Kind::ServiceEvent.number(),
             payload,
         })
     }

@@ -9,11 +9,11 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use firehose::base::clock;
 use firehose::base::ids::{LaneId, Sequence};
+use firehose::base::kinds::Kind;
 use firehose::base::money::Currency;
 use firehose::base::prices::PriceRules;
 use firehose::shard::{
-    CheckpointMode, Entry, Observed, PRICE_EVENT_KIND, PriceEventRow, PriceRow, Records, Shard, ShardFolder,
-    ShardOptions,
+    CheckpointMode, Entry, Observed, PriceEventRow, PriceRow, Records, Shard, ShardFolder, ShardOptions,
 };
 use hdrhistogram::Histogram;
 
@@ -206,7 +206,7 @@ impl Records for Batch {
         let payloads = starts.zip(&self.ends).map(|(start, end)| &self.bytes[start..*end]);
         (self.first + 1..).zip(payloads).map(|(n, payload)| Entry {
             sequence: Sequence(n),
-            kind: PRICE_EVENT_KIND,
+            kind: Kind::PriceEvent.number(),
             payload,
         })
     }

@@ -9,8 +9,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use firehose::base::clock;
 use firehose::base::ids::{LaneId, Sequence};
+use firehose::base::kinds::Kind;
 use firehose::shard::{
-    CLICK_KIND, CheckpointMode, Entry, Records, Shard, ShardFolder, ShardOptions, decode, encode_header,
+    CheckpointMode, Entry, Records, Shard, ShardFolder, ShardOptions, decode, encode_header,
 };
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
@@ -90,7 +91,7 @@ struct Batch<'a> {
 impl Records for Batch<'_> {
     fn records(&self) -> impl Iterator<Item = Entry<'_>> {
         let numbered = (self.written as u64 + 1..).zip(self.payloads.batch(self.written, self.count));
-        numbered.map(|(n, payload)| Entry { sequence: Sequence(n), kind: CLICK_KIND, payload })
+        numbered.map(|(n, payload)| Entry { sequence: Sequence(n), kind: Kind::Click.number(), payload })
     }
 }
 

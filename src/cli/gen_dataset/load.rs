@@ -8,10 +8,11 @@ use super::row::{Order, PriceSample, Sink, StockChange, StockEvent};
 use crate::base::clock;
 use crate::base::ids::{LaneId, Sequence};
 use crate::base::keys::KeyHasher;
+use crate::base::kinds::Kind;
 use crate::base::money::Currency;
 use crate::shard::{
-    self, CheckpointMode, DataFolder, Entry, ItemRow, ORDER_KIND, Observed, OrderParts, Outcome, PRICE_KIND,
-    PriceRow, Records, STOCK_KIND, Shard, ShardError, ShardOptions, StockRow, encode_order,
+    self, CheckpointMode, DataFolder, Entry, ItemRow, Observed, OrderParts, Outcome, PriceRow, Records,
+    Shard, ShardError, ShardOptions, StockRow, encode_order,
 };
 
 /// No core writes a journal of this number, so what is loaded leaves the others' positions alone.
@@ -41,7 +42,7 @@ pub(super) struct Loaded {
 /// Records of one shard.
 #[derive(Default)]
 struct Chunk {
-    kinds: Vec<u8>,
+    kinds: Vec<Kind>,
     ends: Vec<usize>,
     bytes: Vec<u8>,
     first: u64,
@@ -53,7 +54,7 @@ impl Records for Chunk {
         self.kinds.iter().zip(starts.zip(&self.ends)).zip(self.first..).map(
             |((kind, (start, end)), sequence)| Entry {
                 sequence: Sequence(sequence),
-                kind: *kind,
+                kind: kind.number(),
                 payload: &self.bytes[start..*end],
             },
         )
@@ -88,7 +89,7 @@ impl Loader {
     fn push(
         &mut self,
         (tenant, key): (&str, &str),
-        kind: u8,
+        kind: Kind,
         encode: impl FnOnce(&mut Vec<u8>),
     ) -> Result<(), GenError> {
         let place = self.keys.hash(tenant, key).shard(self.shards.len() as u16);
@@ -160,7 +161,7 @@ impl Sink for Loader {
             unit_price: item.unit_price_minor as i64,
         });
         let from = (0, 0, self.received_us);
-        self.push((parts.tenant_id, parts.order_id), ORDER_KIND, |bytes| {
+        self.push((parts.tenant_id, parts.order_id), Kind::Order, |bytes| {
             encode_order(&parts, from, items, bytes);
         })
     }
@@ -176,7 +177,7 @@ impl Sink for Loader {
         let price =
             PriceRow { observed, price: row.price_minor as i64, currency: currency(row.currency.code)? };
         let place = (row.tenant_id, row.product_id.as_str());
-        self.push(place, PRICE_KIND, |bytes| price.encode(bytes))
+        self.push(place, Kind::Price, |bytes| price.encode(bytes))
     }
 
     fn stock_event(&mut self, row: &StockEvent<'_>) -> Result<(), GenError> {
@@ -193,7 +194,7 @@ impl Sink for Loader {
         };
         let stock = StockRow { observed, change };
         let place = (row.tenant_id, row.product_id.as_str());
-        self.push(place, STOCK_KIND, |bytes| stock.encode(bytes))
+        self.push(place, Kind::Stock, |bytes| stock.encode(bytes))
     }
 
     fn table_end(&mut self) -> Result<(), GenError> {

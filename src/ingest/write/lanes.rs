@@ -1,11 +1,8 @@
 //! The journals a writer reads: one reader and one batch each, within one budget.
 
 use crate::base::ids::{LaneId, Sequence};
-use crate::journal::{Appender, Batch, Gap, JournalError, Kind, Reader};
-use crate::shard::{CLICK_KIND, Entry, Records, SERVICE_EVENT_KIND};
-
-const _: () = assert!(Kind::Click as u8 == CLICK_KIND);
-const _: () = assert!(Kind::ServiceEvent as u8 == SERVICE_EVENT_KIND);
+use crate::journal::{Appender, Batch, Gap, JournalError, Reader};
+use crate::shard::{Entry, Records};
 
 impl Records for Batch {
     fn records(&self) -> impl Iterator<Item = Entry<'_>> {

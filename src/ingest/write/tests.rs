@@ -14,7 +14,8 @@ use tempfile::TempDir;
 use super::{Stop, Turn, WriteSettings, Writer};
 use crate::base::clock;
 use crate::base::ids::{LaneId, Sequence, ShardId};
-use crate::journal::{self, Appender, Kind, Options, Reader};
+use crate::base::kinds::Kind;
+use crate::journal::{self, Appender, Options, Reader};
 use crate::shard::{
     Shard, ShardFolder, ShardOptions, ShardStatus, encode_header, inspect, open_reader, verify,
 };

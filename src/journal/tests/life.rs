@@ -3,6 +3,7 @@
 use std::fs;
 
 use super::*;
+use crate::base::kinds::Kind;
 use crate::base::limits::RECORD_BYTES_MAX;
 use crate::journal::{AppendError, Gap, JournalError};
 

@@ -8,8 +8,9 @@ mod threads;
 
 use std::path::Path;
 
-use super::{Appender, Batch, Kind, Options, Reader, Recovered, open};
+use super::{Appender, Batch, Options, Reader, Recovered, open};
 use crate::base::ids::{LaneId, Sequence};
+use crate::base::kinds::Kind;
 
 const LANE: LaneId = LaneId(2);
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::*;
+use crate::base::kinds::Kind;
 use crate::journal::format::{HEADER_BYTES, RECORD_HEADER_BYTES};
 use crate::journal::{AppendError, segment, verify};
 
@@ -143,7 +144,7 @@ impl Model {
         assert_eq!(count == 0, expected.is_empty());
         for (record, stored) in batch.records().zip(&expected) {
             assert_eq!((record.sequence.0, record.payload), (stored.sequence, &stored.payload[..]));
-            assert_eq!(record.kind, Kind::Click as u8);
+            assert_eq!(record.kind, Kind::Click.number());
         }
         assert!(count <= expected.len());
         self.read = batch.last().map_or(self.read, |last| last.0);

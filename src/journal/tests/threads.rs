@@ -3,6 +3,7 @@
 use std::fs::File;
 
 use super::*;
+use crate::base::kinds::Kind;
 use crate::journal::Syncer;
 
 const RECORDS: u64 = 100_000;

@@ -6,35 +6,14 @@ use rusqlite::{Connection, Row};
 use super::super::carry::Carried;
 use super::super::error::ShardError;
 use super::super::partition;
-use super::super::prices::{self, PRICE_EVENT_KIND, decode_price_event};
-use super::super::stock::{STOCK_UPDATE_KIND, decode_stock_update};
+use super::super::prices;
 use super::super::stream::Stream;
-use super::observed::{self, Observed, PRICE_KIND, STOCK_KIND, decode_price, decode_stock};
-use super::record::{
-    INGEST_KIND, IngestRow, ItemRow, ORDER_KIND, OrderParts, STATUS_KIND, StatusRow, decode_ingest,
-    decode_order, decode_status, encode_order,
-};
+use super::observed;
+use super::record::{IngestRow, ItemRow, OrderParts, StatusRow, encode_order};
 use super::schema::{item_ids, items_of};
-use crate::base::keys::{KeyHash, KeyHasher};
+use crate::base::kinds::Kind;
 use crate::base::money::Currency;
 use crate::base::order_status::OrderStatus;
-
-/// Which key decides the shard of a record of the commerce backend; `None` for other records.
-#[must_use]
-pub fn key_of(keys: &KeyHasher, kind: u8, payload: &[u8]) -> Option<KeyHash> {
-    // A product's history is in one shard.
-    let place = |observed: &Observed<'_>| keys.hash(observed.tenant_id, observed.product_id);
-    match kind {
-        ORDER_KIND => decode_order(payload).map(|row| keys.hash(row.tenant_id, row.order_id)),
-        STATUS_KIND => decode_status(payload).map(|row| keys.hash(row.tenant_id, row.order_id)),
-        INGEST_KIND => decode_ingest(payload).map(|row| keys.hash(row.scope, row.key)),
-        PRICE_KIND => decode_price(payload).map(|row| place(&row.observed)),
-        STOCK_KIND => decode_stock(payload).map(|row| place(&row.observed)),
-        STOCK_UPDATE_KIND => decode_stock_update(payload).map(|row| keys.hash(row.tenant_id, row.product_id)),
-        PRICE_EVENT_KIND => decode_price_event(payload).map(|event| place(&event.row.observed)),
-        _ => None,
-    }
-}
 
 /// Every order in order of arrival, each followed by its status where it has another than it came with; then the
 /// finished ingests, prices and price events.
@@ -61,7 +40,7 @@ pub(in crate::shard) fn carry_orders<E: From<ShardError>>(
     let mut statement = connection.prepare(sql).map_err(ShardError::from)?;
     let mut rows = statement.query([]).map_err(ShardError::from)?;
     while let Some(row) = rows.next().map_err(ShardError::from)? {
-        take((INGEST_KIND, ingest(row)?))?;
+        take(Carried::Row(Kind::Ingest, ingest(row)?))?;
     }
     observed::carry(connection, take)?;
     // Behind the prices, which they say of whether they are accepted.
@@ -122,7 +101,7 @@ fn records(connection: &Connection, name: &str, row: &Row<'_>) -> Result<[Option
         let mut payload = Vec::new();
         StatusRow { received_us, status: now, tenant_id: order.tenant_id, order_id: order.order_id }
             .encode(&mut payload);
-        (STATUS_KIND, payload)
+        Carried::Row(Kind::OrderStatus, payload)
     });
-    Ok([Some((ORDER_KIND, payload)), changed])
+    Ok([Some(Carried::Row(Kind::Order, payload)), changed])
 }

@@ -22,11 +22,8 @@ mod verify;
 use rusqlite::Connection;
 
 pub(super) use self::carry::carry_orders;
-pub use self::carry::key_of;
 pub(super) use self::erase::{Becomes, customers_of, orders_of};
-pub use self::observed::{
-    Observed, PRICE_KIND, PriceRow, STOCK_KIND, StockChange, StockRow, decode_price, decode_stock,
-};
+pub use self::observed::{Observed, PriceRow, StockChange, StockRow, decode_price, decode_stock};
 pub(super) use self::observed::{currency_of, price_of};
 pub(super) use self::read::statements;
 pub(super) use self::read::step;
@@ -36,8 +33,8 @@ pub use self::read::{
     read_orders, sales_version,
 };
 pub use self::record::{
-    INGEST_KIND, IngestRow, ItemRow, ORDER_KIND, OrderParts, OrderRow, STATUS_KIND, StatusRow, decode_ingest,
-    decode_order, decode_status, encode_order,
+    IngestRow, ItemRow, OrderParts, OrderRow, StatusRow, decode_ingest, decode_order, decode_status,
+    encode_order,
 };
 pub use self::sales::{
     PartsReading, SalesOf, SalesSum, Single, SingleSale, SingleSales, SumKey, sales_bounds, sales_days,

@@ -5,12 +5,8 @@ use rusqlite::{Connection, Row, params};
 use super::super::carry::Carried;
 use super::super::error::ShardError;
 use super::super::service_event::Outcome;
+use crate::base::kinds::Kind;
 use crate::base::money::Currency;
-
-/// The record kind of an observed price.
-pub const PRICE_KIND: u8 = 6;
-/// The record kind of a stock event.
-pub const STOCK_KIND: u8 = 7;
 
 /// Who observed what, where: the part both have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -204,7 +200,7 @@ pub(super) fn carry<E: From<ShardError>>(
     while let Some(row) = rows.next().map_err(ShardError::from)? {
         let mut payload = Vec::new();
         price_of(row)?.encode(&mut payload);
-        take((PRICE_KIND, payload))?;
+        take(Carried::Row(Kind::Price, payload))?;
     }
     Ok(())
 }

@@ -4,13 +4,6 @@ use crate::base::limits::ORDER_ITEMS_MAX;
 use crate::base::money::Currency;
 use crate::base::order_status::OrderStatus;
 
-/// The record kind of an order.
-pub const ORDER_KIND: u8 = 3;
-/// The record kind of a change of an order's status.
-pub const STATUS_KIND: u8 = 4;
-/// The record kind of an ingest that is finished: what its idempotency key stands for.
-pub const INGEST_KIND: u8 = 5;
-
 pub(in crate::shard) const ITEM_IDS: i64 = 1_024;
 
 /// One order, borrowed from its record. Texts as the field rules of an order leave them: identifiers of at

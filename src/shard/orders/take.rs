@@ -5,22 +5,20 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension as _, params};
 use super::super::apply::Entry;
 use super::super::error::ShardError;
 use super::super::partition::{Partition, table_of};
-use super::super::people::{self, ERASURE_KIND, ErasureMode, Forgotten, forgotten};
-use super::super::prices::{self, PRICE_EVENT_KIND, PRICE_REVIEW_KIND};
+use super::super::people::{self, ErasureMode, Forgotten, forgotten};
+use super::super::prices;
 use super::super::service_event::Outcome;
-use super::super::stock::{self, STOCK_UPDATE_KIND};
+use super::super::stock;
 use super::super::stream::Stream;
 use super::Beside;
 use super::erase::items;
 use super::names::Product;
-use super::observed::{PRICE_KIND, PriceRow, STOCK_KIND, StockRow, decode_price, decode_stock, store_price};
-use super::record::{
-    INGEST_KIND, ITEM_IDS, IngestRow, ORDER_KIND, OrderRow, STATUS_KIND, StatusRow, decode_ingest,
-    decode_order, decode_status,
-};
+use super::observed::{PriceRow, StockRow, decode_price, decode_stock, store_price};
+use super::record::{ITEM_IDS, IngestRow, OrderRow, StatusRow, decode_ingest, decode_order, decode_status};
 use super::sums::Sale;
 use super::{Orders, items_of};
 use crate::base::keys::{KeyHash, KeyHasher};
+use crate::base::kinds::{Family, Kind};
 use crate::base::money::Currency;
 use crate::base::order_status::OrderStatus;
 
@@ -32,8 +30,8 @@ enum Row<'a> {
     Ingest(IngestRow<'a>),
     Price(PriceRow<'a>),
     Stock(StockRow<'a>),
-    /// Of what stands beside the orders, by its kind.
-    Beside(u8),
+    /// A record that another family decodes and stores.
+    Beside(Kind),
 }
 
 /// The records of a batch that are the commerce backend's, with what may be the same ids in the sorted runs.
@@ -47,18 +45,24 @@ pub(in crate::shard) struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
+    /// Whether a record of this kind belongs in here.
+    #[inline]
+    pub(in crate::shard) const fn takes(kind: Kind) -> bool {
+        match kind.family() {
+            Family::Clicks | Family::Events => false,
+            Family::Orders | Family::Prices | Family::Stock | Family::People => true,
+        }
+    }
+
     /// Takes a record in, if it is one of these.
-    pub(in crate::shard) fn push(&mut self, keys: &KeyHasher, kind: u8, payload: &'a [u8]) {
+    pub(in crate::shard) fn push(&mut self, keys: &KeyHasher, kind: Kind, payload: &'a [u8]) {
         let row = match kind {
-            ORDER_KIND => decode_order(payload).map(Row::Order),
-            STATUS_KIND => decode_status(payload).map(Row::Status),
-            INGEST_KIND => decode_ingest(payload).map(Row::Ingest),
-            PRICE_KIND => decode_price(payload).map(Row::Price),
-            STOCK_KIND => decode_stock(payload).map(Row::Stock),
-            PRICE_EVENT_KIND | PRICE_REVIEW_KIND | STOCK_UPDATE_KIND | ERASURE_KIND => {
-                Some(Row::Beside(kind))
-            }
-            _ => None,
+            Kind::Order => decode_order(payload).map(Row::Order),
+            Kind::OrderStatus => decode_status(payload).map(Row::Status),
+            Kind::Ingest => decode_ingest(payload).map(Row::Ingest),
+            Kind::Price => decode_price(payload).map(Row::Price),
+            Kind::Stock => decode_stock(payload).map(Row::Stock),
+            _ => Batch::takes(kind).then_some(Row::Beside(kind)),
         };
         let Some(row) = row else { return };
         match row {
@@ -202,14 +206,15 @@ impl<'t> Taker<'t> {
                 let price_changes = &mut taken.price_changes;
                 let mut beside =
                     Beside { connection: self.connection, keys: self.keys, names, price_changes };
-                let stored = match kind {
-                    PRICE_EVENT_KIND | PRICE_REVIEW_KIND => prices::take(&mut beside, kind, entry.payload)?,
-                    STOCK_UPDATE_KIND => stock::take(&mut beside, kind, entry.payload)?,
-                    _ => {
+                let stored = match kind.family() {
+                    Family::Prices => prices::take(&mut beside, kind, entry.payload)?,
+                    Family::Stock => stock::take(&mut beside, kind, entry.payload)?,
+                    Family::People => {
                         // From this record on.
                         self.forgets = true;
                         people::take(&mut beside, kind, entry.payload)?
                     }
+                    Family::Clicks | Family::Events | Family::Orders => None,
                 };
                 return Ok(stored);
             }

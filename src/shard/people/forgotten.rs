@@ -4,9 +4,9 @@ use rusqlite::{Connection, Row, params};
 
 use super::super::carry::Carried;
 use super::super::error::ShardError;
-use super::ERASURE_KIND;
 use super::record::{ErasureMode, ErasureRecord};
 use crate::base::keys::KeyHash;
+use crate::base::kinds::Kind;
 
 /// What is done with what comes of a person who was erased.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,7 +85,7 @@ pub(in crate::shard) fn carry<E: From<ShardError>>(
     let encoded = |record: ErasureRecord| -> Result<Carried, ShardError> {
         let mut payload = Vec::new();
         record.encode(&mut payload)?;
-        Ok((ERASURE_KIND, payload))
+        Ok(Carried::Row(Kind::Erasure, payload))
     };
     let mut statement =
         connection.prepare("SELECT mode, token, key FROM forgotten").map_err(ShardError::from)?;

@@ -1,6 +1,6 @@
 //! People who are to be forgotten: their rows go, and a list says that they stay away.
 //!
-//! In: records of the kind [`ERASURE_KIND`]. Out: rows that are gone or have no name, pages without a byte that is
+//! In: records of the kind [`Kind::Erasure`]. Out: rows that are gone or have no name, pages without a byte that is
 //! not used, a report. Owns: the tables `forgotten`, `erased_event` and `erasure`. Never: stops others' rows; every
 //! step is a slice of upkeep, and begins again after a crash where it was.
 //!
@@ -36,9 +36,7 @@ use rusqlite::params;
 use super::error::ShardError;
 use super::orders::Beside;
 use super::service_event::Outcome;
-
-/// The record kind of an erasure.
-pub const ERASURE_KIND: u8 = 11;
+use crate::base::kinds::Kind;
 
 /// The tables.
 pub(super) fn tables_sql() -> String {
@@ -78,7 +76,7 @@ CREATE TABLE erasure (
 /// Stores a record of this kind; `None` where it is none. In the caller's transaction.
 pub(super) fn take(
     beside: &mut Beside<'_>,
-    _kind: u8,
+    _kind: Kind,
     payload: &[u8],
 ) -> Result<Option<Outcome>, ShardError> {
     let Some(record) = ErasureRecord::decode(payload) else { return Ok(None) };

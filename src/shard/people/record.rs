@@ -57,7 +57,7 @@ pub struct RemovedOutside {
     pub exports: u64,
 }
 
-/// A record of the kind [`super::ERASURE_KIND`].
+/// A record of the kind [`Kind::Erasure`](crate::base::kinds::Kind).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErasureRecord {

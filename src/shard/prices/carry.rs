@@ -6,9 +6,9 @@ use rusqlite::{Connection, Row};
 use super::super::carry::Carried;
 use super::super::error::ShardError;
 use super::super::orders::price_of;
-use super::PRICE_EVENT_KIND;
 use super::read::finding;
 use super::record::{Decision, Judged, PriceEventRow, Review};
+use crate::base::kinds::Kind;
 use crate::base::prices::PriceRules;
 
 /// Every price event. Their prices are carried with the other prices, ahead of them.
@@ -24,7 +24,7 @@ pub(in crate::shard) fn carry<E: From<ShardError>>(
     let mut statement = connection.prepare(sql).map_err(ShardError::from)?;
     let mut rows = statement.query([]).map_err(ShardError::from)?;
     while let Some(row) = rows.next().map_err(ShardError::from)? {
-        take((PRICE_EVENT_KIND, record(row)?))?;
+        take(Carried::Row(Kind::PriceEvent, record(row)?))?;
     }
     Ok(())
 }

@@ -29,8 +29,3 @@ pub use self::record::{
 pub(super) use self::schema::tables_sql;
 pub(super) use self::take::take;
 pub(super) use self::verify::verify;
-
-/// The record kind of a price event.
-pub const PRICE_EVENT_KIND: u8 = 8;
-/// The record kind of a decision on an anomaly.
-pub const PRICE_REVIEW_KIND: u8 = 9;

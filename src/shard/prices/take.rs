@@ -10,18 +10,18 @@ use super::record::{
     AnomalyId, Decision, Judged, PriceEventRow, PriceReviewRow, Review, decode_price_event,
     decode_price_review,
 };
-use super::{PRICE_EVENT_KIND, PRICE_REVIEW_KIND};
+use crate::base::kinds::Kind;
 use crate::base::prices::PriceRules;
 
 /// Stores a record of this kind; `None` where it is none. In the caller's transaction.
 pub(in crate::shard) fn take(
     beside: &mut Beside<'_>,
-    kind: u8,
+    kind: Kind,
     payload: &[u8],
 ) -> Result<Option<Outcome>, ShardError> {
     match kind {
-        PRICE_EVENT_KIND => decode_price_event(payload).map(|row| event(beside, &row)).transpose(),
-        PRICE_REVIEW_KIND => decode_price_review(payload).map(|row| review(beside, &row)).transpose(),
+        Kind::PriceEvent => decode_price_event(payload).map(|row| event(beside, &row)).transpose(),
+        Kind::PriceReview => decode_price_review(payload).map(|row| review(beside, &row)).transpose(),
         _ => Ok(None),
     }
 }

@@ -5,10 +5,11 @@ use rusqlite::Connection;
 
 use super::super::carry::Carried;
 use super::super::error::ShardError;
-use super::super::orders::{Observed, STOCK_KIND, StockRow};
+use super::super::orders::{Observed, StockRow};
 use super::decide::Mode;
 use super::history::{Applied, changes};
-use super::record::{STOCK_UPDATE_KIND, StockUpdateRow, encode_stock_update};
+use super::record::{StockUpdateRow, encode_stock_update};
+use crate::base::kinds::Kind;
 use crate::base::stock_mode::StockMode;
 
 /// The changes of every product, in order.
@@ -17,7 +18,7 @@ pub(in crate::shard) fn carry_stock<E: From<ShardError>>(
     take: &mut dyn FnMut(Carried) -> Result<(), E>,
 ) -> Result<(), E> {
     changes(connection, &mut |change| match change.mode {
-        Mode::Asked(mode) => take((STOCK_UPDATE_KIND, update(change, mode))),
+        Mode::Asked(mode) => take(Carried::Row(Kind::StockUpdate, update(change, mode))),
         Mode::History => change.events().into_iter().try_for_each(|event| {
             let observed = Observed {
                 at_us: event.occurred_us,
@@ -28,7 +29,7 @@ pub(in crate::shard) fn carry_stock<E: From<ShardError>>(
             };
             let mut payload = Vec::new();
             StockRow { observed, change: event.change }.encode(&mut payload);
-            take((STOCK_KIND, payload))
+            take(Carried::Row(Kind::Stock, payload))
         }),
     })
 }

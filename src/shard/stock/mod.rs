@@ -22,9 +22,7 @@ mod verify;
 pub(super) use self::carry::carry_stock;
 pub use self::decide::StockCode;
 pub use self::read::{StockDecision, StockLevel, StockResult, stock_decisions, stock_level};
-pub use self::record::{
-    STOCK_UPDATE_KIND, StockEvent, StockUpdateRow, decode_stock_update, encode_stock_update,
-};
+pub use self::record::{StockEvent, StockUpdateRow, decode_stock_update, encode_stock_update};
 pub(super) use self::schema::tables_sql;
 pub(super) use self::take::{store_history, take};
 pub use self::verify::verify_stock;

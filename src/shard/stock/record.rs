@@ -3,9 +3,6 @@
 use super::super::orders::StockChange;
 use crate::base::stock_mode::{STOCK_MAX, StockMode};
 
-/// The record kind of what one request changes of one product.
-pub const STOCK_UPDATE_KIND: u8 = 10;
-
 const HEADER_BYTES: usize = 33;
 const EVENT_BYTES: usize = 18;
 

@@ -7,8 +7,9 @@ use super::super::orders::{Beside, StockRow};
 use super::super::service_event::Outcome;
 use super::decide::{Level, Mode, StockCode, next};
 use super::read::{StockDecision, StockResult};
-use super::record::{STOCK_UPDATE_KIND, StockEvent, decode_stock_update};
+use super::record::{StockEvent, decode_stock_update};
 use crate::base::clock;
+use crate::base::kinds::Kind;
 
 /// How long what was decided is kept: whoever waits for it waits for `commit_wait`, a second or a few.
 const ANSWER_KEPT_US: i64 = 60_000_000;
@@ -31,10 +32,10 @@ struct Seen {
 /// Stores a record of this kind; `None` where it is none. In the caller's transaction.
 pub(in crate::shard) fn take(
     beside: &mut Beside<'_>,
-    kind: u8,
+    kind: Kind,
     payload: &[u8],
 ) -> Result<Option<Outcome>, ShardError> {
-    let Some(row) = (kind == STOCK_UPDATE_KIND).then(|| decode_stock_update(payload)).flatten() else {
+    let Some(row) = (kind == Kind::StockUpdate).then(|| decode_stock_update(payload)).flatten() else {
         return Ok(None);
     };
     let connection = beside.connection;

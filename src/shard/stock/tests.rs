@@ -9,16 +9,16 @@ use rusqlite::Connection;
 
 use super::super::tests::{KEYED, Lane, folder, open, options, reopen, sound};
 use super::super::{
-    Carried, Lock, Observed, Outcome, STOCK_KIND, Shard, ShardError, StockChange, StockRow, carry,
-    open_reader,
+    Carried, Lock, Observed, Outcome, Shard, ShardError, StockChange, StockRow, carry, open_reader,
 };
 use super::verify::recount;
 use super::{
-    STOCK_UPDATE_KIND, StockCode, StockDecision, StockEvent, StockResult, StockUpdateRow,
-    encode_stock_update, stock_decisions, stock_level, tables_sql, verify_stock,
+    StockCode, StockDecision, StockEvent, StockResult, StockUpdateRow, encode_stock_update, stock_decisions,
+    stock_level, tables_sql, verify_stock,
 };
 use crate::base::clock;
 use crate::base::ids::Sequence;
+use crate::base::kinds::Kind;
 use crate::base::stock_mode::StockMode;
 
 /// One event: small numbers, so that everything meets often.
@@ -195,7 +195,7 @@ impl Model {
                         events: events.collect(),
                     };
                     encode_stock_update(&row, &mut payload);
-                    STOCK_UPDATE_KIND
+                    Kind::StockUpdate.number()
                 }
                 None => {
                     let observed = Observed {
@@ -206,7 +206,7 @@ impl Model {
                         event_id: &ids[0],
                     };
                     StockRow { observed, change: number(&change.events[0]) }.encode(&mut payload);
-                    STOCK_KIND
+                    Kind::Stock.number()
                 }
             };
             lane.0.push((Sequence(self.applied), kind, payload));
@@ -332,9 +332,9 @@ proptest! {
         let mut copy = reopen(other.path(), &options());
         let mut sequence = 0;
         carry::<ShardError>(&reader, 7, &mut |records: &[Carried]| {
-            let numbered = records.iter().map(|(kind, payload)| {
+            let numbered = records.iter().map(|record| {
                 sequence += 1;
-                (Sequence(sequence), *kind, payload.clone())
+                (Sequence(sequence), record.number(), record.payload().to_vec())
             });
             let said = apply(&mut copy, &Lane(numbered.collect()))?;
             assert!(said.iter().all(|outcome| *outcome == Outcome::Inserted), "{said:?}");
@@ -374,8 +374,9 @@ fn one_of((request, place): (i64, u32), quantity: i64, id: &str) -> Vec<u8> {
 fn a_recount_finds_every_kind_of_drift() {
     let dir = tempfile::tempdir().unwrap();
     let mut shard = open(dir.path());
-    let lane =
-        Lane((1..=3).map(|n| (Sequence(n), STOCK_UPDATE_KIND, one(n as i64, &format!("e{n}")))).collect());
+    let lane = Lane(
+        (1..=3).map(|n| (Sequence(n), Kind::StockUpdate.number(), one(n as i64, &format!("e{n}")))).collect(),
+    );
     apply(&mut shard, &lane).unwrap();
     let stranger = Connection::open(folder(dir.path()).database()).unwrap();
     assert_eq!(recount(&stranger).unwrap().rows, 3);
@@ -402,7 +403,7 @@ fn a_recount_finds_every_kind_of_drift() {
 fn what_was_decided_is_kept_for_a_while_only() {
     let dir = tempfile::tempdir().unwrap();
     let mut shard = open(dir.path());
-    apply(&mut shard, &Lane(vec![(Sequence(1), STOCK_UPDATE_KIND, one(1, "e1"))])).unwrap();
+    apply(&mut shard, &Lane(vec![(Sequence(1), Kind::StockUpdate.number(), one(1, "e1"))])).unwrap();
     let stranger = Connection::open(folder(dir.path()).database()).unwrap();
     let kept =
         || -> i64 { stranger.query_row("SELECT count(*) FROM stock_answer", [], |row| row.get(0)).unwrap() };
@@ -410,7 +411,7 @@ fn what_was_decided_is_kept_for_a_while_only() {
     // Of a record that comes that late nobody asks any more.
     let mut late = one(2, "e2");
     late[..8].copy_from_slice(&(clock::unix_us() - 3_600_000_000).to_le_bytes());
-    apply(&mut shard, &Lane(vec![(Sequence(2), STOCK_UPDATE_KIND, late)])).unwrap();
+    apply(&mut shard, &Lane(vec![(Sequence(2), Kind::StockUpdate.number(), late)])).unwrap();
     assert_eq!(kept(), 1);
     assert_eq!(stock_level(&stranger, "t", "p").unwrap().unwrap().version, 2);
 }
@@ -436,7 +437,7 @@ fn what_was_decided_goes_wherever_its_product_stands() {
                 // Some hundred microseconds lie between two.
                 let of = ((now_us + i64::from(request) * 613) << 8, place);
                 let payload = one_of(of, sequence as i64, &format!("e{sequence}"));
-                records.push((Sequence(sequence), STOCK_UPDATE_KIND, payload));
+                records.push((Sequence(sequence), Kind::StockUpdate.number(), payload));
             }
         }
         apply(&mut shard, &Lane(records)).unwrap();
@@ -450,8 +451,8 @@ fn what_is_no_change_of_stock_is_kept_aside() {
     let dir = tempfile::tempdir().unwrap();
     let mut shard = open(dir.path());
     let lane = Lane(vec![
-        (Sequence(1), STOCK_UPDATE_KIND, vec![1, 2, 3]),
-        (Sequence(2), STOCK_UPDATE_KIND, one(2, "e2")),
+        (Sequence(1), Kind::StockUpdate.number(), vec![1, 2, 3]),
+        (Sequence(2), Kind::StockUpdate.number(), one(2, "e2")),
     ]);
     assert_eq!(apply(&mut shard, &lane).unwrap(), [Outcome::Rejected, Outcome::Inserted]);
     assert_eq!(shard.rejected(), 1);

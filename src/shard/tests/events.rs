@@ -7,7 +7,8 @@ use proptest::prelude::*;
 
 use super::{HOT, KEYED, Lane, clicks, folder, options};
 use crate::base::ids::Sequence;
-use crate::shard::{Lock, Outcome, SERVICE_EVENT_KIND, ServiceEventRow, Shard, ShardError, ShardOptions};
+use crate::base::kinds::Kind;
+use crate::shard::{Lock, Outcome, ServiceEventRow, Shard, ShardError, ShardOptions};
 
 /// Small enough that everything meets often.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,7 +74,7 @@ struct Model {
 impl Model {
     fn lane(&self, events: &[Event]) -> Lane {
         let numbered = (self.applied + 1..).zip(events);
-        Lane(numbered.map(|(n, event)| (Sequence(n), SERVICE_EVENT_KIND, record(event))).collect())
+        Lane(numbered.map(|(n, event)| (Sequence(n), Kind::ServiceEvent.number(), record(event))).collect())
     }
 
     fn take(&mut self, events: &[Event]) -> Vec<Outcome> {

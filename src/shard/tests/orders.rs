@@ -8,13 +8,13 @@ use proptest::prelude::*;
 
 use super::{KEYED, Lane, folder, options, sound};
 use crate::base::ids::{Sequence, ShardId};
+use crate::base::kinds::Kind;
 use crate::base::money::Currency;
 use crate::base::order_status::OrderStatus;
 use crate::shard::read::{Bounds, Filter, Of, Position, pin, step};
 use crate::shard::{
-    IngestRow, ItemRow, Lock, ORDER_KIND, OrderParts, OrdersOf, Outcome, PartsReading, STATUS_KIND, SalesOf,
-    Shard, ShardError, ShardOptions, Single, SingleSales, StatusRow, encode_order, find_ingest,
-    sales_version, single_parts,
+    IngestRow, ItemRow, Lock, OrderParts, OrdersOf, Outcome, PartsReading, SalesOf, Shard, ShardError,
+    ShardOptions, Single, SingleSales, StatusRow, encode_order, find_ingest, sales_version, single_parts,
 };
 
 /// Small enough that everything meets often.
@@ -130,7 +130,7 @@ impl Model {
         let numbered = (self.applied + 1..).zip(orders).enumerate();
         Lane(
             numbered
-                .map(|(at, (n, it))| (Sequence(n), ORDER_KIND, it.record((ingest, at as i64 + 1))))
+                .map(|(at, (n, it))| (Sequence(n), Kind::Order.number(), it.record((ingest, at as i64 + 1))))
                 .collect(),
         )
     }
@@ -369,7 +369,7 @@ proptest! {
                             order_id: &format!("ord-{id:02}"),
                         }
                         .encode(&mut bytes);
-                        lane.0.push((Sequence(model.applied), STATUS_KIND, bytes));
+                        lane.0.push((Sequence(model.applied), Kind::OrderStatus.number(), bytes));
                         expected.push(match model.stored.get_mut(&(tenant, id)) {
                             None => Outcome::Missing,
                             Some((_, now)) if *now == code => Outcome::Duplicate,

@@ -6,12 +6,13 @@ use std::time::Duration;
 use super::{KEYED, Lane, folder, options, reopen, sound};
 use crate::base::ids::Sequence;
 use crate::base::keys::KeyHasher;
+use crate::base::kinds::Kind;
 use crate::base::money::Currency;
 use crate::base::order_status::OrderStatus;
 use crate::shard::{
-    CheckpointMode, ERASURE_KIND, ErasureMode, ErasureRecord, ErasureWants, INGEST_KIND, IngestRow, ItemRow,
-    ORDER_KIND, OrderParts, Outcome, RemovedOutside, SERVICE_EVENT_KIND, ServiceEventRow, Shard,
-    ShardOptions, Subject, encode_order, erasure, known_customer, open_reader, verify_aggregates,
+    CheckpointMode, ErasureMode, ErasureRecord, ErasureWants, IngestRow, ItemRow, OrderParts, Outcome,
+    RemovedOutside, ServiceEventRow, Shard, ShardOptions, Subject, encode_order, erasure, known_customer,
+    open_reader, verify_aggregates,
 };
 
 fn order(number: usize, customer: &str, name: &str) -> Vec<u8> {
@@ -66,9 +67,9 @@ fn records() -> Vec<(u8, Vec<u8>)> {
     for number in 0..70 {
         let is_theirs = number % 4 == 1;
         let (customer, name) = if is_theirs { ("cust-Zq7x9", "Zaphodius") } else { ("c-1", "Ann") };
-        records.push((ORDER_KIND, order(number, customer, name)));
+        records.push((Kind::Order.number(), order(number, customer, name)));
         let payload = format!("{{\"of\":\"{customer}\",\"pad\":\"{}\"}}", "x".repeat(number * 40));
-        records.push((SERVICE_EVENT_KIND, event(number, &payload)));
+        records.push((Kind::ServiceEvent.number(), event(number, &payload)));
     }
     records
 }
@@ -89,7 +90,7 @@ fn apply(shard: &mut Shard, records: &[(u8, Vec<u8>)]) -> Vec<Outcome> {
 fn encoded(record: &ErasureRecord) -> (u8, Vec<u8>) {
     let mut bytes = Vec::new();
     record.encode(&mut bytes).unwrap();
-    (ERASURE_KIND, bytes)
+    (Kind::Erasure.number(), bytes)
 }
 
 fn cut_off_after(slices: usize, mode: ErasureMode) {
@@ -142,7 +143,7 @@ fn cut_off_after(slices: usize, mode: ErasureMode) {
                 assert_eq!(verify_aggregates(&path).unwrap().problems, Vec::<String>::new());
             }
             // Others go on meanwhile.
-            apply(&mut shard, &[(ORDER_KIND, order(1_000 + turns, "c-2", "Bob"))]);
+            apply(&mut shard, &[(Kind::Order.number(), order(1_000 + turns, "c-2", "Bob"))]);
             shard.poison();
             shard = reopen(dir.path(), &small());
         }
@@ -184,7 +185,7 @@ fn e1_an_erasure_that_is_cut_off_ends_all_the_same() {
 fn e1_a_line_that_is_read_again_is_told_as_the_first_time() {
     let dir = tempfile::tempdir().unwrap();
     let mut shard = Shard::open(&folder(dir.path()), &small()).unwrap();
-    let of = |line, customer| (ORDER_KIND, line_of(line, 1, customer, "Zaphodius"));
+    let of = |line, customer| (Kind::Order.number(), line_of(line, 1, customer, "Zaphodius"));
     assert_eq!(apply(&mut shard, &[of((5, 3), "cust-Zq7x9")]), [Outcome::Inserted]);
     let again = [of((5, 3), "cust-Zq7x9"), of((6, 3), "cust-Zq7x9"), of((6, 4), "c-1")];
     let told = [Outcome::Repeated, Outcome::Duplicate, Outcome::Conflict];
@@ -194,7 +195,7 @@ fn e1_a_line_that_is_read_again_is_told_as_the_first_time() {
     let mode = ErasureMode::Pseudonymise;
     apply(&mut shard, &[encoded(&ErasureRecord::Suppress { mode, subject: subject() })]);
     assert_eq!(apply(&mut shard, &again), told);
-    let new = (ORDER_KIND, line_of((7, 1), 2, "cust-Zq7x9", "Zaphodius"));
+    let new = (Kind::Order.number(), line_of((7, 1), 2, "cust-Zq7x9", "Zaphodius"));
     assert_eq!(apply(&mut shard, &[new.clone(), new]), [Outcome::Inserted, Outcome::Repeated]);
 }
 
@@ -204,7 +205,7 @@ fn e1_more_names_than_are_looked_for_are_told() {
     let dir = tempfile::tempdir().unwrap();
     let mut shard = Shard::open(&folder(dir.path()), &small()).unwrap();
     let named = |numbers: std::ops::Range<usize>| -> Vec<(u8, Vec<u8>)> {
-        numbers.map(|n| (ORDER_KIND, order(n, "cust-Zq7x9", &format!("Zaphodius {n}")))).collect()
+        numbers.map(|n| (Kind::Order.number(), order(n, "cust-Zq7x9", &format!("Zaphodius {n}")))).collect()
     };
     let keys = KeyHasher::new(&small().folder_id);
     let known = || {
@@ -244,7 +245,7 @@ fn e1_what_an_ingest_is_answered_meanwhile_has_no_order_ids() {
         let row =
             IngestRow { finished_us: 1, expires_us: i64::MAX, scope, key, fingerprint: &[7; 32], response };
         row.encode(&mut bytes);
-        (INGEST_KIND, bytes)
+        (Kind::Ingest.number(), bytes)
     };
     let (mode, removed) = (ErasureMode::Erase, RemovedOutside::default());
     let begin = ErasureRecord::Erase {

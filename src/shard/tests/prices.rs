@@ -9,13 +9,14 @@ use proptest::prelude::*;
 use super::{KEYED, Lane, folder, options, reopen};
 use crate::base::ids::Sequence;
 use crate::base::keys::KeyHasher;
+use crate::base::kinds::Kind;
 use crate::base::money::Currency;
 use crate::base::prices::PriceRules;
 use crate::shard::prices::judge;
 use crate::shard::{
-    AnomaliesOf, AnomalyId, AnomalyStatus, Decision, Observed, Outcome, PRICE_EVENT_KIND, PRICE_KIND,
-    PRICE_REVIEW_KIND, PriceEventRow, PriceReviewRow, PriceRow, Shard, ShardFolder, ShardOptions, anomalies,
-    carry, change_mark, changes, first_answer, key_of, open_reader, verify_aggregates,
+    AnomaliesOf, AnomalyId, AnomalyStatus, Carried, Decision, Observed, Outcome, PriceEventRow,
+    PriceReviewRow, PriceRow, Shard, ShardFolder, ShardOptions, anomalies, carry, change_mark, changes,
+    first_answer, key_of, open_reader, verify_aggregates,
 };
 
 /// Small enough that everything meets often.
@@ -118,11 +119,11 @@ impl Record {
         match self {
             Record::Event(event) => {
                 PriceEventRow::new(event.row(&event.names()), event.rules()).encode(&mut bytes);
-                (PRICE_EVENT_KIND, bytes)
+                (Kind::PriceEvent.number(), bytes)
             }
             Record::History(event) => {
                 event.row(&event.names()).encode(&mut bytes);
-                (PRICE_KIND, bytes)
+                (Kind::Price.number(), bytes)
             }
             Record::Review(event, approves, named) => {
                 let [tenant, product, id] = event.names();
@@ -134,7 +135,7 @@ impl Record {
                     product_id: ["", product.as_str(), "another"][usize::from(*named)],
                 }
                 .encode(&mut bytes);
-                (PRICE_REVIEW_KIND, bytes)
+                (Kind::PriceReview.number(), bytes)
             }
         }
     }
@@ -377,10 +378,11 @@ impl Stand {
             (0..count).map(|shard| Shard::open(&of(shard), &options()).unwrap()).collect();
         let mut number = 0;
         carry::<crate::shard::ShardError>(&reader, 7, &mut |records| {
-            for (kind, payload) in records {
+            for record in records {
                 number += 1;
+                let Carried::Row(kind, payload) = record else { panic!("nothing was rejected: {record:?}") };
                 let place = key_of(&self.keys, *kind, payload).unwrap().shard(count);
-                let lane = Lane(vec![(Sequence(number), *kind, payload.clone())]);
+                let lane = Lane(vec![(Sequence(number), kind.number(), payload.clone())]);
                 let mut said = Vec::new();
                 shards[usize::from(place.0)]
                     .apply(&[(KEYED, &lane)], &mut |_, _, outcome| said.push(outcome))?;

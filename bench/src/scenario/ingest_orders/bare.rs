@@ -16,8 +16,9 @@ use anyhow::{Context, Result, ensure};
 use firehose::base::clock;
 use firehose::base::ids::{LaneId, Sequence};
 use firehose::base::keys::KeyHasher;
+use firehose::base::kinds::Kind;
 use firehose::shard::{
-    CheckpointMode, Entry, ORDER_KIND, OrderRow, Records, Shard, ShardFolder, ShardOptions, decode_order,
+    CheckpointMode, Entry, OrderRow, Records, Shard, ShardFolder, ShardOptions, decode_order,
 };
 use rusqlite::{CachedStatement, Connection, Transaction, TransactionBehavior, params};
 
@@ -44,7 +45,7 @@ struct Part<'r> {
 impl Records for Part<'_> {
     fn records(&self) -> impl Iterator<Item = Entry<'_>> {
         let numbered = (self.first as u64 + 1..).zip(self.records.payloads(self.first, self.count));
-        numbered.map(|(n, payload)| Entry { sequence: Sequence(n), kind: ORDER_KIND, payload })
+        numbered.map(|(n, payload)| Entry { sequence: Sequence(n), kind: Kind::Order.number(), payload })
     }
 }
 
