@@ -126,6 +126,16 @@
 //! Between batches a writer does slices of a few milliseconds (`shard/upkeep.rs`): ids sorted into runs, people to
 //! be erased, the index by user of a sealed partition, what retention drops. Nothing of it stops writing for longer.
 //!
+//! # Adding a record kind
+//!
+//! 1. Its row goes into the table in `base/kinds.rs`: the next number, and what is true of it. Rejected records, a
+//!    reshard's counts and the tests that walk [`Kind::ALL`](base::kinds::Kind::ALL) follow from the row.
+//! 2. Its encode and decode go into its family's `shard/…/record.rs`. Decode gives `None` for bytes that are no record.
+//! 3. Its take is an arm of `take` in its family's folder, or of `Batch::push` and `Taker::take` in
+//!    `shard/orders/take.rs`, which calls the other families. The compiler asks for a new family there.
+//! 4. Its key goes into `key_of` in `shard/carry.rs`; its rows, as records, into what the family's `carry.rs` hands out.
+//! 5. A good record of it goes into `shard/tests/kinds.rs`, which holds the row against what a shard does.
+//!
 //! # The life of a connection
 //!
 //! It comes to the core with the fewest. `POST /event`, `/health`, `/ready` and `/receipts/…` are answered
@@ -138,7 +148,7 @@
 //!
 //! | rank | folder | what lives there |
 //! | --- | --- | --- |
-//! | 0 | [`base`] | identifiers, limits, the clock, counters |
+//! | 0 | [`base`] | identifiers, record kinds, limits, the clock, counters |
 //! | 1 | [`config`], [`event`] | settings in four layers; JSON bytes to an event or an order |
 //! | 1 | [`sketch`], [`unpack`] | how many different, which value at a rank; uploaded bytes to lines |
 //! | 2 | [`http`], [`cores`], [`journal`], [`shard`] | HTTP without I/O; threads, runtimes, mailboxes; the durable buffer; one SQLite file |
