@@ -136,6 +136,18 @@
 //! 4. Its key goes into `key_of` in `shard/carry.rs`; its rows, as records, into what the family's `carry.rs` hands out.
 //! 5. A good record of it goes into `shard/tests/kinds.rs`, which holds the row against what a shard does.
 //!
+//! # Adding an endpoint
+//!
+//! 1. Its row goes into the table in `server/endpoints.rs`: the path, and a line a method with what is asked of a key,
+//!    what is done with a body, the handler and its description. The order of the rows does not matter.
+//! 2. Its handler is an async function in `server/executor_lane/…`: from a `Call` (and the body) to an
+//!    [`Answer`](http::Answer), or a `Reply` that streams. An error becomes an answer where it is made
+//!    ([`api::error::Refuse`]); the tenant in the path was let in and charged by then.
+//! 3. What only looks into memory is a function of [`api::Asked`] in `api/…`, and may be marked `hot`.
+//! 4. Its description is a function in `api/openapi/…`; key, 401, 403 and quotas of it follow from the row.
+//! 5. What another tenant might try there goes into `tests/isolation.rs`, which asks for it; `tests/endpoints.rs` holds
+//!    the row against the running server.
+//!
 //! # The life of a connection
 //!
 //! It comes to the core with the fewest. `POST /event`, `/health`, `/ready` and `/receipts/…` are answered
@@ -156,8 +168,8 @@
 //! | 4 | [`ingest`], [`query`] | the life of an event, the writer's loop; the life of a query |
 //! | 5 | [`commerce`] | what an order, a search and a sales figure mean to a client |
 //! | 5 | [`ops`] | log, metrics, profiles, the operators' listener |
-//! | 6 | [`api`] | the endpoint table, problems, OpenAPI |
-//! | 7 | [`server`] | assembly; each core's loops |
+//! | 6 | [`api`] | what follows from a table of endpoints, problems, OpenAPI |
+//! | 7 | [`server`] | assembly; the table of endpoints; each core's loops |
 //! | 8 | [`cli`] | commands, datasets by seed among them |
 //!
 //! A folder imports lower ranks only, through their `mod.rs`; `tests/house.rs` checks it.

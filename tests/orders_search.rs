@@ -34,6 +34,7 @@ const PRODUCTS: [&str; 8] = ["p1", "p2", "p-3", "p/4", "ü 5", "p6", "p7", "p-no
 #[derive(Clone, Debug)]
 struct Asked {
     tenant: &'static str,
+    order: Option<String>,
     products: Vec<&'static str>,
     statuses: Vec<&'static str>,
     words: Option<&'static str>,
@@ -46,12 +47,13 @@ struct Asked {
 
 const FIELDS: [&str; 5] = ["order_id", "total", "customer_name", "items", "status"];
 
-fn asked(times: Vec<i64>) -> impl Strategy<Value = Asked> {
+fn asked(times: Vec<i64>, orders: Vec<String>) -> impl Strategy<Value = Asked> {
     let time =
         prop::option::weighted(0.4, (0..times.len(), -1..2_i64).prop_map(move |(at, by)| times[at] + by));
     let total = || prop::option::weighted(0.4, 0..40_000_i64);
     (
         prop::sample::select(vec!["acme", "beta", "nobody"]),
+        prop::option::weighted(0.25, prop::sample::select(orders)),
         prop::option::weighted(0.5, prop::sample::subsequence(PRODUCTS.to_vec(), 1..4)),
         prop::option::weighted(0.5, prop::sample::subsequence(STATUSES.to_vec(), 1..4)),
         prop::option::weighted(0.5, prop::sample::select(WORDS.to_vec())),
@@ -60,13 +62,14 @@ fn asked(times: Vec<i64>) -> impl Strategy<Value = Asked> {
         prop::option::weighted(0.3, prop::sample::subsequence(FIELDS.to_vec(), 1..5)),
         1..300_usize,
     )
-        .prop_map(|(tenant, products, statuses, words, totals, times_us, fields, limit)| {
+        .prop_map(|(tenant, order, products, statuses, words, totals, times_us, fields, limit)| {
             let times_us = match times_us {
                 (Some(from), Some(to)) => (Some(from.min(to)), Some(from.max(to) + 1)),
                 open => open,
             };
             Asked {
                 tenant,
+                order,
                 products: products.unwrap_or_default(),
                 statuses: statuses.unwrap_or_default(),
                 words,
@@ -106,6 +109,7 @@ impl Asked {
                 query += &format!("{name}={}&", encoded(&value));
             }
         };
+        add("order_id", self.order.clone());
         add("product_id", Some(self.products.join(",")));
         add("status", Some(self.statuses.join(",")));
         add("q", self.words.map(str::to_owned));
@@ -127,6 +131,7 @@ impl Asked {
         let total = order.total() * scale;
         let mut words = self.words.unwrap_or_default().split_whitespace();
         order.tenant == self.tenant
+            && self.order.as_ref().is_none_or(|id| *id == order.id)
             && (self.products.is_empty()
                 || order.items.iter().any(|item| self.products.contains(&item.product.as_str())))
             && (self.statuses.is_empty() || self.statuses.contains(&order.status.as_str()))
@@ -178,9 +183,10 @@ fn a_search_finds_what_a_look_at_every_order_finds() {
         .collect();
     let clients: Vec<_> = servers.iter().map(|server| RefCell::new(server.client())).collect();
     let times: Vec<i64> = all.iter().map(|order| order.at_us).collect::<BTreeSet<_>>().into_iter().collect();
+    let ids: Vec<String> = all.iter().map(|order| order.id.clone()).chain(["search".to_owned()]).collect();
     let config = Config { cases: 150, failure_persistence: None, ..Config::default() };
     TestRunner::new(config)
-        .run(&asked(times), |asked| {
+        .run(&asked(times, ids), |asked| {
             let (query, wanted) = (asked.query(), asked.rows(&all));
             let target = search_path(asked.tenant, &format!("{query}limit=100000"));
             let mut bodies = Vec::new();
@@ -208,6 +214,60 @@ fn a_search_finds_what_a_look_at_every_order_finds() {
     for server in servers {
         server.stop();
     }
+}
+
+#[test]
+fn one_order_is_what_a_search_finds_of_it() {
+    let folder = Folder::new();
+    let cpus = cpus(2);
+    let serve = || folder.serve(&["--shards", "3", "--cores", &cpus, "--order-partition-rows-max", "120"]);
+    let server = serve();
+    let mut all = orders(600);
+    // Its path is that of the search.
+    all[0].id = "search".to_owned();
+    all[1].id = "a/b c?".to_owned();
+    ingested(&server, "all", &oracle::body(&all));
+    let path = |tenant: &str, id: &str| format!("/api/v1/tenants/{tenant}/orders/{}", encoded(id));
+    let check = |server: &Server| {
+        let mut client = server.client();
+        for order in all.iter().skip(1) {
+            let answer = client.get(&path(&order.tenant, &order.id)).expect("the server answers");
+            let mut told = answer.json();
+            let times = told.as_object_mut().expect("an order").remove("received_at");
+            assert!(answer.status == 200 && times.is_some_and(|time| time.is_string()), "{answer:?}");
+            assert_eq!(answer.header("Content-Type"), Some("application/json"));
+            assert_eq!(vec![told], oracle::rows([order]), "{}", order.id);
+        }
+        let found = search_all(server, &all[0].tenant, "order_id=search&limit=10");
+        assert_eq!(found, oracle::rows([&all[0]]));
+        for (tenant, id) in
+            [("acme", "none"), ("beta", all[2].id.as_str()), ("nobody", "o"), ("acme", "a\u{1}")]
+        {
+            let answer = client.get(&path(tenant, id)).expect("the server answers");
+            assert_eq!(
+                (answer.status, &answer.json()["type"]),
+                (404, &"/docs/problems/no-such-order".into())
+            );
+        }
+    };
+    check(&server);
+    // A status is told as soon as it is acked.
+    let body = r#"{"status":"refunded"}"#;
+    let mut client = server.client();
+    assert_eq!(client.ask("PATCH", &path("acme", "search"), body).expect("an answer").status, 200);
+    let found = search_all(&server, "acme", "order_id=search&status=refunded&limit=10");
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(
+        client
+            .ask("PATCH", &path("acme", "search"), &format!("{{\"status\":\"{}\"}}", all[0].status))
+            .expect("an answer")
+            .status,
+        200
+    );
+    server.stop();
+    let server = serve();
+    check(&server);
+    server.stop();
 }
 
 #[test]
@@ -261,6 +321,7 @@ fn a_cursor_is_for_its_question_only_and_cannot_be_made() {
         ("acme", "q=ann&"),
         ("acme", "min_total=1&"),
         ("acme", "from=2020-01-01T00:00:00Z&"),
+        ("acme", "order_id=1&"),
     ] {
         let answer = ask(&with(tenant, query, &cursor));
         assert_eq!(answer.status, 400, "{tenant} {query}: {answer:?}");

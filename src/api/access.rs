@@ -1,86 +1,10 @@
-//! What each endpoint asks of a key, decided once for both lanes, and what those are told who have none.
+//! What those are told who are not let in, and where the quotas of those stand who are.
 
-use super::Endpoint;
 use super::error::problem;
 use super::problem::Problem;
 use crate::base::counters::Cell;
-use crate::http::{Answer, Method};
-use crate::tenants::{Denied, Limited, Need, Quota, Scope, Standing};
-
-/// What a request to an endpoint needs. What only says that there is no such thing (404, 405), and OPTIONS, is
-/// open.
-#[inline]
-#[must_use]
-pub fn need(endpoint: Endpoint, method: Method, query: Option<&str>) -> Need {
-    let is_get = matches!(method, Method::Get | Method::Head);
-    // Every endpoint by name: a new one has to say what it needs.
-    match endpoint {
-        Endpoint::Event | Endpoint::EventsBulk if method == Method::Post => Need::Scope(Scope::Write),
-        Endpoint::Events if method == Method::Post => Need::Scope(Scope::Write),
-        Endpoint::Events if is_get => Need::Scope(Scope::Read),
-        // Clicks are no one tenant's.
-        Endpoint::Clicks if is_get => Need::AllTenants(Scope::Read),
-        Endpoint::Metrics if is_get && names_tenant(query) => Need::Scope(Scope::Read),
-        // The server's own.
-        Endpoint::Metrics | Endpoint::DashboardState if is_get => Need::AllTenants(Scope::Read),
-        // Another method of these is answered with 405.
-        Endpoint::Event | Endpoint::EventsBulk | Endpoint::Events | Endpoint::Clicks | Endpoint::Metrics => {
-            Need::Nothing
-        }
-        Endpoint::DashboardState => Need::Nothing,
-        Endpoint::OrdersIngest | Endpoint::OrderUploads if method == Method::Post => {
-            Need::Scope(Scope::Write)
-        }
-        Endpoint::OrderUpload if matches!(method, Method::Patch | Method::Delete) || is_get => {
-            Need::Scope(Scope::Write)
-        }
-        Endpoint::Order if method == Method::Patch => Need::Scope(Scope::Write),
-        Endpoint::StockUpdate if method == Method::Put => Need::Scope(Scope::Write),
-        Endpoint::OrderSearch | Endpoint::Sales | Endpoint::Stock if is_get => Need::Scope(Scope::Read),
-        Endpoint::PriceEvent | Endpoint::PriceReview if method == Method::Post => Need::Scope(Scope::Write),
-        Endpoint::PriceAnomalies | Endpoint::ProductAnomalies if is_get => Need::Scope(Scope::Read),
-        Endpoint::PriceEvent
-        | Endpoint::PriceReview
-        | Endpoint::PriceAnomalies
-        | Endpoint::ProductAnomalies => Need::Nothing,
-        // An export is a way to read: whoever may make one may remove it.
-        Endpoint::Exports if is_get || method == Method::Post => Need::Scope(Scope::Read),
-        Endpoint::Export if is_get || method == Method::Delete => Need::Scope(Scope::Read),
-        Endpoint::ExportDownload if is_get => Need::Scope(Scope::Read),
-        Endpoint::Exports | Endpoint::Export | Endpoint::ExportDownload => Need::Nothing,
-        Endpoint::Customer if method == Method::Delete => Need::Scope(Scope::Admin),
-        Endpoint::Erasure if is_get => Need::Scope(Scope::Admin),
-        // Clicks are no one tenant's.
-        Endpoint::ClickUser if method == Method::Delete => Need::AllTenants(Scope::Admin),
-        Endpoint::ClickErasure if is_get => Need::AllTenants(Scope::Admin),
-        Endpoint::OrdersIngest
-        | Endpoint::OrderUploads
-        | Endpoint::OrderUpload
-        | Endpoint::Order
-        | Endpoint::OrderSearch
-        | Endpoint::Sales
-        | Endpoint::StockUpdate
-        | Endpoint::Stock
-        | Endpoint::Customer
-        | Endpoint::Erasure
-        | Endpoint::ClickUser
-        | Endpoint::ClickErasure => Need::Nothing,
-        Endpoint::Receipt
-        | Endpoint::Health
-        | Endpoint::Ready
-        | Endpoint::OpenApi
-        | Endpoint::Docs
-        | Endpoint::Dashboard
-        | Endpoint::Root
-        | Endpoint::Unknown => Need::Nothing,
-    }
-}
-
-/// Whether `/metrics` is asked for a tenant's counts, and not for the page for Prometheus.
-#[must_use]
-pub fn names_tenant(query: Option<&str>) -> bool {
-    query.unwrap_or_default().split('&').any(|pair| pair.split('=').next() == Some("tenant_id"))
-}
+use crate::http::Answer;
+use crate::tenants::{Denied, Limited, Quota, Standing};
 
 /// The answer to a request that is not let in: 401, 403 or 429.
 #[must_use]
@@ -152,55 +76,7 @@ pub fn standing(answer: Answer, quotas: [Option<Standing>; 2]) -> Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_endpoint_asks_for_what_it_gives() {
-        use Method::{Delete, Get, Head, Options, Other, Post, Put};
-        let methods = [Get, Head, Post, Put, Delete, Options, Other];
-        for endpoint in Endpoint::ALL {
-            for method in methods {
-                let asked = need(endpoint, method, None);
-                let is_get = matches!(method, Method::Get | Method::Head);
-                let expected = match endpoint {
-                    _ if matches!(method, Method::Options | Method::Other) => Need::Nothing,
-                    _ if endpoint.takes_events() && method == Method::Post => Need::Scope(Scope::Write),
-                    Endpoint::Events if is_get => Need::Scope(Scope::Read),
-                    Endpoint::Clicks | Endpoint::Metrics | Endpoint::DashboardState if is_get => {
-                        Need::AllTenants(Scope::Read)
-                    }
-                    Endpoint::OrdersIngest | Endpoint::OrderUploads if method == Method::Post => {
-                        Need::Scope(Scope::Write)
-                    }
-                    Endpoint::PriceEvent | Endpoint::PriceReview if method == Method::Post => {
-                        Need::Scope(Scope::Write)
-                    }
-                    Endpoint::PriceAnomalies | Endpoint::ProductAnomalies if is_get => {
-                        Need::Scope(Scope::Read)
-                    }
-                    Endpoint::OrderSearch | Endpoint::Sales | Endpoint::Stock if is_get => {
-                        Need::Scope(Scope::Read)
-                    }
-                    Endpoint::StockUpdate if method == Method::Put => Need::Scope(Scope::Write),
-                    Endpoint::Exports if is_get || method == Method::Post => Need::Scope(Scope::Read),
-                    Endpoint::Export if is_get || method == Method::Delete => Need::Scope(Scope::Read),
-                    Endpoint::ExportDownload if is_get => Need::Scope(Scope::Read),
-                    Endpoint::OrderUpload if is_get || method == Method::Delete => Need::Scope(Scope::Write),
-                    Endpoint::Customer if method == Method::Delete => Need::Scope(Scope::Admin),
-                    Endpoint::ClickUser if method == Method::Delete => Need::AllTenants(Scope::Admin),
-                    Endpoint::Erasure if is_get => Need::Scope(Scope::Admin),
-                    Endpoint::ClickErasure if is_get => Need::AllTenants(Scope::Admin),
-                    _ => Need::Nothing,
-                };
-                assert_eq!(asked, expected, "{endpoint:?} {method:?}");
-            }
-        }
-        let of = |query| need(Endpoint::Metrics, Method::Get, Some(query));
-        assert_eq!(of("bucket_size=day&tenant_id=a"), Need::Scope(Scope::Read));
-        // Spelt otherwise it is not what the reader takes for a tenant's counts either.
-        for query in ["", "tenant=a", "tenant%5Fid=a", "x=tenant_id"] {
-            assert_eq!(of(query), Need::AllTenants(Scope::Read), "{query}");
-        }
-    }
+    use crate::tenants::Scope;
 
     #[test]
     fn a_refusal_says_who_must_do_what() {

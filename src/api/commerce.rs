@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 
 use super::Problem;
-use super::error::{EventRefused, problem, refused as event_refused};
+use super::error::{Asker, EventRefused, Refuse, problem, refused as event_refused};
 use crate::base::counters::Cell;
 use crate::base::limits::IDENTIFIER_BYTES_MAX;
 use crate::base::order_status::OrderStatus;
@@ -87,6 +87,25 @@ pub fn replayed(response: String) -> Answer {
     Answer::new(200, "application/json", response.into_bytes()).with("Idempotent-Replayed", "true")
 }
 
+/// An ingest that ended early, and what became of the rows by then.
+#[derive(Debug)]
+pub struct IngestEnded {
+    pub refused: IngestRefused,
+    pub summary: Option<Summary>,
+}
+
+impl From<IngestRefused> for IngestEnded {
+    fn from(refused: IngestRefused) -> IngestEnded {
+        IngestEnded { refused, summary: None }
+    }
+}
+
+impl Refuse for IngestEnded {
+    fn answer(&self, asker: &Asker<'_>) -> Answer {
+        ingest_refused(&self.refused, self.summary.as_ref(), asker.request_id, asker.problems)
+    }
+}
+
 /// The answer to an ingest that ended early. What was committed by then stays, and is counted in it.
 #[must_use]
 pub fn ingest_refused(
@@ -137,25 +156,7 @@ pub fn ingest_refused(
     }
 }
 
-/// The tenant at the beginning of a path behind `tenants/`.
-#[must_use]
-pub fn tenant(below: &str) -> String {
-    decoded(below.split('/').next().unwrap_or_default())
-}
-
-/// Whether it can be one.
-#[must_use]
-pub fn is_tenant(below: &str) -> bool {
-    is_identifier(&tenant(below))
-}
-
-/// The order in `{tenant}/orders/{order}`.
-#[must_use]
-pub fn order(below: &str) -> String {
-    decoded(below.split('/').nth(2).unwrap_or_default())
-}
-
-/// Whether a text can be a tenant's or an order's id.
+/// Whether a text can be the id of a tenant, an order or a product.
 #[must_use]
 pub fn is_identifier(text: &str) -> bool {
     (1..=IDENTIFIER_BYTES_MAX).contains(&text.len()) && !text.chars().any(char::is_control)
@@ -192,6 +193,35 @@ pub enum StatusRefused {
     Ingest(#[from] IngestRefused),
 }
 
+/// Why an order is not told of.
+#[derive(Debug)]
+pub enum OrderNotRead {
+    NoSuchOrder,
+    Query(QueryError),
+}
+
+impl From<QueryError> for OrderNotRead {
+    fn from(error: QueryError) -> OrderNotRead {
+        OrderNotRead::Query(error)
+    }
+}
+
+impl Refuse for OrderNotRead {
+    fn answer(&self, asker: &Asker<'_>) -> Answer {
+        match self {
+            OrderNotRead::NoSuchOrder => StatusRefused::NoSuchOrder.answer(asker),
+            OrderNotRead::Query(error) => error.answer(asker),
+        }
+    }
+}
+
+/// One order, from its line.
+#[must_use]
+pub fn order(mut line: Vec<u8>) -> Answer {
+    line.pop_if(|last| *last == b'\n');
+    Answer::new(200, "application/json", line).with("Cache-Control", "no-store")
+}
+
 /// The status that a body asks for.
 pub fn status(body: &[u8]) -> Result<OrderStatus, StatusRefused> {
     #[derive(serde::Deserialize)]
@@ -208,6 +238,12 @@ pub fn status(body: &[u8]) -> Result<OrderStatus, StatusRefused> {
 pub fn status_changed(order_id: &str, status: OrderStatus, changed: bool) -> Answer {
     let body = serde_json::json!({"order_id": order_id, "status": status.as_str(), "changed": changed});
     Answer::new(200, "application/json", body.to_string().into_bytes())
+}
+
+impl Refuse for StatusRefused {
+    fn answer(&self, asker: &Asker<'_>) -> Answer {
+        status_refused(self, asker.request_id, asker.problems)
+    }
 }
 
 /// The answer to one that is not.
@@ -230,17 +266,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_names_tenant_and_order() {
-        assert_eq!(
-            (tenant("a%20b/orders/x%2Fy").as_str(), order("a%20b/orders/x%2Fy").as_str()),
-            ("a b", "x/y")
-        );
-        assert_eq!(tenant("100%/x"), "100%");
-        // Two digits, and nothing else that is read as a number.
-        assert_eq!((tenant("%+1/x").as_str(), tenant("%-1%2/x").as_str()), ("%+1", "%-1%2"));
-        assert!(
-            is_tenant("t/orders") && !is_tenant("/orders") && !is_tenant("a%00b/x") && !is_tenant("%ff/x")
-        );
+    fn a_tenant_in_a_path_can_be_one_or_not() {
+        let is_tenant = |part| is_identifier(&decoded(part));
+        assert!(is_tenant("t") && !is_tenant("") && !is_tenant("a%00b") && !is_tenant("%ff"));
     }
 
     #[test]

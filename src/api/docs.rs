@@ -4,7 +4,9 @@ use std::borrow::Cow;
 use std::fmt::Write;
 use std::sync::Arc;
 
+use super::Asked;
 use super::problem::Problem;
+use crate::http::Answer;
 
 /// A page as it is served, with status 200.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,6 +14,17 @@ pub struct Page {
     pub content_type: &'static str,
     pub body: Cow<'static, [u8]>,
 }
+
+/// The page at the path that is asked for; 404 where there is none.
+#[must_use]
+pub fn answer(asked: &Asked<'_>) -> Answer {
+    match page(asked.path) {
+        Some(page) => Answer::new(200, page.content_type, page.body),
+        None => asked.not_found(Problem::NotFound, NO_PAGE),
+    }
+}
+
+pub(super) const NO_PAGE: &str = "no page has this path";
 
 /// The page at a path under `/docs`; `None` where there is none. `path` is the request's path without
 /// its query. Assets borrow from the binary; the rest is rendered each time.

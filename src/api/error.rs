@@ -85,6 +85,39 @@ impl From<Denied> for EventRefused {
     }
 }
 
+/// Who is told of a refusal, and what it needs of the request.
+#[derive(Clone, Copy, Debug)]
+pub struct Asker<'a> {
+    pub request_id: &'a str,
+    /// The asking thread's own counters of problems.
+    pub problems: &'a [Cell],
+    /// Decoded bytes a body may have where it was asked.
+    pub body_bytes_max: u64,
+}
+
+/// An error that a client is told of.
+pub trait Refuse {
+    fn answer(&self, asker: &Asker<'_>) -> Answer;
+}
+
+impl Refuse for EventRefused {
+    fn answer(&self, asker: &Asker<'_>) -> Answer {
+        refused(self, asker.body_bytes_max, asker.request_id, asker.problems)
+    }
+}
+
+impl Refuse for Refusal {
+    fn answer(&self, asker: &Asker<'_>) -> Answer {
+        refusal(*self, asker.body_bytes_max, asker.request_id, asker.problems)
+    }
+}
+
+impl Refuse for Denied {
+    fn answer(&self, asker: &Asker<'_>) -> Answer {
+        access::denied(*self, asker.request_id, asker.problems)
+    }
+}
+
 /// Renders a problem and counts it in the asking thread's own cells.
 #[must_use]
 pub fn problem(

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::Problem;
 use super::commerce::{IngestRefused, ingest_refused};
-use super::error::problem;
+use super::error::{Asker, Refuse, problem};
 use super::etag::{Comparison, header_lists};
 use super::health::json as document;
 use super::problem::ErrorItem;
@@ -64,10 +64,10 @@ impl From<std::io::Error> for ExportRefused {
     }
 }
 
-/// The id in `{tenant}/reports/export/{id}`, and below it.
-#[must_use]
-pub fn id(below: &str) -> &str {
-    below.split('/').nth(3).unwrap_or_default()
+impl Refuse for ExportRefused {
+    fn answer(&self, asker: &Asker<'_>) -> Answer {
+        refused(self, asker.request_id, asker.problems)
+    }
 }
 
 /// 201: it is taken on, or was before under the same idempotency key.

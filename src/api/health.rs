@@ -1,6 +1,7 @@
 //! `/health`, `/ready` and `/receipts/…`: from memory only, right even while every disk hangs.
 
 use super::schema::{Check, Checks, Health, Ready, ReceiptState, ShardHealth};
+use super::{Asked, Problem};
 use crate::base::clock;
 use crate::base::ids::Receipt;
 use crate::config::AckLevel;
@@ -40,7 +41,8 @@ pub(super) fn reason(board: &ShardBoard) -> String {
 }
 
 /// Always 200 while the process can answer: events are accepted even when no shard can be written.
-pub(super) fn health(vitals: &Vitals) -> Answer {
+#[must_use]
+pub fn health(vitals: &Vitals) -> Answer {
     let shards: Vec<ShardHealth> = vitals.board.shards.iter().map(shard_health).collect();
     let sum = |of: fn(&ShardHealth) -> u64| shards.iter().map(of).sum();
     let healthy = vitals.board.shards.iter().all(|board| board.status.state() == ShardState::Open);
@@ -67,7 +69,8 @@ pub(super) fn health(vitals: &Vitals) -> Answer {
 }
 
 /// 200 where new events would be taken and stored; 503 with the reason where not.
-pub(super) fn ready(vitals: &Vitals) -> Answer {
+#[must_use]
+pub fn ready(vitals: &Vitals) -> Answer {
     let check = |wrong: Vec<String>, fine: &str| Check {
         ok: wrong.is_empty(),
         reason: if wrong.is_empty() { fine.to_owned() } else { wrong.join("; ") },
@@ -104,13 +107,17 @@ pub(super) fn ready(vitals: &Vitals) -> Answer {
     if code == 503 { answer.with("Retry-After", "2") } else { answer }
 }
 
-/// `None`: never given out.
-pub(super) fn receipt(text: &str, vitals: &Vitals) -> Option<Answer> {
-    let receipt: Receipt = text.parse().ok()?;
-    let state = match vitals.board.find(receipt) {
-        Whereabouts::Stored => "stored",
-        Whereabouts::Pending => "pending",
-        Whereabouts::Unknown => return None,
+/// Where the event of a receipt is; 404 where it was never given out.
+#[must_use]
+pub fn receipt(asked: &Asked<'_>) -> Answer {
+    let text = asked.path.rsplit('/').next().unwrap_or_default();
+    let found = text.parse::<Receipt>().map(|receipt| asked.vitals.board.find(receipt));
+    let state = match found {
+        Ok(Whereabouts::Stored) => "stored",
+        Ok(Whereabouts::Pending) => "pending",
+        Ok(Whereabouts::Unknown) | Err(_) => {
+            return asked.not_found(Problem::NotAReceipt, "this receipt was never given out");
+        }
     };
-    Some(json(200, &ReceiptState { state }))
+    json(200, &ReceiptState { state })
 }

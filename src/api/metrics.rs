@@ -1,8 +1,9 @@
 //! `/metrics`: every counter of every core, in Prometheus text or OpenMetrics. Labels are cores,
 //! shards, lanes, routes and codes; never anything a client chose.
 
-use super::{Endpoint, Problem};
+use super::{Asked, Problem};
 use crate::base::clock;
+use crate::http::Answer;
 use crate::ops::vitals::{CoreVitals, LaneVitals, STATUSES, Vitals};
 use crate::ops::{Format, Kind, Page, write_process_families};
 use crate::shard::ShardState;
@@ -12,6 +13,12 @@ const BOUNDS_S: &[f64] = &[
     0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
     5.0, 10.0,
 ];
+
+/// The page in the format that is asked for.
+#[must_use]
+pub fn answer(asked: &Asked<'_>) -> Answer {
+    Answer::new(200, asked.format.content_type(), page(asked.vitals, asked.format).into_bytes())
+}
 
 /// The whole page; some 300 us, on the thread that asks.
 #[must_use]
@@ -200,12 +207,12 @@ fn requests(page: &mut Page, vitals: &Vitals) {
     let sum =
         |of: &dyn Fn(&LaneVitals) -> u64| each_lane(vitals).map(|(_, _, _, lane)| of(lane)).sum::<u64>();
     page.family("firehose_http_requests", Kind::Counter, "Requests answered.", "");
-    for endpoint in Endpoint::ALL {
+    for route in &vitals.routes {
         for (at, status) in STATUSES.iter().enumerate() {
-            let count = sum(&|lane| lane.requests[endpoint as usize][at].get());
+            let count = sum(&|lane| lane.requests_of(route, at));
             if count > 0 {
                 let code = if *status == 0 { "other".to_owned() } else { status.to_string() };
-                page.sample(&[("route", endpoint.route()), ("code", &code)], count);
+                page.sample(&[("route", route.name), ("code", &code)], count);
             }
         }
     }

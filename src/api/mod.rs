@@ -1,4 +1,4 @@
-//! What clients see: the endpoint table, problem documents, the answers' shapes, the OpenAPI document.
+//! What clients see: what an endpoint is, problem documents, the answers' shapes, the OpenAPI document.
 //!
 //! In: a path and a method; errors and numbers of the layers below. Out: an [`crate::http::Answer`].
 //! Owns: the catalogue of problems and the one map from every error to it. Never: I/O, text of a
@@ -6,7 +6,7 @@
 
 pub mod access;
 pub mod commerce;
-mod dashboard;
+pub mod dashboard;
 pub mod docs;
 mod endpoints;
 pub mod error;
@@ -14,7 +14,7 @@ mod etag;
 pub mod event;
 pub mod events;
 pub mod exports;
-mod health;
+pub mod health;
 pub mod metrics;
 pub mod openapi;
 pub mod people;
@@ -26,5 +26,5 @@ pub mod stock;
 pub mod uploads;
 
 pub use dashboard::Wants;
-pub use endpoints::{Asked, Endpoint, find, plain};
+pub use endpoints::{Asked, Body, Endpoint, Endpoints, Found, Lane, Methods, Operation};
 pub use problem::Problem;

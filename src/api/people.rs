@@ -5,7 +5,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::Problem;
 use super::commerce::{IngestRefused, ingest_refused};
-use super::error::problem;
+use super::error::{Asker, Refuse, problem};
 use super::health::json as json_answer;
 use super::uploads::{UploadRefused, refused as upload_refused};
 use crate::base::clock;
@@ -45,6 +45,12 @@ impl From<Denied> for PeopleRefused {
     }
 }
 
+impl Refuse for PeopleRefused {
+    fn answer(&self, asker: &Asker<'_>) -> Answer {
+        refused(self, asker.request_id, asker.problems)
+    }
+}
+
 const MODE: &[&str] = &["mode"];
 
 /// `?mode=`; erasing unless told. What a user of the collector sent has no figures that could be kept.
@@ -53,12 +59,6 @@ pub fn mode(query: Option<&str>, of_customer: bool) -> Result<ErasureMode, Query
     let choices = ErasureMode::ALL.map(|mode| (mode.as_str(), mode));
     let mode = parameters.choice("mode", if of_customer { &choices } else { &choices[..1] });
     parameters.done(mode.unwrap_or(ErasureMode::Erase)).map_err(QueryError::Parameters)
-}
-
-/// The customer in `{tenant}/customers/{customer}`, the id in `{tenant}/erasures/{id}`.
-#[must_use]
-pub fn last_part(below: &str) -> String {
-    super::commerce::decoded(below.split('/').nth(2).unwrap_or_default())
 }
 
 /// An erasure in all shards.

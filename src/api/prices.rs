@@ -2,7 +2,7 @@
 
 use super::Problem;
 use super::commerce::{self, IngestRefused, Repeated};
-use super::error::{EventRefused, problem, refused as event_refused};
+use super::error::{Asker, EventRefused, Refuse, problem, refused as event_refused};
 use super::problem::ErrorItem;
 use crate::base::counters::Cell;
 use crate::base::ids::Receipt;
@@ -63,19 +63,10 @@ impl<E: Into<EventRefused>> From<E> for PriceRefused {
     }
 }
 
-/// The product in `{tenant}/products/{product}/…`.
-#[must_use]
-pub fn product(below: &str) -> String {
-    commerce::decoded(below.split('/').nth(2).unwrap_or_default())
-}
-
-/// The product, where the path names one, and the anomaly of `…/price-anomalies/{id}/review`.
-#[must_use]
-pub fn reviewed(below: &str) -> (Option<String>, String) {
-    let mut parts = below.rsplit('/').skip(1);
-    let anomaly = commerce::decoded(parts.next().unwrap_or_default());
-    let is_of_product = below.split('/').nth(1) == Some("products");
-    (is_of_product.then(|| product(below)), anomaly)
+impl Refuse for PriceRefused {
+    fn answer(&self, asker: &Asker<'_>) -> Answer {
+        refused(self, asker.body_bytes_max, asker.request_id, asker.problems)
+    }
 }
 
 /// The header that stands for an event's id: `Idempotency-Key`, or else `webhook-id`; of a signed request only
@@ -154,12 +145,6 @@ pub fn no_such_product(request_id: &str, problems: &[Cell]) -> Answer {
     problem(Problem::NotFound, detail, request_id, &[], &[], problems)
 }
 
-/// Whether the product in the path can be one.
-#[must_use]
-pub fn is_product(below: &str) -> bool {
-    commerce::is_identifier(&product(below))
-}
-
 /// The answer to what was not taken. `body_bytes_max` is the endpoint's limit.
 #[must_use]
 pub fn refused(refused: &PriceRefused, body_bytes_max: u64, request_id: &str, problems: &[Cell]) -> Answer {
@@ -219,17 +204,6 @@ mod tests {
     use hyper::HeaderMap;
 
     use super::*;
-
-    #[test]
-    fn a_path_names_product_and_anomaly() {
-        assert_eq!(product("t/products/a%2Fb/price-event"), "a/b");
-        assert_eq!(reviewed("t/price-anomalies/x/review"), (None, "x".to_owned()));
-        assert_eq!(
-            reviewed("t/products/p%20q/price-anomalies/x/review"),
-            (Some("p q".to_owned()), "x".to_owned())
-        );
-        assert!(is_product("t/products/p/price-event") && !is_product("t/products//price-event"));
-    }
 
     #[test]
     fn a_header_stands_for_the_id() {

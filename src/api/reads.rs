@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::Problem;
-use super::error::problem;
+use super::error::{Asker, Refuse, problem};
 use super::problem::ErrorItem;
 use super::schema::{Metric, Metrics};
 use crate::base::clock;
@@ -69,6 +69,12 @@ pub fn buckets(plan: &BucketsPlan, buckets: &[Bucket]) -> Answer {
     };
     Answer::new(200, "application/json", serde_json::to_vec(&body).unwrap_or_default())
         .with("Cache-Control", "no-store")
+}
+
+impl Refuse for QueryError {
+    fn answer(&self, asker: &Asker<'_>) -> Answer {
+        refused(self, asker.request_id, asker.problems)
+    }
 }
 
 /// The answer to a query that has none.

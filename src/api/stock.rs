@@ -1,7 +1,7 @@
 //! `PUT …/stock/bulk_update` and `GET …/stock/{product}`: what is said of every product, and why nothing is.
 
 use super::Problem;
-use super::error::{EventRefused, problem, refused as event_refused};
+use super::error::{Asker, EventRefused, Refuse, problem, refused as event_refused};
 use super::etag::{Comparison, header_lists};
 use super::event::level_name;
 use super::problem::ErrorItem;
@@ -14,7 +14,6 @@ use crate::event::{DecodeError, StockBodyError};
 use crate::http::Answer;
 use crate::query::QueryError;
 use crate::shard::{StockLevel, StockResult};
-use crate::tenants::Denied;
 
 /// Errors told of one request; the counts are of all.
 const ROW_ERRORS_MAX: usize = 1_000;
@@ -37,18 +36,10 @@ impl<E: Into<EventRefused>> From<E> for StockRefused {
     }
 }
 
-impl StockRefused {
-    /// Of one who may not, or not now.
-    #[must_use]
-    pub fn denied(denied: Denied) -> StockRefused {
-        StockRefused::Event(EventRefused::Denied(denied))
+impl Refuse for StockRefused {
+    fn answer(&self, asker: &Asker<'_>) -> Answer {
+        refused(self, asker.body_bytes_max, asker.request_id, asker.problems)
     }
-}
-
-/// The product in `{tenant}/stock/{product}`.
-#[must_use]
-pub fn product(below: &str) -> String {
-    super::commerce::order(below)
 }
 
 /// The answer to a request whose products are as settled as they will be: 200 where one of them was applied, now or

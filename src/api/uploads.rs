@@ -8,7 +8,7 @@ pub use asked::{checksum, is_piece, offset, version, wish};
 
 use super::Problem;
 use super::commerce::{IngestRefused, ingest_refused};
-use super::error::problem;
+use super::error::{Asker, Refuse, problem};
 use crate::base::clock;
 use crate::base::counters::Cell;
 use crate::commerce::{Checksum, ChecksumError, Damage, State, Upload, UploadError};
@@ -86,6 +86,12 @@ impl From<IngestRefused> for UploadRefused {
 impl From<Denied> for UploadRefused {
     fn from(denied: Denied) -> UploadRefused {
         UploadRefused::Ingest(IngestRefused::Denied(denied))
+    }
+}
+
+impl Refuse for UploadRefused {
+    fn answer(&self, asker: &Asker<'_>) -> Answer {
+        refused(self, asker.request_id, asker.problems)
     }
 }
 

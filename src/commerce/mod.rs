@@ -21,7 +21,7 @@ pub use ingest::{IngestError, OrderIngest, Summary};
 pub use people::{Sought, in_the_way, must_go};
 pub use prices::{ANOMALIES_MAX, AnomaliesPlan, BadBody, Fault, PriceEvent, last_event_id, read_decision};
 pub use sales::{Materialized, SalesCache, SalesPlan};
-pub use search::{LIMIT_MAX, SearchPlan};
+pub use search::{LIMIT_MAX, SearchPlan, one_order};
 pub use stock::{StockAsk, StockBatch, StockProduct, StockRowError, StockState};
 pub use uploads::{
     Body, Checkpoint, Checksum, ChecksumError, CopiedUploads, Damage, DigestOf, State, Upload, UploadError,

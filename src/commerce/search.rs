@@ -1,10 +1,11 @@
 //! Orders out: a query string to a plan of a search.
 
+use crate::base::keys::{KeyHash, KeyHasher};
 use crate::base::limits::IDENTIFIER_BYTES_MAX;
 use crate::base::order_status::OrderStatus;
 use crate::query::{ParameterError, Parameters};
 use crate::shard::read::{Filter, Of};
-use crate::shard::{ORDER_FIELDS, OrdersOf};
+use crate::shard::{ORDER_FIELDS, OneOrder, OrdersOf};
 
 /// Orders of one answer, unless it says; and at most.
 const LIMIT: usize = 1_000;
@@ -28,10 +29,15 @@ pub struct SearchPlan {
 
 impl SearchPlan {
     /// Of the query string of `…/orders/search`.
-    pub fn new(tenant_id: &str, query: Option<&str>) -> Result<SearchPlan, Vec<ParameterError>> {
+    pub fn new(
+        tenant_id: &str,
+        query: Option<&str>,
+        keys: &KeyHasher,
+    ) -> Result<SearchPlan, Vec<ParameterError>> {
         let known = &[
             "from",
             "to",
+            "order_id",
             "product_id",
             "min_total",
             "max_total",
@@ -46,6 +52,7 @@ impl SearchPlan {
         let mut filter = order_filter(tenant_id, &mut parameters, products);
         if let Of::Orders(of) = &mut filter.of {
             of.fields = fields(&mut parameters);
+            of.order = order_id(&mut parameters).map(|order_id| one(tenant_id, order_id, keys));
         }
         let limit = parameters.number("limit", 1, LIMIT_MAX).unwrap_or(LIMIT);
         let cursor = parameters.take("cursor");
@@ -53,11 +60,40 @@ impl SearchPlan {
     }
 }
 
+/// One order of a tenant with all there is of it, and the hash that names its shard.
+#[must_use]
+pub fn one_order(tenant_id: &str, order_id: &str, keys: &KeyHasher) -> (Filter, KeyHash) {
+    let mut filter = order_filter(tenant_id, &mut Parameters::read(None, &[]), Vec::new());
+    let order = one(tenant_id, order_id.to_owned(), keys);
+    let key = order.key;
+    if let Of::Orders(of) = &mut filter.of {
+        of.fields = (1 << ORDER_FIELDS.len()) - 1;
+        of.order = Some(order);
+    }
+    (filter, key)
+}
+
+fn one(tenant_id: &str, order_id: String, keys: &KeyHasher) -> OneOrder {
+    let key = keys.hash(tenant_id, &order_id);
+    OneOrder { order_id, key }
+}
+
+fn order_id(parameters: &mut Parameters) -> Option<String> {
+    let order_id = parameters.take("order_id")?;
+    if !(1..=IDENTIFIER_BYTES_MAX).contains(&order_id.len()) || order_id.chars().any(char::is_control) {
+        let detail = format!("order_id takes one id of 1 to {IDENTIFIER_BYTES_MAX} bytes");
+        parameters.wrong("order_id", "out_of_range", &detail);
+        return None;
+    }
+    Some(order_id)
+}
+
 /// Which orders, by the parameters they have in a search.
 pub(super) fn order_filter(tenant_id: &str, parameters: &mut Parameters, product_ids: Vec<String>) -> Filter {
     let (from_us, to_us) = parameters.range();
     let of = OrdersOf {
         tenant_id: tenant_id.to_owned(),
+        order: None,
         product_ids: products(parameters, product_ids),
         statuses: statuses(parameters),
         total_min: amount(parameters, "min_total"),
@@ -154,6 +190,10 @@ fn fields(parameters: &mut Parameters) -> u16 {
 mod tests {
     use super::*;
 
+    fn keys() -> KeyHasher {
+        KeyHasher::new(&[3; 16])
+    }
+
     fn of(plan: &SearchPlan) -> &OrdersOf {
         match &plan.filter.of {
             Of::Orders(of) => of,
@@ -163,10 +203,12 @@ mod tests {
 
     #[test]
     fn every_parameter_finds_its_place() {
-        let query = "from=2026-01-01T00:00:00Z&to=2026-02-01T00:00:00Z&product_id=p1,p2&min_total=10.5&max_total=99\
+        let query = "from=2026-01-01T00:00:00Z&to=2026-02-01T00:00:00Z&order_id=o-1&product_id=p1,p2&min_total=10.5&max_total=99\
                      &status=paid,shipped&q=ann*+smith&fields=order_id,total&limit=5&cursor=x";
-        let plan = SearchPlan::new("t", Some(query)).unwrap();
+        let plan = SearchPlan::new("t", Some(query), &keys()).unwrap();
         let of = of(&plan);
+        let order = of.order.as_ref().unwrap();
+        assert_eq!((order.order_id.as_str(), order.key), ("o-1", keys().hash("t", "o-1")));
         assert_eq!((of.tenant_id.as_str(), plan.limit, plan.cursor.as_deref()), ("t", 5, Some("x")));
         assert_eq!(of.product_ids, ["p1", "p2"]);
         assert_eq!((of.total_min, of.total_max), (Some(105_000), Some(990_000)));
@@ -174,16 +216,17 @@ mod tests {
         assert_eq!(of.words, ["ann*", "smith"]);
         assert_eq!(of.fields, 0b1_0000_0001);
         assert_eq!(plan.filter.to_us.unwrap() - plan.filter.from_us.unwrap(), 31 * 86_400_000_000);
-        assert_eq!(SearchPlan::new("t", None).unwrap().limit, LIMIT);
+        assert_eq!(SearchPlan::new("t", None, &keys()).unwrap().limit, LIMIT);
     }
 
     #[test]
     fn what_has_no_meaning_is_told_all_at_once() {
-        let query = "min_total=x&max_total=1.00001&status=lost&q=+&fields=name&limit=100001&foo=1";
-        let errors = SearchPlan::new("t", Some(query)).unwrap_err();
+        let query =
+            "min_total=x&max_total=1.00001&status=lost&q=+&fields=name&limit=100001&foo=1&order_id=%00";
+        let errors = SearchPlan::new("t", Some(query), &keys()).unwrap_err();
         let names: Vec<_> = errors.iter().map(|error| error.name).collect();
-        assert_eq!(names, ["", "status", "min_total", "max_total", "q", "fields", "limit"]);
-        let star = SearchPlan::new("t", Some("q=*")).unwrap_err();
+        assert_eq!(names, ["", "status", "min_total", "max_total", "q", "fields", "order_id", "limit"]);
+        let star = SearchPlan::new("t", Some("q=*"), &keys()).unwrap_err();
         assert_eq!(star[0].code, "invalid_text");
     }
 }

@@ -90,6 +90,12 @@ impl Default for LaneVitals {
 }
 
 impl LaneVitals {
+    /// Answers to a route with the status at this place of [`STATUSES`].
+    #[must_use]
+    pub fn requests_of(&self, route: &Route, status: usize) -> u64 {
+        route.rows.iter().filter_map(|row| self.requests.get(*row)).map(|counts| counts[status].get()).sum()
+    }
+
     pub fn count_request(&self, route: usize, status: u16) {
         let known = STATUSES.iter().position(|known| *known == status).unwrap_or(STATUSES.len() - 1);
         self.requests[route.min(ROUTES - 1)][known].add(1);
@@ -139,11 +145,20 @@ pub struct ExportVitals {
     pub failed: Cell,
 }
 
+/// What is counted under one `route` label.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    pub name: &'static str,
+    /// Of [`LaneVitals::requests`].
+    pub rows: Vec<usize>,
+}
+
 /// Everything `/health`, `/ready` and `/metrics` are made of. Reading it never touches the disk and
 /// never waits.
 #[derive(Debug)]
 pub struct Vitals {
     pub config: Config,
+    pub routes: Vec<Route>,
     pub board: Arc<Board>,
     pub cores: Vec<Arc<CoreVitals>>,
     pub exports: ExportVitals,

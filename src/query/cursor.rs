@@ -167,6 +167,9 @@ impl CursorKey {
                     list.iter().for_each(|entry| text(Some(entry)));
                 }
                 text(Some(&format!("{} {:?} {:?}", of.statuses, of.total_min, of.total_max)));
+                if let Some(order) = &of.order {
+                    text(Some(&order.order_id));
+                }
             }
         }
         for bound in [filter.from_us, filter.to_us] {

@@ -34,7 +34,7 @@ pub use buckets::{Bucket, buckets};
 pub use cursor::CursorKey;
 pub use export::{Filled, Filling, choose, fill, forget, is_erasing, order_pins};
 pub use merge::{Chunk, Merged};
-pub use orders::finished_ingest;
+pub use orders::{finished_ingest, order};
 pub use page::{Page, page, stream};
 pub use people::{erasure, known_customer};
 pub use plan::{BucketsPlan, Paging, ParameterError, Parameters, RowsPlan};

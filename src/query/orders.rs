@@ -1,8 +1,9 @@
-//! What of the commerce backend is asked of single shards or of all: finished ingests, versions.
+//! What of the commerce backend is asked of single shards: finished ingests, one order.
 
 use super::QueryError;
 use super::readers::{Readers, received};
 use crate::base::ids::ShardId;
+use crate::shard::read::{Bounds, Filter, step};
 use crate::shard::{self, FinishedIngest};
 
 /// What was answered to an idempotency key, if it was and is kept.
@@ -15,4 +16,17 @@ pub async fn finished_ingest(
     let (scope, key) = (scope.to_owned(), key.to_owned());
     let step = move |connection: &rusqlite::Connection| shard::find_ingest(connection, &scope, &key);
     received(readers.ask(shard, None, step)?.recv().await)
+}
+
+/// The order that the filter names, as a line of JSON; `None` where its shard does not have it.
+///
+/// # Errors
+/// Where the shard cannot be read.
+pub async fn order(readers: &Readers, shard: ShardId, filter: Filter) -> Result<Option<Vec<u8>>, QueryError> {
+    let bounds = Bounds { rows: 1, bytes: usize::MAX };
+    let ask = move |connection: &rusqlite::Connection| {
+        let partial = step(connection, shard, &filter, i64::MAX, &filter.start(), bounds, false)?;
+        Ok((!partial.rows.is_empty()).then_some(partial.bytes))
+    };
+    received(readers.ask(shard, None, ask)?.recv().await)
 }

@@ -19,8 +19,10 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 use super::connections::{After, Connections, Key, Phase};
+use super::endpoints::{CLICKS, ENDPOINTS, Handler, NOWHERE, at_once};
 use super::handover::HandedOver;
-use crate::api;
+use crate::api::error::Asker;
+use crate::api::{self, Asked, Found, Operation};
 use crate::base::clock;
 use crate::config::AckLevel;
 use crate::cores::epoll::{self, Epoll};
@@ -33,7 +35,7 @@ use crate::http::{
 use crate::ingest::{Appended, Intake, Pressure, Refused};
 use crate::ops::Format;
 use crate::ops::vitals::{CoreVitals, Latency, Vitals};
-use crate::tenants::{Desk, Now};
+use crate::tenants::{Desk, Need, Now};
 
 /// Descriptors reported by one wait.
 const EVENTS_MAX: usize = 1024;

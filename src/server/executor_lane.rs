@@ -3,18 +3,19 @@
 
 mod admit;
 mod body;
+mod call;
 mod changes;
-mod events;
-mod exports;
+pub(super) mod events;
+pub(super) mod exports;
 pub(super) mod keyed;
-mod orders;
-mod people;
-mod prices;
-mod reads;
+pub(super) mod orders;
+pub(super) mod people;
+pub(super) mod prices;
+pub(super) mod reads;
 mod respond;
-mod stock;
+pub(super) mod stock;
 mod sync;
-mod uploads;
+pub(super) mod uploads;
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -44,6 +45,7 @@ use crate::journal::Syncer;
 use crate::ops::vitals::{CoreVitals, Latency, Vitals};
 use crate::query::{CursorKey, Readers};
 use crate::tenants::Desk;
+pub(super) use call::{Reply, StreamTask, Task};
 use changes::Hub;
 use keyed::{Forward, Keyed};
 use respond::respond;

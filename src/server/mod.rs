@@ -5,6 +5,7 @@
 
 mod connections;
 mod core_loop;
+mod endpoints;
 mod executor_lane;
 mod gated;
 mod handover;
@@ -21,7 +22,8 @@ use std::time::Duration;
 
 use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 
-use crate::api;
+use crate::api::error::Asker;
+use crate::api::{self, Asked};
 use crate::base::clock;
 use crate::base::ids::CoreId;
 use crate::base::keys::KeyHasher;
@@ -40,7 +42,8 @@ use crate::ops;
 use crate::ops::vitals::{CoreVitals, Vitals};
 use crate::query::{CursorKey, Readers};
 use crate::shard::FolderError;
-use crate::tenants::{Desk, Keeper, Registry, TenantsError};
+use crate::tenants::{Desk, Keeper, Need, Registry, TenantsError};
+use endpoints::{ENDPOINTS, at_once};
 
 /// Connections on their way from one core to another, or from a lane to its executor.
 const MAILBOX_MAX: usize = 1024;
@@ -71,6 +74,12 @@ pub enum ServeError {
 enum Event {
     Signal(i32),
     Ended { name: String, outcome: Result<(), String> },
+}
+
+/// Every operation that the server has: path template, method, and what it asks of a key.
+pub fn operations() -> impl Iterator<Item = (&'static str, Method, Need)> {
+    let rows = ENDPOINTS.0.iter();
+    rows.flat_map(|row| row.operations.iter().map(|operation| (row.path, operation.method, operation.need)))
 }
 
 /// Serves until SIGTERM or SIGINT, then drains: unready first, then no new connections, then the
@@ -104,6 +113,7 @@ pub fn serve(mut config: Config) -> Result<(), ServeError> {
     let opened = open::open(&config, cpus.len())?;
 
     let vitals = Arc::new(Vitals {
+        routes: ENDPOINTS.routes(),
         board: opened.board.clone(),
         cores: cpus.iter().map(|cpu| Arc::new(CoreVitals::new(*cpu))).collect(),
         exports: Default::default(),
@@ -295,22 +305,17 @@ fn start_ops(vitals: &Arc<Vitals>) -> Result<Option<SocketAddr>, ServeError> {
         let vitals = vitals.clone();
         move |target: &str, accept: Option<&str>| {
             let path = target.split('?').next().unwrap_or_default();
-            let (endpoint, argument) = api::find(path);
+            let found = ENDPOINTS.find(path, Method::Get, None);
+            if !found.endpoint.is_some_and(|endpoint| endpoint.for_operators) {
+                let detail = "here are /metrics, /health, /ready and /debug/flamegraph";
+                return ops::OpsAnswer::problem(404, detail);
+            }
             let format = ops::negotiate(accept);
-            let wants = api::Wants::default();
-            let asked = api::Asked { endpoint, argument, method: Method::Get, format, wants, request_id: "" };
-            let answer = match endpoint {
-                api::Endpoint::Metrics | api::Endpoint::Health | api::Endpoint::Ready => {
-                    api::plain(&asked, &vitals, &[])
-                }
-                _ => {
-                    return ops::OpsAnswer::problem(
-                        404,
-                        "here are /metrics, /health, /ready and /debug/flamegraph",
-                    );
-                }
-            };
-            let media = if endpoint == api::Endpoint::Metrics { format.into() } else { ops::Media::Json };
+            let asker = Asker { request_id: "", problems: &[], body_bytes_max: 0 };
+            let asked = Asked::new(path, format, api::Wants::default(), &vitals, asker);
+            let answer = at_once(&found, Method::Get, &asked);
+            let is_json = answer.content_type == ops::Media::Json.content_type();
+            let media = if is_json { ops::Media::Json } else { format.into() };
             ops::OpsAnswer { status: answer.status, media, body: answer.body.into_owned() }
         }
     };

@@ -8,8 +8,27 @@
 mod files;
 mod state;
 
-pub(super) use files::{file, index};
-pub(super) use state::state;
+pub use state::state;
+
+use super::docs::NO_PAGE;
+use super::{Asked, Problem};
+use crate::http::Answer;
+
+/// `/`: the page for those who want HTML; others are sent to the docs.
+#[must_use]
+pub fn root(asked: &Asked<'_>) -> Answer {
+    match asked.wants.html {
+        true => files::index(&asked.wants),
+        false => Answer::new(303, "", &b""[..]).with("Location", "/docs").with("Vary", "Accept"),
+    }
+}
+
+/// The page or a file of it; 404 where there is none.
+#[must_use]
+pub fn file(asked: &Asked<'_>) -> Answer {
+    let found = files::file(asked.path, &asked.wants);
+    found.unwrap_or_else(|| asked.not_found(Problem::NotFound, NO_PAGE))
+}
 
 /// What of a request matters to the files of the dashboard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -2,7 +2,6 @@
 
 use hdrhistogram::Histogram;
 
-use super::super::Endpoint;
 use super::super::health;
 use super::super::schema::dashboard::{
     CoreState, DashboardState, LastOutage, ProcessState, RouteState, ShardNumbers,
@@ -13,14 +12,15 @@ use crate::http::Answer;
 use crate::ingest::ShardBoard;
 use crate::journal::LaneState;
 use crate::ops::Process;
-use crate::ops::vitals::{CoreVitals, STATUSES, Vitals};
+use crate::ops::vitals::{CoreVitals, Route, STATUSES, Vitals};
 use crate::shard::ShardState;
 
 /// Buckets of one doubling: what falls into one differs by less than 9 %.
 const BUCKETS_PER_DOUBLING: f64 = 8.0;
 
 /// Everything the page shows but a tenant's rows; a third of the time that `/metrics` takes.
-pub(in crate::api) fn state(vitals: &Vitals) -> Answer {
+#[must_use]
+pub fn state(vitals: &Vitals) -> Answer {
     let disk_free_bytes = vitals.board.disk_free_bytes.get();
     health::json(
         200,
@@ -45,10 +45,7 @@ pub(in crate::api) fn state(vitals: &Vitals) -> Answer {
             }),
             cores: vitals.cores.iter().enumerate().map(|(core, of)| core_state(core, of)).collect(),
             shards: vitals.board.shards.iter().map(shard_numbers).collect(),
-            requests: Endpoint::ALL
-                .into_iter()
-                .filter_map(|endpoint| route_state(endpoint, vitals))
-                .collect(),
+            requests: vitals.routes.iter().filter_map(|route| route_state(route, vitals)).collect(),
         },
     )
 }
@@ -101,12 +98,12 @@ fn shard_numbers(board: &ShardBoard) -> ShardNumbers {
 }
 
 /// The answers of one route by status; `None` where there were none.
-fn route_state(endpoint: Endpoint, vitals: &Vitals) -> Option<RouteState> {
+fn route_state(route: &Route, vitals: &Vitals) -> Option<RouteState> {
     let lanes = || vitals.cores.iter().flat_map(|core| [&core.hot, &core.executor]);
-    let count = |at: usize| lanes().map(|lane| lane.requests[endpoint as usize][at].get()).sum::<u64>();
+    let count = |at: usize| lanes().map(|lane| lane.requests_of(route, at)).sum::<u64>();
     let counts = STATUSES.iter().enumerate().map(|(at, status)| (*status, count(at)));
     let statuses: Vec<(u16, u64)> = counts.filter(|(_, count)| *count > 0).collect();
-    (!statuses.is_empty()).then(|| RouteState { route: endpoint.route(), statuses })
+    (!statuses.is_empty()).then_some(RouteState { route: route.name, statuses })
 }
 
 /// A histogram in buckets that grow geometrically: (bucket, count), bucket `b` up to 2^(b / 8) us. Counts only

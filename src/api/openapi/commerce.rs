@@ -7,12 +7,11 @@ use utoipa::openapi::{Content, ContentBuilder, Ref, Required, Response, Response
 
 use super::events::READING;
 use super::parameters::{date, in_header, in_path, number, parameter, string, time, words};
-use super::{answer, header, json_of, request_id, text, with_key, with_problems};
+use super::{answer, header, json_of, request_id, text, with_problems};
 use crate::api::problem::Problem;
 use crate::base::order_status::OrderStatus;
 use crate::commerce::LIMIT_MAX;
 use crate::shard::ORDER_FIELDS;
-use crate::tenants::Scope;
 
 /// What can befall an ingest, however its bytes come.
 pub(super) const INGESTING: &[Problem] = &[
@@ -58,7 +57,8 @@ fn idempotency_key() -> Parameter {
     )
 }
 
-pub(super) fn post_ingest() -> OperationBuilder {
+#[must_use]
+pub fn post_ingest() -> OperationBuilder {
     let summary = ResponseBuilder::new()
         .description(
             "What became of every line; all of it is committed. A repetition with the same key and the same \
@@ -90,7 +90,7 @@ pub(super) fn post_ingest() -> OperationBuilder {
                 .build(),
         ))
         .response("200", summary);
-    with_problems(with_key(operation, Scope::Write), INGESTING)
+    with_problems(operation, INGESTING)
 }
 
 fn rows() -> Response {
@@ -105,7 +105,8 @@ fn rows() -> Response {
         .build()
 }
 
-pub(super) fn search() -> OperationBuilder {
+#[must_use]
+pub fn search() -> OperationBuilder {
     let limit = format!("1 to {LIMIT_MAX}; 1,000 unless told.");
     let fields = format!(
         "What of each order, separated by commas: {}. All but `received_at` unless told; few are quicker.",
@@ -123,6 +124,7 @@ pub(super) fn search() -> OperationBuilder {
         .parameter(tenant())
         .parameter(parameter("from", "Ordered not before this time, RFC 3339 with an offset.", time()))
         .parameter(parameter("to", "Ordered before this time.", time()))
+        .parameter(parameter("order_id", "The order with this id, if the other conditions hold for it.", string()))
         .parameter(parameter(
             "product_id",
             "Up to 50 products, separated by commas: orders that have one of them.",
@@ -145,7 +147,7 @@ pub(super) fn search() -> OperationBuilder {
             string(),
         ))
         .response("200", rows());
-    with_problems(with_key(operation, Scope::Read), READING)
+    with_problems(operation, READING)
 }
 
 /// Any of the statuses, in any number.
@@ -154,7 +156,24 @@ fn status_list() -> utoipa::openapi::schema::ObjectBuilder {
     string().pattern(Some(format!("^({names})(,({names}))*$")))
 }
 
-pub(super) fn patch_order() -> OperationBuilder {
+#[must_use]
+pub fn get_order() -> OperationBuilder {
+    let operation = OperationBuilder::new()
+        .operation_id(Some("getOrder"))
+        .tag("orders")
+        .summary(Some("One order with its items, status and times"))
+        .description(Some(
+            "An order whose id is `search` has that path taken: ask for it with \
+             `GET /api/v1/tenants/{tenant}/orders/search?order_id=search`.",
+        ))
+        .parameter(tenant())
+        .parameter(in_path("order", "The order's id, percent-encoded."))
+        .response("200", answer("The order.", json_of("StoredOrder"), "application/json"));
+    with_problems(operation, &[READING, &[Problem::NotFound, Problem::NoSuchOrder]].concat())
+}
+
+#[must_use]
+pub fn patch_order() -> OperationBuilder {
     let operation = OperationBuilder::new()
         .operation_id(Some("changeOrder"))
         .tag("orders")
@@ -173,7 +192,7 @@ pub(super) fn patch_order() -> OperationBuilder {
         ))
         .response("200", answer("It is committed.", json_of("StatusChanged"), "application/json"));
     with_problems(
-        with_key(operation, Scope::Write),
+        operation,
         &[
             Problem::BadRequest,
             Problem::Unauthorized,
@@ -192,7 +211,8 @@ pub(super) fn patch_order() -> OperationBuilder {
     )
 }
 
-pub(super) fn sales() -> OperationBuilder {
+#[must_use]
+pub fn sales() -> OperationBuilder {
     let operation = OperationBuilder::new()
         .operation_id(Some("sales"))
         .tag("sales")
@@ -222,7 +242,7 @@ pub(super) fn sales() -> OperationBuilder {
             string(),
         ))
         .response("200", answer("Groups and how they were made.", json_of("Sales"), "application/json"));
-    with_problems(with_key(operation, Scope::Read), &[READING, &[Problem::QueryTooLarge]].concat())
+    with_problems(operation, &[READING, &[Problem::QueryTooLarge]].concat())
 }
 
 #[cfg(test)]
@@ -231,15 +251,22 @@ mod tests {
 
     use serde_json::Value;
 
-    use crate::api::openapi::document;
+    use super::{post_ingest, sales, search};
+    use crate::api::openapi::document_of;
+    use crate::base::keys::KeyHasher;
     use crate::base::money::Currency;
-    use crate::commerce::{Materialized, SalesPlan, Summary};
+    use crate::commerce::{Materialized, SalesPlan, SearchPlan, Summary};
     use crate::event::Decoder;
+    use crate::http::Method;
     use crate::query::{Figures, SalesGroup, SalesResult};
     use crate::shard::ORDER_FIELDS;
 
     fn parsed() -> Value {
-        serde_json::from_str(document()).unwrap()
+        document_of(&[
+            ("/api/v1/ingest/orders", Method::Post, post_ingest),
+            ("/api/v1/tenants/{tenant}/orders/search", Method::Get, search),
+            ("/api/v1/tenants/{tenant}/metrics/sales", Method::Get, sales),
+        ])
     }
 
     fn keys(object: &Value) -> BTreeSet<String> {
@@ -300,7 +327,7 @@ mod tests {
         let known = |detail: &str| -> BTreeSet<String> {
             detail.rsplit("known are ").next().unwrap().split(", ").map(str::to_owned).collect()
         };
-        let errors = crate::commerce::SearchPlan::new("t", Some(unknown)).unwrap_err();
+        let errors = SearchPlan::new("t", Some(unknown), &KeyHasher::new(&[3; 16])).unwrap_err();
         assert_eq!(names("/api/v1/tenants/{tenant}/orders/search"), known(&errors[0].detail));
         let errors = SalesPlan::new("t", Some(unknown)).unwrap_err();
         assert_eq!(names("/api/v1/tenants/{tenant}/metrics/sales"), known(&errors[0].detail));

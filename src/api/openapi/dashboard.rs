@@ -4,12 +4,11 @@ use utoipa::openapi::path::OperationBuilder;
 use utoipa::openapi::schema::ComponentsBuilder;
 
 use super::parameters::in_path;
-use super::{answer, json_of, text, with_key, with_problems};
+use super::{answer, json_of, text, with_problems};
 use crate::api::problem::Problem;
 use crate::api::schema::dashboard::{
     CoreState, DashboardState, LastOutage, ProcessState, RouteState, ShardNumbers,
 };
-use crate::tenants::Scope;
 
 pub(super) fn schemas(components: ComponentsBuilder) -> ComponentsBuilder {
     components
@@ -21,7 +20,8 @@ pub(super) fn schemas(components: ComponentsBuilder) -> ComponentsBuilder {
         .schema_from::<RouteState>()
 }
 
-pub(super) fn state() -> OperationBuilder {
+#[must_use]
+pub fn state() -> OperationBuilder {
     let operation = OperationBuilder::new()
         .operation_id(Some("dashboardState"))
         .tag("operations")
@@ -32,13 +32,11 @@ pub(super) fn state() -> OperationBuilder {
              must be bound to all tenants.",
         ))
         .response("200", answer("This moment.", json_of("DashboardState"), "application/json"));
-    with_problems(
-        with_key(operation, Scope::Read),
-        &[Problem::Unauthorized, Problem::Forbidden, Problem::RateLimited],
-    )
+    with_problems(operation, &[Problem::Unauthorized, Problem::Forbidden, Problem::RateLimited])
 }
 
-pub(super) fn file() -> OperationBuilder {
+#[must_use]
+pub fn file() -> OperationBuilder {
     let operation = OperationBuilder::new()
         .operation_id(Some("dashboardFile"))
         .tag("operations")

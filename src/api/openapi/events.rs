@@ -6,10 +6,9 @@ use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::{Content, ContentBuilder, Ref, Required};
 
 use super::parameters::{number, parameter, string, time, words};
-use super::{answer, json_of, text, with_key, with_problems};
+use super::{answer, json_of, text, with_problems};
 use crate::api::problem::Problem;
 use crate::base::limits::BULK_EVENTS_MAX;
-use crate::tenants::Scope;
 
 /// What can befall any request that brings events.
 const TAKING: &[Problem] = &[
@@ -92,7 +91,8 @@ fn one_event() -> Content {
     ContentBuilder::new().schema(Some(Ref::from_schema_name("ServiceEvent"))).example(Some(example)).build()
 }
 
-pub(super) fn post_one() -> OperationBuilder {
+#[must_use]
+pub fn post_one() -> OperationBuilder {
     let operation = OperationBuilder::new()
         .operation_id(Some("postEvents"))
         .tag("events")
@@ -112,10 +112,11 @@ pub(super) fn post_one() -> OperationBuilder {
         .response("201", answer("Stored.", json_of("EventResult"), "application/json"))
         .response("200", answer("It was there already.", json_of("EventResult"), "application/json"))
         .response("202", answer("In the journal, not yet committed.", json_of("EventResult"), "application/json"));
-    with_problems(with_key(operation, Scope::Write), &[TAKING, &[Problem::InvalidEvent]].concat())
+    with_problems(operation, &[TAKING, &[Problem::InvalidEvent]].concat())
 }
 
-pub(super) fn post_bulk() -> OperationBuilder {
+#[must_use]
+pub fn post_bulk() -> OperationBuilder {
     let description = format!(
         "Up to {BULK_EVENTS_MAX} events, as `{{\"events\": […]}}` or as NDJSON (`application/x-ndjson`). Each \
          row stands for itself: bad ones never sink good ones (those of another tenant than the key's are bad), \
@@ -135,13 +136,11 @@ pub(super) fn post_bulk() -> OperationBuilder {
                 .build(),
         ))
         .response("200", answer("What became of each row.", json_of("BulkResult"), "application/json"));
-    with_problems(
-        with_key(operation, Scope::Write),
-        &[TAKING, &[Problem::TooManyEvents, Problem::InvalidEvents]].concat(),
-    )
+    with_problems(operation, &[TAKING, &[Problem::TooManyEvents, Problem::InvalidEvents]].concat())
 }
 
-pub(super) fn get_page() -> OperationBuilder {
+#[must_use]
+pub fn get_page() -> OperationBuilder {
     let operation = OperationBuilder::new()
         .operation_id(Some("getEvents"))
         .tag("events")
@@ -153,10 +152,11 @@ pub(super) fn get_page() -> OperationBuilder {
         .parameter(tenant(Required::True));
     let operation = paging(range(names(operation)))
         .response("200", answer("A page.", json_of("EventPage"), "application/json"));
-    with_problems(with_key(operation, Scope::Read), READING)
+    with_problems(operation, READING)
 }
 
-pub(super) fn get_clicks() -> OperationBuilder {
+#[must_use]
+pub fn get_clicks() -> OperationBuilder {
     let operation = OperationBuilder::new()
         .operation_id(Some("getClicks"))
         .tag("collector")
@@ -165,10 +165,11 @@ pub(super) fn get_clicks() -> OperationBuilder {
         .parameter(parameter("user_id", "Of this user only.", number()));
     let operation =
         paging(range(operation)).response("200", answer("A page.", json_of("ClickPage"), "application/json"));
-    with_problems(with_key(operation, Scope::Read), READING)
+    with_problems(operation, READING)
 }
 
-pub(super) fn get_metrics() -> OperationBuilder {
+#[must_use]
+pub fn get_metrics() -> OperationBuilder {
     let operation = OperationBuilder::new()
         .operation_id(Some("metrics"))
         .tag("events")
@@ -191,5 +192,5 @@ pub(super) fn get_metrics() -> OperationBuilder {
             "200",
             answer("Buckets that hold events, by time.", json_of("Metrics"), "application/json"),
         );
-    with_problems(with_key(operation, Scope::Read), READING)
+    with_problems(operation, READING)
 }

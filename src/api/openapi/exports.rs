@@ -1,14 +1,13 @@
 //! Exports in the OpenAPI document.
 
-use utoipa::openapi::path::{OperationBuilder, Parameter, PathItem, PathItemBuilder};
+use utoipa::openapi::path::{OperationBuilder, Parameter};
 use utoipa::openapi::request_body::RequestBodyBuilder;
-use utoipa::openapi::{HttpMethod, Required, Response, ResponseBuilder};
+use utoipa::openapi::{Required, Response, ResponseBuilder};
 
 use super::events::READING;
 use super::parameters::{in_header, in_path};
-use super::{answer, header, json_of, only, request_id, text, with_key, with_problems};
+use super::{answer, header, json_of, request_id, text, with_problems};
 use crate::api::problem::Problem;
-use crate::tenants::Scope;
 
 fn tenant() -> Parameter {
     in_path("tenant", "Whose orders.")
@@ -19,11 +18,12 @@ fn export() -> Parameter {
 }
 
 fn with(operation: OperationBuilder, problems: &[Problem]) -> OperationBuilder {
-    with_problems(with_key(operation, Scope::Read), &[READING, problems].concat())
+    with_problems(operation, &[READING, problems].concat())
 }
 
-pub(super) fn all() -> PathItem {
-    let post = OperationBuilder::new()
+#[must_use]
+pub fn create() -> OperationBuilder {
+    let operation = OperationBuilder::new()
         .operation_id(Some("createExport"))
         .tag("exports")
         .summary(Some("Begin an export of orders or their items"))
@@ -57,34 +57,42 @@ pub(super) fn all() -> PathItem {
                 .header("X-Request-Id", request_id())
                 .build(),
         );
-    let get = OperationBuilder::new()
-        .operation_id(Some("listExports"))
-        .tag("exports")
-        .summary(Some("A tenant's exports, newest first"))
-        .parameter(tenant())
-        .response("200", answer("All that are known.", json_of("ExportList"), "application/json"));
-    let beginning = [
+    let problems = [
         Problem::IngestRunning,
         Problem::PayloadTooLarge,
         Problem::IdempotencyKeyReused,
         Problem::InvalidExport,
         Problem::NoRoomForExport,
     ];
-    PathItemBuilder::new()
-        .operation(HttpMethod::Post, with(post, &beginning))
-        .operation(HttpMethod::Get, with(get, &[]))
-        .build()
+    with(operation, &problems)
 }
 
-pub(super) fn one() -> PathItem {
-    let get = OperationBuilder::new()
+#[must_use]
+pub fn list() -> OperationBuilder {
+    let operation = OperationBuilder::new()
+        .operation_id(Some("listExports"))
+        .tag("exports")
+        .summary(Some("A tenant's exports, newest first"))
+        .parameter(tenant())
+        .response("200", answer("All that are known.", json_of("ExportList"), "application/json"));
+    with(operation, &[])
+}
+
+#[must_use]
+pub fn get() -> OperationBuilder {
+    let operation = OperationBuilder::new()
         .operation_id(Some("getExport"))
         .tag("exports")
         .summary(Some("How far an export is"))
         .parameter(tenant())
         .parameter(export())
         .response("200", answer("Its state.", json_of("ExportStatus"), "application/json"));
-    let delete = OperationBuilder::new()
+    with(operation, &[Problem::NoSuchExport])
+}
+
+#[must_use]
+pub fn delete() -> OperationBuilder {
+    let operation = OperationBuilder::new()
         .operation_id(Some("deleteExport"))
         .tag("exports")
         .summary(Some("Remove an export, whether or not it is done"))
@@ -95,10 +103,7 @@ pub(super) fn one() -> PathItem {
             "204",
             ResponseBuilder::new().description("It is gone.").header("X-Request-Id", request_id()).build(),
         );
-    PathItemBuilder::new()
-        .operation(HttpMethod::Get, with(get, &[Problem::NoSuchExport]))
-        .operation(HttpMethod::Delete, with(delete, &[Problem::NoSuchExport]))
-        .build()
+    with(operation, &[Problem::NoSuchExport])
 }
 
 /// The file, or a part of it.
@@ -127,9 +132,10 @@ fn bytes(description: &str, more: &[(&str, &str)]) -> Response {
     response.build()
 }
 
-pub(super) fn download() -> PathItem {
+#[must_use]
+pub fn download() -> OperationBuilder {
     const DIGEST: (&str, &str) = ("Repr-Digest", "SHA-256 of the whole file (RFC 9530), once it is done.");
-    let get = OperationBuilder::new()
+    let operation = OperationBuilder::new()
         .operation_id(Some("downloadExport"))
         .tag("exports")
         .summary(Some("The file of an export, also while it is made"))
@@ -161,7 +167,7 @@ pub(super) fn download() -> PathItem {
         Problem::PreconditionFailed,
         Problem::RangeNotSatisfiable,
     ];
-    only(HttpMethod::Get, with(get, &problems))
+    with(operation, &problems)
 }
 
 #[cfg(test)]
@@ -170,12 +176,12 @@ mod tests {
 
     use serde_json::Value;
 
-    use crate::api::openapi::document;
+    use crate::api::openapi::document_of;
     use crate::commerce::{Export, ExportId, ExportRecord, ExportSpec, Progress};
 
     #[test]
     fn an_export_is_described_as_it_is_told() {
-        let document: Value = serde_json::from_str(document()).unwrap();
+        let document = document_of(&[]);
         let schema = &document["components"]["schemas"];
         let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
         let example = br#"{"format":"parquet","rows":"items","compression":"zstd",

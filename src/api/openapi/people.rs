@@ -4,9 +4,8 @@ use utoipa::openapi::path::OperationBuilder;
 
 use super::events::READING;
 use super::parameters::{in_path, parameter, words};
-use super::{answer, json_of, with_key, with_problems};
+use super::{answer, json_of, with_problems};
 use crate::api::problem::Problem;
-use crate::tenants::Scope;
 
 const ERASING: &[Problem] = &[
     Problem::NotFound,
@@ -32,10 +31,11 @@ fn erasing(operation: OperationBuilder) -> OperationBuilder {
                 "application/json",
             ),
         );
-    with_problems(with_key(operation, Scope::Admin), &[READING, ERASING].concat())
+    with_problems(operation, &[READING, ERASING].concat())
 }
 
-pub(super) fn erase_customer() -> OperationBuilder {
+#[must_use]
+pub fn erase_customer() -> OperationBuilder {
     erasing(
         OperationBuilder::new()
             .operation_id(Some("eraseCustomer"))
@@ -56,7 +56,8 @@ pub(super) fn erase_customer() -> OperationBuilder {
     )
 }
 
-pub(super) fn erase_user() -> OperationBuilder {
+#[must_use]
+pub fn erase_user() -> OperationBuilder {
     erasing(
         OperationBuilder::new()
             .operation_id(Some("eraseClickUser"))
@@ -77,10 +78,11 @@ fn telling(operation: OperationBuilder) -> OperationBuilder {
         .summary(Some("How far an erasure is"))
         .parameter(in_path("erasure", "The id, as the certificate or `Location` has it."))
         .response("200", answer("Its state.", json_of("ErasureProgress"), "application/json"));
-    with_problems(with_key(operation, Scope::Admin), &[READING, &[Problem::NoSuchErasure]].concat())
+    with_problems(operation, &[READING, &[Problem::NoSuchErasure]].concat())
 }
 
-pub(super) fn erasure() -> OperationBuilder {
+#[must_use]
+pub fn erasure() -> OperationBuilder {
     telling(
         OperationBuilder::new()
             .operation_id(Some("erasure"))
@@ -88,7 +90,8 @@ pub(super) fn erasure() -> OperationBuilder {
     )
 }
 
-pub(super) fn click_erasure() -> OperationBuilder {
+#[must_use]
+pub fn click_erasure() -> OperationBuilder {
     telling(OperationBuilder::new().operation_id(Some("clickErasure")))
 }
 
@@ -98,13 +101,13 @@ mod tests {
 
     use serde_json::Value;
 
-    use crate::api::openapi::document;
+    use crate::api::openapi::document_of;
     use crate::api::people::{Erasure, told};
     use crate::shard::{ErasureReport, ErasureState};
 
     #[test]
     fn shapes_are_described_as_they_are_sent() {
-        let document: Value = serde_json::from_str(document()).unwrap();
+        let document = document_of(&[]);
         let keys = |object: &Value| object.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
         let described = |schema: &str| keys(&document["components"]["schemas"][schema]["properties"]);
         let state = ErasureState {

@@ -7,10 +7,9 @@ use utoipa::openapi::{ContentBuilder, Ref, Required, ResponseBuilder};
 
 use super::events::READING;
 use super::parameters::{in_header, in_path, number, parameter, string, time, words};
-use super::{answer, header, json_of, request_id, text, with_key, with_problems};
+use super::{answer, header, json_of, request_id, text, with_problems};
 use crate::api::problem::Problem;
 use crate::commerce::ANOMALIES_MAX;
-use crate::tenants::Scope;
 
 const JSON: &str = "application/json";
 
@@ -37,7 +36,8 @@ const WRITING: &[Problem] = &[
     Problem::JournalFull,
 ];
 
-pub(super) fn post_event() -> OperationBuilder {
+#[must_use]
+pub fn post_event() -> OperationBuilder {
     let recorded = |description: &str| {
         ResponseBuilder::new()
             .description(description)
@@ -91,10 +91,11 @@ pub(super) fn post_event() -> OperationBuilder {
         Problem::InvalidEvent,
         Problem::TooDeep,
     ];
-    with_problems(with_key(operation, Scope::Write), &[WRITING, &also].concat())
+    with_problems(operation, &[WRITING, &also].concat())
 }
 
-pub(super) fn list(of_product: bool) -> OperationBuilder {
+#[must_use]
+pub fn list(of_product: bool) -> OperationBuilder {
     let limit = format!("1 to {ANOMALIES_MAX}; 100 unless told.");
     let found = ResponseBuilder::new()
         .description(
@@ -139,10 +140,11 @@ pub(super) fn list(of_product: bool) -> OperationBuilder {
         ))
         .parameter(in_header("Last-Event-ID", "The id of the last event that was read.", Required::False))
         .response("200", found);
-    with_problems(with_key(operation, Scope::Read), &[READING, &[Problem::NotFound]].concat())
+    with_problems(operation, &[READING, &[Problem::NotFound]].concat())
 }
 
-pub(super) fn post_review(of_product: bool) -> OperationBuilder {
+#[must_use]
+pub fn post_review(of_product: bool) -> OperationBuilder {
     let mut operation = OperationBuilder::new()
         .operation_id(Some(if of_product { "reviewProductAnomaly" } else { "reviewAnomaly" }))
         .tag("prices")
@@ -166,25 +168,27 @@ pub(super) fn post_review(of_product: bool) -> OperationBuilder {
         .response("200", answer("It is committed.", json_of("PriceAnomaly"), JSON));
     let also =
         [Problem::NoSuchAnomaly, Problem::AlreadyReviewed, Problem::InvalidReview, Problem::ShardUnavailable];
-    with_problems(with_key(operation, Scope::Write), &[WRITING, &also].concat())
+    with_problems(operation, &[WRITING, &also].concat())
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Value;
-
-    use crate::api::openapi::document;
+    use super::{list, post_event};
+    use crate::api::openapi::document_of;
     use crate::commerce::{AnomaliesPlan, PriceEvent};
+    use crate::http::Method;
 
     #[test]
     fn the_example_is_a_price_event_and_the_parameters_are_understood() {
-        let document: Value = serde_json::from_str(document()).unwrap();
         let path = "/api/v1/tenants/{tenant}/products/{product}/price-event";
+        let anomalies = "/api/v1/tenants/{tenant}/price-anomalies";
+        let document =
+            document_of(&[(path, Method::Post, post_event), (anomalies, Method::Get, || list(false))]);
         let body = &document["paths"][path]["post"]["requestBody"]["content"]["application/json"];
         assert!(PriceEvent::read(body["example"].to_string().as_bytes(), i64::MAX).is_ok());
         let errors = AnomaliesPlan::new("t", None, Some("nothing_has_this_name=1")).unwrap_err();
         let known: Vec<&str> = errors[0].detail.rsplit("known are ").next().unwrap().split(", ").collect();
-        let parameters = &document["paths"]["/api/v1/tenants/{tenant}/price-anomalies"]["get"]["parameters"];
+        let parameters = &document["paths"][anomalies]["get"]["parameters"];
         let of_query: Vec<&str> = parameters
             .as_array()
             .unwrap()

@@ -6,11 +6,11 @@ use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::{ContentBuilder, Ref, Required, ResponseBuilder};
 
 use super::parameters::{in_header, in_path, parameter, words};
-use super::{answer, header, json_of, request_id, with_key, with_problems};
+use super::{answer, header, json_of, request_id, with_problems};
 use crate::api::problem::Problem;
-use crate::tenants::Scope;
 
-pub(super) fn put() -> OperationBuilder {
+#[must_use]
+pub fn put() -> OperationBuilder {
     let example = json!({
         "mode": "reject",
         "updates": [{
@@ -71,7 +71,7 @@ pub(super) fn put() -> OperationBuilder {
             answer("No product was changed.", json_of("StockUpdated"), "application/json"),
         );
     with_problems(
-        with_key(operation, Scope::Write),
+        operation,
         &[
             Problem::BadRequest,
             Problem::EmptyBody,
@@ -98,7 +98,8 @@ pub(super) fn put() -> OperationBuilder {
     )
 }
 
-pub(super) fn get() -> OperationBuilder {
+#[must_use]
+pub fn get() -> OperationBuilder {
     let tag = || header("The version, in quotes.", &["\"3\""]);
     let level = ResponseBuilder::new()
         .description("How many there are.")
@@ -123,7 +124,7 @@ pub(super) fn get() -> OperationBuilder {
         .response("200", level)
         .response("304", known);
     with_problems(
-        with_key(operation, Scope::Read),
+        operation,
         &[
             Problem::BadRequest,
             Problem::Unauthorized,
@@ -139,15 +140,16 @@ pub(super) fn get() -> OperationBuilder {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Value;
-
-    use crate::api::openapi::document;
+    use super::put;
+    use crate::api::openapi::document_of;
     use crate::event::StockRequest;
+    use crate::http::Method;
 
     #[test]
     fn the_example_is_a_request_that_is_taken() {
-        let document: Value = serde_json::from_str(document()).unwrap();
-        let put = &document["paths"]["/api/v1/tenants/{tenant}/stock/bulk_update"]["put"];
+        let path = "/api/v1/tenants/{tenant}/stock/bulk_update";
+        let document = document_of(&[(path, Method::Put, put)]);
+        let put = &document["paths"][path]["put"];
         let example = put["requestBody"]["content"]["application/json"]["example"].to_string();
         assert!(StockRequest::read(example.as_bytes()).unwrap().rows[0].is_ok());
     }

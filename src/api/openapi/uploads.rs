@@ -1,14 +1,13 @@
 //! Resumable uploads of orders (tus 1.0.0) in the OpenAPI document.
 
-use utoipa::openapi::path::{OperationBuilder, Parameter, PathItem, PathItemBuilder};
+use utoipa::openapi::path::{OperationBuilder, Parameter};
 use utoipa::openapi::request_body::RequestBodyBuilder;
-use utoipa::openapi::{HttpMethod, Required, Response, ResponseBuilder};
+use utoipa::openapi::{Required, Response, ResponseBuilder};
 
 use super::commerce::INGESTING;
 use super::parameters::{in_header, in_path};
-use super::{answer, header, json_of, request_id, text, with_key, with_problems};
+use super::{answer, header, json_of, request_id, text, with_problems};
 use crate::api::problem::{self, Problem};
-use crate::tenants::Scope;
 
 /// The protocol's own content type.
 const OFFSET_OCTETS: &str = "application/offset+octet-stream";
@@ -65,25 +64,10 @@ const OFFSET: (&str, &str) = (
 );
 const EXPIRES: (&str, &str) = ("Upload-Expires", "When an upload that nobody goes on with is forgotten.");
 
-pub(super) fn create() -> PathItem {
-    PathItemBuilder::new()
-        .operation(HttpMethod::Post, post())
-        .operation(HttpMethod::Options, capabilities())
-        .build()
-}
-
-pub(super) fn one() -> PathItem {
-    PathItemBuilder::new()
-        .operation(HttpMethod::Head, head())
-        .operation(HttpMethod::Get, get())
-        .operation(HttpMethod::Patch, patch())
-        .operation(HttpMethod::Delete, delete())
-        .build()
-}
-
-fn capabilities() -> OperationBuilder {
+#[must_use]
+pub fn capabilities(id: &str) -> OperationBuilder {
     OperationBuilder::new()
-        .operation_id(Some("uploadCapabilities"))
+        .operation_id(Some(id))
         .tag("uploads")
         .summary(Some("What of tus is understood"))
         .response(
@@ -100,7 +84,8 @@ fn capabilities() -> OperationBuilder {
         )
 }
 
-fn post() -> OperationBuilder {
+#[must_use]
+pub fn post() -> OperationBuilder {
     let operation = OperationBuilder::new()
         .operation_id(Some("createUpload"))
         .tag("uploads")
@@ -131,10 +116,11 @@ fn post() -> OperationBuilder {
                 &[("Location", "Where the upload is."), OFFSET, EXPIRES],
             ),
         );
-    with_refusals(with_problems(with_key(operation, Scope::Write), INGESTING), &[VERSION, CHECKSUM])
+    with_refusals(with_problems(operation, INGESTING), &[VERSION, CHECKSUM])
 }
 
-fn head() -> OperationBuilder {
+#[must_use]
+pub fn head() -> OperationBuilder {
     let operation = OperationBuilder::new()
         .operation_id(Some("uploadOffset"))
         .tag("uploads")
@@ -145,10 +131,11 @@ fn head() -> OperationBuilder {
             "200",
             bare("Go on at `Upload-Offset`.", &[OFFSET, ("Upload-Length", "Bytes of the whole file.")]),
         );
-    with_refusals(with_problems(with_key(operation, Scope::Write), LOOKING), &[NO_SUCH, GONE, VERSION])
+    with_refusals(with_problems(operation, LOOKING), &[NO_SUCH, GONE, VERSION])
 }
 
-fn get() -> OperationBuilder {
+#[must_use]
+pub fn get() -> OperationBuilder {
     let operation = OperationBuilder::new()
         .operation_id(Some("uploadSummary"))
         .tag("uploads")
@@ -158,10 +145,11 @@ fn get() -> OperationBuilder {
         ))
         .parameter(upload())
         .response("200", answer("The summary.", json_of("UploadSummary"), "application/json"));
-    with_refusals(with_problems(with_key(operation, Scope::Write), LOOKING), &[NO_SUCH, GONE])
+    with_refusals(with_problems(operation, LOOKING), &[NO_SUCH, GONE])
 }
 
-fn patch() -> OperationBuilder {
+#[must_use]
+pub fn patch() -> OperationBuilder {
     let operation = OperationBuilder::new()
         .operation_id(Some("continueUpload"))
         .tag("uploads")
@@ -179,12 +167,13 @@ fn patch() -> OperationBuilder {
         ))
         .response("204", bare("Taken in, and its orders committed.", &[OFFSET, EXPIRES]));
     with_refusals(
-        with_problems(with_key(operation, Scope::Write), INGESTING),
+        with_problems(operation, INGESTING),
         &[NO_SUCH, OFFSET_DIFFERS, GONE, VERSION, LOCKED, CHECKSUM],
     )
 }
 
-fn delete() -> OperationBuilder {
+#[must_use]
+pub fn delete() -> OperationBuilder {
     let operation = OperationBuilder::new()
         .operation_id(Some("endUpload"))
         .tag("uploads")
@@ -193,8 +182,5 @@ fn delete() -> OperationBuilder {
         .parameter(version())
         .parameter(upload())
         .response("204", bare("It is forgotten.", &[]));
-    with_refusals(
-        with_problems(with_key(operation, Scope::Write), LOOKING),
-        &[NO_SUCH, GONE, VERSION, LOCKED],
-    )
+    with_refusals(with_problems(operation, LOOKING), &[NO_SUCH, GONE, VERSION, LOCKED])
 }

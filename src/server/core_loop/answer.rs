@@ -4,34 +4,35 @@ use super::*;
 
 impl CoreLoop {
     /// Owes the answer to one whole request; whether the connection stays.
-    pub(super) fn answer(&mut self, key: Key, head: &Head<'_>, body: &[u8]) -> bool {
-        let (endpoint, argument) = api::find(head.path);
+    pub(super) fn answer(&mut self, key: Key, found: &Found<Handler>, head: &Head<'_>, body: &[u8]) -> bool {
         let keep_alive = head.keep_alive && self.parts.vitals.stop.stage() < Stage::Draining;
-        let answer = match (endpoint, head.method) {
-            (api::Endpoint::Event, Method::Post) => match self.take_event(head, body) {
-                Ok((receipt, disk)) => {
-                    let start = self.arena.len();
-                    self.arena.extend_from_slice(match head.request_id {
-                        Some(id) => id.as_bytes(),
-                        None => self.parts.request_ids.give().as_bytes(),
-                    });
-                    let to = Addressee {
-                        request_id: (start, self.arena.len()),
-                        minor: head.minor,
-                        keep_alive,
-                        has_origin: head.has_origin,
-                    };
-                    if self.now_ms() >= self.sample_at_ms && tracing::enabled!(tracing::Level::DEBUG) {
-                        self.sample_at_ms = self.now_ms() + SAMPLE_MS;
-                        let id = &self.arena[to.request_id.0..to.request_id.1];
-                        self.sampled = Some(String::from_utf8_lossy(id).into_owned());
+        let answer = match found.operation {
+            Some(Operation { handler: Handler::Click(_), need, .. }) => {
+                match self.take_event(*need, head, body) {
+                    Ok((receipt, disk)) => {
+                        let start = self.arena.len();
+                        self.arena.extend_from_slice(match head.request_id {
+                            Some(id) => id.as_bytes(),
+                            None => self.parts.request_ids.give().as_bytes(),
+                        });
+                        let to = Addressee {
+                            request_id: (start, self.arena.len()),
+                            minor: head.minor,
+                            keep_alive,
+                            has_origin: head.has_origin,
+                        };
+                        if self.now_ms() >= self.sample_at_ms && tracing::enabled!(tracing::Level::DEBUG) {
+                            self.sample_at_ms = self.now_ms() + SAMPLE_MS;
+                            let id = &self.arena[to.request_id.0..to.request_id.1];
+                            self.sampled = Some(String::from_utf8_lossy(id).into_owned());
+                        }
+                        self.owed.push(Owed { key, what: What::Accepted { receipt, disk, to } });
+                        self.me.hot.accepted_bytes.add(body.len() as u64);
+                        return keep_alive;
                     }
-                    self.owed.push(Owed { key, what: What::Accepted { receipt, disk, to } });
-                    self.me.hot.accepted_bytes.add(body.len() as u64);
-                    return keep_alive;
+                    Err(refused) => Err(refused),
                 }
-                Err(refused) => Err(refused),
-            },
+            }
             _ => Ok(()),
         };
         let id = match head.request_id {
@@ -41,19 +42,19 @@ impl CoreLoop {
         let problems = &self.me.hot.problems;
         let answer = match answer {
             Ok(()) => {
-                let format = Format::Text;
-                let wants = api::Wants::default();
-                let method = head.method;
-                let asked = api::Asked { endpoint, argument, method, format, wants, request_id: id };
-                api::plain(&asked, &self.parts.vitals, problems)
+                let asker =
+                    Asker { request_id: id, problems, body_bytes_max: self.limits.event_bytes_max as u64 };
+                let (format, wants) = (Format::Text, api::Wants::default());
+                let asked = Asked::new(head.path, format, wants, &self.parts.vitals, asker);
+                at_once(found, head.method, &asked)
             }
             Err(refused) => api::error::refused(&refused, self.limits.event_bytes_max as u64, id, problems),
         };
-        self.me.hot.count_request(endpoint as usize, answer.status);
+        self.me.hot.count_request(found.row, answer.status);
         tracing::debug!(
             core = self.parts.core,
             request_id = id,
-            route = endpoint.route(),
+            route = found.route(),
             status = answer.status,
             "answered"
         );
@@ -73,10 +74,10 @@ impl CoreLoop {
 
     pub(super) fn take_event(
         &mut self,
+        need: Need,
         head: &Head<'_>,
         body: &[u8],
     ) -> Result<(crate::base::ids::Receipt, bool), api::error::EventRefused> {
-        let need = api::access::need(api::Endpoint::Event, head.method, head.query);
         let now = Now { unix_us: self.unix_us, monotonic_us: self.now_us };
         let principal = self.parts.desk.authorize(head.credential, need, now)?;
         self.parts.desk.charge(&principal, 1, body.len() as u64, now)?;
@@ -111,7 +112,7 @@ impl CoreLoop {
         };
         let start = self.arena.len();
         write_answer(&mut self.arena, &answer, &to);
-        self.me.hot.count_request(api::Endpoint::Unknown as usize, answer.status);
+        self.me.hot.count_request(NOWHERE, answer.status);
         self.owed.push(Owed { key, what: What::Rendered { start, end: self.arena.len() } });
     }
 

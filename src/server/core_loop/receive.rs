@@ -180,8 +180,10 @@ impl CoreLoop {
                 break After::KeepAlive;
             }
             let mut left = filled - start;
-            let next =
-                parser.next(&mut buffer[start..filled], &mut left, |head| wanted(head, event_bytes_max));
+            let mut found = None;
+            let next = parser.next(&mut buffer[start..filled], &mut left, |head| {
+                wanted(found.insert(find(head)), head, event_bytes_max)
+            });
             // Chunks were moved together: the bytes behind them have moved down.
             let end = start + left;
             match next {
@@ -195,7 +197,9 @@ impl CoreLoop {
                 Next::Skip(bytes) => start += bytes,
                 Next::Request { head, body, consumed } => {
                     answered = true;
-                    let keep_alive = self.answer(key, &head, body);
+                    // Where the body came later, the head was looked at then.
+                    let found = found.unwrap_or_else(|| find(&head));
+                    let keep_alive = self.answer(key, &found, &head, body);
                     start += consumed;
                     filled = end;
                     if !keep_alive {
@@ -244,16 +248,20 @@ impl CoreLoop {
     }
 }
 
+#[inline]
+fn find(head: &Head<'_>) -> Found<Handler> {
+    ENDPOINTS.find(head.path, head.method, head.query)
+}
+
 /// What this lane answers itself; everything else goes to the executor. So does a body that nobody wants, unless it
 /// is small: it must not be refused for its size where its path or method is what is wrong.
-fn wanted(head: &Head<'_>, event_bytes_max: usize) -> Wanted {
-    let (endpoint, _) = api::find(head.path);
-    if !endpoint.is_hot() {
+fn wanted(found: &Found<Handler>, head: &Head<'_>, event_bytes_max: usize) -> Wanted {
+    if !found.is_hot {
         return Wanted::Elsewhere;
     }
     let body_bytes_max = sent_bytes_max(head.coding, event_bytes_max);
     let is_small = matches!(head.framing, Framing::Length(length) if length <= body_bytes_max as u64);
-    if !is_small && !endpoint.takes(head.method) {
+    if !is_small && found.operation.is_none() && head.method != Method::Options {
         return Wanted::Elsewhere;
     }
     Wanted::Here { body_bytes_max }

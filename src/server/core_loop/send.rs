@@ -49,7 +49,7 @@ impl CoreLoop {
         }
         if let Some(request_id) = self.sampled.take() {
             let duration_us = clock::monotonic_us() - self.started_us;
-            let (core, route) = (self.parts.core, api::Endpoint::Event.route());
+            let (core, route) = (self.parts.core, ENDPOINTS.0[CLICKS].route);
             tracing::debug!(
                 core,
                 request_id,
@@ -115,7 +115,7 @@ impl CoreLoop {
                             let limit = self.limits.event_bytes_max as u64;
                             let id = std::str::from_utf8(id).unwrap_or_default();
                             let answer = api::error::refused(&refused, limit, id, &self.me.hot.problems);
-                            self.me.hot.count_request(api::Endpoint::Event as usize, answer.status);
+                            self.me.hot.count_request(CLICKS, answer.status);
                             write_answer(&mut self.out, &answer, &addressee);
                         }
                     }
@@ -131,7 +131,7 @@ impl CoreLoop {
         self.latency.histogram.saturating_record_n(took_us.max(1), events);
         self.latency.sum_us += took_us * events;
         self.me.hot.accepted_events.add(events);
-        self.me.hot.requests[api::Endpoint::Event as usize][1].add(events);
+        self.me.hot.requests[CLICKS][1].add(events);
     }
 
     /// Sends a connection its answers; what the socket does not take waits in the connection.

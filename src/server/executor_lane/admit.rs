@@ -6,11 +6,11 @@ use std::time::Duration;
 use hyper::body::{Body as _, Incoming};
 
 use super::Lane;
-use super::respond::RequestHead;
-use crate::api::{self, Endpoint};
+use super::call::{Reply, RequestHead};
+use crate::api;
 use crate::base::clock;
 use crate::cores::executor;
-use crate::http::{Answer, Credential, Method};
+use crate::http::Credential;
 use crate::tenants::{Denied, Now, Principal, Scope};
 
 /// One that was let in.
@@ -33,18 +33,11 @@ fn credential(request: &RequestHead) -> Credential<'_> {
 }
 
 /// Decides on the head alone; charges the request and the length it names.
-pub(super) fn admit(
-    lane: &Lane,
-    endpoint: Endpoint,
-    method: Method,
-    request: &RequestHead,
-    body: &Incoming,
-) -> Result<Admitted, Denied> {
-    let need = api::access::need(endpoint, method, request.uri.query());
+pub(super) fn admit(lane: &Lane, request: &RequestHead, body: &Incoming) -> Result<Admitted, Denied> {
     let (mut desk, now) = (lane.desk.borrow_mut(), now());
-    let principal = desk.authorize(credential(request), need, now)?;
+    let principal = desk.authorize(credential(request), request.found.need(), now)?;
     // A body that is taken in as it comes is charged as it comes.
-    let charged_bytes = if endpoint.streams_in(method) { 0 } else { body.size_hint().lower() };
+    let charged_bytes = if request.found.streams_in() { 0 } else { body.size_hint().lower() };
     desk.charge(&principal, 1, charged_bytes, now)?;
     request.payer.set(desk.payer(&principal, None));
     Ok(Admitted { principal, charged_bytes })
@@ -84,17 +77,13 @@ pub(super) fn charge_tenant(
 
 /// The answer, with where the quotas of the tenant stand that was charged for it. Not to a click: those are mostly
 /// answered on the hot lane, which says it in refusals only.
-pub(super) fn with_standing(
-    lane: &Lane,
-    endpoint: Endpoint,
-    request: &RequestHead,
-    answer: Answer,
-) -> Answer {
+pub(super) fn with_standing(lane: &Lane, request: &RequestHead, reply: Reply) -> Reply {
     match request.payer.get() {
-        Some(payer) if endpoint != Endpoint::Event => {
-            api::access::standing(answer, lane.desk.borrow_mut().standing(payer, now()))
+        Some(payer) if !request.found.is_hot => {
+            let standing = lane.desk.borrow_mut().standing(payer, now());
+            Reply { answer: api::access::standing(reply.answer, standing), ..reply }
         }
-        _ => answer,
+        _ => reply,
     }
 }
 

@@ -1,15 +1,17 @@
-//! `POST /events` and `/events/bulk`: decode, route by key, journal, wait for the commit, say what became
+//! `POST /event` of a connection that is here already; `POST /events` and `/events/bulk`: decode, route by key, journal, wait for the commit, say what became
 //! of every row.
 
 use std::sync::Arc;
 
 use super::Lane;
 use super::admit::check_tenant;
+use super::call::{Call, RequestHead};
 use super::keyed::{self, Begun, Refused, Settled};
-use super::respond::{Body, RequestHead, coding};
+use super::respond::Body;
+use super::sync::on_disk;
+use crate::api;
 use crate::api::error::{EventRefused, RowErrors};
 use crate::api::events::{Bulk, RowRefusal};
-use crate::api::{self, Endpoint};
 use crate::base::clock;
 use crate::base::ids::ShardId;
 use crate::config::AckLevel;
@@ -17,7 +19,7 @@ use crate::event::{DecodeError, ServiceEvent};
 use crate::http::{Answer, Coding};
 use crate::ingest::{self, KeyedRows, Pressure};
 use crate::shard::ServiceEventRow;
-use crate::tenants::{Principal, Scope};
+use crate::tenants::Scope;
 
 /// The rows of one request, by the shard they belong to.
 struct Sorted {
@@ -54,13 +56,12 @@ pub(super) fn level(wants_disk: bool) -> AckLevel {
 /// The body as it was before it was compressed, and within the endpoint's limit.
 pub(super) fn decoded<'b>(
     lane: &Lane,
-    endpoint: Endpoint,
     request: &RequestHead,
     body: &'b [u8],
     inflated: &'b mut Vec<u8>,
 ) -> Result<&'b [u8], EventRefused> {
-    let bytes_max = endpoint.body_bytes_max(&lane.vitals.config) as usize;
-    let body = match coding(request).ok_or(EventRefused::UnknownCoding)? {
+    let bytes_max = request.found.body_bytes_max(&lane.vitals.config) as usize;
+    let body = match request.coding().ok_or(EventRefused::UnknownCoding)? {
         Coding::Identity => body,
         coding => {
             coding.inflate(body, bytes_max, inflated).map_err(ingest::Refused::Inflate)?;
@@ -73,20 +74,47 @@ pub(super) fn decoded<'b>(
     Ok(body)
 }
 
+/// An event of the collector, as on the hot lane.
+pub(in crate::server) async fn post_click(call: Call<'_>, body: Body<'_>) -> Result<Answer, EventRefused> {
+    let Call { lane, request, .. } = call;
+    let disk = api::event::wants_disk(call.query(), lane.vitals.config.ack)?;
+    let coding = request.coding().ok_or(EventRefused::UnknownCoding)?;
+    let (receipt, appended) = {
+        let mut intake = lane.intake.borrow_mut();
+        intake.begin(clock::monotonic_us());
+        let receipt = intake.take(coding, &body.bytes, clock::unix_us())?;
+        (receipt, intake.commit().map_err(ingest::Refused::Pressure)?)
+    };
+    lane.me.executor.accepted_bytes.add(body.bytes.len() as u64);
+    lane.me.executor.accepted_events.add(1);
+    drop(body);
+    let level = match (disk, appended) {
+        (true, Some(appended)) if !on_disk(lane, appended).await => return Err(EventRefused::Unsynced),
+        (true, _) => AckLevel::Disk,
+        (false, _) => AckLevel::Os,
+    };
+    acked(lane, request);
+    Ok(api::event::accepted(level, receipt))
+}
+
+/// Counts the time to an answer that takes events.
+fn acked(lane: &Lane, request: &RequestHead) {
+    let took_us = clock::monotonic_us() - request.started_us;
+    let mut latency = lane.latency.borrow_mut();
+    latency.histogram.saturating_record(took_us.max(1));
+    latency.sum_us += took_us;
+}
+
 /// One event: 201, 200 for a duplicate, 202 where the commit takes too long.
-pub(super) async fn post_one(
-    lane: &Lane,
-    request: &RequestHead,
-    principal: &Principal,
-    body: Body<'_>,
-) -> Result<Answer, EventRefused> {
-    let wants_disk = api::event::wants_disk(request.uri.query(), lane.vitals.config.ack)?;
+pub(in crate::server) async fn post_one(call: Call<'_>, body: Body<'_>) -> Result<Answer, EventRefused> {
+    let Call { lane, request, principal, .. } = call;
+    let wants_disk = api::event::wants_disk(call.query(), lane.vitals.config.ack)?;
     let (event_id, begun) = {
         let mut inflated = Vec::new();
-        let bytes = decoded(lane, Endpoint::Events, request, &body.bytes, &mut inflated)?;
+        let bytes = decoded(lane, request, &body.bytes, &mut inflated)?;
         let mut decoder = lane.decoder.borrow_mut();
         let event = decoder.service_event(bytes).map_err(ingest::Refused::Decode)?;
-        check_tenant(lane, principal, &event.tenant_id, Scope::Write)?;
+        check_tenant(lane, &principal, &event.tenant_id, Scope::Write)?;
         let mut sorted = Sorted::new(lane.shard_count);
         let shard = sorted.push(lane, 0, &event);
         let rows = std::mem::take(&mut sorted.shards[usize::from(shard.0)]);
@@ -102,25 +130,22 @@ pub(super) async fn post_one(
         return Err(EventRefused::Unsynced);
     }
     let outcome = outcomes.first().copied().flatten();
+    acked(lane, request);
     Ok(api::events::one(outcome, &event_id, level(wants_disk), first))
 }
 
 /// Many events: each row by itself, bad ones never sink good ones.
-pub(super) async fn post_bulk(
-    lane: &Lane,
-    request: &RequestHead,
-    principal: &Principal,
-    body: Body<'_>,
-) -> Result<Answer, EventRefused> {
-    let wants_disk = api::event::wants_disk(request.uri.query(), lane.vitals.config.ack)?;
+pub(in crate::server) async fn post_bulk(call: Call<'_>, body: Body<'_>) -> Result<Answer, EventRefused> {
+    let Call { lane, request, principal, .. } = call;
+    let wants_disk = api::event::wants_disk(call.query(), lane.vitals.config.ack)?;
     let mut sorted = Sorted::new(lane.shard_count);
     let mut invalid: Vec<RowErrors> = Vec::new();
     {
         let mut inflated = Vec::new();
-        let bytes = decoded(lane, Endpoint::EventsBulk, request, &body.bytes, &mut inflated)?;
+        let bytes = decoded(lane, request, &body.bytes, &mut inflated)?;
         let mut row =
             |index: usize, line: Option<usize>, event: Result<ServiceEvent<'_>, DecodeError>| match event {
-                Ok(event) if check_tenant(lane, principal, &event.tenant_id, Scope::Write).is_err() => {
+                Ok(event) if check_tenant(lane, &principal, &event.tenant_id, Scope::Write).is_err() => {
                     invalid.push(RowErrors { index, line, error: api::events::wrong_tenant() });
                 }
                 Ok(event) => {
@@ -176,6 +201,7 @@ pub(super) async fn post_bulk(
             }
         }
     }
+    acked(lane, request);
     Ok(bulk.answer(level(wants_disk)))
 }
 

@@ -9,25 +9,23 @@
 mod download;
 mod run;
 
-use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 pub(super) use self::download::ExportPieces;
 pub(super) use self::run::{run, run_expiry};
 use super::Lane;
-use super::admit::{charge_tenant, check_tenant};
 use super::body::{AnswerBody, Pieces};
+use super::call::{Call, Reply};
 use super::keyed::{self, Claim};
-use super::reads::Read;
-use super::respond::RequestHead;
+use super::respond::Body;
+use crate::api;
 use crate::api::commerce::{IngestRefused, ingest_key};
 use crate::api::exports::ExportRefused;
-use crate::api::{self, Endpoint};
 use crate::base::clock;
-use crate::commerce::{ExportId, ExportRecord, ExportSpec, Progress};
-use crate::http::{Answer, Method};
+use crate::commerce::{Export, ExportId, ExportRecord, ExportSpec, Progress};
+use crate::http::Answer;
 use crate::query;
-use crate::tenants::{Principal, Scope};
 
 /// Tells the metrics how it stands.
 pub(super) fn publish(lane: &Lane) {
@@ -44,74 +42,56 @@ pub(super) fn publish(lane: &Lane) {
     }
 }
 
-/// Whether a request with this method asks for something here.
-pub(super) fn is_asked(endpoint: Endpoint, method: Method) -> bool {
-    endpoint.is_export() && method != Method::Options && endpoint.takes(method)
+/// All of a tenant.
+pub(in crate::server) async fn list(call: Call<'_>, _: Body<'_>) -> Result<Answer, ExportRefused> {
+    let all = call.lane.exports.all();
+    let own: Vec<_> = all.iter().filter(|export| export.tenant == call.tenant()).cloned().collect();
+    Ok(api::exports::list(&own))
 }
 
-/// Any of them; `below` is the path behind `tenants/`.
-pub(super) async fn ask(
-    lane: &Rc<Lane>,
-    endpoint: Endpoint,
-    method: Method,
-    below: &str,
-    request: &RequestHead,
-    principal: &Principal,
-    body: &[u8],
-) -> Result<Read, ExportRefused> {
-    let tenant_id = api::commerce::tenant(below);
-    check_tenant(lane, principal, &tenant_id, Scope::Read)?;
-    charge_tenant(lane, request, principal, &tenant_id, body.len() as u64)?;
-    if endpoint == Endpoint::Exports {
-        return Ok(Read::Whole(match method {
-            Method::Post => create(lane, &tenant_id, request, body).await?,
-            _ => {
-                let all = lane.exports.all();
-                let own: Vec<_> = all.iter().filter(|export| export.tenant == tenant_id).cloned().collect();
-                api::exports::list(&own)
-            }
-        }));
+/// The one in the path.
+fn find(call: &Call<'_>) -> Result<Arc<Export>, ExportRefused> {
+    let found = call.lane.exports.find(call.tenant(), &call.request.parameter("export"));
+    found.ok_or(ExportRefused::NotFound)
+}
+
+pub(in crate::server) async fn get(call: Call<'_>, _: Body<'_>) -> Result<Answer, ExportRefused> {
+    Ok(api::exports::told(&*find(&call)?))
+}
+
+pub(in crate::server) async fn delete(call: Call<'_>, _: Body<'_>) -> Result<Answer, ExportRefused> {
+    let (lane, export) = (call.lane, find(&call)?);
+    lane.exports.remove(&export)?;
+    let store = lane.exports.clone();
+    // The file may be large; should it not go now, the next look for expired ones takes it.
+    if let Ok(Err(error)) = lane.readers.compute(move || store.sweep()).await {
+        tracing::warn!(export = export.id.as_str(), %error, "files of a deleted export are left");
     }
-    let export = lane.exports.find(&tenant_id, api::exports::id(below)).ok_or(ExportRefused::NotFound)?;
-    match (endpoint, method) {
-        (Endpoint::Export, Method::Delete) => {
-            lane.exports.remove(&export)?;
-            let store = lane.exports.clone();
-            // The file may be large; should it not go now, the next look for expired ones takes it.
-            if let Ok(Err(error)) = lane.readers.compute(move || store.sweep()).await {
-                tracing::warn!(export = export.id.as_str(), %error, "files of a deleted export are left");
-            }
-            Ok(Read::Whole(api::exports::removed()))
-        }
-        (Endpoint::Export, _) => Ok(Read::Whole(api::exports::told(&export))),
-        _ => {
-            let progress = export.progress();
-            let is_head = method == Method::Head;
-            let download = api::exports::download(&export, &progress, &request.headers, is_head)?;
-            let Some((from, until)) = download.part else { return Ok(Read::Whole(download.answer)) };
-            let path = lane.exports.file_of(&export);
-            let pieces = ExportPieces::new(lane.clone(), export, &progress, path, (from, until));
-            Ok(Read::Rows(
-                download.answer,
-                AnswerBody::following(Pieces::Export(Box::new(pieces)), download.length),
-            ))
-        }
-    }
+    Ok(api::exports::removed())
+}
+
+pub(in crate::server) async fn download(call: Call<'_>, _: Body<'_>) -> Result<Reply, ExportRefused> {
+    let (lane, export) = (call.lane, find(&call)?);
+    let progress = export.progress();
+    let download = api::exports::download(&export, &progress, &call.request.headers, call.is_head())?;
+    let Some((from, until)) = download.part else { return Ok(download.answer.into()) };
+    let path = lane.exports.file_of(&export);
+    let pieces = ExportPieces::new(lane.clone(), export, &progress, path, (from, until));
+    let body = AnswerBody::following(Pieces::Export(Box::new(pieces)), download.length);
+    Ok(Reply::streamed(download.answer, body))
 }
 
 /// Takes one on: what was committed when this answers is what it tells.
-async fn create(
-    lane: &Rc<Lane>,
-    tenant_id: &str,
-    request: &RequestHead,
-    body: &[u8],
-) -> Result<Answer, ExportRefused> {
+pub(in crate::server) async fn create(call: Call<'_>, body: Body<'_>) -> Result<Answer, ExportRefused> {
+    let Call { lane, request, .. } = call;
+    let tenant_id = call.tenant();
     let key = match ingest_key(&request.headers) {
         Ok(key) => Some(key),
         Err(IngestRefused::KeyMissing) => None,
         Err(error) => return Err(error.into()),
     };
-    let spec = ExportSpec::read(body).map_err(ExportRefused::Invalid)?;
+    let spec = ExportSpec::read(&body.bytes).map_err(ExportRefused::Invalid)?;
+    drop(body);
     let mut _claimed = None;
     if let Some(key) = &key {
         // Two requests with one key come to one export.

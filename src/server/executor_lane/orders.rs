@@ -20,21 +20,21 @@ use hyper::body::Incoming;
 
 use super::Lane;
 use super::SharedGate;
-use super::admit::{admit, charge_as_it_comes, charge_tenant, check_tenant, tenant_of};
+use super::admit::{admit, charge_as_it_comes, tenant_of};
+use super::call::{Call, RequestHead};
 use super::keyed::{self, Begun, Claim, Refused, Settled};
-use super::respond::RequestHead;
-use crate::api::Endpoint;
-use crate::api::commerce::{IngestRefused, StatusRefused, ingest_key};
+use super::respond::Body;
+use crate::api::commerce::{IngestEnded, IngestRefused, StatusRefused, ingest_key};
 use crate::base::clock;
 use crate::base::ids::ShardId;
 use crate::base::keys::KeyHash;
 use crate::base::kinds::Kind;
-use crate::commerce::{OrderIngest, Summary};
+use crate::commerce::OrderIngest;
 use crate::cores::executor;
-use crate::http::{Answer, Method, Refusal};
+use crate::http::{Answer, Refusal};
 use crate::ingest::{KeyedRows, Pressure};
 use crate::shard::{FinishedIngest, IngestRow, Outcome, StatusRow};
-use crate::tenants::{Principal, Scope};
+use crate::tenants::Principal;
 use crate::unpack::{Limits, Next, Unpacker};
 use crate::{api, query};
 
@@ -416,30 +416,24 @@ impl Take for Comparing {
 }
 
 /// The whole endpoint.
-pub(super) async fn post(
-    lane: &Lane,
-    gate: &SharedGate,
-    request: &RequestHead,
-    body: Incoming,
-) -> Result<Answer, (IngestRefused, Option<Summary>)> {
-    let plain = |refused: IngestRefused| (refused, None);
-    let admitted = admit(lane, Endpoint::OrdersIngest, Method::Post, request, &body);
-    let principal = admitted.map_err(|denied| plain(IngestRefused::Denied(denied)))?.principal;
+pub(in crate::server) async fn post(call: Call<'_>, body: Incoming) -> Result<Answer, IngestEnded> {
+    let Call { lane, gate, request, .. } = call;
+    let principal = admit(lane, request, &body).map_err(IngestRefused::Denied)?.principal;
     let tenant = tenant_of(lane, &principal);
     let tenant = tenant.as_deref();
-    let key = ingest_key(&request.headers).map_err(plain)?;
-    let boundary = boundary(request).map_err(plain)?;
+    let key = ingest_key(&request.headers)?;
+    let boundary = boundary(request)?;
     if !is_understood(request) {
-        return Err(plain(IngestRefused::ContentCoding));
+        return Err(IngestRefused::ContentCoding.into());
     }
-    let named = Named::claim(lane, tenant, &key).await.map_err(plain)?;
+    let named = Named::claim(lane, tenant, &key).await?;
     let frames = Frames::new(lane, principal, body, gate, Pace::Steady);
     let uploads = Uploads::new(lane.vitals.config.ingest_bytes_max);
-    if let Some(finished) = named.finished(lane).await.map_err(plain)? {
+    if let Some(finished) = named.finished(lane).await? {
         let mut comparing = Comparing { uploads };
-        pour(frames, boundary, &mut comparing).await.map_err(plain)?;
+        pour(frames, boundary, &mut comparing).await?;
         if comparing.uploads.fingerprint() != finished.fingerprint {
-            return Err(plain(IngestRefused::KeyReused));
+            return Err(IngestRefused::KeyReused.into());
         }
         return Ok(api::commerce::replayed(finished.response));
     }
@@ -449,14 +443,12 @@ pub(super) async fn post(
     let poured = pour(frames, boundary, &mut ingesting).await;
     let settled = ingesting.intaking.settle(lane).await;
     if let Err(refused) = poured.and(settled) {
-        return Err((refused, Some(ingesting.intaking.ingest.summary)));
+        return Err(IngestEnded { refused, summary: Some(ingesting.intaking.ingest.summary) });
     }
     let summary = ingesting.intaking.ingest.summary;
     let response = summary.json(&key, clock::monotonic_us() - started_us);
-    named
-        .finish(lane, &ingesting.uploads.fingerprint(), &response)
-        .await
-        .map_err(|refused| (refused, Some(summary)))?;
+    let finished = named.finish(lane, &ingesting.uploads.fingerprint(), &response).await;
+    finished.map_err(|refused| IngestEnded { refused, summary: Some(summary) })?;
     Ok(Answer::new(200, "application/json", response))
 }
 
@@ -537,25 +529,18 @@ impl Named {
 }
 
 /// `PATCH /api/v1/tenants/{tenant}/orders/{order}`: a new status, through the journal like everything else.
-pub(super) async fn patch(
-    lane: &Lane,
-    below: &str,
-    request: &RequestHead,
-    principal: &Principal,
-    body: &[u8],
-) -> Result<Answer, StatusRefused> {
-    let (tenant_id, order_id) = (api::commerce::tenant(below), api::commerce::order(below));
-    let allowed = check_tenant(lane, principal, &tenant_id, Scope::Write)
-        .and_then(|()| charge_tenant(lane, request, principal, &tenant_id, body.len() as u64));
-    allowed.map_err(IngestRefused::Denied)?;
-    let status = api::commerce::status(body)?;
+pub(in crate::server) async fn patch(call: Call<'_>, body: Body<'_>) -> Result<Answer, StatusRefused> {
+    let lane = call.lane;
+    let (tenant_id, order_id) = (call.tenant(), call.request.parameter("order"));
+    let status = api::commerce::status(&body.bytes)?;
+    drop(body);
     if !api::commerce::is_identifier(&order_id) {
         return Err(StatusRefused::NoSuchOrder);
     }
-    let row = StatusRow { received_us: clock::unix_us(), status, tenant_id: &tenant_id, order_id: &order_id };
+    let row = StatusRow { received_us: clock::unix_us(), status, tenant_id, order_id: &order_id };
     let mut rows = KeyedRows::of(Kind::OrderStatus);
     rows.push_record(0, |bytes| row.encode(bytes));
-    let shard = lane.keys.hash(&tenant_id, &order_id).shard(lane.shard_count);
+    let shard = lane.keys.hash(tenant_id, &order_id).shard(lane.shard_count);
     let begun = keyed::begin(lane, shard, &Arc::new(rows), false, PATIENCE).map_err(IngestRefused::from)?;
     let settled = keyed::settle(lane, begun, false, PATIENCE).await.map_err(IngestRefused::from)?;
     match settled.outcomes.first().copied().flatten() {

@@ -12,25 +12,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Lane;
-use super::admit::{charge_tenant, check_tenant};
+use super::call::Call;
 use super::keyed::{self, Claim};
 use super::orders::{PATIENCE, begin};
-use super::respond::RequestHead;
+use super::respond::Body;
 use super::uploads::{detached, forget};
+use crate::api;
 use crate::api::commerce::IngestRefused;
 use crate::api::people::{Erasure, PeopleRefused};
-use crate::api::{self, Endpoint};
 use crate::base::clock;
 use crate::base::ids::{ShardId, random_hex};
 use crate::base::kinds::Kind;
 use crate::commerce::{self, Sought};
 use crate::config::AckLevel;
 use crate::cores::executor;
-use crate::http::{Answer, Method};
+use crate::http::Answer;
 use crate::ingest::KeyedRows;
 use crate::query;
 use crate::shard::{ErasureMode, ErasureRecord, KnownCustomer, Needles, RemovedOutside, Subject};
-use crate::tenants::{Principal, Scope};
 
 /// How long a request waits for the end; what takes longer is told later.
 const WAIT: Duration = Duration::from_secs(10);
@@ -39,59 +38,38 @@ const LOOK: Duration = Duration::from_millis(20);
 /// How long it waits for another one that begins with the same person.
 const CLAIM_WAIT: Duration = Duration::from_secs(5);
 
-/// Whether a request is one of these.
-pub(super) fn is_asked(endpoint: Endpoint, method: Method) -> bool {
-    match endpoint {
-        Endpoint::Customer | Endpoint::ClickUser => method == Method::Delete,
-        Endpoint::Erasure | Endpoint::ClickErasure => matches!(method, Method::Get | Method::Head),
-        _ => false,
+/// `DELETE …/customers/{customer}`.
+pub(in crate::server) async fn erase_customer(call: Call<'_>, _: Body<'_>) -> Result<Answer, PeopleRefused> {
+    let mode = api::people::mode(call.query(), true)?;
+    let customer_id = call.request.parameter("customer");
+    if !api::commerce::is_identifier(&customer_id) {
+        return Err(PeopleRefused::NoSuchPerson);
     }
+    let (lane, tenant_id) = (call.lane.clone(), call.tenant().to_owned());
+    // Whoever asked may go away; what was begun is brought to where the shards go on.
+    let erased = detached(async move { erase(&lane, mode, tenant_id, customer_id).await });
+    erased.await.unwrap_or(Err(PeopleRefused::Lost))
 }
 
-pub(super) async fn ask(
-    lane: &Rc<Lane>,
-    endpoint: Endpoint,
-    argument: &str,
-    request: &RequestHead,
-    principal: &Principal,
-) -> Result<Answer, PeopleRefused> {
-    let tenant_id = endpoint.has_tenant().then(|| api::commerce::tenant(argument));
-    if let Some(tenant_id) = &tenant_id {
-        check_tenant(lane, principal, tenant_id, Scope::Admin)?;
-        charge_tenant(lane, request, principal, tenant_id, 0)?;
-    }
-    let lane = lane.clone();
-    match endpoint {
-        Endpoint::Erasure | Endpoint::ClickErasure => {
-            let id = if tenant_id.is_some() { api::people::last_part(argument) } else { argument.to_owned() };
-            tell(&lane, tenant_id.as_deref(), &id).await
-        }
-        Endpoint::ClickUser => {
-            api::people::mode(request.uri.query(), false)?;
-            let user_id = argument.parse().map_err(|_| PeopleRefused::NoSuchPerson)?;
-            let erased = detached(async move { erase_user(&lane, user_id).await });
-            erased.await.unwrap_or(Err(PeopleRefused::Lost))
-        }
-        _ => {
-            let mode = api::people::mode(request.uri.query(), true)?;
-            let customer_id = api::people::last_part(argument);
-            let (Some(tenant_id), true) = (tenant_id, api::commerce::is_identifier(&customer_id)) else {
-                return Err(PeopleRefused::NoSuchPerson);
-            };
-            // Whoever asked may go away; what was begun is brought to where the shards go on.
-            let erased = detached(async move { erase_customer(&lane, mode, tenant_id, customer_id).await });
-            erased.await.unwrap_or(Err(PeopleRefused::Lost))
-        }
-    }
+/// `DELETE /clicks/users/{user_id}`.
+pub(in crate::server) async fn erase_user(call: Call<'_>, _: Body<'_>) -> Result<Answer, PeopleRefused> {
+    api::people::mode(call.query(), false)?;
+    let user_id = call.request.parameter("user_id").parse().map_err(|_| PeopleRefused::NoSuchPerson)?;
+    let lane = call.lane.clone();
+    let erased = detached(async move { erase_clicks(&lane, user_id).await });
+    erased.await.unwrap_or(Err(PeopleRefused::Lost))
 }
 
-async fn tell(lane: &Lane, tenant_id: Option<&str>, id: &str) -> Result<Answer, PeopleRefused> {
-    let shards = query::erasure(&lane.readers, id).await?;
+/// How an erasure stands: a tenant's, or of clicks.
+pub(in crate::server) async fn erasure(call: Call<'_>, _: Body<'_>) -> Result<Answer, PeopleRefused> {
+    let tenant_id = Some(call.tenant()).filter(|tenant| !tenant.is_empty());
+    let id = call.request.parameter("erasure");
+    let shards = query::erasure(&call.lane.readers, &id).await?;
     let is_theirs = shards.iter().flatten().any(|shard| shard.tenant_id.as_deref() == tenant_id);
     if !is_theirs {
         return Err(PeopleRefused::NoSuchErasure);
     }
-    Ok(api::people::told(&Erasure { id, shards: &shards }))
+    Ok(api::people::told(&Erasure { id: &id, shards: &shards }))
 }
 
 fn random() -> Result<String, PeopleRefused> {
@@ -121,7 +99,7 @@ async fn claim(lane: &Lane, tenant_id: &str, customer_id: &str) -> Result<Claim,
     }
 }
 
-async fn erase_customer(
+async fn erase(
     lane: &Rc<Lane>,
     mode: ErasureMode,
     tenant_id: String,
@@ -173,7 +151,7 @@ async fn erase_customer(
     wait(lane, &id, format!("/api/v1/tenants/{}/erasures/{id}", api::commerce::encoded(&tenant_id))).await
 }
 
-async fn erase_user(lane: &Rc<Lane>, user_id: i64) -> Result<Answer, PeopleRefused> {
+async fn erase_clicks(lane: &Rc<Lane>, user_id: i64) -> Result<Answer, PeopleRefused> {
     check_folder(lane)?;
     let (id, began_us) = (random()?, clock::unix_us());
     let (mode, removed) = (ErasureMode::Erase, RemovedOutside::default());

@@ -1,19 +1,19 @@
 //! Price events in, anomalies out, decisions on them: each through the journal of the core that feeds its product's
 //! shard, each answered from what the shard has committed.
 
-use std::rc::Rc;
 use std::sync::Arc;
 
-use super::admit::{charge_tenant, check_tenant, now};
+use super::admit::now;
 use super::body::AnswerBody;
+use super::call::{Call, Reply, RequestHead};
+use super::changes;
 use super::events::{decoded, level};
 use super::keyed::{self, Settled};
-use super::reads::{NotRead, Read, accepts};
-use super::respond::{Body, RequestHead};
-use super::{Lane, changes};
+use super::reads::{NotRead, accepts};
+use super::respond::Body;
+use crate::api;
 use crate::api::error::EventRefused;
 use crate::api::prices::{self, PriceRefused};
-use crate::api::{self, Endpoint};
 use crate::base::clock;
 use crate::base::kinds::Kind;
 use crate::commerce::{AnomaliesPlan, PriceEvent, last_event_id, read_decision};
@@ -21,23 +21,16 @@ use crate::http::Answer;
 use crate::ingest::KeyedRows;
 use crate::query::{self, ParameterError, QueryError};
 use crate::shard::{AnomalyId, Observed, Outcome, PriceEventRow, PriceReviewRow, PriceRow};
-use crate::tenants::{self, Principal, Scope, Signed};
+use crate::tenants::{self, Signed};
 
 /// `POST …/products/{product}/price-event`: 201, 200 for a repeated one, 202 where the commit takes too long.
-pub(super) async fn post_event(
-    lane: &Lane,
-    below: &str,
-    request: &RequestHead,
-    principal: &Principal,
-    body: Body<'_>,
-) -> Result<Answer, PriceRefused> {
-    let (tenant_id, product_id) = (api::commerce::tenant(below), prices::product(below));
-    check_tenant(lane, principal, &tenant_id, Scope::Write)?;
-    charge_tenant(lane, request, principal, &tenant_id, body.bytes.len() as u64)?;
+pub(in crate::server) async fn post_event(call: Call<'_>, body: Body<'_>) -> Result<Answer, PriceRefused> {
+    let Call { lane, request, .. } = call;
+    let (tenant_id, product_id) = (call.tenant(), request.parameter("product"));
     let now = now();
     let (limits, secrets) = {
         let mut desk = lane.desk.borrow_mut();
-        (desk.prices_of(&tenant_id), desk.secrets_of(&tenant_id))
+        (desk.prices_of(tenant_id), desk.secrets_of(tenant_id))
     };
     // Before anything is said about the body.
     let is_signed = !secrets.is_empty();
@@ -53,18 +46,18 @@ pub(super) async fn post_event(
         tenants::verify(&secrets, &signed, now.unix_us)?;
     }
     let config = &lane.vitals.config;
-    let product = lane.keys.hash(&tenant_id, &product_id);
+    let product = lane.keys.hash(tenant_id, &product_id);
     // The lower half: the upper one is the same for all that a shard has.
-    let names = [lane.keys.hash_all([&tenant_id]).0 as u64, product.0 as u64];
+    let names = [lane.keys.hash_all([tenant_id]).0 as u64, product.0 as u64];
     let rates = [
         limits.events_per_s.unwrap_or(config.price_events_per_second),
         limits.product_events_per_s.unwrap_or(config.product_events_per_second),
     ];
     lane.desk.borrow().charge_price_event(names, rates, now)?;
-    let wants_disk = api::event::wants_disk(request.uri.query(), config.ack)?;
+    let wants_disk = api::event::wants_disk(call.query(), config.ack)?;
     let (event_id, rows) = {
         let mut inflated = Vec::new();
-        let bytes = decoded(lane, Endpoint::PriceEvent, request, &body.bytes, &mut inflated)?;
+        let bytes = decoded(lane, request, &body.bytes, &mut inflated)?;
         let event = PriceEvent::read(bytes, now.unix_us)?;
         let event_id = match event.event_id {
             Some(event_id) => event_id.into_owned(),
@@ -73,7 +66,7 @@ pub(super) async fn post_event(
         let observed = Observed {
             at_us: event.observed_us,
             received_us: now.unix_us,
-            tenant_id: &tenant_id,
+            tenant_id,
             product_id: &product_id,
             event_id: &event_id,
         };
@@ -99,7 +92,7 @@ pub(super) async fn post_event(
         None => return Ok(prices::accepted(&event_id, level(wants_disk), first)),
     };
     // As it is committed, so that it can be given again for ever.
-    let answer = query::first_answer(&lane.readers, shard, &tenant_id, &product_id, &event_id).await;
+    let answer = query::first_answer(&lane.readers, shard, tenant_id, &product_id, &event_id).await;
     match answer {
         Ok(Some(answer)) => Ok(prices::recorded(&answer, is_new)),
         Ok(None) => Err(PriceRefused::NotStored),
@@ -112,24 +105,18 @@ pub(super) async fn post_event(
 }
 
 /// `POST …/price-anomalies/{id}/review`: the anomaly as it is now; 409 where something else was decided before.
-pub(super) async fn post_review(
-    lane: &Lane,
-    below: &str,
-    request: &RequestHead,
-    principal: &Principal,
-    body: Body<'_>,
-) -> Result<Answer, PriceRefused> {
-    let tenant_id = api::commerce::tenant(below);
-    check_tenant(lane, principal, &tenant_id, Scope::Write)?;
-    charge_tenant(lane, request, principal, &tenant_id, body.bytes.len() as u64)?;
+pub(in crate::server) async fn post_review(call: Call<'_>, body: Body<'_>) -> Result<Answer, PriceRefused> {
+    let Call { lane, request, .. } = call;
+    let tenant_id = call.tenant();
     let decision = {
         let mut inflated = Vec::new();
-        let bytes = decoded(lane, Endpoint::PriceReview, request, &body.bytes, &mut inflated)?;
+        let bytes = decoded(lane, request, &body.bytes, &mut inflated)?;
         read_decision(bytes).ok_or(PriceRefused::InvalidReview)?
     };
     drop(body);
-    let (product_id, name) = prices::reviewed(below);
+    let name = request.parameter("anomaly");
     let anomaly: AnomalyId = name.parse().map_err(|_| PriceRefused::NoSuchAnomaly)?;
+    let product_id = product(request);
     if product_id.as_deref().is_some_and(|product| !api::commerce::is_identifier(product)) {
         return Err(PriceRefused::NoSuchAnomaly);
     }
@@ -137,7 +124,7 @@ pub(super) async fn post_review(
         decision,
         received_us: clock::unix_us(),
         anomaly,
-        tenant_id: &tenant_id,
+        tenant_id,
         product_id: product_id.as_deref().unwrap_or_default(),
     };
     let mut rows = KeyedRows::of(Kind::PriceReview);
@@ -155,7 +142,7 @@ pub(super) async fn post_review(
         // Which of two decisions stands is not known before the commit; asking again is safe.
         None => return Err(PriceRefused::NotCommitted),
     };
-    let stored = query::stored_anomaly(&lane.readers, shard, &tenant_id, anomaly).await;
+    let stored = query::stored_anomaly(&lane.readers, shard, tenant_id, anomaly).await;
     match stored {
         Ok(Some(stored)) => Ok(prices::reviewed_as(&stored, is_new)),
         Ok(None) => Err(PriceRefused::NoSuchAnomaly),
@@ -164,20 +151,11 @@ pub(super) async fn post_review(
 }
 
 /// `GET …/price-anomalies` of a tenant or a product: a page, or a stream of what changes.
-pub(super) async fn list(
-    lane: &Rc<Lane>,
-    endpoint: Endpoint,
-    below: &str,
-    request: &RequestHead,
-    principal: &Principal,
-    head_only: bool,
-) -> Result<Read, NotRead> {
-    let tenant_id = api::commerce::tenant(below);
-    check_tenant(lane, principal, &tenant_id, Scope::Read)?;
-    charge_tenant(lane, request, principal, &tenant_id, 0)?;
-    let product_id = (endpoint == Endpoint::ProductAnomalies).then(|| prices::product(below));
+pub(in crate::server) async fn list(call: Call<'_>, _: Body<'_>) -> Result<Reply, NotRead> {
+    let Call { lane, request, principal, .. } = call;
+    let (tenant_id, product_id) = (call.tenant(), product(request));
     if accepts(request, b"text/event-stream") {
-        let asked = last_event_id(request.uri.query()).map_err(QueryError::Parameters)?;
+        let asked = last_event_id(call.query()).map_err(QueryError::Parameters)?;
         let not_an_id = || QueryError::Parameters(vec![not_an_id()]);
         let last_id = api::commerce::header(&request.headers, "last-event-id").map_err(|_| not_an_id())?;
         let given = match last_id {
@@ -186,18 +164,23 @@ pub(super) async fn list(
         };
         let given = given.filter(|id| !id.is_empty());
         let answer = prices::streamed();
-        if head_only {
-            return Ok(Read::Rows(answer, AnswerBody::empty()));
+        if call.is_head() {
+            return Ok(Reply::streamed(answer, AnswerBody::empty()));
         }
-        let stream = changes::begin(lane, principal, &tenant_id, product_id.as_deref(), given).await?;
-        return Ok(Read::Rows(answer, AnswerBody::Changes(Box::new(stream))));
+        let stream = changes::begin(lane, &principal, tenant_id, product_id.as_deref(), given).await?;
+        return Ok(Reply::streamed(answer, AnswerBody::Changes(Box::new(stream))));
     }
-    let plan = AnomaliesPlan::new(&tenant_id, product_id.as_deref(), request.uri.query());
+    let plan = AnomaliesPlan::new(tenant_id, product_id.as_deref(), call.query());
     let AnomaliesPlan { of, limit, cursor } = plan.map_err(QueryError::Parameters)?;
-    let only = product_id.map(|product_id| lane.keys.hash(&tenant_id, &product_id).shard(lane.shard_count));
+    let only = product_id.map(|product_id| lane.keys.hash(tenant_id, &product_id).shard(lane.shard_count));
     let page =
         query::anomalies_page(&lane.readers, &lane.cursors, of, only, limit, cursor.as_deref()).await?;
-    Ok(Read::Whole(prices::page(&page)))
+    Ok(prices::page(&page).into())
+}
+
+/// The product, where the path names one.
+fn product(request: &RequestHead) -> Option<String> {
+    request.found.endpoint.and_then(|endpoint| endpoint.parameter(request.uri.path(), "product"))
 }
 
 fn not_an_id() -> ParameterError {

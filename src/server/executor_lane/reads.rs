@@ -1,25 +1,22 @@
-//! `GET /events`, `/clicks` and `/metrics?tenant_id=…`: a page, a stream, or counts over time.
+//! `GET /events`, `/clicks` and `/metrics?tenant_id=…`: a page, a stream, or counts over time; orders and sales of a
+//! tenant.
 
-use super::Lane;
-use super::admit::{charge_tenant, check_tenant};
+use super::admit::check_tenant;
 use super::body::{AnswerBody, Broken, Pieces};
-use super::respond::RequestHead;
-use crate::api::{self, Endpoint};
+use super::call::{Call, Reply, RequestHead};
+use super::respond::Body;
+use crate::api;
+use crate::api::commerce::OrderNotRead;
+use crate::api::error::{Asker, Refuse};
 use crate::base::clock;
-use crate::commerce::{Materialized, SalesPlan, SearchPlan};
+use crate::commerce::{Materialized, SalesPlan, SearchPlan, one_order};
 use crate::http::Answer;
 use crate::query::{self, BucketsPlan, QueryError, RowsPlan, Search, Shape};
 use crate::shard::read::Of;
-use crate::tenants::{Denied, Principal, Scope};
-
-/// What a read is answered with: everything at once, or its head now and rows as they come.
-pub(super) enum Read {
-    Whole(Answer),
-    Rows(Answer, AnswerBody),
-}
+use crate::tenants::{Denied, Scope};
 
 /// Why a read has no answer.
-pub(super) enum NotRead {
+pub(in crate::server) enum NotRead {
     Query(QueryError),
     Denied(Denied),
 }
@@ -36,71 +33,65 @@ impl From<Denied> for NotRead {
     }
 }
 
-/// Whether the request is one of these.
-pub(super) fn is_read(endpoint: Endpoint, request: &RequestHead) -> bool {
-    match endpoint {
-        Endpoint::Events | Endpoint::Clicks | Endpoint::OrderSearch | Endpoint::Sales => true,
-        Endpoint::PriceAnomalies | Endpoint::ProductAnomalies => true,
-        // Without a tenant it is the page for Prometheus.
-        Endpoint::Metrics => api::access::names_tenant(request.uri.query()),
-        _ => false,
+impl Refuse for NotRead {
+    fn answer(&self, asker: &Asker<'_>) -> Answer {
+        match self {
+            NotRead::Query(error) => error.answer(asker),
+            NotRead::Denied(denied) => denied.answer(asker),
+        }
     }
 }
 
-pub(super) async fn read(
-    lane: &Lane,
-    endpoint: Endpoint,
-    tenant_id: &str,
-    request: &RequestHead,
-    principal: &Principal,
-    head_only: bool,
-) -> Result<Read, NotRead> {
-    let parameters = request.uri.query();
-    let plan = match endpoint {
-        Endpoint::Clicks => RowsPlan::clicks(parameters),
-        Endpoint::Events => RowsPlan::events(parameters),
-        Endpoint::Sales | Endpoint::OrderSearch => {
-            check_tenant(lane, principal, tenant_id, Scope::Read)?;
-            charge_tenant(lane, request, principal, tenant_id, 0)?;
-            return Ok(match endpoint {
-                Endpoint::Sales => sales(lane, tenant_id, parameters).await?,
-                _ => search(lane, tenant_id, request, head_only).await?,
-            });
-        }
-        _ => {
-            let plan = BucketsPlan::new(parameters).map_err(QueryError::Parameters)?;
-            check_tenant(lane, principal, &plan.tenant_id, Scope::Read)?;
-            let buckets = query::buckets(&lane.readers, &plan).await?;
-            return Ok(Read::Whole(api::reads::buckets(&plan, &buckets)));
-        }
-    };
-    let plan = plan.map_err(QueryError::Parameters)?;
+/// `GET /events`: of the tenant that the query names.
+pub(in crate::server) async fn events(call: Call<'_>, _: Body<'_>) -> Result<Reply, NotRead> {
+    let plan = RowsPlan::events(call.query()).map_err(QueryError::Parameters)?;
     if let Of::Events { tenant_id, .. } = &plan.filter.of {
-        check_tenant(lane, principal, tenant_id, Scope::Read)?;
+        check_tenant(call.lane, &call.principal, tenant_id, Scope::Read)?;
     }
-    if wants_lines(request) {
+    Ok(rows(&call, plan).await?)
+}
+
+/// `GET /clicks`.
+pub(in crate::server) async fn clicks(call: Call<'_>, _: Body<'_>) -> Result<Reply, QueryError> {
+    let plan = RowsPlan::clicks(call.query()).map_err(QueryError::Parameters)?;
+    rows(&call, plan).await
+}
+
+/// `GET /metrics?tenant_id=…`: counts over time.
+pub(in crate::server) async fn buckets(call: Call<'_>, _: Body<'_>) -> Result<Answer, NotRead> {
+    let plan = BucketsPlan::new(call.query()).map_err(QueryError::Parameters)?;
+    check_tenant(call.lane, &call.principal, &plan.tenant_id, Scope::Read)?;
+    let buckets = query::buckets(&call.lane.readers, &plan).await?;
+    Ok(api::reads::buckets(&plan, &buckets))
+}
+
+/// A page, or all as lines.
+async fn rows(call: &Call<'_>, plan: RowsPlan) -> Result<Reply, QueryError> {
+    let lane = call.lane;
+    if wants_lines(call.request) {
         let rows = Pieces::Merged(Box::new(query::stream(&lane.readers, &lane.cursors, &plan).await?));
-        return Ok(streamed(api::reads::lines(), rows, head_only).await?);
+        return streamed(api::reads::lines(), rows, call.is_head()).await;
     }
     let page = query::page(&lane.readers, &lane.cursors, &plan).await?;
-    Ok(Read::Whole(api::reads::page(&plan, &page)))
+    Ok(api::reads::page(&plan, &page).into())
 }
 
 /// The first piece before the head: a shard that cannot be read is still an answer of its own.
-async fn streamed(answer: Answer, mut rows: Pieces, head_only: bool) -> Result<Read, QueryError> {
+async fn streamed(answer: Answer, mut rows: Pieces, head_only: bool) -> Result<Reply, QueryError> {
     let first = rows.next().await.map_err(|broken| match broken {
         Broken::Query(error) => error,
         // No read is of an export.
         Broken::Export(_) => QueryError::Busy,
     })?;
     let body = if head_only { AnswerBody::empty() } else { AnswerBody::rows(first, rows) };
-    Ok(Read::Rows(answer, body))
+    Ok(Reply::streamed(answer, body))
 }
 
 /// Figures of the tenant in the path: kept ones where no order has changed since.
-async fn sales(lane: &Lane, tenant_id: &str, parameters: Option<&str>) -> Result<Read, QueryError> {
+pub(in crate::server) async fn sales(call: Call<'_>, _: Body<'_>) -> Result<Answer, QueryError> {
+    let (lane, tenant_id) = (call.lane, call.tenant());
     let started_us = clock::monotonic_us();
-    let plan = SalesPlan::new(tenant_id, parameters).map_err(QueryError::Parameters)?;
+    let plan = SalesPlan::new(tenant_id, call.query()).map_err(QueryError::Parameters)?;
     // Before the sales: what changes in between makes the answer old, never wrong.
     let versions = query::sales_versions(&lane.readers, tenant_id).await?;
     let took_us = || clock::monotonic_us() - started_us;
@@ -116,17 +107,13 @@ async fn sales(lane: &Lane, tenant_id: &str, parameters: Option<&str>) -> Result
             body
         }
     };
-    Ok(Read::Whole(Answer::new(200, "application/json", body).with("Cache-Control", "no-store")))
+    Ok(Answer::new(200, "application/json", body).with("Cache-Control", "no-store"))
 }
 
 /// Orders of the tenant in the path.
-async fn search(
-    lane: &Lane,
-    tenant_id: &str,
-    request: &RequestHead,
-    head_only: bool,
-) -> Result<Read, QueryError> {
-    let plan = SearchPlan::new(tenant_id, request.uri.query()).map_err(QueryError::Parameters)?;
+pub(in crate::server) async fn search(call: Call<'_>, _: Body<'_>) -> Result<Reply, QueryError> {
+    let Call { lane, request, .. } = call;
+    let plan = SearchPlan::new(call.tenant(), call.query(), &lane.keys).map_err(QueryError::Parameters)?;
     let wants_object = accepts(request, b"application/json") && !wants_lines(request);
     let shape = if wants_object { Shape::Object } else { Shape::Lines };
     let SearchPlan { filter, limit, cursor } = plan;
@@ -136,7 +123,18 @@ async fn search(
         Shape::Lines => api::reads::lines(),
         Shape::Object => Answer::new(200, "application/json", &b""[..]).with("Cache-Control", "no-store"),
     };
-    streamed(answer, Pieces::Search(Box::new(search)), head_only).await
+    streamed(answer, Pieces::Search(Box::new(search)), call.is_head()).await
+}
+
+/// One order, with its items.
+pub(in crate::server) async fn order(call: Call<'_>, _: Body<'_>) -> Result<Answer, OrderNotRead> {
+    let (lane, order_id) = (call.lane, call.request.parameter("order"));
+    if !api::commerce::is_identifier(&order_id) {
+        return Err(OrderNotRead::NoSuchOrder);
+    }
+    let (filter, key) = one_order(call.tenant(), &order_id, &lane.keys);
+    let found = query::order(&lane.readers, key.shard(lane.shard_count), filter).await?;
+    found.map(api::commerce::order).ok_or(OrderNotRead::NoSuchOrder)
 }
 
 fn wants_lines(request: &RequestHead) -> bool {

@@ -8,14 +8,14 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use super::Lane;
-use super::admit::{charge_tenant, check_tenant};
+use super::call::Call;
 use super::events::{decoded, level};
 use super::keyed::{self, Begun, Refused, Settled};
-use super::respond::{Body, RequestHead};
+use super::respond::Body;
+use crate::api;
 use crate::api::error::EventRefused;
 use crate::api::events::RowRefusal;
 use crate::api::stock::StockRefused;
-use crate::api::{self, Endpoint};
 use crate::base::clock;
 use crate::base::ids::ShardId;
 use crate::commerce::{StockAsk, StockBatch, StockState};
@@ -24,7 +24,6 @@ use crate::http::Answer;
 use crate::ingest::KeyedRows;
 use crate::query;
 use crate::shard::Outcome;
-use crate::tenants::{Principal, Scope};
 
 /// Numbers of one core's requests, in order of time, of no other request of the folder: microseconds, then the
 /// core.
@@ -49,25 +48,16 @@ impl Numbers {
 const _: () = assert!(crate::base::limits::CORE_COUNT_MAX <= 256);
 
 /// The whole of a bulk update.
-pub(super) async fn put(
-    lane: &Lane,
-    below: &str,
-    request: &RequestHead,
-    principal: &Principal,
-    body: Body<'_>,
-) -> Result<Answer, StockRefused> {
-    let tenant_id = api::commerce::tenant(below);
-    check_tenant(lane, principal, &tenant_id, Scope::Write)
-        .and_then(|()| charge_tenant(lane, request, principal, &tenant_id, body.bytes.len() as u64))
-        .map_err(StockRefused::denied)?;
-    let wants_disk = api::event::wants_disk(request.uri.query(), lane.vitals.config.ack)?;
+pub(in crate::server) async fn put(call: Call<'_>, body: Body<'_>) -> Result<Answer, StockRefused> {
+    let Call { lane, request, .. } = call;
+    let wants_disk = api::event::wants_disk(call.query(), lane.vitals.config.ack)?;
     let number = lane.stock_numbers.give();
     let mut batch = {
         let mut inflated = Vec::new();
-        let bytes = decoded(lane, Endpoint::StockUpdate, request, &body.bytes, &mut inflated)?;
+        let bytes = decoded(lane, request, &body.bytes, &mut inflated)?;
         let asked = StockRequest::read(bytes).map_err(StockRefused::Body)?;
         let ask = StockAsk {
-            tenant_id: &tenant_id,
+            tenant_id: call.tenant(),
             request: number,
             received_us: clock::unix_us(),
             shard_count: lane.shard_count,
@@ -157,21 +147,14 @@ async fn decide(
 }
 
 /// The stock of one product.
-pub(super) async fn get(
-    lane: &Lane,
-    below: &str,
-    request: &RequestHead,
-    principal: &Principal,
-) -> Result<Answer, StockRefused> {
-    let (tenant_id, product_id) = (api::commerce::tenant(below), api::stock::product(below));
-    check_tenant(lane, principal, &tenant_id, Scope::Read)
-        .and_then(|()| charge_tenant(lane, request, principal, &tenant_id, 0))
-        .map_err(StockRefused::denied)?;
+pub(in crate::server) async fn get(call: Call<'_>, _: Body<'_>) -> Result<Answer, StockRefused> {
+    let Call { lane, request, .. } = call;
+    let (tenant_id, product_id) = (call.tenant(), request.parameter("product"));
     if !api::commerce::is_identifier(&product_id) {
         return Err(StockRefused::NoSuchStock);
     }
-    let shard = lane.keys.hash(&tenant_id, &product_id).shard(lane.shard_count);
-    let found = query::stock_level(&lane.readers, shard, &tenant_id, &product_id).await;
+    let shard = lane.keys.hash(tenant_id, &product_id).shard(lane.shard_count);
+    let found = query::stock_level(&lane.readers, shard, tenant_id, &product_id).await;
     let stock = found.map_err(StockRefused::Query)?.ok_or(StockRefused::NoSuchStock)?;
     Ok(api::stock::level(&product_id, &stock, &request.headers))
 }

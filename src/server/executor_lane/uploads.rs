@@ -18,18 +18,20 @@ mod piece;
 mod working;
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use hyper::body::{Body as _, Incoming};
 
+use super::Lane;
 use super::admit::{admit, tenant_of};
-use super::respond::RequestHead;
-use super::{Lane, SharedGate};
+use super::call::Call;
+use super::respond::Body;
+use crate::api;
+use crate::api::error::{Asker, Refuse};
 use crate::api::uploads::UploadRefused;
-use crate::api::{self, Endpoint};
-use crate::base::counters::Cell;
-use crate::commerce::{Upload, UploadId};
+use crate::commerce::{Checksum, Upload, UploadId};
 use crate::cores::executor;
-use crate::http::{Answer, Method};
+use crate::http::Answer;
 use crate::tenants::Principal;
 
 pub(super) use expiry::run as run_expiry;
@@ -39,7 +41,7 @@ use piece::Piece;
 use working::Working;
 
 /// Why a request with a body came to nothing.
-pub(super) struct NotTaken {
+pub(in crate::server) struct NotTaken {
     refused: UploadRefused,
     /// The upload there is all the same, where it was just created.
     location: Option<String>,
@@ -48,9 +50,15 @@ pub(super) struct NotTaken {
 }
 
 impl NotTaken {
-    pub(super) fn answer(&self, request_id: &str, problems: &[Cell]) -> Answer {
-        let answer = api::uploads::refused(&self.refused, request_id, problems);
-        let answer = Answer { close: self.is_unread, ..answer };
+    /// Before anything was done.
+    fn early(refused: UploadRefused, is_unread: bool) -> NotTaken {
+        NotTaken { refused, location: None, is_unread }
+    }
+}
+
+impl Refuse for NotTaken {
+    fn answer(&self, asker: &Asker<'_>) -> Answer {
+        let answer = Answer { close: self.is_unread, ..self.refused.answer(asker) };
         match &self.location {
             Some(location) => answer.with("Location", location.clone()),
             None => answer,
@@ -58,51 +66,73 @@ impl NotTaken {
     }
 }
 
-/// POST and PATCH.
-pub(super) async fn take(
-    lane: &Rc<Lane>,
-    gate: &SharedGate,
-    endpoint: Endpoint,
-    id: &str,
-    request: &RequestHead,
-    body: Incoming,
-) -> Result<Answer, NotTaken> {
-    let is_unread = !body.is_end_stream();
-    let early = |refused: UploadRefused| NotTaken { refused, location: None, is_unread };
-    let method = if endpoint == Endpoint::OrderUploads { Method::Post } else { Method::Patch };
-    let admitted = admit(lane, endpoint, method, request, &body);
-    let principal = admitted.map_err(|denied| early(denied.into()))?.principal;
-    let tenant = tenant_of(lane, &principal);
-    let headers = &request.headers;
-    api::uploads::version(headers).map_err(early)?;
-    let checksum = api::uploads::checksum(headers).map_err(early)?;
-    let piece = |offset| Piece { offset, checksum, principal, body, gate: gate.clone() };
-    if endpoint == Endpoint::OrderUpload {
-        let offset = api::uploads::offset(headers).map_err(early)?;
-        api::uploads::is_piece(headers).map_err(early)?;
-        let id = UploadId::parse(id).ok_or_else(|| early(UploadRefused::NotFound))?;
-        let (upload, offset) = in_a_task(lane, id, tenant.as_deref(), piece(offset)).await?;
-        return Ok(api::uploads::taken(&upload, offset));
+/// Somebody who may, with what both POST and PATCH say of the piece in their body.
+struct Begun {
+    principal: Principal,
+    tenant: Option<Arc<str>>,
+    checksum: Option<Checksum>,
+    is_unread: bool,
+}
+
+impl Begun {
+    fn new(call: &Call<'_>, body: &Incoming) -> Result<Begun, NotTaken> {
+        let is_unread = !body.is_end_stream();
+        let early = |refused| NotTaken::early(refused, is_unread);
+        let admitted = admit(call.lane, call.request, body);
+        let principal = admitted.map_err(|denied| early(denied.into()))?.principal;
+        api::uploads::version(&call.request.headers).map_err(early)?;
+        let checksum = api::uploads::checksum(&call.request.headers).map_err(early)?;
+        Ok(Begun { principal, tenant: tenant_of(call.lane, &principal), checksum, is_unread })
     }
+
+    fn early(&self, refused: impl Into<UploadRefused>) -> NotTaken {
+        NotTaken::early(refused.into(), self.is_unread)
+    }
+
+    fn piece(&mut self, call: &Call<'_>, offset: u64, body: Incoming) -> Piece {
+        let (checksum, principal) = (self.checksum.take(), self.principal);
+        Piece { offset, checksum, principal, body, gate: call.gate.clone() }
+    }
+}
+
+/// PATCH: the next bytes.
+pub(in crate::server) async fn patch(call: Call<'_>, body: Incoming) -> Result<Answer, NotTaken> {
+    let mut begun = Begun::new(&call, &body)?;
+    let headers = &call.request.headers;
+    let offset = api::uploads::offset(headers).map_err(|refused| begun.early(refused))?;
+    api::uploads::is_piece(headers).map_err(|refused| begun.early(refused))?;
+    let id = UploadId::parse(&call.request.parameter("upload"));
+    let id = id.ok_or_else(|| begun.early(UploadRefused::NotFound))?;
+    let piece = begun.piece(&call, offset, body);
+    let (upload, offset) = in_a_task(call.lane, id, begun.tenant.as_deref(), piece).await?;
+    Ok(api::uploads::taken(&upload, offset))
+}
+
+/// POST: a new one, perhaps with its first bytes.
+pub(in crate::server) async fn create(call: Call<'_>, body: Incoming) -> Result<Answer, NotTaken> {
+    let mut begun = Begun::new(&call, &body)?;
+    let (lane, headers) = (call.lane, &call.request.headers);
     let config = &lane.vitals.config;
-    let wish = api::uploads::wish(headers, api::uploads::length_max(config)).map_err(early)?;
-    if is_unread {
-        api::uploads::is_piece(headers).map_err(early)?;
+    let wish = api::uploads::wish(headers, api::uploads::length_max(config));
+    let wish = wish.map_err(|refused| begun.early(refused))?;
+    if begun.is_unread {
+        api::uploads::is_piece(headers).map_err(|refused| begun.early(refused))?;
     }
     if lane.vitals.board.disk_low() {
-        return Err(early(UploadRefused::DiskLow));
+        return Err(begun.early(UploadRefused::DiskLow));
     }
-    let id = UploadId::random().map_err(|error| early(std::io::Error::other(error).into()))?;
+    let id = UploadId::random().map_err(|error| begun.early(std::io::Error::other(error)))?;
+    let tenant = begun.tenant.clone();
     let tenant = tenant.as_deref();
     let expiry_us = config.upload_expiry.as_micros() as i64;
     let mut upload = Upload::new(id.clone(), tenant.map(str::to_owned), wish, expiry_us);
-    lane.uploads.create(&mut upload).map_err(|error| early(error.into()))?;
-    working::keep_created(lane, &mut upload).await.map_err(|error| early(error.into()))?;
-    if !is_unread && upload.length > 0 {
+    lane.uploads.create(&mut upload).map_err(|error| begun.early(error))?;
+    working::keep_created(lane, &mut upload).await.map_err(|error| begun.early(error))?;
+    if !begun.is_unread && upload.length > 0 {
         return Ok(api::uploads::created(&upload, 0));
     }
     let location = api::uploads::location(&upload);
-    match in_a_task(lane, id, tenant, piece(0)).await {
+    match in_a_task(lane, id, tenant, begun.piece(&call, 0, body)).await {
         Ok((upload, offset)) => Ok(api::uploads::created(&upload, offset)),
         Err(not_taken) => Err(NotTaken { location: Some(location), ..not_taken }),
     }
@@ -135,43 +165,37 @@ pub(super) async fn detached<T: 'static>(work: impl Future<Output = T> + 'static
     told.recv().await.ok()
 }
 
-/// Whether a request with this method asks about an upload.
-pub(super) fn is_asked(method: Method) -> bool {
-    matches!(method, Method::Get | Method::Head | Method::Delete)
+/// Whose upload is asked about: its id, and the tenant of the key.
+fn asked(call: &Call<'_>) -> Result<(UploadId, Option<Arc<str>>), UploadRefused> {
+    let id = UploadId::parse(&call.request.parameter("upload")).ok_or(UploadRefused::NotFound)?;
+    Ok((id, tenant_of(call.lane, &call.principal)))
 }
 
-/// GET, HEAD and DELETE.
-pub(super) async fn ask(
-    lane: &Rc<Lane>,
-    method: Method,
-    id: &str,
-    request: &RequestHead,
-    principal: &Principal,
-) -> Result<Answer, UploadRefused> {
-    if method != Method::Get {
-        api::uploads::version(&request.headers)?;
-    }
-    let id = UploadId::parse(id).ok_or(UploadRefused::NotFound)?;
-    let tenant = tenant_of(lane, principal);
-    let tenant = tenant.as_deref();
-    match method {
-        Method::Get => {
-            let upload = working::find(lane, &id, tenant)?;
-            Ok(api::uploads::told(&upload))
-        }
-        Method::Head => {
-            // To unpack a large one once more may take longer than the client waits.
-            let (lane, tenant) = (lane.clone(), tenant.map(str::to_owned));
-            let looked = detached(async move { look(&lane, &id, tenant.as_deref()).await });
-            let (upload, offset) = looked.await.unwrap_or(Err(UploadRefused::Lost))?;
-            Ok(api::uploads::looked(&upload, offset))
-        }
-        _ => {
-            let working = Working::open(lane, &id, tenant).await?;
-            lane.uploads.remove(&working.upload)?;
-            Ok(api::uploads::terminated())
-        }
-    }
+/// GET: how far it is.
+pub(in crate::server) async fn get(call: Call<'_>, _: Body<'_>) -> Result<Answer, UploadRefused> {
+    let (id, tenant) = asked(&call)?;
+    let upload = working::find(call.lane, &id, tenant.as_deref())?;
+    Ok(api::uploads::told(&upload))
+}
+
+/// HEAD: where it goes on.
+pub(in crate::server) async fn head(call: Call<'_>, _: Body<'_>) -> Result<Answer, UploadRefused> {
+    api::uploads::version(&call.request.headers)?;
+    let (id, tenant) = asked(&call)?;
+    // To unpack a large one once more may take longer than the client waits.
+    let lane = call.lane.clone();
+    let looked = detached(async move { look(&lane, &id, tenant.as_deref()).await });
+    let (upload, offset) = looked.await.unwrap_or(Err(UploadRefused::Lost))?;
+    Ok(api::uploads::looked(&upload, offset))
+}
+
+/// DELETE: it ends.
+pub(in crate::server) async fn delete(call: Call<'_>, _: Body<'_>) -> Result<Answer, UploadRefused> {
+    api::uploads::version(&call.request.headers)?;
+    let (id, tenant) = asked(&call)?;
+    let working = Working::open(call.lane, &id, tenant.as_deref()).await?;
+    call.lane.uploads.remove(&working.upload)?;
+    Ok(api::uploads::terminated())
 }
 
 /// The upload and its offset, with everything in front of that stored.

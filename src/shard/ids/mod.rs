@@ -15,6 +15,7 @@
 //! a hash are used: among ten million ids two share them once in 370,000 shards, which costs a comparison.
 
 mod filter;
+mod find;
 mod frozen;
 #[cfg(test)]
 mod measure;
@@ -27,6 +28,7 @@ mod work;
 
 use rusqlite::{Connection, params};
 
+pub(super) use self::find::{find, recent_sql, runs_sql};
 use self::frozen::Frozen;
 use self::run::Run;
 pub(super) use self::store::schema;
@@ -180,7 +182,7 @@ impl Ids {
             );
             if !self.hits.is_empty() {
                 self.hits.sort_unstable();
-                run.settle(connection, self.of, &self.hits, candidates)?;
+                run.span().settle(connection, self.of, &self.hits, candidates)?;
             }
         }
         Ok(())

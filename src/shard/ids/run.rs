@@ -10,6 +10,14 @@ use crate::shard::error::ShardError;
 
 const ENTRY_BYTES: usize = 12;
 
+/// Which rows a run has, and where its chunks are.
+#[derive(Clone, Copy)]
+pub(super) struct Span {
+    pub(super) first_id: i64,
+    pub(super) ids: u32,
+    pub(super) chunks: u32,
+}
+
 pub(super) struct Run {
     pub(super) first_id: i64,
     pub(super) ids: u32,
@@ -61,6 +69,12 @@ impl Run {
         Ok(runs)
     }
 
+    pub(super) fn span(&self) -> Span {
+        Span { first_id: self.first_id, ids: self.ids, chunks: self.chunks }
+    }
+}
+
+impl Span {
     /// Reads the chunks of these hashes (sorted, each with its place in the batch) and adds the rows that
     /// have them to `candidates`. About 4 us a chunk.
     pub(super) fn settle(

@@ -29,8 +29,8 @@ pub(super) use self::read::statements;
 pub(super) use self::read::step;
 pub use self::read::{
     BatchBounds, BatchItem, BatchOrder, Choosing, ChosenOrder, ExportedFrom, FinishedIngest, Met, NameCache,
-    ORDER_FIELDS, OrderBatch, OrdersOf, Span, choose_orders, find_ingest, forget_pages, order_statements,
-    read_orders, sales_version,
+    ORDER_FIELDS, OneOrder, OrderBatch, OrdersOf, Span, choose_orders, find_ingest, forget_pages,
+    order_statements, read_orders, sales_version,
 };
 pub use self::record::{
     IngestRow, ItemRow, OrderParts, OrderRow, StatusRow, decode_ingest, decode_order, decode_status,

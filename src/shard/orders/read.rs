@@ -8,6 +8,7 @@ mod customers;
 mod export;
 mod lists;
 mod met;
+mod one;
 mod render;
 
 use rusqlite::fallible_streaming_iterator::FallibleStreamingIterator as _;
@@ -20,8 +21,10 @@ pub use self::export::{
 };
 use self::lists::Lists;
 pub use self::met::Met;
+pub use self::one::OneOrder;
 use self::render::Renderer;
 use super::super::error::ShardError;
+use super::super::ids::{ORDERS, recent_sql, runs_sql};
 use super::super::inspect::{PartitionInfo, partitions_of};
 use super::super::read::{Bounds, Filter, Partial, PartialRow, Position};
 use super::super::stream::Stream;
@@ -58,6 +61,8 @@ pub const ORDER_FIELDS: [&str; 12] = [
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OrdersOf {
     pub tenant_id: String,
+    /// This one only.
+    pub order: Option<OneOrder>,
     /// Orders with one of these products; all where it is empty.
     pub product_ids: Vec<String>,
     /// The allowed statuses, by the bit of their number; 0 for all.
@@ -107,6 +112,20 @@ impl Wanted<'_> {
             && self.of.total_min.is_none_or(|min| scaled() >= min)
             && self.of.total_max.is_none_or(|max| scaled() <= max)
             && self.customers.is_none_or(|customers| customers.has(found.customer))
+    }
+}
+
+impl Wanted<'_> {
+    /// Not read yet, and not too old.
+    fn is_behind(&self, found: &Found, position: &Position) -> bool {
+        found.ordered_at_us >= self.from_us
+            && (found.ordered_at_us, &found.order_id) < (position.timestamp_us, &position.event_id)
+    }
+
+    /// One of its items is of the products, where only those count.
+    fn has_product(&self, connection: &Connection, partition: &str, id: i64) -> Result<bool, ShardError> {
+        let Some(products) = &self.products else { return Ok(true) };
+        has_product(connection, partition, id, products)
     }
 }
 
@@ -200,6 +219,19 @@ pub(in crate::shard) fn step(
         .into_iter()
         .filter(|info| info.first_id <= pin && filter.overlaps(info, position))
         .collect();
+    if let Some(order) = &of.order {
+        if let Some((info, order)) = one::find(connection, &infos, &wanted, order)?
+            && wanted.is_behind(&order, position)
+            && wanted.takes(&order)
+            && wanted.has_product(connection, &info.name, order.id)?
+        {
+            if !keys_only {
+                Renderer::new(connection, shard, of)?.write(&info.name, &order, &mut partial.bytes)?;
+            }
+            partial.push_order(&order);
+        }
+        return Ok(partial);
+    }
     let mut statements = Vec::with_capacity(infos.len());
     for info in &infos {
         let by_list = info.indexed && (wanted.products.is_some() || has_few(&wanted));
@@ -245,21 +277,13 @@ pub(in crate::shard) fn step(
         let is_scan = matches!(source, Source::Scan { .. });
         let partition = infos[newest].name.as_str();
         let Some(order) = source.advance(connection, &wanted)? else { return Ok(partial) };
-        let has_product = |products: &Vec<i64>| has_product(connection, partition, order.id, products);
-        let takes = !is_scan
-            || wanted.takes(&order) && wanted.products.as_ref().map(has_product).transpose()?.unwrap_or(true);
+        let takes =
+            !is_scan || wanted.takes(&order) && wanted.has_product(connection, partition, order.id)?;
         if takes {
             if !keys_only {
                 renderer.write(partition, &order, &mut partial.bytes)?;
             }
-            partial.ids.extend_from_slice(order.order_id.as_bytes());
-            partial.rows.push(PartialRow {
-                timestamp_us: order.ordered_at_us,
-                user_id: 0,
-                id: order.id,
-                line_end: partial.bytes.len() as u32,
-                id_end: partial.ids.len() as u32,
-            });
+            partial.push_order(&order);
         }
         seen += 1;
         let is_full = partial.rows.len() >= bounds.rows || partial.bytes.len() >= bounds.bytes;
@@ -272,6 +296,20 @@ pub(in crate::shard) fn step(
             });
             return Ok(partial);
         }
+    }
+}
+
+impl Partial {
+    /// A row whose bytes, if any, were written just now.
+    fn push_order(&mut self, order: &Found) {
+        self.ids.extend_from_slice(order.order_id.as_bytes());
+        self.rows.push(PartialRow {
+            timestamp_us: order.ordered_at_us,
+            user_id: 0,
+            id: order.id,
+            line_end: self.bytes.len() as u32,
+            id_end: self.ids.len() as u32,
+        });
     }
 }
 
@@ -361,6 +399,8 @@ pub fn order_statements() -> Vec<(String, String)> {
         ("numbers of a product".to_owned(), PRODUCTS_SQL.to_owned()),
         ("version of the sales".to_owned(), VERSION_SQL.to_owned()),
         ("a finished ingest".to_owned(), INGEST_SQL.to_owned()),
+        ("runs of order ids".to_owned(), runs_sql(ORDERS)),
+        ("the newest order ids".to_owned(), recent_sql(ORDERS)),
         ("customers with words".to_owned(), customers::SQL.to_owned()),
     ];
     found.extend(render::name_statements());

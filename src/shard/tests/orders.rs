@@ -173,6 +173,7 @@ fn search(of: OrdersOf, from_us: Option<i64>, to_us: Option<i64>) -> Filter {
 
 fn of_tenant(tenant: u8) -> OrdersOf {
     OrdersOf {
+        order: None,
         tenant_id: format!("tenant {tenant}"),
         product_ids: Vec::new(),
         statuses: 0,

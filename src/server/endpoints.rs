@@ -1,0 +1,650 @@
+//! The one table of endpoints: a row a path, a line a method. What else is known of an endpoint is derived from its
+//! row ([`api::Endpoints`]).
+
+use std::fmt;
+use std::sync::OnceLock;
+
+use super::executor_lane::{
+    Reply, StreamTask, Task, events, exports, orders, people, prices, reads, stock, uploads,
+};
+use crate::api::openapi::{self, commerce as orders_doc, dashboard as dashboard_doc, events as events_doc};
+use crate::api::openapi::{exports as exports_doc, people as people_doc, prices as prices_doc};
+use crate::api::openapi::{stock as stock_doc, uploads as uploads_doc};
+use crate::api::{self, Asked, Body, Endpoint, Endpoints, Found, Lane, Operation, dashboard, health};
+use crate::commerce::SPEC_BYTES_MAX;
+use crate::config::Config;
+use crate::http::{Answer, Method};
+use crate::ops::vitals::ROUTES;
+use crate::tenants::{Need, Scope};
+use utoipa::openapi::path::OperationBuilder;
+
+/// What answers an operation.
+#[derive(Clone, Copy)]
+pub(super) enum Handler {
+    /// From memory, without waiting.
+    Memory(fn(&Asked<'_>) -> Answer),
+    /// Adds to the answer to OPTIONS.
+    Preflight(fn(Answer, &Config) -> Answer),
+    /// An event of the collector: the listener stages it and answers after its append; on the executor, this.
+    Click(Task),
+    /// With the whole body, on the executor.
+    Task(Task),
+    /// Takes the body in as it comes, on the executor.
+    Stream(StreamTask),
+}
+
+impl fmt::Debug for Handler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Handler::Memory(_) => "Memory",
+            Handler::Preflight(_) => "Preflight",
+            Handler::Click(_) => "Click",
+            Handler::Task(_) => "Task",
+            Handler::Stream(_) => "Stream",
+        })
+    }
+}
+
+/// An async function as a row has it: what it refuses becomes an answer here.
+macro_rules! task {
+    ($handler:path) => {
+        |call, body| {
+            Box::pin(async move {
+                let asker = call.asker();
+                Reply::of($handler(call, body).await, &asker)
+            })
+        }
+    };
+}
+
+const OPEN: Need = Need::Nothing;
+const WRITE: Need = Need::Scope(Scope::Write);
+const READ: Need = Need::Scope(Scope::Read);
+const ADMIN: Need = Need::Scope(Scope::Admin);
+/// Of no one tenant: clicks, and the server's own figures.
+const READ_ALL: Need = Need::AllTenants(Scope::Read);
+const ADMIN_ALL: Need = Need::AllTenants(Scope::Admin);
+
+/// The body of a single record.
+const ONE: Body = Body::Whole(|config| config.event_bytes_max);
+const BULK: Body = Body::Whole(|config| config.bulk_bytes_max);
+
+type Describe = fn() -> OperationBuilder;
+
+const fn operation(
+    method: Method,
+    need: Need,
+    body: Body,
+    handler: Handler,
+    describe: Describe,
+) -> Operation<Handler> {
+    Operation { method, need, body, lane: Lane::Executor, handler, describe }
+}
+
+/// On the executor.
+const fn get(need: Need, task: Task, describe: Describe) -> Operation<Handler> {
+    operation(Method::Get, need, Body::Unused, Handler::Task(task), describe)
+}
+
+const fn delete(need: Need, task: Task, describe: Describe) -> Operation<Handler> {
+    operation(Method::Delete, need, Body::Unused, Handler::Task(task), describe)
+}
+
+const fn post(need: Need, body: Body, task: Task, describe: Describe) -> Operation<Handler> {
+    operation(Method::Post, need, body, Handler::Task(task), describe)
+}
+
+/// GET of what is in memory.
+const fn page(need: Need, answer: fn(&Asked<'_>) -> Answer, describe: Describe) -> Operation<Handler> {
+    operation(Method::Get, need, Body::Unused, Handler::Memory(answer), describe)
+}
+
+const fn hot(operation: Operation<Handler>) -> Operation<Handler> {
+    Operation { lane: Lane::Hot, ..operation }
+}
+
+/// What tus clients send beside that; they name some that mean nothing here.
+const UPLOAD_HEADERS: &str = "Tus-Resumable, Upload-Length, Upload-Offset, Upload-Metadata, Upload-Checksum, \
+    Upload-Defer-Length, Upload-Concat, X-HTTP-Method-Override, X-Requested-With";
+const DOWNLOAD_HEADERS: &str = "Range, If-Range, If-None-Match, If-Match";
+
+/// Every endpoint. The first is found before the others are looked at.
+const ROWS: &[Endpoint<Handler>] = &[
+    Endpoint::new(
+        "/event",
+        &[hot(operation(
+            Method::Post,
+            WRITE,
+            ONE,
+            Handler::Click(task!(events::post_click)),
+            openapi::post_event,
+        ))],
+    ),
+    Endpoint::new(
+        "/events",
+        &[
+            get(READ, task!(reads::events), events_doc::get_page),
+            post(
+                WRITE,
+                Body::Whole(|config| config.events_bytes_max),
+                task!(events::post_one),
+                events_doc::post_one,
+            ),
+        ],
+    ),
+    Endpoint::new("/events/bulk", &[post(WRITE, BULK, task!(events::post_bulk), events_doc::post_bulk)]),
+    Endpoint::new("/clicks", &[get(READ_ALL, task!(reads::clicks), events_doc::get_clicks)]),
+    Endpoint::new(
+        "/api/v1/ingest/orders",
+        &[operation(
+            Method::Post,
+            WRITE,
+            Body::Streamed,
+            Handler::Stream(task!(orders::post)),
+            orders_doc::post_ingest,
+        )],
+    ),
+    Endpoint::new(
+        "/api/v1/ingest/orders/uploads",
+        &[
+            operation(
+                Method::Post,
+                WRITE,
+                Body::Streamed,
+                Handler::Stream(task!(uploads::create)),
+                uploads_doc::post,
+            ),
+            operation(Method::Options, OPEN, Body::Unused, Handler::Preflight(api::uploads::options), || {
+                uploads_doc::capabilities("uploadCapabilities")
+            }),
+        ],
+    )
+    .page_headers(UPLOAD_HEADERS),
+    Endpoint::new(
+        "/api/v1/ingest/orders/uploads/{upload}",
+        &[
+            get(WRITE, task!(uploads::get), uploads_doc::get),
+            operation(
+                Method::Head,
+                WRITE,
+                Body::Unused,
+                Handler::Task(task!(uploads::head)),
+                uploads_doc::head,
+            ),
+            operation(
+                Method::Patch,
+                WRITE,
+                Body::Streamed,
+                Handler::Stream(task!(uploads::patch)),
+                uploads_doc::patch,
+            ),
+            delete(WRITE, task!(uploads::delete), uploads_doc::delete),
+            operation(Method::Options, OPEN, Body::Unused, Handler::Preflight(api::uploads::options), || {
+                uploads_doc::capabilities("uploadOptions")
+            }),
+        ],
+    )
+    .page_headers(UPLOAD_HEADERS),
+    Endpoint::new(
+        "/api/v1/tenants/{tenant}/orders/search",
+        &[get(READ, task!(reads::search), orders_doc::search)],
+    ),
+    Endpoint::new(
+        "/api/v1/tenants/{tenant}/orders/{order}",
+        &[
+            get(READ, task!(reads::order), orders_doc::get_order),
+            operation(
+                Method::Patch,
+                WRITE,
+                ONE,
+                Handler::Task(task!(orders::patch)),
+                orders_doc::patch_order,
+            ),
+        ],
+    ),
+    Endpoint::new(
+        "/api/v1/tenants/{tenant}/metrics/sales",
+        &[get(READ, task!(reads::sales), orders_doc::sales)],
+    ),
+    Endpoint::new(
+        "/api/v1/tenants/{tenant}/stock/bulk_update",
+        &[operation(Method::Put, WRITE, BULK, Handler::Task(task!(stock::put)), stock_doc::put)],
+    ),
+    Endpoint::new(
+        "/api/v1/tenants/{tenant}/stock/{product}",
+        &[get(READ, task!(stock::get), stock_doc::get)],
+    ),
+    Endpoint::new(
+        "/api/v1/tenants/{tenant}/products/{product}/price-event",
+        &[post(WRITE, ONE, task!(prices::post_event), prices_doc::post_event)],
+    )
+    .checks_product(),
+    Endpoint::new(
+        "/api/v1/tenants/{tenant}/products/{product}/price-anomalies",
+        &[get(READ, task!(prices::list), || prices_doc::list(true))],
+    )
+    .checks_product(),
+    Endpoint::new(
+        "/api/v1/tenants/{tenant}/price-anomalies",
+        &[get(READ, task!(prices::list), || prices_doc::list(false))],
+    ),
+    Endpoint::new(REVIEW, &[post(WRITE, ONE, task!(prices::post_review), || prices_doc::post_review(false))]),
+    Endpoint::new(
+        "/api/v1/tenants/{tenant}/products/{product}/price-anomalies/{anomaly}/review",
+        &[post(WRITE, ONE, task!(prices::post_review), || prices_doc::post_review(true))],
+    )
+    .counted_as(REVIEW),
+    Endpoint::new(
+        "/api/v1/tenants/{tenant}/reports/export",
+        &[
+            get(READ, task!(exports::list), exports_doc::list),
+            // An export is a way to read: whoever may make one may remove it.
+            post(READ, Body::Whole(|_| SPEC_BYTES_MAX as u64), task!(exports::create), exports_doc::create),
+        ],
+    ),
+    Endpoint::new(
+        "/api/v1/tenants/{tenant}/reports/export/{export}",
+        &[
+            get(READ, task!(exports::get), exports_doc::get),
+            delete(READ, task!(exports::delete), exports_doc::delete),
+        ],
+    ),
+    Endpoint::new(
+        "/api/v1/tenants/{tenant}/reports/export/{export}/download",
+        &[get(READ, task!(exports::download), exports_doc::download)],
+    )
+    .page_headers(DOWNLOAD_HEADERS),
+    Endpoint::new(
+        "/api/v1/tenants/{tenant}/customers/{customer}",
+        &[delete(ADMIN, task!(people::erase_customer), people_doc::erase_customer)],
+    ),
+    Endpoint::new(
+        "/api/v1/tenants/{tenant}/erasures/{erasure}",
+        &[get(ADMIN, task!(people::erasure), people_doc::erasure)],
+    ),
+    Endpoint::new(
+        "/clicks/users/{user_id}",
+        &[delete(ADMIN_ALL, task!(people::erase_user), people_doc::erase_user)],
+    ),
+    Endpoint::new(
+        "/clicks/erasures/{erasure}",
+        &[get(ADMIN_ALL, task!(people::erasure), people_doc::click_erasure)],
+    ),
+    Endpoint::new("/receipts/{receipt}", &[hot(page(OPEN, health::receipt, openapi::get_receipt))]),
+    Endpoint::new("/health", &[hot(page(OPEN, HEALTH, || openapi::get_health("health")))]).for_operators(),
+    Endpoint::new("/livez", &[hot(page(OPEN, HEALTH, || openapi::get_health("livez")))])
+        .counted_as("/health")
+        .for_operators(),
+    Endpoint::new("/ready", &[hot(page(OPEN, READY, || openapi::get_ready("ready")))]).for_operators(),
+    Endpoint::new("/readyz", &[hot(page(OPEN, READY, || openapi::get_ready("readyz")))])
+        .counted_as("/ready")
+        .for_operators(),
+    // Two things behind one door: the page for Prometheus, and a tenant's counts over time.
+    Endpoint::new("/metrics", &[page(READ_ALL, api::metrics::answer, events_doc::get_metrics)])
+        .for_operators(),
+    Endpoint::new("/metrics", &[get(READ, task!(reads::buckets), events_doc::get_metrics)])
+        .if_query("tenant_id"),
+    Endpoint::new("/openapi.json", &[page(OPEN, openapi_document, openapi::get_openapi)]),
+    Endpoint::new("/docs", &[page(OPEN, api::docs::answer, openapi::get_docs)]),
+    Endpoint::new("/docs/problems/{slug}", &[page(OPEN, api::docs::answer, openapi::get_problem_page)])
+        .counted_as("/docs"),
+    Endpoint::new("/docs/{file..}", &[page(OPEN, api::docs::answer, openapi::get_docs_file)])
+        .counted_as("/docs"),
+    Endpoint::new("/dashboard/{file..}", &[page(OPEN, dashboard::file, dashboard_doc::file)])
+        .counted_as("/dashboard/{file}"),
+    Endpoint::new(
+        "/dashboard/state",
+        &[page(READ_ALL, |asked| dashboard::state(asked.vitals), dashboard_doc::state)],
+    ),
+    Endpoint::new("/", &[page(OPEN, dashboard::root, openapi::get_root)]),
+];
+
+const REVIEW: &str = "/api/v1/tenants/{tenant}/price-anomalies/{anomaly}/review";
+const HEALTH: fn(&Asked<'_>) -> Answer = |asked| health::health(asked.vitals);
+const READY: fn(&Asked<'_>) -> Answer = |asked| health::ready(asked.vitals);
+
+/// All of them.
+pub(super) static ENDPOINTS: Endpoints<Handler> = Endpoints(ROWS);
+
+/// The row of the collector's events, which the listener counts by the tick.
+pub(super) const CLICKS: usize = 0;
+/// The row that counts what has no endpoint.
+pub(super) const NOWHERE: usize = ROWS.len();
+
+const _: () = {
+    assert!(NOWHERE < ROUTES, "every row has counters of its own, and so has what has no endpoint");
+    assert!(matches!(ROWS[CLICKS].operations[0].handler, Handler::Click(_)));
+    let mut row = 0;
+    while row < ROWS.len() {
+        let operations = ROWS[row].operations;
+        let mut at = 0;
+        while at < operations.len() {
+            let is_streamed = matches!(operations[at].body, Body::Streamed);
+            let streams = matches!(operations[at].handler, Handler::Stream(_));
+            assert!(is_streamed == streams, "who takes a body in as it comes says so in both columns");
+            at += 1;
+        }
+        row += 1;
+    }
+};
+
+fn openapi_document(_: &Asked<'_>) -> Answer {
+    static DOCUMENT: OnceLock<String> = OnceLock::new();
+    let document = DOCUMENT.get_or_init(|| openapi::document(&ENDPOINTS));
+    Answer::new(200, "application/json", document.as_bytes())
+}
+
+/// The answer where no task is needed: from memory, to OPTIONS, 404 or 405.
+pub(super) fn at_once(found: &Found<Handler>, method: Method, asked: &Asked<'_>) -> Answer {
+    match found.operation.map(|operation| operation.handler) {
+        Some(Handler::Memory(answer)) => answer(asked),
+        Some(Handler::Preflight(add)) => add(found.preflight(), &asked.vitals.config),
+        _ if method == Method::Options => found.preflight(),
+        _ => found.nothing_there(&asked.asker),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn document() -> Value {
+        serde_json::from_str(&openapi::document(&ENDPOINTS)).unwrap()
+    }
+
+    /// Every string in a JSON value, with the key it stands under.
+    fn strings<'v>(value: &'v Value, key: &'v str, found: &mut Vec<(&'v str, &'v str)>) {
+        match value {
+            Value::String(text) => found.push((key, text)),
+            Value::Array(values) => values.iter().for_each(|value| strings(value, key, found)),
+            Value::Object(members) => members.iter().for_each(|(key, value)| strings(value, key, found)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn the_document_is_openapi_3_1_and_every_reference_resolves() {
+        let document = document();
+        assert!(document["openapi"].as_str().unwrap().starts_with("3.1."));
+        assert_eq!(document["info"]["version"], env!("CARGO_PKG_VERSION"));
+        let mut all = Vec::new();
+        strings(&document, "", &mut all);
+        let references: Vec<_> = all.iter().filter(|(key, _)| *key == "$ref").collect();
+        assert!(references.len() > 10);
+        for (_, reference) in references {
+            let pointer = reference.strip_prefix('#').unwrap();
+            assert!(document.pointer(pointer).is_some(), "{reference}");
+        }
+    }
+
+    #[test]
+    fn every_problem_in_it_has_a_page() {
+        let document = document();
+        let mut all = Vec::new();
+        strings(&document, "", &mut all);
+        let mut paths: Vec<_> = all
+            .iter()
+            .flat_map(|(_, text)| text.match_indices("/docs/problems/").map(|(at, _)| &text[at..]))
+            .map(|rest| rest.split([')', '`', '"', '{']).next().unwrap())
+            .collect();
+        paths.sort_unstable();
+        paths.dedup();
+        assert!(paths.len() > 20);
+        for path in paths {
+            assert!(api::docs::page(path).is_some(), "{path}");
+        }
+    }
+
+    fn word(method: Method) -> String {
+        format!("{method:?}").to_lowercase()
+    }
+
+    #[test]
+    fn every_row_is_in_the_document_and_the_other_way_round() {
+        let document = document();
+        let rows: BTreeSet<(String, String)> = ROWS
+            .iter()
+            .flat_map(|row| row.operations.iter().map(|one| (row.path.replace("..}", "}"), word(one.method))))
+            .collect();
+        let mut described = BTreeSet::new();
+        let mut ids = BTreeSet::new();
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap() {
+                assert!(operation["summary"].is_string(), "{method} {path}");
+                let id = operation["operationId"].as_str().unwrap();
+                assert!(ids.insert(id), "{id} is there twice");
+                described.insert((path.clone(), method.clone()));
+                // What the template names is a parameter, and every parameter of the path is in the template.
+                let parameters = operation["parameters"].as_array().cloned().unwrap_or_default();
+                let in_path = parameters.iter().filter(|one| one["in"] == "path");
+                let named: BTreeSet<&str> = in_path.map(|one| one["name"].as_str().unwrap()).collect();
+                let parts = path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+                if method != "options" {
+                    assert_eq!(named, parts.collect(), "{method} {path}");
+                }
+            }
+        }
+        assert_eq!(rows, described);
+    }
+
+    #[test]
+    fn what_needs_a_key_says_so_and_the_rest_does_not() {
+        let document = document();
+        assert_eq!(document["components"]["securitySchemes"]["bearer"]["scheme"], "bearer");
+        assert_eq!(document["components"]["securitySchemes"]["apiKey"]["name"], "X-API-Key");
+        let mut seen = 0;
+        for (row, one) in ROWS.iter().flat_map(|row| row.operations.iter().map(move |one| (row, one))) {
+            let operation = &document["paths"][row.path.replace("..}", "}")][word(one.method)];
+            seen += 1;
+            let scope = match one.need {
+                Need::Nothing => Value::Null,
+                Need::Scope(scope) | Need::AllTenants(scope) => {
+                    json!([{"bearer": [scope.name()]}, {"apiKey": [scope.name()]}])
+                }
+            };
+            let marked = operation.get("security").cloned().unwrap_or_default();
+            assert_eq!(marked, scope, "{} {:?}", row.path, one.method);
+            for status in ["401", "403", "429"] {
+                let described = operation["responses"][status].is_object();
+                assert_eq!(described, !scope.is_null(), "{} {:?} {status}", row.path, one.method);
+            }
+        }
+        assert!(seen >= 45, "{seen}");
+        let limited = &document["paths"]["/event"]["post"]["responses"]["429"]["headers"];
+        assert!(limited["RateLimit"].is_object() && limited["RateLimit-Policy"].is_object());
+        let told = |path: &str, method: &str, status: &str| {
+            let headers = &document["paths"][path][method]["responses"][status]["headers"];
+            assert!(headers["X-Request-Id"].is_object(), "{method} {path} {status}");
+            headers["RateLimit"].is_object() && headers["RateLimit-Policy"].is_object()
+        };
+        assert!(told("/events", "post", "201") && told("/events/bulk", "post", "200"));
+        assert!(
+            told("/events", "get", "200") && told("/api/v1/tenants/{tenant}/orders/search", "get", "200")
+        );
+        assert!(!told("/event", "post", "202") && !told("/health", "get", "200"));
+    }
+
+    /// The row's path by method, with the label it is counted under.
+    fn row(path: &str, method: Method) -> Option<(&'static str, &'static str)> {
+        let found = ENDPOINTS.find(path, method, None);
+        found.operation.and(found.endpoint).map(|endpoint| (endpoint.path, endpoint.route))
+    }
+
+    #[test]
+    fn every_path_finds_its_endpoint_with_and_without_a_trailing_slash() {
+        use Method::{Delete, Get, Patch, Post, Put};
+        let tenant = |rest: &str| format!("/api/v1/tenants/t/{rest}");
+        for (path, method, expected) in [
+            ("/event".to_owned(), Post, Some("/event")),
+            ("/livez".to_owned(), Get, Some("/health")),
+            ("/readyz".to_owned(), Get, Some("/ready")),
+            ("/receipts/0-65".to_owned(), Get, Some("/receipts/{receipt}")),
+            ("/docs/problems/not-json".to_owned(), Get, Some("/docs")),
+            ("/docs".to_owned(), Get, Some("/docs")),
+            ("/events".to_owned(), Get, Some("/events")),
+            ("/events/bulk".to_owned(), Post, Some("/events/bulk")),
+            ("/clicks".to_owned(), Get, Some("/clicks")),
+            ("/events/x".to_owned(), Get, None),
+            ("/api/v1/ingest/orders".to_owned(), Post, Some("/api/v1/ingest/orders")),
+            ("/api/v1/ingest/orders/uploads".to_owned(), Post, Some("/api/v1/ingest/orders/uploads")),
+            (
+                "/api/v1/ingest/orders/uploads/1-x".to_owned(),
+                Patch,
+                Some("/api/v1/ingest/orders/uploads/{upload}"),
+            ),
+            (tenant("orders/search"), Get, Some("/api/v1/tenants/{tenant}/orders/search")),
+            (tenant("orders/search"), Patch, Some("/api/v1/tenants/{tenant}/orders/{order}")),
+            (tenant("orders/o-1"), Get, Some("/api/v1/tenants/{tenant}/orders/{order}")),
+            (tenant("orders/o-1"), Patch, Some("/api/v1/tenants/{tenant}/orders/{order}")),
+            (tenant("metrics/sales"), Get, Some("/api/v1/tenants/{tenant}/metrics/sales")),
+            (
+                tenant("products/p/price-event"),
+                Post,
+                Some("/api/v1/tenants/{tenant}/products/{product}/price-event"),
+            ),
+            (
+                tenant("products/p/price-anomalies"),
+                Get,
+                Some("/api/v1/tenants/{tenant}/products/{product}/price-anomalies"),
+            ),
+            (tenant("price-anomalies"), Get, Some("/api/v1/tenants/{tenant}/price-anomalies")),
+            (tenant("price-anomalies/1/review"), Post, Some(REVIEW)),
+            (tenant("products/p/price-anomalies/1/review"), Post, Some(REVIEW)),
+            (tenant("products/p/price-anomalies/1/review/x"), Post, None),
+            (tenant("metrics/sales/x"), Get, None),
+            (tenant("stock/bulk_update"), Put, Some("/api/v1/tenants/{tenant}/stock/bulk_update")),
+            (tenant("stock/p-1"), Get, Some("/api/v1/tenants/{tenant}/stock/{product}")),
+            (tenant("stock"), Get, None),
+            (tenant("reports/export"), Post, Some("/api/v1/tenants/{tenant}/reports/export")),
+            (tenant("reports/export/0a"), Get, Some("/api/v1/tenants/{tenant}/reports/export/{export}")),
+            (
+                tenant("reports/export/0a/download"),
+                Get,
+                Some("/api/v1/tenants/{tenant}/reports/export/{export}/download"),
+            ),
+            (tenant("reports/export/0a/download/x"), Get, None),
+            (tenant("reports/export/0a/x"), Get, None),
+            (tenant("customers/c-1"), Delete, Some("/api/v1/tenants/{tenant}/customers/{customer}")),
+            (tenant("erasures/0a"), Get, Some("/api/v1/tenants/{tenant}/erasures/{erasure}")),
+            ("/clicks/users/-7".to_owned(), Delete, Some("/clicks/users/{user_id}")),
+            ("/clicks/erasures/0a".to_owned(), Get, Some("/clicks/erasures/{erasure}")),
+            ("/clicks/x".to_owned(), Get, None),
+            ("/api/v1/tenants".to_owned(), Get, None),
+            ("/docsy".to_owned(), Get, None),
+            ("/dashboard".to_owned(), Get, Some("/dashboard/{file}")),
+            ("/dashboard/main.js".to_owned(), Get, Some("/dashboard/{file}")),
+            ("/dashboard/state".to_owned(), Get, Some("/dashboard/state")),
+            ("/dashboards".to_owned(), Get, None),
+        ] {
+            assert_eq!(row(&path, method).map(|(_, route)| route), expected, "{method:?} {path}");
+            assert_eq!(row(&format!("{path}/"), method).map(|(_, route)| route), expected, "{path}/");
+        }
+        assert_eq!((row("/", Get), row("//", Get)), (Some(("/", "/")), Some(("/", "/"))));
+        let path = "/receipts/0-65";
+        assert_eq!(ENDPOINTS.find(path, Get, None).parameter(path, "receipt"), "0-65");
+    }
+
+    #[test]
+    fn a_path_names_product_and_anomaly() {
+        let named = |rest: &str, name: &str| {
+            let path = format!("/api/v1/tenants/t/{rest}");
+            let endpoint = ENDPOINTS.find(&path, Method::Post, None).endpoint.unwrap();
+            endpoint.parameter(&path, name)
+        };
+        assert_eq!(named("products/a%2Fb/price-event", "product").as_deref(), Some("a/b"));
+        let review = "price-anomalies/x/review";
+        assert_eq!((named(review, "product"), named(review, "anomaly").as_deref()), (None, Some("x")));
+        let review = "products/p%20q/price-anomalies/x/review";
+        assert_eq!(named(review, "product").as_deref(), Some("p q"));
+        assert_eq!(named(review, "anomaly").as_deref(), Some("x"));
+        let is_product = |path| api::commerce::is_identifier(&named(path, "product").unwrap());
+        assert!(is_product("products/p/price-event") && !is_product("products//price-event"));
+    }
+
+    #[test]
+    fn an_endpoint_takes_the_methods_it_allows() {
+        let allowed = |path| ENDPOINTS.find(path, Method::Other, None).allowed.to_string();
+        assert_eq!(allowed("/event"), "POST, OPTIONS");
+        assert_eq!(allowed("/api/v1/ingest/orders/uploads/1"), "GET, HEAD, PATCH, DELETE, OPTIONS");
+        assert_eq!(allowed("/health"), "GET, HEAD, OPTIONS");
+        assert_eq!(allowed("/nope"), "");
+        assert!(ENDPOINTS.find("/nope", Method::Options, None).operation.is_none());
+    }
+
+    #[test]
+    fn every_endpoint_asks_for_what_it_gives() {
+        use Method::{Delete, Get, Head, Options, Other, Patch, Post, Put};
+        for row in ROWS {
+            for method in [Get, Head, Post, Put, Patch, Delete, Options, Other] {
+                let query = row.if_query;
+                let path = row.path;
+                let asked = ENDPOINTS.find(path, method, query).need();
+                let is_get = matches!(method, Get | Head);
+                let is_of_tenant = row.has_tenant();
+                let expected =
+                    match path {
+                        _ if matches!(method, Options | Other) => OPEN,
+                        "/event" | "/events" | "/events/bulk" if method == Post => WRITE,
+                        "/events" if is_get => READ,
+                        "/metrics" if is_get && query == Some("tenant_id") => READ,
+                        "/clicks" | "/metrics" | "/dashboard/state" if is_get => READ_ALL,
+                        "/clicks/users/{user_id}" if method == Delete => ADMIN_ALL,
+                        "/clicks/erasures/{erasure}" if is_get => ADMIN_ALL,
+                        "/api/v1/ingest/orders" | "/api/v1/ingest/orders/uploads" if method == Post => WRITE,
+                        "/api/v1/ingest/orders/uploads/{upload}"
+                            if is_get || matches!(method, Patch | Delete) =>
+                        {
+                            WRITE
+                        }
+                        _ if path.ends_with("/price-event") || path.ends_with("/review") => {
+                            if method == Post { WRITE } else { OPEN }
+                        }
+                        _ if path.contains("/customers/") => {
+                            if method == Delete {
+                                ADMIN
+                            } else {
+                                OPEN
+                            }
+                        }
+                        _ if path.contains("/erasures/") && is_of_tenant => {
+                            if is_get {
+                                ADMIN
+                            } else {
+                                OPEN
+                            }
+                        }
+                        _ if path.contains("/reports/export") => match method {
+                            Post if path.ends_with("/export") => READ,
+                            Delete if path.ends_with("{export}") => READ,
+                            _ => {
+                                if is_get {
+                                    READ
+                                } else {
+                                    OPEN
+                                }
+                            }
+                        },
+                        _ if path.ends_with("/bulk_update") => match method {
+                            Put => WRITE,
+                            // Of a product that is called so.
+                            _ => {
+                                if is_get {
+                                    READ
+                                } else {
+                                    OPEN
+                                }
+                            }
+                        },
+                        _ if path.contains("/orders/") && is_of_tenant && method == Patch => WRITE,
+                        _ if is_of_tenant && is_get => READ,
+                        _ => OPEN,
+                    };
+                assert_eq!(asked, expected, "{path} {method:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! One order by its id.
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::super::super::error::ShardError;
+use super::super::super::ids::{self, ORDERS};
+use super::super::super::inspect::PartitionInfo;
+use super::{Found, Wanted, by_id_sql, found};
+use crate::base::keys::KeyHash;
+
+/// An order of one tenant by its id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OneOrder {
+    pub order_id: String,
+    /// The hash of (tenant, order id).
+    pub key: KeyHash,
+}
+
+/// The order, and which of the partitions has it.
+pub(super) fn find<'p>(
+    connection: &Connection,
+    partitions: &'p [PartitionInfo],
+    wanted: &Wanted<'_>,
+    order: &OneOrder,
+) -> Result<Option<(&'p PartitionInfo, Found)>, ShardError> {
+    for row_id in ids::find(connection, ORDERS, order.key)? {
+        let partition = partitions.iter().rev().find(|partition| partition.first_id <= row_id);
+        let Some(partition) = partition else { continue };
+        let mut statement = connection.prepare_cached(&by_id_sql(&partition.name))?;
+        let row = statement.query_row(params![row_id, wanted.tenant], |row| Ok(found(row))).optional()?;
+        if let Some(row) = row.transpose()?.filter(|row| row.order_id == order.order_id) {
+            return Ok(Some((partition, row)));
+        }
+    }
+    Ok(None)
+}
