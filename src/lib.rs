@@ -131,22 +131,28 @@
 //! 1. Its row goes into the table in `base/kinds.rs`: the next number, and what is true of it. Rejected records, a
 //!    reshard's counts and the tests that walk [`Kind::ALL`](base::kinds::Kind::ALL) follow from the row.
 //! 2. Its encode and decode go into its family's `shard/…/record.rs`. Decode gives `None` for bytes that are no record.
-//! 3. Its take is an arm of `take` in its family's folder, or of `Batch::push` and `Taker::take` in
-//!    `shard/orders/take.rs`, which calls the other families. The compiler asks for a new family there.
-//! 4. Its key goes into `key_of` in `shard/carry.rs`; its rows, as records, into what the family's `carry.rs` hands out.
-//! 5. A good record of it goes into `shard/tests/kinds.rs`, which holds the row against what a shard does.
+//!    A table of its own is a migration at the end of the list in `shard/schema.rs`, and a line in `docs/data-model.md`.
+//! 3. Its take is an arm of `take` in its family's folder; among the orders a `Row` of `Batch` in `shard/orders/take.rs`
+//!    with an arm in `push` and in `Taker::take`, which calls the other families. Until then it is rejected.
+//! 4. Its key goes into `key_of` in `shard/carry.rs`; its rows, as records, into what the family's `carry.rs` hands out:
+//!    what is not handed out a reshard loses. What names a person goes into `shard/people/rows`.
+//! 5. A good record of it goes into `shard/tests/kinds.rs`, which holds the row, its take and its carry against what a
+//!    shard does.
 //!
 //! # Adding an endpoint
 //!
 //! 1. Its row goes into the table in `server/endpoints.rs`: the path, and a line a method with what is asked of a key,
-//!    what is done with a body, the handler and its description. The order of the rows does not matter.
-//! 2. Its handler is an async function in `server/executor_lane/…`: from a `Call` (and the body) to an
-//!    [`Answer`](http::Answer), or a `Reply` that streams. An error becomes an answer where it is made
-//!    ([`api::error::Refuse`]); the tenant in the path was let in and charged by then.
-//! 3. What only looks into memory is a function of [`api::Asked`] in `api/…`, and may be marked `hot`.
-//! 4. Its description is a function in `api/openapi/…`; key, 401, 403 and quotas of it follow from the row.
-//! 5. What another tenant might try there goes into `tests/isolation.rs`, which asks for it; `tests/endpoints.rs` holds
-//!    the row against the running server.
+//!    what is done with a body, the handler and its description. Words win over parameters, in whatever order.
+//! 2. Its handler is `pub(in crate::server) async fn name(call: Call<'_>, body: Body<'_>) -> Result<R, E>` in
+//!    `server/executor_lane/…`, `R` an [`Answer`](http::Answer) or a `Reply` that streams, `E` an error that implements
+//!    [`api::error::Refuse`]. By then the tenant in the path can be one, was let in and charged; other parameters
+//!    (`call.request.parameter("order")`) may be anything, also empty.
+//! 3. What only looks into memory is a function of [`api::Asked`] in `api/…`; it may be `hot` if it asks for no key.
+//! 4. Its description is a function in `api/openapi/…`, with 401, 403 and 429 among its problems where the row asks for a
+//!    key; the lock and the headers of quotas follow from the row.
+//! 5. What it asks of a key goes into `every_endpoint_asks_for_what_it_gives` (`server/endpoints.rs`), what another
+//!    tenant might try there into `tests/isolation.rs`. Both fail until it is there; `tests/endpoints.rs` holds the row
+//!    against the running server.
 //!
 //! # The life of a connection
 //!

@@ -446,6 +446,34 @@ fn a_limit_is_kept_over_all_cores_and_says_where_it_stands() {
     server.stop();
 }
 
+#[test]
+fn a_body_that_nobody_wants_is_charged_however_it_is_framed() {
+    let folder = Folder::new();
+    run(&folder, &["tenant", "add", "a", "--bytes-per-second", "1", "--burst-seconds", "3000"]);
+    let (a, _) = key(&folder, &["--tenant", "a", "--scope", "read"]);
+    let server = folder.serve(&[]);
+    let mut client = server.client();
+    let head = format!("GET /events?tenant_id=a HTTP/1.1\r\nHost: test\r\n{}", bearer(&a));
+    let body = "x".repeat(900);
+    let mut left = Vec::new();
+    for framed in [
+        format!("Content-Length: 900\r\n\r\n{body}"),
+        format!("Transfer-Encoding: chunked\r\n\r\n384\r\n{body}\r\n0\r\n\r\n"),
+        "\r\n".to_owned(),
+    ] {
+        client.write(format!("{head}{framed}").as_bytes()).expect("the server takes it");
+        let answer = client.answer().expect("the server answers");
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let said = answer.header("RateLimit").expect("it says where it stands");
+        let number = said.split("r=").nth(1).and_then(|rest| rest.split(';').next()?.parse::<u64>().ok());
+        left.push(number.expect("a number"));
+    }
+    // A byte or two come back meanwhile.
+    assert!((2_100..2_200).contains(&left[0]) && (1_200..1_300).contains(&left[1]), "{left:?}");
+    assert!((1_200..1_300).contains(&left[2]), "{left:?}");
+    server.stop();
+}
+
 #[track_caller]
 fn assert_limited(answer: &Answer, policy: &str) {
     assert_problem(answer, 429, "rate-limited", policy);

@@ -180,7 +180,7 @@ fn fits(template: &str, path: &str) -> bool {
     if fixed == template.len() {
         return template == path;
     }
-    // All but the slash: what a `{name..}` stands for may be nothing.
+    // All but the slash in front of it: what a `{name..}` stands for may be nothing.
     if !path.starts_with(&template[..fixed - 1]) {
         return false;
     }
@@ -197,11 +197,11 @@ fn fits(template: &str, path: &str) -> bool {
     segments.next().is_none()
 }
 
-/// Greater where a template is nearer to its paths: of the first segments in which two differ a word goes before a
-/// parameter, and that before a rest.
+/// Greater where a template is nearer to its paths: where two differ first, a word goes before a parameter, that before
+/// the end, and the end before a rest.
 const fn rank(template: &str) -> u64 {
     let bytes = template.as_bytes();
-    let (mut at, mut rank, mut shift) = (0, 0, 62);
+    let (mut at, mut rank, mut shift, mut is_rest) = (0, 0, 62, false);
     while at < bytes.len() {
         // Every segment begins behind a slash.
         if bytes[at] == b'/' {
@@ -210,20 +210,19 @@ const fn rank(template: &str) -> u64 {
             while end < bytes.len() && bytes[end] != b'/' {
                 end += 1;
             }
-            let is_rest = is_parameter && bytes[end - 2] == b'.';
-            rank |= (if is_rest {
-                1
-            } else if is_parameter {
-                2
-            } else {
-                3
-            }) << shift;
-            assert!(shift > 0, "a template has too many segments");
+            is_rest = is_parameter && bytes[end - 2] == b'.';
+            let code = match (is_rest, is_parameter) {
+                (true, _) => 0,
+                (false, true) => 2,
+                (false, false) => 3,
+            };
+            rank |= code << shift;
+            assert!(shift > 2, "a template has too many segments");
             shift -= 2;
         }
         at += 1;
     }
-    rank
+    if is_rest { rank } else { rank | 1 << shift }
 }
 
 /// What can be done; wherever there is GET there is HEAD, and everywhere OPTIONS.
@@ -490,6 +489,9 @@ mod tests {
         Endpoint::new("/files/{file..}", &[operation(Method::Get, 7)]),
         Endpoint::new("/files/state", &[operation(Method::Get, 8)]),
         Endpoint::new("/", &[operation(Method::Get, 9)]),
+        Endpoint::new("/docs/{file..}", &[operation(Method::Get, 10)]),
+        Endpoint::new("/docs", &[operation(Method::Get, 11)]),
+        Endpoint::new("/docs/{one}", &[operation(Method::Put, 12)]),
     ]);
 
     fn handler(path: &str, method: Method, query: Option<&str>) -> Option<u8> {
@@ -518,6 +520,8 @@ mod tests {
             ("/filesystem", Get, None),
             ("/", Get, Some(9)),
             ("//", Get, Some(9)),
+            ("/docs", Get, Some(11)),
+            ("/docs/x", Get, Some(10)),
         ] {
             assert_eq!(handler(path, method, None), expected, "{method:?} {path}");
         }

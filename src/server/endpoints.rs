@@ -322,6 +322,15 @@ const _: () = {
             let is_streamed = matches!(operations[at].body, Body::Streamed);
             let streams = matches!(operations[at].handler, Handler::Stream(_));
             assert!(is_streamed == streams, "who takes a body in as it comes says so in both columns");
+            // The listener answers a path as a whole, asks for a key where it takes an event, and never waits.
+            let is_hot = matches!(operations[at].lane, Lane::Hot);
+            let may_be = match operations[at].handler {
+                Handler::Click(_) => true,
+                Handler::Memory(_) => matches!(operations[at].need, Need::Nothing),
+                _ => false,
+            };
+            assert!(!is_hot || may_be, "this cannot be answered on the listener");
+            assert!(is_hot == matches!(operations[0].lane, Lane::Hot), "a path is hot with all its methods");
             at += 1;
         }
         row += 1;
@@ -429,6 +438,28 @@ mod tests {
             }
         }
         assert_eq!(rows, described);
+    }
+
+    #[test]
+    fn no_row_hides_another_and_a_path_with_a_tenant_asks_for_its_key() {
+        let mut shapes = BTreeSet::new();
+        for row in ROWS {
+            let is_parameter = |part: &&str| part.starts_with('{');
+            let shape: Vec<&str> =
+                row.path.split('/').map(|part| if is_parameter(&part) { "{}" } else { part }).collect();
+            let is_rest = row.path.ends_with("..}");
+            assert!(shapes.insert((shape, is_rest, row.if_query)), "{} is there twice", row.path);
+            let methods: BTreeSet<String> = row.operations.iter().map(|one| word(one.method)).collect();
+            assert_eq!(methods.len(), row.operations.len(), "{} has a method twice", row.path);
+            assert!(row.path.starts_with('/'));
+            for one in row.operations.iter().filter(|_| row.has_tenant()) {
+                // They are let in and charged in one place, which is in front of tasks only.
+                let is_let_in = matches!((one.need, one.handler), (Need::Scope(_), Handler::Task(_)));
+                assert!(is_let_in, "{:?} {}", one.method, row.path);
+            }
+        }
+        // The first is found without a look at the others.
+        assert!(ROWS[1..].iter().all(|row| row.path != ROWS[CLICKS].path));
     }
 
     #[test]

@@ -111,7 +111,8 @@ pub(in crate::server) struct Call<'c> {
     pub(super) lane: &'c Rc<Lane>,
     pub(super) gate: &'c SharedGate,
     pub(super) request: &'c RequestHead,
-    /// Who asks. Where the path names a tenant, they may do this to it, and it was charged.
+    /// Who asks. Where the path names a tenant, they may do this to it, and it was charged. Nobody yet where the body is
+    /// taken in as it comes.
     pub(super) principal: Principal,
 }
 

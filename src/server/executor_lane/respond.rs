@@ -14,7 +14,7 @@ use super::{Lane, SharedGate};
 use crate::api::error::Refuse as _;
 use crate::api::{self, Asked};
 use crate::base::clock;
-use crate::http::{Answer, REFUSED_PATH, Refusal, sent_bytes_max};
+use crate::http::{Answer, Method, REFUSED_PATH, Refusal, sent_bytes_max};
 use crate::ops;
 use crate::server::endpoints::{Handler, at_once};
 use crate::tenants::{Denied, Need, Principal};
@@ -52,7 +52,7 @@ async fn reply(lane: &Rc<Lane>, gate: &SharedGate, request: &RequestHead, body: 
     // stands where it should.
     match (admitted_body(lane, gate, request, body).await, handler) {
         // That nobody wants the body is a better reason than its size.
-        (Err(NotTaken::Refused(Refusal::BodyTooLarge)), None) => {
+        (Err(NotTaken::Refused(Refusal::BodyTooLarge)), None) if request.method != Method::Options => {
             Answer { close: true, ..in_memory(lane, request) }.into()
         }
         (Err(NotTaken::Refused(refusal)), _) => refusal.answer(&request.asker(lane)).into(),
@@ -88,6 +88,8 @@ fn no_such_place(lane: &Lane, request: &RequestHead) -> Option<Answer> {
 /// A body, counted among the bytes the lane holds until it is dropped.
 pub(in crate::server) struct Body<'l> {
     pub(super) bytes: Bytes,
+    /// Bytes that came, kept or not.
+    seen: usize,
     lane: &'l Lane,
     held: usize,
 }
@@ -129,7 +131,7 @@ async fn admitted_body<'l>(
         request.found.operation.is_some_and(|operation| matches!(operation.body, api::Body::Whole(_)));
     let body = read_body(lane, gate, request, body, admitted.is_ok() && wants).await?;
     let admitted = admitted?;
-    charge_rest(lane, &admitted, body.bytes.len())?;
+    charge_rest(lane, &admitted, body.seen)?;
     let principal = admitted.principal;
     if let (Some(endpoint), Need::Scope(scope)) = (request.found.endpoint, request.found.need())
         && endpoint.has_tenant()
@@ -154,16 +156,16 @@ async fn read_body<'l>(
     if body.size_hint().lower() > bytes_max as u64 {
         return Err(Refusal::BodyTooLarge);
     }
-    let mut read = Body { bytes: Bytes::new(), lane, held: 0 };
-    let (mut more, mut seen_bytes) = (Vec::new(), 0);
+    let mut read = Body { bytes: Bytes::new(), seen: 0, lane, held: 0 };
+    let mut more = Vec::new();
     while let Some(frame) = body.frame().await {
         let Ok(frame) = frame else {
             // A broken chunk or a time limit (said by the gate), or a peer that left half-way.
             return Err(gate.borrow().refused().unwrap_or(Refusal::BodyIncomplete));
         };
         let Ok(data) = frame.into_data() else { continue };
-        seen_bytes += data.len();
-        if seen_bytes > bytes_max {
+        read.seen += data.len();
+        if read.seen > bytes_max {
             return Err(Refusal::BodyTooLarge);
         }
         if !keep {

@@ -1,5 +1,7 @@
 //! What the table of kinds says is what a shard does with a record of each.
 
+use std::collections::BTreeSet;
+
 use super::{KEYED, Lane, open, sound};
 use crate::base::ids::Sequence;
 use crate::base::keys::KeyHasher;
@@ -161,6 +163,15 @@ fn a_bad_record_of_every_kind_is_rejected_under_its_name_and_carried_as_what_it_
         Ok(())
     })
     .unwrap();
+    // A row of every kind that was stored is handed out again, or is within another.
+    let rows = carried.iter().filter_map(|record| match record {
+        Carried::Row(kind, _) => Some(*kind),
+        Carried::Rejected(..) => None,
+    });
+    let handed_out: BTreeSet<Kind> = rows.collect();
+    let within = |kind: &Kind| matches!(kind, Kind::PriceReview);
+    let expected: BTreeSet<Kind> = Kind::ALL.into_iter().filter(|kind| !within(kind)).collect();
+    assert_eq!(handed_out, expected);
     let rejected = kept.iter().map(|(number, _)| Carried::Rejected(*number, b"\xff".to_vec()));
     assert!(rejected.into_iter().all(|record| carried.contains(&record)));
     assert_eq!(carried.iter().filter(|record| record.is_counted()).count() as u64, counts(&shard));
