@@ -13,7 +13,9 @@ use std::time::Duration;
 
 use firehose::base::clock;
 use serde_json::Value;
-use support::{Answer, Client, Folder, Load, Report, Server, cpus, hold_lock, stored, wait_for, wait_until};
+use support::{
+    Answer, Client, Folder, Load, Report, Server, cpus, hold_lock, skip, stored, wait_for, wait_until,
+};
 
 const BROWSER_ACCEPT: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
 
@@ -153,7 +155,7 @@ static SCRIPT: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
         // The last of those that run on node 18.
         let installed = npm.args(["puppeteer-core@24", "axe-core@4"]).output();
         if !installed.as_ref().is_ok_and(|output| output.status.success()) {
-            eprintln!("SKIPPED: {npm:?}: {installed:?}");
+            skip(&format!("{npm:?}: {installed:?}"));
             return None;
         }
         std::fs::write(&mark, "").expect("the mark is written");
@@ -178,11 +180,11 @@ impl Browser {
         };
         let Some(program) = ["chromium", "chromium-browser", "google-chrome"].into_iter().find(is_there)
         else {
-            eprintln!("SKIPPED: no chromium; the page was not looked at");
+            skip("no chromium; the page was not looked at");
             return None;
         };
         let Some(script) = &*SCRIPT else {
-            eprintln!("SKIPPED: no driver for the browser; the page was not looked at");
+            skip("no driver for the browser; the page was not looked at");
             return None;
         };
         let mut node = Command::new("node");

@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 
 use firehose::sketch::{HyperLogLog, TDigest};
-use support::python;
+use support::{python, skip};
 
 const PACKAGE: &str = "datasketches==5.2.0";
 
@@ -107,7 +107,7 @@ fn median(mut errors: Vec<f64>) -> f64 {
 fn counts_err_no_more_than_theirs() {
     let python = match python(&[PACKAGE], "import datasketches") {
         Ok(python) => python,
-        Err(reason) => return println!("SKIPPED: no {PACKAGE} to compare with: {reason}"),
+        Err(reason) => return skip(&format!("no {PACKAGE} to compare with: {reason}")),
     };
     let trials: Vec<(u64, u64)> = [(1, 5), (100, 40), (3_000, 40), (10_000, 60), (50_000, 60), (200_000, 30)]
         .into_iter()
@@ -145,7 +145,7 @@ fn counts_err_no_more_than_theirs() {
 fn quantiles_err_no_more_than_theirs() {
     let python = match python(&[PACKAGE], "import datasketches") {
         Ok(python) => python,
-        Err(reason) => return println!("SKIPPED: no {PACKAGE} to compare with: {reason}"),
+        Err(reason) => return skip(&format!("no {PACKAGE} to compare with: {reason}")),
     };
     let mut trials: Vec<(&str, u64, usize, usize)> = Vec::new();
     for name in ["uniform", "cents", "long_tail"] {

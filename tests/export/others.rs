@@ -6,7 +6,7 @@
 use std::process::Command;
 
 use super::*;
-use crate::support::{Folder, python};
+use crate::support::{Folder, python, skip};
 
 const PACKAGES: [&str; 2] = ["duckdb==2.0.0", "pyarrow==26.0.1"];
 
@@ -31,7 +31,7 @@ for currency in sorted(set(table["currency"].to_pylist())):
 fn duckdb_and_arrow_read_types_and_sums() {
     let python = match python(&PACKAGES, "import duckdb, pyarrow.parquet") {
         Ok(python) => python,
-        Err(reason) => return eprintln!("SKIPPED: DuckDB and Arrow are not to be had: {reason}"),
+        Err(reason) => return skip(&format!("DuckDB and Arrow are not to be had: {reason}")),
     };
     let folder = Folder::new();
     let server = folder.serve(&["--shards", "2"]);

@@ -4,6 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::skip;
+
 /// A tmpfs, unmounted when this is dropped.
 pub struct SmallDisk(PathBuf);
 
@@ -17,7 +19,7 @@ impl SmallDisk {
         match mounted {
             Ok(output) if output.status.success() => Some(SmallDisk(at)),
             refused => {
-                eprintln!("SKIPPED: this test needs to mount a small file system and may not: {refused:?}");
+                skip(&format!("this test needs to mount a small file system and may not: {refused:?}"));
                 None
             }
         }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 
 use super::{Packing, UPLOADS, Upload, check_stored, orders, serve};
-use crate::support::{Folder, wait_until};
+use crate::support::{Folder, skip, wait_until};
 
 /// A port that stays the same while servers come and go behind it, and counts what goes their way.
 #[derive(Clone)]
@@ -63,7 +63,7 @@ fn is_done(command: &mut Command) -> bool {
     match command.output() {
         Ok(output) if output.status.success() => true,
         refused => {
-            eprintln!("SKIPPED: {command:?}: {refused:?}");
+            skip(&format!("{command:?}: {refused:?}"));
             false
         }
     }
