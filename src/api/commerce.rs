@@ -6,6 +6,7 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 
 use super::Problem;
 use super::error::{Asker, EventRefused, Refuse, problem, refused as event_refused};
+use super::problem::ErrorItem;
 use crate::base::counters::Cell;
 use crate::base::limits::IDENTIFIER_BYTES_MAX;
 use crate::base::order_status::OrderStatus;
@@ -189,6 +190,11 @@ pub enum StatusRefused {
     Invalid,
     #[error("the tenant has no order with this id")]
     NoSuchOrder,
+    #[error(
+        "with this order the sales of its day in its currency would be more than 9223372036854775807 units or \
+         smallest coins; nothing was changed"
+    )]
+    SumTooLarge,
     #[error(transparent)]
     Ingest(#[from] IngestRefused),
 }
@@ -249,14 +255,24 @@ impl Refuse for StatusRefused {
 /// The answer to one that is not.
 #[must_use]
 pub fn status_refused(error: &StatusRefused, request_id: &str, problems: &[Cell]) -> Answer {
+    let detail = error.to_string();
     let kind = match error {
         StatusRefused::Invalid => Problem::InvalidStatus,
         StatusRefused::NoSuchOrder => Problem::NoSuchOrder,
+        StatusRefused::SumTooLarge => {
+            let item = ErrorItem {
+                pointer: Some("/status"),
+                code: "amount_out_of_range",
+                detail: &detail,
+                ..ErrorItem::default()
+            };
+            return problem(Problem::InvalidStatus, &detail, request_id, &[item], &[], problems);
+        }
         StatusRefused::Ingest(error) => {
             return Answer { close: false, ..ingest_refused(error, None, request_id, problems) };
         }
     };
-    problem(kind, &error.to_string(), request_id, &[], &[], problems)
+    problem(kind, &detail, request_id, &[], &[], problems)
 }
 
 #[cfg(test)]

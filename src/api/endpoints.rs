@@ -237,9 +237,10 @@ const fn methods<H>(operations: &[Operation<H>]) -> Methods {
     Methods(all)
 }
 
-/// Whether a query string has this parameter, spelt as it is.
+/// Whether a query string has this parameter, spelt as it is; one without a value is absent.
 fn names(query: Option<&str>, name: &str) -> bool {
-    query.unwrap_or_default().split('&').any(|pair| pair.split('=').next() == Some(name))
+    let mut pairs = query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
+    pairs.any(|(known, value)| known == name && !value.is_empty())
 }
 
 /// A set of methods, by the bit of their number.

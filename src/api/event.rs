@@ -22,7 +22,7 @@ pub fn wants_disk(query: Option<&str>, level: AckLevel) -> Result<bool, EventRef
     for parameter in query.split('&') {
         match parameter.strip_prefix("ack=") {
             Some("disk") => disk = true,
-            Some("os") | None => {}
+            Some("os" | "") | None => {}
             Some(_) => return Err(EventRefused::AckParameter),
         }
     }

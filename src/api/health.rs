@@ -18,13 +18,15 @@ pub(super) fn json(status: u16, body: &impl serde::Serialize) -> Answer {
 
 fn shard_health(board: &ShardBoard) -> ShardHealth {
     let flow = board.flow();
+    // Journals carry more than events: what is known to be none of them is not counted. What waits may be anything.
+    let beside = board.status.beside.get().min(flow.processed);
     let state = board.status.state();
     ShardHealth {
         shard: board.shard.0,
         state: state.name(),
         reason: (state != ShardState::Open).then(|| reason(board)),
-        received: flow.received,
-        processed: flow.processed,
+        received: flow.received - beside,
+        processed: flow.processed - beside,
         pending: flow.pending(),
         pending_bytes: flow.pending_bytes,
         database_events: board.status.rows.get()

@@ -252,16 +252,15 @@ fn latencies(page: &mut Page, vitals: &Vitals) {
     }
     page.family(
         "firehose_db_statement_duration_seconds",
-        Kind::Gauge,
+        Kind::Summary,
         "Quantiles of the duration of a shard's transactions.",
         "seconds",
     );
     for board in &vitals.board.shards {
         if let Some(histogram) = board.status.commit_us() {
-            for (quantile, label) in [(0.5, "0.5"), (0.95, "0.95")] {
-                let value = histogram.value_at_quantile(quantile) as f64 / 1e6;
-                page.sample(&[("shard", &board.shard.to_string()), ("quantile", label)], value);
-            }
+            let sum_s = histogram.mean() * histogram.len() as f64 / 1e6;
+            let quantiles = [(0.5, "0.5"), (0.95, "0.95")];
+            page.summary(&[("shard", &board.shard.to_string())], &histogram, &quantiles, sum_s);
         }
     }
 }

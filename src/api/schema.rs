@@ -88,16 +88,16 @@ pub struct Health {
     /// `healthy`, or `degraded` while a shard cannot be written (events are still accepted).
     #[schema(example = "healthy")]
     pub status: &'static str,
-    /// Events accepted and not yet stored.
+    /// Records accepted and not yet stored: events, orders, and changes of statuses, stock and prices.
     #[schema(example = 42)]
     pub queue_size: u64,
-    /// Events accepted.
+    /// Events and orders accepted; with them any other record for as long as it waits.
     #[schema(example = 10_000)]
     pub total_received: u64,
-    /// Events stored.
+    /// Events and orders that are stored, or were there already.
     #[schema(example = 9_958)]
     pub total_processed: u64,
-    /// Rows in the database.
+    /// Events and orders in the database.
     #[schema(example = 9_958)]
     pub database_events: u64,
     /// Bytes of the journals that are not yet stored.

@@ -4,6 +4,8 @@
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use super::limits::{TIME_US_MAX, TIME_US_MIN};
+
 /// Microseconds since 1970 UTC.
 #[must_use]
 pub fn unix_us() -> i64 {
@@ -36,13 +38,20 @@ pub fn pause(time: Duration) {
     std::thread::sleep(time);
 }
 
-/// RFC 3339 in UTC with microseconds only where there are any: `2024-01-14T10:30:00Z`.
+/// RFC 3339 in UTC with microseconds only where there are any: `2024-01-14T10:30:00Z`. A time outside of the years
+/// 0000 to 9999 has no such spelling: it is written as the nearest that has.
 #[must_use]
 pub fn rfc3339(unix_us: i64) -> String {
-    match jiff::Timestamp::from_microsecond(unix_us) {
-        Ok(time) => time.to_string(),
-        Err(_) => format!("{unix_us}us"),
-    }
+    timestamp(unix_us).to_string()
+}
+
+/// A time that is stored, or the nearest that is.
+#[must_use]
+pub fn timestamp(unix_us: i64) -> jiff::Timestamp {
+    let us = unix_us.clamp(TIME_US_MIN, TIME_US_MAX);
+    // From microseconds alone the library makes all but those of the last second.
+    let nanosecond = us.rem_euclid(1_000_000) as i32 * 1_000;
+    jiff::Timestamp::new(us.div_euclid(1_000_000), nanosecond).unwrap_or_default()
 }
 
 /// The 29 bytes of an HTTP `Date` (RFC 9110 §5.6.7): `Sun, 06 Nov 1994 08:49:37 GMT`.
@@ -67,5 +76,13 @@ mod tests {
         assert_eq!(&http_date(784_111_777_000_000), b"Sun, 06 Nov 1994 08:49:37 GMT");
         assert_eq!(rfc3339(784_111_777_000_000), "1994-11-06T08:49:37Z");
         assert_eq!(rfc3339(784_111_777_000_010), "1994-11-06T08:49:37.00001Z");
+    }
+
+    #[test]
+    fn a_time_without_a_spelling_is_written_as_the_nearest_that_has_one() {
+        assert_eq!(rfc3339(TIME_US_MIN), "0000-01-01T00:00:00Z");
+        assert_eq!(rfc3339(TIME_US_MIN - 1), "0000-01-01T00:00:00Z");
+        assert_eq!(rfc3339(i64::MIN), "0000-01-01T00:00:00Z");
+        assert_eq!(rfc3339(i64::MAX), "9999-12-30T22:00:00.999999Z");
     }
 }

@@ -35,6 +35,12 @@ pub const STOCK_UPDATES_MAX: usize = 10_000;
 /// the record adds. A length above it in a file is damage, never an allocation.
 pub const RECORD_BYTES_MAX: usize = 1024 * 1024;
 
+/// The first and the last time that is stored, in microseconds since 1970 UTC: from 0000-01-01T00:00:00Z, so that it
+/// has a year of four digits in UTC, to 9999-12-30T22:00:00.999999Z, the last that [`jiff::Timestamp`] holds and that
+/// every offset shows with one.
+pub const TIME_US_MIN: i64 = -62_167_219_200_000_000;
+pub const TIME_US_MAX: i64 = 253_402_207_200_999_999;
+
 /// Shards of one data folder: a query opens every one.
 pub const SHARD_COUNT_MAX: u16 = 256;
 

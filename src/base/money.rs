@@ -168,10 +168,22 @@ pub fn write_decimal(minor: i64, digits: u8, out: &mut Vec<u8>) {
     write_magnitude(minor.unsigned_abs(), digits, out);
 }
 
+/// [`write_decimal`] of a sum of amounts, which may be larger than any of them.
+pub fn write_sum(minor: i128, digits: u8, out: &mut Vec<u8>) {
+    if minor < 0 {
+        out.push(b'-');
+    }
+    write_point(itoa::Buffer::new().format(minor.unsigned_abs()).as_bytes(), digits, out);
+}
+
 /// [`write_decimal`] of an amount that is never negative.
 pub fn write_magnitude(minor: u64, digits: u8, out: &mut Vec<u8>) {
-    let mut buffer = itoa::Buffer::new();
-    let text = buffer.format(minor).as_bytes();
+    write_point(itoa::Buffer::new().format(minor).as_bytes(), digits, out);
+}
+
+/// The digits of a number with a point before the last few.
+#[inline]
+fn write_point(text: &[u8], digits: u8, out: &mut Vec<u8>) {
     let digits = usize::from(digits);
     if digits == 0 {
         out.extend_from_slice(text);

@@ -203,10 +203,18 @@ fn copy(config: &Config, folder: &DataFolder, fresh: &Path, to: u16) -> Result<u
                 shares[usize::from(place)].0.push((Sequence(numbered), record));
             }
             for (shard, share) in shards.iter_mut().zip(&shares) {
-                let mut wrong = 0;
-                shard.apply(&[(LANE, share)], &mut |_, _, outcome| {
-                    wrong += u64::from(!matches!(outcome, Outcome::Inserted | Outcome::Rejected));
+                let (mut wrong, mut too_large) = (0, 0);
+                shard.apply(&[(LANE, share)], &mut |_, _, outcome| match outcome {
+                    Outcome::Inserted | Outcome::Rejected => {}
+                    Outcome::SumTooLarge => too_large += 1,
+                    _ => wrong += 1_u64,
                 })?;
+                if too_large > 0_u64 {
+                    let reason = format!(
+                        "{too_large} orders would take the sales of a day beyond 64 bits in fewer shards"
+                    );
+                    return Err(ShardError::Other(reason));
+                }
                 if wrong > 0 {
                     return Err(ShardError::Corrupt(format!("{wrong} ids are in the folder twice")));
                 }

@@ -101,6 +101,15 @@ impl Summary {
                 code: Cow::Borrowed("suppressed"),
                 detail: "the customer was erased; nothing of the order is kept".to_owned(),
             }),
+            Outcome::SumTooLarge => self.fail(IngestError {
+                line,
+                order_id: decode_order(payload).map(|order| order.order_id.to_owned()),
+                pointer: "/items".to_owned(),
+                code: Cow::Borrowed("amount_out_of_range"),
+                detail: "with this order the sales of its day in its currency would be more than \
+                         9223372036854775807 units or smallest coins; nothing of it is kept"
+                    .to_owned(),
+            }),
             Outcome::Rejected | Outcome::Missing => self.fail(IngestError {
                 line,
                 order_id: None,

@@ -215,7 +215,7 @@ impl AnomaliesPlan {
             }
             known
         });
-        let since_us = parameters.time("since");
+        let since_us = parameters.time("since", None);
         let limit = parameters.number("limit", 1, ANOMALIES_MAX).unwrap_or(LIMIT);
         let cursor = parameters.take("cursor");
         let of = AnomaliesOf {
@@ -229,11 +229,27 @@ impl AnomaliesPlan {
     }
 }
 
-/// The place a stream of changes is to go on from, where its query names one.
+/// The place a stream of changes is to go on from, where its query names one: readers that cannot set the header
+/// `Last-Event-ID` spell it in many ways.
 pub fn last_event_id(query: Option<&str>) -> Result<Option<String>, Vec<ParameterError>> {
-    let mut parameters = Parameters::read(query, &["last_event_id"]);
-    let id = parameters.take("last_event_id");
+    let spelt = |pair: &str| match pair.split_once('=') {
+        Some((name, value)) if is_last_event_id(name) => format!("{LAST_EVENT_ID}={value}"),
+        _ => pair.to_owned(),
+    };
+    let query = query.map(|query| query.split('&').map(spelt).collect::<Vec<_>>().join("&"));
+    let mut parameters = Parameters::read(query.as_deref(), &[LAST_EVENT_ID]);
+    let id = parameters.take(LAST_EVENT_ID);
     parameters.done(id)
+}
+
+const LAST_EVENT_ID: &str = "last_event_id";
+
+/// `lastEventId` (event-source-polyfill), `Last-Event-ID`, `lastEventID`, `evs_last_event_id`, …
+fn is_last_event_id(name: &str) -> bool {
+    let letters = || name.chars().filter(|sign| !matches!(sign, '-' | '_'));
+    ["lasteventid", "evslasteventid"]
+        .iter()
+        .any(|known| letters().map(|letter| letter.to_ascii_lowercase()).eq(known.chars()))
 }
 
 #[cfg(test)]
@@ -327,6 +343,24 @@ mod tests {
         {
             assert_eq!(read_decision(body), None);
         }
+    }
+
+    #[test]
+    fn the_last_event_id_is_known_in_every_usual_spelling() {
+        for name in [
+            "last_event_id",
+            "lastEventId",
+            "lastEventID",
+            "Last-Event-ID",
+            "last-event-id",
+            "evs_last_event_id",
+        ] {
+            assert_eq!(last_event_id(Some(&format!("{name}=a%2Bb"))), Ok(Some("a+b".to_owned())), "{name}");
+            assert_eq!(last_event_id(Some(&format!("{name}="))), Ok(None), "{name}");
+        }
+        assert_eq!(last_event_id(None), Ok(None));
+        assert_eq!(last_event_id(Some("lastEventId=1&Last-Event-ID=2")).unwrap_err()[0].code, "repeated");
+        assert_eq!(last_event_id(Some("last=1")).unwrap_err()[0].code, "unknown_parameter");
     }
 
     #[test]

@@ -37,6 +37,9 @@ impl SearchPlan {
         let known = &[
             "from",
             "to",
+            "start_date",
+            "end_date",
+            "tz",
             "order_id",
             "product_id",
             "min_total",
@@ -90,7 +93,8 @@ fn order_id(parameters: &mut Parameters) -> Option<String> {
 
 /// Which orders, by the parameters they have in a search.
 pub(super) fn order_filter(tenant_id: &str, parameters: &mut Parameters, product_ids: Vec<String>) -> Filter {
-    let (from_us, to_us) = parameters.range();
+    let zone = parameters.zone();
+    let (from_us, to_us) = parameters.range(zone.as_ref());
     let of = OrdersOf {
         tenant_id: tenant_id.to_owned(),
         order: None,
@@ -152,15 +156,16 @@ fn amount(parameters: &mut Parameters, name: &'static str) -> Option<i128> {
 
 fn words(parameters: &mut Parameters) -> Vec<String> {
     let Some(text) = parameters.take("q") else { return Vec::new() };
-    let words: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
-    let has_letters = |word: &String| word.chars().any(char::is_alphanumeric);
+    // Signs that stand by themselves are in no name's words either.
+    let has_letters = |word: &&str| word.chars().any(char::is_alphanumeric);
+    let words: Vec<String> = text.split_whitespace().filter(has_letters).map(str::to_owned).collect();
     if words.is_empty()
         || words.len() > WORDS_MAX
-        || words.iter().any(|word| word.len() > WORD_BYTES_MAX || !has_letters(word) || word.contains('\0'))
+        || words.iter().any(|word| word.len() > WORD_BYTES_MAX || word.contains('\0'))
     {
         let detail = format!(
-            "q takes 1 to {WORDS_MAX} words of at most {WORD_BYTES_MAX} bytes, each with a letter or a digit; \
-             a star at the end of one makes it a prefix"
+            "q takes 1 to {WORDS_MAX} words of at most {WORD_BYTES_MAX} bytes, at least one with a letter or a \
+             digit; a star at the end of one makes it a prefix"
         );
         parameters.wrong("q", "invalid_text", &detail);
     }
@@ -228,5 +233,14 @@ mod tests {
         assert_eq!(names, ["", "status", "min_total", "max_total", "q", "fields", "order_id", "limit"]);
         let star = SearchPlan::new("t", Some("q=*"), &keys()).unwrap_err();
         assert_eq!(star[0].code, "invalid_text");
+    }
+
+    #[test]
+    fn signs_between_words_are_ignored() {
+        let words = |q: &str| of(&SearchPlan::new("t", Some(q), &keys()).unwrap()).words.clone();
+        assert_eq!(words("q=smith+%26+sons"), ["smith", "sons"]);
+        assert_eq!(words("q=-+smith+*+%C2%A7"), ["smith"]);
+        assert_eq!(words("q=o'neil+%28ann*"), ["o'neil", "(ann*"]);
+        assert_eq!(words("q="), [""; 0]);
     }
 }

@@ -150,7 +150,10 @@ const TIMESTAMP_NO_SUCH: FieldError = field(
     Code::InvalidTimestamp,
     "timestamp names a date, time of day or offset that does not exist",
 );
-const TIMESTAMP_RANGE: FieldError =
-    field("/timestamp", Code::OutOfRange, "timestamp must not be later than 9999-12-30T22:00:00Z");
+const TIMESTAMP_RANGE: FieldError = field(
+    "/timestamp",
+    Code::OutOfRange,
+    "timestamp must be from 0000-01-01T00:00:00Z to 9999-12-30T22:00:00Z",
+);
 const METADATA_MISSING: FieldError =
     field("/metadata", Code::MissingField, "metadata is required; it may be any JSON value, null included");

@@ -32,4 +32,4 @@ pub use json::is_too_deep;
 pub use order::{Item, Items, ORDER_BYTES_MAX, Order, OrderError, OrderFault, OrderFaults, OrderPointer};
 pub use service_event::ServiceEvent;
 pub use stock::{StockAmount, StockBodyError, StockFault, StockRequest, StockUpdate};
-pub use time::{TimeError, parse_iso8601_lenient, parse_rfc3339};
+pub use time::{TimeError, parse_iso8601_lenient, parse_rfc3339, parse_rfc3339_bound};

@@ -133,7 +133,7 @@ macro_rules! time_rule {
             out_of_range: field(
                 concat!("/", $name),
                 Code::OutOfRange,
-                concat!($name, " must not be later than 9999-12-30T22:00:00Z"),
+                concat!($name, " must be from 0000-01-01T00:00:00Z to 9999-12-30T22:00:00Z"),
             ),
         }
     };

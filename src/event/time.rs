@@ -1,5 +1,7 @@
 //! Date-times to microseconds since 1970 UTC: RFC 3339 exactly, and ISO 8601 as people write it.
 
+use crate::base::limits::{TIME_US_MAX, TIME_US_MIN};
+
 /// Why a text is no time. The sender's fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TimeError {
@@ -7,13 +9,9 @@ pub enum TimeError {
     Syntax,
     #[error("no such date, time of day or offset")]
     NoSuchTime,
-    #[error("later than 9999-12-30T22:00:00Z")]
+    #[error("not from 0000-01-01T00:00:00Z to 9999-12-30T22:00:00Z")]
     OutOfRange,
 }
-
-/// The last microsecond that [`jiff::Timestamp`] holds and every offset can show as a four-digit year.
-/// The first one cannot be passed: year 0000 with any offset is well inside.
-const UNIX_US_MAX: i64 = 253_402_207_200_999_999;
 
 const US_PER_SECOND: i64 = 1_000_000;
 
@@ -22,9 +20,17 @@ const US_PER_SECOND: i64 = 1_000_000;
 /// fraction are cut off. About 15 ns.
 ///
 /// # Errors
-/// Anything else, dates that do not exist, and what falls behind the last representable instant.
+/// Anything else, dates that do not exist, and what falls outside of the times that are stored.
 #[inline]
 pub fn parse_rfc3339(text: &[u8]) -> Result<i64, TimeError> {
+    parse::<false>(text).and_then(stored)
+}
+
+/// [`parse_rfc3339`] of a time to compare stored ones with: it may be earlier or later than all of them.
+///
+/// # Errors
+/// Anything else, and dates that do not exist.
+pub fn parse_rfc3339_bound(text: &[u8]) -> Result<i64, TimeError> {
     parse::<false>(text)
 }
 
@@ -35,7 +41,13 @@ pub fn parse_rfc3339(text: &[u8]) -> Result<i64, TimeError> {
 /// As [`parse_rfc3339`].
 #[inline]
 pub fn parse_iso8601_lenient(text: &[u8]) -> Result<i64, TimeError> {
-    parse::<true>(text)
+    parse::<true>(text).and_then(stored)
+}
+
+/// A time, if it is one that is stored.
+#[inline]
+fn stored(unix_us: i64) -> Result<i64, TimeError> {
+    if (TIME_US_MIN..=TIME_US_MAX).contains(&unix_us) { Ok(unix_us) } else { Err(TimeError::OutOfRange) }
 }
 
 fn parse<const LENIENT: bool>(text: &[u8]) -> Result<i64, TimeError> {
@@ -74,8 +86,7 @@ fn parse<const LENIENT: bool>(text: &[u8]) -> Result<i64, TimeError> {
     // A leap second has no number of its own in Unix time: it becomes the last microsecond before it.
     let (second, fraction_us) = if second == 60 { (59, US_PER_SECOND - 1) } else { (second, fraction_us) };
     let minutes = (unix_days(year, month, day) * 24 + hour) * 60 + minute - offset_minutes;
-    let unix_us = (minutes * 60 + second) * US_PER_SECOND + fraction_us;
-    if unix_us > UNIX_US_MAX { Err(TimeError::OutOfRange) } else { Ok(unix_us) }
+    Ok((minutes * 60 + second) * US_PER_SECOND + fraction_us)
 }
 
 /// The number of two digits.
@@ -197,9 +208,14 @@ mod tests {
             assert_eq!(parse(b"9999-12-30T22:00:00.999999Z"), Ok(jiff::Timestamp::MAX.as_microsecond()));
             assert_eq!(parse(b"9999-12-30T22:00:01Z"), Err(TimeError::OutOfRange));
             assert_eq!(parse(b"9999-12-31T23:59:59-23:59"), Err(TimeError::OutOfRange));
-            let first = parse(b"0000-01-01T00:00:00+23:59").unwrap();
-            assert!(jiff::Timestamp::from_microsecond(first).is_ok());
+            // Earlier in UTC than any time with a year of four digits: there is no way to write it there.
+            assert_eq!(parse(b"0000-01-01T00:00:00Z"), Ok(TIME_US_MIN));
+            assert_eq!(parse(b"0000-01-01T00:00:00-05:00"), Ok(TIME_US_MIN + 5 * 3_600 * US_PER_SECOND));
+            assert_eq!(parse(b"0000-01-01T00:00:00+05:00"), Err(TimeError::OutOfRange));
+            assert_eq!(parse(b"0000-01-01T00:00:00+23:59"), Err(TimeError::OutOfRange));
         }
+        assert_eq!(parse_rfc3339_bound(b"9999-12-31T23:59:59Z"), Ok(253_402_300_799_000_000));
+        assert!(parse_rfc3339_bound(b"0000-01-01T00:00:00+05:00").unwrap() < TIME_US_MIN);
     }
 
     #[test]
@@ -237,7 +253,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_instant_written_by_jiff_is_read_back(unix_us in -62_167_219_200_000_000..=UNIX_US_MAX) {
+        fn an_instant_written_by_jiff_is_read_back(unix_us in TIME_US_MIN..=TIME_US_MAX) {
             let time = jiff::Timestamp::from_microsecond(unix_us).unwrap().to_string();
             for parse in BOTH {
                 prop_assert_eq!(parse(time.as_bytes()), Ok(unix_us), "{}", time);
@@ -256,6 +272,7 @@ mod tests {
             );
             // jiff rounds nothing but keeps nanoseconds: ours are cut, towards the past.
             let theirs = text.parse::<jiff::Timestamp>().ok().map(|time| time.as_nanosecond().div_euclid(1000));
+            let theirs = theirs.filter(|us| *us >= i128::from(TIME_US_MIN));
             for parse in BOTH {
                 prop_assert_eq!(parse(text.as_bytes()).ok().map(i128::from), theirs, "{}", text);
             }

@@ -24,6 +24,13 @@ pub enum InflateError {
     Malformed,
 }
 
+/// A body without the byte order mark that some programs begin every text with. It is no part of JSON (RFC 8259 §8.1).
+#[inline]
+#[must_use]
+pub fn without_mark(body: &[u8]) -> &[u8] {
+    body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
+}
+
 /// Bytes a body may have as sent where it may have `decoded_max` decoded: a compressed one may be a
 /// little larger than what it holds.
 #[must_use]

@@ -5,6 +5,7 @@
 //! both lanes: the hot lane drives [`Connection`] itself, in front of hyper a [`Gate`] does. Never:
 //! decides what a path means, reads a clock, panics on what a peer sent.
 
+mod accept;
 mod answer;
 mod chunked;
 mod coding;
@@ -15,9 +16,10 @@ mod head;
 mod refusal;
 mod request_id;
 
+pub use accept::{Media, preferred, takes_coding};
 pub use answer::{Answer, EXPOSED_HEADERS, To, write_answer, write_common};
 pub use chunked::Chunked;
-pub use coding::{CODINGS, Coding, InflateError, sent_bytes_max};
+pub use coding::{CODINGS, Coding, InflateError, sent_bytes_max, without_mark};
 pub use connection::{Connection, Next, Wanted};
 pub use credential::Credential;
 pub use gate::{Gate, Passed, REFUSED_PATH};

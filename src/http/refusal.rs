@@ -10,7 +10,9 @@ pub enum Refusal {
     FoldedHeader,
     #[error("the request line or a header line is malformed")]
     MalformedHead,
-    #[error("the request target is not a path, a URL or `*`")]
+    #[error(
+        "the request target is not a path, a URL or `*`, or has a `%` without two hexadecimal digits behind it"
+    )]
     MalformedTarget,
     #[error("HTTP/1.1 wants exactly one Host header")]
     Host,

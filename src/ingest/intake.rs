@@ -7,7 +7,7 @@ use super::keyed::{KeyedRows, Written};
 use crate::base::ids::{Receipt, Sequence, ShardId};
 use crate::base::kinds::Kind;
 use crate::event::{DecodeError, Decoder};
-use crate::http::{Coding, InflateError};
+use crate::http::{Coding, InflateError, without_mark};
 use crate::journal::{AppendError, Appender};
 use crate::shard;
 
@@ -133,7 +133,7 @@ impl Intake {
         if body.len() > self.event_bytes_max {
             return Err(Refused::TooLarge);
         }
-        let event = self.decoder.click(body).map_err(Refused::Decode)?;
+        let event = self.decoder.click(without_mark(body)).map_err(Refused::Decode)?;
         let lane = &mut self.lanes[self.current];
         let header = shard::encode_header(event.user_id, event.timestamp_us, received_us);
         let sequence = lane.appender.stage(Kind::Click, &[&header, event.metadata]);

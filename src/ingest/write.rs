@@ -251,6 +251,8 @@ impl Writer {
             );
         };
         self.lanes.seek(|lane| shard.position(lane), missing)?;
+        // Before the positions, which count these too.
+        self.status.beside.set(shard.beside());
         for lane in self.lanes.ids() {
             self.status.set_applied(lane, shard.position(lane));
         }
@@ -271,6 +273,8 @@ impl Writer {
 
     fn publish(&mut self, applied: &Applied, took_us: u64) {
         let Some(shard) = &self.shard else { return };
+        // Before the positions, which count these too.
+        self.status.beside.set(shard.beside());
         for lane in self.lanes.ids() {
             self.status.set_applied(lane, shard.position(lane));
         }

@@ -54,10 +54,22 @@ impl OpsAnswer {
     /// A problem document (RFC 9457).
     #[must_use]
     pub fn problem(status: u16, detail: &str) -> OpsAnswer {
+        let kind = format!("/docs/problems/{}", slug(status));
         let body = serde_json::json!({
-            "type": "about:blank", "title": reason(status), "status": status, "detail": detail,
+            "type": kind, "title": reason(status), "status": status, "detail": detail,
         });
         OpsAnswer { status, media: Media::Problem, body: body.to_string().into_bytes() }
+    }
+}
+
+/// The problem that a status stands for here: a page of the server's other port.
+fn slug(status: u16) -> &'static str {
+    match status {
+        400 => "bad-parameter",
+        404 => "not-found",
+        405 => "method-not-allowed",
+        503 => "overloaded",
+        _ => "internal",
     }
 }
 

@@ -199,7 +199,7 @@ fn flamegraph(path: &str) -> OpsAnswer {
         Ok(Err(error)) => {
             let status = match error {
                 ProfileError::Range => 400,
-                ProfileError::Busy | ProfileError::Idle => 503,
+                ProfileError::Busy => 503,
                 ProfileError::Sampler(_) | ProfileError::Drawing(_) => 500,
             };
             OpsAnswer::problem(status, &error.to_string())
@@ -223,7 +223,7 @@ mod tests {
                 "/panic" => panic!("asked to"),
                 "/large" => OpsAnswer { status: 200, media: Media::Text, body: vec![b'x'; 8 << 20] },
                 "/metrics" => {
-                    let format = super::super::prometheus::negotiate(accept);
+                    let format = super::super::prometheus::negotiate(accept.as_slice());
                     OpsAnswer { status: 200, media: format.into(), body: b"# EOF\n".to_vec() }
                 }
                 _ => OpsAnswer::problem(404, "no such page"),

@@ -40,9 +40,6 @@ pub enum ProfileError {
     /// The machine's: a sandbox that allows no timer, or hides `/proc`.
     #[error("the sampler did not start: {0}")]
     Sampler(std::io::Error),
-    /// Every thread slept all the time.
-    #[error("no thread used the CPU in that time")]
-    Idle,
     #[error("the graph could not be drawn: {0}")]
     Drawing(std::io::Error),
 }
@@ -51,7 +48,7 @@ pub enum ProfileError {
 /// and for about a second more while names are looked up, so call it on a thread of its own.
 ///
 /// # Errors
-/// When another one is under way, the numbers are out of range, nothing ran, or the sampler fails.
+/// When another one is under way, the numbers are out of range, or the sampler fails.
 pub fn flamegraph(seconds: u64, hz: u32) -> Result<Vec<u8>, ProfileError> {
     if !(1..=PROFILE_SECONDS_MAX).contains(&seconds) || !(1..=HZ_MAX).contains(&hz) {
         return Err(ProfileError::Range);
@@ -61,7 +58,7 @@ pub fn flamegraph(seconds: u64, hz: u32) -> Result<Vec<u8>, ProfileError> {
     let samples = sampler::sample(Duration::from_secs(seconds), hz, cpus).map_err(ProfileError::Sampler)?;
     let folded = fold(&samples);
     if folded.is_empty() {
-        return Err(ProfileError::Idle);
+        return Ok(idle(seconds));
     }
     draw(&folded, seconds, hz, samples.lost)
 }
@@ -116,6 +113,19 @@ fn functions(address: usize) -> String {
         return ";[unknown]".to_owned();
     }
     inwards.iter().rev().fold(String::new(), |functions, name| functions + ";" + name)
+}
+
+/// The graph of a process in which every thread slept all the time: a picture that says so.
+fn idle(seconds: u64) -> Vec<u8> {
+    format!(
+        "<?xml version=\"1.0\" standalone=\"no\"?>\n\
+         <svg version=\"1.1\" width=\"1200\" height=\"90\" viewBox=\"0 0 1200 90\" \
+         xmlns=\"http://www.w3.org/2000/svg\">\n\
+         <title>firehose: CPU time by thread and function</title>\n\
+         <text x=\"600\" y=\"50\" text-anchor=\"middle\" font-family=\"monospace\" font-size=\"17\">\
+         No thread used the CPU in {seconds} s: the server was idle.</text>\n</svg>\n"
+    )
+    .into_bytes()
 }
 
 fn draw(folded: &str, seconds: u64, hz: u32, lost: u64) -> Result<Vec<u8>, ProfileError> {

@@ -7,6 +7,8 @@ use std::fmt::Write as _;
 
 use hdrhistogram::Histogram;
 
+use crate::http::{Media, preferred};
+
 /// The two dialects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -27,29 +29,14 @@ impl Format {
     }
 }
 
-/// The dialect an `Accept` header asks for: OpenMetrics where it is named with a weight no lower than
-/// that of plain text, else text. A version other than 1 and 0.0.1 (its draft name) is not ours.
+const OPEN: Media = Media { essence: "application/openmetrics-text", versions: &["1.0.0", "0.0.1"] };
+const TEXT: Media = Media::new("text/plain");
+
+/// The dialect an `Accept` header asks for: OpenMetrics where it is named with a weight no lower than that of plain
+/// text, else text. A version other than 1 and 0.0.1 (its draft name) is not ours.
 #[must_use]
-pub fn negotiate(accept: Option<&str>) -> Format {
-    let (mut open, mut text) = (0.0_f32, 0.0_f32);
-    for range in accept.unwrap_or_default().split(',') {
-        let mut parts = range.split(';').map(str::trim);
-        let media = parts.next().unwrap_or_default();
-        let (mut weight, mut ours) = (1.0_f32, true);
-        for parameter in parts {
-            match parameter.split_once('=') {
-                Some(("q", value)) => weight = value.trim().parse().unwrap_or(0.0),
-                Some(("version", version)) => ours = matches!(version.trim_matches('"'), "1.0.0" | "0.0.1"),
-                _ => {}
-            }
-        }
-        if media.eq_ignore_ascii_case("application/openmetrics-text") && ours {
-            open = weight.max(open);
-        } else if media.eq_ignore_ascii_case("text/plain") || media == "text/*" || media == "*/*" {
-            text = weight.max(text);
-        }
-    }
-    if open > 0.0 && open >= text { Format::OpenMetrics } else { Format::Text }
+pub fn negotiate(accept: &[&str]) -> Format {
+    if preferred(accept, &[OPEN, TEXT], 1) == 0 { Format::OpenMetrics } else { Format::Text }
 }
 
 /// What a family measures.
@@ -60,6 +47,8 @@ pub enum Kind {
     Gauge,
     /// Written by [`Page::histogram`].
     Histogram,
+    /// Written by [`Page::summary`].
+    Summary,
 }
 
 /// A sample's value; whole numbers keep every digit.
@@ -117,6 +106,7 @@ impl Page {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
             Kind::Histogram => "histogram",
+            Kind::Summary => "summary",
         };
         _ = writeln!(self.text, "\n# TYPE {name}{declared} {kind}");
         if self.format == Format::OpenMetrics && !unit.is_empty() {
@@ -127,6 +117,12 @@ impl Page {
     /// A sample of the family begun last. Its labels must differ from those of every other.
     pub fn sample(&mut self, labels: &[(&str, &str)], value: impl Into<Number>) {
         debug_assert_ne!(self.kind, Kind::Histogram, "{}: use histogram()", self.name);
+        debug_assert_ne!(self.kind, Kind::Summary, "{}: use summary()", self.name);
+        debug_assert!(
+            labels.iter().all(|(name, _)| *name != "quantile"),
+            "{}: quantiles are a summary's",
+            self.name
+        );
         let suffix = if self.kind == Kind::Counter { "_total" } else { "" };
         self.line(suffix, labels, None, value.into());
     }
@@ -156,6 +152,24 @@ impl Page {
             self.line("_bucket", labels, Some(*bound), Number::Whole(count));
         }
         self.line("_bucket", labels, Some(f64::INFINITY), Number::Whole(histogram.len()));
+        self.line("_sum", labels, None, Number::Float(sum_seconds));
+        self.line("_count", labels, None, Number::Whole(histogram.len()));
+    }
+
+    /// The samples of one summary of the family begun last: values in microseconds, at `quantiles` with their names,
+    /// and `sum_seconds` as in [`Page::histogram`].
+    pub fn summary(
+        &mut self,
+        labels: &[(&str, &str)],
+        histogram: &Histogram<u64>,
+        quantiles: &[(f64, &str)],
+        sum_seconds: f64,
+    ) {
+        debug_assert_eq!(self.kind, Kind::Summary, "{}: use sample()", self.name);
+        for (quantile, name) in quantiles {
+            let value = Number::Float(histogram.value_at_quantile(*quantile) as f64 / 1e6);
+            self.line("", &[labels, &[("quantile", name)]].concat(), None, value);
+        }
         self.line("_sum", labels, None, Number::Float(sum_seconds));
         self.line("_count", labels, None, Number::Whole(histogram.len()));
     }
@@ -298,7 +312,7 @@ mod tests {
             (Some("application/openmetrics-text;version=9.0.0"), Format::Text),
             (Some("application/openmetrics-text;q=nonsense"), Format::Text),
         ] {
-            assert_eq!(negotiate(accept), format, "{accept:?}");
+            assert_eq!(negotiate(accept.as_slice()), format, "{accept:?}");
         }
     }
 }

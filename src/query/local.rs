@@ -5,9 +5,44 @@
 //! of the calendar) begin by themselves.
 
 use jiff::Timestamp;
+use jiff::civil::{Date, DateTime};
 use jiff::tz::{Offset, TimeZone};
 
+use crate::base::clock;
+use crate::base::limits::{TIME_US_MAX, TIME_US_MIN};
 use crate::shard::BucketSize;
+
+/// The first date that is written with a year of four digits. What a zone still has of the day before it counts for
+/// it.
+const FIRST_DATE: Date = Date::constant(0, 1, 1);
+
+/// When the clock of a zone shows a time, as one that may be stored, or the first behind all that are.
+pub(super) fn time_of(zone: &TimeZone, time: DateTime) -> i64 {
+    let us = time.to_zoned(zone.clone()).map(|zoned| zoned.timestamp().as_microsecond());
+    // What the calendar has no instant for is before or behind all that it has.
+    us.unwrap_or(if time.year() > 0 { i64::MAX } else { i64::MIN }).clamp(TIME_US_MIN, TIME_US_MAX + 1)
+}
+
+/// The date that a time falls on.
+pub fn date_of(zone: &TimeZone, us: i64) -> Date {
+    clock::timestamp(us).to_zoned(zone.clone()).date().max(FIRST_DATE)
+}
+
+/// A time as the clock of a zone shows it, RFC 3339 with its offset. Where that clock shows no year of four digits, as
+/// the clock of UTC does.
+pub fn rfc3339_in(zone: &TimeZone, us: i64) -> String {
+    let time = clock::timestamp(us);
+    let zoned = time.to_zoned(zone.clone());
+    let zoned = if zoned.year() < 0 { time.to_zoned(TimeZone::UTC) } else { zoned };
+    // RFC 3339 has whole minutes; a local mean time had seconds too.
+    let offset_s = zoned.offset().seconds();
+    let zoned = match offset_s % 60 {
+        0 => zoned,
+        _ => Offset::from_seconds(offset_s - offset_s % 60)
+            .map_or_else(|_| zoned.clone(), |offset| time.to_zoned(TimeZone::fixed(offset))),
+    };
+    zoned.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
+}
 
 /// Where the hour of a time begins.
 pub(super) fn hour_start(zone: &TimeZone, us: i64) -> i64 {
@@ -38,26 +73,32 @@ pub(super) fn next_hour(zone: &TimeZone, us: i64) -> i64 {
         at += BucketSize::Hour.us();
         next = hour_start(zone, at);
     }
-    // Where some is skipped, there may be a shorter one before it.
-    loop {
+    // Where some is skipped, there may be a shorter one before it; behind the last time there is nothing.
+    while next <= TIME_US_MAX {
         let before = hour_start(zone, next - 1);
         if before <= us {
             return next;
         }
         next = before;
     }
+    next
 }
 
 /// Where the day of a time begins.
 pub(super) fn day_start(zone: &TimeZone, us: i64) -> i64 {
-    let start = Timestamp::from_microsecond(us).and_then(|time| time.to_zoned(zone.clone()).start_of_day());
-    start.map_or(us, |zoned| zoned.timestamp().as_microsecond())
+    let Ok(time) = Timestamp::from_microsecond(us) else { return us };
+    let zoned = time.to_zoned(zone.clone());
+    if zoned.date() <= FIRST_DATE {
+        let first = FIRST_DATE.to_zoned(zone.clone()).map(|zoned| zoned.timestamp().as_microsecond());
+        return first.unwrap_or(us).min(TIME_US_MIN).min(us);
+    }
+    zoned.start_of_day().map_or(us, |zoned| zoned.timestamp().as_microsecond())
 }
 
 /// Where the day of a time ends.
 pub(super) fn next_day(zone: &TimeZone, us: i64) -> i64 {
     let next = Timestamp::from_microsecond(us)
-        .and_then(|time| time.to_zoned(zone.clone()).date().tomorrow())
+        .and_then(|time| time.to_zoned(zone.clone()).date().max(FIRST_DATE).tomorrow())
         .and_then(|date| date.to_zoned(zone.clone()));
     next.map_or(us + BucketSize::Day.us(), |zoned| zoned.timestamp().as_microsecond()).max(us + 1)
 }

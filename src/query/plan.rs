@@ -2,11 +2,13 @@
 
 use std::borrow::Cow;
 
+use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use percent_encoding::percent_decode_str;
 
-use crate::base::limits::{IDENTIFIER_BYTES_MAX, NAME_BYTES_MAX};
-use crate::event::parse_rfc3339;
+use super::local;
+use crate::base::limits::{IDENTIFIER_BYTES_MAX, NAME_BYTES_MAX, TIME_US_MAX, TIME_US_MIN};
+use crate::event::parse_rfc3339_bound;
 use crate::shard::BucketSize;
 use crate::shard::read::{Filter, Of};
 
@@ -51,6 +53,34 @@ pub struct BucketsPlan {
     pub zone: Option<TimeZone>,
 }
 
+/// One end of a stretch of time, as it was asked for.
+#[derive(Clone, Copy)]
+enum Bound {
+    /// A day of the zone.
+    Day(Date),
+    /// Microseconds since 1970 UTC, perhaps of no time that is stored.
+    Time(i64),
+}
+
+impl Bound {
+    /// Where it begins.
+    fn us(self, zone: &TimeZone) -> i64 {
+        match self {
+            Bound::Day(date) => local::time_of(zone, date.to_datetime(jiff::civil::Time::midnight())),
+            Bound::Time(us) => us,
+        }
+    }
+
+    /// Where it ends, if it is included: a day with the day, a time at once.
+    fn end_us(self, zone: &TimeZone) -> i64 {
+        match self {
+            // Behind the last day there is nothing.
+            Bound::Day(date) => date.tomorrow().map_or(i64::MAX, |next| Bound::Day(next).us(zone)),
+            Bound::Time(us) => us,
+        }
+    }
+}
+
 /// The parameters of a query string by name, and what was wrong so far.
 pub struct Parameters {
     known: &'static [&'static str],
@@ -72,6 +102,10 @@ impl Parameters {
                 parameters.wrong("", "unknown_parameter", &detail);
                 continue;
             };
+            // A field of a form that was left empty.
+            if value.is_empty() {
+                continue;
+            }
             if parameters.values[at].replace(value).is_some() {
                 parameters.wrong(known[at], "repeated", "a parameter may be given once");
             }
@@ -107,15 +141,37 @@ impl Parameters {
         Some(text)
     }
 
-    pub fn time(&mut self, name: &'static str) -> Option<i64> {
-        // A plus that was not encoded means an offset to the east.
-        let text = self.take(name)?.replace(' ', "+");
-        let time = parse_rfc3339(text.as_bytes()).ok();
-        if time.is_none() {
-            let detail = format!("{name} must be RFC 3339 with an offset, such as 2024-01-15T10:30:00Z");
+    /// A time or the beginning of a day, as one that is stored or the first behind all that are.
+    pub fn time(&mut self, name: &'static str, zone: Option<&TimeZone>) -> Option<i64> {
+        let bound = self.bound(name, zone)?;
+        Some(bound.us(zone.unwrap_or(&TimeZone::UTC)).clamp(TIME_US_MIN, TIME_US_MAX + 1))
+    }
+
+    /// A day, a time as bodies have them, or with a zone what its clock shows.
+    fn bound(&mut self, name: &'static str, zone: Option<&TimeZone>) -> Option<Bound> {
+        let text = self.take(name)?;
+        let of_clock = |zone| date_time(&text).map(|time| Bound::Time(local::time_of(zone, time)));
+        let bound = day(&text)
+            .map(Bound::Day)
+            .or_else(|| parse_rfc3339_bound(with_plus(&text).as_bytes()).ok().map(Bound::Time))
+            .or_else(|| zone.and_then(of_clock));
+        if bound.is_none() {
+            let detail = format!(
+                "{name} must be a date such as 2024-01-15, or an RFC 3339 time with an offset such as \
+                 2024-01-15T10:30:00Z"
+            );
             self.wrong(name, "invalid_timestamp", &detail);
         }
-        time
+        bound
+    }
+
+    /// The zone that `tz` names.
+    pub fn zone(&mut self) -> Option<TimeZone> {
+        let zone = TimeZone::get(&self.take("tz")?).ok();
+        if zone.is_none() {
+            self.wrong("tz", "unknown_value", "tz must be an IANA time zone such as Europe/Berlin");
+        }
+        zone
     }
 
     pub fn number<T>(&mut self, name: &'static str, least: T, most: T) -> Option<T>
@@ -144,12 +200,39 @@ impl Parameters {
         chosen
     }
 
-    pub fn range(&mut self) -> (Option<i64>, Option<i64>) {
-        let (from, to) = (self.time("from"), self.time("to"));
-        if from.zip(to).is_some_and(|(from, to)| from >= to) {
-            self.wrong("to", "out_of_range", "to must be later than from");
+    /// From when to before when: `from` and `to`, or `start_date` and `end_date`, whose day is included; days are the
+    /// zone's. Bounds beyond all times that are stored are as good as the first or the last of them.
+    pub fn range(&mut self, zone: Option<&TimeZone>) -> (Option<i64>, Option<i64>) {
+        let given = |names: [&str; 2]| {
+            let of = |name: &str| self.known.iter().position(|known| *known == name);
+            names.into_iter().filter_map(of).any(|at| self.values[at].is_some())
+        };
+        let is_by_dates = given(["start_date", "end_date"]);
+        if is_by_dates && given(["from", "to"]) {
+            let detail = "from and to are one way to give a range, start_date and end_date another; take one";
+            self.wrong("start_date", "not_with_from_and_to", detail);
+            return (None, None);
         }
-        (from, to)
+        let [first, last] = if is_by_dates { ["start_date", "end_date"] } else { ["from", "to"] };
+        let (start, end) = (self.bound(first, zone), self.bound(last, zone));
+        let utc = zone.cloned().unwrap_or(TimeZone::UTC);
+        let from_us = start.map(|start| start.us(&utc));
+        let to_us = end.map(|end| if is_by_dates { end.end_us(&utc) } else { end.us(&utc) });
+        let is_backwards = match (start, end) {
+            // Some zones left out a day: it begins where it ends.
+            (Some(Bound::Day(start)), Some(Bound::Day(end))) if is_by_dates => start > end,
+            (Some(Bound::Day(start)), Some(Bound::Day(end))) => start >= end,
+            _ => from_us.zip(to_us).is_some_and(|(from, to)| from >= to),
+        };
+        if is_backwards {
+            let detail = match is_by_dates {
+                true => "end_date must not be before start_date",
+                false => "to must be later than from",
+            };
+            self.wrong(last, "out_of_range", detail);
+        }
+        let clamped = |us: i64| us.clamp(TIME_US_MIN, TIME_US_MAX + 1);
+        (from_us.map(clamped), to_us.map(clamped))
     }
 
     fn tenant(&mut self) -> String {
@@ -192,8 +275,20 @@ impl Parameters {
 impl RowsPlan {
     /// Of `GET /events`.
     pub fn events(query: Option<&str>) -> Result<RowsPlan, Vec<ParameterError>> {
-        let known =
-            &["tenant_id", "source", "event_type", "from", "to", "order", "page", "page_size", "cursor"];
+        let known = &[
+            "tenant_id",
+            "source",
+            "event_type",
+            "from",
+            "to",
+            "start_date",
+            "end_date",
+            "tz",
+            "order",
+            "page",
+            "page_size",
+            "cursor",
+        ];
         let mut parameters = Parameters::read(query, known);
         let tenant_id = parameters.tenant();
         let of = parameters.names(tenant_id);
@@ -202,14 +297,26 @@ impl RowsPlan {
 
     /// Of `GET /clicks`.
     pub fn clicks(query: Option<&str>) -> Result<RowsPlan, Vec<ParameterError>> {
-        let mut parameters =
-            Parameters::read(query, &["user_id", "from", "to", "order", "page", "page_size", "cursor"]);
+        let known = &[
+            "user_id",
+            "from",
+            "to",
+            "start_date",
+            "end_date",
+            "tz",
+            "order",
+            "page",
+            "page_size",
+            "cursor",
+        ];
+        let mut parameters = Parameters::read(query, known);
         let user_id = parameters.number("user_id", i64::MIN, i64::MAX);
         RowsPlan::finish(parameters, Of::Clicks { user_id })
     }
 
     fn finish(mut parameters: Parameters, of: Of) -> Result<RowsPlan, Vec<ParameterError>> {
-        let (from_us, to_us) = parameters.range();
+        let zone = parameters.zone();
+        let (from_us, to_us) = parameters.range(zone.as_ref());
         let filter = Filter { of, from_us, to_us, descending: parameters.descending() };
         let paging = parameters.paging();
         parameters.done(RowsPlan { filter, paging })
@@ -219,13 +326,24 @@ impl RowsPlan {
 impl BucketsPlan {
     /// Of `GET /metrics?tenant_id=…`.
     pub fn new(query: Option<&str>) -> Result<BucketsPlan, Vec<ParameterError>> {
-        let known = &["tenant_id", "source", "event_type", "from", "to", "bucket_size", "tz"];
+        let known = &[
+            "tenant_id",
+            "source",
+            "event_type",
+            "from",
+            "to",
+            "start_date",
+            "end_date",
+            "tz",
+            "bucket_size",
+        ];
         let mut parameters = Parameters::read(query, known);
         let tenant_id = parameters.tenant();
         let of = parameters.names(tenant_id.clone());
-        let (from_us, to_us) = parameters.range();
+        let zone = parameters.zone();
+        let (from_us, to_us) = parameters.range(zone.as_ref());
         let sizes = [("minute", BucketSize::Minute), ("hour", BucketSize::Hour), ("day", BucketSize::Day)];
-        if parameters.values[5].is_none() {
+        if parameters.values.last().is_none_or(Option::is_none) {
             parameters.wrong(
                 "bucket_size",
                 "missing_parameter",
@@ -233,15 +351,33 @@ impl BucketsPlan {
             );
         }
         let size = parameters.choice("bucket_size", &sizes).unwrap_or(BucketSize::Hour);
-        let zone = parameters.take("tz").and_then(|name| match TimeZone::get(&name) {
-            Ok(zone) => Some(zone),
-            Err(_) => {
-                parameters.wrong("tz", "unknown_value", "tz must be an IANA time zone such as Europe/Berlin");
-                None
-            }
-        });
         let filter = Filter { of, from_us, to_us, descending: false };
         parameters.done(BucketsPlan { tenant_id, size, filter, zone })
+    }
+}
+
+/// A date as bodies have it before the time.
+fn day(text: &str) -> Option<Date> {
+    let is_one = text.len() == 10 && text.starts_with(|first: char| first.is_ascii_digit());
+    if is_one { text.parse().ok() } else { None }
+}
+
+/// A date and a time of day without an offset.
+fn date_time(text: &str) -> Option<DateTime> {
+    let is_one =
+        text.get(10..).is_some_and(|time| time.len() > 5 && !time.contains(['Z', 'z', '+', '-', '[']));
+    if is_one { text.parse().ok() } else { None }
+}
+
+/// A plus that was not encoded came as a space: where an offset to the east begins it was one. The space between a
+/// date and a time stays.
+fn with_plus(text: &str) -> Cow<'_, str> {
+    match text.as_bytes() {
+        [.., b' ', _, _, b':', _, _] if text.len() > "2024-01-15 10:30".len() => {
+            let at = text.len() - " 01:00".len();
+            Cow::Owned([&text[..at], "+", &text[at + 1..]].concat())
+        }
+        _ => Cow::Borrowed(text),
     }
 }
 

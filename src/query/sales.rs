@@ -11,6 +11,9 @@
 mod adding;
 mod merging;
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use jiff::tz::TimeZone;
 
 use self::adding::Adding;
@@ -24,8 +27,10 @@ use crate::shard::{self, BucketSize, PartsReading, SalesOf, Single, SingleSales,
 const WINDOW_SALES: i64 = 60_000;
 /// Passes over the sales, at most.
 const PASSES_MAX: u32 = 64;
-/// Groups of one answer.
+/// Groups of one answer; only those that hold sales count.
 const GROUPS_MAX: usize = 200_000;
+const TOO_MANY_GROUPS: QueryError =
+    QueryError::TooLarge("more than 200000 groups hold sales in this range; narrow it");
 
 /// What a group is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,8 +46,9 @@ pub enum GroupBy {
 pub struct SalesQuery {
     pub of: SalesOf,
     pub group_by: GroupBy,
-    /// First and last date, both included, in the zone.
-    pub dates: (Option<jiff::civil::Date>, Option<jiff::civil::Date>),
+    /// From when to before when.
+    pub range_us: (Option<i64>, Option<i64>),
+    /// Whose days and hours groups are.
     pub zone: TimeZone,
     pub exact: bool,
     /// Whether customers and order values are wanted, and not only counts.
@@ -53,8 +59,9 @@ pub struct SalesQuery {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Figures {
     pub orders: i64,
-    pub units: i64,
-    pub revenue: i64,
+    /// Sums of many rows: no number of them is too large.
+    pub units: i128,
+    pub revenue: i128,
     /// Different customers, and the totals at p50, p95 and p99.
     pub details: Option<(u64, [i64; 3])>,
 }
@@ -88,19 +95,24 @@ pub async fn sales_versions(readers: &Readers, tenant_id: &str) -> Result<Vec<i6
 /// The figures, as of one moment a shard and step.
 pub async fn sales(readers: &Readers, query: &SalesQuery) -> Result<SalesResult, QueryError> {
     let _permit = readers.permit()?;
-    let Some((from_us, to_us)) = range(readers, query).await? else {
+    let spans = match query.group_by {
+        GroupBy::Day => spans(readers, query, SumsBy::Day).await?,
+        GroupBy::Hour => spans(readers, query, SumsBy::Hour).await?,
+        GroupBy::Product | GroupBy::Category => bounds(readers, query).await?.into_iter().collect(),
+    };
+    let (Some((first_us, _)), Some((_, last_us))) = (spans.first(), spans.last()) else {
         return Ok(SalesResult {
             preaggregated: !query.exact,
             estimated: !query.exact,
             ..SalesResult::default()
         });
     };
-    let starts = match query.group_by {
-        GroupBy::Day | GroupBy::Hour => starts(query, from_us, to_us)?,
-        GroupBy::Product | GroupBy::Category => vec![from_us],
+    let (from_us, to_us) = query.range_us;
+    let range = (from_us.unwrap_or(*first_us).max(*first_us), to_us.unwrap_or(*last_us).min(*last_us));
+    let are_whole = |size: BucketSize| {
+        let edges = spans.iter().flat_map(|(start_us, end_us)| [*start_us, *end_us]);
+        edges.chain([range.0, range.1]).all(|edge| size.floor(edge) == edge)
     };
-    let are_whole =
-        |size: BucketSize| starts.iter().chain([&to_us]).all(|start| size.floor(*start) == *start);
     let by_sums = match query.group_by {
         GroupBy::Day | GroupBy::Hour if query.exact && query.with_details => None,
         GroupBy::Day if are_whole(BucketSize::Day) => Some(SumsBy::Day),
@@ -109,31 +121,65 @@ pub async fn sales(readers: &Readers, query: &SalesQuery) -> Result<SalesResult,
         GroupBy::Product => (!query.with_details).then_some(SumsBy::Product),
     };
     match by_sums {
-        Some(by) => merging::by_sums(readers, query, by, starts, (from_us, to_us)).await,
-        None => scan(readers, query, &starts, (from_us, to_us)).await,
+        Some(by) => merging::by_sums(readers, query, by, spans, range).await,
+        None => scan(readers, query, spans, range).await,
     }
 }
 
-/// From when to when, within which there are sales.
-async fn range(readers: &Readers, query: &SalesQuery) -> Result<Option<(i64, i64)>, QueryError> {
-    let begin = |date: jiff::civil::Date| {
-        date.to_zoned(query.zone.clone()).map_or(i64::MIN, |zoned| zoned.timestamp().as_microsecond())
-    };
-    let from_us = query.dates.0.map(begin);
-    let to_us = query.dates.1.map(|date| date.tomorrow().map_or(i64::MAX, begin));
-    let of = query.of.clone();
-    let shares = readers
-        .ask_all(None, move |connection| shard::sales_bounds(connection, &of, (from_us, to_us)))
-        .await?;
-    let spans = shares.into_iter().flatten();
-    let Some((first, last)) = spans.reduce(|one, other| (one.0.min(other.0), one.1.max(other.1))) else {
-        return Ok(None);
-    };
+/// Where groups begin and end, in order: of those that hold sales, or of one that is all there is.
+type Spans = Arc<[(i64, i64)]>;
+
+/// From when to when there are sales within the range: whole days of the zone.
+async fn bounds(readers: &Readers, query: &SalesQuery) -> Result<Option<(i64, i64)>, QueryError> {
+    let (of, range) = (query.of.clone(), query.range_us);
+    let shares = readers.ask_all(None, move |connection| shard::sales_bounds(connection, &of, range)).await?;
+    let found = shares.into_iter().flatten().reduce(|one, other| (one.0.min(other.0), one.1.max(other.1)));
+    let Some((first, last)) = found else { return Ok(None) };
     // Whole days of the zone round the UTC days that have sales.
     let first = local::day_start(&query.zone, first);
     let last = local::next_day(&query.zone, last + BucketSize::Day.us() - 1);
-    let (from_us, to_us) = (from_us.unwrap_or(first).max(first), to_us.unwrap_or(last).min(last));
+    let (from_us, to_us) = (range.0.unwrap_or(first).max(first), range.1.unwrap_or(last).min(last));
     Ok((from_us < to_us).then_some((from_us, to_us)))
+}
+
+/// The days or hours of the zone that may hold sales: those that share time with a day or hour of UTC that does.
+/// However far those are from one another, nothing is done for what lies between.
+async fn spans(readers: &Readers, query: &SalesQuery, by: SumsBy) -> Result<Spans, QueryError> {
+    let (of, range) = (query.of.clone(), query.range_us);
+    let shares = readers
+        .ask_all(Vec::new(), move |connection| {
+            shard::sales_starts(connection, &of, by, range, GROUPS_MAX + 1)
+        })
+        .await?;
+    let starts: BTreeSet<i64> = shares.into_iter().flatten().collect();
+    if starts.len() > GROUPS_MAX {
+        return Err(TOO_MANY_GROUPS);
+    }
+    let zone = query.zone.clone();
+    readers.compute(move || local_spans(&zone, by, &starts, range).into()).await
+}
+
+fn local_spans(
+    zone: &TimeZone,
+    by: SumsBy,
+    starts: &BTreeSet<i64>,
+    (from_us, to_us): (Option<i64>, Option<i64>),
+) -> Vec<(i64, i64)> {
+    let mut spans: Vec<(i64, i64)> = Vec::with_capacity(starts.len());
+    for start_us in starts {
+        let behind = spans.last().map_or(i64::MIN, |(_, end_us)| *end_us);
+        let mut at = from_us.unwrap_or(*start_us).max(*start_us).max(behind);
+        let end_us = to_us.unwrap_or(i64::MAX).min(start_us + by.us());
+        while at < end_us {
+            let span = match by {
+                SumsBy::Hour => (local::hour_start(zone, at), local::next_hour(zone, at)),
+                _ => (local::day_start(zone, at), local::next_day(zone, at)),
+            };
+            spans.push(span);
+            at = span.1;
+        }
+    }
+    spans
 }
 
 /// How many sales each UTC day has.
@@ -155,25 +201,6 @@ async fn days(
     Ok(days.into_iter().collect())
 }
 
-/// Where the days or hours of the zone begin within a range.
-fn starts(query: &SalesQuery, from_us: i64, to_us: i64) -> Result<Vec<i64>, QueryError> {
-    let mut starts = vec![from_us];
-    let mut at = from_us;
-    loop {
-        at = match query.group_by {
-            GroupBy::Day => local::next_day(&query.zone, at),
-            _ => local::next_hour(&query.zone, at),
-        };
-        if at >= to_us {
-            return Ok(starts);
-        }
-        starts.push(at);
-        if starts.len() > GROUPS_MAX {
-            return Err(QueryError::TooLarge("there are too many hours in this range; narrow it"));
-        }
-    }
-}
-
 /// Windows of about [`WINDOW_SALES`] sales, from the sales of each UTC day.
 fn windows((from_us, to_us): (i64, i64), days: &[(i64, i64)]) -> Vec<(i64, i64)> {
     let mut windows = Vec::new();
@@ -193,14 +220,14 @@ fn windows((from_us, to_us): (i64, i64), days: &[(i64, i64)]) -> Vec<(i64, i64)>
 async fn scan(
     readers: &Readers,
     query: &SalesQuery,
-    starts: &[i64],
+    spans: Spans,
     bounds: (i64, i64),
 ) -> Result<SalesResult, QueryError> {
     let pins = readers.ask_all(0_i64, |connection| pin(connection, Stream::Order)).await?;
     let by = match query.group_by {
         GroupBy::Day | GroupBy::Hour => {
             let days = days(readers, query, bounds).await?;
-            return by_window(readers, query, starts, bounds, &days, &pins).await;
+            return by_window(readers, query, spans, bounds, &days, &pins).await;
         }
         GroupBy::Product => Single::Product,
         GroupBy::Category => Single::Category,
@@ -224,7 +251,7 @@ const TOO_LARGE: QueryError = QueryError::TooLarge("an exact answer does not fit
 async fn by_window(
     readers: &Readers,
     query: &SalesQuery,
-    starts: &[i64],
+    spans: Spans,
     bounds: (i64, i64),
     days: &[(i64, i64)],
     pins: &[i64],
@@ -239,7 +266,7 @@ async fn by_window(
         });
         asked.collect::<Result<Vec<_>, _>>()
     };
-    let mut adding = Adding::new(starts.to_vec());
+    let mut adding = Adding::new(spans);
     let mut coming = ask(windows[0])?;
     for at in 0..windows.len() {
         let mut shares = Vec::with_capacity(coming.len());
@@ -279,7 +306,7 @@ async fn by_name(
                 shard::single_parts(connection, &of, pin, bounds, reading)
             })
         };
-        let mut adding = Adding::new(vec![bounds.0]);
+        let mut adding = Adding::new([bounds].into());
         let asked = readers
             .shards()
             .zip(pins)
@@ -319,7 +346,7 @@ async fn finished(readers: &Readers, parts: Vec<Adding>) -> Result<SalesResult, 
         result.groups.extend(groups);
     }
     if result.groups.len() > GROUPS_MAX {
-        return Err(QueryError::TooLarge("there are too many groups in this range; narrow it"));
+        return Err(TOO_MANY_GROUPS);
     }
     result.groups.sort_by(|one, other| {
         (one.start_us, &one.name, one.currency).cmp(&(other.start_us, &other.name, other.currency))
@@ -340,5 +367,40 @@ mod tests {
         assert_eq!(windows.last().unwrap().1, 10 * DAY_US - 7);
         assert!(windows.windows(2).all(|pair| pair[0].1 == pair[1].0 && pair[0].0 < pair[0].1));
         assert_eq!(windows.len(), 5);
+    }
+
+    #[test]
+    fn only_days_and_hours_that_may_hold_sales_are_groups() {
+        let us = |text: &str| text.parse::<jiff::Timestamp>().unwrap().as_microsecond();
+        let spans = |zone: &str, by, starts: &[&str], range| {
+            let starts = starts.iter().map(|start| us(start)).collect();
+            local_spans(&TimeZone::get(zone).unwrap(), by, &starts, range)
+        };
+        let far = ["0001-01-01T00:00:00Z", "1970-01-01T00:00:00Z", "9999-12-30T00:00:00Z"];
+        for by in [SumsBy::Day, SumsBy::Hour] {
+            let found = spans("UTC", by, &far, (None, None));
+            assert_eq!(found.iter().map(|span| span.0).collect::<Vec<_>>(), far.map(us));
+        }
+        // A day of UTC is of two in Berlin, an hour of two in Kolkata; neighbours share theirs.
+        let days = ["2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"];
+        assert_eq!(spans("Europe/Berlin", SumsBy::Day, &days, (None, None)).len(), 3);
+        let hours = spans("Asia/Kolkata", SumsBy::Hour, &["2026-01-01T10:00:00Z"], (None, None));
+        assert_eq!(
+            hours.iter().map(|span| span.0).collect::<Vec<_>>(),
+            [us("2026-01-01T09:30:00Z"), us("2026-01-01T10:30:00Z")]
+        );
+        let from = Some(us("2026-01-01T10:30:00Z"));
+        assert_eq!(spans("Asia/Kolkata", SumsBy::Hour, &["2026-01-01T10:00:00Z"], (from, None)).len(), 1);
+        for zone in ["America/New_York", "Asia/Tokyo", "Pacific/Kiritimati", "Pacific/Apia"] {
+            for by in [SumsBy::Day, SumsBy::Hour] {
+                let ends = ["0000-01-01T00:00:00Z", "9999-12-30T22:00:00Z"];
+                let found = spans(zone, by, &ends, (None, None));
+                assert!(found.windows(2).all(|pair| pair[0].1 <= pair[1].0), "{zone}");
+                assert!(found.iter().all(|span| span.0 < span.1), "{zone}");
+                for end in ends {
+                    assert!(shard::span_of(&found, us(end)).is_some(), "{zone} {end}");
+                }
+            }
+        }
     }
 }

@@ -179,7 +179,11 @@ fn wrong_parameters_are_named_each_with_its_reason() {
         ("tenant_id=t&from=2024-01-15T10:30:00%2B01:00&order=desc&page=3&page_size=1000", &[]),
         ("tenant_id=t&from=2024-01-15T10:30:00+01:00", &[]),
         ("", &[("tenant_id", "missing_parameter")]),
-        ("tenant_id=", &[("tenant_id", "invalid_text")]),
+        // A field of a form that was left empty is one that was not sent.
+        ("tenant_id=", &[("tenant_id", "missing_parameter")]),
+        ("tenant_id=t&source=&event_type=&from=&to=&tz=&order=&page=&page_size=&cursor=", &[]),
+        ("tenant_id=t&source=&source=web", &[]),
+        ("tenant_id=t&sauce=", &[("", "unknown_parameter")]),
         ("tenant_id=a%00", &[("tenant_id", "invalid_text")]),
         ("tenant_id=%zz", &[("", "invalid_encoding"), ("tenant_id", "missing_parameter")]),
         ("tenant_id=%+1", &[("", "invalid_encoding"), ("tenant_id", "missing_parameter")]),
@@ -189,6 +193,17 @@ fn wrong_parameters_are_named_each_with_its_reason() {
         ("tenant_id=a&tenant_id=b", &[("tenant_id", "repeated")]),
         ("tenant_id=a&tenant=b", &[("", "unknown_parameter")]),
         ("tenant_id=a&from=2024-01-15T10:30:00", &[("from", "invalid_timestamp")]),
+        ("tenant_id=a&from=2024-01-15T10:30:00&tz=Europe/Berlin", &[]),
+        (
+            "tenant_id=a&start_date=2024-02-30&end_date=x",
+            &[("start_date", "invalid_timestamp"), ("end_date", "invalid_timestamp")],
+        ),
+        ("tenant_id=a&from=2024-01-15&end_date=2024-01-16", &[("start_date", "not_with_from_and_to")]),
+        ("tenant_id=a&from=&to=&start_date=2024-01-15&end_date=2024-01-15", &[]),
+        ("tenant_id=a&start_date=2024-01-16&end_date=2024-01-15", &[("end_date", "out_of_range")]),
+        ("tenant_id=a&from=2024-01-15&to=2024-01-15", &[("to", "out_of_range")]),
+        ("tenant_id=a&from=9999-12-31T00:00:00Z&to=9999-12-31T23:59:59Z", &[]),
+        ("tenant_id=a&tz=Mars", &[("tz", "unknown_value")]),
         ("tenant_id=a&from=2024-01-15T10:30:00Z&to=2024-01-15T10:30:00Z", &[("to", "out_of_range")]),
         ("tenant_id=a&page_size=0&page=0", &[("page_size", "out_of_range"), ("page", "out_of_range")]),
         ("tenant_id=a&page_size=1001", &[("page_size", "out_of_range")]),
@@ -203,6 +218,56 @@ fn wrong_parameters_are_named_each_with_its_reason() {
     assert!(BucketsPlan::new(Some("tenant_id=t&bucket_size=day&tz=Europe/Berlin")).is_ok());
     assert!(BucketsPlan::new(Some("tenant_id=t&bucket_size=day&tz=Mars/Olympus")).is_err());
     assert!(BucketsPlan::new(Some("tenant_id=t")).is_err());
+}
+
+#[test]
+fn a_bound_is_a_day_of_the_zone_or_a_time_in_every_spelling_that_rows_may_have() {
+    let range = |query: &str| {
+        let filter = RowsPlan::events(Some(&format!("tenant_id=t&{query}"))).unwrap().filter;
+        (filter.from_us, filter.to_us)
+    };
+    let us = |text: &str| Some(text.parse::<jiff::Timestamp>().unwrap().as_microsecond());
+    let at = us("2024-01-15T10:30:00Z");
+    for from in [
+        "2024-01-15T10:30:00Z",
+        "2024-01-15t10:30:00z",
+        "2024-01-15%2010:30:00Z",
+        "2024-01-15+10:30:00Z",
+        "2024-01-15T11:30:00%2B01:00",
+        "2024-01-15T11:30:00+01:00",
+        "2024-01-15+11:30:00.000+01:00",
+        "2024-01-15T10:30:00-00:00",
+        "2024-01-15T11:30:00&tz=Europe/Berlin",
+        "2024-01-15+11:30&tz=Europe/Berlin",
+        "2024-01-15T10:30:00Z&tz=Europe/Berlin",
+    ] {
+        assert_eq!(range(&format!("from={from}")).0, at, "{from}");
+    }
+    assert_eq!(range("from=2016-12-31T23:59:60Z").0, us("2016-12-31T23:59:59.999999Z"));
+    let (day, next) = (us("2024-01-15T00:00:00Z"), us("2024-01-16T00:00:00Z"));
+    assert_eq!(range("from=2024-01-15&to=2024-01-16"), (day, next));
+    assert_eq!(range("start_date=2024-01-15&end_date=2024-01-15"), (day, next));
+    assert_eq!(range("start_date=2024-01-15&end_date=2024-01-16T00:00:00Z"), (day, next));
+    // A day of 23 hours.
+    let berlin = (us("2026-03-28T23:00:00Z"), us("2026-03-29T22:00:00Z"));
+    assert_eq!(range("start_date=2026-03-29&end_date=2026-03-29&tz=Europe/Berlin"), berlin);
+    // What lies behind all times that are stored is as good as their end.
+    let end = Some(crate::base::limits::TIME_US_MAX + 1);
+    for to in ["end_date=9999-12-30", "end_date=9999-12-31", "to=9999-12-31", "to=9999-12-31T23:59:59-23:59"]
+    {
+        for zone in ["UTC", "Asia/Tokyo", "America/New_York"] {
+            let asked = range(&format!("{to}&tz={zone}")).1;
+            // A day of the east ends, or begins, before the last time there is.
+            assert!(
+                asked == end
+                    || (zone == "Asia/Tokyo" && matches!(to, "end_date=9999-12-30" | "to=9999-12-31")),
+                "{to} {zone}"
+            );
+        }
+    }
+    let start = Some(crate::base::limits::TIME_US_MIN);
+    assert_eq!(range("from=0000-01-01T00:00:00%2B05:00").0, start);
+    assert_eq!(range("start_date=0000-01-01&tz=Asia/Tokyo").0, start);
 }
 
 #[test]

@@ -310,7 +310,7 @@ fn start_ops(vitals: &Arc<Vitals>) -> Result<Option<SocketAddr>, ServeError> {
                 let detail = "here are /metrics, /health, /ready and /debug/flamegraph";
                 return ops::OpsAnswer::problem(404, detail);
             }
-            let format = ops::negotiate(accept);
+            let format = ops::negotiate(accept.as_slice());
             let asker = Asker { request_id: "", problems: &[], body_bytes_max: 0 };
             let asked = Asked::new(path, format, api::Wants::default(), &vitals, asker);
             let answer = at_once(&found, Method::Get, &asked);

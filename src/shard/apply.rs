@@ -58,6 +58,8 @@ pub struct Applied {
     pub sealed: bool,
     /// Price anomalies and decisions on them that became known.
     pub price_changes: u64,
+    /// Records that are no click, event or order, and were taken.
+    pub beside: u64,
 }
 
 /// The applied position of every lane.
@@ -169,6 +171,7 @@ impl Shard {
         self.rows += applied.rows;
         self.service_events += applied.service_events;
         self.rejected += applied.rejected;
+        self.beside += applied.beside;
         self.seal_due |= applied.sealed;
         Ok(applied)
     }
@@ -283,6 +286,7 @@ impl Shard {
                     && kind.is_some_and(Batch::takes)
                     && let Some(said) = taker.take(&mut order_batch, &entry, &mut change.taken)?
                 {
+                    change.applied.beside += u64::from(!kind.is_some_and(Kind::is_counted));
                     outcome(*lane, entry.sequence, said);
                 } else {
                     reject(&transaction, *lane, &entry)?;
@@ -328,10 +332,22 @@ impl Shard {
                     .execute(params![name, more as i64])?;
             }
         }
+        if applied.beside > 0 {
+            // Files of before have no such row.
+            transaction
+                .prepare_cached(
+                    "INSERT INTO total (name, value) VALUES (?1, ?2) \
+                     ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",
+                )?
+                .execute(params![BESIDE, applied.beside as i64])?;
+        }
         transaction.commit()?;
         Ok(())
     }
 }
+
+/// The total of the records that were taken and are no click, event or order.
+pub(super) const BESIDE: &str = "other_records";
 
 /// What it takes to know whether an event is new, and to store it.
 struct Events<'t> {

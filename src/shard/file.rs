@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rusqlite::hooks::Wal;
 use rusqlite::{Connection, TransactionBehavior};
 
-use super::apply::Positions;
+use super::apply::{BESIDE, Positions};
 use super::buckets::Buckets;
 use super::catalog::{ShardFolder, sync_dir};
 use super::error::ShardError;
@@ -87,6 +87,8 @@ pub struct Shard {
     pub(super) order_count: u64,
     pub(super) positions: Positions,
     pub(super) rows: u64,
+    /// Records that were taken and are none of these.
+    pub(super) beside: u64,
     pub(super) service_events: u64,
     pub(super) rejected: u64,
     /// A sealed partition may want its index.
@@ -150,6 +152,7 @@ impl Shard {
             rows: load_total(&connection, Stream::Click.total())?,
             service_events: load_total(&connection, Stream::ServiceEvent.total())?,
             rejected: load_total(&connection, "rejected_records")?,
+            beside: load_total(&connection, BESIDE)?,
             seal_due: seal::is_due(&connection)?,
             sealing: None,
             retention: Retention::load(&connection)?,
@@ -189,6 +192,12 @@ impl Shard {
     #[must_use]
     pub fn rows(&self) -> u64 {
         self.rows
+    }
+
+    /// Records committed that are no click, event or order: statuses, stock, prices, what is known of ingests and people.
+    #[must_use]
+    pub fn beside(&self) -> u64 {
+        self.beside
     }
 
     /// Idempotent events committed, over all partitions.
@@ -246,7 +255,10 @@ impl Shard {
 }
 
 fn load_total(connection: &Connection, name: &str) -> Result<u64, ShardError> {
-    let value: i64 =
-        connection.query_row("SELECT value FROM total WHERE name = ?1", [name], |row| row.get(0))?;
+    let value: i64 = connection.query_row(
+        "SELECT coalesce((SELECT value FROM total WHERE name = ?1), 0)",
+        [name],
+        |row| row.get(0),
+    )?;
     u64::try_from(value).map_err(|_| ShardError::Corrupt(format!("total {name} is {value}")))
 }

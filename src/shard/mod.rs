@@ -63,8 +63,8 @@ pub use orders::{
     FinishedIngest, IngestRow, ItemRow, Met, ORDER_FIELDS, Observed, OneOrder, OrderParts, OrderRow,
     OrdersOf, PartsReading, PriceRow, SalesOf, SalesSum, Single, SingleSale, SingleSales, StatusRow,
     StockChange, StockRow, SumKey, SumsBy, decode_ingest, decode_order, decode_price, decode_status,
-    decode_stock, encode_order, find_ingest, order_statements, sales_bounds, sales_days, sales_sums,
-    sales_version, single_parts, single_sales,
+    decode_stock, encode_order, find_ingest, order_statements, sales_bounds, sales_days, sales_starts,
+    sales_sums, sales_version, single_parts, single_sales, span_of,
 };
 pub use people::{
     ErasureMode, ErasureRecord, ErasureReport, ErasureState, ErasureWants, KnownCustomer, Needles,

@@ -37,10 +37,12 @@ pub enum Outcome {
     Missing = 6,
     /// Of a customer who was erased: nothing of it is kept.
     Suppressed = 7,
+    /// A sale with which a sum would not fit into 64 bits any more: nothing of it is kept.
+    SumTooLarge = 8,
 }
 
 impl Outcome {
-    pub const ALL: [Outcome; 7] = [
+    pub const ALL: [Outcome; 8] = [
         Outcome::Inserted,
         Outcome::Duplicate,
         Outcome::Conflict,
@@ -48,6 +50,7 @@ impl Outcome {
         Outcome::Repeated,
         Outcome::Missing,
         Outcome::Suppressed,
+        Outcome::SumTooLarge,
     ];
 }
 

@@ -77,6 +77,8 @@ pub struct ShardStatus {
     /// Idempotent events in the database, over all partitions.
     pub service_events: Cell,
     pub orders: Cell,
+    /// Records that were taken and are none of these, since the shard was made.
+    pub beside: Cell,
     /// Price anomalies and decisions on them that became known, since the start.
     pub price_changes: Cell,
     /// Idempotent events that were there already, since the start; conflicts are among them.
@@ -117,6 +119,7 @@ impl ShardStatus {
             rows: Cell::default(),
             service_events: Cell::default(),
             orders: Cell::default(),
+            beside: Cell::default(),
             price_changes: Cell::default(),
             duplicates: Cell::default(),
             conflicts: Cell::default(),

@@ -12,7 +12,7 @@ pub use state::state;
 
 use super::docs::NO_PAGE;
 use super::{Asked, Problem};
-use crate::http::Answer;
+use crate::http::{Answer, Media, preferred, takes_coding};
 
 /// `/`: the page for those who want HTML; others are sent to the docs.
 #[must_use]
@@ -44,19 +44,11 @@ pub struct Wants<'a> {
 impl<'a> Wants<'a> {
     /// From the headers `Accept`, `Accept-Encoding` and `If-None-Match`.
     #[must_use]
-    pub fn new(accept: Option<&str>, accept_encoding: Option<&str>, known: Option<&'a str>) -> Wants<'a> {
-        Wants { html: names(accept, "text/html"), gzip: names(accept_encoding, "gzip"), known }
+    pub fn new(accept: &[&str], accept_encoding: &[&str], known: Option<&'a str>) -> Wants<'a> {
+        // What is no page is JSON, or leads to some.
+        let offers = [Media::new("text/html"), Media::new("application/json")];
+        Wants { html: preferred(accept, &offers, 1) == 0, gzip: takes_coding(accept_encoding, "gzip"), known }
     }
-}
-
-/// Whether a list of weighted words (RFC 9110 §12.4.2) has this one, with a weight above zero.
-fn names(list: Option<&str>, word: &str) -> bool {
-    list.unwrap_or_default().split(',').any(|item| {
-        let mut parts = item.split(';').map(str::trim);
-        let is_named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case(word));
-        let weight = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
-        is_named && weight.is_none_or(|weight| weight.parse::<f32>().is_ok_and(|weight| weight > 0.0))
-    })
 }
 
 #[cfg(test)]
@@ -75,7 +67,7 @@ mod tests {
             (Some("text/html;level=1;q=0, */*"), false),
             (Some("text/htmlx"), false),
         ] {
-            assert_eq!(Wants::new(accept, None, None).html, html, "{accept:?}");
+            assert_eq!(Wants::new(accept.as_slice(), &[], None).html, html, "{accept:?}");
         }
         for (coding, gzip) in [
             (None, false),
@@ -84,7 +76,7 @@ mod tests {
             (Some("gzip;q=0"), false),
             (Some("identity"), false),
         ] {
-            assert_eq!(Wants::new(None, coding, None).gzip, gzip, "{coding:?}");
+            assert_eq!(Wants::new(&[], coding.as_slice(), None).gzip, gzip, "{coding:?}");
         }
     }
 }

@@ -6,7 +6,7 @@ use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::{Content, ContentBuilder, Ref, Required, Response, ResponseBuilder};
 
 use super::events::READING;
-use super::parameters::{date, in_header, in_path, number, parameter, string, time, words};
+use super::parameters::{in_header, in_path, number, parameter, range, string, words};
 use super::{answer, header, json_of, request_id, text, with_problems};
 use crate::api::problem::Problem;
 use crate::base::order_status::OrderStatus;
@@ -122,8 +122,6 @@ pub fn search() -> OperationBuilder {
              a stream breaks it off without its end.",
         ))
         .parameter(tenant())
-        .parameter(parameter("from", "Ordered not before this time, RFC 3339 with an offset.", time()))
-        .parameter(parameter("to", "Ordered before this time.", time()))
         .parameter(parameter("order_id", "The order with this id, if the other conditions hold for it.", string()))
         .parameter(parameter(
             "product_id",
@@ -136,7 +134,7 @@ pub fn search() -> OperationBuilder {
         .parameter(parameter(
             "q",
             "Up to 10 words of the customer's name or e-mail address, all of which must be there; `ann*` is a \
-             prefix.",
+             prefix. Signs that stand by themselves are ignored.",
             string(),
         ))
         .parameter(parameter("fields", &fields, string()))
@@ -147,7 +145,7 @@ pub fn search() -> OperationBuilder {
             string(),
         ))
         .response("200", rows());
-    with_problems(operation, READING)
+    with_problems(range(operation), READING)
 }
 
 /// Any of the statuses, in any number.
@@ -180,7 +178,8 @@ pub fn patch_order() -> OperationBuilder {
         .summary(Some("Give an order another status"))
         .description(Some(
             "The sales change in the same commit: an order that is cancelled or refunded leaves them, one that \
-             comes back is counted again. The same status once more changes nothing and is no error.",
+             comes back is counted again. Where it would take the sales of its day beyond 64 bits, that is refused with \
+             the code `amount_out_of_range`. The same status once more changes nothing and is no error.",
         ))
         .parameter(tenant())
         .parameter(in_path("order", "The order's id, percent-encoded."))
@@ -226,14 +225,7 @@ pub fn sales() -> OperationBuilder {
         ))
         .parameter(tenant())
         .parameter(parameter("group_by", "`day` unless told.", words(&["day", "hour", "product", "category"])))
-        .parameter(parameter("start_date", "The first day, in the zone.", date()))
-        .parameter(parameter("end_date", "The last day, included.", date()))
         .parameter(parameter("precision", "`exact` unless told.", words(&["exact", "approx"])))
-        .parameter(parameter(
-            "tz",
-            "An IANA zone such as Europe/Berlin: days and hours begin as they do there. UTC unless told.",
-            string(),
-        ))
         .parameter(parameter("currency", "Sales in this one only, ISO 4217.", string()))
         .parameter(parameter(
             "fields",
@@ -242,7 +234,7 @@ pub fn sales() -> OperationBuilder {
             string(),
         ))
         .response("200", answer("Groups and how they were made.", json_of("Sales"), "application/json"));
-    with_problems(operation, &[READING, &[Problem::QueryTooLarge]].concat())
+    with_problems(range(operation), &[READING, &[Problem::QueryTooLarge]].concat())
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use utoipa::openapi::path::{OperationBuilder, Parameter};
 use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::{Content, ContentBuilder, Ref, Required};
 
-use super::parameters::{number, parameter, string, time, words};
+use super::parameters::{number, parameter, range, string, words};
 use super::{answer, json_of, text, with_problems};
 use crate::api::problem::Problem;
 use crate::base::limits::BULK_EVENTS_MAX;
@@ -54,12 +54,6 @@ fn ack() -> Parameter {
         "Asks for the stronger promise: the journal is on disk before the answer.",
         words(&["disk"]),
     )
-}
-
-fn range(operation: OperationBuilder) -> OperationBuilder {
-    operation
-        .parameter(parameter("from", "Not before this time, RFC 3339 with an offset.", time()))
-        .parameter(parameter("to", "Before this time, RFC 3339 with an offset.", time()))
 }
 
 fn names(operation: OperationBuilder) -> OperationBuilder {
@@ -181,16 +175,9 @@ pub fn get_metrics() -> OperationBuilder {
         ))
         .parameter(tenant(Required::False))
         .parameter(parameter("bucket_size", "How long a bucket is.", words(&["minute", "hour", "day"])));
-    let operation = range(names(operation))
-        .parameter(parameter(
-            "tz",
-            "An IANA zone such as Europe/Berlin: days (and hours) begin as they do there, days of 23 and 25 \
-             hours included.",
-            string(),
-        ))
-        .response(
-            "200",
-            answer("Buckets that hold events, by time.", json_of("Metrics"), "application/json"),
-        );
+    let operation = range(names(operation)).response(
+        "200",
+        answer("Buckets that hold events, by time.", json_of("Metrics"), "application/json"),
+    );
     with_problems(operation, READING)
 }

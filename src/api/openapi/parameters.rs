@@ -1,7 +1,7 @@
 //! Parameters and the types they may have, for the operations of the OpenAPI document.
 
 use utoipa::openapi::Required;
-use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::path::{OperationBuilder, Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, SchemaFormat, Type};
 
 /// One of the query string; none is required unless it is made so.
@@ -33,6 +33,26 @@ pub(super) fn time() -> ObjectBuilder {
 
 pub(super) fn date() -> ObjectBuilder {
     string().format(Some(SchemaFormat::KnownFormat(KnownFormat::Date)))
+}
+
+/// The parameters that say which stretch of time, which every route that takes them takes alike.
+pub(super) fn range(operation: OperationBuilder) -> OperationBuilder {
+    operation
+        .parameter(parameter(
+            "from",
+            "Not before this time, RFC 3339 with an offset, or the beginning of this date. Not with `start_date` or \
+             `end_date`.",
+            time(),
+        ))
+        .parameter(parameter("to", "Before this time, or the beginning of this date.", time()))
+        .parameter(parameter("start_date", "The first day, or a time as in `from`.", date()))
+        .parameter(parameter("end_date", "The last day, included; or a time as in `to`.", date()))
+        .parameter(parameter(
+            "tz",
+            "An IANA zone such as Europe/Berlin: days (and hours) begin as they do there, those of 23 and 25 hours \
+             included, and a time without an offset is one of its clock. UTC unless told.",
+            string(),
+        ))
 }
 
 /// A part of the path.

@@ -288,7 +288,8 @@ impl Problem {
                 "invalid-status",
                 "The JSON is not a new status",
                 "The body is one JSON object whose status is one of pending, paid, shipped, delivered, cancelled \
-                 and refunded. Nothing was changed.",
+                 and refunded. Or the order would be a sale again, and the sales of its day in its currency more than \
+                 64 bits hold: then errors has the code amount_out_of_range. Nothing was changed.",
             ),
             Problem::QueryTooLarge => entry(
                 422,

@@ -30,6 +30,15 @@ pub struct ExportFilters {
     pub from: Option<String>,
     #[schema(format = DateTime)]
     pub to: Option<String>,
+    /// The first day. Not with from or to.
+    #[schema(format = Date)]
+    pub start_date: Option<String>,
+    /// The last day, included.
+    #[schema(format = Date)]
+    pub end_date: Option<String>,
+    /// An IANA zone, whose days they are.
+    #[schema(example = "Europe/Berlin")]
+    pub tz: Option<String>,
     pub product_id: Option<Vec<String>>,
     #[schema(example = json!(["paid", "shipped"]))]
     pub status: Option<Vec<String>>,

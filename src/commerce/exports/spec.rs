@@ -44,6 +44,12 @@ pub struct Filters {
     pub from: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub to: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub start_date: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub end_date: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub tz: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub product_id: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
@@ -126,17 +132,22 @@ impl ExportSpec {
     /// # Errors
     /// What is wrong with the filters.
     pub fn filter(&self, tenant_id: &str) -> Result<Filter, Vec<ExportFault>> {
-        let Filters { from, to, product_id, status, min_total, max_total, q } = &self.filters;
+        let Filters { from, to, start_date, end_date, tz, product_id, status, min_total, max_total, q } =
+            &self.filters;
         let status = (!status.is_empty()).then(|| status.join(","));
         let pairs = [
             ("from", from),
             ("to", to),
+            ("start_date", start_date),
+            ("end_date", end_date),
+            ("tz", tz),
             ("min_total", min_total),
             ("max_total", max_total),
             ("q", q),
             ("status", &status),
         ];
-        let mut parameters = Parameters::of(&["from", "to", "min_total", "max_total", "q", "status"], &pairs);
+        let known = &["from", "to", "start_date", "end_date", "tz", "min_total", "max_total", "q", "status"];
+        let mut parameters = Parameters::of(known, &pairs);
         let filter = order_filter(tenant_id, &mut parameters, product_id.clone());
         parameters.done(filter).map_err(|errors| {
             let fault = |error: crate::query::ParameterError| ExportFault {
@@ -191,6 +202,9 @@ fn pointer_of(name: &str) -> &'static str {
     match name {
         "from" => "/filters/from",
         "to" => "/filters/to",
+        "start_date" => "/filters/start_date",
+        "end_date" => "/filters/end_date",
+        "tz" => "/filters/tz",
         "product_id" => "/filters/product_id",
         "status" => "/filters/status",
         "min_total" => "/filters/min_total",
@@ -237,6 +251,9 @@ impl Reader {
         let filters = Filters {
             from: self.text(take("from"), "/filters/from"),
             to: self.text(take("to"), "/filters/to"),
+            start_date: self.text(take("start_date"), "/filters/start_date"),
+            end_date: self.text(take("end_date"), "/filters/end_date"),
+            tz: self.text(take("tz"), "/filters/tz"),
             product_id: self.list(take("product_id"), "/filters/product_id"),
             status: self.list(take("status"), "/filters/status"),
             min_total: self.amount(take("min_total"), "/filters/min_total"),
@@ -244,8 +261,8 @@ impl Reader {
             q: self.text(take("q"), "/filters/q"),
         };
         if !members.is_empty() {
-            let detail = "there are filters that are none; known are from, to, product_id, status, min_total, \
-                          max_total and q";
+            let detail = "there are filters that are none; known are from, to, start_date, end_date, tz, \
+                          product_id, status, min_total, max_total and q";
             self.wrong("/filters", "unknown_member", detail);
         }
         filters

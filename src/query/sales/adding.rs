@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::{Figures, SalesGroup};
+use super::{Figures, SalesGroup, Spans};
 use crate::base::ids::ShardId;
 use crate::base::money::Currency;
-use crate::shard::{SingleSale, SingleSales};
+use crate::shard::{SingleSale, SingleSales, span_of};
 
 /// Customers and totals of all groups together; one query at a time holds so much.
 const BYTES_MAX: usize = 80 << 20;
@@ -13,7 +13,7 @@ const BYTES_MAX: usize = 80 << 20;
 /// The groups of one pass.
 #[derive(Debug)]
 pub(super) struct Adding {
-    starts: Vec<i64>,
+    spans: Spans,
     names: HashMap<String, u32>,
     /// By shard: the numbers here of the names it told, in its order.
     numbers: HashMap<ShardId, Vec<u32>>,
@@ -26,8 +26,8 @@ pub(super) struct Adding {
 #[derive(Debug, Default)]
 struct Group {
     orders: i64,
-    units: i64,
-    revenue: i64,
+    units: i128,
+    revenue: i128,
     customers: Distinct,
     totals: Totals,
 }
@@ -130,9 +130,9 @@ impl Totals {
 }
 
 impl Adding {
-    pub(super) fn new(starts: Vec<i64>) -> Adding {
+    pub(super) fn new(spans: Spans) -> Adding {
         Adding {
-            starts,
+            spans,
             names: HashMap::new(),
             numbers: HashMap::new(),
             open: BTreeMap::new(),
@@ -157,22 +157,21 @@ impl Adding {
             }
             self.rows += share.sales.len() as u64;
             // Sales come about in order of time: neighbours are of one group.
-            let (starts, mut span) = (&self.starts, (i64::MAX, i64::MIN, 0_u32));
+            let (spans, mut span) = (&self.spans, (i64::MAX, i64::MIN, 0_u32));
             let mut group_of = |at_us: i64| {
                 if at_us < span.0 || at_us >= span.1 {
-                    let next = starts.partition_point(|start| *start <= at_us);
-                    let begin = next.checked_sub(1).map_or(i64::MIN, |at| starts[at]);
-                    let end = starts.get(next).copied().unwrap_or(i64::MAX);
-                    span = (begin, end, next.saturating_sub(1) as u32);
+                    let at = span_of(spans, at_us)?;
+                    span = (spans[at].0, spans[at].1, at as u32);
                 }
-                span.2
+                Some(span.2)
             };
             let mut sales = share
                 .sales
                 .iter()
-                .map(|sale| {
+                .filter_map(|sale| {
                     let name = numbers.get(sale.name as usize).copied().unwrap_or_default();
-                    ((group_of(sale.ordered_at_us), name, sale.currency), sale)
+                    // A sale of no group came after the groups were looked for.
+                    Some(((group_of(sale.ordered_at_us)?, name, sale.currency), sale))
                 })
                 .peekable();
             while let Some((key, sale)) = sales.next() {
@@ -190,14 +189,14 @@ impl Adding {
     /// Groups in time that end by then are complete.
     pub(super) fn finish_before(&mut self, end_us: i64) {
         while let Some(entry) = self.open.first_entry() {
-            let (start, _, currency) = *entry.key();
-            let ends = self.starts.get(start as usize + 1).is_some_and(|next| *next <= end_us);
+            let (span, _, currency) = *entry.key();
+            let ends = self.spans.get(span as usize).is_some_and(|span| span.1 <= end_us);
             if !ends {
                 return;
             }
             let group = entry.remove();
             self.bytes -= group.bytes();
-            self.done.push(group.done(&self.starts, start, currency));
+            self.done.push(group.done(&self.spans, span, currency));
         }
     }
 
@@ -207,9 +206,9 @@ impl Adding {
         for (name, number) in &self.names {
             names[*number as usize].clone_from(name);
         }
-        for ((start, name, currency), group) in std::mem::take(&mut self.open) {
+        for ((span, name, currency), group) in std::mem::take(&mut self.open) {
             let name = names.get(name as usize).cloned().unwrap_or_default();
-            self.done.push(SalesGroup { name, ..group.done(&self.starts, start, currency) });
+            self.done.push(SalesGroup { name, ..group.done(&self.spans, span, currency) });
         }
         self.bytes = 0;
         self
@@ -226,8 +225,8 @@ impl Group {
     #[inline]
     fn add(&mut self, sale: &SingleSale) {
         self.orders += 1;
-        self.units = self.units.saturating_add(sale.units);
-        self.revenue = self.revenue.saturating_add(sale.revenue);
+        self.units += i128::from(sale.units);
+        self.revenue += i128::from(sale.revenue);
         self.customers.push(sale.customer_key);
         self.totals.push(sale.total);
     }
@@ -236,12 +235,12 @@ impl Group {
         self.customers.bytes() + self.totals.bytes()
     }
 
-    fn done(mut self, starts: &[i64], start: u32, currency: Currency) -> SalesGroup {
+    fn done(mut self, spans: &[(i64, i64)], span: u32, currency: Currency) -> SalesGroup {
         let customers = self.customers.count();
         let mut totals = self.totals;
         let quantiles = [0.5, 0.95, 0.99].map(|q| totals.nearest_rank(q));
         SalesGroup {
-            start_us: starts.get(start as usize).copied().unwrap_or_default(),
+            start_us: spans.get(span as usize).map(|span| span.0).unwrap_or_default(),
             name: String::new(),
             currency,
             figures: Figures {
@@ -289,7 +288,7 @@ mod tests {
             revenue: total,
         };
         let share = |sales: Vec<SingleSale>| (ShardId(0), SingleSales { sales, names: Vec::new() });
-        let mut adding = Adding::new(vec![0, 100, 200]);
+        let mut adding = Adding::new([(0, 100), (100, 200), (250, 300)].into());
         adding.add(vec![
             share((0..100).map(|n| sale(n, n as u64 % 7, n + 1)).collect()),
             share(vec![sale(99, 3, 1_000), sale(100, 1, 5)]),
@@ -297,14 +296,14 @@ mod tests {
         adding.finish_before(100);
         assert_eq!(adding.open.len(), 1);
         assert_eq!(adding.bytes, adding.open.values().map(Group::bytes).sum::<usize>());
-        adding.add(vec![share(vec![sale(250, 9, 9), sale(110, 1, 4)])]);
+        adding.add(vec![share(vec![sale(250, 9, 9), sale(110, 1, 4), sale(240, 1, 4)])]);
         let (groups, rows) = adding.finish();
-        assert_eq!((groups.len(), rows), (3, 104));
+        assert_eq!((groups.len(), rows), (3, 105));
         let first = &groups[0];
         assert_eq!((first.start_us, first.figures.orders, first.figures.units), (0, 101, 202));
         assert_eq!(first.figures.revenue, 5_050 + 1_000);
         assert_eq!(first.figures.details, Some((7, [51, 96, 100])));
         assert_eq!(groups[1].figures.details, Some((1, [4, 5, 5])));
-        assert_eq!(groups[2].start_us, 200);
+        assert_eq!((groups[2].start_us, groups[2].figures.orders), (250, 1));
     }
 }

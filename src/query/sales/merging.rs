@@ -1,10 +1,11 @@
 //! Sums of every shard, merged by group; what of a range is no whole day comes from single sales.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::super::QueryError;
 use super::super::readers::Readers;
-use super::{Figures, SalesGroup, SalesQuery, SalesResult};
+use super::{Figures, SalesGroup, SalesQuery, SalesResult, Spans};
 use crate::base::money::Currency;
 use crate::shard::read::pin;
 use crate::shard::{self, PartsReading, SalesSum, Single, SingleSales, Stream, SumKey, SumsBy};
@@ -17,7 +18,7 @@ pub(super) async fn by_sums(
     readers: &Readers,
     query: &SalesQuery,
     by: SumsBy,
-    starts: Vec<i64>,
+    spans: Spans,
     (from_us, to_us): (i64, i64),
 ) -> Result<SalesResult, QueryError> {
     let us = by.us();
@@ -29,11 +30,11 @@ pub(super) async fn by_sums(
         ((from_us, from_us), [(from_us, to_us), (to_us, to_us)])
     };
     let single = if by == SumsBy::Product { Single::Product } else { Single::Category };
-    let (of, asked_starts) = (query.of.clone(), starts.clone());
+    let (of, asked_spans) = (query.of.clone(), Arc::clone(&spans));
     let shares: Vec<Share> = readers
         .ask_all((Vec::new(), Vec::new()), move |connection| {
             let sums = if inner.0 < inner.1 {
-                shard::sales_sums(connection, &of, by, &asked_starts, inner)?
+                shard::sales_sums(connection, &of, by, &asked_spans, inner)?
             } else {
                 Vec::new()
             };
@@ -54,7 +55,7 @@ pub(super) async fn by_sums(
         })
         .await?;
     let with_details = query.with_details;
-    let merged = readers.compute(move || merge(shares, &starts, with_details)).await?;
+    let merged = readers.compute(move || merge(shares, &spans, with_details)).await?;
     merged.map_err(|_| QueryError::TooLarge("a sketch of the sales is damaged; run verify --aggregates"))
 }
 
@@ -84,14 +85,14 @@ impl Merged {
         self.values.get_or_insert_with(|| TDigest::new(TDigest::COMPRESSION_DEFAULT))
     }
 
-    fn count(&mut self, orders: i64, units: i64, revenue: i64) {
+    fn count(&mut self, orders: i64, units: i128, revenue: i128) {
         self.figures.orders += orders;
-        self.figures.units = self.figures.units.saturating_add(units);
-        self.figures.revenue = self.figures.revenue.saturating_add(revenue);
+        self.figures.units += units;
+        self.figures.revenue += revenue;
     }
 }
 
-fn merge(shares: Vec<Share>, starts: &[i64], with_details: bool) -> Result<SalesResult, SketchError> {
+fn merge(shares: Vec<Share>, spans: &[(i64, i64)], with_details: bool) -> Result<SalesResult, SketchError> {
     let mut groups: BTreeMap<(u32, String, Currency), Merged> = BTreeMap::new();
     let mut rows_scanned = 0;
     for (sums, singles) in shares {
@@ -107,10 +108,10 @@ fn merge(shares: Vec<Share>, starts: &[i64], with_details: bool) -> Result<Sales
         for SingleSales { sales, names } in singles {
             rows_scanned += sales.len() as u64;
             for sale in sales {
-                let start = starts.partition_point(|start| *start <= sale.ordered_at_us);
+                let Some(span) = shard::span_of(spans, sale.ordered_at_us) else { continue };
                 let name = names.get(sale.name as usize).cloned().unwrap_or_default();
-                let merged = groups.entry((start.saturating_sub(1) as u32, name, sale.currency)).or_default();
-                merged.count(1, sale.units, sale.revenue);
+                let merged = groups.entry((span as u32, name, sale.currency)).or_default();
+                merged.count(1, sale.units.into(), sale.revenue.into());
                 if with_details {
                     merged.more_customers.get_or_insert_default().insert_hash(sale.customer_key);
                     merged.values().insert(sale.total as f64)?;
@@ -120,7 +121,7 @@ fn merge(shares: Vec<Share>, starts: &[i64], with_details: bool) -> Result<Sales
     }
     let groups = groups
         .into_iter()
-        .map(|((start, name, currency), mut merged)| {
+        .map(|((span, name, currency), mut merged)| {
             let details = match with_details {
                 true => {
                     let customers = merged.customers()?;
@@ -131,7 +132,7 @@ fn merge(shares: Vec<Share>, starts: &[i64], with_details: bool) -> Result<Sales
                 false => None,
             };
             Ok(SalesGroup {
-                start_us: starts.get(start as usize).copied().unwrap_or_default(),
+                start_us: spans.get(span as usize).map(|span| span.0).unwrap_or_default(),
                 name,
                 currency,
                 figures: Figures { details, ..merged.figures },

@@ -18,7 +18,7 @@ use crate::api::Found;
 use crate::api::error::{Asker, Refuse};
 use crate::base::clock;
 use crate::cores::stop::Stage;
-use crate::http::{Answer, Coding, Method};
+use crate::http::{self, Answer, Coding, Media, Method};
 use crate::server::endpoints::{ENDPOINTS, Handler};
 use crate::tenants::{Payer, Principal};
 
@@ -75,6 +75,16 @@ impl RequestHead {
     /// The text of a header field that is there once, or the first of several.
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// The values of a header field, however many lines it has.
+    pub(super) fn values(&self, name: &str) -> Vec<&str> {
+        self.headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok()).collect()
+    }
+
+    /// Which of these the client prefers by its `Accept`; where it leaves that open, the usual one.
+    pub(super) fn preferred(&self, offers: &[Media], usual: usize) -> usize {
+        http::preferred(&self.values("accept"), offers, usual)
     }
 
     /// `None` where the request names a coding that is not understood, or several.

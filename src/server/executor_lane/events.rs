@@ -16,7 +16,7 @@ use crate::base::clock;
 use crate::base::ids::ShardId;
 use crate::config::AckLevel;
 use crate::event::{DecodeError, ServiceEvent};
-use crate::http::{Answer, Coding};
+use crate::http::{Answer, Coding, without_mark};
 use crate::ingest::{self, KeyedRows, Pressure};
 use crate::shard::ServiceEventRow;
 use crate::tenants::Scope;
@@ -53,7 +53,7 @@ pub(super) fn level(wants_disk: bool) -> AckLevel {
     if wants_disk { AckLevel::Disk } else { AckLevel::Os }
 }
 
-/// The body as it was before it was compressed, and within the endpoint's limit.
+/// The body as it was before it was compressed, within the endpoint's limit and without a byte order mark.
 pub(super) fn decoded<'b>(
     lane: &Lane,
     request: &RequestHead,
@@ -71,7 +71,7 @@ pub(super) fn decoded<'b>(
     if body.len() > bytes_max {
         return Err(ingest::Refused::TooLarge.into());
     }
-    Ok(body)
+    Ok(without_mark(body))
 }
 
 /// An event of the collector, as on the hot lane.

@@ -24,7 +24,7 @@ use crate::api::commerce::{IngestRefused, ingest_key};
 use crate::api::exports::ExportRefused;
 use crate::base::clock;
 use crate::commerce::{Export, ExportId, ExportRecord, ExportSpec, Progress};
-use crate::http::Answer;
+use crate::http::{Answer, without_mark};
 use crate::query;
 
 /// Tells the metrics how it stands.
@@ -90,7 +90,7 @@ pub(in crate::server) async fn create(call: Call<'_>, body: Body<'_>) -> Result<
         Err(IngestRefused::KeyMissing) => None,
         Err(error) => return Err(error.into()),
     };
-    let spec = ExportSpec::read(&body.bytes).map_err(ExportRefused::Invalid)?;
+    let spec = ExportSpec::read(without_mark(&body.bytes)).map_err(ExportRefused::Invalid)?;
     drop(body);
     let mut _claimed = None;
     if let Some(key) = &key {

@@ -31,7 +31,7 @@ use crate::base::keys::KeyHash;
 use crate::base::kinds::Kind;
 use crate::commerce::OrderIngest;
 use crate::cores::executor;
-use crate::http::{Answer, Refusal};
+use crate::http::{Answer, Refusal, without_mark};
 use crate::ingest::{KeyedRows, Pressure};
 use crate::shard::{FinishedIngest, IngestRow, Outcome, StatusRow};
 use crate::tenants::Principal;
@@ -532,7 +532,7 @@ impl Named {
 pub(in crate::server) async fn patch(call: Call<'_>, body: Body<'_>) -> Result<Answer, StatusRefused> {
     let lane = call.lane;
     let (tenant_id, order_id) = (call.tenant(), call.request.parameter("order"));
-    let status = api::commerce::status(&body.bytes)?;
+    let status = api::commerce::status(without_mark(&body.bytes))?;
     drop(body);
     if !api::commerce::is_identifier(&order_id) {
         return Err(StatusRefused::NoSuchOrder);
@@ -546,6 +546,7 @@ pub(in crate::server) async fn patch(call: Call<'_>, body: Body<'_>) -> Result<A
     match settled.outcomes.first().copied().flatten() {
         Some(Outcome::Inserted) => Ok(api::commerce::status_changed(&order_id, status, true)),
         Some(Outcome::Duplicate) => Ok(api::commerce::status_changed(&order_id, status, false)),
+        Some(Outcome::SumTooLarge) => Err(StatusRefused::SumTooLarge),
         Some(_) => Err(StatusRefused::NoSuchOrder),
         None => Err(IngestRefused::NotCommitted.into()),
     }

@@ -9,7 +9,7 @@ use super::call::{Call, Reply, RequestHead};
 use super::changes;
 use super::events::{decoded, level};
 use super::keyed::{self, Settled};
-use super::reads::{NotRead, accepts};
+use super::reads::NotRead;
 use super::respond::Body;
 use crate::api;
 use crate::api::error::EventRefused;
@@ -17,7 +17,7 @@ use crate::api::prices::{self, PriceRefused};
 use crate::base::clock;
 use crate::base::kinds::Kind;
 use crate::commerce::{AnomaliesPlan, PriceEvent, last_event_id, read_decision};
-use crate::http::Answer;
+use crate::http::{Answer, Media};
 use crate::ingest::KeyedRows;
 use crate::query::{self, ParameterError, QueryError};
 use crate::shard::{AnomalyId, Observed, Outcome, PriceEventRow, PriceReviewRow, PriceRow};
@@ -154,7 +154,7 @@ pub(in crate::server) async fn post_review(call: Call<'_>, body: Body<'_>) -> Re
 pub(in crate::server) async fn list(call: Call<'_>, _: Body<'_>) -> Result<Reply, NotRead> {
     let Call { lane, request, principal, .. } = call;
     let (tenant_id, product_id) = (call.tenant(), product(request));
-    if accepts(request, b"text/event-stream") {
+    if request.preferred(&[Media::new("text/event-stream"), Media::new("application/json")], 1) == 0 {
         let asked = last_event_id(call.query()).map_err(QueryError::Parameters)?;
         let not_an_id = || QueryError::Parameters(vec![not_an_id()]);
         let last_id = api::commerce::header(&request.headers, "last-event-id").map_err(|_| not_an_id())?;

@@ -3,17 +3,20 @@
 
 use super::admit::check_tenant;
 use super::body::{AnswerBody, Broken, Pieces};
-use super::call::{Call, Reply, RequestHead};
+use super::call::{Call, Reply};
 use super::respond::Body;
 use crate::api;
 use crate::api::commerce::OrderNotRead;
 use crate::api::error::{Asker, Refuse};
 use crate::base::clock;
 use crate::commerce::{Materialized, SalesPlan, SearchPlan, one_order};
-use crate::http::Answer;
+use crate::http::{Answer, Media};
 use crate::query::{self, BucketsPlan, QueryError, RowsPlan, Search, Shape};
 use crate::shard::read::Of;
 use crate::tenants::{Denied, Scope};
+
+const LINES: Media = Media::new("application/x-ndjson");
+const JSON: Media = Media::new("application/json");
 
 /// Why a read has no answer.
 pub(in crate::server) enum NotRead {
@@ -68,7 +71,7 @@ pub(in crate::server) async fn buckets(call: Call<'_>, _: Body<'_>) -> Result<An
 /// A page, or all as lines.
 async fn rows(call: &Call<'_>, plan: RowsPlan) -> Result<Reply, QueryError> {
     let lane = call.lane;
-    if wants_lines(call.request) {
+    if call.request.preferred(&[LINES, JSON], 1) == 0 {
         let rows = Pieces::Merged(Box::new(query::stream(&lane.readers, &lane.cursors, &plan).await?));
         return streamed(api::reads::lines(), rows, call.is_head()).await;
     }
@@ -114,8 +117,10 @@ pub(in crate::server) async fn sales(call: Call<'_>, _: Body<'_>) -> Result<Answ
 pub(in crate::server) async fn search(call: Call<'_>, _: Body<'_>) -> Result<Reply, QueryError> {
     let Call { lane, request, .. } = call;
     let plan = SearchPlan::new(call.tenant(), call.query(), &lane.keys).map_err(QueryError::Parameters)?;
-    let wants_object = accepts(request, b"application/json") && !wants_lines(request);
-    let shape = if wants_object { Shape::Object } else { Shape::Lines };
+    let shape = match request.preferred(&[LINES, JSON], 0) {
+        0 => Shape::Lines,
+        _ => Shape::Object,
+    };
     let SearchPlan { filter, limit, cursor } = plan;
     let (readers, key) = (&lane.readers, &lane.cursors);
     let search = Search::begin(readers, key, filter, limit, cursor.as_deref(), shape).await?;
@@ -135,18 +140,4 @@ pub(in crate::server) async fn order(call: Call<'_>, _: Body<'_>) -> Result<Answ
     let (filter, key) = one_order(call.tenant(), &order_id, &lane.keys);
     let found = query::order(&lane.readers, key.shard(lane.shard_count), filter).await?;
     found.map(api::commerce::order).ok_or(OrderNotRead::NoSuchOrder)
-}
-
-fn wants_lines(request: &RequestHead) -> bool {
-    accepts(request, b"application/x-ndjson")
-}
-
-/// Whether the request names this media type.
-pub(super) fn accepts(request: &RequestHead, wanted: &[u8]) -> bool {
-    let accepts = request.headers.get_all("accept").iter();
-    let mut types = accepts.flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
-    types.any(|media| {
-        let essence = media.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
-        essence.eq_ignore_ascii_case(wanted)
-    })
 }

@@ -65,9 +65,9 @@ async fn reply(lane: &Rc<Lane>, gate: &SharedGate, request: &RequestHead, body: 
 }
 
 fn in_memory(lane: &Lane, request: &RequestHead) -> Answer {
-    let accept = request.header("accept");
-    let wants = api::Wants::new(accept, request.header("accept-encoding"), request.header("if-none-match"));
-    let (format, asker) = (ops::negotiate(accept), request.asker(lane));
+    let (accept, codings) = (request.values("accept"), request.values("accept-encoding"));
+    let wants = api::Wants::new(&accept, &codings, request.header("if-none-match"));
+    let (format, asker) = (ops::negotiate(&accept), request.asker(lane));
     let asked = Asked::new(request.uri.path(), format, wants, &lane.vitals, asker);
     at_once(&request.found, request.method, &asked)
 }

@@ -147,7 +147,7 @@ impl Orders {
         let items = items(transaction, table, id)?;
         self.sums.touch(sale.tenant);
         if status.is_sale() {
-            self.sums.take_out(&sale, items.iter().copied());
+            self.sums.take_out(transaction, &sale, items.iter().copied())?;
         }
         touched.orders += 1;
         if let Becomes::Of { customer_key } = becomes {

@@ -38,7 +38,7 @@ pub use self::record::{
 };
 pub use self::sales::{
     PartsReading, SalesOf, SalesSum, Single, SingleSale, SingleSales, SumKey, sales_bounds, sales_days,
-    sales_sums, single_parts, single_sales,
+    sales_starts, sales_sums, single_parts, single_sales, span_of,
 };
 pub(super) use self::schema::{ITEM_COLUMNS, items_of, partition_sql, tables_sql};
 pub(super) use self::seal::Building;

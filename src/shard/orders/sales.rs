@@ -1,6 +1,6 @@
 //! Sales of one tenant, read for figures: groups with sketches from the sums, or single sales from the rows.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter};
@@ -27,8 +27,9 @@ pub struct SalesOf {
 #[derive(Clone, Debug, Default)]
 pub struct SalesSum {
     pub orders: i64,
-    pub units: i64,
-    pub revenue: i64,
+    /// Several rows' together, so perhaps more than one row holds.
+    pub units: i128,
+    pub revenue: i128,
     /// Encoded sketches; empty of products.
     pub customers: Vec<u8>,
     pub order_value: Vec<u8>,
@@ -63,13 +64,20 @@ const CATEGORY_NAME_SQL: &str = "SELECT name FROM category_row WHERE id = ?1";
 /// Group, name (of a category or product) and currency.
 pub type SumKey = (u32, String, Currency);
 
-/// The sums of `[from, to)`, added up by group: `starts` are where groups begin, in order, the first at or before
-/// `from`. The range is of whole hours or days, as `by` has them. Adds the sums' sketches.
+/// Which of the groups in time, which are in order and do not overlap, a time falls into.
+#[must_use]
+pub fn span_of(spans: &[(i64, i64)], us: i64) -> Option<usize> {
+    let at = spans.partition_point(|(start_us, _)| *start_us <= us).checked_sub(1)?;
+    spans.get(at).filter(|(_, end_us)| us < *end_us).map(|_| at)
+}
+
+/// The sums of `[from, to)`, added up by group: `spans` are where groups begin and end, in order. What falls between
+/// them is none of the question. The range is of whole hours or days, as `by` has them. Adds the sums' sketches.
 pub fn sales_sums(
     connection: &Connection,
     of: &SalesOf,
     by: SumsBy,
-    starts: &[i64],
+    spans: &[(i64, i64)],
     (from_us, to_us): (i64, i64),
 ) -> Result<Vec<(SumKey, SalesSum)>, ShardError> {
     let Some(tenant) = tenant_number(connection, &of.tenant_id)? else { return Ok(Vec::new()) };
@@ -79,8 +87,8 @@ pub fn sales_sums(
         let mut rows = statement.query(params![tenant, currency.as_str(), from_us, to_us])?;
         while let Some(row) = rows.next()? {
             let start_us: i64 = row.get(0)?;
-            let group = starts.partition_point(|start| *start <= start_us).saturating_sub(1) as u32;
-            let sum = sums.entry((group, currency, row.get(1)?)).or_default();
+            let Some(group) = span_of(spans, start_us) else { continue };
+            let sum = sums.entry((group as u32, currency, row.get(1)?)).or_default();
             sum.add(row, by != SumsBy::Product)?;
         }
     }
@@ -118,8 +126,8 @@ fn currencies(connection: &Connection, of: &SalesOf, tenant: i64) -> Result<Vec<
 #[derive(Default)]
 struct Adding {
     orders: i64,
-    units: i64,
-    revenue: i64,
+    units: i128,
+    revenue: i128,
     customers: Vec<Vec<u8>>,
     values: Vec<Vec<u8>>,
 }
@@ -127,8 +135,8 @@ struct Adding {
 impl Adding {
     fn add(&mut self, row: &Row<'_>, with_sketches: bool) -> Result<(), ShardError> {
         self.orders += row.get::<_, i64>(3)?;
-        self.units = self.units.saturating_add(row.get(4)?);
-        self.revenue = self.revenue.saturating_add(row.get(5)?);
+        self.units += i128::from(row.get::<_, i64>(4)?);
+        self.revenue += i128::from(row.get::<_, i64>(5)?);
         if !with_sketches {
             return Ok(());
         }
@@ -200,6 +208,36 @@ const LAST_DAY_SQL: &str = "SELECT start_us FROM sales_day WHERE tenant = ?1 AND
 /// Where the day of a time begins; the earliest one begins before time does.
 fn day_of(us: i64) -> i64 {
     us.saturating_sub(us.rem_euclid(BucketSize::Day.us()))
+}
+
+/// Where the hours or days begin that have sales, in order, at most `limit` of each currency; `None` bounds are open.
+pub fn sales_starts(
+    connection: &Connection,
+    of: &SalesOf,
+    by: SumsBy,
+    (from_us, to_us): (Option<i64>, Option<i64>),
+    limit: usize,
+) -> Result<Vec<i64>, ShardError> {
+    let Some(tenant) = tenant_number(connection, &of.tenant_id)? else { return Ok(Vec::new()) };
+    // The one that `from` is in begins before it.
+    let from_us = from_us.map_or(i64::MIN, |from| from.saturating_sub(from.rem_euclid(by.us())));
+    let to_us = to_us.unwrap_or(i64::MAX);
+    let mut starts = BTreeSet::new();
+    for currency in currencies(connection, of, tenant)? {
+        let mut statement = connection.prepare_cached(&starts_sql(by))?;
+        let values = params![tenant, currency.as_str(), from_us, to_us, limit as i64];
+        let found = statement.query_map(values, |row| row.get::<_, i64>(0))?;
+        found.into_iter().try_for_each(|start| start.map(|start| _ = starts.insert(start)))?;
+    }
+    Ok(starts.into_iter().collect())
+}
+
+fn starts_sql(by: SumsBy) -> String {
+    format!(
+        "SELECT start_us FROM {} WHERE tenant = ?1 AND currency = ?2 AND start_us >= ?3 AND start_us < ?4 \
+         ORDER BY start_us LIMIT ?5",
+        by.table()
+    )
 }
 
 /// How many sales each day has: (start, orders), in order; `None` bounds are open.
@@ -596,6 +634,8 @@ pub(in crate::shard) fn sum_statements() -> Vec<(String, String)> {
         ("sums by category".to_owned(), sums_sql(SumsBy::Category)),
         ("sums by product".to_owned(), sums_sql(SumsBy::Product)),
         ("sales of days".to_owned(), DAYS_SQL.to_owned()),
+        ("hours with sales".to_owned(), starts_sql(SumsBy::Hour)),
+        ("days with sales".to_owned(), starts_sql(SumsBy::Day)),
         ("the first day with sales".to_owned(), FIRST_DAY_SQL.to_owned()),
         ("the last day with sales".to_owned(), LAST_DAY_SQL.to_owned()),
         ("the next currency".to_owned(), CURRENCY_SQL.to_owned()),

@@ -341,6 +341,17 @@ impl<'t> Taker<'t> {
             return Ok(if known.content == content { known.again(order) } else { Outcome::Conflict });
         }
         let customer_key = key.0 as i64;
+        let sale = Sale {
+            tenant,
+            currency: order.currency,
+            ordered_at_us: order.ordered_at_us,
+            total: order.total,
+            units: order.units,
+            customer_key,
+        };
+        if order.status.is_sale() && !self.orders.sums.has_room(self.connection, &sale)? {
+            return Ok(Outcome::SumTooLarge);
+        }
         let names = &mut self.orders.names;
         let customer = names.customer(self.connection, self.keys, tenant, customer_key, order)?;
         self.products.clear();
@@ -385,14 +396,6 @@ impl<'t> Taker<'t> {
         self.orders.ids.stage(hash, id);
         open.count(order.ordered_at_us);
         taken.orders += 1;
-        let sale = Sale {
-            tenant,
-            currency: order.currency,
-            ordered_at_us: order.ordered_at_us,
-            total: order.total,
-            units: order.units,
-            customer_key,
-        };
         let sums = &mut self.orders.sums;
         sums.touch(tenant);
         if order.status.is_sale() {
@@ -416,6 +419,10 @@ impl<'t> Taker<'t> {
         if known.status == status.status {
             return Ok(Outcome::Duplicate);
         }
+        let becomes_sale = status.status.is_sale() && !known.status.is_sale();
+        if becomes_sale && !self.orders.sums.has_room(self.connection, &known.sale)? {
+            return Ok(Outcome::SumTooLarge);
+        }
         self.connection
             .prepare_cached(&format!("UPDATE {} SET status = ?2 WHERE id = ?1", known.table))?
             .execute(params![known.id, status.status as u8])?;
@@ -425,9 +432,9 @@ impl<'t> Taker<'t> {
             let items = items.iter().copied();
             let sums = &mut self.orders.sums;
             if status.status.is_sale() {
-                sums.add(&known.sale, items)
+                sums.add(&known.sale, items);
             } else {
-                sums.take_out(&known.sale, items)
+                sums.take_out(self.connection, &known.sale, items)?;
             }
         }
         Ok(Outcome::Inserted)
