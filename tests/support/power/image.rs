@@ -45,6 +45,11 @@ impl Policy {
         Policy::ZeroedFiles,
         Policy::Nameless,
     ];
+
+    /// Whether the seed matters.
+    pub fn is_by_chance(self) -> bool {
+        matches!(self, Policy::Prefix | Policy::Pages | Policy::Sectors | Policy::Files)
+    }
 }
 
 const PAGE: u64 = 4096;
