@@ -89,7 +89,8 @@ fn writes(server: &Server, level: &str) -> Vec<(String, Answer)> {
     let review = format!("{tenant}/price-anomalies/{anomaly}/review{query}");
     say("a review", client.ask("POST", &review, r#"{"decision":"approve"}"#));
     say("a review, repeated", client.ask("POST", &review, r#"{"decision":"approve"}"#));
-    let stock = json!({"mode": "merge", "updates": [{"event_id": level, "product_id": "p-1", "delta": 1}]});
+    let stock = json!({"mode": "merge", "updates": [{"event_id": level, "product_id": "p-1", "delta": 1,
+        "occurred_at": "2026-03-01T12:00:00Z"}]});
     say("stock", client.ask("PUT", &format!("{tenant}/stock/bulk_update{query}"), &stock.to_string()));
     let export = say(
         "an export",
@@ -158,8 +159,9 @@ fn a_reshard_whose_new_shards_are_gone_says_so_and_touches_nothing() {
 #[test]
 fn a_reshard_after_an_erasure_that_failed_says_what_it_is() {
     let folder = Folder::new();
-    let server = folder.serve(&["--shards", "1"]);
-    ingested(&server, "k", lines(0..20).as_bytes());
+    let server = folder.serve(&["--shards", "2"]);
+    // Some of the customer's are in either shard.
+    ingested(&server, "k", lines(0..140).as_bytes());
     let mut client = server.client();
     let created = ask(&mut client, "POST", UPLOADS, &[TUS, "Upload-Length: 1000"], b"");
     assert_eq!(created.expect("the server answers").status, 201);
@@ -168,7 +170,7 @@ fn a_reshard_after_an_erasure_that_failed_says_what_it_is() {
     let failed = client.ask("DELETE", "/api/v1/tenants/acme/customers/c-1", "").expect("the server answers");
     assert_eq!(failed.status, 500, "{}", String::from_utf8_lossy(&failed.body));
     server.stop();
-    let output = folder.run(&["reshard", "--to", "2"]);
+    let output = folder.run(&["reshard", "--to", "3"]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success(), "{output:?}");
     assert!(said.contains("an erasure was begun and failed") && !said.contains("damaged"), "{said}");
@@ -178,6 +180,6 @@ fn a_reshard_after_an_erasure_that_failed_says_what_it_is() {
     let erased = server.client().ask("DELETE", "/api/v1/tenants/acme/customers/c-1", "");
     assert_eq!(erased.expect("the server answers").status, 200);
     server.stop();
-    let output = folder.run(&["reshard", "--to", "2"]);
+    let output = folder.run(&["reshard", "--to", "3"]);
     assert!(output.status.success(), "{output:?}");
 }

@@ -102,7 +102,7 @@ fn a_foreign_or_newer_file_is_an_error_that_names_it() {
         ("00000000000000000000.seg", &[9; 200]),
         ("backup.seg", b""),
         ("18446744073709551615.seg", b"far"),
-        ("00000000000000000000.seg", b"FHJL\x02\0 anything a later version may write, laid out otherwise"),
+        ("00000000000000000000.seg", b"FHJL\x03\0 anything a later version may write, laid out otherwise"),
     ];
     for (index, (name, bytes)) in cases.into_iter().enumerate() {
         let path = dir.path().join(name);
@@ -114,7 +114,7 @@ fn a_foreign_or_newer_file_is_an_error_that_names_it() {
         fs::write(&path, &bytes).unwrap();
         let error = open().map(|_| ()).unwrap_err();
         assert!(error.to_string().contains(name), "{error}");
-        assert_eq!(matches!(error, JournalError::Newer { version: 2, .. }), index == 3, "{error}");
+        assert_eq!(matches!(error, JournalError::Newer { version: 3, .. }), index == 3, "{error}");
         assert_eq!(fs::read(&path).unwrap(), bytes, "nothing was touched");
         assert!(verify(dir.path()).is_err());
         fs::remove_file(path).unwrap();

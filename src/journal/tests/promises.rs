@@ -62,15 +62,15 @@ fn what_a_later_record_says_was_synced_is_lost() {
     commits(&mut appender, 3);
     drop((appender, reader));
     let whole = fs::read(newest(dir.path())).unwrap();
-    // The first record begins behind the header, the fifth in the eighth page of so many.
+    // The first record begins behind the header, the fifth ends behind the twenty-second sector.
     lose(&newest(dir.path()), 512, 512);
     assert_eq!(promised(dir.path()), [(1, true)]);
     fs::write(newest(dir.path()), &whole).unwrap();
-    lose(&newest(dir.path()), 4 * 2_517 + 1_024, 512);
+    lose(&newest(dir.path()), 21 * 512, 512);
     assert_eq!(promised(dir.path()), [(1, false)]);
     // A flipped bit is no work of a power cut, wherever it is.
     let mut flipped = whole.clone();
-    flipped[4 * 2_517 + 1_024] ^= 1;
+    flipped[21 * 512] ^= 1;
     fs::write(newest(dir.path()), &flipped).unwrap();
     assert_eq!(promised(dir.path()), [(1, true)]);
     fs::write(newest(dir.path()), &whole).unwrap();

@@ -53,7 +53,7 @@ async fn look_at(lane: &Lane, id: &UploadId) -> Result<(), UploadRefused> {
     }
     let had_body = upload.state == State::Receiving;
     upload.state = State::Expired;
-    working::save(lane, &mut upload, false).await?;
+    working::save(lane, &mut upload, true).await?;
     if had_body {
         lane.uploads.ended(&upload)?;
     }

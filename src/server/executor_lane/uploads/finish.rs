@@ -24,7 +24,8 @@ impl Working {
     /// The state is the last one: the body goes.
     async fn end(&mut self, state: State) -> Result<(), UploadRefused> {
         self.upload.state = state;
-        if let Err(error) = save(&self.lane, &mut self.upload, self.wants_disk).await {
+        // Kept before the body goes, whatever the ack level: one that is received without a body is none.
+        if let Err(error) = save(&self.lane, &mut self.upload, true).await {
             self.upload.state = State::Receiving;
             return Err(error.into());
         }
