@@ -49,7 +49,8 @@
 //!    (`server/executor_lane/orders.rs`), and a finished one is answered from `ingest_key`.
 //! 2. [`unpack`] hands out lines with flat memory, [`event::Decoder`] makes each an order or names every broken
 //!    field, [`commerce`] stages it for its shard. What is staged is journaled; a bounded number of portions
-//!    waits for commits, and beyond it the body is not read on.
+//!    waits for commits, and beyond it the body is not read on. At its end the journals that hold the rows are synced,
+//!    whatever the ack level, and then the key is journaled: it never outlives them.
 //! 3. `shard/orders/take.rs` stores an order whose id the tenant does not have, with its items, the numbers of its
 //!    names, and adds it to the groups of the batch; `shard/orders/sums.rs` writes those, counts and [`sketch`]es,
 //!    in the same transaction. Outcomes come back through [`ingest::Verdicts`] and become the summary.
@@ -87,8 +88,8 @@
 //!
 //! Orders come in one request (`server/executor_lane/orders.rs`) or resumably by tus
 //! (`server/executor_lane/uploads.rs`): bytes to `DATA/uploads/<id>/body`, lines to the same journals, and once
-//! they are committed a checkpoint. After a crash the body is read again from there; rows that come twice are known
-//! by their ingest and line.
+//! they are committed and their journals synced a checkpoint. After a crash the body is cut to the checkpoint and, where
+//! it was not synced, held against the checkpoint's sum; rows that come twice are known by their ingest and line.
 //!
 //! # The life of an export
 //!
@@ -184,7 +185,7 @@
 //!
 //! | id | promise | test |
 //! | --- | --- | --- |
-//! | W1 | an event acked at level L survives what L promises | `tests/durability.rs`, `tests/exactly_once.rs` |
+//! | W1 | what is acked at level L survives what L promises; an answer that names rows does not outlive them | `tests/durability.rs`, `tests/exactly_once.rs`, `tests/unsynced.rs`, `src/journal/tests/promises.rs` |
 //! | W2 | one event id, one order id of one tenant is stored once | `tests/duplicates.rs`, `tests/orders_once.rs`, `src/shard/tests/events.rs`, `src/shard/tests/orders.rs` |
 //! | W3 | a shard is written by its writer only | `src/ingest/write/tests.rs` |
 //! | W4 | accepted = stored + pending at every moment | `tests/durability.rs` |

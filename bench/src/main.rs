@@ -59,6 +59,8 @@ enum Scenario {
     Buckets(Setup),
     /// 1 M orders as NDJSON in chunks of 50,000, against Django + DRF and a bare insert loop.
     IngestOrders(Setup),
+    /// One order an ingest, each under a key of its own, with both acks.
+    SingleOrders(Setup),
     /// A tenant's 100,000 orders as one stream, against the sqlite3 shell.
     Search(Setup),
     /// Memory under four searches, ingests and questions about sales at once.
@@ -105,6 +107,7 @@ fn main() -> ExitCode {
         Scenario::Idempotent(setup) => measure(setup, scenario::idempotent),
         Scenario::Buckets(setup) => measure(setup, scenario::buckets),
         Scenario::IngestOrders(setup) => measure(setup, scenario::ingest_orders),
+        Scenario::SingleOrders(setup) => measure(setup, scenario::single_orders),
         Scenario::Search(setup) => measure(setup, scenario::search),
         Scenario::Sales(setup) => measure(setup, scenario::sales),
         Scenario::Export(setup) => measure(setup, scenario::export),

@@ -11,6 +11,7 @@ use crate::base::counters::Cell;
 use crate::base::limits::IDENTIFIER_BYTES_MAX;
 use crate::base::order_status::OrderStatus;
 use crate::commerce::Summary;
+use crate::config::AckLevel;
 use crate::http::{Answer, Refusal};
 use crate::ingest::{self, Pressure};
 use crate::query::QueryError;
@@ -53,6 +54,8 @@ pub enum IngestRefused {
     Query(#[from] QueryError),
     #[error("{}", .0.detail())]
     Denied(Denied),
+    #[error("`ack` may be `os` or `disk`")]
+    AckParameter,
 }
 
 /// A header that may be there once is there several times.
@@ -82,10 +85,16 @@ pub fn ingest_key(headers: &hyper::HeaderMap) -> Result<String, IngestRefused> {
     }
 }
 
+/// The summary of a finished ingest.
+#[must_use]
+pub fn ingested(summary: Vec<u8>, level: AckLevel) -> Answer {
+    Answer::new(200, "application/json", summary).with("Firehose-Ack", level.word())
+}
+
 /// What was answered before, once more.
 #[must_use]
-pub fn replayed(response: String) -> Answer {
-    Answer::new(200, "application/json", response.into_bytes()).with("Idempotent-Replayed", "true")
+pub fn replayed(response: String, level: AckLevel) -> Answer {
+    ingested(response.into_bytes(), level).with("Idempotent-Replayed", "true")
 }
 
 /// An ingest that ended early, and what became of the rows by then.
@@ -119,6 +128,7 @@ pub fn ingest_refused(
         IngestRefused::KeyMissing | IngestRefused::KeyMalformed => Problem::IdempotencyKeyMissing,
         IngestRefused::KeyReused => Problem::IdempotencyKeyReused,
         IngestRefused::Running => Problem::IngestRunning,
+        IngestRefused::AckParameter => Problem::BadParameter,
         IngestRefused::ContentType | IngestRefused::ContentCoding => Problem::UnsupportedMediaType,
         IngestRefused::Multipart(_) => Problem::DamagedUpload,
         IngestRefused::Unpack(error) if error.is_limit() => Problem::PayloadTooLarge,
@@ -241,9 +251,9 @@ pub fn status(body: &[u8]) -> Result<OrderStatus, StatusRefused> {
 
 /// The answer to a status that is committed.
 #[must_use]
-pub fn status_changed(order_id: &str, status: OrderStatus, changed: bool) -> Answer {
+pub fn status_changed(order_id: &str, status: OrderStatus, changed: bool, level: AckLevel) -> Answer {
     let body = serde_json::json!({"order_id": order_id, "status": status.as_str(), "changed": changed});
-    Answer::new(200, "application/json", body.to_string().into_bytes())
+    Answer::new(200, "application/json", body.to_string().into_bytes()).with("Firehose-Ack", level.word())
 }
 
 impl Refuse for StatusRefused {

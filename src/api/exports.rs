@@ -15,6 +15,7 @@ use super::health::json as document;
 use super::problem::ErrorItem;
 use crate::base::counters::Cell;
 use crate::commerce::{Export, ExportError, ExportFault, ExportState, Progress, export_location as location};
+use crate::config::AckLevel;
 use crate::http::Answer;
 use crate::query::QueryError;
 use crate::tenants::Denied;
@@ -72,8 +73,9 @@ impl Refuse for ExportRefused {
 
 /// 201: it is taken on, or was before under the same idempotency key.
 #[must_use]
-pub fn created(export: &Export, is_replay: bool) -> Answer {
+pub fn created(export: &Export, is_replay: bool, level: AckLevel) -> Answer {
     let answer = document(201, &export.told()).with("Location", location(export));
+    let answer = answer.with("Firehose-Ack", level.word());
     if is_replay { answer.with("Idempotent-Replayed", "true") } else { answer }
 }
 
@@ -91,8 +93,8 @@ pub fn list(exports: &[Arc<Export>]) -> Answer {
 }
 
 #[must_use]
-pub fn removed() -> Answer {
-    Answer::new(204, "", &b""[..])
+pub fn removed(level: AckLevel) -> Answer {
+    Answer::new(204, "", &b""[..]).with("Firehose-Ack", level.word())
 }
 
 /// Which bytes of a file are sent, and under which head.

@@ -11,6 +11,7 @@ use super::uploads::{UploadRefused, refused as upload_refused};
 use crate::base::clock;
 use crate::base::counters::Cell;
 use crate::base::ids::hex;
+use crate::config::AckLevel;
 use crate::http::Answer;
 use crate::query::{Parameters, QueryError};
 use crate::shard::{ErasureMode, ErasureState};
@@ -51,7 +52,7 @@ impl Refuse for PeopleRefused {
     }
 }
 
-const MODE: &[&str] = &["mode"];
+const MODE: &[&str] = &["mode", "ack"];
 
 /// `?mode=`; erasing unless told. What a user of the collector sent has no figures that could be kept.
 pub fn mode(query: Option<&str>, of_customer: bool) -> Result<ErasureMode, QueryError> {
@@ -166,14 +167,15 @@ fn write_canonical(value: &Value, out: &mut String) {
 
 /// The answer to who waited for the end.
 #[must_use]
-pub fn erased(erasure: &Erasure<'_>) -> Answer {
-    json_answer(200, &erasure.certificate())
+pub fn erased(erasure: &Erasure<'_>, level: AckLevel) -> Answer {
+    json_answer(200, &erasure.certificate()).with("Firehose-Ack", level.word())
 }
 
 /// It goes on by itself.
 #[must_use]
-pub fn accepted(erasure: &Erasure<'_>, location: String) -> Answer {
-    json_answer(202, &erasure.json()).with("Location", location).with("Retry-After", "5")
+pub fn accepted(erasure: &Erasure<'_>, location: String, level: AckLevel) -> Answer {
+    let answer = json_answer(202, &erasure.json()).with("Location", location).with("Retry-After", "5");
+    answer.with("Firehose-Ack", level.word())
 }
 
 /// The answer to who asks later.

@@ -90,12 +90,10 @@ const JSON: &str = "application/json";
 
 /// The answer to a price event that is committed: always the first one.
 #[must_use]
-pub fn recorded(first: &FirstAnswer, is_new: bool) -> Answer {
+pub fn recorded(first: &FirstAnswer, is_new: bool, level: AckLevel) -> Answer {
     let body = format!("{{\"status\":\"recorded\",\"anomaly\":{}}}", first.anomaly).into_bytes();
-    match is_new {
-        true => Answer::new(201, JSON, body),
-        false => Answer::new(200, JSON, body).with("Idempotent-Replayed", "true"),
-    }
+    let answer = Answer::new(if is_new { 201 } else { 200 }, JSON, body).with("Firehose-Ack", level.word());
+    if is_new { answer } else { answer.with("Idempotent-Replayed", "true") }
 }
 
 /// The answer to one that is journaled: it is compared when it is committed, and who asks again is told.
@@ -109,8 +107,8 @@ pub fn accepted(event_id: &str, level: AckLevel, receipt: Receipt) -> Answer {
 
 /// The answer to a decision that is committed.
 #[must_use]
-pub fn reviewed_as(stored: &StoredAnomaly, is_new: bool) -> Answer {
-    let answer = Answer::new(200, JSON, stored.json.clone());
+pub fn reviewed_as(stored: &StoredAnomaly, is_new: bool, level: AckLevel) -> Answer {
+    let answer = Answer::new(200, JSON, stored.json.clone()).with("Firehose-Ack", level.word());
     if is_new { answer } else { answer.with("Idempotent-Replayed", "true") }
 }
 

@@ -12,7 +12,7 @@ use super::error::{Asker, Refuse, problem};
 use crate::base::clock;
 use crate::base::counters::Cell;
 use crate::commerce::{Checksum, ChecksumError, Damage, State, Upload, UploadError};
-use crate::config::Config;
+use crate::config::{AckLevel, Config};
 use crate::http::Answer;
 use crate::tenants::Denied;
 
@@ -125,14 +125,15 @@ pub fn location(upload: &Upload) -> String {
 
 /// 201, with where the upload is.
 #[must_use]
-pub fn created(upload: &Upload, offset: u64) -> Answer {
-    progress(Answer::new(201, "", &b""[..]), upload, offset).with("Location", location(upload))
+pub fn created(upload: &Upload, offset: u64, level: AckLevel) -> Answer {
+    let answer = progress(Answer::new(201, "", &b""[..]), upload, offset);
+    answer.with("Location", location(upload)).with("Firehose-Ack", level.word())
 }
 
 /// 204 to a PATCH.
 #[must_use]
-pub fn taken(upload: &Upload, offset: u64) -> Answer {
-    progress(Answer::new(204, "", &b""[..]), upload, offset)
+pub fn taken(upload: &Upload, offset: u64, level: AckLevel) -> Answer {
+    progress(Answer::new(204, "", &b""[..]), upload, offset).with("Firehose-Ack", level.word())
 }
 
 /// 200 to a HEAD.
@@ -156,8 +157,8 @@ pub fn told(upload: &Upload) -> Answer {
 
 /// 204 to a DELETE.
 #[must_use]
-pub fn terminated() -> Answer {
-    tus(Answer::new(204, "", &b""[..]))
+pub fn terminated(level: AckLevel) -> Answer {
+    tus(Answer::new(204, "", &b""[..])).with("Firehose-Ack", level.word())
 }
 
 /// What OPTIONS tells beside the methods.

@@ -2,10 +2,12 @@
 //! money.
 //!
 //! In: nothing. Out: small types. Owns: the only calls of the system clocks. Never: I/O, allocation
-//! on a hot path, a dependency on another folder.
+//! on a hot path, a dependency on another folder. The one exception to "no I/O" is `durable`, which every folder
+//! that keeps files shares.
 
 pub mod clock;
 pub mod counters;
+pub mod durable;
 pub mod ids;
 pub mod keys;
 pub mod kinds;

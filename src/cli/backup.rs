@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::FolderArgs;
 use super::output::{EXIT_FAILED, complain, say};
+use crate::base::{clock, durable};
 use crate::commerce::copy_uploads;
 use crate::journal;
 use crate::shard::{self, DataFolder};
@@ -34,10 +35,11 @@ pub fn backup(args: &FolderArgs, dest: &Path) -> ExitCode {
 fn copy(args: &FolderArgs, data: &Path, dest: &Path) -> Result<(), String> {
     let folder = DataFolder::look(data).map_err(|error| error.to_string())?;
     let failed = |error: std::io::Error| format!("{}: {error}", dest.display());
-    fs::create_dir_all(dest).map_err(failed)?;
+    durable::create_folder(dest).map_err(failed)?;
     if fs::read_dir(dest).map_err(failed)?.next().is_some() {
         return Err(format!("{} is not empty; name a folder of its own for each backup", dest.display()));
     }
+    let began_us = clock::unix_us();
     // Before the shards: of rows that an upload says are stored none may be missing in them. Those that a shard has
     // beyond it are known by their ingest and line when they come again.
     let uploads = copy_uploads(data, dest).map_err(failed)?;
@@ -59,7 +61,7 @@ fn copy(args: &FolderArgs, data: &Path, dest: &Path) -> Result<(), String> {
                 eprintln!("shard {id}: {told} %");
             }
         };
-        let verified = shard::backup(&source.database(), &copy, &mut progress)
+        let verified = shard::backup(&source.database(), &copy, began_us, &mut progress)
             .map_err(|error| format!("shard {id}: {error}"))?;
         if let Some(problem) = verified.problems.first() {
             return Err(format!(

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::FolderArgs;
 use super::output::{EXIT_FAILED, complain, say};
+use crate::base::durable;
 use crate::base::ids::{LaneId, Sequence, ShardId};
 use crate::base::keys::KeyHasher;
 use crate::base::kinds::Placement;
@@ -86,26 +87,39 @@ fn distribute(config: &Config, to: u16) -> Result<String, String> {
         check_journals(&folder)?;
         check_erasures(&folder)?;
         write_marker(&marker_path, Marker { to, swapping: false })?;
-        let records = copy(config, &folder, &fresh, to)?;
+        let records = match copy(config, &folder, &fresh, to) {
+            Ok(records) => records,
+            Err(CopyFault::Failed(reason)) => return Err(reason),
+            // Trying again would come to the same: the folder is served as it is until that is settled.
+            Err(fault) => {
+                fs::remove_dir_all(&fresh).and_then(|()| durable::remove(&marker_path)).map_err(text)?;
+                return Err(fault.to_string());
+            }
+        };
         said = prove(&folder, &fresh, to, records)?;
+        sync(&folder, &fresh, to).map_err(text)?;
         write_marker(&marker_path, Marker { to, swapping: true })?;
     }
     let options = options(config, folder.manifest().folder_id());
     swap(&folder, &options, (&fresh, &before), (from, to)).map_err(text)?;
-    fs::remove_file(&marker_path).map_err(text)?;
+    durable::remove(&marker_path).map_err(text)?;
     Ok(format!("{said}{to} shards now; the old ones are in {} until you remove them\n", before.display()))
 }
 
 fn write_marker(path: &Path, marker: Marker) -> Result<(), String> {
-    let temporary = path.with_extension("tmp");
     let bytes = serde_json::to_vec(&marker).map_err(text)?;
-    let write = || -> std::io::Result<()> {
-        fs::write(&temporary, bytes)?;
-        fs::File::open(&temporary)?.sync_all()?;
-        fs::rename(&temporary, path)?;
-        fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
-    };
-    write().map_err(|error| format!("{}: {error}", path.display()))
+    durable::replace(path, &bytes).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// The new shards survive a power cut: once the marker says that they change places with the old ones, nothing makes
+/// them again.
+fn sync(folder: &DataFolder, fresh: &Path, to: u16) -> std::io::Result<()> {
+    for of in (0..to).map(|shard| new_shard(fresh, shard)) {
+        fs::File::open(of.database())?.sync_all()?;
+        durable::sync_folder(of.dir())?;
+    }
+    durable::sync_folder(fresh)?;
+    durable::sync_folder(folder.dir())
 }
 
 /// An erasure would have to begin again in the new shards, without what the old ones know.
@@ -168,23 +182,44 @@ impl Records for Share<'_> {
     }
 }
 
+/// Why the records are not all in their new shards.
+#[derive(Debug, thiserror::Error)]
+enum CopyFault {
+    #[error("{0} ids are in the folder twice; nothing was changed")]
+    Twice(u64),
+    #[error(
+        "an erasure was begun and failed: {0} rows are left of customers who are kept out; start the server, erase \
+         them again, stop it, and try again; nothing was changed"
+    )]
+    Suppressed(u64),
+    #[error("{0} orders would take the sales of a day beyond 64 bits in fewer shards; nothing was changed")]
+    SumTooLarge(u64),
+    #[error("{0}")]
+    Failed(String),
+}
+
+impl From<ShardError> for CopyFault {
+    fn from(error: ShardError) -> CopyFault {
+        CopyFault::Failed(error.to_string())
+    }
+}
+
 /// Copies every record to its new shard; how many of them the counts of the new shards have to show.
-fn copy(config: &Config, folder: &DataFolder, fresh: &Path, to: u16) -> Result<u64, String> {
+fn copy(config: &Config, folder: &DataFolder, fresh: &Path, to: u16) -> Result<u64, CopyFault> {
     let folder_id = folder.manifest().folder_id();
     let keys = KeyHasher::new(&folder_id);
     let options = options(config, folder_id);
     let mut shards = (0..to)
         .map(|shard| Shard::open(&new_shard(fresh, shard), &options))
-        .collect::<Result<Vec<_>, ShardError>>()
-        .map_err(text)?;
+        .collect::<Result<Vec<_>, ShardError>>()?;
     let (mut numbered, mut rows) = (0_u64, 0_u64);
     for (id, source) in folder.shards() {
         if !source.database().exists() {
             continue;
         }
-        let reader =
-            shard::open_reader(&source.database()).map_err(|error| format!("shard {id}: {error}"))?;
-        shard::carry::<ShardError>(&reader, BATCH_RECORDS, &mut |records| {
+        let of_shard = |error: &dyn std::fmt::Display| CopyFault::Failed(format!("shard {id}: {error}"));
+        let reader = shard::open_reader(&source.database()).map_err(|error| of_shard(&error))?;
+        shard::carry::<CopyFault>(&reader, BATCH_RECORDS, &mut |records| {
             let mut shares: Vec<Share<'_>> = (0..to).map(|_| Share::default()).collect();
             for record in records {
                 numbered += 1;
@@ -203,20 +238,21 @@ fn copy(config: &Config, folder: &DataFolder, fresh: &Path, to: u16) -> Result<u
                 shares[usize::from(place)].0.push((Sequence(numbered), record));
             }
             for (shard, share) in shards.iter_mut().zip(&shares) {
-                let (mut wrong, mut too_large) = (0, 0);
+                let (mut twice, mut suppressed, mut too_large) = (0, 0, 0);
                 shard.apply(&[(LANE, share)], &mut |_, _, outcome| match outcome {
                     Outcome::Inserted | Outcome::Rejected => {}
+                    Outcome::Suppressed => suppressed += 1,
                     Outcome::SumTooLarge => too_large += 1,
-                    _ => wrong += 1_u64,
+                    _ => twice += 1,
                 })?;
-                if too_large > 0_u64 {
-                    let reason = format!(
-                        "{too_large} orders would take the sales of a day beyond 64 bits in fewer shards"
-                    );
-                    return Err(ShardError::Other(reason));
+                if suppressed > 0 {
+                    return Err(CopyFault::Suppressed(suppressed));
                 }
-                if wrong > 0 {
-                    return Err(ShardError::Corrupt(format!("{wrong} ids are in the folder twice")));
+                if too_large > 0 {
+                    return Err(CopyFault::SumTooLarge(too_large));
+                }
+                if twice > 0 {
+                    return Err(CopyFault::Twice(twice));
                 }
                 while shard.upkeep_due() {
                     shard.upkeep(std::time::Duration::from_millis(20))?;
@@ -227,11 +263,14 @@ fn copy(config: &Config, folder: &DataFolder, fresh: &Path, to: u16) -> Result<u
             }
             Ok(())
         })
-        .map_err(|error| format!("shard {id}: {error}"))?;
+        .map_err(|fault| match fault {
+            CopyFault::Failed(reason) => of_shard(&reason),
+            fault => fault,
+        })?;
         eprintln!("shard {id}: copied, {numbered} records so far");
     }
     for shard in &mut shards {
-        shard.checkpoint(CheckpointMode::Truncate).map_err(text)?;
+        shard.checkpoint(CheckpointMode::Truncate)?;
     }
     Ok(rows)
 }
@@ -275,21 +314,39 @@ fn prove(folder: &DataFolder, fresh: &Path, to: u16, records: u64) -> Result<Str
     ))
 }
 
-/// Old shards out, new ones in, the manifest last. Any of it may have been done before.
+/// Old shards out, new ones in, the manifest last, each step on disk before the next. Any of it may have been done
+/// before.
 fn swap(
     folder: &DataFolder,
     options: &ShardOptions,
     (fresh, before): (&Path, &Path),
     (from, to): (u16, u16),
 ) -> std::io::Result<()> {
-    fs::create_dir_all(before)?;
+    for shard in 0..to {
+        let (there, place) = (new_shard(fresh, shard), folder.shard(ShardId(shard)));
+        // An old shard in the place does not count.
+        let is_in = before.join(ShardId(shard).folder()).exists() || shard >= from || from == to;
+        if !there.database().exists() && !(is_in && place.database().exists()) {
+            let message = format!(
+                "new shard {shard} is neither in {} nor in its place: nothing was changed; what is in {} is the only \
+                 copy",
+                fresh.display(),
+                if before.exists() { before.display() } else { folder.dir().display() },
+            );
+            return Err(std::io::Error::other(message));
+        }
+    }
+    durable::create_folder(before)?;
     // Once the manifest says the new number, all old ones are out.
     if folder.manifest().shards != to || fs::read_dir(before)?.next().is_none() {
         for shard in 0..from {
             let (there, out) =
                 (folder.shard(ShardId(shard)).dir().to_owned(), before.join(ShardId(shard).folder()));
-            if !out.exists() && there.exists() {
-                fs::rename(there, out)?;
+            match (out.exists(), there.exists()) {
+                (true, _) => {}
+                (false, true) => durable::rename(&there, &out)?,
+                // One that was never served: that it is out is known by its name.
+                (false, false) => durable::create_folder(&out)?,
             }
         }
     }
@@ -301,12 +358,12 @@ fn swap(
             opened.number_from(LANE).map_err(std::io::Error::other)?;
             opened.checkpoint(CheckpointMode::Truncate).map_err(std::io::Error::other)?;
             drop(opened);
-            fs::rename(there.dir(), place.dir())?;
+            durable::rename(there.dir(), place.dir())?;
         }
     }
     folder.manifest().with_shards(to, folder.dir()).map_err(std::io::Error::other)?;
     if fresh.exists() {
         fs::remove_dir(fresh)?;
     }
-    fs::File::open(folder.dir())?.sync_all()
+    durable::sync_folder(folder.dir())
 }

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use futures_lite::FutureExt;
 
+use crate::base::durable;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Runtime {
     IoUring,
@@ -122,14 +124,10 @@ impl Files {
         Ok(file)
     }
 
-    /// fsync of a folder, so that a new file's name is on disk too. Rare: once a segment.
+    /// fsync of a folder, so that a new file's name is on disk too. A folder cannot be opened as a file of the ring.
     pub async fn sync_folder(&self, path: &Path) -> io::Result<()> {
-        let folder = std::fs::File::open(path)?;
-        match RUNTIME.get() {
-            // A folder cannot be opened as a file of the ring; its fsync is short and rare.
-            Runtime::IoUring => folder.sync_all(),
-            Runtime::Epoll => blocking(move || folder.sync_all()).await,
-        }
+        let path = path.to_owned();
+        blocking(move || durable::sync_folder(&path)).await
     }
 }
 
@@ -167,10 +165,22 @@ impl ReadFile {
     }
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(outcome) => outcome,
-        Err(error) => Err(io::Error::other(error.to_string())),
+/// Does what makes the disk wait, a sync or a rename, on a thread of the runtime's pool. For steps of milliseconds: the
+/// ring has one such thread a core.
+pub async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    // A panic would end the ring's thread, and whoever waits for it would wait for ever.
+    let work = move || {
+        let done = std::panic::catch_unwind(AssertUnwindSafe(work));
+        done.unwrap_or_else(|_| Err(io::Error::other("a step of disk work panicked")))
+    };
+    match RUNTIME.get() {
+        Runtime::IoUring => glommio::executor().spawn_blocking(work).await,
+        Runtime::Epoll => match tokio::task::spawn_blocking(work).await {
+            Ok(outcome) => outcome,
+            Err(error) => Err(io::Error::other(error.to_string())),
+        },
     }
 }
 

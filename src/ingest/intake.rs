@@ -197,6 +197,12 @@ impl Intake {
         self.board.shards[*place].status.applied(appender.state().lane())
     }
 
+    /// Offset behind the last record of a lane.
+    #[must_use]
+    pub fn end(&self, lane: usize) -> u64 {
+        self.lanes[lane].appender.state().end()
+    }
+
     #[must_use]
     pub fn lane_count(&self) -> usize {
         self.lanes.len()

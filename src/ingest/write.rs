@@ -240,8 +240,18 @@ impl Writer {
         let (id, status) = (self.id.0, &self.status);
         let missing = |lane: LaneId, gap: Gap| {
             let records = gap.found.0 - gap.expected.0;
-            status.lost_records.add(records);
             let (lane, from) = (lane.0, gap.expected.0);
+            if !gap.promised {
+                tracing::warn!(
+                    shard = id,
+                    lane,
+                    from,
+                    records,
+                    "records that were not synced before a power cut are missing"
+                );
+                return;
+            }
+            status.lost_records.add(records);
             tracing::error!(
                 shard = id,
                 lane,

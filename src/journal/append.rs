@@ -10,7 +10,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::error::AppendError;
-use super::format::{HEADER_BYTES, RECORD_HEADER_BYTES, SegmentHeader, encode_record};
+use super::format::{
+    HEADER_BYTES, Heading, RECORD_HEADER_BYTES, Run, SYNCED_BYTES, SegmentHeader, encode_record,
+};
 use super::state::LaneState;
 use super::{Options, segment};
 use crate::base::ids::Sequence;
@@ -35,6 +37,8 @@ pub struct Appender {
     stage: Vec<u8>,
     staged: usize,
     too_large: bool,
+    /// How far the lane was synced, as the last record that said so has it, and the staged one.
+    said_synced: (u64, Option<u64>),
     /// Segments that begin within the stage, with the place in it.
     begins: Vec<(usize, SegmentHeader)>,
     /// Files of a failed commit that could not be removed yet.
@@ -61,8 +65,9 @@ pub struct Committed {
 
 impl Appender {
     pub(super) fn new(state: Arc<LaneState>, options: Options, lock: Arc<File>) -> Appender {
+        let state_end = state.end();
         Appender {
-            end: state.end(),
+            end: state_end,
             next: state.appended().next(),
             state,
             options,
@@ -71,6 +76,8 @@ impl Appender {
             stage: Vec::new(),
             staged: 0,
             too_large: false,
+            // What was there before is none of this run's.
+            said_synced: (state_end, None),
             begins: Vec::new(),
             leftovers: Vec::new(),
         }
@@ -88,10 +95,21 @@ impl Appender {
             self.too_large = true;
             return sequence;
         }
-        let salt = self.salt_for(sequence, RECORD_HEADER_BYTES + payload_bytes);
+        let synced = self.news_of_sync();
+        let header_bytes = RECORD_HEADER_BYTES + if synced.is_some() { SYNCED_BYTES } else { 0 };
+        let salt = self.salt_for(sequence, header_bytes + payload_bytes);
         let at = self.end + self.stage.len() as u64;
-        encode_record(&mut self.stage, salt, at, sequence, kind.number(), pieces, payload_bytes);
+        let heading = Heading { sequence, kind: kind.number(), synced };
+        encode_record(&mut self.stage, salt, at, heading, pieces, payload_bytes);
         sequence
+    }
+
+    /// How far the lane is synced, for the first record of a commit, where no record says so yet.
+    #[inline]
+    fn news_of_sync(&mut self) -> Option<u64> {
+        let synced = if self.staged == 1 { self.state.synced() } else { 0 };
+        self.said_synced.1 = self.said_synced.1.or((synced > self.said_synced.0).then_some(synced));
+        self.said_synced.1.filter(|_| self.staged == 1)
     }
 
     /// Records and bytes staged.
@@ -110,6 +128,7 @@ impl Appender {
         if written.is_ok() {
             self.next = Sequence(self.next.0 + self.staged as u64);
             self.end += self.stage.len() as u64;
+            self.said_synced.0 = self.said_synced.1.unwrap_or(self.said_synced.0);
             let last = Sequence(self.next.0 - 1);
             let base = self.current.as_ref().map_or(0, |current| current.base);
             self.state.publish(last, base, self.end, self.stage.len() as u64);
@@ -142,6 +161,7 @@ impl Appender {
         self.stage.shrink_to(STAGE_BYTES_KEPT);
         self.begins.clear();
         self.staged = 0;
+        self.said_synced.1 = None;
         self.too_large = false;
     }
 
@@ -176,7 +196,9 @@ impl Appender {
 
     #[cold]
     fn begin_segment(&mut self, base: u64, first: Sequence) -> u32 {
-        let header = SegmentHeader::new(self.state.lane(), base, first);
+        let is_first = self.current.is_none() && self.begins.is_empty();
+        let run = if is_first { Run::Begins } else { Run::Continues };
+        let header = SegmentHeader::new(self.state.lane(), base, first, run);
         self.begins.push((self.stage.len(), header));
         self.stage.extend_from_slice(&header.encode());
         header.salt

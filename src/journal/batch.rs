@@ -14,6 +14,8 @@ pub struct Batch {
     used: usize,
     count: usize,
     first: Sequence,
+    /// The largest offset that its records say the lane was synced to.
+    synced: u64,
 }
 
 /// One record, borrowed from its batch.
@@ -38,7 +40,7 @@ impl Batch {
             let header = RecordHeader::decode(rest)?;
             let (record, behind) = rest.split_at_checked(header.record_bytes()?)?;
             rest = behind;
-            let payload = &record[RECORD_HEADER_BYTES..];
+            let payload = &record[header.payload_at()..];
             Some(Record { sequence: header.sequence, kind: header.kind, payload })
         })
     }
@@ -72,14 +74,23 @@ impl Batch {
     pub fn clear(&mut self) {
         self.used = 0;
         self.count = 0;
+        self.synced = 0;
+    }
+
+    /// How far the lane was synced, as far as its records say; 0 where they do not.
+    pub(super) fn synced(&self) -> u64 {
+        self.synced
     }
 
     /// Keeps the records above `floor`; returns the bytes dropped in front.
     pub(super) fn drop_upto(&mut self, floor: Sequence) -> usize {
         let mut dropped = 0;
         let mut count = 0;
-        for record in self.records().take_while(|record| record.sequence <= floor) {
-            dropped += RECORD_HEADER_BYTES + record.payload.len();
+        while let Some(header) = RecordHeader::decode(&self.buffer[dropped..self.used])
+            && header.sequence <= floor
+            && let Some(record_bytes) = header.record_bytes()
+        {
+            dropped += record_bytes;
             count += 1;
         }
         self.buffer.copy_within(dropped..self.used, 0);
@@ -144,7 +155,7 @@ impl Stretch<'_> {
     /// needs where that is known and no record was taken.
     fn take(&self, batch: &mut Batch, filled: usize, records_max: usize) -> Option<usize> {
         let bytes = &batch.buffer[..filled];
-        let (mut used, mut count, mut expected) = (0, 0, self.expected);
+        let (mut used, mut count, mut expected, mut synced) = (0, 0, self.expected, 0);
         let mut needed = None;
         while count < records_max.max(1) {
             let rest = &bytes[used..];
@@ -167,11 +178,12 @@ impl Stretch<'_> {
             if count == 0 {
                 batch.first = header.sequence;
             }
+            synced = synced.max(header.synced(record).unwrap_or(0));
             expected = header.sequence.next();
             used += record_bytes;
             count += 1;
         }
-        (batch.used, batch.count) = (used, count);
+        (batch.used, batch.count, batch.synced) = (used, count, synced);
         needed
     }
 }

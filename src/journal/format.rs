@@ -1,9 +1,16 @@
 //! The bytes of a segment: a header kept twice, then records; all numbers little-endian.
 //!
 //! ```text
-//! segment header, 2 x 32 bytes: magic 4 | version 2 | lane 1 | 0 | base offset 8 | first sequence 8 | salt 4 | CRC 4
-//! record, 17 bytes + payload:   CRC 4 | payload length 4 | sequence 8 | kind 1 | payload
+//! segment header, 2 x 32 bytes: magic 4 | version 2 | lane 1 | begins 1 | base offset 8 | first sequence 8 | salt 4 | CRC 4
+//! record, 17 bytes + payload:   CRC 4 | payload length 4 | sequence 8 | kind 1 | (synced 8) | payload
 //! ```
+//!
+//! The first record of a commit says how far the lane was synced by then, where that has moved since it was last said:
+//! the highest bit of its length is set, and eight bytes stand in front of its payload. So the promise of a sync costs
+//! no sync of its own to write down, and whoever finds a hole behind every such offset knows that nobody was promised
+//! what is missing. `begins` is 1 in the first segment after the lane was opened: offsets count from there. Version 1
+//! had neither.
+//!
 //!
 //! The header is kept twice so that one damaged sector or bit does not hide every record behind it.
 //! A record's CRC-32C (Castagnoli, RFC 3720 B.4) covers everything after it and starts from the
@@ -16,11 +23,16 @@ use crate::base::ids::{LaneId, Sequence};
 use crate::base::limits::RECORD_BYTES_MAX;
 
 /// The newest format this program writes and reads.
-pub(super) const VERSION: u16 = 1;
+pub(super) const VERSION: u16 = 2;
 /// Bytes before the first record of a segment.
 pub(super) const HEADER_BYTES: usize = 2 * COPY_BYTES;
 /// Bytes a record takes beside its payload.
 pub(super) const RECORD_HEADER_BYTES: usize = 17;
+/// Bytes that say how far the lane was synced, in a record that does.
+pub(super) const SYNCED_BYTES: usize = 8;
+/// Set in the length of such a record.
+const SAYS_SYNCED: u32 = 1 << 31;
+const _: () = assert!(RECORD_BYTES_MAX < SAYS_SYNCED as usize, "the length leaves the bit free");
 
 const COPY_BYTES: usize = 32;
 const MAGIC: [u8; 4] = *b"FHJL";
@@ -34,6 +46,17 @@ pub(super) struct SegmentHeader {
     /// Sequence of the first record behind it.
     pub(super) first: Sequence,
     pub(super) salt: u32,
+    pub(super) run: Run,
+}
+
+/// What a segment says of its place in the time its lane was open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Run {
+    /// The first one after the lane was opened.
+    Begins,
+    Continues,
+    /// Of a version that did not say, nor how far it was synced.
+    Unknown,
 }
 
 /// What the first bytes of a file turned out to be.
@@ -53,10 +76,10 @@ pub(super) enum Opening {
 }
 
 impl SegmentHeader {
-    pub(super) fn new(lane: LaneId, base: u64, first: Sequence) -> SegmentHeader {
+    pub(super) fn new(lane: LaneId, base: u64, first: Sequence, run: Run) -> SegmentHeader {
         // The standard library's hash keys are the only source of randomness at hand.
         let salt = RandomState::new().build_hasher().finish() as u32;
-        SegmentHeader { lane, base, first, salt }
+        SegmentHeader { lane, base, first, salt, run }
     }
 
     pub(super) fn encode(&self) -> [u8; HEADER_BYTES] {
@@ -64,6 +87,7 @@ impl SegmentHeader {
         copy[0..4].copy_from_slice(&MAGIC);
         copy[4..6].copy_from_slice(&VERSION.to_le_bytes());
         copy[6] = self.lane.0;
+        copy[7] = u8::from(self.run == Run::Begins);
         copy[8..16].copy_from_slice(&self.base.to_le_bytes());
         copy[16..24].copy_from_slice(&self.first.0.to_le_bytes());
         copy[24..28].copy_from_slice(&self.salt.to_le_bytes());
@@ -102,15 +126,19 @@ fn decode_copy(copy: &[u8]) -> Option<Result<SegmentHeader, u16>> {
     if copy[..4] != MAGIC || crc32c::crc32c(&copy[..28]) != u32_at(copy, 28) {
         return None;
     }
-    Some(match u16_at(copy, 4) {
-        VERSION => Ok(SegmentHeader {
-            lane: LaneId(copy[6]),
-            base: u64_at(copy, 8),
-            first: Sequence(u64_at(copy, 16)),
-            salt: u32_at(copy, 24),
-        }),
-        version => Err(version),
-    })
+    let run = match (u16_at(copy, 4), copy[7]) {
+        (1, _) => Run::Unknown,
+        (VERSION, 0) => Run::Continues,
+        (VERSION, _) => Run::Begins,
+        (version, _) => return Some(Err(version)),
+    };
+    Some(Ok(SegmentHeader {
+        lane: LaneId(copy[6]),
+        base: u64_at(copy, 8),
+        first: Sequence(u64_at(copy, 16)),
+        salt: u32_at(copy, 24),
+        run,
+    }))
 }
 
 /// The first bytes of a record, not yet checked.
@@ -118,6 +146,8 @@ fn decode_copy(copy: &[u8]) -> Option<Result<SegmentHeader, u16>> {
 pub(super) struct RecordHeader {
     pub(super) crc: u32,
     pub(super) payload_bytes: u32,
+    /// Whether it says how far the lane was synced.
+    pub(super) says_synced: bool,
     pub(super) sequence: Sequence,
     pub(super) kind: u8,
 }
@@ -129,7 +159,8 @@ impl RecordHeader {
         let bytes = bytes.get(..RECORD_HEADER_BYTES)?;
         Some(RecordHeader {
             crc: u32_at(bytes, 0),
-            payload_bytes: u32_at(bytes, 4),
+            payload_bytes: u32_at(bytes, 4) & !SAYS_SYNCED,
+            says_synced: u32_at(bytes, 4) & SAYS_SYNCED != 0,
             sequence: Sequence(u64_at(bytes, 8)),
             kind: bytes[16],
         })
@@ -139,7 +170,19 @@ impl RecordHeader {
     #[inline]
     pub(super) fn record_bytes(&self) -> Option<usize> {
         let payload = self.payload_bytes as usize;
-        (payload <= RECORD_BYTES_MAX).then_some(RECORD_HEADER_BYTES + payload)
+        (payload <= RECORD_BYTES_MAX).then_some(self.payload_at() + payload)
+    }
+
+    /// Where in the record its payload begins.
+    #[inline]
+    pub(super) fn payload_at(&self) -> usize {
+        RECORD_HEADER_BYTES + if self.says_synced { SYNCED_BYTES } else { 0 }
+    }
+
+    /// How far the lane was synced, where `record`, all of it, says so.
+    #[inline]
+    pub(super) fn synced(&self, record: &[u8]) -> Option<u64> {
+        self.says_synced.then(|| u64_at(record, RECORD_HEADER_BYTES))
     }
 
     /// Whether `record`, all of it, is what was written at logical offset `at`.
@@ -149,23 +192,35 @@ impl RecordHeader {
     }
 }
 
+/// What a record is, without its payload.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Heading {
+    pub(super) sequence: Sequence,
+    pub(super) kind: u8,
+    /// How far the lane is synced, where the record is to say so.
+    pub(super) synced: Option<u64>,
+}
+
 /// Adds one record to `out`; `at` is the logical offset it will stand at.
 #[inline]
 pub(super) fn encode_record(
     out: &mut Vec<u8>,
     salt: u32,
     at: u64,
-    sequence: Sequence,
-    kind: u8,
+    heading: Heading,
     pieces: &[&[u8]],
     payload_bytes: usize,
 ) {
     let start = out.len();
     let mut header = [0; RECORD_HEADER_BYTES];
-    header[4..8].copy_from_slice(&(payload_bytes as u32).to_le_bytes());
-    header[8..16].copy_from_slice(&sequence.0.to_le_bytes());
-    header[16] = kind;
+    let says_synced = if heading.synced.is_some() { SAYS_SYNCED } else { 0 };
+    header[4..8].copy_from_slice(&(payload_bytes as u32 | says_synced).to_le_bytes());
+    header[8..16].copy_from_slice(&heading.sequence.0.to_le_bytes());
+    header[16] = heading.kind;
     out.extend_from_slice(&header);
+    if let Some(synced) = heading.synced {
+        out.extend_from_slice(&synced.to_le_bytes());
+    }
     for piece in pieces {
         out.extend_from_slice(piece);
     }

@@ -46,6 +46,8 @@ pub struct Reader {
     pub(super) marks: VecDeque<(Sequence, u64)>,
     damage: Vec<Damage>,
     record_bytes_mean: usize,
+    /// What is missing of the runs before and was promised to nobody.
+    unpromised: Vec<Damage>,
     /// Base of the newest segment that [`Reader::sync_applied`] has synced, and how far.
     pub(super) synced: (Option<u64>, u64),
 }
@@ -69,10 +71,17 @@ pub(super) struct Known {
 pub struct Gap {
     pub expected: Sequence,
     pub found: Sequence,
+    /// As of [`Damage`].
+    pub promised: bool,
 }
 
 impl Reader {
-    pub(super) fn new(state: Arc<LaneState>, lock: Arc<File>, expected: Sequence) -> Reader {
+    pub(super) fn new(
+        state: Arc<LaneState>,
+        lock: Arc<File>,
+        expected: Sequence,
+        unpromised: Vec<Damage>,
+    ) -> Reader {
         Reader {
             at: state.read(),
             state,
@@ -86,6 +95,7 @@ impl Reader {
             marks: VecDeque::new(),
             damage: Vec::new(),
             record_bytes_mean: 256,
+            unpromised,
             synced: (None, 0),
         }
     }
@@ -161,7 +171,13 @@ impl Reader {
         self.marks.push_back((applied, self.at));
         self.state.set_read(self.at);
         let expected = applied.next();
-        Ok(found.filter(|found| *found > expected).map(|found| Gap { expected, found }))
+        let promised = |found: Sequence| {
+            !self.unpromised.iter().any(|missing| {
+                missing.first <= expected && found.0 <= missing.first.0.saturating_add(missing.lost)
+            })
+        };
+        let gap = |found| Gap { expected, found, promised: promised(found) };
+        Ok(found.filter(|found| *found > expected).map(gap))
     }
 
     fn stretch<'a>(&self, current: &'a Current, limit: u64) -> Stretch<'a> {
@@ -282,7 +298,12 @@ impl Reader {
         if self.damage.len() < DAMAGE_KEPT_MAX {
             let file = segment::path(self.state.dir(), base);
             let (offset, first) = (from - base, self.expected);
-            self.damage.push(Damage { file, offset, bytes, first, lost: 0, quarantined });
+            let promised = !self.unpromised.iter().any(|missing| {
+                missing.file == file
+                    && missing.offset <= offset
+                    && offset + bytes <= missing.offset + missing.bytes
+            });
+            self.damage.push(Damage { file, offset, bytes, first, lost: 0, quarantined, promised });
         }
     }
 

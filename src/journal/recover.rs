@@ -10,6 +10,7 @@ use super::read::Reader;
 use super::state::{LaneState, Start};
 use super::survey::{Damage, Survey};
 use super::{Options, segment};
+use crate::base::durable;
 use crate::base::ids::{LaneId, Sequence};
 
 /// What opening found.
@@ -38,7 +39,7 @@ pub fn open(
     floor: Option<Sequence>,
     options: &Options,
 ) -> Result<(Appender, Reader, Recovered), JournalError> {
-    fs::create_dir_all(dir).map_err(JournalError::io(dir))?;
+    durable::create_folder(dir).map_err(JournalError::io(dir))?;
     let lock = Arc::new(lock(dir)?);
     let mut survey = Survey::of(dir, &segment::list(dir)?, Some(lane))?;
     let torn_bytes_cut = cut_tail(&survey)?;
@@ -66,7 +67,9 @@ pub fn open(
         disk_bytes: recovered.bytes,
     };
     let state = Arc::new(LaneState::new(lane, dir.to_owned(), start));
-    let reader = Reader::new(state.clone(), lock.clone(), survey.announced.unwrap_or(recovered.last.next()));
+    let expected = survey.announced.unwrap_or(recovered.last.next());
+    let unpromised = recovered.damaged.iter().filter(|damage| !damage.promised).cloned().collect();
+    let reader = Reader::new(state.clone(), lock.clone(), expected, unpromised);
     Ok((Appender::new(state, *options, lock), reader, recovered))
 }
 

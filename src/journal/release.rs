@@ -48,6 +48,15 @@ impl Reader {
         self.segments.front().is_some_and(|oldest| oldest.base >= base)
     }
 
+    /// The names of deleted segments do not come back after a power cut.
+    pub fn sync_deletions(&self) -> Result<(), JournalError> {
+        let quarantine = self.state.dir().join(segment::QUARANTINE);
+        if quarantine.is_dir() {
+            segment::sync_folder(&quarantine)?;
+        }
+        segment::sync_folder(self.state.dir())
+    }
+
     /// Deletes those of the lane's segments in `quarantine/` of whose bytes `is_wanted` says so, which is asked
     /// about overlapping stretches of a file; returns how many went. They may be as large as a segment each: 1 GB/s.
     pub fn purge_quarantine(&self, is_wanted: &dyn Fn(&[u8]) -> bool) -> Result<u64, JournalError> {

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::batch::{Stretch, read_up_to};
-use super::format::{RECORD_HEADER_BYTES, RecordHeader};
+use super::format::{RECORD_HEADER_BYTES, RecordHeader, SYNCED_BYTES};
 use crate::base::ids::Sequence;
 use crate::base::limits::RECORD_BYTES_MAX;
 
@@ -55,7 +55,7 @@ pub(super) fn next_sound(stretch: &Stretch<'_>) -> io::Result<Found> {
             if checked > CHECKED_BYTES_MAX {
                 return Ok(Found::GivenUp);
             }
-            record.resize(record_bytes.min(RECORD_HEADER_BYTES + RECORD_BYTES_MAX), 0);
+            record.resize(record_bytes.min(RECORD_HEADER_BYTES + SYNCED_BYTES + RECORD_BYTES_MAX), 0);
             if read_up_to(stretch.file, &mut record, at - stretch.base)? == record_bytes
                 && header.fits(&record, stretch.salt, at)
             {

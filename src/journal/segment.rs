@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::batch::read_up_to;
 use super::error::JournalError;
 use super::format::{HEADER_BYTES, Opening, SegmentHeader, VERSION};
+use crate::base::durable;
 use crate::base::ids::LaneId;
 
 /// Where segments that hold damage are kept by a hard link, inside the lane's folder.
@@ -19,6 +20,11 @@ const DIGITS: usize = 20;
 /// `00000000000067108864.seg`: sorted by name is sorted by offset.
 pub(super) fn path(dir: &Path, base: u64) -> PathBuf {
     dir.join(format!("{base:0DIGITS$}{SUFFIX}"))
+}
+
+/// The base offset that a segment's name says.
+pub(super) fn base_of(path: &Path) -> Option<u64> {
+    path.file_name()?.to_str()?.strip_suffix(SUFFIX)?.parse().ok()
 }
 
 /// Offsets and sequences stay below this, so that adding to them never overflows; whoever says more is
@@ -126,10 +132,10 @@ fn only_zeros(file: &File) -> io::Result<bool> {
 pub(super) fn quarantine(dir: &Path, base: u64) -> Result<(), JournalError> {
     let from = path(dir, base);
     let folder = dir.join(QUARANTINE);
-    fs::create_dir_all(&folder).map_err(JournalError::io(&folder))?;
+    durable::create_folder(&folder).map_err(JournalError::io(&folder))?;
     let to = path(&folder, base);
     match fs::hard_link(&from, &to) {
-        Ok(()) => Ok(()),
+        Ok(()) => sync_folder(&folder),
         Err(error) if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound) => {
             Ok(())
         }
@@ -139,5 +145,5 @@ pub(super) fn quarantine(dir: &Path, base: u64) -> Result<(), JournalError> {
 
 /// Makes the names in a folder survive a power cut.
 pub(super) fn sync_folder(dir: &Path) -> Result<(), JournalError> {
-    File::open(dir).and_then(|folder| folder.sync_all()).map_err(JournalError::io(dir))
+    durable::sync_folder(dir).map_err(JournalError::io(dir))
 }

@@ -1,11 +1,13 @@
 //! Walks every record of a lane's segments without changing anything: what recovery and `verify` share.
 
 use std::fmt;
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use super::batch::{Batch, Loaded, Stretch};
+use super::batch::{Batch, Loaded, Stretch, read_up_to};
 use super::error::JournalError;
-use super::format::{HEADER_BYTES, Opening};
+use super::format::{HEADER_BYTES, Opening, Run};
 use super::resync::{self, Found};
 use super::segment::{self, Segment};
 use crate::base::ids::{LaneId, Sequence};
@@ -26,6 +28,9 @@ pub struct Damage {
     pub lost: u64,
     /// Whether the file is kept in `quarantine/`; never for a survey that only looks.
     pub quarantined: bool,
+    /// Whether somebody may have been promised that it survives a power cut. Not where the bytes look as if they never
+    /// reached the disk and no record behind them says that they did.
+    pub promised: bool,
 }
 
 impl fmt::Display for Damage {
@@ -33,8 +38,9 @@ impl fmt::Display for Damage {
         let Damage { file, offset, bytes, first, lost, .. } = self;
         write!(
             f,
-            "{} at byte {offset}: {bytes} bytes damaged, {lost} records lost from {first} on",
-            file.display()
+            "{} at byte {offset}: {bytes} bytes {}, {lost} records lost from {first} on",
+            file.display(),
+            if self.promised { "damaged" } else { "that were not synced are missing" },
         )
     }
 }
@@ -63,6 +69,41 @@ pub(super) struct Survey {
     /// The last entry of `damaged` where no later record has measured the loss yet.
     unsettled: Option<usize>,
     expected: Option<Sequence>,
+    /// The highest offset that a record of the run at hand says was synced; `None` where records do not say.
+    synced: Option<u64>,
+    /// Logical offset and look of what is in `damaged` and belongs to that run.
+    of_run: Vec<(u64, Look)>,
+}
+
+/// What bytes that are no record look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    /// Missing, or a whole sector of zeros among them: never written to the disk.
+    Unwritten,
+    Other,
+}
+
+/// What a disk writes as a whole, at least.
+const SECTOR_BYTES: u64 = 512;
+
+impl Look {
+    fn of(file: &Path, offset: u64, bytes: u64) -> io::Result<Look> {
+        let file = File::open(file)?;
+        let end = offset + bytes;
+        if file.metadata()?.len() < end {
+            return Ok(Look::Unwritten);
+        }
+        let mut sector = [0; SECTOR_BYTES as usize];
+        let mut at = offset.next_multiple_of(SECTOR_BYTES);
+        while at < end {
+            let filled = read_up_to(&file, &mut sector, at)?;
+            if filled > 0 && at + filled as u64 <= end && sector[..filled].iter().all(|byte| *byte == 0) {
+                return Ok(Look::Unwritten);
+            }
+            at += SECTOR_BYTES;
+        }
+        Ok(Look::Other)
+    }
 }
 
 #[derive(Debug)]
@@ -85,6 +126,7 @@ impl Survey {
                 None => survey.expected = None,
             }
         }
+        survey.leave_run();
         Ok(survey)
     }
 
@@ -115,6 +157,7 @@ impl Survey {
         };
         self.lane = Some(header.lane);
         self.settle(header.first);
+        self.enter_run(header.run);
         self.announced.get_or_insert(header.first);
         self.last = self.last.max(Sequence(header.first.0.saturating_sub(1)));
         if let Opening::Sound { damaged: Some(copy), .. } = segment.opening {
@@ -146,6 +189,7 @@ impl Survey {
                 self.first.get_or_insert(first);
                 self.last = last;
                 self.records += batch.len() as u64;
+                self.synced = self.synced.map(|synced| synced.max(batch.synced()));
                 stretch.at += batch.bytes() as u64;
                 stretch.expected = last.next();
                 continue;
@@ -178,7 +222,35 @@ impl Survey {
             self.unsettled = Some(self.damaged.len());
         }
         let lost = lost.unwrap_or(0);
-        self.damaged.push(Damage { file, offset, bytes, first, lost, quarantined: false });
+        // What cannot be read is not taken for what was never there.
+        let look = Look::of(&file, offset, bytes).unwrap_or(Look::Other);
+        self.of_run.push((segment::base_of(&file).unwrap_or(0) + offset, look));
+        self.damaged.push(Damage { file, offset, bytes, first, lost, quarantined: false, promised: true });
+    }
+
+    /// The lane was opened again here, or its records say nothing of syncs.
+    fn enter_run(&mut self, run: Run) {
+        let is_first = self.bases.len() == 1;
+        match run {
+            Run::Begins => {
+                self.leave_run();
+                self.synced = Some(0);
+            }
+            Run::Continues if is_first => self.synced = Some(0),
+            Run::Continues => {}
+            Run::Unknown => {
+                self.leave_run();
+                self.synced = None;
+            }
+        }
+    }
+
+    /// All records of the run were seen: what none of them vouches for was not promised.
+    fn leave_run(&mut self) {
+        let from = self.damaged.len() - self.of_run.len();
+        for (damage, (at, look)) in self.damaged[from..].iter_mut().zip(self.of_run.drain(..)) {
+            damage.promised = look == Look::Other || self.synced.is_none_or(|synced| at < synced);
+        }
     }
 
     /// The next sound segment begins with `first`: what is missing up to it is the damage's.

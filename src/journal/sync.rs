@@ -6,11 +6,15 @@
 //! ([`super::Reader::release`]) and the question is settled; meanwhile [`Syncer::plan`] is `None` and
 //! the acknowledged records are still read, from the page cache, by the consumer.
 
+use std::fs::File;
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::segment;
 use super::state::LaneState;
+use crate::base::durable;
+use crate::base::ids::LaneId;
 
 /// Plans fdatasyncs for one lane; one a lane, on any one thread.
 #[derive(Debug)]
@@ -35,6 +39,11 @@ impl Syncer {
     #[must_use]
     pub fn new(state: Arc<LaneState>) -> Syncer {
         Syncer { state, segment: None }
+    }
+
+    #[must_use]
+    pub fn lane(&self) -> LaneId {
+        self.state.lane()
     }
 
     /// What to sync now; `None` when nothing is new, after a failure until the database holds what it
@@ -69,6 +78,23 @@ impl Syncer {
             self.segment = Some(plan.segment);
             self.state.set_synced(plan.upto);
         }
+    }
+
+    /// Syncs now, on the calling thread.
+    ///
+    /// # Errors
+    /// As the disk has them; nothing is claimed then.
+    pub fn sync(&mut self) -> io::Result<()> {
+        let Some(plan) = self.plan() else { return Ok(()) };
+        let files = plan.files.iter().try_for_each(|file| File::open(file)?.sync_data());
+        match files.and_then(|()| plan.directory.as_deref().map_or(Ok(()), durable::sync_folder)) {
+            Ok(()) => self.done(plan),
+            Err(error) => {
+                self.failed(plan);
+                return Err(error);
+            }
+        }
+        Ok(())
     }
 
     /// Something of the plan failed: see above. Call it also when a result never came.

@@ -65,7 +65,8 @@ pub(super) struct Parts {
     pub(super) request_ids: RequestIds,
     pub(super) desk: Desk,
     pub(super) handed_over: async_channel::Receiver<HandedOver>,
-    pub(super) sync_wanted: (async_channel::Sender<()>, async_channel::Receiver<()>),
+    /// The listener wants its journals on disk.
+    pub(super) sync_wanted: async_channel::Receiver<()>,
     /// Every lane this core appends to.
     pub(super) syncers: Vec<Syncer>,
     pub(super) listener_wake: Arc<Wake>,
@@ -90,8 +91,9 @@ struct Lane {
     request_ids: RefCell<RequestIds>,
     desk: RefCell<Desk>,
     latency: RefCell<Latency>,
-    sync_wanted: async_channel::Sender<()>,
-    /// Those who wait for the next fdatasync.
+    /// A message: somebody here waits for the executor's own journals to be on disk.
+    sync_wanted: (async_channel::Sender<()>, async_channel::Receiver<()>),
+    /// Those who wait for the next fdatasync of them.
     waiting: RefCell<Vec<Waker>>,
     times: Times,
     decoder: RefCell<Decoder>,
@@ -126,7 +128,7 @@ pub(super) async fn run(parts: Parts) {
         request_ids: RefCell::new(parts.request_ids),
         desk: RefCell::new(parts.desk),
         latency: RefCell::default(),
-        sync_wanted: parts.sync_wanted.0,
+        sync_wanted: async_channel::bounded(1),
         waiting: RefCell::default(),
         times: Times {
             head: config.head_timeout,
@@ -152,7 +154,7 @@ pub(super) async fn run(parts: Parts) {
         body_bytes_max: config.buffer_bytes_max as usize / parts.vitals.cores.len(),
         vitals: parts.vitals.clone(),
     });
-    executor::spawn(sync::run(lane.clone(), parts.sync_wanted.1, parts.syncers, parts.listener_wake));
+    executor::spawn(sync::run(lane.clone(), parts.sync_wanted, parts.syncers, parts.listener_wake));
     executor::spawn(keyed::run_commits(lane.clone(), parts.committed));
     executor::spawn(keyed::run_forwards(lane.clone(), parts.forwarded));
     executor::spawn(changes::run(lane.clone(), parts.prices_changed.1));

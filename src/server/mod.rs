@@ -378,7 +378,7 @@ fn start_cores(
             request_ids: RequestIds::new(id, true),
             desk: Desk::new(&reading.registry),
             handed_over: hand_over,
-            sync_wanted: (sync_wanted.clone(), sync_asked),
+            sync_wanted: sync_asked,
             syncers,
             listener_wake: wake.clone(),
             keys: reading.keys,

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use super::ServeError;
+use crate::base::durable;
 use crate::base::ids::{LaneId, Sequence, ShardId};
 use crate::base::keys::KeyHasher;
 use crate::config::Config;
 use crate::ingest::write::Journals;
 use crate::ingest::{Board, ShardBoard, ShardVerdicts, Verdicts};
-use crate::journal::{self, Appender, LaneState, Reader};
+use crate::journal::{self, Appender, LaneState, Reader, Syncer};
 use crate::query::{CursorKey, ReadShard};
 use crate::shard::{self, DataFolder, ShardFolder, ShardStatus};
 
@@ -75,6 +76,11 @@ fn feeds(core: usize, cores: usize, shards: usize) -> Vec<(usize, u8)> {
     }
 }
 
+/// Whether a core feeds a shard.
+pub(super) fn is_fed_by(shard: usize, core: usize, cores: usize, shards: usize) -> bool {
+    feeds(core, cores, shards).iter().any(|(fed, _)| *fed == shard)
+}
+
 /// The core whose CPU a shard's writer shares.
 pub(super) fn home(shard: usize, cores: usize) -> usize {
     shard % cores
@@ -121,9 +127,13 @@ pub(super) fn open(config: &Config, cores: usize) -> Result<Opened, ServeError> 
                 of.verdicts.push(of_lane);
                 of.keyed.push((shard, appender));
             } else {
+                // Nobody syncs it from here on, and what it holds may have been promised.
+                Syncer::new(appender.state().clone()).sync()?;
                 journals.idle.push(appender);
             }
         }
+        // Also the names that a start before this one made and was killed before it synced them.
+        durable::sync_folder(shard_folder.dir())?;
         let status = Arc::new(ShardStatus::new(shard));
         for (lane, sequence) in applied.unwrap_or_default() {
             status.set_applied(lane, sequence);
@@ -185,10 +195,19 @@ fn open_lane(
             shard = shard.0,
             lane = lane.folder(),
             bytes = recovered.torn_bytes_cut,
-            "cut a record that was being written when the machine or the process stopped; it was never acked"
+            "cut what was not written whole when the machine or the process stopped; none of it was acked as on disk"
         );
     }
     for damage in &recovered.damaged {
+        if !damage.promised {
+            tracing::warn!(
+                shard = shard.0,
+                lane = lane.folder(),
+                %damage,
+                "a power cut took records that were not synced; only `ack=disk` promises that they survive one"
+            );
+            continue;
+        }
         tracing::error!(
             shard = shard.0,
             lane = lane.folder(),

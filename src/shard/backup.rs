@@ -5,26 +5,28 @@ use std::path::Path;
 
 use rusqlite::backup::{Backup, StepResult};
 
-use super::catalog::sync_dir;
 use super::error::ShardError;
 use super::identity::beside;
 use super::inspect::{Verified, verify};
 use super::open;
+use crate::base::durable;
 
 /// Pages copied between two reports of progress: 16 MiB at the default page size.
 const STEP_PAGES: i32 = 1024;
 
 /// Copies the shard at `source` to the new file `copy`, syncs it and verifies it: SQLite's integrity check
-/// and a recount of everything. `progress` gets pages done and pages in all. The source is read in one
+/// and a recount of everything. Ingests that finished at `began_us` or later are not known to the copy by their keys: a
+/// copy of another shard may be of a moment before their rows. `progress` gets pages done and pages in all. The source is read in one
 /// transaction, so the copy is of one moment; the WAL of a running server cannot start over meanwhile.
 /// About two seconds a gigabyte, the verification included.
 pub fn backup(
     source: &Path,
     copy: &Path,
+    began_us: i64,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Verified, ShardError> {
     if let Some(dir) = copy.parent() {
-        fs::create_dir_all(dir)?;
+        durable::create_folder(dir)?;
     }
     if copy.exists() {
         return Err(ShardError::Other(format!("{} is there already", copy.display())));
@@ -48,6 +50,8 @@ pub fn backup(
             }
         }
     }
+    // Sent again their rows come too, and are known by their lines.
+    target.execute("DELETE FROM ingest_key WHERE finished_us >= ?1", [began_us])?;
     target.close().map_err(|(_, error)| error)?;
     File::open(copy)?.sync_all()?;
     let verified = verify(copy)?;
@@ -59,7 +63,7 @@ pub fn backup(
         }
     }
     if let Some(dir) = copy.parent() {
-        sync_dir(dir)?;
+        durable::sync_folder(dir)?;
     }
     Ok(verified)
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::FolderError;
 use super::manifest::Manifest;
+use crate::base::durable;
 use crate::base::ids::{LaneId, ShardId};
 use crate::base::limits::SHARD_COUNT_MAX;
 
@@ -78,7 +79,9 @@ impl DataFolder {
         if let Some(wanted) = shards_wanted.filter(|wanted| !(1..=SHARD_COUNT_MAX).contains(wanted)) {
             return Err(FolderError::ShardCount(wanted));
         }
-        fs::create_dir_all(dir).map_err(|error| FolderError::io(dir, error))?;
+        durable::create_folder(dir).map_err(|error| FolderError::io(dir, error))?;
+        // The name may be of a start that was killed before it synced it; a folder above that is closed to us is its owner's.
+        let _ = durable::sync_folder(durable::holder_of(dir));
         // Before the lock file is made: someone else's folder stays as it is.
         if Manifest::read(dir)?.is_none() && !is_empty(dir).map_err(|error| FolderError::io(dir, error))? {
             return Err(FolderError::NotOurs(dir.to_owned()));
@@ -104,11 +107,11 @@ impl DataFolder {
         for (_, shard) in folder.shards() {
             for lane in [LaneId::hot(0), LaneId::keyed(0)] {
                 let path = shard.lane(lane);
-                fs::create_dir_all(&path).map_err(|error| FolderError::io(&path, error))?;
+                durable::create_folder(&path).map_err(|error| FolderError::io(&path, error))?;
             }
-            sync_dir(shard.dir()).map_err(|error| FolderError::io(shard.dir(), error))?;
+            durable::sync_folder(shard.dir()).map_err(|error| FolderError::io(shard.dir(), error))?;
         }
-        sync_dir(dir).map_err(|error| FolderError::io(dir, error))?;
+        durable::sync_folder(dir).map_err(|error| FolderError::io(dir, error))?;
         Ok(folder)
     }
 
@@ -152,19 +155,19 @@ impl DataFolder {
     }
 }
 
-/// Makes names in a folder survive a power cut.
-pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
-}
-
 /// Nothing in it but what an interrupted start leaves, keys made before the first start, or a fresh file system's `lost+found`.
 fn is_empty(dir: &Path) -> io::Result<bool> {
     for entry in fs::read_dir(dir)? {
         let name = entry?.file_name();
-        if !["lock", "manifest.json.tmp", "lost+found", "tenants.db", "tenants.db-journal"]
-            .iter()
-            .any(|ours| name == *ours)
-        {
+        let ours = [
+            "lock",
+            "manifest.json.new",
+            "manifest.json.tmp",
+            "lost+found",
+            "tenants.db",
+            "tenants.db-journal",
+        ];
+        if !ours.iter().any(|ours| name == *ours) {
             return Ok(false);
         }
     }

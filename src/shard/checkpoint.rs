@@ -2,6 +2,8 @@
 //! is durable, and only that may be forgotten by the journal: a flipped bit in a WAL drops every later
 //! commit, rows and positions together, and the journal then replays them.
 
+use std::fs::File;
+use std::io;
 use std::time::Duration;
 
 use super::error::ShardError;
@@ -47,6 +49,18 @@ impl Shard {
         std::fs::metadata(beside(&self.path, "-wal")).map_or(true, |wal| wal.len() == 0)
     }
 
+    /// The length of the WAL file survives a power cut.
+    ///
+    /// # Errors
+    /// As the disk has them.
+    pub fn sync_wal(&self) -> Result<(), ShardError> {
+        match File::open(beside(&self.path, "-wal")) {
+            Ok(wal) => Ok(wal.sync_all()?),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// The checkpoint that the size of the WAL asks for, if any.
     #[must_use]
     pub fn checkpoint_due(&self) -> Option<CheckpointMode> {
@@ -65,6 +79,7 @@ impl Shard {
     /// a lock.
     pub fn checkpoint(&mut self, mode: CheckpointMode) -> Result<Checkpoint, ShardError> {
         let started_us = clock::monotonic_us();
+        self.check_size()?;
         let sql = match mode {
             CheckpointMode::Passive => "PRAGMA wal_checkpoint(PASSIVE)",
             CheckpointMode::Truncate => "PRAGMA wal_checkpoint(TRUNCATE)",
@@ -77,6 +92,8 @@ impl Shard {
             self.wal_frames.set(frames);
             self.wal_frames_carried = carried;
         }
+        // It grows here, and shrinks where pages were given back.
+        self.file_bytes = self.database_bytes();
         let took = Duration::from_micros(clock::monotonic_us() - started_us);
         let durable = if complete { self.positions() } else { Vec::new() };
         Ok(Checkpoint { complete, wal_bytes: self.wal_bytes(), durable, took })

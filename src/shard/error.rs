@@ -34,6 +34,17 @@ pub enum ShardError {
     /// The path names another file than the one open here: close, open the new one, take its position.
     #[error("the database file was replaced by another one; the new one is opened")]
     Replaced,
+    /// Somebody cut the open file. What it held is in no file of the shard; the journal keeps what it still has.
+    #[error(
+        "the database file has {found} bytes and had {expected}: somebody cut it; restore it or move it away, the \
+         journal keeps what it has"
+    )]
+    Truncated {
+        /// Its length now, in bytes.
+        found: u64,
+        /// As the last checkpoint left it.
+        expected: u64,
+    },
     /// The environment failed. The connection is not trusted again: close it, reopen, try again.
     #[error("the database failed ({0}); it is closed and opened again")]
     Other(String),

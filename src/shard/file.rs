@@ -9,7 +9,7 @@ use rusqlite::{Connection, TransactionBehavior};
 
 use super::apply::{BESIDE, Positions};
 use super::buckets::Buckets;
-use super::catalog::{ShardFolder, sync_dir};
+use super::catalog::ShardFolder;
 use super::error::ShardError;
 use super::identity::{Identity, beside};
 use super::ids::{self, Ids};
@@ -22,6 +22,7 @@ use super::seal::{self, Sealing};
 use super::stream::Stream;
 use super::{heal, open};
 use crate::base::counters::Cell;
+use crate::base::durable;
 use crate::base::ids::{LaneId, Sequence};
 use crate::base::keys::KeyHasher;
 
@@ -101,6 +102,8 @@ pub struct Shard {
     /// How many of them a checkpoint has carried over.
     pub(super) wal_frames_carried: u64,
     pub(super) frame_bytes: u64,
+    /// How long the last checkpoint left the file.
+    pub(super) file_bytes: u64,
 }
 
 impl Shard {
@@ -109,7 +112,7 @@ impl Shard {
     /// SQLite reads the WAL (its last valid commit counts).
     pub fn open(folder: &ShardFolder, options: &ShardOptions) -> Result<Shard, ShardError> {
         let path = folder.database();
-        fs::create_dir_all(folder.dir())?;
+        durable::create_folder(folder.dir())?;
         heal::install(&path)?;
         let before = Identity::of(&path)?;
         let mut connection = open::open_writer(&path, options)?;
@@ -128,7 +131,7 @@ impl Shard {
             }
         };
         if before.is_none() {
-            sync_dir(folder.dir())?;
+            durable::sync_folder(folder.dir())?;
         }
         let wal_frames = Arc::new(Cell::default());
         let hook_frames = Arc::clone(&wal_frames);
@@ -168,6 +171,7 @@ impl Shard {
             wal_frames,
             wal_frames_carried: 0,
             frame_bytes: page_bytes.unsigned_abs() + 24,
+            file_bytes: fs::metadata(&folder.database())?.len(),
         })
     }
 

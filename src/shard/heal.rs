@@ -7,12 +7,12 @@ use std::path::Path;
 
 use rusqlite::backup::{Backup, StepResult};
 
-use super::catalog::sync_dir;
 use super::checkpoint::CheckpointMode;
 use super::error::ShardError;
 use super::file::Shard;
 use super::identity::{Identity, beside};
 use super::open;
+use crate::base::durable;
 
 /// A copy that is being made, and one that is complete and waits to become `shard.db`.
 const PART: &str = ".healed-part";
@@ -31,7 +31,7 @@ impl Shard {
             };
         }
         let dir = self.path.parent().unwrap_or(Path::new("."));
-        fs::create_dir_all(dir)?;
+        durable::create_folder(dir)?;
         let part = beside(&self.path, PART);
         remove(&part)?;
         let mut copy = open::open_plain(&part, true)?;
@@ -44,8 +44,7 @@ impl Shard {
         }
         copy.close().map_err(|(_, error)| error)?;
         File::open(&part)?.sync_all()?;
-        fs::rename(&part, beside(&self.path, HEALED))?;
-        sync_dir(dir)?;
+        durable::rename(&part, &beside(&self.path, HEALED))?;
         Ok(())
     }
 
@@ -82,11 +81,13 @@ pub(super) fn install(path: &Path) -> Result<(), ShardError> {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             done => done?,
         }
+        // Before the other name goes.
+        durable::sync_folder(durable::holder_of(path))?;
     }
     // Where another file took the place, the copy stays beside it for the operator.
     if Identity::of(path)? == Some(copy) {
         remove(&healed)?;
-        sync_dir(path.parent().unwrap_or(Path::new(".")))?;
+        durable::sync_folder(durable::holder_of(path))?;
     }
     Ok(())
 }

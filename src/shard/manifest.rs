@@ -1,15 +1,15 @@
 //! `manifest.json`: what a data folder is, written once when it is made.
 
-use std::fs::{self, File};
-use std::io::{Read as _, Write as _};
+use std::fs::File;
+use std::io::Read as _;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::error::FolderError;
-use crate::base::clock;
 use crate::base::ids::random_hex;
 use crate::base::limits::SHARD_COUNT_MAX;
+use crate::base::{clock, durable};
 
 /// The newest format this program reads and the one it writes.
 const FORMAT: u64 = 1;
@@ -85,20 +85,12 @@ impl Manifest {
         Manifest { shards, ..self.clone() }.write(dir)
     }
 
-    /// Writes a temporary file, syncs it, renames it and syncs the folder: whole or not at all.
+    /// Whole or not at all, also after a power cut.
     pub(super) fn write(&self, dir: &Path) -> Result<(), FolderError> {
         let path = dir.join(Manifest::FILE);
-        let temporary = dir.join("manifest.json.tmp");
         let mut text =
             serde_json::to_vec(self).map_err(|error| FolderError::io(&path, std::io::Error::other(error)))?;
         text.push(b'\n');
-        File::create(&temporary)
-            .and_then(|mut file| {
-                file.write_all(&text)?;
-                file.sync_all()
-            })
-            .and_then(|()| fs::rename(&temporary, &path))
-            .and_then(|()| File::open(dir)?.sync_all())
-            .map_err(|error| FolderError::io(&path, error))
+        durable::replace(&path, &text).map_err(|error| FolderError::io(&path, error))
     }
 }

@@ -11,6 +11,7 @@ use super::error::TenantsError;
 use super::key::{KeyId, NewKey};
 use super::rows::{KeyRow, KeyWish, Limits, PriceLimits, SecretRow, TenantRow};
 use super::webhook::WebhookSecret;
+use crate::base::durable;
 use crate::base::limits::IDENTIFIER_BYTES_MAX;
 use crate::shard;
 
@@ -100,8 +101,11 @@ impl Store {
     /// # Errors
     /// As [`Store::open`].
     pub fn create(data: &Path) -> Result<Store, TenantsError> {
-        std::fs::create_dir_all(data).map_err(|source| TenantsError::Io { path: data.to_owned(), source })?;
-        Store::open_at(Store::path_in(data), true)
+        let io = |source| TenantsError::Io { path: data.to_owned(), source };
+        durable::create_folder(data).map_err(io)?;
+        let store = Store::open_at(Store::path_in(data), true)?;
+        durable::sync_folder(data).map_err(io)?;
+        Ok(store)
     }
 
     fn open_at(path: PathBuf, create: bool) -> Result<Store, TenantsError> {
@@ -399,7 +403,11 @@ impl Store {
     pub fn copy_to(&self, data: &Path) -> Result<(), TenantsError> {
         let dest = Store::path_in(data);
         self.connection.execute("VACUUM INTO ?1", [dest.to_string_lossy()])?;
-        Ok(())
+        // SQLite does not.
+        let synced = std::fs::File::open(&dest).and_then(|copy| copy.sync_all());
+        synced
+            .and_then(|()| durable::sync_folder(data))
+            .map_err(|source| TenantsError::Io { path: dest.clone(), source })
     }
 }
 

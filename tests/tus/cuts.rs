@@ -73,7 +73,6 @@ fn servers_killed_at_any_byte_keep_what_they_reported() {
             server = serve(&folder, &[]);
             reported = upload.offset(&mut server.client());
             assert!((whole..=sent).contains(&reported), "{packing:?}: {reported} in {whole}..={sent}");
-            assert!(round % 2 == 1 || reported == sent, "{packing:?}: what was in the file is taken");
             // Whatever was reported, its rows are there.
             let summary = upload.summary(&server);
             assert_eq!(summary["offset"], reported);
@@ -90,7 +89,7 @@ fn servers_killed_at_any_byte_keep_what_they_reported() {
 }
 
 #[test]
-fn a_server_killed_behind_the_last_byte_finishes_when_it_is_asked() {
+fn a_server_killed_behind_the_last_byte_takes_up_at_its_checkpoint_and_finishes() {
     let (folder, (lines, expected)) = (Folder::new(), orders(ORDERS));
     let mut server = serve(&folder, &[]);
     let upload = Upload::create(&mut server.client(), lines.len(), &[]);
@@ -103,7 +102,9 @@ fn a_server_killed_behind_the_last_byte_finishes_when_it_is_asked() {
     });
     server.kill();
     server = serve(&folder, &[]);
-    assert_eq!(upload.offset(&mut server.client()), lines.len());
+    // Behind the checkpoint nobody vouches for the bytes, whatever the file says.
+    assert!(upload.offset(&mut server.client()) <= lines.len());
+    to_the_end(&server, &upload, &lines);
     expected.check(&upload.summary(&server), lines.len());
     server.stop();
     check_stored(&folder.data(), ORDERS);

@@ -7,6 +7,7 @@ mod ends;
 mod protocol;
 mod room;
 mod stock;
+mod unsynced;
 
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};

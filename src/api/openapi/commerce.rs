@@ -6,7 +6,7 @@ use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::{Content, ContentBuilder, Ref, Required, Response, ResponseBuilder};
 
 use super::events::READING;
-use super::parameters::{in_header, in_path, number, parameter, range, string, words};
+use super::parameters::{ack, in_header, in_path, number, parameter, range, string, words};
 use super::{answer, header, json_of, request_id, text, with_problems};
 use crate::api::problem::Problem;
 use crate::base::order_status::OrderStatus;
@@ -16,6 +16,7 @@ use crate::shard::ORDER_FIELDS;
 /// What can befall an ingest, however its bytes come.
 pub(super) const INGESTING: &[Problem] = &[
     Problem::BadRequest,
+    Problem::BadParameter,
     Problem::IdempotencyKeyMissing,
     Problem::DamagedUpload,
     Problem::Unauthorized,
@@ -30,6 +31,7 @@ pub(super) const INGESTING: &[Problem] = &[
     Problem::Overloaded,
     Problem::OutcomeUnknown,
     Problem::ShardUnavailable,
+    Problem::JournalUnsynced,
     Problem::JournalFull,
 ];
 
@@ -81,6 +83,7 @@ pub fn post_ingest() -> OperationBuilder {
              sent again with the same key, those orders count as inserted, not as duplicates.",
         ))
         .parameter(idempotency_key())
+        .parameter(ack())
         .request_body(Some(
             RequestBodyBuilder::new()
                 .required(Some(Required::True))
@@ -183,6 +186,7 @@ pub fn patch_order() -> OperationBuilder {
         ))
         .parameter(tenant())
         .parameter(in_path("order", "The order's id, percent-encoded."))
+        .parameter(ack())
         .request_body(Some(
             RequestBodyBuilder::new()
                 .required(Some(Required::True))
@@ -194,6 +198,7 @@ pub fn patch_order() -> OperationBuilder {
         operation,
         &[
             Problem::BadRequest,
+            Problem::BadParameter,
             Problem::Unauthorized,
             Problem::Forbidden,
             Problem::NotFound,
@@ -205,6 +210,7 @@ pub fn patch_order() -> OperationBuilder {
             Problem::QueueFull,
             Problem::Overloaded,
             Problem::OutcomeUnknown,
+            Problem::JournalUnsynced,
             Problem::JournalFull,
         ],
     )

@@ -5,7 +5,7 @@ use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::{Required, Response, ResponseBuilder};
 
 use super::events::READING;
-use super::parameters::{in_header, in_path};
+use super::parameters::{ack, in_header, in_path};
 use super::{answer, header, json_of, request_id, text, with_problems};
 use crate::api::problem::Problem;
 
@@ -36,6 +36,7 @@ pub fn create() -> OperationBuilder {
              apostrophe in front, so that no spreadsheet takes it for a formula.",
         ))
         .parameter(tenant())
+        .parameter(ack())
         .parameter(in_header(
             "Idempotency-Key",
             "1 to 255 visible ASCII characters: the same request once more answers the same export.",
@@ -99,6 +100,7 @@ pub fn delete() -> OperationBuilder {
         .description(Some("Downloads that are under way are broken off, never ended as if they were whole."))
         .parameter(tenant())
         .parameter(export())
+        .parameter(ack())
         .response(
             "204",
             ResponseBuilder::new().description("It is gone.").header("X-Request-Id", request_id()).build(),

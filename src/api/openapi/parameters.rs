@@ -55,6 +55,16 @@ pub(super) fn range(operation: OperationBuilder) -> OperationBuilder {
         ))
 }
 
+/// Of whatever writes.
+pub(super) fn ack() -> Parameter {
+    parameter(
+        "ack",
+        "`disk` asks for the stronger promise: what the answer says survives a power cut, whatever the server's \
+         setting. `Firehose-Ack` in the answer names the promise that holds.",
+        words(&["os", "disk"]),
+    )
+}
+
 /// A part of the path.
 pub(super) fn in_path(name: &str, description: &str) -> Parameter {
     let mut part = parameter(name, description, string());

@@ -3,7 +3,7 @@
 use utoipa::openapi::path::OperationBuilder;
 
 use super::events::READING;
-use super::parameters::{in_path, parameter, words};
+use super::parameters::{ack, in_path, parameter, words};
 use super::{answer, json_of, with_problems};
 use crate::api::problem::Problem;
 
@@ -52,7 +52,8 @@ pub fn erase_customer() -> OperationBuilder {
             ))
             .parameter(in_path("tenant", "Whose customer."))
             .parameter(in_path("customer", "The customer's id, percent-encoded."))
-            .parameter(parameter("mode", "`erase` unless told.", words(&["erase", "pseudonymise"]))),
+            .parameter(parameter("mode", "`erase` unless told.", words(&["erase", "pseudonymise"])))
+            .parameter(ack()),
     )
 }
 
@@ -68,7 +69,8 @@ pub fn erase_user() -> OperationBuilder {
                  user sends later is new.",
             ))
             .parameter(in_path("user_id", "A 64-bit integer."))
-            .parameter(parameter("mode", "There is one.", words(&["erase"]))),
+            .parameter(parameter("mode", "There is one.", words(&["erase"])))
+            .parameter(ack()),
     )
 }
 

@@ -6,7 +6,7 @@ use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::{ContentBuilder, Ref, Required, ResponseBuilder};
 
 use super::events::READING;
-use super::parameters::{in_header, in_path, number, parameter, string, time, words};
+use super::parameters::{ack, in_header, in_path, number, parameter, string, time, words};
 use super::{answer, header, json_of, request_id, text, with_problems};
 use crate::api::problem::Problem;
 use crate::commerce::ANOMALIES_MAX;
@@ -23,6 +23,7 @@ fn product() -> Parameter {
 
 const WRITING: &[Problem] = &[
     Problem::BadRequest,
+    Problem::BadParameter,
     Problem::NotJson,
     Problem::Unauthorized,
     Problem::Forbidden,
@@ -33,6 +34,7 @@ const WRITING: &[Problem] = &[
     Problem::QueueFull,
     Problem::Overloaded,
     Problem::OutcomeUnknown,
+    Problem::JournalUnsynced,
     Problem::JournalFull,
 ];
 
@@ -70,6 +72,7 @@ pub fn post_event() -> OperationBuilder {
         ))
         .parameter(tenant())
         .parameter(product())
+        .parameter(ack())
         .parameter(in_header("Idempotency-Key", "Stands for an `event_id` that the body has not, where the tenant has no webhook secrets.", Required::False))
         .parameter(signature("webhook-id", "Signed; stands for an `event_id` where neither of the others does."))
         .parameter(signature("webhook-timestamp", "Seconds since 1970, within five minutes."))
@@ -159,6 +162,7 @@ pub fn post_review(of_product: bool) -> OperationBuilder {
     }
     let operation = operation
         .parameter(in_path("anomaly", "The anomaly's id."))
+        .parameter(ack())
         .request_body(Some(
             RequestBodyBuilder::new()
                 .required(Some(Required::True))

@@ -5,7 +5,7 @@ use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::{Required, Response, ResponseBuilder};
 
 use super::commerce::INGESTING;
-use super::parameters::{in_header, in_path};
+use super::parameters::{ack, in_header, in_path};
 use super::{answer, header, json_of, request_id, text, with_problems};
 use crate::api::problem::{self, Problem};
 
@@ -13,8 +13,13 @@ use crate::api::problem::{self, Problem};
 const OFFSET_OCTETS: &str = "application/offset+octet-stream";
 
 /// What can befall a look at an upload, or its end.
-const LOOKING: &[Problem] =
-    &[Problem::Unauthorized, Problem::Forbidden, Problem::RateLimited, Problem::Overloaded];
+const LOOKING: &[Problem] = &[
+    Problem::BadParameter,
+    Problem::Unauthorized,
+    Problem::Forbidden,
+    Problem::RateLimited,
+    Problem::Overloaded,
+];
 
 /// What the protocol itself refuses.
 type Refusal = (&'static str, &'static str);
@@ -96,6 +101,7 @@ pub fn post() -> OperationBuilder {
              bytes are read as they arrive. With `creation-with-upload` the first bytes may come at once.",
         ))
         .parameter(version())
+        .parameter(ack())
         .parameter(in_header("Upload-Length", "Bytes of the whole file.", Required::True))
         .parameter(in_header(
             "Upload-Metadata",
@@ -127,6 +133,7 @@ pub fn head() -> OperationBuilder {
         .summary(Some("Where an upload is to go on"))
         .parameter(version())
         .parameter(upload())
+        .parameter(ack())
         .response(
             "200",
             bare("Go on at `Upload-Offset`.", &[OFFSET, ("Upload-Length", "Bytes of the whole file.")]),
@@ -156,6 +163,7 @@ pub fn patch() -> OperationBuilder {
         .summary(Some("Send the next bytes of an upload"))
         .parameter(version())
         .parameter(upload())
+        .parameter(ack())
         .parameter(in_header("Upload-Offset", "The offset that `HEAD` answered.", Required::True))
         .parameter(in_header(
             "Upload-Checksum",
@@ -181,6 +189,7 @@ pub fn delete() -> OperationBuilder {
         .description(Some("Orders that are committed stay."))
         .parameter(version())
         .parameter(upload())
+        .parameter(ack())
         .response("204", bare("It is forgotten.", &[]));
     with_refusals(with_problems(operation, LOOKING), &[NO_SUCH, GONE, VERSION, LOCKED])
 }

@@ -4,7 +4,7 @@
 //! `chosen` and, of Parquet, `groups`. All are known in memory too, so that being asked touches no disk.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,12 +12,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use arc_swap::ArcSwap;
 
 use super::record::{Export, ExportId, ExportRecord, ExportState, Progress};
-use crate::base::clock;
+use crate::base::{clock, durable};
 
 /// Below the data folder.
 const FOLDER: &str = "exports";
 const STATE: &str = "state.json";
-const STATE_NEW: &str = "state.json.new";
 pub(super) const FILE: &str = "file";
 pub(super) const CHOSEN: &str = "chosen";
 pub(super) const BESIDE: &str = "groups";
@@ -87,7 +86,7 @@ impl ExportStore {
     /// As the disk has them.
     pub fn open(data: &Path, bytes_max: u64, expiry_us: i64) -> io::Result<ExportStore> {
         let folder = data.join(FOLDER);
-        fs::create_dir_all(&folder)?;
+        durable::create_folder(&folder)?;
         let mut all = Vec::new();
         let mut bytes = 0;
         for entry in fs::read_dir(&folder)? {
@@ -215,7 +214,7 @@ impl ExportStore {
         self.held.load().iter().any(|held| held == tenant)
     }
 
-    /// Takes it on: once this returns it is there after a kill as well.
+    /// Takes it on: once this returns it is there after a power cut as well.
     ///
     /// # Errors
     /// [`ExportStore::has_room`]'s, or the disk's; nothing is left of it then.
@@ -223,7 +222,9 @@ impl ExportStore {
         self.has_room(&record.tenant)?;
         let export = Arc::new(Export::new(record));
         let folder = self.folder_of(&export.id);
-        let made = fs::create_dir(&folder).and_then(|()| self.write(&export, &export.progress(), false));
+        let made = fs::create_dir(&folder)
+            .and_then(|()| self.write(&export, &export.progress(), true))
+            .and_then(|()| durable::sync_folder(&self.folder));
         if let Err(error) = made {
             let _ = fs::remove_dir_all(&folder);
             return Err(error.into());
@@ -257,18 +258,11 @@ impl ExportStore {
     }
 
     fn write(&self, export: &Export, progress: &Progress, synced: bool) -> io::Result<()> {
-        let folder = self.folder_of(&export.id);
+        let state = self.folder_of(&export.id).join(STATE);
         let record = export.record(progress.clone());
-        let mut file = fs::File::create(folder.join(STATE_NEW))?;
-        file.write_all(&serde_json::to_vec(&record).map_err(io::Error::other)?)?;
-        if synced {
-            file.sync_all()?;
-        }
-        fs::rename(folder.join(STATE_NEW), folder.join(STATE))?;
-        if synced {
-            fs::File::open(&folder)?.sync_all()?;
-        }
-        Ok(())
+        let draft = durable::draft_of(&state);
+        durable::write(&draft, &serde_json::to_vec(&record).map_err(io::Error::other)?)?;
+        if synced { durable::rename(&draft, &state) } else { fs::rename(&draft, &state) }
     }
 
     /// Charges bytes that are about to be written.
@@ -340,7 +334,7 @@ impl ExportStore {
         let gone = self.folder.join(format!("{GONE}{}", export.id.as_str()));
         // First, so that a job whose files go knows why.
         export.removed.store(true, Ordering::Release);
-        match fs::rename(self.folder_of(&export.id), &gone) {
+        match durable::rename(&self.folder_of(&export.id), &gone) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 export.removed.store(false, Ordering::Release);
                 return Err(error);
@@ -362,19 +356,21 @@ impl ExportStore {
     /// # Errors
     /// The disk's first one; those that can be deleted are.
     pub fn sweep(&self) -> io::Result<()> {
-        let mut outcome = Ok(());
+        let (mut outcome, mut is_changed) = (Ok(()), false);
         for entry in fs::read_dir(&self.folder)? {
             let entry = entry?;
             if !entry.file_name().as_encoded_bytes().starts_with(GONE.as_bytes()) {
                 continue;
             }
+            is_changed = true;
             match fs::remove_dir_all(entry.path()) {
                 // Another sweep was there before.
                 Err(error) if error.kind() != io::ErrorKind::NotFound => outcome = outcome.and(Err(error)),
                 _ => {}
             }
         }
-        outcome
+        // Whoever erases rows says that they are gone.
+        if is_changed { outcome.and(durable::sync_folder(&self.folder)) } else { outcome }
     }
 
     /// Removes all of a tenant's, with their files, and the files of what was removed before: whoever erases rows

@@ -51,6 +51,17 @@ impl Body {
         Ok(())
     }
 
+    /// CRC-32C of bytes that follow others, whose sum is `before`.
+    #[must_use]
+    pub fn sum(before: u32, bytes: &[u8]) -> u32 {
+        crc32c::crc32c_append(before, bytes)
+    }
+
+    /// What came survives a power cut, at this length.
+    pub fn sync(&self) -> io::Result<()> {
+        self.file.sync_all()
+    }
+
     /// Forgets what is behind `length`.
     pub fn cut(&mut self, length: u64) -> io::Result<()> {
         if length < self.length {

@@ -14,6 +14,7 @@ use std::path::Path;
 
 use super::record::{State, Upload, UploadId};
 use super::store::{BODY, FOLDER, INFO};
+use crate::base::durable;
 
 /// How often an info is read again because its body went meanwhile. Once is enough: it goes behind the last info.
 const LOOKS: usize = 3;
@@ -52,8 +53,8 @@ pub fn copy_uploads(data: &Path, dest: &Path) -> io::Result<CopiedUploads> {
             Copied::Unreadable => copied.unreadable.push(id.as_str().to_owned()),
         }
     }
-    sync(&to)?;
-    sync(dest)?;
+    durable::sync_folder(&to)?;
+    durable::sync_folder(dest)?;
     Ok(copied)
 }
 
@@ -87,7 +88,7 @@ fn copy(from: &Path, to: &Path) -> io::Result<Copied> {
         // How long it has rested is counted from there.
         target.set_modified(info.metadata()?.modified()?)?;
         target.sync_all()?;
-        sync(to)?;
+        durable::sync_folder(to)?;
         return Ok(Copied::Whole { bytes });
     }
     Ok(Copied::Unreadable)
@@ -98,10 +99,6 @@ fn found<T>(outcome: io::Result<T>) -> io::Result<Option<T>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         outcome => outcome.map(Some),
     }
-}
-
-fn sync(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]

@@ -101,6 +101,13 @@ pub struct Checkpoint {
     pub offset: u64,
     /// Lines of which the summary tells.
     pub lines: u64,
+    /// CRC-32C of the body up to `offset`; none of an earlier version's.
+    #[serde(default)]
+    pub sum: Option<u32>,
+    /// Whether the body was synced up to there: after a power cut its bytes are the ones that came. Otherwise `sum`
+    /// tells.
+    #[serde(default)]
+    pub is_synced: bool,
     /// Where plain lines can go on; anything packed is unpacked from its start.
     pub resume: Option<Resume>,
     /// Time that was spent on it.

@@ -1,19 +1,22 @@
 //! The folder of uploads, and the room they may take together.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::body::Body;
 use super::record::{State, Upload, UploadId};
+use crate::base::durable;
 
 /// Uploads that are known at once, ended ones included: each is a folder, and is looked at now and then.
 const UPLOADS_MAX: u64 = 10_000;
 
 pub(super) const FOLDER: &str = "uploads";
 pub(super) const INFO: &str = "info.json";
-const INFO_NEW: &str = "info.json.new";
+/// In front of the id of an upload whose info makes no sense.
+const ASIDE: &str = "aside-";
 /// Behind the id of an upload whose folder is being made.
 const MAKING: &str = ".new";
 pub(super) const BODY: &str = "body";
@@ -39,17 +42,26 @@ pub struct UploadStore {
     /// Declared lengths of those that have a body.
     bytes: AtomicU64,
     count: AtomicU64,
+    /// Those that were there at the start: whether their body was checked against its checkpoint since.
+    checked: HashMap<UploadId, AtomicBool>,
 }
 
 impl UploadStore {
-    /// Counts what is there and clears away what a crash left half-made. Reads one small file an upload.
+    /// Counts what is there, clears away what a crash left half-made and sets aside what cannot be read. Reads one small
+    /// file an upload.
     ///
     /// # Errors
     /// As the disk has them.
     pub fn open(data: &Path, bytes_max: u64) -> io::Result<UploadStore> {
         let folder = data.join(FOLDER);
-        fs::create_dir_all(&folder)?;
-        let store = UploadStore { folder, bytes_max, bytes: AtomicU64::new(0), count: AtomicU64::new(0) };
+        durable::create_folder(&folder)?;
+        let mut store = UploadStore {
+            folder,
+            bytes_max,
+            bytes: AtomicU64::new(0),
+            count: AtomicU64::new(0),
+            checked: HashMap::new(),
+        };
         for entry in fs::read_dir(&store.folder)? {
             let entry = entry?;
             if entry
@@ -67,15 +79,69 @@ impl UploadStore {
                     store.count.fetch_add(1, Ordering::Relaxed);
                     if upload.state == State::Receiving {
                         store.bytes.fetch_add(upload.length, Ordering::Relaxed);
+                        store.checked.insert(id, AtomicBool::new(false));
                     } else {
                         store.remove_body(&id)?;
                     }
                 }
                 Ok(None) => gone(fs::remove_dir_all(store.folder_of(&id)))?,
+                Err(UploadError::Unreadable(_)) => {
+                    store.set_aside(&id)?;
+                    tracing::error!(
+                        upload = id.as_str(),
+                        "the info of an upload cannot be read; it is set aside until it expires"
+                    );
+                }
                 Err(error) => tracing::error!(%error, "an upload cannot be continued"),
             }
         }
         Ok(store)
+    }
+
+    /// Whether the body was not used since the start: what is in it may not be what came.
+    #[must_use]
+    pub fn is_unchecked(&self, id: &UploadId) -> bool {
+        self.checked.get(id).is_some_and(|checked| !checked.load(Ordering::Relaxed))
+    }
+
+    /// It was checked.
+    pub fn note_checked(&self, id: &UploadId) {
+        if let Some(checked) = self.checked.get(id) {
+            checked.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes an upload whose info cannot be read out of the way: nobody can say whose it is, or continue it.
+    ///
+    /// # Errors
+    /// As the disk has them.
+    pub fn set_aside(&self, id: &UploadId) -> io::Result<()> {
+        durable::rename(&self.folder_of(id), &self.folder.join(format!("{ASIDE}{}", id.as_str())))
+    }
+
+    /// Removes those that were set aside and not written since `before_us`; how many.
+    ///
+    /// # Errors
+    /// The first of the disk's; the others are tried all the same.
+    pub fn remove_aside(&self, before_us: i64) -> io::Result<u64> {
+        let (mut removed, mut done) = (0, Ok(()));
+        for entry in fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            let is_aside =
+                name.to_str().and_then(|name| UploadId::parse(name.strip_prefix(ASIDE)?)).is_some();
+            if !is_aside || !is_older(&entry.path(), before_us) {
+                continue;
+            }
+            match gone(fs::remove_dir_all(entry.path())) {
+                Ok(()) => removed += 1,
+                failed => done = done.and(failed),
+            }
+        }
+        if removed > 0 {
+            done = done.and(durable::sync_folder(&self.folder));
+        }
+        done.map(|()| removed)
     }
 
     fn folder_of(&self, id: &UploadId) -> PathBuf {
@@ -107,15 +173,11 @@ impl UploadStore {
     /// Those whose info was not written since `before_us`: one `stat` each.
     pub fn resting(&self, before_us: i64) -> io::Result<Vec<UploadId>> {
         let mut ids = self.ids()?;
-        ids.retain(|id| {
-            let written = fs::metadata(self.folder_of(id).join(INFO)).and_then(|info| info.modified());
-            let since = written.ok().and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
-            since.is_some_and(|since| since.as_micros() as i64 <= before_us)
-        });
+        ids.retain(|id| is_older(&self.folder_of(id).join(INFO), before_us));
         Ok(ids)
     }
 
-    /// Makes its folder, an empty body and its info.
+    /// Makes its folder, an empty body and its info; they survive a power cut.
     ///
     /// # Errors
     /// [`UploadError::NoRoom`], [`UploadError::TooMany`], or the disk's; nothing is left of it then.
@@ -147,8 +209,9 @@ impl UploadStore {
         fs::create_dir(&folder)?;
         Body::create(&folder.join(BODY))?;
         upload.version += 1;
-        fs::write(folder.join(INFO), serde_json::to_vec(upload).map_err(io::Error::other)?)?;
-        Ok(fs::rename(&folder, self.folder_of(&upload.id))?)
+        durable::write(&folder.join(INFO), &serde_json::to_vec(upload).map_err(io::Error::other)?)?;
+        durable::sync_folder(&folder)?;
+        Ok(durable::rename(&folder, &self.folder_of(&upload.id))?)
     }
 
     /// `None`: there is none with this id.
@@ -162,18 +225,28 @@ impl UploadStore {
         upload.map(Some).map_err(|_| UploadError::Unreadable(id.as_str().to_owned()))
     }
 
-    /// Writes the next version of the info beside the one that holds; returns where.
-    pub fn write(&self, upload: &mut Upload) -> io::Result<PathBuf> {
+    /// Replaces the info by its next version: after a power cut it is one of them as a whole. With `is_kept` it is
+    /// this one.
+    ///
+    /// # Errors
+    /// As the disk has them; either version holds then.
+    pub fn save(&self, upload: &mut Upload, is_kept: bool) -> io::Result<()> {
+        self.write(upload)?;
+        self.publish(&upload.id)?;
+        if is_kept { durable::sync_folder(&self.folder_of(&upload.id)) } else { Ok(()) }
+    }
+
+    /// Writes the next version of the info beside the one that holds, and syncs it.
+    pub(super) fn write(&self, upload: &mut Upload) -> io::Result<()> {
         upload.version += 1;
-        let path = self.folder_of(&upload.id).join(INFO_NEW);
-        fs::write(&path, serde_json::to_vec(upload).map_err(io::Error::other)?)?;
-        Ok(path)
+        let path = durable::draft_of(&self.folder_of(&upload.id).join(INFO));
+        durable::write(&path, &serde_json::to_vec(upload).map_err(io::Error::other)?)
     }
 
     /// What was written holds from now on.
-    pub fn publish(&self, id: &UploadId) -> io::Result<()> {
-        let folder = self.folder_of(id);
-        fs::rename(folder.join(INFO_NEW), folder.join(INFO))
+    pub(super) fn publish(&self, id: &UploadId) -> io::Result<()> {
+        let info = self.folder_of(id).join(INFO);
+        fs::rename(durable::draft_of(&info), info)
     }
 
     pub fn body(&self, id: &UploadId) -> io::Result<Body> {
@@ -186,12 +259,17 @@ impl UploadStore {
         self.remove_body(&upload.id)
     }
 
-    /// Of one that is no longer [`State::Receiving`]: again, in case that it could not go then.
-    pub fn remove_body(&self, id: &UploadId) -> io::Result<()> {
+    fn remove_body(&self, id: &UploadId) -> io::Result<()> {
         gone(fs::remove_file(self.folder_of(id).join(BODY)))
     }
 
-    /// All of it goes.
+    /// Of one that is no longer [`State::Receiving`]: again, in case that it could not go then. It does not come back
+    /// after a power cut.
+    pub fn forget_body(&self, id: &UploadId) -> io::Result<()> {
+        durable::remove(&self.folder_of(id).join(BODY))
+    }
+
+    /// All of it goes, and does not come back after a power cut.
     pub fn remove(&self, upload: &Upload) -> io::Result<()> {
         // First what makes it an upload: what a crash leaves then is cleared away at the next start, what a failure
         // leaves also before somebody is erased.
@@ -200,7 +278,8 @@ impl UploadStore {
         if upload.state == State::Receiving {
             self.bytes.fetch_sub(upload.length, Ordering::Relaxed);
         }
-        gone(fs::remove_dir_all(self.folder_of(&upload.id)))
+        gone(fs::remove_dir_all(self.folder_of(&upload.id)))?;
+        durable::sync_folder(&self.folder)
     }
 
     /// Takes away what is left of uploads whose removal failed half-way: nobody knows of them any more.
@@ -218,8 +297,15 @@ impl UploadStore {
             };
             done = done.and(removed);
         }
-        done
+        // Also those that went before, and whose loss was not synced then.
+        done.and(durable::sync_folder(&self.folder))
     }
+}
+
+fn is_older(path: &Path, before_us: i64) -> bool {
+    let written = fs::metadata(path).and_then(|file| file.modified());
+    let since = written.ok().and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok());
+    since.is_some_and(|since| since.as_micros() as i64 <= before_us)
 }
 
 /// What is not there any more needs no removing.

@@ -1,5 +1,6 @@
 //! The journals a writer reads: one reader and one batch each, within one budget.
 
+use crate::base::durable;
 use crate::base::ids::{LaneId, Sequence};
 use crate::journal::{Appender, Batch, Gap, JournalError, Reader};
 use crate::shard::{Entry, Records};
@@ -105,6 +106,11 @@ impl Lanes {
         self.lanes.iter().map(|lane| lane.reader.purge_quarantine(is_wanted)).sum()
     }
 
+    /// What was deleted of the journals does not come back after a power cut.
+    pub(super) fn sync_deletions(&self) -> Result<(), JournalError> {
+        self.lanes.iter().try_for_each(|lane| lane.reader.sync_deletions())
+    }
+
     pub(super) fn ids(&self) -> impl Iterator<Item = LaneId> + '_ {
         self.lanes.iter().map(Lane::id)
     }
@@ -145,6 +151,14 @@ impl Lanes {
             let Some(Lane { reader, batch, .. }) = self.lanes.get_mut(index) else { continue };
             let read = reader.read(batch, rows, bytes)?;
             for damage in reader.take_damage() {
+                if !damage.promised {
+                    tracing::warn!(
+                        lane = reader.state().lane().0,
+                        %damage,
+                        "records that were not synced before a power cut are skipped"
+                    );
+                    continue;
+                }
                 tracing::error!(
                     lane = reader.state().lane().0,
                     file = %damage.file.display(),
@@ -164,7 +178,7 @@ impl Lanes {
 
     /// Makes the folders that were removed under a running server, so that the journals can go on.
     pub(super) fn make_folders(&self) -> std::io::Result<()> {
-        self.lanes.iter().try_for_each(|lane| std::fs::create_dir_all(lane.reader.state().dir()))
+        self.lanes.iter().try_for_each(|lane| durable::create_folder(lane.reader.state().dir()))
     }
 
     /// Puts every lane behind its position and tells what is missing there, also where a later lane

@@ -146,7 +146,9 @@ impl Writer {
                 }
                 self.quarantine(&error, pending)
             }
-            WriteError::Shard(ShardError::Foreign(_) | ShardError::TooNew { .. })
+            WriteError::Shard(
+                ShardError::Foreign(_) | ShardError::TooNew { .. } | ShardError::Truncated { .. },
+            )
             | WriteError::Journal(JournalError::Behind { .. }) => self.quarantine(&error, pending),
             WriteError::Shard(ShardError::Other(_)) | WriteError::Panicked(_) => self.reopen(&error, pending),
             WriteError::Journal(_) => {

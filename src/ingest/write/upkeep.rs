@@ -120,6 +120,8 @@ impl Writer {
         let Some((journals, bytes)) = self.lanes.are_released(rotation) else { return Ok(()) };
         let quarantined =
             self.lanes.purge_quarantine(&|bytes| shard.erasure_may_be_in(bytes) == Some(true))?;
+        // The certificate says that they are gone.
+        self.lanes.sync_deletions()?;
         shard.erasure_journals(journals, bytes, quarantined)?;
         self.rotation = None;
         Ok(())
@@ -132,6 +134,8 @@ impl Writer {
         }
         self.checkpoint(CheckpointMode::Truncate)?;
         if let Some(shard) = self.shard.as_mut().filter(|shard| shard.is_wal_cut()) {
+            // Cut in the page cache; what was in it must not come back.
+            shard.sync_wal()?;
             shard.erasure_finished()?;
             tracing::info!(shard = self.id.0, "a person was erased");
         }

@@ -85,7 +85,7 @@ fn a_new_record_is_never_mistaken_for_an_applied_one() {
     assert_eq!(reader.state().damaged_records(), 0);
     assert_eq!(
         reader.seek(Sequence(10)).unwrap(),
-        Some(Gap { expected: Sequence(11), found: Sequence(41) }),
+        Some(Gap { expected: Sequence(11), found: Sequence(41), promised: true }),
         "an older database is told what it misses"
     );
     assert_eq!(drain(&mut reader), [(41, b"after".to_vec())]);

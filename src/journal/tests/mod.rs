@@ -4,6 +4,7 @@ mod damage;
 mod life;
 mod model;
 mod outside;
+mod promises;
 mod threads;
 
 use std::path::Path;

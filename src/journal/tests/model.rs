@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::base::kinds::Kind;
-use crate::journal::format::{HEADER_BYTES, RECORD_HEADER_BYTES};
+use crate::journal::format::{HEADER_BYTES, RECORD_HEADER_BYTES, SYNCED_BYTES};
 use crate::journal::{AppendError, segment, verify};
 
 const SEGMENT_BYTES: u64 = 260;
@@ -64,6 +64,8 @@ struct Model {
     read: u64,
     applied: u64,
     made: u64,
+    /// How far a record said that the lane is synced, and the staged one.
+    said: (u64, Option<u64>),
 }
 
 impl Model {
@@ -77,6 +79,7 @@ impl Model {
             read: 0,
             applied: 0,
             made: 0,
+            said: (0, None),
         };
         model.start();
         model
@@ -100,6 +103,7 @@ impl Model {
         let found = found.or((self.last > self.applied).then_some(self.last + 1));
         assert_eq!(gap.map(|gap| gap.found.0), found.filter(|found| *found > self.applied + 1));
         (self.read, self.staged) = (self.applied, Vec::new());
+        self.said = (appender.state().end(), None);
         self.lane = Some((appender, reader));
     }
 
@@ -115,10 +119,13 @@ impl Model {
                 let first = self.last + 1;
                 self.last += self.staged.len() as u64;
                 assert_eq!(committed.last.0, self.last);
+                let said = self.said.1.take();
+                self.said.0 = said.unwrap_or(self.said.0);
                 let mut end = committed.end;
                 let mut new = Vec::new();
                 for (index, payload) in self.staged.drain(..).enumerate().rev() {
-                    let start = end - (RECORD_HEADER_BYTES + payload.len()) as u64;
+                    let says = if index == 0 && said.is_some() { SYNCED_BYTES } else { 0 };
+                    let start = end - (RECORD_HEADER_BYTES + says + payload.len()) as u64;
                     new.push(Stored { sequence: first + index as u64, payload, end });
                     let header = start - HEADER_BYTES as u64;
                     let begins = header >= end_before && segment::path(self.dir.path(), header).exists();
@@ -131,6 +138,7 @@ impl Model {
                 assert!(matches!(error, AppendError::Full), "{error}");
                 assert_eq!(appender.state().end(), end_before);
                 self.staged.clear();
+                self.said.1 = None;
             }
         }
     }
@@ -193,6 +201,10 @@ impl Model {
                 let payload: Vec<u8> =
                     (0..bytes).map(|index| (self.made as usize * 31 + index) as u8).collect();
                 let (appender, _) = self.lane.as_mut().unwrap();
+                if self.staged.is_empty() {
+                    let synced = appender.state().synced();
+                    self.said.1 = (synced > self.said.0).then_some(synced);
+                }
                 let (head, tail) = payload.split_at(bytes / 2);
                 let sequence = appender.stage(Kind::Click, &[head, tail]);
                 self.staged.push(payload);
@@ -201,6 +213,7 @@ impl Model {
             Op::Commit => self.commit(),
             Op::Abandon => {
                 self.staged.clear();
+                self.said.1 = None;
                 self.lane.as_mut().unwrap().0.abandon();
             }
             Op::Read { records_max, bytes_max } => self.read(records_max, bytes_max),

@@ -3,7 +3,7 @@
 use std::fs;
 
 use super::*;
-use crate::journal::format::{SegmentHeader, encode_record};
+use crate::journal::format::{Heading, Run, SegmentHeader, encode_record};
 use crate::journal::{JournalError, Record, Syncer, inspect, segment, verify};
 
 #[test]
@@ -102,7 +102,7 @@ fn a_foreign_or_newer_file_is_an_error_that_names_it() {
         ("00000000000000000000.seg", &[9; 200]),
         ("backup.seg", b""),
         ("18446744073709551615.seg", b"far"),
-        ("00000000000000000000.seg", b"FHJL\x02\0 anything a later version may write, laid out otherwise"),
+        ("00000000000000000000.seg", b"FHJL\x03\0 anything a later version may write, laid out otherwise"),
     ];
     for (index, (name, bytes)) in cases.into_iter().enumerate() {
         let path = dir.path().join(name);
@@ -114,7 +114,7 @@ fn a_foreign_or_newer_file_is_an_error_that_names_it() {
         fs::write(&path, &bytes).unwrap();
         let error = open().map(|_| ()).unwrap_err();
         assert!(error.to_string().contains(name), "{error}");
-        assert_eq!(matches!(error, JournalError::Newer { version: 2, .. }), index == 3, "{error}");
+        assert_eq!(matches!(error, JournalError::Newer { version: 3, .. }), index == 3, "{error}");
         assert_eq!(fs::read(&path).unwrap(), bytes, "nothing was touched");
         assert!(verify(dir.path()).is_err());
         fs::remove_file(path).unwrap();
@@ -136,22 +136,39 @@ fn a_file_put_beside_a_running_lane_does_not_stop_it() {
     assert_eq!(drain(&mut reader).len(), 2);
 }
 
-#[test]
-fn a_segment_written_by_format_1_is_read_for_ever() {
-    let header = SegmentHeader { lane: LANE, base: 0x0102, first: Sequence(7), salt: 0xdead_beef };
-    let mut bytes = header.encode().to_vec();
-    let at = header.base + bytes.len() as u64;
-    encode_record(&mut bytes, header.salt, at, Sequence(7), 200, &[b"kind ", b"200"], 8);
-    let copy = "46484a4c010002000201000000000000 0700000000000000efbeaddeca0e1e43";
-    let record = "6497f893 08000000 0700000000000000 c8 6b696e6420323030";
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    assert_eq!(hex, format!("{copy}{copy}{record}").replace(' ', ""));
+/// The bytes of a segment with one record.
+fn read_for_ever(hex: &str) {
+    let digits: Vec<u8> = hex.bytes().filter(|digit| *digit != b' ').collect();
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+    let bytes: Vec<u8> = digits.chunks(2).map(byte).collect();
     let dir = tempfile::tempdir().unwrap();
-    fs::write(segment::path(dir.path(), header.base), &bytes).unwrap();
+    fs::write(segment::path(dir.path(), 0x0102), bytes).unwrap();
     let (_appender, mut reader, recovered) = reopen(dir.path(), 4096);
     assert_eq!((recovered.first, recovered.last), (Some(Sequence(7)), Sequence(7)));
     let mut batch = Batch::new();
     reader.read(&mut batch, 10, 1000).unwrap();
     let records: Vec<_> = batch.records().collect();
     assert_eq!(records, [Record { sequence: Sequence(7), kind: 200, payload: b"kind 200" }]);
+}
+
+#[test]
+fn a_segment_written_by_format_1_is_read_for_ever() {
+    let copy = "46484a4c010002000201000000000000 0700000000000000efbeaddeca0e1e43";
+    let record = "6497f893 08000000 0700000000000000 c8 6b696e6420323030";
+    read_for_ever(&format!("{copy}{copy}{record}"));
+}
+
+#[test]
+fn a_segment_written_by_format_2_is_read_for_ever() {
+    let (base, salt, run) = (0x0102, 0xdead_beef, Run::Begins);
+    let header = SegmentHeader { lane: LANE, base, first: Sequence(7), salt, run };
+    let mut bytes = header.encode().to_vec();
+    let at = header.base + bytes.len() as u64;
+    let heading = Heading { sequence: Sequence(7), kind: 200, synced: Some(0x0110) };
+    encode_record(&mut bytes, header.salt, at, heading, &[b"kind ", b"200"], 8);
+    let copy = "46484a4c020002010201000000000000 0700000000000000efbeadde44422885";
+    let record = "6a806b0c 08000080 0700000000000000 c8 1001000000000000 6b696e6420323030";
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(hex, format!("{copy}{copy}{record}").replace(' ', ""));
+    read_for_ever(&hex);
 }

@@ -124,7 +124,7 @@ pub(in crate::server) async fn post_one(call: Call<'_>, body: Body<'_>) -> Resul
         )
     };
     drop(body);
-    let Settled { first, outcomes, synced } =
+    let Settled { first, outcomes, synced, .. } =
         keyed::settle(lane, begun, wants_disk, lane.keyed.commit_wait).await?;
     if !synced {
         return Err(EventRefused::Unsynced);

@@ -17,13 +17,16 @@ pub(super) use self::run::{run, run_expiry};
 use super::Lane;
 use super::body::{AnswerBody, Pieces};
 use super::call::{Call, Reply};
+use super::events::level;
 use super::keyed::{self, Claim};
+use super::orders::wants_disk;
 use super::respond::Body;
 use crate::api;
 use crate::api::commerce::{IngestRefused, ingest_key};
 use crate::api::exports::ExportRefused;
 use crate::base::clock;
 use crate::commerce::{Export, ExportId, ExportRecord, ExportSpec, Progress};
+use crate::cores::executor;
 use crate::http::{Answer, without_mark};
 use crate::query;
 
@@ -60,14 +63,17 @@ pub(in crate::server) async fn get(call: Call<'_>, _: Body<'_>) -> Result<Answer
 }
 
 pub(in crate::server) async fn delete(call: Call<'_>, _: Body<'_>) -> Result<Answer, ExportRefused> {
+    let wants_disk = wants_disk(&call)?;
     let (lane, export) = (call.lane, find(&call)?);
-    lane.exports.remove(&export)?;
+    let store = lane.exports.clone();
+    let removed = export.clone();
+    executor::blocking(move || store.remove(&removed)).await?;
     let store = lane.exports.clone();
     // The file may be large; should it not go now, the next look for expired ones takes it.
     if let Ok(Err(error)) = lane.readers.compute(move || store.sweep()).await {
         tracing::warn!(export = export.id.as_str(), %error, "files of a deleted export are left");
     }
-    Ok(api::exports::removed())
+    Ok(api::exports::removed(level(wants_disk)))
 }
 
 pub(in crate::server) async fn download(call: Call<'_>, _: Body<'_>) -> Result<Reply, ExportRefused> {
@@ -90,6 +96,7 @@ pub(in crate::server) async fn create(call: Call<'_>, body: Body<'_>) -> Result<
         Err(IngestRefused::KeyMissing) => None,
         Err(error) => return Err(error.into()),
     };
+    let wants_disk = wants_disk(&call)?;
     let spec = ExportSpec::read(without_mark(&body.bytes)).map_err(ExportRefused::Invalid)?;
     drop(body);
     let mut _claimed = None;
@@ -98,7 +105,7 @@ pub(in crate::server) async fn create(call: Call<'_>, body: Body<'_>) -> Result<
         _claimed = Some(claim(lane, tenant_id, key).await?);
         if let Some(export) = lane.exports.find_key(tenant_id, key) {
             return match export.spec == spec {
-                true => Ok(api::exports::created(&export, true)),
+                true => Ok(api::exports::created(&export, true, level(wants_disk))),
                 false => Err(IngestRefused::KeyReused.into()),
             };
         }
@@ -117,8 +124,10 @@ pub(in crate::server) async fn create(call: Call<'_>, body: Body<'_>) -> Result<
         pins,
         progress: Progress::begin(),
     };
-    let export = lane.exports.create(record)?;
-    Ok(api::exports::created(&export, false))
+    let store = lane.exports.clone();
+    // Its files are synced, which takes longer than the core may stand still.
+    let export = executor::blocking(move || Ok(store.create(record))).await??;
+    Ok(api::exports::created(&export, false, level(wants_disk)))
 }
 
 async fn claim(lane: &Lane, tenant_id: &str, key: &str) -> Result<Claim, ExportRefused> {

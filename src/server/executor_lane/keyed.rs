@@ -23,7 +23,7 @@ use super::sync::on_disk;
 use crate::base::clock;
 use crate::base::ids::{Receipt, Sequence, ShardId};
 use crate::cores::executor;
-use crate::ingest::{KeyedRows, Pressure, Verdicts, Written};
+use crate::ingest::{Appended, KeyedRows, Pressure, Verdicts, Written};
 use crate::shard::Outcome;
 
 /// Requests of other cores that wait in this one's mailbox.
@@ -32,6 +32,9 @@ pub(in crate::server) const FORWARDS_MAX: usize = 256;
 const FORWARDS_OPEN_MAX: usize = 1024;
 /// Beyond the commit's own time limit: a core that does not answer by then is stuck.
 const REPLY_PATIENCE: Duration = Duration::from_secs(4);
+
+/// How long another core may take to sync a journal: a disk under load takes seconds.
+const SYNC_PATIENCE: Duration = Duration::from_secs(30);
 
 /// What one core asks of another.
 #[derive(Debug)]
@@ -49,6 +52,8 @@ pub(in crate::server) enum Forward {
     Claim { name: String, wanted: async_channel::Sender<()>, reply: async_channel::Sender<bool> },
     /// To let go of it.
     Release { name: String },
+    /// To sync its journal of a shard, up to there or up to its end; whether it is on disk then.
+    Sync { shard: ShardId, upto: Option<u64>, reply: async_channel::Sender<bool> },
 }
 
 /// What is known of rows that were journaled.
@@ -60,6 +65,8 @@ pub(in crate::server) struct Settled {
     pub(super) outcomes: Vec<Option<Outcome>>,
     /// Whether the journal is on disk, where that was asked for.
     pub(super) synced: bool,
+    /// Offset behind the rows in their journal.
+    pub(super) upto: u64,
 }
 
 /// Why none of the rows was taken.
@@ -173,7 +180,7 @@ async fn settle_here(lane: &Lane, written: Written, wants_disk: bool, patience: 
     let outcomes = (written.first.sequence.0..=written.last.0)
         .map(|sequence| (Sequence(sequence) <= applied).then(|| verdicts.of(Sequence(sequence))).flatten())
         .collect();
-    Settled { first: written.first, outcomes, synced }
+    Settled { first: written.first, outcomes, synced, upto: written.appended.upto }
 }
 
 /// Wakes those whose rows are committed, after every commit that somebody waited for.
@@ -234,6 +241,14 @@ pub(super) async fn run_forwards(lane: Rc<Lane>, forwarded: async_channel::Recei
                 lane.claims.borrow_mut().remove(&name);
                 continue;
             }
+            Forward::Sync { shard, upto, reply } => {
+                let lane = lane.clone();
+                executor::spawn(async move {
+                    // Whoever asked may have gone.
+                    let _ = reply.try_send(sync_here(&lane, shard, upto).await);
+                });
+                continue;
+            }
         };
         let begun = begin(&lane, shard, &rows, wants_disk, patience);
         let (lane, counted) = (lane.clone(), open.clone());
@@ -251,6 +266,93 @@ pub(super) async fn run_forwards(lane: Rc<Lane>, forwarded: async_channel::Recei
             executor::sleep(Duration::from_millis(1)).await;
         }
     }
+}
+
+/// Syncs this core's journal of a shard; whether it is on disk up to there.
+async fn sync_here(lane: &Lane, shard: ShardId, upto: Option<u64>) -> bool {
+    let appended = {
+        let intake = lane.intake.borrow();
+        intake.lane_of(shard).map(|place| Appended { lane: place, upto: upto.unwrap_or(intake.end(place)) })
+    };
+    match appended {
+        Some(appended) => on_disk(lane, appended).await,
+        None => false,
+    }
+}
+
+/// Where rows end in the journals that [`begin`] of this core takes for their shards.
+#[derive(Clone, Debug, Default)]
+pub(super) struct JournalEnds(Vec<(ShardId, u64)>);
+
+impl JournalEnds {
+    /// Rows of this shard end there.
+    pub(super) fn add(&mut self, shard: ShardId, upto: u64) {
+        match self.0.iter_mut().find(|(known, _)| *known == shard) {
+            Some((_, end)) => *end = upto.max(*end),
+            None => self.0.push((shard, upto)),
+        }
+    }
+
+    /// Syncs the journals up to there, side by side, and forgets those ends; whether all are on disk. One fdatasync
+    /// a journal serves every request that waits for it.
+    pub(super) async fn sync(&mut self, lane: &Lane) -> Result<bool, Refused> {
+        let cores = lane.keyed.forwards.len();
+        let mut asked = Vec::new();
+        for (shard, upto) in &self.0 {
+            if lane.intake.borrow().lane_of(*shard).is_none() {
+                let owner = super::super::open::home(usize::from(shard.0), cores);
+                asked.push(ask_sync(lane, owner, *shard, Some(*upto))?);
+            }
+        }
+        let mut synced = true;
+        for (shard, upto) in &self.0 {
+            if lane.intake.borrow().lane_of(*shard).is_some() {
+                synced &= sync_here(lane, *shard, Some(*upto)).await;
+            }
+        }
+        for replied in asked {
+            synced &= synced_there(replied).await?;
+        }
+        if synced {
+            self.0.clear();
+        }
+        Ok(synced)
+    }
+}
+
+fn ask_sync(
+    lane: &Lane,
+    core: usize,
+    shard: ShardId,
+    upto: Option<u64>,
+) -> Result<async_channel::Receiver<bool>, Refused> {
+    let (reply, replied) = async_channel::bounded(1);
+    match lane.keyed.forwards.get(core).map(|to| to.try_send(Forward::Sync { shard, upto, reply })) {
+        Some(Ok(())) => Ok(replied),
+        _ => Err(Refused::MailboxFull),
+    }
+}
+
+async fn synced_there(replied: async_channel::Receiver<bool>) -> Result<bool, Refused> {
+    let patience = async {
+        executor::sleep(SYNC_PATIENCE).await;
+        Err(async_channel::RecvError)
+    };
+    replied.recv().or(patience).await.map_err(|_| Refused::NoAnswer)
+}
+
+/// Syncs what every core has journaled of a shard so far: what was committed there, whoever sent it, survives a power
+/// cut then. Whether it does.
+pub(super) async fn sync_shard(lane: &Lane, shard: ShardId) -> Result<bool, Refused> {
+    let (cores, shards) = (lane.keyed.forwards.len(), usize::from(lane.shard_count));
+    let feeding =
+        (0..cores).filter(|core| super::super::open::is_fed_by(usize::from(shard.0), *core, cores, shards));
+    let asked = feeding.map(|core| ask_sync(lane, core, shard, None)).collect::<Result<Vec<_>, _>>()?;
+    let mut synced = true;
+    for replied in asked {
+        synced &= synced_there(replied).await?;
+    }
+    Ok(synced)
 }
 
 /// A name that is held by one request of all cores, until it is dropped.

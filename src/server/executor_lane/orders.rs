@@ -22,7 +22,8 @@ use super::Lane;
 use super::SharedGate;
 use super::admit::{admit, charge_as_it_comes, tenant_of};
 use super::call::{Call, RequestHead};
-use super::keyed::{self, Begun, Claim, Refused, Settled};
+use super::events::level;
+use super::keyed::{self, Begun, Claim, JournalEnds, Refused, Settled};
 use super::respond::Body;
 use crate::api::commerce::{IngestEnded, IngestRefused, StatusRefused, ingest_key};
 use crate::base::clock;
@@ -64,16 +65,23 @@ pub(super) struct Intaking {
     lines_known: u64,
     /// Whether what is settled is to survive a power cut.
     wants_disk: bool,
+    /// Where the rows end that the summary names and that may not be on disk yet.
+    ends: JournalEnds,
 }
 
 impl Intaking {
-    pub(super) fn new(ingest: OrderIngest) -> Intaking {
-        Intaking::behind(ingest, 0, false)
+    pub(super) fn new(ingest: OrderIngest, wants_disk: bool) -> Intaking {
+        Intaking::behind(ingest, 0, wants_disk)
     }
 
     /// Goes on where `ingest.summary` has so many lines already; they come again and are passed over.
     pub(super) fn behind(ingest: OrderIngest, lines_known: u64, wants_disk: bool) -> Intaking {
-        Intaking { ingest, open: VecDeque::new(), lines_known, wants_disk }
+        Intaking { ingest, open: VecDeque::new(), lines_known, wants_disk, ends: JournalEnds::default() }
+    }
+
+    /// What comes from now on is acked at this level.
+    pub(super) fn set_wants_disk(&mut self, wants_disk: bool) {
+        self.wants_disk = wants_disk;
     }
 
     /// Takes in every line the unpacker has.
@@ -127,10 +135,11 @@ impl Intaking {
     async fn settle_one(&mut self, lane: &Lane) -> Result<(), IngestRefused> {
         let Some(Portion { rows, begun }) = self.open.pop_front() else { return Ok(()) };
         let settled = keyed::settle(lane, begun, self.wants_disk, PATIENCE).await?;
-        let Settled { outcomes, synced, .. } = settled;
+        let Settled { first, outcomes, synced, upto } = settled;
         if !synced {
             return Err(IngestRefused::Unsynced);
         }
+        self.ends.add(first.shard, upto);
         for ((line, payload), outcome) in rows.rows().zip(outcomes) {
             let outcome = outcome.ok_or(IngestRefused::NotCommitted)?;
             self.ingest.summary.settle(line as u64, payload, outcome);
@@ -146,6 +155,16 @@ impl Intaking {
         }
         self.ingest.summary.sort();
         Ok(())
+    }
+
+    /// Whatever the ack level: what names the rows from here on, a key or a checkpoint, may reach the disk at any
+    /// moment, and must not be there without them.
+    pub(super) async fn make_durable(&mut self, lane: &Lane) -> Result<(), IngestRefused> {
+        let synced = self.ends.sync(lane).await?;
+        match synced || !self.wants_disk {
+            true => Ok(()),
+            false => Err(IngestRefused::Unsynced),
+        }
     }
 }
 
@@ -421,6 +440,7 @@ pub(in crate::server) async fn post(call: Call<'_>, body: Incoming) -> Result<An
     let principal = admit(lane, request, &body).map_err(IngestRefused::Denied)?.principal;
     let tenant = tenant_of(lane, &principal);
     let tenant = tenant.as_deref();
+    let wants_disk = wants_disk(&call)?;
     let key = ingest_key(&request.headers)?;
     let boundary = boundary(request)?;
     if !is_understood(request) {
@@ -435,21 +455,32 @@ pub(in crate::server) async fn post(call: Call<'_>, body: Incoming) -> Result<An
         if comparing.uploads.fingerprint() != finished.fingerprint {
             return Err(IngestRefused::KeyReused.into());
         }
-        return Ok(api::commerce::replayed(finished.response));
+        named.keep(lane, wants_disk).await?;
+        return Ok(api::commerce::replayed(finished.response, level(wants_disk)));
     }
     let started_us = clock::monotonic_us();
-    let intaking = named.begin(lane, tenant);
+    let intaking = named.begin(lane, tenant, wants_disk);
     let mut ingesting = Ingesting { lane, uploads, intaking };
     let poured = pour(frames, boundary, &mut ingesting).await;
     let settled = ingesting.intaking.settle(lane).await;
-    if let Err(refused) = poured.and(settled) {
+    let durable = match poured.and(settled) {
+        Ok(()) => ingesting.intaking.make_durable(lane).await,
+        refused => refused,
+    };
+    if let Err(refused) = durable {
         return Err(IngestEnded { refused, summary: Some(ingesting.intaking.ingest.summary) });
     }
     let summary = ingesting.intaking.ingest.summary;
     let response = summary.json(&key, clock::monotonic_us() - started_us);
-    let finished = named.finish(lane, &ingesting.uploads.fingerprint(), &response).await;
+    let finished = named.finish(lane, &ingesting.uploads.fingerprint(), &response, wants_disk).await;
     finished.map_err(|refused| IngestEnded { refused, summary: Some(summary) })?;
-    Ok(Answer::new(200, "application/json", response))
+    Ok(api::commerce::ingested(response, level(wants_disk)))
+}
+
+/// Whether the answer waits until what it promises survives a power cut.
+pub(super) fn wants_disk(call: &Call<'_>) -> Result<bool, IngestRefused> {
+    let wants_disk = api::event::wants_disk(call.query(), call.lane.vitals.config.ack);
+    wants_disk.map_err(|_| IngestRefused::AckParameter)
 }
 
 /// The bytes tell how they are packed; a header may say the same.
@@ -497,18 +528,26 @@ impl Named {
         Ok(found.filter(|finished| finished.expires_us > clock::unix_us()))
     }
 
-    pub(super) fn begin(&self, lane: &Lane, tenant: Option<&str>) -> Intaking {
+    pub(super) fn begin(&self, lane: &Lane, tenant: Option<&str>, wants_disk: bool) -> Intaking {
         let id = ingest_id(self.hash);
         let ingest = OrderIngest::new(id, tenant.map(str::to_owned), clock::unix_us(), lane.shard_count);
-        Intaking::new(ingest)
+        Intaking::new(ingest, wants_disk)
     }
 
-    /// Remembers what is answered.
+    /// What was answered before survives what is promised of it now. Its rows do: they were on disk before it was
+    /// journaled.
+    pub(super) async fn keep(&self, lane: &Lane, wants_disk: bool) -> Result<(), IngestRefused> {
+        let kept = !wants_disk || keyed::sync_shard(lane, self.shard(lane)).await?;
+        kept.then_some(()).ok_or(IngestRefused::Unsynced)
+    }
+
+    /// Remembers what is answered. The rows it names are on disk by now.
     pub(super) async fn finish(
         &self,
         lane: &Lane,
         fingerprint: &[u8; 32],
         response: &[u8],
+        wants_disk: bool,
     ) -> Result<(), IngestRefused> {
         let finished_us = clock::unix_us();
         let row = IngestRow {
@@ -521,8 +560,11 @@ impl Named {
         };
         let mut rows = KeyedRows::of(Kind::Ingest);
         rows.push_record(0, |bytes| row.encode(bytes));
-        let begun = begin(lane, self.shard(lane), &Arc::new(rows), false).await?;
-        let settled = keyed::settle(lane, begun, false, PATIENCE).await?;
+        let begun = begin(lane, self.shard(lane), &Arc::new(rows), wants_disk).await?;
+        let settled = keyed::settle(lane, begun, wants_disk, PATIENCE).await?;
+        if !settled.synced {
+            return Err(IngestRefused::Unsynced);
+        }
         // It will be, but a repetition before that would be answered anew.
         settled.outcomes.first().copied().flatten().map(drop).ok_or(IngestRefused::NotCommitted)
     }
@@ -532,6 +574,7 @@ impl Named {
 pub(in crate::server) async fn patch(call: Call<'_>, body: Body<'_>) -> Result<Answer, StatusRefused> {
     let lane = call.lane;
     let (tenant_id, order_id) = (call.tenant(), call.request.parameter("order"));
+    let wants_disk = wants_disk(&call)?;
     let status = api::commerce::status(without_mark(&body.bytes))?;
     drop(body);
     if !api::commerce::is_identifier(&order_id) {
@@ -541,11 +584,18 @@ pub(in crate::server) async fn patch(call: Call<'_>, body: Body<'_>) -> Result<A
     let mut rows = KeyedRows::of(Kind::OrderStatus);
     rows.push_record(0, |bytes| row.encode(bytes));
     let shard = lane.keys.hash(tenant_id, &order_id).shard(lane.shard_count);
-    let begun = keyed::begin(lane, shard, &Arc::new(rows), false, PATIENCE).map_err(IngestRefused::from)?;
-    let settled = keyed::settle(lane, begun, false, PATIENCE).await.map_err(IngestRefused::from)?;
+    let begun =
+        keyed::begin(lane, shard, &Arc::new(rows), wants_disk, PATIENCE).map_err(IngestRefused::from)?;
+    let settled = keyed::settle(lane, begun, wants_disk, PATIENCE).await.map_err(IngestRefused::from)?;
+    // A status is nothing without its order, which another core may have journaled.
+    let is_kept = !wants_disk || keyed::sync_shard(lane, shard).await.map_err(IngestRefused::from)?;
+    if !settled.synced || !is_kept {
+        return Err(IngestRefused::Unsynced.into());
+    }
+    let changed = |changed| api::commerce::status_changed(&order_id, status, changed, level(wants_disk));
     match settled.outcomes.first().copied().flatten() {
-        Some(Outcome::Inserted) => Ok(api::commerce::status_changed(&order_id, status, true)),
-        Some(Outcome::Duplicate) => Ok(api::commerce::status_changed(&order_id, status, false)),
+        Some(Outcome::Inserted) => Ok(changed(true)),
+        Some(Outcome::Duplicate) => Ok(changed(false)),
         Some(Outcome::SumTooLarge) => Err(StatusRefused::SumTooLarge),
         Some(_) => Err(StatusRefused::NoSuchOrder),
         None => Err(IngestRefused::NotCommitted.into()),

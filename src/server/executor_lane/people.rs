@@ -13,8 +13,9 @@ use std::time::Duration;
 
 use super::Lane;
 use super::call::Call;
+use super::events::level;
 use super::keyed::{self, Claim};
-use super::orders::{PATIENCE, begin};
+use super::orders::{PATIENCE, begin, wants_disk};
 use super::respond::Body;
 use super::uploads::{detached, forget};
 use crate::api;
@@ -24,7 +25,6 @@ use crate::base::clock;
 use crate::base::ids::{ShardId, random_hex};
 use crate::base::kinds::Kind;
 use crate::commerce::{self, Sought};
-use crate::config::AckLevel;
 use crate::cores::executor;
 use crate::http::Answer;
 use crate::ingest::KeyedRows;
@@ -45,9 +45,10 @@ pub(in crate::server) async fn erase_customer(call: Call<'_>, _: Body<'_>) -> Re
     if !api::commerce::is_identifier(&customer_id) {
         return Err(PeopleRefused::NoSuchPerson);
     }
+    let wants_disk = wants_disk(&call)?;
     let (lane, tenant_id) = (call.lane.clone(), call.tenant().to_owned());
     // Whoever asked may go away; what was begun is brought to where the shards go on.
-    let erased = detached(async move { erase(&lane, mode, tenant_id, customer_id).await });
+    let erased = detached(async move { erase(&lane, mode, tenant_id, customer_id, wants_disk).await });
     erased.await.unwrap_or(Err(PeopleRefused::Lost))
 }
 
@@ -55,8 +56,9 @@ pub(in crate::server) async fn erase_customer(call: Call<'_>, _: Body<'_>) -> Re
 pub(in crate::server) async fn erase_user(call: Call<'_>, _: Body<'_>) -> Result<Answer, PeopleRefused> {
     api::people::mode(call.query(), false)?;
     let user_id = call.request.parameter("user_id").parse().map_err(|_| PeopleRefused::NoSuchPerson)?;
+    let wants_disk = wants_disk(&call)?;
     let lane = call.lane.clone();
-    let erased = detached(async move { erase_clicks(&lane, user_id).await });
+    let erased = detached(async move { erase_clicks(&lane, user_id, wants_disk).await });
     erased.await.unwrap_or(Err(PeopleRefused::Lost))
 }
 
@@ -104,6 +106,7 @@ async fn erase(
     mode: ErasureMode,
     tenant_id: String,
     customer_id: String,
+    wants_disk: bool,
 ) -> Result<Answer, PeopleRefused> {
     check_folder(lane)?;
     let claim = claim(lane, &tenant_id, &customer_id).await?;
@@ -122,7 +125,8 @@ async fn erase(
     };
     // What an export chooses before this is removed with it; what one chooses afterwards waits for the shards.
     let hold = lane.exports.hold(&tenant_id);
-    send(lane, &ErasureRecord::Suppress { mode, subject: subject(Vec::new(), Vec::new()) }).await?;
+    send(lane, &ErasureRecord::Suppress { mode, subject: subject(Vec::new(), Vec::new()) }, wants_disk)
+        .await?;
     // Again: what came before that record is committed now, and nothing comes after it.
     let known = query::known_customer(&lane.readers, lane.keys, &tenant_id, &customer_id).await?;
     let KnownCustomer { names, emails, is_truncated, .. } = known;
@@ -146,24 +150,24 @@ async fn erase(
         names_truncated: is_truncated,
         removed,
     };
-    send(lane, &record).await?;
+    send(lane, &record, wants_disk).await?;
     drop((claim, hold));
-    wait(lane, &id, format!("/api/v1/tenants/{}/erasures/{id}", api::commerce::encoded(&tenant_id))).await
+    let location = format!("/api/v1/tenants/{}/erasures/{id}", api::commerce::encoded(&tenant_id));
+    wait(lane, &id, location, wants_disk).await
 }
 
-async fn erase_clicks(lane: &Rc<Lane>, user_id: i64) -> Result<Answer, PeopleRefused> {
+async fn erase_clicks(lane: &Rc<Lane>, user_id: i64, wants_disk: bool) -> Result<Answer, PeopleRefused> {
     check_folder(lane)?;
     let (id, began_us) = (random()?, clock::unix_us());
     let (mode, removed) = (ErasureMode::Erase, RemovedOutside::default());
     let (id_of, subject) = (id.clone(), Subject::User { user_id });
     let record = ErasureRecord::Erase { id: id_of, began_us, mode, subject, names_truncated: false, removed };
-    send(lane, &record).await?;
-    wait(lane, &id, format!("/clicks/erasures/{id}")).await
+    send(lane, &record, wants_disk).await?;
+    wait(lane, &id, format!("/clicks/erasures/{id}"), wants_disk).await
 }
 
 /// A record to every shard; comes back when all have committed it.
-async fn send(lane: &Lane, record: &ErasureRecord) -> Result<(), PeopleRefused> {
-    let wants_disk = lane.vitals.config.ack == AckLevel::Disk;
+async fn send(lane: &Lane, record: &ErasureRecord, wants_disk: bool) -> Result<(), PeopleRefused> {
     let mut begun = Vec::new();
     for shard in (0..lane.shard_count).map(ShardId) {
         let mut rows = KeyedRows::of(Kind::Erasure);
@@ -184,16 +188,16 @@ async fn send(lane: &Lane, record: &ErasureRecord) -> Result<(), PeopleRefused> 
 }
 
 /// For the end, or for so long.
-async fn wait(lane: &Lane, id: &str, location: String) -> Result<Answer, PeopleRefused> {
+async fn wait(lane: &Lane, id: &str, location: String, wants_disk: bool) -> Result<Answer, PeopleRefused> {
     let until_us = clock::monotonic_us() + WAIT.as_micros() as u64;
     loop {
         let shards = query::erasure(&lane.readers, id).await?;
         let erasure = Erasure { id, shards: &shards };
         if erasure.is_finished() {
-            return Ok(api::people::erased(&erasure));
+            return Ok(api::people::erased(&erasure, level(wants_disk)));
         }
         if clock::monotonic_us() >= until_us {
-            return Ok(api::people::accepted(&erasure, location));
+            return Ok(api::people::accepted(&erasure, location, level(wants_disk)));
         }
         executor::sleep(LOOK).await;
     }

@@ -80,8 +80,9 @@ pub(in crate::server) async fn post_event(call: Call<'_>, body: Body<'_>) -> Res
     let shard = product.shard(lane.shard_count);
     let patience = lane.keyed.commit_wait;
     let begun = keyed::begin(lane, shard, &Arc::new(rows), wants_disk, patience)?;
-    let Settled { first, outcomes, synced } = keyed::settle(lane, begun, wants_disk, patience).await?;
-    if !synced {
+    let Settled { first, outcomes, synced, .. } = keyed::settle(lane, begun, wants_disk, patience).await?;
+    // The verdict rests on prices that other cores have journaled.
+    if !synced || (wants_disk && !keyed::sync_shard(lane, shard).await?) {
         return Err(EventRefused::Unsynced.into());
     }
     let is_new = match outcomes.first().copied().flatten() {
@@ -94,7 +95,7 @@ pub(in crate::server) async fn post_event(call: Call<'_>, body: Body<'_>) -> Res
     // As it is committed, so that it can be given again for ever.
     let answer = query::first_answer(&lane.readers, shard, tenant_id, &product_id, &event_id).await;
     match answer {
-        Ok(Some(answer)) => Ok(prices::recorded(&answer, is_new)),
+        Ok(Some(answer)) => Ok(prices::recorded(&answer, is_new, level(wants_disk))),
         Ok(None) => Err(PriceRefused::NotStored),
         // It is stored, and who asks again is told what was found.
         Err(error) => {
@@ -108,6 +109,7 @@ pub(in crate::server) async fn post_event(call: Call<'_>, body: Body<'_>) -> Res
 pub(in crate::server) async fn post_review(call: Call<'_>, body: Body<'_>) -> Result<Answer, PriceRefused> {
     let Call { lane, request, .. } = call;
     let tenant_id = call.tenant();
+    let wants_disk = api::event::wants_disk(call.query(), lane.vitals.config.ack)?;
     let decision = {
         let mut inflated = Vec::new();
         let bytes = decoded(lane, request, &body.bytes, &mut inflated)?;
@@ -131,8 +133,12 @@ pub(in crate::server) async fn post_review(call: Call<'_>, body: Body<'_>) -> Re
     rows.push_record(0, |bytes| row.encode(bytes));
     let shard = anomaly.place().shard(lane.shard_count);
     let patience = lane.keyed.commit_wait;
-    let begun = keyed::begin(lane, shard, &Arc::new(rows), false, patience)?;
-    let settled = keyed::settle(lane, begun, false, patience).await?;
+    let begun = keyed::begin(lane, shard, &Arc::new(rows), wants_disk, patience)?;
+    let settled = keyed::settle(lane, begun, wants_disk, patience).await?;
+    // A decision is nothing without the anomaly, which another core may have journaled.
+    if !settled.synced || (wants_disk && !keyed::sync_shard(lane, shard).await?) {
+        return Err(EventRefused::Unsynced.into());
+    }
     let is_new = match settled.outcomes.first().copied().flatten() {
         Some(Outcome::Inserted) => true,
         Some(Outcome::Duplicate) => false,
@@ -144,7 +150,7 @@ pub(in crate::server) async fn post_review(call: Call<'_>, body: Body<'_>) -> Re
     };
     let stored = query::stored_anomaly(&lane.readers, shard, tenant_id, anomaly).await;
     match stored {
-        Ok(Some(stored)) => Ok(prices::reviewed_as(&stored, is_new)),
+        Ok(Some(stored)) => Ok(prices::reviewed_as(&stored, is_new, level(wants_disk))),
         Ok(None) => Err(PriceRefused::NoSuchAnomaly),
         Err(error) => Err(PriceRefused::Query(error)),
     }

@@ -25,6 +25,8 @@ use hyper::body::{Body as _, Incoming};
 use super::Lane;
 use super::admit::{admit, tenant_of};
 use super::call::Call;
+use super::events::level;
+use super::orders::wants_disk;
 use super::respond::Body;
 use crate::api;
 use crate::api::error::{Asker, Refuse};
@@ -71,6 +73,7 @@ struct Begun {
     principal: Principal,
     tenant: Option<Arc<str>>,
     checksum: Option<Checksum>,
+    wants_disk: bool,
     is_unread: bool,
 }
 
@@ -82,7 +85,8 @@ impl Begun {
         let principal = admitted.map_err(|denied| early(denied.into()))?.principal;
         api::uploads::version(&call.request.headers).map_err(early)?;
         let checksum = api::uploads::checksum(&call.request.headers).map_err(early)?;
-        Ok(Begun { principal, tenant: tenant_of(call.lane, &principal), checksum, is_unread })
+        let wants_disk = wants_disk(call).map_err(|refused| early(refused.into()))?;
+        Ok(Begun { principal, tenant: tenant_of(call.lane, &principal), checksum, wants_disk, is_unread })
     }
 
     fn early(&self, refused: impl Into<UploadRefused>) -> NotTaken {
@@ -90,8 +94,9 @@ impl Begun {
     }
 
     fn piece(&mut self, call: &Call<'_>, offset: u64, body: Incoming) -> Piece {
-        let (checksum, principal) = (self.checksum.take(), self.principal);
-        Piece { offset, checksum, principal, body, gate: call.gate.clone() }
+        let Begun { principal, wants_disk, .. } = *self;
+        let checksum = self.checksum.take();
+        Piece { offset, checksum, principal, wants_disk, body, gate: call.gate.clone() }
     }
 }
 
@@ -105,7 +110,7 @@ pub(in crate::server) async fn patch(call: Call<'_>, body: Incoming) -> Result<A
     let id = id.ok_or_else(|| begun.early(UploadRefused::NotFound))?;
     let piece = begun.piece(&call, offset, body);
     let (upload, offset) = in_a_task(call.lane, id, begun.tenant.as_deref(), piece).await?;
-    Ok(api::uploads::taken(&upload, offset))
+    Ok(api::uploads::taken(&upload, offset, level(begun.wants_disk)))
 }
 
 /// POST: a new one, perhaps with its first bytes.
@@ -126,14 +131,16 @@ pub(in crate::server) async fn create(call: Call<'_>, body: Incoming) -> Result<
     let tenant = tenant.as_deref();
     let expiry_us = config.upload_expiry.as_micros() as i64;
     let mut upload = Upload::new(id.clone(), tenant.map(str::to_owned), wish, expiry_us);
-    lane.uploads.create(&mut upload).map_err(|error| begun.early(error))?;
-    working::keep_created(lane, &mut upload).await.map_err(|error| begun.early(error))?;
+    let store = lane.uploads.clone();
+    let created = executor::blocking(move || Ok(store.create(&mut upload).map(|()| upload))).await;
+    let upload = created.map_err(|error| begun.early(error))?.map_err(|error| begun.early(error))?;
+    let level = level(begun.wants_disk);
     if !begun.is_unread && upload.length > 0 {
-        return Ok(api::uploads::created(&upload, 0));
+        return Ok(api::uploads::created(&upload, 0, level));
     }
     let location = api::uploads::location(&upload);
     match in_a_task(lane, id, tenant, begun.piece(&call, 0, body)).await {
-        Ok((upload, offset)) => Ok(api::uploads::created(&upload, offset)),
+        Ok((upload, offset)) => Ok(api::uploads::created(&upload, offset, level)),
         Err(not_taken) => Err(NotTaken { location: Some(location), ..not_taken }),
     }
 }
@@ -182,9 +189,10 @@ pub(in crate::server) async fn get(call: Call<'_>, _: Body<'_>) -> Result<Answer
 pub(in crate::server) async fn head(call: Call<'_>, _: Body<'_>) -> Result<Answer, UploadRefused> {
     api::uploads::version(&call.request.headers)?;
     let (id, tenant) = asked(&call)?;
+    let wants_disk = wants_disk(&call)?;
     // To unpack a large one once more may take longer than the client waits.
     let lane = call.lane.clone();
-    let looked = detached(async move { look(&lane, &id, tenant.as_deref()).await });
+    let looked = detached(async move { look(&lane, &id, tenant.as_deref(), wants_disk).await });
     let (upload, offset) = looked.await.unwrap_or(Err(UploadRefused::Lost))?;
     Ok(api::uploads::looked(&upload, offset))
 }
@@ -193,14 +201,23 @@ pub(in crate::server) async fn head(call: Call<'_>, _: Body<'_>) -> Result<Answe
 pub(in crate::server) async fn delete(call: Call<'_>, _: Body<'_>) -> Result<Answer, UploadRefused> {
     api::uploads::version(&call.request.headers)?;
     let (id, tenant) = asked(&call)?;
-    let working = Working::open(call.lane, &id, tenant.as_deref()).await?;
-    call.lane.uploads.remove(&working.upload)?;
-    Ok(api::uploads::terminated())
+    let wants_disk = wants_disk(&call)?;
+    working::find(call.lane, &id, tenant.as_deref())?;
+    let _claim = claim::claim(call.lane, &id).await?;
+    let upload = working::find(call.lane, &id, tenant.as_deref())?;
+    let store = call.lane.uploads.clone();
+    executor::blocking(move || store.remove(&upload)).await?;
+    Ok(api::uploads::terminated(level(wants_disk)))
 }
 
 /// The upload and its offset, with everything in front of that stored.
-async fn look(lane: &Rc<Lane>, id: &UploadId, tenant: Option<&str>) -> Result<(Upload, u64), UploadRefused> {
-    let mut working = Working::open(lane, id, tenant).await?;
+async fn look(
+    lane: &Rc<Lane>,
+    id: &UploadId,
+    tenant: Option<&str>,
+    wants_disk: bool,
+) -> Result<(Upload, u64), UploadRefused> {
+    let mut working = Working::open(lane, id, tenant, wants_disk).await?;
     match working.catch_up().await {
         // A damaged one is told of when the next piece comes.
         Ok(()) | Err(UploadRefused::Failed { .. }) => Ok(working.close()),

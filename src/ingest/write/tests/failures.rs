@@ -269,3 +269,26 @@ fn a_removed_folder_costs_no_row() {
     rig.writer().settle();
     rig.all_stored();
 }
+
+#[test]
+fn a_database_file_that_is_cut_in_place_lets_no_segment_go() {
+    let mut rig = Rig::new();
+    let mut writer = rig.writer();
+    rig.accept(0, 500);
+    writer.settle();
+    writer.checkpoint(CheckpointMode::Truncate).unwrap();
+    rig.accept(0, 500);
+    writer.settle();
+    let segments = || fs::read_dir(folder(&rig.dir).lane(LaneId::hot(0))).unwrap().count();
+    let before = segments();
+    assert!(before > 1, "there is something to release");
+    fs::File::options().write(true).open(rig.path()).unwrap().set_len(0).unwrap();
+    assert!(writer.checkpoint(CheckpointMode::Passive).is_err(), "the checkpoint is not made");
+    assert_eq!(segments(), before);
+    let error = writer.turn().unwrap_err();
+    assert!(error.to_string().contains("somebody cut it"), "{error}");
+    writer.weather(error);
+    assert_eq!(rig.status.state(), ShardState::Quarantined);
+    assert!(writer.turn().is_err(), "it stays so while the file stays so");
+    assert_eq!(segments(), before);
+}

@@ -28,6 +28,10 @@ pub(in crate::server::executor_lane) async fn run(lane: Rc<Lane>) {
                 continue;
             }
         };
+        let store = lane.uploads.clone();
+        if let Err(error) = executor::blocking(move || store.remove_aside(before_us)).await {
+            tracing::warn!(%error, "uploads that were set aside cannot be removed");
+        }
         for id in resting {
             if let Err(error) = look_at(&lane, &id).await {
                 tracing::warn!(upload = id.as_str(), %error, "an expired upload cannot be removed");
@@ -44,11 +48,12 @@ async fn look_at(lane: &Lane, id: &UploadId) -> Result<(), UploadRefused> {
         return Ok(());
     }
     if upload.state == State::Expired {
-        return Ok(lane.uploads.remove(&upload)?);
+        let store = lane.uploads.clone();
+        return Ok(executor::blocking(move || store.remove(&upload)).await?);
     }
     let had_body = upload.state == State::Receiving;
     upload.state = State::Expired;
-    working::save(lane, &mut upload).await?;
+    working::save(lane, &mut upload, true).await?;
     if had_body {
         lane.uploads.ended(&upload)?;
     }

@@ -24,7 +24,8 @@ impl Working {
     /// The state is the last one: the body goes.
     async fn end(&mut self, state: State) -> Result<(), UploadRefused> {
         self.upload.state = state;
-        if let Err(error) = save(&self.lane, &mut self.upload).await {
+        // Kept before the body goes, whatever the ack level: one that is received without a body is none.
+        if let Err(error) = save(&self.lane, &mut self.upload, true).await {
             self.upload.state = State::Receiving;
             return Err(error.into());
         }
@@ -52,9 +53,12 @@ impl Working {
         };
         let (lane, upload) = (&self.lane, &self.upload);
         let named = name(lane, upload.tenant.as_deref(), upload.key()).await?;
-        if named.finished(lane).await?.is_none() {
+        if named.finished(lane).await?.is_some() {
+            named.keep(lane, self.wants_disk).await?;
+        } else {
             let Checkpoint { summary, worked_us, .. } = &upload.checkpoint;
-            named.finish(lane, &fingerprint, &summary.json(upload.key(), *worked_us)).await?;
+            let answer = summary.json(upload.key(), *worked_us);
+            named.finish(lane, &fingerprint, &answer, self.wants_disk).await?;
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ use super::claim::claim;
 use crate::api::people::PeopleRefused;
 use crate::api::uploads::UploadRefused;
 use crate::commerce::{Sought, State, UploadError, UploadId, must_go};
+use crate::cores::executor;
 
 /// Of the tenant's uploads, and those of keys of all tenants. How many went. One that cannot be looked through keeps
 /// none of the others, but is an error: nobody may be told that the person is erased.
@@ -25,6 +26,12 @@ pub(in crate::server::executor_lane) async fn forget(
             Err(error) => failed = failed.or(Some(error)),
         }
     }
+    // Of those that cannot be read nobody can say whose they are.
+    let store = lane.uploads.clone();
+    match executor::blocking(move || store.remove_aside(i64::MAX)).await {
+        Ok(count) => removed += count,
+        Err(error) => failed = failed.or(Some(error.into())),
+    }
     failed.map_or(Ok(removed), Err)
 }
 
@@ -32,23 +39,40 @@ pub(in crate::server::executor_lane) async fn forget(
 async fn forget_one(lane: &Rc<Lane>, sought: &Arc<Sought>, id: &UploadId) -> Result<bool, PeopleRefused> {
     let refused = |error: UploadError| PeopleRefused::Upload(UploadRefused::Store(error));
     let concerns = |tenant: &Option<String>| tenant.as_ref().is_none_or(|tenant| *tenant == sought.tenant_id);
-    if !lane.uploads.load(id).map_err(refused)?.is_some_and(|upload| concerns(&upload.tenant)) {
-        return Ok(false);
+    match lane.uploads.load(id) {
+        Ok(Some(upload)) if concerns(&upload.tenant) => {}
+        Ok(_) => return Ok(false),
+        Err(UploadError::Unreadable(_)) => {}
+        Err(error) => return Err(refused(error)),
     }
     let _claim = claim(lane, id).await?;
-    let Some(mut upload) = lane.uploads.load(id).map_err(refused)? else { return Ok(false) };
+    let store = lane.uploads.clone();
+    let mut upload = match store.load(id) {
+        Ok(Some(upload)) => upload,
+        Ok(None) => return Ok(false),
+        Err(UploadError::Unreadable(_)) => {
+            let id = id.clone();
+            executor::blocking(move || store.set_aside(&id)).await?;
+            return Ok(false);
+        }
+        Err(error) => return Err(refused(error)),
+    };
     let (store, sought, looked) = (lane.uploads.clone(), sought.clone(), upload.clone());
     let must_go = lane.readers.compute(move || must_go(&store, &looked, &sought)).await?;
-    if must_go? {
-        lane.uploads.remove(&upload)?;
-        return Ok(true);
-    }
-    if upload.state != State::Receiving {
-        lane.uploads.remove_body(id)?;
-    }
-    if upload.checkpoint.summary.forget_order_ids() {
-        lane.uploads.write(&mut upload)?;
-        lane.uploads.publish(id)?;
-    }
-    Ok(false)
+    let (store, must_go) = (lane.uploads.clone(), must_go?);
+    executor::blocking(move || {
+        if must_go {
+            store.remove(&upload)?;
+            return Ok(true);
+        }
+        if upload.state != State::Receiving {
+            store.forget_body(&upload.id)?;
+        }
+        if upload.checkpoint.summary.forget_order_ids() {
+            store.save(&mut upload, true)?;
+        }
+        Ok(false)
+    })
+    .await
+    .map_err(PeopleRefused::Io)
 }

@@ -73,7 +73,7 @@ mod tests {
         let mut unpacker = Unpacker::new(Limits::default());
         unpacker.feed(bytes::Bytes::from_static(first));
         while let Ok(crate::unpack::Next::Line(_)) = unpacker.next() {}
-        Live { unpacker, intaking: Intaking::new(OrderIngest::new(1, None, 0, 1)) }
+        Live { unpacker, intaking: Intaking::new(OrderIngest::new(1, None, 0, 1), false) }
     }
 
     fn ids(count: usize) -> Vec<UploadId> {

@@ -27,6 +27,7 @@ pub(super) struct Piece {
     pub(super) offset: u64,
     pub(super) checksum: Option<Checksum>,
     pub(super) principal: Principal,
+    pub(super) wants_disk: bool,
     pub(super) body: Incoming,
     pub(super) gate: SharedGate,
 }
@@ -41,7 +42,7 @@ impl Piece {
         tenant: Option<&str>,
         is_unread: &Cell<bool>,
     ) -> Result<(Upload, u64), UploadRefused> {
-        let mut working = Working::open(&lane, &id, tenant).await?;
+        let mut working = Working::open(&lane, &id, tenant, self.wants_disk).await?;
         let taken = self.take_into(&lane, &mut working, is_unread).await;
         working.keep();
         taken?;

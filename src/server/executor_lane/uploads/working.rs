@@ -12,8 +12,7 @@ use crate::api::commerce::IngestRefused;
 use crate::api::uploads::UploadRefused;
 use crate::base::clock;
 use crate::commerce::{Body, Checkpoint, OrderIngest, State, Upload, UploadId};
-use crate::config::AckLevel;
-use crate::cores::executor::Files;
+use crate::cores::executor::{self, Files};
 use crate::unpack::{Limits, Unpacker};
 
 /// Bytes of a body that are read again at once; unfolded they are up to a few MB, in between others get a turn.
@@ -26,6 +25,10 @@ pub(super) struct Working {
     /// There while it is being received.
     pub(super) body: Option<Body>,
     pub(super) live: Option<Live>,
+    /// Whether what is reported has to survive a power cut.
+    pub(super) wants_disk: bool,
+    /// CRC-32C of the body, and up to where.
+    sum: (u64, u32),
     /// Bytes of the body that were fed to `live`.
     fed: u64,
     since_us: u64,
@@ -41,35 +44,37 @@ pub(super) fn find(lane: &Lane, id: &UploadId, tenant: Option<&str>) -> Result<U
     }
 }
 
-/// Whether what is reported has to survive a power cut.
-fn wants_disk(lane: &Lane) -> bool {
-    lane.vitals.config.ack == AckLevel::Disk
-}
-
-/// The upload as it is now holds, also after a crash; and it lives on for as long as an upload may rest.
-pub(super) async fn save(lane: &Lane, upload: &mut Upload) -> io::Result<()> {
+/// The upload as it is now holds, also after a crash; `is_kept`: also after a power cut, when an earlier one holds
+/// otherwise. And it lives on for as long as an upload may rest.
+pub(super) async fn save(lane: &Lane, upload: &mut Upload, is_kept: bool) -> io::Result<()> {
     let expiry_us = lane.vitals.config.upload_expiry.as_micros() as i64;
     upload.expires_us = clock::unix_us().saturating_add(expiry_us);
-    let written = lane.uploads.write(upload)?;
-    // Not kept open: the next one is another file of the same name.
-    let files = Files::default();
-    if wants_disk(lane) {
-        files.sync_data(&written).await?;
-    }
-    lane.uploads.publish(&upload.id)?;
-    if wants_disk(lane) {
-        files.sync_folder(&lane.uploads.path(&upload.id)).await?;
-    }
+    let (store, mut saved) = (lane.uploads.clone(), upload.clone());
+    *upload = executor::blocking(move || store.save(&mut saved, is_kept).map(|()| saved)).await?;
     Ok(())
 }
 
-/// One that was just created survives what its answer promises.
-pub(super) async fn keep_created(lane: &Lane, upload: &mut Upload) -> io::Result<()> {
-    if wants_disk(lane) {
-        save(lane, upload).await?;
-        if let Some(all) = lane.uploads.path(&upload.id).parent() {
-            Files::default().sync_folder(all).await?;
-        }
+/// At the first use after a start: of the body holds what the checkpoint vouches for. What is behind it may have its
+/// length on disk and not its bytes, and is sent again; so is all of it where the bytes are not those that came. Their
+/// rows are known by their lines.
+async fn check(body: &mut Body, checkpoint: &mut Checkpoint) -> io::Result<()> {
+    let is_there = body.length() >= checkpoint.offset;
+    body.cut(checkpoint.offset)?;
+    if is_there && checkpoint.is_synced {
+        return Ok(());
+    }
+    let (mut sum, mut at) = (0, 0);
+    while is_there && at < checkpoint.offset {
+        let bytes = body.read(at, SLICE_BYTES)?;
+        (sum, at) = (Body::sum(sum, &bytes), at + bytes.len() as u64);
+        futures_lite::future::yield_now().await;
+    }
+    // An earlier version kept no sum.
+    let expected = *checkpoint.sum.get_or_insert(sum);
+    if !is_there || sum != expected {
+        tracing::warn!(body = %body.path().display(), "an upload lost bytes in a power cut and begins again");
+        body.cut(0)?;
+        *checkpoint = Checkpoint::default();
     }
     Ok(())
 }
@@ -80,6 +85,7 @@ impl Working {
         lane: &Rc<Lane>,
         id: &UploadId,
         tenant: Option<&str>,
+        wants_disk: bool,
     ) -> Result<Working, UploadRefused> {
         // Before the claim: who may not know of an upload holds nobody up.
         find(lane, id, tenant)?;
@@ -91,14 +97,24 @@ impl Working {
             if let Some(held_from) = upload.held_from.take() {
                 found.cut(held_from)?;
             }
+            if lane.uploads.is_unchecked(id) {
+                let before = upload.checkpoint.clone();
+                check(&mut found, &mut upload.checkpoint).await?;
+                if upload.checkpoint != before {
+                    save(lane, &mut upload, wants_disk).await?;
+                }
+                lane.uploads.note_checked(id);
+            }
             if found.length() < upload.checkpoint.offset {
-                // After a power cut the page cache is gone. The rows come again, and are known by their lines.
+                // Somebody cut it. The rows come again, and are known by their lines.
                 upload.checkpoint = Checkpoint::default();
             }
             body = Some(found);
         }
+        let sum = (upload.checkpoint.offset, upload.checkpoint.sum.unwrap_or_default());
         let since_us = clock::monotonic_us();
-        Ok(Working { lane: lane.clone(), claim, upload, body, live: None, fed: 0, since_us })
+        let lane = lane.clone();
+        Ok(Working { lane, claim, upload, body, live: None, wants_disk, sum, fed: 0, since_us })
     }
 
     /// Bytes the upload has: those in the body, which are rows too once this was settled.
@@ -130,7 +146,9 @@ impl Working {
                 (None, Some(resume)) => resume.offset_bytes,
                 (None, None) => 0,
             };
-            self.live = Some(kept.unwrap_or_else(|| self.begin()));
+            let mut live = kept.unwrap_or_else(|| self.begin());
+            live.intaking.set_wants_disk(self.wants_disk);
+            self.live = Some(live);
         }
         self.feed_body().await
     }
@@ -147,7 +165,7 @@ impl Working {
             Some(resume) => Unpacker::resume(self.limits(), resume),
             None => Unpacker::new(self.limits()),
         };
-        let intaking = Intaking::behind(ingest, checkpoint.lines, wants_disk(lane));
+        let intaking = Intaking::behind(ingest, checkpoint.lines, self.wants_disk);
         Live { unpacker, intaking }
     }
 
@@ -165,7 +183,10 @@ impl Working {
 
     async fn feed(&mut self, bytes: bytes::Bytes) -> Result<(), UploadRefused> {
         let Some(live) = &mut self.live else { return Err(UploadRefused::Lost) };
+        // What is read again is in the sum.
+        let known = (self.sum.0.saturating_sub(self.fed)).min(bytes.len() as u64);
         self.fed += bytes.len() as u64;
+        self.sum = (self.sum.0.max(self.fed), Body::sum(self.sum.1, &bytes[known as usize..]));
         live.unpacker.feed(bytes);
         let drained = live.intaking.drain(&self.lane, &mut live.unpacker, 0).await;
         self.checked(drained)
@@ -194,12 +215,12 @@ impl Working {
     /// What comes from now on counts only if it is [`Working::accept`]ed, also after a crash.
     pub(super) async fn hold(&mut self) -> Result<(), UploadRefused> {
         self.upload.held_from = Some(self.offset());
-        Ok(save(&self.lane, &mut self.upload).await?)
+        Ok(save(&self.lane, &mut self.upload, self.wants_disk).await?)
     }
 
     pub(super) async fn accept(&mut self) -> Result<(), UploadRefused> {
         self.upload.held_from = None;
-        Ok(save(&self.lane, &mut self.upload).await?)
+        Ok(save(&self.lane, &mut self.upload, self.wants_disk).await?)
     }
 
     /// Forgets what came since [`Working::hold`].
@@ -214,32 +235,54 @@ impl Working {
     pub(super) async fn settle(&mut self) -> Result<(), UploadRefused> {
         self.commit().await?;
         if self.live.is_some() {
-            save(&self.lane, &mut self.upload).await?;
+            save(&self.lane, &mut self.upload, self.wants_disk).await?;
         }
         Ok(())
     }
 
     /// The same, with the checkpoint in memory only.
     pub(super) async fn commit(&mut self) -> Result<(), UploadRefused> {
-        if wants_disk(&self.lane)
-            && let Some(body) = &self.body
-        {
-            Files::default().sync_data(body.path()).await?;
-        }
+        self.sync_body().await?;
         let Some(live) = &mut self.live else { return Ok(()) };
         let settled = live.intaking.settle(&self.lane).await;
+        let settled = match settled {
+            Ok(()) => live.intaking.make_durable(&self.lane).await,
+            refused => refused,
+        };
         self.checked(settled)?;
         let Some(live) = &self.live else { return Ok(()) };
         let now_us = clock::monotonic_us();
         self.upload.checkpoint = Checkpoint {
             offset: self.fed,
             lines: live.unpacker.lines(),
+            sum: Some(self.sum.1),
+            is_synced: self.wants_disk,
             resume: live.unpacker.plain_resume(),
             worked_us: self.upload.checkpoint.worked_us + (now_us - self.since_us),
             summary: live.intaking.ingest.summary.clone(),
         };
         self.since_us = now_us;
         Ok(())
+    }
+
+    async fn sync_body(&self) -> io::Result<()> {
+        match &self.body {
+            Some(body) if self.wants_disk => Files::default().sync_data(body.path()).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// The checkpoint there is survives what is promised now, which may be more than when it was written. Its rows do.
+    async fn keep_checkpoint(&mut self) -> Result<(), UploadRefused> {
+        if !self.wants_disk {
+            return Ok(());
+        }
+        if self.upload.checkpoint.is_synced {
+            return Ok(Files::default().sync_folder(&self.lane.uploads.path(&self.upload.id)).await?);
+        }
+        self.sync_body().await?;
+        self.upload.checkpoint.is_synced = true;
+        Ok(save(&self.lane, &mut self.upload, true).await?)
     }
 
     /// The end of a piece: what was fed is stored, an upload that is whole is finished. Nothing where a failure
@@ -259,7 +302,7 @@ impl Working {
         }
         let is_whole = self.offset() == self.upload.length;
         if self.offset() == self.upload.checkpoint.offset && !is_whole {
-            return Ok(());
+            return self.keep_checkpoint().await;
         }
         let revived = self.revive().await;
         self.failing(revived).await?;

@@ -1,0 +1,195 @@
+//! What the disk may hold after a power cut: one state of many, chosen by a policy and a seed.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, File};
+use std::os::unix::fs::{FileExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use super::content::{Change, Content};
+use super::names::{Entries, Names, Number, Order, ROOT};
+use super::state::{Node, State};
+use crate::support::Chance;
+
+/// What is kept of the operations that were not synced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    /// Nothing.
+    Synced,
+    /// The first so many in order, names and bytes alike.
+    Prefix,
+    /// Each page of a file as it was at some instant since it was synced; so are lengths and folders.
+    Pages,
+    /// The same by sectors: a page may be torn.
+    Sectors,
+    /// Each file's bytes all or not at all; each folder as it was at some instant.
+    Files,
+    /// All names and no bytes: a new file is empty, a renamed one too.
+    EmptyFiles,
+    /// All names and lengths, zeroes for the bytes.
+    ZeroedFiles,
+    /// All bytes and no names.
+    Nameless,
+    /// Everything, as after a kill.
+    Everything,
+}
+
+impl Policy {
+    /// All that lose something.
+    pub const LOSING: [Policy; 8] = [
+        Policy::Synced,
+        Policy::Prefix,
+        Policy::Pages,
+        Policy::Sectors,
+        Policy::Files,
+        Policy::EmptyFiles,
+        Policy::ZeroedFiles,
+        Policy::Nameless,
+    ];
+
+    /// Whether the seed matters.
+    pub fn is_by_chance(self) -> bool {
+        matches!(self, Policy::Prefix | Policy::Pages | Policy::Sectors | Policy::Files)
+    }
+}
+
+const PAGE: u64 = 4096;
+const SECTOR: u64 = 512;
+
+/// Writes one possible state of the disk into a plain folder, which is made.
+pub fn write(state: &State, order: Order, policy: Policy, seed: u64, to: &Path) {
+    let mut chance = Chance::seeded(seed);
+    // The first numbers of near seeds resemble each other.
+    (0..8).for_each(|_| _ = chance.below(2));
+    let last = chance.below(state.sequence + 1);
+    let folders = names_after(state.names(order), (order, policy), last, &mut chance);
+    let mut image = Image { state, policy, last, folders, chance, written: HashMap::new() };
+    image.folder(ROOT, to);
+}
+
+fn names_after(
+    names: &Names,
+    (order, policy): (Order, Policy),
+    last: u64,
+    chance: &mut Chance,
+) -> HashMap<Number, Entries> {
+    let mut lost = false;
+    names.after(|change| match policy {
+        Policy::Synced | Policy::Nameless => false,
+        Policy::Prefix => change.sequence <= last,
+        Policy::Pages | Policy::Sectors | Policy::Files => {
+            // Where names are durable in order, one loss ends all of them, and not only those of its folders.
+            lost = (lost && order == Order::Ext4) || chance.below(4) == 0;
+            !lost
+        }
+        Policy::EmptyFiles | Policy::ZeroedFiles | Policy::Everything => true,
+    })
+}
+
+struct Image<'s> {
+    state: &'s State,
+    policy: Policy,
+    /// The last operation that a prefix keeps.
+    last: u64,
+    folders: HashMap<Number, Entries>,
+    chance: Chance,
+    /// Files written, for further names of theirs.
+    written: HashMap<Number, PathBuf>,
+}
+
+impl Image<'_> {
+    fn folder(&mut self, number: Number, path: &Path) {
+        fs::create_dir_all(path).expect("a folder of the image");
+        for (name, number) in self.folders.remove(&number).unwrap_or_default() {
+            let path = path.join(name);
+            let node = &self.state.nodes[&number];
+            if node.is_folder {
+                self.folder(number, &path);
+            } else if let Some(first) = self.written.get(&number) {
+                fs::hard_link(first, &path).expect("a link of the image");
+            } else {
+                write_file(&self.bytes(node), &path);
+                self.written.insert(number, path.clone());
+            }
+            fs::set_permissions(&path, fs::Permissions::from_mode(node.mode.into())).expect("its mode");
+        }
+    }
+
+    fn bytes(&mut self, node: &Node) -> Content {
+        match self.policy {
+            _ if node.pending.is_empty() => node.on_disk.clone(),
+            Policy::Synced | Policy::EmptyFiles => node.on_disk.clone(),
+            Policy::Nameless | Policy::Everything => node.content.clone(),
+            Policy::Files if self.chance.below(2) == 0 => node.on_disk.clone(),
+            Policy::Files => node.content.clone(),
+            Policy::Prefix => {
+                let mut bytes = node.on_disk.clone();
+                let kept = node.pending.iter().take_while(|(sequence, _)| *sequence <= self.last);
+                kept.for_each(|(_, change)| bytes.apply(change));
+                bytes
+            }
+            Policy::ZeroedFiles => {
+                let mut bytes = node.on_disk.clone();
+                bytes.resize(node.content.length());
+                bytes
+            }
+            Policy::Pages => in_blocks(node, PAGE, &mut self.chance),
+            Policy::Sectors => in_blocks(node, SECTOR, &mut self.chance),
+        }
+    }
+}
+
+/// Each block as it was after some of the changes that touched it, in their order; the length, too.
+fn in_blocks(node: &Node, block_bytes: u64, chance: &mut Chance) -> Content {
+    let changes: Vec<&Change> = node.pending.iter().map(|(_, change)| change).collect();
+    let (mut whole, mut lengths) = (node.on_disk.clone(), vec![node.on_disk.length()]);
+    for change in &changes {
+        whole.apply(change);
+        lengths.push(whole.length());
+    }
+    let longest = lengths.iter().copied().max().unwrap_or_default();
+    let mut touched: BTreeMap<u64, Vec<&Change>> = BTreeMap::new();
+    for change in changes {
+        let (from, to) = match change {
+            Change::Write { offset, bytes } => (*offset, offset + bytes.len() as u64),
+            Change::Zero { offset, length } => (*offset, (offset + length).min(longest)),
+            Change::Resize(length) => (*length, longest),
+        };
+        for block in from / block_bytes..to.div_ceil(block_bytes) {
+            touched.entry(block).or_default().push(change);
+        }
+    }
+    let mut result = node.on_disk.clone();
+    result.resize(longest);
+    for (block, changes) in touched {
+        let kept = chance.below(changes.len() as u64 + 1) as usize;
+        let start = block * block_bytes;
+        let mut bytes = result.read(start, block_bytes);
+        changes[..kept].iter().for_each(|change| apply_within(&mut bytes, start, change));
+        result.write(start, &bytes);
+    }
+    result.resize(lengths[chance.below(lengths.len() as u64) as usize]);
+    result
+}
+
+/// The part of a change that lies in the block.
+fn apply_within(block: &mut [u8], start: u64, change: &Change) {
+    let length = block.len() as u64;
+    let within = |offset: u64| offset.saturating_sub(start).min(length) as usize;
+    match change {
+        Change::Write { offset, bytes } => {
+            let (from, to) = (within(*offset), within(offset + bytes.len() as u64));
+            let skipped = (start + from as u64 - offset) as usize;
+            block[from..to].copy_from_slice(&bytes[skipped..skipped + to - from]);
+        }
+        Change::Zero { offset, length } => block[within(*offset)..within(offset + length)].fill(0),
+        Change::Resize(length) => block[within(*length)..].fill(0),
+    }
+}
+
+fn write_file(content: &Content, path: &Path) {
+    let file = File::create(path).expect("a file of the image");
+    file.set_len(content.length()).expect("room for the image");
+    for (offset, bytes) in content.pages() {
+        file.write_all_at(bytes, offset).expect("room for the image");
+    }
+}

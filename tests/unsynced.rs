@@ -1,0 +1,185 @@
+//! Every write says how durable it is; and what a power cut or a failure left half-done is said as what it is.
+
+mod support;
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+
+use serde_json::{Value, json};
+use support::commerce::{INGEST, ingest_head, ingested, search_all};
+use support::{Answer, Client, Folder, Server};
+
+const UPLOADS: &str = "/api/v1/ingest/orders/uploads";
+const TUS: &str = "Tus-Resumable: 1.0.0";
+const PIECE: &str = "Content-Type: application/offset+octet-stream";
+
+fn order(number: usize) -> Value {
+    json!({
+        "order_id": format!("o-{number}"), "tenant_id": "acme", "customer_id": format!("c-{}", number % 7),
+        "customer_name": "Ann Smith", "customer_email": "ann@example.org", "status": "paid", "currency": "USD",
+        "ordered_at": "2026-03-01T12:00:00Z",
+        "items": [{"product_id": "p-1", "category": "x", "quantity": 1, "unit_price": "19.99"}],
+    })
+}
+
+fn lines(orders: std::ops::Range<usize>) -> String {
+    orders.map(|number| format!("{}\n", order(number))).collect()
+}
+
+/// The folder of the only upload.
+fn upload_folder(folder: &Folder) -> PathBuf {
+    let mut found = fs::read_dir(folder.data().join("uploads")).expect("the folder is there");
+    found.next().expect("an upload").expect("an entry").path()
+}
+
+/// Sends a request with these header lines and reads the answer.
+fn ask(
+    client: &mut Client,
+    method: &str,
+    target: &str,
+    lines: &[&str],
+    body: &[u8],
+) -> std::io::Result<Answer> {
+    let lines: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
+    let head =
+        format!("{method} {target} HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n{lines}\r\n", body.len());
+    client.write(head.as_bytes())?;
+    client.write(body)?;
+    client.answer()
+}
+
+/// Every write that there is, each with the status of its answer.
+fn writes(server: &Server, level: &str) -> Vec<(String, Answer)> {
+    let query = if level == "disk" { "?ack=disk" } else { "" };
+    let mut client = server.client();
+    let mut answers = Vec::new();
+    let tenant = "/api/v1/tenants/acme";
+    let mut say = |what: &str, answer: std::io::Result<Answer>| {
+        let answer = answer.expect("the server answers");
+        let copy =
+            Answer { status: answer.status, headers: answer.headers.clone(), body: answer.body.clone() };
+        answers.push((what.to_owned(), answer));
+        copy
+    };
+    let ingest = |client: &mut Client, key: &str, body: &str| {
+        let head = ingest_head(key, "Content-Type: application/x-ndjson\r\n", body.len());
+        client.write(head.replacen(INGEST, &format!("{INGEST}{query}"), 1).as_bytes())?;
+        client.write(body.as_bytes())?;
+        client.answer()
+    };
+    let body = lines(0..3);
+    say("an ingest", ingest(&mut client, &format!("key-{level}"), &body));
+    let replay = say("an ingest, replayed", ingest(&mut client, &format!("key-{level}"), &body));
+    assert_eq!(replay.header("idempotent-replayed"), Some("true"));
+    let status = format!("{tenant}/orders/o-1{query}");
+    say("a status", client.ask("PATCH", &status, r#"{"status":"shipped"}"#));
+    say("the same status", client.ask("PATCH", &status, r#"{"status":"shipped"}"#));
+    let price = |id: &str, price: &str, at: usize| {
+        json!({"event_id": format!("{id}-{level}"), "price": price, "currency": "USD",
+               "observed_at": format!("2026-03-01T12:{at:02}:00Z")})
+        .to_string()
+    };
+    let product = format!("{tenant}/products/p-{level}/price-event{query}");
+    for at in 0..25 {
+        say("a price", client.ask("POST", &product, &price(&format!("e-{at}"), "10.00", at)));
+    }
+    say("a price, repeated", client.ask("POST", &product, &price("e-0", "10.00", 0)));
+    let odd = say("an odd price", client.ask("POST", &product, &price("odd", "99.00", 30)));
+    let anomaly = odd.json()["anomaly"]["id"].as_str().expect("it is odd").to_owned();
+    let review = format!("{tenant}/price-anomalies/{anomaly}/review{query}");
+    say("a review", client.ask("POST", &review, r#"{"decision":"approve"}"#));
+    say("a review, repeated", client.ask("POST", &review, r#"{"decision":"approve"}"#));
+    let stock = json!({"mode": "merge", "updates": [{"event_id": level, "product_id": "p-1", "delta": 1,
+        "occurred_at": "2026-03-01T12:00:00Z"}]});
+    say("stock", client.ask("PUT", &format!("{tenant}/stock/bulk_update{query}"), &stock.to_string()));
+    let export = say(
+        "an export",
+        client.ask("POST", &format!("{tenant}/reports/export{query}"), r#"{"format":"csv"}"#),
+    );
+    let export = export.header("location").expect("a location").to_owned();
+    say("an export, removed", client.ask("DELETE", &format!("{export}{query}"), ""));
+    let file = lines(10..12);
+    let length = format!("Upload-Length: {}", file.len());
+    let created = ask(&mut client, "POST", &format!("{UPLOADS}{query}"), &[TUS, &length], b"");
+    let upload = say("an upload", created).header("location").expect("a location").to_owned();
+    let piece = [TUS, PIECE, "Upload-Offset: 0"];
+    let (target, bytes) = (format!("{upload}{query}"), file.as_bytes());
+    say("half of it", ask(&mut client, "PATCH", &target, &piece, &bytes[..100]));
+    say("the rest", ask(&mut client, "PATCH", &target, &[TUS, PIECE, "Upload-Offset: 100"], &bytes[100..]));
+    say("an upload, ended", ask(&mut client, "DELETE", &target, &[TUS], b""));
+    let event = |id: &str| {
+        json!({"event_id": format!("{id}-{level}"), "tenant_id": "acme", "source": "web", "event_type": "click",
+               "timestamp": "2026-03-01T12:00:00Z", "payload": {}})
+    };
+    say("an event", client.ask("POST", &format!("/events{query}"), &event("a").to_string()));
+    say("an event, repeated", client.ask("POST", &format!("/events{query}"), &event("a").to_string()));
+    let bulk = json!({"events": [event("a"), event("b")]}).to_string();
+    say("events", client.ask("POST", &format!("/events/bulk{query}"), &bulk));
+    say("a click", client.ask("POST", &format!("/event{query}"), &support::event(1)));
+    say("an erasure", client.ask("DELETE", &format!("{tenant}/customers/c-5{query}"), ""));
+    say("an erasure of clicks", client.ask("DELETE", &format!("/clicks/users/5{query}"), ""));
+    answers
+}
+
+#[test]
+fn every_write_says_how_durable_it_is() {
+    let folder = Folder::new();
+    let mut server = folder.serve(&["--shards", "2", "--cores", &support::cpus(2)]);
+    for level in ["os", "disk"] {
+        for (what, answer) in writes(&server, level) {
+            assert!((200..300).contains(&answer.status), "{what}: {answer:?}");
+            assert_eq!(answer.header("firehose-ack"), Some(level), "{what}: {answer:?}");
+        }
+    }
+    let refused =
+        server.client().ask("PATCH", "/api/v1/tenants/acme/orders/o-1?ack=tape", r#"{"status":"paid"}"#);
+    assert_eq!(refused.expect("the server answers").status, 400);
+    server.replace(|| folder.serve(&["--shards", "2", "--cores", &support::cpus(2), "--ack", "disk"]));
+    let again = server.client().ask("PATCH", "/api/v1/tenants/acme/orders/o-1", r#"{"status":"paid"}"#);
+    assert_eq!(again.expect("the server answers").header("firehose-ack"), Some("disk"), "the server's level");
+}
+
+#[test]
+fn a_reshard_whose_new_shards_are_gone_says_so_and_touches_nothing() {
+    let folder = Folder::new();
+    let server = folder.serve(&["--shards", "1"]);
+    ingested(&server, "k", lines(0..10).as_bytes());
+    server.stop();
+    // As a cut leaves it that kept the marker and lost what it speaks of.
+    fs::write(folder.data().join("reshard.json"), r#"{"to":2,"swapping":true}"#).expect("a marker");
+    let output = folder.run(&["reshard", "--to", "2"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("nothing was changed"), "{output:?}");
+    assert!(folder.database(0).exists() && !folder.data().join("before-reshard").exists());
+    fs::remove_file(folder.data().join("reshard.json")).expect("the marker is there");
+    let server = folder.serve(&[]);
+    assert_eq!(search_all(&server, "acme", "limit=1000").len(), 10);
+}
+
+#[test]
+fn a_reshard_after_an_erasure_that_failed_says_what_it_is() {
+    let folder = Folder::new();
+    let server = folder.serve(&["--shards", "2"]);
+    // Some of the customer's are in either shard.
+    ingested(&server, "k", lines(0..140).as_bytes());
+    let mut client = server.client();
+    let created = ask(&mut client, "POST", UPLOADS, &[TUS, "Upload-Length: 1000"], b"");
+    assert_eq!(created.expect("the server answers").status, 201);
+    let body = upload_folder(&folder).join("body");
+    fs::remove_file(&body).expect("the body is there");
+    let failed = client.ask("DELETE", "/api/v1/tenants/acme/customers/c-1", "").expect("the server answers");
+    assert_eq!(failed.status, 500, "{}", String::from_utf8_lossy(&failed.body));
+    server.stop();
+    let output = folder.run(&["reshard", "--to", "3"]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success(), "{output:?}");
+    assert!(said.contains("an erasure was begun and failed") && !said.contains("damaged"), "{said}");
+    // It can be served and brought to its end.
+    File::create(&body).expect("the body is made again");
+    let server = folder.serve(&[]);
+    let erased = server.client().ask("DELETE", "/api/v1/tenants/acme/customers/c-1", "");
+    assert_eq!(erased.expect("the server answers").status, 200);
+    server.stop();
+    let output = folder.run(&["reshard", "--to", "3"]);
+    assert!(output.status.success(), "{output:?}");
+}
