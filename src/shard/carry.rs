@@ -146,6 +146,9 @@ impl Shard {
             "UPDATE journal_position SET sequence = ?2 WHERE lane = ?1",
             rusqlite::params![lane.0, records as i64],
         )?;
+        // The records that were copied beside them are in no journal of the new numbers.
+        self.connection.execute("UPDATE total SET value = 0 WHERE name = ?1", [super::apply::BESIDE])?;
+        self.beside = 0;
         self.positions = super::apply::Positions::load(&self.connection)?;
         debug_assert_eq!(self.position(lane), Sequence(records));
         Ok(())

@@ -77,7 +77,9 @@ fn servers_killed_at_any_byte_keep_what_they_reported() {
             let summary = upload.summary(&server);
             assert_eq!(summary["offset"], reported);
             let told = summary["rows_inserted"].as_u64().expect("a count");
-            assert_eq!(super::stored(&folder.data()).len() as u64, told, "{packing:?}");
+            let stored = super::stored(&folder.data()).len() as u64;
+            // Rows behind what is reported may be there as well: they are known when they come again.
+            assert!(stored >= told, "{packing:?}: {stored} rows are there of {told}");
         }
         to_the_end(&server, &upload, &body);
         expected.check(&upload.summary(&server), body.len());
