@@ -212,14 +212,13 @@ fn targets(cases: &mut Vec<Case>) {
         "bad-parameter",
         After::Stays,
     );
-    add(
-        cases,
-        "an empty ack",
-        post("/event?ack=", &[], EVENT.as_bytes()),
-        400,
-        "bad-parameter",
-        After::Stays,
-    );
+    // An empty field is an absent one.
+    good(cases, "an empty ack", post("/event?ack=", &[], EVENT.as_bytes()), 202);
+    let marked = [b"\xef\xbb\xbf", EVENT.as_bytes()].concat();
+    good(cases, "a byte order mark", post("/event", &[], &marked), 202);
+    for path in ["/health%zz", "/event%", "/%4g", "/%%41"] {
+        add(cases, path, plain("GET", path, &[]), 400, "bad-request", After::Closes);
+    }
 }
 
 fn limits(cases: &mut Vec<Case>) {
