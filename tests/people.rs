@@ -365,7 +365,6 @@ fn e1_an_erasure_goes_on_after_a_kill() {
     let server = serve(&folder);
     let target = format!("/api/v1/tenants/{TENANT}/erasures/{}", ids()[0]);
     assert_eq!(server.get(&target).json()["state"], "running");
-    assert!(!traces(&folder).is_empty());
     // An export of the tenant waits for the end, without being in the way of others'.
     let export = |tenant: &str| {
         let exports = format!("/api/v1/tenants/{tenant}/reports/export");
@@ -382,6 +381,8 @@ fn e1_an_erasure_goes_on_after_a_kill() {
     let sql = "SELECT subject FROM erasure WHERE subject IS NOT NULL";
     let subjects: Vec<Vec<u8>> = rows_of(&folder.data(), sql, |row| row.get(0));
     assert!(!subjects.is_empty());
+    // Last: a process that closes a file lets go of all its locks on it, those of the readers too.
+    assert!(!traces(&folder).is_empty());
     drop(readers);
     let told = wait_for("the erasure to be finished", || {
         Some(server.get(&target).json()).filter(|told| told["state"] == "finished")
@@ -399,6 +400,37 @@ fn e1_an_erasure_goes_on_after_a_kill() {
         assert!(!subject.chunks_exact(8).any(is_in), "who it was is in {}", path.display());
     }
     check_erased(&folder, &server, &all, &before);
+    server.stop();
+    verify(&folder);
+}
+
+#[test]
+fn e1_what_comes_again_leaves_the_journals_too() {
+    let folder = Folder::new();
+    let server = serve(&folder);
+    let all = fill(&server);
+    erased(&server, &customer(TENANT, "erase"));
+    assert_eq!(traces(&folder), Vec::<String>::new());
+    let again = |server: &Server, key: &str| {
+        let theirs = all.iter().filter(is_theirs).count() as u64;
+        assert_eq!(counts(&ingested(server, key, &oracle::body(&all)))[3], theirs);
+        for event in events() {
+            assert_eq!(post(&mut server.client(), "/events", &event)["status"], "duplicate");
+        }
+        server.wait_until_stored();
+    };
+    again(&server, "second");
+    wait_until("the journals to be begun again", || traces(&folder).is_empty());
+    // Within the same minute it stays for a while; a clean stop takes it along.
+    again(&server, "third");
+    server.stop();
+    assert_eq!(traces(&folder), Vec::<String>::new());
+    // And after a kill the next start does.
+    let server = serve(&folder);
+    again(&server, "fourth");
+    server.kill();
+    let server = serve(&folder);
+    wait_until("the journals to be begun again", || traces(&folder).is_empty());
     server.stop();
     verify(&folder);
 }

@@ -130,7 +130,7 @@ fn flow(page: &mut Page, vitals: &Vitals) {
         vitals,
         "firehose_oldest_unflushed_seconds",
         Kind::Gauge,
-        "Age of the newest stored event while others wait: how far behind the shard is; 0 when nothing waits.",
+        "How long the oldest event that is not stored waits at the most; 0 when nothing waits.",
         "seconds",
         |b| b.behind_us() as f64 / 1e6,
     );

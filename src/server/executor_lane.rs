@@ -188,6 +188,7 @@ pub(super) async fn run(parts: Parts) {
         }
         lane.me.executor.ack_latency.store(Arc::new(lane.latency.borrow().clone()));
     }
+    lane.intake.borrow_mut().leave_kept_out();
 }
 
 /// Keeps the count of connections right however the task ends.

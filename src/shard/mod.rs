@@ -28,6 +28,7 @@ mod orders;
 mod partition;
 mod people;
 mod prices;
+mod private;
 pub mod read;
 mod rebuild;
 mod retain;
@@ -54,7 +55,7 @@ pub use file::{Shard, ShardOptions};
 pub use inspect::{Inspection, PartitionInfo, Verified, inspect, verify, verify_aggregates};
 pub use lock::{Lock, hold};
 pub use manifest::Manifest;
-pub use open::{open_reader, open_small};
+pub use open::{open_reader, open_small, try_temporary_file};
 pub use orders::{
     BatchBounds, BatchItem, BatchOrder, Choosing, ChosenOrder, ExportedFrom, NameCache, OrderBatch, Span,
     choose_orders, forget_pages, read_orders,
@@ -75,6 +76,7 @@ pub use prices::{
     PriceChange, PriceEventRow, PriceReviewRow, StoredAnomaly, anomalies, anomaly, change_mark, changes,
     decode_price_event, decode_price_review, first_answer,
 };
+pub use private::{Loose, TENANTS_FILE, cursor_secret, loose, make_secret_file, restrict_new_files};
 pub use schema::is_made;
 pub use seal::BuiltIndex;
 pub use service_event::{Outcome, ServiceEventRow, decode_service_event};

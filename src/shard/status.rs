@@ -98,6 +98,10 @@ pub struct ShardStatus {
     pub wal_bytes: Cell,
     /// When the last commit ended; microseconds since 1970, 0 before the first.
     pub last_commit_us: Cell,
+    /// 1 while a journal may hold data of people who are kept out, which no row has.
+    pub kept_out: Cell,
+    /// When the writer last found nothing to do, or the start; microseconds since 1970.
+    pub caught_up_us: Cell,
     /// The newest acceptance time among the rows committed; microseconds since 1970, 0 before the first.
     pub received_us_max: Cell,
     commit_us: ArcSwapOption<Histogram<u64>>,
@@ -129,6 +133,8 @@ impl ShardStatus {
             database_bytes: Cell::default(),
             wal_bytes: Cell::default(),
             last_commit_us: Cell::default(),
+            kept_out: Cell::default(),
+            caught_up_us: Cell::new(clock::unix_us().max(0) as u64),
             received_us_max: Cell::default(),
             commit_us: ArcSwapOption::empty(),
             rows_per_commit: ArcSwapOption::empty(),

@@ -14,7 +14,6 @@ use super::webhook::WebhookSecret;
 use crate::base::limits::IDENTIFIER_BYTES_MAX;
 use crate::shard;
 
-const FILE: &str = "tenants.db";
 /// `FHTN`: what `file(1)` and a second program see in the header.
 const APPLICATION_ID: u32 = 0x4648_544e;
 const VERSION: u32 = 2;
@@ -79,7 +78,7 @@ impl Store {
     /// Where the file of a data folder is.
     #[must_use]
     pub fn path_in(data: &Path) -> PathBuf {
-        data.join(FILE)
+        data.join(shard::TENANTS_FILE)
     }
 
     /// Opens the file where there is one, without making it.
@@ -101,7 +100,9 @@ impl Store {
     /// As [`Store::open`].
     pub fn create(data: &Path) -> Result<Store, TenantsError> {
         std::fs::create_dir_all(data).map_err(|source| TenantsError::Io { path: data.to_owned(), source })?;
-        Store::open_at(Store::path_in(data), true)
+        let path = Store::path_in(data);
+        shard::make_secret_file(&path).map_err(|source| TenantsError::Io { path: path.clone(), source })?;
+        Store::open_at(path, true)
     }
 
     fn open_at(path: PathBuf, create: bool) -> Result<Store, TenantsError> {
@@ -398,6 +399,7 @@ impl Store {
     /// Copies the file as it is at this moment to another data folder.
     pub fn copy_to(&self, data: &Path) -> Result<(), TenantsError> {
         let dest = Store::path_in(data);
+        shard::make_secret_file(&dest).map_err(|source| TenantsError::Io { path: dest.clone(), source })?;
         self.connection.execute("VACUUM INTO ?1", [dest.to_string_lossy()])?;
         Ok(())
     }

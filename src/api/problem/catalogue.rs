@@ -463,8 +463,10 @@ impl Problem {
                 "journal-unsynced",
                 "The journal could not be made safe on disk",
                 "The request asked for a promise that survives a power cut (ack=disk), and the disk did not \
-                 confirm it. The event may be stored, and may be stored twice if it is sent again. The disk \
-                 needs a look.",
+                 confirm it. `detail` says whether something may be stored all the same: an event without an id \
+                 is then stored twice if it is sent again, anything with an id is not. While a failed sync is \
+                 known, requests that ask for the disk are refused at once and nothing of them is stored; those \
+                 that do not ask for it go on. The disk needs a look.",
             ),
             Problem::OutcomeUnknown => entry(
                 503,

@@ -11,6 +11,8 @@ use crate::shard::{CheckpointMode, ErasureWants, Shard, ShardError};
 const CHECKPOINT_PAUSE: Duration = Duration::from_millis(250);
 /// Between two attempts to cut the WAL for an erasure.
 const ERASURE_PAUSE: Duration = Duration::from_millis(20);
+/// Between two times that journals are begun again because data of people who were erased came again.
+const FORGET_PAUSE: Duration = Duration::from_secs(60);
 /// A slice of upkeep between two batches: far below a flush interval.
 const UPKEEP_SLICE: Duration = Duration::from_millis(4);
 /// After upkeep found no room.
@@ -122,6 +124,33 @@ impl Writer {
             self.lanes.purge_quarantine(&|bytes| shard.erasure_may_be_in(bytes) == Some(true))?;
         shard.erasure_journals(journals, bytes, quarantined)?;
         self.rotation = None;
+        Ok(())
+    }
+
+    /// Data of people who were erased came again and was kept out of the rows: the journals that hold it are begun
+    /// again and the old segments deleted, once a minute at the most.
+    pub(super) fn forget_again(&mut self) -> Result<(), WriteError> {
+        let now_us = clock::monotonic_us();
+        let is_erasing = self.rotation.is_some();
+        let Some(rotation) = &self.forgetting else {
+            if self.status.kept_out.get() > 0 && now_us >= self.forget_from_us && !is_erasing {
+                // Before the look at the lanes: what comes later is for the next time.
+                self.status.kept_out.set(0);
+                self.forget_from_us = now_us + FORGET_PAUSE.as_micros() as u64;
+                self.forgetting = Some(self.lanes.rotate_keyed());
+            }
+            return Ok(());
+        };
+        let since_us = now_us - self.checkpoint_tried_us;
+        if !self.lanes.are_rotated(rotation) || since_us < CHECKPOINT_PAUSE.as_micros() as u64 {
+            return Ok(());
+        }
+        if self.lanes.are_released(rotation).is_none() {
+            self.checkpoint(CheckpointMode::Passive)?;
+        }
+        if self.forgetting.as_ref().is_some_and(|rotation| self.lanes.are_released(rotation).is_some()) {
+            self.forgetting = None;
+        }
         Ok(())
     }
 

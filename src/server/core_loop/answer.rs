@@ -82,6 +82,9 @@ impl CoreLoop {
         let principal = self.parts.desk.authorize(head.credential, need, now)?;
         self.parts.desk.charge(&principal, 1, body.len() as u64, now)?;
         let disk = api::event::wants_disk(head.query, self.parts.vitals.config.ack)?;
+        if let Some(pressure) = disk.then(|| self.parts.intake.no_promise()).flatten() {
+            return Err(Refused::Pressure(pressure).into());
+        }
         let coding = head.coding.ok_or(api::error::EventRefused::UnknownCoding)?;
         let receipt = self.parts.intake.take(coding, body, self.unix_us)?;
         Ok((receipt, disk))

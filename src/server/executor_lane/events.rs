@@ -82,6 +82,9 @@ pub(in crate::server) async fn post_click(call: Call<'_>, body: Body<'_>) -> Res
     let (receipt, appended) = {
         let mut intake = lane.intake.borrow_mut();
         intake.begin(clock::monotonic_us());
+        if let Some(pressure) = intake.no_promise().filter(|_| disk) {
+            return Err(ingest::Refused::Pressure(pressure).into());
+        }
         let receipt = intake.take(coding, &body.bytes, clock::unix_us())?;
         (receipt, intake.commit().map_err(ingest::Refused::Pressure)?)
     };
@@ -127,7 +130,7 @@ pub(in crate::server) async fn post_one(call: Call<'_>, body: Body<'_>) -> Resul
     let Settled { first, outcomes, synced } =
         keyed::settle(lane, begun, wants_disk, lane.keyed.commit_wait).await?;
     if !synced {
-        return Err(EventRefused::Unsynced);
+        return Err(EventRefused::UnsyncedKeyed);
     }
     let outcome = outcomes.first().copied().flatten();
     acked(lane, request);
@@ -176,7 +179,7 @@ pub(in crate::server) async fn post_bulk(call: Call<'_>, body: Body<'_>) -> Resu
         settled.push((rows, outcome));
     }
     if settled.iter().any(|(_, outcome)| matches!(outcome, Ok(settled) if !settled.synced)) {
-        return Err(EventRefused::Unsynced);
+        return Err(EventRefused::UnsyncedKeyed);
     }
     // Nothing was taken: the request as a whole is refused, for our reasons before its own.
     if !settled.iter().any(|(_, outcome)| outcome.is_ok()) {
@@ -228,7 +231,9 @@ impl From<Refused> for RowRefusal {
         match refused {
             Refused::Pressure(Pressure::QueueFull { .. }) => RowRefusal::QueueFull,
             Refused::Pressure(Pressure::JournalFull) => RowRefusal::JournalFull,
-            Refused::Pressure(Pressure::JournalBroken) | Refused::MailboxFull => RowRefusal::Overloaded,
+            Refused::Pressure(Pressure::JournalBroken | Pressure::Unsynced) | Refused::MailboxFull => {
+                RowRefusal::Overloaded
+            }
             Refused::NoAnswer => RowRefusal::OutcomeUnknown,
         }
     }

@@ -82,7 +82,7 @@ pub(in crate::server) async fn post_event(call: Call<'_>, body: Body<'_>) -> Res
     let begun = keyed::begin(lane, shard, &Arc::new(rows), wants_disk, patience)?;
     let Settled { first, outcomes, synced } = keyed::settle(lane, begun, wants_disk, patience).await?;
     if !synced {
-        return Err(EventRefused::Unsynced.into());
+        return Err(EventRefused::UnsyncedKeyed.into());
     }
     let is_new = match outcomes.first().copied().flatten() {
         Some(Outcome::Inserted) => true,

@@ -108,7 +108,7 @@ pub(in crate::server) async fn put(call: Call<'_>, body: Body<'_>) -> Result<Ans
         }
     }
     match refusal {
-        _ if unsynced => Err(EventRefused::Unsynced.into()),
+        _ if unsynced => Err(EventRefused::UnsyncedKeyed.into()),
         Some(refused) if !taken => Err(EventRefused::from(refused).into()),
         // That nothing was changed could not be said.
         Some(Refused::NoAnswer) if !batch.has_good_news() => Err(EventRefused::OutcomeUnknown.into()),
