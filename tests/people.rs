@@ -238,14 +238,16 @@ fn e1_an_erased_customer_is_in_no_file_and_does_not_come_back() {
     let mut client = server.client();
     let plain = upload(&mut client, &oracle::body(all.iter().filter(is_theirs).take(2)), 90_000);
     let foreign = upload(&mut client, &oracle::body(&others(&all)[..2]), 90_000);
-    let mut export = |tenant: &str| {
+    let mut export = |tenant: &str, filters: Value| {
         let exports = format!("/api/v1/tenants/{tenant}/reports/export");
-        let id = post(&mut client, &exports, r#"{"format":"ndjson"}"#)["id"].clone();
+        let wish = json!({"format": "ndjson", "compression": "zstd", "filters": filters});
+        let id = post(&mut client, &exports, &wish.to_string())["id"].clone();
         let export = format!("{exports}/{}", id.as_str().expect("an id"));
         wait_until("the export to be done", || server.get(&export).json()["state"] == "done");
         export
     };
-    let (their_export, foreign_export) = (export(TENANT), export("beta"));
+    let (their_export, foreign_export) = (export(TENANT, json!({})), export("beta", json!({})));
+    let others_export = export(TENANT, json!({"q": "Number4"}));
     let before = rows_of_others(&folder.data());
     assert!(traces(&folder).len() > 6, "{:?}", traces(&folder));
     wait_until("a sealed partition to have its lists", || {
@@ -266,7 +268,14 @@ fn e1_an_erased_customer_is_in_no_file_and_does_not_come_back() {
     assert!(sum(&certificate, "journals") >= 2 && sum(&certificate, "ingest_answers") > 0, "{certificate}");
     assert_eq!(certificate["uploads_removed"], 1, "{certificate}");
     assert_eq!(certificate["exports_removed"], 1, "{certificate}");
-    problem(&server.get(&their_export), 404, "no-such-export");
+    let told = server.get(&their_export).json();
+    assert_eq!(told["state"], "erased", "{told}");
+    let gone = problem(&server.get(&format!("{their_export}/download")), 410, "export-gone");
+    assert!(
+        gone["detail"].as_str().is_some_and(|detail| detail.contains("a person who was erased")),
+        "{gone}"
+    );
+    assert_eq!(server.get(&others_export).json()["state"], "done", "it does not tell of them");
     assert_eq!(server.get(&foreign_export).status, 200);
     assert!(certificate["digest"].as_str().is_some_and(|digest| digest.len() == 8 + 64), "{certificate}");
     check_erased(&folder, &server, &all, &before);

@@ -167,7 +167,8 @@ settings! {
         /// Journal segments are deleted only after one.
         checkpoint_interval: Duration as Time = "5s";
         /// How long clicks are kept after they arrived ("30d"), or "off" to keep them for ever.
-        /// Whole partitions go, so rows may stay an eighth of this longer.
+        /// Whole partitions go, so rows may stay an eighth of this longer. Where the clock jumps ahead, or nothing was
+        /// written for a week, nothing goes for a day.
         retention_clicks: Option<Duration> as TimeOrOff = "off";
         /// The same for the events of /events; their ids are forgotten and their counts leave the buckets.
         retention_events: Option<Duration> as TimeOrOff = "off";

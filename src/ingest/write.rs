@@ -132,6 +132,8 @@ struct Writer {
     trouble: Trouble,
     outcomes: Box<dyn Outcomes>,
     checkpoint_tried_us: u64,
+    /// Since when no checkpoint came to its end.
+    incomplete_since_us: Option<u64>,
     /// Upkeep that found no room is left alone until then.
     upkeep_from_us: u64,
     /// Journals that an erasure has begun anew.
@@ -166,6 +168,7 @@ impl Writer {
             trouble,
             outcomes: Box::new(()),
             checkpoint_tried_us: clock::monotonic_us(),
+            incomplete_since_us: None,
             upkeep_from_us: 0,
             rotation: None,
             forgetting: None,

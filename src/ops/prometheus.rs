@@ -58,8 +58,10 @@ pub enum Kind {
     /// Only grows; its samples get `_total`.
     Counter,
     Gauge,
-    /// Written by [`Page::histogram`].
+    /// Written by [`Page::histogram`] or [`Page::buckets`].
     Histogram,
+    /// Written by [`Page::summary`].
+    Summary,
 }
 
 /// A sample's value; whole numbers keep every digit.
@@ -117,6 +119,7 @@ impl Page {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
             Kind::Histogram => "histogram",
+            Kind::Summary => "summary",
         };
         _ = writeln!(self.text, "\n# TYPE {name}{declared} {kind}");
         if self.format == Format::OpenMetrics && !unit.is_empty() {
@@ -126,7 +129,7 @@ impl Page {
 
     /// A sample of the family begun last. Its labels must differ from those of every other.
     pub fn sample(&mut self, labels: &[(&str, &str)], value: impl Into<Number>) {
-        debug_assert_ne!(self.kind, Kind::Histogram, "{}: use histogram()", self.name);
+        debug_assert!(!matches!(self.kind, Kind::Histogram | Kind::Summary), "{}: not a sample", self.name);
         let suffix = if self.kind == Kind::Counter { "_total" } else { "" };
         self.line(suffix, labels, None, value.into());
     }
@@ -156,6 +159,39 @@ impl Page {
             self.line("_bucket", labels, Some(*bound), Number::Whole(count));
         }
         self.line("_bucket", labels, Some(f64::INFINITY), Number::Whole(histogram.len()));
+        self.line("_sum", labels, None, Number::Float(sum_seconds));
+        self.line("_count", labels, None, Number::Whole(histogram.len()));
+    }
+
+    /// One histogram that was counted in buckets, each with its upper bound; the last count is of what lies above.
+    pub fn buckets(&mut self, labels: &[(&str, &str)], bounds_us: &[u64], counts: &[u64], sum_seconds: f64) {
+        debug_assert_eq!(self.kind, Kind::Histogram, "{}: use sample()", self.name);
+        debug_assert_eq!(bounds_us.len() + 1, counts.len(), "{}", self.name);
+        let mut count = 0;
+        for (bound_us, of_bucket) in bounds_us.iter().zip(counts) {
+            count += of_bucket;
+            self.line("_bucket", labels, Some(*bound_us as f64 / 1e6), Number::Whole(count));
+        }
+        count = counts.iter().sum();
+        self.line("_bucket", labels, Some(f64::INFINITY), Number::Whole(count));
+        self.line("_sum", labels, None, Number::Float(sum_seconds));
+        self.line("_count", labels, None, Number::Whole(count));
+    }
+
+    /// One summary, with these quantiles.
+    pub fn summary(
+        &mut self,
+        labels: &[(&str, &str)],
+        histogram: &Histogram<u64>,
+        quantiles: &[(f64, &str)],
+        sum_seconds: f64,
+    ) {
+        debug_assert_eq!(self.kind, Kind::Summary, "{}: use sample()", self.name);
+        for (quantile, name) in quantiles {
+            let labels = [labels, &[("quantile", name)]].concat();
+            let value = histogram.value_at_quantile(*quantile) as f64 / 1e6;
+            self.line("", &labels, None, Number::Float(value));
+        }
         self.line("_sum", labels, None, Number::Float(sum_seconds));
         self.line("_count", labels, None, Number::Whole(histogram.len()));
     }

@@ -36,7 +36,7 @@ pub use export::{Filled, Filling, choose, fill, forget, is_erasing, order_pins};
 pub use merge::{Chunk, Merged};
 pub use orders::{finished_ingest, order};
 pub use page::{Page, page, stream};
-pub use people::{erasure, known_customer};
+pub use people::{erasure, known_customer, orders_of_customer};
 pub use plan::{BucketsPlan, Paging, ParameterError, Parameters, RowsPlan};
 pub use prices::{
     AnomaliesPage, ChangeId, ChangePosition, Changes, anomalies_page, change_marks, changes_of_shard,

@@ -8,6 +8,7 @@ mod changes;
 pub(super) mod events;
 pub(super) mod exports;
 pub(super) mod keyed;
+mod logged;
 pub(super) mod orders;
 pub(super) mod people;
 pub(super) mod prices;
@@ -93,6 +94,8 @@ struct Lane {
     sync_wanted: async_channel::Sender<()>,
     /// Those who wait for the next fdatasync.
     waiting: RefCell<Vec<Waker>>,
+    /// What of the sampled routes was logged.
+    samples: logged::Samples,
     times: Times,
     decoder: RefCell<Decoder>,
     keys: KeyHasher,
@@ -128,6 +131,7 @@ pub(super) async fn run(parts: Parts) {
         latency: RefCell::default(),
         sync_wanted: parts.sync_wanted.0,
         waiting: RefCell::default(),
+        samples: logged::Samples::default(),
         times: Times {
             head: config.head_timeout,
             body: config.body_timeout,

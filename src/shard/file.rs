@@ -145,6 +145,7 @@ impl Shard {
             event_firsts: partition::firsts(&connection, Stream::ServiceEvent)?,
             keys,
             buckets: Buckets::default(),
+            retention: Retention::load(&connection, &path)?,
             path,
             positions: Positions::load(&connection)?,
             rows: load_total(&connection, Stream::Click.total())?,
@@ -152,7 +153,6 @@ impl Shard {
             rejected: load_total(&connection, "rejected_records")?,
             seal_due: seal::is_due(&connection)?,
             sealing: None,
-            retention: Retention::load(&connection)?,
             erasures: Erasures::load(&connection)?,
             connection,
             // A partition without a row would give the next one the same first id.

@@ -32,6 +32,7 @@ mod private;
 pub mod read;
 mod rebuild;
 mod retain;
+mod retain_clock;
 mod schema;
 mod seal;
 mod service_event;
@@ -69,7 +70,7 @@ pub use orders::{
 };
 pub use people::{
     ErasureMode, ErasureRecord, ErasureReport, ErasureState, ErasureWants, KnownCustomer, Needles,
-    RemovedOutside, Subject, erasure, erasures_under_way, is_erasing, known_customer,
+    RemovedOutside, Subject, erasure, erasures_under_way, is_erasing, known_customer, orders_of_customer,
 };
 pub use prices::{
     AnomaliesOf, AnomalyId, AnomalyLine, AnomalyStatus, ChangeMark, Decision, FirstAnswer, NotAnAnomalyId,

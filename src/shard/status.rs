@@ -96,6 +96,8 @@ pub struct ShardStatus {
     pub database_bytes: Cell,
     /// Bytes in the WAL that no checkpoint has carried over.
     pub wal_bytes: Cell,
+    /// Since when a reader outside keeps the WAL from being carried over; microseconds since 1970, 0 while none does.
+    pub wal_pinned_us: Cell,
     /// When the last commit ended; microseconds since 1970, 0 before the first.
     pub last_commit_us: Cell,
     /// 1 while a journal may hold data of people who are kept out, which no row has.
@@ -132,6 +134,7 @@ impl ShardStatus {
             partitions: Cell::default(),
             database_bytes: Cell::default(),
             wal_bytes: Cell::default(),
+            wal_pinned_us: Cell::default(),
             last_commit_us: Cell::default(),
             kept_out: Cell::default(),
             caught_up_us: Cell::new(clock::unix_us().max(0) as u64),

@@ -641,9 +641,10 @@ impl Problem {
             Problem::ExportGone => entry(
                 410,
                 "export-gone",
-                "The export has expired",
-                "The file was kept for as long as export_expiry says and was removed then. Create a new one: it \
-                 tells the orders as they are now.",
+                "The export is gone",
+                "The file was kept for as long as export_expiry says and was removed then, or it told of a person \
+                 who was erased and went with them; detail says which. Create a new one: it tells the orders as \
+                 they are now.",
             ),
             Problem::ExportFailed => entry(
                 409,

@@ -13,6 +13,8 @@ const CHECKPOINT_PAUSE: Duration = Duration::from_millis(250);
 const ERASURE_PAUSE: Duration = Duration::from_millis(20);
 /// Between two times that journals are begun again because data of people who were erased came again.
 const FORGET_PAUSE: Duration = Duration::from_secs(60);
+/// So long no checkpoint came to its end before a reader outside is named.
+const PINNED_AFTER: Duration = Duration::from_secs(5);
 /// A slice of upkeep between two batches: far below a flush interval.
 const UPKEEP_SLICE: Duration = Duration::from_millis(4);
 /// After upkeep found no room.
@@ -42,6 +44,7 @@ impl Writer {
         self.checkpoint_tried_us = clock::monotonic_us();
         let done = shard.checkpoint(mode)?;
         self.status.checkpoints.add(1);
+        let is_complete = done.complete;
         self.status.wal_bytes.set(done.wal_bytes);
         self.status.database_bytes.set(shard.database_bytes());
         self.status.partitions.set(shard.partitions()?);
@@ -50,7 +53,33 @@ impl Writer {
                 tracing::error!(shard = self.id.0, lane = lane.0, %error, "journal segments not deleted");
             }
         }
+        self.note_pin(is_complete);
         Ok(())
+    }
+
+    /// Our own readers read for milliseconds; one that keeps a checkpoint from its end for longer is another program's.
+    /// Until it goes, the WAL and the journals grow.
+    fn note_pin(&mut self, is_complete: bool) {
+        let (now_us, pinned_us) = (clock::monotonic_us(), &self.status.wal_pinned_us);
+        if is_complete {
+            self.incomplete_since_us = None;
+            if pinned_us.get() > 0 {
+                pinned_us.set(0);
+                tracing::warn!(shard = self.id.0, "over: the WAL is carried over again");
+            }
+            return;
+        }
+        let since_us = now_us - *self.incomplete_since_us.get_or_insert(now_us);
+        if since_us >= PINNED_AFTER.as_micros() as u64 && pinned_us.get() == 0 {
+            pinned_us.set((clock::unix_us() - since_us as i64).max(1) as u64);
+            let wal_bytes = self.status.wal_bytes.get();
+            tracing::warn!(
+                shard = self.id.0,
+                wal_bytes,
+                "another program reads the database in one transaction and keeps the WAL from being carried over: it \
+                 grows, and so do the journals, until that program ends its transaction"
+            );
+        }
     }
 
     /// Whether a slice of upkeep could be done now.

@@ -50,14 +50,8 @@ impl CoreLoop {
         if let Some(request_id) = self.sampled.take() {
             let duration_us = clock::monotonic_us() - self.started_us;
             let (core, route) = (self.parts.core, ENDPOINTS.0[CLICKS].route);
-            tracing::debug!(
-                core,
-                request_id,
-                route,
-                status = 202,
-                duration_us,
-                "answered (one a second is logged)"
-            );
+            let status = 202;
+            tracing::info!(core, request_id, method = "POST", route, status, duration_us, "answered");
         }
     }
 

@@ -117,6 +117,7 @@ pub(in crate::server) async fn post_one(call: Call<'_>, body: Body<'_>) -> Resul
         let bytes = decoded(lane, request, &body.bytes, &mut inflated)?;
         let mut decoder = lane.decoder.borrow_mut();
         let event = decoder.service_event(bytes).map_err(ingest::Refused::Decode)?;
+        request.rows.set(Some(1));
         check_tenant(lane, &principal, &event.tenant_id, Scope::Write)?;
         let mut sorted = Sorted::new(lane.shard_count);
         let shard = sorted.push(lane, 0, &event);
@@ -159,6 +160,8 @@ pub(in crate::server) async fn post_bulk(call: Call<'_>, body: Body<'_>) -> Resu
         lane.decoder.borrow_mut().bulk(bytes, is_ndjson(request), &mut row).map_err(EventRefused::Bulk)?;
     }
     drop(body);
+    let valid: usize = sorted.shards.iter().map(KeyedRows::len).sum();
+    request.rows.set(Some((valid + invalid.len()) as u64));
     // Everything is journaled or on its way before anything is waited for: the shards commit side by side.
     let patience = lane.keyed.commit_wait;
     let shards = std::mem::take(&mut sorted.shards);

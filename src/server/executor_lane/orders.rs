@@ -443,9 +443,11 @@ pub(in crate::server) async fn post(call: Call<'_>, body: Incoming) -> Result<An
     let poured = pour(frames, boundary, &mut ingesting).await;
     let settled = ingesting.intaking.settle(lane).await;
     if let Err(refused) = poured.and(settled) {
+        request.rows.set(Some(ingesting.intaking.ingest.summary.received()));
         return Err(IngestEnded { refused, summary: Some(ingesting.intaking.ingest.summary) });
     }
     let summary = ingesting.intaking.ingest.summary;
+    request.rows.set(Some(summary.received()));
     let response = summary.json(&key, clock::monotonic_us() - started_us);
     let finished = named.finish(lane, &ingesting.uploads.fingerprint(), &response).await;
     finished.map_err(|refused| IngestEnded { refused, summary: Some(summary) })?;

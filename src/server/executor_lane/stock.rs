@@ -56,6 +56,7 @@ pub(in crate::server) async fn put(call: Call<'_>, body: Body<'_>) -> Result<Ans
         let mut inflated = Vec::new();
         let bytes = decoded(lane, request, &body.bytes, &mut inflated)?;
         let asked = StockRequest::read(bytes).map_err(StockRefused::Body)?;
+        request.rows.set(Some(asked.rows.len() as u64));
         let ask = StockAsk {
             tenant_id: call.tenant(),
             request: number,
