@@ -10,7 +10,7 @@ use super::executor_lane::{
 use crate::api::openapi::{self, commerce as orders_doc, dashboard as dashboard_doc, events as events_doc};
 use crate::api::openapi::{exports as exports_doc, people as people_doc, prices as prices_doc};
 use crate::api::openapi::{stock as stock_doc, uploads as uploads_doc};
-use crate::api::{self, Asked, Body, Endpoint, Endpoints, Found, Lane, Operation, dashboard, health};
+use crate::api::{self, Asked, Body, Endpoint, Endpoints, Found, Lane, Logged, Operation, dashboard, health};
 use crate::commerce::SPEC_BYTES_MAX;
 use crate::config::Config;
 use crate::http::{Answer, Method};
