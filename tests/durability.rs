@@ -2,6 +2,9 @@
 
 mod support;
 
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
 use std::time::Duration;
 
 use firehose::base::clock;
@@ -101,4 +104,78 @@ fn an_acked_event_survives_while_segments_are_deleted() {
         ],
         6,
     );
+}
+
+/// The next sync of this file fails, and the server goes on writing to it: it has the file open.
+fn break_sync(segment: &Path) {
+    fs::rename(segment, segment.with_extension("aside")).expect("the segment is renamed");
+    symlink(segment, segment).expect("a link to itself");
+}
+
+#[test]
+fn after_a_failed_sync_who_asks_for_the_disk_is_refused_and_others_go_on() {
+    let folder = Folder::new();
+    let server = folder.serve(&["--shards", "1", "--checkpoint-interval", "1h"]);
+    let mut client = server.client();
+    let service = |id: &str| {
+        format!(
+            r#"{{"event_id":"{id}","tenant_id":"t","source":"web","event_type":"x","timestamp":"2024-01-14T10:30:00Z","payload":{{}}}}"#
+        )
+    };
+    assert_eq!(client.post(1).expect("the server answers").status, 202);
+    let first = client.ask("POST", "/events", &service("a")).expect("the server answers");
+    assert_eq!(first.status, 201, "{first:?}");
+    server.wait_until_stored();
+    break_sync(&folder.newest_segment(0, "hot"));
+    break_sync(&folder.newest_segment(0, "keyed"));
+
+    // On the listener: every answer in its turn, none but the promise of the disk taken back.
+    let mut client = server.client();
+    let asked = [
+        Client::request("POST", "/event?ack=disk", &support::event(2)),
+        Client::request("POST", "/event", &support::event(3)),
+        Client::request("HEAD", "/health", ""),
+        Client::request("POST", "/event?ack=disk", &support::event(4)),
+    ];
+    client.write(asked.concat().as_bytes()).expect("the server reads");
+    let mut answers = Vec::new();
+    for turn in 0..asked.len() {
+        let answer = if turn == 2 { client.answer_head() } else { client.answer() };
+        answers.push(answer.expect("an answer, not the end of the connection"));
+    }
+    let statuses: Vec<u16> = answers.iter().map(|answer| answer.status).collect();
+    assert_eq!(statuses, [503, 202, 200, 503]);
+    assert_eq!(answers[0].json()["type"], "/docs/problems/journal-unsynced");
+    assert_eq!(answers[0].json()["instance"], answers[0].header("X-Request-Id").expect("an id"));
+    assert!(answers[0].header("Retry-After").is_some());
+    assert!(
+        answers[0].json()["detail"].as_str().expect("text").contains("may be stored"),
+        "{:?}",
+        answers[0]
+    );
+
+    // While it is known: refused at once, and not stored; those that ask for less go on.
+    let detail = |answer: &support::Answer| answer.json()["detail"].as_str().expect("text").to_owned();
+    for number in 5..8 {
+        let refused = client.ask("POST", "/event?ack=disk", &support::event(number)).expect("an answer");
+        assert_eq!(refused.status, 503, "{refused:?}");
+        assert!(detail(&refused).contains("nothing was stored"), "{refused:?}");
+    }
+    assert_eq!(client.post(8).expect("the server answers").status, 202);
+    assert_eq!(folder.segments(0, "hot").len(), 2, "it goes on in a new segment");
+
+    // On the executor, where sending again is safe.
+    let unsynced = client.ask("POST", "/events?ack=disk", &service("b")).expect("an answer");
+    assert_eq!(unsynced.status, 503, "{unsynced:?}");
+    assert!(detail(&unsynced).contains("sending it again is safe"), "{unsynced:?}");
+    for (target, body) in [("/events?ack=disk", service("c")), ("/event?ack=disk", support::event(9))] {
+        let refused = client.ask("POST", target, &body).expect("an answer");
+        assert_eq!(refused.status, 503, "{refused:?}");
+        assert!(detail(&refused).contains("nothing was stored"), "{refused:?}");
+    }
+    assert_eq!(client.ask("POST", "/events", &service("d")).expect("an answer").status, 201);
+    server.wait_until_stored();
+    server.stop();
+    let kept = stored(&folder.data());
+    assert_eq!(kept.iter().filter(|number| ![2, 4].contains(*number)).collect::<Vec<_>>(), [&1, &3, &8]);
 }

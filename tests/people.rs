@@ -238,14 +238,16 @@ fn e1_an_erased_customer_is_in_no_file_and_does_not_come_back() {
     let mut client = server.client();
     let plain = upload(&mut client, &oracle::body(all.iter().filter(is_theirs).take(2)), 90_000);
     let foreign = upload(&mut client, &oracle::body(&others(&all)[..2]), 90_000);
-    let mut export = |tenant: &str| {
+    let mut export = |tenant: &str, filters: Value| {
         let exports = format!("/api/v1/tenants/{tenant}/reports/export");
-        let id = post(&mut client, &exports, r#"{"format":"ndjson"}"#)["id"].clone();
+        let wish = json!({"format": "ndjson", "compression": "zstd", "filters": filters});
+        let id = post(&mut client, &exports, &wish.to_string())["id"].clone();
         let export = format!("{exports}/{}", id.as_str().expect("an id"));
         wait_until("the export to be done", || server.get(&export).json()["state"] == "done");
         export
     };
-    let (their_export, foreign_export) = (export(TENANT), export("beta"));
+    let (their_export, foreign_export) = (export(TENANT, json!({})), export("beta", json!({})));
+    let others_export = export(TENANT, json!({"q": "Number4"}));
     let before = rows_of_others(&folder.data());
     assert!(traces(&folder).len() > 6, "{:?}", traces(&folder));
     wait_until("a sealed partition to have its lists", || {
@@ -266,7 +268,14 @@ fn e1_an_erased_customer_is_in_no_file_and_does_not_come_back() {
     assert!(sum(&certificate, "journals") >= 2 && sum(&certificate, "ingest_answers") > 0, "{certificate}");
     assert_eq!(certificate["uploads_removed"], 1, "{certificate}");
     assert_eq!(certificate["exports_removed"], 1, "{certificate}");
-    problem(&server.get(&their_export), 404, "no-such-export");
+    let told = server.get(&their_export).json();
+    assert_eq!(told["state"], "erased", "{told}");
+    let gone = problem(&server.get(&format!("{their_export}/download")), 410, "export-gone");
+    assert!(
+        gone["detail"].as_str().is_some_and(|detail| detail.contains("a person who was erased")),
+        "{gone}"
+    );
+    assert_eq!(server.get(&others_export).json()["state"], "done", "it does not tell of them");
     assert_eq!(server.get(&foreign_export).status, 200);
     assert!(certificate["digest"].as_str().is_some_and(|digest| digest.len() == 8 + 64), "{certificate}");
     check_erased(&folder, &server, &all, &before);
@@ -365,7 +374,6 @@ fn e1_an_erasure_goes_on_after_a_kill() {
     let server = serve(&folder);
     let target = format!("/api/v1/tenants/{TENANT}/erasures/{}", ids()[0]);
     assert_eq!(server.get(&target).json()["state"], "running");
-    assert!(!traces(&folder).is_empty());
     // An export of the tenant waits for the end, without being in the way of others'.
     let export = |tenant: &str| {
         let exports = format!("/api/v1/tenants/{tenant}/reports/export");
@@ -382,6 +390,8 @@ fn e1_an_erasure_goes_on_after_a_kill() {
     let sql = "SELECT subject FROM erasure WHERE subject IS NOT NULL";
     let subjects: Vec<Vec<u8>> = rows_of(&folder.data(), sql, |row| row.get(0));
     assert!(!subjects.is_empty());
+    // Last: a process that closes a file lets go of all its locks on it, those of the readers too.
+    assert!(!traces(&folder).is_empty());
     drop(readers);
     let told = wait_for("the erasure to be finished", || {
         Some(server.get(&target).json()).filter(|told| told["state"] == "finished")
@@ -399,6 +409,37 @@ fn e1_an_erasure_goes_on_after_a_kill() {
         assert!(!subject.chunks_exact(8).any(is_in), "who it was is in {}", path.display());
     }
     check_erased(&folder, &server, &all, &before);
+    server.stop();
+    verify(&folder);
+}
+
+#[test]
+fn e1_what_comes_again_leaves_the_journals_too() {
+    let folder = Folder::new();
+    let server = serve(&folder);
+    let all = fill(&server);
+    erased(&server, &customer(TENANT, "erase"));
+    assert_eq!(traces(&folder), Vec::<String>::new());
+    let again = |server: &Server, key: &str| {
+        let theirs = all.iter().filter(is_theirs).count() as u64;
+        assert_eq!(counts(&ingested(server, key, &oracle::body(&all)))[3], theirs);
+        for event in events() {
+            assert_eq!(post(&mut server.client(), "/events", &event)["status"], "duplicate");
+        }
+        server.wait_until_stored();
+    };
+    again(&server, "second");
+    wait_until("the journals to be begun again", || traces(&folder).is_empty());
+    // Within the same minute it stays for a while; a clean stop takes it along.
+    again(&server, "third");
+    server.stop();
+    assert_eq!(traces(&folder), Vec::<String>::new());
+    // And after a kill the next start does.
+    let server = serve(&folder);
+    again(&server, "fourth");
+    server.kill();
+    let server = serve(&folder);
+    wait_until("the journals to be begun again", || traces(&folder).is_empty());
     server.stop();
     verify(&folder);
 }

@@ -45,6 +45,7 @@ pub struct Operation<H: 'static> {
     pub need: Need,
     pub body: Body,
     pub lane: Lane,
+    pub logged: Logged,
     pub handler: H,
     /// How the OpenAPI document describes it.
     pub describe: fn() -> OperationBuilder,
@@ -59,6 +60,28 @@ pub enum Body {
     Whole(fn(&Config) -> u64),
     /// The handler takes it in as it comes.
     Streamed,
+}
+
+/// Which of an operation's answers are lines of the log, at level info.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Logged {
+    /// Each one.
+    Each,
+    /// The first of each status in a second.
+    Sampled,
+    /// None: at level debug only.
+    Never,
+}
+
+impl Logged {
+    /// Of what reads, nothing; of what changes something, each answer.
+    #[must_use]
+    pub const fn of(method: Method) -> Logged {
+        match method {
+            Method::Get | Method::Head | Method::Options => Logged::Never,
+            _ => Logged::Each,
+        }
+    }
 }
 
 /// Where an operation is answered.
@@ -473,6 +496,7 @@ mod tests {
             need: Need::Nothing,
             body: Body::Unused,
             lane: Lane::Executor,
+            logged: Logged::of(method),
             handler,
             describe: OperationBuilder::new,
         }

@@ -20,6 +20,8 @@ pub enum EventRefused {
     UnknownCoding,
     /// Stored perhaps, but not synced: an earlier fdatasync failed.
     Unsynced,
+    /// The same of what has an id.
+    UnsyncedKeyed,
     Refused(Refused),
     /// A bulk request that is none.
     Bulk(BulkError),
@@ -157,7 +159,11 @@ pub fn refused(refused: &EventRefused, body_bytes_max: u64, request_id: &str, pr
         }
         EventRefused::Unsynced => tell(
             Problem::JournalUnsynced,
-            "the journal could not be synced to disk; whether the event will be stored is not certain",
+            "the journal could not be synced to disk; the event may be stored, and once more if it is sent again",
+        ),
+        EventRefused::UnsyncedKeyed => tell(
+            Problem::JournalUnsynced,
+            "the journal could not be synced to disk; what was sent may be stored, and sending it again is safe",
         ),
         EventRefused::CoreBusy => tell(
             Problem::Overloaded,
@@ -196,6 +202,10 @@ pub fn refused(refused: &EventRefused, body_bytes_max: u64, request_id: &str, pr
         EventRefused::Refused(Refused::Pressure(Pressure::JournalBroken)) => {
             tell(Problem::Overloaded, "the journal could not be written; the event was not stored")
         }
+        EventRefused::Refused(Refused::Pressure(Pressure::Unsynced)) => tell(
+            Problem::JournalUnsynced,
+            "an earlier sync of the journal failed, so the disk cannot be promised yet; nothing was stored",
+        ),
         EventRefused::Refused(Refused::Pressure(Pressure::QueueFull { events, bytes, delay_s })) => problem(
             Problem::QueueFull,
             "events arrive faster than they can be stored; this one was not",

@@ -1,9 +1,11 @@
 //! `POST /event`: the promise asked for, and the 202 that gives it.
 
+use memchr::memmem;
+
 use super::error::EventRefused;
 use crate::base::ids::Receipt;
 use crate::config::AckLevel;
-use crate::http::{Answer, To, write_common};
+use crate::http::{Answer, To, write_answer_after, write_common};
 
 /// The body of every 202; a test holds it to the documented shape.
 const BODY: &[u8] = br#"{"status":"accepted","message":"Event queued for processing"}"#;
@@ -61,6 +63,38 @@ pub fn write_accepted(out: &mut Vec<u8>, to: &To<'_>, level: AckLevel, receipt: 
     out.extend_from_slice(BODY);
 }
 
+/// Answers as they were rendered, where every 202 that promises the disk became what `refuse` says to its request id.
+/// No other answer has the same lines: nothing a client sent stands in one with a line end.
+#[must_use]
+pub fn retract(rendered: &[u8], mut refuse: impl FnMut(&str) -> Answer) -> Vec<u8> {
+    const FIRST: &[u8] = b"HTTP/1.1 202 Accepted\r\n";
+    const OWN: &[u8] = b"Content-Type: application/json\r\nContent-Length: 61\r\nFirehose-Ack: disk\r\n";
+    let mut out = Vec::with_capacity(rendered.len() * 2);
+    let mut rest = rendered;
+    while let Some(start) = memmem::find(rest, FIRST) {
+        let lines = &rest[start + FIRST.len()..];
+        let end = memmem::find(lines, b"\r\n\r\n").unwrap_or(lines.len());
+        match memmem::find(&lines[..end], OWN) {
+            Some(own) => {
+                out.extend_from_slice(&rest[..start]);
+                let id = lines[..own]
+                    .split(|byte| *byte == b'\n')
+                    .find_map(|line| line.strip_prefix(b"X-Request-Id: "));
+                let id = String::from_utf8_lossy(id.unwrap_or_default().trim_ascii());
+                write_answer_after(&mut out, &refuse(&id), &lines[..own]);
+                rest = lines.get(end + 4 + BODY.len()..).unwrap_or_default();
+            }
+            None => {
+                let (kept, later) = rest.split_at(start + FIRST.len());
+                out.extend_from_slice(kept);
+                rest = later;
+            }
+        }
+    }
+    out.extend_from_slice(rest);
+    out
+}
+
 /// The same for the executor.
 #[must_use]
 pub fn accepted(level: AckLevel, receipt: Receipt) -> Answer {
@@ -102,6 +136,49 @@ mod tests {
             assert_eq!(lines(&hot), lines(&other), "{case}");
             assert!(lines(&hot).contains(&"Firehose-Receipt: 2-576".to_owned()));
         }
+    }
+
+    #[test]
+    fn a_promise_of_the_disk_is_taken_back_and_no_other_answer() {
+        let receipt = Receipt { shard: ShardId(2), lane: LaneId::hot(0), sequence: Sequence(9) };
+        let (mut rendered, mut expected) = (Vec::new(), Vec::new());
+        for case in 0..32u8 {
+            let id = format!("r{case}");
+            let to = To {
+                date: &[b'x'; 29],
+                request_id: id.as_bytes(),
+                minor: u8::from(case & 1 != 0),
+                keep_alive: case & 2 != 0,
+                head_only: false,
+                has_origin: case & 4 != 0,
+            };
+            let of_level = |out: &mut Vec<u8>, level| write_accepted(out, &to, level, receipt);
+            let refused = Answer::new(503, "application/problem+json", id.clone().into_bytes());
+            match case >> 3 {
+                0 => of_level(&mut rendered, AckLevel::Os),
+                1 => write_answer(&mut rendered, &Answer::new(204, "", &b""[..]), &to),
+                2 => write_answer(
+                    &mut rendered,
+                    &Answer::new(200, "a/b", &b"x"[..]),
+                    &To { head_only: true, ..to },
+                ),
+                _ => of_level(&mut rendered, AckLevel::Disk),
+            }
+            match case >> 3 {
+                0 => of_level(&mut expected, AckLevel::Os),
+                1 => write_answer(&mut expected, &Answer::new(204, "", &b""[..]), &to),
+                2 => write_answer(
+                    &mut expected,
+                    &Answer::new(200, "a/b", &b"x"[..]),
+                    &To { head_only: true, ..to },
+                ),
+                _ => write_answer(&mut expected, &refused, &to),
+            }
+        }
+        let made =
+            retract(&rendered, |id| Answer::new(503, "application/problem+json", id.to_owned().into_bytes()));
+        assert_eq!(String::from_utf8_lossy(&made), String::from_utf8_lossy(&expected));
+        assert_eq!(retract(b"", |_| Answer::default()), b"");
     }
 
     #[test]

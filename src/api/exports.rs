@@ -33,6 +33,8 @@ pub enum ExportRefused {
     NotFound,
     #[error("the export expired, and its file is gone")]
     Gone,
+    #[error("the file told of a person who was erased, and went with them; a new export does not")]
+    Erased,
     #[error("the export came to nothing: {0}")]
     Failed(String),
     #[error("the file is another one than If-Match names")]
@@ -122,6 +124,7 @@ pub fn download(
             return Err(ExportRefused::Failed(progress.error.clone().unwrap_or_default()));
         }
         ExportState::Expired => return Err(ExportRefused::Gone),
+        ExportState::Erased => return Err(ExportRefused::Erased),
         ExportState::Queued | ExportState::Running | ExportState::Done => {}
     }
     let (etag, size, is_open) = (export.etag(progress), progress.checkpoint.bytes, progress.state.is_open());
@@ -258,7 +261,7 @@ pub fn refused(refused: &ExportRefused, request_id: &str, problems: &[Cell]) -> 
             problem(Problem::InvalidExport, detail, request_id, &items, &[], problems)
         }
         ExportRefused::NotFound => plain(Problem::NoSuchExport, &said),
-        ExportRefused::Gone => plain(Problem::ExportGone, &said),
+        ExportRefused::Gone | ExportRefused::Erased => plain(Problem::ExportGone, &said),
         ExportRefused::Failed(_) => plain(Problem::ExportFailed, &said),
         ExportRefused::Changed => plain(Problem::PreconditionFailed, &said),
         ExportRefused::Range { size } => {

@@ -85,6 +85,8 @@ pub fn ready(vitals: &Vitals) -> Answer {
     let journal = behind
         .map(|board| format!("shard {} is behind by more than journal_high_water", board.shard))
         .chain(unsynced.map(|lane| format!("{} could not be synced", lane.dir().display())));
+    // Everything is stored all the same, so it is named and no reason to go elsewhere.
+    let pinned = pinned(vitals);
     let low = vitals.board.disk_low().then(|| "less than disk_reserve is free on the data disk".to_owned());
     let checks = Checks {
         shards: check(
@@ -93,7 +95,7 @@ pub fn ready(vitals: &Vitals) -> Answer {
                     format!("shard {} is {}: {}", board.shard, board.status.state().name(), reason(board))
                 })
                 .collect(),
-            "every shard is open",
+            &pinned,
         ),
         journal: check(journal.collect(), "every journal takes events"),
         disk: check(low.into_iter().collect(), "there is room on the data disk"),
@@ -107,6 +109,23 @@ pub fn ready(vitals: &Vitals) -> Answer {
     };
     let answer = json(code, &Ready { status, checks });
     if code == 503 { answer.with("Retry-After", "2") } else { answer }
+}
+
+/// What is said where every shard is open.
+fn pinned(vitals: &Vitals) -> String {
+    let since = |board: &ShardBoard| match board.status.wal_pinned_us.get() {
+        0 => None,
+        since_us => {
+            let since = clock::rfc3339(since_us as i64);
+            let bytes = board.status.wal_bytes.get();
+            Some(format!(
+                "; another program's transaction pins the WAL of shard {} since {since} ({bytes} bytes)",
+                board.shard
+            ))
+        }
+    };
+    let pinned: String = vitals.board.shards.iter().filter_map(since).collect();
+    format!("every shard is open{pinned}")
 }
 
 /// Where the event of a receipt is; 404 where it was never given out.

@@ -4,7 +4,7 @@
 use super::{Asked, Problem};
 use crate::base::clock;
 use crate::http::Answer;
-use crate::ops::vitals::{CoreVitals, LaneVitals, STATUSES, Vitals};
+use crate::ops::vitals::{CoreVitals, DURATION_BOUNDS_US, LaneVitals, STATUSES, Vitals};
 use crate::ops::{Format, Kind, Page, write_process_families};
 use crate::shard::ShardState;
 
@@ -130,7 +130,7 @@ fn flow(page: &mut Page, vitals: &Vitals) {
         vitals,
         "firehose_oldest_unflushed_seconds",
         Kind::Gauge,
-        "Age of the newest stored event while others wait: how far behind the shard is; 0 when nothing waits.",
+        "How long the oldest event that is not stored waits at the most; 0 when nothing waits.",
         "seconds",
         |b| b.behind_us() as f64 / 1e6,
     );
@@ -261,6 +261,31 @@ fn latencies(page: &mut Page, vitals: &Vitals) {
             let sum_s = histogram.mean() * histogram.len() as f64 / 1e6;
             let quantiles = [(0.5, "0.5"), (0.95, "0.95")];
             page.summary(&[("shard", &board.shard.to_string())], &histogram, &quantiles, sum_s);
+        }
+    }
+    by_route(page, vitals);
+}
+
+/// Durations of what the executors answer, by the route's label; of a stream, up to its head. Routes that nobody asked
+/// for have no lines.
+fn by_route(page: &mut Page, vitals: &Vitals) {
+    page.family(
+        "firehose_http_request_duration_seconds",
+        Kind::Histogram,
+        "From the head of a request to its answer, or to the head of one that streams; what listeners answer is in firehose_ack_latency_seconds.",
+        "seconds",
+    );
+    for route in &vitals.routes {
+        let mut counts = [0; DURATION_BOUNDS_US.len() + 1];
+        let mut sum_us = 0;
+        for durations in
+            vitals.cores.iter().flat_map(|core| route.rows.iter().map(|row| &core.executor.durations[*row]))
+        {
+            sum_us += durations.sum_us.get();
+            counts.iter_mut().zip(&durations.buckets).for_each(|(count, cell)| *count += cell.get());
+        }
+        if counts.iter().any(|count| *count > 0) {
+            page.buckets(&[("route", route.name)], &DURATION_BOUNDS_US, &counts, sum_us as f64 / 1e6);
         }
     }
 }

@@ -26,5 +26,5 @@ pub mod stock;
 pub mod uploads;
 
 pub use dashboard::Wants;
-pub use endpoints::{Asked, Body, Endpoint, Endpoints, Found, Lane, Methods, Operation};
+pub use endpoints::{Asked, Body, Endpoint, Endpoints, Found, Lane, Logged, Methods, Operation};
 pub use problem::Problem;

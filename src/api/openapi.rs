@@ -527,6 +527,7 @@ fn document_of(operations: &[OneOperation]) -> Value {
             need: Need::Nothing,
             body: super::Body::Unused,
             lane: Lane::Executor,
+            logged: super::Logged::of(*method),
             handler: (),
             describe: *describe,
         };

@@ -169,7 +169,7 @@ pub struct FolderArgs {
 }
 
 impl FolderArgs {
-    /// The settings with this folder in them.
+    /// The settings with this folder in them; what the command makes from now on is as private as they say.
     ///
     /// # Errors
     /// Every wrong setting of the file and the environment.
@@ -178,7 +178,9 @@ impl FolderArgs {
         if let Some(data) = &self.data {
             raw.set("data", &data.to_string_lossy(), Source::Flag);
         }
-        crate::config::load(&Flags { file: self.file.clone(), raw })
+        let loaded = crate::config::load(&Flags { file: self.file.clone(), raw })?;
+        crate::shard::restrict_new_files(loaded.config.data_mode.folder_mode());
+        Ok(loaded)
     }
 }
 

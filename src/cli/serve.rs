@@ -6,6 +6,7 @@ use super::output::{EXIT_CONFIG, EXIT_FAILED, complain, say};
 use crate::config::{self, Flags};
 use crate::ops::{self, LogSettings};
 use crate::server::{self, ServeError};
+use crate::shard;
 
 /// Serves until told to stop. What keeps it from starting is said on stderr, for people, and in the log.
 #[must_use]
@@ -21,6 +22,7 @@ pub fn serve(flags: &Flags) -> ExitCode {
             return ExitCode::from(EXIT_CONFIG);
         }
     };
+    shard::restrict_new_files(loaded.config.data_mode.folder_mode());
     tracing::info!(settings = loaded.to_line(), changed = loaded.said(), "settings");
     let outcome = server::serve(loaded.config);
     if let Err(error) = &outcome {

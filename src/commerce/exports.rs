@@ -14,6 +14,7 @@
 //! covers, and their digest; nobody is given a byte behind it.
 
 mod columns;
+mod erase;
 mod file;
 mod job;
 mod pack;

@@ -17,7 +17,7 @@ pub use error::ConfigError;
 pub use layers::{Flags, Loaded};
 pub use raw::{Raw, Setting, Source};
 pub use settings::{Config, SETTINGS, Spec};
-pub use values::{AckLevel, CoreList, LogFormat, LogLevel, RuntimeChoice, decimal, decimal_text};
+pub use values::{AckLevel, CoreList, DataMode, LogFormat, LogLevel, RuntimeChoice, decimal, decimal_text};
 
 /// Reads every layer, for a binary's `main`: the flags given, this process's environment and the
 /// file that `--config`, `FIREHOSE_CONFIG` or `./firehose.toml` names.

@@ -8,7 +8,7 @@ use crate::base::prices::PriceRules;
 
 use super::error::Complaints;
 use super::raw::Raw;
-use super::values::{self, AckLevel, Codec, CoreList, LogFormat, LogLevel, RuntimeChoice};
+use super::values::{self, AckLevel, Codec, CoreList, DataMode, LogFormat, LogLevel, RuntimeChoice};
 
 /// What is known of a setting before anything was read.
 #[derive(Clone, Copy, Debug)]
@@ -79,6 +79,9 @@ settings! {
     "Data and promise" {
         /// The data folder: manifest, shards, journals. Created when it is missing. A local disk, not NFS.
         data: PathBuf as Folder = "./data";
+        /// Who may use the data folder: "0700" its owner alone, "0750" a group as well, which may read the shards and
+        /// the manifest (with sqlite3, say). tenants.db and cursors.key stay the owner's whatever this says.
+        data_mode: DataMode as Privacy = "0700";
         /// Shards of a new data folder, or "auto" for one a core. Fixed once the folder exists.
         /// Set it to the cores of the largest machine the folder will ever be served on.
         shards: Option<u16> as CountOrAuto = "auto";
@@ -164,7 +167,8 @@ settings! {
         /// Journal segments are deleted only after one.
         checkpoint_interval: Duration as Time = "5s";
         /// How long clicks are kept after they arrived ("30d"), or "off" to keep them for ever.
-        /// Whole partitions go, so rows may stay an eighth of this longer.
+        /// Whole partitions go, so rows may stay an eighth of this longer. Where the clock jumps ahead, or nothing was
+        /// written for a week, nothing goes for a day.
         retention_clicks: Option<Duration> as TimeOrOff = "off";
         /// The same for the events of /events; their ids are forgotten and their counts leave the buckets.
         retention_events: Option<Duration> as TimeOrOff = "off";

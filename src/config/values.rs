@@ -46,6 +46,26 @@ pub enum LogLevel {
     Trace,
 }
 
+/// Who may use the data folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DataMode {
+    /// Its owner alone.
+    Owner,
+    /// A group as well, which may read.
+    Group,
+}
+
+impl DataMode {
+    /// The mode of folders; that of files is its part without execution.
+    #[must_use]
+    pub fn folder_mode(self) -> u32 {
+        match self {
+            DataMode::Owner => 0o700,
+            DataMode::Group => 0o750,
+        }
+    }
+}
+
 /// Shape of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
@@ -329,6 +349,7 @@ choice! {
     Level = LogLevel, "\"error\", \"warn\", \"info\", \"debug\" or \"trace\"" {
         "error" => Error, "warn" => Warn, "info" => Info, "debug" => Debug, "trace" => Trace
     }
+    Privacy = DataMode, "\"0700\" or \"0750\"" { "0700" => Owner, "0750" => Group }
     Format = LogFormat, "\"auto\", \"json\" or \"text\"" { "auto" => Auto, "json" => Json, "text" => Text }
 }
 

@@ -85,6 +85,13 @@ pub fn io_uring() -> Result<(), IoUringRefused> {
             "run Linux 5.8 or later, or --runtime epoll",
         ));
     }
+    // The runtime asks again, and panics where there is no answer.
+    if let Err(error) = glommio::CpuSet::online() {
+        return Err(refused(
+            format!("/sys does not say which CPUs there are ({error}), and the runtime asks it"),
+            "mount /sys (read-only will do), or --runtime epoll",
+        ));
+    }
     match memlock() {
         Ok(limit) if limit.soft < MEMLOCK_BYTES_MIN => Err(refused(
             format!("RLIMIT_MEMLOCK is {} bytes and {MEMLOCK_BYTES_MIN} are needed", limit.soft),

@@ -71,13 +71,23 @@ pub fn write_common(out: &mut Vec<u8>, to: &To<'_>) {
 /// leaves out.
 pub fn write_answer(out: &mut Vec<u8>, answer: &Answer, to: &To<'_>) {
     let to = To { keep_alive: to.keep_alive && !answer.close, ..*to };
+    write_parts(out, answer, to.head_only, |out| write_common(out, &to));
+}
+
+/// The same where the lines that belong to the connection are there already, each with its line end.
+pub fn write_answer_after(out: &mut Vec<u8>, answer: &Answer, common: &[u8]) {
+    write_parts(out, answer, false, |out| out.extend_from_slice(common));
+}
+
+#[inline]
+fn write_parts(out: &mut Vec<u8>, answer: &Answer, head_only: bool, common: impl FnOnce(&mut Vec<u8>)) {
     let mut number = itoa::Buffer::new();
     out.extend_from_slice(b"HTTP/1.1 ");
     out.extend_from_slice(number.format(answer.status).as_bytes());
     out.push(b' ');
     out.extend_from_slice(reason(answer.status).as_bytes());
     out.extend_from_slice(b"\r\n");
-    write_common(out, &to);
+    common(out);
     if !answer.content_type.is_empty() {
         out.extend_from_slice(b"Content-Type: ");
         out.extend_from_slice(answer.content_type.as_bytes());
@@ -95,7 +105,7 @@ pub fn write_answer(out: &mut Vec<u8>, answer: &Answer, to: &To<'_>) {
         out.extend_from_slice(b"\r\n");
     }
     out.extend_from_slice(b"\r\n");
-    if !to.head_only {
+    if !head_only {
         out.extend_from_slice(&answer.body);
     }
 }

@@ -4,11 +4,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::Thread;
 
+use super::drain;
 use crate::base::clock;
 use crate::base::counters::Cell;
 use crate::base::ids::{LaneId, Receipt, Sequence, ShardId};
 use crate::journal::LaneState;
-use crate::shard::ShardStatus;
+use crate::shard::{ShardState, ShardStatus};
 
 /// One shard and the lanes that feed it. Totals count since the data folder was created: they are the
 /// journal's own sequence numbers, so accepted = stored + pending holds at every moment (W4).
@@ -17,8 +18,8 @@ pub struct ShardBoard {
     pub shard: ShardId,
     pub status: Arc<ShardStatus>,
     pub lanes: Vec<Arc<LaneState>>,
-    /// Records applied in the last second, smoothed; written by the watcher.
-    pub applied_per_s: Cell,
+    /// Records per second at which the backlog was last drained, 0 while nothing drains it; written by the watcher.
+    pub drained_per_s: Cell,
     /// The writer's thread, once it runs.
     pub writer: OnceLock<Thread>,
 }
@@ -46,13 +47,24 @@ impl ShardBoard {
         }
     }
 
-    /// Age of the newest stored event while others wait, in microseconds: how far behind the shard is; 0 when
-    /// nothing waits.
+    /// How long the oldest event that is not stored waits at the most, in microseconds: how far behind the shard is;
+    /// 0 when nothing waits. Events came after the newest that is stored, and after the writer last had nothing to
+    /// do; so time in which nothing came does not count.
     #[must_use]
     pub fn behind_us(&self) -> u64 {
-        let newest_stored_us = self.status.received_us_max.get();
-        let waits = newest_stored_us > 0 && self.flow().pending() > 0;
-        if waits { clock::unix_us().saturating_sub(newest_stored_us as i64).max(0).unsigned_abs() } else { 0 }
+        if self.flow().pending() == 0 {
+            return 0;
+        }
+        let since_us = self.status.received_us_max.get().max(self.status.caught_up_us.get());
+        clock::unix_us().saturating_sub(since_us as i64).max(0).unsigned_abs()
+    }
+
+    /// Seconds that a client whose events were refused is asked to wait.
+    #[must_use]
+    pub fn wait_s(&self) -> u64 {
+        // A writer in trouble drains nothing, whatever it did a moment ago.
+        let is_written = self.status.state() == ShardState::Open;
+        drain::wait_s(self.flow().pending(), if is_written { self.drained_per_s.get() } else { 0 })
     }
 
     #[must_use]

@@ -24,6 +24,8 @@ pub enum Pressure {
     JournalFull,
     /// 503: the journal could not be written for another reason (it is in the log).
     JournalBroken,
+    /// 503 to who asks for the disk: an fsync failed, and the database does not hold yet what that may have cost.
+    Unsynced,
 }
 
 #[derive(Debug)]
@@ -114,8 +116,7 @@ impl Intake {
             return None;
         }
         let events = shard.flow().pending();
-        let delay_s = (events / shard.applied_per_s.get().max(1)).clamp(1, 300);
-        Some(Pressure::QueueFull { events, bytes, delay_s })
+        Some(Pressure::QueueFull { events, bytes, delay_s: shard.wait_s() })
     }
 
     /// Decodes one event and stages its record; it is published by the next [`Intake::commit`].
@@ -217,6 +218,17 @@ impl Intake {
         }
     }
 
+    /// The last thing before the thread ends: segments that may hold data of people who are kept out are left, so that
+    /// the writer's last checkpoint deletes them.
+    pub fn leave_kept_out(&mut self) {
+        for lane in &self.lanes {
+            if self.board.shards[lane.place].status.kept_out.get() > 0 {
+                let _ = lane.appender.state().ask_rotation();
+            }
+        }
+        self.rotate();
+    }
+
     /// Drops what is staged (its requests could not be answered).
     pub fn abandon(&mut self) {
         self.lanes[self.current].appender.abandon();
@@ -226,6 +238,12 @@ impl Intake {
     #[must_use]
     pub fn synced(&self, lane: usize) -> u64 {
         self.lanes[lane].appender.state().synced()
+    }
+
+    /// Why the disk cannot be promised to an event of this tick; nothing of it is taken then.
+    #[must_use]
+    pub fn no_promise(&self) -> Option<Pressure> {
+        self.sync_failed(self.current).then_some(Pressure::Unsynced)
     }
 
     /// An fsync failed and the bytes behind it are not in the database yet: `ack=disk` cannot be given.

@@ -17,12 +17,14 @@
 //! threads; an ack before the append.
 
 mod board;
+mod drain;
 mod intake;
 mod keyed;
 mod verdicts;
 pub mod write;
 
 pub use board::{Board, Flow, ShardBoard, Whereabouts};
+pub use drain::DrainRate;
 pub use intake::{Appended, Intake, Pressure, Refused};
 pub use keyed::{KeyedRows, Written};
 pub use verdicts::{ShardVerdicts, Verdicts};

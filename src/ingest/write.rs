@@ -132,10 +132,15 @@ struct Writer {
     trouble: Trouble,
     outcomes: Box<dyn Outcomes>,
     checkpoint_tried_us: u64,
+    /// Since when no checkpoint came to its end.
+    incomplete_since_us: Option<u64>,
     /// Upkeep that found no room is left alone until then.
     upkeep_from_us: u64,
     /// Journals that an erasure has begun anew.
     rotation: Option<Rotation>,
+    /// The same because data of people who were erased came again; the next ones not before this moment.
+    forgetting: Option<Rotation>,
+    forget_from_us: u64,
     #[cfg(test)]
     fault: Option<fn()>,
 }
@@ -163,8 +168,11 @@ impl Writer {
             trouble,
             outcomes: Box::new(()),
             checkpoint_tried_us: clock::monotonic_us(),
+            incomplete_since_us: None,
             upkeep_from_us: 0,
             rotation: None,
+            forgetting: None,
+            forget_from_us: 0,
             #[cfg(test)]
             fault: None,
         }
@@ -214,7 +222,9 @@ impl Writer {
             self.lanes.read(self.settings.batch_rows_max, self.settings.batch_bytes_max)?;
         }
         let mut turn = Turn::Idle;
-        if !self.lanes.is_empty() {
+        if self.lanes.is_empty() {
+            self.status.caught_up_us.set(clock::unix_us().max(0) as u64);
+        } else {
             let started_us = clock::monotonic_us();
             let outcomes = &self.outcomes;
             let applied = shard.apply(&self.lanes.batches(), &mut |lane, sequence, outcome| {
@@ -230,6 +240,7 @@ impl Writer {
         self.carry_over()?;
         self.keep_up()?;
         self.help_erasure()?;
+        self.forget_again()?;
         Ok(turn)
     }
 
@@ -275,6 +286,8 @@ impl Writer {
         self.status.rejected.set(shard.rejected());
         self.status.database_bytes.set(shard.database_bytes());
         self.status.partitions.set(shard.partitions()?);
+        // The journals of an earlier life may hold what came of them.
+        self.status.kept_out.set(u64::from(shard.keeps_out_anybody()?));
         self.status.set_state(ShardState::Open);
         tracing::info!(shard = self.id.0, path = %shard.path().display(), rows = shard.rows(), "shard open");
         self.shard = Some(shard);
@@ -304,6 +317,9 @@ impl Writer {
         self.status.wal_bytes.set(shard.wal_bytes());
         if let Some(received_us) = applied.received_us_max {
             self.status.received_us_max.set(received_us.max(0) as u64);
+        }
+        if applied.kept_out {
+            self.status.kept_out.set(1);
         }
         if applied.rejected > 0 {
             tracing::error!(

@@ -45,7 +45,7 @@ pub enum Kind {
     /// Only grows; its samples get `_total`.
     Counter,
     Gauge,
-    /// Written by [`Page::histogram`].
+    /// Written by [`Page::histogram`] or [`Page::buckets`].
     Histogram,
     /// Written by [`Page::summary`].
     Summary,
@@ -154,6 +154,21 @@ impl Page {
         self.line("_bucket", labels, Some(f64::INFINITY), Number::Whole(histogram.len()));
         self.line("_sum", labels, None, Number::Float(sum_seconds));
         self.line("_count", labels, None, Number::Whole(histogram.len()));
+    }
+
+    /// One histogram that was counted in buckets, each with its upper bound; the last count is of what lies above.
+    pub fn buckets(&mut self, labels: &[(&str, &str)], bounds_us: &[u64], counts: &[u64], sum_seconds: f64) {
+        debug_assert_eq!(self.kind, Kind::Histogram, "{}: use sample()", self.name);
+        debug_assert_eq!(bounds_us.len() + 1, counts.len(), "{}", self.name);
+        let mut count = 0;
+        for (bound_us, of_bucket) in bounds_us.iter().zip(counts) {
+            count += of_bucket;
+            self.line("_bucket", labels, Some(*bound_us as f64 / 1e6), Number::Whole(count));
+        }
+        count = counts.iter().sum();
+        self.line("_bucket", labels, Some(f64::INFINITY), Number::Whole(count));
+        self.line("_sum", labels, None, Number::Float(sum_seconds));
+        self.line("_count", labels, None, Number::Whole(count));
     }
 
     /// The samples of one summary of the family begun last: values in microseconds, at `quantiles` with their names,

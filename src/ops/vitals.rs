@@ -45,6 +45,22 @@ impl Default for Latency {
     }
 }
 
+/// Upper bounds of the buckets in which durations by route are counted, in microseconds.
+pub const DURATION_BOUNDS_US: [u64; 12] =
+    [250, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000, 5_000_000, 30_000_000];
+
+/// How long the answers of one row of the table took; a bucket beyond the last bound is for the rest.
+#[derive(Debug)]
+pub struct Durations {
+    pub buckets: [Cell; DURATION_BOUNDS_US.len() + 1],
+    pub sum_us: Cell,
+}
+
+impl Durations {
+    const NEW: Durations =
+        Durations { buckets: [const { Cell::new(0) }; DURATION_BOUNDS_US.len() + 1], sum_us: Cell::new(0) };
+}
+
 /// Counters of one thread; only that thread writes.
 #[derive(Debug)]
 pub struct LaneVitals {
@@ -62,6 +78,8 @@ pub struct LaneVitals {
     /// Times one of them had to go on from the shards.
     pub streams_lagged: Cell,
     pub requests: [[Cell; STATUSES.len()]; ROUTES],
+    /// Of the executor's lane: from the head of a request to the end of its answer.
+    pub durations: [Durations; ROUTES],
     /// Indexed by the problem catalogue's order.
     pub problems: [Cell; PROBLEMS],
     /// From the moment the kernel reported the request to the end of the answer's send.
@@ -83,6 +101,7 @@ impl Default for LaneVitals {
             streams: Cell::default(),
             streams_lagged: Cell::default(),
             requests: [const { [const { Cell::new(0) }; STATUSES.len()] }; ROUTES],
+            durations: [const { Durations::NEW }; ROUTES],
             problems: [const { Cell::new(0) }; PROBLEMS],
             ack_latency: ArcSwap::default(),
         }
@@ -94,6 +113,13 @@ impl LaneVitals {
     #[must_use]
     pub fn requests_of(&self, route: &Route, status: usize) -> u64 {
         route.rows.iter().filter_map(|row| self.requests.get(*row)).map(|counts| counts[status].get()).sum()
+    }
+
+    /// Counts how long an answer took: two additions.
+    pub fn time_request(&self, row: usize, duration_us: u64) {
+        let durations = &self.durations[row.min(ROUTES - 1)];
+        durations.buckets[DURATION_BOUNDS_US.partition_point(|bound| *bound < duration_us)].add(1);
+        durations.sum_us.add(duration_us);
     }
 
     pub fn count_request(&self, route: usize, status: u16) {

@@ -46,13 +46,12 @@ pub(super) struct Cursor {
 }
 
 impl CursorKey {
+    /// From the random secret of a data folder, which nobody but its owner can read.
     #[must_use]
-    pub fn new(folder_id: &[u8; 16]) -> CursorKey {
-        // Neither is the key the ids are hashed with.
-        CursorKey {
-            secret: blake3::derive_key("firehose 2026-11 cursors", folder_id),
-            fingerprint: folder_id.map(|byte| byte ^ 0x5c),
-        }
+    pub fn new(secret: &[u8]) -> CursorKey {
+        let mut fingerprint = [0; 16];
+        fingerprint.copy_from_slice(&blake3::derive_key("firehose 2026-11 filters", secret)[..16]);
+        CursorKey { secret: blake3::derive_key("firehose 2026-11 cursors", secret), fingerprint }
     }
 
     /// # Errors

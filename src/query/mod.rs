@@ -37,7 +37,7 @@ pub use local::{date_of, rfc3339_in};
 pub use merge::{Chunk, Merged};
 pub use orders::{finished_ingest, order};
 pub use page::{Page, page, stream};
-pub use people::{erasure, known_customer};
+pub use people::{erasure, known_customer, orders_of_customer};
 pub use plan::{BucketsPlan, Paging, ParameterError, Parameters, RowsPlan};
 pub use prices::{
     AnomaliesPage, ChangeId, ChangePosition, Changes, anomalies_page, change_marks, changes_of_shard,

@@ -8,6 +8,21 @@ use crate::shard::{self, ErasureState, KnownCustomer};
 /// Bytes of names and addresses that are taken along: those of all shards fit one journal record.
 const NAMES_BYTES_MAX: usize = 512 * 1024;
 
+/// Row ids of one customer's orders, of each shard.
+///
+/// # Errors
+/// A shard cannot be read now.
+pub async fn orders_of_customer(
+    readers: &Readers,
+    keys: KeyHasher,
+    tenant_id: &str,
+    customer_id: &str,
+) -> Result<Vec<Vec<i64>>, QueryError> {
+    let (tenant_id, customer_id) = (tenant_id.to_owned(), customer_id.to_owned());
+    let step = move |connection: &_| shard::orders_of_customer(connection, &keys, &tenant_id, &customer_id);
+    readers.ask_all(Vec::new(), step).await
+}
+
 /// A customer as all shards together know it, with as many names and addresses as one record holds.
 pub async fn known_customer(
     readers: &Readers,

@@ -130,6 +130,23 @@ struct Group {
     disk: bool,
 }
 
+/// When each status of refused events was last logged; a status beyond these is not sampled.
+#[derive(Default)]
+struct Refusals([(u16, u64); 8]);
+
+impl Refusals {
+    fn is_first(&mut self, status: u16, now_ms: u64) -> bool {
+        let Some((known, at_ms)) = self.0.iter_mut().find(|(known, _)| [0, status].contains(known)) else {
+            return false;
+        };
+        let is_first = *known == 0 || now_ms >= *at_ms + SAMPLE_MS;
+        if is_first {
+            (*known, *at_ms) = (status, now_ms);
+        }
+        is_first
+    }
+}
+
 /// Connections whose answers wait for the disk.
 struct Held {
     key: Key,
@@ -168,9 +185,11 @@ pub(super) struct CoreLoop {
     unix_us: i64,
     date: [u8; 29],
     date_s: i64,
-    /// The request this tick logs, at level debug: one a second, the lane has no time for more.
+    /// The request this tick logs: one a second, the lane has no time for more.
     sampled: Option<String>,
     sample_at_ms: u64,
+    /// The same of refused events: the first of each status in a second, at level info.
+    refusals: Refusals,
     sweep_at_ms: u64,
     publish_at_ms: u64,
     accept_again_at_ms: u64,
@@ -221,6 +240,7 @@ impl CoreLoop {
             date_s: i64::MIN,
             sampled: None,
             sample_at_ms: 0,
+            refusals: Refusals::default(),
             sweep_at_ms: 0,
             publish_at_ms: 0,
             accept_again_at_ms: 0,

@@ -10,7 +10,7 @@ use super::executor_lane::{
 use crate::api::openapi::{self, commerce as orders_doc, dashboard as dashboard_doc, events as events_doc};
 use crate::api::openapi::{exports as exports_doc, people as people_doc, prices as prices_doc};
 use crate::api::openapi::{stock as stock_doc, uploads as uploads_doc};
-use crate::api::{self, Asked, Body, Endpoint, Endpoints, Found, Lane, Operation, dashboard, health};
+use crate::api::{self, Asked, Body, Endpoint, Endpoints, Found, Lane, Logged, Operation, dashboard, health};
 use crate::commerce::SPEC_BYTES_MAX;
 use crate::config::Config;
 use crate::http::{Answer, Method};
@@ -78,7 +78,12 @@ const fn operation(
     handler: Handler,
     describe: Describe,
 ) -> Operation<Handler> {
-    Operation { method, need, body, lane: Lane::Executor, handler, describe }
+    Operation { method, need, body, lane: Lane::Executor, logged: Logged::of(method), handler, describe }
+}
+
+/// Of what comes thousands of times a second.
+const fn sampled(operation: Operation<Handler>) -> Operation<Handler> {
+    Operation { logged: Logged::Sampled, ..operation }
 }
 
 /// On the executor.
@@ -112,27 +117,30 @@ const DOWNLOAD_HEADERS: &str = "Range, If-Range, If-None-Match, If-Match";
 const ROWS: &[Endpoint<Handler>] = &[
     Endpoint::new(
         "/event",
-        &[hot(operation(
+        &[hot(sampled(operation(
             Method::Post,
             WRITE,
             ONE,
             Handler::Click(task!(events::post_click)),
             openapi::post_event,
-        ))],
+        )))],
     ),
     Endpoint::new(
         "/events",
         &[
             get(READ, task!(reads::events), events_doc::get_page),
-            post(
+            sampled(post(
                 WRITE,
                 Body::Whole(|config| config.events_bytes_max),
                 task!(events::post_one),
                 events_doc::post_one,
-            ),
+            )),
         ],
     ),
-    Endpoint::new("/events/bulk", &[post(WRITE, BULK, task!(events::post_bulk), events_doc::post_bulk)]),
+    Endpoint::new(
+        "/events/bulk",
+        &[sampled(post(WRITE, BULK, task!(events::post_bulk), events_doc::post_bulk))],
+    ),
     Endpoint::new("/clicks", &[get(READ_ALL, task!(reads::clicks), events_doc::get_clicks)]),
     Endpoint::new(
         "/api/v1/ingest/orders",
@@ -208,7 +216,7 @@ const ROWS: &[Endpoint<Handler>] = &[
     ),
     Endpoint::new(
         "/api/v1/tenants/{tenant}/stock/bulk_update",
-        &[operation(Method::Put, WRITE, BULK, Handler::Task(task!(stock::put)), stock_doc::put)],
+        &[sampled(operation(Method::Put, WRITE, BULK, Handler::Task(task!(stock::put)), stock_doc::put))],
     ),
     Endpoint::new(
         "/api/v1/tenants/{tenant}/stock/{product}",
@@ -216,7 +224,7 @@ const ROWS: &[Endpoint<Handler>] = &[
     ),
     Endpoint::new(
         "/api/v1/tenants/{tenant}/products/{product}/price-event",
-        &[post(WRITE, ONE, task!(prices::post_event), prices_doc::post_event)],
+        &[sampled(post(WRITE, ONE, task!(prices::post_event), prices_doc::post_event))],
     )
     .checks_product(),
     Endpoint::new(

@@ -8,6 +8,7 @@ mod changes;
 pub(super) mod events;
 pub(super) mod exports;
 pub(super) mod keyed;
+mod logged;
 pub(super) mod orders;
 pub(super) mod people;
 pub(super) mod prices;
@@ -95,6 +96,8 @@ struct Lane {
     sync_wanted: (async_channel::Sender<()>, async_channel::Receiver<()>),
     /// Those who wait for the next fdatasync of them.
     waiting: RefCell<Vec<Waker>>,
+    /// What of the sampled routes was logged.
+    samples: logged::Samples,
     times: Times,
     decoder: RefCell<Decoder>,
     keys: KeyHasher,
@@ -130,6 +133,7 @@ pub(super) async fn run(parts: Parts) {
         latency: RefCell::default(),
         sync_wanted: async_channel::bounded(1),
         waiting: RefCell::default(),
+        samples: logged::Samples::default(),
         times: Times {
             head: config.head_timeout,
             body: config.body_timeout,
@@ -190,6 +194,7 @@ pub(super) async fn run(parts: Parts) {
         }
         lane.me.executor.ack_latency.store(Arc::new(lane.latency.borrow().clone()));
     }
+    lane.intake.borrow_mut().leave_kept_out();
 }
 
 /// Keeps the count of connections right however the task ends.

@@ -142,7 +142,7 @@ pub(super) fn open(config: &Config, cores: usize) -> Result<Opened, ServeError> 
             shard,
             status: status.clone(),
             lanes: states,
-            applied_per_s: Default::default(),
+            drained_per_s: Default::default(),
             writer: Default::default(),
         });
         let watchers = lanes.iter().map(|of| of.prices_changed.0.clone()).collect();
@@ -150,10 +150,18 @@ pub(super) fn open(config: &Config, cores: usize) -> Result<Opened, ServeError> 
         databases.push(ReadShard { shard, path: shard_folder.database(), status: status.clone() });
         shards.push(ShardParts { shard, folder: shard_folder, journals, status, verdicts });
     }
+    for loose in shard::loose(&config.data, config.data_mode.folder_mode()) {
+        tracing::warn!(
+            path = %loose.path.display(),
+            mode = format!("{:04o}", loose.mode),
+            mode_max = format!("{:04o}", loose.mode_max),
+            "more people may use this than should: chmod it, or see --data-mode"
+        );
+    }
     let folder_id = folder.manifest().folder_id();
     Ok(Opened {
         keys: KeyHasher::new(&folder_id),
-        cursors: CursorKey::new(&folder_id),
+        cursors: CursorKey::new(&shard::cursor_secret(&config.data)?),
         databases,
         board: Arc::new(Board::new(boards)),
         folder,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::base::clock;
 use crate::cores::stop::Stage;
+use crate::ingest::DrainRate;
 use crate::ops;
 use crate::ops::vitals::Vitals;
 use crate::tenants::Keeper;
@@ -17,18 +18,13 @@ const INTERVAL: Duration = Duration::from_secs(1);
 pub(super) fn start(vitals: Arc<Vitals>, mut keeper: Keeper) -> io::Result<JoinHandle<()>> {
     look_at_disk(&vitals);
     super::thread("watch", move || {
-        let mut seen: Vec<(u64, u64)> =
-            vitals.board.shards.iter().map(|_| (0, clock::monotonic_us())).collect();
+        let mut rates: Vec<DrainRate> = vitals.board.shards.iter().map(|_| DrainRate::default()).collect();
         while vitals.stop.stage() < Stage::Flushing {
             std::thread::park_timeout(INTERVAL);
             keeper.look(clock::unix_us());
             look_at_disk(&vitals);
-            for (board, (processed, at_us)) in vitals.board.shards.iter().zip(&mut seen) {
-                let (now, now_us) = (board.flow().processed, clock::monotonic_us());
-                let per_s = now.saturating_sub(*processed) * 1_000_000 / (now_us - *at_us).max(1);
-                // Half the old, half the new: steady enough for a Retry-After.
-                board.applied_per_s.set((board.applied_per_s.get() + per_s) / 2);
-                (*processed, *at_us) = (now, now_us);
+            for (board, rate) in vitals.board.shards.iter().zip(&mut rates) {
+                board.drained_per_s.set(rate.look(board.flow(), clock::monotonic_us()));
             }
         }
         keeper.write_back();

@@ -60,6 +60,8 @@ pub struct Applied {
     pub price_changes: u64,
     /// Records that are no click, event or order, and were taken.
     pub beside: u64,
+    /// Records came of people who were erased: the journals have what the rows have not.
+    pub kept_out: bool,
 }
 
 /// The applied position of every lane.
@@ -226,6 +228,7 @@ impl Shard {
         let mut events = Events {
             transaction: &transaction,
             forgets,
+            kept_out: false,
             ids: &mut self.ids,
             buckets: (!self.options.without_buckets).then_some(&mut self.buckets),
             firsts: [&self.event_firsts, &change.event_firsts],
@@ -305,12 +308,14 @@ impl Shard {
                     .execute(params![lane.0, position.0 as i64])?;
             }
         }
+        let event_kept_out = events.kept_out;
         taker.map(|taker| taker.finish(&change.taken)).transpose()?;
         let (applied, taken) = (&mut change.applied, &change.taken);
         applied.orders = taken.orders;
         applied.duplicates += taken.duplicates;
         applied.conflicts += taken.conflicts;
         applied.price_changes = taken.price_changes;
+        applied.kept_out = event_kept_out || taken.kept_out;
         applied.received_us_max = applied.received_us_max.max(taken.received_us_max);
         if applied.rows > 0 {
             change.click.save(&transaction)?;
@@ -354,6 +359,8 @@ struct Events<'t> {
     transaction: &'t Connection,
     /// Events of somebody were erased.
     forgets: bool,
+    /// One of them came again.
+    kept_out: bool,
     ids: &'t mut Ids,
     buckets: Option<&'t mut Buckets>,
     /// First row id and table of every partition, oldest first: the committed ones, then this batch's.
@@ -391,6 +398,7 @@ impl Events<'_> {
         }
         // The id was there, and stays taken.
         if self.forgets && forgotten::was_event_erased(self.transaction, hash)? {
+            self.kept_out = true;
             return Ok(Outcome::Duplicate);
         }
         insert.raw_bind_parameter(1, partition.id_to_bind())?;

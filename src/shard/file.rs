@@ -150,6 +150,7 @@ impl Shard {
             event_firsts: partition::firsts(&connection, Stream::ServiceEvent)?,
             keys,
             buckets: Buckets::default(),
+            retention: Retention::load(&connection, &path)?,
             path,
             positions: Positions::load(&connection)?,
             rows: load_total(&connection, Stream::Click.total())?,
@@ -158,7 +159,6 @@ impl Shard {
             beside: load_total(&connection, BESIDE)?,
             seal_due: seal::is_due(&connection)?,
             sealing: None,
-            retention: Retention::load(&connection)?,
             erasures: Erasures::load(&connection)?,
             connection,
             // A partition without a row would give the next one the same first id.

@@ -28,9 +28,11 @@ mod orders;
 mod partition;
 mod people;
 mod prices;
+mod private;
 pub mod read;
 mod rebuild;
 mod retain;
+mod retain_clock;
 mod schema;
 mod seal;
 mod service_event;
@@ -54,7 +56,7 @@ pub use file::{Shard, ShardOptions};
 pub use inspect::{Inspection, PartitionInfo, Verified, inspect, verify, verify_aggregates};
 pub use lock::{Lock, hold};
 pub use manifest::Manifest;
-pub use open::{open_reader, open_small};
+pub use open::{open_reader, open_small, try_temporary_file};
 pub use orders::{
     BatchBounds, BatchItem, BatchOrder, Choosing, ChosenOrder, ExportedFrom, NameCache, OrderBatch, Span,
     choose_orders, forget_pages, read_orders,
@@ -68,13 +70,14 @@ pub use orders::{
 };
 pub use people::{
     ErasureMode, ErasureRecord, ErasureReport, ErasureState, ErasureWants, KnownCustomer, Needles,
-    RemovedOutside, Subject, erasure, erasures_under_way, is_erasing, known_customer,
+    RemovedOutside, Subject, erasure, erasures_under_way, is_erasing, known_customer, orders_of_customer,
 };
 pub use prices::{
     AnomaliesOf, AnomalyId, AnomalyLine, AnomalyStatus, ChangeMark, Decision, FirstAnswer, NotAnAnomalyId,
     PriceChange, PriceEventRow, PriceReviewRow, StoredAnomaly, anomalies, anomaly, change_mark, changes,
     decode_price_event, decode_price_review, first_answer,
 };
+pub use private::{Loose, TENANTS_FILE, cursor_secret, loose, make_secret_file, restrict_new_files};
 pub use schema::is_made;
 pub use seal::BuiltIndex;
 pub use service_event::{Outcome, ServiceEventRow, decode_service_event};

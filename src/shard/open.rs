@@ -22,6 +22,7 @@ pub(super) fn open_writer(path: &Path, options: &ShardOptions) -> Result<Connect
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(Duration::ZERO)?;
+    keep_temporary_files_beside(&connection, path);
     fix_plans(&connection)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
     // Both take effect only on an empty file, and change nothing in one that is not.
@@ -51,6 +52,7 @@ pub fn open_reader(path: &Path) -> Result<Connection, ShardError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(READER_PATIENCE)?;
+    keep_temporary_files_beside(&connection, path);
     fix_plans(&connection)?;
     connection.pragma_update(None, "mmap_size", 0)?;
     connection.pragma_update(None, "query_only", true)?;
@@ -63,6 +65,34 @@ pub fn open_reader(path: &Path) -> Result<Connection, ShardError> {
 fn fix_plans(connection: &Connection) -> Result<(), ShardError> {
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     Ok(())
+}
+
+/// SQLite's temporary files (statement journals, sorts of index builds) go where the shard is: a sandbox may have no
+/// `/tmp` to write, and then nothing would be stored. It has one such folder for the whole process, which the last
+/// shard that was opened names; any of them will do. The files have no name from the moment they are opened on.
+fn keep_temporary_files_beside(connection: &Connection, path: &Path) {
+    let folder = path.parent().and_then(Path::to_str).filter(|folder| !folder.is_empty());
+    // A folder that may only be read is refused, and SQLite goes on looking elsewhere.
+    if let Some(Err(error)) = folder.map(|folder| connection.pragma_update(None, TEMPORARY_FOLDER, folder)) {
+        tracing::debug!(%error, "temporary files are not kept beside the shard");
+    }
+}
+
+/// SQLite calls it deprecated because it is no setting of one connection; the other way is the environment, which
+/// may not change once there are threads.
+const TEMPORARY_FOLDER: &str = "temp_store_directory";
+
+/// Whether SQLite can make a temporary file in a folder that shards are in.
+///
+/// # Errors
+/// What keeps it from that.
+pub fn try_temporary_file(folder: &Path) -> Result<(), ShardError> {
+    // Without a name: a file of its own that is gone with the connection.
+    let connection = open_plain(Path::new(""), true)?;
+    connection.pragma_update(None, TEMPORARY_FOLDER, folder.to_string_lossy())?;
+    connection.pragma_update(None, "cache_size", 1)?;
+    Ok(connection
+        .execute_batch("CREATE TABLE scratch (x); INSERT INTO scratch VALUES (zeroblob(1000000))")?)
 }
 
 /// Opens a small file beside the shards, for the layer that owns its tables: synced at every commit, with a

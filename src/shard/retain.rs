@@ -17,6 +17,7 @@ use super::error::ShardError;
 use super::file::Shard;
 use super::inspect::partitions_of;
 use super::partition::{Partition, check_name, firsts, names};
+use super::retain_clock::{Look, RetainClock, say};
 use super::service_event::ServiceEventRow;
 use super::stream::Stream;
 use super::{open, view};
@@ -35,8 +36,9 @@ const READ_ROWS: i64 = 50_000;
 type Left = (u64, Vec<(i64, String)>);
 
 /// Where retention stands.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Retention {
+    clock: RetainClock,
     look_at_us: u64,
     /// Tables are left to be freed.
     freeing: bool,
@@ -72,10 +74,10 @@ impl Retention {
         self.leaving.is_some() || self.freeing
     }
 
-    pub(super) fn load(connection: &Connection) -> Result<Retention, ShardError> {
+    pub(super) fn load(connection: &Connection, path: &Path) -> Result<Retention, ShardError> {
         let sql = "SELECT EXISTS (SELECT 1 FROM dropped_partition)";
         let freeing = connection.query_row(sql, [], |row| row.get(0))?;
-        Ok(Retention { freeing, ..Retention::default() })
+        Ok(Retention { clock: RetainClock::of_shard(path), look_at_us: 0, freeing, leaving: None })
     }
 }
 
@@ -106,14 +108,31 @@ impl Shard {
         if self.retention.freeing {
             return self.free_slice(budget);
         }
+        let may_drop = self.may_drop();
         for (stream, keep) in self.retentions() {
             let Some(keep) = keep else { continue };
-            if self.seal_old(stream, keep / OPEN_SHARE)? || self.drop_old(stream, keep)? {
+            if self.seal_old(stream, keep / OPEN_SHARE)? || (may_drop && self.drop_old(stream, keep)?) {
                 return Ok(());
             }
         }
         self.retention.look_at_us = clock::monotonic_us() + LOOK_EVERY_US;
         Ok(())
+    }
+
+    /// Whether the clock can be believed.
+    fn may_drop(&mut self) -> bool {
+        match self.retention.clock.look(clock::unix_us(), clock::monotonic_us()) {
+            Look::MayDrop => true,
+            Look::Held => false,
+            Look::Jumped(ahead_us) => {
+                say(&self.path, ahead_us);
+                false
+            }
+            Look::Mended => {
+                tracing::warn!(path = %self.path.display(), "the clock was set back: retention goes on");
+                true
+            }
+        }
     }
 
     /// Seals the open partition of a stream if it is old and not empty.

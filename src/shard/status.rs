@@ -98,8 +98,14 @@ pub struct ShardStatus {
     pub database_bytes: Cell,
     /// Bytes in the WAL that no checkpoint has carried over.
     pub wal_bytes: Cell,
+    /// Since when a reader outside keeps the WAL from being carried over; microseconds since 1970, 0 while none does.
+    pub wal_pinned_us: Cell,
     /// When the last commit ended; microseconds since 1970, 0 before the first.
     pub last_commit_us: Cell,
+    /// 1 while a journal may hold data of people who are kept out, which no row has.
+    pub kept_out: Cell,
+    /// When the writer last found nothing to do, or the start; microseconds since 1970.
+    pub caught_up_us: Cell,
     /// The newest acceptance time among the rows committed; microseconds since 1970, 0 before the first.
     pub received_us_max: Cell,
     commit_us: ArcSwapOption<Histogram<u64>>,
@@ -131,7 +137,10 @@ impl ShardStatus {
             partitions: Cell::default(),
             database_bytes: Cell::default(),
             wal_bytes: Cell::default(),
+            wal_pinned_us: Cell::default(),
             last_commit_us: Cell::default(),
+            kept_out: Cell::default(),
+            caught_up_us: Cell::new(clock::unix_us().max(0) as u64),
             received_us_max: Cell::default(),
             commit_us: ArcSwapOption::empty(),
             rows_per_commit: ArcSwapOption::empty(),

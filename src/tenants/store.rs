@@ -15,7 +15,6 @@ use crate::base::durable;
 use crate::base::limits::IDENTIFIER_BYTES_MAX;
 use crate::shard;
 
-const FILE: &str = "tenants.db";
 /// `FHTN`: what `file(1)` and a second program see in the header.
 const APPLICATION_ID: u32 = 0x4648_544e;
 const VERSION: u32 = 2;
@@ -80,7 +79,7 @@ impl Store {
     /// Where the file of a data folder is.
     #[must_use]
     pub fn path_in(data: &Path) -> PathBuf {
-        data.join(FILE)
+        data.join(shard::TENANTS_FILE)
     }
 
     /// Opens the file where there is one, without making it.
@@ -103,7 +102,9 @@ impl Store {
     pub fn create(data: &Path) -> Result<Store, TenantsError> {
         let io = |source| TenantsError::Io { path: data.to_owned(), source };
         durable::create_folder(data).map_err(io)?;
-        let store = Store::open_at(Store::path_in(data), true)?;
+        let path = Store::path_in(data);
+        shard::make_secret_file(&path).map_err(|source| TenantsError::Io { path: path.clone(), source })?;
+        let store = Store::open_at(path, true)?;
         durable::sync_folder(data).map_err(io)?;
         Ok(store)
     }
@@ -402,6 +403,7 @@ impl Store {
     /// Copies the file as it is at this moment to another data folder.
     pub fn copy_to(&self, data: &Path) -> Result<(), TenantsError> {
         let dest = Store::path_in(data);
+        shard::make_secret_file(&dest).map_err(|source| TenantsError::Io { path: dest.clone(), source })?;
         self.connection.execute("VACUUM INTO ?1", [dest.to_string_lossy()])?;
         // SQLite does not.
         let synced = std::fs::File::open(&dest).and_then(|copy| copy.sync_all());

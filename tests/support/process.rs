@@ -87,10 +87,14 @@ impl Folder {
     }
 
     fn spawn_on(&self, data: &Path, flags: &[&str]) -> Server {
+        self.spawn_as(command(), data, flags)
+    }
+
+    /// The same, by a command that runs the program with the words behind it.
+    pub fn spawn_as(&self, mut command: Command, data: &Path, flags: &[&str]) -> Server {
         let count = fs::read_dir(self.dir.path()).map_or(0, Iterator::count);
         let log = self.beside(&format!("log-{count:03}"));
         let file = File::create(&log).expect("a log file");
-        let mut command = command();
         command.arg("serve").arg("--data").arg(data);
         command.args(["--listen", "127.0.0.1:0", "--log-format", "json"]);
         if !flags.contains(&"--ops-listen") {
@@ -151,7 +155,7 @@ pub struct Ended {
 
 impl Server {
     #[track_caller]
-    fn wait_until_serving(&mut self) {
+    pub fn wait_until_serving(&mut self) {
         let line = wait_for("the server to serve", || {
             let found = self.logged_exactly("serving");
             assert!(found.is_some() || self.has_ended().is_none(), "it ended instead:\n{}", self.log());

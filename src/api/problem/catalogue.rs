@@ -464,8 +464,10 @@ impl Problem {
                 "journal-unsynced",
                 "The journal could not be made safe on disk",
                 "The request asked for a promise that survives a power cut (ack=disk), and the disk did not \
-                 confirm it. The event may be stored, and may be stored twice if it is sent again. The disk \
-                 needs a look.",
+                 confirm it. `detail` says whether something may be stored all the same: an event without an id \
+                 is then stored twice if it is sent again, anything with an id is not. While a failed sync is \
+                 known, requests that ask for the disk are refused at once and nothing of them is stored; those \
+                 that do not ask for it go on. The disk needs a look.",
             ),
             Problem::OutcomeUnknown => entry(
                 503,
@@ -640,9 +642,10 @@ impl Problem {
             Problem::ExportGone => entry(
                 410,
                 "export-gone",
-                "The export has expired",
-                "The file was kept for as long as export_expiry says and was removed then. Create a new one: it \
-                 tells the orders as they are now.",
+                "The export is gone",
+                "The file was kept for as long as export_expiry says and was removed then, or it told of a person \
+                 who was erased and went with them; detail says which. Create a new one: it tells the orders as \
+                 they are now.",
             ),
             Problem::ExportFailed => entry(
                 409,

@@ -70,7 +70,7 @@ pub struct ShardNumbers {
     pub stored: u64,
     pub pending: u64,
     pub pending_bytes: u64,
-    /// Age of the newest stored event while others wait, else 0.
+    /// How long the oldest event that is not stored waits at the most.
     pub behind_us: u64,
     /// Segment files of its journals.
     pub journal_bytes: u64,

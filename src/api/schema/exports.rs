@@ -57,7 +57,8 @@ pub struct ExportStatus {
     pub id: String,
     #[schema(example = "acme")]
     pub tenant_id: String,
-    /// `queued` (others run first), `running`, `done`, `failed` or `expired`.
+    /// `queued` (others run first), `running`, `done`, `failed`, `expired` or `erased` (its file told
+    /// of a person who was erased).
     #[schema(example = "running")]
     pub state: String,
     #[schema(example = "parquet")]

@@ -24,7 +24,7 @@ pub struct ErasureCertificate {
     pub shards: Vec<ErasedInShard>,
     /// Resumable uploads that had lines of the person, or may have had.
     pub uploads_removed: u64,
-    /// Of the tenant: they were made of rows that are there no more.
+    /// Exports of the tenant that had to do with the person: files that are gone or are made again.
     pub exports_removed: u64,
     /// The customer has more names and addresses than were looked for: 64 of each in a shard, half a megabyte in all.
     /// The orders and what says the customer's id went; events and uploads with only another address may be left.

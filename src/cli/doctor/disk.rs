@@ -8,6 +8,7 @@ use super::Finding;
 use crate::base::clock;
 use crate::config::{AckLevel, Config};
 use crate::ops;
+use crate::shard;
 
 /// Syncs measured; the median of them is told.
 const SYNCS: usize = 20;
@@ -95,6 +96,37 @@ pub(super) fn sync_latency(config: &Config) -> Finding {
             }
         }
     }
+}
+
+pub(super) fn temporary_files(config: &Config) -> Finding {
+    const CHECK: &str = "temporary_files";
+    let folder = existing(&config.data);
+    match shard::try_temporary_file(&folder) {
+        Ok(()) => {
+            Finding::ok(CHECK, format!("SQLite can make its own in {}; /tmp is not needed", folder.display()))
+        }
+        Err(error) => Finding::fail(
+            CHECK,
+            format!("SQLite cannot make a temporary file in {}: {error}", folder.display()),
+            "give the server's user the folder, or choose another with --data",
+        ),
+    }
+}
+
+pub(super) fn privacy(config: &Config) -> Finding {
+    const CHECK: &str = "data_mode";
+    let mode = config.data_mode.folder_mode();
+    let loose = shard::loose(&config.data, mode);
+    if loose.is_empty() {
+        return Finding::ok(
+            CHECK,
+            format!("nobody has more than {mode:04o} on the data folder, nor a look at its secrets"),
+        );
+    }
+    let words =
+        |each: fn(&shard::Loose) -> String, between| loose.iter().map(each).collect::<Vec<_>>().join(between);
+    let remedy = words(|loose| format!("chmod {:04o} {}", loose.mode_max, loose.path.display()), "; ");
+    Finding::warn(CHECK, words(ToString::to_string, "; "), remedy)
 }
 
 /// The folder, or the nearest one above it that is there.

@@ -10,9 +10,10 @@ use crate::base::ids::{LaneId, Sequence};
 use crate::base::keys::KeyHasher;
 use crate::base::kinds::Kind;
 use crate::base::money::Currency;
+use crate::config::DataMode;
 use crate::shard::{
     self, CheckpointMode, DataFolder, Entry, ItemRow, Observed, OrderParts, Outcome, PriceRow, Records,
-    Shard, ShardError, ShardOptions, StockRow, encode_order,
+    Shard, ShardError, ShardOptions, StockRow, encode_order, restrict_new_files,
 };
 
 /// No core writes a journal of this number, so what is loaded leaves the others' positions alone.
@@ -68,6 +69,8 @@ fn failed(error: impl std::error::Error + Send + Sync + 'static) -> GenError {
 impl Loader {
     /// `shards` is the number for a folder that is made now.
     pub(super) fn open(path: &Path, shards: u16) -> Result<Loader, GenError> {
+        // As a server makes one by default.
+        restrict_new_files(DataMode::Owner.folder_mode());
         let folder = DataFolder::open(path, None, shards).map_err(failed)?;
         let folder_id = folder.manifest().folder_id();
         let options = ShardOptions { folder_id, ..ShardOptions::default() };

@@ -268,10 +268,11 @@ impl ExportFile {
             ..Progress::clone(&self.export.progress())
         };
         self.store.publish(&self.export, progress, true)?;
-        for name in [CHOSEN, BESIDE] {
-            let _ = std::fs::remove_file(self.store.folder_of(&self.export.id).join(name));
-        }
-        self.store.recharge(&self.export, self.checkpoint.bytes);
+        // What was chosen stays: it says whether the file tells of a person who is to be erased.
+        let folder = self.store.folder_of(&self.export.id);
+        let _ = std::fs::remove_file(folder.join(BESIDE));
+        let chosen = std::fs::metadata(folder.join(CHOSEN)).map_or(0, |found| found.len());
+        self.store.recharge(&self.export, self.checkpoint.bytes + chosen);
         self.store.done_total.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
@@ -281,7 +282,7 @@ impl ExportFile {
 #[derive(Debug)]
 pub(super) struct ChosenFile(File);
 
-const CHOSEN_BYTES: u64 = 8;
+pub(super) const CHOSEN_BYTES: u64 = 8;
 
 impl ChosenFile {
     pub(super) fn open(store: &ExportStore, export: &Export) -> io::Result<ChosenFile> {
@@ -306,6 +307,11 @@ impl ChosenFile {
         store.charge(export, bytes.len() as u64)?;
         self.0.write_all(&bytes)?;
         Ok(())
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len() / CHOSEN_BYTES)
     }
 
     /// All of them are there: they survive a power cut from here on.

@@ -69,8 +69,8 @@ pub async fn run_export(
     if shards.len() != export.pins.len() {
         return Err(ExportFailure::OtherShards);
     }
-    if export.progress().chosen.is_none()
-        && (store.is_held(&export.tenant) || query::is_erasing(readers, &export.tenant).await?)
+    let is_held = || store.is_held(&export.tenant);
+    if is_held() || (export.progress().chosen.is_none() && query::is_erasing(readers, &export.tenant).await?)
     {
         return Err(ExportFailure::Erasing);
     }
@@ -81,14 +81,20 @@ pub async fn run_export(
     let may_go_on = || match (export.is_removed(), is_disk_low()) {
         (true, _) => Err(ExportFailure::Removed),
         (_, true) => Err(ExportFailure::DiskLow),
+        _ if is_held() => Err(ExportFailure::Erasing),
         _ => Ok(()),
     };
     if export.progress().chosen.is_none() {
         choose(store, readers, export, &shards, &may_go_on).await?;
     }
     let counts = export.progress().chosen.clone().unwrap_or_default();
-    let mut file = verified(store, readers, export).await?;
     let chosen = ChosenFile::open(store, export)?;
+    if chosen.count()? != counts.iter().sum::<u64>() {
+        // An erasure that took orders out of it was cut off half-way.
+        store.begin_again(export)?;
+        return Err(ExportFailure::Erasing);
+    }
+    let mut file = verified(store, readers, export, &may_go_on).await?;
     let bounds =
         BatchBounds { orders: BATCH_ORDERS, items: BATCH_ITEMS, with_items: export.spec.with_items() };
     let mut batches = Batches::new(readers, &export.tenant, &shards, &counts, chosen, bounds, file.orders());
@@ -180,10 +186,12 @@ async fn verified(
     store: &Arc<ExportStore>,
     readers: &Readers,
     export: &Arc<Export>,
+    may_go_on: &impl Fn() -> Result<(), ExportFailure>,
 ) -> Result<ExportFile, ExportFailure> {
     let mut file = ExportFile::open(store.clone(), export.clone())?;
     let mut from = Some(0);
     while let Some(at) = from {
+        may_go_on()?;
         (file, from) = compute(readers, move || {
             let next = file.verify(at)?;
             Ok((file, next))

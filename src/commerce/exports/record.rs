@@ -1,7 +1,7 @@
 //! What is known of one export: as `state.json` keeps it, as a client is told, as its readers watch it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
 use arc_swap::ArcSwap;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
@@ -44,6 +44,8 @@ pub enum ExportState {
     Failed,
     /// Only its name is left.
     Expired,
+    /// It told of a person who was erased, and its file went with them.
+    Erased,
 }
 
 impl ExportState {
@@ -55,6 +57,7 @@ impl ExportState {
             ExportState::Done => "done",
             ExportState::Failed => "failed",
             ExportState::Expired => "expired",
+            ExportState::Erased => "erased",
         }
     }
 
@@ -135,6 +138,8 @@ pub struct Export {
     pub pins: Vec<i64>,
     pub(super) progress: ArcSwap<Progress>,
     pub(super) removed: AtomicBool,
+    /// A job is at work on it.
+    pub(super) running: AtomicBool,
     /// Bytes it is charged for.
     pub(super) held: AtomicU64,
 }
@@ -152,6 +157,7 @@ impl Export {
             pins,
             progress: ArcSwap::from_pointee(progress),
             removed: AtomicBool::new(false),
+            running: AtomicBool::new(false),
             held: AtomicU64::new(0),
         }
     }
@@ -178,6 +184,13 @@ impl Export {
     #[must_use]
     pub fn is_removed(&self) -> bool {
         self.removed.load(Ordering::Acquire)
+    }
+
+    /// Says that a job is at work on it from now on, or not any more. Whoever holds the tenant's exports first and looks
+    /// then ([`super::ExportStore::is_at_rest`]) and the job, which does both the other way round, never miss each other.
+    pub fn set_running(&self, is_running: bool) {
+        self.running.store(is_running, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
     }
 
     /// The strong validator of its bytes (RFC 9110 §8.8.3): the same while the file grows, because what was given

@@ -7,7 +7,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use arc_swap::ArcSwap;
 
@@ -41,7 +41,7 @@ pub enum ExportError {
     Io(#[from] io::Error),
 }
 
-/// As long as this is there, none of the tenant's exports chooses its orders.
+/// As long as this is there, no job works on the tenant's exports.
 #[derive(Debug)]
 pub struct Hold {
     store: Arc<ExportStore>,
@@ -69,7 +69,7 @@ pub struct ExportStore {
     expiry_us: i64,
     bytes: AtomicU64,
     all: ArcSwap<Vec<Arc<Export>>>,
-    /// Tenants of whom nothing is chosen now, once for each [`Hold`].
+    /// Tenants on whose exports nobody works now, once for each [`Hold`].
     held: ArcSwap<Vec<String>>,
     /// A message: there is one to run.
     wake: (async_channel::Sender<()>, async_channel::Receiver<()>),
@@ -197,8 +197,8 @@ impl ExportStore {
         Ok(())
     }
 
-    /// Keeps the tenant's exports from choosing orders until the guard goes; what was chosen by then is in those that
-    /// are [`ExportStore::all`].
+    /// Keeps the tenant's exports from being worked on until the guard goes; a job at work ends its batch first, see
+    /// [`ExportStore::is_at_rest`].
     #[must_use]
     pub fn hold(self: &Arc<ExportStore>, tenant: &str) -> Hold {
         self.held.rcu(|held| {
@@ -206,7 +206,15 @@ impl ExportStore {
             held.push(tenant.to_owned());
             held
         });
+        fence(Ordering::SeqCst);
         Hold { store: self.clone(), tenant: tenant.to_owned() }
+    }
+
+    /// Whether no job is at work on the tenant's exports; it stays so as long as a [`Hold`] is there.
+    #[must_use]
+    pub fn is_at_rest(&self, tenant: &str) -> bool {
+        let all = self.all.load();
+        !all.iter().any(|export| export.tenant == tenant && export.running.load(Ordering::SeqCst))
     }
 
     #[must_use]
@@ -318,7 +326,7 @@ impl ExportStore {
         now_us.saturating_add(self.expiry_us)
     }
 
-    fn drop_files(&self, export: &Export) {
+    pub(super) fn drop_files(&self, export: &Export) {
         for name in [FILE, CHOSEN, BESIDE] {
             let _ = fs::remove_file(self.folder_of(&export.id).join(name));
         }
@@ -371,23 +379,6 @@ impl ExportStore {
         }
         // Whoever erases rows says that they are gone.
         if is_changed { outcome.and(durable::sync_folder(&self.folder)) } else { outcome }
-    }
-
-    /// Removes all of a tenant's, with their files, and the files of what was removed before: whoever erases rows
-    /// erases them here too. How many there were.
-    ///
-    /// # Errors
-    /// The disk's first one; those that can be removed are.
-    pub fn remove_of_tenant(&self, tenant: &str) -> io::Result<u64> {
-        let (mut count, mut outcome) = (0, Ok(()));
-        for export in self.all().iter().filter(|export| export.tenant == tenant) {
-            match self.remove(export) {
-                Ok(()) => count += 1,
-                Err(error) => outcome = outcome.and(Err(error)),
-            }
-        }
-        outcome.and(self.sweep())?;
-        Ok(count)
     }
 
     /// Takes the bytes of those whose time is over, then, after as long again, their names.

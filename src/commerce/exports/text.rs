@@ -1,7 +1,7 @@
 //! Rows as text: CSV (RFC 4180) and NDJSON.
 //!
-//! A cell of CSV that a client's text begins with `=`, `+`, `-`, `@`, a tab or a carriage return gets an apostrophe in
-//! front: a spreadsheet would take it for a formula. Numbers and times are ours and stay as they are; whoever needs
+//! A cell of CSV that a client's text begins with `=`, `+`, `-`, `@`, a tab or a carriage return, if need be behind
+//! spaces and signs that are not seen, gets an apostrophe in front: a spreadsheet would take it for a formula. Numbers and times are ours and stay as they are; whoever needs
 //! texts byte for byte takes NDJSON or Parquet.
 
 use super::columns::{Column, Kind};
@@ -12,6 +12,22 @@ use crate::shard::{BatchItem, BatchOrder, OrderBatch};
 
 /// What a spreadsheet may take for the beginning of a formula; the last four are full-width.
 const FORMULA: [char; 10] = ['=', '+', '-', '@', '\t', '\r', '＝', '＋', '－', '＠'];
+
+/// Signs that are not seen: soft hyphen, joiners, marks of direction, byte order mark. A spreadsheet may drop them, as
+/// it may drop spaces of whatever width, and come to what follows.
+fn is_unseen(sign: char) -> bool {
+    matches!(sign, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}')
+        || matches!(sign, '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
+}
+
+/// Whether a spreadsheet may take a text for a formula.
+fn may_be_formula(text: &str) -> bool {
+    if text.as_bytes().first().is_none_or(u8::is_ascii_alphanumeric) {
+        return false;
+    }
+    let seen = text.trim_start_matches(|sign: char| sign.is_whitespace() || is_unseen(sign));
+    text.starts_with(FORMULA) || seen.starts_with(FORMULA)
+}
 
 /// Writes the rows of one export.
 #[derive(Debug)]
@@ -173,7 +189,7 @@ impl TextEncoder {
         if self.is_json {
             return write_string(out, text.as_bytes());
         }
-        let guard: &[u8] = if text.starts_with(FORMULA) { b"'" } else { b"" };
+        let guard: &[u8] = if may_be_formula(text) { b"'" } else { b"" };
         if text.bytes().any(|byte| matches!(byte, b'"' | b',' | b'\r' | b'\n')) {
             return quoted(guard, text.as_bytes(), out);
         }
@@ -264,6 +280,14 @@ mod tests {
             ("\tx", "'\tx"),
             ("＝1", "'＝1"),
             ("＠x", "'＠x"),
+            ("\u{feff}=1+1", "'\u{feff}=1+1"),
+            ("\u{200b}=1", "'\u{200b}=1"),
+            ("\u{a0}=1", "'\u{a0}=1"),
+            ("\u{a0}\u{2060} \u{200d}@x", "'\u{a0}\u{2060} \u{200d}@x"),
+            ("\u{202e}＝1", "'\u{202e}＝1"),
+            (" +1", "' +1"),
+            (" x=1", " x=1"),
+            ("\u{feff}Ann", "\u{feff}Ann"),
             ("é=1", "é=1"),
             ("\rx", "\"'\rx\""),
             ("=HYPERLINK(\"x\",\"y\")", "\"'=HYPERLINK(\"\"x\"\",\"\"y\"\")\""),

@@ -72,8 +72,19 @@ impl Lanes {
 
     /// Asks every lane to begin another segment.
     pub(super) fn rotate(&mut self) -> Rotation {
-        let ask = |lane: &Lane| Some((lane.id(), lane.reader.state().ask_rotation()?));
-        Rotation { asked: self.lanes.iter().filter_map(ask).collect(), bytes_before: self.bytes_on_disk() }
+        self.rotate_those(|_| true)
+    }
+
+    /// Asks those that have people in them.
+    pub(super) fn rotate_keyed(&mut self) -> Rotation {
+        self.rotate_those(|lane| !lane.is_hot())
+    }
+
+    fn rotate_those(&mut self, is_wanted: impl Fn(LaneId) -> bool) -> Rotation {
+        let wanted = self.lanes.iter().filter(|lane| is_wanted(lane.id()));
+        let asked =
+            wanted.filter_map(|lane| Some((lane.id(), lane.reader.state().ask_rotation()?))).collect();
+        Rotation { asked, bytes_before: self.bytes_on_disk() }
     }
 
     /// Whether all lanes did.

@@ -11,6 +11,10 @@ use crate::shard::{CheckpointMode, ErasureWants, Shard, ShardError};
 const CHECKPOINT_PAUSE: Duration = Duration::from_millis(250);
 /// Between two attempts to cut the WAL for an erasure.
 const ERASURE_PAUSE: Duration = Duration::from_millis(20);
+/// Between two times that journals are begun again because data of people who were erased came again.
+const FORGET_PAUSE: Duration = Duration::from_secs(60);
+/// So long no checkpoint came to its end before a reader outside is named.
+const PINNED_AFTER: Duration = Duration::from_secs(5);
 /// A slice of upkeep between two batches: far below a flush interval.
 const UPKEEP_SLICE: Duration = Duration::from_millis(4);
 /// After upkeep found no room.
@@ -40,6 +44,7 @@ impl Writer {
         self.checkpoint_tried_us = clock::monotonic_us();
         let done = shard.checkpoint(mode)?;
         self.status.checkpoints.add(1);
+        let is_complete = done.complete;
         self.status.wal_bytes.set(done.wal_bytes);
         self.status.database_bytes.set(shard.database_bytes());
         self.status.partitions.set(shard.partitions()?);
@@ -48,7 +53,33 @@ impl Writer {
                 tracing::error!(shard = self.id.0, lane = lane.0, %error, "journal segments not deleted");
             }
         }
+        self.note_pin(is_complete);
         Ok(())
+    }
+
+    /// Our own readers read for milliseconds; one that keeps a checkpoint from its end for longer is another program's.
+    /// Until it goes, the WAL and the journals grow.
+    fn note_pin(&mut self, is_complete: bool) {
+        let (now_us, pinned_us) = (clock::monotonic_us(), &self.status.wal_pinned_us);
+        if is_complete {
+            self.incomplete_since_us = None;
+            if pinned_us.get() > 0 {
+                pinned_us.set(0);
+                tracing::warn!(shard = self.id.0, "over: the WAL is carried over again");
+            }
+            return;
+        }
+        let since_us = now_us - *self.incomplete_since_us.get_or_insert(now_us);
+        if since_us >= PINNED_AFTER.as_micros() as u64 && pinned_us.get() == 0 {
+            pinned_us.set((clock::unix_us() - since_us as i64).max(1) as u64);
+            let wal_bytes = self.status.wal_bytes.get();
+            tracing::warn!(
+                shard = self.id.0,
+                wal_bytes,
+                "another program reads the database in one transaction and keeps the WAL from being carried over: it \
+                 grows, and so do the journals, until that program ends its transaction"
+            );
+        }
     }
 
     /// Whether a slice of upkeep could be done now.
@@ -124,6 +155,33 @@ impl Writer {
         self.lanes.sync_deletions()?;
         shard.erasure_journals(journals, bytes, quarantined)?;
         self.rotation = None;
+        Ok(())
+    }
+
+    /// Data of people who were erased came again and was kept out of the rows: the journals that hold it are begun
+    /// again and the old segments deleted, once a minute at the most.
+    pub(super) fn forget_again(&mut self) -> Result<(), WriteError> {
+        let now_us = clock::monotonic_us();
+        let is_erasing = self.rotation.is_some();
+        let Some(rotation) = &self.forgetting else {
+            if self.status.kept_out.get() > 0 && now_us >= self.forget_from_us && !is_erasing {
+                // Before the look at the lanes: what comes later is for the next time.
+                self.status.kept_out.set(0);
+                self.forget_from_us = now_us + FORGET_PAUSE.as_micros() as u64;
+                self.forgetting = Some(self.lanes.rotate_keyed());
+            }
+            return Ok(());
+        };
+        let since_us = now_us - self.checkpoint_tried_us;
+        if !self.lanes.are_rotated(rotation) || since_us < CHECKPOINT_PAUSE.as_micros() as u64 {
+            return Ok(());
+        }
+        if self.lanes.are_released(rotation).is_none() {
+            self.checkpoint(CheckpointMode::Passive)?;
+        }
+        if self.forgetting.as_ref().is_some_and(|rotation| self.lanes.are_released(rotation).is_some()) {
+            self.forgetting = None;
+        }
         Ok(())
     }
 

@@ -21,7 +21,7 @@ impl CoreLoop {
                             keep_alive,
                             has_origin: head.has_origin,
                         };
-                        if self.now_ms() >= self.sample_at_ms && tracing::enabled!(tracing::Level::DEBUG) {
+                        if self.now_ms() >= self.sample_at_ms && tracing::enabled!(tracing::Level::INFO) {
                             self.sample_at_ms = self.now_ms() + SAMPLE_MS;
                             let id = &self.arena[to.request_id.0..to.request_id.1];
                             self.sampled = Some(String::from_utf8_lossy(id).into_owned());
@@ -51,13 +51,14 @@ impl CoreLoop {
             Err(refused) => api::error::refused(&refused, self.limits.event_bytes_max as u64, id, problems),
         };
         self.me.hot.count_request(found.row, answer.status);
-        tracing::debug!(
-            core = self.parts.core,
-            request_id = id,
-            route = found.route(),
-            status = answer.status,
-            "answered"
-        );
+        let (core, route, status) = (self.parts.core, found.route(), answer.status);
+        let duration_us = clock::monotonic_us() - self.started_us;
+        let is_event = found.row == CLICKS && status >= 400;
+        if is_event && self.refusals.is_first(status, self.now_us / 1_000) {
+            tracing::info!(core, request_id = id, method = "POST", route, status, duration_us, "answered");
+        } else {
+            tracing::debug!(core, request_id = id, route, status, duration_us, "answered");
+        }
         let to = To {
             date: &self.date,
             request_id: id.as_bytes(),
@@ -82,6 +83,9 @@ impl CoreLoop {
         let principal = self.parts.desk.authorize(head.credential, need, now)?;
         self.parts.desk.charge(&principal, 1, body.len() as u64, now)?;
         let disk = api::event::wants_disk(head.query, self.parts.vitals.config.ack)?;
+        if let Some(pressure) = disk.then(|| self.parts.intake.no_promise()).flatten() {
+            return Err(Refused::Pressure(pressure).into());
+        }
         let coding = head.coding.ok_or(api::error::EventRefused::UnknownCoding)?;
         let receipt = self.parts.intake.take(coding, body, self.unix_us)?;
         Ok((receipt, disk))

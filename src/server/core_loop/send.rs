@@ -50,14 +50,8 @@ impl CoreLoop {
         if let Some(request_id) = self.sampled.take() {
             let duration_us = clock::monotonic_us() - self.started_us;
             let (core, route) = (self.parts.core, ENDPOINTS.0[CLICKS].route);
-            tracing::debug!(
-                core,
-                request_id,
-                route,
-                status = 202,
-                duration_us,
-                "answered (one a second is logged)"
-            );
+            let status = 202;
+            tracing::info!(core, request_id, method = "POST", route, status, duration_us, "answered");
         }
     }
 
@@ -287,13 +281,29 @@ impl CoreLoop {
                 return;
             }
             let Some(held) = self.held.pop_front() else { return };
-            if is_lost {
-                // No answer is the honest one: the events may or may not be stored.
-                self.close(held.key);
-                continue;
-            }
-            self.acked(held.events, held.since_us);
+            let retracted = if is_lost { self.retract(&held) } else { 0 };
+            self.acked(held.events - retracted, held.since_us);
             self.flush(held.key);
         }
+    }
+
+    /// Takes back the promises of the disk among a connection's answers, which have not left; how many.
+    #[cold]
+    fn retract(&mut self, held: &Held) -> u64 {
+        let Some(conn) = self.connections.get(held.key) else { return 0 };
+        let limit = self.limits.event_bytes_max as u64;
+        let hot = &self.me.hot;
+        let mut retracted = 0;
+        let output = api::event::retract(&conn.output, |id| {
+            let refused = api::error::EventRefused::Unsynced;
+            let answer = api::error::refused(&refused, limit, id, &hot.problems);
+            hot.count_request(CLICKS, answer.status);
+            retracted += 1;
+            answer
+        });
+        let (before, after) = (conn.output.capacity(), output.capacity());
+        conn.output = output;
+        self.connections.rebuffered(before, after);
+        retracted
     }
 }

@@ -32,6 +32,8 @@ pub(in crate::server) struct RequestHead {
     pub(super) tenant: String,
     /// Whose budget was charged, once one was.
     pub(super) payer: Cell<Option<Payer>>,
+    /// Rows it brought, where a handler counted them; for the log.
+    pub(super) rows: Cell<Option<u64>>,
     pub(super) started_us: u64,
 }
 
@@ -64,7 +66,21 @@ impl RequestHead {
             Some(id) => id.to_owned(),
             None => lane.request_ids.borrow_mut().give().to_owned(),
         };
-        RequestHead { parts, method, found, id, tenant, payer: Cell::new(None), started_us }
+        RequestHead {
+            parts,
+            method,
+            found,
+            id,
+            tenant,
+            payer: Cell::new(None),
+            rows: Cell::new(None),
+            started_us,
+        }
+    }
+
+    /// As it was written.
+    pub(super) fn method_name(&self) -> &str {
+        self.parts.method.as_str()
     }
 
     /// A segment of the path by its name in the endpoint's template; empty where it has none.

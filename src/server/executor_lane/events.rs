@@ -82,6 +82,9 @@ pub(in crate::server) async fn post_click(call: Call<'_>, body: Body<'_>) -> Res
     let (receipt, appended) = {
         let mut intake = lane.intake.borrow_mut();
         intake.begin(clock::monotonic_us());
+        if let Some(pressure) = intake.no_promise().filter(|_| disk) {
+            return Err(ingest::Refused::Pressure(pressure).into());
+        }
         let receipt = intake.take(coding, &body.bytes, clock::unix_us())?;
         (receipt, intake.commit().map_err(ingest::Refused::Pressure)?)
     };
@@ -114,6 +117,7 @@ pub(in crate::server) async fn post_one(call: Call<'_>, body: Body<'_>) -> Resul
         let bytes = decoded(lane, request, &body.bytes, &mut inflated)?;
         let mut decoder = lane.decoder.borrow_mut();
         let event = decoder.service_event(bytes).map_err(ingest::Refused::Decode)?;
+        request.rows.set(Some(1));
         check_tenant(lane, &principal, &event.tenant_id, Scope::Write)?;
         let mut sorted = Sorted::new(lane.shard_count);
         let shard = sorted.push(lane, 0, &event);
@@ -127,7 +131,7 @@ pub(in crate::server) async fn post_one(call: Call<'_>, body: Body<'_>) -> Resul
     let Settled { first, outcomes, synced, .. } =
         keyed::settle(lane, begun, wants_disk, lane.keyed.commit_wait).await?;
     if !synced {
-        return Err(EventRefused::Unsynced);
+        return Err(EventRefused::UnsyncedKeyed);
     }
     let outcome = outcomes.first().copied().flatten();
     acked(lane, request);
@@ -156,6 +160,8 @@ pub(in crate::server) async fn post_bulk(call: Call<'_>, body: Body<'_>) -> Resu
         lane.decoder.borrow_mut().bulk(bytes, is_ndjson(request), &mut row).map_err(EventRefused::Bulk)?;
     }
     drop(body);
+    let valid: usize = sorted.shards.iter().map(KeyedRows::len).sum();
+    request.rows.set(Some((valid + invalid.len()) as u64));
     // Everything is journaled or on its way before anything is waited for: the shards commit side by side.
     let patience = lane.keyed.commit_wait;
     let shards = std::mem::take(&mut sorted.shards);
@@ -176,7 +182,7 @@ pub(in crate::server) async fn post_bulk(call: Call<'_>, body: Body<'_>) -> Resu
         settled.push((rows, outcome));
     }
     if settled.iter().any(|(_, outcome)| matches!(outcome, Ok(settled) if !settled.synced)) {
-        return Err(EventRefused::Unsynced);
+        return Err(EventRefused::UnsyncedKeyed);
     }
     // Nothing was taken: the request as a whole is refused, for our reasons before its own.
     if !settled.iter().any(|(_, outcome)| outcome.is_ok()) {
@@ -228,7 +234,9 @@ impl From<Refused> for RowRefusal {
         match refused {
             Refused::Pressure(Pressure::QueueFull { .. }) => RowRefusal::QueueFull,
             Refused::Pressure(Pressure::JournalFull) => RowRefusal::JournalFull,
-            Refused::Pressure(Pressure::JournalBroken) | Refused::MailboxFull => RowRefusal::Overloaded,
+            Refused::Pressure(Pressure::JournalBroken | Pressure::Unsynced) | Refused::MailboxFull => {
+                RowRefusal::Overloaded
+            }
             Refused::NoAnswer => RowRefusal::OutcomeUnknown,
         }
     }

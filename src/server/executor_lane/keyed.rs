@@ -127,6 +127,9 @@ pub(super) fn begin(
 ) -> Result<Begun, Refused> {
     let mut intake = lane.intake.borrow_mut();
     if let Some(place) = intake.lane_of(shard) {
+        if wants_disk && intake.sync_failed(place) {
+            return Err(Refused::Pressure(Pressure::Unsynced));
+        }
         let written = intake.append_rows(place, rows).map_err(Refused::Pressure)?;
         lane.me.executor.accepted_events.add(rows.len() as u64);
         lane.me.executor.accepted_bytes.add(rows.bytes() as u64);

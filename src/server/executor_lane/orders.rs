@@ -468,9 +468,11 @@ pub(in crate::server) async fn post(call: Call<'_>, body: Incoming) -> Result<An
         refused => refused,
     };
     if let Err(refused) = durable {
+        request.rows.set(Some(ingesting.intaking.ingest.summary.received()));
         return Err(IngestEnded { refused, summary: Some(ingesting.intaking.ingest.summary) });
     }
     let summary = ingesting.intaking.ingest.summary;
+    request.rows.set(Some(summary.received()));
     let response = summary.json(&key, clock::monotonic_us() - started_us);
     let finished = named.finish(lane, &ingesting.uploads.fingerprint(), &response, wants_disk).await;
     finished.map_err(|refused| IngestEnded { refused, summary: Some(summary) })?;

@@ -37,6 +37,8 @@ const WAIT: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(20);
 /// How long it waits for another one that begins with the same person.
 const CLAIM_WAIT: Duration = Duration::from_secs(5);
+/// How long it waits for the jobs of the tenant's exports to end a batch.
+const REST_WAIT: Duration = Duration::from_secs(30);
 
 /// `DELETE …/customers/{customer}`.
 pub(in crate::server) async fn erase_customer(call: Call<'_>, _: Body<'_>) -> Result<Answer, PeopleRefused> {
@@ -123,7 +125,7 @@ async fn erase(
         names,
         emails,
     };
-    // What an export chooses before this is removed with it; what one chooses afterwards waits for the shards.
+    // What an export chose before this is looked at; what one chooses afterwards waits for the shards.
     let hold = lane.exports.hold(&tenant_id);
     send(lane, &ErasureRecord::Suppress { mode, subject: subject(Vec::new(), Vec::new()) }, wants_disk)
         .await?;
@@ -135,11 +137,9 @@ async fn erase(
         emails.iter().map(String::as_str),
         names.iter().map(String::as_str),
     );
-    let sought = Sought { tenant_id: tenant_id.clone(), customer_id: customer_id.clone(), needles };
-    let uploads = forget(lane, Arc::new(sought)).await?;
-    let (store, of) = (lane.exports.clone(), tenant_id.clone());
-    // They were made of rows that are to be there no more; a running one ends.
-    let exports = lane.readers.compute(move || store.remove_of_tenant(&of)).await??;
+    let sought = Arc::new(Sought { tenant_id: tenant_id.clone(), customer_id: customer_id.clone(), needles });
+    let uploads = forget(lane, sought.clone()).await?;
+    let exports = erase_from_exports(lane, &tenant_id, &customer_id, &sought).await?;
     let id = random()?;
     let removed = RemovedOutside { uploads, exports };
     let record = ErasureRecord::Erase {
@@ -154,6 +154,25 @@ async fn erase(
     drop((claim, hold));
     let location = format!("/api/v1/tenants/{}/erasures/{id}", api::commerce::encoded(&tenant_id));
     wait(lane, &id, location, wants_disk).await
+}
+
+/// How many of the tenant's exports had to do with the person. The caller holds them.
+async fn erase_from_exports(
+    lane: &Lane,
+    tenant_id: &str,
+    customer_id: &str,
+    sought: &Arc<Sought>,
+) -> Result<u64, PeopleRefused> {
+    let until_us = clock::monotonic_us() + REST_WAIT.as_micros() as u64;
+    while !lane.exports.is_at_rest(tenant_id) {
+        if clock::monotonic_us() >= until_us {
+            return Err(PeopleRefused::Beginning);
+        }
+        executor::sleep(LOOK).await;
+    }
+    let rows = query::orders_of_customer(&lane.readers, lane.keys, tenant_id, customer_id).await?;
+    let (store, of, sought) = (lane.exports.clone(), tenant_id.to_owned(), sought.clone());
+    Ok(lane.readers.compute(move || store.erase_person(&of, &rows, &sought.needles)).await??)
 }
 
 async fn erase_clicks(lane: &Rc<Lane>, user_id: i64, wants_disk: bool) -> Result<Answer, PeopleRefused> {

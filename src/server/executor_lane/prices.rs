@@ -83,7 +83,7 @@ pub(in crate::server) async fn post_event(call: Call<'_>, body: Body<'_>) -> Res
     let Settled { first, outcomes, synced, .. } = keyed::settle(lane, begun, wants_disk, patience).await?;
     // The verdict rests on prices that other cores have journaled.
     if !synced || (wants_disk && !keyed::sync_shard(lane, shard).await?) {
-        return Err(EventRefused::Unsynced.into());
+        return Err(EventRefused::UnsyncedKeyed.into());
     }
     let is_new = match outcomes.first().copied().flatten() {
         Some(Outcome::Inserted) => true,

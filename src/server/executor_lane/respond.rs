@@ -10,7 +10,7 @@ use hyper::{Request, Response};
 use super::admit::{admit, charge_rest, charge_tenant, check_tenant, with_standing};
 use super::body::AnswerBody;
 use super::call::{Call, Reply, RequestHead};
-use super::{Lane, SharedGate};
+use super::{Lane, SharedGate, logged};
 use crate::api::error::Refuse as _;
 use crate::api::{self, Asked};
 use crate::base::clock;
@@ -38,7 +38,8 @@ pub(super) async fn respond(
     let (found, status) = (&request.found, reply.answer.status);
     lane.me.executor.count_request(found.row, status);
     let duration_us = clock::monotonic_us() - request.started_us;
-    tracing::debug!(request_id = request.id, route = found.route(), status, duration_us, "answered");
+    lane.me.executor.time_request(found.row, duration_us);
+    logged::answered(lane, &request, status, duration_us);
     reply.response(lane, &request)
 }
 

@@ -56,6 +56,7 @@ pub(in crate::server) async fn put(call: Call<'_>, body: Body<'_>) -> Result<Ans
         let mut inflated = Vec::new();
         let bytes = decoded(lane, request, &body.bytes, &mut inflated)?;
         let asked = StockRequest::read(bytes).map_err(StockRefused::Body)?;
+        request.rows.set(Some(asked.rows.len() as u64));
         let ask = StockAsk {
             tenant_id: call.tenant(),
             request: number,
@@ -108,7 +109,7 @@ pub(in crate::server) async fn put(call: Call<'_>, body: Body<'_>) -> Result<Ans
         }
     }
     match refusal {
-        _ if unsynced => Err(EventRefused::Unsynced.into()),
+        _ if unsynced => Err(EventRefused::UnsyncedKeyed.into()),
         Some(refused) if !taken => Err(EventRefused::from(refused).into()),
         // That nothing was changed could not be said.
         Some(Refused::NoAnswer) if !batch.has_good_news() => Err(EventRefused::OutcomeUnknown.into()),

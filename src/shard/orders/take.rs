@@ -93,6 +93,8 @@ pub(in crate::shard) struct Taken {
     pub(in crate::shard) received_us_max: Option<i64>,
     pub(in crate::shard) sealed: bool,
     pub(in crate::shard) price_changes: u64,
+    /// Something came of a person who is kept out.
+    pub(in crate::shard) kept_out: bool,
 }
 
 impl Taken {
@@ -106,6 +108,7 @@ impl Taken {
             received_us_max: None,
             sealed: false,
             price_changes: 0,
+            kept_out: false,
         }
     }
 }
@@ -320,6 +323,7 @@ impl<'t> Taker<'t> {
         let (hash, known) = self.find(batch, taken, tenant, order.order_id)?;
         let mut key = self.keys.hash(order.tenant_id, order.customer_id);
         let forgotten = if self.forgets { forgotten::find(self.connection, key)? } else { None };
+        taken.kept_out |= forgotten.is_some();
         let (mut order, mut pseudonym) = (*order, None);
         match forgotten {
             Some(Forgotten { mode: ErasureMode::Erase, .. }) => return Ok(Outcome::Suppressed),

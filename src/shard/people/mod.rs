@@ -26,6 +26,7 @@ pub use self::needles::Needles;
 pub use self::record::{ErasureMode, ErasureRecord, RemovedOutside, Subject};
 pub use self::report::{
     ErasureReport, ErasureState, KnownCustomer, erasure, erasures_under_way, is_erasing, known_customer,
+    orders_of_customer,
 };
 pub(super) use self::rows::without_order_ids;
 pub use self::work::ErasureWants;

@@ -236,6 +236,12 @@ impl Shard {
         }
     }
 
+    /// Whether data of anybody is kept out, so that an old journal may hold some.
+    pub fn keeps_out_anybody(&self) -> Result<bool, ShardError> {
+        Ok(super::forgotten::is_anybody(&self.connection)?
+            || super::forgotten::is_any_event(&self.connection)?)
+    }
+
     /// The journals' newest records: those up to them are applied before anything is looked for.
     pub fn erasure_lanes(&mut self, lanes: Vec<(LaneId, Sequence)>) {
         if let Some(erasing) = &mut self.erasures.active {

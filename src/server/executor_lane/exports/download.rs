@@ -56,6 +56,7 @@ impl ExportPieces {
             match progress.state {
                 ExportState::Failed => return Err("the export failed"),
                 ExportState::Expired => return Err("the export expired"),
+                ExportState::Erased => return Err("the export told of a person who was erased"),
                 ExportState::Queued | ExportState::Running | ExportState::Done => {}
             }
             if self.until == Some(self.at) {

@@ -33,6 +33,7 @@ pub(in crate::server::executor_lane) async fn run(lane: Rc<Lane>) {
             let (lane, running, put_off) = (lane.clone(), running.clone(), put_off.clone());
             executor::spawn(async move {
                 let job = (lane.clone(), export.clone());
+                export.set_running(true);
                 let ended = detached(async move { finish(&job.0, &job.1).await }).await;
                 if ended.is_none() {
                     fail(&lane, &export, "the server made a mistake; its log says more").await;
@@ -41,6 +42,7 @@ pub(in crate::server::executor_lane) async fn run(lane: Rc<Lane>) {
                     // What was charged for a batch that came too late.
                     lane.exports.release(&export);
                 }
+                export.set_running(false);
                 let is_later = ended == Some(Ended::Later);
                 if is_later {
                     put_off.borrow_mut().push(export.id.clone());

@@ -1,0 +1,248 @@
+//! What becomes of a tenant's exports when a person is erased.
+//!
+//! A file that does not tell of the person stays. One that is finished and does is gone, and says why. One that is
+//! being made leaves out what it has not come to; where it has, it begins again under another generation. Which orders
+//! an export tells stands in `chosen`, in the order of the file, so nothing has to be unpacked.
+//!
+//! Nobody works on the exports meanwhile ([`super::store::Hold`]), and no order of the person is added.
+
+use std::fs::{self, File};
+use std::io::{self, BufReader, BufWriter, Read as _, Write as _};
+use std::path::Path;
+
+use super::file::CHOSEN_BYTES;
+use super::record::{Checkpoint, Export, ExportState, Progress};
+use super::store::{CHOSEN, ExportStore};
+use crate::base::clock;
+use crate::shard::Needles;
+
+const CHOSEN_NEW: &str = "chosen.new";
+/// What a client is told of a file that went.
+const REASON: &str = "it told of a person who was erased";
+
+impl ExportStore {
+    /// Takes a person out of the tenant's exports: `rows` are the ids of their orders, sorted, of each shard. How many
+    /// exports had to do with them. Reads 8 bytes for each order that the tenant's exports tell.
+    ///
+    /// # Errors
+    /// The disk's first one; the others are done. Asked again, it does the rest.
+    pub fn erase_person(&self, tenant: &str, rows: &[Vec<i64>], needles: &Needles) -> io::Result<u64> {
+        let (mut count, mut outcome) = (0, Ok(()));
+        for export in self.all().iter().filter(|export| export.tenant == tenant) {
+            match self.erase_from(export, rows, needles) {
+                Ok(is_touched) => count += u64::from(is_touched),
+                Err(error) => outcome = outcome.and(Err(error)),
+            }
+        }
+        outcome.and(self.sweep())?;
+        Ok(count)
+    }
+
+    fn erase_from(&self, export: &Export, rows: &[Vec<i64>], needles: &Needles) -> io::Result<bool> {
+        let progress = export.progress();
+        let state =
+            serde_json::to_vec(&export.record(Progress::clone(&progress))).map_err(io::Error::other)?;
+        if needles.are_in(&state) {
+            // Its filters or its key name the person.
+            self.remove(export)?;
+            return Ok(true);
+        }
+        match (progress.state, &progress.chosen) {
+            (ExportState::Done, chosen) => {
+                let places = self.places(export, chosen.as_deref(), rows)?;
+                let is_in = places.is_none_or(|places| !places.is_empty());
+                if is_in {
+                    self.take_away(export)?;
+                }
+                Ok(is_in)
+            }
+            (ExportState::Queued | ExportState::Running, Some(counts)) => {
+                let places = self.places(export, Some(counts), rows)?;
+                match places {
+                    Some(places) if places.is_empty() => return Ok(false),
+                    Some(places) if places[0] >= progress.checkpoint.orders => {
+                        self.leave_out(export, &places, counts)?;
+                    }
+                    _ => self.begin_again(export)?,
+                }
+                Ok(true)
+            }
+            // Nothing was chosen yet, or there is nothing any more.
+            _ => Ok(false),
+        }
+    }
+
+    /// Chooses anew and makes another file, when a job comes to it. What there is of the file goes.
+    pub(super) fn begin_again(&self, export: &Export) -> io::Result<()> {
+        let progress = export.progress();
+        let generation = progress.generation + 1;
+        self.publish(export, Progress { generation, ..Progress::begin() }, true)?;
+        self.drop_files(export);
+        tracing::info!(
+            export = export.id.as_str(),
+            generation,
+            "an export is made again: a person was erased"
+        );
+        Ok(())
+    }
+
+    fn take_away(&self, export: &Export) -> io::Result<()> {
+        let progress = Progress {
+            state: ExportState::Erased,
+            chosen: None,
+            checkpoint: Checkpoint::default(),
+            expires_us: Some(self.expires_us(clock::unix_us())),
+            error: Some(REASON.to_owned()),
+            ..Progress::clone(&export.progress())
+        };
+        self.publish(export, progress, true)?;
+        self.drop_files(export);
+        tracing::info!(
+            export = export.id.as_str(),
+            "the file of an export went with a person who was erased"
+        );
+        Ok(())
+    }
+
+    /// Where among the chosen orders these rows are; `None` where nobody can know any more.
+    fn places(
+        &self,
+        export: &Export,
+        counts: Option<&[u64]>,
+        rows: &[Vec<i64>],
+    ) -> io::Result<Option<Vec<u64>>> {
+        let Some(counts) = counts.filter(|counts| counts.len() == rows.len()) else { return Ok(None) };
+        let file = match File::open(self.folder_of(&export.id).join(CHOSEN)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file?,
+        };
+        if file.metadata()?.len() != counts.iter().sum::<u64>() * CHOSEN_BYTES {
+            return Ok(None);
+        }
+        let mut chosen = BufReader::with_capacity(256 * 1024, file);
+        let (mut places, mut at) = (Vec::new(), 0);
+        for (count, rows) in counts.iter().zip(rows) {
+            for place in at..at + count {
+                let mut word = [0; CHOSEN_BYTES as usize];
+                chosen.read_exact(&mut word)?;
+                let id = (u64::from_le_bytes(word) >> 3) as i64;
+                if rows.binary_search(&id).is_ok() {
+                    places.push(place);
+                }
+            }
+            at += count;
+        }
+        Ok(Some(places))
+    }
+
+    /// Takes orders out of those that are still to be told. A crash in between leaves a list of another length than the
+    /// counts say, which the job notices.
+    fn leave_out(&self, export: &Export, places: &[u64], counts: &[u64]) -> io::Result<()> {
+        let folder = self.folder_of(&export.id);
+        copy_without(&folder, places)?;
+        fs::rename(folder.join(CHOSEN_NEW), folder.join(CHOSEN))?;
+        let (mut left, mut end) = (Vec::with_capacity(counts.len()), 0);
+        for count in counts {
+            let (from, to) = (end, end + count);
+            end = to;
+            let gone =
+                places.partition_point(|place| *place < to) - places.partition_point(|place| *place < from);
+            left.push(count - gone as u64);
+        }
+        self.publish(export, Progress { chosen: Some(left), ..Progress::clone(&export.progress()) }, true)
+    }
+}
+
+fn copy_without(folder: &Path, places: &[u64]) -> io::Result<()> {
+    let mut from = BufReader::with_capacity(256 * 1024, File::open(folder.join(CHOSEN))?);
+    let mut to = BufWriter::with_capacity(256 * 1024, File::create(folder.join(CHOSEN_NEW))?);
+    let mut at = 0;
+    for place in places {
+        io::copy(&mut from.by_ref().take((place - at) * CHOSEN_BYTES), &mut to)?;
+        from.read_exact(&mut [0; CHOSEN_BYTES as usize])?;
+        at = place + 1;
+    }
+    io::copy(&mut from, &mut to)?;
+    to.flush()?;
+    to.get_ref().sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::record::tests::record;
+    use super::super::store::FILE;
+    use super::*;
+
+    fn needles() -> Needles {
+        Needles::new(["c-17"], ["zaphod@heartofgold.example"], [])
+    }
+
+    /// An export of two shards that has told so many of orders 10 to 14 and 20 to 24.
+    fn export(store: &ExportStore, state: ExportState, told: u64) -> Arc<Export> {
+        let export = store.create(record(r#"{"format":"ndjson"}"#)).unwrap();
+        let words = [10..15_u64, 20..25].into_iter().flatten().flat_map(|id| (id << 3).to_le_bytes());
+        fs::write(store.folder_of(&export.id).join(CHOSEN), words.collect::<Vec<_>>()).unwrap();
+        fs::write(store.file_of(&export), "rows").unwrap();
+        let checkpoint = Checkpoint { orders: told, bytes: 4, ..Checkpoint::default() };
+        let progress = Progress { state, chosen: Some(vec![5, 5]), checkpoint, ..Progress::begin() };
+        store.publish(&export, progress, false).unwrap();
+        export
+    }
+
+    fn ids(store: &ExportStore, export: &Export) -> Vec<u64> {
+        let bytes = fs::read(store.folder_of(&export.id).join(CHOSEN)).unwrap();
+        bytes.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word) >> 3).collect()
+    }
+
+    #[test]
+    fn a_file_that_does_not_tell_of_the_person_stays_and_one_that_does_goes_with_a_reason() {
+        let data = tempfile::tempdir().unwrap();
+        let store = ExportStore::open(data.path(), 1 << 30, 1_000).unwrap();
+        let tenant = record(r#"{"format":"csv"}"#).tenant;
+        let done = export(&store, ExportState::Done, 10);
+        // Of the other shard, and of no export.
+        assert_eq!(store.erase_person(&tenant, &[vec![20, 99], vec![10, 11]], &needles()).unwrap(), 0);
+        assert_eq!(store.erase_person("other", &[vec![10], vec![]], &needles()).unwrap(), 0);
+        assert_eq!((done.progress().state, store.file_of(&done).exists()), (ExportState::Done, true));
+        assert_eq!(store.erase_person(&tenant, &[vec![], vec![24]], &needles()).unwrap(), 1);
+        assert_eq!((done.progress().state, store.file_of(&done).exists()), (ExportState::Erased, false));
+        assert_eq!(done.told()["error"], REASON);
+        assert!(store.find(&tenant, done.id.as_str()).is_some(), "it still says why");
+        // One of which nobody knows what it tells.
+        let unknown = export(&store, ExportState::Done, 10);
+        fs::remove_file(store.folder_of(&unknown.id).join(CHOSEN)).unwrap();
+        assert_eq!(store.erase_person(&tenant, &[vec![], vec![]], &needles()).unwrap(), 1);
+        assert_eq!(unknown.progress().state, ExportState::Erased);
+        // One that is asked for by the person's name.
+        let named =
+            store.create(record(r#"{"format":"csv","filters":{"q":"zaphod@heartofgold.example"}}"#)).unwrap();
+        assert_eq!(store.erase_person(&tenant, &[vec![], vec![]], &needles()).unwrap(), 1);
+        assert!(store.find(&tenant, named.id.as_str()).is_none());
+    }
+
+    #[test]
+    fn one_being_made_leaves_out_what_it_has_not_told_and_begins_again_where_it_has() {
+        let data = tempfile::tempdir().unwrap();
+        let store = ExportStore::open(data.path(), 1 << 30, 1_000).unwrap();
+        let tenant = record(r#"{"format":"csv"}"#).tenant;
+        let running = export(&store, ExportState::Running, 3);
+        let etag = running.etag(&running.progress());
+        assert_eq!(store.erase_person(&tenant, &[vec![14], vec![20, 23, 99]], &needles()).unwrap(), 1);
+        assert_eq!(ids(&store, &running), [10, 11, 12, 13, 21, 22, 24]);
+        let progress = running.progress();
+        assert_eq!((progress.chosen.clone(), progress.checkpoint.orders), (Some(vec![4, 3]), 3));
+        assert_eq!(running.etag(&progress), etag, "nothing that was told has changed");
+        assert_eq!(store.erase_person(&tenant, &[vec![12], vec![]], &needles()).unwrap(), 1);
+        let progress = running.progress();
+        assert_eq!((progress.state, &progress.chosen, progress.generation), (ExportState::Queued, &None, 1));
+        assert_ne!(running.etag(&progress), etag);
+        assert!(!store.file_of(&running).exists() && !store.folder_of(&running.id).join(FILE).exists());
+        assert_eq!(store.find(&tenant, running.id.as_str()).unwrap().id, running.id);
+        // Not begun: there is nothing to take out.
+        let queued = store.create(record(r#"{"format":"csv"}"#)).unwrap();
+        assert_eq!(store.erase_person(&tenant, &[vec![10], vec![]], &needles()).unwrap(), 0);
+        assert_eq!(queued.progress().generation, 0);
+    }
+}

@@ -1,0 +1,98 @@
+//! How fast a shard's backlog is being drained, and how long a refused client is asked to wait for it.
+
+use super::board::Flow;
+
+/// The bounds of what a client is asked to wait, in seconds.
+const WAIT_S: (u64, u64) = (1, 30);
+/// The same where nothing drains, so that nobody can know better.
+const WAIT_STUCK_S: u64 = 5;
+
+/// Measures one shard, from one look to the next. A look every second is enough.
+///
+/// A shard that has little to do drains as fast as events arrive, which says nothing about how fast it could. So
+/// only a look that found a backlog before it and behind it measures; another one can only raise what was measured.
+#[derive(Debug, Default)]
+pub struct DrainRate {
+    /// What was last measured, per second; 0 before the first time.
+    measured_per_s: u64,
+    seen: Option<(Flow, u64)>,
+}
+
+impl DrainRate {
+    /// Records per second at which the backlog was last drained; 0 while nothing drains it, or nobody knows.
+    pub fn look(&mut self, flow: Flow, now_us: u64) -> u64 {
+        let Some((before, at_us)) = self.seen.replace((flow, now_us)) else { return 0 };
+        let drained = flow.processed.saturating_sub(before.processed);
+        let is_waiting = before.pending() > 0 && flow.pending() > 0;
+        if drained == 0 {
+            return if is_waiting { 0 } else { self.measured_per_s };
+        }
+        let per_s = (drained * 1_000_000 / (now_us - at_us).max(1)).max(1);
+        // A tenth of a second's work waited at both ends: it was not for want of events.
+        let is_backlog = before.pending().min(flow.pending()) >= drained / 10 && is_waiting;
+        self.measured_per_s = match self.measured_per_s {
+            0 if is_backlog => per_s,
+            0 => 0,
+            // Half the old, half the new: steady enough for a Retry-After.
+            known if is_backlog => (known + per_s).div_ceil(2),
+            known => known.max(per_s),
+        };
+        self.measured_per_s
+    }
+}
+
+/// Seconds until a backlog is drained at this rate, within bounds.
+pub(super) fn wait_s(pending: u64, per_s: u64) -> u64 {
+    match per_s {
+        0 => WAIT_STUCK_S,
+        per_s => pending.div_ceil(per_s).clamp(WAIT_S.0, WAIT_S.1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flow(received: u64, processed: u64) -> Flow {
+        Flow { received, processed, pending_bytes: 0 }
+    }
+
+    #[test]
+    fn a_backlog_is_waited_for_at_the_rate_at_which_it_is_drained() {
+        let mut rate = DrainRate::default();
+        assert_eq!(rate.look(flow(100_000, 0), 0), 0, "one look measures nothing");
+        assert_eq!(rate.look(flow(100_000, 10_000), 1_000_000), 10_000);
+        assert_eq!(wait_s(90_000, 10_000), 9);
+        assert_eq!((wait_s(1, 10_000), wait_s(u64::MAX, 1)), (1, 30), "within bounds");
+    }
+
+    #[test]
+    fn a_quiet_shard_is_not_taken_for_a_slow_one() {
+        let mut rate = DrainRate::default();
+        rate.look(flow(0, 0), 0);
+        for second in 1..10 {
+            let processed = second * 100;
+            assert_eq!(rate.look(flow(processed + 2, processed), second * 1_000_000), 0, "not known yet");
+        }
+        rate.look(flow(900_000, 1_000), 10_000_000);
+        assert_eq!(rate.look(flow(900_000, 201_000), 11_000_000), 200_000);
+        let known = rate.look(flow(900_000, 900_000), 12_000_000);
+        assert!(known >= 200_000);
+        for second in 1..10 {
+            let processed = 900_000 + second * 100;
+            assert_eq!(rate.look(flow(processed + 2, processed), (12 + second) * 1_000_000), known);
+        }
+    }
+
+    #[test]
+    fn while_nothing_drains_it_nobody_knows_and_then_it_is_as_before() {
+        let mut rate = DrainRate::default();
+        rate.look(flow(100_000, 0), 0);
+        rate.look(flow(100_000, 1_000), 1_000_000);
+        assert_eq!(rate.look(flow(100_162, 1_000), 2_000_000), 0);
+        assert_eq!(wait_s(162, 0), 5);
+        assert_eq!(rate.look(flow(100_162, 2_000), 3_000_000), 1_000);
+        let idle = rate.look(flow(100_162, 100_162), 4_000_000);
+        assert_eq!(rate.look(flow(100_162, 100_162), 5_000_000), idle, "idle time forgets nothing");
+    }
+}

@@ -1,0 +1,151 @@
+//! Who may read the data folder: its owner, or a group as well; some files its owner alone.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::Mode;
+
+use super::error::FolderError;
+
+/// What holds secrets: nobody but the owner, whatever the folder's mode is.
+pub(super) const SECRET_MODE: u32 = 0o600;
+/// Secrets of the webhooks and hashes of the keys.
+pub const TENANTS_FILE: &str = "tenants.db";
+/// What cursors are sealed with.
+const CURSORS_FILE: &str = "cursors.key";
+/// Bytes of a file that is a key.
+const KEY_BYTES: usize = 32;
+
+/// From now on this process makes folders with this mode at the most, and files with its part that is not execution.
+/// SQLite gives the WAL the mode of its database.
+pub fn restrict_new_files(folder_mode: u32) {
+    rustix::process::umask(Mode::from_raw_mode(0o777 & !folder_mode));
+}
+
+/// Makes an empty file of secrets where there is none, so that it is never looser than it has to be.
+///
+/// # Errors
+/// It can neither be found nor made.
+pub fn make_secret_file(path: &Path) -> io::Result<()> {
+    match OpenOptions::new().write(true).create_new(true).mode(SECRET_MODE).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made.map(drop),
+    }
+}
+
+/// The random key of a data folder's cursors, made at the first start. Another folder has another; without it, cursors
+/// and places in streams that were given out mean nothing.
+///
+/// # Errors
+/// The file cannot be read or made, or is no key.
+pub fn cursor_secret(folder: &Path) -> Result<[u8; KEY_BYTES], FolderError> {
+    let path = folder.join(CURSORS_FILE);
+    secret_in(folder, &path).map_err(|error| FolderError::io(&path, error))
+}
+
+fn secret_in(folder: &Path, path: &Path) -> io::Result<[u8; KEY_BYTES]> {
+    let mut secret = [0; KEY_BYTES];
+    match fs::File::open(path) {
+        Ok(mut file) => {
+            let whole = file.metadata()?.len() == KEY_BYTES as u64;
+            let no_key = || {
+                io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "it is no key of 32 bytes; remove it and another is made",
+                )
+            };
+            whole.then_some(()).ok_or_else(no_key)?;
+            file.read_exact(&mut secret)?;
+            Ok(secret)
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            getrandom::fill(&mut secret).map_err(io::Error::other)?;
+            let temporary = path.with_extension("key.tmp");
+            match fs::remove_file(&temporary) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            let mut file =
+                OpenOptions::new().write(true).create_new(true).mode(SECRET_MODE).open(&temporary)?;
+            file.write_all(&secret)?;
+            file.sync_all()?;
+            fs::rename(&temporary, path)?;
+            fs::File::open(folder)?.sync_all()?;
+            Ok(secret)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Something that more people may use than should.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loose {
+    pub path: PathBuf,
+    pub mode: u32,
+    pub mode_max: u32,
+}
+
+impl std::fmt::Display for Loose {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Loose { path, mode, mode_max } = self;
+        write!(f, "{} is {mode:04o} and should be {mode_max:04o} at the most", path.display())
+    }
+}
+
+/// What of a data folder is looser than it should be. Behind a folder that lets nobody else in nothing else counts,
+/// but the secrets: a folder is soon moved or opened up. Nothing where nothing is there.
+#[must_use]
+pub fn loose(folder: &Path, folder_mode: u32) -> Vec<Loose> {
+    let mut found = Vec::new();
+    let mut look = |path: PathBuf, mode_max: u32| {
+        let Ok(metadata) = fs::symlink_metadata(&path) else { return };
+        let mode = metadata.permissions().mode() & 0o777;
+        if mode & !mode_max != 0 {
+            found.push(Loose { path, mode, mode_max });
+        }
+    };
+    look(folder.to_owned(), folder_mode);
+    for name in [TENANTS_FILE, CURSORS_FILE] {
+        look(folder.join(name), SECRET_MODE);
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_key_of_cursors_is_made_once_for_its_owner_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let secret = cursor_secret(folder.path()).unwrap();
+        assert_eq!(cursor_secret(folder.path()).unwrap(), secret);
+        assert_ne!(secret, [0; KEY_BYTES]);
+        let path = folder.path().join(CURSORS_FILE);
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&path), SECRET_MODE);
+        let other = tempfile::tempdir().unwrap();
+        assert_ne!(cursor_secret(other.path()).unwrap(), secret);
+        fs::write(&path, "short").unwrap();
+        let said = cursor_secret(folder.path()).unwrap_err().to_string();
+        assert!(said.contains("cursors.key") && said.contains("remove it"), "{said}");
+    }
+
+    #[test]
+    fn what_is_looser_than_it_should_be_is_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let set = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        make_secret_file(&folder.path().join(TENANTS_FILE)).unwrap();
+        set(folder.path(), 0o750);
+        assert_eq!(loose(folder.path(), 0o750), []);
+        let tight = loose(folder.path(), 0o700);
+        assert_eq!((tight.len(), tight[0].mode, tight[0].mode_max), (1, 0o750, 0o700));
+        set(&folder.path().join(TENANTS_FILE), 0o640);
+        let secrets = loose(folder.path(), 0o750);
+        assert_eq!((secrets.len(), secrets[0].mode_max), (1, SECRET_MODE));
+        assert!(secrets[0].to_string().contains("tenants.db is 0640 and should be 0600 at the most"));
+        assert_eq!(loose(&folder.path().join("absent"), 0o700), []);
+    }
+}
