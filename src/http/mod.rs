@@ -15,7 +15,7 @@ mod head;
 mod refusal;
 mod request_id;
 
-pub use answer::{Answer, EXPOSED_HEADERS, To, write_answer, write_common};
+pub use answer::{Answer, Cors, To, write_answer, write_common};
 pub use chunked::Chunked;
 pub use coding::{CODINGS, Coding, InflateError, sent_bytes_max};
 pub use connection::{Connection, Next, Wanted};

@@ -14,6 +14,7 @@ pub mod oracle;
 mod process;
 mod python;
 mod rows;
+mod skip;
 
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ pub use load::{Load, Report};
 pub use process::{Ended, Folder, Server, command, cpus};
 pub use python::python;
 pub use rows::{Locked, copied, hold_lock, rows_of, stored, stored_in};
+pub use skip::skip;
 
 /// How long anything may take on a slow, busy machine before it counts as not happening at all.
 pub const PATIENCE: Duration = Duration::from_secs(60);
