@@ -143,7 +143,8 @@
 //! # Adding an endpoint
 //!
 //! 1. Its row goes into the table in `server/endpoints.rs`: the path, and a line a method with what is asked of a key,
-//!    what is done with a body, the handler and its description. Words win over parameters, in whatever order.
+//!    what is done with a body, the handler and its description. Words win over parameters, in whatever order. Pages of
+//!    other origins may not call it, nor anybody by an unknown name, unless the row says so (`api/callers.rs`).
 //! 2. Its handler is `pub(in crate::server) async fn name(call: Call<'_>, body: Body<'_>) -> Result<R, E>` in
 //!    `server/executor_lane/…`, `R` an [`Answer`](http::Answer) or a `Reply` that streams, `E` an error that implements
 //!    [`api::error::Refuse`]. By then the tenant in the path can be one, was let in and charged; other parameters
@@ -191,6 +192,7 @@
 //! | W4 | accepted = stored + pending at every moment | `tests/durability.rs` |
 //! | W5 | what a reported `Upload-Offset` covers is stored, also after a kill | `tests/uploads.rs` |
 //! | R1 | N shards answer as one | `tests/one_vs_many.rs`, `tests/orders_search.rs`, `tests/stock.rs` |
+//! | B1 | a page of another origin, or one under a name pointed here, posts events and does nothing else | `tests/browsers.rs`, `src/api/callers.rs` |
 //! | R2 | no row crosses tenants | `tests/isolation.rs`, `tests/one_vs_many.rs`; a plan of events has a tenant, by its type |
 //! | R3 | buckets and sums of sales equal a recount at every commit, whatever statuses became | `tests/orders.rs`, `src/shard/tests/events.rs`, `src/shard/tests/orders.rs`, `firehose verify --aggregates` |
 //! | T1 | stock is what its events come to; a product changes as a whole, each event counts once | `tests/stock.rs`, `src/shard/stock/tests.rs`, `firehose verify --stock` |

@@ -101,6 +101,7 @@ fn everything() -> Vec<Asked> {
     };
     let bulk = format!(r#"{{"events":[{}]}}"#, service_event("a", "bulk"));
     let buckets = "/metrics?tenant_id=a&bucket_size=day";
+    let stock = r#"{"mode":"merge","updates":[{"event_id":"s","product_id":"p","delta":1,"occurred_at":"2026-01-01T00:00:00Z"}]}"#;
     let price = r#"{"event_id":"e","price":1,"currency":"USD","observed_at":"2026-01-01T00:00:00Z"}"#;
     vec![
         asked("POST", "/event", &event(1), "write", true, &[202]),
@@ -108,7 +109,9 @@ fn everything() -> Vec<Asked> {
         asked("POST", "/events/bulk", &bulk, "write", true, &[200]),
         asked("GET", "/events?tenant_id=a", "", "read", true, &[200]),
         asked("GET", buckets, "", "read", true, &[200]),
-        asked("POST", "/api/v1/tenants/a/products/p/price-event", price, "write", true, &[200, 201]),
+        asked("POST", "/api/v1/tenants/a/products/p/price-event", price, "manage", true, &[200, 201]),
+        asked("PATCH", "/api/v1/tenants/a/orders/none", r#"{"status":"paid"}"#, "manage", true, &[404]),
+        asked("PUT", "/api/v1/tenants/a/stock/bulk_update", stock, "manage", true, &[200]),
         asked("GET", "/api/v1/tenants/a/price-anomalies", "", "read", true, &[200]),
         asked("GET", "/clicks", "", "read", false, &[200]),
         asked("GET", "/metrics", "", "read", false, &[200]),
@@ -125,6 +128,8 @@ fn every_endpoint_wants_its_key_on_both_lanes() {
     let (read_a, _) = key(&folder, &["--tenant", "a", "--scope", "read"]);
     let (read_b, _) = key(&folder, &["--tenant", "b", "--scope", "read"]);
     let (write_b, _) = key(&folder, &["--tenant", "b", "--scope", "write"]);
+    let (manage_a, _) = key(&folder, &["--tenant", "a", "--scope", "manage"]);
+    let (manage_b, _) = key(&folder, &["--tenant", "b", "--scope", "manage"]);
     let (admin, _) = key(&folder, &["--scope", "admin"]);
     let (revoked, id) = key(&folder, &["--scope", "admin"]);
     run(&folder, &["key", "revoke", &id]);
@@ -140,6 +145,8 @@ fn every_endpoint_wants_its_key_on_both_lanes() {
             let connect = || if executor { on_executor(&server) } else { server.client() };
             let (own, other, off_scope) = match asked.scope {
                 "write" => (&write_a, &write_b, &read_a),
+                // A key that a public page may hold.
+                "manage" => (&manage_a, &manage_b, &write_a),
                 _ => (&read_a, &read_b, &write_a),
             };
             let say = |headers: &str| ask(&mut connect(), asked.method, asked.target, headers, &asked.body);
@@ -349,6 +356,25 @@ fn commands_say_what_they_did_and_what_is_wrong() {
     let (said, aside) = (String::from_utf8_lossy(&made.stdout), String::from_utf8_lossy(&made.stderr));
     assert!(said.starts_with("fh_") && said.trim_end().len() == 63, "{said}");
     assert!(aside.contains("will not be shown again"), "{aside}");
+    // One key may hold several scopes, in either spelling; only what can do nothing but append is for public pages.
+    for (words, scopes, public) in [
+        (&["--scope", "manage,write"][..], "write,manage", false),
+        (&["--scope", "read", "--scope", "write", "--scope", "read"], "write,read", false),
+        (&["--scope", "write"], "write", true),
+        (&["--scope", "admin"], "admin", false),
+    ] {
+        let (code, made) = folder.run_json(&[&["key", "create"], words].concat());
+        assert_eq!(code, 0, "{made}");
+        assert_eq!((&made["scopes"], &made["public"]), (&scopes.into(), &public.into()), "{made}");
+        let (_, listed) = folder.run_json(&["key", "list"]);
+        let row =
+            listed.as_array().expect("keys").iter().find(|row| row["id"] == made["id"]).expect("it is there");
+        assert_eq!((&row["scopes"], &row["public"]), (&scopes.into(), &public.into()), "{row}");
+        let shown = run(&folder, &["key", "list"]);
+        let line =
+            shown.lines().find(|line| line.starts_with(made["id"].as_str().expect("an id"))).expect("a line");
+        assert_eq!(line.contains("not for it"), !public, "{shown}");
+    }
     let said = run(&folder, &["tenant", "add", "a", "--requests-per-second", "100"]);
     assert!(said.contains("100 requests/s, unlimited bytes/s"), "{said}");
     run(&folder, &["tenant", "set", "a", "--bytes-per-second", "1000", "--burst-seconds", "5"]);
@@ -363,7 +389,7 @@ fn commands_say_what_they_did_and_what_is_wrong() {
         (&["tenant", "set", "b", "--requests-per-second", "1"], 1, "\"b\""),
         (&["key", "create", "--tenant", "b", "--scope", "read"], 1, "tenant add"),
         (&["key", "revoke", "0123456789abcdef"], 1, "key list"),
-        (&["key", "create", "--scope", "everything"], 2, "write, read and admin"),
+        (&["key", "create", "--scope", "everything"], 2, "write, manage, read and admin"),
         (&["key", "create"], 2, "--scope"),
         (&["key", "create", "--scope", "read", "--expires", "2001-01-01"], 2, "time to come"),
         (&["tenant", "add", "c", "--requests-per-second", "0"], 2, "off"),
@@ -492,7 +518,7 @@ fn every_answer_to_a_charged_request_says_where_the_quotas_stand() {
     run(&folder, &[&["tenant", "add", "a"], &limits[..]].concat());
     run(&folder, &["tenant", "add", "b", "--requests-per-second", "1", "--burst-seconds", "3"]);
     run(&folder, &["tenant", "add", "free"]);
-    let (a, _) = key(&folder, &["--tenant", "a", "--scope", "write,read"]);
+    let (a, _) = key(&folder, &["--tenant", "a", "--scope", "write,read", "--scope", "manage"]);
     let (free, _) = key(&folder, &["--tenant", "free", "--scope", "write"]);
     let (every, _) = key(&folder, &["--scope", "admin"]);
     let server = folder.serve(&[]);

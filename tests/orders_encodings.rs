@@ -370,7 +370,7 @@ fn each_wrong_line_is_told_by_its_number_and_its_place() {
 fn rows_of_another_tenant_fail_one_by_one() {
     let folder = Folder::new();
     assert!(folder.run(&["tenant", "add", "acme"]).status.success());
-    let (code, made) = folder.run_json(&["key", "create", "--tenant", "acme", "--scope", "write"]);
+    let (code, made) = folder.run_json(&["key", "create", "--tenant", "acme", "--scope", "manage"]);
     assert_eq!(code, 0, "{made}");
     let key = made["key"].as_str().expect("a key");
     let server = folder.serve(&["--shards", "2"]);

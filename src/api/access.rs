@@ -13,7 +13,9 @@ pub fn denied(denied: Denied, request_id: &str, problems: &[Cell]) -> Answer {
         Denied::NoKey | Denied::UnusableKey | Denied::UnknownKey | Denied::Expired | Denied::Revoked => {
             Problem::Unauthorized
         }
-        Denied::Scope(_) | Denied::Tenant | Denied::AllTenants => Problem::Forbidden,
+        Denied::Scope(_) | Denied::EitherScope(..) | Denied::Tenant | Denied::AllTenants => {
+            Problem::Forbidden
+        }
         Denied::Limited(_) => Problem::RateLimited,
     };
     let answer = problem(kind, denied.detail(), request_id, &[], &[], problems);
@@ -58,6 +60,7 @@ fn named(quota: Quota) -> (&'static str, &'static str) {
         Quota::Bytes => ("bytes", ";qu=\"content-bytes\""),
         Quota::PriceEvents => ("price-events", ""),
         Quota::ProductEvents => ("product-price-events", ""),
+        Quota::Address => ("address", ""),
     }
 }
 

@@ -1,18 +1,18 @@
 //! What an endpoint is, and what follows from a table of them: which one a request is for, `Allow`, the preflight,
-//! what is asked of a key, the paths of the OpenAPI document.
+//! what is asked of a key, which pages may call, the paths of the OpenAPI document.
 //!
 //! The rows stand where the handlers are (`server/endpoints.rs`); nothing here knows one.
 
-use std::borrow::Cow;
 use std::fmt;
 
 use utoipa::openapi::path::OperationBuilder;
 
+use super::callers::{Pages, Preflight};
 use super::dashboard::Wants;
 use super::error::{Asker, problem};
 use super::{Problem, commerce};
 use crate::config::Config;
-use crate::http::{Answer, Method};
+use crate::http::{Answer, Cors, Method};
 use crate::ops::Format;
 use crate::ops::vitals::{Route, Vitals};
 use crate::tenants::Need;
@@ -28,8 +28,6 @@ pub struct Endpoint<H: 'static> {
     pub if_query: Option<&'static str>,
     /// A product in the path that cannot be one is 404 before anything else, as a tenant always is.
     pub checks_product: bool,
-    /// Request header fields that pages of other origins may send here, beside [`HEADERS`].
-    pub page_headers: &'static str,
     /// The operators' listener answers it as well.
     pub for_operators: bool,
     pub operations: &'static [Operation<H>],
@@ -43,6 +41,8 @@ pub struct Operation<H: 'static> {
     pub method: Method,
     /// What is asked of a key.
     pub need: Need,
+    /// Which pages of a browser may call it.
+    pub pages: Pages,
     pub body: Body,
     pub lane: Lane,
     pub logged: Logged,
@@ -109,7 +109,6 @@ impl<H> Endpoint<H> {
             route: path,
             if_query: None,
             checks_product: false,
-            page_headers: "",
             for_operators: false,
             operations,
             rank: rank(path),
@@ -133,12 +132,6 @@ impl<H> Endpoint<H> {
     #[must_use]
     pub const fn checks_product(mut self) -> Endpoint<H> {
         self.checks_product = true;
-        self
-    }
-
-    #[must_use]
-    pub const fn page_headers(mut self, headers: &'static str) -> Endpoint<H> {
-        self.page_headers = headers;
         self
     }
 
@@ -288,6 +281,11 @@ impl Methods {
     pub fn has(self, method: Method) -> bool {
         self.0 & 1 << method as u8 != 0
     }
+
+    #[must_use]
+    fn and(self, method: Method) -> Methods {
+        Methods(self.0 | 1 << method as u8)
+    }
 }
 
 /// As the `Allow` header has them.
@@ -395,6 +393,24 @@ impl<H> Found<H> {
         self.operation.map_or(Need::Nothing, |operation| operation.need)
     }
 
+    /// Which pages may call it. A preflight may come from all pages that what it is for may.
+    #[inline]
+    #[must_use]
+    pub fn pages(&self, method: Method) -> Pages {
+        match self.operation {
+            Some(operation) => operation.pages,
+            None if method == Method::Options && self.for_every_page() != Methods::default() => Pages::Every,
+            None => Pages::Own,
+        }
+    }
+
+    /// The methods that pages of every origin may use.
+    fn for_every_page(&self) -> Methods {
+        let operations = self.endpoint.map_or(&[][..], |endpoint| endpoint.operations);
+        let open = operations.iter().filter(|operation| operation.pages == Pages::Every);
+        open.fold(Methods::default(), |all, operation| all.and(operation.method))
+    }
+
     /// The segment of the path that stands for a parameter, without its percent signs; empty where there is none.
     #[must_use]
     pub fn parameter(&self, path: &str, name: &str) -> String {
@@ -415,17 +431,21 @@ impl<H> Found<H> {
         matches!(self.operation.map(|operation| operation.body), Some(Body::Streamed))
     }
 
-    /// The answer to OPTIONS, a browser's preflight included: any origin may post events.
+    /// The answer to OPTIONS, a browser's preflight included: the page it comes from may send what it asks for, or hears
+    /// nothing of it.
     #[must_use]
-    pub fn preflight(&self) -> Answer {
-        let more = self.endpoint.map_or("", |endpoint| endpoint.page_headers);
-        let headers: Cow<'static, str> =
-            if more.is_empty() { HEADERS.into() } else { format!("{HEADERS}, {more}").into() };
+    pub fn preflight(&self, preflight: &Preflight<'_>) -> Answer {
         let allow = self.allow();
-        Answer::new(204, "", &b""[..])
-            .with("Allow", allow.clone())
-            .with("Access-Control-Allow-Methods", allow)
-            .with("Access-Control-Allow-Headers", headers)
+        let answer = Answer::new(204, "", &b""[..]).with("Allow", allow.clone());
+        let methods = match preflight.cors {
+            Cors::None | Cors::Unlisted => return answer,
+            Cors::Listed(_) => allow,
+            Cors::Every { .. } => self.for_every_page().and(Method::Options).to_string(),
+        };
+        let headers = preflight.wanted_headers.and_then(field_names).unwrap_or(HEADERS);
+        answer
+            .with("Access-Control-Allow-Methods", methods)
+            .with("Access-Control-Allow-Headers", headers.to_owned())
             .with("Access-Control-Max-Age", "86400")
     }
 
@@ -451,9 +471,16 @@ impl<H> Found<H> {
     }
 }
 
-/// What a page of another origin may send everywhere.
+/// What a page may send where it does not say what it wants to.
 const HEADERS: &str = "Content-Type, Content-Encoding, X-Request-Id, Authorization, X-API-Key, Idempotency-Key, \
-    If-None-Match, Last-Event-ID, webhook-id, webhook-timestamp, webhook-signature";
+    Last-Event-ID, traceparent, tracestate, baggage, sentry-trace, X-Requested-With";
+
+/// A list of names of header fields, and nothing that could be more than that.
+fn field_names(list: &[u8]) -> Option<&str> {
+    let is_listed = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~, ".contains(byte);
+    let list = std::str::from_utf8(list).ok()?;
+    (!list.is_empty() && list.as_bytes().iter().all(is_listed)).then_some(list)
+}
 
 /// What of a request those look at who answer from memory, without waiting.
 #[derive(Clone, Copy, Debug)]
@@ -463,6 +490,8 @@ pub struct Asked<'a> {
     pub format: Format,
     /// What matters to the dashboard's files only.
     pub wants: Wants<'a>,
+    /// What matters to OPTIONS only.
+    pub preflight: Preflight<'a>,
     pub vitals: &'a Vitals,
     pub asker: Asker<'a>,
 }
@@ -476,7 +505,12 @@ impl<'a> Asked<'a> {
         vitals: &'a Vitals,
         asker: Asker<'a>,
     ) -> Asked<'a> {
-        Asked { path: trimmed(path), format, wants, vitals, asker }
+        Asked { path: trimmed(path), format, wants, preflight: Preflight::default(), vitals, asker }
+    }
+
+    #[must_use]
+    pub fn with_preflight(self, preflight: Preflight<'a>) -> Asked<'a> {
+        Asked { preflight, ..self }
     }
 
     /// 404, for this reason.
@@ -494,6 +528,7 @@ mod tests {
         Operation {
             method,
             need: Need::Nothing,
+            pages: if handler == 1 { Pages::Every } else { Pages::Own },
             body: Body::Unused,
             lane: Lane::Executor,
             logged: Logged::of(method),
@@ -575,6 +610,38 @@ mod tests {
         assert_eq!(both("/t//orders/%ff"), (String::new(), String::new()));
         let file = |path| find(path).endpoint.unwrap().segment(path, "file");
         assert_eq!((file("/files/a/b"), file("/files")), (Some("a/b"), Some("")));
+    }
+
+    #[test]
+    fn a_preflight_grants_what_was_asked_for_to_pages_that_may() {
+        let ask = |path, cors, wanted_headers| {
+            let found = TABLE.find(path, Method::Options, None);
+            let answer = found.preflight(&Preflight { cors, wanted_headers });
+            let header = |name| {
+                let found = answer.headers.iter().find(|(known, _)| *known == name);
+                found.map(|(_, value)| value.to_string())
+            };
+            assert_eq!(answer.status, 204);
+            assert!(header("Allow").is_some());
+            (header("Access-Control-Allow-Methods"), header("Access-Control-Allow-Headers"))
+        };
+        let (every, listed) = (Cors::Every { has_origin: true }, Cors::Listed(b"https://a"));
+        let traced = "content-type,traceparent,tracestate,baggage,sentry-trace,x-requested-with";
+        let (methods, headers) = ask("/a", every, Some(traced.as_bytes()));
+        assert_eq!((methods.as_deref(), headers.as_deref()), (Some("POST, OPTIONS"), Some(traced)));
+        assert!(ask("/a", every, None).1.unwrap().contains("traceparent"));
+        for hostile in [&b"a\r\nb: c"[..], b"a\xff", b"", b"a;b", b"a\tb"] {
+            assert_eq!(ask("/a", every, Some(hostile)), ask("/a", every, None), "{hostile:?}");
+        }
+        let (methods, headers) = ask("/t/x/orders/1", listed, Some(b"tus-resumable"));
+        assert_eq!(methods.as_deref(), Some("GET, HEAD, PATCH, OPTIONS"));
+        assert_eq!(headers.as_deref(), Some("tus-resumable"));
+        for cors in [Cors::None, Cors::Unlisted] {
+            assert_eq!(ask("/t/x/orders/1", cors, Some(b"a")), (None, None));
+        }
+        let pages = |path, method| TABLE.find(path, method, None).pages(method);
+        assert_eq!((pages("/a", Method::Options), pages("/a", Method::Post)), (Pages::Every, Pages::Every));
+        assert_eq!((pages("/a", Method::Get), pages("/m", Method::Options)), (Pages::Own, Pages::Own));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! payload.
 
 pub mod access;
+mod callers;
 pub mod commerce;
 pub mod dashboard;
 pub mod docs;
@@ -25,6 +26,7 @@ pub mod schema;
 pub mod stock;
 pub mod uploads;
 
+pub use callers::{Caller, NotCalled, Pages, Preflight};
 pub use dashboard::Wants;
 pub use endpoints::{Asked, Body, Endpoint, Endpoints, Found, Lane, Logged, Methods, Operation};
 pub use problem::Problem;

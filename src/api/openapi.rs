@@ -95,9 +95,12 @@ fn build<H>(endpoints: &Endpoints<H>) -> OpenApi {
                      them in SQLite shards. Every answer carries `X-Request-Id`; every error is a problem document \
                      (RFC 9457) whose kinds are listed at `/docs/problems/`. Wherever there is `GET` there is \
                      `HEAD`.\n\nWhere the operator has made keys, what is marked with a lock needs one: \
-                     `Authorization: Bearer fh_...` or `X-API-Key: fh_...`. Scopes: `write` appends events, \
-                     `read` asks for rows and counts, `admin` is everything. A key is bound to one tenant or \
-                     to all.\n\nWhere a request is charged against quotas of a tenant, the answer says where they \
+                     `Authorization: Bearer fh_...` or `X-API-Key: fh_...`. Scopes, of which a key may \
+                     hold several: `write` appends clicks and events and does nothing else, so that a key with it \
+                     alone may be in a public page; `manage` takes orders in and changes order status, stock and \
+                     prices; `read` asks for rows and counts; `admin` is everything. A key is bound to one tenant \
+                     or to all.\n\nPages of any origin may post events. Everything else is for pages of this \
+                     server and of origins that the operator has listed; other pages get 403.\n\nWhere a request is charged against quotas of a tenant, the answer says where they \
                      stand: `RateLimit-Policy` and `RateLimit`, whatever its status. `POST /event` says it only \
                      when a quota is used up (429): the answer to a click is kept short.",
                 ))
@@ -123,10 +126,14 @@ fn place(item: &mut PathItem, method: Method) -> &mut Option<Operation> {
 
 /// What is said of an operation: its own part, and what its row says.
 fn described<H>(operation: &super::Operation<H>) -> Operation {
-    let described = (operation.describe)();
+    let mut described = (operation.describe)();
+    if operation.pages == super::Pages::Own {
+        described = with_problems(described, &[Problem::MisdirectedRequest]);
+    }
     let mut described = match operation.need {
         Need::Nothing => described,
-        Need::Scope(scope) | Need::AllTenants(scope) => with_key(described, scope),
+        Need::Scope(scope) | Need::AllTenants(scope) => with_key(described, &[scope]),
+        Need::Either(one, other) => with_key(described, &[one, other]),
     }
     .build();
     if operation.lane != Lane::Hot {
@@ -198,11 +205,13 @@ fn api_key() -> SecurityScheme {
     )))
 }
 
-/// Marks what needs a key with this scope, by either header.
-fn with_key(operation: OperationBuilder, scope: Scope) -> OperationBuilder {
-    operation
-        .security(SecurityRequirement::new(BEARER, [scope.name()]))
-        .security(SecurityRequirement::new(API_KEY, [scope.name()]))
+/// Marks what needs a key with one of these scopes, by either header.
+fn with_key(operation: OperationBuilder, scopes: &[Scope]) -> OperationBuilder {
+    scopes.iter().fold(operation, |operation, scope| {
+        operation
+            .security(SecurityRequirement::new(BEARER, [scope.name()]))
+            .security(SecurityRequirement::new(API_KEY, [scope.name()]))
+    })
 }
 
 #[must_use]
@@ -525,6 +534,7 @@ fn document_of(operations: &[OneOperation]) -> Value {
         let operation = super::Operation {
             method: *method,
             need: Need::Nothing,
+            pages: super::Pages::Own,
             body: super::Body::Unused,
             lane: Lane::Executor,
             logged: super::Logged::of(*method),

@@ -29,9 +29,10 @@ pub enum KeyCommand {
         #[arg(long, value_name = "NAME")]
         tenant: Option<String>,
 
-        /// What it may do: write (append events only), read, admin (everything), with commas between them.
-        #[arg(long, value_name = "SCOPES")]
-        scope: Scopes,
+        /// What it may do: write (append clicks and events only: may be in a public page), manage (orders in, order
+        /// status, stock, prices), read, admin (everything); several with commas between them, or by this flag again.
+        #[arg(long, value_name = "SCOPES", required = true)]
+        scope: Vec<Scopes>,
 
         /// When it ends: after a time (90d, 12h) or at a date (2027-01-31, RFC 3339). Never, unless told.
         #[arg(long, value_name = "WHEN", value_parser = time)]
@@ -42,7 +43,9 @@ pub enum KeyCommand {
         label: String,
     },
 
-    /// Lists the keys, without their secrets: scopes, tenant, state, last use.
+    /// Lists the keys, without their secrets: scopes, tenant, state, last use, and whether a public page may hold them.
+    ///
+    /// A key with write that was made before manage was a scope of its own holds both, and is not for public pages.
     List {
         #[command(flatten)]
         folder: FolderArgs,
@@ -102,10 +105,12 @@ pub(super) fn label(text: &str) -> Result<String, String> {
 pub fn key(command: &KeyCommand) -> ExitCode {
     match command {
         KeyCommand::Create { folder, tenant, scope, expires, label } => {
+            let scopes = scope.iter().copied().reduce(Scopes::and);
+            let Some(scopes) = scopes else { return ExitCode::from(2) };
             with_store(folder, Absent::Make, |store| {
                 let wish = KeyWish {
                     tenant_id: tenant.clone(),
-                    scopes: *scope,
+                    scopes,
                     label: label.clone(),
                     expires_us: expires.map(|when| when.0),
                 };
@@ -134,6 +139,7 @@ fn shown_once(folder: &FolderArgs, wish: &KeyWish, key: &NewKey) -> String {
             "key": key.text,
             "tenant": wish.tenant_id,
             "scopes": wish.scopes.to_string(),
+            "public": wish.scopes.is_public(),
             "label": wish.label,
             "expires_at": wish.expires_us.map(clock::rfc3339),
         });
@@ -144,6 +150,9 @@ fn shown_once(folder: &FolderArgs, wish: &KeyWish, key: &NewKey) -> String {
         "This key is shown once and not kept: it will not be shown again. Send it as `Authorization: Bearer` or \
          `X-API-Key`."
     );
+    if !wish.scopes.is_public() {
+        eprintln!("It is a secret: a public page may hold a key with the scope write alone.");
+    }
     format!("{}\n", key.text)
 }
 
@@ -152,6 +161,7 @@ fn described(row: &KeyRow, now_us: i64) -> Value {
         "id": row.key_id,
         "state": row.state(now_us),
         "scopes": row.scopes.map(|scopes| scopes.to_string()),
+        "public": row.scopes.is_some_and(Scopes::is_public),
         "tenant": row.tenant_id,
         "label": row.label,
         "created_at": clock::rfc3339(row.created_us),
@@ -168,8 +178,8 @@ fn list(folder: &FolderArgs, store: &Store) -> Result<String, TenantsError> {
         return Ok(format!("{}\n", Value::from(rows)));
     }
     let mut text = format!(
-        "{:<16}  {:<10} {:<16} {:<20} {:<20} {:<16} {}\n",
-        "key", "state", "scopes", "last used", "ends", "tenant", "label"
+        "{:<16}  {:<10} {:<18} {:<12} {:<20} {:<20} {:<16} {}\n",
+        "key", "state", "scopes", "public page", "last used", "ends", "tenant", "label"
     );
     for row in &rows {
         // To the second, for people.
@@ -177,10 +187,11 @@ fn list(folder: &FolderArgs, store: &Store) -> Result<String, TenantsError> {
         let ends = [row.expires_us, row.revoked_us].into_iter().flatten().min();
         _ = writeln!(
             text,
-            "{:<16}  {:<10} {:<16} {:<20} {:<20} {:<16} {}",
+            "{:<16}  {:<10} {:<18} {:<12} {:<20} {:<20} {:<16} {}",
             row.key_id,
             row.state(now_us),
             row.scopes.map(|scopes| scopes.to_string()).unwrap_or_default(),
+            if row.scopes.is_some_and(Scopes::is_public) { "may be in it" } else { "not for it" },
             shown(row.last_used_us).unwrap_or_else(|| "never".to_owned()),
             shown(ends).unwrap_or_else(|| "never".to_owned()),
             row.tenant_id.as_deref().unwrap_or("(all)"),

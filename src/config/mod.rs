@@ -7,17 +7,21 @@
 mod check;
 mod error;
 mod layers;
+mod networks;
 mod raw;
 mod settings;
 mod show;
 mod suggest;
 mod values;
+mod web;
 
 pub use error::ConfigError;
 pub use layers::{Flags, Loaded};
+pub use networks::{Network, client_address};
 pub use raw::{Raw, Setting, Source};
 pub use settings::{Config, SETTINGS, Spec};
 pub use values::{AckLevel, CoreList, DataMode, LogFormat, LogLevel, RuntimeChoice, decimal, decimal_text};
+pub use web::{HostName, WebOrigin, is_safe_host, is_same_authority};
 
 /// Reads every layer, for a binary's `main`: the flags given, this process's environment and the
 /// file that `--config`, `FIREHOSE_CONFIG` or `./firehose.toml` names.

@@ -138,10 +138,14 @@ fn value_name(spec: &Spec) -> &'static str {
         "cores" => "CPUS",
         "ack" | "runtime" | "log_level" | "log_format" => "WORD",
         "insecure" => "BOOL",
+        "public_url" => "URL",
+        "allowed_hosts" => "HOSTS",
+        "cors_origins" => "ORIGINS",
+        "trusted_proxies" => "NETWORKS",
         name if ["_timeout", "_interval", "_delay", "_expiry"].iter().any(|end| name.ends_with(end)) => {
             "TIME"
         }
-        _ if spec.bare || spec.name == "shards" => "COUNT",
+        _ if spec.bare || matches!(spec.name, "shards" | "rate_per_address") => "COUNT",
         _ => "BYTES",
     }
 }

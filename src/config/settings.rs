@@ -7,8 +7,10 @@ use std::time::Duration;
 use crate::base::prices::PriceRules;
 
 use super::error::Complaints;
+use super::networks::Network;
 use super::raw::Raw;
 use super::values::{self, AckLevel, Codec, CoreList, DataMode, LogFormat, LogLevel, RuntimeChoice};
+use super::web::{HostName, WebOrigin};
 
 /// What is known of a setting before anything was read.
 #[derive(Clone, Copy, Debug)]
@@ -75,6 +77,25 @@ settings! {
         /// Connections open at once, whole process; those above wait in the kernel's backlog.
         /// Raise it together with the open-files limit (`firehose doctor` shows both).
         connections_max: u64 as Count = "100000";
+        /// Where browsers reach this server, or "none": https://events.example.com.
+        /// For a proxy in front that asks under another name (`Host`) than its own: pages of this origin are this
+        /// server's.
+        public_url: Option<WebOrigin> as OriginOrNone = "none";
+        /// Names that this server is called by, with commas between them, or "none". One without a port counts at
+        /// every port.
+        /// While there are no keys, a request under any other name is 421: a page could have had it pointed here.
+        /// Addresses, localhost and the host of public_url always count.
+        allowed_hosts: Vec<HostName> as Hosts = "none";
+        /// Origins whose pages may do everything here that their key allows, with commas between them, or "none".
+        /// Pages of other origins than these and this server's own may post events and nothing else.
+        cors_origins: Vec<WebOrigin> as Origins = "none";
+        /// Addresses and networks of proxies that are believed when they name the client (X-Forwarded-For), with commas
+        /// between them, or "none".
+        trusted_proxies: Vec<Network> as Networks = "none";
+        /// Posts of events a second of one client's address, or "off"; 429 above. An IPv6 network of 64 bits counts as
+        /// one address.
+        /// Behind a proxy set trusted_proxies too, or all clients are one.
+        rate_per_address: Option<u64> as CountOrOff = "off";
     }
     "Data and promise" {
         /// The data folder: manifest, shards, journals. Created when it is missing. A local disk, not NFS.

@@ -6,6 +6,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use super::networks::Network;
+use super::web::{HostName, WebOrigin};
+
 /// A kind of value. `read(write(v)) == v` for every value.
 pub(super) trait Codec {
     type Value;
@@ -314,6 +317,39 @@ optional! {
     TimeOrOff = "off" or Duration, "a whole number with us, ms, s, m, h or d such as 30d, or \"off\"",
         Time::read, Time::write;
     FileOrNone = "none" or PathBuf, "a path, or \"none\"", Folder::read, Folder::write;
+    OriginOrNone = "none" or WebOrigin, "a URL without a path such as https://events.example.com, or \"none\"",
+        WebOrigin::parse, |origin: &WebOrigin| origin.as_str().to_owned();
+    CountOrOff = "off" or u64, "a whole number from 1 to 1000000000, or \"off\"",
+        |text| digits(text).filter(|count| (1..=1_000_000_000).contains(count)), ToString::to_string;
+}
+
+/// Declares codecs for lists with commas between their members; `none` is the empty one.
+macro_rules! list {
+    ($($name:ident = $type:ty, $allowed:literal, $read:expr, $write:expr;)+) => {$(
+        pub(super) struct $name;
+        impl Codec for $name {
+            type Value = Vec<$type>;
+            const ALLOWED: &'static str = $allowed;
+            fn read(text: &str) -> Option<Vec<$type>> {
+                if text == "none" { Some(Vec::new()) } else { text.split(',').map($read).collect() }
+            }
+            fn write(value: &Vec<$type>) -> String {
+                match value.as_slice() {
+                    [] => "none".to_owned(),
+                    all => all.iter().map($write).collect::<Vec<String>>().join(","),
+                }
+            }
+        }
+    )+};
+}
+
+list! {
+    Hosts = HostName, "host names such as events.internal or events.internal:8000, or \"none\"",
+        HostName::parse, |name: &HostName| name.as_str().to_owned();
+    Origins = WebOrigin, "origins such as https://console.example.com, each named in full, or \"none\"",
+        WebOrigin::parse, |origin: &WebOrigin| origin.as_str().to_owned();
+    Networks = Network, "addresses and networks such as 127.0.0.1 or 10.0.0.0/8, or \"none\"",
+        Network::parse, ToString::to_string;
 }
 
 /// Declares codecs for enums of words.

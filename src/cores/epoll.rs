@@ -2,10 +2,10 @@
 #![allow(unsafe_code, reason = "std has no epoll; recv and send on bare descriptors save a lookup")]
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 /// Connections the kernel holds for us while a core is busy; clamped by net.core.somaxconn.
 const BACKLOG: i32 = 4096;
@@ -113,6 +113,13 @@ pub fn accept(listener: &TcpListener) -> io::Result<OwnedFd> {
     })?;
     // SAFETY: just accepted, owned by nobody else.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// The address at the other end of a connection; `None` where it is gone already.
+#[must_use]
+pub fn peer(fd: &OwnedFd) -> Option<IpAddr> {
+    let address = SockRef::from(fd).peer_addr().ok()?.as_socket()?;
+    Some(address.ip().to_canonical())
 }
 
 /// As a bare system call, as [`send`]: libc's functions are cancellation points, which costs a process

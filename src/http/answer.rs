@@ -35,16 +35,56 @@ pub struct To<'a> {
     pub minor: u8,
     pub keep_alive: bool,
     pub head_only: bool,
-    pub has_origin: bool,
+    pub cors: Cors<'a>,
 }
 
-/// Answer headers that a script of another origin may read, beside those that any may (`Content-Type`,
-/// `Content-Length`, `Cache-Control` and the like).
-pub const EXPOSED_HEADERS: &str = "Firehose-Ack, Firehose-Receipt, X-Request-Id, Idempotent-Replayed, \
+/// Which pages of other origins may read an answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cors<'a> {
+    /// None.
+    #[default]
+    None,
+    /// None, but one of another origin might: what a cache keeps is for this one only.
+    Unlisted,
+    /// Those of this origin: it is the request's, and the operator has listed it.
+    Listed(&'a [u8]),
+    /// All: the answer is to a post of events. `has_origin`: a page has sent it.
+    Every { has_origin: bool },
+}
+
+/// Headers of an answer to a post of events that a script of any origin may read, beside those that need no leave
+/// (`Content-Type`, `Content-Length`, `Cache-Control` and the like).
+const EXPOSED_OF_EVENTS: &str = "Firehose-Ack, Firehose-Receipt, Retry-After, X-Request-Id, RateLimit, \
+    RateLimit-Policy, WWW-Authenticate, Allow, Accept-Encoding";
+
+/// Answer headers that a script of a listed origin may read.
+const EXPOSED_TO_LISTED: &str = "Firehose-Ack, Firehose-Receipt, X-Request-Id, Idempotent-Replayed, \
     Retry-After, RateLimit, RateLimit-Policy, WWW-Authenticate, Allow, Accept-Encoding, Accept-Patch, Location, \
     ETag, Accept-Ranges, Content-Range, Content-Disposition, Repr-Digest, Tus-Resumable, Tus-Version, \
     Tus-Extension, Tus-Max-Size, Tus-Checksum-Algorithm, Upload-Offset, Upload-Length, Upload-Metadata, \
     Upload-Expires";
+
+impl<'a> Cors<'a> {
+    /// The header lines that say so, by name and value.
+    #[inline]
+    pub fn lines(self) -> impl Iterator<Item = (&'static str, &'a [u8])> {
+        const ORIGIN: &str = "Access-Control-Allow-Origin";
+        const EXPOSED: &str = "Access-Control-Expose-Headers";
+        const VARY: (&str, &[u8]) = ("Vary", b"Origin");
+        let lines: [Option<(&'static str, &'a [u8])>; 3] = match self {
+            Cors::None => [None; 3],
+            Cors::Unlisted => [Some(VARY), None, None],
+            Cors::Listed(origin) => {
+                [Some((ORIGIN, origin)), Some((EXPOSED, EXPOSED_TO_LISTED.as_bytes())), Some(VARY)]
+            }
+            Cors::Every { has_origin } => {
+                let exposed = has_origin.then_some((EXPOSED, EXPOSED_OF_EVENTS.as_bytes()));
+                [Some((ORIGIN, b"*")), exposed, None]
+            }
+        };
+        lines.into_iter().flatten()
+    }
+}
 
 /// Writes `Date`, `X-Request-Id`, CORS and `Connection`, each with its line end: in every answer of
 /// the hot lane.
@@ -54,10 +94,11 @@ pub fn write_common(out: &mut Vec<u8>, to: &To<'_>) {
     out.extend_from_slice(to.date);
     out.extend_from_slice(b"\r\nX-Request-Id: ");
     out.extend_from_slice(to.request_id);
-    out.extend_from_slice(b"\r\nAccess-Control-Allow-Origin: *\r\n");
-    if to.has_origin {
-        out.extend_from_slice(b"Access-Control-Expose-Headers: ");
-        out.extend_from_slice(EXPOSED_HEADERS.as_bytes());
+    out.extend_from_slice(b"\r\n");
+    for (name, value) in to.cors.lines() {
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b": ");
+        out.extend_from_slice(value);
         out.extend_from_slice(b"\r\n");
     }
     if !to.keep_alive {
@@ -127,7 +168,7 @@ mod tests {
             minor: 1,
             keep_alive: true,
             head_only: false,
-            has_origin: false,
+            cors: Cors::Every { has_origin: false },
         };
         let answer = Answer::new(405, "text/plain", &b"no"[..]).with("Allow", "GET");
         let text = |answer: &Answer, to: &To<'_>| {
@@ -141,8 +182,24 @@ mod tests {
         );
         assert!(text(&answer, &To { head_only: true, ..to }).ends_with("Content-Length: 2\r\n\r\n"));
         assert!(text(&answer, &To { minor: 0, ..to }).contains("Connection: keep-alive\r\n"));
-        let closing = Answer { close: true, ..answer };
+        let closing = Answer { close: true, ..answer.clone() };
         assert!(text(&closing, &To { minor: 0, ..to }).contains("Connection: close\r\n"));
         assert!(!text(&Answer { status: 204, ..Answer::default() }, &to).contains("Content-Length"));
+        let told = |cors| {
+            let answer = text(&answer, &To { cors, ..to });
+            let is_told = |line: &&str| line.starts_with("Access-Control-") || line.starts_with("Vary");
+            answer.lines().filter(is_told).map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert!(told(Cors::None).is_empty());
+        assert_eq!(told(Cors::Unlisted), ["Vary: Origin"]);
+        let listed = told(Cors::Listed(b"https://a.example"));
+        assert_eq!(
+            (listed[0].as_str(), listed[2].as_str()),
+            ("Access-Control-Allow-Origin: https://a.example", "Vary: Origin")
+        );
+        assert!(
+            listed[1].contains("Upload-Offset")
+                && !told(Cors::Every { has_origin: true })[1].contains("Upload-Offset")
+        );
     }
 }

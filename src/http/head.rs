@@ -43,6 +43,8 @@ pub struct Head<'b> {
     pub request_id: Option<&'b str>,
     /// The key, if it brings one.
     pub credential: Credential<'b>,
+    /// The whole head, for what is looked at seldom.
+    raw: &'b [u8],
 }
 
 /// A head whose texts are named by their places, so that it can be kept while the bytes behind it move.
@@ -69,7 +71,31 @@ enum KeyPlace {
     Unusable,
 }
 
-impl Head<'_> {
+impl<'b> Head<'b> {
+    /// The values of a header field, line by line; found in the bytes each time.
+    pub fn field(&self, name: &'static str) -> impl DoubleEndedIterator<Item = &'b [u8]> + use<'b> {
+        // No line is folded and each has an end of two bytes: `find_end` and `parse` have seen to it.
+        let first = memchr::memchr(b'\n', self.raw).map_or(self.raw.len(), |end| end + 1);
+        self.raw[first..].split(|byte| *byte == b'\n').filter_map(move |line| {
+            let (found, rest) = line.split_at_checked(name.len())?;
+            let value = rest.strip_prefix(b":")?;
+            found.eq_ignore_ascii_case(name.as_bytes()).then(|| value.trim_ascii())
+        })
+    }
+
+    /// The name that the request calls this server by: that of a whole URL in its first line, or else of `Host`
+    /// (RFC 9112 §3.2.2).
+    #[must_use]
+    pub fn host(&self) -> Option<&'b [u8]> {
+        let target = self.raw.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
+        match memchr::memmem::find(target, b"://") {
+            Some(at) if !target.starts_with(b"/") => {
+                target[at + 3..].split(|byte| matches!(byte, b'/' | b'?' | b'#')).next()
+            }
+            _ => self.field("host").next(),
+        }
+    }
+
     /// The places of this head's texts in `bytes`, which it was parsed from.
     pub(super) fn places(&self, bytes: &[u8]) -> Places {
         let place = |text: &str| match (text.as_ptr() as usize).checked_sub(bytes.as_ptr() as usize) {
@@ -122,6 +148,7 @@ impl Places {
                 KeyPlace::Key(place) => Credential::Key(text(place)),
                 KeyPlace::Unusable => Credential::Unusable,
             },
+            raw: bytes,
         }
     }
 }
@@ -249,6 +276,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Head<'_>, Refusal> {
         has_origin: fields.has_origin,
         request_id: fields.request_id,
         credential: fields.credential,
+        raw: bytes,
     })
 }
 
@@ -543,6 +571,22 @@ mod tests {
             let head = head(&text).unwrap();
             assert_eq!(head.places(text.as_bytes()).head(text.as_bytes()), head, "{target}");
         }
+    }
+
+    #[test]
+    fn a_field_that_is_looked_at_seldom_is_found_in_the_bytes() {
+        let text = "GET /?origin:x HTTP/1.1\r\nHost: a\r\nORIGIN:  x \r\nOriginal: y\r\nForwarded:\r\norigin:z\r\n\r\n";
+        let found = |name| head(text).unwrap().field(name).collect::<Vec<_>>();
+        assert_eq!(found("origin"), [&b"x"[..], b"z"]);
+        assert_eq!((found("host"), found("forwarded")), (vec![&b"a"[..]], vec![&b""[..]]));
+        assert!(found("orig").is_empty() && found("http/1.1").is_empty());
+        let host = |target: &str, lines: &str| {
+            let text = format!("GET {target} HTTP/1.0\r\n{lines}\r\n");
+            head(&text).unwrap().host().map(|host| String::from_utf8_lossy(host).into_owned())
+        };
+        assert_eq!(host("/?u=http://b/", "Host: a:1\r\n").as_deref(), Some("a:1"));
+        assert_eq!(host("http://b:2?c", "Host: a\r\n").as_deref(), Some("b:2"));
+        assert_eq!(host("/", ""), None);
     }
 
     #[test]

@@ -17,7 +17,7 @@ mod refusal;
 mod request_id;
 
 pub use accept::{Media, preferred, takes_coding};
-pub use answer::{Answer, EXPOSED_HEADERS, To, write_answer, write_answer_after, write_common};
+pub use answer::{Answer, Cors, To, write_answer, write_answer_after, write_common};
 pub use chunked::Chunked;
 pub use coding::{CODINGS, Coding, InflateError, sent_bytes_max, without_mark};
 pub use connection::{Connection, Next, Wanted};

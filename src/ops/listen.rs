@@ -44,16 +44,34 @@ const STACK_WORDS: usize = 0x4000;
 /// 8 MB.
 const COROUTINES_KEPT: usize = 8;
 
+/// What a request asks for, and what of it decides whether it is answered.
+#[derive(Clone, Copy, Debug)]
+pub struct OpsAsked<'a> {
+    /// The path with its query.
+    pub target: &'a str,
+    pub accept: Option<&'a str>,
+    pub host: Option<&'a [u8]>,
+    pub origin: Option<&'a [u8]>,
+}
+
+impl OpsAsked<'_> {
+    #[must_use]
+    pub fn path(&self) -> &str {
+        self.target.split('?').next().unwrap_or_default()
+    }
+}
+
 /// Serves `pages` on `address` for the rest of the process and gives the address bound (a port of 0
-/// becomes a real one). `pages` gets the path with its query and the `Accept` header; it must not
-/// wait, and what it keeps on its stack must fit beside 128 KiB. Call before threads are pinned: the
-/// `ops` threads inherit the caller's CPUs. Once a process: the runtime beneath is one for all.
+/// becomes a real one). `guard` says whom it does not answer. Neither must wait, and what they keep on their
+/// stack must fit beside 128 KiB. Call before threads are pinned: the `ops` threads inherit the
+/// caller's CPUs. Once a process: the runtime beneath is one for all.
 ///
 /// # Errors
 /// When the address is taken or not this machine's.
-pub fn start<P>(address: SocketAddr, pages: P) -> io::Result<SocketAddr>
+pub fn start<G, P>(address: SocketAddr, guard: G, pages: P) -> io::Result<SocketAddr>
 where
-    P: Fn(&str, Option<&str>) -> OpsAnswer + Send + Sync + Clone + 'static,
+    G: Fn(&OpsAsked<'_>) -> Result<(), OpsAnswer> + Send + Sync + Clone + 'static,
+    P: Fn(&OpsAsked<'_>) -> OpsAnswer + Send + Sync + Clone + 'static,
 {
     // Without SO_REUSEPORT, so that a taken port is an error.
     let bound = TcpListener::bind(address)?.local_addr()?;
@@ -63,7 +81,7 @@ where
         config.set_workers(1).set_stack_size(STACK_WORDS).set_pool_capacity(COROUTINES_KEPT);
         config.set_worker_pin(false);
         let slots = Arc::new(Slots::new());
-        Factory { pages, slots: Arc::clone(&slots) }.start(bound)?;
+        Factory { guard, pages, slots: Arc::clone(&slots) }.start(bound)?;
         let watch = may::coroutine::Builder::new().name("watch".to_owned());
         may::go!(watch, move || loop {
             may::coroutine::sleep(Duration::from_secs(1));
@@ -78,29 +96,33 @@ fn now_s() -> u64 {
     clock::monotonic_us() / 1_000_000
 }
 
-struct Factory<P> {
+struct Factory<G, P> {
+    guard: G,
     pages: P,
     slots: Arc<Slots>,
 }
 
-impl<P> HttpServiceFactory for Factory<P>
+impl<G, P> HttpServiceFactory for Factory<G, P>
 where
-    P: Fn(&str, Option<&str>) -> OpsAnswer + Send + Sync + Clone + 'static,
+    G: Fn(&OpsAsked<'_>) -> Result<(), OpsAnswer> + Send + Sync + Clone + 'static,
+    P: Fn(&OpsAsked<'_>) -> OpsAnswer + Send + Sync + Clone + 'static,
 {
-    type Service = Connection<P>;
+    type Service = Connection<G, P>;
 
     // The number the crate gives is the socket's descriptor.
-    fn new_service(&self, id: usize) -> Connection<P> {
+    fn new_service(&self, id: usize) -> Connection<G, P> {
         let fd = id as RawFd;
         let slot = self.slots.enter(fd, now_s());
         if slot.is_none() {
             shut(fd, libc::SHUT_RDWR);
         }
-        Connection { pages: self.pages.clone(), slots: Arc::clone(&self.slots), fd, slot, over: false }
+        let (guard, pages) = (self.guard.clone(), self.pages.clone());
+        Connection { guard, pages, slots: Arc::clone(&self.slots), fd, slot, over: false }
     }
 }
 
-struct Connection<P> {
+struct Connection<G, P> {
+    guard: G,
     pages: P,
     slots: Arc<Slots>,
     fd: RawFd,
@@ -109,7 +131,7 @@ struct Connection<P> {
     over: bool,
 }
 
-impl<P> Drop for Connection<P> {
+impl<G, P> Drop for Connection<G, P> {
     fn drop(&mut self) {
         if let Some(slot) = self.slot {
             self.slots.leave(slot);
@@ -117,7 +139,11 @@ impl<P> Drop for Connection<P> {
     }
 }
 
-impl<P: Fn(&str, Option<&str>) -> OpsAnswer> HttpService for Connection<P> {
+impl<G, P> HttpService for Connection<G, P>
+where
+    G: Fn(&OpsAsked<'_>) -> Result<(), OpsAnswer>,
+    P: Fn(&OpsAsked<'_>) -> OpsAnswer,
+{
     fn call(&mut self, request: Request, response: &mut Response) -> io::Result<()> {
         self.mark(WORKING);
         let answer = self.answer(&request);
@@ -141,7 +167,11 @@ impl<P: Fn(&str, Option<&str>) -> OpsAnswer> HttpService for Connection<P> {
     }
 }
 
-impl<P: Fn(&str, Option<&str>) -> OpsAnswer> Connection<P> {
+impl<G, P> Connection<G, P>
+where
+    G: Fn(&OpsAsked<'_>) -> Result<(), OpsAnswer>,
+    P: Fn(&OpsAsked<'_>) -> OpsAnswer,
+{
     fn mark(&self, heard_s: u64) {
         if let Some(slot) = self.slot {
             self.slots.mark(slot, self.fd, heard_s);
@@ -156,12 +186,19 @@ impl<P: Fn(&str, Option<&str>) -> OpsAnswer> Connection<P> {
         if !matches!(request.method(), "GET" | "HEAD") {
             return OpsAnswer::problem(405, "this listener only answers GET and HEAD");
         }
-        let path = request.path();
-        if path.split('?').next() == Some("/debug/flamegraph") {
-            return flamegraph(path);
+        let asked = OpsAsked {
+            target: request.path(),
+            accept: header(request, "accept").and_then(|value| std::str::from_utf8(value).ok()),
+            host: header(request, "host"),
+            origin: header(request, "origin"),
+        };
+        if let Err(refused) = (self.guard)(&asked) {
+            return refused;
         }
-        let accept = header(request, "accept").and_then(|value| std::str::from_utf8(value).ok());
-        catch_unwind(AssertUnwindSafe(|| (self.pages)(path, accept)))
+        if asked.path() == "/debug/flamegraph" {
+            return flamegraph(asked.target);
+        }
+        catch_unwind(AssertUnwindSafe(|| (self.pages)(&asked)))
             .unwrap_or_else(|_| OpsAnswer::problem(500, "making this page failed; the log says where"))
     }
 }
@@ -218,12 +255,16 @@ mod tests {
     /// One listener for all tests, as in a process.
     fn listener() -> SocketAddr {
         static ADDRESS: LazyLock<SocketAddr> = LazyLock::new(|| {
-            start((Ipv4Addr::LOCALHOST, 0).into(), |path: &str, accept: Option<&str>| match path {
+            let guard = |asked: &OpsAsked<'_>| match asked.host {
+                Some(b"evil") => Err(OpsAnswer::problem(421, "no such name")),
+                _ => Ok(()),
+            };
+            start((Ipv4Addr::LOCALHOST, 0).into(), guard, |asked: &OpsAsked<'_>| match asked.target {
                 "/health" => OpsAnswer { status: 200, media: Media::Json, body: b"{}".to_vec() },
                 "/panic" => panic!("asked to"),
                 "/large" => OpsAnswer { status: 200, media: Media::Text, body: vec![b'x'; 8 << 20] },
                 "/metrics" => {
-                    let format = super::super::prometheus::negotiate(accept.as_slice());
+                    let format = super::super::prometheus::negotiate(asked.accept.as_slice());
                     OpsAnswer { status: 200, media: format.into(), body: b"# EOF\n".to_vec() }
                 }
                 _ => OpsAnswer::problem(404, "no such page"),
@@ -313,6 +354,14 @@ mod tests {
     }
 
     #[test]
+    fn whom_the_guard_refuses_gets_no_page_and_no_profile() {
+        for target in ["/health", "/debug/flamegraph?seconds=60"] {
+            let (head, _) = ask(&format!("GET {target} HTTP/1.1\r\nHost: evil\r\n\r\n"));
+            assert!(head.starts_with("HTTP/1.1 421 Misdirected Request\r\n"), "{head}");
+        }
+    }
+
+    #[test]
     fn a_body_is_never_taken_for_a_request_to_trust() {
         for length in ["45", "abc", "-1", "99999999999999999999"] {
             let mut stream = connect();
@@ -346,10 +395,10 @@ mod tests {
     #[test]
     fn a_taken_port_is_an_error() {
         let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let pages = |_: &str, _: Option<&str>| OpsAnswer::problem(404, "");
-        let error = start(taken.local_addr().unwrap(), pages).unwrap_err();
+        let pages = |_: &OpsAsked<'_>| OpsAnswer::problem(404, "");
+        let error = start(taken.local_addr().unwrap(), |_| Ok(()), pages).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
-        assert_eq!(start(listener(), pages).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(start(listener(), |_| Ok(()), pages).unwrap_err().kind(), io::ErrorKind::AddrInUse);
     }
 
     #[test]

@@ -16,7 +16,7 @@ mod slots;
 pub mod vitals;
 
 pub use answer::{Media, OpsAnswer};
-pub use listen::start;
+pub use listen::{OpsAsked, start};
 pub use log::{DroppedLines, LogError, LogGuard, LogSettings, init};
 pub use process::{Disk, Process, ThreadCpu, disk, threads, write_process_families};
 pub use profile::{PROFILE_HZ, PROFILE_SECONDS_MAX, ProfileError, flamegraph};

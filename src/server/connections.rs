@@ -1,6 +1,7 @@
 //! The hot lane's connections: a slab of small entries; memory is held only by those in the middle of
 //! something.
 
+use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use crate::http::Connection;
@@ -47,6 +48,8 @@ pub(super) struct Conn {
     pub(super) unparsed: bool,
     pub(super) hung_up: bool,
     pub(super) deadline_ms: u64,
+    /// Who is at the other end; asked of the kernel only where it matters.
+    pub(super) peer: Option<IpAddr>,
     pub(super) parser: Connection,
     /// Received and not yet consumed; no allocation while it is empty.
     pub(super) input: Vec<u8>,
@@ -74,7 +77,7 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    pub(super) fn insert(&mut self, fd: OwnedFd, deadline_ms: u64) -> Key {
+    pub(super) fn insert(&mut self, fd: OwnedFd, peer: Option<IpAddr>, deadline_ms: u64) -> Key {
         self.generation = self.generation.wrapping_add(1);
         let conn = Conn {
             fd,
@@ -85,6 +88,7 @@ impl Connections {
             unparsed: false,
             hung_up: false,
             deadline_ms,
+            peer,
             parser: Connection::default(),
             input: Vec::new(),
             output: Vec::new(),

@@ -22,20 +22,21 @@ use super::connections::{After, Connections, Key, Phase};
 use super::endpoints::{CLICKS, ENDPOINTS, Handler, NOWHERE, at_once};
 use super::handover::HandedOver;
 use crate::api::error::Asker;
-use crate::api::{self, Asked, Found, Operation};
+use crate::api::error::Refuse as _;
+use crate::api::{self, Asked, Caller, Found, NotCalled, Operation, Preflight};
 use crate::base::clock;
-use crate::config::AckLevel;
+use crate::config::{AckLevel, client_address};
 use crate::cores::epoll::{self, Epoll};
 use crate::cores::mailbox;
 use crate::cores::stop::Stage;
 use crate::cores::wake::Wake;
 use crate::http::{
-    Framing, Head, Method, Next, Refusal, RequestIds, To, Wanted, peek, sent_bytes_max, write_answer,
+    Cors, Framing, Head, Method, Next, Refusal, RequestIds, To, Wanted, peek, sent_bytes_max, write_answer,
 };
 use crate::ingest::{Appended, Intake, Pressure, Refused};
 use crate::ops::Format;
 use crate::ops::vitals::{CoreVitals, Latency, Vitals};
-use crate::tenants::{Desk, Need, Now};
+use crate::tenants::{Denied, Desk, Need, Now};
 
 /// Descriptors reported by one wait.
 const EVENTS_MAX: usize = 1024;
@@ -72,6 +73,8 @@ struct Limits {
     event_bytes_max: usize,
     buffer_bytes_max: usize,
     connections_max: u64,
+    /// Events are counted by their client's address.
+    by_address: bool,
 }
 
 /// What a listener is made of.
@@ -210,6 +213,7 @@ impl CoreLoop {
             event_bytes_max: config.event_bytes_max as usize,
             buffer_bytes_max: config.buffer_bytes_max as usize / parts.vitals.cores.len(),
             connections_max: config.connections_max,
+            by_address: config.rate_per_address.is_some(),
         };
         let epoll = Epoll::new(EVENTS_MAX)?;
         epoll.add_level(listener.as_raw_fd(), KEY_LISTENER)?;

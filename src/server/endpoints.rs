@@ -10,7 +10,9 @@ use super::executor_lane::{
 use crate::api::openapi::{self, commerce as orders_doc, dashboard as dashboard_doc, events as events_doc};
 use crate::api::openapi::{exports as exports_doc, people as people_doc, prices as prices_doc};
 use crate::api::openapi::{stock as stock_doc, uploads as uploads_doc};
-use crate::api::{self, Asked, Body, Endpoint, Endpoints, Found, Lane, Logged, Operation, dashboard, health};
+use crate::api::{
+    self, Asked, Body, Endpoint, Endpoints, Found, Lane, Logged, Operation, Pages, dashboard, health,
+};
 use crate::commerce::SPEC_BYTES_MAX;
 use crate::config::Config;
 use crate::http::{Answer, Method};
@@ -59,7 +61,10 @@ macro_rules! task {
 
 const OPEN: Need = Need::Nothing;
 const WRITE: Need = Need::Scope(Scope::Write);
+const MANAGE: Need = Need::Scope(Scope::Manage);
 const READ: Need = Need::Scope(Scope::Read);
+/// How an upload stands, for whoever sends it and whoever looks on.
+const MANAGE_OR_READ: Need = Need::Either(Scope::Manage, Scope::Read);
 const ADMIN: Need = Need::Scope(Scope::Admin);
 /// Of no one tenant: clicks, and the server's own figures.
 const READ_ALL: Need = Need::AllTenants(Scope::Read);
@@ -78,7 +83,16 @@ const fn operation(
     handler: Handler,
     describe: Describe,
 ) -> Operation<Handler> {
-    Operation { method, need, body, lane: Lane::Executor, logged: Logged::of(method), handler, describe }
+    Operation {
+        method,
+        need,
+        pages: Pages::Own,
+        body,
+        lane: Lane::Executor,
+        logged: Logged::of(method),
+        handler,
+        describe,
+    }
 }
 
 /// Of what comes thousands of times a second.
@@ -108,45 +122,50 @@ const fn hot(operation: Operation<Handler>) -> Operation<Handler> {
     Operation { lane: Lane::Hot, ..operation }
 }
 
-/// What tus clients send beside that; they name some that mean nothing here.
-const UPLOAD_HEADERS: &str = "Tus-Resumable, Upload-Length, Upload-Offset, Upload-Metadata, Upload-Checksum, \
-    Upload-Defer-Length, Upload-Concat, X-HTTP-Method-Override, X-Requested-With";
-const DOWNLOAD_HEADERS: &str = "Range, If-Range, If-None-Match, If-Match";
+/// What every page may call: it only appends events.
+const fn for_every_page(operation: Operation<Handler>) -> Operation<Handler> {
+    Operation { pages: Pages::Every, ..operation }
+}
+
+/// What is asked for under whatever name: by probes and scrapes.
+const fn by_any_name(operation: Operation<Handler>) -> Operation<Handler> {
+    Operation { pages: Pages::OwnByAnyName, ..operation }
+}
 
 /// Every endpoint. The first is found before the others are looked at.
 const ROWS: &[Endpoint<Handler>] = &[
     Endpoint::new(
         "/event",
-        &[hot(sampled(operation(
+        &[for_every_page(hot(sampled(operation(
             Method::Post,
             WRITE,
             ONE,
             Handler::Click(task!(events::post_click)),
             openapi::post_event,
-        )))],
+        ))))],
     ),
     Endpoint::new(
         "/events",
         &[
             get(READ, task!(reads::events), events_doc::get_page),
-            sampled(post(
+            for_every_page(sampled(post(
                 WRITE,
                 Body::Whole(|config| config.events_bytes_max),
                 task!(events::post_one),
                 events_doc::post_one,
-            )),
+            ))),
         ],
     ),
     Endpoint::new(
         "/events/bulk",
-        &[sampled(post(WRITE, BULK, task!(events::post_bulk), events_doc::post_bulk))],
+        &[for_every_page(sampled(post(WRITE, BULK, task!(events::post_bulk), events_doc::post_bulk)))],
     ),
     Endpoint::new("/clicks", &[get(READ_ALL, task!(reads::clicks), events_doc::get_clicks)]),
     Endpoint::new(
         "/api/v1/ingest/orders",
         &[operation(
             Method::Post,
-            WRITE,
+            MANAGE,
             Body::Streamed,
             Handler::Stream(task!(orders::post)),
             orders_doc::post_ingest,
@@ -157,7 +176,7 @@ const ROWS: &[Endpoint<Handler>] = &[
         &[
             operation(
                 Method::Post,
-                WRITE,
+                MANAGE,
                 Body::Streamed,
                 Handler::Stream(task!(uploads::create)),
                 uploads_doc::post,
@@ -166,33 +185,31 @@ const ROWS: &[Endpoint<Handler>] = &[
                 uploads_doc::capabilities("uploadCapabilities")
             }),
         ],
-    )
-    .page_headers(UPLOAD_HEADERS),
+    ),
     Endpoint::new(
         "/api/v1/ingest/orders/uploads/{upload}",
         &[
-            get(WRITE, task!(uploads::get), uploads_doc::get),
+            get(MANAGE_OR_READ, task!(uploads::get), uploads_doc::get),
             operation(
                 Method::Head,
-                WRITE,
+                MANAGE_OR_READ,
                 Body::Unused,
                 Handler::Task(task!(uploads::head)),
                 uploads_doc::head,
             ),
             operation(
                 Method::Patch,
-                WRITE,
+                MANAGE,
                 Body::Streamed,
                 Handler::Stream(task!(uploads::patch)),
                 uploads_doc::patch,
             ),
-            delete(WRITE, task!(uploads::delete), uploads_doc::delete),
+            delete(MANAGE, task!(uploads::delete), uploads_doc::delete),
             operation(Method::Options, OPEN, Body::Unused, Handler::Preflight(api::uploads::options), || {
                 uploads_doc::capabilities("uploadOptions")
             }),
         ],
-    )
-    .page_headers(UPLOAD_HEADERS),
+    ),
     Endpoint::new(
         "/api/v1/tenants/{tenant}/orders/search",
         &[get(READ, task!(reads::search), orders_doc::search)],
@@ -203,7 +220,7 @@ const ROWS: &[Endpoint<Handler>] = &[
             get(READ, task!(reads::order), orders_doc::get_order),
             operation(
                 Method::Patch,
-                WRITE,
+                MANAGE,
                 ONE,
                 Handler::Task(task!(orders::patch)),
                 orders_doc::patch_order,
@@ -216,7 +233,7 @@ const ROWS: &[Endpoint<Handler>] = &[
     ),
     Endpoint::new(
         "/api/v1/tenants/{tenant}/stock/bulk_update",
-        &[sampled(operation(Method::Put, WRITE, BULK, Handler::Task(task!(stock::put)), stock_doc::put))],
+        &[sampled(operation(Method::Put, MANAGE, BULK, Handler::Task(task!(stock::put)), stock_doc::put))],
     ),
     Endpoint::new(
         "/api/v1/tenants/{tenant}/stock/{product}",
@@ -224,7 +241,7 @@ const ROWS: &[Endpoint<Handler>] = &[
     ),
     Endpoint::new(
         "/api/v1/tenants/{tenant}/products/{product}/price-event",
-        &[sampled(post(WRITE, ONE, task!(prices::post_event), prices_doc::post_event))],
+        &[sampled(post(MANAGE, ONE, task!(prices::post_event), prices_doc::post_event))],
     )
     .checks_product(),
     Endpoint::new(
@@ -236,10 +253,13 @@ const ROWS: &[Endpoint<Handler>] = &[
         "/api/v1/tenants/{tenant}/price-anomalies",
         &[get(READ, task!(prices::list), || prices_doc::list(false))],
     ),
-    Endpoint::new(REVIEW, &[post(WRITE, ONE, task!(prices::post_review), || prices_doc::post_review(false))]),
+    Endpoint::new(
+        REVIEW,
+        &[post(MANAGE, ONE, task!(prices::post_review), || prices_doc::post_review(false))],
+    ),
     Endpoint::new(
         "/api/v1/tenants/{tenant}/products/{product}/price-anomalies/{anomaly}/review",
-        &[post(WRITE, ONE, task!(prices::post_review), || prices_doc::post_review(true))],
+        &[post(MANAGE, ONE, task!(prices::post_review), || prices_doc::post_review(true))],
     )
     .counted_as(REVIEW),
     Endpoint::new(
@@ -260,8 +280,7 @@ const ROWS: &[Endpoint<Handler>] = &[
     Endpoint::new(
         "/api/v1/tenants/{tenant}/reports/export/{export}/download",
         &[get(READ, task!(exports::download), exports_doc::download)],
-    )
-    .page_headers(DOWNLOAD_HEADERS),
+    ),
     Endpoint::new(
         "/api/v1/tenants/{tenant}/customers/{customer}",
         &[delete(ADMIN, task!(people::erase_customer), people_doc::erase_customer)],
@@ -279,16 +298,18 @@ const ROWS: &[Endpoint<Handler>] = &[
         &[get(ADMIN_ALL, task!(people::erasure), people_doc::click_erasure)],
     ),
     Endpoint::new("/receipts/{receipt}", &[hot(page(OPEN, health::receipt, openapi::get_receipt))]),
-    Endpoint::new("/health", &[hot(page(OPEN, HEALTH, || openapi::get_health("health")))]).for_operators(),
-    Endpoint::new("/livez", &[hot(page(OPEN, HEALTH, || openapi::get_health("livez")))])
+    Endpoint::new("/health", &[by_any_name(hot(page(OPEN, HEALTH, || openapi::get_health("health"))))])
+        .for_operators(),
+    Endpoint::new("/livez", &[by_any_name(hot(page(OPEN, HEALTH, || openapi::get_health("livez"))))])
         .counted_as("/health")
         .for_operators(),
-    Endpoint::new("/ready", &[hot(page(OPEN, READY, || openapi::get_ready("ready")))]).for_operators(),
-    Endpoint::new("/readyz", &[hot(page(OPEN, READY, || openapi::get_ready("readyz")))])
+    Endpoint::new("/ready", &[by_any_name(hot(page(OPEN, READY, || openapi::get_ready("ready"))))])
+        .for_operators(),
+    Endpoint::new("/readyz", &[by_any_name(hot(page(OPEN, READY, || openapi::get_ready("readyz"))))])
         .counted_as("/ready")
         .for_operators(),
     // Two things behind one door: the page for Prometheus, and a tenant's counts over time.
-    Endpoint::new("/metrics", &[page(READ_ALL, api::metrics::answer, events_doc::get_metrics)])
+    Endpoint::new("/metrics", &[by_any_name(page(READ_ALL, api::metrics::answer, events_doc::get_metrics))])
         .for_operators(),
     Endpoint::new("/metrics", &[get(READ, task!(reads::buckets), events_doc::get_metrics)])
         .if_query("tenant_id"),
@@ -355,8 +376,8 @@ fn openapi_document(_: &Asked<'_>) -> Answer {
 pub(super) fn at_once(found: &Found<Handler>, method: Method, asked: &Asked<'_>) -> Answer {
     match found.operation.map(|operation| operation.handler) {
         Some(Handler::Memory(answer)) => answer(asked),
-        Some(Handler::Preflight(add)) => add(found.preflight(), &asked.vitals.config),
-        _ if method == Method::Options => found.preflight(),
+        Some(Handler::Preflight(add)) => add(found.preflight(&asked.preflight), &asked.vitals.config),
+        _ if method == Method::Options => found.preflight(&asked.preflight),
         _ => found.nothing_there(&asked.asker),
     }
 }
@@ -479,11 +500,12 @@ mod tests {
         for (row, one) in ROWS.iter().flat_map(|row| row.operations.iter().map(move |one| (row, one))) {
             let operation = &document["paths"][row.path.replace("..}", "}")][word(one.method)];
             seen += 1;
+            let either =
+                |scope: Scope| [json!({"bearer": [scope.name()]}), json!({"apiKey": [scope.name()]})];
             let scope = match one.need {
                 Need::Nothing => Value::Null,
-                Need::Scope(scope) | Need::AllTenants(scope) => {
-                    json!([{"bearer": [scope.name()]}, {"apiKey": [scope.name()]}])
-                }
+                Need::Scope(scope) | Need::AllTenants(scope) => Value::from(either(scope).to_vec()),
+                Need::Either(one, other) => Value::from([either(one), either(other)].concat()),
             };
             let marked = operation.get("security").cloned().unwrap_or_default();
             assert_eq!(marked, scope, "{} {:?}", row.path, one.method);
@@ -615,6 +637,22 @@ mod tests {
     }
 
     #[test]
+    fn a_public_key_and_a_page_of_any_origin_can_append_events_and_nothing_else() {
+        for row in ROWS {
+            for one in row.operations {
+                let appends =
+                    matches!(row.path, "/event" | "/events" | "/events/bulk") && one.method == Method::Post;
+                let asked = (row.path, one.method);
+                assert_eq!(one.need == WRITE, appends, "{asked:?}");
+                assert_eq!(one.pages == Pages::Every, appends, "{asked:?}");
+                let is_probe = matches!(row.path, "/health" | "/livez" | "/ready" | "/readyz" | "/metrics")
+                    && row.if_query.is_none();
+                assert_eq!(one.pages == Pages::OwnByAnyName, is_probe, "{asked:?}");
+            }
+        }
+    }
+
+    #[test]
     fn every_endpoint_asks_for_what_it_gives() {
         use Method::{Delete, Get, Head, Options, Other, Patch, Post, Put};
         for row in ROWS {
@@ -633,14 +671,13 @@ mod tests {
                         "/clicks" | "/metrics" | "/dashboard/state" if is_get => READ_ALL,
                         "/clicks/users/{user_id}" if method == Delete => ADMIN_ALL,
                         "/clicks/erasures/{erasure}" if is_get => ADMIN_ALL,
-                        "/api/v1/ingest/orders" | "/api/v1/ingest/orders/uploads" if method == Post => WRITE,
-                        "/api/v1/ingest/orders/uploads/{upload}"
-                            if is_get || matches!(method, Patch | Delete) =>
-                        {
-                            WRITE
+                        "/api/v1/ingest/orders" | "/api/v1/ingest/orders/uploads" if method == Post => MANAGE,
+                        "/api/v1/ingest/orders/uploads/{upload}" if is_get => MANAGE_OR_READ,
+                        "/api/v1/ingest/orders/uploads/{upload}" if matches!(method, Patch | Delete) => {
+                            MANAGE
                         }
                         _ if path.ends_with("/price-event") || path.ends_with("/review") => {
-                            if method == Post { WRITE } else { OPEN }
+                            if method == Post { MANAGE } else { OPEN }
                         }
                         _ if path.contains("/customers/") => {
                             if method == Delete {
@@ -668,7 +705,7 @@ mod tests {
                             }
                         },
                         _ if path.ends_with("/bulk_update") => match method {
-                            Put => WRITE,
+                            Put => MANAGE,
                             // Of a product that is called so.
                             _ => {
                                 if is_get {
@@ -678,7 +715,7 @@ mod tests {
                                 }
                             }
                         },
-                        _ if path.contains("/orders/") && is_of_tenant && method == Patch => WRITE,
+                        _ if path.contains("/orders/") && is_of_tenant && method == Patch => MANAGE,
                         _ if is_of_tenant && is_get => READ,
                         _ => OPEN,
                     };

@@ -208,6 +208,8 @@ impl Drop for Counted<'_> {
 
 async fn serve(lane: &Rc<Lane>, handed: HandedOver) {
     let (stream, unread) = handed.into_parts();
+    let by_address = lane.vitals.config.rate_per_address.is_some();
+    let peer = by_address.then(|| stream.peer_addr().ok()).flatten().map(|address| address.ip());
     let socket = match Socket::adopt(lane.vitals.runtime, stream) {
         Ok(socket) => socket,
         Err(error) => {
@@ -219,7 +221,7 @@ async fn serve(lane: &Rc<Lane>, handed: HandedOver) {
     let gated = Gated::new(socket, unread, gate.clone(), lane.times);
     let service = service_fn(|request| {
         let (lane, gate) = (lane.clone(), gate.clone());
-        Box::pin(async move { Ok::<_, Infallible>(respond(&lane, &gate, request).await) })
+        Box::pin(async move { Ok::<_, Infallible>(respond(&lane, &gate, peer, request).await) })
     });
     let mut connection = hyper::server::conn::http1::Builder::new()
         .half_close(true)

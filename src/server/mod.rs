@@ -23,7 +23,7 @@ use std::time::Duration;
 use signal_hook::consts::{SIGINT, SIGTERM, SIGXFSZ};
 
 use crate::api::error::Asker;
-use crate::api::{self, Asked};
+use crate::api::{self, Asked, Caller};
 use crate::base::clock;
 use crate::base::ids::CoreId;
 use crate::base::keys::KeyHasher;
@@ -125,7 +125,7 @@ pub fn serve(mut config: Config) -> Result<(), ServeError> {
     });
     // Before anything is pinned: its threads inherit the CPUs of this one.
     let ops_address = start_ops(&vitals)?;
-    let registry = keeper.registry().clone();
+    let registry = keeper.registry().clone().with_rate_per_address(vitals.config.rate_per_address);
     let watcher = watch::start(vitals.clone(), keeper)?;
     let writers = writers::Writers::start(
         opened.shards,
@@ -301,10 +301,21 @@ fn bind(address: SocketAddr, count: usize) -> Result<Vec<TcpListener>, ServeErro
 
 fn start_ops(vitals: &Arc<Vitals>) -> Result<Option<SocketAddr>, ServeError> {
     let Some(address) = vitals.config.ops_listen else { return Ok(None) };
+    // No key is asked for here, so that there are some makes no name safe.
+    let guard = {
+        let vitals = vitals.clone();
+        move |asked: &ops::OpsAsked<'_>| {
+            let pages = ENDPOINTS.find(asked.path(), Method::Get, None).pages(Method::Get);
+            let caller = Caller { host: asked.host, origin: asked.origin };
+            caller.check(&vitals.config, pages, Method::Get, || true).map_err(|not_called| {
+                ops::OpsAnswer::problem(not_called.problem().status(), not_called.detail())
+            })
+        }
+    };
     let pages = {
         let vitals = vitals.clone();
-        move |target: &str, accept: Option<&str>| {
-            let path = target.split('?').next().unwrap_or_default();
+        move |asked: &ops::OpsAsked<'_>| {
+            let (path, accept) = (asked.path(), asked.accept);
             let found = ENDPOINTS.find(path, Method::Get, None);
             if !found.endpoint.is_some_and(|endpoint| endpoint.for_operators) {
                 let detail = "here are /metrics, /health, /ready and /debug/flamegraph";
@@ -319,7 +330,7 @@ fn start_ops(vitals: &Arc<Vitals>) -> Result<Option<SocketAddr>, ServeError> {
             ops::OpsAnswer { status: answer.status, media, body: answer.body.into_owned() }
         }
     };
-    ops::start(address, pages).map(Some).map_err(|source| ServeError::Listen { address, source })
+    ops::start(address, guard, pages).map(Some).map_err(|source| ServeError::Listen { address, source })
 }
 
 /// What every core needs to know who asks, and its executor to place keys and to read rows back.

@@ -1,9 +1,11 @@
 //! One lane's way to keys and budgets: the newest roster, and the lane's own leases.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Cache};
 
+use super::addresses::Addresses;
 use super::buckets::Buckets;
 use super::budget::Rate;
 use super::error::{Denied, Limited, Quota, Standing};
@@ -34,6 +36,7 @@ pub struct Desk {
     /// By tenant: of requests and of bytes.
     leases: Vec<[Lease; 2]>,
     buckets: Arc<Buckets>,
+    addresses: Option<Arc<Addresses>>,
     /// As it was when [`Desk::has_changed`] was asked last.
     seen: Arc<Roster>,
 }
@@ -46,8 +49,15 @@ impl Desk {
             lanes: registry.lanes,
             leases: Vec::new(),
             buckets: registry.buckets.clone(),
+            addresses: registry.addresses.clone(),
             seen: registry.roster.load_full(),
         }
+    }
+
+    /// Whether everybody may do everything, because there never was a key.
+    #[inline]
+    pub fn is_open(&mut self) -> bool {
+        self.roster.load().is_open
     }
 
     /// Whether keys or tenants have changed since this was asked last.
@@ -97,6 +107,18 @@ impl Desk {
         take(tenant, tenant_per_s, Quota::PriceEvents)?;
         take(product, product_per_s, Quota::ProductEvents)
             .inspect_err(|_| self.buckets.give_back(tenant, &Rate::new(tenant_per_s, 1)))
+    }
+
+    /// Charges one post of events to its client's address, where there is a limit. The same buckets on every core.
+    ///
+    /// # Errors
+    /// [`Denied::Limited`], for 429: nothing was charged.
+    #[inline]
+    pub fn charge_address(&self, address: IpAddr, now: Now) -> Result<(), Denied> {
+        match &self.addresses {
+            None => Ok(()),
+            Some(addresses) => addresses.charge(address, now.monotonic_us.saturating_mul(1_000)),
+        }
     }
 
     /// Who asks, if they may. With no keys one branch, 5 ns; else 170 ns, most of it one hash.

@@ -52,6 +52,8 @@ pub enum Denied {
     Revoked,
     /// 403: the key lacks this scope.
     Scope(Scope),
+    /// 403: the key lacks both.
+    EitherScope(Scope, Scope),
     /// 403: the key is bound to another tenant than the one asked for.
     Tenant,
     /// 403: what was asked for belongs to no one tenant, and the key is bound to one.
@@ -71,8 +73,10 @@ impl Denied {
             Denied::Expired => "the key has expired",
             Denied::Revoked => "the key was revoked",
             Denied::Scope(Scope::Write) => "the key lacks the scope write",
+            Denied::Scope(Scope::Manage) => "the key lacks the scope manage",
             Denied::Scope(Scope::Read) => "the key lacks the scope read",
             Denied::Scope(Scope::Admin) => "the key lacks the scope admin",
+            Denied::EitherScope(..) => "the key has neither the scope manage nor the scope read",
             Denied::Tenant => "the key is bound to another tenant",
             Denied::AllTenants => "the key is bound to one tenant, and this is not one tenant's",
             Denied::Limited(Limited { quota: Quota::Requests, .. }) => {
@@ -86,6 +90,9 @@ impl Denied {
             }
             Denied::Limited(Limited { quota: Quota::ProductEvents, .. }) => {
                 "the product's price events per second are used up"
+            }
+            Denied::Limited(Limited { quota: Quota::Address, .. }) => {
+                "the posts of events per second of this address are used up"
             }
         }
     }
@@ -101,6 +108,8 @@ pub enum Quota {
     PriceEvents,
     /// Price events of one product.
     ProductEvents,
+    /// Posts of events of one client's address.
+    Address,
 }
 
 /// Where a quota stands, in the terms of the `RateLimit` fields.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use super::addresses::Addresses;
 use super::buckets::Buckets;
 use super::error::TenantsError;
 use super::key::KeyId;
@@ -23,9 +24,17 @@ pub struct Registry {
     pub(super) roster: Arc<ArcSwap<Roster>>,
     pub(super) lanes: u64,
     pub(super) buckets: Arc<Buckets>,
+    /// `None`: every address may send as much as it likes.
+    pub(super) addresses: Option<Arc<Addresses>>,
 }
 
 impl Registry {
+    /// The same, where an address may post events so often a second.
+    #[must_use]
+    pub fn with_rate_per_address(self, per_s: Option<u64>) -> Registry {
+        Registry { addresses: per_s.map(|per_s| Arc::new(Addresses::new(per_s))), ..self }
+    }
+
     /// Whether somebody could come in with a key at this time.
     #[must_use]
     pub fn has_usable_key(&self, now_us: i64) -> bool {
@@ -80,6 +89,7 @@ impl Keeper {
             roster: Arc::new(ArcSwap::from_pointee(roster)),
             lanes: lanes as u64,
             buckets: Arc::default(),
+            addresses: None,
         };
         let mut keeper = Keeper {
             data: data.to_owned(),

@@ -16,6 +16,7 @@
 //! and give back what they do not use, so that a limit holds at any number of cores and the shared cache line
 //! is seldom touched.
 
+mod addresses;
 mod buckets;
 mod budget;
 mod desk;

@@ -28,6 +28,8 @@ pub enum Need {
     Nothing,
     /// This scope, for the tenant that the request turns out to be about.
     Scope(Scope),
+    /// One of the two, for the tenant of the key.
+    Either(Scope, Scope),
     /// This scope, for every tenant.
     AllTenants(Scope),
 }
@@ -246,6 +248,9 @@ impl Roster {
         match need {
             Need::Scope(scope) | Need::AllTenants(scope) if !key.scopes.allows(scope) => {
                 Err(Denied::Scope(scope))
+            }
+            Need::Either(one, other) if !key.scopes.allows(one) && !key.scopes.allows(other) => {
+                Err(Denied::EitherScope(one, other))
             }
             Need::AllTenants(_) if key.tenant.is_some() => Err(Denied::AllTenants),
             _ => Ok(principal),

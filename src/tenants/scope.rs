@@ -1,26 +1,29 @@
-//! What a key may do: three scopes and sets of them.
+//! What a key may do: four scopes and sets of them.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// One thing a key may be allowed.
+/// One thing a key may be allowed. None includes another, but for `admin`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// Append events; nothing can be read with it, so that it may stand in a public page.
+    /// Append clicks and events, and nothing else, so that it may be in a public page.
     Write = 1,
+    /// Change what the tenant has: orders in, uploads, order status, stock, prices, reviews.
+    Manage = 8,
     /// Read rows, counts and reports.
     Read = 2,
-    /// Everything, the other two included.
+    /// Everything.
     Admin = 4,
 }
 
 impl Scope {
-    pub const ALL: [Scope; 3] = [Scope::Write, Scope::Read, Scope::Admin];
+    pub const ALL: [Scope; 4] = [Scope::Write, Scope::Manage, Scope::Read, Scope::Admin];
 
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Scope::Write => "write",
+            Scope::Manage => "manage",
             Scope::Read => "read",
             Scope::Admin => "admin",
         }
@@ -33,12 +36,25 @@ pub struct Scopes(u8);
 
 impl Scopes {
     /// All of them: what everybody has where there are no keys.
-    pub const ALL: Scopes = Scopes(Scope::Write as u8 | Scope::Read as u8 | Scope::Admin as u8);
+    pub const ALL: Scopes =
+        Scopes(Scope::Write as u8 | Scope::Manage as u8 | Scope::Read as u8 | Scope::Admin as u8);
 
     /// Whether the set allows what the scope does; `admin` allows everything.
     #[must_use]
     pub const fn allows(self, scope: Scope) -> bool {
         self.0 & (scope as u8 | Scope::Admin as u8) != 0
+    }
+
+    /// What either of the two allows.
+    #[must_use]
+    pub const fn and(self, other: Scopes) -> Scopes {
+        Scopes(self.0 | other.0)
+    }
+
+    /// Whether a key with these may be in a page that everybody reads.
+    #[must_use]
+    pub const fn is_public(self) -> bool {
+        self.0 == Scope::Write as u8
     }
 
     /// The scopes that were given, in the order of [`Scope::ALL`].
@@ -49,7 +65,7 @@ impl Scopes {
 
 /// The text names no scope, or one that there is not.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no list of scopes; they are write, read and admin, with commas between them")]
+#[error("{0:?} is no list of scopes; they are write, manage, read and admin, with commas between them")]
 pub struct NoScopes(String);
 
 impl FromStr for Scopes {
@@ -79,15 +95,23 @@ mod tests {
 
     #[test]
     fn a_set_reads_back_as_written_and_admin_is_everything() {
-        for text in ["write", "read", "admin", "write,read", "write,read,admin"] {
+        for text in ["write", "manage", "read", "admin", "write,read", "write,manage,read,admin"] {
             assert_eq!(text.parse::<Scopes>().unwrap().to_string(), text);
         }
         assert_eq!("read, write,read".parse::<Scopes>().unwrap().to_string(), "write,read");
+        assert_eq!("read,write,manage".parse::<Scopes>().unwrap().to_string(), "write,manage,read");
         for text in ["", ",", "write,", "Write", "all", "write read"] {
             assert!(text.parse::<Scopes>().is_err(), "{text:?}");
         }
         let (write, admin): (Scopes, Scopes) = ("write".parse().unwrap(), "admin".parse().unwrap());
-        assert!(write.allows(Scope::Write) && !write.allows(Scope::Read) && !write.allows(Scope::Admin));
+        for scope in Scope::ALL {
+            let alone: Scopes = scope.name().parse().unwrap();
+            let allowed: Vec<Scope> = Scope::ALL.into_iter().filter(|other| alone.allows(*other)).collect();
+            let expected = if scope == Scope::Admin { Scope::ALL.to_vec() } else { vec![scope] };
+            assert_eq!(allowed, expected);
+            assert_eq!(alone.is_public(), scope == Scope::Write);
+            assert_eq!(alone.and(write).is_public(), scope == Scope::Write);
+        }
         assert!(Scope::ALL.into_iter().all(|scope| admin.allows(scope) && Scopes::ALL.allows(scope)));
     }
 }

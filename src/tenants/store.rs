@@ -17,7 +17,7 @@ use crate::shard;
 
 /// `FHTN`: what `file(1)` and a second program see in the header.
 const APPLICATION_ID: u32 = 0x4648_544e;
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 /// Secrets of one tenant: a signature is held against each.
 const SECRETS_MAX: usize = 16;
 
@@ -36,7 +36,7 @@ CREATE TABLE api_key (
   key_id TEXT PRIMARY KEY,      -- 16 hexadecimal digits, the middle of fh_<key_id>_<secret>
   tenant_id TEXT REFERENCES tenant (tenant_id),  -- NULL: every tenant
   hash BLOB NOT NULL,           -- BLAKE3 of the secret
-  scopes TEXT NOT NULL,         -- write,read,admin
+  scopes TEXT NOT NULL,         -- write,manage,read,admin
   label TEXT NOT NULL,
   created_at INTEGER NOT NULL,
   expires_at INTEGER,           -- NULL: never
@@ -66,6 +66,11 @@ CREATE TABLE webhook_secret (
   created_at INTEGER NOT NULL,
   revoked_at INTEGER             -- may lie ahead: until then it holds
 ) STRICT, WITHOUT ROWID;
+";
+
+/// What version 3 changes: before it, `write` was allowed what is now `manage`, and a key keeps what it could.
+const SCHEMA_3: &str = "
+UPDATE api_key SET scopes = scopes || ',manage' WHERE instr(',' || replace(scopes, ' ', '') || ',', ',write,') > 0;
 ";
 
 /// The file, open.
@@ -117,7 +122,8 @@ impl Store {
             let transaction =
                 connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
             let found = version(&transaction, &path)?;
-            for (_, schema) in [(1, SCHEMA), (2, SCHEMA_2)].iter().filter(|(number, _)| *number > found) {
+            let schemas = [(1, SCHEMA), (2, SCHEMA_2), (3, SCHEMA_3)];
+            for (_, schema) in schemas.iter().filter(|(number, _)| *number > found) {
                 transaction.execute_batch(schema)?;
             }
             transaction.pragma_update(None, "application_id", APPLICATION_ID)?;

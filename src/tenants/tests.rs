@@ -1,6 +1,7 @@
 //! The file, the roster and the desk together: who is let in, and what a change of the file does.
 
 use std::fs;
+use std::path::Path;
 
 use super::*;
 use crate::http::Credential;
@@ -248,8 +249,8 @@ fn names_and_files_that_are_not_ours_are_refused() {
     f.store.copy_to(copy.path()).unwrap();
     let copied = Store::open(copy.path()).unwrap().unwrap();
     assert_eq!(copied.tenants().unwrap(), f.store.tenants().unwrap());
-    copied.connection().execute_batch("PRAGMA user_version = 3").unwrap();
-    assert!(matches!(Store::open(copy.path()), Err(TenantsError::TooNew { found: 3, .. })));
+    copied.connection().execute_batch("PRAGMA user_version = 4").unwrap();
+    assert!(matches!(Store::open(copy.path()), Err(TenantsError::TooNew { found: 4, .. })));
     copied.connection().execute_batch("PRAGMA application_id = 7").unwrap();
     assert!(matches!(Store::open(copy.path()), Err(TenantsError::Foreign(_))));
 }
@@ -267,4 +268,44 @@ fn an_edited_row_lets_nobody_in_and_is_shown_as_such() {
     assert!(f.ask(&good.text, WRITE, at(0)).is_ok());
     let states: Vec<_> = f.store.keys().unwrap().iter().map(|row| row.state(START_US)).collect();
     assert!(states.contains(&"unreadable") && states.contains(&"active"), "{states:?}");
+}
+
+#[test]
+fn keys_made_before_manage_was_a_scope_keep_what_they_could() {
+    // Made by the version before; the keys are of this file alone.
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tenants-v2.db");
+    let dir = tempfile::tempdir().unwrap();
+    fs::copy(fixture, Store::path_in(dir.path())).unwrap();
+    let keeper = Keeper::open(dir.path(), 1, START_US).unwrap();
+    let mut desk = Desk::new(keeper.registry());
+    for (key, scopes) in [
+        ("fh_af09534f26714fcf_DMt47v2wdBoZg-BGtYzdihP5ZqMSdE7YWcmaZ70MDno", "write,manage"),
+        ("fh_b8cdaae1450970bd_8y0T-ZvPKQgZjDna2P9LPwF0q0vkLayzN4kFbQoXsbA", "write,manage"),
+        ("fh_8c7e985bbc7c6c18_fslnGJAHSQ-k3oauqpW_qpquMu7029NQN87H6uvORaE", "write,manage,read"),
+        ("fh_2f2a1f711fecceaf_ml_MvNZinmqg54dn7LksyPEX-ybJTFaNNfryoFoFGgw", "read"),
+        ("fh_5bfd281a924b5bcf_sp_DoiYxORmA8uyHpBchGIztgMmhOhmM0QCpp94cylw", "admin"),
+    ] {
+        let scopes: Scopes = scopes.parse().unwrap();
+        for scope in Scope::ALL {
+            let asked = desk.authorize(Credential::Key(key), Need::Scope(scope), at(0));
+            assert_eq!(asked.is_ok(), scopes.allows(scope), "{scopes} {scope:?}");
+        }
+        let either = desk.authorize(Credential::Key(key), Need::Either(Scope::Manage, Scope::Read), at(0));
+        assert!(either.is_ok(), "{scopes}");
+    }
+    let store = Store::open(dir.path()).unwrap().unwrap();
+    let listed: Vec<_> = store.keys().unwrap().iter().map(|row| row.scopes.unwrap()).collect();
+    assert!(listed.len() == 5 && !listed.iter().any(|scopes| scopes.is_public()), "{listed:?}");
+    // What is made from now on is what it says, also after another start.
+    let key = store.create_key(&wish(None, "write"), START_US).unwrap();
+    drop((store, keeper));
+    let keeper = Keeper::open(dir.path(), 1, START_US).unwrap();
+    let mut desk = Desk::new(keeper.registry());
+    let mut ask = |need| desk.authorize(Credential::Key(&key.text), need, at(0));
+    assert!(ask(WRITE).is_ok());
+    assert_eq!(ask(Need::Scope(Scope::Manage)), Err(Denied::Scope(Scope::Manage)));
+    assert_eq!(
+        ask(Need::Either(Scope::Manage, Scope::Read)),
+        Err(Denied::EitherScope(Scope::Manage, Scope::Read))
+    );
 }

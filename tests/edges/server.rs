@@ -34,6 +34,8 @@ impl Server {
                 "off",
                 "--log-format",
                 "json",
+                "--allowed-hosts",
+                "t",
                 "--data",
             ])
             .arg(folder.path().join("data"))

@@ -100,6 +100,10 @@ impl Folder {
         if !flags.contains(&"--ops-listen") {
             command.args(["--ops-listen", "off"]);
         }
+        if !flags.contains(&"--allowed-hosts") {
+            // What the tests' clients call it.
+            command.args(["--allowed-hosts", "test,t"]);
+        }
         if !flags.contains(&"--cores") {
             command.args(["--cores", &cpus(1)]);
         }

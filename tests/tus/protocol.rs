@@ -213,11 +213,14 @@ fn an_upload_that_is_not_there_is_not_found() {
 #[test]
 fn options_tells_what_is_offered_to_browsers_too() {
     let folder = Folder::new();
-    let server = serve(&folder, &["--uploads-bytes-max", "5GiB"]);
+    let shop = ["--cors-origins", "https://shop.example"];
+    let server = serve(&folder, &[&["--uploads-bytes-max", "5GiB"], &shop[..]].concat());
     let mut client = server.client();
     let upload = Upload::create(&mut client, 5, &[]);
     for path in [UPLOADS, &upload.path] {
-        let lines = ["Origin: https://shop.example", "Access-Control-Request-Method: PATCH"];
+        let wanted = "tus-resumable,upload-length,upload-offset,upload-metadata,upload-checksum";
+        let wanted = format!("Access-Control-Request-Headers: {wanted}");
+        let lines = ["Origin: https://shop.example", "Access-Control-Request-Method: PATCH", &wanted];
         let answer = ask(&mut client, "OPTIONS", path, &lines, b"").expect("it answers");
         assert_eq!(answer.status, 204);
         for (name, value) in [

@@ -122,7 +122,7 @@ fn read_stream(running: &Running, target: &str) -> Result<Streamed> {
     let mut stream = TcpStream::connect(running.addr)?;
     stream.set_read_timeout(Some(Duration::from_secs(60)))?;
     let request = format!(
-        "GET {target} HTTP/1.1\r\nHost: bench\r\nAccept: application/x-ndjson\r\nConnection: close\r\n\r\n"
+        "GET {target} HTTP/1.1\r\nHost: localhost\r\nAccept: application/x-ndjson\r\nConnection: close\r\n\r\n"
     );
     let start = clock::now();
     stream.write_all(request.as_bytes())?;
@@ -158,7 +158,7 @@ fn walk(running: &Running) -> Result<(f64, f64)> {
         (base.to_owned(), Vec::new(), Vec::new(), [0; 64 * 1024]);
     for _ in 0..=10_000 {
         let start = clock::now();
-        stream.write_all(format!("GET {target} HTTP/1.1\r\nHost: bench\r\n\r\n").as_bytes())?;
+        stream.write_all(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes())?;
         answer.clear();
         while http::message_length(&answer).is_none() {
             let read = stream.read(&mut piece)?;

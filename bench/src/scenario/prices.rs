@@ -82,7 +82,7 @@ impl Connection {
             seconds % 60
         );
         let request = format!(
-            "POST /api/v1/tenants/shop/products/p{product}/price-event HTTP/1.1\r\nHost: bench\r\n\
+            "POST /api/v1/tenants/shop/products/p{product}/price-event HTTP/1.1\r\nHost: localhost\r\n\
              Content-Length: {}\r\n\r\n{body}",
             body.len()
         );

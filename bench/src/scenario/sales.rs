@@ -215,7 +215,7 @@ pub(super) fn ask(addr: SocketAddr, target: &str) -> Result<(f64, Value)> {
     let mut stream = TcpStream::connect(addr)?;
     stream.set_read_timeout(Some(Duration::from_secs(300)))?;
     let start = clock::now();
-    stream.write_all(format!("GET {target} HTTP/1.1\r\nHost: bench\r\n\r\n").as_bytes())?;
+    stream.write_all(format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n").as_bytes())?;
     let (mut answer, mut piece) = (Vec::new(), vec![0; 256 * 1024]);
     let length = loop {
         if let Some(length) = http::message_length(&answer) {

@@ -99,7 +99,7 @@ pub(super) fn stream(addr: SocketAddr, target: &str, rows: usize) -> Result<Stre
     let mut stream = TcpStream::connect(addr)?;
     stream.set_read_timeout(Some(Duration::from_secs(120)))?;
     let request = format!(
-        "GET {target} HTTP/1.1\r\nHost: bench\r\nAccept: application/x-ndjson\r\nConnection: close\r\n\r\n"
+        "GET {target} HTTP/1.1\r\nHost: localhost\r\nAccept: application/x-ndjson\r\nConnection: close\r\n\r\n"
     );
     let start = clock::now();
     stream.write_all(request.as_bytes())?;

@@ -54,7 +54,7 @@ fn one(setup: &Setup, system: &System, count: usize) -> Result<Round> {
             r#"{{"event_id":"{id}","price":{price},"currency":"USD","observed_at":"2026-01-01T00:00:00Z"}}"#
         );
         let request = format!(
-            "POST /api/v1/tenants/shop/products/p/price-event HTTP/1.1\r\nHost: bench\r\nContent-Length: {}\r\n\r\n{body}",
+            "POST /api/v1/tenants/shop/products/p/price-event HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
         http::exchange(running.addr, request.as_bytes())
@@ -111,7 +111,7 @@ fn one(setup: &Setup, system: &System, count: usize) -> Result<Round> {
 
 /// Opens streams until there are `count`, each begun.
 fn open(addr: SocketAddr, count: usize, epoll: &mut Epoll, streams: &mut Vec<TcpStream>) -> Result<()> {
-    const REQUEST: &[u8] = b"GET /api/v1/tenants/shop/price-anomalies HTTP/1.1\r\nHost: bench\r\n\
+    const REQUEST: &[u8] = b"GET /api/v1/tenants/shop/price-anomalies HTTP/1.1\r\nHost: localhost\r\n\
                              Accept: text/event-stream\r\n\r\n";
     for number in streams.len()..count {
         ensure!(!process::interrupted(), "interrupted");

@@ -11,6 +11,7 @@ pub enum Problem {
     BadParameter,
     Unauthorized,
     Forbidden,
+    ForeignOrigin,
     NotFound,
     NotAReceipt,
     MethodNotAllowed,
@@ -20,6 +21,7 @@ pub enum Problem {
     UriTooLong,
     UnsupportedEncoding,
     ExpectationFailed,
+    MisdirectedRequest,
     InvalidEvent,
     InvalidEvents,
     TooDeep,
@@ -93,6 +95,7 @@ impl Problem {
         Problem::Unauthorized,
         Problem::BadSignature,
         Problem::Forbidden,
+        Problem::ForeignOrigin,
         Problem::NotFound,
         Problem::NotAReceipt,
         Problem::NoSuchOrder,
@@ -121,6 +124,7 @@ impl Problem {
         Problem::UnsupportedMediaType,
         Problem::RangeNotSatisfiable,
         Problem::ExpectationFailed,
+        Problem::MisdirectedRequest,
         Problem::InvalidEvent,
         Problem::InvalidEvents,
         Problem::TooDeep,
@@ -312,9 +316,30 @@ impl Problem {
                 403,
                 "forbidden",
                 "The key does not allow this",
-                "The key is valid, but it lacks the scope that this needs (write to send events, read to ask for \
-                 them), or it is bound to another tenant than the one the request is about; the detail says \
+                "The key is valid, but it lacks the scope that this needs (write to send events, manage to send \
+                 orders and to change stock, prices and status, read to ask for them), or it is bound to another tenant than the one the request is about; the detail says \
                  which. Nothing was stored. Use another key: the scopes and the tenant of a key do not change.",
+            ),
+            Problem::ForeignOrigin => entry(
+                403,
+                "foreign-origin",
+                "Pages of another origin may only post events",
+                "The request comes from a page of a browser, and the page is of another origin than this server: its \
+                 Origin header has another host or port than the Host header. Any page may post events; everything \
+                 else is for pages of this server, so that a page which happens to be open cannot read or change \
+                 what its reader's machine can reach. Nothing was stored or changed. The operator lists origins that \
+                 may do more in cors_origins; where a proxy in front asks under another name, public_url says which \
+                 origin is this server's own.",
+            ),
+            Problem::MisdirectedRequest => entry(
+                421,
+                "misdirected-request",
+                "This server does not go by that name",
+                "The server has no keys, so whoever reaches it may do everything, and the Host header names it by a \
+                 name that anybody could have pointed at it: a page may have done so to be taken for one of this \
+                 server's own. Nothing was stored or changed. Ask for it by its address or as localhost; or let the \
+                 operator name the host in allowed_hosts or public_url, or make keys with firehose key create. Posts \
+                 of events, probes and the Prometheus page are answered under every name.",
             ),
             Problem::NotFound => entry(
                 404,

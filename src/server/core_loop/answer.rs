@@ -2,13 +2,25 @@
 
 use super::*;
 
+/// Why a request is not answered as it wishes.
+enum NotAnswered {
+    Event(api::error::EventRefused),
+    Called(NotCalled),
+}
+
+/// What the head says of its page and of this server's name; looked for in the bytes, so for no accepted event.
+fn caller<'b>(head: &Head<'b>) -> Caller<'b> {
+    let origins = head.has_origin.then(|| head.field("origin")).into_iter().flatten();
+    Caller::new(head.host(), origins)
+}
+
 impl CoreLoop {
     /// Owes the answer to one whole request; whether the connection stays.
     pub(super) fn answer(&mut self, key: Key, found: &Found<Handler>, head: &Head<'_>, body: &[u8]) -> bool {
         let keep_alive = head.keep_alive && self.parts.vitals.stop.stage() < Stage::Draining;
         let answer = match found.operation {
             Some(Operation { handler: Handler::Click(_), need, .. }) => {
-                match self.take_event(*need, head, body) {
+                match self.take_event(key, *need, head, body) {
                     Ok((receipt, disk)) => {
                         let start = self.arena.len();
                         self.arena.extend_from_slice(match head.request_id {
@@ -30,25 +42,32 @@ impl CoreLoop {
                         self.me.hot.accepted_bytes.add(body.len() as u64);
                         return keep_alive;
                     }
-                    Err(refused) => Err(refused),
+                    Err(refused) => Err(NotAnswered::Event(refused)),
                 }
             }
-            _ => Ok(()),
+            _ => self.check_caller(found, head).map_err(NotAnswered::Called),
         };
         let id = match head.request_id {
             Some(id) => id,
             None => self.parts.request_ids.give(),
         };
         let problems = &self.me.hot.problems;
+        let config = &self.parts.vitals.config;
+        let cors = caller(head).cors(config, found.pages(head.method), head.method);
+        let asker = Asker { request_id: id, problems, body_bytes_max: self.limits.event_bytes_max as u64 };
         let answer = match answer {
             Ok(()) => {
-                let asker =
-                    Asker { request_id: id, problems, body_bytes_max: self.limits.event_bytes_max as u64 };
                 let (format, wants) = (Format::Text, api::Wants::default());
-                let asked = Asked::new(head.path, format, wants, &self.parts.vitals, asker);
+                let wanted_headers = match head.method {
+                    Method::Options => head.field("access-control-request-headers").next(),
+                    _ => None,
+                };
+                let asked = Asked::new(head.path, format, wants, &self.parts.vitals, asker)
+                    .with_preflight(Preflight { cors, wanted_headers });
                 at_once(found, head.method, &asked)
             }
-            Err(refused) => api::error::refused(&refused, self.limits.event_bytes_max as u64, id, problems),
+            Err(NotAnswered::Event(refused)) => refused.answer(&asker),
+            Err(NotAnswered::Called(not_called)) => not_called.answer(&asker),
         };
         self.me.hot.count_request(found.row, answer.status);
         let (core, route, status) = (self.parts.core, found.route(), answer.status);
@@ -65,7 +84,7 @@ impl CoreLoop {
             minor: head.minor,
             keep_alive,
             head_only: head.method == Method::Head,
-            has_origin: head.has_origin,
+            cors,
         };
         let start = self.arena.len();
         write_answer(&mut self.arena, &answer, &to);
@@ -73,13 +92,23 @@ impl CoreLoop {
         keep_alive && !answer.close
     }
 
+    /// Whether a page may ask this, under this name.
+    fn check_caller(&mut self, found: &Found<Handler>, head: &Head<'_>) -> Result<(), NotCalled> {
+        let Parts { vitals, desk, .. } = &mut self.parts;
+        caller(head).check(&vitals.config, found.pages(head.method), head.method, || desk.is_open())
+    }
+
     pub(super) fn take_event(
         &mut self,
+        key: Key,
         need: Need,
         head: &Head<'_>,
         body: &[u8],
     ) -> Result<(crate::base::ids::Receipt, bool), api::error::EventRefused> {
         let now = Now { unix_us: self.unix_us, monotonic_us: self.now_us };
+        if self.limits.by_address {
+            self.charge_address(key, head, now)?;
+        }
         let principal = self.parts.desk.authorize(head.credential, need, now)?;
         self.parts.desk.charge(&principal, 1, body.len() as u64, now)?;
         let disk = api::event::wants_disk(head.query, self.parts.vitals.config.ack)?;
@@ -89,6 +118,15 @@ impl CoreLoop {
         let coding = head.coding.ok_or(api::error::EventRefused::UnknownCoding)?;
         let receipt = self.parts.intake.take(coding, body, self.unix_us)?;
         Ok((receipt, disk))
+    }
+
+    /// Charges the client that the peer is, or that it asks for.
+    fn charge_address(&mut self, key: Key, head: &Head<'_>, now: Now) -> Result<(), Denied> {
+        // A peer that is gone already gets no answer either.
+        let Some(peer) = self.connections.get(key).and_then(|conn| conn.peer) else { return Ok(()) };
+        let trusted = &self.parts.vitals.config.trusted_proxies;
+        let client = client_address(peer, trusted, head.field("x-forwarded-for"));
+        self.parts.desk.charge_address(client, now)
     }
 
     pub(super) fn owe_bytes(&mut self, key: Key, bytes: &[u8]) {
@@ -106,13 +144,17 @@ impl CoreLoop {
         };
         let answer =
             api::error::refusal(refusal, self.limits.event_bytes_max as u64, id, &self.me.hot.problems);
+        let cors = head.map_or(Cors::None, |head| {
+            let pages = super::receive::find(&head).pages(head.method);
+            caller(&head).cors(&self.parts.vitals.config, pages, head.method)
+        });
         let to = To {
             date: &self.date,
             request_id: id.as_bytes(),
             minor: 1,
             keep_alive: false,
             head_only: head.is_some_and(|head| head.method == Method::Head),
-            has_origin: head.is_some_and(|head| head.has_origin),
+            cors,
         };
         let start = self.arena.len();
         write_answer(&mut self.arena, &answer, &to);

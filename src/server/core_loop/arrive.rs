@@ -69,7 +69,8 @@ impl CoreLoop {
 
     pub(super) fn adopt(&mut self, fd: OwnedFd) {
         let raw = fd.as_raw_fd();
-        let key = self.connections.insert(fd, self.now_ms() + self.limits.idle_ms);
+        let peer = if self.limits.by_address { epoll::peer(&fd) } else { None };
+        let key = self.connections.insert(fd, peer, self.now_ms() + self.limits.idle_ms);
         if let Err(error) = self.epoll.add_edge(raw, key.0) {
             tracing::warn!(core = self.parts.core, %error, "a connection could not be watched; closed");
             self.close(key);
@@ -87,7 +88,8 @@ impl CoreLoop {
             minor: 1,
             keep_alive: false,
             head_only: false,
-            has_origin: false,
+            // Nothing was read: it may be a page's post of events, which may read this and try again.
+            cors: Cors::Every { has_origin: true },
         };
         self.out.clear();
         write_answer(&mut self.out, &answer, &to);

@@ -249,7 +249,7 @@ impl CoreLoop {
 }
 
 #[inline]
-fn find(head: &Head<'_>) -> Found<Handler> {
+pub(super) fn find(head: &Head<'_>) -> Found<Handler> {
     ENDPOINTS.find(head.path, head.method, head.query)
 }
 

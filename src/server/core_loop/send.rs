@@ -95,7 +95,7 @@ impl CoreLoop {
                         minor: to.minor,
                         keep_alive: to.keep_alive,
                         head_only: false,
-                        has_origin: to.has_origin,
+                        cors: Cors::Every { has_origin: to.has_origin },
                     };
                     match appended {
                         Ok(_) => {

@@ -34,7 +34,9 @@ fn credential(request: &RequestHead) -> Credential<'_> {
 
 /// Decides on the head alone; charges the request and the length it names.
 pub(super) fn admit(lane: &Lane, request: &RequestHead, body: &Incoming) -> Result<Admitted, Denied> {
-    let (mut desk, now) = (lane.desk.borrow_mut(), now());
+    let now = now();
+    request.charge_address(lane, now)?;
+    let mut desk = lane.desk.borrow_mut();
     let principal = desk.authorize(credential(request), request.found.need(), now)?;
     // A body that is taken in as it comes is charged as it comes.
     let charged_bytes = if request.found.streams_in() { 0 } else { body.size_hint().lower() };

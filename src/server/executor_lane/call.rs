@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 use std::future::Future;
+use std::net::IpAddr;
 use std::ops::Deref;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -14,17 +15,20 @@ use hyper::body::Incoming;
 use super::body::AnswerBody;
 use super::respond::Body;
 use super::{Lane, SharedGate};
-use crate::api::Found;
 use crate::api::error::{Asker, Refuse};
+use crate::api::{Caller, Found, NotCalled, Pages, Preflight};
 use crate::base::clock;
+use crate::config::client_address;
 use crate::cores::stop::Stage;
-use crate::http::{self, Answer, Coding, Media, Method};
+use crate::http::{self, Answer, Coding, Cors, Media, Method};
 use crate::server::endpoints::{ENDPOINTS, Handler};
-use crate::tenants::{Payer, Principal};
+use crate::tenants::{Denied, Now, Payer, Principal};
 
 /// The head of a request, where it goes, and who pays for it.
 pub(in crate::server) struct RequestHead {
     parts: hyper::http::request::Parts,
+    /// Who is at the other end of the connection; asked of the kernel only where it matters.
+    peer: Option<IpAddr>,
     pub(super) method: Method,
     pub(super) found: Found<Handler>,
     pub(super) id: String,
@@ -46,7 +50,7 @@ impl Deref for RequestHead {
 }
 
 impl RequestHead {
-    pub(super) fn new(lane: &Lane, parts: hyper::http::request::Parts) -> RequestHead {
+    pub(super) fn new(lane: &Lane, peer: Option<IpAddr>, parts: hyper::http::request::Parts) -> RequestHead {
         let started_us = clock::monotonic_us();
         let method = match parts.method {
             hyper::Method::GET => Method::Get,
@@ -68,6 +72,7 @@ impl RequestHead {
         };
         RequestHead {
             parts,
+            peer,
             method,
             found,
             id,
@@ -119,6 +124,40 @@ impl RequestHead {
             problems: &lane.me.executor.problems,
             body_bytes_max: self.found.body_bytes_max(&lane.vitals.config),
         }
+    }
+
+    /// Charges the client that the peer is, or that it asks for, where its address is counted.
+    pub(super) fn charge_address(&self, lane: &Lane, now: Now) -> Result<(), Denied> {
+        let (Some(peer), Pages::Every) = (self.peer, self.found.pages(self.method)) else { return Ok(()) };
+        if self.method == Method::Options {
+            return Ok(());
+        }
+        let lines = self.headers.get_all("x-forwarded-for").iter().map(hyper::header::HeaderValue::as_bytes);
+        let client = client_address(peer, &lane.vitals.config.trusted_proxies, lines);
+        lane.desk.borrow().charge_address(client, now)
+    }
+
+    /// What the head says of its page and of this server's name.
+    fn caller(&self) -> Caller<'_> {
+        // That of the target, where it is there: RFC 9112 §3.2.2.
+        let in_target = self.uri.authority().map(|authority| authority.as_str().as_bytes());
+        let host = in_target.or_else(|| self.headers.get("host").map(hyper::header::HeaderValue::as_bytes));
+        Caller::new(host, self.headers.get_all("origin").iter().map(hyper::header::HeaderValue::as_bytes))
+    }
+
+    /// Whether a page may ask this, under this name.
+    pub(super) fn check_caller(&self, lane: &Lane) -> Result<(), NotCalled> {
+        let is_open = || lane.desk.borrow_mut().is_open();
+        self.caller().check(&lane.vitals.config, self.found.pages(self.method), self.method, is_open)
+    }
+
+    fn cors(&self, lane: &Lane) -> Cors<'_> {
+        self.caller().cors(&lane.vitals.config, self.found.pages(self.method), self.method)
+    }
+
+    pub(super) fn preflight(&self, lane: &Lane) -> Preflight<'_> {
+        let wanted = self.headers.get("access-control-request-headers");
+        Preflight { cors: self.cors(lane), wanted_headers: wanted.map(hyper::header::HeaderValue::as_bytes) }
     }
 
     /// An HTTP/1.0 request that does not ask to keep the connection.
@@ -195,10 +234,9 @@ impl Reply {
         let mut response = Response::builder()
             .status(answer.status)
             .header("Date", &clock::http_date(clock::unix_us())[..])
-            .header("X-Request-Id", &request.id)
-            .header("Access-Control-Allow-Origin", "*");
-        if request.headers.contains_key("origin") {
-            response = response.header("Access-Control-Expose-Headers", crate::http::EXPOSED_HEADERS);
+            .header("X-Request-Id", &request.id);
+        for (name, value) in request.cors(lane).lines() {
+            response = response.header(name, value);
         }
         if answer.close || lane.vitals.stop.stage() >= Stage::Draining || request.is_last() {
             response = response.header("Connection", "close");

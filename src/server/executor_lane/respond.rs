@@ -1,5 +1,6 @@
 //! One request of the executor's lane: who asks, the body, the handler of its endpoint, the answer.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use bytes::Bytes;
@@ -12,7 +13,7 @@ use super::body::AnswerBody;
 use super::call::{Call, Reply, RequestHead};
 use super::{Lane, SharedGate, logged};
 use crate::api::error::Refuse as _;
-use crate::api::{self, Asked};
+use crate::api::{self, Asked, NotCalled};
 use crate::base::clock;
 use crate::http::{Answer, Method, REFUSED_PATH, Refusal, sent_bytes_max};
 use crate::ops;
@@ -22,16 +23,18 @@ use crate::tenants::{Denied, Need, Principal};
 pub(super) async fn respond(
     lane: &Rc<Lane>,
     gate: &SharedGate,
+    peer: Option<IpAddr>,
     request: Request<Incoming>,
 ) -> Response<AnswerBody> {
     let (parts, body) = request.into_parts();
-    let request = RequestHead::new(lane, parts);
+    let request = RequestHead::new(lane, peer, parts);
     let refusal = gate.borrow().refused();
     let reply = match refusal {
         Some(refusal) if request.uri.path() == REFUSED_PATH => refusal.answer(&request.asker(lane)).into(),
-        _ => match no_such_place(lane, &request) {
-            Some(answer) => answer.into(),
-            None => reply(lane, gate, &request, body).await,
+        _ => match (request.check_caller(lane), no_such_place(lane, &request)) {
+            (Err(not_called), _) => turned_away(lane, gate, &request, body, not_called).await.into(),
+            (Ok(()), Some(answer)) => answer.into(),
+            (Ok(()), None) => reply(lane, gate, &request, body).await,
         },
     };
     let reply = with_standing(lane, &request, reply);
@@ -41,6 +44,18 @@ pub(super) async fn respond(
     lane.me.executor.time_request(found.row, duration_us);
     logged::answered(lane, &request, status, duration_us);
     reply.response(lane, &request)
+}
+
+/// The answer to a page that may not ask; what it has sent is dropped first, as far as a body may go here.
+async fn turned_away(
+    lane: &Lane,
+    gate: &SharedGate,
+    request: &RequestHead,
+    body: Incoming,
+    not_called: NotCalled,
+) -> Answer {
+    let is_dropped = read_body(lane, gate, request, body, false).await.is_ok();
+    Answer { close: !is_dropped, ..not_called.answer(&request.asker(lane)) }
 }
 
 async fn reply(lane: &Rc<Lane>, gate: &SharedGate, request: &RequestHead, body: Incoming) -> Reply {
@@ -69,7 +84,8 @@ fn in_memory(lane: &Lane, request: &RequestHead) -> Answer {
     let (accept, codings) = (request.values("accept"), request.values("accept-encoding"));
     let wants = api::Wants::new(&accept, &codings, request.header("if-none-match"));
     let (format, asker) = (ops::negotiate(&accept), request.asker(lane));
-    let asked = Asked::new(request.uri.path(), format, wants, &lane.vitals, asker);
+    let asked = Asked::new(request.uri.path(), format, wants, &lane.vitals, asker)
+        .with_preflight(request.preflight(lane));
     at_once(&request.found, request.method, &asked)
 }
 

@@ -42,7 +42,7 @@ impl Party {
             "0".repeat(ID_DIGITS)
         );
         let head = format!(
-            "POST /events HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {key}\r\n\
+            "POST /events HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\n\
              Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
             body.len()
         );

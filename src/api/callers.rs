@@ -1,0 +1,244 @@
+//! What of a browser may call: which pages, by their `Origin`, and under which names of this server, by `Host`.
+//!
+//! A page can send anything to any address that its reader's machine reaches, and a name of its own can be pointed at
+//! any address (DNS rebinding). So what does more than to append events is for this server's own pages and for those of
+//! origins that the operator has listed; and while there are no keys, for requests that call this server by a name that
+//! no stranger can have given it. What no browser sends, a request without `Origin`, is not looked at here.
+
+use super::Problem;
+use super::error::{Asker, Refuse, problem};
+use crate::config::{Config, is_safe_host, is_same_authority};
+use crate::http::{Answer, Cors, Method};
+
+/// Whom of the browsers an operation answers: a column of the table of endpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pages {
+    /// Pages of this server and of listed origins, under a name that is known.
+    Own,
+    /// The same under any name: probes and scrapes, which tell no row.
+    OwnByAnyName,
+    /// Pages of every origin, under any name: posts of events.
+    Every,
+}
+
+/// What a request says of the page it comes from and of the name it has asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Caller<'a> {
+    /// `None`: HTTP/1.0 without a `Host`, which no browser speaks.
+    pub host: Option<&'a [u8]>,
+    /// Of several `Origin` lines none is right: it is empty then.
+    pub origin: Option<&'a [u8]>,
+}
+
+/// What the answer to OPTIONS says to a browser.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Preflight<'a> {
+    pub cors: Cors<'a>,
+    /// `Access-Control-Request-Headers`, as sent.
+    pub wanted_headers: Option<&'a [u8]>,
+}
+
+/// Why a request is not answered, whatever it asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotCalled {
+    /// 421: under this name.
+    ByThisName,
+    /// 403: by this page.
+    ByThisPage,
+}
+
+impl NotCalled {
+    #[must_use]
+    pub fn problem(self) -> Problem {
+        match self {
+            NotCalled::ByThisName => Problem::MisdirectedRequest,
+            NotCalled::ByThisPage => Problem::ForeignOrigin,
+        }
+    }
+
+    /// One sentence for whoever set the server up.
+    #[must_use]
+    pub fn detail(self) -> &'static str {
+        match self {
+            NotCalled::ByThisName => {
+                "the Host header is no name of this server; --allowed-hosts or --public-url can make it one"
+            }
+            NotCalled::ByThisPage => {
+                "a page of another origin may only post events; --cors-origins can list it, and --public-url names \
+                 this server's own origin behind a proxy"
+            }
+        }
+    }
+}
+
+impl Refuse for NotCalled {
+    fn answer(&self, asker: &Asker<'_>) -> Answer {
+        problem(self.problem(), self.detail(), asker.request_id, &[], &[], asker.problems)
+    }
+}
+
+impl<'a> Caller<'a> {
+    /// From the lines of a head.
+    pub fn new(host: Option<&'a [u8]>, mut origins: impl Iterator<Item = &'a [u8]>) -> Caller<'a> {
+        let origin = origins.next().map(|first| if origins.next().is_some() { &b""[..] } else { first });
+        Caller { host, origin }
+    }
+
+    /// Which pages may read the answer.
+    #[must_use]
+    pub fn cors(&self, config: &Config, pages: Pages, method: Method) -> Cors<'a> {
+        let every = pages == Pages::Every;
+        if every && method != Method::Options {
+            return Cors::Every { has_origin: self.origin.is_some() };
+        }
+        match self.origin {
+            Some(origin) if is_listed(config, origin) => Cors::Listed(origin),
+            origin if every => Cors::Every { has_origin: origin.is_some() },
+            _ if config.cors_origins.is_empty() => Cors::None,
+            _ => Cors::Unlisted,
+        }
+    }
+
+    /// Whether the request is answered at all. `is_open`: there are no keys.
+    ///
+    /// # Errors
+    /// [`NotCalled`].
+    pub fn check(
+        &self,
+        config: &Config,
+        pages: Pages,
+        method: Method,
+        is_open: impl FnOnce() -> bool,
+    ) -> Result<(), NotCalled> {
+        if pages == Pages::Every {
+            return Ok(());
+        }
+        if let (Pages::Own, Some(host)) = (pages, self.host)
+            && !is_own_host(config, host)
+            && is_open()
+        {
+            return Err(NotCalled::ByThisName);
+        }
+        match self.origin {
+            // The preflight says by what it lacks that the page may not.
+            Some(origin) if method != Method::Options && !self.is_own_origin(config, origin) => {
+                Err(NotCalled::ByThisPage)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn is_own_origin(&self, config: &Config, origin: &[u8]) -> bool {
+        self.host.is_some_and(|host| is_same_authority(origin, host))
+            || config.public_url.as_ref().is_some_and(|own| own.is(origin))
+            || is_listed(config, origin)
+    }
+}
+
+fn is_listed(config: &Config, origin: &[u8]) -> bool {
+    config.cors_origins.iter().any(|listed| listed.is(origin))
+}
+
+fn is_own_host(config: &Config, host: &[u8]) -> bool {
+    is_safe_host(host)
+        || config.public_url.as_ref().is_some_and(|own| own.is_served_as(host))
+        || config.allowed_hosts.iter().any(|name| name.is(host))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{HostName, WebOrigin};
+
+    fn config() -> Config {
+        Config {
+            public_url: WebOrigin::parse("https://events.example"),
+            allowed_hosts: vec![HostName::parse("collector").unwrap()],
+            cors_origins: vec![WebOrigin::parse("https://console.example").unwrap()],
+            ..Config::defaults()
+        }
+    }
+
+    fn caller<'a>(host: &'a str, origin: Option<&'a str>) -> Caller<'a> {
+        Caller::new(Some(host.as_bytes()), origin.map(str::as_bytes).into_iter())
+    }
+
+    #[test]
+    fn a_foreign_page_posts_events_and_does_nothing_else() {
+        let config = config();
+        let asked = |origin: &'static str, pages, method| {
+            caller("127.0.0.1:8000", Some(origin)).check(&config, pages, method, || true)
+        };
+        let foreign = [
+            "https://evil.example",
+            "null",
+            "",
+            "http://127.0.0.1:9000",
+            "https://127.0.0.1",
+            "https://events.example.evil",
+            "http://events.example",
+        ];
+        for origin in foreign {
+            for method in [Method::Get, Method::Head, Method::Post, Method::Delete, Method::Other] {
+                for pages in [Pages::Own, Pages::OwnByAnyName] {
+                    assert_eq!(asked(origin, pages, method), Err(NotCalled::ByThisPage), "{origin}");
+                }
+            }
+            assert_eq!(asked(origin, Pages::Every, Method::Post), Ok(()), "{origin}");
+            assert_eq!(asked(origin, Pages::Own, Method::Options), Ok(()), "{origin}");
+        }
+        let own = ["http://127.0.0.1:8000", "https://events.example", "https://console.example"];
+        for origin in own {
+            assert_eq!(asked(origin, Pages::Own, Method::Delete), Ok(()), "{origin}");
+        }
+        let twice = Caller::new(Some(b"a"), [&b"https://console.example"[..]; 2].into_iter());
+        assert_eq!(twice.check(&config, Pages::Own, Method::Get, || false), Err(NotCalled::ByThisPage));
+        assert_eq!(caller("localhost", None).check(&config, Pages::Own, Method::Delete, || true), Ok(()));
+    }
+
+    #[test]
+    fn while_there_are_no_keys_a_name_that_others_could_give_is_not_answered_to() {
+        let config = config();
+        let asked = |host, pages, is_open| caller(host, None).check(&config, pages, Method::Get, || is_open);
+        for host in ["evil.example", "127.0.0.1.evil.example:8000", "", "events.example:8000"] {
+            assert_eq!(asked(host, Pages::Own, true), Err(NotCalled::ByThisName), "{host}");
+            assert_eq!(asked(host, Pages::Own, false), Ok(()), "{host}");
+            assert_eq!(asked(host, Pages::OwnByAnyName, true), Ok(()), "{host}");
+            assert_eq!(asked(host, Pages::Every, true), Ok(()), "{host}");
+        }
+        for host in
+            ["10.0.0.7:8000", "localhost:8000", "events.example", "events.example:443", "collector:8000"]
+        {
+            assert_eq!(asked(host, Pages::Own, true), Ok(()), "{host}");
+        }
+        // One that a name server of theirs points here: its pages are of the same origin, and not answered.
+        let rebound = caller("evil.example", Some("http://evil.example"));
+        assert_eq!(rebound.check(&config, Pages::Own, Method::Get, || true), Err(NotCalled::ByThisName));
+        assert_eq!(rebound.check(&config, Pages::Own, Method::Options, || true), Err(NotCalled::ByThisName));
+        let old = Caller { host: None, origin: None };
+        assert_eq!(old.check(&config, Pages::Own, Method::Get, || true), Ok(()));
+    }
+
+    #[test]
+    fn an_answer_names_the_pages_that_may_read_it() {
+        let (config, plain) = (config(), Config::defaults());
+        let cors = |origin, pages, method| caller("localhost", origin).cors(&config, pages, method);
+        let (listed, foreign) = (Some("https://console.example"), Some("https://evil.example"));
+        let of_listed = Cors::Listed(b"https://console.example");
+        assert_eq!(cors(listed, Pages::Own, Method::Get), of_listed);
+        assert_eq!(cors(listed, Pages::Every, Method::Options), of_listed);
+        assert_eq!(cors(listed, Pages::Every, Method::Post), Cors::Every { has_origin: true });
+        for origin in [foreign, None] {
+            assert_eq!(cors(origin, Pages::Own, Method::Get), Cors::Unlisted);
+            assert_eq!(
+                cors(origin, Pages::Every, Method::Post),
+                Cors::Every { has_origin: origin.is_some() }
+            );
+            assert_eq!(
+                cors(origin, Pages::Every, Method::Options),
+                Cors::Every { has_origin: origin.is_some() }
+            );
+            assert_eq!(caller("localhost", origin).cors(&plain, Pages::Own, Method::Get), Cors::None);
+        }
+    }
+}
