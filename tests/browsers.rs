@@ -285,6 +285,7 @@ fn without_keys_a_name_that_could_be_anybodys_is_misdirected() {
 fn the_operators_port_answers_no_foreign_page_and_no_foreign_name() {
     let folder = Folder::new();
     let server = folder.serve(&["--ops-listen", "127.0.0.1:0", "--allowed-hosts", "ops.internal"]);
+    server.wait_until_status("healthy");
     let ops = server.ops.expect("it listens");
     let ask = |target: &str, lines: &[&str]| {
         on(&mut Client::connect(ops).expect("it takes connections"), "GET", target, lines, "")
@@ -308,11 +309,14 @@ fn the_operators_port_answers_no_foreign_page_and_no_foreign_name() {
 fn in_a_container_or_on_a_lan_clicks_and_scrapes_need_no_setting() {
     let folder = Folder::new();
     let server = folder.serve(&["--insecure", "--allowed-hosts", "none"]);
+    server.wait_until_status("healthy");
     for host in ["firehose:8000", "collector.lan", "192.168.1.20:8000"] {
         let host = format!("Host: {host}");
         for executor in [false, true] {
-            let status = |method, target, body| ask(&server, executor, method, target, &[&host], body).status;
-            assert_eq!(status("POST", "/event", &event(1)), 202, "{host}");
+            let click = event(1);
+            let status =
+                |method, target, body: &str| ask(&server, executor, method, target, &[&host], body).status;
+            assert_eq!(status("POST", "/event", &click), 202, "{host}");
             for target in ["/metrics", "/health", "/livez", "/readyz"] {
                 assert_eq!(status("GET", target, ""), 200, "{host} {target}");
             }

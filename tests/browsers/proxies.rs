@@ -49,7 +49,7 @@ fn nginx(folder: &Path, server: &Server) -> Option<Proxy> {
     let kinds = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
     let temporary: String = kinds.map(|kind| format!("{kind}_temp_path {at}/{kind};")).concat();
     let config = format!(
-        "daemon off; worker_processes 1; pid {at}/pid; error_log stderr;
+        "daemon off; master_process off; pid {at}/pid; error_log stderr;
          events {{}}
          http {{ access_log off; {temporary}
            server {{ listen 127.0.0.1:{port};
