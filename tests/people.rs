@@ -428,7 +428,9 @@ fn e1_what_comes_again_leaves_the_journals_too() {
         }
         server.wait_until_stored();
     };
-    again(&server, "second");
+    // One record, so that the minute begins behind it.
+    let one = all.iter().find(is_theirs).expect("an order of theirs");
+    assert_eq!(counts(&ingested(&server, "second", &oracle::body([one]))), [1, 0, 0, 1]);
     wait_until("the journals to be begun again", || traces(&folder).is_empty());
     // Within the same minute it stays for a while; a clean stop takes it along.
     again(&server, "third");

@@ -29,7 +29,7 @@ fn check_stores(folder: &Folder, sandbox: &Sandbox) {
     // An answer that sorts: readers want temporary files, too.
     let read = server.get("/events?tenant_id=t&page_size=1000&order=desc");
     assert_eq!((read.status, &read.json()["total"]), (200, &Value::from(2_000)));
-    let line = server.logged("serving").expect("it says that it serves");
+    let line = server.logged_exactly("serving").expect("it says that it serves");
     let epoll = server.logged("io_uring is refused");
     assert_eq!(line["runtime"], "epoll", "{line}");
     let reason = epoll.expect("it says why")["reason"].as_str().expect("a reason").to_owned();
@@ -56,7 +56,7 @@ fn without_a_tmp_to_write_everything_accepted_is_stored() {
     let folder = Folder::new();
     let Some(sandbox) = Sandbox::bare(&folder) else { return };
     check_stores(&folder, &sandbox);
-    let (verdict, words) = finding(&sandbox, "temporary_files");
+    let (verdict, words) = finding(&sandbox, "temp_files");
     assert_eq!(verdict, "ok", "{words}");
 }
 

@@ -57,8 +57,9 @@ pub struct Durations {
 }
 
 impl Durations {
-    const NEW: Durations =
-        Durations { buckets: [const { Cell::new(0) }; DURATION_BOUNDS_US.len() + 1], sum_us: Cell::new(0) };
+    const fn new() -> Durations {
+        Durations { buckets: [const { Cell::new(0) }; DURATION_BOUNDS_US.len() + 1], sum_us: Cell::new(0) }
+    }
 }
 
 /// Counters of one thread; only that thread writes.
@@ -101,7 +102,7 @@ impl Default for LaneVitals {
             streams: Cell::default(),
             streams_lagged: Cell::default(),
             requests: [const { [const { Cell::new(0) }; STATUSES.len()] }; ROUTES],
-            durations: [const { Durations::NEW }; ROUTES],
+            durations: [const { Durations::new() }; ROUTES],
             problems: [const { Cell::new(0) }; PROBLEMS],
             ack_latency: ArcSwap::default(),
         }

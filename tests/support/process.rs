@@ -191,7 +191,7 @@ impl Server {
         self.line(|said| said.contains(message))
     }
 
-    fn logged_exactly(&self, message: &str) -> Option<Value> {
+    pub fn logged_exactly(&self, message: &str) -> Option<Value> {
         self.line(|said| said == message)
     }
 

@@ -99,7 +99,7 @@ pub(super) fn sync_latency(config: &Config) -> Finding {
 }
 
 pub(super) fn temporary_files(config: &Config) -> Finding {
-    const CHECK: &str = "temporary_files";
+    const CHECK: &str = "temp_files";
     let folder = existing(&config.data);
     match shard::try_temporary_file(&folder) {
         Ok(()) => {

@@ -101,7 +101,7 @@ fn lines(findings: &[Finding]) -> String {
             Verdict::Warn => "warn",
             Verdict::Fail => "FAIL",
         };
-        _ = write!(text, "{word:<4}  {:<15} {}", finding.check, finding.found);
+        _ = write!(text, "{word:<4}  {:<14} {}", finding.check, finding.found);
         if !finding.remedy.is_empty() {
             _ = write!(text, " -> {}", finding.remedy);
         }

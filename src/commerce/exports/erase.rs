@@ -21,15 +21,20 @@ const CHOSEN_NEW: &str = "chosen.new";
 const REASON: &str = "it told of a person who was erased";
 
 impl ExportStore {
-    /// Takes a person out of the tenant's exports: `rows` are the ids of their orders, sorted, of each shard. How many
-    /// exports had to do with them. Reads 8 bytes for each order that the tenant's exports tell.
+    /// Takes a person out of the tenant's exports: `rows` are the ids of their orders, sorted, of each shard, which
+    /// `are_kept` under another name or go. How many exports had to do with them. Reads 8 bytes for each order that the tenant's exports tell.
     ///
     /// # Errors
     /// The disk's first one; the others are done. Asked again, it does the rest.
-    pub fn erase_person(&self, tenant: &str, rows: &[Vec<i64>], needles: &Needles) -> io::Result<u64> {
+    pub fn erase_person(
+        &self,
+        tenant: &str,
+        (rows, are_kept): (&[Vec<i64>], bool),
+        needles: &Needles,
+    ) -> io::Result<u64> {
         let (mut count, mut outcome) = (0, Ok(()));
         for export in self.all().iter().filter(|export| export.tenant == tenant) {
-            match self.erase_from(export, rows, needles) {
+            match self.erase_from(export, (rows, are_kept), needles) {
                 Ok(is_touched) => count += u64::from(is_touched),
                 Err(error) => outcome = outcome.and(Err(error)),
             }
@@ -38,7 +43,12 @@ impl ExportStore {
         Ok(count)
     }
 
-    fn erase_from(&self, export: &Export, rows: &[Vec<i64>], needles: &Needles) -> io::Result<bool> {
+    fn erase_from(
+        &self,
+        export: &Export,
+        (rows, are_kept): (&[Vec<i64>], bool),
+        needles: &Needles,
+    ) -> io::Result<bool> {
         let progress = export.progress();
         let state =
             serde_json::to_vec(&export.record(Progress::clone(&progress))).map_err(io::Error::other)?;
@@ -60,7 +70,7 @@ impl ExportStore {
                 let places = self.places(export, Some(counts), rows)?;
                 match places {
                     Some(places) if places.is_empty() => return Ok(false),
-                    Some(places) if places[0] >= progress.checkpoint.orders => {
+                    Some(places) if !are_kept && places[0] >= progress.checkpoint.orders => {
                         self.leave_out(export, &places, counts)?;
                     }
                     _ => self.begin_again(export)?,
@@ -203,22 +213,25 @@ mod tests {
         let tenant = record(r#"{"format":"csv"}"#).tenant;
         let done = export(&store, ExportState::Done, 10);
         // Of the other shard, and of no export.
-        assert_eq!(store.erase_person(&tenant, &[vec![20, 99], vec![10, 11]], &needles()).unwrap(), 0);
-        assert_eq!(store.erase_person("other", &[vec![10], vec![]], &needles()).unwrap(), 0);
+        assert_eq!(
+            store.erase_person(&tenant, (&[vec![20, 99], vec![10, 11]], false), &needles()).unwrap(),
+            0
+        );
+        assert_eq!(store.erase_person("other", (&[vec![10], vec![]], false), &needles()).unwrap(), 0);
         assert_eq!((done.progress().state, store.file_of(&done).exists()), (ExportState::Done, true));
-        assert_eq!(store.erase_person(&tenant, &[vec![], vec![24]], &needles()).unwrap(), 1);
+        assert_eq!(store.erase_person(&tenant, (&[vec![], vec![24]], false), &needles()).unwrap(), 1);
         assert_eq!((done.progress().state, store.file_of(&done).exists()), (ExportState::Erased, false));
         assert_eq!(done.told()["error"], REASON);
         assert!(store.find(&tenant, done.id.as_str()).is_some(), "it still says why");
         // One of which nobody knows what it tells.
         let unknown = export(&store, ExportState::Done, 10);
         fs::remove_file(store.folder_of(&unknown.id).join(CHOSEN)).unwrap();
-        assert_eq!(store.erase_person(&tenant, &[vec![], vec![]], &needles()).unwrap(), 1);
+        assert_eq!(store.erase_person(&tenant, (&[vec![], vec![]], false), &needles()).unwrap(), 1);
         assert_eq!(unknown.progress().state, ExportState::Erased);
         // One that is asked for by the person's name.
         let named =
             store.create(record(r#"{"format":"csv","filters":{"q":"zaphod@heartofgold.example"}}"#)).unwrap();
-        assert_eq!(store.erase_person(&tenant, &[vec![], vec![]], &needles()).unwrap(), 1);
+        assert_eq!(store.erase_person(&tenant, (&[vec![], vec![]], false), &needles()).unwrap(), 1);
         assert!(store.find(&tenant, named.id.as_str()).is_none());
     }
 
@@ -229,12 +242,15 @@ mod tests {
         let tenant = record(r#"{"format":"csv"}"#).tenant;
         let running = export(&store, ExportState::Running, 3);
         let etag = running.etag(&running.progress());
-        assert_eq!(store.erase_person(&tenant, &[vec![14], vec![20, 23, 99]], &needles()).unwrap(), 1);
+        assert_eq!(
+            store.erase_person(&tenant, (&[vec![14], vec![20, 23, 99]], false), &needles()).unwrap(),
+            1
+        );
         assert_eq!(ids(&store, &running), [10, 11, 12, 13, 21, 22, 24]);
         let progress = running.progress();
         assert_eq!((progress.chosen.clone(), progress.checkpoint.orders), (Some(vec![4, 3]), 3));
         assert_eq!(running.etag(&progress), etag, "nothing that was told has changed");
-        assert_eq!(store.erase_person(&tenant, &[vec![12], vec![]], &needles()).unwrap(), 1);
+        assert_eq!(store.erase_person(&tenant, (&[vec![12], vec![]], false), &needles()).unwrap(), 1);
         let progress = running.progress();
         assert_eq!((progress.state, &progress.chosen, progress.generation), (ExportState::Queued, &None, 1));
         assert_ne!(running.etag(&progress), etag);
@@ -242,7 +258,7 @@ mod tests {
         assert_eq!(store.find(&tenant, running.id.as_str()).unwrap().id, running.id);
         // Not begun: there is nothing to take out.
         let queued = store.create(record(r#"{"format":"csv"}"#)).unwrap();
-        assert_eq!(store.erase_person(&tenant, &[vec![10], vec![]], &needles()).unwrap(), 0);
+        assert_eq!(store.erase_person(&tenant, (&[vec![10], vec![]], false), &needles()).unwrap(), 0);
         assert_eq!(queued.progress().generation, 0);
     }
 }

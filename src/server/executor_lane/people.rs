@@ -139,7 +139,7 @@ async fn erase(
     );
     let sought = Arc::new(Sought { tenant_id: tenant_id.clone(), customer_id: customer_id.clone(), needles });
     let uploads = forget(lane, sought.clone()).await?;
-    let exports = erase_from_exports(lane, &tenant_id, &customer_id, &sought).await?;
+    let exports = erase_from_exports(lane, mode, &sought).await?;
     let id = random()?;
     let removed = RemovedOutside { uploads, exports };
     let record = ErasureRecord::Erase {
@@ -159,20 +159,21 @@ async fn erase(
 /// How many of the tenant's exports had to do with the person. The caller holds them.
 async fn erase_from_exports(
     lane: &Lane,
-    tenant_id: &str,
-    customer_id: &str,
+    mode: ErasureMode,
     sought: &Arc<Sought>,
 ) -> Result<u64, PeopleRefused> {
     let until_us = clock::monotonic_us() + REST_WAIT.as_micros() as u64;
-    while !lane.exports.is_at_rest(tenant_id) {
+    while !lane.exports.is_at_rest(&sought.tenant_id) {
         if clock::monotonic_us() >= until_us {
             return Err(PeopleRefused::Beginning);
         }
         executor::sleep(LOOK).await;
     }
+    let (tenant_id, customer_id) = (&sought.tenant_id, &sought.customer_id);
     let rows = query::orders_of_customer(&lane.readers, lane.keys, tenant_id, customer_id).await?;
-    let (store, of, sought) = (lane.exports.clone(), tenant_id.to_owned(), sought.clone());
-    Ok(lane.readers.compute(move || store.erase_person(&of, &rows, &sought.needles)).await??)
+    let (store, sought, are_kept) = (lane.exports.clone(), sought.clone(), mode == ErasureMode::Pseudonymise);
+    let erase = move || store.erase_person(&sought.tenant_id, (&rows, are_kept), &sought.needles);
+    Ok(lane.readers.compute(erase).await??)
 }
 
 async fn erase_clicks(lane: &Rc<Lane>, user_id: i64, wants_disk: bool) -> Result<Answer, PeopleRefused> {

@@ -1,0 +1,222 @@
+//! What an operator is told and who may look: modes of files, lines of the log, durations, a reader that pins the WAL.
+
+mod support;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OpenFlags};
+use serde_json::Value;
+use support::commerce::{NDJSON, ingest, search_path};
+use support::oracle::{self, Item, Order};
+use support::{Folder, Server, wait_for, wait_until};
+
+fn mode(path: &Path) -> u32 {
+    fs::metadata(path).map_or(0, |found| found.permissions().mode() & 0o777)
+}
+
+/// Everything in a folder, itself included.
+fn walk(path: PathBuf, found: &mut Vec<PathBuf>) {
+    if path.is_dir() {
+        let entries: Vec<_> =
+            fs::read_dir(&path).expect("a folder").map(|entry| entry.expect("an entry").path()).collect();
+        entries.into_iter().for_each(|path| walk(path, found));
+    }
+    found.push(path);
+}
+
+/// Fills the places that a server makes files in, and checks the modes of all of them.
+#[track_caller]
+fn check_modes(folder: &Folder, flags: &[&str], folder_mode: u32, file_mode: u32) {
+    let added = folder.run(&["tenant", "add", "acme"]);
+    assert!(added.status.success(), "{added:?}");
+    let server = folder.serve(flags);
+    server.client().post(1).expect("the server answers");
+    wait_until("it to be stored", || server.health()["queue_size"] == 0);
+    let mut files = Vec::new();
+    walk(folder.data(), &mut files);
+    assert!(files.len() > 8, "{files:?}");
+    for path in &files {
+        let name = path.file_name().and_then(|name| name.to_str()).expect("a name");
+        let wanted = match name {
+            "tenants.db" | "cursors.key" => 0o600,
+            _ if path.is_dir() => folder_mode,
+            _ => file_mode,
+        };
+        // SQLite's own files come and go.
+        assert!([wanted, 0].contains(&mode(path)), "{} is {:o}", path.display(), mode(path));
+    }
+    for secret in ["tenants.db", "cursors.key"] {
+        assert_eq!(mode(&folder.data().join(secret)), 0o600, "{secret}");
+    }
+    server.stop();
+}
+
+#[test]
+fn nobody_else_may_read_the_data_folder() {
+    let folder = Folder::new();
+    check_modes(&folder, &["--shards", "1"], 0o700, 0o600);
+    // One that is opened up later is complained of, by the start and by doctor.
+    fs::set_permissions(folder.data(), fs::Permissions::from_mode(0o755)).expect("it is ours");
+    fs::set_permissions(folder.data().join("cursors.key"), fs::Permissions::from_mode(0o644))
+        .expect("it is ours");
+    let server = folder.serve(&["--shards", "1"]);
+    let complaints = server.log().matches("more people may use this than should").count();
+    assert_eq!(complaints, 2, "{}", server.log());
+    server.stop();
+    let (_, said) = folder.run_json(&["doctor"]);
+    let checks = said["checks"].as_array().expect("checks");
+    let found = checks.iter().find(|check| check["check"] == "data_mode").expect("the check is there");
+    assert_eq!(found["verdict"], "warn", "{found}");
+    assert!(
+        found["remedy"]
+            .as_str()
+            .is_some_and(|text| text.contains("chmod 0700") && text.contains("chmod 0600")),
+        "{found}"
+    );
+}
+
+#[test]
+fn a_group_may_read_shards_and_never_secrets() {
+    // Each folder is made under one mode.
+    let folder = Folder::new();
+    fs::create_dir(folder.data()).expect("a folder");
+    fs::set_permissions(folder.data(), fs::Permissions::from_mode(0o750)).expect("it is ours");
+    let server = folder.serve(&["--shards", "1", "--data-mode", "0750"]);
+    server.client().post(1).expect("the server answers");
+    server.wait_until_stored();
+    let made = folder.run(&["key", "create", "--scope", "admin"]);
+    assert!(made.status.success(), "{made:?}");
+    for (name, wanted) in [
+        ("manifest.json", 0o640),
+        ("shard-00", 0o750),
+        ("shard-00/shard.db", 0o640),
+        ("shard-00/shard.db-wal", 0o640),
+        ("shard-00/shard.db-shm", 0o640),
+        ("tenants.db", 0o600),
+        ("cursors.key", 0o600),
+    ] {
+        let found = mode(&folder.data().join(name));
+        assert_eq!(found, wanted, "{name} is {found:o}");
+    }
+    assert!(!server.log().contains("more people may use this"), "{}", server.log());
+    server.stop();
+}
+
+/// The lines about answers of a route.
+fn answered(server: &Server, route: &str) -> Vec<Value> {
+    let log = server.log();
+    let lines = log.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+    let lines = lines.filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    lines
+        .filter(|line| line["message"] == "answered" && line["route"] == route && line["level"] == "INFO")
+        .collect()
+}
+
+#[test]
+fn what_changed_something_is_a_line_of_the_log_with_its_idempotency_key() {
+    let folder = Folder::new();
+    let server = folder.serve(&["--shards", "1"]);
+    let orders: Vec<Order> = (0..7)
+        .map(|number| Order {
+            tenant: "acme".to_owned(),
+            id: format!("o-{number}"),
+            customer: format!("c-{number}"),
+            name: format!("Zarniwoop {number}"),
+            email: format!("zarniwoop{number}@example.org"),
+            status: "paid".to_owned(),
+            currency: "USD".to_owned(),
+            at_us: 1_772_366_400_000_000,
+            items: vec![Item {
+                product: "p".to_owned(),
+                category: "g".to_owned(),
+                quantity: 1,
+                price: 1_999,
+            }],
+        })
+        .collect();
+    let body = oracle::body(&orders);
+    let answer = ingest(server.address, "import-17", NDJSON, &body).expect("the server answers");
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let again = ingest(server.address, "import-17", NDJSON, b"{}\n").expect("the server answers");
+    assert_eq!(again.status, 422, "{again:?}");
+    let route = "/api/v1/ingest/orders";
+    let lines = wait_for("two lines", || Some(answered(&server, route)).filter(|lines| lines.len() == 2));
+    assert_eq!((&lines[0]["status"], &lines[0]["rows"]), (&200.into(), &7.into()), "{lines:?}");
+    assert_eq!(lines[1]["status"], 422, "{lines:?}");
+    for line in &lines {
+        assert_eq!(line["idempotency_key"], "import-17", "{line}");
+        assert!(line["duration_us"].is_u64() && line["request_id"].is_string(), "{line}");
+    }
+    // Of events one a second for each status, however many there are; a refusal is among them.
+    let mut client = server.client();
+    for number in 0..200 {
+        client.post(number).expect("the server answers");
+    }
+    assert_eq!(client.ask("POST", "/event", "{}").expect("the server answers").status, 422);
+    let lines = wait_for("a refusal", || {
+        Some(answered(&server, "/event")).filter(|lines| lines.iter().any(|line| line["status"] == 422))
+    });
+    assert!(lines.iter().any(|line| line["status"] == 202) && lines.len() < 100, "{lines:?}");
+    let log = server.log();
+    for order in &orders {
+        assert!(!log.contains(&order.email) && !log.contains(&order.name), "no payload is logged");
+    }
+    server.stop();
+}
+
+#[test]
+fn reads_have_durations_by_route() {
+    let folder = Folder::new();
+    let server = folder.serve(&["--shards", "1"]);
+    server.client().post(1).expect("the server answers");
+    server.wait_until_stored();
+    for _ in 0..3 {
+        assert_eq!(server.get(&search_path("acme", "limit=1")).status, 200);
+    }
+    let page = String::from_utf8(server.get("/metrics").body).expect("text");
+    let line = |start: &str| page.lines().find(|line| line.starts_with(start)).unwrap_or_default().to_owned();
+    let route = r#"{route="/api/v1/tenants/{tenant}/orders/search"}"#;
+    assert_eq!(
+        line(&format!("firehose_http_request_duration_seconds_count{route}")).split(' ').nth(1),
+        Some("3"),
+        "{page}"
+    );
+    assert!(page.contains("# TYPE firehose_db_statement_duration_seconds summary"), "{page}");
+    wait_until("the statements' durations", || {
+        let page = String::from_utf8(server.get("/metrics").body).expect("text");
+        page.contains("firehose_db_statement_duration_seconds_count{shard=\"0\"}")
+    });
+    server.stop();
+}
+
+#[test]
+fn a_reader_outside_that_pins_the_wal_is_named() {
+    let folder = Folder::new();
+    let server = folder.serve(&["--shards", "1", "--checkpoint-interval", "100ms"]);
+    let mut client = server.client();
+    client.post(1).expect("the server answers");
+    server.wait_until_stored();
+    let reason = |server: &Server| {
+        server.get("/ready").json()["checks"]["shards"]["reason"].as_str().expect("a reason").to_owned()
+    };
+    let reader =
+        Connection::open_with_flags(folder.database(0), OpenFlags::SQLITE_OPEN_READ_ONLY).expect("it opens");
+    reader.execute_batch("BEGIN; SELECT count(*) FROM events;").expect("a snapshot");
+    let mut number = 2;
+    wait_until("it to be named", || {
+        client.post(number).expect("the server answers");
+        number += 1;
+        reason(&server).contains("pins the WAL of shard 0")
+    });
+    assert_eq!(server.get("/ready").status, 200, "everything is stored all the same");
+    assert!(server.logged("keeps the WAL from being carried over").is_some(), "{}", server.log());
+    drop(reader);
+    wait_until("it to be over", || {
+        client.post(number).expect("the server answers");
+        number += 1;
+        !reason(&server).contains("pins the WAL")
+    });
+    server.stop();
+}
