@@ -8,7 +8,7 @@ use crate::base::keys::KeyHasher;
 use crate::base::kinds::Kind;
 use crate::base::limits::RECORD_BYTES_MAX;
 use crate::base::stock_mode::StockMode;
-use crate::event::{Code, FieldError, StockAmount, StockFault, StockRequest, StockUpdate};
+use crate::event::{Code, FieldError, FieldErrors, StockAmount, StockFault, StockRequest, StockUpdate};
 use crate::ingest::KeyedRows;
 use crate::shard::{
     StockChange, StockDecision, StockEvent, StockResult, StockUpdateRow, encode_stock_update,
@@ -89,6 +89,13 @@ impl StockBatch {
         // Whether an id came before is asked once for all rows of a product.
         let mut seen: HashMap<(usize, Cow<'_, str>), usize> = HashMap::new();
         for (index, row) in request.rows.into_iter().enumerate() {
+            let row = match row {
+                Ok(update) if update.occurred_at_us > ask.received_us.saturating_add(AHEAD_US) => {
+                    let errors = FieldErrors::new(vec![AHEAD]);
+                    Err(StockFault { product_id: Some(update.product_id), errors })
+                }
+                row => row,
+            };
             let product_id = match &row {
                 Ok(update) => Some(update.product_id.clone()),
                 Err(fault) => fault.product_id.clone(),
@@ -235,6 +242,13 @@ const REUSED: FieldError = FieldError {
     code: Code::EventIdReused,
     detail: "another update of the product in this request has the same event_id and other content",
 };
+/// How far ahead of the clock an update may have occurred: one from the far future would stand for as long.
+const AHEAD_US: i64 = 86_400_000_000;
+const AHEAD: FieldError = FieldError {
+    pointer: "/occurred_at",
+    code: Code::OutOfRange,
+    detail: "occurred_at is more than a day ahead of the server's clock",
+};
 const TOO_LARGE: FieldError = FieldError {
     pointer: "",
     code: Code::TooLarge,
@@ -310,6 +324,19 @@ mod tests {
             ]
         );
         assert!(!batch.is_invalid() && batch.errors.len() == 6, "{:?}", batch.errors);
+    }
+
+    #[test]
+    fn an_update_from_the_far_future_is_refused_and_pins_no_level() {
+        let at =
+            |time: &str| json!({"event_id": time, "product_id": time, "quantity": 1, "occurred_at": time});
+        // The clock says 1 us after 1970 began.
+        let times = ["1970-01-02T00:00:00.000001Z", "1970-01-02T00:00:00.000002Z", "2099-01-01T00:00:00Z"];
+        let batch = batch("last_write_wins", json!(times.map(at)));
+        let wrong: Vec<_> =
+            batch.errors.iter().map(|row| (row.index, row.error.pointer, row.error.code)).collect();
+        assert_eq!(wrong, [(1, "/occurred_at", Code::OutOfRange), (2, "/occurred_at", Code::OutOfRange)]);
+        assert_eq!(batch.shards.iter().map(KeyedRows::len).sum::<usize>(), 1);
     }
 
     #[test]

@@ -182,6 +182,8 @@ pub enum Code {
     NegativeStock,
     /// An event id that stands for something else already.
     EventIdReused,
+    /// A known key is there twice in one object.
+    RepeatedKey,
 }
 
 impl Code {
@@ -218,6 +220,7 @@ impl Code {
         Code::NeedsDelta,
         Code::NegativeStock,
         Code::EventIdReused,
+        Code::RepeatedKey,
     ];
 
     /// As it stands in a problem document.
@@ -255,6 +258,7 @@ impl Code {
             Code::NeedsDelta => "needs_delta",
             Code::NegativeStock => "negative_stock",
             Code::EventIdReused => "event_id_reused",
+            Code::RepeatedKey => "repeated_key",
         }
     }
 }

@@ -104,7 +104,7 @@ struct Head {
 
 impl Decoder {
     /// The order in one line of NDJSON (any one JSON text, the line's end left out or not). Unknown members
-    /// are ignored, of two with one name the last counts. The order stands until the next call.
+    /// are ignored, a known one that is there twice is a fault. The order stands until the next call.
     ///
     /// Allocates nothing for a good order once the buffers have grown to its size, a second look aside,
     /// and a status, currency, time or price written with escapes; after a large order the buffers shrink to

@@ -19,6 +19,10 @@ impl Block {
         if self.lent.is_empty() { &self.decoded[..self.decoded_bytes] } else { &self.lent }
     }
 
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.lent.len() + self.decoded.len()
+    }
+
     /// Lets go of what it holds.
     pub(super) fn clear(&mut self) {
         self.lent = Bytes::new();
@@ -28,6 +32,16 @@ impl Block {
     pub(super) fn lend(&mut self, bytes: Bytes) {
         self.decoded_bytes = 0;
         self.lent = bytes;
+    }
+
+    /// What it holds, for another decoder to read; nothing is left in it.
+    pub(super) fn lent_or_copied(&mut self) -> Bytes {
+        let bytes = match self.lent.is_empty() {
+            true => Bytes::copy_from_slice(self.bytes()),
+            false => std::mem::take(&mut self.lent),
+        };
+        self.clear();
+        bytes
     }
 
     /// The buffer, for a decoder to fill; [`Block::fill`] says how far it came.

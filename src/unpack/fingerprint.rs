@@ -2,7 +2,7 @@
 
 /// The hash takes 16 KiB abreast, and only from where such a piece would begin: lines one by one would
 /// halve its speed and more.
-const GATHER_BYTES: usize = 64 << 10;
+pub(super) const GATHER_BYTES: usize = 64 << 10;
 
 #[derive(Debug)]
 pub(super) struct Fingerprint {

@@ -7,6 +7,8 @@ use super::input::{Input, Step};
 
 /// Bits of the window of 32 KiB.
 const WINDOW_BITS: u8 = 15;
+/// The window and the tables beside it.
+pub(super) const MEMORY_BYTES: usize = 48 << 10;
 
 #[derive(Debug)]
 pub(super) struct Inflate {

@@ -34,7 +34,7 @@ impl Default for Limits {
 }
 
 /// Counts what was decoded.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Meter {
     limits: Limits,
     decoded_bytes: u64,
@@ -47,6 +47,11 @@ impl Meter {
 
     pub(super) fn decoded_bytes(&self) -> u64 {
         self.decoded_bytes
+    }
+
+    /// Counts on where another meter of the same upload is.
+    pub(super) fn follow(&mut self, other: &Meter) {
+        self.decoded_bytes = other.decoded_bytes;
     }
 
     pub(super) fn entries_max(&self) -> u32 {

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use memchr::memchr;
 
-use super::fingerprint::Fingerprint;
+use super::fingerprint::{Fingerprint, GATHER_BYTES};
 
 /// What is handed out of a line that is too long.
 const CUT_BYTES: usize = 256;
@@ -87,6 +87,12 @@ impl Lines {
     /// The bytes of a line that was found and is [`Found::is_carried`].
     pub(super) fn carried(&self) -> &[u8] {
         &self.carry
+    }
+
+    /// Memory it holds on to for a line and for hashing.
+    pub(super) fn memory_bytes(&self) -> usize {
+        let hashing = if self.fingerprint.is_some() { GATHER_BYTES } else { 0 };
+        self.carry.capacity() + hashing
     }
 
     /// Memory it holds on to for a line.

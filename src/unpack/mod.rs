@@ -14,12 +14,16 @@
 //! One turn: the next line of the block is handed out; where there is none left, the decoder makes the next
 //! block out of the chunk; where that is used up, [`Next::Hungry`] asks for another.
 //!
+//! A text may be packed twice: a packed entry of an archive, a packed file that was sent with a coding. Its first bytes
+//! tell that too, and a second decoder ([`layer`]) reads what the first one makes. Three times is once too often.
+//!
 //! # What is held, at most
 //!
 //! The chunk that was fed, and: 64 KiB decoded (nothing for plain and stored bytes, which are lent from the
 //! chunk), 64 KiB to be hashed, a line cut by the end of a block (`line_bytes_max` and 4 bytes), for gzip and
-//! zip the 48 KiB of an inflater, for zip one header (256 KiB), for zstd the window (up to 128 MiB, where
-//! the sender chose `--long` or `--ultra`; 8 MiB at most otherwise) and one block of it.
+//! zip the 48 KiB of an inflater, for zip one header (256 KiB), for zstd the window (8 MiB
+//! at most) and one block of it; a second decoder and block where a text is packed twice. [`Unpacker::memory_bytes`]
+//! tells it.
 //!
 //! # What is checked
 //!
@@ -35,9 +39,11 @@ mod fingerprint;
 mod gzip;
 mod inflate;
 mod input;
+mod layer;
 mod limits;
 mod lines;
 mod magic;
+mod skipped;
 mod unpacker;
 mod zip;
 mod zstd;
@@ -48,4 +54,5 @@ mod tests;
 pub use error::{Place, UnpackError};
 pub use limits::Limits;
 pub use magic::Encoding;
+pub use skipped::{SKIPPED_MAX, Skipped};
 pub use unpacker::{Line, Next, Resume, Unpacker};

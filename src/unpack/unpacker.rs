@@ -6,10 +6,13 @@ use serde::{Deserialize, Serialize};
 use super::block::Block;
 use super::error::{Fault, Place, UnpackError};
 use super::gzip::Gzip;
+use super::inflate::MEMORY_BYTES;
 use super::input::{Input, Step};
+use super::layer::Layer;
 use super::limits::{Limits, Meter};
 use super::lines::{Found, Lines};
 use super::magic::{Encoding, MAGIC_BYTES};
+use super::skipped::Skipped;
 use super::zip::Zip;
 use super::zstd::Zstd;
 
@@ -38,6 +41,12 @@ use super::zstd::Zstd;
 pub struct Unpacker {
     pipe: Pipe,
     source: Source,
+    /// What unpacks a text that was packed before it was packed.
+    inner: Option<Box<Layer>>,
+    text: Text,
+    /// What ended the text of `inner`, or of a head that was shorter than a magic: it comes next.
+    after: Option<Step>,
+    skipped: Skipped,
     lines: Lines,
     /// Bytes of the block that were handed out.
     at: usize,
@@ -80,14 +89,25 @@ pub struct Resume {
 pub(super) struct Pipe {
     pub(super) input: Input,
     pub(super) block: Block,
-    meter: Meter,
+    pub(super) meter: Meter,
+    /// Bytes of the upload that were read, where `input` is not the upload itself.
+    pub(super) upload_bytes: Option<u64>,
 }
 
 impl Pipe {
+    pub(super) fn new(limits: Limits, offset_bytes: u64) -> Pipe {
+        Pipe {
+            input: Input::starting_at(offset_bytes),
+            block: Block::default(),
+            meter: Meter::new(limits, offset_bytes),
+            upload_bytes: None,
+        }
+    }
+
     /// The block has so many bytes more of what the upload unfolds to.
     pub(super) fn decoded(&mut self, bytes: usize) -> Result<(), Fault> {
         self.block.fill(bytes);
-        self.meter.add(bytes, self.input.consumed_bytes())
+        self.meter.add(bytes, self.upload_bytes.unwrap_or_else(|| self.input.consumed_bytes()))
     }
 
     pub(super) fn entries_max(&self) -> u32 {
@@ -95,7 +115,18 @@ impl Pipe {
     }
 }
 
-enum Source {
+/// Where the reading is in a decoded text.
+enum Text {
+    /// At its first bytes, too few of them to tell whether the text is packed itself.
+    Head(Vec<u8>),
+    Begun,
+}
+
+impl Text {
+    const NEW: Text = Text::Head(Vec::new());
+}
+
+pub(super) enum Source {
     /// The first bytes, until there are enough to tell.
     Untold(Vec<u8>),
     Plain,
@@ -112,6 +143,38 @@ impl Source {
             Encoding::Zstd => Source::Zstd(Zstd::new()?),
             Encoding::Zip => Source::Zip(Box::new(Zip::new())),
         })
+    }
+
+    /// Of bytes whose first ones were told before.
+    pub(super) fn packed(encoding: Encoding) -> Result<Source, Fault> {
+        Source::of(encoding)
+    }
+
+    /// One step of a decoder; `None` while it is not known which one.
+    pub(super) fn decode(&mut self, pipe: &mut Pipe) -> Option<Result<Step, Fault>> {
+        match self {
+            Source::Untold(_) => None,
+            Source::Plain => Some(plain(pipe)),
+            Source::Gzip(gzip) => Some(gzip.step(pipe)),
+            Source::Zstd(zstd) => Some(zstd.step(pipe)),
+            Source::Zip(zip) => Some(zip.step(pipe)),
+        }
+    }
+
+    fn memory_bytes(&self) -> usize {
+        match self {
+            Source::Untold(_) | Source::Plain => 0,
+            Source::Gzip(_) => MEMORY_BYTES,
+            Source::Zstd(zstd) => zstd.memory_bytes(),
+            Source::Zip(zip) => zip.memory_bytes(),
+        }
+    }
+
+    pub(super) fn zip(&self) -> Option<&Zip> {
+        match self {
+            Source::Zip(zip) => Some(zip),
+            _ => None,
+        }
     }
 }
 
@@ -139,9 +202,27 @@ impl Unpacker {
     }
 
     fn with(limits: Limits, source: Source, lines: Lines, offset_bytes: u64) -> Unpacker {
-        let meter = Meter::new(limits, offset_bytes);
-        let pipe = Pipe { input: Input::starting_at(offset_bytes), block: Block::default(), meter };
-        Unpacker { pipe, source, lines, at: 0, is_over: false, failed: None }
+        Unpacker {
+            pipe: Pipe::new(limits, offset_bytes),
+            source,
+            inner: None,
+            text: Text::NEW,
+            after: None,
+            skipped: Skipped::default(),
+            lines,
+            at: 0,
+            is_over: false,
+            failed: None,
+        }
+    }
+
+    /// The bytes that lines are looked for in.
+    #[inline]
+    fn block(&self) -> &[u8] {
+        match &self.inner {
+            None => self.pipe.block.bytes(),
+            Some(inner) => inner.pipe.block.bytes(),
+        }
     }
 
     /// Takes the next bytes of the upload, any number of them, and holds on to them until they are read.
@@ -171,7 +252,7 @@ impl Unpacker {
     #[inline]
     pub fn next(&mut self) -> Result<Next<'_>, UnpackError> {
         // The usual way: another line of the block.
-        let found = match self.lines.pull(self.pipe.block.bytes(), &mut self.at) {
+        let found = match self.pull() {
             Some(found) => found,
             None => match self.turn()? {
                 Turn::Line(found) => found,
@@ -179,12 +260,29 @@ impl Unpacker {
                 Turn::End => return Ok(Next::End),
             },
         };
-        let bytes = if found.is_carried { self.lines.carried() } else { self.pipe.block.bytes() };
+        let bytes = if found.is_carried { self.lines.carried() } else { self.block() };
         Ok(Next::Line(Line {
             number: self.lines.count(),
             bytes: &bytes[found.range],
             is_too_long: found.is_too_long,
         }))
+    }
+
+    /// Another line of the block.
+    #[inline]
+    fn pull(&mut self) -> Option<Found> {
+        let block = match &self.inner {
+            None => self.pipe.block.bytes(),
+            Some(inner) => inner.pipe.block.bytes(),
+        };
+        self.lines.pull(block, &mut self.at)
+    }
+
+    fn clear_block(&mut self) {
+        self.pipe.block.clear();
+        if let Some(inner) = &mut self.inner {
+            inner.pipe.block.clear();
+        }
     }
 
     fn turn(&mut self) -> Result<Turn, UnpackError> {
@@ -195,7 +293,7 @@ impl Unpacker {
             Ok(turn) => Ok(turn),
             Err(fault) => {
                 let error = fault.at(self.place());
-                self.pipe.block.clear();
+                self.clear_block();
                 self.failed = Some(error.clone());
                 Err(error)
             }
@@ -205,13 +303,13 @@ impl Unpacker {
     /// With a block that is used up.
     fn advance(&mut self) -> Result<Turn, Fault> {
         loop {
-            self.pipe.block.clear();
+            self.clear_block();
             self.at = 0;
             if self.is_over {
                 return Ok(Turn::End);
             }
             let found = match self.step()? {
-                Step::Block => self.lines.pull(self.pipe.block.bytes(), &mut self.at),
+                Step::Block => self.pull(),
                 Step::Break => self.lines.end_text(),
                 Step::Hungry => return Ok(Turn::Hungry),
                 Step::End => {
@@ -225,13 +323,88 @@ impl Unpacker {
         }
     }
 
+    /// A step of the upload's text, whether that is packed once or twice.
     fn step(&mut self) -> Result<Step, Fault> {
         loop {
+            if let Some(inner) = &mut self.inner {
+                match inner.step(&mut self.pipe)? {
+                    // What it reads comes from the outer one.
+                    Step::Hungry if self.after.is_none() => {}
+                    Step::Hungry | Step::End => self.leave(),
+                    step => return Ok(step),
+                }
+            }
+            if self.inner.is_none()
+                && let Some(after) = self.after.take()
+            {
+                self.text = Text::NEW;
+                return Ok(after);
+            }
+            match self.outer_step()? {
+                Step::Hungry => return Ok(Step::Hungry),
+                end @ (Step::Break | Step::End) => {
+                    self.after = Some(end);
+                    if let Some(inner) = &mut self.inner {
+                        inner.pipe.input.end();
+                    } else if let Text::Head(head) = &mut self.text
+                        && !head.is_empty()
+                    {
+                        // Shorter than what is packed can be.
+                        self.pipe.block.lend(Bytes::from(std::mem::take(head)));
+                        return Ok(Step::Block);
+                    }
+                }
+                Step::Block => match (&mut self.inner, &self.text) {
+                    (Some(inner), _) => inner.pipe.input.feed(self.pipe.block.lent_or_copied()),
+                    (None, Text::Begun) => return Ok(Step::Block),
+                    (None, Text::Head(_)) => {
+                        if self.begin_text()? {
+                            return Ok(Step::Block);
+                        }
+                    }
+                },
+            }
+        }
+    }
+
+    /// With the first bytes of a text in the block: whether they are lines. Otherwise more of them have to come, or
+    /// they are packed once more, and then `inner` has them.
+    fn begin_text(&mut self) -> Result<bool, Fault> {
+        let Text::Head(head) = &mut self.text else { return Ok(true) };
+        let is_packed = !matches!(self.source, Source::Plain | Source::Untold(_));
+        if is_packed && (!head.is_empty() || self.pipe.block.bytes().len() < MAGIC_BYTES) {
+            head.extend_from_slice(self.pipe.block.bytes());
+            self.pipe.block.clear();
+            if head.len() < MAGIC_BYTES {
+                return Ok(false);
+            }
+            self.pipe.block.lend(Bytes::from(std::mem::take(head)));
+        }
+        self.text = Text::Begun;
+        let encoding = match self.pipe.block.bytes().first_chunk::<MAGIC_BYTES>() {
+            // What is neither packed nor text is told of line by line.
+            Some(first) if is_packed => Encoding::tell(first).unwrap_or(Encoding::Plain),
+            _ => Encoding::Plain,
+        };
+        if encoding == Encoding::Plain {
+            return Ok(true);
+        }
+        let mut inner = Box::new(Layer::new(encoding, &self.pipe.meter)?);
+        inner.pipe.input.feed(self.pipe.block.lent_or_copied());
+        self.inner = Some(inner);
+        Ok(false)
+    }
+
+    /// The inner text is over.
+    fn leave(&mut self) {
+        if let Some(zip) = self.inner.take().as_ref().and_then(|inner| inner.source.zip()) {
+            self.skipped.add(zip.skipped());
+        }
+    }
+
+    fn outer_step(&mut self) -> Result<Step, Fault> {
+        loop {
             let encoding = match &mut self.source {
-                Source::Plain => return plain(&mut self.pipe),
-                Source::Gzip(gzip) => return gzip.step(&mut self.pipe),
-                Source::Zstd(zstd) => return zstd.step(&mut self.pipe),
-                Source::Zip(zip) => return zip.step(&mut self.pipe),
                 Source::Untold(head) => {
                     let input = &mut self.pipe.input;
                     // Usually they are there at once, and stay where they are.
@@ -250,16 +423,18 @@ impl Unpacker {
                     input.give_back(Bytes::from(std::mem::take(head)));
                     encoding
                 }
+                source => match source.decode(&mut self.pipe) {
+                    Some(step) => return step,
+                    None => continue,
+                },
             };
             self.source = Source::of(encoding)?;
         }
     }
 
     fn place(&self) -> Place {
-        let entry = match &self.source {
-            Source::Zip(zip) => zip.entry_name().map(Into::into),
-            _ => None,
-        };
+        let inner = self.inner.as_ref().and_then(|inner| inner.source.zip());
+        let entry = inner.or(self.source.zip()).and_then(|zip| zip.entry_name().map(Into::into));
         Place { offset_bytes: self.consumed_bytes(), lines: self.lines(), entry }
     }
 
@@ -296,11 +471,27 @@ impl Unpacker {
 
     /// Files of an archive that were not looked into, because of their names.
     #[must_use]
-    pub fn skipped_entries(&self) -> u32 {
-        match &self.source {
-            Source::Zip(zip) => zip.skipped_entries(),
-            _ => 0,
+    pub fn skipped(&self) -> Skipped {
+        let mut skipped = self.skipped.clone();
+        let inner = self.inner.as_ref().map(|inner| &inner.source);
+        for zip in inner.into_iter().chain([&self.source]).filter_map(Source::zip) {
+            skipped.add(zip.skipped());
         }
+        skipped
+    }
+
+    /// Whether it is, or was, an archive of files.
+    #[must_use]
+    pub fn is_archive(&self) -> bool {
+        self.encoding() == Some(Encoding::Zip)
+    }
+
+    /// Memory it holds beside the chunk it was fed: decoders with their windows, a block, a line that has begun.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        let inner = self.inner.as_ref();
+        let inner = inner.map_or(0, |inner| inner.source.memory_bytes() + inner.pipe.block.memory_bytes());
+        inner + self.source.memory_bytes() + self.pipe.block.memory_bytes() + self.lines.memory_bytes()
     }
 
     /// BLAKE3 of every line that was handed out, each followed by LF; of one that is too long all bytes
@@ -324,10 +515,7 @@ impl Unpacker {
 impl Unpacker {
     /// Memory for a line that is carried over, and for a header.
     pub(super) fn held_bytes(&self) -> usize {
-        let header_bytes = match &self.source {
-            Source::Zip(zip) => zip.held_bytes(),
-            _ => 0,
-        };
+        let header_bytes = self.source.zip().map_or(0, Zip::held_bytes);
         self.lines.held_bytes() + header_bytes
     }
 }

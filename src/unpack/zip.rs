@@ -8,8 +8,9 @@ mod directory;
 mod local;
 
 use super::error::Fault;
-use super::inflate::Inflate;
+use super::inflate::{Inflate, MEMORY_BYTES};
 use super::input::{Input, Step};
+use super::skipped::Skipped;
 use super::unpacker::Pipe;
 use descriptor::Descriptor;
 use directory::{Directory, Tally};
@@ -29,7 +30,7 @@ pub(super) struct Zip {
     done: Done,
     tally: Tally,
     directory: Directory,
-    skipped_entries: u32,
+    skipped: Skipped,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,19 +107,24 @@ impl Zip {
             done: Done::default(),
             tally: Tally::default(),
             directory: Directory::default(),
-            skipped_entries: 0,
+            skipped: Skipped::default(),
         }
     }
 
     /// Files that were not looked into, because of their names.
-    pub(super) fn skipped_entries(&self) -> u32 {
-        self.skipped_entries
+    pub(super) fn skipped(&self) -> &Skipped {
+        &self.skipped
     }
 
     /// Memory it holds on to for a header.
     #[cfg(test)]
     pub(super) fn held_bytes(&self) -> usize {
         self.header.bytes.capacity()
+    }
+
+    pub(super) fn memory_bytes(&self) -> usize {
+        let inflate_bytes = if self.inflate.is_some() { MEMORY_BYTES } else { 0 };
+        self.header.bytes.capacity() + inflate_bytes
     }
 
     /// The entry that is read, for people.
@@ -176,7 +182,7 @@ impl Zip {
             _ => State::Skip,
         };
         if !entry.is_wanted && !entry.is_directory {
-            self.skipped_entries += 1;
+            self.skipped.push(&entry.shown_name);
         }
         if let (State::Deflated, Some(inflate)) = (self.state, &mut self.inflate) {
             inflate.restart_raw();

@@ -1,16 +1,19 @@
 //! Zstandard (RFC 8878): frames one after another, read as one text; skippable ones are skipped.
 
-use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation as _, OutBuffer};
+use zstd::zstd_safe::{DCtx, DParameter, ErrorCode, InBuffer, OutBuffer, get_error_name};
 
 use super::error::Fault;
 use super::input::Step;
 use super::unpacker::Pipe;
 
-/// 128 MiB, what `zstd -d` takes without being asked to take more (`--long` is 27).
-pub(super) const WINDOW_LOG_MAX: u32 = 27;
+/// 8 MiB, which every level up to 19 keeps to: a few bytes in a frame's header must not cost more. `--long` and
+/// `--ultra` go beyond it.
+pub(super) const WINDOW_LOG_MAX: u32 = 23;
+
+const NO_MEMORY: &str = "no memory for the zstd frame's window";
 
 pub(super) struct Zstd {
-    decoder: Decoder<'static>,
+    context: DCtx<'static>,
     /// A frame ended; another may begin.
     is_between: bool,
     /// The output was full: there may be more without more input.
@@ -20,9 +23,15 @@ pub(super) struct Zstd {
 impl Zstd {
     /// Fails where there is no memory for it.
     pub(super) fn new() -> Result<Zstd, Fault> {
-        let mut decoder = Decoder::new().map_err(|error| fault(&error))?;
-        decoder.set_parameter(DParameter::WindowLogMax(WINDOW_LOG_MAX)).map_err(|error| fault(&error))?;
-        Ok(Zstd { decoder, is_between: true, holds_output: false })
+        let mut context = DCtx::try_create().ok_or(Fault::Unsupported(NO_MEMORY))?;
+        context.init().map_err(fault)?;
+        context.set_parameter(DParameter::WindowLogMax(WINDOW_LOG_MAX)).map_err(fault)?;
+        Ok(Zstd { context, is_between: true, holds_output: false })
+    }
+
+    /// The window that the frames so far asked for, and what belongs to it.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.context.sizeof()
     }
 
     pub(super) fn step(&mut self, pipe: &mut Pipe) -> Result<Step, Fault> {
@@ -38,11 +47,11 @@ impl Zstd {
             }
             let mut input = InBuffer::around(pipe.input.rest());
             let mut output = OutBuffer::around(pipe.block.buffer());
-            let outcome = self.decoder.run(&mut input, &mut output);
+            let outcome = self.context.decompress_stream(&mut output, &mut input);
             let (read, written, is_full) = (input.pos(), output.pos(), output.pos() == output.capacity());
             pipe.input.advance(read);
             // How much it expects next: nothing, where a frame has ended and all of it was handed out.
-            self.is_between = outcome.map_err(|error| fault(&error))? == 0;
+            self.is_between = outcome.map_err(fault)? == 0;
             self.holds_output = is_full && !self.is_between;
             pipe.decoded(written)?;
             if written > 0 {
@@ -53,16 +62,16 @@ impl Zstd {
 }
 
 /// The library tells its errors by their names only.
-fn fault(error: &std::io::Error) -> Fault {
-    match error.to_string().as_str() {
+fn fault(error: ErrorCode) -> Fault {
+    match get_error_name(error) {
         "Restored data doesn't match checksum" => Fault::Checksum("the zstd frame's checksum is another"),
         "Frame requires too much memory for decoding" => {
-            Fault::Unsupported("the zstd frame's window is above 128 MiB")
+            Fault::Unsupported("the zstd frame's window is above 8 MiB: pack it without --long and --ultra")
         }
         "Dictionary mismatch" => Fault::Unsupported("the zstd frame wants a dictionary"),
         "Unknown frame descriptor" => Fault::Damaged("what follows a zstd frame is no other"),
         "Unsupported frame parameter" => Fault::Unsupported("the zstd frame has unknown parameters"),
-        "Allocation error : not enough memory" => Fault::Unsupported("no memory for the zstd frame's window"),
+        "Allocation error : not enough memory" => Fault::Unsupported(NO_MEMORY),
         _ => Fault::Damaged("the zstd data is damaged"),
     }
 }

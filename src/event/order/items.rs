@@ -7,7 +7,7 @@ use super::super::rules::{TextRule, text_rule};
 use super::super::structurals::skip_nested;
 use super::OrderBuffers;
 use super::error::OrderFaults;
-use super::rules::{CATEGORY_BYTES_MAX, PRODUCT_BYTES_MAX};
+use super::rules::{CATEGORY_BYTES_MAX, PRODUCT_BYTES_MAX, REPEATED_DETAIL};
 use super::text::{Line, Text, Texts};
 use super::walk::{Span, elements, members};
 use crate::base::limits::ORDER_ITEMS_MAX;
@@ -78,6 +78,8 @@ struct RawItem {
     category: Span,
     quantity: Span,
     unit_price: Span,
+    /// The first known key that came twice.
+    repeated: Option<&'static FieldError>,
 }
 
 /// The longest spelling of a name: every byte of `product_id` as `\u0000`.
@@ -86,29 +88,34 @@ const ESCAPED_KEY_BYTES_MAX: usize = 6 * "product_id".len();
 impl RawItem {
     #[inline]
     fn note(&mut self, key: &[u8], value: Span) {
-        if let Some(slot) = self.slot(key) {
-            *slot = value;
-        } else if key.len() <= ESCAPED_KEY_BYTES_MAX && memchr::memchr(b'\\', key).is_some() {
+        if !self.note_known(key, value)
+            && key.len() <= ESCAPED_KEY_BYTES_MAX
+            && memchr::memchr(b'\\', key).is_some()
+        {
             self.note_escaped(key, value);
         }
     }
 
+    /// Whether the key is one of an item.
     #[inline]
-    fn slot(&mut self, key: &[u8]) -> Option<&mut Span> {
-        match key {
-            b"product_id" => Some(&mut self.product_id),
-            b"category" => Some(&mut self.category),
-            b"quantity" => Some(&mut self.quantity),
-            b"unit_price" => Some(&mut self.unit_price),
-            _ => None,
+    fn note_known(&mut self, key: &[u8], value: Span) -> bool {
+        let (slot, repeated) = match key {
+            b"product_id" => (&mut self.product_id, &REPEATED[0]),
+            b"category" => (&mut self.category, &REPEATED[1]),
+            b"quantity" => (&mut self.quantity, &REPEATED[2]),
+            b"unit_price" => (&mut self.unit_price, &REPEATED[3]),
+            _ => return false,
+        };
+        if slot.start != 0 {
+            self.repeated.get_or_insert(repeated);
         }
+        *slot = value;
+        true
     }
 
     #[cold]
     fn note_escaped(&mut self, key: &[u8], value: Span) {
-        if let Some(slot) = self.slot(&unescape(key)) {
-            *slot = value;
-        }
+        self.note_known(&unescape(key), value);
     }
 }
 
@@ -157,7 +164,11 @@ impl OrderBuffers {
             }
             let mut raw = RawItem::default();
             members(line.text.as_bytes(), structurals, |key, value, _| raw.note(key, value));
-            if let Some(item) = self.item(line, raw, digits, |fault| faults.add(Some(index), fault)) {
+            if let Some(repeated) = raw.repeated {
+                faults.add(Some(index), repeated);
+            }
+            let item = self.item(line, raw, digits, |fault| faults.add(Some(index), fault));
+            if let Some(item) = item.filter(|_| raw.repeated.is_none()) {
                 let price_minor = item.unit_price_minor.checked_mul(i64::from(item.quantity));
                 total_minor =
                     total_minor.zip(price_minor).and_then(|(total, price)| total.checked_add(price));
@@ -251,6 +262,12 @@ fn unit_price(value: Option<&[u8]>, digits: Digits) -> Result<i64, &'static Fiel
 static PRODUCT_ID: TextRule = text_rule!("product_id", PRODUCT_BYTES_MAX, "200");
 static CATEGORY: TextRule = text_rule!("category", CATEGORY_BYTES_MAX, "100");
 
+static REPEATED: [FieldError; 4] = [
+    field("/product_id", Code::RepeatedKey, REPEATED_DETAIL),
+    field("/category", Code::RepeatedKey, REPEATED_DETAIL),
+    field("/quantity", Code::RepeatedKey, REPEATED_DETAIL),
+    field("/unit_price", Code::RepeatedKey, REPEATED_DETAIL),
+];
 static NOT_AN_OBJECT: FieldError = field("", Code::NotAnObject, "an item is a JSON object");
 static EMPTY: FieldError = field("/items", Code::EmptyItems, "an order has one item at least");
 static TOO_MANY: FieldError =

@@ -34,6 +34,8 @@ struct RawOrder<I> {
     ordered_at: Span,
     items: Span,
     in_items: Option<I>,
+    /// The first known key that came twice: readers do not agree on which of the two counts.
+    repeated: Option<&'static FieldError>,
 }
 
 /// The longest spelling of a name: every byte of `customer_email` as `\u0000`.
@@ -53,45 +55,49 @@ impl<I: Clone> RawOrder<I> {
             ordered_at: none,
             items: none,
             in_items: None,
+            repeated: None,
         }
     }
 
     #[inline]
     fn note(&mut self, key: &[u8], value: Span, inside: &I) {
-        if let Some(slot) = self.slot(key) {
-            *slot = value;
-        } else if key == b"items" {
-            self.items = value;
-            self.in_items = Some(inside.clone());
-        } else if key.len() <= ESCAPED_KEY_BYTES_MAX && memchr::memchr(b'\\', key).is_some() {
+        if !self.note_known(key, value, inside)
+            && key.len() <= ESCAPED_KEY_BYTES_MAX
+            && memchr::memchr(b'\\', key).is_some()
+        {
             self.note_escaped(key, value, inside);
         }
     }
 
+    /// Whether the key is one of an order.
     #[inline]
-    fn slot(&mut self, key: &[u8]) -> Option<&mut Span> {
-        match key {
-            b"order_id" => Some(&mut self.order_id),
-            b"tenant_id" => Some(&mut self.tenant_id),
-            b"customer_id" => Some(&mut self.customer_id),
-            b"customer_name" => Some(&mut self.customer_name),
-            b"customer_email" => Some(&mut self.customer_email),
-            b"status" => Some(&mut self.status),
-            b"currency" => Some(&mut self.currency),
-            b"ordered_at" => Some(&mut self.ordered_at),
-            _ => None,
+    fn note_known(&mut self, key: &[u8], value: Span, inside: &I) -> bool {
+        let (slot, repeated) = match key {
+            b"order_id" => (&mut self.order_id, &REPEATED[0]),
+            b"tenant_id" => (&mut self.tenant_id, &REPEATED[1]),
+            b"customer_id" => (&mut self.customer_id, &REPEATED[2]),
+            b"customer_name" => (&mut self.customer_name, &REPEATED[3]),
+            b"customer_email" => (&mut self.customer_email, &REPEATED[4]),
+            b"status" => (&mut self.status, &REPEATED[5]),
+            b"currency" => (&mut self.currency, &REPEATED[6]),
+            b"ordered_at" => (&mut self.ordered_at, &REPEATED[7]),
+            b"items" => {
+                self.in_items = Some(inside.clone());
+                (&mut self.items, &REPEATED[8])
+            }
+            _ => return false,
+        };
+        // No value of a member starts at 0.
+        if slot.start != 0 {
+            self.repeated.get_or_insert(repeated);
         }
+        *slot = value;
+        true
     }
 
     #[cold]
     fn note_escaped(&mut self, key: &[u8], value: Span, inside: &I) {
-        let key = unescape(key);
-        if let Some(slot) = self.slot(&key) {
-            *slot = value;
-        } else if *key == *b"items" {
-            self.items = value;
-            self.in_items = Some(inside.clone());
-        }
+        self.note_known(&unescape(key), value, inside);
     }
 }
 
@@ -110,6 +116,9 @@ impl OrderBuffers {
         let line = Line::new(text);
         let unescaped = &mut self.unescaped;
         let mut faults = OrderFaults::default();
+        if let Some(repeated) = raw.repeated {
+            faults.add(None, repeated);
+        }
         let order_id = faults.right_or_add(line.text(raw.order_id, &ORDER_ID, unescaped));
         let tenant_id = faults.right_or_add(line.text(raw.tenant_id, &TENANT_ID, unescaped));
         let customer_id = faults.right_or_add(line.text(raw.customer_id, &CUSTOMER_ID, unescaped));
@@ -151,7 +160,7 @@ impl OrderBuffers {
                 Some(currency),
                 Some(ordered_at_us),
                 Some(total_minor),
-            ) => Ok(Head {
+            ) if raw.repeated.is_none() => Ok(Head {
                 order_id,
                 tenant_id,
                 customer_id,
@@ -233,5 +242,22 @@ static CURRENCY: NameRule = NameRule {
     ),
 };
 static ORDERED_AT: TimeRule = time_rule!("ordered_at");
+const fn repeated(pointer: &'static str) -> FieldError {
+    field(pointer, Code::RepeatedKey, REPEATED_DETAIL)
+}
+
+/// What is said of a known key that is there twice, in an order or an item.
+pub(super) const REPEATED_DETAIL: &str = "the key must not come twice in one object";
+static REPEATED: [FieldError; 9] = [
+    repeated("/order_id"),
+    repeated("/tenant_id"),
+    repeated("/customer_id"),
+    repeated("/customer_name"),
+    repeated("/customer_email"),
+    repeated("/status"),
+    repeated("/currency"),
+    repeated("/ordered_at"),
+    repeated("/items"),
+];
 static ITEMS_MISSING: FieldError = field("/items", Code::MissingField, "items is required");
 static ITEMS_TYPE: FieldError = field("/items", Code::InvalidType, "items must be an array");

@@ -42,9 +42,9 @@ fn skippable_frames_are_skipped() {
 }
 
 #[test]
-fn a_window_may_be_as_long_as_the_long_one() {
+fn a_window_may_be_as_long_as_levels_make_it_and_no_longer() {
     let text = b"{\"a\":1}\n".repeat(40_000);
-    for (window_log, is_read) in [(23, true), (27, true), (28, false)] {
+    for (window_log, is_read) in [(19, true), (23, true), (24, false), (27, false)] {
         let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
         encoder.window_log(window_log).unwrap();
         encoder.include_contentsize(false).unwrap();
@@ -85,8 +85,40 @@ fn other_kinds_of_archives_are_named_as_such() {
 }
 
 #[test]
-fn what_is_packed_twice_is_unpacked_once() {
-    let twice = gzip(&gzip(b"{\"a\":1}\n"));
-    let rows = unpack(&twice).whole();
-    assert!(rows[0].1.starts_with(b"\x1f\x8b"), "{rows:?}");
+fn what_is_packed_twice_is_unpacked_and_what_is_packed_more_often_is_refused() {
+    let text = b"{\"a\":1}\n\n{\"b\":2}\r\n{\"c\":3}";
+    let archive = |entries: &[Packed<'_>]| zip(entries);
+    let (gzipped, zstded) = (gzip(text), zstd(text));
+    let twice = [
+        gzip(&gzipped),
+        gzip(&zstded),
+        zstd(&gzipped),
+        gzip(&archive(&[entry("a.ndjson", text)])),
+        archive(&[entry("a.ndjson.gz", &gzipped)]),
+        archive(&[entry("a.txt", b"no"), entry("A.JSON.ZST", &zstded), entry("b.jsonl", b"")]),
+        archive(&[Packed { is_deflated: false, ..entry("a.ndjson", &gzipped) }]),
+        // Members and frames within, cut anywhere.
+        gzip(&text.chunks(7).flat_map(gzip).collect::<Vec<u8>>()),
+    ];
+    for (index, upload) in twice.iter().enumerate() {
+        for size in [1, 2, 3, 5, 50, usize::MAX] {
+            let outcome = unpack_in(small(), upload, &[size]);
+            assert_eq!(outcome.fingerprint, Some(expected(text, 400).1), "{index} in {size}");
+            assert_eq!(outcome.whole(), rows_of(text), "{index} in {size}");
+        }
+        for cut in 1..upload.len() {
+            assert!(unpack(&upload[..cut]).end.is_err(), "{index} cut at {cut}");
+        }
+    }
+    // Each entry by itself: packed, plain, shorter than a magic.
+    let mixed =
+        archive(&[entry("1.json.gz", &gzip(b"1\n2")), entry("2.json", b"3"), entry("3.json", b"4\n5\n")]);
+    let lines: Vec<Vec<u8>> = unpack(&mixed).whole().into_iter().map(|(_, line, _)| line).collect();
+    assert_eq!(lines, [b"1", b"2", b"3", b"4", b"5"]);
+    for often in [gzip(&gzip(&gzipped)), gzip(&archive(&[entry("a.json.gz", &gzipped)]))] {
+        assert!(matches!(unpack(&often).end, Err(UnpackError::Unsupported { .. })));
+    }
+    // What unfolds in two steps is held to the same limits.
+    let bomb = gzip(&gzip(&vec![b' '; 8 << 20]));
+    assert!(unpack(&bomb).end.is_err_and(|error| error.is_limit()));
 }

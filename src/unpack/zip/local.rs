@@ -15,8 +15,10 @@ const DESCRIPTOR: u16 = 1 << 3;
 const STRONGLY_ENCRYPTED: u16 = 1 << 6;
 const MASKED: u16 = 1 << 13;
 
-/// Entries that hold rows; what case they are in does not matter.
+/// Entries that hold rows, packed or not; what case they are in does not matter.
 const WANTED_ENDS: [&[u8]; 3] = [b".ndjson", b".jsonl", b".json"];
+/// What a packed one has behind that.
+const PACKED_ENDS: [&[u8]; 3] = [b".gz", b".zst", b".zstd"];
 /// macOS packs what it knows of a file beside it, under the file's name.
 const MAC_FOLDER: &[u8] = b"__MACOSX/";
 
@@ -62,12 +64,12 @@ impl Entry {
         let (mut packed_bytes, mut plain_bytes) =
             (u64::from(u32_at(header, 18)), u64::from(u32_at(header, 22)));
         from_zip64(extra, &mut [&mut plain_bytes, &mut packed_bytes]);
-        let is_named =
-            |end: &&[u8]| name.len() >= end.len() && name[name.len() - end.len()..].eq_ignore_ascii_case(end);
+        let plain = PACKED_ENDS.iter().find_map(|end| without_end(name, end)).unwrap_or(name);
         Entry {
             shown_name: shown(name),
             name_hash: hash(name),
-            is_wanted: WANTED_ENDS.iter().any(is_named) && !name.starts_with(MAC_FOLDER),
+            is_wanted: WANTED_ENDS.iter().any(|end| without_end(plain, end).is_some())
+                && !name.starts_with(MAC_FOLDER),
             is_directory: name.ends_with(b"/"),
             flags,
             method: u16_at(header, 8),
@@ -144,6 +146,12 @@ pub(super) fn from_zip64(mut extra: &[u8], values: &mut [&mut u64]) {
         }
         extra = rest;
     }
+}
+
+/// `None` where the name does not end so.
+fn without_end<'n>(name: &'n [u8], end: &[u8]) -> Option<&'n [u8]> {
+    let (stem, last) = name.split_at_checked(name.len().checked_sub(end.len())?)?;
+    last.eq_ignore_ascii_case(end).then_some(stem)
 }
 
 /// The same in every process of one build, which is all that one archive needs.

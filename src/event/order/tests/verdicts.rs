@@ -15,6 +15,31 @@ use crate::base::limits::JSON_DEPTH_MAX;
 type Faults = Vec<(String, &'static str)>;
 type Fields<'b> = HashMap<String, &'b RawValue>;
 
+/// The keys of an object, in its order.
+struct Keys(Vec<String>);
+
+impl<'de> serde::Deserialize<'de> for Keys {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Keys, D::Error> {
+        struct Visitor;
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = Keys;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Keys, A::Error> {
+                let mut keys = Vec::new();
+                while let Some((key, _)) = map.next_entry::<String, serde::de::IgnoredAny>()? {
+                    keys.push(key);
+                }
+                Ok(Keys(keys))
+            }
+        }
+        deserializer.deserialize_map(Visitor)
+    }
+}
+
 /// Reads fields and notes what is wrong with them.
 struct Reader {
     faults: Faults,
@@ -107,17 +132,31 @@ impl Reader {
         }
     }
 
+    /// Notes the first known key that is there twice.
+    fn repeated(&mut self, raw: &RawValue, at: &str, known: &[&str]) {
+        let Ok(Keys(keys)) = serde_json::from_str(raw.get()) else { return };
+        let is_repeated =
+            |(place, key): &(usize, &String)| known.contains(&key.as_str()) && keys[..*place].contains(key);
+        if let Some((_, key)) = keys.iter().enumerate().find(is_repeated) {
+            self.faults.push((format!("{at}/{key}"), "repeated_key"));
+        }
+    }
+
     fn item(&mut self, raw: &RawValue, at: &str, digits: Option<u8>) -> Option<(String, String, i64, i128)> {
         if !raw.get().starts_with('{') {
             self.faults.push((at.to_owned(), "not_an_object"));
             return None;
         }
         let fields: Fields<'_> = serde_json::from_str(raw.get()).expect("keys are read before");
+        let faults = self.faults.len();
+        self.repeated(raw, at, &["product_id", "category", "quantity", "unit_price"]);
+        let is_repeated = self.faults.len() > faults;
         let product = self.text(&fields, at, "product_id", 1, 200);
         let category = self.text(&fields, at, "category", 1, 100);
         let quantity = self.quantity(&fields, at);
         let price = self.price(&fields, at, digits);
-        Some((product?, category?, quantity?, price?))
+        let item = (product?, category?, quantity?, price?);
+        (!is_repeated).then_some(item)
     }
 }
 
@@ -183,6 +222,21 @@ fn expected(line: &[u8]) -> Option<Result<Kept, Faults>> {
     }
 
     let mut reader = Reader { faults: Vec::new() };
+    reader.repeated(
+        value,
+        "",
+        &[
+            "order_id",
+            "tenant_id",
+            "customer_id",
+            "customer_name",
+            "customer_email",
+            "status",
+            "currency",
+            "ordered_at",
+            "items",
+        ],
+    );
     let order_id = reader.text(&fields, "", "order_id", 1, 200);
     let tenant_id = reader.text(&fields, "", "tenant_id", 1, 200);
     let customer_id = reader.text(&fields, "", "customer_id", 1, 200);

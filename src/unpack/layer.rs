@@ -1,0 +1,49 @@
+//! A text that was packed before it was packed: a packed entry of an archive, a packed file sent with a coding.
+//!
+//! Its decoder reads what the outer one decodes. Both count against the limits of the one upload: what either unfolds
+//! adds up, and the ratio is that to the bytes that were sent.
+
+use super::error::Fault;
+use super::input::Step;
+use super::magic::{Encoding, MAGIC_BYTES};
+use super::unpacker::{Pipe, Source};
+
+pub(super) struct Layer {
+    pub(super) pipe: Pipe,
+    pub(super) source: Source,
+    /// The first bytes of the text were looked at.
+    is_looked_at: bool,
+}
+
+impl Layer {
+    pub(super) fn new(encoding: Encoding, meter: &super::limits::Meter) -> Result<Layer, Fault> {
+        let pipe = Pipe { meter: meter.clone(), ..Pipe::new(super::Limits::default(), 0) };
+        Ok(Layer { pipe, source: Source::packed(encoding)?, is_looked_at: false })
+    }
+
+    /// One step, counted where `outer` counts.
+    pub(super) fn step(&mut self, outer: &mut Pipe) -> Result<Step, Fault> {
+        self.pipe.meter.follow(&outer.meter);
+        self.pipe.upload_bytes = Some(outer.input.consumed_bytes());
+        let step = self.source.decode(&mut self.pipe).unwrap_or(Ok(Step::Hungry));
+        outer.meter.follow(&self.pipe.meter);
+        let step = step?;
+        match step {
+            Step::Block if !self.is_looked_at => {
+                self.is_looked_at = true;
+                let first =
+                    self.pipe.block.bytes().first_chunk::<MAGIC_BYTES>().map(|first| Encoding::tell(first));
+                match first {
+                    Some(Ok(Encoding::Gzip | Encoding::Zstd | Encoding::Zip)) => {
+                        return Err(Fault::Unsupported("the upload is packed more than twice"));
+                    }
+                    _ => {}
+                }
+            }
+            // The next entry may be packed in another way.
+            Step::Break => self.is_looked_at = false,
+            _ => {}
+        }
+        Ok(step)
+    }
+}
