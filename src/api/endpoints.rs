@@ -28,6 +28,8 @@ pub struct Endpoint<H: 'static> {
     pub if_query: Option<&'static str>,
     /// A product in the path that cannot be one is 404 before anything else, as a tenant always is.
     pub checks_product: bool,
+    /// A POST that names another method in `X-HTTP-Method-Override` is that one, as tus has it.
+    pub overrides_method: bool,
     /// Request header fields that pages of other origins may send here, beside [`HEADERS`].
     pub page_headers: &'static str,
     /// The operators' listener answers it as well.
@@ -86,6 +88,7 @@ impl<H> Endpoint<H> {
             route: path,
             if_query: None,
             checks_product: false,
+            overrides_method: false,
             page_headers: "",
             for_operators: false,
             operations,
@@ -110,6 +113,12 @@ impl<H> Endpoint<H> {
     #[must_use]
     pub const fn checks_product(mut self) -> Endpoint<H> {
         self.checks_product = true;
+        self
+    }
+
+    #[must_use]
+    pub const fn overrides_method(mut self) -> Endpoint<H> {
+        self.overrides_method = true;
         self
     }
 

@@ -53,9 +53,14 @@ pub fn one(outcome: Option<Outcome>, event_id: &str, level: AckLevel, receipt: R
         Some(Outcome::Inserted) => (201, "created"),
         Some(Outcome::Duplicate | Outcome::Conflict) => (200, "duplicate"),
         // A record that passed our own checks and was refused by the shard's is in its rejected_record.
-        Some(Outcome::Rejected | Outcome::Repeated | Outcome::Missing | Outcome::Suppressed) | None => {
-            (202, "accepted")
-        }
+        Some(
+            Outcome::Rejected
+            | Outcome::Repeated
+            | Outcome::Missing
+            | Outcome::Suppressed
+            | Outcome::Superseded,
+        )
+        | None => (202, "accepted"),
     };
     let conflict = (outcome == Some(Outcome::Conflict)).then_some(true);
     json(status, &EventResult { status: said, event_id, conflict }, level)
@@ -83,9 +88,13 @@ impl<'r> Bulk<'r> {
             Some(Outcome::Duplicate) => (&mut self.duplicates, "duplicate"),
             Some(Outcome::Conflict) => (&mut self.duplicates, "conflict"),
             // The last two are of orders only.
-            Some(Outcome::Rejected | Outcome::Repeated | Outcome::Missing | Outcome::Suppressed) => {
-                (&mut self.rejected, "rejected")
-            }
+            Some(
+                Outcome::Rejected
+                | Outcome::Repeated
+                | Outcome::Missing
+                | Outcome::Suppressed
+                | Outcome::Superseded,
+            ) => (&mut self.rejected, "rejected"),
             None => (&mut self.pending, "pending"),
         };
         *count += 1;

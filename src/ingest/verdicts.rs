@@ -10,7 +10,8 @@ use crate::shard::Outcome;
 /// Rows a ring remembers. An answer is read right after its commit; a reader that comes later than so
 /// many rows finds nothing and says "accepted", which is true as well.
 const RING_ROWS: usize = 1 << 18;
-const OUTCOME_BITS: u32 = 3;
+const OUTCOME_BITS: u32 = 4;
+const _: () = assert!(Outcome::ALL.len() < 1 << OUTCOME_BITS);
 
 /// The ring of one lane. One writer, one reader; 1 MiB.
 #[derive(Debug)]

@@ -184,6 +184,7 @@ const ROWS: &[Endpoint<Handler>] = &[
             }),
         ],
     )
+    .overrides_method()
     .page_headers(UPLOAD_HEADERS),
     Endpoint::new(
         "/api/v1/tenants/{tenant}/orders/search",

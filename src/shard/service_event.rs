@@ -37,10 +37,12 @@ pub enum Outcome {
     Missing = 6,
     /// Of a customer who was erased: nothing of it is kept.
     Suppressed = 7,
+    /// A status of an order that has a newer one: nothing changed.
+    Superseded = 8,
 }
 
 impl Outcome {
-    pub const ALL: [Outcome; 7] = [
+    pub const ALL: [Outcome; 8] = [
         Outcome::Inserted,
         Outcome::Duplicate,
         Outcome::Conflict,
@@ -48,6 +50,7 @@ impl Outcome {
         Outcome::Repeated,
         Outcome::Missing,
         Outcome::Suppressed,
+        Outcome::Superseded,
     ];
 }
 

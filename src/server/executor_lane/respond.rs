@@ -10,6 +10,7 @@ use hyper::{Request, Response};
 use super::admit::{admit, charge_rest, charge_tenant, check_tenant, with_standing};
 use super::body::AnswerBody;
 use super::call::{Call, Reply, RequestHead};
+use super::memory::Held;
 use super::{Lane, SharedGate};
 use crate::api::error::Refuse as _;
 use crate::api::{self, Asked};
@@ -88,14 +89,8 @@ fn no_such_place(lane: &Lane, request: &RequestHead) -> Option<Answer> {
 /// A body, counted among the bytes the lane holds until it is dropped.
 pub(in crate::server) struct Body<'l> {
     pub(super) bytes: Bytes,
-    lane: &'l Lane,
-    held: usize,
-}
-
-impl Drop for Body<'_> {
-    fn drop(&mut self) {
-        self.lane.body_bytes.set(self.lane.body_bytes.get() - self.held);
-    }
+    held: Held,
+    _lane: std::marker::PhantomData<&'l Lane>,
 }
 
 /// Why there is no body to work on.
@@ -154,7 +149,7 @@ async fn read_body<'l>(
     if body.size_hint().lower() > bytes_max as u64 {
         return Err(Refusal::BodyTooLarge);
     }
-    let mut read = Body { bytes: Bytes::new(), lane, held: 0 };
+    let mut read = Body { bytes: Bytes::new(), held: lane.memory.hold(), _lane: std::marker::PhantomData };
     let (mut more, mut seen_bytes) = (Vec::new(), 0);
     while let Some(frame) = body.frame().await {
         let Ok(frame) = frame else {
@@ -169,9 +164,7 @@ async fn read_body<'l>(
         if !keep {
             continue;
         }
-        read.held += data.len();
-        lane.body_bytes.set(lane.body_bytes.get() + data.len());
-        if lane.body_bytes.get() > lane.body_bytes_max {
+        if read.held.add(data.len()).is_err() && !lane.let_go_of_kept() {
             return Err(Refusal::BuffersFull);
         }
         if read.bytes.is_empty() && more.is_empty() {

@@ -89,9 +89,9 @@ impl Begun {
         NotTaken::early(refused.into(), self.is_unread)
     }
 
-    fn piece(&mut self, call: &Call<'_>, offset: u64, body: Incoming) -> Piece {
+    fn piece(&mut self, call: &Call<'_>, offset: u64, length: Option<u64>, body: Incoming) -> Piece {
         let (checksum, principal) = (self.checksum.take(), self.principal);
-        Piece { offset, checksum, principal, body, gate: call.gate.clone() }
+        Piece { offset, length, checksum, principal, body, gate: call.gate.clone() }
     }
 }
 
@@ -103,7 +103,9 @@ pub(in crate::server) async fn patch(call: Call<'_>, body: Incoming) -> Result<A
     api::uploads::is_piece(headers).map_err(|refused| begun.early(refused))?;
     let id = UploadId::parse(&call.request.parameter("upload"));
     let id = id.ok_or_else(|| begun.early(UploadRefused::NotFound))?;
-    let piece = begun.piece(&call, offset, body);
+    let length = api::uploads::length(headers, api::uploads::length_max(&call.lane.vitals.config));
+    let length = length.map_err(|refused| begun.early(refused))?;
+    let piece = begun.piece(&call, offset, length, body);
     let (upload, offset) = in_a_task(call.lane, id, begun.tenant.as_deref(), piece).await?;
     Ok(api::uploads::taken(&upload, offset))
 }
@@ -132,7 +134,7 @@ pub(in crate::server) async fn create(call: Call<'_>, body: Incoming) -> Result<
         return Ok(api::uploads::created(&upload, 0));
     }
     let location = api::uploads::location(&upload);
-    match in_a_task(lane, id, tenant, begun.piece(&call, 0, body)).await {
+    match in_a_task(lane, id, tenant, begun.piece(&call, 0, None, body)).await {
         Ok((upload, offset)) => Ok(api::uploads::created(&upload, offset)),
         Err(not_taken) => Err(NotTaken { location: Some(location), ..not_taken }),
     }
