@@ -206,7 +206,7 @@
 //! | K1 | no endpoint gives or takes a tenant's rows without a key for them, once there are keys | `tests/keys.rs` |
 //! | K2 | a tenant's or product's limit holds at any number of cores, within 5 % | `src/tenants/lease.rs`, `src/tenants/buckets.rs` |
 //! | K3 | the dashboard loads nothing from elsewhere and shows a server with keys no more than `/health` without one | `tests/dashboard.rs`, `src/api/dashboard/files.rs` |
-//! | S1 | memory stays within the budget under any load | `tests/connections.rs`, `tests/http_edges.rs` |
+//! | S1 | memory stays within the budget under any load | `tests/connections.rs`, `tests/http_edges.rs`, `tests/memory.rs` |
 //! | S2 | a listener takes no lock and makes no futex call in a steady state | `strace -c`, in `tuning.md` |
 //! | S3 | a full disk or a locked database never stops health or recovery | `tests/outage.rs`, `tests/full_disk.rs`, `tests/orders_outage.rs` |
 //!

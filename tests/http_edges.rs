@@ -205,6 +205,33 @@ fn a_refusal_arrives_although_the_body_was_not_read() {
 }
 
 #[test]
+fn a_client_that_sends_all_of_its_body_first_sees_the_refusal() {
+    let server = Server::start(&[]);
+    // A megabyte, which is drained: nothing fails while it is sent, and the answer is there afterwards.
+    let body = vec![b'x'; 1 << 20];
+    let refused: [(&str, &str, u16); 5] = [
+        ("POST /event", "", 413),
+        ("POST /api/v1/ingest/orders", "", 400),
+        ("POST /api/v1/ingest/orders", "Idempotency-Key: k\r\nContent-Type: image/png\r\n", 415),
+        ("POST /api/v1/ingest/orders/uploads", "Tus-Resumable: 1.0.0\r\nUpload-Length: x\r\n", 400),
+        ("PATCH /api/v1/ingest/orders/uploads/0", "", 412),
+    ];
+    for lane in LANES {
+        for (start, headers, status) in refused {
+            let mut client = server.connect(lane);
+            let head =
+                format!("{start} HTTP/1.1\r\nHost: t\r\n{headers}Content-Length: {}\r\n\r\n", body.len());
+            client.send(head.as_bytes());
+            for piece in body.chunks(64 << 10) {
+                client.send(piece);
+            }
+            assert_eq!(client.reply().status, status, "{lane:?} {start} {headers}");
+            client.expect_end();
+        }
+    }
+}
+
+#[test]
 fn a_client_that_ends_its_direction_still_gets_its_answers() {
     let server = Server::start(&[]);
     for lane in LANES {

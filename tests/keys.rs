@@ -543,7 +543,7 @@ fn every_answer_to_a_charged_request_says_where_the_quotas_stand() {
         ("GET", "/api/v1/tenants/a/metrics/sales?group_by=day", "", "", 200),
         ("GET", "/api/v1/tenants/a/reports/export", "", "", 200),
         ("PATCH", "/api/v1/tenants/a/orders/none", "", "{\"status\":\"paid\"}", 404),
-        ("POST", "/api/v1/ingest/orders", ingest, "{}\n", 200),
+        ("POST", "/api/v1/ingest/orders", ingest, "{}\n", 422),
         ("POST", "/api/v1/ingest/orders/uploads", tus, "", 201),
     ] {
         let headers = format!("{headers}{}", bearer(&a));

@@ -8,7 +8,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::Stdio;
 
 use serde_json::Value;
-use support::commerce::{NDJSON, counts, ingest, ingested, sales, search_all, search_path, verify};
+use support::commerce::{NDJSON, counts, ingest, ingested, problem, sales, search_all, search_path, verify};
 use support::oracle::{self, Order};
 use support::{Chance, Folder, SmallDisk, command, cpus, hold_lock, wait_until};
 
@@ -82,6 +82,42 @@ fn an_ingest_whose_shard_stays_locked_says_that_it_does_not_know() {
     assert_eq!(search_all(&server, "acme", "limit=1000&fields=order_id").len(), 400);
     server.stop();
     verify(&folder);
+}
+
+#[test]
+fn an_ingest_over_the_high_water_mark_is_told_to_come_back() {
+    let folder = Folder::new();
+    let flags = ["--shards", "1", "--commit-wait", "50ms", "--journal-high-water", "256KiB"];
+    let server = folder.serve(&flags);
+    server.wait_until_stored();
+    let body = oracle::body(&orders(0, 4_000));
+    assert!(body.len() > 1 << 20);
+    let lock = hold_lock(&folder.database(0));
+    // In the middle: what came before is journaled, and counted as far as it is known.
+    for what in ["in the middle", "at the beginning"] {
+        let answer = ingest(server.address, "k", NDJSON, &body).expect("the server answers");
+        let said = problem(&answer, 429, "queue-full");
+        assert!(answer.header("Retry-After").is_some() && said["queue_bytes"].as_u64() > Some(0), "{said}");
+        assert_eq!(
+            (counts_or_none(&said), answer.header("Connection")),
+            (what == "in the middle", Some("close"))
+        );
+    }
+    drop(lock);
+    server.wait_until_stored();
+    wait_until("the ingest to be taken", || {
+        let answer = ingest(server.address, "k", NDJSON, &body).expect("the server answers");
+        // Its own portions may be more than this mark allows.
+        assert!(matches!(answer.status, 200 | 429), "{answer:?}");
+        answer.status == 200 && counts(&answer.json()) == [4_000, 4_000, 0, 0]
+    });
+    server.stop();
+    verify(&folder);
+}
+
+/// Whether a refusal has the counts of rows.
+fn counts_or_none(said: &Value) -> bool {
+    said.get("rows_received").is_some() && counts(said)[3] == 0
 }
 
 #[test]

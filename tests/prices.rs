@@ -233,6 +233,43 @@ fn an_event_is_stored_once_and_answered_alike_for_ever() {
 }
 
 #[test]
+fn a_key_stands_for_one_event_of_its_product() {
+    let folder = Folder::new();
+    let mut server = folder.serve(&["--shards", "2", "--cores", &cpus(2)]);
+    let post = |server: &Server, product: &str, header: &str, id: Option<&str>| {
+        let id = id.map_or(String::new(), |id| format!("\"event_id\":\"{id}\","));
+        let body = format!(
+            "{{{id}\"price\":\"10.00\",\"currency\":\"USD\",\"observed_at\":\"2026-03-01T12:00:00Z\"}}"
+        );
+        let answer = ask(&mut server.client(), "POST", &target("acme", product), header, &body);
+        if answer.status == 409 {
+            problem(&answer, 409, "price-event-conflict");
+        }
+        answer.status
+    };
+    for key in ["Idempotency-Key: k\r\n", "webhook-id: m\r\n"] {
+        let product = &key[..3];
+        assert_eq!(post(&server, product, key, Some("a")), 201);
+        assert_eq!(post(&server, product, key, Some("a")), 200);
+        assert_eq!(post(&server, product, key, Some("b")), 409, "{key}");
+        assert_eq!(post(&server, product, key, None), 409, "it would stand for itself: {key}");
+        server.kill();
+        server = folder.serve(&["--shards", "2", "--cores", &cpus(2)]);
+        server.wait_until_stored();
+        assert_eq!(post(&server, product, key, Some("b")), 409, "{key}");
+        // Without the key, or under another, it is another event; of another product all the more.
+        assert_eq!(post(&server, product, "", Some("b")), 201);
+        assert_eq!(post(&server, product, "Idempotency-Key: other\r\n", Some("c")), 201);
+        assert_eq!(post(&server, &format!("not-{product}"), key, Some("b")), 201);
+    }
+    // One that was an event's id itself.
+    assert_eq!(post(&server, "p", "Idempotency-Key: x\r\n", None), 201);
+    assert_eq!(post(&server, "p", "Idempotency-Key: x\r\n", Some("y")), 409);
+    assert_eq!(post(&server, "p", "Idempotency-Key: x\r\n", Some("x")), 200);
+    server.stop();
+}
+
+#[test]
 fn what_is_no_price_event_is_told_and_nothing_is_stored() {
     let folder = Folder::new();
     let server = folder.serve(&[]);

@@ -186,7 +186,8 @@ fn good_records() -> Vec<(u8, Vec<u8>)> {
     };
     let item = ItemRow { product_id: "p-1", category: "tea", quantity: 2, unit_price: 450 };
     encode_order(&parts, (0, 0, at), [item].into_iter(), &mut order);
-    StatusRow { received_us: at, status: OrderStatus::Shipped, tenant_id, order_id }.encode(&mut status);
+    StatusRow { occurred_us: 9, received_us: at, status: OrderStatus::Shipped, tenant_id, order_id }
+        .encode(&mut status);
     let records = [
         (Kind::Click, click),
         (Kind::ServiceEvent, event),

@@ -10,8 +10,9 @@ use super::problem::ErrorItem;
 use crate::base::counters::Cell;
 use crate::base::limits::IDENTIFIER_BYTES_MAX;
 use crate::base::order_status::OrderStatus;
-use crate::commerce::Summary;
+use crate::commerce::{IngestError, SkippedPart, Summary};
 use crate::config::AckLevel;
+use crate::event::parse_rfc3339;
 use crate::http::{Answer, Refusal};
 use crate::ingest::{self, Pressure};
 use crate::query::QueryError;
@@ -40,6 +41,8 @@ pub enum IngestRefused {
     Multipart(String),
     #[error(transparent)]
     Unpack(#[from] UnpackError),
+    #[error("nothing of the body was stored: {0}")]
+    NothingKnown(String),
     #[error("{0}")]
     Refusal(Refusal),
     #[error("rows are in the journal, but their shard does not commit")]
@@ -134,13 +137,18 @@ pub fn ingest_refused(
         IngestRefused::Unpack(error) if error.is_limit() => Problem::PayloadTooLarge,
         IngestRefused::Unpack(UnpackError::Unsupported { .. }) => Problem::UnsupportedMediaType,
         IngestRefused::Unpack(_) => Problem::DamagedUpload,
+        IngestRefused::NothingKnown(_) => Problem::NoOrders,
         IngestRefused::Refusal(Refusal::BodyTimeout) => Problem::RequestTimeout,
+        IngestRefused::Refusal(Refusal::BuffersFull) => Problem::Overloaded,
         IngestRefused::Refusal(_) => Problem::BadRequest,
         IngestRefused::NotCommitted => Problem::OutcomeUnknown,
         IngestRefused::Unsynced => Problem::JournalUnsynced,
         IngestRefused::Pressure(pressure) => {
             let refused = EventRefused::Refused(ingest::Refused::Pressure(*pressure));
-            return event_refused(&refused, 0, request_id, problems);
+            let answer = event_refused(&refused, 0, request_id, problems);
+            // What is left of the body is not read.
+            let answer = Answer { close: true, ..answer };
+            return summary.map_or(answer.clone(), |summary| with_members(answer, &Counts::of(summary)));
         }
         IngestRefused::CoreBusy => Problem::Overloaded,
         IngestRefused::Query(error) => return super::reads::refused(error, request_id, problems),
@@ -148,23 +156,70 @@ pub fn ingest_refused(
             return Answer { close: true, ..super::access::denied(*denied, request_id, problems) };
         }
     };
-    let counts = summary.map(|summary| {
-        [
-            ("rows_received", summary.received()),
-            ("rows_inserted", summary.inserted),
-            ("rows_duplicate", summary.duplicate),
-            ("rows_failed", summary.failed),
-        ]
-    });
-    let extra = counts.as_ref().map_or(&[][..], |counts| &counts[..]);
-    let answer = problem(kind, &error.to_string(), request_id, &[], extra, problems);
+    let mut answer = problem(kind, &error.to_string(), request_id, &[], &[], problems);
+    if let Some(summary) = summary {
+        answer = with_members(answer, &Counts::of(summary));
+        if matches!(error, IngestRefused::NothingKnown(_)) {
+            answer = with_members(answer, &faults(summary));
+        }
+    }
     // Where the body was not read to its end, the next request cannot be found in it.
-    let is_unread = !matches!(error, IngestRefused::KeyReused | IngestRefused::NotCommitted);
+    let is_unread = !matches!(
+        error,
+        IngestRefused::KeyReused | IngestRefused::NotCommitted | IngestRefused::NothingKnown(_)
+    );
     let answer = Answer { close: is_unread, ..answer };
     match kind {
         Problem::IngestRunning => answer.with("Retry-After", Cow::Borrowed("2")),
         _ => answer,
     }
+}
+
+/// What became of the rows until an ingest ended early.
+#[derive(serde::Serialize)]
+struct Counts {
+    rows_received: u64,
+    rows_inserted: u64,
+    rows_duplicate: u64,
+    rows_failed: u64,
+}
+
+impl Counts {
+    fn of(summary: &Summary) -> Counts {
+        Counts {
+            rows_received: summary.received(),
+            rows_inserted: summary.inserted,
+            rows_duplicate: summary.duplicate,
+            rows_failed: summary.failed,
+        }
+    }
+}
+
+/// What is wrong with each line, and what was not read: the members that a summary has too.
+#[derive(serde::Serialize)]
+struct Faults<'s> {
+    errors: &'s [IngestError],
+    errors_truncated: bool,
+    skipped: &'s [SkippedPart],
+    skipped_truncated: bool,
+}
+
+fn faults(summary: &Summary) -> Faults<'_> {
+    let (errors_truncated, skipped_truncated) = summary.is_truncated();
+    Faults { errors: summary.errors(), errors_truncated, skipped: summary.skipped(), skipped_truncated }
+}
+
+/// The problem document with more members at its end.
+fn with_members(answer: Answer, members: &impl serde::Serialize) -> Answer {
+    let (mut body, more) = (answer.body.into_owned(), serde_json::to_vec(members).unwrap_or_default());
+    if let ([.., b'}'], [b'{', more @ ..]) = (&body[..], &more[..])
+        && more != b"}"
+    {
+        body.pop();
+        body.push(b',');
+        body.extend_from_slice(more);
+    }
+    Answer { body: Cow::Owned(body), ..answer }
 }
 
 /// Whether a text can be the id of a tenant, an order or a product.
@@ -198,6 +253,8 @@ pub enum StatusRefused {
         "the body is a JSON object with a status: pending, paid, shipped, delivered, cancelled or refunded"
     )]
     Invalid,
+    #[error("occurred_at is RFC 3339 with an offset, and at most 24 hours ahead of the server's clock")]
+    OccurredAt,
     #[error("the tenant has no order with this id")]
     NoSuchOrder,
     #[error(
@@ -238,15 +295,34 @@ pub fn order(mut line: Vec<u8>) -> Answer {
     Answer::new(200, "application/json", line).with("Cache-Control", "no-store")
 }
 
-/// The status that a body asks for.
-pub fn status(body: &[u8]) -> Result<OrderStatus, StatusRefused> {
+/// How far ahead of the clock a status may have occurred: one from the far future would stand for as long.
+const AHEAD_US: i64 = 86_400_000_000;
+
+/// The status that a body asks for, and when it became so: now, where that is not told.
+pub fn status(body: &[u8], now_us: i64) -> Result<(OrderStatus, i64), StatusRefused> {
     #[derive(serde::Deserialize)]
     #[serde(deny_unknown_fields)]
     struct Change {
         status: String,
+        occurred_at: Option<String>,
     }
     let change: Change = serde_json::from_slice(body).map_err(|_| StatusRefused::Invalid)?;
-    OrderStatus::parse(&change.status).ok_or(StatusRefused::Invalid)
+    let status = OrderStatus::parse(&change.status).ok_or(StatusRefused::Invalid)?;
+    let occurred_us = match &change.occurred_at {
+        None => now_us,
+        Some(at) => parse_rfc3339(at.as_bytes()).map_err(|_| StatusRefused::OccurredAt)?,
+    };
+    let is_ahead = occurred_us > now_us.saturating_add(AHEAD_US);
+    if is_ahead { Err(StatusRefused::OccurredAt) } else { Ok((status, occurred_us)) }
+}
+
+/// The answer to a status that is older than the last one that was applied.
+#[must_use]
+pub fn status_superseded(order_id: &str, status: OrderStatus, level: AckLevel) -> Answer {
+    let body = serde_json::json!({
+        "order_id": order_id, "status": status.as_str(), "changed": false, "superseded": true,
+    });
+    Answer::new(200, "application/json", body.to_string().into_bytes()).with("Firehose-Ack", level.word())
 }
 
 /// The answer to a status that is committed.
@@ -267,7 +343,7 @@ impl Refuse for StatusRefused {
 pub fn status_refused(error: &StatusRefused, request_id: &str, problems: &[Cell]) -> Answer {
     let detail = error.to_string();
     let kind = match error {
-        StatusRefused::Invalid => Problem::InvalidStatus,
+        StatusRefused::Invalid | StatusRefused::OccurredAt => Problem::InvalidStatus,
         StatusRefused::NoSuchOrder => Problem::NoSuchOrder,
         StatusRefused::SumTooLarge => {
             let item = ErrorItem {
@@ -299,9 +375,20 @@ mod tests {
 
     #[test]
     fn a_status_is_one_of_six() {
-        assert!(matches!(status(br#"{"status":"refunded"}"#), Ok(OrderStatus::Refunded)));
+        assert!(matches!(status(br#"{"status":"refunded"}"#, 9), Ok((OrderStatus::Refunded, 9))));
         for body in [&b"{}"[..], b"", br#"{"status":"lost"}"#, br#"{"status":"paid","x":1}"#, b"[1]"] {
-            assert!(matches!(status(body), Err(StatusRefused::Invalid)));
+            assert!(matches!(status(body, 9), Err(StatusRefused::Invalid)));
+        }
+    }
+
+    #[test]
+    fn a_status_may_say_when_it_became_so() {
+        let at =
+            |time: &str| status(format!("{{\"status\":\"paid\",\"occurred_at\":\"{time}\"}}").as_bytes(), 9);
+        assert!(matches!(at("1969-12-31T23:59:59Z"), Ok((OrderStatus::Paid, -1_000_000))));
+        assert!(matches!(at("1970-01-02T00:00:00.000009Z"), Ok((_, 86_400_000_009))));
+        for time in ["1970-01-02T00:00:00.000010Z", "1970-01-01T00:00:00", "soon", ""] {
+            assert!(matches!(at(time), Err(StatusRefused::OccurredAt)), "{time}");
         }
     }
 

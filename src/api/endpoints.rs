@@ -28,6 +28,8 @@ pub struct Endpoint<H: 'static> {
     pub if_query: Option<&'static str>,
     /// A product in the path that cannot be one is 404 before anything else, as a tenant always is.
     pub checks_product: bool,
+    /// A POST that names another method in `X-HTTP-Method-Override` is that one, as tus has it.
+    pub overrides_method: bool,
     /// The operators' listener answers it as well.
     pub for_operators: bool,
     pub operations: &'static [Operation<H>],
@@ -109,6 +111,7 @@ impl<H> Endpoint<H> {
             route: path,
             if_query: None,
             checks_product: false,
+            overrides_method: false,
             for_operators: false,
             operations,
             rank: rank(path),
@@ -136,6 +139,11 @@ impl<H> Endpoint<H> {
     }
 
     #[must_use]
+    pub const fn overrides_method(mut self) -> Endpoint<H> {
+        self.overrides_method = true;
+        self
+    }
+
     pub const fn for_operators(mut self) -> Endpoint<H> {
         self.for_operators = true;
         self

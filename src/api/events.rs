@@ -58,7 +58,8 @@ pub fn one(outcome: Option<Outcome>, event_id: &str, level: AckLevel, receipt: R
             | Outcome::Repeated
             | Outcome::Missing
             | Outcome::Suppressed
-            | Outcome::SumTooLarge,
+            | Outcome::SumTooLarge
+            | Outcome::Superseded,
         )
         | None => (202, "accepted"),
     };
@@ -93,7 +94,8 @@ impl<'r> Bulk<'r> {
                 | Outcome::Repeated
                 | Outcome::Missing
                 | Outcome::Suppressed
-                | Outcome::SumTooLarge,
+                | Outcome::SumTooLarge
+                | Outcome::Superseded,
             ) => (&mut self.rejected, "rejected"),
             None => (&mut self.pending, "pending"),
         };

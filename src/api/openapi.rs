@@ -29,8 +29,9 @@ use utoipa::openapi::{
 use super::problem::{self, Problem};
 use super::schema::commerce::{
     Amount, IngestFault, IngestSummary, NewItem, NewOrder, NewStockUpdate, OrderPage, OrderState,
-    OrderValues, Sales, SalesGroup, SalesMeta, SalesMethod, StatusChange, StatusChanged, StockLevelState,
-    StockModeName, StockProductResult, StockUpdated, StockUpdates, StoredItem, StoredOrder, UploadSummary,
+    OrderValues, Sales, SalesGroup, SalesMeta, SalesMethod, SkippedPart, StatusChange, StatusChanged,
+    StockLevelState, StockModeName, StockProductResult, StockUpdated, StockUpdates, StoredItem, StoredOrder,
+    UploadSummary,
 };
 use super::schema::exports::{ExportFilters, ExportList, ExportStatus, NewExport};
 use super::schema::people::{ErasedInShard, ErasureCertificate, ErasureProgress, ErasureStep};
@@ -150,6 +151,7 @@ fn commerce_schemas(components: ComponentsBuilder) -> ComponentsBuilder {
         .schema_from::<OrderState>()
         .schema_from::<IngestSummary>()
         .schema_from::<IngestFault>()
+        .schema_from::<SkippedPart>()
         .schema_from::<UploadSummary>()
         .schema_from::<StatusChange>()
         .schema_from::<StatusChanged>()

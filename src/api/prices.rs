@@ -27,6 +27,10 @@ pub enum PriceRefused {
     BadHeader,
     #[error("the product has a price event with this event_id and other content; the first one stands")]
     Conflict,
+    #[error("the Idempotency-Key or webhook-id came with another event_id of this product before")]
+    KeyReused,
+    #[error(transparent)]
+    Key(IngestRefused),
     #[error("{0}")]
     Signature(SignatureFault),
     #[error("the body is a JSON object with a decision: approve or reject")]
@@ -84,6 +88,13 @@ pub fn event_id(headers: &hyper::HeaderMap, is_signed: bool) -> Result<String, P
     };
     let is_id = commerce::is_identifier(&given) && given.bytes().all(|byte| (0x20..0x7f).contains(&byte));
     if is_id { Ok(given) } else { Err(PriceRefused::BadHeader) }
+}
+
+/// The key that a request brings beside or in place of an event's id; of a signed one only what is signed. One that
+/// cannot stand for an id stands for nothing.
+#[must_use]
+pub fn key(headers: &hyper::HeaderMap, is_signed: bool) -> Option<String> {
+    event_id(headers, is_signed).ok()
 }
 
 const JSON: &str = "application/json";
@@ -178,7 +189,10 @@ pub fn refused(refused: &PriceRefused, body_bytes_max: u64, request_id: &str, pr
             return problem(Problem::InvalidEvent, detail, request_id, &[item], &[], problems);
         }
         PriceRefused::BadHeader => Problem::IdempotencyKeyMissing,
-        PriceRefused::Conflict => Problem::PriceEventConflict,
+        PriceRefused::Conflict | PriceRefused::KeyReused => Problem::PriceEventConflict,
+        PriceRefused::Key(error) => {
+            return Answer { close: false, ..commerce::ingest_refused(error, None, request_id, problems) };
+        }
         PriceRefused::Signature(_) => {
             let answer = problem(Problem::BadSignature, &refused.to_string(), request_id, &[], &[], problems);
             return answer.with("WWW-Authenticate", "Webhook-Signature realm=\"firehose\"");

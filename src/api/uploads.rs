@@ -4,7 +4,7 @@
 
 mod asked;
 
-pub use asked::{checksum, is_piece, offset, version, wish};
+pub use asked::{checksum, is_piece, length, offset, version, wish};
 
 use super::Problem;
 use super::commerce::{IngestRefused, ingest_refused};
@@ -18,7 +18,8 @@ use crate::tenants::Denied;
 
 /// The version of the protocol that is spoken, the only one there is.
 pub const VERSION: &str = "1.0.0";
-pub const EXTENSIONS: &str = "creation,creation-with-upload,expiration,termination,checksum";
+pub const EXTENSIONS: &str =
+    "creation,creation-with-upload,creation-defer-length,expiration,termination,checksum";
 /// Where uploads are created; below it they are.
 const PATH: &str = "/api/v1/ingest/orders/uploads";
 /// The media type of a piece.
@@ -53,7 +54,7 @@ pub enum UploadRefused {
     Locked,
     #[error("the bytes do not have the checksum they were sent with; none of them was taken")]
     Mismatch,
-    #[error("the upload cannot be read any further: {detail}")]
+    #[error("the upload failed: {detail}")]
     Failed { damage: Damage, detail: String },
     #[error("less than disk_reserve is free on the data disk")]
     DiskLow,
@@ -139,9 +140,11 @@ pub fn taken(upload: &Upload, offset: u64, level: AckLevel) -> Answer {
 /// 200 to a HEAD.
 #[must_use]
 pub fn looked(upload: &Upload, offset: u64) -> Answer {
-    let answer = progress(Answer::new(200, "", &b""[..]), upload, offset)
-        .with("Upload-Length", upload.length.to_string())
-        .with("Cache-Control", "no-store");
+    let answer = progress(Answer::new(200, "", &b""[..]), upload, offset).with("Cache-Control", "no-store");
+    let answer = match upload.is_deferred {
+        true => answer.with("Upload-Defer-Length", "1"),
+        false => answer.with("Upload-Length", upload.length.to_string()),
+    };
     match upload.metadata.is_empty() {
         true => answer,
         false => answer.with("Upload-Metadata", upload.metadata.clone()),
@@ -187,6 +190,7 @@ pub fn refused(refused: &UploadRefused, request_id: &str, problems: &[Cell]) -> 
         UploadRefused::Failed { damage: Damage::TooLarge, .. } => Problem::PayloadTooLarge,
         UploadRefused::Failed { damage: Damage::Unsupported, .. } => Problem::UnsupportedMediaType,
         UploadRefused::Failed { damage: Damage::Damaged, .. } => Problem::DamagedUpload,
+        UploadRefused::Failed { damage: Damage::NothingKnown, .. } => Problem::NoOrders,
         UploadRefused::DiskLow => Problem::NoRoomForUpload,
         UploadRefused::Store(UploadError::NoRoom { .. } | UploadError::TooMany) => Problem::NoRoomForUpload,
         UploadRefused::Store(UploadError::Io(error)) if is_full(error) => Problem::NoRoomForUpload,
@@ -197,6 +201,9 @@ pub fn refused(refused: &UploadRefused, request_id: &str, problems: &[Cell]) -> 
     };
     // What the system says of its files is for the log.
     let detail = match refused {
+        UploadRefused::Store(UploadError::Io(error)) if error.kind() == std::io::ErrorKind::QuotaExceeded => {
+            "the uploads under way have no more room for this one; what it has by now is kept".to_owned()
+        }
         UploadRefused::Store(UploadError::Io(error)) if is_full(error) => "the disk is full".to_owned(),
         UploadRefused::Store(UploadError::Io(_)) => "a file of the upload cannot be used".to_owned(),
         _ => refused.to_string(),

@@ -28,6 +28,9 @@ pub const BULK_EVENTS_MAX: usize = 5_000;
 /// Items of one order; an item's id has room for 1,024 of them.
 pub const ORDER_ITEMS_MAX: usize = 1_000;
 
+/// How long a finished ingest is remembered under its idempotency key, in microseconds: twice what is promised.
+pub const INGEST_KEY_KEPT_US: i64 = 48 * 3_600 * 1_000_000;
+
 /// Updates of one `PUT …/stock/bulk_update`; 413 above.
 pub const STOCK_UPDATES_MAX: usize = 10_000;
 

@@ -10,6 +10,7 @@ use crate::base::kinds::Kind;
 use crate::event::{Code, Decoder, Order, OrderError};
 use crate::ingest::KeyedRows;
 use crate::shard::{ItemRow, OrderParts, Outcome, decode_order, encode_order};
+use crate::unpack::{SKIPPED_MAX, Skipped};
 
 /// Errors told of one ingest; more are counted.
 const ERRORS_MAX: usize = 1_000;
@@ -35,8 +36,26 @@ pub struct Summary {
     pub duplicate: u64,
     /// Lines that are no order, orders that conflict with a stored one.
     pub failed: u64,
+    /// Of those: orders whose id is known, or whose customer was erased.
+    #[serde(default)]
+    known: u64,
     errors: Vec<IngestError>,
     errors_truncated: bool,
+    /// Parts and entries that were not read; the first of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    skipped: Vec<SkippedPart>,
+    #[serde(default)]
+    skipped_truncated: bool,
+    /// What the first line looks like, where it is no order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    shape: Option<Shape>,
+}
+
+/// Part of a form, or entry of an archive, that was not read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SkippedPart {
+    pub name: String,
+    pub reason: Cow<'static, str>,
 }
 
 /// The answer to a finished ingest.
@@ -51,12 +70,69 @@ pub(super) struct Answer<'s> {
     idempotency_key: &'s str,
     errors: &'s [IngestError],
     errors_truncated: bool,
+    skipped: &'s [SkippedPart],
+    skipped_truncated: bool,
 }
 
 impl Summary {
     #[must_use]
     pub fn received(&self) -> u64 {
         self.inserted + self.duplicate + self.failed
+    }
+
+    /// Whether an order of it is in the database, by this ingest or another and perhaps with other content, or was kept
+    /// out. An ingest without one is refused: its key stays free for the mended file.
+    #[must_use]
+    pub fn is_anything_known(&self) -> bool {
+        self.inserted + self.duplicate + self.known > 0
+    }
+
+    /// A part that was not read, and why not.
+    pub fn skip(&mut self, name: String, reason: &'static str) {
+        match self.skipped.len() < SKIPPED_MAX {
+            true => self.skipped.push(SkippedPart { name, reason: Cow::Borrowed(reason) }),
+            false => self.skipped_truncated = true,
+        }
+    }
+
+    /// Entries of an archive that were not read.
+    pub fn skip_entries(&mut self, skipped: &Skipped) {
+        for name in &skipped.names {
+            self.skip(name.to_string(), "the entry is not named *.ndjson, *.jsonl or *.json");
+        }
+        self.skipped_truncated |= skipped.count > skipped.names.len() as u64;
+    }
+
+    #[must_use]
+    pub fn skipped(&self) -> &[SkippedPart] {
+        &self.skipped
+    }
+
+    #[must_use]
+    pub fn is_truncated(&self) -> (bool, bool) {
+        (self.errors_truncated, self.skipped_truncated)
+    }
+
+    /// Where nothing of it is known: what to do about it, in a sentence.
+    #[must_use]
+    pub fn advice(&self) -> String {
+        let rows = self.received();
+        match self.shape {
+            _ if rows == 0 && !self.skipped.is_empty() => {
+                let names: Vec<&str> = self.skipped.iter().take(3).map(|part| part.name.as_str()).collect();
+                format!(
+                    "nothing in it was read as orders: {} was passed over ({}); send NDJSON as the body, as a form \
+                     part with a file name, or as an entry named *.ndjson",
+                    names.join(", "),
+                    self.skipped[0].reason
+                )
+            }
+            _ if rows == 0 => "it holds no line; send one JSON object a line, an order each".to_owned(),
+            Some(shape) => shape.advice().to_owned(),
+            None => format!(
+                "none of its {rows} lines is an order that could be stored; the errors say what is wrong with each"
+            ),
+        }
     }
 
     /// What is told so far, in the order of the lines.
@@ -82,6 +158,7 @@ impl Summary {
 
     /// The fate of one order that was journaled; `payload` is its record.
     pub fn settle(&mut self, line: u64, payload: &[u8], outcome: Outcome) {
+        self.known += u64::from(matches!(outcome, Outcome::Conflict | Outcome::Suppressed));
         match outcome {
             Outcome::Inserted | Outcome::Repeated => self.inserted += 1,
             Outcome::Duplicate => self.duplicate += 1,
@@ -110,7 +187,7 @@ impl Summary {
                          9223372036854775807 units or smallest coins; nothing of it is kept"
                     .to_owned(),
             }),
-            Outcome::Rejected | Outcome::Missing => self.fail(IngestError {
+            Outcome::Rejected | Outcome::Missing | Outcome::Superseded => self.fail(IngestError {
                 line,
                 order_id: None,
                 pointer: String::new(),
@@ -120,10 +197,12 @@ impl Summary {
         }
     }
 
-    /// The errors keep their lines; whether any had an id.
+    /// The errors keep their lines; names of what was skipped go too. Whether there was any of either.
     pub fn forget_order_ids(&mut self) -> bool {
         let ids = self.errors.iter_mut().filter_map(|error| error.order_id.take());
-        ids.count() > 0
+        let forgotten = ids.count() + self.skipped.len();
+        self.skipped.clear();
+        forgotten > 0
     }
 
     /// Outcomes come shard by shard; the errors are told by line.
@@ -147,6 +226,53 @@ impl Summary {
             idempotency_key: key,
             errors: &self.errors,
             errors_truncated: self.errors_truncated,
+            skipped: &self.skipped,
+            skipped_truncated: self.skipped_truncated,
+        }
+    }
+}
+
+/// What a first line that is no order looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Shape {
+    /// Names or values between separators.
+    Csv,
+    /// The beginning of a JSON value that goes on in the next line.
+    Document,
+    /// A whole array.
+    Array,
+}
+
+impl Shape {
+    /// Of a first line. `None`: it looks like what it should be.
+    fn of(line: &[u8]) -> Option<Shape> {
+        let line = line.trim_ascii();
+        let read = || serde_json::from_slice::<serde::de::IgnoredAny>(line);
+        match line.first() {
+            Some(b'[') if read().is_ok() => Some(Shape::Array),
+            Some(b'[' | b'{') if read().is_err_and(|error| error.is_eof()) => Some(Shape::Document),
+            Some(b'[' | b'{') | None => None,
+            Some(_) => {
+                line.iter().any(|byte| matches!(byte, b',' | b';' | b'\t' | b'|')).then_some(Shape::Csv)
+            }
+        }
+    }
+
+    const fn advice(self) -> &'static str {
+        match self {
+            Shape::Csv => {
+                "it looks like CSV; send NDJSON instead: one JSON object a line, an order each, with its items as an \
+                 array"
+            }
+            Shape::Document => {
+                "it looks like one JSON document over several lines; send each order as one line of its own, for \
+                 example with jq -c '.[]' (an array) or jq -c . (one order after another)"
+            }
+            Shape::Array => {
+                "it is one JSON array; send its members one a line, for example with jq -c '.[]', without brackets \
+                 and commas between them"
+            }
         }
     }
 }
@@ -190,7 +316,12 @@ impl OrderIngest {
                 });
             }
             Ok(order) => self.stage(keys, number, &order),
-            Err(error) => self.summary.fail(told(number, &error)),
+            Err(error) => {
+                if self.summary.received() == 0 && self.staged_bytes == 0 {
+                    self.summary.shape = Shape::of(line);
+                }
+                self.summary.fail(told(number, &error));
+            }
         }
     }
 
@@ -304,6 +435,30 @@ mod tests {
         assert_eq!(codes, ["conflict", "wrong_tenant", "too_many_digits", "not_json", "too_large"]);
         assert_eq!(errors[2]["pointer"], "/items/0/unit_price");
         assert_eq!(errors[2]["order_id"], "c");
+    }
+
+    #[test]
+    fn a_body_without_an_order_is_told_what_to_send_instead() {
+        let advice = |lines: &[&[u8]]| {
+            let (keys, mut decoder) = (KeyHasher::new(&[7; 16]), Decoder::new());
+            let mut ingest = OrderIngest::new(1, None, 0, 1);
+            for (line, number) in lines.iter().zip(1..) {
+                ingest.line(&mut decoder, &keys, number, line);
+            }
+            assert!(!ingest.summary.is_anything_known());
+            ingest.summary.advice()
+        };
+        assert!(advice(&[b"order_id,tenant_id,status", b"1,acme,paid"]).contains("CSV"));
+        assert!(advice(&[b"order_id;tenant_id", b"1;acme"]).contains("CSV"));
+        assert!(advice(&[b"{", b"  \"order_id\": \"a\","]).contains("several lines"));
+        assert!(advice(&[b"[", b"  {\"order_id\": \"a\"}", b"]"]).contains("several lines"));
+        assert!(advice(&[b"[{\"order_id\":\"a\"},{\"order_id\":\"b\"}]"]).contains("array"));
+        assert!(advice(&[b"{\"order_id\":7,}"]).contains("none of its 1 lines"));
+        assert!(advice(&[b"{\"order_id\":7}", b"order_id,tenant_id"]).contains("none of its 2 lines"));
+        assert!(advice(&[]).contains("no line"));
+        let mut summary = Summary::default();
+        summary.skip("note".to_owned(), "the part has no file name");
+        assert!(summary.advice().contains("note was passed over (the part has no file name)"));
     }
 
     #[test]

@@ -58,7 +58,7 @@ pub fn must_go(store: &UploadStore, upload: &Upload, sought: &Sought) -> io::Res
     if upload.state != State::Receiving {
         return Ok(false);
     }
-    let body = store.body(&upload.id)?;
+    let body = store.body(upload)?;
     let (mut unpacker, mut decoder) = (Unpacker::new(Limits::default()), Decoder::new());
     let mut at = 0;
     loop {
@@ -155,10 +155,10 @@ mod tests {
             (gzip(&others)[..20].to_vec(), 9_999, "", true),
             (others.into_bytes(), 9_999, "filename emFwaG9kQGhlYXJ0LmdvbGQ=", true),
         ] {
-            let wish = Wish { length, metadata: metadata.to_owned(), key: None };
+            let wish = Wish { length, is_deferred: false, metadata: metadata.to_owned(), key: None };
             let mut upload = Upload::new(UploadId::random().unwrap(), None, wish, 1_000_000);
             store.create(&mut upload).unwrap();
-            store.body(&upload.id).unwrap().append(&body).unwrap();
+            store.body(&upload).unwrap().append(&body).unwrap();
             assert_eq!(
                 must_go(&store, &upload, &sought).unwrap(),
                 expected,

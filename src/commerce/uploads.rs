@@ -9,12 +9,13 @@
 //! already are known by the id of their ingest and their line.
 //!
 //! In: bytes, a checkpoint. Out: an [`Upload`], its [`Body`]. Owns: `DATA/uploads`, the room uploads may take
-//! together. Never: a look at what the bytes say; more than one writer an upload (the caller's affair).
+//! together ([`room`]). Never: a look at what the bytes say; more than one writer an upload (the caller's affair).
 
 mod body;
 mod checksum;
 mod copy;
 mod record;
+mod room;
 mod store;
 
 pub use body::Body;

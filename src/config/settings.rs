@@ -169,7 +169,8 @@ settings! {
         shard_caches: u64 as Bytes = "32MiB";
         /// Largest ingest of orders, unpacked; what was stored until then stays.
         ingest_bytes_max: u64 as Bytes = "64GiB";
-        /// Declared lengths of all resumable uploads that are under way; 507 above, 413 for one alone.
+        /// Received bytes of all resumable uploads that are under way, 64 KiB at least for each; 507 above.
+        /// One tenant has no more than it leaves to the others; an upload that declares more is 413.
         /// Their bytes lie in the data folder until an upload is finished.
         uploads_bytes_max: u64 as Bytes = "64GiB";
         /// How long a resumable upload may rest before it is removed, and a finished one be asked about.

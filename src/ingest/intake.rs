@@ -106,11 +106,24 @@ impl Intake {
         self.pressure = self.look(self.current);
     }
 
+    /// Why no shard takes any more, whichever core feeds it; `None` while one of them does.
+    #[must_use]
+    pub fn pressure_everywhere(&self) -> Option<Pressure> {
+        let places = 0..self.board.shards.len();
+        let mut pressures = places.map(|place| self.look_at(place));
+        let first = pressures.next().flatten()?;
+        pressures.all(|pressure| pressure.is_some()).then_some(first)
+    }
+
     fn look(&self, lane: usize) -> Option<Pressure> {
+        self.look_at(self.lanes[lane].place)
+    }
+
+    fn look_at(&self, place: usize) -> Option<Pressure> {
         if self.board.disk_low() {
             return Some(Pressure::JournalFull);
         }
-        let shard = &self.board.shards[self.lanes[lane].place];
+        let shard = &self.board.shards[place];
         let bytes: u64 = shard.lanes.iter().map(|lane| lane.pending_bytes()).sum();
         if bytes < self.high_water_bytes {
             return None;

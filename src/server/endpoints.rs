@@ -209,7 +209,8 @@ const ROWS: &[Endpoint<Handler>] = &[
                 uploads_doc::capabilities("uploadOptions")
             }),
         ],
-    ),
+    )
+    .overrides_method(),
     Endpoint::new(
         "/api/v1/tenants/{tenant}/orders/search",
         &[get(READ, task!(reads::search), orders_doc::search)],

@@ -9,8 +9,10 @@ pub(super) mod events;
 pub(super) mod exports;
 pub(super) mod keyed;
 mod logged;
+mod memory;
 pub(super) mod orders;
 pub(super) mod people;
+mod price_keys;
 pub(super) mod prices;
 pub(super) mod reads;
 mod respond;
@@ -18,7 +20,7 @@ pub(super) mod stock;
 mod sync;
 pub(super) mod uploads;
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
@@ -49,6 +51,7 @@ use crate::tenants::Desk;
 pub(super) use call::{Reply, StreamTask, Task};
 use changes::Hub;
 use keyed::{Forward, Keyed};
+use memory::Memory;
 use respond::respond;
 use uploads::Kept;
 
@@ -117,9 +120,17 @@ struct Lane {
     /// Closed when the server drains: one bell for all connections, where a timer each would cost an idle one 7 us
     /// every time it looks.
     draining: (async_channel::Sender<()>, async_channel::Receiver<()>),
-    /// Bodies being read, all connections together.
-    body_bytes: Cell<usize>,
-    body_bytes_max: usize,
+    /// Of bodies and ingests, all connections together.
+    memory: Rc<Memory>,
+}
+
+impl Lane {
+    /// Lets go of uploads that are kept in hand only to be quicker, where memory is spent. Whether it is not any more.
+    fn let_go_of_kept(&self) -> bool {
+        let mut kept = self.kept.borrow_mut();
+        while self.memory.is_spent() && kept.drop_oldest() {}
+        !self.memory.is_spent()
+    }
 }
 
 /// Serves until the server flushes.
@@ -154,8 +165,7 @@ pub(super) async fn run(parts: Parts) {
         exports: parts.exports,
         kept: RefCell::default(),
         draining: async_channel::bounded(1),
-        body_bytes: Cell::new(0),
-        body_bytes_max: config.buffer_bytes_max as usize / parts.vitals.cores.len(),
+        memory: Memory::new(config.buffer_bytes_max as usize / parts.vitals.cores.len()),
         vitals: parts.vitals.clone(),
     });
     executor::spawn(sync::run(lane.clone(), parts.sync_wanted, parts.syncers, parts.listener_wake));
@@ -188,7 +198,7 @@ pub(super) async fn run(parts: Parts) {
         changes::keep(&lane);
         lane.intake.borrow_mut().rotate();
         lane.kept.borrow_mut().let_go(clock::monotonic_us());
-        lane.me.executor.buffer_bytes.set(lane.body_bytes.get() as u64);
+        lane.me.executor.buffer_bytes.set(lane.memory.bytes() as u64);
         if parts.core == 0 {
             exports::publish(&lane);
         }

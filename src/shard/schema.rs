@@ -24,6 +24,7 @@ const MIGRATIONS: &[Migration] = &[
     },
     Migration { description: "orders, customers, products and sales", run: version_3 },
     Migration { description: "price events, stock, people who were forgotten", run: version_4 },
+    Migration { description: "when orders got their statuses", run: version_5 },
 ];
 
 /// The newest schema this program knows.
@@ -131,6 +132,11 @@ fn version_4(connection: &Connection) -> Result<(), ShardError> {
     connection.execute_batch(&super::stock::tables_sql())?;
     connection.execute_batch(&super::people::tables_sql())?;
     Ok(())
+}
+
+/// Orders that have another status than they came with have no time of it: any change is newer.
+fn version_5(connection: &Connection) -> Result<(), ShardError> {
+    Ok(connection.execute_batch(super::orders::status_times_sql())?)
 }
 
 /// Refuses a file of another program or of a newer version, without changing it.

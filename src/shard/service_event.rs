@@ -39,10 +39,12 @@ pub enum Outcome {
     Suppressed = 7,
     /// A sale with which a sum would not fit into 64 bits any more: nothing of it is kept.
     SumTooLarge = 8,
+    /// A status of an order that has a newer one: nothing changed.
+    Superseded = 9,
 }
 
 impl Outcome {
-    pub const ALL: [Outcome; 8] = [
+    pub const ALL: [Outcome; 9] = [
         Outcome::Inserted,
         Outcome::Duplicate,
         Outcome::Conflict,
@@ -51,6 +53,7 @@ impl Outcome {
         Outcome::Missing,
         Outcome::Suppressed,
         Outcome::SumTooLarge,
+        Outcome::Superseded,
     ];
 }
 

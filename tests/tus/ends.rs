@@ -90,11 +90,35 @@ fn what_cannot_be_unpacked_ends_the_upload() {
         assert_problem(&more, status, slug);
         assert!(!folder.data().join("uploads").join(upload.id()).join("body").exists(), "{name}");
     }
-    // The ends of lines are what counts in plain ones: these are all wrong, and the upload is not.
-    let upload = Upload::create(&mut client, 6, &[]);
-    assert_eq!(upload.patch(&mut client, 0, &[], b"{\n[\n[]").expect("it answers").status, 204);
-    let summary = upload.summary(&server);
-    assert_eq!((&summary["state"], &summary["rows_failed"]), (&json!("finished"), &json!(3)));
+}
+
+#[test]
+fn an_upload_without_an_order_fails_with_counts_and_leaves_its_key_free() {
+    let (folder, (lines, expected)) = (Folder::new(), orders(20));
+    let server = serve(&folder, &[]);
+    let mut client = server.client();
+    let cases = [
+        (&b"{\n[\n[]"[..], 3, "several lines"),
+        (b"order_id,tenant_id\n1,acme\n", 2, "CSV"),
+        (b"\n\n", 0, "no line"),
+        (b"", 0, "no line"),
+    ];
+    for (body, failed, advice) in cases {
+        let upload = Upload::create(&mut client, body.len(), &["Idempotency-Key: night-2"]);
+        if !body.is_empty() {
+            // All of its bytes were taken.
+            let answer = upload.patch(&mut client, 0, &[], body).expect("it answers");
+            assert_eq!((answer.status, offset_of(&answer)), (204, body.len()), "{answer:?}");
+        }
+        let summary = upload.summary(&server);
+        assert_eq!((&summary["state"], &summary["rows_failed"]), (&json!("failed"), &json!(failed)));
+        assert!(summary["detail"].as_str().is_some_and(|detail| detail.contains(advice)), "{summary}");
+        assert_eq!(upload.offset(&mut client), body.len());
+    }
+    let mended = Upload::create(&mut client, lines.len(), &["Idempotency-Key: night-2"]);
+    assert_eq!(mended.patch(&mut client, 0, &[], &lines).expect("it answers").status, 204);
+    expected.check(&mended.summary(&server), lines.len());
+    check_stored(&folder.data(), 20);
 }
 
 #[test]
@@ -185,4 +209,5 @@ fn an_upload_is_its_tenants_alone() {
     assert_eq!(sent.status, 204);
     let told = ask(&mut server.client(), "GET", theirs, &[&other], b"").expect("it answers").json();
     assert_eq!((&told["rows_inserted"], &told["errors"][0]["code"]), (&json!(0), &json!("wrong_tenant")));
+    assert_eq!(told["state"], "failed");
 }

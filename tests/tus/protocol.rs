@@ -93,9 +93,9 @@ fn an_upload_may_come_with_its_creation() {
     let summary = second.summary(&server);
     assert_eq!((&summary["rows_inserted"], &summary["state"]), (&json!(0), &json!("finished")));
     assert_eq!(summary["rows_duplicate"], json!(expected.inserted + expected.duplicate));
-    // One without a byte is finished when it is created.
+    // One without a byte has ended when it is created.
     let empty = Upload::create(&mut client, 0, &[]);
-    assert_eq!(empty.summary(&server)["state"], "finished");
+    assert_eq!(empty.summary(&server)["state"], "failed");
     check_stored(&folder.data(), 100);
 }
 
@@ -111,7 +111,8 @@ fn creation_wants_its_headers() {
         (&[TUS, "Upload-Length: -1"], "", 400, "bad-upload-header"),
         (&[TUS, "Upload-Length: ten"], "", 400, "bad-upload-header"),
         (&[TUS, length, length], "", 400, "bad-upload-header"),
-        (&[TUS, "Upload-Defer-Length: 1"], "", 400, "bad-upload-header"),
+        (&[TUS, "Upload-Defer-Length: 2"], "", 400, "bad-upload-header"),
+        (&[TUS, length, "Upload-Defer-Length: 1"], "", 400, "bad-upload-header"),
         (&[TUS, length, "Upload-Concat: partial"], "", 400, "bad-upload-header"),
         (&[TUS, length, "Upload-Metadata: a !"], "", 400, "bad-upload-header"),
         (&[TUS, length, "Idempotency-Key: "], "", 400, "idempotency-key-missing"),
@@ -181,7 +182,85 @@ fn a_piece_wants_its_headers() {
     client.write(&chunked).expect("it is sent");
     assert_problem(&client.answer().expect("it answers"), 413, "payload-too-large");
     assert_eq!(upload.offset(&mut server.client()), 1_000);
-    assert_eq!(upload.summary(&server)["state"], "finished");
+    assert_eq!(upload.summary(&server)["state"], "failed", "there was no line in it");
+}
+
+#[test]
+fn the_length_of_an_upload_may_be_told_later() {
+    let (folder, (lines, expected)) = (Folder::new(), orders(60));
+    let mut server = serve(&folder, &["--uploads-bytes-max", "1MiB"]);
+    let mut client = server.client();
+    let half = lines.len() / 2;
+    let begun = ask(&mut client, "POST", UPLOADS, &[TUS, "Upload-Defer-Length: 1", PIECE], &lines[..half]);
+    let begun = begun.expect("it answers");
+    assert_eq!((begun.status, offset_of(&begun)), (201, half), "{begun:?}");
+    let upload = Upload { path: begun.header("location").expect("a location").to_owned() };
+    server.kill();
+    server = serve(&folder, &["--uploads-bytes-max", "1MiB"]);
+    let mut client = server.client();
+    let looked = upload.head(&mut client).expect("it answers");
+    assert_eq!((looked.header("upload-defer-length"), looked.header("upload-length")), (Some("1"), None));
+    assert_eq!(
+        (&upload.summary(&server)["length"], &upload.summary(&server)["state"]),
+        (&json!(null), &json!("receiving"))
+    );
+    let length = format!("Upload-Length: {}", lines.len());
+    for (wrong, status, slug) in [
+        (format!("Upload-Length: {}", half - 1), 400, "bad-upload-header"),
+        ("Upload-Length: 1048577".to_owned(), 413, "payload-too-large"),
+    ] {
+        assert_problem(&upload.patch(&mut client, half, &[&wrong], b"").expect("it answers"), status, slug);
+    }
+    // With a piece, or with none.
+    let quarter = half + half / 2;
+    assert_eq!(
+        upload.patch(&mut client, half, &[&length], &lines[half..quarter]).expect("it answers").status,
+        204
+    );
+    let looked = upload.head(&mut client).expect("it answers");
+    assert_eq!(looked.header("upload-length"), Some(lines.len().to_string().as_str()));
+    let other = upload.patch(&mut client, quarter, &["Upload-Length: 9999"], b"").expect("it answers");
+    assert_problem(&other, 400, "bad-upload-header");
+    assert_eq!(
+        upload.patch(&mut client, quarter, &[&length], &lines[quarter..]).expect("it answers").status,
+        204
+    );
+    expected.check(&upload.summary(&server), lines.len());
+    // All of it is there before anybody knows that it is all.
+    let again = ask(&mut client, "POST", UPLOADS, &[TUS, "Upload-Defer-Length: 1", PIECE], &lines);
+    let again =
+        Upload { path: again.expect("it answers").header("location").expect("a location").to_owned() };
+    assert_eq!(again.summary(&server)["state"], "receiving");
+    assert_eq!(again.patch(&mut client, lines.len(), &[&length], b"").expect("it answers").status, 204);
+    assert_eq!(again.summary(&server)["state"], "finished");
+    check_stored(&folder.data(), 60);
+}
+
+#[test]
+fn a_post_that_names_another_method_is_that_method() {
+    let (folder, (lines, expected)) = (Folder::new(), orders(30));
+    let server = serve(&folder, &[]);
+    let mut client = server.client();
+    let upload = Upload::create(&mut client, lines.len(), &[]);
+    let mut post = |method: &str, more: &[&str], body: &[u8]| {
+        let named = format!("X-HTTP-Method-Override: {method}");
+        let lines = [&[TUS, named.as_str()], more].concat();
+        ask(&mut client, "POST", &upload.path, &lines, body).expect("it answers")
+    };
+    let taken = post("PATCH", &[PIECE, "Upload-Offset: 0"], &lines);
+    assert_eq!((taken.status, offset_of(&taken)), (204, lines.len()), "{taken:?}");
+    let looked = post("head", &[], b"");
+    assert_eq!((looked.status, offset_of(&looked), looked.body.len()), (200, lines.len(), 0));
+    expected.check(&upload.summary(&server), lines.len());
+    assert_eq!(post("PUT", &[], b"").status, 405, "no method of tus");
+    assert_eq!(post("DELETE", &[], b"").status, 204);
+    assert_eq!(upload.head(&mut server.client()).expect("it answers").status, 404);
+    // Elsewhere a POST is a POST.
+    let event = r#"{"user_id":1,"timestamp":"2026-01-01T00:00:00Z","metadata":{}}"#;
+    let lines = ["X-HTTP-Method-Override: DELETE"];
+    let answer = ask(&mut server.client(), "POST", "/event", &lines, event.as_bytes()).expect("it answers");
+    assert_eq!(answer.status, 202);
+    check_stored(&folder.data(), 30);
 }
 
 #[test]
@@ -227,7 +306,10 @@ fn options_tells_what_is_offered_to_browsers_too() {
             ("tus-resumable", "1.0.0"),
             ("tus-version", "1.0.0"),
             ("tus-max-size", "5368709120"),
-            ("tus-extension", "creation,creation-with-upload,expiration,termination,checksum"),
+            (
+                "tus-extension",
+                "creation,creation-with-upload,creation-defer-length,expiration,termination,checksum",
+            ),
             ("tus-checksum-algorithm", "sha1,sha256"),
         ] {
             assert_eq!(answer.header(name), Some(value), "{path}");

@@ -1,4 +1,4 @@
-//! Room: declared lengths have a limit together, and a full disk stops an upload without harm to it.
+//! Room: bytes that were received have a limit together and for each tenant, and a full disk stops an upload without harm to it.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -7,30 +7,75 @@ use super::{TUS, UPLOADS, Upload, ask, assert_problem, check_stored, offset_of, 
 use crate::support::{Folder, SmallDisk, wait_until};
 
 #[test]
-fn declared_lengths_have_a_limit_together() {
+fn bytes_that_were_received_have_a_limit_together() {
     let folder = Folder::new();
     let flags = ["--uploads-bytes-max", "1MiB"];
     let mut server = serve(&folder, &flags);
-    let first = Upload::create(&mut server.client(), 600_000, &[]);
+    let mut client = server.client();
+    let blank = vec![b'\n'; 600_000];
+    // What they declare takes no room.
+    let first = Upload::create(&mut client, 1_000_000, &[]);
+    let second = Upload::create(&mut client, 600_000, &[]);
+    assert_eq!(first.patch(&mut client, 0, &[], &blank).expect("it answers").status, 204);
     let refused = |server: &crate::support::Server| {
-        let lines = [TUS, "Upload-Length: 600000"];
-        let answer = ask(&mut server.client(), "POST", UPLOADS, &lines, b"").expect("it answers");
+        let (mut client, mut sender) = (server.client(), server.client());
+        let at = second.offset(&mut client);
+        let answer = second.patch(&mut sender, at, &[], &blank[at..]).expect("it answers");
         assert_problem(&answer, 507, "no-room-for-upload");
         assert!(answer.header("retry-after").is_some());
+        second.offset(&mut client)
     };
-    refused(&server);
+    let at = refused(&server);
+    assert!(at > 300_000 && at < 600_000, "{at}: what had room is kept");
     server.kill();
     server = serve(&folder, &flags);
-    refused(&server);
+    assert!(refused(&server) >= at);
     let mut client = server.client();
-    let small = Upload::create(&mut client, 400_000, &[]);
-    // What is finished takes no room.
-    let blank = vec![b'\n'; 400_000];
-    assert_eq!(small.patch(&mut client, 0, &[], &blank).expect("it answers").status, 204);
-    Upload::create(&mut client, 400_000, &[]);
-    refused(&server);
     assert_eq!(ask(&mut client, "DELETE", &first.path, &[TUS], b"").expect("it answers").status, 204);
-    Upload::create(&mut client, 600_000, &[]);
+    // Its room is the other's now; what has ended takes none.
+    let at = second.offset(&mut client);
+    assert_eq!(second.patch(&mut client, at, &[], &blank[at..]).expect("it answers").status, 204);
+    let third = Upload::create(&mut client, 1_000_000, &[]);
+    assert_eq!(third.patch(&mut client, 0, &[], &vec![b'\n'; 900_000]).expect("it answers").status, 204);
+}
+
+#[test]
+fn one_tenant_does_not_shut_uploads_for_the_others() {
+    let folder = Folder::new();
+    for tenant in ["greedy", "acme"] {
+        assert!(folder.run(&["tenant", "add", tenant]).status.success());
+    }
+    let key = |tenant: &str| -> String {
+        let (code, made) = folder.run_json(&["key", "create", "--tenant", tenant, "--scope", "write"]);
+        assert_eq!(code, 0, "{made}");
+        format!("X-API-Key: {}", made["key"].as_str().expect("a text"))
+    };
+    let (greedy, acme) = (key("greedy"), key("acme"));
+    let server = serve(&folder, &["--uploads-bytes-max", "4MiB"]);
+    let mut client = server.client();
+    let blank = vec![b'\n'; 3 << 20];
+    let fill = |client: &mut crate::support::Client, key: &str| {
+        let upload = Upload::create(client, 4 << 20, &[key]);
+        let answer = upload.patch(&mut server.client(), 0, &[key], &blank).expect("it answers");
+        let looked = ask(client, "HEAD", &upload.path, &[TUS, key], b"").expect("it answers");
+        (answer.status, offset_of(&looked))
+    };
+    let (status, at) = fill(&mut client, &greedy);
+    assert!(status == 507 && at <= 2 << 20, "{status}: {at} of 4 MiB");
+    // As many as it likes, of whatever length it says.
+    let length = format!("Upload-Length: {}", 4 << 20);
+    let mut refused = 0;
+    for _ in 0..100 {
+        let made = ask(&mut client, "POST", UPLOADS, &[TUS, &length, &greedy], b"").expect("it answers");
+        assert!(matches!(made.status, 201 | 507), "{made:?}");
+        refused += u32::from(made.status == 507);
+    }
+    assert!(refused > 50, "{refused}");
+    let (lines, _) = orders(50);
+    let upload = Upload::create(&mut client, lines.len(), &[&acme]);
+    assert_eq!(upload.patch(&mut client, 0, &[&acme], &lines).expect("it answers").status, 204);
+    let (status, at) = fill(&mut client, &acme);
+    assert!(status == 507 && at > 512 << 10, "{status}: {at} of 4 MiB");
 }
 
 const DISK_BYTES: u64 = 48 << 20;

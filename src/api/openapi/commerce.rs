@@ -26,6 +26,7 @@ pub(super) const INGESTING: &[Problem] = &[
     Problem::PayloadTooLarge,
     Problem::UnsupportedMediaType,
     Problem::IdempotencyKeyReused,
+    Problem::NoOrders,
     Problem::RateLimited,
     Problem::QueueFull,
     Problem::Overloaded,
@@ -76,11 +77,14 @@ pub fn post_ingest() -> OperationBuilder {
         .description(Some(
             "One order a line (NDJSON; the schema shown is that of a line), plain or packed: gzip, zstd, or zip \
              with all its `*.ndjson` entries, told apart by their first bytes whatever the content type says. Or \
-             `multipart/form-data`: its file parts one after another. The body is taken in as it comes, of any \
+             `multipart/form-data`: its file parts one after another. What is packed once more (a packed entry \
+             of an archive, a packed file sent with a coding) is unpacked too. Parts without a file name and entries \
+             with other names stand in `skipped`. The body is taken in as it comes, of any \
              size up to `ingest_bytes_max` unpacked; a line may have 2 MiB.\n\nBad lines never sink good ones. \
              An `order_id` that the tenant has already is a duplicate, or failed with the code `conflict` where \
              its content differs: the first one stands. An ingest that breaks off leaves what was committed; \
-             sent again with the same key, those orders count as inserted, not as duplicates.",
+             sent again with the same key, those orders count as inserted, not as duplicates. A body of which no line \
+             is an order that is stored, or was before, is refused and leaves its key free.",
         ))
         .parameter(idempotency_key())
         .parameter(ack())
@@ -182,7 +186,9 @@ pub fn patch_order() -> OperationBuilder {
         .description(Some(
             "The sales change in the same commit: an order that is cancelled or refunded leaves them, one that \
              comes back is counted again. Where it would take the sales of its day beyond 64 bits, that is refused with \
-             the code `amount_out_of_range`. The same status once more changes nothing and is no error.",
+             the code `amount_out_of_range`. The same status once more changes nothing and is no error. Changes may come in any \
+             order: one whose `occurred_at` is older than that of the last one that was applied changes nothing \
+             (`superseded`); of two at the same time the later one to come stands.",
         ))
         .parameter(tenant())
         .parameter(in_path("order", "The order's id, percent-encoded."))

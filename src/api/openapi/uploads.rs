@@ -81,7 +81,7 @@ pub fn capabilities(id: &str) -> OperationBuilder {
                 "Nothing but headers.",
                 &[
                     ("Tus-Version", "`1.0.0`."),
-                    ("Tus-Extension", "`creation,creation-with-upload,expiration,termination,checksum`."),
+                    ("Tus-Extension", "`creation,creation-with-upload,creation-defer-length,expiration,termination,checksum`."),
                     ("Tus-Checksum-Algorithm", "`sha1,sha256`: the algorithms of `Upload-Checksum`."),
                     ("Tus-Max-Size", "Bytes that an upload may have."),
                 ],
@@ -96,13 +96,19 @@ pub fn post() -> OperationBuilder {
         .tag("uploads")
         .summary(Some("Begin a resumable upload of orders"))
         .description(Some(
-            "The protocol is tus 1.0.0, so that stock clients work. The file is what \
+            "The protocol is tus 1.0.0, so that stock clients work; a `POST` to an upload with \
+             `X-HTTP-Method-Override: PATCH`, `HEAD` or `DELETE` is that method. The file is what \
              `POST /api/v1/ingest/orders` takes as its body: NDJSON, plain or packed with gzip, zstd or zip. Its \
              bytes are read as they arrive. With `creation-with-upload` the first bytes may come at once.",
         ))
         .parameter(version())
         .parameter(ack())
-        .parameter(in_header("Upload-Length", "Bytes of the whole file.", Required::True))
+        .parameter(in_header("Upload-Length", "Bytes of the whole file; or `Upload-Defer-Length`.", Required::False))
+        .parameter(in_header(
+            "Upload-Defer-Length",
+            "`1`: the length is not known yet; a later piece tells it in `Upload-Length`.",
+            Required::False,
+        ))
         .parameter(in_header(
             "Upload-Metadata",
             "Pairs of a name and a value in base64, as the protocol has them. `idempotency_key` stands for the \
@@ -136,7 +142,14 @@ pub fn head() -> OperationBuilder {
         .parameter(ack())
         .response(
             "200",
-            bare("Go on at `Upload-Offset`.", &[OFFSET, ("Upload-Length", "Bytes of the whole file.")]),
+            bare(
+                "Go on at `Upload-Offset`.",
+                &[
+                    OFFSET,
+                    ("Upload-Length", "Bytes of the whole file."),
+                    ("Upload-Defer-Length", "`1` until the length is told."),
+                ],
+            ),
         );
     with_refusals(with_problems(operation, LOOKING), &[NO_SUCH, GONE, VERSION])
 }
@@ -165,6 +178,11 @@ pub fn patch() -> OperationBuilder {
         .parameter(upload())
         .parameter(ack())
         .parameter(in_header("Upload-Offset", "The offset that `HEAD` answered.", Required::True))
+        .parameter(in_header(
+            "Upload-Length",
+            "Bytes of the whole file, of an upload that was created with `Upload-Defer-Length`.",
+            Required::False,
+        ))
         .parameter(in_header(
             "Upload-Checksum",
             "An algorithm and the checksum of this body in base64; where it is another, the body is not taken in.",

@@ -39,6 +39,7 @@ pub enum Problem {
     JournalFull,
     IdempotencyKeyMissing,
     IdempotencyKeyReused,
+    NoOrders,
     IngestRunning,
     UnsupportedMediaType,
     DamagedUpload,
@@ -129,6 +130,7 @@ impl Problem {
         Problem::InvalidEvents,
         Problem::TooDeep,
         Problem::IdempotencyKeyReused,
+        Problem::NoOrders,
         Problem::InvalidStatus,
         Problem::InvalidReview,
         Problem::InvalidExport,
@@ -287,12 +289,22 @@ impl Problem {
                 "An ingest with this key is finished, and its lines were others than these. Nothing was stored. \
                  Use a new key for new content; if this was meant as a repetition, the file has changed since.",
             ),
+            Problem::NoOrders => entry(
+                422,
+                "no-orders",
+                "Nothing of the body was stored",
+                "No line of the body is an order that is stored now or was stored before; the detail says what the \
+                 body looks like and what to send instead, errors names what is wrong with the lines, and skipped \
+                 the parts and entries that were not read. The Idempotency-Key is not used up: send the mended file \
+                 with the same one.",
+            ),
             Problem::InvalidStatus => entry(
                 422,
                 "invalid-status",
                 "The JSON is not a new status",
                 "The body is one JSON object whose status is one of pending, paid, shipped, delivered, cancelled \
-                 and refunded. Or the order would be a sale again, and the sales of its day in its currency more than \
+                 and refunded; occurred_at, where it is there, is RFC 3339 and no more than 24 hours ahead of the \
+                 server's clock. Or the order would be a sale again, and the sales of its day in its currency more than \
                  64 bits hold: then errors has the code amount_out_of_range. Nothing was changed.",
             ),
             Problem::QueryTooLarge => entry(
@@ -605,8 +617,8 @@ impl Problem {
                 507,
                 "no-room-for-upload",
                 "There is no room for the upload",
-                "The uploads under way have declared as many bytes as uploads_bytes_max allows, there are too many \
-                 of them, or the disk is full. What was reported as taken stays. Wait as long as Retry-After says, \
+                "The uploads under way have as many bytes as uploads_bytes_max allows, or those of the tenant as many \
+                 as they leave to others, there are too many of them, or the disk is full. What was reported as taken stays. Wait as long as Retry-After says, \
                  then go on, from where HEAD says if the upload exists; uploads that finish, are terminated or \
                  expire make room.",
             ),

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// One order. Unknown fields are ignored; of two with one name the last counts. The total is not sent: it is
+/// One order. Unknown fields are ignored; a known one must not be there twice, in the order or in one item. The total is not sent: it is
 /// computed from the items.
 #[derive(Serialize, ToSchema)]
 pub struct NewOrder {
@@ -92,6 +92,20 @@ pub struct IngestSummary {
     pub errors: Vec<IngestFault>,
     /// Whether there were more than are listed.
     pub errors_truncated: bool,
+    /// The first 100 parts of a form without a file name, and entries of archives that are not named as orders are.
+    pub skipped: Vec<SkippedPart>,
+    /// Whether there were more than are listed.
+    pub skipped_truncated: bool,
+}
+
+/// Part of a form or entry of an archive that was not read.
+#[derive(Serialize, ToSchema)]
+pub struct SkippedPart {
+    /// Of the field or the entry; shortened, without control characters.
+    #[schema(example = "README.txt")]
+    pub name: String,
+    #[schema(example = "the entry is not named *.ndjson, *.jsonl or *.json")]
+    pub reason: String,
 }
 
 /// How far an upload is, and what became of its rows so far: the members of an ingest's summary beside its own.
@@ -103,10 +117,10 @@ pub struct UploadSummary {
     /// Bytes before which everything is stored.
     #[schema(example = 8_388_608)]
     pub offset: u64,
-    /// Bytes of the whole file.
+    /// Bytes of the whole file; null until it is told.
     #[schema(example = 20_971_520)]
-    pub length: u64,
-    /// `receiving`, `finished`, `failed` (it cannot be read any further; what was stored stays) or `expired`.
+    pub length: Option<u64>,
+    /// `receiving`, `finished`, `failed` (it cannot be read any further, and what was stored stays; or no line of it is an order) or `expired`.
     #[schema(example = "receiving")]
     pub state: String,
     /// Why it failed.
@@ -148,6 +162,10 @@ pub struct IngestFault {
 #[derive(Serialize, ToSchema)]
 pub struct StatusChange {
     pub status: OrderState,
+    /// When it became so, RFC 3339 with an offset; now, where it is not told. At most 24 hours ahead.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(format = DateTime, example = "2026-03-02T09:00:00Z")]
+    pub occurred_at: Option<String>,
 }
 
 /// The status is committed, and the sums with it.
@@ -158,6 +176,10 @@ pub struct StatusChanged {
     pub status: OrderState,
     /// False where the order had this status already.
     pub changed: bool,
+    /// True where a change that occurred later was applied before: nothing changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub superseded: Option<bool>,
 }
 
 /// A stored order; with `fields=`, only those.

@@ -42,26 +42,43 @@ pub fn version(headers: &HeaderMap) -> Result<(), UploadRefused> {
 
 /// What a POST wants created.
 pub fn wish(headers: &HeaderMap, length_max: u64) -> Result<Wish, UploadRefused> {
-    const LENGTH: &str = "Upload-Length must be the number of bytes of the upload";
     const METADATA: &str =
         "Upload-Metadata is pairs of a key and a base64 value, with commas between them, no key twice";
-    if headers.contains_key("upload-defer-length") {
-        return Err(UploadRefused::Header("the length of an upload must be told when it is created"));
-    }
     if headers.contains_key("upload-concat") {
         return Err(UploadRefused::Header("uploads are not put together from others"));
     }
-    let length = number(headers, "upload-length", LENGTH)?.ok_or(UploadRefused::Header(LENGTH))?;
-    if length > length_max {
-        return Err(UploadRefused::TooLong { bytes_max: length_max });
+    let length = length(headers, length_max)?;
+    let is_deferred = is_deferred(headers)?;
+    if length.is_some() == is_deferred {
+        return Err(UploadRefused::Header(LENGTH));
     }
+    let length = length.unwrap_or(length_max);
     let metadata = text(headers, "upload-metadata", METADATA)?.unwrap_or_default();
     let named = metadata_key(metadata).ok_or(UploadRefused::Header(METADATA))?;
     let key = match headers.contains_key("idempotency-key") {
         true => Some(ingest_key(headers)?),
         false => named.map(|key| as_key(&key)).transpose()?,
     };
-    Ok(Wish { length, metadata: metadata.to_owned(), key })
+    Ok(Wish { length, is_deferred, metadata: metadata.to_owned(), key })
+}
+
+const LENGTH: &str = "Upload-Length must be the number of bytes of the upload, or Upload-Defer-Length 1 where a later \
+                      piece tells it";
+
+/// How long the upload is, where that is told.
+pub fn length(headers: &HeaderMap, length_max: u64) -> Result<Option<u64>, UploadRefused> {
+    match number(headers, "upload-length", LENGTH)? {
+        Some(length) if length > length_max => Err(UploadRefused::TooLong { bytes_max: length_max }),
+        length => Ok(length),
+    }
+}
+
+fn is_deferred(headers: &HeaderMap) -> Result<bool, UploadRefused> {
+    match text(headers, "upload-defer-length", LENGTH)? {
+        None => Ok(false),
+        Some("1") => Ok(true),
+        Some(_) => Err(UploadRefused::Header(LENGTH)),
+    }
 }
 
 /// By the same rules as the header.
@@ -137,7 +154,9 @@ mod tests {
     fn a_wish_has_a_length_and_may_have_metadata_and_a_key() {
         let length = ("upload-length", "1000");
         let plain = wished(&[length]).unwrap();
-        assert_eq!(plain, Wish { length: 1_000, metadata: String::new(), key: None });
+        assert_eq!(plain, Wish { length: 1_000, is_deferred: false, metadata: String::new(), key: None });
+        let deferred = wished(&[("upload-defer-length", "1")]).unwrap();
+        assert_eq!((deferred.length, deferred.is_deferred), (1_000, true));
         let metadata = "filename d29ybGQ=,is_confidential,idempotency_key YS0x";
         let named = wished(&[length, ("upload-metadata", metadata)]).unwrap();
         assert_eq!((named.metadata.as_str(), named.key.as_deref()), (metadata, Some("a-1")));
@@ -156,6 +175,7 @@ mod tests {
         for more in [
             ("upload-length", "1"),
             ("upload-defer-length", "1"),
+            ("upload-defer-length", "0"),
             ("upload-concat", "partial"),
             ("upload-metadata", "a YQ==,a YQ=="),
             ("upload-metadata", "a YQ==,,b"),

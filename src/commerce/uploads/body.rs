@@ -7,12 +7,15 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
+use super::room::Place;
+
 /// The open file. Nothing else writes to it meanwhile.
 #[derive(Debug)]
 pub struct Body {
     path: PathBuf,
     file: File,
     length: u64,
+    place: Place,
 }
 
 impl Body {
@@ -20,10 +23,10 @@ impl Body {
         File::create_new(path).map(drop)
     }
 
-    pub(super) fn open(path: &Path) -> io::Result<Body> {
+    pub(super) fn open(path: &Path, place: Place) -> io::Result<Body> {
         let file = File::options().read(true).write(true).open(path)?;
         let length = file.metadata()?.len();
-        Ok(Body { path: path.to_owned(), file, length })
+        Ok(Body { path: path.to_owned(), file, length, place })
     }
 
     #[must_use]
@@ -40,14 +43,18 @@ impl Body {
     /// Into the page cache; 3 us for 16 KiB.
     ///
     /// # Errors
-    /// As the disk has them. The body is as long as before then, whatever a part of the bytes has reached.
+    /// As the disk has them, or where the uploads have no more room. The body is as long as before then, whatever a
+    /// part of the bytes has reached.
     pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let length = self.length + bytes.len() as u64;
+        self.place.try_grow(self.length, length).map_err(|_| io::ErrorKind::QuotaExceeded)?;
         if let Err(error) = self.file.write_all_at(bytes, self.length) {
             // Room for others, where there is none; the length that counts is ours.
             let _ = self.file.set_len(self.length);
+            self.place.shrink(length, self.length);
             return Err(error);
         }
-        self.length += bytes.len() as u64;
+        self.length = length;
         Ok(())
     }
 
@@ -66,6 +73,7 @@ impl Body {
     pub fn cut(&mut self, length: u64) -> io::Result<()> {
         if length < self.length {
             self.file.set_len(length)?;
+            self.place.shrink(self.length, length);
             self.length = length;
         }
         Ok(())
@@ -82,6 +90,7 @@ impl Body {
 
 #[cfg(test)]
 mod tests {
+    use super::super::room::Room;
     use super::*;
 
     #[test]
@@ -90,7 +99,9 @@ mod tests {
         let path = folder.path().join("body");
         Body::create(&path).unwrap();
         assert!(Body::create(&path).is_err(), "one upload, one body");
-        let mut body = Body::open(&path).unwrap();
+        let place = Room::new(1 << 20).place(None);
+        place.try_take().unwrap();
+        let mut body = Body::open(&path, place.clone()).unwrap();
         body.append(b"hello ").unwrap();
         body.append(b"world").unwrap();
         assert_eq!((body.length(), &body.read(4, 3).unwrap()[..]), (11, &b"o w"[..]));
@@ -99,7 +110,7 @@ mod tests {
         assert_eq!(body.length(), 11);
         body.cut(5).unwrap();
         body.append(b"!").unwrap();
-        let body = Body::open(&path).unwrap();
+        let body = Body::open(&path, place).unwrap();
         assert_eq!(&body.read(0, 99).unwrap()[..], b"hello!");
     }
 }

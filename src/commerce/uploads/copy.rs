@@ -111,11 +111,11 @@ mod tests {
     #[test]
     fn of_a_body_comes_what_is_in_front_of_the_checkpoint() {
         let (data, dest) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let store = UploadStore::open(data.path(), 1_000).unwrap();
+        let store = UploadStore::open(data.path(), 1 << 20).unwrap();
         let (mut held, mut ended, mut shorter, mut broken) = (upload(60), upload(40), upload(30), upload(1));
         for one in [&mut held, &mut ended, &mut shorter, &mut broken] {
             store.create(one).unwrap();
-            store.body(&one.id).unwrap().append(b"abcdef").unwrap();
+            store.body(one).unwrap().append(b"abcdef").unwrap();
         }
         for (one, offset) in [(&mut held, 4), (&mut shorter, 20)] {
             one.checkpoint = Checkpoint { offset, ..Checkpoint::default() };
@@ -133,11 +133,11 @@ mod tests {
         let copied = copy_uploads(data.path(), dest.path()).unwrap();
         let unreadable = vec![broken.id.as_str().to_owned()];
         assert_eq!(copied, CopiedUploads { uploads: 3, bytes: 10, unreadable });
-        let copy = UploadStore::open(dest.path(), 1_000).unwrap();
+        let copy = UploadStore::open(dest.path(), 1 << 20).unwrap();
         for one in [&held, &ended, &shorter] {
             assert_eq!(copy.load(&one.id).unwrap().as_ref(), Some(one));
         }
-        let body = |one: &Upload| copy.body(&one.id).map(|body| body.read(0, 99).unwrap().to_vec());
+        let body = |one: &Upload| copy.body(one).map(|body| body.read(0, 99).unwrap().to_vec());
         assert_eq!(body(&held).unwrap(), b"abcd");
         // Lost by a power cut: whoever opens it sees that, and begins anew.
         assert_eq!(body(&shorter).unwrap(), b"abcdef");

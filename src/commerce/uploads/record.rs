@@ -33,7 +33,9 @@ impl UploadId {
 /// What is asked for when an upload is created.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wish {
+    /// In bytes; as many as it may have, where it is told later.
     pub length: u64,
+    pub is_deferred: bool,
     /// As it was sent, to be sent back.
     pub metadata: String,
     /// The idempotency key, where one was given.
@@ -47,8 +49,11 @@ pub struct Upload {
     /// Whose orders may come, and who may ask for it; `None`: anybody's.
     pub tenant: Option<String>,
     pub key: Option<String>,
-    /// In bytes, as declared.
+    /// In bytes, as declared; as many as it may have while that is deferred.
     pub length: u64,
+    /// A later piece tells the length.
+    #[serde(default)]
+    pub is_deferred: bool,
     pub metadata: String,
     pub created_us: i64,
     /// When it may go, if nothing more happens to it.
@@ -82,6 +87,8 @@ pub enum Damage {
     TooLarge,
     Unsupported,
     Damaged,
+    /// Nothing is: no line of it is an order that is stored, or was before.
+    NothingKnown,
 }
 
 impl From<&UnpackError> for Damage {
@@ -121,7 +128,8 @@ struct Told<'u> {
     id: &'u str,
     /// Bytes whose rows are stored.
     offset: u64,
-    length: u64,
+    /// `null` until it is told.
+    length: Option<u64>,
     state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<&'u str>,
@@ -143,6 +151,7 @@ impl Upload {
             tenant,
             key: wish.key,
             length: wish.length,
+            is_deferred: wish.is_deferred,
             metadata: wish.metadata,
             created_us,
             expires_us: created_us.saturating_add(expiry_us),
@@ -157,6 +166,12 @@ impl Upload {
     #[must_use]
     pub fn key(&self) -> &str {
         self.key.as_deref().unwrap_or(self.id.as_str())
+    }
+
+    /// Whether it has all of its bytes, with so many.
+    #[must_use]
+    pub fn is_whole(&self, offset: u64) -> bool {
+        !self.is_deferred && offset == self.length
     }
 
     /// Whether one whose key is bound to this tenant (`None`: to all) may know of it.
@@ -183,7 +198,7 @@ impl Upload {
         let told = Told {
             id: self.id.as_str(),
             offset: *offset,
-            length: self.length,
+            length: (!self.is_deferred).then_some(self.length),
             state,
             detail,
             created_at: clock::rfc3339(self.created_us),
@@ -202,7 +217,7 @@ pub(super) mod tests {
     use super::*;
 
     pub(in super::super) fn upload(length: u64) -> Upload {
-        let wish = Wish { length, metadata: String::new(), key: None };
+        let wish = Wish { length, is_deferred: false, metadata: String::new(), key: None };
         Upload::new(UploadId::random().unwrap(), Some("t".to_owned()), wish, 1_000_000)
     }
 

@@ -1,17 +1,16 @@
-//! The folder of uploads, and the room they may take together.
+//! The folder of uploads. What they may take together is counted in `room`.
 
 use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::body::Body;
 use super::record::{State, Upload, UploadId};
+use super::room::{Full, Place, Room, UPLOADS_MAX};
 use crate::base::durable;
-
-/// Uploads that are known at once, ended ones included: each is a folder, and is looked at now and then.
-const UPLOADS_MAX: u64 = 10_000;
 
 pub(super) const FOLDER: &str = "uploads";
 pub(super) const INFO: &str = "info.json";
@@ -24,9 +23,11 @@ pub(super) const BODY: &str = "body";
 /// Why an upload cannot be kept.
 #[derive(Debug, thiserror::Error)]
 pub enum UploadError {
-    #[error("the uploads under way may have {bytes_max} bytes together, as declared")]
+    #[error(
+        "the uploads under way may have {bytes_max} bytes together, and one tenant no more than are left"
+    )]
     NoRoom { bytes_max: u64 },
-    #[error("{UPLOADS_MAX} uploads are known, which is as many as may be")]
+    #[error("{UPLOADS_MAX} uploads may be under way together, and of one tenant no more than are left")]
     TooMany,
     #[error("the info of upload {0} cannot be read")]
     Unreadable(String),
@@ -39,9 +40,10 @@ pub enum UploadError {
 pub struct UploadStore {
     folder: PathBuf,
     bytes_max: u64,
-    /// Declared lengths of those that have a body.
-    bytes: AtomicU64,
-    count: AtomicU64,
+    /// Of those under way.
+    room: Arc<Room>,
+    /// Those that have ended, oldest first: the first of them leave where there are too many.
+    ended: (async_channel::Sender<UploadId>, async_channel::Receiver<UploadId>),
     /// Those that were there at the start: whether their body was checked against its checkpoint since.
     checked: HashMap<UploadId, AtomicBool>,
 }
@@ -55,13 +57,10 @@ impl UploadStore {
     pub fn open(data: &Path, bytes_max: u64) -> io::Result<UploadStore> {
         let folder = data.join(FOLDER);
         durable::create_folder(&folder)?;
-        let mut store = UploadStore {
-            folder,
-            bytes_max,
-            bytes: AtomicU64::new(0),
-            count: AtomicU64::new(0),
-            checked: HashMap::new(),
-        };
+        let ended = async_channel::bounded(UPLOADS_MAX as usize);
+        let room = Room::new(bytes_max);
+        let mut store = UploadStore { folder, bytes_max, room, ended, checked: HashMap::new() };
+        let mut ended = Vec::new();
         for entry in fs::read_dir(&store.folder)? {
             let entry = entry?;
             if entry
@@ -75,14 +74,13 @@ impl UploadStore {
         }
         for id in store.ids()? {
             match store.load(&id) {
+                Ok(Some(upload)) if upload.state == State::Receiving => {
+                    store.place(&upload).take(store.length(&id));
+                    store.checked.insert(id, AtomicBool::new(false));
+                }
                 Ok(Some(upload)) => {
-                    store.count.fetch_add(1, Ordering::Relaxed);
-                    if upload.state == State::Receiving {
-                        store.bytes.fetch_add(upload.length, Ordering::Relaxed);
-                        store.checked.insert(id, AtomicBool::new(false));
-                    } else {
-                        store.remove_body(&id)?;
-                    }
+                    store.remove_body(&id)?;
+                    ended.push((upload.expires_us, upload));
                 }
                 Ok(None) => gone(fs::remove_dir_all(store.folder_of(&id)))?,
                 Err(UploadError::Unreadable(_)) => {
@@ -94,6 +92,10 @@ impl UploadStore {
                 }
                 Err(error) => tracing::error!(%error, "an upload cannot be continued"),
             }
+        }
+        ended.sort_by_key(|(expires_us, _)| *expires_us);
+        for (_, upload) in ended {
+            store.remember_ended(&upload);
         }
         Ok(store)
     }
@@ -144,6 +146,43 @@ impl UploadStore {
         done.map(|()| removed)
     }
 
+    fn place(&self, upload: &Upload) -> Place {
+        self.room.place(upload.tenant.as_deref())
+    }
+
+    /// Bytes of its body; none where there is none.
+    fn length(&self, id: &UploadId) -> u64 {
+        fs::metadata(self.folder_of(id).join(BODY)).map_or(0, |body| body.len())
+    }
+
+    fn full(&self, full: Full) -> UploadError {
+        match full {
+            Full::Bytes => UploadError::NoRoom { bytes_max: self.bytes_max },
+            Full::Uploads => UploadError::TooMany,
+        }
+    }
+
+    /// One more has ended; the oldest makes room for it where there are too many.
+    fn remember_ended(&self, upload: &Upload) {
+        let mut unsent = self.ended.0.try_send(upload.id.clone());
+        while let Err(async_channel::TrySendError::Full(id)) = unsent {
+            if let Ok(oldest) = self.ended.1.try_recv()
+                && let Err(error) = self.remove_ended(&oldest)
+            {
+                tracing::warn!(upload = oldest.as_str(), %error, "an ended upload cannot be removed");
+            }
+            unsent = self.ended.0.try_send(id);
+        }
+    }
+
+    /// Removes one that has ended, if it is still there. Nobody works on it: all that is left to do is to read its info.
+    fn remove_ended(&self, id: &UploadId) -> Result<(), UploadError> {
+        match self.load(id)? {
+            Some(upload) if upload.state != State::Receiving => Ok(self.remove(&upload)?),
+            _ => Ok(()),
+        }
+    }
+
     fn folder_of(&self, id: &UploadId) -> PathBuf {
         self.folder.join(id.as_str())
     }
@@ -182,18 +221,11 @@ impl UploadStore {
     /// # Errors
     /// [`UploadError::NoRoom`], [`UploadError::TooMany`], or the disk's; nothing is left of it then.
     pub fn create(&self, upload: &mut Upload) -> Result<(), UploadError> {
-        let known = self.count.fetch_add(1, Ordering::Relaxed);
-        let taken = self.bytes.fetch_add(upload.length, Ordering::Relaxed);
-        let made = if known >= UPLOADS_MAX {
-            Err(UploadError::TooMany)
-        } else if taken.saturating_add(upload.length) > self.bytes_max {
-            Err(UploadError::NoRoom { bytes_max: self.bytes_max })
-        } else {
-            self.make(upload)
-        };
+        let place = self.place(upload);
+        place.try_take().map_err(|full| self.full(full))?;
+        let made = self.make(upload);
         if made.is_err() {
-            self.count.fetch_sub(1, Ordering::Relaxed);
-            self.bytes.fetch_sub(upload.length, Ordering::Relaxed);
+            place.give_back(0);
             let _ = fs::remove_dir_all(self.making(&upload.id));
         }
         made
@@ -249,13 +281,15 @@ impl UploadStore {
         fs::rename(durable::draft_of(&info), info)
     }
 
-    pub fn body(&self, id: &UploadId) -> io::Result<Body> {
-        Body::open(&self.folder_of(id).join(BODY))
+    /// Its body, which counts what it takes.
+    pub fn body(&self, upload: &Upload) -> io::Result<Body> {
+        Body::open(&self.folder_of(&upload.id).join(BODY), self.place(upload))
     }
 
     /// After an info was published that is no longer [`State::Receiving`]: the body goes, and its room is free.
     pub fn ended(&self, upload: &Upload) -> io::Result<()> {
-        self.bytes.fetch_sub(upload.length, Ordering::Relaxed);
+        self.place(upload).give_back(self.length(&upload.id));
+        self.remember_ended(upload);
         self.remove_body(&upload.id)
     }
 
@@ -274,9 +308,8 @@ impl UploadStore {
         // First what makes it an upload: what a crash leaves then is cleared away at the next start, what a failure
         // leaves also before somebody is erased.
         fs::remove_file(self.folder_of(&upload.id).join(INFO))?;
-        self.count.fetch_sub(1, Ordering::Relaxed);
         if upload.state == State::Receiving {
-            self.bytes.fetch_sub(upload.length, Ordering::Relaxed);
+            self.place(upload).give_back(self.length(&upload.id));
         }
         gone(fs::remove_dir_all(self.folder_of(&upload.id)))?;
         durable::sync_folder(&self.folder)
@@ -319,35 +352,49 @@ fn gone(removed: io::Result<()>) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::super::record::tests::upload;
+    use super::super::room::RESERVE_BYTES;
     use super::*;
 
     fn room(store: &UploadStore) -> (u64, u64) {
-        (store.count.load(Ordering::Relaxed), store.bytes.load(Ordering::Relaxed))
+        store.room.taken()
+    }
+
+    const KIB: u64 = 1 << 10;
+
+    fn grow(store: &UploadStore, upload: &Upload, bytes: u64) -> io::Result<()> {
+        store.body(upload).unwrap().append(&vec![b'x'; bytes as usize])
     }
 
     #[test]
-    fn room_is_taken_and_given_back_and_counted_again_after_a_start() {
+    fn room_is_taken_by_bytes_and_given_back_and_counted_again_after_a_start() {
         let data = tempfile::tempdir().unwrap();
-        let store = UploadStore::open(data.path(), 100).unwrap();
-        let (mut first, mut second, mut third) = (upload(60), upload(40), upload(1));
+        let store = UploadStore::open(data.path(), 1_000 * KIB).unwrap();
+        // What they declare counts for nothing.
+        let (mut first, mut second, mut third) = (upload(1 << 40), upload(1 << 40), upload(1));
         store.create(&mut first).unwrap();
         store.create(&mut second).unwrap();
-        assert!(matches!(store.create(&mut third), Err(UploadError::NoRoom { bytes_max: 100 })));
-        assert_eq!((room(&store), store.load(&third.id).unwrap()), ((2, 100), None));
-        assert!(!store.path(&third.id).exists(), "nothing is left of what was refused");
+        assert_eq!(room(&store), (2, 2 * RESERVE_BYTES));
+        grow(&store, &first, 300 * KIB).unwrap();
+        let refused = grow(&store, &second, 210 * KIB).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::QuotaExceeded, "more than is left to others");
+        grow(&store, &second, 10 * KIB).unwrap();
+        assert_eq!(room(&store), (2, 300 * KIB + RESERVE_BYTES));
+        store.body(&first).unwrap().cut(100 * KIB).unwrap();
+        grow(&store, &second, 200 * KIB).unwrap();
+        assert_eq!(room(&store), (2, 310 * KIB));
         second.state = State::Finished;
         store.write(&mut second).unwrap();
         store.publish(&second.id).unwrap();
         store.ended(&second).unwrap();
-        assert_eq!(room(&store), (2, 60));
+        assert_eq!(room(&store), (1, 100 * KIB));
         store.create(&mut third).unwrap();
         // As a crash leaves them: one without an info, one whose body should have gone.
         fs::create_dir(store.path(&UploadId::random().unwrap())).unwrap();
         fs::create_dir(store.making(&UploadId::random().unwrap())).unwrap();
         Body::create(&store.path(&second.id).join(BODY)).unwrap();
-        let again = UploadStore::open(data.path(), 100).unwrap();
-        assert_eq!(room(&again), (3, 61));
-        assert!(again.body(&second.id).is_err() && again.body(&first.id).is_ok());
+        let again = UploadStore::open(data.path(), 1_000 * KIB).unwrap();
+        assert_eq!(room(&again), (2, 100 * KIB + RESERVE_BYTES));
+        assert!(again.body(&second).is_err() && again.body(&first).is_ok());
         assert_eq!((again.ids().unwrap().len(), fs::read_dir(&again.folder).unwrap().count()), (3, 3));
         again.remove(&first).unwrap();
         again.remove(&second).unwrap();
@@ -356,13 +403,42 @@ mod tests {
     }
 
     #[test]
+    fn finished_ones_leave_first() {
+        let data = tempfile::tempdir().unwrap();
+        let store = UploadStore::open(data.path(), 1_000 * KIB).unwrap();
+        let mut under_way = upload(9);
+        store.create(&mut under_way).unwrap();
+        let mut ids = Vec::new();
+        for _ in 0..3 {
+            let mut one = upload(0);
+            store.create(&mut one).unwrap();
+            one.state = State::Finished;
+            store.write(&mut one).unwrap();
+            store.publish(&one.id).unwrap();
+            store.ended(&one).unwrap();
+            ids.push(one.id);
+        }
+        // As many as may be: whoever comes next takes the place of the oldest.
+        while store.ended.0.try_send(UploadId::random().unwrap()).is_ok() {}
+        let mut last = upload(0);
+        store.create(&mut last).unwrap();
+        last.state = State::Expired;
+        store.write(&mut last).unwrap();
+        store.publish(&last.id).unwrap();
+        store.ended(&last).unwrap();
+        assert!(store.load(&ids[0]).unwrap().is_none() && store.load(&ids[1]).unwrap().is_some());
+        assert!(store.load(&under_way.id).unwrap().is_some() && store.load(&last.id).unwrap().is_some());
+        assert_eq!(room(&store), (1, RESERVE_BYTES));
+    }
+
+    #[test]
     fn what_a_failed_removal_left_goes_and_nothing_else() {
         let data = tempfile::tempdir().unwrap();
-        let store = UploadStore::open(data.path(), 100).unwrap();
+        let store = UploadStore::open(data.path(), 1 << 20).unwrap();
         let (mut one, mut other) = (upload(60), upload(40));
         store.create(&mut one).unwrap();
         store.create(&mut other).unwrap();
-        store.body(&one.id).unwrap().append(b"line").unwrap();
+        store.body(&one).unwrap().append(b"line").unwrap();
         fs::remove_file(store.path(&one.id).join(INFO)).unwrap();
         // One that somebody makes at the same time.
         let making = store.making(&UploadId::random().unwrap());
@@ -376,7 +452,7 @@ mod tests {
     #[test]
     fn what_was_written_holds_once_it_is_published() {
         let data = tempfile::tempdir().unwrap();
-        let store = UploadStore::open(data.path(), 100).unwrap();
+        let store = UploadStore::open(data.path(), 1 << 20).unwrap();
         let mut one = upload(60);
         store.create(&mut one).unwrap();
         let before = one.clone();

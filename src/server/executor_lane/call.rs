@@ -49,6 +49,13 @@ impl Deref for RequestHead {
     }
 }
 
+/// The method that a POST names, for clients and proxies that know no other.
+fn overriding(headers: &hyper::HeaderMap) -> Option<Method> {
+    let named = headers.get("x-http-method-override")?.as_bytes();
+    let known = [("PATCH", Method::Patch), ("HEAD", Method::Head), ("DELETE", Method::Delete)];
+    known.into_iter().find_map(|(name, method)| named.eq_ignore_ascii_case(name.as_bytes()).then_some(method))
+}
+
 impl RequestHead {
     pub(super) fn new(lane: &Lane, peer: Option<IpAddr>, parts: hyper::http::request::Parts) -> RequestHead {
         let started_us = clock::monotonic_us();
@@ -63,7 +70,13 @@ impl RequestHead {
             _ => Method::Other,
         };
         let path = parts.uri.path();
-        let found = ENDPOINTS.find(path, method, parts.uri.query());
+        let (mut method, mut found) = (method, ENDPOINTS.find(path, method, parts.uri.query()));
+        if method == Method::Post
+            && found.endpoint.is_some_and(|endpoint| endpoint.overrides_method)
+            && let Some(named) = overriding(&parts.headers)
+        {
+            (method, found) = (named, ENDPOINTS.find(path, named, parts.uri.query()));
+        }
         let tenant = found.parameter(path, "tenant");
         let taken_over = parts.headers.get_all("x-request-id").iter();
         let id = match taken_over.filter_map(|id| crate::http::taken_over(id.as_bytes())).next_back() {

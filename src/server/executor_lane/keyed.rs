@@ -48,8 +48,13 @@ pub(in crate::server) enum Forward {
         reply: async_channel::Sender<Result<Settled, Refused>>,
     },
     /// To hold a name for the asker, who alone may work under it. Where another holds it already, that one is
-    /// told through its own `wanted`.
-    Claim { name: String, wanted: async_channel::Sender<()>, reply: async_channel::Sender<bool> },
+    /// told through its own `wanted`. `owner` leads to whom this is sent, for the way back.
+    Claim {
+        name: String,
+        owner: async_channel::Sender<Forward>,
+        wanted: async_channel::Sender<()>,
+        reply: async_channel::Sender<Option<Grant>>,
+    },
     /// To let go of it.
     Release { name: String },
     /// To sync its journal of a shard, up to there or up to its end; whether it is on disk then.
@@ -222,22 +227,20 @@ pub(super) async fn run_forwards(lane: Rc<Lane>, forwarded: async_channel::Recei
             Forward::Rows { shard, rows, wants_disk, patience, reply } => {
                 (shard, rows, wants_disk, patience, reply)
             }
-            Forward::Claim { name, wanted, reply } => {
-                let is_granted = match lane.claims.borrow_mut().entry(name.clone()) {
+            Forward::Claim { name, owner, wanted, reply } => {
+                let grant = match lane.claims.borrow_mut().entry(name.clone()) {
                     Entry::Vacant(free) => {
                         free.insert(wanted);
-                        true
+                        Some(Grant { owner, name: Some(name) })
                     }
                     Entry::Occupied(held) => {
                         // Full: it was told already.
                         let _ = held.get().try_send(());
-                        false
+                        None
                     }
                 };
-                // Whoever asked may have gone, and then nobody would let go of it.
-                if reply.try_send(is_granted).is_err() && is_granted {
-                    lane.claims.borrow_mut().remove(&name);
-                }
+                // Whoever asked may have gone: the grant comes back, now or when the unread reply is dropped.
+                let _ = reply.try_send(grant);
                 continue;
             }
             Forward::Release { name } => {
@@ -358,10 +361,30 @@ pub(super) async fn sync_shard(lane: &Lane, shard: ShardId) -> Result<bool, Refu
     Ok(synced)
 }
 
-/// A name that is held by one request of all cores, until it is dropped.
-pub(super) struct Claim {
+/// A name that was granted, wherever it is on its way: given back when it is dropped, also by a reply that nobody
+/// came to read.
+#[derive(Debug)]
+pub(in crate::server) struct Grant {
     owner: async_channel::Sender<Forward>,
     name: Option<String>,
+}
+
+impl Drop for Grant {
+    fn drop(&mut self) {
+        let Some(name) = self.name.take() else { return };
+        let Err(unsent) = self.owner.try_send(Forward::Release { name }) else { return };
+        if let async_channel::TrySendError::Full(release) = unsent {
+            let owner = self.owner.clone();
+            executor::spawn(async move {
+                let _ = owner.send(release).await;
+            });
+        }
+    }
+}
+
+/// A name that is held by one request of all cores, until it is dropped.
+pub(super) struct Claim {
+    _grant: Grant,
     wanted: async_channel::Receiver<()>,
 }
 
@@ -374,28 +397,57 @@ impl Claim {
     }
 }
 
-impl Drop for Claim {
-    fn drop(&mut self) {
-        let Some(name) = self.name.take() else { return };
-        let owner = self.owner.clone();
-        executor::spawn(async move {
-            let _ = owner.send(Forward::Release { name }).await;
-        });
-    }
-}
-
 /// Asks the core that a hash leads to for a name. `None`: another request holds it.
 pub(super) async fn claim(lane: &Lane, shard: ShardId, name: String) -> Result<Option<Claim>, Refused> {
     let core = super::super::open::home(usize::from(shard.0), lane.keyed.forwards.len());
     let Some(owner) = lane.keyed.forwards.get(core) else { return Err(Refused::NoAnswer) };
     let (reply, replied) = async_channel::bounded(1);
     let (tell, wanted) = async_channel::bounded(1);
-    let ask = Forward::Claim { name: name.clone(), wanted: tell, reply };
+    let ask = Forward::Claim { name, owner: owner.clone(), wanted: tell, reply };
     owner.try_send(ask).map_err(|_| Refused::MailboxFull)?;
     let patience = async {
         executor::sleep(REPLY_PATIENCE).await;
         Err(async_channel::RecvError)
     };
-    let is_granted = replied.recv().or(patience).await.map_err(|_| Refused::NoAnswer)?;
-    Ok(is_granted.then(|| Claim { owner: owner.clone(), name: Some(name), wanted }))
+    let grant = replied.recv().or(patience).await.map_err(|_| Refused::NoAnswer)?;
+    Ok(grant.map(|grant| Claim { _grant: grant, wanted }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn granted(owner: &async_channel::Sender<Forward>) -> Option<Grant> {
+        Some(Grant { owner: owner.clone(), name: Some("name".to_owned()) })
+    }
+
+    fn is_released(mailbox: &async_channel::Receiver<Forward>) -> bool {
+        let released = mailbox.try_recv();
+        assert!(mailbox.is_empty(), "once");
+        matches!(released, Ok(Forward::Release { name }) if name == "name")
+    }
+
+    #[test]
+    fn a_name_granted_to_a_client_that_vanished_is_given_back() {
+        let (owner, mailbox) = async_channel::bounded(4);
+        // Gone before the grant.
+        let (reply, replied) = async_channel::bounded(1);
+        drop(replied);
+        let _ = reply.try_send(granted(&owner));
+        assert!(is_released(&mailbox));
+        // Gone after it, without having looked.
+        let (reply, replied) = async_channel::bounded(1);
+        reply.try_send(granted(&owner)).unwrap();
+        drop(replied);
+        drop(reply);
+        assert!(is_released(&mailbox));
+        // Gone with the name in hand; not while it is.
+        let (reply, replied) = async_channel::bounded(1);
+        reply.try_send(granted(&owner)).unwrap();
+        drop(reply);
+        let held = replied.try_recv().unwrap();
+        assert!(mailbox.is_empty());
+        drop(held);
+        assert!(is_released(&mailbox));
+    }
 }

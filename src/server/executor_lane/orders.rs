@@ -24,12 +24,14 @@ use super::admit::{admit, charge_as_it_comes, tenant_of};
 use super::call::{Call, RequestHead};
 use super::events::level;
 use super::keyed::{self, Begun, Claim, JournalEnds, Refused, Settled};
+use super::memory::{Held, Spent};
 use super::respond::Body;
 use crate::api::commerce::{IngestEnded, IngestRefused, StatusRefused, ingest_key};
 use crate::base::clock;
 use crate::base::ids::ShardId;
 use crate::base::keys::KeyHash;
 use crate::base::kinds::Kind;
+use crate::base::limits::INGEST_KEY_KEPT_US;
 use crate::commerce::OrderIngest;
 use crate::cores::executor;
 use crate::http::{Answer, Refusal, without_mark};
@@ -45,11 +47,11 @@ const STAGED_BYTES: usize = 256 * 1024;
 const OPEN_MAX: usize = 6;
 /// How long one portion may wait for its journal or its commit before the ingest ends.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+/// How long a portion waits for a shard over its high-water mark.
+const QUEUE_PATIENCE: Duration = Duration::from_secs(1);
 const PRESSURE_PAUSE: Duration = Duration::from_millis(20);
 /// A body without an end is given its time limit anew for every so many bytes.
 const PACE_BYTES: u64 = 64 * 1024;
-/// How long a finished ingest is remembered.
-const KEY_KEPT_US: i64 = 48 * 3_600 * 1_000_000;
 
 /// Rows on their way to a commit.
 struct Portion {
@@ -67,6 +69,10 @@ pub(super) struct Intaking {
     wants_disk: bool,
     /// Where the rows end that the summary names and that may not be on disk yet.
     ends: JournalEnds,
+    /// How long a portion may wait for its commit.
+    patience: Duration,
+    /// The memory of unpacking and of rows under way.
+    held: Option<Held>,
 }
 
 impl Intaking {
@@ -76,7 +82,8 @@ impl Intaking {
 
     /// Goes on where `ingest.summary` has so many lines already; they come again and are passed over.
     pub(super) fn behind(ingest: OrderIngest, lines_known: u64, wants_disk: bool) -> Intaking {
-        Intaking { ingest, open: VecDeque::new(), lines_known, wants_disk, ends: JournalEnds::default() }
+        let (open, ends) = (VecDeque::new(), JournalEnds::default());
+        Intaking { ingest, open, lines_known, wants_disk, ends, patience: PATIENCE, held: None }
     }
 
     /// What comes from now on is acked at this level.
@@ -113,9 +120,20 @@ impl Intaking {
                 }
             };
             if is_drained {
-                return Ok(());
+                return self.hold(lane, unpacker.memory_bytes());
             }
             self.hand_on(lane).await?;
+        }
+    }
+
+    /// Counts what is held just now, `unpacker_bytes` of it by the unpacker.
+    fn hold(&mut self, lane: &Lane, unpacker_bytes: usize) -> Result<(), IngestRefused> {
+        let open_bytes: usize = self.open.iter().map(|portion| portion.rows.bytes()).sum();
+        let bytes = unpacker_bytes + self.ingest.staged_bytes() + open_bytes;
+        let held = self.held.get_or_insert_with(|| lane.memory.hold());
+        match held.set(bytes) {
+            Err(Spent) if !lane.let_go_of_kept() => Err(Refusal::BuffersFull.into()),
+            _ => Ok(()),
         }
     }
 
@@ -134,7 +152,7 @@ impl Intaking {
 
     async fn settle_one(&mut self, lane: &Lane) -> Result<(), IngestRefused> {
         let Some(Portion { rows, begun }) = self.open.pop_front() else { return Ok(()) };
-        let settled = keyed::settle(lane, begun, self.wants_disk, PATIENCE).await?;
+        let settled = keyed::settle(lane, begun, self.wants_disk, self.patience).await?;
         let Settled { first, outcomes, synced, upto } = settled;
         if !synced {
             return Err(IngestRefused::Unsynced);
@@ -168,22 +186,26 @@ impl Intaking {
     }
 }
 
-/// Journals rows as soon as there is room.
+/// Journals rows as soon as there is room. A shard over its high-water mark is given [`QUEUE_PATIENCE`]: one ingest
+/// has little under way, so the queue is not its own, and whoever sends is told to come back.
 pub(super) async fn begin(
     lane: &Lane,
     shard: ShardId,
     rows: &Arc<KeyedRows>,
     wants_disk: bool,
 ) -> Result<Begun, Refused> {
-    let until_us = clock::monotonic_us() + PATIENCE.as_micros() as u64;
+    let since_us = clock::monotonic_us();
     loop {
         let refused = match keyed::begin(lane, shard, rows, wants_disk, PATIENCE) {
             Ok(begun) => return Ok(begun),
             Err(refused) => refused,
         };
-        let may_pass =
-            matches!(refused, Refused::Pressure(Pressure::QueueFull { .. }) | Refused::MailboxFull);
-        if !may_pass || clock::monotonic_us() >= until_us {
+        let patience = match refused {
+            Refused::Pressure(Pressure::QueueFull { .. }) => QUEUE_PATIENCE,
+            Refused::MailboxFull => PATIENCE,
+            _ => return Err(refused),
+        };
+        if clock::monotonic_us() - since_us >= patience.as_micros() as u64 {
             return Err(refused);
         }
         executor::sleep(PRESSURE_PAUSE).await;
@@ -270,6 +292,29 @@ fn boundary(request: &RequestHead) -> Result<Option<String>, IngestRefused> {
     CONTENT_TYPES.iter().any(is).then_some(None).ok_or(IngestRefused::ContentType)
 }
 
+/// Whether a part of a form has its file name as RFC 5987 writes it: `filename*=UTF-8''a.ndjson`.
+fn has_extended_name(headers: &hyper::HeaderMap) -> bool {
+    let disposition = headers.get("content-disposition").map_or(&b""[..], |value| value.as_bytes());
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    let parameters = disposition.split(|byte| {
+        let is_end = *byte == b';' && !is_quoted;
+        is_quoted ^= *byte == b'"' && !is_escaped;
+        is_escaped = *byte == b'\\' && is_quoted && !is_escaped;
+        is_end
+    });
+    let mut names = parameters.filter_map(|parameter| {
+        let end = parameter.iter().position(|byte| *byte == b'=')?;
+        Some(parameter[..end].trim_ascii())
+    });
+    names.any(|name| name.eq_ignore_ascii_case(b"filename*"))
+}
+
+/// A name that somebody gave, as it is told: shortened, without control characters.
+fn shown(name: &str) -> String {
+    let plain = |next: char| if next.is_control() { char::REPLACEMENT_CHARACTER } else { next };
+    name.chars().take(100).map(plain).collect()
+}
+
 /// What curl and the like call lines of JSON, or those packed.
 const CONTENT_TYPES: [&str; 12] = [
     "",
@@ -290,6 +335,12 @@ const CONTENT_TYPES: [&str; 12] = [
 trait Take {
     fn uploads(&mut self) -> &mut Uploads;
 
+    /// What came was not read.
+    fn skip(&mut self, _name: String, _reason: &'static str) {}
+
+    /// Entries of the upload that has ended.
+    fn skip_entries(&mut self) {}
+
     /// Takes every line that has come whole.
     async fn drain(&mut self) -> Result<(), IngestRefused>;
 
@@ -298,6 +349,7 @@ trait Take {
         self.uploads().feed(bytes);
         self.drain().await?;
         if is_last {
+            self.skip_entries();
             self.uploads().ended();
         }
         Ok(())
@@ -328,7 +380,12 @@ async fn pour(
         let wrong = |error: multer::Error| IngestRefused::Multipart(error.to_string());
         let mut form = multer::Multipart::new(received, boundary);
         while let Some(mut field) = form.next_field().await.map_err(wrong)? {
-            let is_file = field.file_name().is_some();
+            let is_file = field.file_name().is_some() || has_extended_name(field.headers());
+            if !is_file {
+                let name = field.name().filter(|name| !name.is_empty());
+                let name = name.map_or_else(|| format!("part {}", field.index() + 1), shown);
+                taker.skip(name, "the part has no file name");
+            }
             while let Some(bytes) = field.chunk().await.map_err(wrong)? {
                 if is_file {
                     taker.take(Some(bytes)).await?;
@@ -413,24 +470,37 @@ impl Take for Ingesting<'_> {
         &mut self.uploads
     }
 
+    fn skip(&mut self, name: String, reason: &'static str) {
+        self.intaking.ingest.summary.skip(name, reason);
+    }
+
+    fn skip_entries(&mut self) {
+        self.intaking.ingest.summary.skip_entries(&self.uploads.unpacker.skipped());
+    }
+
     async fn drain(&mut self) -> Result<(), IngestRefused> {
         self.intaking.drain(self.lane, &mut self.uploads.unpacker, self.uploads.lines_before).await
     }
 }
 
 /// Only looks whether the lines are the same as before.
-struct Comparing {
+struct Comparing<'l> {
+    lane: &'l Lane,
     uploads: Uploads,
+    held: Held,
 }
 
-impl Take for Comparing {
+impl Take for Comparing<'_> {
     fn uploads(&mut self) -> &mut Uploads {
         &mut self.uploads
     }
 
     async fn drain(&mut self) -> Result<(), IngestRefused> {
         while let Next::Line(_) = self.uploads.unpacker.next()? {}
-        Ok(())
+        match self.held.set(self.uploads.unpacker.memory_bytes()) {
+            Err(Spent) if !self.lane.let_go_of_kept() => Err(Refusal::BuffersFull.into()),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -446,11 +516,15 @@ pub(in crate::server) async fn post(call: Call<'_>, body: Incoming) -> Result<An
     if !is_understood(request) {
         return Err(IngestRefused::ContentCoding.into());
     }
+    // Where no shard takes any more, nothing of the body is worth reading.
+    if let Some(pressure) = lane.intake.borrow().pressure_everywhere() {
+        return Err(IngestRefused::Pressure(pressure).into());
+    }
     let named = Named::claim(lane, tenant, &key).await?;
     let frames = Frames::new(lane, principal, body, gate, Pace::Steady);
     let uploads = Uploads::new(lane.vitals.config.ingest_bytes_max);
     if let Some(finished) = named.finished(lane).await? {
-        let mut comparing = Comparing { uploads };
+        let mut comparing = Comparing { lane, uploads, held: lane.memory.hold() };
         pour(frames, boundary, &mut comparing).await?;
         if comparing.uploads.fingerprint() != finished.fingerprint {
             return Err(IngestRefused::KeyReused.into());
@@ -462,6 +536,10 @@ pub(in crate::server) async fn post(call: Call<'_>, body: Incoming) -> Result<An
     let intaking = named.begin(lane, tenant, wants_disk);
     let mut ingesting = Ingesting { lane, uploads, intaking };
     let poured = pour(frames, boundary, &mut ingesting).await;
+    if matches!(poured, Err(IngestRefused::Pressure(_))) {
+        // Whoever is to come back later is told so now, with what is known by then.
+        ingesting.intaking.patience = lane.keyed.commit_wait;
+    }
     let settled = ingesting.intaking.settle(lane).await;
     let durable = match poured.and(settled) {
         Ok(()) => ingesting.intaking.make_durable(lane).await,
@@ -473,6 +551,11 @@ pub(in crate::server) async fn post(call: Call<'_>, body: Incoming) -> Result<An
     }
     let summary = ingesting.intaking.ingest.summary;
     request.rows.set(Some(summary.received()));
+    if !summary.is_anything_known() {
+        // Its key stays free.
+        let refused = IngestRefused::NothingKnown(summary.advice());
+        return Err(IngestEnded { refused, summary: Some(summary) });
+    }
     let response = summary.json(&key, clock::monotonic_us() - started_us);
     let finished = named.finish(lane, &ingesting.uploads.fingerprint(), &response, wants_disk).await;
     finished.map_err(|refused| IngestEnded { refused, summary: Some(summary) })?;
@@ -554,7 +637,7 @@ impl Named {
         let finished_us = clock::unix_us();
         let row = IngestRow {
             finished_us,
-            expires_us: finished_us + KEY_KEPT_US,
+            expires_us: finished_us + INGEST_KEY_KEPT_US,
             scope: &self.scope,
             key: &self.key,
             fingerprint,
@@ -577,12 +660,13 @@ pub(in crate::server) async fn patch(call: Call<'_>, body: Body<'_>) -> Result<A
     let lane = call.lane;
     let (tenant_id, order_id) = (call.tenant(), call.request.parameter("order"));
     let wants_disk = wants_disk(&call)?;
-    let status = api::commerce::status(without_mark(&body.bytes))?;
+    let received_us = clock::unix_us();
+    let (status, occurred_us) = api::commerce::status(without_mark(&body.bytes), received_us)?;
     drop(body);
     if !api::commerce::is_identifier(&order_id) {
         return Err(StatusRefused::NoSuchOrder);
     }
-    let row = StatusRow { received_us: clock::unix_us(), status, tenant_id, order_id: &order_id };
+    let row = StatusRow { received_us, occurred_us, status, tenant_id, order_id: &order_id };
     let mut rows = KeyedRows::of(Kind::OrderStatus);
     rows.push_record(0, |bytes| row.encode(bytes));
     let shard = lane.keys.hash(tenant_id, &order_id).shard(lane.shard_count);
@@ -599,8 +683,17 @@ pub(in crate::server) async fn patch(call: Call<'_>, body: Body<'_>) -> Result<A
         Some(Outcome::Inserted) => Ok(changed(true)),
         Some(Outcome::Duplicate) => Ok(changed(false)),
         Some(Outcome::SumTooLarge) => Err(StatusRefused::SumTooLarge),
+        Some(Outcome::Superseded) => {
+            Ok(api::commerce::status_superseded(&order_id, status, level(wants_disk)))
+        }
         Some(_) => Err(StatusRefused::NoSuchOrder),
         None => Err(IngestRefused::NotCommitted.into()),
+    }
+}
+
+impl From<Refusal> for IngestRefused {
+    fn from(refusal: Refusal) -> IngestRefused {
+        IngestRefused::Refusal(refusal)
     }
 }
 
@@ -617,6 +710,19 @@ impl From<Refused> for IngestRefused {
 mod tests {
     use super::*;
     use crate::base::keys::KeyHasher;
+
+    #[test]
+    fn a_file_name_may_be_an_extended_one() {
+        let has = |value: &str| {
+            let mut headers = hyper::HeaderMap::new();
+            headers.insert("content-disposition", value.parse().unwrap());
+            has_extended_name(&headers)
+        };
+        assert!(has("form-data; name=\"file\"; filename*=UTF-8''a%20b.ndjson"));
+        assert!(has("form-data; FileName* = UTF-8''x"));
+        assert!(!has("form-data; name=\"a; filename*=x\"") && !has("form-data; name=\"a\\\"; filename*=x\""));
+        assert!(!has("form-data; name=file; filename=x") && !has("form-data"));
+    }
 
     #[test]
     fn every_key_has_an_ingest_of_its_own() {

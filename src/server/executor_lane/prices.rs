@@ -9,6 +9,7 @@ use super::call::{Call, Reply, RequestHead};
 use super::changes;
 use super::events::{decoded, level};
 use super::keyed::{self, Settled};
+use super::price_keys::{self, PriceName};
 use super::reads::NotRead;
 use super::respond::Body;
 use crate::api;
@@ -55,6 +56,7 @@ pub(in crate::server) async fn post_event(call: Call<'_>, body: Body<'_>) -> Res
     ];
     lane.desk.borrow().charge_price_event(names, rates, now)?;
     let wants_disk = api::event::wants_disk(call.query(), config.ack)?;
+    let key = prices::key(&request.headers, is_signed);
     let (event_id, rows) = {
         let mut inflated = Vec::new();
         let bytes = decoded(lane, request, &body.bytes, &mut inflated)?;
@@ -79,8 +81,16 @@ pub(in crate::server) async fn post_event(call: Call<'_>, body: Body<'_>) -> Res
     drop(body);
     let shard = product.shard(lane.shard_count);
     let patience = lane.keyed.commit_wait;
+    let name = PriceName { tenant_id, product_id: &product_id, event_id: &event_id, product };
+    let new_key = price_keys::check(lane, name, key.as_deref()).await?;
     let begun = keyed::begin(lane, shard, &Arc::new(rows), wants_disk, patience)?;
+    let key_begun = new_key.as_ref().and_then(|key| key.begin(lane, wants_disk));
     let Settled { first, outcomes, synced, .. } = keyed::settle(lane, begun, wants_disk, patience).await?;
+    if let Some(begun) = key_begun {
+        // Whoever comes next under the key finds it; if it does not commit in time, its event did not either.
+        let _ = keyed::settle(lane, begun, wants_disk, patience).await;
+    }
+    drop(new_key);
     // The verdict rests on prices that other cores have journaled.
     if !synced || (wants_disk && !keyed::sync_shard(lane, shard).await?) {
         return Err(EventRefused::UnsyncedKeyed.into());

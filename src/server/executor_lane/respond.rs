@@ -11,6 +11,7 @@ use hyper::{Request, Response};
 use super::admit::{admit, charge_rest, charge_tenant, check_tenant, with_standing};
 use super::body::AnswerBody;
 use super::call::{Call, Reply, RequestHead};
+use super::memory::Held;
 use super::{Lane, SharedGate, logged};
 use crate::api::error::Refuse as _;
 use crate::api::{self, Asked, NotCalled};
@@ -107,14 +108,8 @@ pub(in crate::server) struct Body<'l> {
     pub(super) bytes: Bytes,
     /// Bytes that came, kept or not.
     seen: usize,
-    lane: &'l Lane,
-    held: usize,
-}
-
-impl Drop for Body<'_> {
-    fn drop(&mut self) {
-        self.lane.body_bytes.set(self.lane.body_bytes.get() - self.held);
-    }
+    held: Held,
+    _lane: std::marker::PhantomData<&'l Lane>,
 }
 
 /// Why there is no body to work on.
@@ -173,7 +168,8 @@ async fn read_body<'l>(
     if body.size_hint().lower() > bytes_max as u64 {
         return Err(Refusal::BodyTooLarge);
     }
-    let mut read = Body { bytes: Bytes::new(), seen: 0, lane, held: 0 };
+    let (held, _lane) = (lane.memory.hold(), std::marker::PhantomData);
+    let mut read = Body { bytes: Bytes::new(), seen: 0, held, _lane };
     let mut more = Vec::new();
     while let Some(frame) = body.frame().await {
         let Ok(frame) = frame else {
@@ -188,9 +184,7 @@ async fn read_body<'l>(
         if !keep {
             continue;
         }
-        read.held += data.len();
-        lane.body_bytes.set(lane.body_bytes.get() + data.len());
-        if lane.body_bytes.get() > lane.body_bytes_max {
+        if read.held.add(data.len()).is_err() && !lane.let_go_of_kept() {
             return Err(Refusal::BuffersFull);
         }
         if read.bytes.is_empty() && more.is_empty() {

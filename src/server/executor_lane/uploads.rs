@@ -93,10 +93,10 @@ impl Begun {
         NotTaken::early(refused.into(), self.is_unread)
     }
 
-    fn piece(&mut self, call: &Call<'_>, offset: u64, body: Incoming) -> Piece {
+    fn piece(&mut self, call: &Call<'_>, offset: u64, length: Option<u64>, body: Incoming) -> Piece {
         let Begun { principal, wants_disk, .. } = *self;
         let checksum = self.checksum.take();
-        Piece { offset, checksum, principal, wants_disk, body, gate: call.gate.clone() }
+        Piece { offset, length, checksum, principal, wants_disk, body, gate: call.gate.clone() }
     }
 }
 
@@ -108,7 +108,9 @@ pub(in crate::server) async fn patch(call: Call<'_>, body: Incoming) -> Result<A
     api::uploads::is_piece(headers).map_err(|refused| begun.early(refused))?;
     let id = UploadId::parse(&call.request.parameter("upload"));
     let id = id.ok_or_else(|| begun.early(UploadRefused::NotFound))?;
-    let piece = begun.piece(&call, offset, body);
+    let length = api::uploads::length(headers, api::uploads::length_max(&call.lane.vitals.config));
+    let length = length.map_err(|refused| begun.early(refused))?;
+    let piece = begun.piece(&call, offset, length, body);
     let (upload, offset) = in_a_task(call.lane, id, begun.tenant.as_deref(), piece).await?;
     Ok(api::uploads::taken(&upload, offset, level(begun.wants_disk)))
 }
@@ -139,7 +141,7 @@ pub(in crate::server) async fn create(call: Call<'_>, body: Incoming) -> Result<
         return Ok(api::uploads::created(&upload, 0, level));
     }
     let location = api::uploads::location(&upload);
-    match in_a_task(lane, id, tenant, begun.piece(&call, 0, body)).await {
+    match in_a_task(lane, id, tenant, begun.piece(&call, 0, None, body)).await {
         Ok((upload, offset)) => Ok(api::uploads::created(&upload, offset, level)),
         Err(not_taken) => Err(NotTaken { location: Some(location), ..not_taken }),
     }

@@ -24,7 +24,8 @@ pub(in crate::shard) fn carry_orders<E: From<ShardError>>(
     for name in partition::names(connection, Stream::Order)? {
         let sql = format!(
             "SELECT o.id, t.tenant_id, o.order_id, c.customer_id, c.name, c.email, o.first_status, o.status, \
-             o.currency, o.ordered_at_us, o.received_us, o.ingest, o.ingest_line FROM {name} o \
+             o.currency, o.ordered_at_us, o.received_us, o.ingest, o.ingest_line, \
+             (SELECT s.occurred_us FROM order_status_time s WHERE s.id = o.id) FROM {name} o \
              JOIN tenant_row t ON t.id = o.tenant JOIN customer_row c ON c.id = o.customer ORDER BY o.id"
         );
         let mut statement = connection.prepare(&sql).map_err(ShardError::from)?;
@@ -96,11 +97,17 @@ fn records(connection: &Connection, name: &str, row: &Row<'_>) -> Result<[Option
     };
     let mut payload = Vec::new();
     encode_order(&order, (row.get(11)?, row.get(12)?, received_us), items, &mut payload);
-    let now = status(7)?;
-    let changed = (now != order.status).then(|| {
+    let (now, occurred_us): (_, Option<i64>) = (status(7)?, row.get(13)?);
+    let changed = (now != order.status || occurred_us.is_some()).then(|| {
         let mut payload = Vec::new();
-        StatusRow { received_us, status: now, tenant_id: order.tenant_id, order_id: order.order_id }
-            .encode(&mut payload);
+        StatusRow {
+            received_us,
+            occurred_us: occurred_us.unwrap_or(StatusRow::UNKNOWN_US),
+            status: now,
+            tenant_id: order.tenant_id,
+            order_id: order.order_id,
+        }
+        .encode(&mut payload);
         Carried::Row(Kind::OrderStatus, payload)
     });
     Ok([Some(Carried::Row(Kind::Order, payload)), changed])

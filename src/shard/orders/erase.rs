@@ -177,6 +177,7 @@ impl Orders {
         let of_items = format!("DELETE FROM {} WHERE id >= ?1 AND id < ?2", items_of(table));
         touched.items += run(of_items, &item_ids(id, id))?;
         touched.index_entries += run(format!("DELETE FROM {table} WHERE id = ?1"), &[id])?;
+        run("DELETE FROM order_status_time WHERE id = ?1".to_owned(), &[id])?;
         touched.times = Some(widened(touched.times, at));
         Ok(())
     }

@@ -40,7 +40,7 @@ pub use self::sales::{
     PartsReading, SalesOf, SalesSum, Single, SingleSale, SingleSales, SumKey, sales_bounds, sales_days,
     sales_starts, sales_sums, single_parts, single_sales, span_of,
 };
-pub(super) use self::schema::{ITEM_COLUMNS, items_of, partition_sql, tables_sql};
+pub(super) use self::schema::{ITEM_COLUMNS, items_of, partition_sql, status_times_sql, tables_sql};
 pub(super) use self::seal::Building;
 pub use self::sums::SumsBy;
 pub(super) use self::take::{Batch, Taken, Taker};

@@ -189,16 +189,29 @@ impl<'a> OrderRow<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StatusRow<'a> {
     pub received_us: i64,
+    /// When it became so; [`StatusRow::UNKNOWN_US`] where nobody knows any more.
+    pub occurred_us: i64,
     pub status: OrderStatus,
     pub tenant_id: &'a str,
     pub order_id: &'a str,
 }
 
+/// Beside a status: the time at which it became so stands behind it, for it is not that of the receipt.
+const HAS_OCCURRED: u8 = 0x80;
+
 impl StatusRow<'_> {
+    /// Before any other: what comes next is newer.
+    pub const UNKNOWN_US: i64 = i64::MIN;
+
     /// Appends the record's payload to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.received_us.to_le_bytes());
-        out.push(self.status as u8);
+        if self.occurred_us == self.received_us {
+            out.push(self.status as u8);
+        } else {
+            out.push(self.status as u8 | HAS_OCCURRED);
+            out.extend_from_slice(&self.occurred_us.to_le_bytes());
+        }
         out.push(self.tenant_id.len() as u8);
         out.extend_from_slice(self.tenant_id.as_bytes());
         out.extend_from_slice(self.order_id.as_bytes());
@@ -210,12 +223,16 @@ impl StatusRow<'_> {
 pub fn decode_status(payload: &[u8]) -> Option<StatusRow<'_>> {
     let (received_us, rest) = number(payload)?;
     let (status, rest) = rest.split_first()?;
+    let (occurred_us, rest) = match status & HAS_OCCURRED {
+        0 => (received_us, rest),
+        _ => number(rest)?,
+    };
     let (length, rest) = rest.split_first()?;
     let texts = std::str::from_utf8(rest).ok()?;
     let (tenant_id, order_id) = texts.split_at_checked(usize::from(*length))?;
     let is_named = !tenant_id.is_empty() && !order_id.is_empty();
-    let status = OrderStatus::from_code(*status)?;
-    is_named.then_some(StatusRow { received_us, status, tenant_id, order_id })
+    let status = OrderStatus::from_code(*status & !HAS_OCCURRED)?;
+    is_named.then_some(StatusRow { received_us, occurred_us, status, tenant_id, order_id })
 }
 
 /// A finished ingest: the fingerprint of its content and what was answered.
@@ -308,12 +325,19 @@ mod tests {
 
     #[test]
     fn a_status_and_an_ingest_read_back_as_written() {
-        let status =
-            StatusRow { received_us: 1, status: OrderStatus::Refunded, tenant_id: "t", order_id: "o" };
-        let mut bytes = Vec::new();
-        status.encode(&mut bytes);
-        assert_eq!(decode_status(&bytes), Some(status));
-        assert_eq!(decode_status(&bytes[..10]), None);
+        for (occurred_us, length) in [(1, 12), (-7, 20), (StatusRow::UNKNOWN_US, 20)] {
+            let status = StatusRow {
+                received_us: 1,
+                occurred_us,
+                status: OrderStatus::Refunded,
+                tenant_id: "t",
+                order_id: "o",
+            };
+            let mut bytes = Vec::new();
+            status.encode(&mut bytes);
+            assert_eq!((decode_status(&bytes), bytes.len()), (Some(status), length));
+            assert_eq!(decode_status(&bytes[..10]), None);
+        }
         let ingest = IngestRow {
             finished_us: 1,
             expires_us: 2,

@@ -68,6 +68,15 @@ CREATE TABLE {items} (
     )
 }
 
+/// When each order got its status, where it got another one after it came.
+pub(in crate::shard) fn status_times_sql() -> &'static str {
+    "CREATE TABLE order_status_time (
+  -- Orders that were given a status: when the last one that was applied occurred. An older one changes nothing.
+  id INTEGER PRIMARY KEY,       -- of the order
+  occurred_us INTEGER NOT NULL  -- microseconds since 1970 UTC
+);"
+}
+
 /// Everything but the partitions, with views of no partition yet.
 pub(in crate::shard) fn tables_sql() -> String {
     let empty = |columns: &str| {

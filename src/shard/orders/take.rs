@@ -19,6 +19,7 @@ use super::sums::Sale;
 use super::{Orders, items_of};
 use crate::base::keys::{KeyHash, KeyHasher};
 use crate::base::kinds::{Family, Kind};
+use crate::base::limits::INGEST_KEY_KEPT_US;
 use crate::base::money::Currency;
 use crate::base::order_status::OrderStatus;
 
@@ -133,6 +134,7 @@ struct Stored {
     status: OrderStatus,
     ingest: i64,
     line: i64,
+    received_us: i64,
     content: i64,
     sale: Sale,
 }
@@ -140,9 +142,12 @@ struct Stored {
 impl Stored {
     /// What becomes of the same order once more: one that this line of this ingest stored is read again after a
     /// crash.
+    ///
+    /// One that its key has outlived is another ingest's: under a key that has expired the rows are as they are.
     fn again(&self, order: &OrderRow<'_>) -> Outcome {
         let is_line = order.ingest != 0 && (self.ingest, self.line) == (order.ingest, order.line);
-        if is_line { Outcome::Repeated } else { Outcome::Duplicate }
+        let is_kept = order.received_us.saturating_sub(self.received_us) < INGEST_KEY_KEPT_US;
+        if is_line && is_kept { Outcome::Repeated } else { Outcome::Duplicate }
     }
 }
 
@@ -278,7 +283,7 @@ impl<'t> Taker<'t> {
         let Some(table) = table_of(firsts, row_id) else { return Ok(None) };
         let mut statement = self.connection.prepare_cached(&format!(
             "SELECT tenant, order_id, status, ingest, ingest_line, content, currency, ordered_at_us, total, \
-             units, customer_key FROM {table} WHERE id = ?1"
+             units, customer_key, received_us FROM {table} WHERE id = ?1"
         ))?;
         let read = |row: &rusqlite::Row<'_>| {
             let is_it = row.get::<_, i64>(0)? == tenant
@@ -298,6 +303,7 @@ impl<'t> Taker<'t> {
                 status,
                 ingest: row.get(3)?,
                 line: row.get(4)?,
+                received_us: row.get(11)?,
                 content: row.get(5)?,
                 sale: Sale {
                     tenant,
@@ -420,6 +426,9 @@ impl<'t> Taker<'t> {
         let tenant = self.orders.names.tenant(self.connection, status.tenant_id)?;
         let (_, known) = self.find(batch, taken, tenant, status.order_id)?;
         let Some(known) = known else { return Ok(Outcome::Missing) };
+        if !self.is_newest(known.id, status.occurred_us)? {
+            return Ok(Outcome::Superseded);
+        }
         if known.status == status.status {
             return Ok(Outcome::Duplicate);
         }
@@ -442,6 +451,17 @@ impl<'t> Taker<'t> {
             }
         }
         Ok(Outcome::Inserted)
+    }
+
+    /// Whether no change of the order's status that was applied is newer; then this one is the last. Of two at the same
+    /// time it is the later one to come, and the first one always.
+    fn is_newest(&self, order: i64, occurred_us: i64) -> Result<bool, ShardError> {
+        let mut statement = self.connection.prepare_cached(
+            "INSERT INTO order_status_time (id, occurred_us) VALUES (?1, ?2) \
+             ON CONFLICT DO UPDATE SET occurred_us = excluded.occurred_us \
+             WHERE excluded.occurred_us >= order_status_time.occurred_us",
+        )?;
+        Ok(statement.execute([order, occurred_us])? > 0)
     }
 
     fn ingest(&self, ingest: &IngestRow<'_>) -> Result<Outcome, ShardError> {

@@ -53,7 +53,8 @@ fn good(keys: &KeyHasher, kind: Kind) -> Vec<u8> {
             encode_order(&order, (0, 0, 5), [item].into_iter(), out);
         }
         Kind::OrderStatus => {
-            StatusRow { received_us: 6, status: OrderStatus::Refunded, tenant_id, order_id }.encode(out)
+            StatusRow { received_us: 6, occurred_us: 5, status: OrderStatus::Refunded, tenant_id, order_id }
+                .encode(out)
         }
         Kind::Ingest => {
             let (fingerprint, response) = (&[7; 32], "{}");

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use super::{KEYED, Lane, folder, options, sound};
 use crate::base::ids::{Sequence, ShardId};
 use crate::base::kinds::Kind;
+use crate::base::limits::INGEST_KEY_KEPT_US;
 use crate::base::money::Currency;
 use crate::base::order_status::OrderStatus;
 use crate::shard::read::{Bounds, Filter, Of, Position, pin, step};
@@ -365,6 +366,7 @@ proptest! {
                         let mut bytes = Vec::new();
                         StatusRow {
                             received_us: 9,
+                            occurred_us: 9,
                             status: OrderStatus::from_code(code).unwrap(),
                             tenant_id: &format!("tenant {tenant}"),
                             order_id: &format!("ord-{id:02}"),
@@ -450,6 +452,32 @@ fn a_finished_ingest_is_found_until_it_expires() {
     assert_eq!(find("a"), None);
     assert_eq!(find("b").unwrap().fingerprint, [2; 32]);
     assert_eq!(sales_version(&reader, "t").unwrap(), 0);
+}
+
+#[test]
+fn a_line_that_comes_again_is_its_ingests_own_until_the_key_expires() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut shard = super::open(dir.path());
+    let order = Order {
+        tenant: 0,
+        id: 1,
+        customer: 0,
+        name: 0,
+        status: 2,
+        hour: 0,
+        yen: false,
+        items: vec![(0, 0, 1)],
+    };
+    let mut applied = 0;
+    let mut come = |received_us: i64| {
+        let mut bytes = order.record((7, 1));
+        bytes[16..24].copy_from_slice(&received_us.to_le_bytes());
+        applied += 1;
+        apply(&mut shard, &Lane(vec![(Sequence(applied), Kind::Order.number(), bytes)])).unwrap()
+    };
+    assert_eq!(come(1_000), [Outcome::Inserted]);
+    assert_eq!(come(1_000 + INGEST_KEY_KEPT_US - 1), [Outcome::Repeated]);
+    assert_eq!(come(1_000 + INGEST_KEY_KEPT_US), [Outcome::Duplicate], "another ingest by then");
 }
 
 #[test]

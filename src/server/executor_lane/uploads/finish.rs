@@ -13,8 +13,17 @@ impl Working {
         let Some(live) = &mut self.live else { return Ok(()) };
         live.unpacker.finish();
         let drained = live.intaking.drain(&self.lane, &mut live.unpacker, 0).await;
+        if let Some(live) = &mut self.live {
+            live.intaking.ingest.summary.skip_entries(&live.unpacker.skipped());
+        }
         self.checked(drained)?;
         self.commit().await?;
+        let summary = &self.upload.checkpoint.summary;
+        if !summary.is_anything_known() {
+            // All of it came, and none of it is an order: that is told, and its key stays free.
+            let failed = State::Failed { damage: Damage::NothingKnown, detail: summary.advice() };
+            return self.end(failed).await;
+        }
         if self.upload.key.is_some() {
             self.remember().await?;
         }
@@ -68,6 +77,7 @@ impl Working {
         let (Some(body), mut unpacker, mut at) = (&self.body, Unpacker::new(self.limits()), 0) else {
             return Err(UploadRefused::Lost);
         };
+        let mut held = self.lane.memory.hold();
         let read = |unpacker: &mut Unpacker| -> Result<(), UnpackError> {
             while let Next::Line(_) = unpacker.next()? {}
             Ok(())
@@ -77,6 +87,8 @@ impl Working {
             at += bytes.len() as u64;
             unpacker.feed(bytes);
             read(&mut unpacker).map_err(IngestRefused::from)?;
+            // Of one that is there already, so it is counted and not refused.
+            let _ = held.set(unpacker.memory_bytes());
             futures_lite::future::yield_now().await;
         }
         unpacker.finish();

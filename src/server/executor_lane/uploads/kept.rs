@@ -6,7 +6,7 @@ use crate::unpack::{Encoding, Unpacker};
 
 /// Of one core. Each holds what unpacking holds: 100 to 200 KiB and the line at hand.
 const KEPT_MAX: usize = 16;
-/// Of those, in zstd: their windows take up to 8 MiB each, 128 MiB where the sender chose so.
+/// Of those, in zstd: their windows take up to 8 MiB each.
 const ZSTD_MAX: usize = 4;
 const KEPT_US: u64 = 60_000_000;
 
@@ -48,6 +48,15 @@ impl Kept {
             self.0.remove(0);
         }
         self.0.push(entry);
+    }
+
+    /// Whether there was one.
+    pub(in crate::server::executor_lane) fn drop_oldest(&mut self) -> bool {
+        let is_any = !self.0.is_empty();
+        if is_any {
+            self.0.remove(0);
+        }
+        is_any
     }
 
     /// `None` where it is not here, or older than its info.

@@ -25,6 +25,8 @@ const CHECKPOINT_US: u64 = 2_000_000;
 pub(super) struct Piece {
     /// Where the client says it begins.
     pub(super) offset: u64,
+    /// How long the upload is, where it says so.
+    pub(super) length: Option<u64>,
     pub(super) checksum: Option<Checksum>,
     pub(super) principal: Principal,
     pub(super) wants_disk: bool,
@@ -62,6 +64,9 @@ impl Piece {
         let offset = working.offset();
         if self.offset != offset {
             return Err(UploadRefused::Offset { offset });
+        }
+        if let Some(length) = self.length {
+            working.tell_length(length).await?;
         }
         let left = working.upload.length.saturating_sub(offset);
         if self.body.size_hint().lower() > left {

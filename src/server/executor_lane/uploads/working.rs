@@ -93,7 +93,7 @@ impl Working {
         let mut upload = find(lane, id, tenant)?;
         let mut body = None;
         if upload.state == State::Receiving {
-            let mut found = lane.uploads.body(id)?;
+            let mut found = lane.uploads.body(&upload)?;
             if let Some(held_from) = upload.held_from.take() {
                 found.cut(held_from)?;
             }
@@ -123,6 +123,19 @@ impl Working {
             (Some(body), _) => body.length(),
             (None, State::Finished) => self.upload.length,
             _ => self.upload.checkpoint.offset,
+        }
+    }
+
+    /// The length of one that was created without; of another it is the same.
+    pub(super) async fn tell_length(&mut self, length: u64) -> Result<(), UploadRefused> {
+        match self.upload.is_deferred {
+            true if length >= self.offset() => {
+                (self.upload.length, self.upload.is_deferred) = (length, false);
+                Ok(save(&self.lane, &mut self.upload, self.wants_disk).await?)
+            }
+            true => Err(UploadRefused::Header("Upload-Length is less than the bytes the upload has")),
+            false if length == self.upload.length => Ok(()),
+            false => Err(UploadRefused::Header("the upload has another length")),
         }
     }
 
@@ -300,7 +313,7 @@ impl Working {
         if self.body.is_none() {
             return Ok(());
         }
-        let is_whole = self.offset() == self.upload.length;
+        let is_whole = self.upload.is_whole(self.offset());
         if self.offset() == self.upload.checkpoint.offset && !is_whole {
             return self.keep_checkpoint().await;
         }

@@ -69,7 +69,8 @@ impl Shard {
             let answers: Vec<(String, String, String)> = transaction
                 .prepare_cached(
                     "SELECT scope, key, response FROM ingest_key WHERE scope IN (?1, '*') \
-                     AND instr(response, '\"order_id\"') > 0 LIMIT ?2",
+                     AND (instr(response, '\"order_id\"') > 0 OR instr(response, '\"skipped\":[{') > 0) \
+                     LIMIT ?2",
                 )?
                 .query_map(params![tenant_id, ROWS_PER_SLICE], |row| {
                     Ok((row.get(0)?, row.get(1)?, row.get(2)?))
@@ -105,7 +106,8 @@ impl Shard {
     }
 }
 
-/// The answer of an ingest without the order ids in its errors. One that makes no sense loses everything.
+/// The answer of an ingest without the order ids in its errors and the names of what was skipped. One that makes no
+/// sense loses everything.
 pub(in crate::shard) fn without_order_ids(response: &str) -> String {
     let Ok(mut answer) = serde_json::from_str::<serde_json::Value>(response) else { return "{}".to_owned() };
     if let Some(errors) = answer.get_mut("errors").and_then(serde_json::Value::as_array_mut) {
@@ -113,7 +115,11 @@ pub(in crate::shard) fn without_order_ids(response: &str) -> String {
             error.remove("order_id");
         }
     }
+    if let Some(skipped) = answer.get_mut("skipped") {
+        *skipped = serde_json::Value::Array(Vec::new());
+    }
     let text = answer.to_string();
     // Elsewhere there is none.
-    if text.contains("\"order_id\"") { "{}".to_owned() } else { text }
+    let is_left = text.contains("\"order_id\"") || text.contains("\"skipped\":[{");
+    if is_left { "{}".to_owned() } else { text }
 }

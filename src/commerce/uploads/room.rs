@@ -1,0 +1,191 @@
+//! The room uploads take together: bytes that were received, a small reserve for each, and a share for each tenant.
+//!
+//! A tenant may have as much as is left for the others: alone half of all, beside another that has its share a third,
+//! and so on. So nobody takes the last of it, and who has little is let in. A key of all tenants has no share: it may
+//! have all.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What an upload counts before it has more bytes: a folder, an info, a body of a block or two.
+pub(super) const RESERVE_BYTES: u64 = 64 << 10;
+/// Uploads under way at once, and as many more that have ended: each is a folder, and is looked at now and then.
+pub(super) const UPLOADS_MAX: u64 = 10_000;
+/// Tenants by a hash of their names; two in one place share what one may have.
+const PLACES: usize = 1_024;
+
+/// Bytes and uploads under way, of one tenant or of all.
+#[derive(Debug, Default)]
+struct Taken {
+    bytes: AtomicU64,
+    uploads: AtomicU64,
+}
+
+/// What is taken, by all cores.
+#[derive(Debug)]
+pub(super) struct Room {
+    bytes_max: u64,
+    all: Taken,
+    tenants: Box<[Taken]>,
+}
+
+/// Why there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Full {
+    Bytes,
+    Uploads,
+}
+
+/// What one upload has of it.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    room: Arc<Room>,
+    /// `None`: of no tenant.
+    at: Option<usize>,
+}
+
+/// What a body of so many bytes counts.
+fn counted(length: u64) -> u64 {
+    length.max(RESERVE_BYTES)
+}
+
+impl Room {
+    pub(super) fn new(bytes_max: u64) -> Arc<Room> {
+        let tenants = (0..PLACES).map(|_| Taken::default()).collect();
+        Arc::new(Room { bytes_max, all: Taken::default(), tenants })
+    }
+
+    pub(super) fn place(self: &Arc<Room>, tenant: Option<&str>) -> Place {
+        let at = tenant.map(|tenant| {
+            let mut hasher = DefaultHasher::new();
+            tenant.hash(&mut hasher);
+            (hasher.finish() % PLACES as u64) as usize
+        });
+        Place { room: self.clone(), at }
+    }
+
+    #[cfg(test)]
+    pub(super) fn taken(&self) -> (u64, u64) {
+        (self.all.uploads.load(Ordering::Relaxed), self.all.bytes.load(Ordering::Relaxed))
+    }
+}
+
+/// Adds, and says how much it is then.
+fn add(taken: &AtomicU64, more: u64) -> u64 {
+    taken.fetch_add(more, Ordering::Relaxed) + more
+}
+
+impl Place {
+    fn tenant(&self) -> Option<&Taken> {
+        self.room.tenants.get(self.at?)
+    }
+
+    /// Whether both limits hold with what was just added to both counts.
+    fn holds(all: u64, own: Option<u64>, most: u64) -> bool {
+        match own {
+            _ if all > most => false,
+            None => true,
+            Some(own) => own <= most - all,
+        }
+    }
+
+    /// Counts one that is there already, whatever the limits say.
+    pub(super) fn take(&self, length: u64) {
+        for taken in [Some(&self.room.all), self.tenant()].into_iter().flatten() {
+            add(&taken.bytes, counted(length));
+            add(&taken.uploads, 1);
+        }
+    }
+
+    /// Counts a new one.
+    pub(super) fn try_take(&self) -> Result<(), Full> {
+        let (all, own) = (&self.room.all, self.tenant());
+        let uploads = Place::holds(add(&all.uploads, 1), own.map(|own| add(&own.uploads, 1)), UPLOADS_MAX);
+        let bytes = Place::holds(
+            add(&all.bytes, RESERVE_BYTES),
+            own.map(|own| add(&own.bytes, RESERVE_BYTES)),
+            self.room.bytes_max,
+        );
+        let taken = if !uploads {
+            Err(Full::Uploads)
+        } else if !bytes {
+            Err(Full::Bytes)
+        } else {
+            Ok(())
+        };
+        if taken.is_err() {
+            self.give_back(0);
+        }
+        taken
+    }
+
+    /// A body grows to so many bytes.
+    pub(super) fn try_grow(&self, from: u64, to: u64) -> Result<(), Full> {
+        let more = counted(to) - counted(from);
+        if more == 0 {
+            return Ok(());
+        }
+        let own = self.tenant().map(|own| add(&own.bytes, more));
+        if Place::holds(add(&self.room.all.bytes, more), own, self.room.bytes_max) {
+            return Ok(());
+        }
+        self.shrink(to, from);
+        Err(Full::Bytes)
+    }
+
+    /// A body is cut back.
+    pub(super) fn shrink(&self, from: u64, to: u64) {
+        let less = counted(from) - counted(to);
+        for taken in [Some(&self.room.all), self.tenant()].into_iter().flatten() {
+            taken.bytes.fetch_sub(less, Ordering::Relaxed);
+        }
+    }
+
+    /// One is no longer under way.
+    pub(super) fn give_back(&self, length: u64) {
+        for taken in [Some(&self.room.all), self.tenant()].into_iter().flatten() {
+            taken.bytes.fetch_sub(counted(length), Ordering::Relaxed);
+            taken.uploads.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tenant_leaves_as_much_as_it_has_and_nobody_takes_the_last() {
+        let room = Room::new(100 * RESERVE_BYTES);
+        let [one, two, operator] = [room.place(Some("one")), room.place(Some("two")), room.place(None)];
+        let fill = |place: &Place| {
+            place.try_take().unwrap();
+            let mut length = RESERVE_BYTES;
+            while place.try_grow(length, length + RESERVE_BYTES).is_ok() {
+                length += RESERVE_BYTES;
+            }
+            length
+        };
+        let first = fill(&one);
+        assert_eq!(first, 50 * RESERVE_BYTES);
+        assert_eq!(one.try_take(), Err(Full::Bytes));
+        let second = fill(&two);
+        assert_eq!(second, 25 * RESERVE_BYTES, "as much as is left then");
+        assert_eq!(fill(&operator), 25 * RESERVE_BYTES, "all there is");
+        assert_eq!((two.try_take(), room.taken()), (Err(Full::Bytes), (3, 100 * RESERVE_BYTES)));
+        one.shrink(first, 1);
+        one.give_back(1);
+        two.try_take().unwrap();
+        assert_eq!(room.taken(), (3, 51 * RESERVE_BYTES));
+    }
+
+    #[test]
+    fn empty_uploads_of_one_tenant_leave_the_others_theirs() {
+        let room = Room::new(u64::MAX >> 1);
+        let (one, two) = (room.place(Some("one")), room.place(Some("two")));
+        let count = (0..).take_while(|_| one.try_take().is_ok()).count() as u64;
+        assert_eq!((count, one.try_take()), (UPLOADS_MAX / 2, Err(Full::Uploads)));
+        assert_eq!((0..).take_while(|_| two.try_take().is_ok()).count() as u64, UPLOADS_MAX / 4);
+    }
+}

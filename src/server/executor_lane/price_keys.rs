@@ -1,0 +1,133 @@
+//! Keys of price events. An `Idempotency-Key` or `webhook-id` that came with an `event_id` stands for that one from
+//! then on, as long as an ingest's key does; with another one it is a conflict.
+//!
+//! The pair is kept as an ingest is: under a hash of the key, with a fingerprint of the id and nothing else.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Lane;
+use super::keyed::{self, Begun};
+use super::orders::Named;
+use crate::api::commerce::IngestRefused;
+use crate::api::prices::PriceRefused;
+use crate::base::clock;
+use crate::base::ids::ShardId;
+use crate::base::keys::KeyHash;
+use crate::base::kinds::Kind;
+use crate::base::limits::INGEST_KEY_KEPT_US;
+use crate::cores::executor;
+use crate::ingest::KeyedRows;
+use crate::query::{self, QueryError};
+use crate::shard::IngestRow;
+
+/// Between two tries to get a key that another request works under.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// The event a request is about.
+#[derive(Clone, Copy)]
+pub(super) struct PriceName<'a> {
+    pub(super) tenant_id: &'a str,
+    pub(super) product_id: &'a str,
+    pub(super) event_id: &'a str,
+    /// Of tenant and product.
+    pub(super) product: KeyHash,
+}
+
+/// A key that is used for the first time; nobody else works under it until this is dropped.
+pub(super) struct NewKey {
+    _named: Named,
+    scope: String,
+    key: String,
+    fingerprint: [u8; 32],
+    shard: ShardId,
+}
+
+/// Holds `key` against the event it came with. `None` where there is nothing to remember: the key is the id, or is known
+/// to stand for it.
+pub(super) async fn check(
+    lane: &Lane,
+    name: PriceName<'_>,
+    key: Option<&str>,
+) -> Result<Option<NewKey>, PriceRefused> {
+    let Some(key) = key else { return Ok(None) };
+    // No tenant has a name like this.
+    let scope = format!("\u{1}price {:032x}", name.product.0);
+    let hashed = format!("{:032x}", lane.keys.hash(&scope, key).0);
+    let shard = lane.keys.hash(&scope, &hashed).shard(lane.shard_count);
+    let fingerprint = *blake3::hash(name.event_id.as_bytes()).as_bytes();
+    if key == name.event_id {
+        return match known(lane, shard, &scope, &hashed).await? {
+            Some(other) if other != fingerprint => Err(PriceRefused::KeyReused),
+            _ => Ok(None),
+        };
+    }
+    let named = claim(lane, &scope, &hashed).await?;
+    match known(lane, shard, &scope, &hashed).await? {
+        Some(same) if same == fingerprint => return Ok(None),
+        Some(_) => return Err(PriceRefused::KeyReused),
+        None => {}
+    }
+    // It may have been an event's id itself.
+    let place = name.product.shard(lane.shard_count);
+    let stands =
+        read(lane, || query::first_answer(&lane.readers, place, name.tenant_id, name.product_id, key));
+    match stands.await? {
+        Some(_) => Err(PriceRefused::KeyReused),
+        None => Ok(Some(NewKey { _named: named, scope, key: hashed, fingerprint, shard })),
+    }
+}
+
+/// What is read, as soon as the shard can be read: at the start that takes a moment.
+async fn read<T, F: Future<Output = Result<T, QueryError>>>(
+    lane: &Lane,
+    mut ask: impl FnMut() -> F,
+) -> Result<T, PriceRefused> {
+    let until_us = clock::monotonic_us() + lane.keyed.commit_wait.as_micros() as u64;
+    loop {
+        match ask().await {
+            Err(_) if clock::monotonic_us() < until_us => executor::sleep(PAUSE).await,
+            read => return read.map_err(PriceRefused::Query),
+        }
+    }
+}
+
+async fn known(
+    lane: &Lane,
+    shard: ShardId,
+    scope: &str,
+    key: &str,
+) -> Result<Option<[u8; 32]>, PriceRefused> {
+    let found = read(lane, || query::finished_ingest(&lane.readers, shard, scope, key)).await?;
+    Ok(found.filter(|found| found.expires_us > clock::unix_us()).map(|found| found.fingerprint))
+}
+
+async fn claim(lane: &Lane, scope: &str, key: &str) -> Result<Named, PriceRefused> {
+    let until_us = clock::monotonic_us() + lane.keyed.commit_wait.as_micros() as u64;
+    loop {
+        match Named::claim(lane, Some(scope), key).await {
+            Err(IngestRefused::Running) if clock::monotonic_us() < until_us => executor::sleep(PAUSE).await,
+            claimed => return claimed.map_err(PriceRefused::Key),
+        }
+    }
+}
+
+impl NewKey {
+    /// Journals it beside its event; that one is answered whatever becomes of this.
+    pub(super) fn begin(&self, lane: &Lane, wants_disk: bool) -> Option<Begun> {
+        let finished_us = clock::unix_us();
+        let row = IngestRow {
+            finished_us,
+            expires_us: finished_us + INGEST_KEY_KEPT_US,
+            scope: &self.scope,
+            key: &self.key,
+            fingerprint: &self.fingerprint,
+            response: "{}",
+        };
+        let mut rows = KeyedRows::of(Kind::Ingest);
+        rows.push_record(0, |bytes| row.encode(bytes));
+        let begun = keyed::begin(lane, self.shard, &Arc::new(rows), wants_disk, lane.keyed.commit_wait);
+        begun.inspect_err(|error| tracing::debug!(?error, "the key of a price event is not remembered")).ok()
+    }
+}

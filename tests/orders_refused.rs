@@ -1,0 +1,209 @@
+//! An ingest that stores nothing is refused and says what to send instead; its key takes the mended file. What of a
+//! form or an archive was not read is named; what is packed twice is unpacked within the limits of what is packed once.
+
+mod support;
+
+use std::io::{Cursor, Write as _};
+
+use serde_json::{Value, json};
+use support::commerce::{NDJSON, counts, ingest, ingested, problem, search_all};
+use support::oracle::{self, Order};
+use support::{Chance, Folder};
+
+const MULTIPART: &str = "Content-Type: multipart/form-data; boundary=b\r\n";
+
+fn orders(tenant: &str, count: u64) -> Vec<Order> {
+    let mut chance = Chance::seeded(9);
+    (0..count).map(|id| Order::random(&mut chance, tenant, id)).collect()
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    packed.write_all(bytes).expect("memory takes it");
+    packed.finish().expect("memory takes it")
+}
+
+fn zstd(bytes: &[u8]) -> Vec<u8> {
+    zstd::encode_all(bytes, 1).expect("it packs")
+}
+
+fn zip(entries: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    for (at, (name, bytes)) in entries.iter().enumerate() {
+        let method = [zip::CompressionMethod::Deflated, zip::CompressionMethod::Stored][at % 2];
+        let options = zip::write::SimpleFileOptions::default().compression_method(method);
+        archive.start_file(*name, options).expect("an entry");
+        archive.write_all(bytes).expect("memory takes it");
+    }
+    archive.finish().expect("an archive").into_inner()
+}
+
+/// A form of parts, each with what stands behind `form-data`.
+fn form(parts: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut body = Vec::new();
+    for (disposition, bytes) in parts {
+        body.extend_from_slice(
+            format!("--b\r\nContent-Disposition: form-data{disposition}\r\n\r\n").as_bytes(),
+        );
+        body.extend_from_slice(bytes);
+        body.extend_from_slice(b"\r\n");
+    }
+    body.extend_from_slice(b"--b--\r\n");
+    body
+}
+
+fn names(said: &Value) -> Vec<&str> {
+    let skipped = said["skipped"].as_array().expect("what was skipped");
+    skipped
+        .iter()
+        .map(|part| {
+            assert!(part["reason"].as_str().is_some_and(|reason| reason.len() > 5), "{part}");
+            part["name"].as_str().expect("a name")
+        })
+        .collect()
+}
+
+#[test]
+fn a_body_without_an_order_is_refused_with_advice_and_leaves_its_key_free() {
+    let folder = Folder::new();
+    let server = folder.serve(&["--shards", "2"]);
+    let sent = orders("acme", 40);
+    let file = oracle::body(&sent);
+    let pretty = {
+        let list: Vec<Value> =
+            sent.iter().map(|order| serde_json::from_str(&order.line()).expect("JSON")).collect();
+        serde_json::to_string_pretty(&list).expect("JSON").into_bytes()
+    };
+    let array = format!(
+        "[{}]\n",
+        sent.iter().map(|order| order.line()).collect::<Vec<_>>().join(",").replace('\n', "")
+    );
+    let csv: &[u8] = b"order_id,tenant_id,status\n1,acme,paid\n2,acme,paid\n";
+    let cases: Vec<(&str, &str, Vec<u8>, u64, &str, Vec<&str>)> = vec![
+        ("empty", NDJSON, vec![], 0, "no line", vec![]),
+        ("blank", NDJSON, b"\n \r\n\n".to_vec(), 0, "no line", vec![]),
+        ("gzip of nothing", "", gzip(b""), 0, "no line", vec![]),
+        ("csv", "Content-Type: text/plain\r\n", csv.to_vec(), 3, "CSV", vec![]),
+        ("pretty", "Content-Type: application/json\r\n", pretty, u64::MAX, "jq -c '.[]'", vec![]),
+        ("array", "Content-Type: application/json\r\n", array.into_bytes(), 1, "jq -c '.[]'", vec![]),
+        ("wrong", NDJSON, b"{\"order_id\":\"a\"}\n{}\n".to_vec(), 2, "none of its 2 lines", vec![]),
+        (
+            "field",
+            MULTIPART,
+            form(&[("; name=\"orders\"", &file)]),
+            0,
+            "orders was passed over",
+            vec!["orders"],
+        ),
+        ("nameless", MULTIPART, form(&[("", &file)]), 0, "part 1 was passed over", vec!["part 1"]),
+        (
+            "csv in a zip",
+            "",
+            zip(&[("orders.csv", csv)]),
+            0,
+            "orders.csv was passed over",
+            vec!["orders.csv"],
+        ),
+        ("no file", MULTIPART, form(&[]), 0, "no line", vec![]),
+    ];
+    for (what, headers, body, rows, advice, skipped) in cases {
+        let key = format!("key-{}", what.replace(' ', "-"));
+        for _ in 0..2 {
+            let answer = ingest(server.address, &key, headers, &body).expect("the server answers");
+            let said = problem(&answer, 422, "no-orders");
+            let [received, inserted, duplicate, failed] = counts(&said);
+            assert_eq!((inserted, duplicate, failed), (0, 0, received), "{what}: {said}");
+            assert!(received == rows || rows == u64::MAX, "{what}: {said}");
+            assert!(said["detail"].as_str().expect("a detail").contains(advice), "{what}: {said}");
+            assert_eq!(
+                said["errors"].as_array().expect("errors").len() as u64,
+                received.min(1_000),
+                "{what}"
+            );
+            assert_eq!(names(&said), skipped, "{what}");
+        }
+        // Mended, under the same key.
+        let said = ingested(&server, &key, &file);
+        assert_eq!(counts(&said)[3], 0, "{what}: {said}");
+        assert_eq!(said["skipped"], json!([]), "{what}");
+    }
+    assert!(search_all(&server, "acme", "limit=1000") == oracle::rows(&sent));
+    // Known already is known: no refusal.
+    assert_eq!(counts(&ingested(&server, "again", &file)), [40, 0, 40, 0]);
+    server.stop();
+}
+
+#[test]
+fn what_was_passed_over_stands_in_the_summary_and_in_its_replay() {
+    let folder = Folder::new();
+    let server = folder.serve(&["--shards", "1"]);
+    let file = oracle::body(&orders("acme", 20));
+    let archive = zip(&[("a.ndjson", &file), ("README.txt", b"hello"), ("__MACOSX/._a.ndjson", b"x")]);
+    let body = form(&[
+        ("; name=\"note\"", b"a text field"),
+        ("; name=\"file\"; filename*=UTF-8''orders%20%C3%BC.ndjson", &file),
+        ("; name=\"zip\"; filename=\"a.zip\"", &archive),
+    ]);
+    for replayed in [None, Some("true")] {
+        let answer = ingest(server.address, "k", MULTIPART, &body).expect("the server answers");
+        assert_eq!((answer.status, answer.header("Idempotent-Replayed")), (200, replayed), "{answer:?}");
+        let said = answer.json();
+        assert_eq!(counts(&said), [40, 20, 20, 0], "a part with filename* is a file: {said}");
+        assert_eq!(names(&said), ["note", "README.txt", "__MACOSX/._a.ndjson"]);
+        assert_eq!(said["skipped_truncated"], false);
+    }
+    let many: Vec<(String, &[u8])> = (0..150).map(|at| (format!("{at}.txt"), &b"x"[..])).collect();
+    let many: Vec<(&str, &[u8])> =
+        many.iter().map(|(name, bytes)| (name.as_str(), *bytes)).chain([("a.ndjson", &file[..])]).collect();
+    let answer = ingest(server.address, "many", "", &zip(&many)).expect("the server answers");
+    assert_eq!((names(&answer.json()).len(), &answer.json()["skipped_truncated"]), (100, &json!(true)));
+    server.stop();
+}
+
+#[test]
+fn what_is_packed_twice_is_unpacked_and_what_is_packed_three_times_is_refused() {
+    let folder = Folder::new();
+    let server = folder.serve(&["--shards", "2"]);
+    let coded = format!("{NDJSON}Content-Encoding: gzip\r\n");
+    type Pack<'p> = &'p dyn Fn(&[u8]) -> Vec<u8>;
+    let twice: [(&str, &str, Pack<'_>); 7] = [
+        ("gzip in gzip", "", &|file| gzip(&gzip(file))),
+        ("a packed file with a coding", &coded, &|file| gzip(&gzip(file))),
+        ("an archive with a coding", &coded, &|file| gzip(&zip(&[("a.ndjson", file), ("b.txt", b"no")]))),
+        ("zstd in gzip", "", &|file| gzip(&zstd(file))),
+        ("packed entries", "", &|file| {
+            let at = file.iter().position(|byte| *byte == b'\n').expect("a line") + 1;
+            zip(&[("a.ndjson.gz", &gzip(&file[..at])), ("B.JSONL.ZST", &zstd(&file[at..]))])
+        }),
+        ("a packed entry by another name", "", &|file| zip(&[("a.ndjson", &gzip(file)), ("b.json", b"")])),
+        ("a packed part", MULTIPART, &|file| form(&[("; filename=a", &gzip(&zstd(file)))])),
+    ];
+    for (what, headers, pack) in twice {
+        let tenant = what.replace(' ', "-");
+        let sent = orders(&tenant, 300);
+        let answer =
+            ingest(server.address, &tenant, headers, &pack(&oracle::body(&sent))).expect("an answer");
+        assert_eq!(answer.status, 200, "{what}: {}", String::from_utf8_lossy(&answer.body));
+        assert_eq!(counts(&answer.json()), [300, 300, 0, 0], "{what}");
+        assert!(search_all(&server, &tenant, "limit=1000") == oracle::rows(&sent), "{what}: other rows");
+    }
+    let file = oracle::body(&orders("acme", 10));
+    for (what, body) in
+        [("gzip", gzip(&gzip(&gzip(&file)))), ("an archive", gzip(&zip(&[("a.ndjson.gz", &gzip(&file))])))]
+    {
+        let answer = ingest(server.address, "k", "", &body).expect("the server answers");
+        let said = problem(&answer, 415, "unsupported-media-type");
+        assert!(said["detail"].as_str().expect("a detail").contains("more than twice"), "{what}: {said}");
+    }
+    // Many codings in the head are refused before anything is read.
+    for coding in ["gzip, gzip", "deflate"] {
+        let headers = format!("{NDJSON}Content-Encoding: {coding}\r\n");
+        let answer = ingest(server.address, "k", &headers, &gzip(&file)).expect("the server answers");
+        problem(&answer, 415, "unsupported-media-type");
+    }
+    // A bomb in a bomb is one.
+    let zeros = gzip(&vec![0; 100 << 20]);
+    let bomb = gzip(&std::iter::repeat_n(zeros, 100).collect::<Vec<_>>().concat());
+    problem(&ingest(server.address, "k", "", &bomb).expect("an answer"), 413, "payload-too-large");
+    server.stop();
+}

@@ -1,0 +1,115 @@
+//! The status of an order follows the time at which it became so, whatever order the changes come in; a folder of the
+//! version before goes on with what it knows.
+
+mod support;
+
+use std::fs;
+use std::path::Path;
+
+use firehose::base::clock;
+use serde_json::{Value, json};
+use support::commerce::{counts, encoded, ingested, problem, search_all, verify};
+use support::oracle::{self, Order};
+use support::{Chance, Client, Folder};
+
+fn change(client: &mut Client, order: &str, status: &str, at: Option<&str>) -> Value {
+    let target = format!("/api/v1/tenants/acme/orders/{}", encoded(order));
+    let body = match at {
+        Some(at) => json!({"status": status, "occurred_at": at}),
+        None => json!({"status": status}),
+    };
+    let answer = client.ask("PATCH", &target, &body.to_string()).expect("the server answers");
+    assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
+    let said = answer.json();
+    assert_eq!((&said["order_id"], &said["status"]), (&json!(order), &json!(status)));
+    said
+}
+
+/// Whether it changed, and whether it was too old.
+fn changed(said: &Value) -> (bool, bool) {
+    (said["changed"] == true, said["superseded"] == true)
+}
+
+fn status_of(client: &mut Client, order: &str) -> Value {
+    let target = format!("/api/v1/tenants/acme/orders/{}", encoded(order));
+    client.get(&target).expect("the server answers").json()["status"].clone()
+}
+
+#[test]
+fn an_older_status_changes_nothing_whatever_order_they_come_in() {
+    let folder = Folder::new();
+    let mut chance = Chance::seeded(4);
+    let mut orders: Vec<Order> = (0..3).map(|id| Order::random(&mut chance, "acme", id)).collect();
+    orders.iter_mut().for_each(|order| order.status = "pending".to_owned());
+    let server = folder.serve(&["--shards", "2"]);
+    assert_eq!(counts(&ingested(&server, "k", &oracle::body(&orders)))[1], 3);
+    let mut client = server.client();
+    let [noon, one, two] = ["2020-03-01T12:00:00Z", "2020-03-01T13:00:00Z", "2020-03-01T14:00:00Z"];
+    // Before the first change any time applies, long before the order as well.
+    assert_eq!(changed(&change(&mut client, "order-0", "shipped", Some(one))), (true, false));
+    assert_eq!(changed(&change(&mut client, "order-0", "paid", Some(noon))), (false, true));
+    assert_eq!(status_of(&mut client, "order-0"), "shipped");
+    // Of two at the same time the later one to come stands.
+    assert_eq!(changed(&change(&mut client, "order-0", "cancelled", Some(one))), (true, false));
+    // The status it has, but later: what is older than that is too old.
+    assert_eq!(changed(&change(&mut client, "order-0", "cancelled", Some(two))), (false, false));
+    assert_eq!(
+        changed(&change(&mut client, "order-0", "paid", Some("2020-03-01T14:30:00+01:00"))),
+        (false, true)
+    );
+    assert_eq!(changed(&change(&mut client, "order-0", "refunded", None)), (true, false), "now");
+    assert_eq!(changed(&change(&mut client, "order-0", "paid", Some(two))), (false, true));
+    // The others have times of their own.
+    assert_eq!(changed(&change(&mut client, "order-1", "paid", Some(noon))), (true, false));
+
+    let day_us = 86_400_000_000;
+    let ahead = |us: i64| clock::rfc3339(clock::unix_us() + us);
+    for at in [ahead(day_us + 60_000_000), "2020-03-01T12:00:00".to_owned(), "yesterday".to_owned()] {
+        let body = json!({"status": "paid", "occurred_at": at}).to_string();
+        let answer = client.ask("PATCH", "/api/v1/tenants/acme/orders/order-1", &body);
+        problem(&answer.expect("the server answers"), 422, "invalid-status");
+    }
+    assert_eq!(
+        changed(&change(&mut client, "order-1", "shipped", Some(&ahead(day_us - 60_000_000)))),
+        (true, false)
+    );
+    assert_eq!(changed(&change(&mut client, "order-1", "paid", None)), (false, true));
+
+    // Over a kill, and into another number of shards.
+    server.kill();
+    let server = folder.serve(&[]);
+    assert_eq!(changed(&change(&mut server.client(), "order-0", "paid", Some(two))), (false, true));
+    server.stop();
+    let output = folder.run(&["reshard", "--to", "3"]);
+    assert!(output.status.success(), "{output:?}");
+    let server = folder.serve(&[]);
+    let mut client = server.client();
+    assert_eq!(status_of(&mut client, "order-0"), "refunded");
+    assert_eq!(changed(&change(&mut client, "order-0", "paid", Some(two))), (false, true));
+    assert_eq!(changed(&change(&mut client, "order-1", "paid", None)), (false, true));
+    assert_eq!(changed(&change(&mut client, "order-2", "paid", Some("1970-01-01T00:00:00Z"))), (true, false));
+    server.stop();
+    verify(&folder);
+}
+
+#[test]
+fn a_folder_of_schema_version_4_opens_and_knows_of_no_times() {
+    let folder = Folder::new();
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/folder-v4");
+    fs::create_dir_all(folder.data().join("shard-00")).expect("the folder is made");
+    for file in ["manifest.json", "shard-00/shard.db"] {
+        fs::copy(fixture.join(file), folder.data().join(file)).expect("the file is copied");
+    }
+    let server = folder.serve(&[]);
+    let rows = search_all(&server, "acme", "fields=order_id,status");
+    let statuses: Vec<_> =
+        rows.iter().map(|row| (row["order_id"].as_str(), row["status"].as_str())).collect();
+    let mut client = server.client();
+    assert_eq!(statuses.len(), 3);
+    assert_eq!(status_of(&mut client, "o-1"), "cancelled");
+    // It was changed, but nobody knows when: any time is newer, once.
+    assert_eq!(changed(&change(&mut client, "o-1", "paid", Some("1970-01-01T00:00:01Z"))), (true, false));
+    assert_eq!(changed(&change(&mut client, "o-1", "shipped", Some("1970-01-01T00:00:00Z"))), (false, true));
+    server.stop();
+    verify(&folder);
+}
