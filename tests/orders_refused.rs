@@ -63,6 +63,9 @@ fn names(said: &Value) -> Vec<&str> {
         .collect()
 }
 
+/// Name, content type, body, lines received, the first code, words of the advice.
+type Case = (&'static str, &'static str, Vec<u8>, u64, &'static str, Vec<&'static str>);
+
 #[test]
 fn a_body_without_an_order_is_refused_with_advice_and_leaves_its_key_free() {
     let folder = Folder::new();
@@ -79,7 +82,7 @@ fn a_body_without_an_order_is_refused_with_advice_and_leaves_its_key_free() {
         sent.iter().map(|order| order.line()).collect::<Vec<_>>().join(",").replace('\n', "")
     );
     let csv: &[u8] = b"order_id,tenant_id,status\n1,acme,paid\n2,acme,paid\n";
-    let cases: Vec<(&str, &str, Vec<u8>, u64, &str, Vec<&str>)> = vec![
+    let cases: Vec<Case> = vec![
         ("empty", NDJSON, vec![], 0, "no line", vec![]),
         ("blank", NDJSON, b"\n \r\n\n".to_vec(), 0, "no line", vec![]),
         ("gzip of nothing", "", gzip(b""), 0, "no line", vec![]),

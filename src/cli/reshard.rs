@@ -326,7 +326,7 @@ fn swap(
         let (there, place) = (new_shard(fresh, shard), folder.shard(ShardId(shard)));
         // An old shard in the place does not count.
         let is_in = before.join(ShardId(shard).folder()).exists() || shard >= from || from == to;
-        if !there.database().exists() && !(is_in && place.database().exists()) {
+        if !(there.database().exists() || is_in && place.database().exists()) {
             let message = format!(
                 "new shard {shard} is neither in {} nor in its place: nothing was changed; what is in {} is the only \
                  copy",

@@ -171,7 +171,7 @@ impl Shard {
             wal_frames,
             wal_frames_carried: 0,
             frame_bytes: page_bytes.unsigned_abs() + 24,
-            file_bytes: fs::metadata(&folder.database())?.len(),
+            file_bytes: fs::metadata(folder.database())?.len(),
         })
     }
 

@@ -33,11 +33,8 @@ impl Layer {
                 self.is_looked_at = true;
                 let first =
                     self.pipe.block.bytes().first_chunk::<MAGIC_BYTES>().map(|first| Encoding::tell(first));
-                match first {
-                    Some(Ok(Encoding::Gzip | Encoding::Zstd | Encoding::Zip)) => {
-                        return Err(Fault::Unsupported("the upload is packed more than twice"));
-                    }
-                    _ => {}
+                if let Some(Ok(Encoding::Gzip | Encoding::Zstd | Encoding::Zip)) = first {
+                    return Err(Fault::Unsupported("the upload is packed more than twice"));
                 }
             }
             // The next entry may be packed in another way.
