@@ -63,7 +63,7 @@ fn names(said: &Value) -> Vec<&str> {
         .collect()
 }
 
-/// Name, content type, body, lines received, the first code, words of the advice.
+/// Name, headers, body, lines received, words of the advice, names of what was skipped.
 type Case = (&'static str, &'static str, Vec<u8>, u64, &'static str, Vec<&'static str>);
 
 #[test]

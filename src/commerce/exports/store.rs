@@ -1,7 +1,9 @@
 //! The exports of a data folder: what there is, who may add to it, how many bytes all of it takes.
 //!
-//! Each has a folder with `state.json`, which is replaced as a whole; `file`, what is downloaded; and while it is made
-//! `chosen` and, of Parquet, `groups`. All are known in memory too, so that being asked touches no disk.
+//! Each has a folder with `state.json`, which is replaced as a whole and synced; `file`, what is downloaded; and while it
+//! is made `chosen`, of Parquet `groups`, and `progress.json`, a state that is newer and not synced: after a kill it
+//! holds, after a power cut it may be anything, and then `state.json` does. All are known in memory too, so that being
+//! asked touches no disk.
 
 use std::fs;
 use std::io;
@@ -17,6 +19,7 @@ use crate::base::{clock, durable};
 /// Below the data folder.
 const FOLDER: &str = "exports";
 const STATE: &str = "state.json";
+const PROGRESS: &str = "progress.json";
 pub(super) const FILE: &str = "file";
 pub(super) const CHOSEN: &str = "chosen";
 pub(super) const BESIDE: &str = "groups";
@@ -101,7 +104,7 @@ impl ExportStore {
             match fs::read(path.join(STATE)) {
                 Ok(written) => match serde_json::from_slice::<ExportRecord>(&written) {
                     Ok(record) if record.id == id => {
-                        let export = Export::new(record);
+                        let export = Export::new(newest(record, &path));
                         let held =
                             size(&path.join(FILE)) + size(&path.join(CHOSEN)) + size(&path.join(BESIDE));
                         export.held.store(held, Ordering::Relaxed);
@@ -266,11 +269,17 @@ impl ExportStore {
     }
 
     fn write(&self, export: &Export, progress: &Progress, synced: bool) -> io::Result<()> {
-        let state = self.folder_of(&export.id).join(STATE);
-        let record = export.record(progress.clone());
-        let draft = durable::draft_of(&state);
-        durable::write(&draft, &serde_json::to_vec(&record).map_err(io::Error::other)?)?;
-        if synced { durable::rename(&draft, &state) } else { fs::rename(&draft, &state) }
+        let folder = self.folder_of(&export.id);
+        let record = serde_json::to_vec(&export.record(progress.clone())).map_err(io::Error::other)?;
+        if synced {
+            durable::replace(&folder.join(STATE), &record)?;
+            // It is older now, and known to be so should it come back.
+            let _ = fs::remove_file(folder.join(PROGRESS));
+            return Ok(());
+        }
+        let draft = durable::draft_of(&folder.join(PROGRESS));
+        fs::write(&draft, record)?;
+        fs::rename(draft, folder.join(PROGRESS))
     }
 
     /// Charges bytes that are about to be written.
@@ -307,7 +316,7 @@ impl ExportStore {
         progress.expires_us = Some(now_us.saturating_add(self.expiry_us));
         self.drop_files(export);
         self.failed_total.fetch_add(1, Ordering::Relaxed);
-        if let Err(error) = self.write(export, &progress, false)
+        if let Err(error) = self.write(export, &progress, true)
             && !export.is_removed()
         {
             // It runs once more after a start, and fails or not.
@@ -394,7 +403,7 @@ impl ExportStore {
                     expires_us: Some(self.expires_us(now_us)),
                     ..Progress::clone(&progress)
                 };
-                let published = self.publish(export, next, false);
+                let published = self.publish(export, next, true);
                 if published.is_ok() {
                     self.drop_files(export);
                     tracing::info!(export = export.id.as_str(), "an export expired");
@@ -411,6 +420,18 @@ impl ExportStore {
             tracing::warn!(%error, "files of removed exports are left");
         }
     }
+}
+
+/// With the progress beside it, where that is of the same run and farther.
+fn newest(synced: ExportRecord, folder: &Path) -> ExportRecord {
+    let beside = fs::read(folder.join(PROGRESS)).ok();
+    let beside = beside.and_then(|written| serde_json::from_slice::<ExportRecord>(&written).ok());
+    let place = |progress: &Progress| (progress.generation, progress.checkpoint.bytes);
+    let is_newer = |beside: &ExportRecord| {
+        let (old, new) = (&synced.progress, &beside.progress);
+        old.state.is_open() && new.state.is_open() && old.chosen == new.chosen && place(new) >= place(old)
+    };
+    beside.filter(|beside| beside.id == synced.id && is_newer(beside)).unwrap_or(synced)
 }
 
 fn has_place(all: &[Arc<Export>], tenant: &str) -> bool {
