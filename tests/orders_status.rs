@@ -39,10 +39,10 @@ fn status_of(client: &mut Client, order: &str) -> Value {
 fn an_older_status_changes_nothing_whatever_order_they_come_in() {
     let folder = Folder::new();
     let mut chance = Chance::seeded(4);
-    let mut orders: Vec<Order> = (0..3).map(|id| Order::random(&mut chance, "acme", id)).collect();
+    let mut orders: Vec<Order> = (0..4).map(|id| Order::random(&mut chance, "acme", id)).collect();
     orders.iter_mut().for_each(|order| order.status = "pending".to_owned());
     let server = folder.serve(&["--shards", "2"]);
-    assert_eq!(counts(&ingested(&server, "k", &oracle::body(&orders)))[1], 3);
+    assert_eq!(counts(&ingested(&server, "k", &oracle::body(&orders)))[1], 4);
     let mut client = server.client();
     let [noon, one, two] = ["2020-03-01T12:00:00Z", "2020-03-01T13:00:00Z", "2020-03-01T14:00:00Z"];
     // Before the first change any time applies, long before the order as well.
@@ -61,6 +61,10 @@ fn an_older_status_changes_nothing_whatever_order_they_come_in() {
     assert_eq!(changed(&change(&mut client, "order-0", "paid", Some(two))), (false, true));
     // The others have times of their own.
     assert_eq!(changed(&change(&mut client, "order-1", "paid", Some(noon))), (true, false));
+
+    // One that has the status it came with again.
+    assert_eq!(changed(&change(&mut client, "order-2", "paid", Some(noon))), (true, false));
+    assert_eq!(changed(&change(&mut client, "order-2", "pending", Some(one))), (true, false));
 
     let day_us = 86_400_000_000;
     let ahead = |us: i64| clock::rfc3339(clock::unix_us() + us);
@@ -87,7 +91,8 @@ fn an_older_status_changes_nothing_whatever_order_they_come_in() {
     assert_eq!(status_of(&mut client, "order-0"), "refunded");
     assert_eq!(changed(&change(&mut client, "order-0", "paid", Some(two))), (false, true));
     assert_eq!(changed(&change(&mut client, "order-1", "paid", None)), (false, true));
-    assert_eq!(changed(&change(&mut client, "order-2", "paid", Some("1970-01-01T00:00:00Z"))), (true, false));
+    assert_eq!(changed(&change(&mut client, "order-2", "paid", Some(noon))), (false, true));
+    assert_eq!(changed(&change(&mut client, "order-3", "paid", Some("1970-01-01T00:00:00Z"))), (true, false));
     server.stop();
     verify(&folder);
 }

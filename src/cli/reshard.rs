@@ -16,7 +16,7 @@ use super::output::{EXIT_FAILED, complain, say};
 use crate::base::durable;
 use crate::base::ids::{LaneId, Sequence, ShardId};
 use crate::base::keys::KeyHasher;
-use crate::base::kinds::Placement;
+use crate::base::kinds::{Kind, Placement};
 use crate::config::Config;
 use crate::journal;
 use crate::shard::{
@@ -204,6 +204,13 @@ impl From<ShardError> for CopyFault {
     }
 }
 
+impl Share<'_> {
+    fn is_status(&self, sequence: Sequence) -> bool {
+        let found = self.0.binary_search_by_key(&sequence, |(known, _)| *known);
+        found.is_ok_and(|at| self.0[at].1.number() == Kind::OrderStatus.number())
+    }
+}
+
 /// Copies every record to its new shard; how many of them the counts of the new shards have to show.
 fn copy(config: &Config, folder: &DataFolder, fresh: &Path, to: u16) -> Result<u64, CopyFault> {
     let folder_id = folder.manifest().folder_id();
@@ -239,8 +246,10 @@ fn copy(config: &Config, folder: &DataFolder, fresh: &Path, to: u16) -> Result<u
             }
             for (shard, share) in shards.iter_mut().zip(&shares) {
                 let (mut twice, mut suppressed, mut too_large) = (0, 0, 0);
-                shard.apply(&[(LANE, share)], &mut |_, _, outcome| match outcome {
+                shard.apply(&[(LANE, share)], &mut |_, sequence, outcome| match outcome {
                     Outcome::Inserted | Outcome::Rejected => {}
+                    // A status that the order has again: only its time is new.
+                    Outcome::Duplicate if share.is_status(sequence) => {}
                     Outcome::Suppressed => suppressed += 1,
                     Outcome::SumTooLarge => too_large += 1,
                     _ => twice += 1,
