@@ -268,7 +268,7 @@ pub fn post_event() -> OperationBuilder {
                 .content("application/json", click_event())
                 .build(),
         ))
-        .response("202", with_links(accepted, &[RECEIPT]));
+        .response("202", with_links(accepted, &LINKS));
     with_problems(
         operation,
         &[
@@ -298,8 +298,10 @@ pub fn post_event() -> OperationBuilder {
     )
 }
 
-const RECEIPT: Next =
-    Next { operation: "getReceipt", parameters: &[("receipt", "$response.header.Firehose-Receipt")] };
+const LINKS: [Next; 2] = [
+    Next { operation: "getReceipt", parameters: &[("receipt", "$response.header.Firehose-Receipt")] },
+    Next { operation: "eraseClickUser", parameters: &[("user_id", "$request.body#/user_id")] },
+];
 
 #[must_use]
 pub fn get_receipt() -> OperationBuilder {

@@ -61,13 +61,21 @@ UPLOAD = {"upload": "$response.header.Location#regex:/([0-9a-f]+)$"}
 GOES_ON = {**UPLOAD, "header.Upload-Offset": "$response.header.Upload-Offset"}
 
 
+# Sequences of requests begin where nothing is in the path: from an order they come to its products.
+TENANT = {"tenant": "$request.body#/tenant_id"}
+PRODUCT = {**TENANT, "product": "$request.body#/items/0/product_id"}
+
+
 @schemathesis.hook
 def before_load_schema(context, schema):
-    created = schema["paths"]["/api/v1/ingest/orders/uploads"]["post"]["responses"]["201"]
-    created["links"] = {
-        operation: {"operationId": operation, "parameters": GOES_ON if operation == "continueUpload" else UPLOAD}
-        for operation in ("uploadOffset", "uploadSummary", "continueUpload", "endUpload")
-    }
+    def link(path, status, **parameters):
+        links = schema["paths"][path]["post"]["responses"][status].setdefault("links", {})
+        for operation, given in parameters.items():
+            links[operation] = {"operationId": operation, "parameters": given}
+
+    uploads = "/api/v1/ingest/orders/uploads"
+    link(uploads, "201", uploadOffset=UPLOAD, uploadSummary=UPLOAD, continueUpload=GOES_ON, endUpload=UPLOAD)
+    link("/api/v1/ingest/orders", "200", updateStock=TENANT, recordPrice=PRODUCT)
 
 
 @schemathesis.serializer("application/x-ndjson")

@@ -69,11 +69,20 @@ fn name_of_the_ingest() -> Parameter {
     )
 }
 
-/// Of a body of one line: its order.
-const ONE_ORDER: Next = Next { operation: "getOrder", parameters: IN_THE_LINE };
-const NEW_STATUS: Next = Next { operation: "changeOrder", parameters: IN_THE_LINE };
-const IN_THE_LINE: &[(&str, &str)] =
-    &[("tenant", "$request.body#/tenant_id"), ("order", "$request.body#/order_id")];
+/// Of a body of one line: what can be done with its order.
+const LINKS: [Next; 6] = [
+    Next { operation: "getOrder", parameters: THE_ORDER },
+    Next { operation: "changeOrder", parameters: THE_ORDER },
+    Next { operation: "searchOrders", parameters: &[ITS_TENANT] },
+    Next { operation: "sales", parameters: &[ITS_TENANT] },
+    Next { operation: "createExport", parameters: &[ITS_TENANT] },
+    Next {
+        operation: "eraseCustomer",
+        parameters: &[ITS_TENANT, ("customer", "$request.body#/customer_id")],
+    },
+];
+const ITS_TENANT: (&str, &str) = ("tenant", "$request.body#/tenant_id");
+const THE_ORDER: &[(&str, &str)] = &[ITS_TENANT, ("order", "$request.body#/order_id")];
 
 #[must_use]
 pub fn post_ingest() -> OperationBuilder {
@@ -108,7 +117,7 @@ pub fn post_ingest() -> OperationBuilder {
                 .content("multipart/form-data", form())
                 .build(),
         ))
-        .response("200", with_links(summary, &[ONE_ORDER, NEW_STATUS]));
+        .response("200", with_links(summary, &LINKS));
     with_problems(operation, INGESTING)
 }
 

@@ -5,6 +5,7 @@ use utoipa::openapi::path::{OperationBuilder, Parameter};
 use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::{Content, ContentBuilder, Ref, Required, ResponseBuilder};
 
+use super::links::{Next, with_links};
 use super::parameters::{cursor, identifier, name, number, parameter, range, words};
 use super::{answer, json_of, request_id, text, with_problems};
 use crate::api::problem::Problem;
@@ -80,8 +81,13 @@ fn one_event() -> Content {
     ContentBuilder::new().schema(Some(Ref::from_schema_name("ServiceEvent"))).example(Some(example)).build()
 }
 
+const PAGE: Next = Next { operation: "getEvents", parameters: ITS_TENANT };
+const BUCKETS: Next = Next { operation: "metrics", parameters: ITS_TENANT };
+const ITS_TENANT: &[(&str, &str)] = &[("tenant_id", "$request.body#/tenant_id")];
+
 #[must_use]
 pub fn post_one() -> OperationBuilder {
+    let stored = answer("Stored.", json_of("EventResult"), "application/json");
     let operation = OperationBuilder::new()
         .operation_id(Some("postEvents"))
         .tag("events")
@@ -98,7 +104,7 @@ pub fn post_one() -> OperationBuilder {
                 .content("application/json", one_event())
                 .build(),
         ))
-        .response("201", answer("Stored.", json_of("EventResult"), "application/json"))
+        .response("201", with_links(stored, &[PAGE, BUCKETS]))
         .response("200", answer("It was there already.", json_of("EventResult"), "application/json"))
         .response("202", answer("In the journal, not yet committed.", json_of("EventResult"), "application/json"));
     with_problems(operation, &[TAKING, &[Problem::InvalidEvent]].concat())
@@ -170,18 +176,17 @@ pub fn get_metrics() -> OperationBuilder {
         ))
         .parameter(tenant(Required::False))
         .parameter(parameter("bucket_size", "How long a bucket is.", words(&["minute", "hour", "day"])));
-    let operation = range(names(operation))
-        .response(
-            "200",
-            ResponseBuilder::new()
-                .description(
-                    "With `tenant_id`: buckets that hold events, by time. Without: the server's metrics.",
-                )
-                .content("application/json", json_of("Metrics"))
-                .content("text/plain", text())
-                .content("application/openmetrics-text", text())
-                .header("X-Request-Id", request_id())
-                .build(),
-        );
+    let operation = range(names(operation)).response(
+        "200",
+        ResponseBuilder::new()
+            .description(
+                "With `tenant_id`: buckets that hold events, by time. Without: the server's metrics.",
+            )
+            .content("application/json", json_of("Metrics"))
+            .content("text/plain", text())
+            .content("application/openmetrics-text", text())
+            .header("X-Request-Id", request_id())
+            .build(),
+    );
     with_problems(operation, READING)
 }

@@ -8,8 +8,8 @@ use utoipa::openapi::{ContentBuilder, Ref, Required, ResponseBuilder};
 use super::events::READING;
 use super::links::{Next, SAME_PRODUCT, SAME_TENANT, with_links};
 use super::parameters::{
-    ack, cursor, id_in_path, idempotency_key, identifier, in_header, in_path, number, parameter, string, time,
-    words,
+    ack, cursor, id_in_path, idempotency_key, identifier, in_header, in_path, number, parameter, string,
+    time, words,
 };
 use super::{answer, header, json_of, request_id, text, with_problems};
 use crate::api::problem::Problem;

@@ -6,7 +6,9 @@ use utoipa::openapi::schema::ObjectBuilder;
 use utoipa::openapi::{Required, Response, ResponseBuilder};
 
 use super::commerce::INGESTING;
-use super::parameters::{ack, id_in_path, idempotency_key, in_header, in_path, matching, number, string, words};
+use super::parameters::{
+    ack, id_in_path, idempotency_key, in_header, in_path, matching, number, string, words,
+};
 use super::{answer, bytes, header, json_of, request_id, with_problems};
 use crate::api::problem::Problem;
 use crate::api::uploads::VERSION;
@@ -15,7 +17,8 @@ use crate::api::uploads::VERSION;
 const OFFSET_OCTETS: &str = "application/offset+octet-stream";
 
 /// What can befall a look at an upload, or its end.
-const LOOKING: &[Problem] = &[Problem::BadParameter, Problem::NoSuchUpload, Problem::UploadGone, Problem::Overloaded];
+const LOOKING: &[Problem] =
+    &[Problem::BadParameter, Problem::NoSuchUpload, Problem::UploadGone, Problem::Overloaded];
 
 /// `name base64,name base64,name`.
 fn metadata() -> ObjectBuilder {
