@@ -110,16 +110,19 @@ def before_call(context, case, kwargs):
 
 
 def mend_query(query):
-    # `to` is behind `from`.
-    for first, last in (("from", "to"), ("start_date", "end_date")):
-        if first in query and last in query:
-            del query[last]
+    mend_times(query)
     # Cursors are sealed: none that was made up is one.
     query.pop("cursor", None)
     query.pop("last_event_id", None)
     # Pages far behind are read by cursors.
     if int(query.get("page", 1)) * int(query.get("page_size", 1000)) > 1_000_000:
         del query["page"]
+
+
+def mend_times(given):
+    # Of the four that say which stretch of time one does not contradict another.
+    for name in [name for name in ("from", "to", "start_date", "end_date") if given.get(name)][1:]:
+        del given[name]
 
 
 def mend_body(case):
@@ -144,9 +147,7 @@ def mend_body(case):
         if body.get("fields"):
             wrong = {"items"} if body.get("rows") == "items" else ITEM_COLUMNS
             body["fields"] = [name for name in body["fields"] if name not in wrong] or None
-        filters = body.get("filters") or {}
-        if filters.get("from") and filters.get("to"):
-            del filters["to"]
+        mend_times(body.get("filters") or {})
 
 
 def whole(value):

@@ -58,12 +58,12 @@ pub(super) fn name() -> Ref {
     Ref::from_schema_name("Name")
 }
 
-pub(super) fn time() -> ObjectBuilder {
+fn time() -> ObjectBuilder {
     string().format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
 }
 
-/// A day, or a time; without an offset it is one of the clock of `tz`.
-fn time_or_date() -> AnyOfBuilder {
+/// A time, or a day.
+pub(super) fn time_or_date() -> AnyOfBuilder {
     let date = string().format(Some(SchemaFormat::KnownFormat(KnownFormat::Date)));
     AnyOfBuilder::new().item(time()).item(date)
 }

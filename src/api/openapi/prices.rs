@@ -9,7 +9,7 @@ use super::events::READING;
 use super::links::{Next, SAME_PRODUCT, SAME_TENANT, with_links};
 use super::parameters::{
     ack, cursor, id_in_path, idempotency_key, identifier, in_header, in_path, number, parameter, string,
-    time, words,
+    time_or_date, words,
 };
 use super::{answer, header, json_of, request_id, text, with_problems};
 use crate::api::problem::Problem;
@@ -143,7 +143,7 @@ pub fn list(of_product: bool) -> OperationBuilder {
             "Only those of this status; lists only.",
             words(&["open", "approved", "rejected"]),
         ))
-        .parameter(parameter("since", "Received at this time or later; lists only.", time()))
+        .parameter(parameter("since", "Received at this time or date or later; lists only.", time_or_date()))
         .parameter(parameter("limit", &limit, number(1, ANOMALIES_MAX as i64)))
         .parameter(parameter("cursor", "The `next_cursor` of an answer to the same question.", cursor()))
         .parameter(parameter(

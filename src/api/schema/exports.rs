@@ -2,7 +2,9 @@
 
 use serde::Serialize;
 use utoipa::ToSchema;
-use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, SchemaType, Type};
+use utoipa::openapi::schema::{
+    AnyOfBuilder, ArrayBuilder, KnownFormat, ObjectBuilder, SchemaFormat, SchemaType, Type,
+};
 use utoipa::openapi::{RefOr, Schema};
 
 use super::commerce::OrderState;
@@ -69,6 +71,22 @@ fn columns() -> RefOr<Schema> {
         .into()
 }
 
+fn time_or_date() -> RefOr<Schema> {
+    let one = |format: KnownFormat| {
+        let format = Some(SchemaFormat::KnownFormat(format));
+        ObjectBuilder::new().schema_type(Type::String).format(format)
+    };
+    AnyOfBuilder::new()
+        .item(one(KnownFormat::DateTime))
+        .item(one(KnownFormat::Date))
+        .item(ObjectBuilder::new().schema_type(Type::Null))
+        .description(Some(
+            "A time or a day: `from` (not before it) and `to` (before it), or `start_date` and `end_date` (a day is \
+             included).",
+        ))
+        .into()
+}
+
 fn products() -> RefOr<Schema> {
     let product = ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).max_length(Some(200));
     list(product, "Orders that have one of these products.").max_items(Some(50)).into()
@@ -78,15 +96,13 @@ fn products() -> RefOr<Schema> {
 #[derive(Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExportFilters {
-    #[schema(format = DateTime, example = "2026-01-01T00:00:00Z")]
+    #[schema(schema_with = time_or_date, required = false)]
     pub from: Option<String>,
-    #[schema(format = DateTime)]
+    #[schema(schema_with = time_or_date, required = false)]
     pub to: Option<String>,
-    /// The first day. Not with from or to.
-    #[schema(format = Date)]
+    #[schema(schema_with = time_or_date, required = false)]
     pub start_date: Option<String>,
-    /// The last day, included.
-    #[schema(format = Date)]
+    #[schema(schema_with = time_or_date, required = false)]
     pub end_date: Option<String>,
     /// An IANA zone, whose days they are.
     #[schema(format = "time-zone", example = "Europe/Berlin")]
