@@ -496,6 +496,7 @@ fn document_of(operations: &[OneOperation]) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::problem;
 
     #[test]
     fn what_a_client_must_know_of_post_event_is_in_it() {

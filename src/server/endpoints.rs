@@ -420,6 +420,26 @@ mod tests {
         }
     }
 
+    #[test]
+    fn every_link_leads_to_an_operation_that_has_its_parameters() {
+        let document = document();
+        let paths = document["paths"].as_object().unwrap().values();
+        let operations: Vec<&Value> = paths.flat_map(|item| item.as_object().unwrap().values()).collect();
+        let mut links = 0;
+        let responses = operations.iter().flat_map(|one| one["responses"].as_object().unwrap().values());
+        for link in responses.filter_map(|response| response["links"].as_object()).flatten() {
+            let (_, link) = link;
+            let next = operations.iter().find(|one| one["operationId"] == link["operationId"]);
+            let known = next.unwrap_or_else(|| panic!("{link}"))["parameters"].as_array().unwrap();
+            for (name, expression) in link["parameters"].as_object().unwrap() {
+                assert!(known.iter().any(|parameter| parameter["name"] == name.as_str()), "{link}");
+                assert!(expression.as_str().unwrap().starts_with('$'), "{link}");
+            }
+            links += 1;
+        }
+        assert!(links >= 18, "{links}");
+    }
+
     fn word(method: Method) -> String {
         format!("{method:?}").to_lowercase()
     }
@@ -493,6 +513,8 @@ mod tests {
                 let described = operation["responses"][status].is_object();
                 assert_eq!(described, !scope.is_null(), "{} {:?} {status}", row.path, one.method);
             }
+            let not_found = &operation["responses"]["404"]["content"][api::problem::CONTENT_TYPE]["examples"];
+            assert!(!row.has_tenant() || not_found["not-found"].is_object(), "{}", row.path);
         }
         assert!(seen >= 45, "{seen}");
         let limited = &document["paths"]["/event"]["post"]["responses"]["429"]["headers"];
