@@ -150,8 +150,9 @@
 //!    [`api::error::Refuse`]. By then the tenant in the path can be one, was let in and charged; other parameters
 //!    (`call.request.parameter("order")`) may be anything, also empty.
 //! 3. What only looks into memory is a function of [`api::Asked`] in `api/…`; it may be `hot` if it asks for no key.
-//! 4. Its description is a function in `api/openapi/…`, with 401, 403 and 429 among its problems where the row asks for a
-//!    key; the lock and the headers of quotas follow from the row.
+//! 4. Its description is a function in `api/openapi/…`: its parameters with their limits, its answers, and the problems
+//!    that are its own. The lock, 401, 403 and 429 with the headers of quotas, and the 404 of what cannot be a tenant
+//!    follow from the row. What creates something has links to what reads it. `tests/openapi.rs` holds the server to it.
 //! 5. What it asks of a key goes into `every_endpoint_asks_for_what_it_gives` (`server/endpoints.rs`), what another
 //!    tenant might try there into `tests/isolation.rs`. Both fail until it is there; `tests/endpoints.rs` holds the row
 //!    against the running server.

@@ -4,45 +4,50 @@ pub mod commerce;
 pub mod dashboard;
 pub mod events;
 pub mod exports;
+mod links;
 mod parameters;
 pub mod people;
 pub mod prices;
+mod problems;
 pub mod stock;
 pub mod uploads;
 
-use std::collections::BTreeMap;
-
 use serde_json::{Value, json};
-use utoipa::openapi::example::ExampleBuilder;
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{Operation, OperationBuilder, ParameterBuilder, ParameterIn};
 use utoipa::openapi::request_body::RequestBodyBuilder;
-use utoipa::openapi::schema::{ComponentsBuilder, ObjectBuilder, Type};
+use utoipa::openapi::schema::{ComponentsBuilder, KnownFormat, ObjectBuilder, SchemaFormat, Type};
 use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
 };
 use utoipa::openapi::{
-    Content, ContentBuilder, InfoBuilder, OpenApi, OpenApiBuilder, PathItem, PathsBuilder, Ref, RefOr,
-    Required, Response, ResponseBuilder,
+    Content, ContentBuilder, InfoBuilder, OpenApi, OpenApiBuilder, PathItem, PathsBuilder, Ref, Required,
+    Response, ResponseBuilder,
 };
 
-use super::problem::{self, Problem};
+use self::links::{Next, with_links};
+#[cfg(test)]
+use self::problems::example;
+use self::problems::{add_problems, tell_standing, with_problems};
+use super::problem::Problem;
 use super::schema::commerce::{
-    Amount, IngestFault, IngestSummary, NewItem, NewOrder, NewStockUpdate, OrderPage, OrderState,
-    OrderValues, Sales, SalesGroup, SalesMeta, SalesMethod, SkippedPart, StatusChange, StatusChanged,
-    StockLevelState, StockModeName, StockProductResult, StockUpdated, StockUpdates, StoredItem, StoredOrder,
-    UploadSummary,
+    EndOfRows, FoundOrder, IngestFault, IngestSummary, NewItem, NewOrder, OrderPage, OrderState, OrderValues,
+    Sales, SalesGroup, SalesMeta, SalesMethod, SkippedPart, StatusChange, StatusChanged, StockLevelState,
+    StockProductResult, StockUpdated, StoredItem, StoredOrder, UploadSummary,
 };
-use super::schema::exports::{ExportFilters, ExportList, ExportStatus, NewExport};
+use super::schema::exports::{self as schema_exports, ExportFilters, ExportList, ExportStatus, NewExport};
 use super::schema::people::{ErasedInShard, ErasureCertificate, ErasureProgress, ErasureStep};
 use super::schema::prices as schema_prices;
+use super::schema::stock as schema_stock;
+use super::schema::texts::{Amount, CurrencyCode, Identifier, Name};
 use super::schema::{
     Accepted, BulkEvents, BulkResult, BulkRow, Check, Checks, ClickEvent, ClickPage, EventPage, EventResult,
     Health, Metric, Metrics, ProblemDocument, ProblemField, Ready, ReceiptState, ServiceEvent, ShardHealth,
     StoredClick, StoredEvent,
 };
-use super::{Endpoints, Lane};
-use crate::event::{Code, DecodeError, Decoder};
+use super::{Endpoint, Endpoints, Lane};
+#[cfg(test)]
+use crate::event::Decoder;
 use crate::http::Method;
 use crate::tenants::{Need, Scope};
 
@@ -74,17 +79,21 @@ fn build<H>(endpoints: &Endpoints<H>) -> OpenApi {
         .schema_from::<Ready>()
         .schema_from::<Checks>()
         .schema_from::<Check>()
+        .schema_from::<Identifier>()
+        .schema_from::<Name>()
+        .schema_from::<CurrencyCode>()
         .schema_from::<ReceiptState>()
         .security_scheme(BEARER, bearer())
         .security_scheme(API_KEY, api_key());
-    let operations = endpoints.0.iter().flat_map(|endpoint| {
-        endpoint.operations.iter().map(|operation| (endpoint.path.replace("..}", "}"), operation))
-    });
+    let operations = endpoints
+        .0
+        .iter()
+        .flat_map(|endpoint| endpoint.operations.iter().map(move |operation| (endpoint, operation)));
     // Two rows behind one door are described as one.
-    let paths = operations.fold(PathsBuilder::new(), |paths, (path, operation)| {
+    let paths = operations.fold(PathsBuilder::new(), |paths, (endpoint, operation)| {
         let mut item = PathItem::default();
-        *place(&mut item, operation.method) = Some(described(operation));
-        paths.path(path, item)
+        *place(&mut item, operation.method) = Some(described(endpoint, operation));
+        paths.path(endpoint.path.replace("..}", "}"), item)
     });
     OpenApiBuilder::new()
         .info(
@@ -126,17 +135,25 @@ fn place(item: &mut PathItem, method: Method) -> &mut Option<Operation> {
 }
 
 /// What is said of an operation: its own part, and what its row says.
-fn described<H>(operation: &super::Operation<H>) -> Operation {
-    let mut described = (operation.describe)();
-    if operation.pages == super::Pages::Own {
-        described = with_problems(described, &[Problem::MisdirectedRequest]);
-    }
+fn described<H>(endpoint: &Endpoint<H>, operation: &super::Operation<H>) -> Operation {
+    let described = (operation.describe)();
+    let locked = |described, scopes: &[Scope]| {
+        let mut locked = with_key(described, scopes).build();
+        add_problems(&mut locked, &[Problem::Unauthorized, Problem::Forbidden, Problem::RateLimited]);
+        locked
+    };
     let mut described = match operation.need {
-        Need::Nothing => described,
-        Need::Scope(scope) | Need::AllTenants(scope) => with_key(described, &[scope]),
-        Need::Either(one, other) => with_key(described, &[one, other]),
+        Need::Nothing => described.build(),
+        Need::Scope(scope) | Need::AllTenants(scope) => locked(described, &[scope]),
+        Need::Either(one, other) => locked(described, &[one, other]),
+    };
+    if operation.pages == super::Pages::Own {
+        add_problems(&mut described, &[Problem::MisdirectedRequest]);
     }
-    .build();
+    if endpoint.has_tenant() && operation.need != Need::Nothing {
+        // What cannot be the name of a tenant has nothing.
+        add_problems(&mut described, &[Problem::NotFound]);
+    }
     if operation.lane != Lane::Hot {
         tell_standing(&mut described);
     }
@@ -149,6 +166,9 @@ fn commerce_schemas(components: ComponentsBuilder) -> ComponentsBuilder {
         .schema_from::<NewItem>()
         .schema_from::<Amount>()
         .schema_from::<OrderState>()
+        .schema_from::<schema_exports::ExportFormatName>()
+        .schema_from::<schema_exports::ExportRowsName>()
+        .schema_from::<schema_exports::CompressionName>()
         .schema_from::<IngestSummary>()
         .schema_from::<IngestFault>()
         .schema_from::<SkippedPart>()
@@ -156,6 +176,8 @@ fn commerce_schemas(components: ComponentsBuilder) -> ComponentsBuilder {
         .schema_from::<StatusChange>()
         .schema_from::<StatusChanged>()
         .schema_from::<StoredOrder>()
+        .schema_from::<FoundOrder>()
+        .schema_from::<EndOfRows>()
         .schema_from::<StoredItem>()
         .schema_from::<OrderPage>()
         .schema_from::<Sales>()
@@ -163,9 +185,7 @@ fn commerce_schemas(components: ComponentsBuilder) -> ComponentsBuilder {
         .schema_from::<OrderValues>()
         .schema_from::<SalesMeta>()
         .schema_from::<SalesMethod>()
-        .schema_from::<StockUpdates>()
-        .schema_from::<StockModeName>()
-        .schema_from::<NewStockUpdate>()
+        .schema_from::<schema_stock::StockUpdates>()
         .schema_from::<StockUpdated>()
         .schema_from::<StockProductResult>()
         .schema_from::<StockLevelState>()
@@ -259,7 +279,7 @@ pub fn post_event() -> OperationBuilder {
                 .content("application/json", click_event())
                 .build(),
         ))
-        .response("202", accepted);
+        .response("202", with_links(accepted, &LINKS));
     with_problems(
         operation,
         &[
@@ -269,8 +289,6 @@ pub fn post_event() -> OperationBuilder {
             Problem::NotUtf8,
             Problem::BadEncoding,
             Problem::BadParameter,
-            Problem::Unauthorized,
-            Problem::Forbidden,
             Problem::RequestTimeout,
             Problem::PayloadTooLarge,
             Problem::UriTooLong,
@@ -278,7 +296,6 @@ pub fn post_event() -> OperationBuilder {
             Problem::ExpectationFailed,
             Problem::InvalidEvent,
             Problem::TooDeep,
-            Problem::RateLimited,
             Problem::QueueFull,
             Problem::HeadTooLarge,
             Problem::Internal,
@@ -291,6 +308,11 @@ pub fn post_event() -> OperationBuilder {
         ],
     )
 }
+
+const LINKS: [Next; 2] = [
+    Next { operation: "getReceipt", parameters: &[("receipt", "$response.header.Firehose-Receipt")] },
+    Next { operation: "eraseClickUser", parameters: &[("user_id", "$request.body#/user_id")] },
+];
 
 #[must_use]
 pub fn get_receipt() -> OperationBuilder {
@@ -305,7 +327,7 @@ pub fn get_receipt() -> OperationBuilder {
                 .required(Required::True)
                 .description(Some("The value of a `Firehose-Receipt` header."))
                 .example(Some(Value::from("0-64")))
-                .schema(Some(ObjectBuilder::new().schema_type(Type::String))),
+                .schema(Some(parameters::matching("^[0-9]{1,5}-[0-9]{1,19}$"))),
         )
         .response("200", answer("The event's state.", json_of("ReceiptState"), "application/json"));
     with_problems(operation, &[Problem::NotAReceipt])
@@ -350,9 +372,22 @@ pub fn get_docs_file() -> OperationBuilder {
         .operation_id(Some("docsFile"))
         .tag("documentation")
         .summary(Some("A file of that page, or the list of all kinds of problems"))
-        .parameter(parameters::in_path("file", "Its name; `problems` for the list."))
-        .response("200", answer("The file.", text(), "text/html"));
+        .parameter(parameters::in_path(
+            "file",
+            "Its name; `problems` for the list.",
+            parameters::string().examples(["problems"]),
+        ))
+        .response(
+            "200",
+            file(&["text/html", "text/css", "text/javascript", "image/png", "application/json"]),
+        );
     with_problems(operation, &[Problem::NotFound])
+}
+
+/// A file as one of these types.
+fn file(content_types: &[&str]) -> Response {
+    let file = ResponseBuilder::new().description("The file.").header("X-Request-Id", request_id());
+    content_types.iter().fold(file, |file, content_type| file.content(*content_type, text())).build()
 }
 
 /// `/`.
@@ -401,92 +436,6 @@ pub fn get_openapi() -> OperationBuilder {
         .response("200", answer("OpenAPI 3.1.", any_object, "application/json"))
 }
 
-/// Adds one response a status, with a real document as the example of each kind of problem.
-fn with_problems(mut operation: OperationBuilder, problems: &[Problem]) -> OperationBuilder {
-    let mut by_status: BTreeMap<u16, Vec<Problem>> = BTreeMap::new();
-    for &problem in problems {
-        by_status.entry(problem.status()).or_default().push(problem);
-    }
-    for (status, problems) in by_status {
-        let kinds: Vec<_> = problems
-            .iter()
-            .map(|kind| format!("- [{}](/docs/problems/{}): {}", kind.slug(), kind.slug(), kind.title()))
-            .collect();
-        let mut description = kinds.join("\n");
-        if problems.contains(&Problem::InvalidEvent) {
-            let codes: Vec<_> = Code::ALL.iter().map(|code| format!("`{}`", code.as_str())).collect();
-            description += &format!("\n\nCodes of the fields: {}.", codes.join(", "));
-        }
-        let examples = problems.iter().map(|&kind| {
-            (kind.slug(), ExampleBuilder::new().summary(kind.title()).value(Some(example(kind))).build())
-        });
-        let content = ContentBuilder::new()
-            .schema(Some(Ref::from_schema_name("Problem")))
-            .examples_from_iter(examples)
-            .build();
-        let mut response = ResponseBuilder::new()
-            .description(description)
-            .content(problem::CONTENT_TYPE, content)
-            .header("X-Request-Id", request_id());
-        if matches!(status, 429 | 503) {
-            response =
-                response.header("Retry-After", header("Seconds to wait before sending it again.", &[]));
-        }
-        if problems.contains(&Problem::RateLimited) {
-            let policy = "The quota that is used up: `q` units (requests, or content-bytes) in `w` seconds.";
-            let state = "What is left of it: `r` units; in `t` seconds there is enough for this request.";
-            response = response.header(POLICY, header(policy, &[])).header(STATE, header(state, &[]));
-        }
-        if status == 401 {
-            let challenge = header("`Bearer realm=\"firehose\"`.", &[]);
-            response = response.header("WWW-Authenticate", challenge);
-        }
-        operation = operation.response(status.to_string(), response);
-    }
-    operation
-}
-
-const POLICY: &str = "RateLimit-Policy";
-const STATE: &str = "RateLimit";
-
-/// Adds the fields that tell where quotas stand to the good answers of what is charged.
-fn tell_standing(operation: &mut Operation) {
-    let policy = "The tenant's quotas, if it has any: `q` units (requests, or content-bytes) in `w` seconds.";
-    let state = "What is left of each: `r` units; in `t` seconds it is whole again if none is used.";
-    let responses = &mut operation.responses.responses;
-    if !matches!(responses.get("429"), Some(RefOr::T(limited)) if limited.headers.contains_key(STATE)) {
-        return;
-    }
-    for (_, response) in responses.iter_mut().filter(|(status, _)| status.starts_with('2')) {
-        if let RefOr::T(response) = response {
-            response.headers.insert(POLICY.to_owned(), header(policy, &[]).into());
-            response.headers.insert(STATE.to_owned(), header(state, &[]).into());
-        }
-    }
-}
-
-/// The document of one kind, as [`problem::write`] renders it.
-fn example(kind: Problem) -> Value {
-    let mut out = Vec::new();
-    let invalid = match kind {
-        Problem::InvalidEvent => Decoder::new().click(b"{\"user_id\":\"12345\",\"metadata\":{}}").err(),
-        _ => None,
-    };
-    let (detail, errors) = match &invalid {
-        Some(error @ DecodeError::Fields(errors)) => (error.to_string(), &errors[..]),
-        _ => (kind.title().to_owned(), &[][..]),
-    };
-    let extra: &[_] = match kind {
-        Problem::QueueFull => {
-            &[("queue_size", 1_000_000), ("queue_bytes", 200_000_000), ("expected_delay_seconds", 2)]
-        }
-        _ => &[],
-    };
-    let errors: Vec<_> = errors.iter().map(problem::ErrorItem::from).collect();
-    problem::write(&mut out, kind, &detail, "6f1c2f0a9d3e4b57", &errors, extra);
-    serde_json::from_slice(&out).unwrap_or_default()
-}
-
 fn answer(description: &str, content: Content, content_type: &str) -> Response {
     ResponseBuilder::new()
         .description(description)
@@ -511,6 +460,13 @@ fn click_event() -> Content {
 
 fn text() -> Content {
     ContentBuilder::new().schema(Some(ObjectBuilder::new().schema_type(Type::String).build())).build()
+}
+
+/// Bytes as they are.
+fn bytes() -> Content {
+    let binary = SchemaFormat::KnownFormat(KnownFormat::Binary);
+    let schema = ObjectBuilder::new().schema_type(Type::String).format(Some(binary));
+    ContentBuilder::new().schema(Some(schema.build())).build()
 }
 
 fn header(description: &str, values: &[&str]) -> utoipa::openapi::Header {
@@ -552,6 +508,7 @@ fn document_of(operations: &[OneOperation]) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::problem;
 
     #[test]
     fn what_a_client_must_know_of_post_event_is_in_it() {

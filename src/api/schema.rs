@@ -5,9 +5,13 @@ pub mod dashboard;
 pub mod exports;
 pub mod people;
 pub mod prices;
+pub mod stock;
+pub mod texts;
 
 use serde::Serialize;
 use utoipa::ToSchema;
+
+use self::texts::{Identifier, Name};
 
 /// One event of a clickstream. Unknown fields are ignored; of two with one name the last counts.
 #[derive(Serialize, ToSchema)]
@@ -69,12 +73,25 @@ pub struct ProblemDocument {
     pub expected_delay_seconds: Option<u64>,
 }
 
-/// One broken field.
+/// One broken field: of a body, or of the query string.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ProblemField {
-    /// JSON Pointer (RFC 6901); empty for the whole document.
-    #[schema(example = "/timestamp")]
-    pub pointer: String,
+    /// Of a row in a request of many: which one, from 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub index: Option<usize>,
+    /// The row's line, from 1, where the body has lines.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub line: Option<usize>,
+    /// Of the query string: the parameter; absent where the server has none of that name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = "limit")]
+    pub parameter: Option<String>,
+    /// Of a body: JSON Pointer (RFC 6901); empty for the whole document.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = "/timestamp")]
+    pub pointer: Option<String>,
     /// Stable code: one of the list in the description of the 422 answer; more may be added.
     #[schema(example = "invalid_timestamp")]
     pub code: String,
@@ -169,16 +186,16 @@ pub struct ReceiptState {
 #[derive(Serialize, ToSchema)]
 pub struct ServiceEvent {
     /// 1 to 200 bytes without control characters; the tenant's own name for the event, stored once.
-    #[schema(example = "evt_001")]
+    #[schema(value_type = Identifier)]
     pub event_id: String,
     /// 1 to 200 bytes without control characters.
-    #[schema(example = "tenant_1")]
+    #[schema(value_type = Identifier)]
     pub tenant_id: String,
     /// 1 to 100 bytes without control characters.
-    #[schema(example = "web")]
+    #[schema(value_type = Name)]
     pub source: String,
     /// 1 to 100 bytes without control characters.
-    #[schema(example = "click")]
+    #[schema(value_type = Name)]
     pub event_type: String,
     /// An RFC 3339 date-time with an offset. Kept to the microsecond.
     #[schema(format = DateTime, example = "2024-01-15T10:30:00Z")]
@@ -191,6 +208,7 @@ pub struct ServiceEvent {
 /// Up to 5,000 events. The same rows may be sent as NDJSON, one a line.
 #[derive(Serialize, ToSchema)]
 pub struct BulkEvents {
+    #[schema(min_items = 1, max_items = 5000)]
     pub events: Vec<ServiceEvent>,
 }
 

@@ -24,6 +24,7 @@ mod spec;
 mod store;
 mod text;
 
+pub use columns::Column;
 pub use job::{ExportFailure, run_export};
 pub use record::{Export, ExportId, ExportRecord, ExportState, Progress, location as export_location};
 pub use spec::{Compression, ExportFault, ExportFormat, ExportRows, ExportSpec, SPEC_BYTES_MAX};

@@ -14,13 +14,14 @@ mod stock;
 mod uploads;
 
 pub use exports::{
-    Compression, Export, ExportError, ExportFailure, ExportFault, ExportFormat, ExportId, ExportRecord,
-    ExportRows, ExportSpec, ExportState, ExportStore, Progress, SPEC_BYTES_MAX, export_location, run_export,
+    Column, Compression, Export, ExportError, ExportFailure, ExportFault, ExportFormat, ExportId,
+    ExportRecord, ExportRows, ExportSpec, ExportState, ExportStore, Progress, SPEC_BYTES_MAX,
+    export_location, run_export,
 };
 pub use ingest::{IngestError, OrderIngest, SkippedPart, Summary};
 pub use people::{Sought, in_the_way, must_go};
 pub use prices::{ANOMALIES_MAX, AnomaliesPlan, BadBody, Fault, PriceEvent, last_event_id, read_decision};
-pub use sales::{Materialized, SalesCache, SalesPlan};
+pub use sales::{FIELDS as SALES_FIELDS, Materialized, SalesCache, SalesPlan};
 pub use search::{LIMIT_MAX, SearchPlan, one_order};
 pub use stock::{StockAsk, StockBatch, StockProduct, StockRowError, StockState};
 pub use uploads::{

@@ -205,9 +205,13 @@ const ROWS: &[Endpoint<Handler>] = &[
                 uploads_doc::patch,
             ),
             delete(MANAGE, task!(uploads::delete), uploads_doc::delete),
-            operation(Method::Options, OPEN, Body::Unused, Handler::Preflight(api::uploads::options), || {
-                uploads_doc::capabilities("uploadOptions")
-            }),
+            operation(
+                Method::Options,
+                OPEN,
+                Body::Unused,
+                Handler::Preflight(api::uploads::options),
+                uploads_doc::options,
+            ),
         ],
     )
     .overrides_method(),
@@ -320,7 +324,7 @@ const ROWS: &[Endpoint<Handler>] = &[
         .counted_as("/docs"),
     Endpoint::new("/docs/{file..}", &[page(OPEN, api::docs::answer, openapi::get_docs_file)])
         .counted_as("/docs"),
-    Endpoint::new("/dashboard/{file..}", &[page(OPEN, dashboard::file, dashboard_doc::file)])
+    Endpoint::new("/dashboard/{file..}", &[page(OPEN, dashboard::file, dashboard_doc::get_file)])
         .counted_as("/dashboard/{file}"),
     Endpoint::new(
         "/dashboard/state",
@@ -438,6 +442,26 @@ mod tests {
         }
     }
 
+    #[test]
+    fn every_link_leads_to_an_operation_that_has_its_parameters() {
+        let document = document();
+        let paths = document["paths"].as_object().unwrap().values();
+        let operations: Vec<&Value> = paths.flat_map(|item| item.as_object().unwrap().values()).collect();
+        let mut links = 0;
+        let responses = operations.iter().flat_map(|one| one["responses"].as_object().unwrap().values());
+        for link in responses.filter_map(|response| response["links"].as_object()).flatten() {
+            let (_, link) = link;
+            let next = operations.iter().find(|one| one["operationId"] == link["operationId"]);
+            let known = next.unwrap_or_else(|| panic!("{link}"))["parameters"].as_array().unwrap();
+            for (name, expression) in link["parameters"].as_object().unwrap() {
+                assert!(known.iter().any(|parameter| parameter["name"] == name.as_str()), "{link}");
+                assert!(expression.as_str().unwrap().starts_with('$'), "{link}");
+            }
+            links += 1;
+        }
+        assert!(links >= 18, "{links}");
+    }
+
     fn word(method: Method) -> String {
         format!("{method:?}").to_lowercase()
     }
@@ -462,9 +486,7 @@ mod tests {
                 let in_path = parameters.iter().filter(|one| one["in"] == "path");
                 let named: BTreeSet<&str> = in_path.map(|one| one["name"].as_str().unwrap()).collect();
                 let parts = path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
-                if method != "options" {
-                    assert_eq!(named, parts.collect(), "{method} {path}");
-                }
+                assert_eq!(named, parts.collect(), "{method} {path}");
             }
         }
         assert_eq!(rows, described);
@@ -514,6 +536,8 @@ mod tests {
                 let described = operation["responses"][status].is_object();
                 assert_eq!(described, !scope.is_null(), "{} {:?} {status}", row.path, one.method);
             }
+            let not_found = &operation["responses"]["404"]["content"][api::problem::CONTENT_TYPE]["examples"];
+            assert!(!row.has_tenant() || not_found["not-found"].is_object(), "{}", row.path);
         }
         assert!(seen >= 45, "{seen}");
         let limited = &document["paths"]["/event"]["post"]["responses"]["429"]["headers"];

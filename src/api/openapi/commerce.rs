@@ -3,14 +3,19 @@
 use serde_json::json;
 use utoipa::openapi::path::{OperationBuilder, Parameter};
 use utoipa::openapi::request_body::RequestBodyBuilder;
+use utoipa::openapi::schema::{AnyOfBuilder, KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
 use utoipa::openapi::{Content, ContentBuilder, Ref, Required, Response, ResponseBuilder};
 
 use super::events::READING;
-use super::parameters::{ack, in_header, in_path, number, parameter, range, string, words};
-use super::{answer, header, json_of, request_id, text, with_problems};
+use super::links::{Next, with_links};
+use super::parameters::{
+    ack, cursor, decimal, idempotency_key, identifier, in_path, list_of, matching, number, of_form,
+    parameter, range, words,
+};
+use super::{answer, bytes, header, json_of, request_id, with_problems};
 use crate::api::problem::Problem;
 use crate::base::order_status::OrderStatus;
-use crate::commerce::LIMIT_MAX;
+use crate::commerce::{LIMIT_MAX, SALES_FIELDS};
 use crate::shard::ORDER_FIELDS;
 
 /// What can befall an ingest, however its bytes come.
@@ -19,15 +24,12 @@ pub(super) const INGESTING: &[Problem] = &[
     Problem::BadParameter,
     Problem::IdempotencyKeyMissing,
     Problem::DamagedUpload,
-    Problem::Unauthorized,
-    Problem::Forbidden,
     Problem::RequestTimeout,
     Problem::IngestRunning,
     Problem::PayloadTooLarge,
     Problem::UnsupportedMediaType,
     Problem::IdempotencyKeyReused,
     Problem::NoOrders,
-    Problem::RateLimited,
     Problem::QueueFull,
     Problem::Overloaded,
     Problem::OutcomeUnknown,
@@ -37,7 +39,7 @@ pub(super) const INGESTING: &[Problem] = &[
 ];
 
 fn tenant() -> Parameter {
-    in_path("tenant", "Whose orders.")
+    in_path("tenant", "Whose orders.", identifier())
 }
 
 /// One order a line.
@@ -51,14 +53,37 @@ fn orders() -> Content {
     ContentBuilder::new().schema(Some(Ref::from_schema_name("NewOrder"))).example(Some(line)).build()
 }
 
-fn idempotency_key() -> Parameter {
-    in_header(
-        "Idempotency-Key",
+/// Files, under whatever names.
+fn form() -> Content {
+    let file = ObjectBuilder::new()
+        .schema_type(Type::String)
+        .format(Some(SchemaFormat::KnownFormat(KnownFormat::Binary)));
+    let schema = ObjectBuilder::new().schema_type(Type::Object).property("file", file).required("file");
+    ContentBuilder::new().schema(Some(schema.build())).build()
+}
+
+fn name_of_the_ingest() -> Parameter {
+    idempotency_key(
         "1 to 255 visible ASCII characters, in quotes or not: the name of this upload, the same at every attempt \
          at it. Kept for 48 hours after the end of the ingest.",
         Required::True,
     )
 }
+
+/// Of a body of one line: what can be done with its order.
+const LINKS: [Next; 6] = [
+    Next { operation: "getOrder", parameters: THE_ORDER },
+    Next { operation: "changeOrder", parameters: THE_ORDER },
+    Next { operation: "searchOrders", parameters: &[ITS_TENANT] },
+    Next { operation: "sales", parameters: &[ITS_TENANT] },
+    Next { operation: "createExport", parameters: &[ITS_TENANT] },
+    Next {
+        operation: "eraseCustomer",
+        parameters: &[ITS_TENANT, ("customer", "$request.body#/customer_id")],
+    },
+];
+const ITS_TENANT: (&str, &str) = ("tenant", "$request.body#/tenant_id");
+const THE_ORDER: &[(&str, &str)] = &[ITS_TENANT, ("order", "$request.body#/order_id")];
 
 #[must_use]
 pub fn post_ingest() -> OperationBuilder {
@@ -86,17 +111,17 @@ pub fn post_ingest() -> OperationBuilder {
              sent again with the same key, those orders count as inserted, not as duplicates. A body of which no line \
              is an order that is stored, or was before, is refused and leaves its key free.",
         ))
-        .parameter(idempotency_key())
+        .parameter(name_of_the_ingest())
         .parameter(ack())
         .request_body(Some(
             RequestBodyBuilder::new()
                 .required(Some(Required::True))
                 .content("application/x-ndjson", orders())
-                .content("application/octet-stream", text())
-                .content("multipart/form-data", text())
+                .content("application/octet-stream", bytes())
+                .content("multipart/form-data", form())
                 .build(),
         ))
-        .response("200", summary);
+        .response("200", with_links(summary, &LINKS));
     with_problems(operation, INGESTING)
 }
 
@@ -104,9 +129,14 @@ fn rows() -> Response {
     let description = "Orders, newest first. As NDJSON (the default) one a line, and a last line \
                        `{\"_end\":true,\"rows\":n,\"next_cursor\":…}`: an answer without it is not whole. As JSON \
                        one object.";
+    let line = AnyOfBuilder::new()
+        .item(Ref::from_schema_name("FoundOrder"))
+        .item(Ref::from_schema_name("EndOfRows"))
+        .description(Some("A line."));
+    let line = ContentBuilder::new().schema(Some(Schema::AnyOf(line.build()))).build();
     ResponseBuilder::new()
         .description(description)
-        .content("application/x-ndjson", json_of("StoredOrder"))
+        .content("application/x-ndjson", line)
         .content("application/json", json_of("OrderPage"))
         .header("X-Request-Id", request_id())
         .build()
@@ -129,36 +159,30 @@ pub fn search() -> OperationBuilder {
              a stream breaks it off without its end.",
         ))
         .parameter(tenant())
-        .parameter(parameter("order_id", "The order with this id, if the other conditions hold for it.", string()))
+        .parameter(parameter("order_id", "The order with this id, if the other conditions hold for it.", identifier()))
         .parameter(parameter(
             "product_id",
             "Up to 50 products, separated by commas: orders that have one of them.",
-            string(),
+            matching("^[^,]{1,200}(,[^,]{1,200}){0,49}$"),
         ))
-        .parameter(parameter("min_total", "Of at least this total, a decimal.", string()))
-        .parameter(parameter("max_total", "Of at most this total.", string()))
-        .parameter(parameter("status", "One status or several, separated by commas.", status_list()))
+        .parameter(parameter("min_total", "Of at least this total, a decimal.", decimal()))
+        .parameter(parameter("max_total", "Of at most this total.", decimal()))
+        .parameter(parameter("status", "One status or several, separated by commas.", list_of(OrderStatus::ALL.map(OrderStatus::as_str))))
         .parameter(parameter(
             "q",
             "Up to 10 words of the customer's name or e-mail address, all of which must be there; `ann*` is a \
              prefix. Signs that stand by themselves are ignored.",
-            string(),
+            of_form("search-words"),
         ))
-        .parameter(parameter("fields", &fields, string()))
-        .parameter(parameter("limit", &limit, number()))
+        .parameter(parameter("fields", &fields, list_of(ORDER_FIELDS)))
+        .parameter(parameter("limit", &limit, number(1, LIMIT_MAX as i64)))
         .parameter(parameter(
             "cursor",
             "The `next_cursor` of an answer with the same filter. `limit` and `fields` may differ.",
-            string(),
+            cursor(),
         ))
         .response("200", rows());
     with_problems(range(operation), READING)
-}
-
-/// Any of the statuses, in any number.
-fn status_list() -> utoipa::openapi::schema::ObjectBuilder {
-    let names = OrderStatus::ALL.map(OrderStatus::as_str).join("|");
-    string().pattern(Some(format!("^({names})(,({names}))*$")))
 }
 
 #[must_use]
@@ -172,7 +196,7 @@ pub fn get_order() -> OperationBuilder {
              `GET /api/v1/tenants/{tenant}/orders/search?order_id=search`.",
         ))
         .parameter(tenant())
-        .parameter(in_path("order", "The order's id, percent-encoded."))
+        .parameter(in_path("order", "The order's id, percent-encoded.", identifier()))
         .response("200", answer("The order.", json_of("StoredOrder"), "application/json"));
     with_problems(operation, &[READING, &[Problem::NotFound, Problem::NoSuchOrder]].concat())
 }
@@ -191,7 +215,7 @@ pub fn patch_order() -> OperationBuilder {
              (`superseded`); of two at the same time the later one to come stands.",
         ))
         .parameter(tenant())
-        .parameter(in_path("order", "The order's id, percent-encoded."))
+        .parameter(in_path("order", "The order's id, percent-encoded.", identifier()))
         .parameter(ack())
         .request_body(Some(
             RequestBodyBuilder::new()
@@ -205,14 +229,11 @@ pub fn patch_order() -> OperationBuilder {
         &[
             Problem::BadRequest,
             Problem::BadParameter,
-            Problem::Unauthorized,
-            Problem::Forbidden,
             Problem::NotFound,
             Problem::NoSuchOrder,
             Problem::RequestTimeout,
             Problem::PayloadTooLarge,
             Problem::InvalidStatus,
-            Problem::RateLimited,
             Problem::QueueFull,
             Problem::Overloaded,
             Problem::OutcomeUnknown,
@@ -238,12 +259,12 @@ pub fn sales() -> OperationBuilder {
         .parameter(tenant())
         .parameter(parameter("group_by", "`day` unless told.", words(&["day", "hour", "product", "category"])))
         .parameter(parameter("precision", "`exact` unless told.", words(&["exact", "approx"])))
-        .parameter(parameter("currency", "Sales in this one only, ISO 4217.", string()))
+        .parameter(parameter("currency", "Sales in this one only, ISO 4217.", Ref::from_schema_name("CurrencyCode")))
         .parameter(parameter(
             "fields",
             "Of orders, units, revenue, unique_customers, order_value, separated by commas. Without the last two \
              an exact answer needs no single sales.",
-            string(),
+            list_of(SALES_FIELDS),
         ))
         .response("200", answer("Groups and how they were made.", json_of("Sales"), "application/json"));
     with_problems(range(operation), &[READING, &[Problem::QueryTooLarge]].concat())

@@ -3,8 +3,8 @@
 use utoipa::openapi::path::OperationBuilder;
 use utoipa::openapi::schema::ComponentsBuilder;
 
-use super::parameters::in_path;
-use super::{answer, json_of, text, with_problems};
+use super::parameters::{in_path, string};
+use super::{answer, file, json_of, with_problems};
 use crate::api::problem::Problem;
 use crate::api::schema::dashboard::{
     CoreState, DashboardState, LastOutage, ProcessState, RouteState, ShardNumbers,
@@ -22,7 +22,7 @@ pub(super) fn schemas(components: ComponentsBuilder) -> ComponentsBuilder {
 
 #[must_use]
 pub fn state() -> OperationBuilder {
-    let operation = OperationBuilder::new()
+    OperationBuilder::new()
         .operation_id(Some("dashboardState"))
         .tag("operations")
         .summary(Some("What the dashboard shows, once a second"))
@@ -31,12 +31,11 @@ pub fn state() -> OperationBuilder {
              memory only. The dashboard's own: more members may come; for monitoring there is `/metrics`. The key \
              must be bound to all tenants.",
         ))
-        .response("200", answer("This moment.", json_of("DashboardState"), "application/json"));
-    with_problems(operation, &[Problem::Unauthorized, Problem::Forbidden, Problem::RateLimited])
+        .response("200", answer("This moment.", json_of("DashboardState"), "application/json"))
 }
 
 #[must_use]
-pub fn file() -> OperationBuilder {
+pub fn get_file() -> OperationBuilder {
     let operation = OperationBuilder::new()
         .operation_id(Some("dashboardFile"))
         .tag("operations")
@@ -45,7 +44,7 @@ pub fn file() -> OperationBuilder {
             "The page itself is at `/` for clients that accept `text/html`, and at `/dashboard`; the others are \
              sent from `/` to `/docs`. Every file has an `ETag`.",
         ))
-        .parameter(in_path("file", "Its name."))
-        .response("200", answer("The file.", text(), "text/javascript"));
+        .parameter(in_path("file", "Its name.", string().examples(["main.js"])))
+        .response("200", file(&["text/html", "text/css", "text/javascript", "text/plain", "image/svg+xml"]));
     with_problems(operation, &[Problem::NotFound])
 }

@@ -3,10 +3,11 @@
 use serde_json::json;
 use utoipa::openapi::path::{OperationBuilder, Parameter};
 use utoipa::openapi::request_body::RequestBodyBuilder;
-use utoipa::openapi::{Content, ContentBuilder, Ref, Required};
+use utoipa::openapi::{Content, ContentBuilder, Ref, Required, ResponseBuilder};
 
-use super::parameters::{number, parameter, range, string, words};
-use super::{answer, json_of, text, with_problems};
+use super::links::{Next, with_links};
+use super::parameters::{cursor, identifier, name, number, parameter, range, words};
+use super::{answer, json_of, request_id, text, with_problems};
 use crate::api::problem::Problem;
 use crate::base::limits::BULK_EVENTS_MAX;
 
@@ -18,13 +19,10 @@ const TAKING: &[Problem] = &[
     Problem::NotUtf8,
     Problem::BadEncoding,
     Problem::BadParameter,
-    Problem::Unauthorized,
-    Problem::Forbidden,
     Problem::RequestTimeout,
     Problem::PayloadTooLarge,
     Problem::UnsupportedEncoding,
     Problem::TooDeep,
-    Problem::RateLimited,
     Problem::QueueFull,
     Problem::Overloaded,
     Problem::JournalUnsynced,
@@ -33,17 +31,11 @@ const TAKING: &[Problem] = &[
 ];
 
 /// What can befall any request that asks for rows.
-pub(super) const READING: &[Problem] = &[
-    Problem::BadParameter,
-    Problem::Unauthorized,
-    Problem::Forbidden,
-    Problem::RateLimited,
-    Problem::Overloaded,
-    Problem::ShardUnavailable,
-];
+pub(super) const READING: &[Problem] =
+    &[Problem::BadParameter, Problem::Overloaded, Problem::ShardUnavailable];
 
 fn tenant(required: Required) -> Parameter {
-    let mut tenant = parameter("tenant_id", "Whose events.", string());
+    let mut tenant = parameter("tenant_id", "Whose events.", identifier());
     tenant.required = required;
     tenant
 }
@@ -57,23 +49,27 @@ fn ack() -> Parameter {
 }
 
 fn names(operation: OperationBuilder) -> OperationBuilder {
-    operation.parameter(parameter("source", "Of this source only.", string())).parameter(parameter(
+    operation.parameter(parameter("source", "Of this source only.", name())).parameter(parameter(
         "event_type",
         "Of this type only.",
-        string(),
+        name(),
     ))
 }
 
 fn paging(operation: OperationBuilder) -> OperationBuilder {
     operation
         .parameter(parameter("order", "By time; ties by id.", words(&["asc", "desc"])))
-        .parameter(parameter("page", "From 1. For pages far behind, follow `next_cursor` instead.", number()))
-        .parameter(parameter("page_size", "1 to 1,000; 100 unless told.", number()))
+        .parameter(parameter(
+            "page",
+            "From 1. For pages far behind, follow `next_cursor` instead.",
+            number(1, 1_000_001),
+        ))
+        .parameter(parameter("page_size", "1 to 1,000; 100 unless told.", number(1, 1_000)))
         .parameter(parameter(
             "cursor",
             "The `next_cursor` of a page with the same filter. Rows that arrive later never shift or repeat \
              any; page 10,000 costs what page 1 costs.",
-            string(),
+            cursor(),
         ))
 }
 
@@ -85,8 +81,13 @@ fn one_event() -> Content {
     ContentBuilder::new().schema(Some(Ref::from_schema_name("ServiceEvent"))).example(Some(example)).build()
 }
 
+const PAGE: Next = Next { operation: "getEvents", parameters: ITS_TENANT };
+const BUCKETS: Next = Next { operation: "metrics", parameters: ITS_TENANT };
+const ITS_TENANT: &[(&str, &str)] = &[("tenant_id", "$request.body#/tenant_id")];
+
 #[must_use]
 pub fn post_one() -> OperationBuilder {
+    let stored = answer("Stored.", json_of("EventResult"), "application/json");
     let operation = OperationBuilder::new()
         .operation_id(Some("postEvents"))
         .tag("events")
@@ -103,7 +104,7 @@ pub fn post_one() -> OperationBuilder {
                 .content("application/json", one_event())
                 .build(),
         ))
-        .response("201", answer("Stored.", json_of("EventResult"), "application/json"))
+        .response("201", with_links(stored, &[PAGE, BUCKETS]))
         .response("200", answer("It was there already.", json_of("EventResult"), "application/json"))
         .response("202", answer("In the journal, not yet committed.", json_of("EventResult"), "application/json"));
     with_problems(operation, &[TAKING, &[Problem::InvalidEvent]].concat())
@@ -112,7 +113,7 @@ pub fn post_one() -> OperationBuilder {
 #[must_use]
 pub fn post_bulk() -> OperationBuilder {
     let description = format!(
-        "Up to {BULK_EVENTS_MAX} events, as `{{\"events\": […]}}` or as NDJSON (`application/x-ndjson`). Each \
+        "Up to {BULK_EVENTS_MAX} events, as `{{\"events\": […]}}` or as NDJSON (`application/x-ndjson`; the schema shown is that of a line). Each \
          row stands for itself: bad ones never sink good ones (those of another tenant than the key's are bad), \
          and every row that was not inserted is listed with the reason. Of one id twice in a request the second is a duplicate."
     );
@@ -126,7 +127,7 @@ pub fn post_bulk() -> OperationBuilder {
             RequestBodyBuilder::new()
                 .required(Some(Required::True))
                 .content("application/json", json_of("BulkEvents"))
-                .content("application/x-ndjson", text())
+                .content("application/x-ndjson", json_of("ServiceEvent"))
                 .build(),
         ))
         .response("200", answer("What became of each row.", json_of("BulkResult"), "application/json"));
@@ -156,7 +157,7 @@ pub fn get_clicks() -> OperationBuilder {
         .tag("collector")
         .summary(Some("Read the collector's events"))
         .description(Some("As `/events`; ordered by time and user. Clicks are no one tenant's: the key must be bound to all."))
-        .parameter(parameter("user_id", "Of this user only.", number()));
+        .parameter(parameter("user_id", "Of this user only.", number(i64::MIN, i64::MAX)));
     let operation =
         paging(range(operation)).response("200", answer("A page.", json_of("ClickPage"), "application/json"));
     with_problems(operation, READING)
@@ -177,7 +178,15 @@ pub fn get_metrics() -> OperationBuilder {
         .parameter(parameter("bucket_size", "How long a bucket is.", words(&["minute", "hour", "day"])));
     let operation = range(names(operation)).response(
         "200",
-        answer("Buckets that hold events, by time.", json_of("Metrics"), "application/json"),
+        ResponseBuilder::new()
+            .description(
+                "With `tenant_id`: buckets that hold events, by time. Without: the server's metrics.",
+            )
+            .content("application/json", json_of("Metrics"))
+            .content("text/plain", text())
+            .content("application/openmetrics-text", text())
+            .header("X-Request-Id", request_id())
+            .build(),
     );
     with_problems(operation, READING)
 }

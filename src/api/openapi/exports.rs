@@ -5,24 +5,38 @@ use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::{Required, Response, ResponseBuilder};
 
 use super::events::READING;
-use super::parameters::{ack, in_header, in_path};
-use super::{answer, header, json_of, request_id, text, with_problems};
+use super::links::{Next, SAME_TENANT, with_links};
+use super::parameters::{ack, id_in_path, idempotency_key, identifier, in_header, in_path, string};
+use super::{answer, header, json_of, request_id, with_problems};
 use crate::api::problem::Problem;
 
 fn tenant() -> Parameter {
-    in_path("tenant", "Whose orders.")
+    in_path("tenant", "Whose orders.", identifier())
 }
 
 fn export() -> Parameter {
-    in_path("export", "The last segment of the `Location` that the creation answered.")
+    id_in_path("export", "The last segment of the `Location` that the creation answered.")
 }
 
 fn with(operation: OperationBuilder, problems: &[Problem]) -> OperationBuilder {
     with_problems(operation, &[READING, problems].concat())
 }
 
+const THIS_EXPORT: &[(&str, &str)] = &[SAME_TENANT, ("export", "$response.body#/id")];
+const LINKS: [Next; 3] = [
+    Next { operation: "getExport", parameters: THIS_EXPORT },
+    Next { operation: "downloadExport", parameters: THIS_EXPORT },
+    Next { operation: "deleteExport", parameters: THIS_EXPORT },
+];
+
 #[must_use]
 pub fn create() -> OperationBuilder {
+    let created = ResponseBuilder::new()
+        .description("It is taken on, also after a kill.")
+        .content("application/json", json_of("ExportStatus"))
+        .header("Location", header("Where it is.", &[]))
+        .header("Idempotent-Replayed", header("It was there before, under the same key.", &["true"]))
+        .header("X-Request-Id", request_id());
     let operation = OperationBuilder::new()
         .operation_id(Some("createExport"))
         .tag("exports")
@@ -37,8 +51,7 @@ pub fn create() -> OperationBuilder {
         ))
         .parameter(tenant())
         .parameter(ack())
-        .parameter(in_header(
-            "Idempotency-Key",
+        .parameter(idempotency_key(
             "1 to 255 visible ASCII characters: the same request once more answers the same export.",
             Required::False,
         ))
@@ -48,16 +61,7 @@ pub fn create() -> OperationBuilder {
                 .content("application/json", json_of("NewExport"))
                 .build(),
         ))
-        .response(
-            "201",
-            ResponseBuilder::new()
-                .description("It is taken on, also after a kill.")
-                .content("application/json", json_of("ExportStatus"))
-                .header("Location", header("Where it is.", &[]))
-                .header("Idempotent-Replayed", header("It was there before, under the same key.", &["true"]))
-                .header("X-Request-Id", request_id())
-                .build(),
-        );
+        .response("201", with_links(created, &LINKS));
     let problems = [
         Problem::IngestRunning,
         Problem::PayloadTooLarge,
@@ -129,7 +133,7 @@ fn bytes(description: &str, more: &[(&str, &str)]) -> Response {
         "application/gzip",
         "application/zstd",
     ] {
-        response = response.content(media, text());
+        response = response.content(media, super::bytes());
     }
     response.build()
 }
@@ -151,9 +155,9 @@ pub fn download() -> OperationBuilder {
         ))
         .parameter(tenant())
         .parameter(export())
-        .parameter(in_header("Range", "One range of bytes.", Required::False))
-        .parameter(in_header("If-Range", "The `ETag`: the range counts only if the file is that one.", Required::False))
-        .parameter(in_header("If-None-Match", "304 where the file is done and this one.", Required::False))
+        .parameter(in_header("Range", "One range of bytes.", string(), Required::False))
+        .parameter(in_header("If-Range", "The `ETag`: the range counts only if the file is that one.", string(), Required::False))
+        .parameter(in_header("If-None-Match", "304 where the file is done and this one.", string(), Required::False))
         .response("200", bytes("The file.", &[DIGEST]))
         .response("206", bytes("A part of it.", &[DIGEST, ("Content-Range", "Which part.")]))
         .response(

@@ -1,11 +1,12 @@
 //! Parameters and the types they may have, for the operations of the OpenAPI document.
 
-use utoipa::openapi::Required;
+use utoipa::Number;
 use utoipa::openapi::path::{OperationBuilder, Parameter, ParameterBuilder, ParameterIn};
-use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, SchemaFormat, Type};
+use utoipa::openapi::schema::{AnyOfBuilder, KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
+use utoipa::openapi::{Ref, RefOr, Required};
 
-/// One of the query string; none is required unless it is made so.
-pub(super) fn parameter(name: &str, description: &str, schema: ObjectBuilder) -> Parameter {
+/// One of the query string; none is required unless it is made so. An empty field is an absent one.
+pub(super) fn parameter(name: &str, description: &str, schema: impl Into<RefOr<Schema>>) -> Parameter {
     ParameterBuilder::new()
         .name(name)
         .parameter_in(ParameterIn::Query)
@@ -23,16 +24,53 @@ pub(super) fn words(words: &[&str]) -> ObjectBuilder {
     string().enum_values(Some(words.iter().copied()))
 }
 
-pub(super) fn number() -> ObjectBuilder {
-    ObjectBuilder::new().schema_type(Type::Integer)
+/// Words of a list, separated by commas.
+pub(super) fn list_of<'w>(words: impl IntoIterator<Item = &'w str>) -> ObjectBuilder {
+    let words = words.into_iter().collect::<Vec<_>>().join("|");
+    matching(&format!("^({words})(,({words}))*$"))
 }
 
-pub(super) fn time() -> ObjectBuilder {
+pub(super) fn matching(pattern: &str) -> ObjectBuilder {
+    string().pattern(Some(pattern))
+}
+
+/// A text that has a form which no pattern tells: the format names it.
+pub(super) fn of_form(name: &str) -> ObjectBuilder {
+    string().format(Some(SchemaFormat::Custom(name.to_owned())))
+}
+
+/// A whole number within these bounds.
+pub(super) fn number(least: i64, most: i64) -> ObjectBuilder {
+    let bound = |bound: i64| Some(Number::Int(bound as isize));
+    ObjectBuilder::new().schema_type(Type::Integer).minimum(bound(least)).maximum(bound(most))
+}
+
+/// Money in a filter, in whatever currency.
+pub(super) fn decimal() -> ObjectBuilder {
+    matching(crate::api::schema::texts::DECIMAL)
+}
+
+pub(super) fn identifier() -> Ref {
+    Ref::from_schema_name("Identifier")
+}
+
+pub(super) fn name() -> Ref {
+    Ref::from_schema_name("Name")
+}
+
+fn time() -> ObjectBuilder {
     string().format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
 }
 
-pub(super) fn date() -> ObjectBuilder {
-    string().format(Some(SchemaFormat::KnownFormat(KnownFormat::Date)))
+/// A time, or a day.
+pub(super) fn time_or_date() -> AnyOfBuilder {
+    let date = string().format(Some(SchemaFormat::KnownFormat(KnownFormat::Date)));
+    AnyOfBuilder::new().item(time()).item(date)
+}
+
+/// What an answer gave out for the next question; nobody can make one.
+pub(super) fn cursor() -> ObjectBuilder {
+    of_form("cursor")
 }
 
 /// The parameters that say which stretch of time, which every route that takes them takes alike.
@@ -42,16 +80,16 @@ pub(super) fn range(operation: OperationBuilder) -> OperationBuilder {
             "from",
             "Not before this time, RFC 3339 with an offset, or the beginning of this date. Not with `start_date` or \
              `end_date`.",
-            time(),
+            time_or_date(),
         ))
-        .parameter(parameter("to", "Before this time, or the beginning of this date.", time()))
-        .parameter(parameter("start_date", "The first day, or a time as in `from`.", date()))
-        .parameter(parameter("end_date", "The last day, included; or a time as in `to`.", date()))
+        .parameter(parameter("to", "Before this time, or the beginning of this date.", time_or_date()))
+        .parameter(parameter("start_date", "The first day, or a time as in `from`.", time_or_date()))
+        .parameter(parameter("end_date", "The last day, included; or a time as in `to`.", time_or_date()))
         .parameter(parameter(
             "tz",
             "An IANA zone such as Europe/Berlin: days (and hours) begin as they do there, those of 23 and 25 hours \
              included, and a time without an offset is one of its clock. UTC unless told.",
-            string(),
+            of_form("time-zone"),
         ))
 }
 
@@ -66,17 +104,33 @@ pub(super) fn ack() -> Parameter {
 }
 
 /// A part of the path.
-pub(super) fn in_path(name: &str, description: &str) -> Parameter {
-    let mut part = parameter(name, description, string());
+pub(super) fn in_path(name: &str, description: &str, schema: impl Into<RefOr<Schema>>) -> Parameter {
+    let mut part = parameter(name, description, schema);
     part.parameter_in = ParameterIn::Path;
     part.required = Required::True;
     part
 }
 
+/// The id of what the server made: 32 hexadecimal digits.
+pub(super) fn id_in_path(name: &str, description: &str) -> Parameter {
+    in_path(name, description, matching("^[0-9a-f]{32}$"))
+}
+
 /// A header of the request.
-pub(super) fn in_header(name: &str, description: &str, required: Required) -> Parameter {
-    let mut header = parameter(name, description, string());
+pub(super) fn in_header(
+    name: &str,
+    description: &str,
+    schema: impl Into<RefOr<Schema>>,
+    required: Required,
+) -> Parameter {
+    let mut header = parameter(name, description, schema);
     header.parameter_in = ParameterIn::Header;
     header.required = required;
     header
+}
+
+/// `Idempotency-Key`: visible ASCII characters and spaces between them, in quotes or not.
+pub(super) fn idempotency_key(description: &str, required: Required) -> Parameter {
+    let schema = matching(r##"^([!#-~]([ -~]{0,253}[!-~])?|"[ -~]{1,255}")$"##);
+    in_header("Idempotency-Key", description, schema, required)
 }

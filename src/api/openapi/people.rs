@@ -3,7 +3,8 @@
 use utoipa::openapi::path::OperationBuilder;
 
 use super::events::READING;
-use super::parameters::{ack, in_path, parameter, words};
+use super::links::{Next, SAME_TENANT, with_links};
+use super::parameters::{ack, id_in_path, identifier, in_path, number, parameter, words};
 use super::{answer, json_of, with_problems};
 use crate::api::problem::Problem;
 
@@ -17,11 +18,14 @@ const ERASING: &[Problem] = &[
     Problem::JournalFull,
 ];
 
-fn erasing(operation: OperationBuilder) -> OperationBuilder {
+const THE_ERASURE: (&str, &str) = ("erasure", "$response.body#/id");
+
+fn erasing(operation: OperationBuilder, link: Next) -> OperationBuilder {
     let certificate = json_of("ErasureCertificate");
+    let done = answer("It is done: the certificate.", certificate, "application/json");
     let operation = operation
         .tag("people")
-        .response("200", answer("It is done: the certificate.", certificate, "application/json"))
+        .response("200", with_links(done, &[link]))
         .response(
             "202",
             answer(
@@ -50,10 +54,11 @@ pub fn erase_customer() -> OperationBuilder {
                  journals, uploads and exports. Backups are elsewhere, and are yours to see to. Order ids are the \
                  tenant's own names and stay with a pseudonym. Doing it twice is safe.",
             ))
-            .parameter(in_path("tenant", "Whose customer."))
-            .parameter(in_path("customer", "The customer's id, percent-encoded."))
+            .parameter(in_path("tenant", "Whose customer.", identifier()))
+            .parameter(in_path("customer", "The customer's id, percent-encoded.", identifier()))
             .parameter(parameter("mode", "`erase` unless told.", words(&["erase", "pseudonymise"])))
             .parameter(ack()),
+        Next { operation: "erasure", parameters: &[SAME_TENANT, THE_ERASURE] },
     )
 }
 
@@ -68,9 +73,10 @@ pub fn erase_user() -> OperationBuilder {
                  partitions and their indexes. Clicks are no one tenant's: the key must be bound to all. What the \
                  user sends later is new.",
             ))
-            .parameter(in_path("user_id", "A 64-bit integer."))
+            .parameter(in_path("user_id", "A 64-bit integer.", number(i64::MIN, i64::MAX)))
             .parameter(parameter("mode", "There is one.", words(&["erase"])))
             .parameter(ack()),
+        Next { operation: "clickErasure", parameters: &[THE_ERASURE] },
     )
 }
 
@@ -78,18 +84,18 @@ fn telling(operation: OperationBuilder) -> OperationBuilder {
     let operation = operation
         .tag("people")
         .summary(Some("How far an erasure is"))
-        .parameter(in_path("erasure", "The id, as the certificate or `Location` has it."))
+        .parameter(id_in_path("erasure", "The id, as the certificate or `Location` has it."))
         .response("200", answer("Its state.", json_of("ErasureProgress"), "application/json"));
     with_problems(operation, &[READING, &[Problem::NoSuchErasure]].concat())
 }
 
 #[must_use]
 pub fn erasure() -> OperationBuilder {
-    telling(
-        OperationBuilder::new()
-            .operation_id(Some("erasure"))
-            .parameter(in_path("tenant", "Whose customer it is about.")),
-    )
+    telling(OperationBuilder::new().operation_id(Some("erasure")).parameter(in_path(
+        "tenant",
+        "Whose customer it is about.",
+        identifier(),
+    )))
 }
 
 #[must_use]

@@ -6,7 +6,11 @@ use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::{ContentBuilder, Ref, Required, ResponseBuilder};
 
 use super::events::READING;
-use super::parameters::{ack, in_header, in_path, number, parameter, string, time, words};
+use super::links::{Next, SAME_PRODUCT, SAME_TENANT, with_links};
+use super::parameters::{
+    ack, cursor, id_in_path, idempotency_key, identifier, in_header, in_path, number, parameter, string,
+    time_or_date, words,
+};
 use super::{answer, header, json_of, request_id, text, with_problems};
 use crate::api::problem::Problem;
 use crate::commerce::ANOMALIES_MAX;
@@ -14,28 +18,34 @@ use crate::commerce::ANOMALIES_MAX;
 const JSON: &str = "application/json";
 
 fn tenant() -> Parameter {
-    in_path("tenant", "Whose prices.")
+    in_path("tenant", "Whose prices.", identifier())
 }
 
 fn product() -> Parameter {
-    in_path("product", "The product's id, percent-encoded.")
+    in_path("product", "The product's id, percent-encoded.", identifier())
 }
 
 const WRITING: &[Problem] = &[
     Problem::BadRequest,
     Problem::BadParameter,
     Problem::NotJson,
-    Problem::Unauthorized,
-    Problem::Forbidden,
     Problem::NotFound,
     Problem::RequestTimeout,
     Problem::PayloadTooLarge,
-    Problem::RateLimited,
     Problem::QueueFull,
     Problem::Overloaded,
     Problem::OutcomeUnknown,
     Problem::JournalUnsynced,
     Problem::JournalFull,
+];
+
+/// The anomaly is there where the price was out of line.
+const THE_ANOMALY: (&str, &str) = ("anomaly", "$response.body#/anomaly/id");
+const LINKS: [Next; 4] = [
+    Next { operation: "priceAnomalies", parameters: &[SAME_TENANT] },
+    Next { operation: "productAnomalies", parameters: &[SAME_TENANT, SAME_PRODUCT] },
+    Next { operation: "reviewAnomaly", parameters: &[SAME_TENANT, THE_ANOMALY] },
+    Next { operation: "reviewProductAnomaly", parameters: &[SAME_TENANT, SAME_PRODUCT, THE_ANOMALY] },
 ];
 
 #[must_use]
@@ -53,7 +63,7 @@ pub fn post_event() -> OperationBuilder {
         .schema(Some(Ref::from_schema_name("NewPriceEvent")))
         .example(Some(example))
         .build();
-    let signature = |name: &str, what: &str| in_header(name, what, Required::False);
+    let signature = |name: &str, what: &str| in_header(name, what, string(), Required::False);
     let operation = OperationBuilder::new()
         .operation_id(Some("recordPrice"))
         .tag("prices")
@@ -73,14 +83,14 @@ pub fn post_event() -> OperationBuilder {
         .parameter(tenant())
         .parameter(product())
         .parameter(ack())
-        .parameter(in_header("Idempotency-Key", "Stands for an `event_id` that the body has not, where the tenant has no webhook secrets.", Required::False))
+        .parameter(idempotency_key("Stands for an `event_id` that the body has not, where the tenant has no webhook secrets.", Required::False))
         .parameter(signature("webhook-id", "Signed; stands for an `event_id` where neither of the others does."))
         .parameter(signature("webhook-timestamp", "Seconds since 1970, within five minutes."))
         .parameter(signature("webhook-signature", "`v1,` and base64, several with spaces between them."))
         .request_body(Some(
             RequestBodyBuilder::new().required(Some(Required::True)).content(JSON, body).build(),
         ))
-        .response("201", recorded("It is committed."))
+        .response("201", with_links(recorded("It is committed."), &LINKS))
         .response(
             "200",
             recorded("It was committed before; this is what was answered then.")
@@ -133,15 +143,20 @@ pub fn list(of_product: bool) -> OperationBuilder {
             "Only those of this status; lists only.",
             words(&["open", "approved", "rejected"]),
         ))
-        .parameter(parameter("since", "Received at this time or later; lists only.", time()))
-        .parameter(parameter("limit", &limit, number()))
-        .parameter(parameter("cursor", "The `next_cursor` of an answer to the same question.", string()))
+        .parameter(parameter("since", "Received at this time or date or later; lists only.", time_or_date()))
+        .parameter(parameter("limit", &limit, number(1, ANOMALIES_MAX as i64)))
+        .parameter(parameter("cursor", "The `next_cursor` of an answer to the same question.", cursor()))
         .parameter(parameter(
             "last_event_id",
             "As the header `Last-Event-ID`, for clients that cannot set one; streams only.",
-            string(),
+            cursor(),
         ))
-        .parameter(in_header("Last-Event-ID", "The id of the last event that was read.", Required::False))
+        .parameter(in_header(
+            "Last-Event-ID",
+            "The id of the last event that was read.",
+            cursor(),
+            Required::False,
+        ))
         .response("200", found);
     with_problems(operation, &[READING, &[Problem::NotFound]].concat())
 }
@@ -161,7 +176,7 @@ pub fn post_review(of_product: bool) -> OperationBuilder {
         operation = operation.parameter(product());
     }
     let operation = operation
-        .parameter(in_path("anomaly", "The anomaly's id."))
+        .parameter(id_in_path("anomaly", "The anomaly's id."))
         .parameter(ack())
         .request_body(Some(
             RequestBodyBuilder::new()

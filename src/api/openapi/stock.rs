@@ -5,9 +5,16 @@ use utoipa::openapi::path::OperationBuilder;
 use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::{ContentBuilder, Ref, Required, ResponseBuilder};
 
-use super::parameters::{in_header, in_path, parameter, words};
+use super::links::{Next, SAME_TENANT, with_links};
+use super::parameters::{identifier, in_header, in_path, parameter, string, words};
 use super::{answer, header, json_of, request_id, with_problems};
 use crate::api::problem::Problem;
+
+/// Of the first product.
+const STOCK: Next = Next {
+    operation: "stock",
+    parameters: &[SAME_TENANT, ("product", "$response.body#/products/0/product_id")],
+};
 
 #[must_use]
 pub fn put() -> OperationBuilder {
@@ -41,7 +48,7 @@ pub fn put() -> OperationBuilder {
              once.\n\n\
              An update that is wrong makes its product `rejected`, with `code` and `pointer`, and no other.",
         ))
-        .parameter(in_path("tenant", "Whose stock."))
+        .parameter(in_path("tenant", "Whose stock.", identifier()))
         .parameter(parameter("ack", "`disk` asks for a promise that survives a power cut.", words(&["os", "disk"])))
         .request_body(Some(
             RequestBodyBuilder::new()
@@ -51,10 +58,13 @@ pub fn put() -> OperationBuilder {
         ))
         .response(
             "200",
-            answer(
-                "A product at least was changed, now or before by the same events. It is committed.",
-                json_of("StockUpdated"),
-                "application/json",
+            with_links(
+                answer(
+                    "A product at least was changed, now or before by the same events. It is committed.",
+                    json_of("StockUpdated"),
+                    "application/json",
+                ),
+                &[STOCK],
             ),
         )
         .response(
@@ -79,8 +89,6 @@ pub fn put() -> OperationBuilder {
             Problem::NotUtf8,
             Problem::BadEncoding,
             Problem::BadParameter,
-            Problem::Unauthorized,
-            Problem::Forbidden,
             Problem::NotFound,
             Problem::RequestTimeout,
             Problem::PayloadTooLarge,
@@ -88,7 +96,6 @@ pub fn put() -> OperationBuilder {
             Problem::UnsupportedEncoding,
             Problem::InvalidStockUpdate,
             Problem::TooDeep,
-            Problem::RateLimited,
             Problem::QueueFull,
             Problem::Overloaded,
             Problem::JournalUnsynced,
@@ -114,11 +121,12 @@ pub fn get() -> OperationBuilder {
         .operation_id(Some("stock"))
         .tag("stock")
         .summary(Some("The stock of a product"))
-        .parameter(in_path("tenant", "Whose stock."))
-        .parameter(in_path("product", "The product's id, percent-encoded."))
+        .parameter(in_path("tenant", "Whose stock.", identifier()))
+        .parameter(in_path("product", "The product's id, percent-encoded.", identifier()))
         .parameter(in_header(
             "If-None-Match",
             "Versions that the asker has, as `ETag` told them.",
+            string(),
             Required::False,
         ))
         .response("200", level)
@@ -127,11 +135,8 @@ pub fn get() -> OperationBuilder {
         operation,
         &[
             Problem::BadRequest,
-            Problem::Unauthorized,
-            Problem::Forbidden,
             Problem::NotFound,
             Problem::NoSuchStock,
-            Problem::RateLimited,
             Problem::Overloaded,
             Problem::ShardUnavailable,
         ],

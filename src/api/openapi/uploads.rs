@@ -2,52 +2,42 @@
 
 use utoipa::openapi::path::{OperationBuilder, Parameter};
 use utoipa::openapi::request_body::RequestBodyBuilder;
+use utoipa::openapi::schema::ObjectBuilder;
 use utoipa::openapi::{Required, Response, ResponseBuilder};
 
 use super::commerce::INGESTING;
-use super::parameters::{ack, in_header, in_path};
-use super::{answer, header, json_of, request_id, text, with_problems};
-use crate::api::problem::{self, Problem};
+use super::parameters::{
+    ack, id_in_path, idempotency_key, in_header, in_path, matching, number, string, words,
+};
+use super::{answer, bytes, header, json_of, request_id, with_problems};
+use crate::api::problem::Problem;
+use crate::api::uploads::VERSION;
 
 /// The protocol's own content type.
 const OFFSET_OCTETS: &str = "application/offset+octet-stream";
 
 /// What can befall a look at an upload, or its end.
-const LOOKING: &[Problem] = &[
-    Problem::BadParameter,
-    Problem::Unauthorized,
-    Problem::Forbidden,
-    Problem::RateLimited,
-    Problem::Overloaded,
-];
+const LOOKING: &[Problem] =
+    &[Problem::BadParameter, Problem::NoSuchUpload, Problem::UploadGone, Problem::Overloaded];
 
-/// What the protocol itself refuses.
-type Refusal = (&'static str, &'static str);
-const NO_SUCH: Refusal = ("404", "There is no upload with this id, or it is another tenant's.");
-const GONE: Refusal = ("410", "The upload was not continued in time and is gone.");
-const VERSION: Refusal =
-    ("412", "`Tus-Resumable` is missing or another version; `Tus-Version` names those there are.");
-const LOCKED: Refusal = ("423", "Another request works on the upload; wait as long as `Retry-After` says.");
-const OFFSET_DIFFERS: Refusal = (
-    "409",
-    "`Upload-Offset` is not the number of bytes the upload has, which the answer's is; or an ingest with the same \
-     idempotency key is running.",
-);
-const CHECKSUM: Refusal = ("460", "The bytes do not have the checksum they were sent with; none was taken.");
+/// `name base64,name base64,name`.
+fn metadata() -> ObjectBuilder {
+    let pair = "[!-+.-~-]+( ([A-Za-z0-9+/]{4}){0,40})?";
+    matching(&format!("^{pair}(,{pair})*$"))
+}
 
-/// Adds what the protocol refuses to what befalls any request.
-fn with_refusals(operation: OperationBuilder, refusals: &[Refusal]) -> OperationBuilder {
-    refusals.iter().fold(operation, |operation, (status, meaning)| {
-        operation.response(*status, answer(meaning, json_of("Problem"), problem::CONTENT_TYPE))
-    })
+fn checksum() -> ObjectBuilder {
+    let digest = |letters: usize, end: &str| format!("[A-Za-z0-9+/]{{{letters}}}[{end}]=");
+    let (sha1, sha256) = (digest(26, "AEIMQUYcgkosw048"), digest(42, "AEIMQUYcgkosw048"));
+    matching(&format!("^(sha1 {sha1}|sha256 {sha256})$"))
 }
 
 fn version() -> Parameter {
-    in_header("Tus-Resumable", "`1.0.0`.", Required::True)
+    in_header("Tus-Resumable", "The version of the protocol.", words(&[VERSION]), Required::True)
 }
 
 fn upload() -> Parameter {
-    in_path("upload", "The last segment of the `Location` that the creation answered.")
+    id_in_path("upload", "The last segment of the `Location` that the creation answered.")
 }
 
 /// An answer without a body, with the headers of the protocol.
@@ -89,6 +79,12 @@ pub fn capabilities(id: &str) -> OperationBuilder {
         )
 }
 
+/// The same of one upload.
+#[must_use]
+pub fn options() -> OperationBuilder {
+    capabilities("uploadOptions").parameter(in_path("upload", "Any.", string()))
+}
+
 #[must_use]
 pub fn post() -> OperationBuilder {
     let operation = OperationBuilder::new()
@@ -103,24 +99,30 @@ pub fn post() -> OperationBuilder {
         ))
         .parameter(version())
         .parameter(ack())
-        .parameter(in_header("Upload-Length", "Bytes of the whole file; or `Upload-Defer-Length`.", Required::False))
+        .parameter(in_header(
+            "Upload-Length",
+            "Bytes of the whole file; or `Upload-Defer-Length`.",
+            number(0, i64::MAX),
+            Required::False,
+        ))
         .parameter(in_header(
             "Upload-Defer-Length",
             "`1`: the length is not known yet; a later piece tells it in `Upload-Length`.",
+            words(&["1"]),
             Required::False,
         ))
         .parameter(in_header(
             "Upload-Metadata",
             "Pairs of a name and a value in base64, as the protocol has them. `idempotency_key` stands for the \
              header of that name.",
+            metadata(),
             Required::False,
         ))
-        .parameter(in_header(
-            "Idempotency-Key",
+        .parameter(idempotency_key(
             "The name of this upload, as for an ingest. Without one the upload is known by its own id.",
             Required::False,
         ))
-        .request_body(Some(RequestBodyBuilder::new().content(OFFSET_OCTETS, text()).build()))
+        .request_body(Some(RequestBodyBuilder::new().content(OFFSET_OCTETS, bytes()).build()))
         .response(
             "201",
             bare(
@@ -128,7 +130,19 @@ pub fn post() -> OperationBuilder {
                 &[("Location", "Where the upload is."), OFFSET, EXPIRES],
             ),
         );
-    with_refusals(with_problems(operation, INGESTING), &[VERSION, CHECKSUM])
+    with_problems(
+        operation,
+        &[
+            INGESTING,
+            &[
+                Problem::BadUploadHeader,
+                Problem::TusVersion,
+                Problem::ChecksumMismatch,
+                Problem::NoRoomForUpload,
+            ],
+        ]
+        .concat(),
+    )
 }
 
 #[must_use]
@@ -151,7 +165,7 @@ pub fn head() -> OperationBuilder {
                 ],
             ),
         );
-    with_refusals(with_problems(operation, LOOKING), &[NO_SUCH, GONE, VERSION])
+    with_problems(operation, &[LOOKING, &[Problem::TusVersion]].concat())
 }
 
 #[must_use]
@@ -165,7 +179,7 @@ pub fn get() -> OperationBuilder {
         ))
         .parameter(upload())
         .response("200", answer("The summary.", json_of("UploadSummary"), "application/json"));
-    with_refusals(with_problems(operation, LOOKING), &[NO_SUCH, GONE])
+    with_problems(operation, LOOKING)
 }
 
 #[must_use]
@@ -177,24 +191,38 @@ pub fn patch() -> OperationBuilder {
         .parameter(version())
         .parameter(upload())
         .parameter(ack())
-        .parameter(in_header("Upload-Offset", "The offset that `HEAD` answered.", Required::True))
+        .parameter(in_header("Upload-Offset", "The offset that `HEAD` answered.", number(0, i64::MAX), Required::True))
         .parameter(in_header(
             "Upload-Length",
             "Bytes of the whole file, of an upload that was created with `Upload-Defer-Length`.",
+            number(0, i64::MAX),
             Required::False,
         ))
         .parameter(in_header(
             "Upload-Checksum",
             "An algorithm and the checksum of this body in base64; where it is another, the body is not taken in.",
+            checksum(),
             Required::False,
         ))
         .request_body(Some(
-            RequestBodyBuilder::new().required(Some(Required::True)).content(OFFSET_OCTETS, text()).build(),
+            RequestBodyBuilder::new().required(Some(Required::True)).content(OFFSET_OCTETS, bytes()).build(),
         ))
         .response("204", bare("Taken in, and its orders committed.", &[OFFSET, EXPIRES]));
-    with_refusals(
-        with_problems(operation, INGESTING),
-        &[NO_SUCH, OFFSET_DIFFERS, GONE, VERSION, LOCKED, CHECKSUM],
+    with_problems(
+        operation,
+        &[
+            INGESTING,
+            LOOKING,
+            &[
+                Problem::BadUploadHeader,
+                Problem::WrongUploadOffset,
+                Problem::TusVersion,
+                Problem::UploadLocked,
+                Problem::ChecksumMismatch,
+                Problem::NoRoomForUpload,
+            ],
+        ]
+        .concat(),
     )
 }
 
@@ -209,5 +237,5 @@ pub fn delete() -> OperationBuilder {
         .parameter(upload())
         .parameter(ack())
         .response("204", bare("It is forgotten.", &[]));
-    with_refusals(with_problems(operation, LOOKING), &[NO_SUCH, GONE, VERSION, LOCKED])
+    with_problems(operation, &[LOOKING, &[Problem::TusVersion, Problem::UploadLocked]].concat())
 }

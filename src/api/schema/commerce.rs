@@ -1,30 +1,37 @@
 //! The shapes of the commerce endpoints, as they are described in the OpenAPI document.
 
 use serde::Serialize;
-use utoipa::ToSchema;
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
+
+use super::texts::{Amount, CurrencyCode, Identifier, Name};
 
 /// One order. Unknown fields are ignored; a known one must not be there twice, in the order or in one item. The total is not sent: it is
 /// computed from the items.
 #[derive(Serialize, ToSchema)]
 pub struct NewOrder {
     /// 1 to 200 bytes without control characters; the tenant's own name for the order, stored once.
-    #[schema(example = "o-1001")]
+    #[schema(value_type = Identifier)]
     pub order_id: String,
     /// 1 to 200 bytes without control characters.
-    #[schema(example = "acme")]
+    #[schema(value_type = Identifier)]
     pub tenant_id: String,
     /// 1 to 200 bytes without control characters.
-    #[schema(example = "c-7")]
+    #[schema(value_type = Identifier)]
     pub customer_id: String,
     /// At most 200 bytes without control characters; may be empty.
-    #[schema(example = "Ann Smith")]
+    #[schema(max_length = 200, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$", example = "Ann Smith")]
     pub customer_name: String,
     /// At most 320 bytes; empty, or with an @ that has something on both sides.
-    #[schema(example = "ann@example.com")]
+    #[schema(
+        max_length = 320,
+        pattern = r"^([^\u0000-\u001f\u007f-\u009f]+@[^\u0000-\u001f\u007f-\u009f]+)?$",
+        example = "ann@example.com"
+    )]
     pub customer_email: String,
     pub status: OrderState,
     /// An active code of ISO 4217.
-    #[schema(example = "USD")]
+    #[schema(value_type = CurrencyCode)]
     pub currency: String,
     /// RFC 3339 with an offset. Kept to the microsecond.
     #[schema(format = DateTime, example = "2026-03-01T12:00:00Z")]
@@ -38,24 +45,15 @@ pub struct NewOrder {
 #[derive(Serialize, ToSchema)]
 pub struct NewItem {
     /// 1 to 200 bytes without control characters.
-    #[schema(example = "p-1")]
+    #[schema(value_type = Identifier)]
     pub product_id: String,
     /// 1 to 100 bytes without control characters.
-    #[schema(example = "garden")]
+    #[schema(value_type = Name)]
     pub category: String,
     #[schema(minimum = 1, maximum = 1_000_000_000, example = 2)]
     pub quantity: i64,
-    pub unit_price: Amount,
-}
-
-/// Money, not negative: a decimal string or a number, with no more digits behind the point than the currency has.
-#[derive(Serialize, ToSchema)]
-#[serde(untagged)]
-pub enum Amount {
-    #[schema(example = "19.99")]
-    Text(String),
-    #[schema(example = 19.99)]
-    Number(f64),
+    #[schema(value_type = Amount)]
+    pub unit_price: String,
 }
 
 /// Where an order stands. Cancelled and refunded orders are no sales; any status may follow any other.
@@ -160,6 +158,7 @@ pub struct IngestFault {
 
 /// A new status for an order; no other member is allowed.
 #[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct StatusChange {
     pub status: OrderState,
     /// When it became so, RFC 3339 with an offset; now, where it is not told. At most 24 hours ahead.
@@ -182,7 +181,7 @@ pub struct StatusChanged {
     pub superseded: Option<bool>,
 }
 
-/// A stored order; with `fields=`, only those.
+/// A stored order.
 #[derive(Serialize, ToSchema)]
 pub struct StoredOrder {
     #[schema(example = "o-1001")]
@@ -214,6 +213,32 @@ pub struct StoredOrder {
     pub received_at: Option<String>,
 }
 
+/// An order that was found: of a stored one what `fields=` names.
+#[derive(Clone, Copy, Debug)]
+pub struct FoundOrder;
+
+impl PartialSchema for FoundOrder {
+    fn schema() -> RefOr<Schema> {
+        let mut found = StoredOrder::schema();
+        if let RefOr::T(Schema::Object(order)) = &mut found {
+            order.required.clear();
+        }
+        found
+    }
+}
+
+impl ToSchema for FoundOrder {}
+
+/// The last line of a stream of rows.
+#[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EndOfRows {
+    pub _end: bool,
+    pub rows: u64,
+    /// For the orders behind these; null at the end.
+    pub next_cursor: Option<String>,
+}
+
 /// One line of a stored order.
 #[derive(Serialize, ToSchema)]
 pub struct StoredItem {
@@ -230,6 +255,7 @@ pub struct StoredItem {
 /// Orders, newest first.
 #[derive(Serialize, ToSchema)]
 pub struct OrderPage {
+    #[schema(value_type = Vec<FoundOrder>)]
     pub orders: Vec<StoredOrder>,
     pub rows: u64,
     /// For the orders behind these; null at the end.
@@ -313,49 +339,6 @@ pub struct SalesMethod {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, example = "t-digest compression=200")]
     pub order_value: Option<String>,
-}
-
-/// Updates of stock.
-#[derive(Serialize, ToSchema)]
-pub struct StockUpdates {
-    pub mode: StockModeName,
-    /// 1 to 10,000 of them.
-    #[schema(min_items = 1, max_items = 10_000)]
-    pub updates: Vec<NewStockUpdate>,
-}
-
-/// How updates are put together. `last_write_wins`: the quantity with the newest `occurred_at` stands, whatever
-/// order it arrives in. `merge`: deltas add up. `reject`: only on top of the version that is expected.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum StockModeName {
-    LastWriteWins,
-    Merge,
-    Reject,
-}
-
-/// One update: what happened to a product. Unknown fields are ignored, and what is null counts as absent.
-#[derive(Serialize, ToSchema)]
-pub struct NewStockUpdate {
-    /// 1 to 200 bytes without control characters; names this event of the product for ever.
-    #[schema(example = "count-17")]
-    pub event_id: String,
-    /// 1 to 200 bytes without control characters.
-    #[schema(example = "p-1")]
-    pub product_id: String,
-    /// So many are there. In `last_write_wins`, and in `reject` unless there is a delta.
-    #[schema(minimum = 0, maximum = 9_007_199_254_740_991_i64, example = 40)]
-    pub quantity: Option<i64>,
-    /// So many came in or, below zero, went out. In `merge`, and in `reject` unless there is a quantity.
-    #[schema(minimum = -9_007_199_254_740_991_i64, maximum = 9_007_199_254_740_991_i64)]
-    pub delta: Option<i64>,
-    /// In `reject`, where it is required: the version of the product that this is meant for, 0 before its first
-    /// change. Not looked at in the other modes.
-    #[schema(minimum = 0)]
-    pub expected_version: Option<i64>,
-    /// RFC 3339 with an offset. Kept to the microsecond.
-    #[schema(format = DateTime, example = "2026-03-01T12:00:00Z")]
-    pub occurred_at: String,
 }
 
 /// What became of the products of a request.

@@ -2,50 +2,120 @@
 
 use serde::Serialize;
 use utoipa::ToSchema;
+use utoipa::openapi::schema::{
+    AnyOfBuilder, ArrayBuilder, KnownFormat, ObjectBuilder, SchemaFormat, SchemaType, Type,
+};
+use utoipa::openapi::{RefOr, Schema};
+
+use super::commerce::OrderState;
+use crate::commerce::Column;
 
 /// What an export is to be. All but the format may be left out.
 #[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct NewExport {
-    /// `csv` (RFC 4180, with a header line), `ndjson` or `parquet`.
-    #[schema(example = "parquet")]
-    pub format: String,
+    pub format: ExportFormatName,
     /// What a row is: `orders` (an order, the default) or `items` (a line of an order, with what the order has).
-    #[schema(example = "items")]
-    pub rows: Option<String>,
+    pub rows: Option<ExportRowsName>,
     pub filters: Option<ExportFilters>,
     /// The columns, in this order. Of orders: order_id, tenant_id, customer_id, customer_name, customer_email, status,
     /// currency, ordered_at, total, units, item_count, items (JSON), received_at. Of items all of these but items, and
     /// line, product_id, category, quantity, unit_price, amount.
-    #[schema(example = json!(["order_id", "ordered_at", "product_id", "amount"]))]
+    #[schema(schema_with = columns, required = false)]
     pub fields: Option<Vec<String>>,
     /// `none` (the default), `gzip` or `zstd`: of CSV and NDJSON the file, of Parquet the pages in it.
-    #[schema(example = "zstd")]
-    pub compression: Option<String>,
+    pub compression: Option<CompressionName>,
+}
+
+/// `csv` (RFC 4180, with a header line), `ndjson` or `parquet`.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ExportFormatName {
+    Csv,
+    Ndjson,
+    Parquet,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ExportRowsName {
+    Orders,
+    Items,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CompressionName {
+    None,
+    Gzip,
+    Zstd,
+}
+
+/// A list that may be left out or null.
+fn list(items: ObjectBuilder, description: &str) -> ArrayBuilder {
+    ArrayBuilder::new()
+        .schema_type(SchemaType::from_iter([Type::Array, Type::Null]))
+        .items(items)
+        .description(Some(description))
+}
+
+fn columns() -> RefOr<Schema> {
+    let names = Column::ALL.map(Column::name);
+    let description = "The columns, in this order, none twice. Of orders: order_id, tenant_id, customer_id, \
+        customer_name, customer_email, status, currency, ordered_at, total, units, item_count, items (JSON), \
+        received_at. Of items all of these but items, and line, product_id, category, quantity, unit_price, amount.";
+    list(ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names)), description)
+        .min_items(Some(1))
+        .unique_items(true)
+        .examples([serde_json::json!(["order_id", "ordered_at", "product_id", "amount"])])
+        .into()
+}
+
+fn time_or_date() -> RefOr<Schema> {
+    let one = |format: KnownFormat| {
+        let format = Some(SchemaFormat::KnownFormat(format));
+        ObjectBuilder::new().schema_type(Type::String).format(format)
+    };
+    AnyOfBuilder::new()
+        .item(one(KnownFormat::DateTime))
+        .item(one(KnownFormat::Date))
+        .item(ObjectBuilder::new().schema_type(Type::Null))
+        .description(Some(
+            "A time or a day: `from` (not before it) and `to` (before it), or `start_date` and `end_date` (a day is \
+             included).",
+        ))
+        .into()
+}
+
+fn products() -> RefOr<Schema> {
+    let product = ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).max_length(Some(200));
+    list(product, "Orders that have one of these products.").max_items(Some(50)).into()
 }
 
 /// Which orders: the parameters of a search.
 #[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct ExportFilters {
-    #[schema(format = DateTime, example = "2026-01-01T00:00:00Z")]
+    #[schema(schema_with = time_or_date, required = false)]
     pub from: Option<String>,
-    #[schema(format = DateTime)]
+    #[schema(schema_with = time_or_date, required = false)]
     pub to: Option<String>,
-    /// The first day. Not with from or to.
-    #[schema(format = Date)]
+    #[schema(schema_with = time_or_date, required = false)]
     pub start_date: Option<String>,
-    /// The last day, included.
-    #[schema(format = Date)]
+    #[schema(schema_with = time_or_date, required = false)]
     pub end_date: Option<String>,
     /// An IANA zone, whose days they are.
-    #[schema(example = "Europe/Berlin")]
+    #[schema(format = "time-zone", example = "Europe/Berlin")]
     pub tz: Option<String>,
+    #[schema(schema_with = products, required = false)]
     pub product_id: Option<Vec<String>>,
-    #[schema(example = json!(["paid", "shipped"]))]
-    pub status: Option<Vec<String>>,
-    #[schema(example = "10.00")]
+    pub status: Option<Vec<OrderState>>,
+    #[schema(pattern = r"^[0-9]{1,14}(\.[0-9]{1,4})?$", example = "10.00")]
     pub min_total: Option<String>,
+    #[schema(pattern = r"^[0-9]{1,14}(\.[0-9]{1,4})?$", example = "99.00")]
     pub max_total: Option<String>,
     /// Words of the customer's name or e-mail address; a star at the end of one makes it a prefix.
+    #[schema(format = "search-words", example = "ann*")]
     pub q: Option<String>,
 }
 

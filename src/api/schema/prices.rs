@@ -3,18 +3,19 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::commerce::Amount;
+use super::texts::{Amount, CurrencyCode, Identifier};
 
 /// One observation of a product's price. Unknown members are ignored, none may be there twice.
 #[derive(Serialize, ToSchema)]
 pub struct NewPriceEvent {
     /// 1 to 200 bytes without control characters; names this observation of this product for ever. May be left out
     /// where `Idempotency-Key` or `webhook-id` stands for it.
-    #[schema(required = false, example = "obs-1")]
+    #[schema(required = false, value_type = Option<Identifier>)]
     pub event_id: Option<String>,
-    pub price: Amount,
+    #[schema(value_type = Amount)]
+    pub price: String,
     /// An active code of ISO 4217.
-    #[schema(example = "USD")]
+    #[schema(value_type = CurrencyCode)]
     pub currency: String,
     /// RFC 3339 with an offset, at most a year ahead.
     #[schema(format = DateTime, example = "2026-03-01T12:00:00Z")]
@@ -126,6 +127,7 @@ pub struct PriceAnomalies {
 
 /// What people say to an anomaly.
 #[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
 pub struct PriceReview {
     pub decision: PriceDecision,
 }

@@ -1,0 +1,26 @@
+//! Links from what creates something to what reads or continues it.
+
+use utoipa::openapi::link::LinkBuilder;
+use utoipa::openapi::{Response, ResponseBuilder};
+
+/// The operation that goes on from an answer, and the expressions that give its parameters.
+pub(super) struct Next {
+    pub(super) operation: &'static str,
+    pub(super) parameters: &'static [(&'static str, &'static str)],
+}
+
+/// Adds links to an answer, each under the name of its operation.
+pub(super) fn with_links(response: impl Into<ResponseBuilder>, links: &[Next]) -> Response {
+    let linked = links.iter().fold(response.into(), |response: ResponseBuilder, next| {
+        let link = LinkBuilder::new().operation_id(next.operation);
+        let link =
+            next.parameters.iter().fold(link, |link, (name, expression)| link.parameter(*name, *expression));
+        response.link(next.operation, link.build())
+    });
+    linked.build()
+}
+
+/// The tenant stays the same.
+pub(super) const SAME_TENANT: (&str, &str) = ("tenant", "$request.path.tenant");
+/// And so does the product.
+pub(super) const SAME_PRODUCT: (&str, &str) = ("product", "$request.path.product");

@@ -1,0 +1,92 @@
+//! Texts that many shapes have, each described once.
+
+use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
+use utoipa::openapi::{OneOfBuilder, RefOr};
+use utoipa::{PartialSchema, ToSchema};
+
+use crate::base::limits::{IDENTIFIER_BYTES_MAX, NAME_BYTES_MAX};
+use crate::base::money::Currency;
+
+/// Without control characters.
+const PLAIN: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
+/// A decimal with as many digits as always fit, whatever the currency.
+pub const DECIMAL: &str = r"^[0-9]{1,14}(\.[0-9]{1,4})?$";
+
+fn plain(least: usize, most: usize, description: &str) -> RefOr<Schema> {
+    ObjectBuilder::new()
+        .schema_type(Type::String)
+        .min_length(Some(least))
+        .max_length(Some(most))
+        .pattern(Some(PLAIN))
+        .description(Some(description))
+        .into()
+}
+
+/// The id of a tenant, an event, an order, a product or a customer.
+#[derive(Clone, Copy, Debug)]
+pub struct Identifier;
+
+impl PartialSchema for Identifier {
+    fn schema() -> RefOr<Schema> {
+        let description = "1 to 200 bytes of UTF-8 without control characters. The length here counts \
+                           characters; what has others than ASCII may have fewer.";
+        plain(1, IDENTIFIER_BYTES_MAX, description)
+    }
+}
+
+impl ToSchema for Identifier {}
+
+/// What kind something is: a source, a type, a category.
+#[derive(Clone, Copy, Debug)]
+pub struct Name;
+
+impl PartialSchema for Name {
+    fn schema() -> RefOr<Schema> {
+        let description = "1 to 100 bytes of UTF-8 without control characters. The length here counts \
+                           characters; what has others than ASCII may have fewer.";
+        plain(1, NAME_BYTES_MAX, description)
+    }
+}
+
+impl ToSchema for Name {}
+
+/// The currency that something is sent in.
+#[derive(Clone, Copy, Debug)]
+pub struct CurrencyCode;
+
+impl PartialSchema for CurrencyCode {
+    fn schema() -> RefOr<Schema> {
+        let codes = Currency::all().map(|currency| currency.to_string());
+        ObjectBuilder::new()
+            .schema_type(Type::String)
+            .enum_values(Some(codes))
+            .description(Some("An active code of ISO 4217."))
+            .into()
+    }
+}
+
+impl ToSchema for CurrencyCode {}
+
+/// Money that is sent.
+#[derive(Clone, Copy, Debug)]
+pub struct Amount;
+
+impl PartialSchema for Amount {
+    fn schema() -> RefOr<Schema> {
+        let text = ObjectBuilder::new().schema_type(Type::String).pattern(Some(DECIMAL));
+        let number = ObjectBuilder::new()
+            .schema_type(Type::Number)
+            .minimum(Some(utoipa::Number::Int(0)))
+            .maximum(Some(utoipa::Number::Int(99_999_999_999_999)));
+        OneOfBuilder::new()
+            .item(text)
+            .item(number)
+            .description(Some(
+                "Money, not negative: a decimal string or a number, with no more digits behind the point than \
+                 the currency has.",
+            ))
+            .into()
+    }
+}
+
+impl ToSchema for Amount {}

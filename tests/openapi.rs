@@ -1,0 +1,53 @@
+//! The OpenAPI document is what the server does: schemathesis asks every operation for what its description promises.
+//!
+//! What it is held to and what is left out, with the reasons, is in `tests/openapi/schemathesis.toml`; what a schema
+//! cannot say is in `tests/openapi/hooks.py`. `TEST_EXAMPLES` is the number of examples an operation (100), and
+//! `TEST_SECONDS` goes on for so long.
+
+mod support;
+
+use std::path::Path;
+use std::process::Command;
+
+use support::{Folder, cpus, python, skip};
+
+/// The second makes the examples: with another version the same seed makes others.
+const PACKAGES: &[&str] = &["schemathesis==4.32.5", "hypothesis==6.170.17"];
+
+/// An environment variable, unless it is not there.
+fn variable(name: &str) -> Option<String> {
+    std::env::vars_os().find(|(known, _)| known == name).and_then(|(_, value)| value.into_string().ok())
+}
+
+#[test]
+fn every_operation_answers_as_the_document_says() {
+    let python = match python(PACKAGES, "import schemathesis") {
+        Ok(python) => python,
+        Err(reason) => return skip(&reason),
+    };
+    let folder = Folder::new();
+    let made = folder.run(&["key", "create", "--scope", "admin"]);
+    assert!(made.status.success(), "{made:?}");
+    let key = String::from_utf8(made.stdout).expect("a key is ASCII");
+    let server = folder.serve(&["--cores", &cpus(2)]);
+
+    let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/openapi");
+    let mut st = Command::new(python.with_file_name("st"));
+    st.arg("--no-color").arg("--config-file").arg(rules.join("schemathesis.toml"));
+    st.arg("run").arg(format!("http://{}/openapi.json", server.address));
+    st.arg("--header").arg(format!("Authorization: Bearer {}", key.trim()));
+    st.args(["--seed", "1", "--workers", "2"]);
+    st.arg("--max-examples").arg(variable("TEST_EXAMPLES").unwrap_or_else(|| "100".to_owned()));
+    if let Some(seconds) = variable("TEST_SECONDS") {
+        st.arg("--max-time").arg(seconds);
+    }
+    // Beside the data: it writes down what fails where it runs.
+    let output = st.env("PYTHONPATH", &rules).current_dir(folder.beside("")).output().expect("st runs");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let failures = said.find("= FAILURES =").or_else(|| said.find("= ERRORS =")).unwrap_or_default();
+    let told: Vec<&str> = said[failures..].lines().take(400).collect();
+    assert!(output.status.success(), "{}\n{}", told.join("\n"), String::from_utf8_lossy(&output.stderr));
+    // No answer was cut off by a thread that ended.
+    assert!(server.logged("panicked").is_none(), "{}", server.log());
+    server.stop();
+}
