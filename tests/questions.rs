@@ -107,7 +107,9 @@ fn sales_count_the_groups_that_hold_sales_not_the_span_between_them() {
             assert!(parse_rfc3339(row["ordered_at"].as_str().expect("a time").as_bytes()).is_ok(), "{row}");
         }
     }
-    let said = ingested(&server, "before", order("x", "0000-01-01T00:00:00+05:00", "1.00").as_bytes());
+    let mut body = order("x", "0000-01-01T00:00:00+05:00", "1.00");
+    body += &order("y", "2020-01-01T00:00:00Z", "1.00");
+    let said = ingested(&server, "before", body.as_bytes());
     assert_eq!((counts(&said)[3], &said["errors"][0]["code"]), (1, &json!("out_of_range")));
 }
 

@@ -46,7 +46,7 @@ fn one_tenant_does_not_shut_uploads_for_the_others() {
         assert!(folder.run(&["tenant", "add", tenant]).status.success());
     }
     let key = |tenant: &str| -> String {
-        let (code, made) = folder.run_json(&["key", "create", "--tenant", tenant, "--scope", "write"]);
+        let (code, made) = folder.run_json(&["key", "create", "--tenant", tenant, "--scope", "manage"]);
         assert_eq!(code, 0, "{made}");
         format!("X-API-Key: {}", made["key"].as_str().expect("a text"))
     };
