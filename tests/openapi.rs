@@ -20,6 +20,7 @@ fn variable(name: &str) -> Option<String> {
 }
 
 #[test]
+#[ignore = "minutes long; `cargo test --test openapi -- --ignored`"]
 fn every_operation_answers_as_the_document_says() {
     let python = match python(PACKAGES, "import schemathesis") {
         Ok(python) => python,
