@@ -211,7 +211,8 @@ fn a_reader_outside_that_pins_the_wal_is_named() {
         reason(&server).contains("pins the WAL of shard 0")
     });
     assert_eq!(server.get("/ready").status, 200, "everything is stored all the same");
-    assert!(server.logged("keeps the WAL from being carried over").is_some(), "{}", server.log());
+    // The log is written by another thread.
+    wait_until("the log to say so", || server.logged("keeps the WAL from being carried over").is_some());
     drop(reader);
     wait_until("it to be over", || {
         client.post(number).expect("the server answers");
