@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::base::limits::{CORE_COUNT_MAX, HEAD_BYTES_MAX, RECORD_BYTES_MAX, SHARD_COUNT_MAX};
+use crate::base::limits::{CORE_COUNT_MAX, RECORD_BYTES_MAX, SHARD_COUNT_MAX};
 use crate::base::prices::PriceRules;
 
 use super::error::{Complaints, ConfigError};
@@ -80,7 +80,9 @@ impl Rules<'_> {
         ] {
             self.time(name, value, ms(10), ms(3_600_000));
         }
-        self.bytes("buffer_bytes_max", config.buffer_bytes_max, MIB, 1024 * GIB);
+        if let Some(bytes) = config.buffer_bytes_max {
+            self.bytes("buffer_bytes_max", bytes, MIB, 1024 * GIB);
+        }
         self.bytes("segment_bytes", config.segment_bytes, MIB, 4 * GIB);
         self.count("batch_rows_max", config.batch_rows_max, 1, 1_000_000);
         self.bytes("batch_bytes_max", config.batch_bytes_max, 64 * KIB, GIB);
@@ -111,11 +113,11 @@ impl Rules<'_> {
             self.rule("ops_listen", &["listen"], apart, "expected another port than that of listen");
         }
         let event = config.event_bytes_max;
-        let request = 2 * (event + HEAD_BYTES_MAX as u64);
+        let request = config.two_requests_bytes();
         self.rule(
             "buffer_bytes_max",
             &["event_bytes_max"],
-            config.buffer_bytes_max >= request,
+            config.buffer_bytes_max.is_none_or(|bytes| bytes >= request),
             "expected room for two requests of event_bytes_max with their heads (32KiB each)",
         );
         self.rule(

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::base::limits::HEAD_BYTES_MAX;
 use crate::base::prices::PriceRules;
 
 use super::error::Complaints;
@@ -138,9 +139,10 @@ settings! {
         idle_timeout: Duration as Time = "75s";
         /// Time a client may leave an answer untaken before its connection is closed.
         write_timeout: Duration as Time = "30s";
-        /// Memory for partial requests and unsent answers, whole process.
+        /// Memory of the listeners for partial requests and unsent answers, whole process, and as much again
+        /// for bodies and ingests on the executors. "auto" is 64MiB a core.
         /// Above it new requests get 503. Raise it where many clients send slowly.
-        buffer_bytes_max: u64 as Bytes = "256MiB";
+        buffer_bytes_max: Option<u64> as BytesOrAuto = "auto";
     }
     "Journal" {
         /// Size of one segment file. Larger means fewer files, smaller gives disk back sooner.
@@ -239,6 +241,20 @@ impl Config {
             score_milli: self.price_score,
             window: self.price_window as u16,
         }
+    }
+
+    /// Bytes that a core may keep for requests and answers on their way, on its listener and again on its executor.
+    #[must_use]
+    pub fn buffer_bytes_a_core(&self, core_count: usize) -> usize {
+        match self.buffer_bytes_max {
+            Some(bytes) => bytes as usize / core_count,
+            None => (self.two_requests_bytes() as usize).max(64 << 20),
+        }
+    }
+
+    /// The least of them: one event that is being answered, and the next that arrives.
+    pub(super) fn two_requests_bytes(&self) -> u64 {
+        2 * (self.event_bytes_max + HEAD_BYTES_MAX as u64)
     }
 
     /// The defaults, checked: what an empty file, environment and command line give.

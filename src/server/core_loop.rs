@@ -211,7 +211,7 @@ impl CoreLoop {
             write_ms: ms(config.write_timeout),
             sweep_ms: (least_ms / 4).clamp(10, 500),
             event_bytes_max: config.event_bytes_max as usize,
-            buffer_bytes_max: config.buffer_bytes_max as usize / parts.vitals.cores.len(),
+            buffer_bytes_max: config.buffer_bytes_a_core(parts.vitals.cores.len()),
             connections_max: config.connections_max,
             by_address: config.rate_per_address.is_some(),
         };

@@ -165,7 +165,7 @@ pub(super) async fn run(parts: Parts) {
         exports: parts.exports,
         kept: RefCell::default(),
         draining: async_channel::bounded(1),
-        memory: Memory::new(config.buffer_bytes_max as usize / parts.vitals.cores.len()),
+        memory: Memory::new(config.buffer_bytes_a_core(parts.vitals.cores.len())),
         vitals: parts.vitals.clone(),
     });
     executor::spawn(sync::run(lane.clone(), parts.sync_wanted, parts.syncers, parts.listener_wake));
