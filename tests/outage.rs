@@ -111,10 +111,10 @@ fn a_database_absent_at_the_start_is_made_anew_from_the_journal() {
 fn a_database_unlinked_while_running_is_noticed_before_the_next_commit() {
     let folder = Folder::new();
     let server = folder.serve(ONE_SHARD);
-    // Events are taken before the database is open; this is about one that is.
-    wait_until("the shard to be open", || server.get("/ready").status == 200);
     let load = Load::start(server.address, 2, 4, 1);
     for round in 1..=3 {
+        // Events are taken before the database is open; this is about one that is.
+        wait_until("the shard to be open", || server.get("/ready").status == 200);
         let acked = load.acked();
         wait_until("load", || load.acked() > acked + 100);
         fs::remove_file(folder.database(0)).expect("the shard is there");

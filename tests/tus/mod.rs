@@ -15,7 +15,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::support::{Answer, Chance, Client, Folder, Server, cpus, rows_of, wait_until};
+use crate::support::{Answer, Chance, Client, Folder, Server, cpus, rows_of, wait_for, wait_until};
 
 pub const UPLOADS: &str = "/api/v1/ingest/orders/uploads";
 pub const PIECE: &str = "Content-Type: application/offset+octet-stream";
@@ -119,7 +119,11 @@ impl Upload {
     /// Where it goes on.
     #[track_caller]
     pub fn offset(&self, client: &mut Client) -> usize {
-        let answer = self.head(client).expect("the server answers");
+        // Bytes on the disk can precede the release of the upload by the request that brought them.
+        let answer = wait_for("the upload to be released", || {
+            let answer = self.head(client).expect("the server answers");
+            (answer.status != 423).then_some(answer)
+        });
         assert_eq!(answer.status, 200, "{answer:?}");
         offset_of(&answer)
     }
