@@ -4,7 +4,7 @@
 mod support;
 
 use std::collections::BTreeMap;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 
 use firehose::event::parse_rfc3339;
 use serde_json::{Value, json};
@@ -436,4 +436,84 @@ fn health_counts_events_and_orders_and_nothing_else() {
     two(&server);
     server.replace(|| serve(&folder));
     two(&server);
+}
+
+/// The answer to a GET with these header lines.
+fn got(server: &Server, target: &str, headers: &str) -> support::Answer {
+    let mut client = server.client();
+    client
+        .write(format!("GET {target} HTTP/1.1\r\nHost: test\r\n{headers}\r\n").as_bytes())
+        .expect("it is sent");
+    client.answer().expect("the server answers")
+}
+
+#[test]
+fn answers_over_a_kilobyte_are_compressed_where_the_client_asks() {
+    let folder = Folder::new();
+    let server = serve(&folder);
+    let body: String = (0..3_000).map(|n| order(&format!("o{n}"), "2026-03-01T12:00:00Z", "1.00")).collect();
+    assert_eq!(counts(&ingested(&server, "many", body.as_bytes())), [3_000, 3_000, 0, 0]);
+    let search = search_path("t", "");
+    let export = {
+        let exports = "/api/v1/tenants/t/reports/export";
+        let said = server.client().ask("POST", exports, r#"{"format":"ndjson"}"#).expect("an answer").json();
+        let url = said["url"].as_str().expect("a path").to_owned();
+        wait_for("the export", || (server.get(&url).json()["state"] == "done").then_some(()));
+        format!("{url}/download")
+    };
+    let unpack = |answer: &support::Answer| match answer.header("Content-Encoding") {
+        Some("gzip") => {
+            let mut unpacked = Vec::new();
+            flate2::read::GzDecoder::new(&answer.body[..])
+                .read_to_end(&mut unpacked)
+                .expect("a whole stream");
+            unpacked
+        }
+        Some("zstd") => zstd::decode_all(&answer.body[..]).expect("a whole frame"),
+        coding => {
+            assert_eq!(coding, None);
+            answer.body.clone()
+        }
+    };
+    let lines = "Accept: application/x-ndjson\r\n";
+    for (target, accept, wanted) in [
+        // Rows that are read while they are sent, pages, a document of the binary.
+        (search.as_str(), lines, true),
+        (&search_path("t", "limit=100"), "", true),
+        (&search_path("t", "limit=5"), "", true),
+        ("/openapi.json", "", true),
+        // Too short, and a file whose ranges and digest are of its bytes.
+        ("/ready", "", false),
+        (export.as_str(), "", false),
+    ] {
+        let plain = got(&server, target, accept);
+        assert_eq!((plain.status, plain.header("Content-Encoding")), (200, None), "{target}");
+        let varies = |answer: &support::Answer| {
+            answer.headers.iter().any(|(name, value)| {
+                name.eq_ignore_ascii_case("vary") && value.eq_ignore_ascii_case("accept-encoding")
+            })
+        };
+        assert_eq!(varies(&plain), wanted, "{target}: caches know");
+        for (codings, coding) in [
+            ("gzip", Some("gzip")),
+            ("gzip, deflate, br, zstd", Some("zstd")),
+            ("gzip;q=1.0, zstd;q=0.5", Some("gzip")),
+            ("gzip;q=0, *;q=0.1", Some("zstd")),
+            ("br, identity", None),
+            ("gzip;q=0", None),
+        ] {
+            let answer = got(&server, target, &format!("{accept}Accept-Encoding: {codings}\r\n"));
+            let coding = coding.filter(|_| wanted);
+            assert_eq!(answer.header("Content-Encoding"), coding, "{target}: {codings}");
+            assert_eq!(varies(&answer), wanted, "{target}: {codings}");
+            let unpacked = unpack(&answer);
+            // Cursors differ each time, and nothing else.
+            let is_equal =
+                |(one, other): (&u8, &u8)| one == other || one.is_ascii_alphanumeric() || b"-_".contains(one);
+            assert_eq!(unpacked.len(), plain.body.len(), "{target}: {codings}");
+            assert!(unpacked.iter().zip(&plain.body).all(is_equal), "{target}: {codings}");
+            assert!(coding.is_none() || answer.body.len() * 2 < plain.body.len(), "{target}: {codings}");
+        }
+    }
+    server.stop();
 }

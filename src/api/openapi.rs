@@ -112,7 +112,10 @@ fn build<H>(endpoints: &Endpoints<H>) -> OpenApi {
                      or to all.\n\nPages of any origin may post events. Everything else is for pages of this \
                      server and of origins that the operator has listed; other pages get 403.\n\nWhere a request is charged against quotas of a tenant, the answer says where they \
                      stand: `RateLimit-Policy` and `RateLimit`, whatever its status. `POST /event` says it only \
-                     when a quota is used up (429): the answer to a click is kept short.",
+                     when a quota is used up (429): the answer to a click is kept short.\n\nAnswers over 1 KiB, \
+                     and rows that are streamed, are compressed for clients that send `Accept-Encoding` with `zstd` or `gzip`, except \
+                     downloads of exports, whose ranges and digests count the bytes of the file, and live \
+                     streams.",
                 ))
                 .build(),
         )

@@ -111,14 +111,26 @@ pub fn preferred(accept: &[&str], offers: &[Media], usual: usize) -> usize {
 /// Whether a coding may be used: `Accept-Encoding` names it, or all there are, with a weight above zero.
 #[must_use]
 pub fn takes_coding(accept_encoding: &[&str], coding: &str) -> bool {
-    let (mut named, mut any) = (None, false);
+    coding_weight(accept_encoding, coding) > 0
+}
+
+/// The coding of the highest weight among `offers` by its place, of equal ones the first; `None` where a client takes
+/// none of them.
+#[must_use]
+pub fn preferred_coding(accept_encoding: &[&str], offers: &[&str]) -> Option<usize> {
+    let weights = || offers.iter().map(|offer| coding_weight(accept_encoding, offer));
+    let best = weights().max().filter(|weight| *weight > 0)?;
+    weights().position(|weight| weight == best)
+}
+
+fn coding_weight(accept_encoding: &[&str], coding: &str) -> Weight {
+    let (mut named, mut any) = (None, 0);
     for item in accept_encoding.iter().copied().flat_map(items) {
         let name = item.split(';').next().unwrap_or_default().trim();
-        let is_wanted = weight(item) > 0;
         if name.eq_ignore_ascii_case(coding) {
-            named = Some(named.unwrap_or(false) || is_wanted);
+            named = Some(weight(item).max(named.unwrap_or(0)));
         } else if name == "*" {
-            any |= is_wanted;
+            any = any.max(weight(item));
         }
     }
     named.unwrap_or(any)
@@ -180,5 +192,12 @@ mod tests {
         assert!(gzip("gzip, deflate, br, zstd") && gzip("br;q=1.0, GZIP;q=0.2") && gzip("*"));
         assert!(!gzip("gzip;q=0, *") && !gzip("identity") && !gzip("") && !gzip("*;q=0.000"));
         assert!(!takes_coding(&[], "gzip"));
+        let preferred = |list: &str| preferred_coding(&[list], &["zstd", "gzip"]);
+        assert_eq!((preferred("gzip"), preferred("gzip, zstd"), preferred("*")), (Some(1), Some(0), Some(0)));
+        assert_eq!(preferred("zstd;q=0.5, gzip;q=0.9, br"), Some(1));
+        assert_eq!(
+            (preferred("zstd;q=0, *;q=0.1"), preferred("br, identity"), preferred("")),
+            (Some(1), None, None)
+        );
     }
 }

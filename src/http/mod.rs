@@ -16,7 +16,7 @@ mod head;
 mod refusal;
 mod request_id;
 
-pub use accept::{Media, preferred, takes_coding};
+pub use accept::{Media, preferred, preferred_coding, takes_coding};
 pub use answer::{Answer, Cors, To, write_answer, write_answer_after, write_common};
 pub use chunked::Chunked;
 pub use coding::{CODINGS, Coding, InflateError, sent_bytes_max, without_mark};

@@ -11,6 +11,7 @@ pub(super) mod keyed;
 mod logged;
 mod memory;
 pub(super) mod orders;
+mod packed;
 pub(super) mod people;
 mod price_keys;
 pub(super) mod prices;

@@ -9,6 +9,7 @@ use hyper::body::{Body, Frame, SizeHint};
 
 use super::changes::Stream;
 use super::exports::ExportPieces;
+use super::packed::PackedBody;
 use crate::query::{Merged, QueryError, Search};
 
 /// Rows that come piece by piece.
@@ -25,6 +26,8 @@ pub(super) enum Broken {
     Query(#[from] QueryError),
     #[error("{0}")]
     Export(&'static str),
+    #[error("the answer could not be compressed: {0}")]
+    Packing(#[from] std::io::Error),
 }
 
 impl Pieces {
@@ -47,7 +50,10 @@ pub(super) enum AnswerBody {
         next: Option<NextPiece>,
         /// Bytes to come, where that is known.
         left: Option<u64>,
+        /// Ranges and digests count these bytes.
+        is_fixed: bool,
     },
+    Packed(Box<PackedBody>),
     /// Changes as they become known; ends when the server drains.
     Changes(Box<Stream>),
 }
@@ -60,13 +66,24 @@ impl AnswerBody {
     pub(super) fn rows(first: Option<Vec<u8>>, rows: Pieces) -> AnswerBody {
         let ready = first.map(Bytes::from);
         let next = ready.is_some().then(|| piece(rows));
-        AnswerBody::Rows { ready, next, left: None }
+        AnswerBody::Rows { ready, next, left: None, is_fixed: false }
     }
 
     /// Pieces whose first one may take a while; so many bytes, if that is known.
     pub(super) fn following(rows: Pieces, left: Option<u64>) -> AnswerBody {
         let next = (left != Some(0)).then(|| piece(rows));
-        AnswerBody::Rows { ready: None, next, left }
+        AnswerBody::Rows { ready: None, next, left, is_fixed: true }
+    }
+
+    /// Whether another coding of it is as good, and it may be longer than `bytes`.
+    pub(super) fn may_be_packed(&self, bytes: usize) -> bool {
+        match self {
+            AnswerBody::Whole(whole) => whole.len() > bytes,
+            AnswerBody::Rows { ready, next, is_fixed, .. } => {
+                !is_fixed && (next.is_some() || ready.as_ref().is_some_and(|ready| ready.len() > bytes))
+            }
+            AnswerBody::Packed(_) | AnswerBody::Changes(_) => false,
+        }
     }
 }
 
@@ -92,7 +109,8 @@ impl Body for AnswerBody {
             AnswerBody::Changes(stream) => {
                 stream.poll_next(context).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
             }
-            AnswerBody::Rows { ready, next, left } => {
+            AnswerBody::Packed(packed) => packed.poll(context),
+            AnswerBody::Rows { ready, next, left, .. } => {
                 if let Some(bytes) = ready.take() {
                     return Poll::Ready(Some(Ok(Frame::data(bytes))));
                 }
@@ -110,9 +128,7 @@ impl Body for AnswerBody {
                         match &error {
                             // Its own log says why; the reader is only one who notices.
                             Broken::Export(reason) => tracing::info!(reason, "a download was broken off"),
-                            Broken::Query(error) => {
-                                tracing::error!(%error, "a stream of rows was broken off")
-                            }
+                            error => tracing::error!(%error, "a stream of rows was broken off"),
                         }
                         Poll::Ready(Some(Err(error)))
                     }
@@ -125,6 +141,7 @@ impl Body for AnswerBody {
         match self {
             AnswerBody::Whole(bytes) => bytes.is_empty(),
             AnswerBody::Changes(_) => false,
+            AnswerBody::Packed(packed) => packed.is_end(),
             AnswerBody::Rows { ready, next, .. } => ready.is_none() && next.is_none(),
         }
     }
@@ -133,7 +150,9 @@ impl Body for AnswerBody {
         match self {
             AnswerBody::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             AnswerBody::Rows { left: Some(left), .. } => SizeHint::with_exact(*left),
-            AnswerBody::Rows { left: None, .. } | AnswerBody::Changes(_) => SizeHint::default(),
+            AnswerBody::Rows { left: None, .. } | AnswerBody::Packed(_) | AnswerBody::Changes(_) => {
+                SizeHint::default()
+            }
         }
     }
 }

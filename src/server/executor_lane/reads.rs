@@ -83,8 +83,8 @@ async fn rows(call: &Call<'_>, plan: RowsPlan) -> Result<Reply, QueryError> {
 async fn streamed(answer: Answer, mut rows: Pieces, head_only: bool) -> Result<Reply, QueryError> {
     let first = rows.next().await.map_err(|broken| match broken {
         Broken::Query(error) => error,
-        // No read is of an export.
-        Broken::Export(_) => QueryError::Busy,
+        // No read is of an export, and nothing is compressed yet.
+        Broken::Export(_) | Broken::Packing(_) => QueryError::Busy,
     })?;
     let body = if head_only { AnswerBody::empty() } else { AnswerBody::rows(first, rows) };
     Ok(Reply::streamed(answer, body))

@@ -12,6 +12,7 @@ use super::admit::{admit, charge_rest, charge_tenant, check_tenant, with_standin
 use super::body::AnswerBody;
 use super::call::{Call, Reply, RequestHead};
 use super::memory::Held;
+use super::packed::packed;
 use super::{Lane, SharedGate, logged};
 use crate::api::error::Refuse as _;
 use crate::api::{self, Asked, NotCalled};
@@ -44,7 +45,7 @@ pub(super) async fn respond(
     let duration_us = clock::monotonic_us() - request.started_us;
     lane.me.executor.time_request(found.row, duration_us);
     logged::answered(lane, &request, status, duration_us);
-    reply.response(lane, &request)
+    packed(lane, &request, reply).response(lane, &request)
 }
 
 /// The answer to a page that may not ask; what it has sent is dropped first, as far as a body may go here.
