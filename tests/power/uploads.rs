@@ -1,24 +1,34 @@
 //! W5: what a reported `Upload-Offset` covers is stored, and the upload goes on from there or later.
 
+use std::io;
+
 use super::After;
 use super::orders::{ids, orders, stored_orders};
 use super::quiet::{Way, quiet};
 use crate::support::oracle::body;
-use crate::support::{Answer, Server};
+use crate::support::{Answer, Client, Server};
 
-const UPLOADS: &str = "/api/v1/ingest/orders/uploads";
+pub(super) const UPLOADS: &str = "/api/v1/ingest/orders/uploads";
 const ORDERS: usize = 40;
 
 #[track_caller]
 pub(super) fn ask(server: &Server, method: &str, target: &str, lines: &str, body: &[u8]) -> Answer {
-    let mut client = server.client();
+    asked(&mut server.client(), method, target, lines, body).expect("the server answers")
+}
+
+pub(super) fn asked(
+    client: &mut Client,
+    method: &str,
+    target: &str,
+    lines: &str,
+    body: &[u8],
+) -> io::Result<Answer> {
     let head = format!(
         "{method} {target} HTTP/1.1\r\nHost: test\r\nTus-Resumable: 1.0.0\r\n{lines}Content-Length: {}\r\n\r\n",
         body.len()
     );
-    client.write(head.as_bytes()).and_then(|()| client.write(body)).expect("it is sent");
-    let answer = if method == "HEAD" { client.answer_head() } else { client.answer() };
-    answer.expect("the server answers")
+    client.write(head.as_bytes()).and_then(|()| client.write(body))?;
+    if method == "HEAD" { client.answer_head() } else { client.answer() }
 }
 
 /// All lines that are uploaded.
