@@ -157,7 +157,7 @@ pub(super) async fn run(parts: Parts) {
         cursors: parts.cursors,
         readers: parts.readers,
         shard_count: parts.vitals.board.shards.len() as u16,
-        keyed: Keyed::new(parts.verdicts, parts.forwards, config.commit_wait),
+        keyed: Keyed::new(parts.core, parts.verdicts, parts.forwards, config.commit_wait),
         hub: Hub::new(parts.prices_changed.0),
         sales: RefCell::default(),
         stock_numbers: stock::Numbers::new(parts.core),

@@ -2,8 +2,9 @@
 
 use serde_json::json;
 
+use super::Rig;
 use super::quiet::quiet;
-use crate::support::{Server, event, stored};
+use crate::support::{Client, Server, cpus, event, stored, wait_for};
 
 pub(super) fn service_event(id: &str) -> String {
     json!({
@@ -87,10 +88,85 @@ fn w1_events_in_bulk() {
     );
 }
 
+/// A server of one shard that two cores feed, and a client at each core.
+fn two_feeders(rig: &Rig) -> (Server, Client, Client) {
+    let server = rig.folder.serve_on(&rig.data(), &["--shards", "1", "--cores", &cpus(2)]);
+    let mut number = 0;
+    let mut at_lane = || {
+        number += 1;
+        let mut client = server.client();
+        let answer =
+            client.ask("POST", "/events", &service_event(&format!("first-{number}"))).expect("an answer");
+        assert_eq!(answer.status, 201, "{answer:?}");
+        let receipt = answer.header("firehose-receipt").expect("a receipt").to_owned();
+        let place: u64 = receipt.split('-').nth(1).and_then(|place| place.parse().ok()).expect("a number");
+        (client, place % 64)
+    };
+    let (one, lane) = at_lane();
+    let other = wait_for("a connection to the other core", || {
+        let (client, other) = at_lane();
+        (other != lane).then_some(client)
+    });
+    server.wait_until_stored();
+    rig.settle();
+    (server, one, other)
+}
+
+/// Cuts the power and looks at every state with a server of as many shards as the folder has.
+#[track_caller]
+fn cut(rig: &Rig, server: Server, check: impl Fn(&Server)) {
+    rig.disk.cut();
+    server.kill();
+    let images = rig.after_cut(|image| {
+        let server = rig.folder.serve_on(&image.join("data"), &[]);
+        server.wait_until_stored();
+        check(&server);
+        server.kill();
+    });
+    images.assert_sound();
+}
+
+/// What is answered at `disk` rests on a row that another core has journaled and nobody has synced.
+#[test]
+fn w1_an_answer_that_rests_on_the_row_of_another_core() {
+    let Some(rig) = Rig::new() else { return };
+    let (server, mut one, mut other) = two_feeders(&rig);
+    let first = service_event("e-1");
+    assert_eq!(one.ask("POST", "/events", &first).expect("an answer").status, 201);
+    let later = first.replace("\"n\":\"e-1\"", "\"n\":\"another\"");
+    let answer = other.ask("POST", "/events?ack=disk", &later).expect("an answer");
+    assert_eq!((answer.status, &answer.json()["conflict"]), (200, &json!(true)), "{answer:?}");
+    cut(&rig, server, |after| {
+        let found = after.get("/events?tenant_id=acme&page_size=1000").json();
+        let events = found["events"].as_array().expect("a list");
+        let found = events.iter().find(|event| event["event_id"] == "e-1");
+        assert_eq!(found.map(|event| &event["payload"]["n"]), Some(&json!("e-1")), "the first one stays");
+    });
+}
+
+#[test]
+fn w1_stock_that_rests_on_an_update_of_another_core() {
+    let Some(rig) = Rig::new() else { return };
+    let (server, mut one, mut other) = two_feeders(&rig);
+    let update = |client: &mut Client, event: &str, query: &str| {
+        let body = json!({"mode": "merge", "updates": [
+            {"event_id": event, "product_id": "p", "delta": 5, "occurred_at": "2026-03-01T12:00:00Z"}]});
+        let target = format!("/api/v1/tenants/acme/stock/bulk_update{query}");
+        let answer = client.ask("PUT", &target, &body.to_string()).expect("an answer");
+        assert_eq!((answer.status, &answer.json()["applied"]), (200, &json!(1)), "{answer:?}");
+    };
+    update(&mut one, "a", "");
+    update(&mut other, "b", "?ack=disk");
+    cut(&rig, server, |after| {
+        let level = after.get("/api/v1/tenants/acme/stock/p");
+        assert_eq!((level.status, &level.json()["quantity"]), (200, &json!(10)), "{level:?}");
+    });
+}
+
 /// The control: on a disk that says yes to a sync and does nothing, the same is lost.
 #[test]
 fn a_disk_that_forgets_syncs_is_noticed() {
-    let Some(rig) = super::Rig::new() else { return };
+    let Some(rig) = Rig::new() else { return };
     let server = rig.serve(&["--ack", "disk"]);
     post(&server, "/event", &event(1));
     server.wait_until_stored();

@@ -106,8 +106,8 @@ pub fn post_ingest() -> OperationBuilder {
              of an archive, a packed file sent with a coding) is unpacked too. Parts without a file name and entries \
              with other names stand in `skipped`. The body is taken in as it comes, of any \
              size up to `ingest_bytes_max` unpacked; a line may have 2 MiB.\n\nBad lines never sink good ones. \
-             An `order_id` that the tenant has already is a duplicate, or failed with the code `conflict` where \
-             its content differs: the first one stands. An ingest that breaks off leaves what was committed; \
+             An `order_id` that the tenant has already is a duplicate; where its content differs, `errors` has it \
+             with the code `conflict`, and the first one stays. An ingest that breaks off leaves what was committed; \
              sent again with the same key, those orders count as inserted, not as duplicates. A body of which no line \
              is an order that is stored, or was before, is refused and leaves its key free.",
         ))

@@ -75,10 +75,10 @@ pub struct IngestSummary {
     pub rows_received: u64,
     #[schema(example = 1)]
     pub rows_inserted: u64,
-    /// Orders that the tenant had already, with the same content.
+    /// Orders whose id the tenant had already. Those with other content are in `errors` with the code `conflict`.
     #[schema(example = 1)]
     pub rows_duplicate: u64,
-    /// Lines that are no order, and orders whose id the tenant has with other content.
+    /// Lines that are not an order, and orders that could not be stored.
     #[schema(example = 1)]
     pub rows_failed: u64,
     /// Seconds.

@@ -180,9 +180,12 @@ impl Poster {
         }
         self.posted.rows_sent += self.chunk_rows;
         self.posted.rows_inserted += summary.rows_inserted;
-        self.posted.rows_duplicate += summary.rows_duplicate;
-        self.posted.rows_failed += summary.rows_failed;
-        if self.posted.first_error.is_none() && summary.rows_failed > 0 {
+        // A dataset that differs from what the server has under its ids is not stored.
+        let conflicts = summary.errors.iter().filter(|error| error["code"] == "conflict").count() as u64;
+        let rows_failed = summary.rows_failed + conflicts;
+        self.posted.rows_duplicate += summary.rows_duplicate.saturating_sub(conflicts);
+        self.posted.rows_failed += rows_failed;
+        if self.posted.first_error.is_none() && rows_failed > 0 {
             let error = summary.errors.first().map_or_else(|| "not described".to_owned(), Value::to_string);
             self.posted.first_error = Some(format!("chunk {chunk}, {}", shown(&error)));
         }

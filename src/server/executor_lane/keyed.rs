@@ -68,7 +68,7 @@ pub(in crate::server) struct Settled {
     pub(super) first: Receipt,
     /// One a row; `None`: journaled, but not committed in time.
     pub(super) outcomes: Vec<Option<Outcome>>,
-    /// Whether the journal is on disk, where that was asked for.
+    /// Whether the rows are on disk with all that their outcomes rest on, where that was asked for.
     pub(super) synced: bool,
     /// Offset behind the rows in their journal.
     pub(super) upto: u64,
@@ -105,6 +105,7 @@ pub(super) struct Keyed {
     /// By the index of the intake's lanes.
     verdicts: Vec<Arc<Verdicts>>,
     waiters: RefCell<Vec<Waiters>>,
+    core: usize,
     /// To the executor of every core, this one's own included.
     forwards: Vec<async_channel::Sender<Forward>>,
     /// How long a request waits for the commit of its rows.
@@ -113,12 +114,13 @@ pub(super) struct Keyed {
 
 impl Keyed {
     pub(super) fn new(
+        core: usize,
         verdicts: Vec<Arc<Verdicts>>,
         forwards: Vec<async_channel::Sender<Forward>>,
         commit_wait: Duration,
     ) -> Keyed {
         let waiters = RefCell::new(verdicts.iter().map(|_| Waiters::default()).collect());
-        Keyed { verdicts, waiters, forwards, commit_wait }
+        Keyed { core, verdicts, waiters, forwards, commit_wait }
     }
 }
 
@@ -182,7 +184,12 @@ async fn settle_here(lane: &Lane, written: Written, wants_disk: bool, patience: 
         Poll::Pending
     })
     .await;
-    let synced = !wants_disk || on_disk(lane, written.appended).await;
+    let mut synced = true;
+    if wants_disk {
+        // What became of the rows may rest on what other cores have journaled of their shard.
+        let others = ask_feeders(lane, written.first.shard, |core| core != lane.keyed.core);
+        synced = on_disk(lane, written.appended).await && all_synced(others).await.unwrap_or(false);
+    }
     let applied = lane.intake.borrow().applied(place);
     let verdicts = &lane.keyed.verdicts[place];
     let outcomes = (written.first.sequence.0..=written.last.0)
@@ -302,23 +309,23 @@ impl JournalEnds {
     /// Syncs the journals up to there, side by side, and forgets those ends; whether all are on disk. One fdatasync
     /// a journal serves every request that waits for it.
     pub(super) async fn sync(&mut self, lane: &Lane) -> Result<bool, Refused> {
-        let cores = lane.keyed.forwards.len();
-        let mut asked = Vec::new();
+        let (mut here, mut asked) = (Vec::new(), Vec::new());
         for (shard, upto) in &self.0 {
-            if lane.intake.borrow().lane_of(*shard).is_none() {
-                let owner = super::super::open::home(usize::from(shard.0), cores);
+            let mut owner = super::super::open::home(usize::from(shard.0), lane.keyed.forwards.len());
+            if lane.intake.borrow().lane_of(*shard).is_some() {
+                owner = lane.keyed.core;
+                here.push((*shard, *upto));
+            } else {
                 asked.push(ask_sync(lane, owner, *shard, Some(*upto))?);
             }
+            // A duplicate names a row that another core may have journaled.
+            asked.append(&mut ask_feeders(lane, *shard, |core| core != owner)?);
         }
         let mut synced = true;
-        for (shard, upto) in &self.0 {
-            if lane.intake.borrow().lane_of(*shard).is_some() {
-                synced &= sync_here(lane, *shard, Some(*upto)).await;
-            }
+        for (shard, upto) in here {
+            synced &= sync_here(lane, shard, Some(upto)).await;
         }
-        for replied in asked {
-            synced &= synced_there(replied).await?;
-        }
+        synced &= all_synced(Ok(asked)).await?;
         if synced {
             self.0.clear();
         }
@@ -350,12 +357,24 @@ async fn synced_there(replied: async_channel::Receiver<bool>) -> Result<bool, Re
 /// Syncs what every core has journaled of a shard so far: what was committed there, whoever sent it, survives a power
 /// cut then. Whether it does.
 pub(super) async fn sync_shard(lane: &Lane, shard: ShardId) -> Result<bool, Refused> {
+    all_synced(ask_feeders(lane, shard, |_| true)).await
+}
+
+/// Begins to sync what these cores have journaled of a shard that they feed.
+fn ask_feeders(
+    lane: &Lane,
+    shard: ShardId,
+    is_asked: impl Fn(usize) -> bool,
+) -> Result<Vec<async_channel::Receiver<bool>>, Refused> {
     let (cores, shards) = (lane.keyed.forwards.len(), usize::from(lane.shard_count));
-    let feeding =
-        (0..cores).filter(|core| super::super::open::is_fed_by(usize::from(shard.0), *core, cores, shards));
-    let asked = feeding.map(|core| ask_sync(lane, core, shard, None)).collect::<Result<Vec<_>, _>>()?;
+    let feeds = |core: &usize| super::super::open::is_fed_by(usize::from(shard.0), *core, cores, shards);
+    let asked = (0..cores).filter(feeds).filter(|core| is_asked(*core));
+    asked.map(|core| ask_sync(lane, core, shard, None)).collect()
+}
+
+async fn all_synced(asked: Result<Vec<async_channel::Receiver<bool>>, Refused>) -> Result<bool, Refused> {
     let mut synced = true;
-    for replied in asked {
+    for replied in asked? {
         synced &= synced_there(replied).await?;
     }
     Ok(synced)

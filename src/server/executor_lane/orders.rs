@@ -673,9 +673,7 @@ pub(in crate::server) async fn patch(call: Call<'_>, body: Body<'_>) -> Result<A
     let begun =
         keyed::begin(lane, shard, &Arc::new(rows), wants_disk, PATIENCE).map_err(IngestRefused::from)?;
     let settled = keyed::settle(lane, begun, wants_disk, PATIENCE).await.map_err(IngestRefused::from)?;
-    // A status is nothing without its order, which another core may have journaled.
-    let is_kept = !wants_disk || keyed::sync_shard(lane, shard).await.map_err(IngestRefused::from)?;
-    if !settled.synced || !is_kept {
+    if !settled.synced {
         return Err(IngestRefused::Unsynced.into());
     }
     let changed = |changed| api::commerce::status_changed(&order_id, status, changed, level(wants_disk));

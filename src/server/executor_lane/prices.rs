@@ -91,8 +91,7 @@ pub(in crate::server) async fn post_event(call: Call<'_>, body: Body<'_>) -> Res
         let _ = keyed::settle(lane, begun, wants_disk, patience).await;
     }
     drop(new_key);
-    // The verdict rests on prices that other cores have journaled.
-    if !synced || (wants_disk && !keyed::sync_shard(lane, shard).await?) {
+    if !synced {
         return Err(EventRefused::UnsyncedKeyed.into());
     }
     let is_new = match outcomes.first().copied().flatten() {
@@ -145,8 +144,7 @@ pub(in crate::server) async fn post_review(call: Call<'_>, body: Body<'_>) -> Re
     let patience = lane.keyed.commit_wait;
     let begun = keyed::begin(lane, shard, &Arc::new(rows), wants_disk, patience)?;
     let settled = keyed::settle(lane, begun, wants_disk, patience).await?;
-    // A decision is nothing without the anomaly, which another core may have journaled.
-    if !settled.synced || (wants_disk && !keyed::sync_shard(lane, shard).await?) {
+    if !settled.synced {
         return Err(EventRefused::Unsynced.into());
     }
     let is_new = match settled.outcomes.first().copied().flatten() {
