@@ -58,7 +58,11 @@ pub fn must_go(store: &UploadStore, upload: &Upload, sought: &Sought) -> io::Res
     if upload.state != State::Receiving {
         return Ok(false);
     }
-    let body = store.body(upload)?;
+    let body = match store.body(upload) {
+        // Somebody took the file away: the upload can never be resumed, and must not keep anybody from being erased.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+        body => body?,
+    };
     let (mut unpacker, mut decoder) = (Unpacker::new(Limits::default()), Decoder::new());
     let mut at = 0;
     loop {
@@ -165,6 +169,9 @@ mod tests {
                 "{}",
                 String::from_utf8_lossy(&body)
             );
+            // Without its file it is of no use to anybody.
+            fs::remove_file(data.path().join("uploads").join(upload.id.as_str()).join("body")).unwrap();
+            assert!(must_go(&store, &upload, &sought).unwrap());
         }
     }
 
