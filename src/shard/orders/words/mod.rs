@@ -29,8 +29,8 @@ pub(in crate::shard) fn tenant_word(tenant: i64) -> String {
     format!("tenant{tenant}")
 }
 
-/// Makes the table of the customers that are there, in the place of the one that earlier versions made: 3 s a million
-/// customers. FTS5 flushes every megabyte of words, and SQLite's cache spills into the WAL, so memory stays flat.
+/// Makes the table of the customers that are there, in the place of the one that earlier versions made: up to 10 us a
+/// customer. FTS5 flushes every megabyte of words, and SQLite's cache spills into the WAL, so memory stays flat.
 pub(in crate::shard) fn make_words(connection: &Connection) -> Result<(), ShardError> {
     connection.execute_batch(&format!("DROP TABLE IF EXISTS customer_text;\n{TABLE}"))?;
     insert_all(connection)
