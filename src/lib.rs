@@ -203,7 +203,7 @@
 //! | P2 | a stream of changes misses none and repeats none, over cores, shards, restarts and slow readers | `tests/prices.rs` |
 //! | X1 | an export's bytes are the same whatever is cut or killed; what was given out never changes; what is not whole has no clean end | `tests/exports.rs` |
 //! | D1 | the same seed makes the same bytes; the truth of a dataset is a recount | `tests/dataset.rs` |
-//! | E1 | who was erased is in no file of the data folder, and does not come back | `tests/people.rs`, `src/shard/people/scrub.rs` |
+//! | E1 | who was erased is in no file of the data folder, and does not come back | `tests/people.rs`, `src/shard/people/scrub.rs`, `src/shard/orders/words/tests.rs` |
 //! | K1 | no endpoint gives or takes a tenant's rows without a key for them, once there are keys | `tests/keys.rs` |
 //! | K2 | a tenant's or product's limit holds at any number of cores, within 5 % | `src/tenants/lease.rs`, `src/tenants/buckets.rs` |
 //! | K3 | the dashboard loads nothing from elsewhere and shows a server with keys no more than `/health` without one | `tests/dashboard.rs`, `src/api/dashboard/files.rs` |

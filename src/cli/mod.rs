@@ -74,7 +74,8 @@ pub enum Command {
         #[command(flatten)]
         folder: FolderArgs,
 
-        /// Recounts the buckets from the rows as well, and looks for event ids that are stored twice.
+        /// Recounts buckets and sums from the rows as well, compares the words of customers, and looks for ids that are
+        /// stored twice.
         #[arg(long)]
         aggregates: bool,
 

@@ -148,6 +148,7 @@ pub fn verify(path: &Path) -> Result<Verified, ShardError> {
         }
         counts.push((stream.total(), rows));
     }
+    super::orders::verify_entries(&snapshot, &mut problems)?;
     let rejected: i64 = snapshot.query_row("SELECT count(*) FROM rejected_record", [], |row| row.get(0))?;
     let rows = counts.iter().map(|(_, rows)| rows).sum();
     counts.push(("rejected_records", rejected.unsigned_abs()));
@@ -191,6 +192,9 @@ pub fn verify_aggregates(path: &Path) -> Result<Verified, ShardError> {
         problems.push(format!("{twice} event ids are stored more than once"));
     }
     verify_sales(&snapshot, &mut problems)?;
+    // Temporary tables are all that it can write: the file is opened for reading.
+    snapshot.pragma_update(None, "query_only", false)?;
+    super::orders::verify_words(&snapshot, &mut problems)?;
     super::prices::verify(&snapshot, &mut problems)?;
     let rows = total(&snapshot, Stream::ServiceEvent.total())? + total(&snapshot, Stream::Order.total())?;
     Ok(Verified { rows, problems })

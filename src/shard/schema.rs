@@ -25,6 +25,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { description: "orders, customers, products and sales", run: version_3 },
     Migration { description: "price events, stock, people who were forgotten", run: version_4 },
     Migration { description: "when orders got their statuses", run: version_5 },
+    Migration { description: "words of customers for any SQLite", run: version_6 },
 ];
 
 /// The newest schema this program knows.
@@ -137,6 +138,12 @@ fn version_4(connection: &Connection) -> Result<(), ShardError> {
 /// Orders that have another status than they came with have no time of it: any change is newer.
 fn version_5(connection: &Connection) -> Result<(), ShardError> {
     Ok(connection.execute_batch(super::orders::status_times_sql())?)
+}
+
+/// The words were a table that SQLite before 3.43 does not know, and programs with one refused the whole file. Version 6
+/// makes it from the first on, so version 3 does not make the old one any more.
+fn version_6(connection: &Connection) -> Result<(), ShardError> {
+    super::orders::make_words(connection)
 }
 
 /// Refuses a file of another program or of a newer version, without changing it.

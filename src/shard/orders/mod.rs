@@ -18,6 +18,7 @@ mod seal;
 mod sums;
 mod take;
 mod verify;
+mod words;
 
 use rusqlite::Connection;
 
@@ -45,6 +46,7 @@ pub(super) use self::seal::Building;
 pub use self::sums::SumsBy;
 pub(super) use self::take::{Batch, Taken, Taker};
 pub(super) use self::verify::verify_sales;
+pub(super) use self::words::{delete_words, make_words, merge_words, verify_entries, verify_words};
 
 pub(super) use self::names::Names;
 use self::sums::Sums;

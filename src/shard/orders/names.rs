@@ -6,6 +6,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::super::error::ShardError;
 use super::record::{ItemRow, OrderRow};
+use super::words::insert_words;
 use crate::base::keys::KeyHasher;
 
 /// Tenants that are kept; beyond it all are forgotten and read again.
@@ -77,11 +78,6 @@ impl std::fmt::Debug for Names {
     }
 }
 
-/// A tenant's word in `customer_text`.
-pub(in crate::shard) fn tenant_word(tenant: i64) -> String {
-    format!("tenant{tenant}")
-}
-
 impl Names {
     pub(in crate::shard) fn committed(&mut self) {
         self.is_dirty = false;
@@ -148,11 +144,7 @@ impl Names {
                               VALUES (?1, ?2, ?3, ?4, ?5)";
                 let customer =
                     connection.prepare_cached(insert)?.insert(params![tenant, id, name, email, key])?;
-                connection
-                    .prepare_cached(
-                        "INSERT INTO customer_text (rowid, name, email, tenant) VALUES (?1, ?2, ?3, ?4)",
-                    )?
-                    .execute(params![customer, name, email, tenant_word(tenant)])?;
+                insert_words(connection, (customer, tenant), [name, email])?;
                 customer
             }
         };

@@ -77,7 +77,7 @@ pub(in crate::shard) fn status_times_sql() -> &'static str {
 );"
 }
 
-/// Everything but the partitions, with views of no partition yet.
+/// Everything but the partitions and the words, with views of no partition yet.
 pub(in crate::shard) fn tables_sql() -> String {
     let empty = |columns: &str| {
         columns.split(", ").map(|column| format!("NULL AS {}", column.trim())).collect::<Vec<_>>().join(", ")
@@ -100,11 +100,6 @@ CREATE TABLE customer_row (
   key INTEGER NOT NULL  -- a hash of (tenant, customer_id)
 );
 CREATE INDEX customer_row_key ON customer_row (key);
-CREATE VIRTUAL TABLE customer_text USING fts5(
-  -- Words of names and e-mail addresses, and of the tenant so that a search meets its own customers only.
-  name, email, tenant, content='', contentless_delete=1,
-  tokenize=\"unicode61 remove_diacritics 2\"
-);
 CREATE TABLE category_row (
   id INTEGER PRIMARY KEY,
   tenant INTEGER NOT NULL,

@@ -99,8 +99,8 @@ pub(in crate::shard) struct Erasing {
     lanes: Option<Vec<(LaneId, Sequence)>>,
     /// Orders of `place` that are to be changed.
     pub(super) orders: Option<Vec<i64>>,
-    /// The merge of words was begun.
-    pub(super) is_merging: bool,
+    /// The level of the index of words that is being merged, once that was begun.
+    pub(super) merging: Option<usize>,
     /// With what it knows of the file.
     scrub: Option<Scrub>,
 }
@@ -183,7 +183,7 @@ impl Erasing {
             report: report::parse(&report)?,
             lanes: None,
             orders: None,
-            is_merging: false,
+            merging: None,
             scrub: None,
         }))
     }

@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 use super::super::super::error::ShardError;
-use super::super::names::tenant_word;
+use super::super::words::tenant_word;
 use super::CUSTOMER_LISTS_MAX;
 
 /// Customers of one shard, as a bitmap over their numbers: an eighth of a byte for each the shard has.

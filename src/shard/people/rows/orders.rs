@@ -5,7 +5,7 @@ use rusqlite::{TransactionBehavior, params};
 use super::super::super::error::ShardError;
 use super::super::super::file::Shard;
 use super::super::super::inspect::partitions_of;
-use super::super::super::orders::{Becomes, customers_of, orders_of};
+use super::super::super::orders::{Becomes, customers_of, delete_words, merge_words, orders_of};
 use super::super::super::stream::Stream;
 use super::super::record::{ErasureMode, Subject};
 use super::super::work::Erasing;
@@ -14,10 +14,6 @@ use crate::base::clock;
 
 /// Orders of one transaction: each may have the sketches of an hour, a day and some categories made anew.
 const ORDERS_PER_SLICE: usize = 16;
-/// Pages that one step of merging words writes: 250 KB.
-const MERGE_PAGES: i64 = 64;
-/// In the index of words, lines from here on name deleted entries.
-const WORDS_DELETED_FROM: i64 = 1 << 53;
 
 impl Shard {
     /// Orders of the customer, with their items: gone, or the token's.
@@ -110,9 +106,8 @@ impl Shard {
         for now in customers.chunks(ROWS_PER_SLICE as usize) {
             let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             for customer in now {
-                erasing.report.words += transaction
-                    .prepare_cached("DELETE FROM customer_text WHERE rowid = ?1")?
-                    .execute([customer])? as u64;
+                // Before the row, which has its text.
+                erasing.report.words += u64::from(delete_words(&transaction, *customer)?);
                 erasing.report.customers += match erasing.mode {
                     ErasureMode::Erase => transaction
                         .prepare_cached("DELETE FROM customer_row WHERE id = ?1")?
@@ -139,31 +134,10 @@ impl Shard {
     /// pages at a time.
     pub(in super::super) fn merge_words(&mut self, erasing: &mut Erasing) -> Result<bool, ShardError> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let has_deleted: bool = transaction.query_row(
-            "SELECT EXISTS (SELECT 1 FROM customer_text_data WHERE id >= ?1)",
-            [WORDS_DELETED_FROM],
-            |row| row.get(0),
-        )?;
-        if !has_deleted {
-            return Ok(true);
-        }
-        let merge = |pages: i64| -> Result<bool, ShardError> {
-            let before = transaction.total_changes();
-            transaction
-                .prepare_cached("INSERT INTO customer_text (customer_text, rank) VALUES ('merge', ?1)")?
-                .execute([pages])?;
-            // Every such statement counts as one change.
-            Ok(transaction.total_changes() - before > 1)
-        };
-        // A negative number takes all segments in; a positive one goes on with what was begun.
-        let was_going_on = erasing.is_merging && merge(MERGE_PAGES)?;
-        let goes_on = was_going_on || merge(-MERGE_PAGES)?;
-        erasing.is_merging = true;
-        if !goes_on {
-            // Nothing is merged any more and deleted entries are left: at once, then.
-            transaction.execute("INSERT INTO customer_text (customer_text) VALUES ('optimize')", [])?;
-        }
+        let mut merging = erasing.merging;
+        let is_done = merge_words(&transaction, &mut merging)?;
         transaction.commit()?;
-        Ok(!goes_on)
+        erasing.merging = merging;
+        Ok(is_done)
     }
 }
