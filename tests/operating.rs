@@ -114,28 +114,54 @@ fn answered(server: &Server, route: &str) -> Vec<Value> {
         .collect()
 }
 
+fn orders() -> Vec<Order> {
+    let order = |number: usize| Order {
+        tenant: "acme".to_owned(),
+        id: format!("o-{number}"),
+        customer: format!("c-{number}"),
+        name: format!("Zarniwoop {number}"),
+        email: format!("zarniwoop{number}@example.org"),
+        status: "paid".to_owned(),
+        currency: "USD".to_owned(),
+        at_us: 1_772_366_400_000_000,
+        items: vec![Item { product: "p".to_owned(), category: "g".to_owned(), quantity: 1, price: 1_999 }],
+    };
+    (0..7).map(order).collect()
+}
+
+#[test]
+fn ingests_and_uploads_are_logged_with_the_tenant_of_their_key_and_their_rows() {
+    let folder = Folder::new();
+    assert!(folder.run(&["tenant", "add", "acme"]).status.success());
+    let (code, made) = folder.run_json(&["key", "create", "--tenant", "acme", "--scope", "manage"]);
+    assert_eq!(code, 0, "{made}");
+    let key = format!("Authorization: Bearer {}\r\n", made["key"].as_str().expect("a key"));
+    let server = folder.serve(&["--shards", "1"]);
+    let body = oracle::body(&orders());
+    let answer = ingest(server.address, "one", &format!("{NDJSON}{key}"), &body).expect("the server answers");
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let uploads = "/api/v1/ingest/orders/uploads";
+    let mut client = server.client();
+    let head = format!(
+        "POST {uploads} HTTP/1.1\r\nHost: test\r\n{key}Tus-Resumable: 1.0.0\r\nUpload-Length: {0}\r\n\
+         Content-Type: application/offset+octet-stream\r\nContent-Length: {0}\r\n\r\n",
+        body.len()
+    );
+    client.write(head.as_bytes()).and_then(|()| client.write(&body)).expect("it is sent");
+    let created = client.answer().expect("the server answers");
+    assert_eq!(created.status, 201, "{created:?}");
+    for route in ["/api/v1/ingest/orders", uploads] {
+        let lines = wait_for("a line", || Some(answered(&server, route)).filter(|lines| !lines.is_empty()));
+        assert_eq!((&lines[0]["tenant"], &lines[0]["rows"]), (&"acme".into(), &7.into()), "{lines:?}");
+    }
+    server.stop();
+}
+
 #[test]
 fn what_changed_something_is_a_line_of_the_log_with_its_idempotency_key() {
     let folder = Folder::new();
     let server = folder.serve(&["--shards", "1"]);
-    let orders: Vec<Order> = (0..7)
-        .map(|number| Order {
-            tenant: "acme".to_owned(),
-            id: format!("o-{number}"),
-            customer: format!("c-{number}"),
-            name: format!("Zarniwoop {number}"),
-            email: format!("zarniwoop{number}@example.org"),
-            status: "paid".to_owned(),
-            currency: "USD".to_owned(),
-            at_us: 1_772_366_400_000_000,
-            items: vec![Item {
-                product: "p".to_owned(),
-                category: "g".to_owned(),
-                quantity: 1,
-                price: 1_999,
-            }],
-        })
-        .collect();
+    let orders = orders();
     let body = oracle::body(&orders);
     let answer = ingest(server.address, "import-17", NDJSON, &body).expect("the server answers");
     assert_eq!(answer.status, 200, "{answer:?}");

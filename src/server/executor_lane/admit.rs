@@ -111,6 +111,7 @@ const WAIT_MIN: Duration = Duration::from_millis(1);
 const WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// The tenant that the key is bound to.
-pub(super) fn tenant_of(lane: &Lane, principal: &Principal) -> Option<Arc<str>> {
-    lane.desk.borrow_mut().tenant_of(principal)
+pub(super) fn tenant_of(lane: &Lane, request: &RequestHead, principal: &Principal) -> Option<Arc<str>> {
+    let tenant = lane.desk.borrow_mut().tenant_of(principal)?;
+    Some(request.owner.get_or_init(|| tenant).clone())
 }

@@ -1,12 +1,13 @@
 //! A request on its way through the lane: its head as all handlers see it, what a handler is called with, and what
 //! it answers.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::future::Future;
 use std::net::IpAddr;
 use std::ops::Deref;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use hyper::Response;
@@ -36,6 +37,8 @@ pub(in crate::server) struct RequestHead {
     pub(super) tenant: String,
     /// Whose budget was charged, once one was.
     pub(super) payer: Cell<Option<Payer>>,
+    /// The tenant of its key, where the path names none and a handler asked; for the log.
+    pub(super) owner: OnceCell<Arc<str>>,
     /// Rows it brought, where a handler counted them; for the log.
     pub(super) rows: Cell<Option<u64>>,
     pub(super) started_us: u64,
@@ -91,6 +94,7 @@ impl RequestHead {
             id,
             tenant,
             payer: Cell::new(None),
+            owner: OnceCell::new(),
             rows: Cell::new(None),
             started_us,
         }

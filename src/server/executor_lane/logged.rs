@@ -45,7 +45,8 @@ pub(super) fn answered(lane: &Lane, request: &RequestHead, status: u16, duration
         return;
     }
     let method = request.method_name();
-    let tenant = Some(&*request.tenant).filter(|tenant| !tenant.is_empty());
+    let in_path = Some(&*request.tenant).filter(|tenant| !tenant.is_empty());
+    let tenant = in_path.or_else(|| request.owner.get().map(|tenant| &**tenant));
     let idempotency_key = ingest_key(&request.headers).ok();
     let (idempotency_key, rows) = (idempotency_key.as_deref(), request.rows.get());
     tracing::info!(request_id, tenant, method, route, status, duration_us, idempotency_key, rows, "answered");

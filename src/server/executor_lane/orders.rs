@@ -508,7 +508,7 @@ impl Take for Comparing<'_> {
 pub(in crate::server) async fn post(call: Call<'_>, body: Incoming) -> Result<Answer, IngestEnded> {
     let Call { lane, gate, request, .. } = call;
     let principal = admit(lane, request, &body).map_err(IngestRefused::Denied)?.principal;
-    let tenant = tenant_of(lane, &principal);
+    let tenant = tenant_of(lane, request, &principal);
     let tenant = tenant.as_deref();
     let wants_disk = wants_disk(&call)?;
     let key = ingest_key(&request.headers)?;

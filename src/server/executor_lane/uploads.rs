@@ -86,7 +86,8 @@ impl Begun {
         api::uploads::version(&call.request.headers).map_err(early)?;
         let checksum = api::uploads::checksum(&call.request.headers).map_err(early)?;
         let wants_disk = wants_disk(call).map_err(|refused| early(refused.into()))?;
-        Ok(Begun { principal, tenant: tenant_of(call.lane, &principal), checksum, wants_disk, is_unread })
+        let tenant = tenant_of(call.lane, call.request, &principal);
+        Ok(Begun { principal, tenant, checksum, wants_disk, is_unread })
     }
 
     fn early(&self, refused: impl Into<UploadRefused>) -> NotTaken {
@@ -112,6 +113,7 @@ pub(in crate::server) async fn patch(call: Call<'_>, body: Incoming) -> Result<A
     let length = length.map_err(|refused| begun.early(refused))?;
     let piece = begun.piece(&call, offset, length, body);
     let (upload, offset) = in_a_task(call.lane, id, begun.tenant.as_deref(), piece).await?;
+    count_rows(&call, &upload);
     Ok(api::uploads::taken(&upload, offset, level(begun.wants_disk)))
 }
 
@@ -142,9 +144,17 @@ pub(in crate::server) async fn create(call: Call<'_>, body: Incoming) -> Result<
     }
     let location = api::uploads::location(&upload);
     match in_a_task(lane, id, tenant, begun.piece(&call, 0, None, body)).await {
-        Ok((upload, offset)) => Ok(api::uploads::created(&upload, offset, level)),
+        Ok((upload, offset)) => {
+            count_rows(&call, &upload);
+            Ok(api::uploads::created(&upload, offset, level))
+        }
         Err(not_taken) => Err(NotTaken { location: Some(location), ..not_taken }),
     }
+}
+
+/// For the log: the rows of the upload so far, those of earlier pieces included.
+fn count_rows(call: &Call<'_>, upload: &Upload) {
+    call.request.rows.set(Some(upload.checkpoint.summary.received()));
 }
 
 /// Takes the piece in. The upload afterwards, and its offset.
@@ -177,7 +187,7 @@ pub(super) async fn detached<T: 'static>(work: impl Future<Output = T> + 'static
 /// Whose upload is asked about: its id, and the tenant of the key.
 fn asked(call: &Call<'_>) -> Result<(UploadId, Option<Arc<str>>), UploadRefused> {
     let id = UploadId::parse(&call.request.parameter("upload")).ok_or(UploadRefused::NotFound)?;
-    Ok((id, tenant_of(call.lane, &call.principal)))
+    Ok((id, tenant_of(call.lane, call.request, &call.principal)))
 }
 
 /// GET: how far it is.
