@@ -4,44 +4,17 @@
 mod support;
 
 use std::fs;
-use std::io::{Cursor, Write as _};
 use std::time::Duration;
 
 use firehose::base::clock;
 use serde_json::{Value, json};
 use support::commerce::{NDJSON, counts, ingest, ingest_head, ingested, problem, search_all, verify};
 use support::oracle::{self, Order};
-use support::{Chance, Client, Folder, Server, cpus};
+use support::packing::{gzip, orders, zip, zstd};
+use support::{Client, Folder, Server, cpus};
 
 const ORDERS: u64 = 600;
 const MULTIPART: &str = "Content-Type: multipart/form-data; boundary=\"a b'c\"\r\n";
-
-fn orders(tenant: &str, count: u64) -> Vec<Order> {
-    let mut chance = Chance::seeded(9);
-    (0..count).map(|id| Order::random(&mut chance, tenant, id)).collect()
-}
-
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-    packed.write_all(bytes).expect("memory takes it");
-    packed.finish().expect("memory takes it")
-}
-
-fn zstd(bytes: &[u8]) -> Vec<u8> {
-    zstd::encode_all(bytes, 1).expect("it packs")
-}
-
-/// An archive with these entries, deflated and stored by turns.
-fn zip(entries: &[(&str, &[u8])]) -> Vec<u8> {
-    let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));
-    for (at, (name, bytes)) in entries.iter().enumerate() {
-        let method = [zip::CompressionMethod::Deflated, zip::CompressionMethod::Stored][at % 2];
-        let options = zip::write::SimpleFileOptions::default().compression_method(method);
-        archive.start_file(*name, options).expect("an entry");
-        archive.write_all(bytes).expect("memory takes it");
-    }
-    archive.finish().expect("an archive").into_inner()
-}
 
 /// A form with a field that is no file, and these files.
 fn form(files: &[&[u8]]) -> Vec<u8> {

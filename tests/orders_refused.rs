@@ -3,40 +3,13 @@
 
 mod support;
 
-use std::io::{Cursor, Write as _};
-
 use serde_json::{Value, json};
+use support::Folder;
 use support::commerce::{NDJSON, counts, ingest, ingested, problem, search_all};
-use support::oracle::{self, Order};
-use support::{Chance, Folder};
+use support::oracle;
+use support::packing::{gzip, orders, zip, zstd};
 
 const MULTIPART: &str = "Content-Type: multipart/form-data; boundary=b\r\n";
-
-fn orders(tenant: &str, count: u64) -> Vec<Order> {
-    let mut chance = Chance::seeded(9);
-    (0..count).map(|id| Order::random(&mut chance, tenant, id)).collect()
-}
-
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
-    packed.write_all(bytes).expect("memory takes it");
-    packed.finish().expect("memory takes it")
-}
-
-fn zstd(bytes: &[u8]) -> Vec<u8> {
-    zstd::encode_all(bytes, 1).expect("it packs")
-}
-
-fn zip(entries: &[(&str, &[u8])]) -> Vec<u8> {
-    let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));
-    for (at, (name, bytes)) in entries.iter().enumerate() {
-        let method = [zip::CompressionMethod::Deflated, zip::CompressionMethod::Stored][at % 2];
-        let options = zip::write::SimpleFileOptions::default().compression_method(method);
-        archive.start_file(*name, options).expect("an entry");
-        archive.write_all(bytes).expect("memory takes it");
-    }
-    archive.finish().expect("an archive").into_inner()
-}
 
 /// A form of parts, each with what stands behind `form-data`.
 fn form(parts: &[(&str, &[u8])]) -> Vec<u8> {

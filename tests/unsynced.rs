@@ -3,34 +3,14 @@
 mod support;
 
 use std::fs::{self, File};
-use std::path::PathBuf;
 
-use serde_json::{Value, json};
-use support::commerce::{INGEST, ingest_head, ingested, search_all};
+use serde_json::json;
+use support::commerce::{INGEST, ingest_head, ingested, lines, search_all, upload_folder};
 use support::{Answer, Client, Folder, Server};
 
 const UPLOADS: &str = "/api/v1/ingest/orders/uploads";
 const TUS: &str = "Tus-Resumable: 1.0.0";
 const PIECE: &str = "Content-Type: application/offset+octet-stream";
-
-fn order(number: usize) -> Value {
-    json!({
-        "order_id": format!("o-{number}"), "tenant_id": "acme", "customer_id": format!("c-{}", number % 7),
-        "customer_name": "Ann Smith", "customer_email": "ann@example.org", "status": "paid", "currency": "USD",
-        "ordered_at": "2026-03-01T12:00:00Z",
-        "items": [{"product_id": "p-1", "category": "x", "quantity": 1, "unit_price": "19.99"}],
-    })
-}
-
-fn lines(orders: std::ops::Range<usize>) -> String {
-    orders.map(|number| format!("{}\n", order(number))).collect()
-}
-
-/// The folder of the only upload.
-fn upload_folder(folder: &Folder) -> PathBuf {
-    let mut found = fs::read_dir(folder.data().join("uploads")).expect("the folder is there");
-    found.next().expect("an upload").expect("an entry").path()
-}
 
 /// Sends a request with these header lines and reads the answer.
 fn ask(

@@ -1,10 +1,11 @@
 //! Orders as a client sends them and reads them back: ingests by key, searches page by page, sales.
 
+use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::client::{Answer, Client};
 use super::process::{Folder, Server, command};
@@ -136,4 +137,24 @@ pub fn truth(dataset: &Path) -> Value {
 pub fn verify(folder: &Folder) {
     let (code, said) = folder.run_json(&["verify", "--aggregates"]);
     assert_eq!(code, 0, "{said}");
+}
+
+/// One order of a tenant by its number.
+pub fn order(number: usize) -> Value {
+    json!({
+        "order_id": format!("o-{number}"), "tenant_id": "acme", "customer_id": format!("c-{}", number % 7),
+        "customer_name": "Ann Smith", "customer_email": "ann@example.org", "status": "paid", "currency": "USD",
+        "ordered_at": "2026-03-01T12:00:00Z",
+        "items": [{"product_id": "p-1", "category": "x", "quantity": 1, "unit_price": "19.99"}],
+    })
+}
+
+pub fn lines(orders: std::ops::Range<usize>) -> String {
+    orders.map(|number| format!("{}\n", order(number))).collect()
+}
+
+/// The folder of the only upload.
+pub fn upload_folder(folder: &Folder) -> PathBuf {
+    let mut found = fs::read_dir(folder.data().join("uploads")).expect("the folder is there");
+    found.next().expect("an upload").expect("an entry").path()
 }

@@ -11,6 +11,7 @@ pub mod commerce;
 mod disk;
 mod load;
 pub mod oracle;
+pub mod packing;
 mod process;
 mod python;
 mod rows;

@@ -2,32 +2,12 @@
 
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
-use std::path::PathBuf;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{PIECE, TUS, Upload, ask, head};
-use crate::support::commerce::{ingested, search_all};
+use crate::support::commerce::{ingested, lines, search_all, upload_folder};
 use crate::support::{Answer, Folder, wait_for};
-
-fn order(number: usize) -> Value {
-    json!({
-        "order_id": format!("o-{number}"), "tenant_id": "acme", "customer_id": format!("c-{}", number % 7),
-        "customer_name": "Ann Smith", "customer_email": "ann@example.org", "status": "paid", "currency": "USD",
-        "ordered_at": "2026-03-01T12:00:00Z",
-        "items": [{"product_id": "p-1", "category": "x", "quantity": 1, "unit_price": "19.99"}],
-    })
-}
-
-fn lines(orders: std::ops::Range<usize>) -> String {
-    orders.map(|number| format!("{}\n", order(number))).collect()
-}
-
-/// The folder of the only upload.
-fn upload_folder(folder: &Folder) -> PathBuf {
-    let mut found = fs::read_dir(folder.data().join("uploads")).expect("the folder is there");
-    found.next().expect("an upload").expect("an entry").path()
-}
 
 fn uploads(folder: &Folder) -> usize {
     fs::read_dir(folder.data().join("uploads")).map_or(0, Iterator::count)
