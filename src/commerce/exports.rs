@@ -11,17 +11,22 @@
 //! What a file holds is decided in its first seconds: each shard's orders up to its pin that the filters take, with
 //! their status, are written down in `chosen`. All else of an order never changes. So a job that was killed makes
 //! the same bytes again, and goes on from its last checkpoint: `state.json` says how many bytes and which orders it
-//! covers, and their digest; nobody is given a byte behind it.
+//! covers, and their digest; nobody is given a byte behind it. An erasure takes blocks out of a file that is being made
+//! (`splice.rs`): it is another file then, of another generation.
 
 mod columns;
 mod erase;
 mod file;
 mod job;
+mod marks;
 mod pack;
 mod parquet;
 mod record;
 mod spec;
+mod splice;
 mod store;
+#[cfg(test)]
+mod tests;
 mod text;
 
 pub use columns::Column;

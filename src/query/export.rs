@@ -36,6 +36,13 @@ pub async fn is_erasing(readers: &Readers, tenant_id: &str) -> Result<bool, Quer
     Ok(shards.contains(&true))
 }
 
+/// Whether orders of the tenant still have a name somewhere that a pseudonym is taking the place of.
+pub async fn is_pseudonymising(readers: &Readers, tenant_id: &str) -> Result<bool, QueryError> {
+    let tenant_id = tenant_id.to_owned();
+    let look = move |connection: &rusqlite::Connection| shard::is_pseudonymising(connection, &tenant_id);
+    Ok(readers.ask_all(false, look).await?.contains(&true))
+}
+
 /// The next orders of one shard that the filter takes; where to go on, if there is more. `spare` is an empty list.
 pub async fn choose(
     readers: &Readers,

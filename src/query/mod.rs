@@ -32,7 +32,7 @@ mod tests;
 
 pub use buckets::{Bucket, buckets};
 pub use cursor::CursorKey;
-pub use export::{Filled, Filling, choose, fill, forget, is_erasing, order_pins};
+pub use export::{Filled, Filling, choose, fill, forget, is_erasing, is_pseudonymising, order_pins};
 pub use local::{date_of, rfc3339_in};
 pub use merge::{Chunk, Merged};
 pub use orders::{finished_ingest, order};

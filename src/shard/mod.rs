@@ -70,7 +70,8 @@ pub use orders::{
 };
 pub use people::{
     ErasureMode, ErasureRecord, ErasureReport, ErasureState, ErasureWants, KnownCustomer, Needles,
-    RemovedOutside, Subject, erasure, erasures_under_way, is_erasing, known_customer, orders_of_customer,
+    RemovedOutside, Subject, erasure, erasures_under_way, is_erasing, is_pseudonymising, known_customer,
+    orders_of_customer,
 };
 pub use prices::{
     AnomaliesOf, AnomalyId, AnomalyLine, AnomalyStatus, ChangeMark, Decision, FirstAnswer, NotAnAnomalyId,

@@ -1,5 +1,6 @@
 //! What the tests of exports share: orders worth exporting, jobs, downloads in parts.
 
+mod erasures;
 mod formats;
 mod kills;
 mod limits;

@@ -147,8 +147,8 @@ pub fn download() -> OperationBuilder {
         .summary(Some("The file of an export, also while it is made"))
         .description(Some(
             "While it is made the answer has no length and follows the file until it is done; should the export fail \
-             or be removed, or an erasure have it begin again (then under another `ETag`), the framing breaks and does \
-             not end. A file that told of a person who was erased is 410. A cut download goes on with `Range: bytes=N-` and \
+             or be removed, or an erasure take orders out that the file holds (it goes on under another `ETag`), the \
+             framing breaks and does not end. A file that told of a person who was erased is 410. A cut download goes on with `Range: bytes=N-` and \
              `If-Range`, while the file grows as well: `Content-Range` then names no total and, as its last byte, a \
              very large number (RFC 8673), and a clean end is the end of the file. Several ranges are answered with \
              the whole.",

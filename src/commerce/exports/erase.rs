@@ -1,19 +1,31 @@
 //! What becomes of a tenant's exports when a person is erased.
 //!
-//! A file that does not tell of the person stays. One that is finished and does is gone, and says why. One that is
-//! being made leaves out what it has not come to; where it has, it begins again under another generation. Which orders
-//! an export tells stands in `chosen`, in the order of the file, so nothing has to be unpacked.
+//! A file that does not hold orders of the person stays. One that is finished and does is gone, and says why. One that
+//! is being made leaves out what it has not written yet. Where it has, it is spliced ([`super::splice`]): the blocks
+//! that hold the person's orders go, and the other orders of those blocks are written again at the end, under another
+//! generation. So an export that is longer than the time between two erasures ends all the same: each one costs it no
+//! more than the blocks with the person's orders, and a job gets farther than it was before it makes way for the next
+//! one ([`super::job`]). Which orders an export holds is in `chosen`, in the order of the file, so nothing is unpacked.
+//!
+//! An export begins again only where it cannot be spliced: an older version began the file, the files are damaged,
+//! there is no room for a second one, or a kill left a list of another length than its counts say.
+//!
+//! Orders that stay under a pseudonym are written again under it, once every shard has it. An export that looks for
+//! words of names (`q`) leaves them out instead: among orders that a name found, the pseudonym would be tied to that
+//! name, and `q` finds no pseudonym.
 //!
 //! Nobody works on the exports meanwhile ([`super::store::Hold`]), and no order of the person is added.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read as _, Write as _};
 use std::path::Path;
+use std::sync::atomic::Ordering;
 
-use super::file::CHOSEN_BYTES;
+use super::file::{CHOSEN_BYTES, opened};
+use super::marks::Blocks;
 use super::record::{Checkpoint, Export, ExportState, Progress};
-use super::store::{CHOSEN, ExportStore};
-use crate::base::clock;
+use super::store::{BESIDE, CHOSEN, ExportStore, FILE, MARKS, PROGRESS};
+use crate::base::{clock, durable};
 use crate::shard::Needles;
 
 const CHOSEN_NEW: &str = "chosen.new";
@@ -58,8 +70,8 @@ impl ExportStore {
             return Ok(true);
         }
         match (progress.state, &progress.chosen) {
-            (ExportState::Done, chosen) => {
-                let places = self.places(export, chosen.as_deref(), rows)?;
+            (ExportState::Done, _) => {
+                let places = self.places(export, &progress, rows)?;
                 let is_in = places.is_none_or(|places| !places.is_empty());
                 if is_in {
                     self.take_away(export)?;
@@ -67,19 +79,47 @@ impl ExportStore {
                 Ok(is_in)
             }
             (ExportState::Queued | ExportState::Running, Some(counts)) => {
-                let places = self.places(export, Some(counts), rows)?;
-                match places {
+                match self.places(export, &progress, rows)? {
                     Some(places) if places.is_empty() => return Ok(false),
-                    Some(places) if !are_kept && places[0] >= progress.checkpoint.orders => {
-                        self.leave_out(export, &places, counts)?;
-                    }
-                    _ => self.begin_again(export)?,
+                    Some(places) => self.take_out(export, &places, counts, are_kept)?,
+                    None => self.begin_again(export)?,
                 }
                 Ok(true)
             }
-            // Nothing was chosen yet, or there is nothing any more.
-            _ => Ok(false),
+            // Nothing was chosen yet, or there is nothing any more. A crash may have left files all the same.
+            _ => self.drop_files(export).map(|()| false),
         }
+    }
+
+    /// Takes the orders at these places out, or sees to it that they get their pseudonym.
+    fn take_out(&self, export: &Export, places: &[u64], counts: &[u64], are_kept: bool) -> io::Result<()> {
+        let progress = export.progress();
+        let are_kept = are_kept && export.spec.filters.q.is_none();
+        if places[0] < progress.checkpoint.orders {
+            return self.splice(export, places, are_kept);
+        }
+        self.cut_tail(export, &progress.checkpoint)?;
+        if !are_kept {
+            return self.leave_out(export, places, counts);
+        }
+        let progress = Progress { awaits_pseudonym: true, ..Progress::clone(&progress) };
+        self.publish(export, progress, true)?;
+        // An older state that a power cut brings back would count as newer: it covers as many bytes.
+        durable::remove(&self.folder_of(&export.id).join(PROGRESS))
+    }
+
+    /// Cuts off what a kill left behind the checkpoint: it may hold orders that are not to be written any more.
+    fn cut_tail(&self, export: &Export, checkpoint: &Checkpoint) -> io::Result<()> {
+        for (name, bytes) in
+            [(FILE, checkpoint.bytes), (BESIDE, checkpoint.beside), (MARKS, checkpoint.marks)]
+        {
+            let file = opened(self, export, name)?;
+            if file.metadata()?.len() > bytes {
+                file.set_len(bytes)?;
+                file.sync_all()?;
+            }
+        }
+        Ok(())
     }
 
     /// Chooses anew and makes another file, when a job comes to it. What there is of the file goes.
@@ -87,7 +127,8 @@ impl ExportStore {
         let progress = export.progress();
         let generation = progress.generation + 1;
         self.publish(export, Progress { generation, ..Progress::begin() }, true)?;
-        self.drop_files(export);
+        self.drop_files(export)?;
+        export.reached.store(0, Ordering::Relaxed);
         tracing::info!(
             export = export.id.as_str(),
             generation,
@@ -106,7 +147,7 @@ impl ExportStore {
             ..Progress::clone(&export.progress())
         };
         self.publish(export, progress, true)?;
-        self.drop_files(export);
+        self.drop_files(export)?;
         tracing::info!(
             export = export.id.as_str(),
             "the file of an export went with a person who was erased"
@@ -118,31 +159,43 @@ impl ExportStore {
     fn places(
         &self,
         export: &Export,
-        counts: Option<&[u64]>,
+        progress: &Progress,
         rows: &[Vec<i64>],
     ) -> io::Result<Option<Vec<u64>>> {
-        let Some(counts) = counts.filter(|counts| counts.len() == rows.len()) else { return Ok(None) };
-        let file = match File::open(self.folder_of(&export.id).join(CHOSEN)) {
+        let folder = self.folder_of(&export.id);
+        let counts = progress.chosen.as_deref().filter(|counts| counts.len() == rows.len());
+        let (Some(counts), Some(orders)) = (counts, progress.orders()) else { return Ok(None) };
+        let file = match File::open(folder.join(CHOSEN)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file?,
         };
-        if file.metadata()?.len() != counts.iter().sum::<u64>() * CHOSEN_BYTES {
+        if file.metadata()?.len() != orders * CHOSEN_BYTES {
             return Ok(None);
         }
-        let mut chosen = BufReader::with_capacity(256 * 1024, file);
-        let (mut places, mut at) = (Vec::new(), 0);
-        for (count, rows) in counts.iter().zip(rows) {
-            for place in at..at + count {
-                let mut word = [0; CHOSEN_BYTES as usize];
-                chosen.read_exact(&mut word)?;
-                let id = (u64::from_le_bytes(word) >> 3) as i64;
-                if rows.binary_search(&id).is_ok() {
-                    places.push(place);
+        let mut looking =
+            Looking { chosen: BufReader::with_capacity(256 * 1024, file), at: 0, places: Vec::new() };
+        if progress.spliced > 0 {
+            let Some(blocks) = Blocks::open(&folder.join(MARKS), &progress.checkpoint)? else {
+                return Ok(None);
+            };
+            for block in blocks {
+                let block = block?;
+                if block.orders.end > progress.spliced {
+                    break;
+                }
+                for run in block.runs {
+                    let Some(rows) = rows.get(run.shard as usize) else { return Ok(None) };
+                    looking.look(run.places.end - run.places.start, rows)?;
                 }
             }
-            at += count;
+            if looking.at != progress.spliced {
+                return Ok(None);
+            }
         }
-        Ok(Some(places))
+        for (count, rows) in counts.iter().zip(rows) {
+            looking.look(*count, rows)?;
+        }
+        Ok(Some(looking.places))
     }
 
     /// Takes orders out of those that are still to be told. A crash in between leaves a list of another length than the
@@ -151,7 +204,8 @@ impl ExportStore {
         let folder = self.folder_of(&export.id);
         copy_without(&folder, places)?;
         fs::rename(folder.join(CHOSEN_NEW), folder.join(CHOSEN))?;
-        let (mut left, mut end) = (Vec::with_capacity(counts.len()), 0);
+        let spliced = export.progress().spliced;
+        let (mut left, mut end) = (Vec::with_capacity(counts.len()), spliced);
         for count in counts {
             let (from, to) = (end, end + count);
             end = to;
@@ -160,6 +214,29 @@ impl ExportStore {
             left.push(count - gone as u64);
         }
         self.publish(export, Progress { chosen: Some(left), ..Progress::clone(&export.progress()) }, true)
+    }
+}
+
+/// A reading of the chosen orders for those of a person.
+struct Looking {
+    chosen: BufReader<File>,
+    at: u64,
+    places: Vec<u64>,
+}
+
+impl Looking {
+    /// Looks at the next ones, all of the shard where these rows are the person's.
+    fn look(&mut self, count: u64, rows: &[i64]) -> io::Result<()> {
+        for place in self.at..self.at + count {
+            let mut word = [0; CHOSEN_BYTES as usize];
+            self.chosen.read_exact(&mut word)?;
+            let id = (u64::from_le_bytes(word) >> 3) as i64;
+            if rows.binary_search(&id).is_ok() {
+                self.places.push(place);
+            }
+        }
+        self.at += count;
+        Ok(())
     }
 }
 
@@ -182,7 +259,6 @@ mod tests {
     use std::sync::Arc;
 
     use super::super::record::tests::record;
-    use super::super::store::FILE;
     use super::*;
 
     fn needles() -> Needles {

@@ -12,11 +12,12 @@ use std::sync::atomic::Ordering;
 
 use sha2::{Digest as _, Sha256};
 
+use super::marks::marks_of;
 use super::pack::pack;
 use super::parquet::ParquetEncoder;
-use super::record::{Checkpoint, Export, ExportState, Progress};
+use super::record::{Checkpoint, Export, ExportState, Progress, Seen};
 use super::spec::{Compression, ExportFormat};
-use super::store::{BESIDE, CHOSEN, ExportError, ExportStore, FILE};
+use super::store::{BESIDE, CHOSEN, ExportError, ExportStore, FILE, MARKS};
 use super::text::TextEncoder;
 use crate::base::clock;
 use crate::base::ids::hex;
@@ -41,12 +42,18 @@ pub(super) struct ExportFile {
     file: File,
     /// Of Parquet: what is known of the row groups.
     beside: File,
+    marks: File,
     digest: Sha256,
     beside_digest: Sha256,
+    marks_digest: Sha256,
     encoder: Encoder,
     checkpoint: Checkpoint,
     /// Orders taken in, the group that is not yet written included.
     orders: u64,
+    /// Of each shard in turn, where the orders end that were taken in and are not yet written.
+    runs: Vec<(u32, u64)>,
+    /// Rows were written since it was opened.
+    has_advanced: bool,
     out: Vec<u8>,
 }
 
@@ -58,7 +65,7 @@ pub(super) enum Left {
     More,
 }
 
-fn opened(store: &ExportStore, export: &Export, name: &str) -> io::Result<File> {
+pub(super) fn opened(store: &ExportStore, export: &Export, name: &str) -> io::Result<File> {
     let path = store.folder_of(&export.id).join(name);
     OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)
 }
@@ -70,6 +77,7 @@ impl ExportFile {
     /// The disk's.
     pub(super) fn open(store: Arc<ExportStore>, export: Arc<Export>) -> io::Result<ExportFile> {
         let (file, beside) = (opened(&store, &export, FILE)?, opened(&store, &export, BESIDE)?);
+        let marks = opened(&store, &export, MARKS)?;
         let (spec, columns) = (&export.spec, export.spec.columns());
         let encoder = match spec.format {
             ExportFormat::Parquet => {
@@ -89,13 +97,36 @@ impl ExportFile {
             export,
             file,
             beside,
+            marks,
             digest: Sha256::new(),
             beside_digest: Sha256::new(),
+            marks_digest: Sha256::new(),
             encoder,
             checkpoint,
             orders,
+            runs: Vec::new(),
+            has_advanced: false,
             out: Vec::new(),
         })
+    }
+
+    /// Where [`ExportFile::verify`] begins: behind what this process wrote or verified already. An erasure makes jobs
+    /// begin again and again, which must not read a long file each time.
+    pub(super) fn seen(&mut self) -> u64 {
+        let generation = self.export.progress().generation;
+        match self.export.seen.load_full() {
+            Some(seen) if seen.generation == generation && seen.bytes <= self.checkpoint.bytes => {
+                self.digest = seen.digest.clone();
+                seen.bytes
+            }
+            _ => 0,
+        }
+    }
+
+    fn see(&self, bytes: u64) {
+        let generation = self.export.progress().generation;
+        let seen = Seen { generation, bytes, digest: self.digest.clone() };
+        self.export.seen.store(Some(Arc::new(seen)));
     }
 
     /// Reads the next part of what is in front of the checkpoint, `from` the byte where the last step ended; where
@@ -117,12 +148,16 @@ impl ExportFile {
             }
         }
         if at == until && until < self.checkpoint.bytes {
+            self.see(until);
             return Ok(Some(until));
         }
         let is_right = at == self.checkpoint.bytes
             && (at == 0 || hex(&self.digest.clone().finalize()) == self.checkpoint.digest)
-            && self.verify_beside()?;
-        if !is_right {
+            && self.verify_beside()?
+            && self.verify_marks()?;
+        if is_right {
+            self.see(at);
+        } else {
             tracing::error!(
                 export = self.export.id.as_str(),
                 "the file of an export is not what was written; it is made anew"
@@ -133,12 +168,15 @@ impl ExportFile {
             self.checkpoint = Checkpoint::default();
             self.orders = 0;
             (self.digest, self.beside_digest) = (Sha256::new(), Sha256::new());
+            self.marks_digest = Sha256::new();
             self.store.publish(&self.export, progress, false)?;
         }
         self.file.set_len(self.checkpoint.bytes)?;
         self.beside.set_len(self.checkpoint.beside)?;
+        self.marks.set_len(self.checkpoint.marks)?;
         let chosen = opened(&self.store, &self.export, CHOSEN)?.metadata()?.len();
-        self.store.recharge(&self.export, self.checkpoint.bytes + self.checkpoint.beside + chosen);
+        let Checkpoint { bytes, beside, marks, .. } = &self.checkpoint;
+        self.store.recharge(&self.export, bytes + beside + marks + chosen);
         Ok(None)
     }
 
@@ -147,9 +185,21 @@ impl ExportFile {
         if self.beside.metadata()?.len() < self.checkpoint.beside {
             return Ok(false);
         }
-        self.beside_digest.update(self.read_beside()?);
+        self.beside_digest = Sha256::new_with_prefix(self.read_beside()?);
         let is_empty = self.checkpoint.beside == 0;
         Ok(is_empty || hex(&self.beside_digest.clone().finalize()) == self.checkpoint.beside_digest)
+    }
+
+    /// Whether the marks are those that were written: 40 bytes a block.
+    fn verify_marks(&mut self) -> io::Result<bool> {
+        if self.marks.metadata()?.len() < self.checkpoint.marks {
+            return Ok(false);
+        }
+        let mut marks = vec![0; self.checkpoint.marks as usize];
+        self.marks.read_exact_at(&mut marks, 0)?;
+        self.marks_digest = Sha256::new_with_prefix(marks);
+        let is_empty = self.checkpoint.marks == 0;
+        Ok(is_empty || hex(&self.marks_digest.clone().finalize()) == self.checkpoint.marks_digest)
     }
 
     fn read_beside(&self) -> io::Result<Vec<u8>> {
@@ -163,20 +213,46 @@ impl ExportFile {
         self.orders
     }
 
-    /// Takes the next orders in.
+    /// Whether rows were written since it was opened, and the file holds more orders than these: a job that leaves off
+    /// then has not worked for nothing.
+    pub(super) fn has_advanced_behind(&self, orders: u64) -> bool {
+        self.has_advanced && self.checkpoint.orders > orders
+    }
+
+    /// Writes what stands in front of all rows, as a block of its own: the rows behind it may go.
+    fn begin(&mut self) -> Result<(), ExportError> {
+        self.out.clear();
+        match &mut self.encoder {
+            Encoder::Parquet(_) => ParquetEncoder::head(&mut self.out),
+            Encoder::Text { encoder, compression, raw } => {
+                raw.clear();
+                encoder.head(raw);
+                if raw.is_empty() {
+                    return Ok(());
+                }
+                pack(*compression, raw, &mut self.out)?;
+            }
+        }
+        self.append(0, &[])
+    }
+
+    /// Takes the next orders in, all of one shard, whose index this is.
     ///
     /// # Errors
     /// No room, or the disk's.
-    pub(super) fn take(&mut self, batch: &mut OrderBatch) -> Result<Left, ExportError> {
+    pub(super) fn take(&mut self, batch: &mut OrderBatch, shard: u32) -> Result<Left, ExportError> {
+        if self.checkpoint.bytes == 0 {
+            self.begin()?;
+        }
         self.orders += batch.orders.len() as u64;
-        let is_first = self.checkpoint.bytes == 0;
+        match self.runs.last_mut() {
+            Some((of, end)) if *of == shard => *end = self.orders,
+            _ => self.runs.push((shard, self.orders)),
+        }
         match &mut self.encoder {
             Encoder::Parquet(encoder) => Ok(if encoder.take(batch) { Left::More } else { Left::Nothing }),
             Encoder::Text { encoder, compression, raw } => {
                 raw.clear();
-                if is_first {
-                    encoder.head(raw);
-                }
                 let rows = encoder.rows(batch, raw);
                 self.out.clear();
                 pack(*compression, raw, &mut self.out)?;
@@ -197,31 +273,38 @@ impl ExportFile {
             return Ok(if encoder.has_rows() { Left::More } else { Left::Nothing });
         }
         self.out.clear();
-        if offset == 0 {
-            ParquetEncoder::head(&mut self.out);
-        }
-        let at = offset + self.out.len() as u64;
-        let (rows, beside) = encoder.end_group(at, &mut self.out)?;
+        let (rows, beside) = encoder.end_group(offset, &mut self.out)?;
         self.append(rows, &beside)?;
         Ok(Left::Nothing)
     }
 
     /// Writes `out`, and says that it is there.
     fn append(&mut self, rows: u64, beside: &[u8]) -> Result<(), ExportError> {
-        self.store.charge(&self.export, (self.out.len() + beside.len()) as u64)?;
+        // The marks of a file that an older version began would not be of all of it.
+        let has_marks = self.checkpoint.bytes == 0 || self.checkpoint.marks > 0;
+        let grown = (rows, self.out.len() as u64, beside.len() as u64);
+        let marks = if has_marks { marks_of(&self.checkpoint, &self.runs, grown) } else { Vec::new() };
+        self.runs.clear();
+        self.store.charge(&self.export, (self.out.len() + beside.len() + marks.len()) as u64)?;
         self.file.write_all_at(&self.out, self.checkpoint.bytes)?;
         self.beside.write_all_at(beside, self.checkpoint.beside)?;
+        self.marks.write_all_at(&marks, self.checkpoint.marks)?;
         self.digest.update(&self.out);
         self.beside_digest.update(beside);
+        self.marks_digest.update(&marks);
         self.checkpoint.bytes += self.out.len() as u64;
         self.checkpoint.beside += beside.len() as u64;
+        self.checkpoint.marks += marks.len() as u64;
         self.checkpoint.rows += rows;
         self.checkpoint.orders = self.orders;
         self.checkpoint.digest = hex(&self.digest.clone().finalize());
         self.checkpoint.beside_digest = hex(&self.beside_digest.clone().finalize());
+        self.checkpoint.marks_digest = hex(&self.marks_digest.clone().finalize());
         let mut progress = Progress::clone(&self.export.progress());
         progress.checkpoint = self.checkpoint.clone();
         self.store.publish(&self.export, progress, false)?;
+        self.see(self.checkpoint.bytes);
+        self.has_advanced |= rows > 0;
         self.store.rows_total.fetch_add(rows, Ordering::Relaxed);
         Ok(())
     }
@@ -256,6 +339,7 @@ impl ExportFile {
         self.store.charge(&self.export, self.out.len() as u64)?;
         self.file.write_all_at(&self.out, self.checkpoint.bytes)?;
         self.file.sync_all()?;
+        self.marks.sync_all()?;
         self.digest.update(&self.out);
         self.checkpoint.bytes += self.out.len() as u64;
         self.checkpoint.digest = hex(&self.digest.clone().finalize());
@@ -268,11 +352,12 @@ impl ExportFile {
             ..Progress::clone(&self.export.progress())
         };
         self.store.publish(&self.export, progress, true)?;
-        // What was chosen stays: it says whether the file tells of a person who is to be erased.
+        // What was chosen stays, and the marks: they say whether the file tells of a person who is to be erased.
         let folder = self.store.folder_of(&self.export.id);
         let _ = std::fs::remove_file(folder.join(BESIDE));
         let chosen = std::fs::metadata(folder.join(CHOSEN)).map_or(0, |found| found.len());
-        self.store.recharge(&self.export, self.checkpoint.bytes + chosen);
+        self.store.recharge(&self.export, self.checkpoint.bytes + self.checkpoint.marks + chosen);
+        self.export.seen.store(None);
         self.store.done_total.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }

@@ -9,6 +9,7 @@
 //! All that takes long is done on readers' threads in steps of some 20 ms; what runs here waits, and opens files.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_lite::future::zip;
@@ -16,6 +17,7 @@ use futures_lite::future::zip;
 use super::file::{ChosenFile, ExportFile, Left};
 use super::record::{Export, ExportState, Progress};
 use super::store::{ExportError, ExportStore};
+use crate::base::clock;
 use crate::base::ids::ShardId;
 use crate::cores::executor;
 use crate::query::{self, Filling, QueryError, Readers};
@@ -30,6 +32,9 @@ const CHOSEN_HELD: usize = 16_384;
 /// How often a step is tried again that could not be done, and how long between.
 const TRIES: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(250);
+/// How long a job may let an erasure wait until it has chosen, or written more than it had before the last splice: an
+/// export gets on then, however fast erasures follow one another. Erasures wait longer than this.
+const STAY_US: u64 = 10_000_000;
 
 /// Why an export came to nothing, or was not finished.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +44,9 @@ pub enum ExportFailure {
     /// Ask again a little later.
     #[error("rows of the tenant are being erased")]
     Erasing,
+    /// Ask again once nobody holds the tenant's exports.
+    #[error("an erasure looks at the tenant's exports")]
+    Held,
     #[error("less than disk_reserve is free on the data disk")]
     DiskLow,
     #[error(transparent)]
@@ -70,37 +78,58 @@ pub async fn run_export(
         return Err(ExportFailure::OtherShards);
     }
     let is_held = || store.is_held(&export.tenant);
-    if is_held() || (export.progress().chosen.is_none() && query::is_erasing(readers, &export.tenant).await?)
-    {
+    if is_held() {
+        return Err(ExportFailure::Held);
+    }
+    let is_early = if export.progress().chosen.is_none() {
+        query::is_erasing(readers, &export.tenant).await?
+    } else {
+        // Of what was chosen an erasure that only deletes took its orders out already.
+        export.progress().awaits_pseudonym && query::is_pseudonymising(readers, &export.tenant).await?
+    };
+    if is_early {
         return Err(ExportFailure::Erasing);
     }
-    if export.progress().state == ExportState::Queued {
-        let progress = Progress { state: ExportState::Running, ..Progress::clone(&export.progress()) };
+    if export.progress().state == ExportState::Queued || export.progress().awaits_pseudonym {
+        let (state, awaits_pseudonym) = (ExportState::Running, false);
+        let progress = Progress { state, awaits_pseudonym, ..Progress::clone(&export.progress()) };
         store.publish(export, progress, false)?;
     }
-    let may_go_on = || match (export.is_removed(), is_disk_low()) {
+    let may_stay = || match (export.is_removed(), is_disk_low()) {
         (true, _) => Err(ExportFailure::Removed),
         (_, true) => Err(ExportFailure::DiskLow),
-        _ if is_held() => Err(ExportFailure::Erasing),
         _ => Ok(()),
     };
+    let may_go_on = || may_stay().and_then(|()| if is_held() { Err(ExportFailure::Held) } else { Ok(()) });
     if export.progress().chosen.is_none() {
-        choose(store, readers, export, &shards, &may_go_on).await?;
+        let until_us = clock::monotonic_us() + STAY_US;
+        let may_choose = || if clock::monotonic_us() < until_us { may_stay() } else { may_go_on() };
+        choose(store, readers, export, &shards, &may_choose).await?;
     }
     let counts = export.progress().chosen.clone().unwrap_or_default();
+    let spliced = export.progress().spliced;
     let chosen = ChosenFile::open(store, export)?;
-    if chosen.count()? != counts.iter().sum::<u64>() {
+    if chosen.count()? != spliced + counts.iter().sum::<u64>() {
         // An erasure that took orders out of it was cut off half-way.
         store.begin_again(export)?;
         return Err(ExportFailure::Erasing);
     }
     let mut file = verified(store, readers, export, &may_go_on).await?;
+    if file.orders() < spliced {
+        // It is made from the beginning, and nobody knows any more of which shards those orders are.
+        store.begin_again(export)?;
+        return Err(ExportFailure::Erasing);
+    }
     let bounds =
         BatchBounds { orders: BATCH_ORDERS, items: BATCH_ITEMS, with_items: export.spec.with_items() };
-    let mut batches = Batches::new(readers, &export.tenant, &shards, &counts, chosen, bounds, file.orders());
+    let mut batches =
+        Batches::new(readers, &export.tenant, &shards, (spliced, &counts), chosen, bounds, file.orders());
+    let until_us = clock::monotonic_us() + STAY_US;
+    let reached = export.reached.load(Ordering::Relaxed);
     let mut batch = batches.next().await?;
     while let Some(taken) = batch {
-        may_go_on()?;
+        let has_advanced = file.has_advanced_behind(reached);
+        if has_advanced || clock::monotonic_us() >= until_us { may_go_on() } else { may_stay() }?;
         // The next batch is read while this one is encoded.
         let (next, written) = zip(batches.next(), encoded(readers, file, taken)).await;
         let spare;
@@ -189,7 +218,7 @@ async fn verified(
     may_go_on: &impl Fn() -> Result<(), ExportFailure>,
 ) -> Result<ExportFile, ExportFailure> {
     let mut file = ExportFile::open(store.clone(), export.clone())?;
-    let mut from = Some(0);
+    let mut from = Some(file.seen());
     while let Some(at) = from {
         may_go_on()?;
         (file, from) = compute(readers, move || {
@@ -204,10 +233,10 @@ async fn verified(
 async fn encoded(
     readers: &Readers,
     mut file: ExportFile,
-    mut batch: OrderBatch,
+    (shard, mut batch): (u32, OrderBatch),
 ) -> Result<(ExportFile, OrderBatch), ExportFailure> {
     let (file, batch, left) = compute(readers, move || {
-        let left = file.take(&mut batch)?;
+        let left = file.take(&mut batch, shard)?;
         batch.clear();
         Ok((file, batch, left))
     })
@@ -253,12 +282,12 @@ impl<'r> Batches<'r> {
         readers: &'r Readers,
         tenant: &'r str,
         shards: &'r [ShardId],
-        counts: &[u64],
+        (spliced, counts): (u64, &[u64]),
         chosen: ChosenFile,
         bounds: BatchBounds,
         at: u64,
     ) -> Batches<'r> {
-        let sums = counts.iter().scan(0, |sum, count| {
+        let sums = counts.iter().scan(spliced, |sum, count| {
             *sum += count;
             Some(*sum)
         });
@@ -277,8 +306,8 @@ impl<'r> Batches<'r> {
         }
     }
 
-    /// `None`: there are no more.
-    async fn next(&mut self) -> Result<Option<OrderBatch>, ExportFailure> {
+    /// With the index of their shard; `None`: there are no more.
+    async fn next(&mut self) -> Result<Option<(u32, OrderBatch)>, ExportFailure> {
         let of = self.ends.partition_point(|end| *end <= self.at);
         let (Some(shard), Some(end)) = (self.shards.get(of), self.ends.get(of)) else { return Ok(None) };
         let mut batch = std::mem::take(&mut self.spare);
@@ -298,7 +327,7 @@ impl<'r> Batches<'r> {
         if self.at == *end {
             query::forget(self.readers, *shard).await;
         }
-        Ok(Some(batch))
+        Ok(Some((of as u32, batch)))
     }
 
     /// A step; one that fails is tried again from the same place.

@@ -198,24 +198,36 @@ impl ParquetEncoder {
         Ok((rows, beside))
     }
 
+    /// What is kept of one group beside the file, once the group stands this much farther in front.
+    ///
+    /// # Errors
+    /// It is not what [`ParquetEncoder::end_group`] gave.
+    pub(super) fn moved(&self, beside: &[u8], by: u64) -> io::Result<Vec<u8>> {
+        let by = by as i64;
+        let mut moved = Vec::new();
+        for group in groups_of(beside)? {
+            let columns = group.columns().iter().map(|column| {
+                let (data, dictionary) = (column.data_page_offset(), column.dictionary_page_offset());
+                let column = column.clone().into_builder();
+                let column = column.set_data_page_offset(data - by);
+                column.set_dictionary_page_offset(dictionary.map(|offset| offset - by)).build()
+            });
+            let columns = columns.collect::<Result<Vec<_>, _>>().map_err(failed)?;
+            let offset = group.file_offset().unwrap_or_default() - by;
+            let group = group.into_builder().set_file_offset(offset).set_column_metadata(columns).build();
+            let footer = self.footer(vec![group.map_err(failed)?])?;
+            moved.extend_from_slice(&(footer.len() as u32).to_le_bytes());
+            moved.extend_from_slice(&footer);
+        }
+        Ok(moved)
+    }
+
     /// The end of a file whose groups left this beside it.
     ///
     /// # Errors
     /// It is not what [`ParquetEncoder::end_group`] gave.
     pub(super) fn end(&self, beside: &[u8]) -> io::Result<Vec<u8>> {
-        let cut = || io::Error::other("what is kept of the row groups is cut short");
-        let (mut groups, mut rest) = (Vec::new(), beside);
-        while !rest.is_empty() {
-            let (length, behind) = rest.split_first_chunk().ok_or_else(cut)?;
-            let (footer, behind) =
-                behind.split_at_checked(u32::from_le_bytes(*length) as usize).ok_or_else(cut)?;
-            rest = behind;
-            // In front of its length and the magic bytes.
-            let thrift = footer.get(..footer.len().saturating_sub(8)).ok_or_else(cut)?;
-            let metadata = ParquetMetaDataReader::decode_metadata(thrift).map_err(failed)?;
-            groups.extend_from_slice(metadata.row_groups());
-        }
-        self.footer(groups)
+        self.footer(groups_of(beside)?)
     }
 
     fn footer(&self, groups: Vec<RowGroupMetaData>) -> io::Result<Vec<u8>> {
@@ -314,6 +326,23 @@ impl ParquetEncoder {
         };
         ByteArray::from(batch.text.slice(span.unwrap_or_default().range()))
     }
+}
+
+/// The groups that left this beside the file.
+fn groups_of(beside: &[u8]) -> io::Result<Vec<RowGroupMetaData>> {
+    let cut = || io::Error::other("what is kept of the row groups is cut short");
+    let (mut groups, mut rest) = (Vec::new(), beside);
+    while !rest.is_empty() {
+        let (length, behind) = rest.split_first_chunk().ok_or_else(cut)?;
+        let (footer, behind) =
+            behind.split_at_checked(u32::from_le_bytes(*length) as usize).ok_or_else(cut)?;
+        rest = behind;
+        // In front of its length and the magic bytes.
+        let thrift = footer.get(..footer.len().saturating_sub(8)).ok_or_else(cut)?;
+        let metadata = ParquetMetaDataReader::decode_metadata(thrift).map_err(failed)?;
+        groups.extend_from_slice(metadata.row_groups());
+    }
+    Ok(groups)
 }
 
 fn word(word: &'static str) -> ByteArray {

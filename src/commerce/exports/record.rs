@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
+use sha2::Sha256;
 
 use super::spec::ExportSpec;
 use crate::base::clock;
@@ -82,6 +83,12 @@ pub struct Checkpoint {
     pub beside: u64,
     /// Their SHA-256.
     pub beside_digest: String,
+    /// Bytes of the marks, which say where the file's blocks end; none of a file that an older version began.
+    #[serde(default)]
+    pub marks: u64,
+    /// Their SHA-256.
+    #[serde(default)]
+    pub marks_digest: String,
 }
 
 /// What changes while it is made. One is replaced by the next as a whole.
@@ -90,8 +97,14 @@ pub struct Progress {
     pub state: ExportState,
     /// Goes up when bytes had to be made anew that somebody may have: the file is another one then.
     pub generation: u32,
-    /// How many orders of each shard were chosen; once all are.
+    /// How many orders of each shard were chosen; once all are. Without the spliced ones.
     pub chosen: Option<Vec<u64>>,
+    /// The first of the chosen orders: the file holds them since the last splice, and the marks name their shards.
+    #[serde(default)]
+    pub spliced: u64,
+    /// Orders of a person who gets a pseudonym are read only once they have it.
+    #[serde(default)]
+    pub awaits_pseudonym: bool,
     pub checkpoint: Checkpoint,
     pub finished_us: Option<i64>,
     pub expires_us: Option<i64>,
@@ -106,12 +119,28 @@ impl Progress {
             state: ExportState::Queued,
             generation: 0,
             chosen: None,
+            spliced: 0,
+            awaits_pseudonym: false,
             checkpoint: Checkpoint::default(),
             finished_us: None,
             expires_us: None,
             error: None,
         }
     }
+
+    /// All that were chosen.
+    #[must_use]
+    pub fn orders(&self) -> Option<u64> {
+        self.chosen.as_ref().map(|counts| self.spliced + counts.iter().sum::<u64>())
+    }
+}
+
+/// The digest of the first bytes of a file that this process wrote or read: they are not read again.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    pub(super) generation: u32,
+    pub(super) bytes: u64,
+    pub(super) digest: Sha256,
 }
 
 /// `state.json`.
@@ -142,6 +171,9 @@ pub struct Export {
     pub(super) running: AtomicBool,
     /// Bytes it is charged for.
     pub(super) held: AtomicU64,
+    pub(super) seen: ArcSwapOption<Seen>,
+    /// The most orders that the file held before a splice of this process.
+    pub(super) reached: AtomicU64,
 }
 
 impl Export {
@@ -159,6 +191,8 @@ impl Export {
             removed: AtomicBool::new(false),
             running: AtomicBool::new(false),
             held: AtomicU64::new(0),
+            seen: ArcSwapOption::empty(),
+            reached: AtomicU64::new(0),
         }
     }
 
@@ -215,8 +249,8 @@ impl Export {
     #[must_use]
     pub fn told(&self) -> serde_json::Value {
         let progress = self.progress();
-        let Progress { state, chosen, checkpoint, finished_us, expires_us, error, .. } = &*progress;
-        let orders: Option<u64> = chosen.as_ref().map(|counts| counts.iter().sum());
+        let Progress { state, checkpoint, finished_us, expires_us, error, .. } = &*progress;
+        let orders = progress.orders();
         let percent = match (state, orders) {
             (ExportState::Done | ExportState::Expired, _) => 100.0,
             (_, Some(orders)) if orders > 0 => {

@@ -1,7 +1,7 @@
 //! The exports of a data folder: what there is, who may add to it, how many bytes all of it takes.
 //!
 //! Each has a folder with `state.json`, which is replaced as a whole and synced; `file`, what is downloaded; and while it
-//! is made `chosen`, of Parquet `groups`, and `progress.json`, a state that is newer and not synced: after a kill it
+//! is made `chosen`, `marks`, of Parquet `groups`, and `progress.json`, a state that is newer and not synced: after a kill it
 //! holds, after a power cut it may be anything, and then `state.json` does. All are known in memory too, so that being
 //! asked touches no disk.
 
@@ -14,15 +14,19 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 use arc_swap::ArcSwap;
 
 use super::record::{Export, ExportId, ExportRecord, ExportState, Progress};
+use super::splice;
 use crate::base::{clock, durable};
 
 /// Below the data folder.
 const FOLDER: &str = "exports";
 const STATE: &str = "state.json";
-const PROGRESS: &str = "progress.json";
+pub(super) const PROGRESS: &str = "progress.json";
 pub(super) const FILE: &str = "file";
 pub(super) const CHOSEN: &str = "chosen";
 pub(super) const BESIDE: &str = "groups";
+pub(super) const MARKS: &str = "marks";
+/// All but the states.
+pub(super) const FILES: [&str; 4] = [FILE, CHOSEN, BESIDE, MARKS];
 /// What is being removed is called so first: a crash on the way leaves no half export.
 const GONE: &str = "gone-";
 /// Exports that are known at once, of all tenants (2 KiB of memory each) and of one.
@@ -83,7 +87,8 @@ pub struct ExportStore {
 }
 
 impl ExportStore {
-    /// Learns what is there and clears away what a crash left half-made. Reads one small file an export.
+    /// Learns what is there, clears away what a crash left half-made, and completes what it left half-named. Reads
+    /// one small file and one folder an export.
     ///
     /// # Errors
     /// As the disk has them.
@@ -104,9 +109,9 @@ impl ExportStore {
             match fs::read(path.join(STATE)) {
                 Ok(written) => match serde_json::from_slice::<ExportRecord>(&written) {
                     Ok(record) if record.id == id => {
+                        splice::settle(&path, record.progress.generation)?;
                         let export = Export::new(newest(record, &path));
-                        let held =
-                            size(&path.join(FILE)) + size(&path.join(CHOSEN)) + size(&path.join(BESIDE));
+                        let held = FILES.iter().map(|name| size(&path.join(name))).sum();
                         export.held.store(held, Ordering::Relaxed);
                         bytes += held;
                         all.push(Arc::new(export));
@@ -268,7 +273,7 @@ impl ExportStore {
         Ok(())
     }
 
-    fn write(&self, export: &Export, progress: &Progress, synced: bool) -> io::Result<()> {
+    pub(super) fn write(&self, export: &Export, progress: &Progress, synced: bool) -> io::Result<()> {
         let folder = self.folder_of(&export.id);
         let record = serde_json::to_vec(&export.record(progress.clone())).map_err(io::Error::other)?;
         if synced {
@@ -314,7 +319,7 @@ impl ExportStore {
         progress.error = Some(reason.to_owned());
         progress.finished_us = Some(now_us);
         progress.expires_us = Some(now_us.saturating_add(self.expiry_us));
-        self.drop_files(export);
+        let _ = self.drop_files(export);
         self.failed_total.fetch_add(1, Ordering::Relaxed);
         if let Err(error) = self.write(export, &progress, true)
             && !export.is_removed()
@@ -335,11 +340,23 @@ impl ExportStore {
         now_us.saturating_add(self.expiry_us)
     }
 
-    pub(super) fn drop_files(&self, export: &Export) {
-        for name in [FILE, CHOSEN, BESIDE] {
-            let _ = fs::remove_file(self.folder_of(&export.id).join(name));
+    /// Removes its files, which do not come back after a power cut either.
+    ///
+    /// # Errors
+    /// The disk's first one; what can be removed is.
+    pub(super) fn drop_files(&self, export: &Export) -> io::Result<()> {
+        let folder = self.folder_of(&export.id);
+        let (mut outcome, mut is_changed) = (Ok(()), false);
+        for name in FILES {
+            match fs::remove_file(folder.join(name)) {
+                Ok(()) => is_changed = true,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => outcome = outcome.and(Err(error)),
+            }
         }
+        export.seen.store(None);
         self.recharge(export, 0);
+        if is_changed { outcome.and(durable::sync_folder(&folder)) } else { outcome }
     }
 
     /// Removes it: nobody finds it from here on, and who reads it is broken off. Its files go with the next
@@ -404,8 +421,8 @@ impl ExportStore {
                     ..Progress::clone(&progress)
                 };
                 let published = self.publish(export, next, true);
+                let published = published.and_then(|()| self.drop_files(export));
                 if published.is_ok() {
-                    self.drop_files(export);
                     tracing::info!(export = export.id.as_str(), "an export expired");
                 }
                 published
@@ -429,7 +446,10 @@ fn newest(synced: ExportRecord, folder: &Path) -> ExportRecord {
     let place = |progress: &Progress| (progress.generation, progress.checkpoint.bytes);
     let is_newer = |beside: &ExportRecord| {
         let (old, new) = (&synced.progress, &beside.progress);
-        old.state.is_open() && new.state.is_open() && old.chosen == new.chosen && place(new) >= place(old)
+        old.state.is_open()
+            && new.state.is_open()
+            && (&old.chosen, old.spliced) == (&new.chosen, new.spliced)
+            && place(new) >= place(old)
     };
     beside.filter(|beside| beside.id == synced.id && is_newer(beside)).unwrap_or(synced)
 }

@@ -25,8 +25,8 @@ pub(super) use self::forgotten::Forgotten;
 pub use self::needles::Needles;
 pub use self::record::{ErasureMode, ErasureRecord, RemovedOutside, Subject};
 pub use self::report::{
-    ErasureReport, ErasureState, KnownCustomer, erasure, erasures_under_way, is_erasing, known_customer,
-    orders_of_customer,
+    ErasureReport, ErasureState, KnownCustomer, erasure, erasures_under_way, is_erasing, is_pseudonymising,
+    known_customer, orders_of_customer,
 };
 pub(super) use self::rows::without_order_ids;
 pub use self::work::ErasureWants;

@@ -8,6 +8,7 @@ use super::super::inspect::partitions_of;
 use super::super::orders::{customers_of, orders_of};
 use super::super::stream::Stream;
 use super::forgotten;
+use super::record::ErasureMode;
 use crate::base::keys::KeyHasher;
 
 /// Names, and addresses, of one customer that are read at most from each shard. Of further ones is only told that
@@ -98,6 +99,14 @@ pub fn is_erasing(connection: &Connection, scope: &str) -> Result<bool, ShardErr
     let sql = "SELECT EXISTS (SELECT 1 FROM erasure WHERE finished_us IS NULL AND tenant_id IS NOT NULL \
                AND ?1 IN (tenant_id, '*'))";
     Ok(connection.prepare_cached(sql)?.query_row([scope], |row| row.get(0))?)
+}
+
+/// Whether a customer of this tenant is being given a pseudonym.
+pub fn is_pseudonymising(connection: &Connection, tenant_id: &str) -> Result<bool, ShardError> {
+    let sql =
+        "SELECT EXISTS (SELECT 1 FROM erasure WHERE finished_us IS NULL AND tenant_id = ?1 AND mode = ?2)";
+    let mode = ErasureMode::Pseudonymise.as_str();
+    Ok(connection.prepare_cached(sql)?.query_row([tenant_id, mode], |row| row.get(0))?)
 }
 
 /// What one shard knows of a customer.

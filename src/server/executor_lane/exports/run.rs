@@ -67,14 +67,17 @@ enum Ended {
     Over,
     /// Others go first.
     Later,
+    /// It goes on as soon as nobody holds it, before the next one who does.
+    Held,
 }
 
-/// The oldest that waits and was not put off, of a tenant that has none running if there is one.
+/// The oldest that waits, is not held and was not put off, of a tenant that has none running if there is one.
 fn next(lane: &Lane, running: &[Arc<Export>], put_off: &[ExportId]) -> Option<Arc<Export>> {
     let all = lane.exports.all();
     let waits = |export: &&Arc<Export>| {
         export.progress().state.is_open()
             && !put_off.contains(&export.id)
+            && !lane.exports.is_held(&export.tenant)
             && running.iter().all(|known| known.id != export.id)
     };
     let has_turn = |export: &&Arc<Export>| running.iter().all(|known| known.tenant != export.tenant);
@@ -102,6 +105,7 @@ async fn finish(lane: &Rc<Lane>, export: &Arc<Export>) -> Ended {
             }
             Err(_) if export.is_removed() => return Ended::Over,
             Err(ExportFailure::Erasing) => return Ended::Later,
+            Err(ExportFailure::Held) => return Ended::Held,
             Err(ExportFailure::Query(error)) if tries < TRIES => {
                 tracing::warn!(export = id, %error, "an export waits for what it reads");
                 tries += 1;

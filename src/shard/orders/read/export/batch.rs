@@ -117,6 +117,33 @@ impl OrderBatch {
         &self.text[span.range()]
     }
 
+    /// Orders `o-N` of one item each, for tests.
+    #[cfg(test)]
+    pub(crate) fn numbered(numbers: impl IntoIterator<Item = u64>, status: OrderStatus) -> OrderBatch {
+        let mut batch = OrderBatch::default();
+        let customer = ["c", "Ann", "ann@example.org"].map(|text| batch.keep(text));
+        let product = ["p", "garden"].map(|text| batch.keep(text));
+        batch.customers.push(customer);
+        batch.products.push(product);
+        for number in numbers {
+            let order_id = batch.keep(&format!("o-{number}"));
+            batch.items.push(BatchItem { line: 1, product: 0, quantity: 2, unit_price: 50 });
+            batch.orders.push(BatchOrder {
+                order_id,
+                customer: 0,
+                status,
+                currency: Currency::parse("USD").unwrap(),
+                ordered_at_us: 1_700_000_000_000_000 + number as i64,
+                received_us: 0,
+                total: 100,
+                units: 2,
+                item_count: 1,
+                items_end: batch.items.len() as u32,
+            });
+        }
+        batch
+    }
+
     pub(super) fn keep(&mut self, text: &str) -> Span {
         Span::pushed(&mut self.text, text)
     }

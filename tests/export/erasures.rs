@@ -1,0 +1,196 @@
+//! A long export under erasures: it ends, with every order that is left exactly once and none of who was erased.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use parquet::file::reader::{FileReader as _, SerializedFileReader};
+use parquet::record::RowAccessor as _;
+
+use super::*;
+use crate::support::{Client, Folder};
+
+const TENANT: &str = "t";
+/// Orders of one customer, who sends them one after another: they are in few blocks of the file.
+const OF_CUSTOMER: u64 = 3;
+/// Customers between two that are erased: their orders are in different blocks of 300.
+const STRIDE: u64 = 70;
+
+/// Orders whose customers have traces of their own.
+fn filled(folder: &Folder, flags: &[&str], count: u64) -> (Server, BTreeMap<String, String>) {
+    let mut all = orders(TENANT, count, &mut Chance::seeded(31));
+    for (number, order) in (0_u64..).zip(&mut all) {
+        let customer = number / OF_CUSTOMER;
+        order.id = format!("o-{number}");
+        order.customer = name_of(customer);
+        order.name = format!("Zaphod Number{customer}");
+        order.email = format!("zaphod{customer}@heartofgold.example");
+    }
+    let server = folder.serve(flags);
+    all.chunks(5_000).for_each(|orders| ingest(&server, orders));
+    server.wait_until_stored();
+    (server, all.into_iter().map(|order| (order.id, order.customer)).collect())
+}
+
+fn name_of(customer: u64) -> String {
+    format!("cust-{customer}-x")
+}
+
+fn erase(client: &mut Client, customer: &str, mode: &str) -> io::Result<Answer> {
+    client.ask("DELETE", &format!("/api/v1/tenants/{TENANT}/customers/{customer}?mode={mode}"), "")
+}
+
+fn etag(server: &Server, export: &Value) -> String {
+    let answer = Reading::begin(server, export, "Range: bytes=0-0\r\n");
+    answer.header("etag").expect("a validator").to_owned()
+}
+
+/// Order and customer of each row.
+fn rows(format: &str, bytes: Vec<u8>) -> Vec<(String, String)> {
+    if format == "parquet" {
+        let reader = SerializedFileReader::new(bytes::Bytes::from(bytes)).expect("a Parquet file");
+        let text = |row: &parquet::record::Row, at| row.get_string(at).expect("a text").clone();
+        let rows = reader.get_row_iter(None).expect("rows").map(|row| row.expect("a row"));
+        return rows.map(|row| (text(&row, 0), text(&row, 1))).collect();
+    }
+    let lines = bytes.split_inclusive(|byte| *byte == b'\n');
+    let row = |line: &[u8]| {
+        let value: Value = serde_json::from_slice(line).expect("a line of JSON");
+        let text = |name: &str| value[name].as_str().expect("a text").to_owned();
+        (text("order_id"), text("customer_id"))
+    };
+    lines.map(row).collect()
+}
+
+/// Who was erased, and who got a pseudonym.
+#[derive(Default)]
+struct Gone {
+    erased: BTreeSet<String>,
+    renamed: BTreeSet<String>,
+}
+
+/// Every order that is left is there, once, and under the right name.
+#[track_caller]
+fn check_rows(rows: &[(String, String)], orders: &BTreeMap<String, String>, gone: &Gone) {
+    let mut left: BTreeMap<&str, &str> =
+        orders.iter().map(|(order, customer)| (order.as_str(), customer.as_str())).collect();
+    left.retain(|_, customer| !gone.erased.contains(*customer));
+    for (order, customer) in rows {
+        let of = left.remove(order.as_str());
+        let of = of.unwrap_or_else(|| panic!("{order} is there twice, or of a person who was erased"));
+        let is_renamed = gone.renamed.contains(of);
+        assert!(
+            if is_renamed { customer.starts_with("anon-") } else { customer == of },
+            "{order}: {customer}"
+        );
+    }
+    assert!(left.is_empty(), "{} orders are not there: {:?}", left.len(), left.first_key_value());
+}
+
+/// No file of the export has these bytes.
+#[track_caller]
+fn check_traces(folder: &Folder, export: &Value, customer: &str) {
+    let id = export["id"].as_str().expect("an id");
+    let folder: &Path = &folder.data().join("exports").join(id);
+    for entry in std::fs::read_dir(folder).expect("the folder of the export") {
+        let path = entry.expect("an entry").path();
+        // The job goes on meanwhile, and its states come and go.
+        let bytes = std::fs::read(&path).unwrap_or_default();
+        assert!(
+            memchr::memmem::find(&bytes, format!("\"{customer}\"").as_bytes()).is_none(),
+            "{customer} is in {}",
+            path.display()
+        );
+    }
+}
+
+/// Before files were spliced every erasure of orders that were written made the export begin again, which waits until
+/// no shard erases: under erasures without a pause it never ended, and this test ran out of customers.
+#[test]
+fn an_export_ends_under_erasures_without_a_pause_and_a_download_meanwhile_never_ends_cleanly() {
+    let folder = Folder::new();
+    let (server, orders) = filled(&folder, &["--shards", "2"], 24_000);
+    let mut gone = Gone::default();
+    let mut customers = 0_u64..;
+    for (format, compression) in [("ndjson", "none"), ("parquet", "zstd")] {
+        let fields = json!(["order_id", "customer_id", "customer_name", "currency", "items"]);
+        let wish = json!({"format": format, "compression": compression, "fields": fields});
+        let is_met = in_time(|| {
+            let export = begin(&server, TENANT, &wish);
+            if half(&server, &export, 1).is_none() {
+                return false;
+            }
+            let (mut splices, mut erasures) = (0, 0);
+            while look(&server, &export)["state"] != "done" {
+                let number = customers.next().expect("they are without end");
+                assert!(erasures < 60, "{splices} splices, and it does not end: {}", look(&server, &export));
+                // Spread over the file, and others each time around.
+                let (around, at) = (number / 100, number % 100);
+                let customer = name_of(at * STRIDE + around);
+                let mut reading = Reading::begin(&server, &export, "");
+                if reading.status != 200 {
+                    break;
+                }
+                let before = reading.header("etag").expect("a validator").to_owned();
+                let mode = if number % 5 == 3 { "pseudonymise" } else { "erase" };
+                let answer = erase(&mut server.client(), &customer, mode).expect("an answer");
+                assert!(answer.status == 200 || answer.status == 202, "{answer:?}");
+                if mode == "erase" { &mut gone.erased } else { &mut gone.renamed }.insert(customer.clone());
+                let said = look(&server, &export);
+                if said["state"] == "erased" {
+                    // It was done before the erasure looked.
+                    return false;
+                }
+                erasures += 1;
+                if etag(&server, &export) != before {
+                    splices += 1;
+                    assert!(reading.rest().is_err(), "a file that is another one now has no clean end");
+                }
+                if mode == "erase" && format == "ndjson" {
+                    check_traces(&folder, &export, &customer);
+                }
+            }
+            let export = done(&server, &export);
+            check_rows(&rows(format, download(&server, &export)), &orders, &gone);
+            splices >= 2
+        });
+        assert!(is_met, "too quick for this test");
+    }
+    server.stop();
+}
+
+#[test]
+fn an_erasure_that_is_killed_at_any_moment_is_done_when_it_is_asked_for_again() {
+    let folder = Folder::new();
+    let flags = ["--shards", "2"];
+    let (mut server, orders) = filled(&folder, &flags, 12_000);
+    let (mut gone, mut chance) = (Gone::default(), Chance::new());
+    let wish = json!({"format": "ndjson", "fields": ["order_id", "customer_id", "customer_name", "items"]});
+    let mut customers = (0..).map(|number: u64| name_of((number % 50) * STRIDE + number / 50));
+    let is_met = in_time(|| {
+        let export = begin(&server, TENANT, &wish);
+        let mut kills = 0;
+        while kills < 8 && half(&server, &export, 1).is_some() {
+            let customer = customers.next().expect("they are without end");
+            let mut client = server.client();
+            let target = format!("/api/v1/tenants/{TENANT}/customers/{customer}?mode=erase");
+            client.write(Client::request("DELETE", &target, "").as_bytes()).expect("it is sent");
+            for _ in 0..chance.below(60) {
+                server.get("/health");
+            }
+            server.replace(|| folder.serve(&flags));
+            let answer = erase(&mut server.client(), &customer, "erase").expect("an answer");
+            assert!(answer.status == 200 || answer.status == 202, "{answer:?}");
+            gone.erased.insert(customer.clone());
+            if look(&server, &export)["state"] == "erased" {
+                return false;
+            }
+            check_traces(&folder, &export, &customer);
+            kills += 1;
+        }
+        let export = done(&server, &export);
+        check_rows(&rows("ndjson", download(&server, &export)), &orders, &gone);
+        kills >= 2
+    });
+    assert!(is_met, "too quick for this test");
+    server.stop();
+}
