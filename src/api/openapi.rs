@@ -477,6 +477,10 @@ fn header(description: &str, values: &[&str]) -> utoipa::openapi::Header {
     if !values.is_empty() {
         schema = schema.enum_values(Some(values.iter().copied()));
     }
+    header_of(description, schema)
+}
+
+fn header_of(description: &str, schema: ObjectBuilder) -> utoipa::openapi::Header {
     HeaderBuilder::new().schema(Some(schema.build())).description(Some(description)).build()
 }
 

@@ -242,4 +242,17 @@ mod tests {
             assert!(matches!(unsigned(pairs), Err(PriceRefused::BadHeader)), "{pairs:?}");
         }
     }
+
+    #[test]
+    fn a_key_that_can_be_no_id_stands_for_nothing() {
+        let key_of = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.append("idempotency-key", value.parse().unwrap());
+            key(&headers, false)
+        };
+        assert_eq!(key_of("\"k 1\"").as_deref(), Some("k 1"));
+        for value in ["", "\"\"", "\u{e9}", &"x".repeat(201)] {
+            assert_eq!(key_of(value), None, "{value:?}");
+        }
+    }
 }

@@ -129,8 +129,9 @@ pub(super) fn in_header(
     header
 }
 
-/// `Idempotency-Key`: visible ASCII characters and spaces between them, in quotes or not.
+/// `Idempotency-Key`: visible ASCII characters and spaces between them, in quotes or not. A quote at one end only is
+/// one of them.
 pub(super) fn idempotency_key(description: &str, required: Required) -> Parameter {
-    let schema = matching(r##"^([!#-~]([ -~]{0,253}[!-~])?|"[ -~]{1,255}")$"##);
+    let schema = matching(r##"^([!#-~]([ -~]{0,253}[!-~])?|"([ -~]{0,253}[!#-~])?|"[ -~]{1,255}")$"##);
     in_header("Idempotency-Key", description, schema, required)
 }

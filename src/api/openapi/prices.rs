@@ -8,8 +8,7 @@ use utoipa::openapi::{ContentBuilder, Ref, Required, ResponseBuilder};
 use super::events::READING;
 use super::links::{Next, SAME_PRODUCT, SAME_TENANT, with_links};
 use super::parameters::{
-    ack, cursor, id_in_path, idempotency_key, identifier, in_header, in_path, number, parameter, string,
-    time_or_date, words,
+    ack, cursor, id_in_path, identifier, in_header, in_path, number, parameter, string, time_or_date, words,
 };
 use super::{answer, header, json_of, request_id, text, with_problems};
 use crate::api::problem::Problem;
@@ -83,7 +82,14 @@ pub fn post_event() -> OperationBuilder {
         .parameter(tenant())
         .parameter(product())
         .parameter(ack())
-        .parameter(idempotency_key("Stands for an `event_id` that the body has not, where the tenant has no webhook secrets.", Required::False))
+        .parameter(in_header(
+            "Idempotency-Key",
+            "Stands for an `event_id` that the body has not, where the tenant has no webhook secrets: 1 to 200 visible \
+             ASCII characters and spaces between them, in quotes or not. Beside an `event_id`, one that has another \
+             form stands for nothing.",
+            string(),
+            Required::False,
+        ))
         .parameter(signature("webhook-id", "Signed; stands for an `event_id` where neither of the others does."))
         .parameter(signature("webhook-timestamp", "Seconds since 1970, within five minutes."))
         .parameter(signature("webhook-signature", "`v1,` and base64, several with spaces between them."))

@@ -6,8 +6,8 @@ use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::{ContentBuilder, Ref, Required, ResponseBuilder};
 
 use super::links::{Next, SAME_TENANT, with_links};
-use super::parameters::{identifier, in_header, in_path, parameter, string, words};
-use super::{answer, header, json_of, request_id, with_problems};
+use super::parameters::{identifier, in_header, in_path, matching, parameter, string, words};
+use super::{answer, header_of, json_of, request_id, with_problems};
 use crate::api::problem::Problem;
 
 /// Of the first product.
@@ -107,7 +107,7 @@ pub fn put() -> OperationBuilder {
 
 #[must_use]
 pub fn get() -> OperationBuilder {
-    let tag = || header("The version, in quotes.", &["\"3\""]);
+    let tag = || header_of("The version, in quotes.", matching("^\"[0-9]+\"$"));
     let level = ResponseBuilder::new()
         .description("How many there are.")
         .content("application/json", json_of("StockLevelState"))
@@ -145,7 +145,7 @@ pub fn get() -> OperationBuilder {
 
 #[cfg(test)]
 mod tests {
-    use super::put;
+    use super::{get, put};
     use crate::api::openapi::document_of;
     use crate::event::StockRequest;
     use crate::http::Method;
@@ -157,5 +157,15 @@ mod tests {
         let put = &document["paths"][path]["put"];
         let example = put["requestBody"]["content"]["application/json"]["example"].to_string();
         assert!(StockRequest::read(example.as_bytes()).unwrap().rows[0].is_ok());
+    }
+
+    #[test]
+    fn any_version_may_be_the_tag() {
+        let path = "/api/v1/tenants/{tenant}/stock/{product}";
+        let document = document_of(&[(path, Method::Get, get)]);
+        for status in ["200", "304"] {
+            let tag = &document["paths"][path]["get"]["responses"][status]["headers"]["ETag"]["schema"];
+            assert_eq!((&tag["pattern"], &tag["enum"]), (&"^\"[0-9]+\"$".into(), &serde_json::Value::Null));
+        }
     }
 }

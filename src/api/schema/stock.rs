@@ -89,7 +89,7 @@ fn amount(name: &str) -> ObjectBuilder {
 }
 
 fn expected_version() -> ObjectBuilder {
-    ObjectBuilder::new().minimum(Some(Number::Int(0))).description(Some(
+    ObjectBuilder::new().minimum(Some(Number::Int(0))).maximum(Some(Number::Int(isize::MAX))).description(Some(
         "In `reject`: the version of the product that this is meant for, 0 before its first change. Not looked at in \
          the other modes.",
     ))
