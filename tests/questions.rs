@@ -6,6 +6,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 
+use firehose::base::clock;
 use firehose::event::parse_rfc3339;
 use serde_json::{Value, json};
 use support::commerce::{counts, encoded, ingested, page_of, problem, sales, search_path, verify};
@@ -146,10 +147,11 @@ fn money_sums_are_exact_or_the_order_is_refused_with_amount_out_of_range() {
         }
     }
     let mut client = server.client();
-    let mut status = |id: &str, status: &str| {
+    let mut patch = |id: &str, change: Value| {
         let target = format!("/api/v1/tenants/t/orders/{id}");
-        client.ask("PATCH", &target, &format!("{{\"status\":\"{status}\"}}")).expect("an answer")
+        client.ask("PATCH", &target, &change.to_string()).expect("an answer")
     };
+    let mut status = |id: &str, status: &str| patch(id, json!({"status": status}));
     assert_eq!(status("a", "cancelled").status, 200);
     for how in ["precision=exact", "precision=approx", "fields=revenue"] {
         assert_eq!(revenue("day", how), [pair("2026-03-02", MOST)], "{how}");
@@ -160,6 +162,12 @@ fn money_sums_are_exact_or_the_order_is_refused_with_amount_out_of_range() {
     let said = status("a", "paid");
     assert_eq!(problem(&said, 422, "invalid-status")["errors"][0]["code"], "amount_out_of_range");
     assert_eq!(server.get("/api/v1/tenants/t/orders/a").json()["status"], "cancelled");
+    // A change that is refused is not the last one: an older one applies.
+    let ahead = clock::rfc3339(clock::unix_us() + 3_600_000_000);
+    assert_eq!(patch("a", json!({"status": "paid", "occurred_at": ahead})).status, 422);
+    let mut status = |id: &str, status: &str| patch(id, json!({"status": status}));
+    let said = status("a", "refunded");
+    assert_eq!((said.status, said.json()["changed"].as_bool()), (200, Some(true)), "{said:?}");
     assert_eq!(status("b", "refunded").status, 200);
     assert_eq!(status("a", "paid").status, 200);
     assert_eq!(revenue("day", "precision=approx"), [pair("2026-03-01", MOST), pair("2026-03-02", MOST)]);

@@ -70,6 +70,11 @@ impl Retention {
     }
 
     #[cfg(test)]
+    pub(super) fn wall_moves(&mut self, by_us: i64) {
+        self.clock.wall_moves(by_us);
+    }
+
+    #[cfg(test)]
     pub(super) fn is_busy(&self) -> bool {
         self.leaving.is_some() || self.freeing
     }
@@ -77,8 +82,30 @@ impl Retention {
     pub(super) fn load(connection: &Connection, path: &Path) -> Result<Retention, ShardError> {
         let sql = "SELECT EXISTS (SELECT 1 FROM dropped_partition)";
         let freeing = connection.query_row(sql, [], |row| row.get(0))?;
-        Ok(Retention { clock: RetainClock::of_shard(path), look_at_us: 0, freeing, leaving: None })
+        let held: Option<i64> = connection
+            .query_row("SELECT value FROM total WHERE name = ?1", [HELD], |row| row.get(0))
+            .optional()?;
+        let clock = RetainClock::of_shard(path, held);
+        if held.is_some() || clock.is_held() {
+            write_hold(connection, &clock)?;
+        }
+        Ok(Retention { clock, look_at_us: 0, freeing, leaving: None })
     }
+}
+
+/// The total that says how far ahead the clock was when dropping was stopped; there while it is. Without it a restart
+/// would believe the clock: what is written meanwhile makes the file look new.
+const HELD: &str = "retention_held_us";
+
+fn write_hold(connection: &Connection, clock: &RetainClock) -> Result<(), ShardError> {
+    if clock.is_held() {
+        let sql = "INSERT INTO total (name, value) VALUES (?1, ?2) \
+                   ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE value != excluded.value";
+        connection.prepare_cached(sql)?.execute(params![HELD, clock.ahead_us()])?;
+    } else {
+        connection.prepare_cached("DELETE FROM total WHERE name = ?1")?.execute([HELD])?;
+    }
+    Ok(())
 }
 
 impl Shard {
@@ -108,7 +135,7 @@ impl Shard {
         if self.retention.freeing {
             return self.free_slice(budget);
         }
-        let may_drop = self.may_drop();
+        let may_drop = self.may_drop()?;
         for (stream, keep) in self.retentions() {
             let Some(keep) = keep else { continue };
             if self.seal_old(stream, keep / OPEN_SHARE)? || (may_drop && self.drop_old(stream, keep)?) {
@@ -120,19 +147,20 @@ impl Shard {
     }
 
     /// Whether the clock can be believed.
-    fn may_drop(&mut self) -> bool {
-        match self.retention.clock.look(clock::unix_us(), clock::monotonic_us()) {
-            Look::MayDrop => true,
-            Look::Held => false,
-            Look::Jumped(ahead_us) => {
-                say(&self.path, ahead_us);
-                false
-            }
+    fn may_drop(&mut self) -> Result<bool, ShardError> {
+        let was_held = self.retention.clock.is_held();
+        let look = self.retention.clock.look(clock::unix_us(), clock::monotonic_us());
+        match look {
+            Look::Jumped(ahead_us) => say(&self.path, ahead_us),
             Look::Mended => {
-                tracing::warn!(path = %self.path.display(), "the clock was set back: retention goes on");
-                true
+                tracing::warn!(path = %self.path.display(), "the clock was set back: retention continues");
             }
+            Look::MayDrop | Look::Held => {}
         }
+        if was_held || self.retention.clock.is_held() {
+            write_hold(&self.connection, &self.retention.clock)?;
+        }
+        Ok(matches!(look, Look::MayDrop | Look::Mended))
     }
 
     /// Seals the open partition of a stream if it is old and not empty.

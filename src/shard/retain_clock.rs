@@ -45,9 +45,14 @@ impl RetainClock {
     }
 
     /// For a shard that is opened: that it was last written long ago is as good as a jump. A shard that only rested
-    /// loses a day.
-    pub(super) fn of_shard(path: &Path) -> RetainClock {
+    /// loses a day. A hold that had not ended begins again: `held_us` is how far ahead the clock was then.
+    pub(super) fn of_shard(path: &Path, held_us: Option<i64>) -> RetainClock {
         let mut this = RetainClock::new(clock::unix_us(), clock::monotonic_us());
+        if let Some(ahead_us) = held_us {
+            this.hold(ahead_us);
+            say(path, ahead_us);
+            return this;
+        }
         let written = std::fs::metadata(path).and_then(|found| found.modified()).ok();
         let since_1970 = written.and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
         if let Some(written_us) = since_1970.map(|time| time.as_micros() as i64)
@@ -63,9 +68,29 @@ impl RetainClock {
         if rested_us <= REST_US {
             return Look::MayDrop;
         }
-        self.held_until_us = self.counted_us + HOLD_US;
-        self.ahead_us = rested_us;
+        self.hold(rested_us);
         Look::Jumped(rested_us)
+    }
+
+    fn hold(&mut self, ahead_us: i64) {
+        self.held_until_us = self.counted_us + HOLD_US;
+        self.ahead_us = ahead_us;
+    }
+
+    /// As if the wall clock had been moved by so much since the last look.
+    #[cfg(test)]
+    pub(super) fn wall_moves(&mut self, by_us: i64) {
+        self.wall_us -= by_us;
+    }
+
+    /// Whether nothing is dropped, as of the last look.
+    pub(super) fn is_held(&self) -> bool {
+        self.counted_us < self.held_until_us
+    }
+
+    /// How far ahead the clock was when the hold began.
+    pub(super) fn ahead_us(&self) -> i64 {
+        self.ahead_us
     }
 
     /// Looks at both clocks; often, so that what a network time service does adds up to no jump.

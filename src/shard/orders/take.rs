@@ -426,15 +426,17 @@ impl<'t> Taker<'t> {
         let tenant = self.orders.names.tenant(self.connection, status.tenant_id)?;
         let (_, known) = self.find(batch, taken, tenant, status.order_id)?;
         let Some(known) = known else { return Ok(Outcome::Missing) };
-        if !self.is_newest(known.id, status.occurred_us)? {
+        // Of two at the same time the later one to come is the last.
+        if self.last_status_us(known.id)?.is_some_and(|last_us| last_us > status.occurred_us) {
             return Ok(Outcome::Superseded);
-        }
-        if known.status == status.status {
-            return Ok(Outcome::Duplicate);
         }
         let becomes_sale = status.status.is_sale() && !known.status.is_sale();
         if becomes_sale && !self.orders.sums.has_room(self.connection, &known.sale)? {
             return Ok(Outcome::SumTooLarge);
+        }
+        self.set_last_status_us(known.id, status.occurred_us)?;
+        if known.status == status.status {
+            return Ok(Outcome::Duplicate);
         }
         self.connection
             .prepare_cached(&format!("UPDATE {} SET status = ?2 WHERE id = ?1", known.table))?
@@ -453,15 +455,16 @@ impl<'t> Taker<'t> {
         Ok(Outcome::Inserted)
     }
 
-    /// Whether no change of the order's status that was applied is newer; then this one is the last. Of two at the same
-    /// time it is the later one to come, and the first one always.
-    fn is_newest(&self, order: i64, occurred_us: i64) -> Result<bool, ShardError> {
-        let mut statement = self.connection.prepare_cached(
-            "INSERT INTO order_status_time (id, occurred_us) VALUES (?1, ?2) \
-             ON CONFLICT DO UPDATE SET occurred_us = excluded.occurred_us \
-             WHERE excluded.occurred_us >= order_status_time.occurred_us",
-        )?;
-        Ok(statement.execute([order, occurred_us])? > 0)
+    /// When the last change of the order's status that was applied occurred.
+    fn last_status_us(&self, order: i64) -> Result<Option<i64>, ShardError> {
+        let sql = "SELECT occurred_us FROM order_status_time WHERE id = ?1";
+        Ok(self.connection.prepare_cached(sql)?.query_row([order], |row| row.get(0)).optional()?)
+    }
+
+    fn set_last_status_us(&self, order: i64, occurred_us: i64) -> Result<(), ShardError> {
+        let sql = "INSERT OR REPLACE INTO order_status_time (id, occurred_us) VALUES (?1, ?2)";
+        self.connection.prepare_cached(sql)?.execute([order, occurred_us])?;
+        Ok(())
     }
 
     fn ingest(&self, ingest: &IngestRow<'_>) -> Result<Outcome, ShardError> {

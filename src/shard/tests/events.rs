@@ -217,6 +217,43 @@ fn retain_until(shard: &mut Shard, is_so: impl Fn(&Shard) -> bool) {
 }
 
 #[test]
+fn a_clock_that_jumped_ahead_drops_nothing_after_a_restart_either() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = ShardOptions {
+        partition_rows_max: 20,
+        retention_clicks: Some(Duration::from_micros(1)),
+        ..options()
+    };
+    let look = |shard: &mut Shard| {
+        for turn in 0..5_000 {
+            if turn % 10 == 0 {
+                shard.retention.look_now();
+            }
+            shard.upkeep(Duration::ZERO).unwrap();
+            std::thread::yield_now();
+        }
+        shard.rows()
+    };
+    let year_us = 365 * 86_400_000_000;
+    let mut shard = super::reopen(dir.path(), &options);
+    shard.retention.wall_moves(year_us);
+    shard.apply(&[(HOT, &clicks(1..=45))], &mut |_, _, _| {}).unwrap();
+    assert_eq!(look(&mut shard), 45);
+    drop(shard);
+    // The file is as new as the clock says.
+    let mut shard = super::reopen(dir.path(), &options);
+    assert_eq!(look(&mut shard), 45);
+    shard.retention.wall_moves(-year_us);
+    // It was set back.
+    retain_until(&mut shard, |shard| shard.rows() == 0);
+    drop(shard);
+    let mut shard = super::reopen(dir.path(), &options);
+    shard.apply(&[(HOT, &clicks(46..=50))], &mut |_, _, _| {}).unwrap();
+    // And nothing is held any more.
+    retain_until(&mut shard, |shard| shard.rows() == 0);
+}
+
+#[test]
 fn what_is_too_old_leaves_rows_views_totals_buckets_and_ids_and_may_come_again() {
     let dir = tempfile::tempdir().unwrap();
     let keep = ShardOptions { partition_rows_max: 20, folder_id: [9; 16], ..options() };
