@@ -208,11 +208,19 @@ fn the_doctor_says_what_he_found() {
     let verdict = said["verdict"].as_str().expect("a verdict");
     assert_eq!(code, i32::from(verdict == "fail"), "{said}");
     let checks = said["checks"].as_array().expect("a list");
-    for name in ["io_uring", "memlock", "open_files", "cpus", "reuse_port", "disk_space", "sync_latency"] {
+    for name in ["io_uring", "memlock", "open_files", "cpus", "reuse_port", "ports", "disk_space", "sync_latency"] {
         let found = checks.iter().find(|check| check["check"] == name);
         let found = found.unwrap_or_else(|| panic!("{name} in {said}"));
         assert!(["ok", "warn", "fail"].contains(&found["verdict"].as_str().expect("a verdict")), "{found}");
         assert_eq!(found["verdict"] == "ok", found["remedy"] == "", "{found}");
     }
     assert!(!folder.data().exists(), "a look leaves nothing behind");
+    let held = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = held.local_addr().expect("it is bound").to_string();
+    let mut doctor = command();
+    doctor.args(["doctor", "--json", "--data"]).arg(folder.data());
+    let output = doctor.env("FIREHOSE_LISTEN", &address).output().expect("it runs");
+    let said: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let ports = said["checks"].as_array().expect("a list").iter().find(|check| check["check"] == "ports");
+    assert_eq!((output.status.code(), &ports.expect("it is there")["verdict"]), (Some(1), &"fail".into()));
 }

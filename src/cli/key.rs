@@ -20,7 +20,7 @@ const LABEL_CHARS_MAX: usize = 200;
 pub enum KeyCommand {
     /// Makes a key and prints it, this once: only its hash is kept.
     ///
-    /// From the first key on nobody comes in without one, except to /health, /ready, /docs and /receipts.
+    /// From the first key on nobody comes in without one, except to /health, /ready, /docs, /openapi.json, /receipts and the page at /.
     Create {
         #[command(flatten)]
         folder: FolderArgs,

@@ -66,7 +66,7 @@ pub enum Command {
     /// Only reads; works while a server runs on the folder.
     Shards(FolderArgs),
 
-    /// Checks every shard and every journal of a data folder, byte by byte.
+    /// Checks every shard (SQLite's integrity check and a recount) and every record of every journal (checksums).
     ///
     /// SQLite's integrity check of each shard and the checksum of each journal record. Exits 1 when
     /// something is damaged. Only reads; takes minutes a gigabyte on a slow disk.

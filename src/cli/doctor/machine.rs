@@ -131,6 +131,23 @@ pub(super) fn reuse_port() -> Finding {
     }
 }
 
+/// Whether the addresses are free. A server that runs already holds them.
+pub(super) fn ports(config: &Config) -> Finding {
+    const CHECK: &str = "ports";
+    let addresses = [Some(config.listen), config.ops_listen].into_iter().flatten();
+    for address in addresses.clone() {
+        if let Err(error) = std::net::TcpListener::bind(address) {
+            return Finding::fail(
+                CHECK,
+                format!("{address} cannot be bound: {error}"),
+                "stop what listens there (a server that runs already, perhaps), or give another address",
+            );
+        }
+    }
+    let all: Vec<String> = addresses.map(|address| address.to_string()).collect();
+    Finding::ok(CHECK, format!("free: {}", all.join(", ")))
+}
+
 pub(super) fn accept_backlog() -> Finding {
     const CHECK: &str = "accept_backlog";
     let path = "/proc/sys/net/core/somaxconn";

@@ -83,6 +83,7 @@ pub fn examine(config: &Config) -> Vec<Finding> {
         machine::cpus(config),
         machine::cpu_quota(),
         machine::reuse_port(),
+        machine::ports(config),
         machine::accept_backlog(),
         machine::clock(),
         disk::file_system(config),
