@@ -5,6 +5,7 @@ mod support;
 use std::fs;
 use std::io::Write as _;
 
+use serde_json::json;
 use support::commerce::{NDJSON, counts, ingest};
 use support::oracle::{self, Order};
 use support::{Chance, Client, Folder, Server, cpus, wait_until};
@@ -80,6 +81,51 @@ fn s1_what_ingests_hold_stays_within_the_budget() {
             assert!(matches!(answer.status, 200 | 409 | 503), "{answer:?}");
             answer.status == 200 && counts(&answer.json()) == [500, 500, 0, 0]
         });
+    }
+    server.stop();
+}
+
+#[test]
+fn s1_rows_of_bulk_requests_on_their_way_stay_within_the_budget() {
+    let folder = Folder::new();
+    let server = folder.serve(&["--shards", "2", "--cores", &cpus(2)]);
+    let event = |number: usize| {
+        json!({"event_id": format!("e-{number}"), "tenant_id": "t", "source": "s", "event_type": "x",
+               "timestamp": "2026-03-01T12:00:00Z", "payload": {"a": "a".repeat(3_800)}})
+        .to_string()
+    };
+    let events: Vec<String> = (0..4_800).map(event).collect();
+    let update = |number: usize| {
+        json!({"event_id": format!("s-{number}"), "product_id": format!("p-{number}-{}", "x".repeat(150)),
+               "delta": 1, "occurred_at": "2026-03-01T12:00:00Z"})
+        .to_string()
+    };
+    let updates: Vec<String> = (0..10_000).map(update).collect();
+    let loads = [
+        ("POST", "/events/bulk", 24, format!("{{\"events\":[{}]}}", events.join(","))),
+        (
+            "PUT",
+            "/api/v1/tenants/t/stock/bulk_update",
+            40,
+            format!("{{\"mode\":\"merge\",\"updates\":[{}]}}", updates.join(",")),
+        ),
+    ];
+    for (method, target, count, body) in loads {
+        let packed = gzip(body.as_bytes());
+        let head = format!(
+            "{method} {target} HTTP/1.1\r\nHost: localhost\r\nContent-Encoding: gzip\r\nContent-Length: {}\r\n\r\n",
+            packed.len()
+        );
+        let mut clients: Vec<Client> = (0..count).map(|_| server.client()).collect();
+        for client in &mut clients {
+            client.write(head.as_bytes()).and_then(|()| client.write(&packed)).expect("the server takes it");
+        }
+        let statuses: Vec<u16> =
+            clients.iter_mut().map(|client| client.answer().expect("the server answers").status).collect();
+        assert!(statuses.iter().all(|status| [200, 202, 503].contains(status)), "{target}: {statuses:?}");
+        assert!(statuses.iter().any(|status| *status != 503), "{target}: {statuses:?}");
+        let peak = peak_bytes(&server);
+        assert!(peak < RSS_BYTES_MAX, "{target}: {} MiB, {statuses:?}", peak >> 20);
     }
     server.stop();
 }

@@ -208,7 +208,9 @@ fn the_doctor_says_what_he_found() {
     let verdict = said["verdict"].as_str().expect("a verdict");
     assert_eq!(code, i32::from(verdict == "fail"), "{said}");
     let checks = said["checks"].as_array().expect("a list");
-    for name in ["io_uring", "memlock", "open_files", "cpus", "reuse_port", "ports", "disk_space", "sync_latency"] {
+    for name in
+        ["io_uring", "memlock", "open_files", "cpus", "reuse_port", "ports", "disk_space", "sync_latency"]
+    {
         let found = checks.iter().find(|check| check["check"] == name);
         let found = found.unwrap_or_else(|| panic!("{name} in {said}"));
         assert!(["ok", "warn", "fail"].contains(&found["verdict"].as_str().expect("a verdict")), "{found}");

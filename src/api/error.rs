@@ -29,6 +29,8 @@ pub enum EventRefused {
     Rows(Vec<RowErrors>),
     /// The core that keeps the key has more requests waiting than it takes.
     CoreBusy,
+    /// The memory for requests under way is spent.
+    MemorySpent,
     /// The core that keeps the key did not answer.
     OutcomeUnknown,
     /// The caller may not, or not now.
@@ -168,6 +170,10 @@ pub fn refused(refused: &EventRefused, body_bytes_max: u64, request_id: &str, pr
         EventRefused::CoreBusy => tell(
             Problem::Overloaded,
             "the core that keeps these events has too many requests waiting; nothing was stored",
+        ),
+        EventRefused::MemorySpent => tell(
+            Problem::Overloaded,
+            "the requests under way hold all the memory there is for them (buffer_bytes_max); nothing was stored",
         ),
         EventRefused::OutcomeUnknown => tell(
             Problem::OutcomeUnknown,

@@ -49,7 +49,12 @@ pub fn in_the_way(data: &Path) -> io::Result<Option<String>> {
 /// # Errors
 /// As the disk has them.
 pub fn must_go(store: &UploadStore, upload: &Upload, sought: &Sought) -> io::Result<bool> {
-    let told = [Some(upload.metadata.as_str()), upload.key.as_deref()];
+    // Why it failed may name a part of an archive.
+    let reason = match &upload.state {
+        State::Failed { detail, .. } => Some(detail.as_str()),
+        _ => None,
+    };
+    let told = [Some(upload.metadata.as_str()), upload.key.as_deref(), reason];
     if told.into_iter().flatten().any(|text| sought.needles.may_be_in(text.as_bytes()))
         || in_metadata(upload, sought)
     {

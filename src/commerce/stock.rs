@@ -60,6 +60,19 @@ pub struct StockBatch {
     pub errors: Vec<StockRowError>,
 }
 
+impl StockBatch {
+    /// About the bytes that it holds, and that its answer will.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        let rows: usize = self.shards.iter().map(KeyedRows::memory_bytes).sum();
+        rows + self.products.len() * (size_of::<StockProduct>() + ANSWER_BYTES)
+            + self.errors.len() * size_of::<StockRowError>()
+    }
+}
+
+/// About what is said of one product, its texts included.
+const ANSWER_BYTES: usize = 256;
+
 /// The rows of one product so far.
 struct Gathered<'b> {
     place: usize,

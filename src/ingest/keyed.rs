@@ -67,6 +67,12 @@ impl KeyedRows {
         self.bytes.len()
     }
 
+    /// Bytes that they hold.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.bytes.capacity() + (self.ends.capacity() + self.indexes.capacity()) * size_of::<u32>()
+    }
+
     /// The journal payloads, in order.
     pub fn payloads(&self) -> impl Iterator<Item = &[u8]> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());

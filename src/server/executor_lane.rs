@@ -35,6 +35,7 @@ use hyper::service::service_fn;
 
 use super::gated::{Gated, SharedGate, Times};
 use super::handover::HandedOver;
+use crate::api::error::EventRefused;
 use crate::base::clock;
 use crate::base::keys::KeyHasher;
 use crate::commerce::{ExportStore, SalesCache, UploadStore};
@@ -52,7 +53,7 @@ use crate::tenants::Desk;
 pub(super) use call::{Reply, StreamTask, Task};
 use changes::Hub;
 use keyed::{Forward, Keyed};
-use memory::Memory;
+use memory::{Held, Memory, Spent};
 use respond::respond;
 use uploads::Kept;
 
@@ -126,6 +127,14 @@ struct Lane {
 }
 
 impl Lane {
+    /// Counts what a request holds from now on until it is answered; refuses it where there is no memory for it.
+    fn charge(&self, held: &mut Held, bytes: usize) -> Result<(), EventRefused> {
+        match held.set(bytes) {
+            Err(Spent) if !self.let_go_of_kept() => Err(EventRefused::MemorySpent),
+            _ => Ok(()),
+        }
+    }
+
     /// Lets go of uploads that are kept in hand only to be quicker, where memory is spent. Whether it is not any more.
     fn let_go_of_kept(&self) -> bool {
         let mut kept = self.kept.borrow_mut();

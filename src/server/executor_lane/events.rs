@@ -144,9 +144,11 @@ pub(in crate::server) async fn post_bulk(call: Call<'_>, body: Body<'_>) -> Resu
     let wants_disk = api::event::wants_disk(call.query(), lane.vitals.config.ack)?;
     let mut sorted = Sorted::new(lane.shard_count);
     let mut invalid: Vec<RowErrors> = Vec::new();
+    let mut held = lane.memory.hold();
     {
         let mut inflated = Vec::new();
         let bytes = decoded(lane, request, &body.bytes, &mut inflated)?;
+        // Read without a pause in between: the rows are counted in the place of it.
         let mut row =
             |index: usize, line: Option<usize>, event: Result<ServiceEvent<'_>, DecodeError>| match event {
                 Ok(event) if check_tenant(lane, &principal, &event.tenant_id, Scope::Write).is_err() => {
@@ -160,6 +162,7 @@ pub(in crate::server) async fn post_bulk(call: Call<'_>, body: Body<'_>) -> Resu
         lane.decoder.borrow_mut().bulk(bytes, is_ndjson(request), &mut row).map_err(EventRefused::Bulk)?;
     }
     drop(body);
+    lane.charge(&mut held, sorted.shards.iter().map(KeyedRows::memory_bytes).sum())?;
     let valid: usize = sorted.shards.iter().map(KeyedRows::len).sum();
     request.rows.set(Some((valid + invalid.len()) as u64));
     // Everything is journaled or on its way before anything is waited for: the shards commit side by side.

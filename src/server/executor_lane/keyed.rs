@@ -187,8 +187,12 @@ async fn settle_here(lane: &Lane, written: Written, wants_disk: bool, patience: 
     let mut synced = true;
     if wants_disk {
         // What became of the rows may rest on what other cores have journaled of their shard.
-        let others = ask_feeders(lane, written.first.shard, |core| core != lane.keyed.core);
-        synced = on_disk(lane, written.appended).await && all_synced(others).await.unwrap_or(false);
+        let others = ask_feeders(lane, written.first.shard, |core| core != lane.keyed.core).await;
+        synced = on_disk(lane, written.appended).await
+            && match others {
+                Ok(others) => all_synced(others).await.unwrap_or(false),
+                Err(_) => false,
+            };
     }
     let applied = lane.intake.borrow().applied(place);
     let verdicts = &lane.keyed.verdicts[place];
@@ -316,16 +320,16 @@ impl JournalEnds {
                 owner = lane.keyed.core;
                 here.push((*shard, *upto));
             } else {
-                asked.push(ask_sync(lane, owner, *shard, Some(*upto))?);
+                asked.push(ask_sync(lane, owner, *shard, Some(*upto)).await?);
             }
             // A duplicate names a row that another core may have journaled.
-            asked.append(&mut ask_feeders(lane, *shard, |core| core != owner)?);
+            asked.append(&mut ask_feeders(lane, *shard, |core| core != owner).await?);
         }
         let mut synced = true;
         for (shard, upto) in here {
             synced &= sync_here(lane, shard, Some(upto)).await;
         }
-        synced &= all_synced(Ok(asked)).await?;
+        synced &= all_synced(asked).await?;
         if synced {
             self.0.clear();
         }
@@ -333,17 +337,21 @@ impl JournalEnds {
     }
 }
 
-fn ask_sync(
+/// Asks another core; waits for room in its mailbox, where one commit may wake hundreds who ask at once.
+async fn ask_sync(
     lane: &Lane,
     core: usize,
     shard: ShardId,
     upto: Option<u64>,
 ) -> Result<async_channel::Receiver<bool>, Refused> {
     let (reply, replied) = async_channel::bounded(1);
-    match lane.keyed.forwards.get(core).map(|to| to.try_send(Forward::Sync { shard, upto, reply })) {
-        Some(Ok(())) => Ok(replied),
-        _ => Err(Refused::MailboxFull),
-    }
+    let to = lane.keyed.forwards.get(core).ok_or(Refused::NoAnswer)?;
+    let ask = async { to.send(Forward::Sync { shard, upto, reply }).await.map_err(|_| Refused::NoAnswer) };
+    let patience = async {
+        executor::sleep(SYNC_PATIENCE).await;
+        Err(Refused::MailboxFull)
+    };
+    ask.or(patience).await.map(|()| replied)
 }
 
 async fn synced_there(replied: async_channel::Receiver<bool>) -> Result<bool, Refused> {
@@ -357,24 +365,30 @@ async fn synced_there(replied: async_channel::Receiver<bool>) -> Result<bool, Re
 /// Syncs what every core has journaled of a shard so far: what was committed there, whoever sent it, survives a power
 /// cut then. Whether it does.
 pub(super) async fn sync_shard(lane: &Lane, shard: ShardId) -> Result<bool, Refused> {
-    all_synced(ask_feeders(lane, shard, |_| true)).await
+    let others = ask_feeders(lane, shard, |core| core != lane.keyed.core).await?;
+    let is_here = lane.intake.borrow().lane_of(shard).is_some();
+    let here = !is_here || sync_here(lane, shard, None).await;
+    Ok(all_synced(others).await? && here)
 }
 
 /// Begins to sync what these cores have journaled of a shard that they feed.
-fn ask_feeders(
+async fn ask_feeders(
     lane: &Lane,
     shard: ShardId,
     is_asked: impl Fn(usize) -> bool,
 ) -> Result<Vec<async_channel::Receiver<bool>>, Refused> {
     let (cores, shards) = (lane.keyed.forwards.len(), usize::from(lane.shard_count));
     let feeds = |core: &usize| super::super::open::is_fed_by(usize::from(shard.0), *core, cores, shards);
-    let asked = (0..cores).filter(feeds).filter(|core| is_asked(*core));
-    asked.map(|core| ask_sync(lane, core, shard, None)).collect()
+    let mut asked = Vec::new();
+    for core in (0..cores).filter(feeds).filter(|core| is_asked(*core)) {
+        asked.push(ask_sync(lane, core, shard, None).await?);
+    }
+    Ok(asked)
 }
 
-async fn all_synced(asked: Result<Vec<async_channel::Receiver<bool>>, Refused>) -> Result<bool, Refused> {
+async fn all_synced(asked: Vec<async_channel::Receiver<bool>>) -> Result<bool, Refused> {
     let mut synced = true;
-    for replied in asked? {
+    for replied in asked {
         synced &= synced_there(replied).await?;
     }
     Ok(synced)

@@ -66,6 +66,8 @@ pub(in crate::server) async fn put(call: Call<'_>, body: Body<'_>) -> Result<Ans
         StockBatch::new(&lane.keys, &ask, asked)
     };
     drop(body);
+    let mut held = lane.memory.hold();
+    lane.charge(&mut held, batch.memory_bytes())?;
     if batch.is_invalid() {
         return Err(StockRefused::Rows(batch.errors));
     }
