@@ -11,6 +11,8 @@ mod answer;
 mod arrive;
 mod receive;
 mod send;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::io;

@@ -58,6 +58,7 @@ impl CoreLoop {
     /// Keeps answers that promise the disk until they are true.
     pub(super) fn hold(&mut self, group: &Group, bytes: &[u8], appended: Appended) {
         let Some(conn) = self.connections.get(group.key) else { return };
+        conn.is_owed = false;
         let before = conn.output.capacity();
         conn.output.extend_from_slice(bytes);
         let after = conn.output.capacity();
@@ -131,6 +132,7 @@ impl CoreLoop {
     /// Sends a connection its answers; what the socket does not take waits in the connection.
     pub(super) fn send(&mut self, key: Key, bytes: &[u8]) {
         let Some(conn) = self.connections.get(key) else { return };
+        conn.is_owed = false;
         let waits_for_disk = conn.phase == Phase::Held;
         if bytes.is_empty() && conn.output.is_empty() && !waits_for_disk {
             return self.sent(key);
@@ -282,7 +284,7 @@ impl CoreLoop {
             }
             let Some(held) = self.held.pop_front() else { return };
             let retracted = if is_lost { self.retract(&held) } else { 0 };
-            self.acked(held.events - retracted, held.since_us);
+            self.acked(held.events.saturating_sub(retracted), held.since_us);
             self.flush(held.key);
         }
     }
