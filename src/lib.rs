@@ -88,8 +88,8 @@
 //!
 //! Orders come in one request (`server/executor_lane/orders.rs`) or resumably by tus
 //! (`server/executor_lane/uploads.rs`): bytes to `DATA/uploads/<id>/body`, lines to the same journals, and once
-//! they are committed and their journals synced a checkpoint. After a crash the body is cut to the checkpoint and, where
-//! it was not synced, held against the checkpoint's sum; rows that come twice are known by their ingest and line.
+//! they are committed and their journals synced a checkpoint. After a crash the body is cut to the checkpoint and held
+//! against the checkpoint's sum; rows that come twice are known by their ingest and line.
 //!
 //! # The life of an export
 //!

@@ -60,9 +60,7 @@ pub(super) async fn save(lane: &Lane, upload: &mut Upload, is_kept: bool) -> io:
 async fn check(body: &mut Body, checkpoint: &mut Checkpoint) -> io::Result<()> {
     let is_there = body.length() >= checkpoint.offset;
     body.cut(checkpoint.offset)?;
-    if is_there && checkpoint.is_synced {
-        return Ok(());
-    }
+    // Also of a body that was synced: after a sync that failed the next one succeeds, and pages are missing.
     let (mut sum, mut at) = (0, 0);
     while is_there && at < checkpoint.offset {
         let bytes = body.read(at, SLICE_BYTES)?;
