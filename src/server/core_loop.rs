@@ -159,6 +159,8 @@ struct Held {
     upto: u64,
     since_us: u64,
     events: u64,
+    /// The request of this connection that is logged when it is answered.
+    sampled: Option<String>,
 }
 
 pub(super) struct CoreLoop {
@@ -191,7 +193,7 @@ pub(super) struct CoreLoop {
     date: [u8; 29],
     date_s: i64,
     /// The request this tick logs: one a second, the lane has no time for more.
-    sampled: Option<String>,
+    sampled: Option<(Key, String)>,
     sample_at_ms: u64,
     /// The same of refused events: the first of each status in a second, at level info.
     refusals: Refusals,
