@@ -50,7 +50,8 @@
 //! 2. [`unpack`] hands out lines with flat memory, [`event::Decoder`] makes each an order or names every broken
 //!    field, [`commerce`] stages it for its shard. What is staged is journaled; a bounded number of portions
 //!    waits for commits, and beyond it the body is not read on. At its end the journals that hold the rows are synced,
-//!    whatever the ack level, and then the key is journaled: it never outlives them.
+//!    whatever the ack level, and then the key is journaled: it never outlives them. Where that sync fails, an ingest at
+//!    `os` is answered and its key is not kept.
 //! 3. `shard/orders/take.rs` stores an order whose id the tenant does not have, with its items, the numbers of its
 //!    names, and adds it to the groups of the batch; `shard/orders/sums.rs` writes those, counts and [`sketch`]es,
 //!    in the same transaction. Outcomes come back through [`ingest::Verdicts`] and become the summary.
@@ -88,8 +89,9 @@
 //!
 //! Orders come in one request (`server/executor_lane/orders.rs`) or resumably by tus
 //! (`server/executor_lane/uploads.rs`): bytes to `DATA/uploads/<id>/body`, lines to the same journals, and once
-//! they are committed and their journals synced a checkpoint. After a crash the body is cut to the checkpoint and, where
-//! it was not synced, held against the checkpoint's sum; rows that come twice are known by their ingest and line.
+//! they are committed and their journals synced a checkpoint. After a crash the body is cut to the checkpoint and held
+//! against the checkpoint's sum; rows that come twice are known by their ingest and line. While a sync of the journals
+//! fails, the checkpoint stays where it was and a whole upload is not finished.
 //!
 //! # The life of an export
 //!

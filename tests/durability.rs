@@ -3,12 +3,10 @@
 mod support;
 
 use std::fs;
-use std::os::unix::fs::symlink;
-use std::path::Path;
 use std::time::Duration;
 
 use firehose::base::clock;
-use support::{Chance, Client, Folder, Load, Report, cpus, stored};
+use support::{Chance, Client, Folder, Load, Report, Server, break_sync, cpus, stored, wait_for};
 
 /// Kills the server at random instants, again and again on the same folder, then counts.
 fn survive(flags: &[&str], rounds: u64) {
@@ -106,12 +104,6 @@ fn an_acked_event_survives_while_segments_are_deleted() {
     );
 }
 
-/// The next sync of this file fails, and the server goes on writing to it: it has the file open.
-fn break_sync(segment: &Path) {
-    fs::rename(segment, segment.with_extension("aside")).expect("the segment is renamed");
-    symlink(segment, segment).expect("a link to itself");
-}
-
 #[test]
 fn after_a_failed_sync_who_asks_for_the_disk_is_refused_and_others_go_on() {
     let folder = Folder::new();
@@ -178,4 +170,69 @@ fn after_a_failed_sync_who_asks_for_the_disk_is_refused_and_others_go_on() {
     server.stop();
     let kept = stored(&folder.data());
     assert_eq!(kept.iter().filter(|number| ![2, 4].contains(*number)).collect::<Vec<_>>(), [&1, &3, &8]);
+}
+
+/// Whoever waits for a sync whose files cannot be named is told, on both lanes, instead of waiting for ever.
+#[test]
+fn who_waits_for_the_disk_is_told_when_the_journal_cannot_be_listed() {
+    let folder = Folder::new();
+    let server = folder.serve(&["--shards", "1", "--checkpoint-interval", "1h"]);
+    let mut client = server.client();
+    let service = |id: &str| {
+        format!(
+            r#"{{"event_id":"{id}","tenant_id":"t","source":"web","event_type":"x","timestamp":"2024-01-14T10:30:00Z","payload":{{}}}}"#
+        )
+    };
+    assert_eq!(client.post(1).expect("the server answers").status, 202);
+    assert_eq!(client.ask("POST", "/events", &service("a")).expect("the server answers").status, 201);
+    server.wait_until_stored();
+    for (lane, target, body) in
+        [("hot", "/event?ack=disk", support::event(2)), ("keyed", "/events?ack=disk", service("b"))]
+    {
+        let path = folder.newest_segment(0, lane).parent().expect("a folder").to_owned();
+        let aside = path.with_extension("aside");
+        fs::rename(&path, &aside).expect("the journal is renamed");
+        let refused = server.client().ask("POST", target, &body).expect("an answer");
+        fs::rename(&aside, &path).expect("the journal is back");
+        assert_eq!(refused.status, 503, "{lane}: {refused:?}");
+        assert_eq!(refused.json()["type"], "/docs/problems/journal-unsynced", "{lane}: {refused:?}");
+    }
+}
+
+/// What the log says of the answer to this request.
+fn logged(server: &Server, request_id: &str) -> serde_json::Value {
+    wait_for("the answer to be logged", || {
+        let log = server.log();
+        let lines = log.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        let mut lines = lines.filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        lines.find(|line| line["request_id"] == request_id)
+    })
+}
+
+/// Of an event that could not be journaled, of a promise that was taken back, and of one that was kept.
+#[test]
+fn the_log_says_of_an_event_what_its_client_was_told() {
+    let ask = |server: &Server, id: &str| {
+        let body = support::event(2);
+        let head = format!("POST /event?ack=disk HTTP/1.1\r\nHost: a\r\nX-Request-Id: {id}\r\n");
+        let mut client = server.client();
+        let sent = client.write(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).as_bytes());
+        sent.expect("the server reads");
+        let answer = client.answer().expect("an answer");
+        assert_eq!(logged(server, id)["status"], answer.status, "{answer:?}");
+        answer.status
+    };
+    // The first event is the one that is sampled.
+    assert_eq!(ask(&Folder::new().serve(&["--shards", "1"]), "kept"), 202);
+    let folder = Folder::new();
+    let server = folder.serve(&["--shards", "1", "--checkpoint-interval", "1h"]);
+    assert_eq!(server.client().post(1).expect("the server answers").status, 202);
+    break_sync(&folder.newest_segment(0, "hot"));
+    assert_eq!(ask(&server, "taken-back"), 503);
+    let folder = Folder::new();
+    let server = folder.serve(&["--shards", "1", "--checkpoint-interval", "1h"]);
+    let (hot, aside) = (folder.shard(0).join("hot"), folder.shard(0).join("aside"));
+    fs::rename(&hot, &aside).expect("the journal is renamed");
+    assert_eq!(ask(&server, "sampled-and-refused"), 503);
+    fs::rename(&aside, &hot).expect("the journal is back");
 }

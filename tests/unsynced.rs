@@ -5,8 +5,8 @@ mod support;
 use std::fs::{self, File};
 
 use serde_json::json;
-use support::commerce::{INGEST, ingest_head, ingested, lines, search_all, upload_folder};
-use support::{Answer, Client, Folder, Server};
+use support::commerce::{INGEST, NDJSON, ingest, ingest_head, ingested, lines, search_all, upload_folder};
+use support::{Answer, Client, Folder, Server, break_sync};
 
 const UPLOADS: &str = "/api/v1/ingest/orders/uploads";
 const TUS: &str = "Tus-Resumable: 1.0.0";
@@ -162,4 +162,61 @@ fn a_reshard_after_an_erasure_that_failed_says_what_it_is() {
     server.stop();
     let output = folder.run(&["reshard", "--to", "3"]);
     assert!(output.status.success(), "{output:?}");
+}
+
+/// At `os`, too, what lasts and names rows waits for their sync. Whoever asks does not wait, and is not refused.
+#[test]
+fn after_a_failed_sync_no_key_and_no_upload_outlives_its_rows() {
+    let folder = Folder::new();
+    let flags = ["--shards", "1", "--checkpoint-interval", "1h"];
+    let server = folder.serve(&flags);
+    let is_replay = |server: &Server, key: &str| {
+        let answer = ingest(server.address, key, NDJSON, lines(0..5).as_bytes()).expect("the server answers");
+        assert_eq!((answer.status, &answer.json()["rows_received"]), (200, &json!(5)), "{answer:?}");
+        assert_eq!(answer.header("firehose-ack"), Some("os"));
+        answer.header("idempotent-replayed") == Some("true")
+    };
+    let event = json!({"event_id": "a", "tenant_id": "acme", "source": "web", "event_type": "click",
+        "timestamp": "2026-03-01T12:00:00Z", "payload": {}});
+    let first = server.client().ask("POST", "/events", &event.to_string()).expect("the server answers");
+    assert_eq!(first.status, 201, "{first:?}");
+    server.wait_until_stored();
+    let segment = folder.newest_segment(0, "keyed");
+    break_sync(&segment);
+    assert!(!is_replay(&server, "k"), "it is taken");
+    assert!(!is_replay(&server, "k"), "and no key tells of it");
+    let file = lines(10..13);
+    let mut client = server.client();
+    let length = format!("Upload-Length: {}", file.len());
+    let created = ask(&mut client, "POST", UPLOADS, &[TUS, &length], b"").expect("the server answers");
+    let upload = created.header("location").expect("a location").to_owned();
+    let patch = |client: &mut Client, target: &str, from: usize, to: usize| {
+        let offset = format!("Upload-Offset: {from}");
+        let taken = ask(client, "PATCH", target, &[TUS, PIECE, &offset], &file.as_bytes()[from..to]);
+        taken.expect("the server answers")
+    };
+    let half = file.len() / 2;
+    for (from, to) in [(0, half), (half, file.len())] {
+        let taken = patch(&mut client, &upload, from, to);
+        assert_eq!(taken.status, 204, "{taken:?}");
+        assert_eq!(taken.header("upload-offset"), Some(to.to_string().as_str()));
+    }
+    let told = |server: &Server| {
+        let told = server.get(&upload).json();
+        (told["state"].clone(), told["offset"].clone(), told["rows_inserted"].clone())
+    };
+    assert_eq!(told(&server), (json!("receiving"), json!(0), json!(0)), "no checkpoint names the rows");
+    assert_eq!(search_all(&server, "acme", "limit=1000").len(), 8, "which are there");
+    let refused = patch(&mut client, &format!("{upload}?ack=disk"), file.len(), file.len());
+    assert_eq!(refused.status, 503, "who asks for the disk is refused: {refused:?}");
+    // A stop carries the rows into the database, durably.
+    server.stop();
+    fs::rename(segment.with_extension("aside"), &segment).expect("the segment is back");
+    let server = folder.serve(&flags);
+    let mut client = server.client();
+    let again = patch(&mut client, &upload, 0, file.len());
+    assert_eq!(again.status, 204, "{again:?}");
+    assert_eq!(told(&server), (json!("finished"), json!(file.len()), json!(3)));
+    assert!(!is_replay(&server, "k") && is_replay(&server, "k"), "its key is kept now");
+    assert_eq!(search_all(&server, "acme", "limit=1000").len(), 8);
 }

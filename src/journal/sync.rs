@@ -4,13 +4,15 @@
 //! write, and would say yes the next time. So the appender leaves that segment, nothing written up to
 //! then is claimed, and `synced` stands still until the database holds those records durably
 //! ([`super::Reader::release`]) and the question is settled; meanwhile [`Syncer::plan`] is `None` and
-//! the acknowledged records are still read, from the page cache, by the consumer.
+//! the acknowledged records are still read, from the page cache, by the consumer. A folder that cannot be
+//! listed counts as a failed fsync: whoever waits is told, instead of waiting for a plan that never comes.
 
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::error::JournalError;
 use super::segment;
 use super::state::LaneState;
 use crate::base::durable;
@@ -46,30 +48,47 @@ impl Syncer {
         self.state.lane()
     }
 
-    /// What to sync now; `None` when nothing is new, after a failure until the database holds what it
-    /// may have cost, or when the folder cannot be listed right now. Lists it once a segment.
-    pub fn plan(&mut self) -> Option<SyncPlan> {
+    /// What to sync now; `None` when nothing is new, and after a failure until the database holds what it
+    /// may have cost. Lists the folder once a segment.
+    ///
+    /// # Errors
+    /// The files cannot be named: a failed sync, which is noted already.
+    pub fn plan(&mut self) -> Result<Option<SyncPlan>, JournalError> {
+        let plan = self.try_plan();
+        if plan.is_err() {
+            self.state.note_sync_failure();
+        }
+        plan
+    }
+
+    fn try_plan(&self) -> Result<Option<SyncPlan>, JournalError> {
         let upto = self.state.end();
         let newest = self.state.segment();
         let synced = self.state.synced();
         if upto <= synced || self.state.sync_failed() {
-            return None;
+            return Ok(None);
         }
         let dir = self.state.dir();
         if self.segment == Some(newest) && synced >= newest {
-            return Some(SyncPlan {
+            return Ok(Some(SyncPlan {
                 files: vec![segment::path(dir, newest)],
                 directory: None,
                 upto,
                 segment: newest,
-            });
+            }));
         }
-        let mut bases = segment::list_ours(dir).ok()?;
+        let mut bases = segment::list_ours(dir)?;
         bases.retain(|base| *base < upto);
         let from = bases.iter().rposition(|base| *base <= synced).unwrap_or(0);
-        let segment = *bases.last()?;
+        let Some(segment) = bases.last().copied() else {
+            // They were released meanwhile, or somebody took them away.
+            return match self.state.synced() >= upto {
+                true => Ok(None),
+                false => Err(JournalError::io(dir)(io::ErrorKind::NotFound.into())),
+            };
+        };
         let files = bases[from..].iter().map(|base| segment::path(dir, *base)).collect();
-        Some(SyncPlan { files, directory: Some(dir.to_owned()), upto, segment })
+        Ok(Some(SyncPlan { files, directory: Some(dir.to_owned()), upto, segment }))
     }
 
     /// All of the plan succeeded: publishes `synced`, unless a failure was found meanwhile.
@@ -85,7 +104,7 @@ impl Syncer {
     /// # Errors
     /// As the disk has them; nothing is claimed then.
     pub fn sync(&mut self) -> io::Result<()> {
-        let Some(plan) = self.plan() else { return Ok(()) };
+        let Some(plan) = self.plan().map_err(io::Error::other)? else { return Ok(()) };
         let files = plan.files.iter().try_for_each(|file| File::open(file)?.sync_data());
         match files.and_then(|()| plan.directory.as_deref().map_or(Ok(()), durable::sync_folder)) {
             Ok(()) => self.done(plan),

@@ -46,6 +46,9 @@ pub(super) struct Conn {
     pub(super) more: bool,
     /// What was read in this tick is not parsed yet.
     pub(super) unparsed: bool,
+    /// Answers of this tick are owed, and may turn out to wait for the disk. Whoever parsed more before that is known
+    /// would put later answers behind them under the wrong promise.
+    pub(super) is_owed: bool,
     pub(super) hung_up: bool,
     pub(super) deadline_ms: u64,
     /// Who is at the other end; asked of the kernel only where it matters.
@@ -64,7 +67,10 @@ impl Conn {
 
     /// Nothing may be read now: an answer of an earlier request has to leave first.
     pub(super) fn is_blocked(&self) -> bool {
-        self.unparsed || matches!(self.phase, Phase::Held | Phase::Write) || self.after != After::KeepAlive
+        self.unparsed
+            || self.is_owed
+            || matches!(self.phase, Phase::Held | Phase::Write)
+            || self.after != After::KeepAlive
     }
 }
 
@@ -86,6 +92,7 @@ impl Connections {
             after: After::KeepAlive,
             more: false,
             unparsed: false,
+            is_owed: false,
             hung_up: false,
             deadline_ms,
             peer,

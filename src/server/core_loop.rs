@@ -11,6 +11,8 @@ mod answer;
 mod arrive;
 mod receive;
 mod send;
+#[cfg(test)]
+mod tests;
 
 use std::collections::VecDeque;
 use std::io;
@@ -157,6 +159,8 @@ struct Held {
     upto: u64,
     since_us: u64,
     events: u64,
+    /// The request of this connection that is logged when it is answered.
+    sampled: Option<String>,
 }
 
 pub(super) struct CoreLoop {
@@ -189,7 +193,7 @@ pub(super) struct CoreLoop {
     date: [u8; 29],
     date_s: i64,
     /// The request this tick logs: one a second, the lane has no time for more.
-    sampled: Option<String>,
+    sampled: Option<(Key, String)>,
     sample_at_ms: u64,
     /// The same of refused events: the first of each status in a second, at level info.
     refusals: Refusals,

@@ -12,7 +12,7 @@ pub(super) struct Fingerprint {
 
 impl Fingerprint {
     pub(super) fn new() -> Fingerprint {
-        Fingerprint { hasher: blake3::Hasher::new(), gathered: Vec::with_capacity(GATHER_BYTES) }
+        Fingerprint { hasher: blake3::Hasher::new(), gathered: Vec::new() }
     }
 
     #[inline]
@@ -33,6 +33,11 @@ impl Fingerprint {
         let (whole, rest) = rest.split_at(rest.len() / GATHER_BYTES * GATHER_BYTES);
         self.hasher.update(whole);
         self.gathered.extend_from_slice(rest);
+    }
+
+    /// Memory it holds.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.gathered.capacity()
     }
 
     /// Of everything added so far.

@@ -91,8 +91,7 @@ impl Lines {
 
     /// Memory it holds on to for a line and for hashing.
     pub(super) fn memory_bytes(&self) -> usize {
-        let hashing = if self.fingerprint.is_some() { GATHER_BYTES } else { 0 };
-        self.carry.capacity() + hashing
+        self.carry.capacity() + self.fingerprint.as_ref().map_or(0, Fingerprint::memory_bytes)
     }
 
     /// Memory it holds on to for a line.

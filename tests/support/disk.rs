@@ -1,6 +1,7 @@
-//! A small file system that can be filled.
+//! Disks that refuse: a small file system that can be filled, a file whose sync fails.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -35,4 +36,10 @@ impl Drop for SmallDisk {
         // Lazily: a server that is about to be killed may still be on it.
         let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
+}
+
+/// The next sync of this file fails, and the server goes on writing to it: it has the file open.
+pub fn break_sync(segment: &Path) {
+    fs::rename(segment, segment.with_extension("aside")).expect("the segment is renamed");
+    symlink(segment, segment).expect("a link to itself");
 }

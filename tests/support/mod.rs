@@ -23,7 +23,7 @@ use std::time::Duration;
 use firehose::base::clock;
 
 pub use client::{Answer, Client, event, event_with};
-pub use disk::SmallDisk;
+pub use disk::{SmallDisk, break_sync};
 pub use load::{Load, Report};
 pub use process::{Ended, Folder, Server, command, cpus};
 pub use python::python;

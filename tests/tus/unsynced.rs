@@ -53,6 +53,13 @@ fn w5_the_unsynced_end_of_an_upload_is_not_trusted_after_a_start() {
 
 #[test]
 fn w5_bytes_in_front_of_a_checkpoint_that_are_not_what_came_are_sent_again() {
+    // A body that was synced may have lost bytes as well: to a sync before, which failed.
+    for level in ["os", "disk"] {
+        begin_again(level);
+    }
+}
+
+fn begin_again(level: &str) {
     let folder = Folder::new();
     let mut server = folder.serve(&[]);
     let file = lines(0..60);
@@ -60,8 +67,9 @@ fn w5_bytes_in_front_of_a_checkpoint_that_are_not_what_came_are_sent_again() {
     let mut client = server.client();
     let upload = Upload::create(&mut client, file.len(), &[]);
     let body = upload_folder(&folder).join("body");
+    let target = format!("{}?ack={level}", upload.path);
     let sent =
-        ask(&mut client, "PATCH", &upload.path, &[TUS, PIECE, "Upload-Offset: 0"], &file.as_bytes()[..half]);
+        ask(&mut client, "PATCH", &target, &[TUS, PIECE, "Upload-Offset: 0"], &file.as_bytes()[..half]);
     assert_eq!(sent.expect("the server answers").status, 204);
     server.replace(|| {
         let file = File::options().write(true).open(&body).expect("the body is there");
@@ -70,7 +78,7 @@ fn w5_bytes_in_front_of_a_checkpoint_that_are_not_what_came_are_sent_again() {
     });
     let mut client = server.client();
     let looked = ask(&mut client, "HEAD", &upload.path, &[TUS], b"").expect("the server answers");
-    assert_eq!((looked.status, offset(&looked)), (200, 0));
+    assert_eq!((looked.status, offset(&looked)), (200, 0), "{level}");
     let sent = ask(&mut client, "PATCH", &upload.path, &[TUS, PIECE, "Upload-Offset: 0"], file.as_bytes());
     assert_eq!(sent.expect("the server answers").status, 204);
     let summary = client.get(&upload.path).expect("an answer").json();

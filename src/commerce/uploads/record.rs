@@ -111,8 +111,8 @@ pub struct Checkpoint {
     /// CRC-32C of the body up to `offset`; none of an earlier version's.
     #[serde(default)]
     pub sum: Option<u32>,
-    /// Whether the body was synced up to there: after a power cut its bytes are the ones that came. Otherwise `sum`
-    /// tells.
+    /// Whether the body was synced up to there, so that no more is to be done for who asks for the disk. That its bytes
+    /// are the ones that came, `sum` tells: a sync that succeeds after one that failed says nothing.
     #[serde(default)]
     pub is_synced: bool,
     /// Where plain lines can go on; anything packed is unpacked from its start.

@@ -11,29 +11,29 @@ fn a_plan_names_each_file_with_unsynced_bytes_and_the_folder_once_a_segment() {
     let dir = tempfile::tempdir().unwrap();
     let (mut appender, _reader, _) = reopen(dir.path(), 300);
     let mut syncer = Syncer::new(appender.state().clone());
-    assert_eq!(syncer.plan(), None);
+    assert_eq!(syncer.plan().unwrap(), None);
     append(&mut appender, &[&[1; 60], &[2; 60]]);
-    let plan = syncer.plan().unwrap();
+    let plan = syncer.plan().unwrap().unwrap();
     assert_eq!((plan.files.len(), plan.upto), (1, appender.state().end()));
     assert_eq!(plan.directory.as_deref(), Some(dir.path()));
     assert_eq!(appender.state().synced(), 0, "a plan claims nothing");
     syncer.done(plan);
     assert_eq!(appender.state().synced(), appender.state().end());
-    assert_eq!(syncer.plan(), None);
+    assert_eq!(syncer.plan().unwrap(), None);
     append(&mut appender, &[&[3; 20]]);
-    let plan = syncer.plan().unwrap();
+    let plan = syncer.plan().unwrap().unwrap();
     assert_eq!((plan.files.len(), plan.directory.clone()), (1, None));
     append(&mut appender, &[&[4; 250], &[5; 250]]);
     syncer.done(plan);
     assert!(appender.state().synced() < appender.state().end(), "what came after the plan is not in it");
-    let plan = syncer.plan().unwrap();
+    let plan = syncer.plan().unwrap().unwrap();
     let expected: Vec<_> =
         segment::list(dir.path()).unwrap().iter().map(|base| segment::path(dir.path(), *base)).collect();
     assert_eq!(expected.len(), 3);
     assert!(expected.ends_with(&plan.files) && plan.files.len() >= 2, "{:?}", plan.files);
     assert!(plan.directory.is_some());
     syncer.done(plan);
-    assert_eq!(syncer.plan(), None);
+    assert_eq!(syncer.plan().unwrap(), None);
 }
 
 #[test]
@@ -43,14 +43,14 @@ fn what_a_failed_fsync_may_have_cost_is_never_claimed_until_the_database_holds_i
     let state = appender.state().clone();
     let mut syncer = Syncer::new(state.clone());
     append(&mut appender, &[b"lost?"]);
-    let plan = syncer.plan().unwrap();
+    let plan = syncer.plan().unwrap().unwrap();
     append(&mut appender, &[b"written meanwhile"]);
     syncer.failed(plan.clone());
     assert!(state.sync_failed());
     syncer.done(plan);
     assert_eq!(state.synced(), 0);
     append(&mut appender, &[b"later"]);
-    assert_eq!(syncer.plan(), None);
+    assert_eq!(syncer.plan().unwrap(), None);
     assert_eq!(segment::list(dir.path()).unwrap().len(), 2, "the appender left the segment");
     assert_eq!(drain(&mut reader).len(), 3, "and all is read");
     reader.release(Sequence(1)).unwrap();
@@ -59,7 +59,39 @@ fn what_a_failed_fsync_may_have_cost_is_never_claimed_until_the_database_holds_i
     assert!(!state.sync_failed());
     assert_eq!(state.synced(), state.end(), "the database holds it");
     append(&mut appender, &[b"new"]);
-    let plan = syncer.plan().unwrap();
+    let plan = syncer.plan().unwrap().unwrap();
+    syncer.done(plan);
+    assert_eq!(state.synced(), state.end());
+}
+
+#[test]
+fn a_folder_that_cannot_be_listed_is_a_failed_sync_and_not_a_plan_that_never_comes() {
+    let dir = tempfile::tempdir().unwrap();
+    let lane = dir.path().join("lane");
+    fs::create_dir(&lane).unwrap();
+    let (mut appender, mut reader, _) = reopen(&lane, 1 << 20);
+    let state = appender.state().clone();
+    let mut syncer = Syncer::new(state.clone());
+    append(&mut appender, &[b"waited for"]);
+    for is_there in [false, true] {
+        let aside = dir.path().join("aside");
+        fs::rename(&lane, &aside).unwrap();
+        if is_there {
+            fs::create_dir(&lane).unwrap();
+        }
+        assert!(syncer.plan().is_err(), "is there: {is_there}");
+        assert!(state.sync_failed(), "those who wait are told");
+        assert_eq!(syncer.plan().unwrap(), None);
+        if is_there {
+            fs::remove_dir(&lane).unwrap();
+        }
+        fs::rename(&aside, &lane).unwrap();
+        drain(&mut reader);
+        reader.release(state.appended()).unwrap();
+        assert!(!state.sync_failed(), "the database holds it");
+        append(&mut appender, &[b"waited for, too"]);
+    }
+    let plan = syncer.plan().unwrap().unwrap();
     syncer.done(plan);
     assert_eq!(state.synced(), state.end());
 }
@@ -132,7 +164,7 @@ fn a_file_put_beside_a_running_lane_does_not_stop_it() {
     let (mut appender, mut reader, _) = reopen(dir.path(), 120);
     fs::write(dir.path().join("backup.seg"), b"").unwrap();
     append(&mut appender, &[&[1; 60], &[2; 60]]);
-    assert!(Syncer::new(appender.state().clone()).plan().is_some());
+    assert!(Syncer::new(appender.state().clone()).plan().unwrap().is_some());
     assert_eq!(drain(&mut reader).len(), 2);
 }
 

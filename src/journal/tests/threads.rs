@@ -39,7 +39,7 @@ fn a_consumer_sees_every_record_once_while_the_producer_runs() {
         });
         scope.spawn(|| {
             while state.appended().0 < RECORDS || state.synced() < state.end() {
-                let Some(plan) = syncer.plan() else {
+                let Some(plan) = syncer.plan().unwrap() else {
                     std::thread::yield_now();
                     continue;
                 };

@@ -36,7 +36,7 @@ impl CoreLoop {
                         if self.now_ms() >= self.sample_at_ms && tracing::enabled!(tracing::Level::INFO) {
                             self.sample_at_ms = self.now_ms() + SAMPLE_MS;
                             let id = &self.arena[to.request_id.0..to.request_id.1];
-                            self.sampled = Some(String::from_utf8_lossy(id).into_owned());
+                            self.sampled = Some((key, String::from_utf8_lossy(id).into_owned()));
                         }
                         self.owed.push(Owed { key, what: What::Accepted { receipt, disk, to } });
                         self.me.hot.accepted_bytes.add(body.len() as u64);

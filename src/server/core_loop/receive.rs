@@ -171,6 +171,7 @@ impl CoreLoop {
 
     /// Parses `buffer[..filled]` and answers every whole request in it; gives the range that is left.
     pub(super) fn consume(&mut self, key: Key, buffer: &mut [u8], filled: usize) -> (usize, usize) {
+        let owed_before = self.owed.len();
         let Some(conn) = self.connections.get(key) else { return (0, 0) };
         let mut parser = std::mem::take(&mut conn.parser);
         let event_bytes_max = self.limits.event_bytes_max;
@@ -217,6 +218,7 @@ impl CoreLoop {
         let in_body = parser.in_body();
         if let Some(conn) = self.connections.get(key) {
             conn.parser = parser;
+            conn.is_owed |= self.owed.len() > owed_before;
             let phase = match (start < filled, in_body) {
                 (false, _) => Phase::Idle,
                 (true, false) => Phase::Head,

@@ -2,6 +2,14 @@
 
 use super::*;
 
+/// Logs the answer to an event: what was told, when it was.
+#[cold]
+fn log_answered(core: usize, request_id: &str, status: u16, since_us: u64) {
+    let route = ENDPOINTS.0[CLICKS].route;
+    let duration_us = clock::monotonic_us() - since_us;
+    tracing::info!(core, request_id, method = "POST", route, status, duration_us, "answered");
+}
+
 impl CoreLoop {
     /// One append for all events of the tick, then every answer.
     pub(super) fn finish_tick(&mut self) {
@@ -47,17 +55,18 @@ impl CoreLoop {
         if accepted > 0 {
             self.acked(accepted, self.started_us);
         }
-        if let Some(request_id) = self.sampled.take() {
-            let duration_us = clock::monotonic_us() - self.started_us;
-            let (core, route) = (self.parts.core, ENDPOINTS.0[CLICKS].route);
-            let status = 202;
-            tracing::info!(core, request_id, method = "POST", route, status, duration_us, "answered");
+        // One that waits for the disk is logged once it has its answer, one that was refused with the refusals.
+        if let Some((_, request_id)) = self.sampled.take()
+            && appended.is_ok()
+        {
+            log_answered(self.parts.core, &request_id, 202, self.started_us);
         }
     }
 
     /// Keeps answers that promise the disk until they are true.
     pub(super) fn hold(&mut self, group: &Group, bytes: &[u8], appended: Appended) {
         let Some(conn) = self.connections.get(group.key) else { return };
+        conn.is_owed = false;
         let before = conn.output.capacity();
         conn.output.extend_from_slice(bytes);
         let after = conn.output.capacity();
@@ -65,12 +74,14 @@ impl CoreLoop {
         conn.deadline_ms = u64::MAX;
         self.connections.rebuffered(before, after);
         let Appended { lane, upto } = appended;
+        let sampled = self.sampled.take_if(|(key, _)| *key == group.key);
         self.held.push_back(Held {
             key: group.key,
             lane,
             upto,
             since_us: self.started_us,
             events: group.events,
+            sampled: sampled.map(|(_, request_id)| request_id),
         });
         self.close_above_budget(group.key);
     }
@@ -110,6 +121,9 @@ impl CoreLoop {
                             let id = std::str::from_utf8(id).unwrap_or_default();
                             let answer = api::error::refused(&refused, limit, id, &self.me.hot.problems);
                             self.me.hot.count_request(CLICKS, answer.status);
+                            if self.refusals.is_first(answer.status, self.now_us / 1000) {
+                                log_answered(self.parts.core, id, answer.status, self.started_us);
+                            }
                             write_answer(&mut self.out, &answer, &addressee);
                         }
                     }
@@ -131,6 +145,7 @@ impl CoreLoop {
     /// Sends a connection its answers; what the socket does not take waits in the connection.
     pub(super) fn send(&mut self, key: Key, bytes: &[u8]) {
         let Some(conn) = self.connections.get(key) else { return };
+        conn.is_owed = false;
         let waits_for_disk = conn.phase == Phase::Held;
         if bytes.is_empty() && conn.output.is_empty() && !waits_for_disk {
             return self.sent(key);
@@ -280,27 +295,37 @@ impl CoreLoop {
             if !is_synced && !is_lost {
                 return;
             }
-            let Some(held) = self.held.pop_front() else { return };
-            let retracted = if is_lost { self.retract(&held) } else { 0 };
-            self.acked(held.events - retracted, held.since_us);
+            let Some(mut held) = self.held.pop_front() else { return };
+            let retracted = if is_lost { self.retract(&mut held) } else { 0 };
+            self.acked(held.events.saturating_sub(retracted), held.since_us);
+            if let Some(request_id) = &held.sampled {
+                log_answered(self.parts.core, request_id, 202, held.since_us);
+            }
             self.flush(held.key);
         }
     }
 
     /// Takes back the promises of the disk among a connection's answers, which have not left; how many.
     #[cold]
-    fn retract(&mut self, held: &Held) -> u64 {
+    fn retract(&mut self, held: &mut Held) -> u64 {
+        let sampled = held.sampled.take();
         let Some(conn) = self.connections.get(held.key) else { return 0 };
         let limit = self.limits.event_bytes_max as u64;
         let hot = &self.me.hot;
-        let mut retracted = 0;
+        let (mut retracted, mut is_sample_retracted) = (0, false);
         let output = api::event::retract(&conn.output, |id| {
             let refused = api::error::EventRefused::Unsynced;
             let answer = api::error::refused(&refused, limit, id, &hot.problems);
             hot.count_request(CLICKS, answer.status);
             retracted += 1;
+            is_sample_retracted |= sampled.as_deref() == Some(id);
+            if self.refusals.is_first(answer.status, self.now_us / 1000) {
+                log_answered(self.parts.core, id, answer.status, held.since_us);
+            }
             answer
         });
+        // It may be one of those that were not promised the disk.
+        held.sampled = sampled.filter(|_| !is_sample_retracted);
         let (before, after) = (conn.output.capacity(), output.capacity());
         conn.output = output;
         self.connections.rebuffered(before, after);

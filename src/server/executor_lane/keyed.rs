@@ -160,7 +160,7 @@ pub(super) async fn settle(
     patience: Duration,
 ) -> Result<Settled, Refused> {
     match begun {
-        Begun::Here(written) => Ok(settle_here(lane, written, wants_disk, patience).await),
+        Begun::Here(written) => settle_here(lane, written, wants_disk, patience).await,
         Begun::There(replied) => {
             let patience = async {
                 executor::sleep(patience + REPLY_PATIENCE).await;
@@ -171,7 +171,12 @@ pub(super) async fn settle(
     }
 }
 
-async fn settle_here(lane: &Lane, written: Written, wants_disk: bool, patience: Duration) -> Settled {
+async fn settle_here(
+    lane: &Lane,
+    written: Written,
+    wants_disk: bool,
+    patience: Duration,
+) -> Result<Settled, Refused> {
     let place = written.appended.lane;
     let deadline_us = clock::monotonic_us() + patience.as_micros() as u64;
     poll_fn(|context| {
@@ -188,18 +193,21 @@ async fn settle_here(lane: &Lane, written: Written, wants_disk: bool, patience: 
     if wants_disk {
         // What became of the rows may rest on what other cores have journaled of their shard.
         let others = ask_feeders(lane, written.first.shard, |core| core != lane.keyed.core).await;
-        synced = on_disk(lane, written.appended).await
-            && match others {
-                Ok(others) => all_synced(others).await.unwrap_or(false),
-                Err(_) => false,
-            };
+        synced = on_disk(lane, written.appended).await && others_synced(others).await?;
     }
     let applied = lane.intake.borrow().applied(place);
     let verdicts = &lane.keyed.verdicts[place];
     let outcomes = (written.first.sequence.0..=written.last.0)
         .map(|sequence| (Sequence(sequence) <= applied).then(|| verdicts.of(Sequence(sequence))).flatten())
         .collect();
-    Settled { first: written.first, outcomes, synced, upto: written.appended.upto }
+    Ok(Settled { first: written.first, outcomes, synced, upto: written.appended.upto })
+}
+
+/// As [`all_synced`], for rows that are journaled: a core that could not be asked has not failed to sync, and that
+/// nothing was stored cannot be said any more.
+async fn others_synced(asked: Result<Vec<async_channel::Receiver<bool>>, Refused>) -> Result<bool, Refused> {
+    let asked = asked.map_err(|_| Refused::NoAnswer)?;
+    all_synced(asked).await.map_err(|_| Refused::NoAnswer)
 }
 
 /// Wakes those whose rows are committed, after every commit that somebody waited for.
@@ -437,7 +445,13 @@ pub(super) async fn claim(lane: &Lane, shard: ShardId, name: String) -> Result<O
     let (reply, replied) = async_channel::bounded(1);
     let (tell, wanted) = async_channel::bounded(1);
     let ask = Forward::Claim { name, owner: owner.clone(), wanted: tell, reply };
-    owner.try_send(ask).map_err(|_| Refused::MailboxFull)?;
+    let sent = async { owner.send(ask).await.map_err(|_| Refused::NoAnswer) };
+    let patience = async {
+        executor::sleep(REPLY_PATIENCE).await;
+        Err(Refused::MailboxFull)
+    };
+    // Waits for room: a burst of requests may ask within one tick.
+    sent.or(patience).await?;
     let patience = async {
         executor::sleep(REPLY_PATIENCE).await;
         Err(async_channel::RecvError)
@@ -458,6 +472,19 @@ mod tests {
         let released = mailbox.try_recv();
         assert!(mailbox.is_empty(), "once");
         matches!(released, Ok(Forward::Release { name }) if name == "name")
+    }
+
+    #[test]
+    fn a_core_that_cannot_be_asked_is_not_a_failed_sync_of_rows_that_are_journaled() {
+        let synced = |asked| futures_lite::future::block_on(others_synced(asked));
+        let replied = |answer: Option<bool>| {
+            let (reply, replied) = async_channel::bounded(1);
+            answer.into_iter().for_each(|answer| reply.try_send(answer).unwrap());
+            replied
+        };
+        assert!(matches!(synced(Err(Refused::MailboxFull)), Err(Refused::NoAnswer)));
+        assert!(matches!(synced(Ok(vec![replied(Some(true)), replied(Some(true))])), Ok(true)));
+        assert!(matches!(synced(Ok(vec![replied(Some(false)), replied(Some(true))])), Ok(false)));
     }
 
     #[test]

@@ -175,12 +175,13 @@ impl Intaking {
         Ok(())
     }
 
-    /// Whatever the ack level: what names the rows from here on, a key or a checkpoint, may reach the disk at any
-    /// moment, and must not be there without them.
-    pub(super) async fn make_durable(&mut self, lane: &Lane) -> Result<(), IngestRefused> {
+    /// Syncs the rows whatever the ack level: what names them from here on, a key or a checkpoint, may reach the disk
+    /// at any moment, and must not be there without them. Where the sync fails, who asks for the disk is refused.
+    /// Others go on, and `false` says that nothing may name the rows yet.
+    pub(super) async fn make_durable(&mut self, lane: &Lane) -> Result<bool, IngestRefused> {
         let synced = self.ends.sync(lane).await?;
         match synced || !self.wants_disk {
-            true => Ok(()),
+            true => Ok(synced),
             false => Err(IngestRefused::Unsynced),
         }
     }
@@ -543,22 +544,27 @@ pub(in crate::server) async fn post(call: Call<'_>, body: Incoming) -> Result<An
     let settled = ingesting.intaking.settle(lane).await;
     let durable = match poured.and(settled) {
         Ok(()) => ingesting.intaking.make_durable(lane).await,
-        refused => refused,
+        Err(refused) => Err(refused),
     };
-    if let Err(refused) = durable {
-        request.rows.set(Some(ingesting.intaking.ingest.summary.received()));
-        return Err(IngestEnded { refused, summary: Some(ingesting.intaking.ingest.summary) });
-    }
     let summary = ingesting.intaking.ingest.summary;
     request.rows.set(Some(summary.received()));
+    let is_durable = match durable {
+        Ok(is_durable) => is_durable,
+        Err(refused) => return Err(IngestEnded { refused, summary: Some(summary) }),
+    };
     if !summary.is_anything_known() {
         // Its key stays free.
         let refused = IngestRefused::NothingKnown(summary.advice());
         return Err(IngestEnded { refused, summary: Some(summary) });
     }
     let response = summary.json(&key, clock::monotonic_us() - started_us);
-    let finished = named.finish(lane, &ingesting.uploads.fingerprint(), &response, wants_disk).await;
-    finished.map_err(|refused| IngestEnded { refused, summary: Some(summary) })?;
+    if is_durable {
+        let finished = named.finish(lane, &ingesting.uploads.fingerprint(), &response, wants_disk).await;
+        finished.map_err(|refused| IngestEnded { refused, summary: Some(summary) })?;
+    } else {
+        // The key stays free, and the orders are duplicates when they come again.
+        tracing::warn!(key, "an ingest is not remembered by its key: its rows could not be synced");
+    }
     Ok(api::commerce::ingested(response, level(wants_disk)))
 }
 

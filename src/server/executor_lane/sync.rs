@@ -58,7 +58,14 @@ async fn message(wanted: &async_channel::Receiver<()>) {
 
 async fn sync(files: &Files, syncers: &mut [Syncer]) {
     for syncer in syncers {
-        let Some(plan) = syncer.plan() else { continue };
+        let plan = match syncer.plan() {
+            Ok(Some(plan)) => plan,
+            Ok(None) => continue,
+            Err(error) => {
+                tracing::error!(%error, "the journal cannot be synced; its events are not acked as `disk`");
+                continue;
+            }
+        };
         let mut outcome = Ok(());
         for file in &plan.files {
             let synced = files.sync_data(file).await;
@@ -81,7 +88,6 @@ async fn sync(files: &Files, syncers: &mut [Syncer]) {
 
 /// Waits until the lane's bytes up to `upto` are on disk; whether they are.
 pub(super) async fn on_disk(lane: &Lane, appended: Appended) -> bool {
-    let _ = lane.sync_wanted.0.try_send(());
     poll_fn(|context| {
         let intake = lane.intake.borrow();
         if intake.synced(appended.lane) >= appended.upto {
@@ -91,6 +97,8 @@ pub(super) async fn on_disk(lane: &Lane, appended: Appended) -> bool {
             return Poll::Ready(false);
         }
         lane.waiting.borrow_mut().push(context.waker().clone());
+        // At every look: the sync that woke us may have been for less. A full channel means that it looks anyway.
+        let _ = lane.sync_wanted.0.try_send(());
         Poll::Pending
     })
     .await

@@ -17,7 +17,10 @@ impl Working {
             live.intaking.ingest.summary.skip_entries(&live.unpacker.skipped());
         }
         self.checked(drained)?;
-        self.commit().await?;
+        if !self.commit().await? {
+            // Neither its state nor its key may outlive its rows: the next request finishes it.
+            return Ok(());
+        }
         let summary = &self.upload.checkpoint.summary;
         if !summary.is_anything_known() {
             // All of it came, and none of it is an order: that is told, and its key stays free.
@@ -46,8 +49,10 @@ impl Working {
     pub(super) async fn failing(&mut self, outcome: Result<(), UploadRefused>) -> Result<(), UploadRefused> {
         let Err(UploadRefused::Ingest(IngestRefused::Unpack(error))) = &outcome else { return outcome };
         let (damage, detail) = (Damage::from(error), error.to_string());
-        self.commit().await?;
-        self.end(State::Failed { damage, detail: detail.clone() }).await?;
+        // Where its rows could not be synced it fails once more, and ends then.
+        if self.commit().await? {
+            self.end(State::Failed { damage, detail: detail.clone() }).await?;
+        }
         self.live = None;
         Err(UploadRefused::Failed { damage, detail })
     }

@@ -60,9 +60,7 @@ pub(super) async fn save(lane: &Lane, upload: &mut Upload, is_kept: bool) -> io:
 async fn check(body: &mut Body, checkpoint: &mut Checkpoint) -> io::Result<()> {
     let is_there = body.length() >= checkpoint.offset;
     body.cut(checkpoint.offset)?;
-    if is_there && checkpoint.is_synced {
-        return Ok(());
-    }
+    // Also of a body that was synced: after a sync that failed the next one succeeds, and pages are missing.
     let (mut sum, mut at) = (0, 0);
     while is_there && at < checkpoint.offset {
         let bytes = body.read(at, SLICE_BYTES)?;
@@ -244,7 +242,7 @@ impl Working {
         self.accept().await
     }
 
-    /// Everything that was fed is committed, and the checkpoint is behind it.
+    /// Everything that was fed is committed, and the checkpoint is behind it if it may be.
     pub(super) async fn settle(&mut self) -> Result<(), UploadRefused> {
         self.commit().await?;
         if self.live.is_some() {
@@ -253,17 +251,19 @@ impl Working {
         Ok(())
     }
 
-    /// The same, with the checkpoint in memory only.
-    pub(super) async fn commit(&mut self) -> Result<(), UploadRefused> {
+    /// The same, with the checkpoint in memory only. `false`: the rows could not be synced. The checkpoint stays where
+    /// it was then, and after a cut or at the next request they come again and are known by their lines.
+    pub(super) async fn commit(&mut self) -> Result<bool, UploadRefused> {
         self.sync_body().await?;
-        let Some(live) = &mut self.live else { return Ok(()) };
+        let Some(live) = &mut self.live else { return Ok(true) };
         let settled = live.intaking.settle(&self.lane).await;
         let settled = match settled {
             Ok(()) => live.intaking.make_durable(&self.lane).await,
-            refused => refused,
+            Err(refused) => Err(refused),
         };
-        self.checked(settled)?;
-        let Some(live) = &self.live else { return Ok(()) };
+        let is_durable = matches!(settled, Ok(true));
+        self.checked(settled.map(drop))?;
+        let Some(live) = self.live.as_ref().filter(|_| is_durable) else { return Ok(false) };
         let now_us = clock::monotonic_us();
         self.upload.checkpoint = Checkpoint {
             offset: self.fed,
@@ -275,7 +275,7 @@ impl Working {
             summary: live.intaking.ingest.summary.clone(),
         };
         self.since_us = now_us;
-        Ok(())
+        Ok(true)
     }
 
     async fn sync_body(&self) -> io::Result<()> {
@@ -308,7 +308,8 @@ impl Working {
         self.catch_up().await
     }
 
-    /// What is in the body is rows, and an upload that is whole is finished.
+    /// What is in the body is rows, and an upload that is whole is finished: once its rows are synced, by whichever
+    /// request comes then.
     pub(super) async fn catch_up(&mut self) -> Result<(), UploadRefused> {
         if self.body.is_none() {
             return Ok(());
