@@ -9,6 +9,7 @@ mod support;
 
 use firehose::http::Method;
 use firehose::server;
+use support::commerce::problem;
 use support::{Answer, Client, Folder, Server, event};
 
 const FOREIGN: &str = "https://evil.example";
@@ -296,6 +297,13 @@ fn the_operators_port_answers_no_foreign_page_and_no_foreign_name() {
         assert_eq!(ask(target, &["Host: localhost", "Origin: https://evil.example"]).status, 403, "{target}");
     }
     for target in ["/debug/flamegraph?seconds=x", "/nowhere"] {
+        // The same page explains it as on the other port.
+        for (lines, status, slug) in [
+            (&["Host: evil.example"][..], 421, "misdirected-request"),
+            (&["Host: localhost", "Origin: null"], 403, "foreign-origin"),
+        ] {
+            problem(&ask(target, lines), status, slug);
+        }
         assert_eq!(ask(target, &["Host: evil.example"]).status, 421, "{target}");
         assert_eq!(ask(target, &["Host: localhost", "Origin: null"]).status, 403, "{target}");
         for host in ["127.0.0.1:9100", "ops.internal:9100", "localhost"] {

@@ -183,3 +183,31 @@ fn what_is_packed_twice_is_unpacked_and_what_is_packed_three_times_is_refused() 
     problem(&ingest(server.address, "k", "", &bomb).expect("an answer"), 413, "payload-too-large");
     server.stop();
 }
+
+#[test]
+fn a_form_whose_part_has_no_end_of_its_head_is_refused_while_it_comes() {
+    let folder = Folder::new();
+    let server = folder.serve(&["--shards", "1"]);
+    let heads = [&b"no boundary"[..], b"--b\r\nContent-Disposition: form-data; filename=\""];
+    for head in heads {
+        let mut client = server.client();
+        let request = format!(
+            "POST /api/v1/ingest/orders HTTP/1.1\r\nHost: localhost\r\nIdempotency-Key: k\r\n{MULTIPART}\
+             Transfer-Encoding: chunked\r\n\r\n{:x}\r\n",
+            2 << 20
+        );
+        client.write(request.as_bytes()).expect("the server takes it");
+        client.write(head).expect("the server takes it");
+        // Whoever is refused already may be told so by a reset.
+        let _ = client.write(&vec![b'a'; 1 << 20]);
+        let said = problem(&client.answer().expect("the server answers"), 400, "damaged-upload");
+        let detail = said["detail"].as_str().expect("a detail");
+        assert!(detail.contains("the head of a part is longer than"), "{said}");
+    }
+    // What stands behind the form is no part.
+    let file = oracle::body(&orders("acme", 20));
+    let body = [form(&[("; filename=a", &file)]), vec![b'a'; 1 << 20]].concat();
+    let answer = ingest(server.address, "k", MULTIPART, &body).expect("the server answers");
+    assert_eq!((answer.status, counts(&answer.json())), (200, [20, 20, 0, 0]));
+    server.stop();
+}

@@ -808,6 +808,47 @@ fn a_shard_that_does_not_commit_is_202_and_the_answer_comes_later() {
 }
 
 #[test]
+fn a_key_whose_shard_is_behind_stands_for_one_event() {
+    let folder = Folder::new();
+    let server = folder.serve(&["--shards", "2", "--commit-wait", "50ms"]);
+    let mut client = server.client();
+    let warm = |client: &mut Client, key: u32| {
+        let header = format!("Idempotency-Key: warm-{key}\r\n");
+        ask(client, "POST", &target("t", "warm"), &header, &event(&format!("warm-e-{key}"), "1.00", 1))
+    };
+    // Both shards have been read.
+    for key in 0..16 {
+        wait_until("the shards to be there", || matches!(warm(&mut client, key).status, 200 | 201));
+    }
+    server.wait_until_stored();
+    let held = hold_lock(&folder.database(0));
+    // A product of the shard that is not locked.
+    let product = (0..64)
+        .map(|number| format!("p{number}"))
+        .find(|product| post(&mut client, "t", product, &event("e", "1.00", 1)).status == 201);
+    let target = target("t", &product.expect("one of them is there"));
+    let mut send = |key: u32, id: &str| {
+        ask(&mut client, "POST", &target, &format!("Idempotency-Key: k{key}\r\n"), &event(id, "1.00", 1))
+    };
+    for key in 0..16 {
+        let answer = send(key, &format!("first-{key}"));
+        assert_eq!(answer.status, 201, "{answer:?}");
+    }
+    // Half of the keys are in the shard that is locked.
+    for key in 0..16 {
+        let answer = send(key, &format!("second-{key}"));
+        assert_eq!(answer.status, 409, "{answer:?}");
+    }
+    drop(held);
+    server.wait_until_stored();
+    for key in 0..16 {
+        assert_eq!(send(key, &format!("second-{key}")).status, 409);
+        wait_until("the key to be free", || send(key, &format!("first-{key}")).status == 200);
+    }
+    server.stop();
+}
+
+#[test]
 fn another_number_of_shards_keeps_events_anomalies_and_decisions() {
     let folder = Folder::new();
     let server = folder.serve(&["--shards", "2"]);

@@ -141,6 +141,15 @@ mod tests {
     }
 
     #[test]
+    fn what_the_operators_port_tells_of_by_itself_is_in_the_catalogue() {
+        for own in crate::ops::OpsProblem::OWN {
+            let known = Problem::ALL.iter().find(|problem| problem.slug() == own.slug);
+            let known = known.unwrap_or_else(|| panic!("{own:?}"));
+            assert_eq!((known.status(), known.title()), (own.status, own.title));
+        }
+    }
+
+    #[test]
     fn the_catalogue_is_whole_and_every_slug_is_one_of_a_kind() {
         let slugs: HashSet<_> = Problem::ALL.iter().map(|problem| problem.slug()).collect();
         assert_eq!(slugs.len(), Problem::ALL.len());

@@ -6,6 +6,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 /// What a file is called until it replaces the one before it.
@@ -60,7 +61,10 @@ pub fn create_folder(folder: &Path) -> io::Result<()> {
 /// # Errors
 /// As the disk has them.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut file = File::create(path)?;
+    fill(File::create(path)?, bytes)
+}
+
+fn fill(mut file: File, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)?;
     file.sync_all()
 }
@@ -73,6 +77,21 @@ pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let draft = draft_of(path);
     write(&draft, bytes)?;
+    rename(&draft, path)
+}
+
+/// The same, of a file that never has a looser mode than this.
+///
+/// # Errors
+/// As those of [`replace`].
+pub fn replace_with_mode(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let draft = draft_of(path);
+    // One that a crash left may have any mode.
+    match fs::remove_file(&draft) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    fill(File::options().write(true).create_new(true).mode(mode).open(&draft)?, bytes)?;
     rename(&draft, path)
 }
 
@@ -99,6 +118,8 @@ pub fn remove(path: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     #[test]
@@ -122,6 +143,11 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(draft_of(&path), dir.path().join("state.json.new"));
         assert!(!draft_of(&path).exists());
+        // However loose what a crash left is.
+        write(&draft_of(&path), b"half").unwrap();
+        replace_with_mode(&path, b"three", 0o600).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"three");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         remove(&path).unwrap();
         remove(&path).unwrap();
         assert!(!path.exists());

@@ -53,24 +53,38 @@ pub struct OpsAnswer {
 impl OpsAnswer {
     /// A problem document (RFC 9457).
     #[must_use]
-    pub fn problem(status: u16, detail: &str) -> OpsAnswer {
-        let kind = format!("/docs/problems/{}", slug(status));
-        let body = serde_json::json!({
-            "type": kind, "title": reason(status), "status": status, "detail": detail,
-        });
+    pub fn problem(problem: OpsProblem, detail: &str) -> OpsAnswer {
+        let OpsProblem { status, slug, title } = problem;
+        let kind = format!("/docs/problems/{slug}");
+        let body = serde_json::json!({"type": kind, "title": title, "status": status, "detail": detail});
         OpsAnswer { status, media: Media::Problem, body: body.to_string().into_bytes() }
     }
 }
 
-/// The problem that a status stands for here: a page of the server's other port.
-fn slug(status: u16) -> &'static str {
-    match status {
-        400 => "bad-parameter",
-        404 => "not-found",
-        405 => "method-not-allowed",
-        503 => "overloaded",
-        _ => "internal",
-    }
+/// What kind of problem it is: a page of the server's other port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpsProblem {
+    pub status: u16,
+    pub slug: &'static str,
+    pub title: &'static str,
+}
+
+impl OpsProblem {
+    pub(super) const BAD_PARAMETER: OpsProblem =
+        OpsProblem { status: 400, slug: "bad-parameter", title: "A query parameter has no meaning" };
+    pub(super) const METHOD_NOT_ALLOWED: OpsProblem =
+        OpsProblem { status: 405, slug: "method-not-allowed", title: "The path has no such method" };
+    pub(super) const INTERNAL: OpsProblem =
+        OpsProblem { status: 500, slug: "internal", title: "The server made a mistake" };
+    pub(super) const OVERLOADED: OpsProblem =
+        OpsProblem { status: 503, slug: "overloaded", title: "The server has too much to do" };
+    /// Those this folder tells of by itself; it stands below the catalogue of problems.
+    pub const OWN: [OpsProblem; 4] = [
+        OpsProblem::BAD_PARAMETER,
+        OpsProblem::METHOD_NOT_ALLOWED,
+        OpsProblem::INTERNAL,
+        OpsProblem::OVERLOADED,
+    ];
 }
 
 /// The reason phrase of a status that operators see.

@@ -33,7 +33,7 @@ use std::time::Duration;
 
 use may_minihttp::{HttpService, HttpServiceFactory, Request, Response};
 
-use super::answer::{Media, OpsAnswer, reason};
+use super::answer::{Media, OpsAnswer, OpsProblem, reason};
 use super::profile::{self, PROFILE_HZ, ProfileError};
 use super::slots::{Slots, WORKING, shut};
 use crate::base::clock;
@@ -180,11 +180,17 @@ where
 
     fn answer(&mut self, request: &Request) -> OpsAnswer {
         if self.over {
-            return OpsAnswer::problem(400, "the request before this one was the last of its connection");
+            return OpsAnswer::problem(
+                OpsProblem::BAD_PARAMETER,
+                "the request before this one was the last of its connection",
+            );
         }
         self.over = has_body(request);
         if !matches!(request.method(), "GET" | "HEAD") {
-            return OpsAnswer::problem(405, "this listener only answers GET and HEAD");
+            return OpsAnswer::problem(
+                OpsProblem::METHOD_NOT_ALLOWED,
+                "this listener only answers GET and HEAD",
+            );
         }
         let asked = OpsAsked {
             target: request.path(),
@@ -198,8 +204,9 @@ where
         if asked.path() == "/debug/flamegraph" {
             return flamegraph(asked.target);
         }
-        catch_unwind(AssertUnwindSafe(|| (self.pages)(&asked)))
-            .unwrap_or_else(|_| OpsAnswer::problem(500, "making this page failed; the log says where"))
+        catch_unwind(AssertUnwindSafe(|| (self.pages)(&asked))).unwrap_or_else(|_| {
+            OpsAnswer::problem(OpsProblem::INTERNAL, "making this page failed; the log says where")
+        })
     }
 }
 
@@ -223,31 +230,38 @@ fn flamegraph(path: &str) -> OpsAnswer {
             _ => false,
         };
         if !read {
-            return OpsAnswer::problem(400, "expected /debug/flamegraph?seconds=5&hz=99");
+            return OpsAnswer::problem(
+                OpsProblem::BAD_PARAMETER,
+                "expected /debug/flamegraph?seconds=5&hz=99",
+            );
         }
     }
     let (done, result) = may::sync::mpsc::channel();
     let worker = std::thread::Builder::new().name("profile".to_owned());
     if let Err(error) = worker.spawn(move || _ = done.send(profile::flamegraph(seconds, hz))) {
-        return OpsAnswer::problem(503, &format!("no thread to profile with: {error}"));
+        return OpsAnswer::problem(OpsProblem::OVERLOADED, &format!("no thread to profile with: {error}"));
     }
     match result.recv() {
         Ok(Ok(svg)) => OpsAnswer { status: 200, media: Media::Svg, body: svg },
         Ok(Err(error)) => {
-            let status = match error {
-                ProfileError::Range => 400,
-                ProfileError::Busy => 503,
-                ProfileError::Sampler(_) | ProfileError::Drawing(_) => 500,
+            let problem = match error {
+                ProfileError::Range => OpsProblem::BAD_PARAMETER,
+                ProfileError::Busy => OpsProblem::OVERLOADED,
+                ProfileError::Sampler(_) | ProfileError::Drawing(_) => OpsProblem::INTERNAL,
             };
-            OpsAnswer::problem(status, &error.to_string())
+            OpsAnswer::problem(problem, &error.to_string())
         }
-        Err(_) => OpsAnswer::problem(500, "the profile's thread died; the log says where"),
+        Err(_) => OpsAnswer::problem(OpsProblem::INTERNAL, "the profile's thread died; the log says where"),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const MISDIRECTED: OpsProblem =
+        OpsProblem { status: 421, slug: "misdirected-request", title: "Not here" };
+    const NOT_FOUND: OpsProblem = OpsProblem { status: 404, slug: "not-found", title: "Not found" };
     use std::io::{Read, Write};
     use std::net::{Ipv4Addr, TcpStream};
     use std::sync::LazyLock;
@@ -256,7 +270,7 @@ mod tests {
     fn listener() -> SocketAddr {
         static ADDRESS: LazyLock<SocketAddr> = LazyLock::new(|| {
             let guard = |asked: &OpsAsked<'_>| match asked.host {
-                Some(b"evil") => Err(OpsAnswer::problem(421, "no such name")),
+                Some(b"evil") => Err(OpsAnswer::problem(MISDIRECTED, "no such name")),
                 _ => Ok(()),
             };
             start((Ipv4Addr::LOCALHOST, 0).into(), guard, |asked: &OpsAsked<'_>| match asked.target {
@@ -267,7 +281,7 @@ mod tests {
                     let format = super::super::prometheus::negotiate(asked.accept.as_slice());
                     OpsAnswer { status: 200, media: format.into(), body: b"# EOF\n".to_vec() }
                 }
-                _ => OpsAnswer::problem(404, "no such page"),
+                _ => OpsAnswer::problem(NOT_FOUND, "no such page"),
             })
             .unwrap()
         });
@@ -395,7 +409,7 @@ mod tests {
     #[test]
     fn a_taken_port_is_an_error() {
         let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let pages = |_: &OpsAsked<'_>| OpsAnswer::problem(404, "");
+        let pages = |_: &OpsAsked<'_>| OpsAnswer::problem(NOT_FOUND, "");
         let error = start(taken.local_addr().unwrap(), |_| Ok(()), pages).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
         assert_eq!(start(listener(), |_| Ok(()), pages).unwrap_err().kind(), io::ErrorKind::AddrInUse);

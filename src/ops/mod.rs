@@ -15,7 +15,7 @@ mod sampler;
 mod slots;
 pub mod vitals;
 
-pub use answer::{Media, OpsAnswer};
+pub use answer::{Media, OpsAnswer, OpsProblem};
 pub use listen::{OpsAsked, start};
 pub use log::{DroppedLines, LogError, LogGuard, LogSettings, init};
 pub use process::{Disk, Process, ThreadCpu, disk, threads, write_process_families};

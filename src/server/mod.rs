@@ -299,6 +299,11 @@ fn bind(address: SocketAddr, count: usize) -> Result<Vec<TcpListener>, ServeErro
     Ok(listeners)
 }
 
+fn ops_problem(problem: api::Problem, detail: &str) -> ops::OpsAnswer {
+    let kind = ops::OpsProblem { status: problem.status(), slug: problem.slug(), title: problem.title() };
+    ops::OpsAnswer::problem(kind, detail)
+}
+
 fn start_ops(vitals: &Arc<Vitals>) -> Result<Option<SocketAddr>, ServeError> {
     let Some(address) = vitals.config.ops_listen else { return Ok(None) };
     // No key is asked for here, so that there are some makes no name safe.
@@ -307,9 +312,9 @@ fn start_ops(vitals: &Arc<Vitals>) -> Result<Option<SocketAddr>, ServeError> {
         move |asked: &ops::OpsAsked<'_>| {
             let pages = ENDPOINTS.find(asked.path(), Method::Get, None).pages(Method::Get);
             let caller = Caller { host: asked.host, origin: asked.origin };
-            caller.check(&vitals.config, pages, Method::Get, || true).map_err(|not_called| {
-                ops::OpsAnswer::problem(not_called.problem().status(), not_called.detail())
-            })
+            caller
+                .check(&vitals.config, pages, Method::Get, || true)
+                .map_err(|not_called| ops_problem(not_called.problem(), not_called.detail()))
         }
     };
     let pages = {
@@ -319,7 +324,7 @@ fn start_ops(vitals: &Arc<Vitals>) -> Result<Option<SocketAddr>, ServeError> {
             let found = ENDPOINTS.find(path, Method::Get, None);
             if !found.endpoint.is_some_and(|endpoint| endpoint.for_operators) {
                 let detail = "here are /metrics, /health, /ready and /debug/flamegraph";
-                return ops::OpsAnswer::problem(404, detail);
+                return ops_problem(api::Problem::NotFound, detail);
             }
             let format = ops::negotiate(accept.as_slice());
             let asker = Asker { request_id: "", problems: &[], body_bytes_max: 0 };

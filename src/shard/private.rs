@@ -1,13 +1,14 @@
 //! Who may read the data folder: its owner, or a group as well; some files its owner alone.
 
 use std::fs::{self, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::Mode;
 
 use super::error::FolderError;
+use crate::base::durable;
 
 /// What holds secrets: nobody but the owner, whatever the folder's mode is.
 pub(super) const SECRET_MODE: u32 = 0o600;
@@ -42,10 +43,10 @@ pub fn make_secret_file(path: &Path) -> io::Result<()> {
 /// The file cannot be read or made, or is no key.
 pub fn cursor_secret(folder: &Path) -> Result<[u8; KEY_BYTES], FolderError> {
     let path = folder.join(CURSORS_FILE);
-    secret_in(folder, &path).map_err(|error| FolderError::io(&path, error))
+    secret_in(&path).map_err(|error| FolderError::io(&path, error))
 }
 
-fn secret_in(folder: &Path, path: &Path) -> io::Result<[u8; KEY_BYTES]> {
+fn secret_in(path: &Path) -> io::Result<[u8; KEY_BYTES]> {
     let mut secret = [0; KEY_BYTES];
     match fs::File::open(path) {
         Ok(mut file) => {
@@ -62,17 +63,7 @@ fn secret_in(folder: &Path, path: &Path) -> io::Result<[u8; KEY_BYTES]> {
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             getrandom::fill(&mut secret).map_err(io::Error::other)?;
-            let temporary = path.with_extension("key.tmp");
-            match fs::remove_file(&temporary) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-            let mut file =
-                OpenOptions::new().write(true).create_new(true).mode(SECRET_MODE).open(&temporary)?;
-            file.write_all(&secret)?;
-            file.sync_all()?;
-            fs::rename(&temporary, path)?;
-            fs::File::open(folder)?.sync_all()?;
+            durable::replace_with_mode(path, &secret, SECRET_MODE)?;
             Ok(secret)
         }
         Err(error) => Err(error),

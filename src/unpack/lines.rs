@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use memchr::memchr;
 
-use super::fingerprint::{Fingerprint, GATHER_BYTES};
+use super::fingerprint::Fingerprint;
 
 /// What is handed out of a line that is too long.
 const CUT_BYTES: usize = 256;

@@ -15,6 +15,8 @@ pub struct Body {
     path: PathBuf,
     file: File,
     length: u64,
+    /// What it takes: more than its length where bytes that failed could not be cut off.
+    counted: u64,
     place: Place,
 }
 
@@ -26,7 +28,7 @@ impl Body {
     pub(super) fn open(path: &Path, place: Place) -> io::Result<Body> {
         let file = File::options().read(true).write(true).open(path)?;
         let length = file.metadata()?.len();
-        Ok(Body { path: path.to_owned(), file, length, place })
+        Ok(Body { path: path.to_owned(), file, length, counted: length, place })
     }
 
     #[must_use]
@@ -47,11 +49,16 @@ impl Body {
     /// part of the bytes has reached.
     pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         let length = self.length + bytes.len() as u64;
-        self.place.try_grow(self.length, length).map_err(|_| io::ErrorKind::QuotaExceeded)?;
+        let counted = self.counted.max(length);
+        self.place.try_grow(self.counted, counted).map_err(|_| io::ErrorKind::QuotaExceeded)?;
+        self.counted = counted;
         if let Err(error) = self.file.write_all_at(bytes, self.length) {
             // Room for others, where there is none; the length that counts is ours.
-            let _ = self.file.set_len(self.length);
-            self.place.shrink(length, self.length);
+            let there = match self.file.set_len(self.length) {
+                Ok(()) => self.length,
+                Err(_) => self.file.metadata().map_or(self.counted, |file| file.len()),
+            };
+            self.count(there.clamp(self.length, self.counted));
             return Err(error);
         }
         self.length = length;
@@ -73,10 +80,16 @@ impl Body {
     pub fn cut(&mut self, length: u64) -> io::Result<()> {
         if length < self.length {
             self.file.set_len(length)?;
-            self.place.shrink(self.length, length);
+            self.count(length);
             self.length = length;
         }
         Ok(())
+    }
+
+    /// It takes no more than this.
+    fn count(&mut self, counted: u64) {
+        self.place.shrink(self.counted, counted);
+        self.counted = counted;
     }
 
     /// At most `bytes_max` bytes from `offset` on; none at the end.

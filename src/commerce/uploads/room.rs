@@ -76,6 +76,12 @@ fn add(taken: &AtomicU64, more: u64) -> u64 {
     taken.fetch_add(more, Ordering::Relaxed) + more
 }
 
+/// Takes away, and never more than there is: one mistake is not to shut uploads for all.
+fn sub(taken: &AtomicU64, less: u64) {
+    let _ =
+        taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| Some(taken.saturating_sub(less)));
+}
+
 impl Place {
     fn tenant(&self) -> Option<&Taken> {
         self.room.tenants.get(self.at?)
@@ -138,15 +144,15 @@ impl Place {
     pub(super) fn shrink(&self, from: u64, to: u64) {
         let less = counted(from) - counted(to);
         for taken in [Some(&self.room.all), self.tenant()].into_iter().flatten() {
-            taken.bytes.fetch_sub(less, Ordering::Relaxed);
+            sub(&taken.bytes, less);
         }
     }
 
     /// One is no longer under way.
     pub(super) fn give_back(&self, length: u64) {
         for taken in [Some(&self.room.all), self.tenant()].into_iter().flatten() {
-            taken.bytes.fetch_sub(counted(length), Ordering::Relaxed);
-            taken.uploads.fetch_sub(1, Ordering::Relaxed);
+            sub(&taken.bytes, counted(length));
+            sub(&taken.uploads, 1);
         }
     }
 }

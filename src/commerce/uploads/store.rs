@@ -1,4 +1,7 @@
 //! The folder of uploads. What they may take together is counted in `room`.
+//!
+//! An upload has room for as long as it has a body: whoever removes the file gives the room back, so that nobody does
+//! twice, whatever failed in between.
 
 use std::collections::HashMap;
 use std::fs;
@@ -75,16 +78,18 @@ impl UploadStore {
         for id in store.ids()? {
             match store.load(&id) {
                 Ok(Some(upload)) if upload.state == State::Receiving => {
-                    store.place(&upload).take(store.length(&id));
+                    if let Some(length) = store.length(&id) {
+                        store.place(&upload).take(length);
+                    }
                     store.checked.insert(id, AtomicBool::new(false));
                 }
                 Ok(Some(upload)) => {
-                    store.remove_body(&id)?;
+                    gone(fs::remove_file(store.body_of(&id)))?;
                     ended.push((upload.expires_us, upload));
                 }
                 Ok(None) => gone(fs::remove_dir_all(store.folder_of(&id)))?,
                 Err(UploadError::Unreadable(_)) => {
-                    store.set_aside(&id)?;
+                    store.put_aside(&id)?;
                     tracing::error!(
                         upload = id.as_str(),
                         "the info of an upload cannot be read; it is set aside until it expires"
@@ -113,11 +118,24 @@ impl UploadStore {
         }
     }
 
-    /// Takes an upload whose info cannot be read out of the way: nobody can say whose it is, or continue it.
+    /// Takes an upload whose info cannot be read out of the way: nobody can say whose it is, or continue it. Nor whose
+    /// share it takes: that one is counted anew at the next start.
     ///
     /// # Errors
     /// As the disk has them.
     pub fn set_aside(&self, id: &UploadId) -> io::Result<()> {
+        let length = self.length(id);
+        let put = self.put_aside(id);
+        // A failure to sync may have come behind the rename.
+        if let Some(length) = length
+            && !self.has_body(id)
+        {
+            self.room.place(None).give_back(length);
+        }
+        put
+    }
+
+    fn put_aside(&self, id: &UploadId) -> io::Result<()> {
         durable::rename(&self.folder_of(id), &self.folder.join(format!("{ASIDE}{}", id.as_str())))
     }
 
@@ -150,9 +168,15 @@ impl UploadStore {
         self.room.place(upload.tenant.as_deref())
     }
 
-    /// Bytes of its body; none where there is none.
-    fn length(&self, id: &UploadId) -> u64 {
-        fs::metadata(self.folder_of(id).join(BODY)).map_or(0, |body| body.len())
+    /// Bytes of its body.
+    fn length(&self, id: &UploadId) -> Option<u64> {
+        fs::metadata(self.body_of(id)).ok().map(|body| body.len())
+    }
+
+    /// Whether it takes room. One that has ended does where its end failed half-way.
+    #[must_use]
+    pub fn has_body(&self, id: &UploadId) -> bool {
+        self.length(id).is_some()
     }
 
     fn full(&self, full: Full) -> UploadError {
@@ -185,6 +209,10 @@ impl UploadStore {
 
     fn folder_of(&self, id: &UploadId) -> PathBuf {
         self.folder.join(id.as_str())
+    }
+
+    fn body_of(&self, id: &UploadId) -> PathBuf {
+        self.folder_of(id).join(BODY)
     }
 
     /// The folder an upload's files are in.
@@ -225,10 +253,22 @@ impl UploadStore {
         place.try_take().map_err(|full| self.full(full))?;
         let made = self.make(upload);
         if made.is_err() {
-            place.give_back(0);
-            let _ = fs::remove_dir_all(self.making(&upload.id));
+            self.unmake(&upload.id, &place);
         }
         made
+    }
+
+    /// It may have failed before it got its name or behind that.
+    fn unmake(&self, id: &UploadId, place: &Place) {
+        let folders = [self.making(id), self.folder_of(id)];
+        for folder in &folders {
+            // First what makes it an upload.
+            let _ = fs::remove_file(folder.join(INFO));
+            let _ = fs::remove_dir_all(folder);
+        }
+        if folders.iter().all(|folder| !folder.join(BODY).exists()) {
+            place.give_back(0);
+        }
     }
 
     fn making(&self, id: &UploadId) -> PathBuf {
@@ -283,24 +323,30 @@ impl UploadStore {
 
     /// Its body, which counts what it takes.
     pub fn body(&self, upload: &Upload) -> io::Result<Body> {
-        Body::open(&self.folder_of(&upload.id).join(BODY), self.place(upload))
+        Body::open(&self.body_of(&upload.id), self.place(upload))
     }
 
-    /// After an info was published that is no longer [`State::Receiving`]: the body goes, and its room is free.
+    /// After an info was kept that is no longer [`State::Receiving`]: the body goes, and its room is free. Where there
+    /// are too many that have ended, the oldest goes as a whole.
     pub fn ended(&self, upload: &Upload) -> io::Result<()> {
-        self.place(upload).give_back(self.length(&upload.id));
         self.remember_ended(upload);
-        self.remove_body(&upload.id)
+        self.remove_body(upload)
     }
 
-    fn remove_body(&self, id: &UploadId) -> io::Result<()> {
-        gone(fs::remove_file(self.folder_of(id).join(BODY)))
+    fn remove_body(&self, upload: &Upload) -> io::Result<()> {
+        let Some(length) = self.length(&upload.id) else { return Ok(()) };
+        match fs::remove_file(self.body_of(&upload.id)) {
+            Ok(()) => self.place(upload).give_back(length),
+            failed => gone(failed)?,
+        }
+        Ok(())
     }
 
     /// Of one that is no longer [`State::Receiving`]: again, in case that it could not go then. It does not come back
     /// after a power cut.
-    pub fn forget_body(&self, id: &UploadId) -> io::Result<()> {
-        durable::remove(&self.folder_of(id).join(BODY))
+    pub fn forget_body(&self, upload: &Upload) -> io::Result<()> {
+        self.remove_body(upload)?;
+        durable::sync_folder(&self.folder_of(&upload.id))
     }
 
     /// All of it goes, and does not come back after a power cut.
@@ -308,8 +354,9 @@ impl UploadStore {
         // First what makes it an upload: what a crash leaves then is cleared away at the next start, what a failure
         // leaves also before somebody is erased.
         fs::remove_file(self.folder_of(&upload.id).join(INFO))?;
-        if upload.state == State::Receiving {
-            self.place(upload).give_back(self.length(&upload.id));
+        // Nobody else can from now on, so it is given back even where the file stays.
+        if let Some(length) = self.length(&upload.id) {
+            self.place(upload).give_back(length);
         }
         gone(fs::remove_dir_all(self.folder_of(&upload.id)))?;
         durable::sync_folder(&self.folder)
@@ -400,6 +447,60 @@ mod tests {
         again.remove(&second).unwrap();
         again.remove(&third).unwrap();
         assert_eq!((room(&again), again.ids().unwrap().len()), ((0, 0), 0));
+    }
+
+    #[test]
+    fn what_failed_half_way_gives_its_room_back_once() {
+        let data = tempfile::tempdir().unwrap();
+        let store = UploadStore::open(data.path(), 1_000 * KIB).unwrap();
+        let mut other = upload(9);
+        store.create(&mut other).unwrap();
+        grow(&store, &other, 100 * KIB).unwrap();
+        let others = (1, 100 * KIB);
+        // Its end was published, its folder could not be synced: nobody was told.
+        let finish = |one: &mut Upload| {
+            store.create(one).unwrap();
+            grow(&store, one, 200 * KIB).unwrap();
+            one.state = State::Finished;
+            store.write(one).unwrap();
+            store.publish(&one.id).unwrap();
+            assert_eq!(room(&store), (2, 300 * KIB));
+        };
+        let (mut ended, mut removed, mut forgotten) = (upload(9), upload(9), upload(9));
+        finish(&mut ended);
+        assert!(store.has_body(&ended.id));
+        store.ended(&ended).unwrap();
+        assert_eq!(room(&store), others);
+        // Asked for again.
+        store.ended(&ended).unwrap();
+        store.remove(&ended).unwrap();
+        assert_eq!(room(&store), others);
+        finish(&mut removed);
+        store.remove(&removed).unwrap();
+        assert_eq!(room(&store), others);
+        finish(&mut forgotten);
+        store.forget_body(&forgotten).unwrap();
+        store.forget_body(&forgotten).unwrap();
+        assert_eq!(room(&store), others);
+        // One that got its name, and whose name could not be synced.
+        let mut unmade = upload(9);
+        let place = store.place(&unmade);
+        place.try_take().unwrap();
+        store.make(&mut unmade).unwrap();
+        store.unmake(&unmade.id, &place);
+        assert!(store.load(&unmade.id).unwrap().is_none() && !store.path(&unmade.id).exists());
+        assert_eq!(room(&store), others);
+        // Its info is damaged while the server runs.
+        let mut damaged = upload(9);
+        store.create(&mut damaged).unwrap();
+        grow(&store, &damaged, 200 * KIB).unwrap();
+        fs::write(store.path(&damaged.id).join(INFO), "{").unwrap();
+        store.set_aside(&damaged.id).unwrap();
+        assert_eq!(room(&store), others);
+        assert_eq!(store.remove_aside(i64::MAX).unwrap(), 1);
+        store.place(&other).give_back(200 * KIB);
+        store.place(&other).give_back(200 * KIB);
+        assert_eq!(room(&store), (0, 0), "and never less");
     }
 
     #[test]

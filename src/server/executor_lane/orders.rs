@@ -7,6 +7,8 @@
 //! What is held: one frame, what unpacking holds, up to [`STAGED_BYTES`] staged and [`OPEN_MAX`] times as
 //! much on its way to a commit. A shard that falls behind stops the reading, and so the sender.
 
+mod form;
+
 use std::collections::VecDeque;
 use std::future::{Future as _, poll_fn};
 use std::pin::pin;
@@ -18,6 +20,7 @@ use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 
+use self::form::Form;
 use super::Lane;
 use super::SharedGate;
 use super::admit::{admit, charge_as_it_comes, tenant_of};
@@ -293,29 +296,6 @@ fn boundary(request: &RequestHead) -> Result<Option<String>, IngestRefused> {
     CONTENT_TYPES.iter().any(is).then_some(None).ok_or(IngestRefused::ContentType)
 }
 
-/// Whether a part of a form has its file name as RFC 5987 writes it: `filename*=UTF-8''a.ndjson`.
-fn has_extended_name(headers: &hyper::HeaderMap) -> bool {
-    let disposition = headers.get("content-disposition").map_or(&b""[..], |value| value.as_bytes());
-    let (mut is_quoted, mut is_escaped) = (false, false);
-    let parameters = disposition.split(|byte| {
-        let is_end = *byte == b';' && !is_quoted;
-        is_quoted ^= *byte == b'"' && !is_escaped;
-        is_escaped = *byte == b'\\' && is_quoted && !is_escaped;
-        is_end
-    });
-    let mut names = parameters.filter_map(|parameter| {
-        let end = parameter.iter().position(|byte| *byte == b'=')?;
-        Some(parameter[..end].trim_ascii())
-    });
-    names.any(|name| name.eq_ignore_ascii_case(b"filename*"))
-}
-
-/// A name that somebody gave, as it is told: shortened, without control characters.
-fn shown(name: &str) -> String {
-    let plain = |next: char| if next.is_control() { char::REPLACEMENT_CHARACTER } else { next };
-    name.chars().take(100).map(plain).collect()
-}
-
 /// What curl and the like call lines of JSON, or those packed.
 const CONTENT_TYPES: [&str; 12] = [
     "",
@@ -369,32 +349,26 @@ async fn pour(
         }
         return taker.take(None).await;
     };
-    let (send, received) = async_channel::bounded::<Result<Bytes, std::io::Error>>(1);
+    let (send, received) = async_channel::bounded(1);
     let pump = async move {
         while let Some(bytes) = frames.next().await? {
             // The form may have ended before the body.
-            let _ = send.send(Ok(bytes)).await;
+            let _ = send.send(bytes).await;
         }
         Ok::<(), IngestRefused>(())
     };
     let parts = async {
-        let wrong = |error: multer::Error| IngestRefused::Multipart(error.to_string());
-        let mut form = multer::Multipart::new(received, boundary);
-        while let Some(mut field) = form.next_field().await.map_err(wrong)? {
-            let is_file = field.file_name().is_some() || has_extended_name(field.headers());
-            if !is_file {
-                let name = field.name().filter(|name| !name.is_empty());
-                let name = name.map_or_else(|| format!("part {}", field.index() + 1), shown);
+        let mut form = Form::new(received, boundary);
+        while let Some(mut part) = form.next().await? {
+            if let Some(name) = part.name_of_no_file() {
                 taker.skip(name, "the part has no file name");
+                while part.next().await?.is_some() {}
+                continue;
             }
-            while let Some(bytes) = field.chunk().await.map_err(wrong)? {
-                if is_file {
-                    taker.take(Some(bytes)).await?;
-                }
+            while let Some(bytes) = part.next().await? {
+                taker.take(Some(bytes)).await?;
             }
-            if is_file {
-                taker.take(None).await?;
-            }
+            taker.take(None).await?;
         }
         Ok::<(), IngestRefused>(())
     };
@@ -422,13 +396,13 @@ struct Uploads {
     decoded_bytes_max: u64,
     /// Lines of the uploads before.
     lines_before: u64,
-    fingerprints: Vec<[u8; 32]>,
+    fingerprint: Fingerprint,
 }
 
 impl Uploads {
     fn new(decoded_bytes_max: u64) -> Uploads {
         let unpacker = Uploads::unpacker(decoded_bytes_max);
-        Uploads { unpacker, decoded_bytes_max, lines_before: 0, fingerprints: Vec::new() }
+        Uploads { unpacker, decoded_bytes_max, lines_before: 0, fingerprint: Fingerprint::default() }
     }
 
     fn unpacker(decoded_bytes_max: u64) -> Unpacker {
@@ -444,17 +418,37 @@ impl Uploads {
 
     /// The upload has ended; the next one may begin.
     fn ended(&mut self) {
-        self.fingerprints.extend(self.unpacker.fingerprint());
+        if let Some(fingerprint) = self.unpacker.fingerprint() {
+            self.fingerprint.add(fingerprint);
+        }
         self.lines_before += self.unpacker.lines();
         self.decoded_bytes_max = self.decoded_bytes_max.saturating_sub(self.unpacker.decoded_bytes());
         self.unpacker = Uploads::unpacker(self.decoded_bytes_max);
     }
+}
 
-    /// Of one upload its own.
-    fn fingerprint(&self) -> [u8; 32] {
-        match self.fingerprints.as_slice() {
-            [only] => *only,
-            several => *blake3::hash(several.as_flattened()).as_bytes(),
+/// What any number of uploads are known by together: of one its own, of several a hash of theirs.
+#[derive(Default)]
+struct Fingerprint {
+    first: [u8; 32],
+    count: u64,
+    /// Over all of them, one behind the other.
+    all: blake3::Hasher,
+}
+
+impl Fingerprint {
+    fn add(&mut self, one: [u8; 32]) {
+        if self.count == 0 {
+            self.first = one;
+        }
+        self.count += 1;
+        self.all.update(&one);
+    }
+
+    fn get(&self) -> [u8; 32] {
+        match self.count {
+            1 => self.first,
+            _ => *self.all.finalize().as_bytes(),
         }
     }
 }
@@ -527,7 +521,7 @@ pub(in crate::server) async fn post(call: Call<'_>, body: Incoming) -> Result<An
     if let Some(finished) = named.finished(lane).await? {
         let mut comparing = Comparing { lane, uploads, held: lane.memory.hold() };
         pour(frames, boundary, &mut comparing).await?;
-        if comparing.uploads.fingerprint() != finished.fingerprint {
+        if comparing.uploads.fingerprint.get() != finished.fingerprint {
             return Err(IngestRefused::KeyReused.into());
         }
         named.keep(lane, wants_disk).await?;
@@ -559,7 +553,7 @@ pub(in crate::server) async fn post(call: Call<'_>, body: Incoming) -> Result<An
     }
     let response = summary.json(&key, clock::monotonic_us() - started_us);
     if is_durable {
-        let finished = named.finish(lane, &ingesting.uploads.fingerprint(), &response, wants_disk).await;
+        let finished = named.finish(lane, &ingesting.uploads.fingerprint.get(), &response, wants_disk).await;
         finished.map_err(|refused| IngestEnded { refused, summary: Some(summary) })?;
     } else {
         // The key stays free, and the orders are duplicates when they come again.
@@ -716,16 +710,18 @@ mod tests {
     use crate::base::keys::KeyHasher;
 
     #[test]
-    fn a_file_name_may_be_an_extended_one() {
-        let has = |value: &str| {
-            let mut headers = hyper::HeaderMap::new();
-            headers.insert("content-disposition", value.parse().unwrap());
-            has_extended_name(&headers)
+    fn uploads_have_the_fingerprint_they_always_had_however_many_they_are() {
+        let (one, two, three) = ([1; 32], [2; 32], [3; 32]);
+        let of = |all: &[[u8; 32]]| {
+            let mut fingerprint = Fingerprint::default();
+            all.iter().for_each(|one| fingerprint.add(*one));
+            fingerprint.get()
         };
-        assert!(has("form-data; name=\"file\"; filename*=UTF-8''a%20b.ndjson"));
-        assert!(has("form-data; FileName* = UTF-8''x"));
-        assert!(!has("form-data; name=\"a; filename*=x\"") && !has("form-data; name=\"a\\\"; filename*=x\""));
-        assert!(!has("form-data; name=file; filename=x") && !has("form-data"));
+        assert_eq!(of(&[two]), two);
+        for several in [&[][..], &[one, two], &[one, two, three]] {
+            assert_eq!(of(several), *blake3::hash(several.as_flattened()).as_bytes());
+        }
+        assert!(std::mem::size_of::<Fingerprint>() < 4 << 10, "it holds none of them but the first");
     }
 
     #[test]

@@ -4,11 +4,12 @@
 //! The pair is kept as an ingest is: under a hash of the key, with a fingerprint of the id and nothing else.
 
 use std::future::Future;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Lane;
-use super::keyed::{self, Begun};
+use super::keyed::{self, Begun, Refused};
 use super::orders::Named;
 use crate::api::commerce::IngestRefused;
 use crate::api::prices::PriceRefused;
@@ -34,6 +35,11 @@ pub(super) struct PriceName<'a> {
     /// Of tenant and product.
     pub(super) product: KeyHash,
 }
+
+/// Between two looks whether a key is stored whose shard is behind, doubled from [`PAUSE`] on.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// How long a core that does not answer may take to store it.
+const PATIENCE_US: u64 = 30_000_000;
 
 /// A key that is used for the first time; nobody else works under it until this is dropped.
 pub(super) struct NewKey {
@@ -114,8 +120,43 @@ async fn claim(lane: &Lane, scope: &str, key: &str) -> Result<Named, PriceRefuse
 }
 
 impl NewKey {
-    /// Journals it beside its event; that one is answered whatever becomes of this.
-    pub(super) fn begin(&self, lane: &Lane, wants_disk: bool) -> Option<Begun> {
+    /// Journals it before its event, and holds it until it is stored: until then another request would not find it. Its
+    /// shard is not its event's, and may be behind when that one is not. What comes back tells that it is journaled and,
+    /// within the time for a commit, stored.
+    pub(super) fn remember(
+        self,
+        lane: &Rc<Lane>,
+        wants_disk: bool,
+    ) -> Result<async_channel::Receiver<()>, Refused> {
+        let begun = self.begin(lane, wants_disk)?;
+        let (tell, told) = async_channel::bounded(1);
+        let lane = lane.clone();
+        executor::spawn(async move {
+            // All of it moves here, the claim too.
+            let held = self;
+            let settled = keyed::settle(&lane, begun, wants_disk, lane.keyed.commit_wait).await;
+            // Whoever asked may have gone.
+            let _ = tell.try_send(());
+            let until_us = match settled {
+                Ok(settled) if settled.outcomes.first().is_some_and(Option::is_some) => return,
+                Ok(_) => u64::MAX,
+                Err(Refused::NoAnswer) => clock::monotonic_us() + PATIENCE_US,
+                // It is nowhere.
+                Err(Refused::Pressure(_) | Refused::MailboxFull) => return,
+            };
+            let mut pause = PAUSE;
+            while clock::monotonic_us() < until_us {
+                executor::sleep(pause).await;
+                pause = PAUSE_MAX.min(pause * 2);
+                if let Ok(Some(_)) = known(&lane, held.shard, &held.scope, &held.key).await {
+                    return;
+                }
+            }
+        });
+        Ok(told)
+    }
+
+    fn begin(&self, lane: &Lane, wants_disk: bool) -> Result<Begun, Refused> {
         let finished_us = clock::unix_us();
         let row = IngestRow {
             finished_us,
@@ -127,7 +168,6 @@ impl NewKey {
         };
         let mut rows = KeyedRows::of(Kind::Ingest);
         rows.push_record(0, |bytes| row.encode(bytes));
-        let begun = keyed::begin(lane, self.shard, &Arc::new(rows), wants_disk, lane.keyed.commit_wait);
-        begun.inspect_err(|error| tracing::debug!(?error, "the key of a price event is not remembered")).ok()
+        keyed::begin(lane, self.shard, &Arc::new(rows), wants_disk, lane.keyed.commit_wait)
     }
 }

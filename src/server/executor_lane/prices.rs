@@ -83,14 +83,14 @@ pub(in crate::server) async fn post_event(call: Call<'_>, body: Body<'_>) -> Res
     let patience = lane.keyed.commit_wait;
     let name = PriceName { tenant_id, product_id: &product_id, event_id: &event_id, product };
     let new_key = price_keys::check(lane, name, key.as_deref()).await?;
+    // First: a key that stands for an event that was refused is as good for its next try.
+    let key_told = new_key.map(|key| key.remember(lane, wants_disk)).transpose()?;
     let begun = keyed::begin(lane, shard, &Arc::new(rows), wants_disk, patience)?;
-    let key_begun = new_key.as_ref().and_then(|key| key.begin(lane, wants_disk));
     let Settled { first, outcomes, synced, .. } = keyed::settle(lane, begun, wants_disk, patience).await?;
-    if let Some(begun) = key_begun {
-        // Whoever comes next under the key finds it; if it does not commit in time, its event did not either.
-        let _ = keyed::settle(lane, begun, wants_disk, patience).await;
+    if let Some(told) = key_told.filter(|_| wants_disk) {
+        // On disk beside its event; it was begun before that and waits no longer.
+        let _ = told.recv().await;
     }
-    drop(new_key);
     if !synced {
         return Err(EventRefused::UnsyncedKeyed.into());
     }

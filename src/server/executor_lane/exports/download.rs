@@ -19,6 +19,8 @@ const LOOK_MAX: Duration = Duration::from_millis(200);
 /// Why a download ends early: never as if it were whole.
 pub(in crate::server::executor_lane) type Break = &'static str;
 
+const MADE_ANEW: Break = "the export is made anew";
+
 /// Where a download stands.
 pub(in crate::server::executor_lane) struct ExportPieces {
     lane: Rc<Lane>,
@@ -51,7 +53,7 @@ impl ExportPieces {
                 return Err("the export was deleted");
             }
             if progress.generation != self.generation {
-                return Err("the export is made anew");
+                return Err(MADE_ANEW);
             }
             match progress.state {
                 ExportState::Failed => return Err("the export failed"),
@@ -64,7 +66,12 @@ impl ExportPieces {
             }
             let there = progress.checkpoint.bytes.min(self.until.unwrap_or(u64::MAX));
             if self.at < there {
-                return self.read((there - self.at).min(PIECE_BYTES)).await.map(Some);
+                let bytes = self.read((there - self.at).min(PIECE_BYTES)).await?;
+                // The file may have been replaced before it was opened; its generation is there before it is.
+                if self.export.progress().generation != self.generation {
+                    return Err(MADE_ANEW);
+                }
+                return Ok(Some(bytes));
             }
             if progress.state == ExportState::Done {
                 return Ok(None);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::super::Lane;
 use super::claim::try_claim;
-use super::working;
+use super::finish;
 use crate::api::uploads::UploadRefused;
 use crate::base::clock;
 use crate::commerce::{State, UploadId};
@@ -51,11 +51,11 @@ async fn look_at(lane: &Lane, id: &UploadId) -> Result<(), UploadRefused> {
         let store = lane.uploads.clone();
         return Ok(executor::blocking(move || store.remove(&upload)).await?);
     }
-    let had_body = upload.state == State::Receiving;
+    let was_receiving = upload.state == State::Receiving;
     upload.state = State::Expired;
-    working::save(lane, &mut upload, true).await?;
-    if had_body {
-        lane.uploads.ended(&upload)?;
+    finish::keep_end(lane, &mut upload).await?;
+    if was_receiving || lane.uploads.has_body(id) {
+        finish::drop_body(lane, &upload).await?;
     }
     tracing::info!(upload = id.as_str(), "an upload expired");
     Ok(())

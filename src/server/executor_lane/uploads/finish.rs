@@ -1,11 +1,27 @@
 //! How an upload ends: whole, with its answer kept under its idempotency key, or damaged beyond reading.
 
+use std::io;
+
+use super::super::Lane;
 use super::claim::name;
 use super::working::{SLICE_BYTES, Working, save};
 use crate::api::commerce::IngestRefused;
 use crate::api::uploads::UploadRefused;
-use crate::commerce::{Checkpoint, Damage, State};
+use crate::commerce::{Checkpoint, Damage, State, Upload};
+use crate::cores::executor;
 use crate::unpack::{Next, UnpackError, Unpacker};
+
+/// The state is the last one. Kept before the body goes, whatever the ack level: one that is received without a body is
+/// none.
+pub(super) async fn keep_end(lane: &Lane, upload: &mut Upload) -> io::Result<()> {
+    save(lane, upload, true).await
+}
+
+/// After [`keep_end`].
+pub(super) async fn drop_body(lane: &Lane, upload: &Upload) -> io::Result<()> {
+    let (store, upload) = (lane.uploads.clone(), upload.clone());
+    executor::blocking(move || store.ended(&upload)).await
+}
 
 impl Working {
     /// The unpacker is told that no more comes, and what it makes of the end is stored.
@@ -36,13 +52,13 @@ impl Working {
     /// The state is the last one: the body goes.
     async fn end(&mut self, state: State) -> Result<(), UploadRefused> {
         self.upload.state = state;
-        // Kept before the body goes, whatever the ack level: one that is received without a body is none.
-        if let Err(error) = save(&self.lane, &mut self.upload, true).await {
+        if let Err(error) = keep_end(&self.lane, &mut self.upload).await {
+            // On disk it may have ended all the same: whoever opens it next sees that, and ends it again.
             self.upload.state = State::Receiving;
             return Err(error.into());
         }
         self.body = None;
-        Ok(self.lane.uploads.ended(&self.upload)?)
+        Ok(drop_body(&self.lane, &self.upload).await?)
     }
 
     /// An outcome that says that the bytes cannot be read is the end of the upload: what was stored stays.

@@ -66,7 +66,7 @@ async fn forget_one(lane: &Rc<Lane>, sought: &Arc<Sought>, id: &UploadId) -> Res
             return Ok(true);
         }
         if upload.state != State::Receiving {
-            store.forget_body(&upload.id)?;
+            store.forget_body(&upload)?;
         }
         if upload.checkpoint.summary.forget_order_ids() {
             store.save(&mut upload, true)?;

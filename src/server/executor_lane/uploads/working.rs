@@ -7,6 +7,7 @@ use super::super::Lane;
 use super::super::keyed::Claim;
 use super::super::orders::{Intaking, ingest_id};
 use super::claim::claim;
+use super::finish::{drop_body, keep_end};
 use super::kept::Live;
 use crate::api::commerce::IngestRefused;
 use crate::api::uploads::UploadRefused;
@@ -108,6 +109,10 @@ impl Working {
                 upload.checkpoint = Checkpoint::default();
             }
             body = Some(found);
+        } else if lane.uploads.has_body(id) {
+            // Its end was published and perhaps not kept.
+            keep_end(lane, &mut upload).await?;
+            drop_body(lane, &upload).await?;
         }
         let sum = (upload.checkpoint.offset, upload.checkpoint.sum.unwrap_or_default());
         let since_us = clock::monotonic_us();

@@ -1,0 +1,226 @@
+//! A form part by part. What is held of it is bounded: the parser gets more bytes only where those it has make neither
+//! a part nor a piece of one, and only so many of them.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use futures_lite::Stream;
+
+use crate::api::commerce::IngestRefused;
+
+/// Bytes that may come without a part or a piece of one: what stands before the first boundary, or the head of a part.
+/// Beyond it the frame that crosses it is taken.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// How the parser is fed. It keeps every frame it is given until it has made something of it, and takes whatever there
+/// is before it looks at what it has.
+#[derive(Debug, Default)]
+struct Feed {
+    /// Whether it has looked at what it has, and is to have one frame more.
+    is_hungry: AtomicBool,
+    /// What it was given since it gave something out.
+    given: AtomicUsize,
+}
+
+/// The frames, as the parser may have them.
+struct Fed {
+    // It wants to be `Unpin`.
+    frames: Pin<Box<async_channel::Receiver<Bytes>>>,
+    feed: Arc<Feed>,
+}
+
+impl Stream for Fed {
+    type Item = Result<Bytes, std::io::Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if !self.feed.is_hungry.load(Ordering::Relaxed) {
+            return Poll::Pending;
+        }
+        if self.feed.given.load(Ordering::Relaxed) > HEAD_BYTES_MAX {
+            let detail = format!("the head of a part is longer than {HEAD_BYTES_MAX} bytes");
+            return Poll::Ready(Some(Err(std::io::Error::other(detail))));
+        }
+        let frame = ready!(self.frames.as_mut().poll_next(context));
+        if let Some(frame) = &frame {
+            self.feed.is_hungry.store(false, Ordering::Relaxed);
+            self.feed.given.fetch_add(frame.len(), Ordering::Relaxed);
+        }
+        Poll::Ready(frame.map(Ok))
+    }
+}
+
+impl Feed {
+    /// What the parser has next: first of what it holds, then of what comes.
+    async fn next<T>(
+        &self,
+        mut poll: impl FnMut(&mut Context<'_>) -> Poll<Result<Option<T>, multer::Error>>,
+    ) -> Result<Option<T>, IngestRefused> {
+        let next = poll_fn(|context| {
+            self.is_hungry.store(false, Ordering::Relaxed);
+            loop {
+                let next = poll(context);
+                // It was given nothing though it was to have some: there is none yet.
+                if next.is_ready() || self.is_hungry.swap(true, Ordering::Relaxed) {
+                    return next;
+                }
+            }
+        });
+        let next = next.await.map_err(|error| {
+            IngestRefused::Multipart(match error {
+                multer::Error::StreamReadFailed(ours) => ours.to_string(),
+                error => error.to_string(),
+            })
+        })?;
+        self.given.store(0, Ordering::Relaxed);
+        Ok(next)
+    }
+}
+
+/// One body that is a form.
+pub(super) struct Form {
+    parser: multer::Multipart<'static>,
+    feed: Arc<Feed>,
+}
+
+impl Form {
+    pub(super) fn new(frames: async_channel::Receiver<Bytes>, boundary: String) -> Form {
+        let feed = Arc::<Feed>::default();
+        let fed = Fed { frames: Box::pin(frames), feed: feed.clone() };
+        Form { parser: multer::Multipart::new(fed, boundary), feed }
+    }
+
+    /// The next part, once the one before it is read and gone.
+    pub(super) async fn next(&mut self) -> Result<Option<Part>, IngestRefused> {
+        let Form { parser, feed } = self;
+        let field = feed.next(|context| parser.poll_next_field(context)).await?;
+        Ok(field.map(|field| Part { field, feed: feed.clone() }))
+    }
+}
+
+/// One part of it.
+pub(super) struct Part {
+    field: multer::Field<'static>,
+    feed: Arc<Feed>,
+}
+
+impl Part {
+    /// The next bytes of it; `None` at its end.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, IngestRefused> {
+        let Part { field, feed } = self;
+        feed.next(|context| Pin::new(&mut *field).poll_next(context).map(Option::transpose)).await
+    }
+
+    /// What it is called, where it is no file.
+    pub(super) fn name_of_no_file(&self) -> Option<String> {
+        if self.field.file_name().is_some() || has_extended_name(self.field.headers()) {
+            return None;
+        }
+        let name = self.field.name().filter(|name| !name.is_empty());
+        Some(name.map_or_else(|| format!("part {}", self.field.index() + 1), shown))
+    }
+}
+
+/// Whether a part of a form has its file name as RFC 5987 writes it: `filename*=UTF-8''a.ndjson`.
+fn has_extended_name(headers: &hyper::HeaderMap) -> bool {
+    let disposition = headers.get("content-disposition").map_or(&b""[..], |value| value.as_bytes());
+    let (mut is_quoted, mut is_escaped) = (false, false);
+    let parameters = disposition.split(|byte| {
+        let is_end = *byte == b';' && !is_quoted;
+        is_quoted ^= *byte == b'"' && !is_escaped;
+        is_escaped = *byte == b'\\' && is_quoted && !is_escaped;
+        is_end
+    });
+    let mut names = parameters.filter_map(|parameter| {
+        let end = parameter.iter().position(|byte| *byte == b'=')?;
+        Some(parameter[..end].trim_ascii())
+    });
+    names.any(|name| name.eq_ignore_ascii_case(b"filename*"))
+}
+
+/// A name that somebody gave, as it is told: shortened, without control characters.
+fn shown(name: &str) -> String {
+    let plain = |next: char| if next.is_control() { char::REPLACEMENT_CHARACTER } else { next };
+    name.chars().take(100).map(plain).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_lite::future::block_on;
+
+    use super::*;
+
+    #[test]
+    fn a_file_name_may_be_an_extended_one() {
+        let has = |value: &str| {
+            let mut headers = hyper::HeaderMap::new();
+            headers.insert("content-disposition", value.parse().unwrap());
+            has_extended_name(&headers)
+        };
+        assert!(has("form-data; name=\"file\"; filename*=UTF-8''a%20b.ndjson"));
+        assert!(has("form-data; FileName* = UTF-8''x"));
+        assert!(!has("form-data; name=\"a; filename*=x\"") && !has("form-data; name=\"a\\\"; filename*=x\""));
+        assert!(!has("form-data; name=file; filename=x") && !has("form-data"));
+    }
+
+    /// Reads a form of so many equal frames; what is held when it ends, and how.
+    fn read(
+        first: &'static [u8],
+        frame: &'static [u8],
+        frames: usize,
+    ) -> (usize, Result<u64, IngestRefused>) {
+        let (send, received) = async_channel::bounded(frames + 1);
+        send.try_send(Bytes::from_static(first)).unwrap();
+        (0..frames).for_each(|_| send.try_send(Bytes::from_static(frame)).unwrap());
+        drop(send);
+        let left = received.clone();
+        let mut form = Form::new(received, "b".to_owned());
+        let parts = block_on(async {
+            let mut parts = 0;
+            while let Some(mut part) = form.next().await? {
+                parts += 1;
+                while part.next().await?.is_some() {}
+            }
+            Ok(parts)
+        });
+        (left.len(), parts)
+    }
+
+    #[test]
+    fn what_comes_before_a_part_is_bounded() {
+        const KIB: &[u8] = &[b'a'; 1024];
+        for first in [&b"no boundary"[..], b"--b\r\nContent-Disposition: form-data; name=\""] {
+            let (left, parts) = read(first, KIB, 1_000);
+            let told = parts.unwrap_err().to_string();
+            assert!(told.contains("the head of a part is longer than 65536 bytes"), "{told}");
+            assert!(left >= 1_000 - 65, "{left} frames were not taken");
+        }
+    }
+
+    #[test]
+    fn what_is_in_parts_is_not() {
+        const PART: &[u8] = b"--b\r\nContent-Disposition: form-data; name=\"f\"; filename=\"f\"\r\n\r\n\r\n";
+        let (left, parts) = read(PART, PART, 10_000);
+        // There is no last boundary.
+        let told = parts.unwrap_err().to_string();
+        assert!(left == 0 && told.contains("incomplete"), "{left} {told}");
+        let (send, received) = async_channel::bounded(10_001);
+        (0..10_000).for_each(|_| send.try_send(Bytes::from_static(PART)).unwrap());
+        send.try_send(Bytes::from_static(b"--b--\r\n")).unwrap();
+        let (left, mut form) = (received.clone(), Form::new(received, "b".to_owned()));
+        block_on(async {
+            for number in 0..10_000_usize {
+                let mut part = form.next().await.unwrap().unwrap();
+                while let Some(bytes) = part.next().await.unwrap() {
+                    assert!(bytes.is_empty());
+                }
+                // A frame each, and the one that tells its end: none is taken before it is needed.
+                assert!(left.len() + number + 2 >= 10_000, "{} at part {number}", left.len());
+            }
+            assert!(form.next().await.unwrap().is_none());
+        });
+    }
+}
