@@ -147,6 +147,8 @@ fn a_reshard_after_an_erasure_that_failed_says_what_it_is() {
     assert_eq!(created.expect("the server answers").status, 201);
     let body = upload_folder(&folder).join("body");
     fs::remove_file(&body).expect("the body is there");
+    // Nobody can look through it.
+    fs::create_dir(&body).expect("a folder in its place");
     let failed = client.ask("DELETE", "/api/v1/tenants/acme/customers/c-1", "").expect("the server answers");
     assert_eq!(failed.status, 500, "{}", String::from_utf8_lossy(&failed.body));
     server.stop();
@@ -155,6 +157,7 @@ fn a_reshard_after_an_erasure_that_failed_says_what_it_is() {
     assert!(!output.status.success(), "{output:?}");
     assert!(said.contains("an erasure was begun and failed") && !said.contains("damaged"), "{said}");
     // It can be served and brought to its end.
+    fs::remove_dir(&body).expect("it is empty");
     File::create(&body).expect("the body is made again");
     let server = folder.serve(&[]);
     let erased = server.client().ask("DELETE", "/api/v1/tenants/acme/customers/c-1", "");

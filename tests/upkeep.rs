@@ -62,6 +62,7 @@ fn a_backup_of_a_running_server_is_a_folder_that_serves() {
     post(&server, 0..200);
     server.wait_until_stored();
     let before = all(&server);
+    let page = server.get("/events?tenant_id=tenant-1&page_size=50").json();
     let dest = folder.beside("backup");
     let output = folder.run(&["backup", dest.to_str().expect("a path")]);
     assert!(output.status.success(), "{output:?}");
@@ -73,6 +74,13 @@ fn a_backup_of_a_running_server_is_a_folder_that_serves() {
     server.stop();
     let restored = serve(&folder, &dest, &[]);
     assert_eq!(all(&restored), before);
+    // A cursor that was given out continues on the copy.
+    if let Some(cursor) = page["next_cursor"].as_str() {
+        let next = restored.get(&format!("/events?tenant_id=tenant-1&page_size=50&cursor={cursor}"));
+        assert_eq!(next.status, 200, "{next:?}");
+    } else {
+        panic!("there is more than a page: {page}");
+    }
     // It goes on as a server of its own: ids are known, new ones are taken.
     let answer = restored.client().ask("POST", "/events", &event(7).to_string()).expect("an answer");
     assert_eq!(answer.json()["status"], "duplicate");

@@ -76,6 +76,7 @@ fn copy(args: &FolderArgs, data: &Path, dest: &Path) -> Result<(), String> {
     if let Some(tenants) = Store::open(data).map_err(|error| error.to_string())? {
         tenants.copy_to(dest).map_err(|error| error.to_string())?;
     }
+    shard::copy_cursor_secret(data, dest).map_err(|error| error.to_string())?;
     folder.manifest().copy_to(dest).map_err(|error| error.to_string())?;
     if args.json {
         let uploads = uploads.uploads;

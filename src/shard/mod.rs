@@ -78,7 +78,9 @@ pub use prices::{
     PriceChange, PriceEventRow, PriceReviewRow, StoredAnomaly, anomalies, anomaly, change_mark, changes,
     decode_price_event, decode_price_review, first_answer,
 };
-pub use private::{Loose, TENANTS_FILE, cursor_secret, loose, make_secret_file, restrict_new_files};
+pub use private::{
+    Loose, TENANTS_FILE, copy_cursor_secret, cursor_secret, loose, make_secret_file, restrict_new_files,
+};
 pub use schema::is_made;
 pub use seal::BuiltIndex;
 pub use service_event::{Outcome, ServiceEventRow, decode_service_event};

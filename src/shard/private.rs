@@ -46,6 +46,16 @@ pub fn cursor_secret(folder: &Path) -> Result<[u8; KEY_BYTES], FolderError> {
     secret_in(&path).map_err(|error| FolderError::io(&path, error))
 }
 
+/// Gives a copy of a data folder its key: cursors that were given out continue on the copy.
+///
+/// # Errors
+/// As [`cursor_secret`], or the copy's folder cannot be written.
+pub fn copy_cursor_secret(from: &Path, to: &Path) -> Result<(), FolderError> {
+    let secret = cursor_secret(from)?;
+    let path = to.join(CURSORS_FILE);
+    durable::replace_with_mode(&path, &secret, SECRET_MODE).map_err(|error| FolderError::io(&path, error))
+}
+
 fn secret_in(path: &Path) -> io::Result<[u8; KEY_BYTES]> {
     let mut secret = [0; KEY_BYTES];
     match fs::File::open(path) {
