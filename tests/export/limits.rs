@@ -23,7 +23,8 @@ fn one_that_has_no_room_fails_and_says_so() {
     // Its room is free again.
     let small = json!({"format": "csv", "fields": ["order_id"]});
     let mut kept = Vec::new();
-    let refused = wait_for("the room to be taken", || {
+    // A tenant may have 200, failed ones among them; how long they take is the machine's.
+    let refused = (0..250).find_map(|_| {
         let answer = server.client().ask("POST", &path("t"), &small.to_string()).expect("an answer");
         if answer.status == 201 {
             kept.push(ended(&server, &answer.json()));
@@ -31,6 +32,7 @@ fn one_that_has_no_room_fails_and_says_so() {
         }
         Some(answer)
     });
+    let refused = refused.expect("the room is taken");
     problem(&refused, 507, "no-room-for-export");
     assert!(refused.header("retry-after").is_some());
     let one = kept.iter().find(|said| said["state"] == "done").expect("some were done");
