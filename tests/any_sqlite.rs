@@ -96,12 +96,7 @@ fn found(server: &Server, words: &str) -> Vec<String> {
 /// became a pseudonym.
 #[test]
 fn a_folder_of_schema_version_5_finds_and_forgets_as_before() {
-    let folder = Folder::new();
-    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/folder-v5");
-    fs::create_dir_all(folder.data().join("shard-00")).expect("the folder is made");
-    for file in ["manifest.json", "shard-00/shard.db"] {
-        fs::copy(fixture.join(file), folder.data().join(file)).expect("the file is copied");
-    }
+    let folder = Folder::of_fixture("folder-v5");
     let server = folder.serve(&[]);
     let none = [""; 0];
     assert_eq!(found(&server, "ann*"), ["o-1", "o-2"]);

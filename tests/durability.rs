@@ -104,16 +104,17 @@ fn an_acked_event_survives_while_segments_are_deleted() {
     );
 }
 
+fn service(id: &str) -> String {
+    format!(
+        r#"{{"event_id":"{id}","tenant_id":"t","source":"web","event_type":"x","timestamp":"2024-01-14T10:30:00Z","payload":{{}}}}"#
+    )
+}
+
 #[test]
 fn after_a_failed_sync_who_asks_for_the_disk_is_refused_and_others_go_on() {
     let folder = Folder::new();
     let server = folder.serve(&["--shards", "1", "--checkpoint-interval", "1h"]);
     let mut client = server.client();
-    let service = |id: &str| {
-        format!(
-            r#"{{"event_id":"{id}","tenant_id":"t","source":"web","event_type":"x","timestamp":"2024-01-14T10:30:00Z","payload":{{}}}}"#
-        )
-    };
     assert_eq!(client.post(1).expect("the server answers").status, 202);
     let first = client.ask("POST", "/events", &service("a")).expect("the server answers");
     assert_eq!(first.status, 201, "{first:?}");
@@ -178,11 +179,6 @@ fn who_waits_for_the_disk_is_told_when_the_journal_cannot_be_listed() {
     let folder = Folder::new();
     let server = folder.serve(&["--shards", "1", "--checkpoint-interval", "1h"]);
     let mut client = server.client();
-    let service = |id: &str| {
-        format!(
-            r#"{{"event_id":"{id}","tenant_id":"t","source":"web","event_type":"x","timestamp":"2024-01-14T10:30:00Z","payload":{{}}}}"#
-        )
-    };
     assert_eq!(client.post(1).expect("the server answers").status, 202);
     assert_eq!(client.ask("POST", "/events", &service("a")).expect("the server answers").status, 201);
     server.wait_until_stored();

@@ -3,9 +3,6 @@
 
 mod support;
 
-use std::fs;
-use std::path::Path;
-
 use firehose::base::clock;
 use serde_json::{Value, json};
 use support::commerce::{counts, encoded, ingested, problem, search_all, verify};
@@ -99,12 +96,7 @@ fn an_older_status_changes_nothing_whatever_order_they_come_in() {
 
 #[test]
 fn a_folder_of_schema_version_4_opens_and_knows_of_no_times() {
-    let folder = Folder::new();
-    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/folder-v4");
-    fs::create_dir_all(folder.data().join("shard-00")).expect("the folder is made");
-    for file in ["manifest.json", "shard-00/shard.db"] {
-        fs::copy(fixture.join(file), folder.data().join(file)).expect("the file is copied");
-    }
+    let folder = Folder::of_fixture("folder-v4");
     let server = folder.serve(&[]);
     let rows = search_all(&server, "acme", "fields=order_id,status");
     let statuses: Vec<_> =

@@ -154,7 +154,7 @@ fn described<H>(endpoint: &Endpoint<H>, operation: &super::Operation<H>) -> Oper
         add_problems(&mut described, &[Problem::MisdirectedRequest]);
     }
     if endpoint.has_tenant() && operation.need != Need::Nothing {
-        // What cannot be the name of a tenant has nothing.
+        // A text that cannot be a tenant's name has no rows.
         add_problems(&mut described, &[Problem::NotFound]);
     }
     if operation.lane != Lane::Hot {

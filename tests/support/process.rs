@@ -40,6 +40,17 @@ impl Folder {
         Folder { dir: tempfile::tempdir().expect("a temporary folder") }
     }
 
+    /// A folder as an earlier version left it, from the fixtures.
+    pub fn of_fixture(name: &str) -> Folder {
+        let folder = Folder::new();
+        let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
+        fs::create_dir_all(folder.shard(0)).expect("the folder is made");
+        for file in ["manifest.json", "shard-00/shard.db"] {
+            fs::copy(fixture.join(file), folder.data().join(file)).expect("the file is copied");
+        }
+        folder
+    }
+
     pub fn data(&self) -> PathBuf {
         self.dir.path().join("data")
     }

@@ -70,7 +70,7 @@ fn name_of_the_ingest() -> Parameter {
     )
 }
 
-/// Of a body of one line: what can be done with its order.
+/// The operations on the order of a body that has one line.
 const LINKS: [Next; 6] = [
     Next { operation: "getOrder", parameters: THE_ORDER },
     Next { operation: "changeOrder", parameters: THE_ORDER },

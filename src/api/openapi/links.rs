@@ -3,7 +3,7 @@
 use utoipa::openapi::link::LinkBuilder;
 use utoipa::openapi::{Response, ResponseBuilder};
 
-/// The operation that goes on from an answer, and the expressions that give its parameters.
+/// The operation that continues from an answer, and the expressions that give its parameters.
 pub(super) struct Next {
     pub(super) operation: &'static str,
     pub(super) parameters: &'static [(&'static str, &'static str)],

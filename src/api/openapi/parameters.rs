@@ -68,7 +68,7 @@ pub(super) fn time_or_date() -> AnyOfBuilder {
     AnyOfBuilder::new().item(time()).item(date)
 }
 
-/// What an answer gave out for the next question; nobody can make one.
+/// A cursor from an earlier answer; a client cannot make one.
 pub(super) fn cursor() -> ObjectBuilder {
     of_form("cursor")
 }

@@ -131,7 +131,7 @@ pub(super) fn reuse_port() -> Finding {
     }
 }
 
-/// Whether the addresses are free. A server that runs already holds them.
+/// Checks that the addresses are free. A running server holds them.
 pub(super) fn ports(config: &Config) -> Finding {
     const CHECK: &str = "ports";
     let addresses = [Some(config.listen), config.ops_listen].into_iter().flatten();

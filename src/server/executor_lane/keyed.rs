@@ -161,13 +161,7 @@ pub(super) async fn settle(
 ) -> Result<Settled, Refused> {
     match begun {
         Begun::Here(written) => settle_here(lane, written, wants_disk, patience).await,
-        Begun::There(replied) => {
-            let patience = async {
-                executor::sleep(patience + REPLY_PATIENCE).await;
-                Err(async_channel::RecvError)
-            };
-            replied.recv().or(patience).await.unwrap_or(Err(Refused::NoAnswer))
-        }
+        Begun::There(replied) => receive(replied, patience + REPLY_PATIENCE).await?,
     }
 }
 
@@ -354,20 +348,26 @@ async fn ask_sync(
 ) -> Result<async_channel::Receiver<bool>, Refused> {
     let (reply, replied) = async_channel::bounded(1);
     let to = lane.keyed.forwards.get(core).ok_or(Refused::NoAnswer)?;
-    let ask = async { to.send(Forward::Sync { shard, upto, reply }).await.map_err(|_| Refused::NoAnswer) };
-    let patience = async {
-        executor::sleep(SYNC_PATIENCE).await;
-        Err(Refused::MailboxFull)
-    };
-    ask.or(patience).await.map(|()| replied)
+    send(to, Forward::Sync { shard, upto, reply }, SYNC_PATIENCE).await.map(|()| replied)
 }
 
-async fn synced_there(replied: async_channel::Receiver<bool>) -> Result<bool, Refused> {
-    let patience = async {
-        executor::sleep(SYNC_PATIENCE).await;
+/// Waits for room in a mailbox, at most so long.
+async fn send(to: &async_channel::Sender<Forward>, ask: Forward, patience: Duration) -> Result<(), Refused> {
+    let sent = async { to.send(ask).await.map_err(|_| Refused::NoAnswer) };
+    let full = async {
+        executor::sleep(patience).await;
+        Err(Refused::MailboxFull)
+    };
+    sent.or(full).await
+}
+
+/// Waits for an answer, at most so long.
+async fn receive<T>(replied: async_channel::Receiver<T>, patience: Duration) -> Result<T, Refused> {
+    let silent = async {
+        executor::sleep(patience).await;
         Err(async_channel::RecvError)
     };
-    replied.recv().or(patience).await.map_err(|_| Refused::NoAnswer)
+    replied.recv().or(silent).await.map_err(|_| Refused::NoAnswer)
 }
 
 /// Syncs what every core has journaled of a shard so far: what was committed there, whoever sent it, survives a power
@@ -397,7 +397,7 @@ async fn ask_feeders(
 async fn all_synced(asked: Vec<async_channel::Receiver<bool>>) -> Result<bool, Refused> {
     let mut synced = true;
     for replied in asked {
-        synced &= synced_there(replied).await?;
+        synced &= receive(replied, SYNC_PATIENCE).await?;
     }
     Ok(synced)
 }
@@ -445,18 +445,9 @@ pub(super) async fn claim(lane: &Lane, shard: ShardId, name: String) -> Result<O
     let (reply, replied) = async_channel::bounded(1);
     let (tell, wanted) = async_channel::bounded(1);
     let ask = Forward::Claim { name, owner: owner.clone(), wanted: tell, reply };
-    let sent = async { owner.send(ask).await.map_err(|_| Refused::NoAnswer) };
-    let patience = async {
-        executor::sleep(REPLY_PATIENCE).await;
-        Err(Refused::MailboxFull)
-    };
-    // Waits for room: a burst of requests may ask within one tick.
-    sent.or(patience).await?;
-    let patience = async {
-        executor::sleep(REPLY_PATIENCE).await;
-        Err(async_channel::RecvError)
-    };
-    let grant = replied.recv().or(patience).await.map_err(|_| Refused::NoAnswer)?;
+    // A burst of requests may ask within one tick.
+    send(owner, ask, REPLY_PATIENCE).await?;
+    let grant = receive(replied, REPLY_PATIENCE).await?;
     Ok(grant.map(|grant| Claim { _grant: grant, wanted }))
 }
 
