@@ -88,7 +88,7 @@ fn w1_events_in_bulk() {
     );
 }
 
-/// A server of one shard that two cores feed, and a client at each core.
+/// A server of one shard that two cores feed, and a client at each core; the first one's journal is replayed first.
 fn two_feeders(rig: &Rig) -> (Server, Client, Client) {
     let server = rig.folder.serve_on(&rig.data(), &["--shards", "1", "--cores", &cpus(2)]);
     let mut number = 0;
@@ -105,8 +105,10 @@ fn two_feeders(rig: &Rig) -> (Server, Client, Client) {
     let (one, lane) = at_lane();
     let other = wait_for("a connection to the other core", || {
         let (client, other) = at_lane();
-        (other != lane).then_some(client)
+        (other != lane).then_some((client, other))
     });
+    let (other, other_lane) = other;
+    let (one, other) = if lane < other_lane { (one, other) } else { (other, one) };
     server.wait_until_stored();
     rig.settle();
     (server, one, other)
