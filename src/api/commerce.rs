@@ -7,6 +7,7 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 use super::Problem;
 use super::error::{Asker, EventRefused, Refuse, problem, refused as event_refused};
 use super::problem::ErrorItem;
+use super::write::WriteRefused;
 use crate::base::counters::Cell;
 use crate::base::limits::IDENTIFIER_BYTES_MAX;
 use crate::base::order_status::OrderStatus;
@@ -14,52 +15,12 @@ use crate::commerce::{IngestError, SkippedPart, Summary};
 use crate::config::AckLevel;
 use crate::event::parse_rfc3339;
 use crate::http::{Answer, Refusal};
-use crate::ingest::{self, Pressure};
+use crate::ingest;
 use crate::query::QueryError;
-use crate::tenants::Denied;
 use crate::unpack::UnpackError;
 
 /// Bytes of an idempotency key.
-const KEY_BYTES_MAX: usize = 255;
-
-/// Why an ingest of orders has no summary.
-#[derive(Debug, thiserror::Error)]
-pub enum IngestRefused {
-    #[error("the Idempotency-Key header is missing")]
-    KeyMissing,
-    #[error("an Idempotency-Key has 1 to {KEY_BYTES_MAX} visible ASCII characters, in quotes or not")]
-    KeyMalformed,
-    #[error("this Idempotency-Key was used for other rows")]
-    KeyReused,
-    #[error("a request with this Idempotency-Key is running")]
-    Running,
-    #[error("the content type is not one that orders come in")]
-    ContentType,
-    #[error("the content coding is not one that orders come in")]
-    ContentCoding,
-    #[error("the form cannot be read: {0}")]
-    Multipart(String),
-    #[error(transparent)]
-    Unpack(#[from] UnpackError),
-    #[error("nothing of the body was stored: {0}")]
-    NothingKnown(String),
-    #[error("{0}")]
-    Refusal(Refusal),
-    #[error("rows are in the journal, but their shard does not commit")]
-    NotCommitted,
-    #[error("the journal could not be synced to disk; whether the rows will be stored is not certain")]
-    Unsynced,
-    #[error("the journal takes no more")]
-    Pressure(Pressure),
-    #[error("the core that keeps these rows does not answer in time")]
-    CoreBusy,
-    #[error(transparent)]
-    Query(#[from] QueryError),
-    #[error("{}", .0.detail())]
-    Denied(Denied),
-    #[error("`ack` may be `os` or `disk`")]
-    AckParameter,
-}
+pub(super) const KEY_BYTES_MAX: usize = 255;
 
 /// A header that may be there once is there several times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,9 +34,9 @@ pub fn header<'h>(headers: &'h hyper::HeaderMap, name: &str) -> Result<Option<&'
 }
 
 /// The key of a request, without its quotes.
-pub fn ingest_key(headers: &hyper::HeaderMap) -> Result<String, IngestRefused> {
-    let key = header(headers, "idempotency-key").map_err(|Repeated| IngestRefused::KeyMalformed)?;
-    let key = key.ok_or(IngestRefused::KeyMissing)?;
+pub fn ingest_key(headers: &hyper::HeaderMap) -> Result<String, WriteRefused> {
+    let key = header(headers, "idempotency-key").map_err(|Repeated| WriteRefused::KeyMalformed)?;
+    let key = key.ok_or(WriteRefused::KeyMissing)?;
     let key = match key {
         [b'"', inner @ .., b'"'] => inner,
         bare => bare,
@@ -84,7 +45,7 @@ pub fn ingest_key(headers: &hyper::HeaderMap) -> Result<String, IngestRefused> {
         (1..=KEY_BYTES_MAX).contains(&key.len()) && key.iter().all(|byte| (0x20..0x7f).contains(byte));
     match std::str::from_utf8(key) {
         Ok(key) if is_key => Ok(key.to_owned()),
-        _ => Err(IngestRefused::KeyMalformed),
+        _ => Err(WriteRefused::KeyMalformed),
     }
 }
 
@@ -103,12 +64,12 @@ pub fn replayed(response: String, level: AckLevel) -> Answer {
 /// An ingest that ended early, and what became of the rows by then.
 #[derive(Debug)]
 pub struct IngestEnded {
-    pub refused: IngestRefused,
+    pub refused: WriteRefused,
     pub summary: Option<Summary>,
 }
 
-impl From<IngestRefused> for IngestEnded {
-    fn from(refused: IngestRefused) -> IngestEnded {
+impl From<WriteRefused> for IngestEnded {
+    fn from(refused: WriteRefused) -> IngestEnded {
         IngestEnded { refused, summary: None }
     }
 }
@@ -122,51 +83,51 @@ impl Refuse for IngestEnded {
 /// The answer to an ingest that ended early. What was committed by then stays, and is counted in it.
 #[must_use]
 pub fn ingest_refused(
-    error: &IngestRefused,
+    error: &WriteRefused,
     summary: Option<&Summary>,
     request_id: &str,
     problems: &[Cell],
 ) -> Answer {
     let kind = match error {
-        IngestRefused::KeyMissing | IngestRefused::KeyMalformed => Problem::IdempotencyKeyMissing,
-        IngestRefused::KeyReused => Problem::IdempotencyKeyReused,
-        IngestRefused::Running => Problem::IngestRunning,
-        IngestRefused::AckParameter => Problem::BadParameter,
-        IngestRefused::ContentType | IngestRefused::ContentCoding => Problem::UnsupportedMediaType,
-        IngestRefused::Multipart(_) => Problem::DamagedUpload,
-        IngestRefused::Unpack(error) if error.is_limit() => Problem::PayloadTooLarge,
-        IngestRefused::Unpack(UnpackError::Unsupported { .. }) => Problem::UnsupportedMediaType,
-        IngestRefused::Unpack(_) => Problem::DamagedUpload,
-        IngestRefused::NothingKnown(_) => Problem::NoOrders,
-        IngestRefused::Refusal(Refusal::BodyTimeout) => Problem::RequestTimeout,
-        IngestRefused::Refusal(Refusal::BuffersFull) => Problem::Overloaded,
-        IngestRefused::Refusal(_) => Problem::BadRequest,
-        IngestRefused::NotCommitted => Problem::OutcomeUnknown,
-        IngestRefused::Unsynced => Problem::JournalUnsynced,
-        IngestRefused::Pressure(pressure) => {
+        WriteRefused::KeyMissing | WriteRefused::KeyMalformed => Problem::IdempotencyKeyMissing,
+        WriteRefused::KeyReused => Problem::IdempotencyKeyReused,
+        WriteRefused::Running => Problem::IngestRunning,
+        WriteRefused::AckParameter => Problem::BadParameter,
+        WriteRefused::ContentType | WriteRefused::ContentCoding => Problem::UnsupportedMediaType,
+        WriteRefused::Multipart(_) => Problem::DamagedUpload,
+        WriteRefused::Unpack(error) if error.is_limit() => Problem::PayloadTooLarge,
+        WriteRefused::Unpack(UnpackError::Unsupported { .. }) => Problem::UnsupportedMediaType,
+        WriteRefused::Unpack(_) => Problem::DamagedUpload,
+        WriteRefused::NothingKnown(_) => Problem::NoOrders,
+        WriteRefused::Refusal(Refusal::BodyTimeout) => Problem::RequestTimeout,
+        WriteRefused::Refusal(Refusal::BuffersFull) => Problem::Overloaded,
+        WriteRefused::Refusal(_) => Problem::BadRequest,
+        WriteRefused::NotCommitted => Problem::OutcomeUnknown,
+        WriteRefused::Unsynced => Problem::JournalUnsynced,
+        WriteRefused::Pressure(pressure) => {
             let refused = EventRefused::Refused(ingest::Refused::Pressure(*pressure));
             let answer = event_refused(&refused, 0, request_id, problems);
             // What is left of the body is not read.
             let answer = Answer { close: true, ..answer };
             return summary.map_or(answer.clone(), |summary| with_members(answer, &Counts::of(summary)));
         }
-        IngestRefused::CoreBusy => Problem::Overloaded,
-        IngestRefused::Query(error) => return super::reads::refused(error, request_id, problems),
-        IngestRefused::Denied(denied) => {
+        WriteRefused::CoreBusy => Problem::Overloaded,
+        WriteRefused::Query(error) => return super::reads::refused(error, request_id, problems),
+        WriteRefused::Denied(denied) => {
             return Answer { close: true, ..super::access::denied(*denied, request_id, problems) };
         }
     };
     let mut answer = problem(kind, &error.to_string(), request_id, &[], &[], problems);
     if let Some(summary) = summary {
         answer = with_members(answer, &Counts::of(summary));
-        if matches!(error, IngestRefused::NothingKnown(_)) {
+        if matches!(error, WriteRefused::NothingKnown(_)) {
             answer = with_members(answer, &faults(summary));
         }
     }
     // Where the body was not read to its end, the next request cannot be found in it.
     let is_unread = !matches!(
         error,
-        IngestRefused::KeyReused | IngestRefused::NotCommitted | IngestRefused::NothingKnown(_)
+        WriteRefused::KeyReused | WriteRefused::NotCommitted | WriteRefused::NothingKnown(_)
     );
     let answer = Answer { close: is_unread, ..answer };
     match kind {
@@ -263,7 +224,7 @@ pub enum StatusRefused {
     )]
     SumTooLarge,
     #[error(transparent)]
-    Ingest(#[from] IngestRefused),
+    Ingest(#[from] WriteRefused),
 }
 
 /// Why an order is not told of.
@@ -403,10 +364,10 @@ mod tests {
         };
         assert_eq!(key(&["abc"]).unwrap(), "abc");
         assert_eq!(key(&["\"a b\""]).unwrap(), "a b");
-        assert!(matches!(key(&[]), Err(IngestRefused::KeyMissing)));
+        assert!(matches!(key(&[]), Err(WriteRefused::KeyMissing)));
         let long = "x".repeat(256);
         for values in [&["a", "b"][..], &[""], &["\"\""], &[long.as_str()]] {
-            assert!(matches!(key(values), Err(IngestRefused::KeyMalformed)), "{values:?}");
+            assert!(matches!(key(values), Err(WriteRefused::KeyMalformed)), "{values:?}");
         }
     }
 }

@@ -8,11 +8,12 @@ use hyper::HeaderMap;
 use serde_json::{Value, json};
 
 use super::Problem;
-use super::commerce::{IngestRefused, ingest_refused};
+use super::commerce::ingest_refused;
 use super::error::{Asker, Refuse, problem};
 use super::etag::{Comparison, header_lists};
 use super::health::json as document;
 use super::problem::ErrorItem;
+use super::write::WriteRefused;
 use crate::base::counters::Cell;
 use crate::commerce::{Export, ExportError, ExportFault, ExportState, Progress, export_location as location};
 use crate::config::AckLevel;
@@ -46,18 +47,18 @@ pub enum ExportRefused {
     #[error(transparent)]
     Store(#[from] ExportError),
     #[error(transparent)]
-    Ingest(#[from] IngestRefused),
+    Ingest(#[from] WriteRefused),
 }
 
 impl From<QueryError> for ExportRefused {
     fn from(error: QueryError) -> ExportRefused {
-        ExportRefused::Ingest(IngestRefused::Query(error))
+        ExportRefused::Ingest(WriteRefused::Query(error))
     }
 }
 
 impl From<Denied> for ExportRefused {
     fn from(denied: Denied) -> ExportRefused {
-        ExportRefused::Ingest(IngestRefused::Denied(denied))
+        ExportRefused::Ingest(WriteRefused::Denied(denied))
     }
 }
 

@@ -25,6 +25,7 @@ pub mod reads;
 pub mod schema;
 pub mod stock;
 pub mod uploads;
+pub mod write;
 
 pub use callers::{Caller, NotCalled, Pages, Preflight};
 pub use dashboard::Wants;

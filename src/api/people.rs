@@ -4,10 +4,11 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::Problem;
-use super::commerce::{IngestRefused, ingest_refused};
+use super::commerce::ingest_refused;
 use super::error::{Asker, Refuse, problem};
 use super::health::json as json_answer;
 use super::uploads::{UploadRefused, refused as upload_refused};
+use super::write::WriteRefused;
 use crate::base::clock;
 use crate::base::counters::Cell;
 use crate::base::ids::hex;
@@ -35,14 +36,14 @@ pub enum PeopleRefused {
     #[error(transparent)]
     Query(#[from] QueryError),
     #[error(transparent)]
-    Ingest(#[from] IngestRefused),
+    Ingest(#[from] WriteRefused),
     #[error(transparent)]
     Upload(#[from] UploadRefused),
 }
 
 impl From<Denied> for PeopleRefused {
     fn from(denied: Denied) -> PeopleRefused {
-        PeopleRefused::Ingest(IngestRefused::Denied(denied))
+        PeopleRefused::Ingest(WriteRefused::Denied(denied))
     }
 }
 

@@ -1,9 +1,10 @@
 //! Price events, anomalies and decisions on them: what a path and the headers say, what is answered, and why not.
 
 use super::Problem;
-use super::commerce::{self, IngestRefused, Repeated};
+use super::commerce::{self, Repeated};
 use super::error::{Asker, EventRefused, Refuse, problem, refused as event_refused};
 use super::problem::ErrorItem;
+use super::write::WriteRefused;
 use crate::base::counters::Cell;
 use crate::base::ids::Receipt;
 use crate::commerce::BadBody;
@@ -30,7 +31,7 @@ pub enum PriceRefused {
     #[error("the Idempotency-Key or webhook-id came with another event_id of this product before")]
     KeyReused,
     #[error(transparent)]
-    Key(IngestRefused),
+    Key(WriteRefused),
     #[error("{0}")]
     Signature(SignatureFault),
     #[error("the body is a JSON object with a decision: approve or reject")]
@@ -76,10 +77,10 @@ impl Refuse for PriceRefused {
 /// The header that stands for an event's id: `Idempotency-Key`, or else `webhook-id`; of a signed request only
 /// `webhook-id`, which is signed: whoever sends it again with another key would make another event of it.
 pub fn event_id(headers: &hyper::HeaderMap, is_signed: bool) -> Result<String, PriceRefused> {
-    let key = if is_signed { Err(IngestRefused::KeyMissing) } else { commerce::ingest_key(headers) };
+    let key = if is_signed { Err(WriteRefused::KeyMissing) } else { commerce::ingest_key(headers) };
     let given = match key {
         Ok(key) => key,
-        Err(IngestRefused::KeyMissing) => {
+        Err(WriteRefused::KeyMissing) => {
             let id = commerce::header(headers, "webhook-id").map_err(|Repeated| PriceRefused::BadHeader)?;
             let id = std::str::from_utf8(id.ok_or(PriceRefused::NoEventId)?);
             id.map_err(|_| PriceRefused::BadHeader)?.to_owned()

@@ -7,8 +7,9 @@ mod asked;
 pub use asked::{checksum, is_piece, length, offset, version, wish};
 
 use super::Problem;
-use super::commerce::{IngestRefused, ingest_refused};
+use super::commerce::ingest_refused;
 use super::error::{Asker, Refuse, problem};
+use super::write::WriteRefused;
 use crate::base::clock;
 use crate::base::counters::Cell;
 use crate::commerce::{Checksum, ChecksumError, Damage, State, Upload, UploadError};
@@ -63,7 +64,7 @@ pub enum UploadRefused {
     #[error("what worked on the upload ended without an answer")]
     Lost,
     #[error(transparent)]
-    Ingest(IngestRefused),
+    Ingest(WriteRefused),
 }
 
 impl From<UploadError> for UploadRefused {
@@ -78,15 +79,15 @@ impl From<std::io::Error> for UploadRefused {
     }
 }
 
-impl From<IngestRefused> for UploadRefused {
-    fn from(error: IngestRefused) -> UploadRefused {
+impl From<WriteRefused> for UploadRefused {
+    fn from(error: WriteRefused) -> UploadRefused {
         UploadRefused::Ingest(error)
     }
 }
 
 impl From<Denied> for UploadRefused {
     fn from(denied: Denied) -> UploadRefused {
-        UploadRefused::Ingest(IngestRefused::Denied(denied))
+        UploadRefused::Ingest(WriteRefused::Denied(denied))
     }
 }
 
@@ -247,7 +248,7 @@ mod tests {
             (UploadError::TooMany.into(), 507),
             (io(std::io::ErrorKind::StorageFull), 507),
             (io(std::io::ErrorKind::PermissionDenied), 500),
-            (IngestRefused::NotCommitted.into(), 503),
+            (WriteRefused::NotCommitted.into(), 503),
             (UploadRefused::Lost, 500),
         ] {
             let answer = refused(&reason, "r", &[]);

@@ -28,6 +28,13 @@ pub enum AckLevel {
     Disk,
 }
 
+impl AckLevel {
+    #[must_use]
+    pub fn of(wants_disk: bool) -> AckLevel {
+        if wants_disk { AckLevel::Disk } else { AckLevel::Os }
+    }
+}
+
 /// What runs the executor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RuntimeChoice {

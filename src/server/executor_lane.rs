@@ -4,7 +4,8 @@
 mod admit;
 mod body;
 mod call;
-mod changes;
+pub(super) mod changes;
+pub(super) mod component;
 pub(super) mod events;
 pub(super) mod exports;
 pub(super) mod keyed;
@@ -19,6 +20,7 @@ pub(super) mod reads;
 mod respond;
 pub(super) mod stock;
 mod sync;
+mod task;
 pub(super) mod uploads;
 
 use std::cell::RefCell;
@@ -38,7 +40,6 @@ use super::handover::HandedOver;
 use crate::api::error::EventRefused;
 use crate::base::clock;
 use crate::base::keys::KeyHasher;
-use crate::commerce::{ExportStore, SalesCache, UploadStore};
 use crate::cores::executor;
 use crate::cores::socket::Socket;
 use crate::cores::stop::Stage;
@@ -51,11 +52,10 @@ use crate::ops::vitals::{CoreVitals, Latency, Vitals};
 use crate::query::{CursorKey, Readers};
 use crate::tenants::Desk;
 pub(super) use call::{Reply, StreamTask, Task};
-use changes::Hub;
+use component::{Component, Components};
 use keyed::{Forward, Keyed};
 use memory::{Held, Memory, Spent};
 use respond::respond;
-use uploads::Kept;
 
 /// How often the lane looks at the stages of stopping and publishes its latencies.
 const HOUSEKEEPING: Duration = Duration::from_millis(200);
@@ -84,13 +84,12 @@ pub(super) struct Parts {
     /// To every core's executor, and from the others to this one.
     pub(super) forwards: Vec<async_channel::Sender<Forward>>,
     pub(super) forwarded: async_channel::Receiver<Forward>,
-    pub(super) uploads: Arc<UploadStore>,
-    /// Changes of prices were committed, in whatever shard.
-    pub(super) prices_changed: (async_channel::Sender<()>, async_channel::Receiver<()>),
-    pub(super) exports: Arc<ExportStore>,
+    /// Makes the components of this core, on its own thread.
+    pub(super) components: Box<dyn FnOnce() -> Components + Send>,
 }
 
-struct Lane {
+pub(super) struct Lane {
+    core: usize,
     me: Arc<CoreVitals>,
     vitals: Arc<Vitals>,
     intake: RefCell<Intake>,
@@ -110,15 +109,9 @@ struct Lane {
     readers: Readers,
     shard_count: u16,
     keyed: Keyed,
-    hub: Hub,
-    sales: RefCell<SalesCache>,
-    stock_numbers: stock::Numbers,
+    components: Components,
     /// Names that requests of any core hold here, and how each is told that another one wants it.
     claims: RefCell<HashMap<String, async_channel::Sender<()>>>,
-    uploads: Arc<UploadStore>,
-    exports: Arc<ExportStore>,
-    /// Uploads this core has in hand between two requests.
-    kept: RefCell<Kept>,
     /// Closed when the server drains: one bell for all connections, where a timer each would cost an idle one 7 us
     /// every time it looks.
     draining: (async_channel::Sender<()>, async_channel::Receiver<()>),
@@ -130,15 +123,19 @@ impl Lane {
     /// Counts what a request holds from now on until it is answered; refuses it where there is no memory for it.
     fn charge(&self, held: &mut Held, bytes: usize) -> Result<(), EventRefused> {
         match held.set(bytes) {
-            Err(Spent) if !self.let_go_of_kept() => Err(EventRefused::MemorySpent),
+            Err(Spent) if !self.release_memory() => Err(EventRefused::MemorySpent),
             _ => Ok(()),
         }
     }
 
-    /// Lets go of uploads that are kept in hand only to be quicker, where memory is spent. Whether it is not any more.
-    fn let_go_of_kept(&self) -> bool {
-        let mut kept = self.kept.borrow_mut();
-        while self.memory.is_spent() && kept.drop_oldest() {}
+    /// The component of this type.
+    fn component<T: Component>(&self) -> &T {
+        self.components.get()
+    }
+
+    /// Where memory is spent, asks the components to give some back. Returns whether there is enough again.
+    fn release_memory(&self) -> bool {
+        while self.memory.is_spent() && self.components.release_memory() {}
         !self.memory.is_spent()
     }
 }
@@ -147,6 +144,7 @@ impl Lane {
 pub(super) async fn run(parts: Parts) {
     let config = &parts.vitals.config;
     let lane = Rc::new(Lane {
+        core: parts.core,
         me: parts.vitals.cores[parts.core].clone(),
         intake: RefCell::new(parts.intake),
         request_ids: RefCell::new(parts.request_ids),
@@ -166,14 +164,9 @@ pub(super) async fn run(parts: Parts) {
         cursors: parts.cursors,
         readers: parts.readers,
         shard_count: parts.vitals.board.shards.len() as u16,
-        keyed: Keyed::new(parts.core, parts.verdicts, parts.forwards, config.commit_wait),
-        hub: Hub::new(parts.prices_changed.0),
-        sales: RefCell::default(),
-        stock_numbers: stock::Numbers::new(parts.core),
+        keyed: Keyed::new(parts.verdicts, parts.forwards, config.commit_wait),
+        components: (parts.components)(),
         claims: RefCell::default(),
-        uploads: parts.uploads,
-        exports: parts.exports,
-        kept: RefCell::default(),
         draining: async_channel::bounded(1),
         memory: Memory::new(config.buffer_bytes_a_core(parts.vitals.cores.len())),
         vitals: parts.vitals.clone(),
@@ -181,12 +174,7 @@ pub(super) async fn run(parts: Parts) {
     executor::spawn(sync::run(lane.clone(), parts.sync_wanted, parts.syncers, parts.listener_wake));
     executor::spawn(keyed::run_commits(lane.clone(), parts.committed));
     executor::spawn(keyed::run_forwards(lane.clone(), parts.forwarded));
-    executor::spawn(changes::run(lane.clone(), parts.prices_changed.1));
-    if parts.core == 0 {
-        executor::spawn(uploads::run_expiry(lane.clone()));
-        executor::spawn(exports::run(lane.clone()));
-        executor::spawn(exports::run_expiry(lane.clone()));
-    }
+    lane.components.start(&lane);
     let handed_over = parts.handed_over;
     let accepting = lane.clone();
     executor::spawn(async move {
@@ -205,13 +193,9 @@ pub(super) async fn run(parts: Parts) {
             lane.draining.0.close();
         }
         keyed::wake(&lane, clock::monotonic_us());
-        changes::keep(&lane);
+        lane.components.tick(&lane);
         lane.intake.borrow_mut().rotate();
-        lane.kept.borrow_mut().let_go(clock::monotonic_us());
         lane.me.executor.buffer_bytes.set(lane.memory.bytes() as u64);
-        if parts.core == 0 {
-            exports::publish(&lane);
-        }
         lane.me.executor.ack_latency.store(Arc::new(lane.latency.borrow().clone()));
     }
     lane.intake.borrow_mut().leave_kept_out();

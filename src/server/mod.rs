@@ -3,6 +3,7 @@
 //! In: a frozen [`Config`]. Out: a process that serves until it is told to stop. Owns: every thread and
 //! the order in which they start and end. Never: a decision about a request.
 
+mod components;
 mod connections;
 mod core_loop;
 mod endpoints;
@@ -28,7 +29,6 @@ use crate::base::clock;
 use crate::base::ids::CoreId;
 use crate::base::keys::KeyHasher;
 use crate::base::limits::CORE_COUNT_MAX;
-use crate::commerce::{ExportStore, UploadStore};
 use crate::config::{Config, RuntimeChoice};
 use crate::cores::executor::{self, Runtime};
 use crate::cores::pin::{self, Rank};
@@ -43,6 +43,7 @@ use crate::ops::vitals::{CoreVitals, Vitals};
 use crate::query::{CursorKey, Readers};
 use crate::shard::FolderError;
 use crate::tenants::{Desk, Keeper, Need, Registry, TenantsError};
+use components::Stores;
 use endpoints::{ENDPOINTS, at_once};
 
 /// Connections on their way from one core to another, or from a lane to its executor.
@@ -371,10 +372,7 @@ fn start_cores(
     }
     let (forwards, forwarded): (Vec<_>, Vec<_>) =
         (0..count).map(|_| async_channel::bounded(executor_lane::keyed::FORWARDS_MAX)).unzip();
-    let uploads = Arc::new(UploadStore::open(&vitals.config.data, vitals.config.uploads_bytes_max)?);
-    let config = &vitals.config;
-    let expiry_us = config.export_expiry.as_micros() as i64;
-    let exports = Arc::new(ExportStore::open(&config.data, config.exports_bytes_max, expiry_us)?);
+    let stores = Stores::open(&vitals.config)?;
     let mut forwarded = forwarded.into_iter();
     let mut threads = Vec::new();
     let parts = lanes.into_iter().zip(listeners).zip(inboxes).zip(outboxes).zip(wakes).enumerate();
@@ -404,9 +402,10 @@ fn start_cores(
             committed: lanes.committed,
             forwards: forwards.clone(),
             forwarded: forwarded_to_me,
-            uploads: uploads.clone(),
-            prices_changed: lanes.prices_changed,
-            exports: exports.clone(),
+            components: {
+                let (stores, prices_changed) = (stores.clone(), lanes.prices_changed);
+                Box::new(move || stores.components(core, prices_changed))
+            },
         };
         let listener_parts = core_loop::Parts {
             core,

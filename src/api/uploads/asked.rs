@@ -4,7 +4,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hyper::HeaderMap;
 
-use super::super::commerce::{IngestRefused, ingest_key};
+use super::super::commerce::ingest_key;
+use super::super::write::WriteRefused;
 use super::{PIECE, UploadRefused, VERSION};
 use crate::commerce::{Checksum, Wish};
 
@@ -85,7 +86,7 @@ fn is_deferred(headers: &HeaderMap) -> Result<bool, UploadRefused> {
 fn as_key(key: &[u8]) -> Result<String, UploadRefused> {
     let mut headers = HeaderMap::new();
     let value = hyper::header::HeaderValue::from_bytes(key);
-    headers.insert("idempotency-key", value.map_err(|_| IngestRefused::KeyMalformed)?);
+    headers.insert("idempotency-key", value.map_err(|_| WriteRefused::KeyMalformed)?);
     Ok(ingest_key(&headers)?)
 }
 
@@ -187,7 +188,7 @@ mod tests {
         // A key of 0x07, and an empty one.
         for more in [("upload-metadata", "idempotency_key Bw=="), ("upload-metadata", "idempotency_key")] {
             let refused = wished(&[length, more]);
-            let is_it = matches!(refused, Err(UploadRefused::Ingest(IngestRefused::KeyMalformed)));
+            let is_it = matches!(refused, Err(UploadRefused::Ingest(WriteRefused::KeyMalformed)));
             assert!(is_it, "{more:?}");
         }
     }

@@ -7,16 +7,21 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
-use super::changes::Stream;
-use super::exports::ExportPieces;
 use super::packed::PackedBody;
-use crate::query::{Merged, QueryError, Search};
+use crate::query::QueryError;
 
-/// Rows that come piece by piece.
-pub(super) enum Pieces {
-    Merged(Box<Merged>),
-    Search(Box<Search>),
-    Export(Box<ExportPieces>),
+pub(super) type NextBytes<'p> = Pin<Box<dyn Future<Output = Result<Option<Vec<u8>>, Broken>> + 'p>>;
+
+/// A body that is read piece by piece while the client takes it.
+pub(super) trait Pieces {
+    /// The next piece; `None` behind the last.
+    fn next(&mut self) -> NextBytes<'_>;
+}
+
+/// A body that goes on until one side ends it.
+pub(super) trait Stream {
+    /// The next bytes; `None` at its end.
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>>;
 }
 
 /// Why an answer is broken off.
@@ -24,23 +29,14 @@ pub(super) enum Pieces {
 pub(super) enum Broken {
     #[error(transparent)]
     Query(#[from] QueryError),
+    /// Its source has ended, for a reason that is not an error of the server.
     #[error("{0}")]
-    Export(&'static str),
+    Ended(&'static str),
     #[error("the answer could not be compressed: {0}")]
     Packing(#[from] std::io::Error),
 }
 
-impl Pieces {
-    pub(super) async fn next(&mut self) -> Result<Option<Vec<u8>>, Broken> {
-        match self {
-            Pieces::Merged(rows) => Ok(rows.next(usize::MAX).await?.map(|chunk| chunk.bytes)),
-            Pieces::Search(search) => Ok(search.next().await?),
-            Pieces::Export(pieces) => pieces.next().await.map_err(Broken::Export),
-        }
-    }
-}
-
-type NextPiece = Pin<Box<dyn Future<Output = (Pieces, Result<Option<Vec<u8>>, Broken>)>>>;
+type NextPiece = Pin<Box<dyn Future<Output = (Box<dyn Pieces>, Result<Option<Vec<u8>>, Broken>)>>>;
 
 pub(super) enum AnswerBody {
     Whole(Bytes),
@@ -54,8 +50,8 @@ pub(super) enum AnswerBody {
         is_fixed: bool,
     },
     Packed(Box<PackedBody>),
-    /// Changes as they become known; ends when the server drains.
-    Changes(Box<Stream>),
+    /// Ends when the server drains.
+    Stream(Box<dyn Stream>),
 }
 
 impl AnswerBody {
@@ -63,14 +59,14 @@ impl AnswerBody {
         AnswerBody::Whole(Bytes::new())
     }
 
-    pub(super) fn rows(first: Option<Vec<u8>>, rows: Pieces) -> AnswerBody {
+    pub(super) fn rows(first: Option<Vec<u8>>, rows: Box<dyn Pieces>) -> AnswerBody {
         let ready = first.map(Bytes::from);
         let next = ready.is_some().then(|| piece(rows));
         AnswerBody::Rows { ready, next, left: None, is_fixed: false }
     }
 
     /// Pieces whose first one may take a while; so many bytes, if that is known.
-    pub(super) fn following(rows: Pieces, left: Option<u64>) -> AnswerBody {
+    pub(super) fn following(rows: Box<dyn Pieces>, left: Option<u64>) -> AnswerBody {
         let next = (left != Some(0)).then(|| piece(rows));
         AnswerBody::Rows { ready: None, next, left, is_fixed: true }
     }
@@ -82,12 +78,12 @@ impl AnswerBody {
             AnswerBody::Rows { ready, next, is_fixed, .. } => {
                 !is_fixed && (next.is_some() || ready.as_ref().is_some_and(|ready| ready.len() > bytes))
             }
-            AnswerBody::Packed(_) | AnswerBody::Changes(_) => false,
+            AnswerBody::Packed(_) | AnswerBody::Stream(_) => false,
         }
     }
 }
 
-fn piece(mut rows: Pieces) -> NextPiece {
+fn piece(mut rows: Box<dyn Pieces>) -> NextPiece {
     Box::pin(async move {
         let next = rows.next().await;
         (rows, next)
@@ -106,7 +102,7 @@ impl Body for AnswerBody {
         match self.get_mut() {
             AnswerBody::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             AnswerBody::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            AnswerBody::Changes(stream) => {
+            AnswerBody::Stream(stream) => {
                 stream.poll_next(context).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
             }
             AnswerBody::Packed(packed) => packed.poll(context),
@@ -127,7 +123,7 @@ impl Body for AnswerBody {
                     Err(error) => {
                         match &error {
                             // Its own log says why; the reader is only one who notices.
-                            Broken::Export(reason) => tracing::info!(reason, "a download was broken off"),
+                            Broken::Ended(reason) => tracing::info!(reason, "an answer was broken off"),
                             error => tracing::error!(%error, "a stream of rows was broken off"),
                         }
                         Poll::Ready(Some(Err(error)))
@@ -140,7 +136,7 @@ impl Body for AnswerBody {
     fn is_end_stream(&self) -> bool {
         match self {
             AnswerBody::Whole(bytes) => bytes.is_empty(),
-            AnswerBody::Changes(_) => false,
+            AnswerBody::Stream(_) => false,
             AnswerBody::Packed(packed) => packed.is_end(),
             AnswerBody::Rows { ready, next, .. } => ready.is_none() && next.is_none(),
         }
@@ -150,7 +146,7 @@ impl Body for AnswerBody {
         match self {
             AnswerBody::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             AnswerBody::Rows { left: Some(left), .. } => SizeHint::with_exact(*left),
-            AnswerBody::Rows { left: None, .. } | AnswerBody::Packed(_) | AnswerBody::Changes(_) => {
+            AnswerBody::Rows { left: None, .. } | AnswerBody::Packed(_) | AnswerBody::Stream(_) => {
                 SizeHint::default()
             }
         }

@@ -16,12 +16,15 @@ use hyper::body::Incoming;
 use super::body::AnswerBody;
 use super::respond::Body;
 use super::{Lane, SharedGate};
-use crate::api::error::{Asker, Refuse};
+use crate::api;
+use crate::api::error::{Asker, EventRefused, Refuse};
+use crate::api::write::WriteRefused;
 use crate::api::{Caller, Found, NotCalled, Pages, Preflight};
 use crate::base::clock;
 use crate::config::client_address;
 use crate::cores::stop::Stage;
-use crate::http::{self, Answer, Coding, Cors, Media, Method};
+use crate::http::{self, Answer, Coding, Cors, Media, Method, without_mark};
+use crate::ingest;
 use crate::server::endpoints::{ENDPOINTS, Handler};
 use crate::tenants::{Denied, Now, Payer, Principal};
 
@@ -210,6 +213,32 @@ impl<'c> Call<'c> {
 
     pub(super) fn is_head(&self) -> bool {
         self.request.method == Method::Head
+    }
+
+    /// Whether the answer waits until what it promises survives a power cut.
+    pub(super) fn wants_disk(&self) -> Result<bool, WriteRefused> {
+        let wants_disk = api::event::wants_disk(self.query(), self.lane.vitals.config.ack);
+        wants_disk.map_err(|_| WriteRefused::AckParameter)
+    }
+
+    /// The body as it was before it was compressed, within the endpoint's limit and without a byte order mark.
+    pub(super) fn decoded<'b>(
+        &self,
+        body: &'b Body<'_>,
+        inflated: &'b mut Vec<u8>,
+    ) -> Result<&'b [u8], EventRefused> {
+        let bytes_max = self.request.found.body_bytes_max(&self.lane.vitals.config) as usize;
+        let body = match self.request.coding().ok_or(EventRefused::UnknownCoding)? {
+            Coding::Identity => &body.bytes[..],
+            coding => {
+                coding.inflate(&body.bytes, bytes_max, inflated).map_err(ingest::Refused::Inflate)?;
+                &*inflated
+            }
+        };
+        if body.len() > bytes_max {
+            return Err(ingest::Refused::TooLarge.into());
+        }
+        Ok(without_mark(body))
     }
 
     /// The query string.

@@ -20,8 +20,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use slab::Slab;
 
-pub(super) use self::stream::{Stream, begin};
+pub(super) use self::stream::begin;
 use super::Lane;
+use super::component::Component;
 use crate::base::clock;
 use crate::base::tokens::Tokens;
 use crate::cores::executor;
@@ -129,7 +130,7 @@ struct Join {
 }
 
 /// All streams of one core.
-pub(super) struct Hub {
+pub(in crate::server) struct Hub {
     /// How far every shard was read; `None` while there is no stream.
     position: RefCell<Option<Rc<ChangePosition>>>,
     /// How many changes each shard had published when it was last read.
@@ -137,8 +138,9 @@ pub(super) struct Hub {
     ring: RefCell<Ring>,
     topics: RefCell<HashMap<Rc<str>, Rc<Topic>>>,
     joins: RefCell<Vec<Join>>,
-    /// Wakes the task, as a commit does.
+    /// Wakes the task, as a commit with changes of any shard does.
     poke: async_channel::Sender<()>,
+    changed: async_channel::Receiver<()>,
     /// Of [`REPLAYS`].
     tokens: Tokens,
     streams: Cell<usize>,
@@ -148,7 +150,9 @@ pub(super) struct Hub {
 }
 
 impl Hub {
-    pub(super) fn new(poke: async_channel::Sender<()>) -> Hub {
+    pub(in crate::server) fn new(
+        (poke, changed): (async_channel::Sender<()>, async_channel::Receiver<()>),
+    ) -> Hub {
         Hub {
             position: RefCell::default(),
             seen: RefCell::default(),
@@ -156,6 +160,7 @@ impl Hub {
             topics: RefCell::default(),
             joins: RefCell::default(),
             poke,
+            changed,
             tokens: Tokens::new(REPLAYS),
             streams: Cell::new(0),
             numbers: Cell::new(0),
@@ -247,9 +252,25 @@ impl Hub {
         self.topics.borrow().values().for_each(|topic| topic.wake(|seat| is_due(seat.number), Seat::beat));
     }
 
-    pub(super) fn streams(&self) -> usize {
+    fn streams(&self) -> usize {
         self.streams.get()
     }
+}
+
+impl Component for Hub {
+    fn start(&self, lane: &Rc<Lane>) {
+        executor::spawn(run(lane.clone(), self.changed.clone()));
+    }
+
+    fn tick(&self, lane: &Lane) {
+        let keys_changed = lane.desk.borrow_mut().has_changed();
+        self.keep(clock::monotonic_us(), lane.vitals.stop.stage(), keys_changed);
+        debug_assert!(self.streams() as u64 == lane.me.executor.streams.get());
+    }
+}
+
+fn hub(lane: &Lane) -> &Hub {
+    lane.component()
 }
 
 impl Topic {
@@ -283,15 +304,15 @@ fn frame(
 }
 
 /// Reads what is new whenever a shard says there is, and whenever a stream joins.
-pub(super) async fn run(lane: Rc<Lane>, changed: async_channel::Receiver<()>) {
+async fn run(lane: Rc<Lane>, changed: async_channel::Receiver<()>) {
     // What was logged last, so that a shard that stays as it is is said once.
     let mut failing: Option<String> = None;
     while changed.recv().await.is_ok() {
         let mut joins = Vec::new();
         loop {
-            joins.append(&mut lane.hub.joins.borrow_mut());
+            joins.append(&mut hub(&lane).joins.borrow_mut());
             let outcome = catch_up(&lane, &joins).await;
-            lane.hub.let_join(&mut joins, outcome.is_ok());
+            hub(&lane).let_join(&mut joins, outcome.is_ok());
             match outcome {
                 Ok(()) => {
                     if failing.take().is_some() {
@@ -314,7 +335,7 @@ pub(super) async fn run(lane: Rc<Lane>, changed: async_channel::Receiver<()>) {
 }
 
 async fn catch_up(lane: &Rc<Lane>, joins: &[Join]) -> Result<(), QueryError> {
-    let hub = &lane.hub;
+    let hub = hub(lane);
     let shards = &lane.vitals.board.shards;
     if hub.streams.get() == 0 {
         // Nobody listens: where the shards stand is asked again when somebody does.
@@ -338,7 +359,7 @@ async fn catch_up(lane: &Rc<Lane>, joins: &[Join]) -> Result<(), QueryError> {
 
 /// Reads one shard to where it is now, if there is something new.
 async fn catch_up_shard(lane: &Rc<Lane>, joins: &[Join], place: usize) -> Result<(), QueryError> {
-    let hub = &lane.hub;
+    let hub = hub(lane);
     let Some(shard) = lane.vitals.board.shards.get(place) else { return Ok(()) };
     let mark = |position: &ChangePosition| position.0.get(place).copied().unwrap_or_default();
     loop {
@@ -375,20 +396,13 @@ async fn catch_up_shard(lane: &Rc<Lane>, joins: &[Join], place: usize) -> Result
     }
 }
 
-/// What the lane's housekeeping does for its streams.
-pub(super) fn keep(lane: &Lane) {
-    let keys_changed = lane.desk.borrow_mut().has_changed();
-    lane.hub.keep(clock::monotonic_us(), lane.vitals.stop.stage(), keys_changed);
-    debug_assert!(lane.hub.streams() as u64 == lane.me.executor.streams.get());
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_shard_that_cannot_be_read_keeps_out_only_who_needs_it() {
-        let hub = Hub::new(async_channel::bounded(1).0);
+        let hub = Hub::new(async_channel::bounded(1));
         let place = |changes: [u64; 2]| {
             ChangePosition(changes.map(|change| ChangeMark { epoch: u32::from(change > 0), change }).to_vec())
         };

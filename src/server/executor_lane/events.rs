@@ -16,7 +16,7 @@ use crate::base::clock;
 use crate::base::ids::ShardId;
 use crate::config::AckLevel;
 use crate::event::{DecodeError, ServiceEvent};
-use crate::http::{Answer, Coding, without_mark};
+use crate::http::Answer;
 use crate::ingest::{self, KeyedRows, Pressure};
 use crate::shard::ServiceEventRow;
 use crate::tenants::Scope;
@@ -47,31 +47,6 @@ impl Sorted {
         self.shards[usize::from(shard.0)].push(index, &row);
         shard
     }
-}
-
-pub(super) fn level(wants_disk: bool) -> AckLevel {
-    if wants_disk { AckLevel::Disk } else { AckLevel::Os }
-}
-
-/// The body as it was before it was compressed, within the endpoint's limit and without a byte order mark.
-pub(super) fn decoded<'b>(
-    lane: &Lane,
-    request: &RequestHead,
-    body: &'b [u8],
-    inflated: &'b mut Vec<u8>,
-) -> Result<&'b [u8], EventRefused> {
-    let bytes_max = request.found.body_bytes_max(&lane.vitals.config) as usize;
-    let body = match request.coding().ok_or(EventRefused::UnknownCoding)? {
-        Coding::Identity => body,
-        coding => {
-            coding.inflate(body, bytes_max, inflated).map_err(ingest::Refused::Inflate)?;
-            &*inflated
-        }
-    };
-    if body.len() > bytes_max {
-        return Err(ingest::Refused::TooLarge.into());
-    }
-    Ok(without_mark(body))
 }
 
 /// An event of the collector, as on the hot lane.
@@ -114,7 +89,7 @@ pub(in crate::server) async fn post_one(call: Call<'_>, body: Body<'_>) -> Resul
     let wants_disk = api::event::wants_disk(call.query(), lane.vitals.config.ack)?;
     let (event_id, begun) = {
         let mut inflated = Vec::new();
-        let bytes = decoded(lane, request, &body.bytes, &mut inflated)?;
+        let bytes = call.decoded(&body, &mut inflated)?;
         let mut decoder = lane.decoder.borrow_mut();
         let event = decoder.service_event(bytes).map_err(ingest::Refused::Decode)?;
         request.rows.set(Some(1));
@@ -135,7 +110,7 @@ pub(in crate::server) async fn post_one(call: Call<'_>, body: Body<'_>) -> Resul
     }
     let outcome = outcomes.first().copied().flatten();
     acked(lane, request);
-    Ok(api::events::one(outcome, &event_id, level(wants_disk), first))
+    Ok(api::events::one(outcome, &event_id, AckLevel::of(wants_disk), first))
 }
 
 /// Many events: each row by itself, bad ones never sink good ones.
@@ -147,7 +122,7 @@ pub(in crate::server) async fn post_bulk(call: Call<'_>, body: Body<'_>) -> Resu
     let mut held = lane.memory.hold();
     {
         let mut inflated = Vec::new();
-        let bytes = decoded(lane, request, &body.bytes, &mut inflated)?;
+        let bytes = call.decoded(&body, &mut inflated)?;
         // Read without a pause in between: the rows are counted in the place of it.
         let mut row =
             |index: usize, line: Option<usize>, event: Result<ServiceEvent<'_>, DecodeError>| match event {
@@ -211,7 +186,7 @@ pub(in crate::server) async fn post_bulk(call: Call<'_>, body: Body<'_>) -> Resu
         }
     }
     acked(lane, request);
-    Ok(bulk.answer(level(wants_disk)))
+    Ok(bulk.answer(AckLevel::of(wants_disk)))
 }
 
 fn is_ndjson(request: &RequestHead) -> bool {

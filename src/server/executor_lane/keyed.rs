@@ -20,6 +20,7 @@ use futures_lite::FutureExt as _;
 
 use super::Lane;
 use super::sync::on_disk;
+use crate::api::write::WriteRefused;
 use crate::base::clock;
 use crate::base::ids::{Receipt, Sequence, ShardId};
 use crate::cores::executor;
@@ -32,6 +33,12 @@ pub(in crate::server) const FORWARDS_MAX: usize = 256;
 const FORWARDS_OPEN_MAX: usize = 1024;
 /// Beyond the commit's own time limit: a core that does not answer by then is stuck.
 const REPLY_PATIENCE: Duration = Duration::from_secs(4);
+
+/// How long rows that a client cannot send again by themselves wait for their journal, and for their commit.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+/// How long they wait for a shard over its high-water mark.
+const QUEUE_PATIENCE: Duration = Duration::from_secs(1);
+const PRESSURE_PAUSE: Duration = Duration::from_millis(20);
 
 /// How long another core may take to sync a journal: a disk under load takes seconds.
 const SYNC_PATIENCE: Duration = Duration::from_secs(30);
@@ -84,6 +91,15 @@ pub(in crate::server) enum Refused {
     NoAnswer,
 }
 
+impl From<Refused> for WriteRefused {
+    fn from(refused: Refused) -> WriteRefused {
+        match refused {
+            Refused::Pressure(pressure) => WriteRefused::Pressure(pressure),
+            Refused::MailboxFull | Refused::NoAnswer => WriteRefused::CoreBusy,
+        }
+    }
+}
+
 /// Rows that were handed on and are to be settled.
 pub(super) enum Begun {
     Here(Written),
@@ -105,7 +121,6 @@ pub(super) struct Keyed {
     /// By the index of the intake's lanes.
     verdicts: Vec<Arc<Verdicts>>,
     waiters: RefCell<Vec<Waiters>>,
-    core: usize,
     /// To the executor of every core, this one's own included.
     forwards: Vec<async_channel::Sender<Forward>>,
     /// How long a request waits for the commit of its rows.
@@ -114,13 +129,12 @@ pub(super) struct Keyed {
 
 impl Keyed {
     pub(super) fn new(
-        core: usize,
         verdicts: Vec<Arc<Verdicts>>,
         forwards: Vec<async_channel::Sender<Forward>>,
         commit_wait: Duration,
     ) -> Keyed {
         let waiters = RefCell::new(verdicts.iter().map(|_| Waiters::default()).collect());
-        Keyed { core, verdicts, waiters, forwards, commit_wait }
+        Keyed { verdicts, waiters, forwards, commit_wait }
     }
 }
 
@@ -149,6 +163,32 @@ pub(super) fn begin(
     match lane.keyed.forwards.get(owner).map(|to| to.try_send(forward)) {
         Some(Ok(())) => Ok(Begun::There(replied)),
         _ => Err(Refused::MailboxFull),
+    }
+}
+
+/// Journals rows as soon as there is room. A shard over its high-water mark is given [`QUEUE_PATIENCE`]: one ingest
+/// has little under way, so the queue is not its own, and whoever sends is told to come back.
+pub(super) async fn begin_when_there_is_room(
+    lane: &Lane,
+    shard: ShardId,
+    rows: &Arc<KeyedRows>,
+    wants_disk: bool,
+) -> Result<Begun, Refused> {
+    let since_us = clock::monotonic_us();
+    loop {
+        let refused = match begin(lane, shard, rows, wants_disk, PATIENCE) {
+            Ok(begun) => return Ok(begun),
+            Err(refused) => refused,
+        };
+        let patience = match refused {
+            Refused::Pressure(Pressure::QueueFull { .. }) => QUEUE_PATIENCE,
+            Refused::MailboxFull => PATIENCE,
+            _ => return Err(refused),
+        };
+        if clock::monotonic_us() - since_us >= patience.as_micros() as u64 {
+            return Err(refused);
+        }
+        executor::sleep(PRESSURE_PAUSE).await;
     }
 }
 
@@ -186,7 +226,7 @@ async fn settle_here(
     let mut synced = true;
     if wants_disk {
         // What became of the rows may rest on what other cores have journaled of their shard.
-        let others = ask_feeders(lane, written.first.shard, |core| core != lane.keyed.core).await;
+        let others = ask_feeders(lane, written.first.shard, |core| core != lane.core).await;
         synced = on_disk(lane, written.appended).await && others_synced(others).await?;
     }
     let applied = lane.intake.borrow().applied(place);
@@ -319,7 +359,7 @@ impl JournalEnds {
         for (shard, upto) in &self.0 {
             let mut owner = super::super::open::home(usize::from(shard.0), lane.keyed.forwards.len());
             if lane.intake.borrow().lane_of(*shard).is_some() {
-                owner = lane.keyed.core;
+                owner = lane.core;
                 here.push((*shard, *upto));
             } else {
                 asked.push(ask_sync(lane, owner, *shard, Some(*upto)).await?);
@@ -373,7 +413,7 @@ async fn receive<T>(replied: async_channel::Receiver<T>, patience: Duration) -> 
 /// Syncs what every core has journaled of a shard so far: what was committed there, whoever sent it, survives a power
 /// cut then. Whether it does.
 pub(super) async fn sync_shard(lane: &Lane, shard: ShardId) -> Result<bool, Refused> {
-    let others = ask_feeders(lane, shard, |core| core != lane.keyed.core).await?;
+    let others = ask_feeders(lane, shard, |core| core != lane.core).await?;
     let is_here = lane.intake.borrow().lane_of(shard).is_some();
     let here = !is_here || sync_here(lane, shard, None).await;
     Ok(all_synced(others).await? && here)

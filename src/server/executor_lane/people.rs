@@ -13,18 +13,19 @@ use std::time::Duration;
 
 use super::Lane;
 use super::call::Call;
-use super::events::level;
-use super::keyed::{self, Claim};
-use super::orders::{PATIENCE, begin, wants_disk};
+use super::exports;
+use super::keyed::{self, Claim, PATIENCE};
 use super::respond::Body;
-use super::uploads::{detached, forget};
+use super::task::detached;
+use super::uploads::forget;
 use crate::api;
-use crate::api::commerce::IngestRefused;
 use crate::api::people::{Erasure, PeopleRefused};
+use crate::api::write::WriteRefused;
 use crate::base::clock;
 use crate::base::ids::{ShardId, random_hex};
 use crate::base::kinds::Kind;
 use crate::commerce::{self, Sought};
+use crate::config::AckLevel;
 use crate::cores::executor;
 use crate::http::Answer;
 use crate::ingest::KeyedRows;
@@ -47,7 +48,7 @@ pub(in crate::server) async fn erase_customer(call: Call<'_>, _: Body<'_>) -> Re
     if !api::commerce::is_identifier(&customer_id) {
         return Err(PeopleRefused::NoSuchPerson);
     }
-    let wants_disk = wants_disk(&call)?;
+    let wants_disk = call.wants_disk()?;
     let (lane, tenant_id) = (call.lane.clone(), call.tenant().to_owned());
     // Whoever asked may go away; what was begun is brought to where the shards go on.
     let erased = detached(async move { erase(&lane, mode, tenant_id, customer_id, wants_disk).await });
@@ -58,7 +59,7 @@ pub(in crate::server) async fn erase_customer(call: Call<'_>, _: Body<'_>) -> Re
 pub(in crate::server) async fn erase_user(call: Call<'_>, _: Body<'_>) -> Result<Answer, PeopleRefused> {
     api::people::mode(call.query(), false)?;
     let user_id = call.request.parameter("user_id").parse().map_err(|_| PeopleRefused::NoSuchPerson)?;
-    let wants_disk = wants_disk(&call)?;
+    let wants_disk = call.wants_disk()?;
     let lane = call.lane.clone();
     let erased = detached(async move { erase_clicks(&lane, user_id, wants_disk).await });
     erased.await.unwrap_or(Err(PeopleRefused::Lost))
@@ -93,7 +94,7 @@ async fn claim(lane: &Lane, tenant_id: &str, customer_id: &str) -> Result<Claim,
     let shard = lane.keys.hash(tenant_id, customer_id).shard(lane.shard_count);
     loop {
         let name = format!("person\0{tenant_id}\0{customer_id}");
-        if let Some(claim) = keyed::claim(lane, shard, name).await.map_err(IngestRefused::from)? {
+        if let Some(claim) = keyed::claim(lane, shard, name).await.map_err(WriteRefused::from)? {
             return Ok(claim);
         }
         if clock::monotonic_us() >= until_us {
@@ -126,7 +127,7 @@ async fn erase(
         emails,
     };
     // What an export chose before this is looked at; what one chooses afterwards waits for the shards.
-    let hold = lane.exports.hold(&tenant_id);
+    let hold = exports::export_store(lane).hold(&tenant_id);
     send(lane, &ErasureRecord::Suppress { mode, subject: subject(Vec::new(), Vec::new()) }, wants_disk)
         .await?;
     // Again: what came before that record is committed now, and nothing comes after it.
@@ -163,7 +164,7 @@ async fn erase_from_exports(
     sought: &Arc<Sought>,
 ) -> Result<u64, PeopleRefused> {
     let until_us = clock::monotonic_us() + REST_WAIT.as_micros() as u64;
-    while !lane.exports.is_at_rest(&sought.tenant_id) {
+    while !exports::export_store(lane).is_at_rest(&sought.tenant_id) {
         if clock::monotonic_us() >= until_us {
             return Err(PeopleRefused::Beginning);
         }
@@ -171,7 +172,8 @@ async fn erase_from_exports(
     }
     let (tenant_id, customer_id) = (&sought.tenant_id, &sought.customer_id);
     let rows = query::orders_of_customer(&lane.readers, lane.keys, tenant_id, customer_id).await?;
-    let (store, sought, are_kept) = (lane.exports.clone(), sought.clone(), mode == ErasureMode::Pseudonymise);
+    let (store, sought, are_kept) =
+        (exports::export_store(lane).clone(), sought.clone(), mode == ErasureMode::Pseudonymise);
     let erase = move || store.erase_person(&sought.tenant_id, (&rows, are_kept), &sought.needles);
     Ok(lane.readers.compute(erase).await??)
 }
@@ -195,14 +197,18 @@ async fn send(lane: &Lane, record: &ErasureRecord, wants_disk: bool) -> Result<(
         rows.push_record(0, |bytes| encoded = record.encode(bytes));
         encoded?;
         let rows = Arc::new(rows);
-        begun.push(begin(lane, shard, &rows, wants_disk).await.map_err(IngestRefused::from)?);
+        begun.push(
+            keyed::begin_when_there_is_room(lane, shard, &rows, wants_disk)
+                .await
+                .map_err(WriteRefused::from)?,
+        );
     }
     for begun in begun {
-        let settled = keyed::settle(lane, begun, wants_disk, PATIENCE).await.map_err(IngestRefused::from)?;
+        let settled = keyed::settle(lane, begun, wants_disk, PATIENCE).await.map_err(WriteRefused::from)?;
         if !settled.synced {
-            return Err(IngestRefused::Unsynced.into());
+            return Err(WriteRefused::Unsynced.into());
         }
-        settled.outcomes.first().copied().flatten().ok_or(IngestRefused::NotCommitted)?;
+        settled.outcomes.first().copied().flatten().ok_or(WriteRefused::NotCommitted)?;
     }
     Ok(())
 }
@@ -214,10 +220,10 @@ async fn wait(lane: &Lane, id: &str, location: String, wants_disk: bool) -> Resu
         let shards = query::erasure(&lane.readers, id).await?;
         let erasure = Erasure { id, shards: &shards };
         if erasure.is_finished() {
-            return Ok(api::people::erased(&erasure, level(wants_disk)));
+            return Ok(api::people::erased(&erasure, AckLevel::of(wants_disk)));
         }
         if clock::monotonic_us() >= until_us {
-            return Ok(api::people::accepted(&erasure, location, level(wants_disk)));
+            return Ok(api::people::accepted(&erasure, location, AckLevel::of(wants_disk)));
         }
         executor::sleep(LOOK).await;
     }

@@ -11,8 +11,8 @@ use std::time::Duration;
 use super::Lane;
 use super::keyed::{self, Begun, Refused};
 use super::orders::Named;
-use crate::api::commerce::IngestRefused;
 use crate::api::prices::PriceRefused;
+use crate::api::write::WriteRefused;
 use crate::base::clock;
 use crate::base::ids::ShardId;
 use crate::base::keys::KeyHash;
@@ -113,7 +113,7 @@ async fn claim(lane: &Lane, scope: &str, key: &str) -> Result<Named, PriceRefuse
     let until_us = clock::monotonic_us() + lane.keyed.commit_wait.as_micros() as u64;
     loop {
         match Named::claim(lane, Some(scope), key).await {
-            Err(IngestRefused::Running) if clock::monotonic_us() < until_us => executor::sleep(PAUSE).await,
+            Err(WriteRefused::Running) if clock::monotonic_us() < until_us => executor::sleep(PAUSE).await,
             claimed => return claimed.map_err(PriceRefused::Key),
         }
     }

@@ -7,7 +7,6 @@ use super::admit::now;
 use super::body::AnswerBody;
 use super::call::{Call, Reply, RequestHead};
 use super::changes;
-use super::events::{decoded, level};
 use super::keyed::{self, Settled};
 use super::price_keys::{self, PriceName};
 use super::reads::NotRead;
@@ -18,6 +17,7 @@ use crate::api::prices::{self, PriceRefused};
 use crate::base::clock;
 use crate::base::kinds::Kind;
 use crate::commerce::{AnomaliesPlan, PriceEvent, last_event_id, read_decision};
+use crate::config::AckLevel;
 use crate::http::{Answer, Media};
 use crate::ingest::KeyedRows;
 use crate::query::{self, ParameterError, QueryError};
@@ -59,7 +59,7 @@ pub(in crate::server) async fn post_event(call: Call<'_>, body: Body<'_>) -> Res
     let key = prices::key(&request.headers, is_signed);
     let (event_id, rows) = {
         let mut inflated = Vec::new();
-        let bytes = decoded(lane, request, &body.bytes, &mut inflated)?;
+        let bytes = call.decoded(&body, &mut inflated)?;
         let event = PriceEvent::read(bytes, now.unix_us)?;
         let event_id = match event.event_id {
             Some(event_id) => event_id.into_owned(),
@@ -99,17 +99,17 @@ pub(in crate::server) async fn post_event(call: Call<'_>, body: Body<'_>) -> Res
         Some(Outcome::Duplicate) => false,
         Some(Outcome::Conflict) => return Err(PriceRefused::Conflict),
         Some(_) => return Err(PriceRefused::NotStored),
-        None => return Ok(prices::accepted(&event_id, level(wants_disk), first)),
+        None => return Ok(prices::accepted(&event_id, AckLevel::of(wants_disk), first)),
     };
     // As it is committed, so that it can be given again for ever.
     let answer = query::first_answer(&lane.readers, shard, tenant_id, &product_id, &event_id).await;
     match answer {
-        Ok(Some(answer)) => Ok(prices::recorded(&answer, is_new, level(wants_disk))),
+        Ok(Some(answer)) => Ok(prices::recorded(&answer, is_new, AckLevel::of(wants_disk))),
         Ok(None) => Err(PriceRefused::NotStored),
         // It is stored, and who asks again is told what was found.
         Err(error) => {
             tracing::debug!(%error, "the answer to a price event cannot be read now");
-            Ok(prices::accepted(&event_id, level(wants_disk), first))
+            Ok(prices::accepted(&event_id, AckLevel::of(wants_disk), first))
         }
     }
 }
@@ -121,7 +121,7 @@ pub(in crate::server) async fn post_review(call: Call<'_>, body: Body<'_>) -> Re
     let wants_disk = api::event::wants_disk(call.query(), lane.vitals.config.ack)?;
     let decision = {
         let mut inflated = Vec::new();
-        let bytes = decoded(lane, request, &body.bytes, &mut inflated)?;
+        let bytes = call.decoded(&body, &mut inflated)?;
         read_decision(bytes).ok_or(PriceRefused::InvalidReview)?
     };
     drop(body);
@@ -158,7 +158,7 @@ pub(in crate::server) async fn post_review(call: Call<'_>, body: Body<'_>) -> Re
     };
     let stored = query::stored_anomaly(&lane.readers, shard, tenant_id, anomaly).await;
     match stored {
-        Ok(Some(stored)) => Ok(prices::reviewed_as(&stored, is_new, level(wants_disk))),
+        Ok(Some(stored)) => Ok(prices::reviewed_as(&stored, is_new, AckLevel::of(wants_disk))),
         Ok(None) => Err(PriceRefused::NoSuchAnomaly),
         Err(error) => Err(PriceRefused::Query(error)),
     }
@@ -182,7 +182,7 @@ pub(in crate::server) async fn list(call: Call<'_>, _: Body<'_>) -> Result<Reply
             return Ok(Reply::streamed(answer, AnswerBody::empty()));
         }
         let stream = changes::begin(lane, &principal, tenant_id, product_id.as_deref(), given).await?;
-        return Ok(Reply::streamed(answer, AnswerBody::Changes(Box::new(stream))));
+        return Ok(Reply::streamed(answer, AnswerBody::Stream(Box::new(stream))));
     }
     let plan = AnomaliesPlan::new(tenant_id, product_id.as_deref(), call.query());
     let AnomaliesPlan { of, limit, cursor } = plan.map_err(QueryError::Parameters)?;

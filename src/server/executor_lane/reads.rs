@@ -1,17 +1,20 @@
 //! `GET /events`, `/clicks` and `/metrics?tenant_id=…`: a page, a stream, or counts over time; orders and sales of a
 //! tenant.
 
+use std::cell::RefCell;
+
 use super::admit::check_tenant;
-use super::body::{AnswerBody, Broken, Pieces};
+use super::body::{AnswerBody, Broken, NextBytes, Pieces};
 use super::call::{Call, Reply};
+use super::component::Component;
 use super::respond::Body;
 use crate::api;
 use crate::api::commerce::OrderNotRead;
 use crate::api::error::{Asker, Refuse};
 use crate::base::clock;
-use crate::commerce::{Materialized, SalesPlan, SearchPlan, one_order};
+use crate::commerce::{Materialized, SalesCache, SalesPlan, SearchPlan, one_order};
 use crate::http::{Answer, Media};
-use crate::query::{self, BucketsPlan, QueryError, RowsPlan, Search, Shape};
+use crate::query::{self, BucketsPlan, Merged, QueryError, RowsPlan, Search, Shape};
 use crate::shard::read::Of;
 use crate::tenants::{Denied, Scope};
 
@@ -72,33 +75,56 @@ pub(in crate::server) async fn buckets(call: Call<'_>, _: Body<'_>) -> Result<An
 async fn rows(call: &Call<'_>, plan: RowsPlan) -> Result<Reply, QueryError> {
     let lane = call.lane;
     if call.request.preferred(&[LINES, JSON], 1) == 0 {
-        let rows = Pieces::Merged(Box::new(query::stream(&lane.readers, &lane.cursors, &plan).await?));
+        let rows = query::stream(&lane.readers, &lane.cursors, &plan).await?;
         return streamed(api::reads::lines(), rows, call.is_head()).await;
     }
     let page = query::page(&lane.readers, &lane.cursors, &plan).await?;
     Ok(api::reads::page(&plan, &page).into())
 }
 
+impl Pieces for Merged {
+    fn next(&mut self) -> NextBytes<'_> {
+        Box::pin(async { Ok(Merged::next(self, usize::MAX).await?.map(|chunk| chunk.bytes)) })
+    }
+}
+
+impl Pieces for Search {
+    fn next(&mut self) -> NextBytes<'_> {
+        Box::pin(async { Ok(Search::next(self).await?) })
+    }
+}
+
+/// Figures that this core has answered with, until an order changes them.
+#[derive(Default)]
+pub(in crate::server) struct KeptSales(RefCell<SalesCache>);
+
+impl Component for KeptSales {}
+
 /// The first piece before the head: a shard that cannot be read is still an answer of its own.
-async fn streamed(answer: Answer, mut rows: Pieces, head_only: bool) -> Result<Reply, QueryError> {
+async fn streamed(
+    answer: Answer,
+    mut rows: impl Pieces + 'static,
+    head_only: bool,
+) -> Result<Reply, QueryError> {
     let first = rows.next().await.map_err(|broken| match broken {
         Broken::Query(error) => error,
-        // No read is of an export, and nothing is compressed yet.
-        Broken::Export(_) | Broken::Packing(_) => QueryError::Busy,
+        // Nothing has ended or is compressed yet.
+        Broken::Ended(_) | Broken::Packing(_) => QueryError::Busy,
     })?;
-    let body = if head_only { AnswerBody::empty() } else { AnswerBody::rows(first, rows) };
+    let body = if head_only { AnswerBody::empty() } else { AnswerBody::rows(first, Box::new(rows)) };
     Ok(Reply::streamed(answer, body))
 }
 
 /// Figures of the tenant in the path: kept ones where no order has changed since.
 pub(in crate::server) async fn sales(call: Call<'_>, _: Body<'_>) -> Result<Answer, QueryError> {
     let (lane, tenant_id) = (call.lane, call.tenant());
+    let KeptSales(sales) = lane.component();
     let started_us = clock::monotonic_us();
     let plan = SalesPlan::new(tenant_id, call.query()).map_err(QueryError::Parameters)?;
     // Before the sales: what changes in between makes the answer old, never wrong.
     let versions = query::sales_versions(&lane.readers, tenant_id).await?;
     let took_us = || clock::monotonic_us() - started_us;
-    let kept = lane.sales.borrow_mut().get(&plan.key, &versions).map(|kept| kept.json(true, took_us()));
+    let kept = sales.borrow_mut().get(&plan.key, &versions).map(|kept| kept.json(true, took_us()));
     let body = match kept {
         Some(body) => body,
         None => {
@@ -106,7 +132,7 @@ pub(in crate::server) async fn sales(call: Call<'_>, _: Body<'_>) -> Result<Answ
             let result = query::sales(&lane.readers, &plan.query).await?;
             let made = Materialized::new(&plan, &result, as_of_us);
             let body = made.json(false, took_us());
-            lane.sales.borrow_mut().put(plan.key, versions, made);
+            sales.borrow_mut().put(plan.key, versions, made);
             body
         }
     };
@@ -128,7 +154,7 @@ pub(in crate::server) async fn search(call: Call<'_>, _: Body<'_>) -> Result<Rep
         Shape::Lines => api::reads::lines(),
         Shape::Object => Answer::new(200, "application/json", &b""[..]).with("Cache-Control", "no-store"),
     };
-    streamed(answer, Pieces::Search(Box::new(search)), call.is_head()).await
+    streamed(answer, search, call.is_head()).await
 }
 
 /// One order, with its items.

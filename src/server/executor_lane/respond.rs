@@ -185,7 +185,7 @@ async fn read_body<'l>(
         if !keep {
             continue;
         }
-        if read.held.add(data.len()).is_err() && !lane.let_go_of_kept() {
+        if read.held.add(data.len()).is_err() && !lane.release_memory() {
             return Err(Refusal::BuffersFull);
         }
         if read.bytes.is_empty() && more.is_empty() {

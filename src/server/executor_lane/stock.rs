@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::Lane;
 use super::call::Call;
-use super::events::{decoded, level};
+use super::component::Component;
 use super::keyed::{self, Begun, Refused, Settled};
 use super::respond::Body;
 use crate::api;
@@ -19,6 +19,7 @@ use crate::api::stock::StockRefused;
 use crate::base::clock;
 use crate::base::ids::ShardId;
 use crate::commerce::{StockAsk, StockBatch, StockState};
+use crate::config::AckLevel;
 use crate::event::StockRequest;
 use crate::http::Answer;
 use crate::ingest::KeyedRows;
@@ -27,13 +28,13 @@ use crate::shard::Outcome;
 
 /// Numbers of one core's requests, in order of time, of no other request of the folder: microseconds, then the
 /// core.
-pub(super) struct Numbers {
+pub(in crate::server) struct Numbers {
     core: u8,
     last_us: Cell<i64>,
 }
 
 impl Numbers {
-    pub(super) fn new(core: usize) -> Numbers {
+    pub(in crate::server) fn new(core: usize) -> Numbers {
         debug_assert!(core < usize::from(crate::base::limits::CORE_COUNT_MAX));
         Numbers { core: core as u8, last_us: Cell::new(0) }
     }
@@ -45,16 +46,18 @@ impl Numbers {
     }
 }
 
+impl Component for Numbers {}
+
 const _: () = assert!(crate::base::limits::CORE_COUNT_MAX <= 256);
 
 /// The whole of a bulk update.
 pub(in crate::server) async fn put(call: Call<'_>, body: Body<'_>) -> Result<Answer, StockRefused> {
     let Call { lane, request, .. } = call;
     let wants_disk = api::event::wants_disk(call.query(), lane.vitals.config.ack)?;
-    let number = lane.stock_numbers.give();
+    let number = lane.component::<Numbers>().give();
     let mut batch = {
         let mut inflated = Vec::new();
-        let bytes = decoded(lane, request, &body.bytes, &mut inflated)?;
+        let bytes = call.decoded(&body, &mut inflated)?;
         let asked = StockRequest::read(bytes).map_err(StockRefused::Body)?;
         request.rows.set(Some(asked.rows.len() as u64));
         let ask = StockAsk {
@@ -115,7 +118,7 @@ pub(in crate::server) async fn put(call: Call<'_>, body: Body<'_>) -> Result<Ans
         Some(refused) if !taken => Err(EventRefused::from(refused).into()),
         // That nothing was changed could not be said.
         Some(Refused::NoAnswer) if !batch.has_good_news() => Err(EventRefused::OutcomeUnknown.into()),
-        _ => Ok(api::stock::updated(&batch, level(wants_disk))),
+        _ => Ok(api::stock::updated(&batch, AckLevel::of(wants_disk))),
     }
 }
 

@@ -17,6 +17,7 @@ mod kept;
 mod piece;
 mod working;
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -25,22 +26,60 @@ use hyper::body::{Body as _, Incoming};
 use super::Lane;
 use super::admit::{admit, tenant_of};
 use super::call::Call;
-use super::events::level;
-use super::orders::wants_disk;
+use super::component::Component;
 use super::respond::Body;
+use super::task::detached;
 use crate::api;
 use crate::api::error::{Asker, Refuse};
 use crate::api::uploads::UploadRefused;
-use crate::commerce::{Checksum, Upload, UploadId};
+use crate::base::clock;
+use crate::commerce::{Checksum, Upload, UploadId, UploadStore};
+use crate::config::AckLevel;
 use crate::cores::executor;
 use crate::http::Answer;
 use crate::tenants::Principal;
 
-pub(super) use expiry::run as run_expiry;
 pub(super) use forget::forget;
-pub(super) use kept::Kept;
+use kept::Kept;
 use piece::Piece;
 use working::Working;
+
+/// The uploads of the data folder, and those that this core has in hand between two requests.
+pub(in crate::server) struct Uploads {
+    store: Arc<UploadStore>,
+    kept: RefCell<Kept>,
+}
+
+impl Uploads {
+    pub(in crate::server) fn new(store: Arc<UploadStore>) -> Uploads {
+        Uploads { store, kept: RefCell::default() }
+    }
+}
+
+impl Component for Uploads {
+    fn start(&self, lane: &Rc<Lane>) {
+        // One core is enough.
+        if lane.core == 0 {
+            executor::spawn(expiry::run(lane.clone()));
+        }
+    }
+
+    fn tick(&self, _: &Lane) {
+        self.kept.borrow_mut().let_go(clock::monotonic_us());
+    }
+
+    fn release_memory(&self) -> bool {
+        self.kept.borrow_mut().drop_oldest()
+    }
+}
+
+fn upload_store(lane: &Lane) -> &Arc<UploadStore> {
+    &lane.component::<Uploads>().store
+}
+
+fn kept(lane: &Lane) -> &RefCell<Kept> {
+    &lane.component::<Uploads>().kept
+}
 
 /// Why a request with a body came to nothing.
 pub(in crate::server) struct NotTaken {
@@ -85,7 +124,7 @@ impl Begun {
         let principal = admitted.map_err(|denied| early(denied.into()))?.principal;
         api::uploads::version(&call.request.headers).map_err(early)?;
         let checksum = api::uploads::checksum(&call.request.headers).map_err(early)?;
-        let wants_disk = wants_disk(call).map_err(|refused| early(refused.into()))?;
+        let wants_disk = call.wants_disk().map_err(|refused| early(refused.into()))?;
         let tenant = tenant_of(call.lane, call.request, &principal);
         Ok(Begun { principal, tenant, checksum, wants_disk, is_unread })
     }
@@ -114,7 +153,7 @@ pub(in crate::server) async fn patch(call: Call<'_>, body: Incoming) -> Result<A
     let piece = begun.piece(&call, offset, length, body);
     let (upload, offset) = in_a_task(call.lane, id, begun.tenant.as_deref(), piece).await?;
     count_rows(&call, &upload);
-    Ok(api::uploads::taken(&upload, offset, level(begun.wants_disk)))
+    Ok(api::uploads::taken(&upload, offset, AckLevel::of(begun.wants_disk)))
 }
 
 /// POST: a new one, perhaps with its first bytes.
@@ -135,10 +174,10 @@ pub(in crate::server) async fn create(call: Call<'_>, body: Incoming) -> Result<
     let tenant = tenant.as_deref();
     let expiry_us = config.upload_expiry.as_micros() as i64;
     let mut upload = Upload::new(id.clone(), tenant.map(str::to_owned), wish, expiry_us);
-    let store = lane.uploads.clone();
+    let store = upload_store(lane).clone();
     let created = executor::blocking(move || Ok(store.create(&mut upload).map(|()| upload))).await;
     let upload = created.map_err(|error| begun.early(error))?.map_err(|error| begun.early(error))?;
-    let level = level(begun.wants_disk);
+    let level = AckLevel::of(begun.wants_disk);
     if !begun.is_unread && upload.length > 0 {
         return Ok(api::uploads::created(&upload, 0, level));
     }
@@ -175,15 +214,6 @@ async fn in_a_task(
     taken.await.unwrap_or(Err(lost))
 }
 
-/// Does the work to its end, whether or not its request stays to hear of it. `None`: it panicked.
-pub(super) async fn detached<T: 'static>(work: impl Future<Output = T> + 'static) -> Option<T> {
-    let (tell, told) = async_channel::bounded(1);
-    executor::spawn(async move {
-        let _ = tell.try_send(work.await);
-    });
-    told.recv().await.ok()
-}
-
 /// Whose upload is asked about: its id, and the tenant of the key.
 fn asked(call: &Call<'_>) -> Result<(UploadId, Option<Arc<str>>), UploadRefused> {
     let id = UploadId::parse(&call.request.parameter("upload")).ok_or(UploadRefused::NotFound)?;
@@ -201,7 +231,7 @@ pub(in crate::server) async fn get(call: Call<'_>, _: Body<'_>) -> Result<Answer
 pub(in crate::server) async fn head(call: Call<'_>, _: Body<'_>) -> Result<Answer, UploadRefused> {
     api::uploads::version(&call.request.headers)?;
     let (id, tenant) = asked(&call)?;
-    let wants_disk = wants_disk(&call)?;
+    let wants_disk = call.wants_disk()?;
     // To unpack a large one once more may take longer than the client waits.
     let lane = call.lane.clone();
     let looked = detached(async move { look(&lane, &id, tenant.as_deref(), wants_disk).await });
@@ -213,13 +243,13 @@ pub(in crate::server) async fn head(call: Call<'_>, _: Body<'_>) -> Result<Answe
 pub(in crate::server) async fn delete(call: Call<'_>, _: Body<'_>) -> Result<Answer, UploadRefused> {
     api::uploads::version(&call.request.headers)?;
     let (id, tenant) = asked(&call)?;
-    let wants_disk = wants_disk(&call)?;
+    let wants_disk = call.wants_disk()?;
     working::find(call.lane, &id, tenant.as_deref())?;
     let _claim = claim::claim(call.lane, &id).await?;
     let upload = working::find(call.lane, &id, tenant.as_deref())?;
-    let store = call.lane.uploads.clone();
+    let store = upload_store(call.lane).clone();
     executor::blocking(move || store.remove(&upload)).await?;
-    Ok(api::uploads::terminated(level(wants_disk)))
+    Ok(api::uploads::terminated(AckLevel::of(wants_disk)))
 }
 
 /// The upload and its offset, with everything in front of that stored.

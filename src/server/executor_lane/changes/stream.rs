@@ -9,8 +9,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_lite::FutureExt as _;
 
+use super::super::body::Stream;
 use super::super::{Lane, admit};
-use super::{Join, RETRY, Seat, Topic, frame};
+use super::{Join, RETRY, Seat, Topic, frame, hub};
 use crate::cores::executor;
 use crate::query::{self, ChangePosition, Changes, QueryError};
 use crate::shard::PriceChange;
@@ -28,7 +29,7 @@ struct Seated {
 
 impl Seated {
     fn new(lane: &Rc<Lane>, tenant_id: &str) -> Seated {
-        let hub = &lane.hub;
+        let hub = hub(lane);
         let topic = hub.topic(tenant_id);
         let number = hub.numbers.replace(hub.numbers.get() + 1);
         let seat =
@@ -61,7 +62,7 @@ impl Seated {
 
 impl Drop for Seated {
     fn drop(&mut self) {
-        let hub = &self.lane.hub;
+        let hub = hub(&self.lane);
         let is_empty = {
             let mut seats = self.topic.seats.borrow_mut();
             seats.try_remove(self.seat);
@@ -87,7 +88,7 @@ enum State {
 }
 
 /// One stream: poll it for the next bytes.
-pub(in crate::server::executor_lane) struct Stream {
+pub(in crate::server::executor_lane) struct ChangeStream {
     seated: Seated,
     principal: Principal,
     product_id: Option<Box<str>>,
@@ -112,12 +113,12 @@ pub(in crate::server::executor_lane) async fn begin(
     tenant_id: &str,
     product_id: Option<&str>,
     last_id: Option<&str>,
-) -> Result<Stream, QueryError> {
+) -> Result<ChangeStream, QueryError> {
     let from = match last_id {
         None => None,
         Some(text) => {
             let open = |now: &ChangePosition| ChangePosition::open(&lane.cursors, tenant_id, text, now);
-            let known = lane.hub.position.borrow().as_deref().and_then(|now| open(now).ok());
+            let known = hub(lane).position.borrow().as_deref().and_then(|now| open(now).ok());
             // The shards are asked only for what this core has not read yet.
             Some(match known {
                 Some(from) => from,
@@ -128,16 +129,16 @@ pub(in crate::server::executor_lane) async fn begin(
     // Seated first: from here on the core reads.
     let seated = Seated::new(lane, tenant_id);
     let (reply, replied) = async_channel::bounded(1);
-    lane.hub.joins.borrow_mut().push(Join { from: from.clone(), reply });
-    let _ = lane.hub.poke.try_send(());
+    hub(lane).joins.borrow_mut().push(Join { from: from.clone(), reply });
+    let _ = hub(lane).poke.try_send(());
     let patience = async {
         executor::sleep(JOIN_PATIENCE).await;
         Err(async_channel::RecvError)
     };
     replied.recv().or(patience).await.map_err(|_| QueryError::Busy)?;
     // Of one moment: what was read is behind the position, what comes is behind the number.
-    let now = lane.hub.position.borrow().clone().ok_or(QueryError::Busy)?;
-    let next = lane.hub.ring.borrow().end();
+    let now = hub(lane).position.borrow().clone().ok_or(QueryError::Busy)?;
+    let next = hub(lane).ring.borrow().end();
     let behind = from.clone().map(|from| Changes::new(&lane.readers, tenant_id, from, now.clone()));
     let at = from.map_or_else(|| now.clone(), Rc::new);
     // An id without data is kept by the reader, so that one that comes back before the first event misses none.
@@ -145,7 +146,7 @@ pub(in crate::server::executor_lane) async fn begin(
     let first = Bytes::from(format!(": changes of prices\nretry: 2000\nid: {id}\n\n"));
     let product_id = product_id.map(Box::from);
     let (principal, state, told) = (*principal, State::Begins(first), at.clone());
-    Ok(Stream { seated, principal, product_id, state, behind, at, told, next })
+    Ok(ChangeStream { seated, principal, product_id, state, behind, at, told, next })
 }
 
 /// The next change of a replay; waits out what cannot be read for now.
@@ -153,7 +154,7 @@ fn replay(lane: Rc<Lane>, mut changes: Changes) -> NextChange {
     Box::pin(async move {
         loop {
             // Given back however this ends: a connection that breaks off drops its replay at whatever point it is.
-            let token = lane.hub.tokens.token().await;
+            let token = hub(&lane).tokens.token().await;
             let next = changes.next().await;
             drop(token);
             match next {
@@ -167,7 +168,7 @@ fn replay(lane: Rc<Lane>, mut changes: Changes) -> NextChange {
     })
 }
 
-impl Stream {
+impl ChangeStream {
     /// Whether who reads it still may. A key that ends lets nothing more out.
     fn is_allowed(&self) -> bool {
         let Seated { lane, topic, .. } = &self.seated;
@@ -187,19 +188,17 @@ impl Stream {
         }
         Bytes::from_static(b":\n\n")
     }
+}
 
-    /// The next bytes of the stream; `None` at its end: the server drains, or its reader may read no more and is told
-    /// why when it comes back.
-    pub(in crate::server::executor_lane) fn poll_next(
-        &mut self,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Bytes>> {
+impl Stream for ChangeStream {
+    /// It ends when the server drains, or when its reader may read no more and is told why when it comes back.
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
         let lane = self.seated.lane.clone();
         if self.seated.takes_check() && !self.is_allowed() {
             return Poll::Ready(None);
         }
         loop {
-            if lane.hub.closing.get() {
+            if hub(&lane).closing.get() {
                 return Poll::Ready(None);
             }
             match &mut self.state {
@@ -238,10 +237,12 @@ impl Stream {
                 },
                 State::Follows => {
                     let topic = &self.seated.topic;
-                    let ring = lane.hub.ring.borrow();
+                    let ring = hub(&lane).ring.borrow();
                     if self.next <= topic.dropped.get() {
                         lane.me.executor.streams_lagged.add(1);
-                        let Some(upto) = lane.hub.position.borrow().clone() else { return Poll::Ready(None) };
+                        let Some(upto) = hub(&lane).position.borrow().clone() else {
+                            return Poll::Ready(None);
+                        };
                         let from = (*self.at).clone();
                         self.next = ring.end();
                         let changes = Changes::new(&lane.readers, &topic.tenant_id, from, upto);
@@ -257,7 +258,7 @@ impl Stream {
                     }
                     // Nothing up to here is its own, so it stands where the core does.
                     self.next = ring.end();
-                    if let Some(position) = &*lane.hub.position.borrow() {
+                    if let Some(position) = &*hub(&lane).position.borrow() {
                         self.at = position.clone();
                     }
                     if self.seated.wait(context.waker()) {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::Lane;
+use super::super::body::{Broken, NextBytes, Pieces};
 use crate::commerce::{Export, ExportState, Progress};
 use crate::cores::executor::{self, ReadFile};
 use crate::cores::stop::Stage;
@@ -17,12 +18,12 @@ const LOOK_MIN: Duration = Duration::from_millis(5);
 const LOOK_MAX: Duration = Duration::from_millis(200);
 
 /// Why a download ends early: never as if it were whole.
-pub(in crate::server::executor_lane) type Break = &'static str;
+type Break = &'static str;
 
 const MADE_ANEW: Break = "the export is made anew";
 
 /// Where a download stands.
-pub(in crate::server::executor_lane) struct ExportPieces {
+pub(super) struct ExportPieces {
     lane: Rc<Lane>,
     export: Arc<Export>,
     generation: u32,
@@ -31,6 +32,12 @@ pub(in crate::server::executor_lane) struct ExportPieces {
     at: u64,
     /// `None`: to the end of the file, once it has one.
     until: Option<u64>,
+}
+
+impl Pieces for ExportPieces {
+    fn next(&mut self) -> NextBytes<'_> {
+        Box::pin(async { self.next_piece().await.map_err(Broken::Ended) })
+    }
 }
 
 impl ExportPieces {
@@ -44,8 +51,7 @@ impl ExportPieces {
         ExportPieces { lane, export, generation: progress.generation, path, file: None, at, until }
     }
 
-    /// The next piece; `None` behind the last.
-    pub(in crate::server::executor_lane) async fn next(&mut self) -> Result<Option<Vec<u8>>, Break> {
+    async fn next_piece(&mut self) -> Result<Option<Vec<u8>>, Break> {
         let mut pause = LOOK_MIN;
         loop {
             let progress = self.export.progress();

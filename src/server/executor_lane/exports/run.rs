@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::Lane;
-use super::super::uploads::detached;
+use super::super::task::detached;
+use super::export_store;
 use crate::api::uploads::is_full;
 use crate::base::clock;
 use crate::commerce::{Export, ExportError, ExportFailure, ExportId, run_export};
@@ -23,7 +24,7 @@ const LOOK_MAX: Duration = Duration::from_secs(60);
 
 /// Runs what there is to run until the process ends; on one core only. What is under way then goes on from its last
 /// checkpoint after the next start.
-pub(in crate::server::executor_lane) async fn run(lane: Rc<Lane>) {
+pub(super) async fn run(lane: Rc<Lane>) {
     let running: Rc<RefCell<Vec<Arc<Export>>>> = Rc::default();
     let put_off: Rc<RefCell<Vec<ExportId>>> = Rc::default();
     loop {
@@ -40,7 +41,7 @@ pub(in crate::server::executor_lane) async fn run(lane: Rc<Lane>) {
                 }
                 if export.is_removed() {
                     // What was charged for a batch that came too late.
-                    lane.exports.release(&export);
+                    export_store(&lane).release(&export);
                 }
                 export.set_running(false);
                 let is_later = ended == Some(Ended::Later);
@@ -48,15 +49,15 @@ pub(in crate::server::executor_lane) async fn run(lane: Rc<Lane>) {
                     put_off.borrow_mut().push(export.id.clone());
                 }
                 running.borrow_mut().retain(|known| known.id != export.id);
-                lane.exports.wake();
+                export_store(&lane).wake();
                 if is_later {
                     executor::sleep(PAUSE).await;
                     put_off.borrow_mut().retain(|known| *known != export.id);
-                    lane.exports.wake();
+                    export_store(&lane).wake();
                 }
             });
         }
-        lane.exports.wanted().await;
+        export_store(&lane).wanted().await;
     }
 }
 
@@ -73,11 +74,11 @@ enum Ended {
 
 /// The oldest that waits, is not held and was not put off, of a tenant that has none running if there is one.
 fn next(lane: &Lane, running: &[Arc<Export>], put_off: &[ExportId]) -> Option<Arc<Export>> {
-    let all = lane.exports.all();
+    let all = export_store(lane).all();
     let waits = |export: &&Arc<Export>| {
         export.progress().state.is_open()
             && !put_off.contains(&export.id)
-            && !lane.exports.is_held(&export.tenant)
+            && !export_store(lane).is_held(&export.tenant)
             && running.iter().all(|known| known.id != export.id)
     };
     let has_turn = |export: &&Arc<Export>| running.iter().all(|known| known.tenant != export.tenant);
@@ -90,7 +91,7 @@ async fn finish(lane: &Rc<Lane>, export: &Arc<Export>) -> Ended {
     loop {
         let is_low = || lane.vitals.board.disk_low();
         let id = export.id.as_str();
-        match run_export(&lane.exports, &lane.readers, export, is_low).await {
+        match run_export(export_store(lane), &lane.readers, export, is_low).await {
             Ok(()) => {
                 let checkpoint = &export.progress().checkpoint;
                 let duration_us = clock::monotonic_us() - started_us;
@@ -122,9 +123,9 @@ async fn finish(lane: &Rc<Lane>, export: &Arc<Export>) -> Ended {
 
 /// It came to nothing. Its file may be large: a reader's thread deletes it, where one has room.
 async fn fail(lane: &Lane, export: &Arc<Export>, reason: &str) {
-    let (store, failed, why) = (lane.exports.clone(), export.clone(), reason.to_owned());
+    let (store, failed, why) = (export_store(lane).clone(), export.clone(), reason.to_owned());
     if lane.readers.compute(move || store.fail(&failed, &why)).await.is_err() {
-        lane.exports.fail(export, reason);
+        export_store(lane).fail(export, reason);
     }
 }
 
@@ -138,11 +139,11 @@ fn reason(error: &ExportFailure) -> String {
 }
 
 /// Looks until the process ends; on one core only.
-pub(in crate::server::executor_lane) async fn run_expiry(lane: Rc<Lane>) {
+pub(super) async fn run_expiry(lane: Rc<Lane>) {
     let pause = (lane.vitals.config.export_expiry / 4).clamp(LOOK_MIN, LOOK_MAX);
     loop {
         executor::sleep(pause).await;
-        let store = lane.exports.clone();
+        let store = export_store(&lane).clone();
         // Where the readers are busy, the next look does it.
         let _ = lane.readers.compute(move || store.expire(clock::unix_us())).await;
     }

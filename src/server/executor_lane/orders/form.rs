@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use futures_lite::Stream;
 
-use crate::api::commerce::IngestRefused;
+use crate::api::write::WriteRefused;
 
 /// Bytes that may come without a part or a piece of one: what stands before the first boundary, or the head of a part.
 /// Beyond it the frame that crosses it is taken.
@@ -58,7 +58,7 @@ impl Feed {
     async fn next<T>(
         &self,
         mut poll: impl FnMut(&mut Context<'_>) -> Poll<Result<Option<T>, multer::Error>>,
-    ) -> Result<Option<T>, IngestRefused> {
+    ) -> Result<Option<T>, WriteRefused> {
         let next = poll_fn(|context| {
             self.is_hungry.store(false, Ordering::Relaxed);
             loop {
@@ -70,7 +70,7 @@ impl Feed {
             }
         });
         let next = next.await.map_err(|error| {
-            IngestRefused::Multipart(match error {
+            WriteRefused::Multipart(match error {
                 multer::Error::StreamReadFailed(ours) => ours.to_string(),
                 error => error.to_string(),
             })
@@ -94,7 +94,7 @@ impl Form {
     }
 
     /// The next part, once the one before it is read and gone.
-    pub(super) async fn next(&mut self) -> Result<Option<Part>, IngestRefused> {
+    pub(super) async fn next(&mut self) -> Result<Option<Part>, WriteRefused> {
         let Form { parser, feed } = self;
         let field = feed.next(|context| parser.poll_next_field(context)).await?;
         Ok(field.map(|field| Part { field, feed: feed.clone() }))
@@ -109,7 +109,7 @@ pub(super) struct Part {
 
 impl Part {
     /// The next bytes of it; `None` at its end.
-    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, IngestRefused> {
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, WriteRefused> {
         let Part { field, feed } = self;
         feed.next(|context| Pin::new(&mut *field).poll_next(context).map(Option::transpose)).await
     }
@@ -167,11 +167,7 @@ mod tests {
     }
 
     /// Reads a form of so many equal frames; what is held when it ends, and how.
-    fn read(
-        first: &'static [u8],
-        frame: &'static [u8],
-        frames: usize,
-    ) -> (usize, Result<u64, IngestRefused>) {
+    fn read(first: &'static [u8], frame: &'static [u8], frames: usize) -> (usize, Result<u64, WriteRefused>) {
         let (send, received) = async_channel::bounded(frames + 1);
         send.try_send(Bytes::from_static(first)).unwrap();
         (0..frames).for_each(|_| send.try_send(Bytes::from_static(frame)).unwrap());

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::super::keyed::{self, Claim};
 use super::super::{Lane, orders};
-use crate::api::commerce::IngestRefused;
 use crate::api::uploads::UploadRefused;
+use crate::api::write::WriteRefused;
 use crate::base::clock;
 use crate::commerce::UploadId;
 use crate::cores::executor;
@@ -37,7 +37,7 @@ pub(super) async fn claim(lane: &Lane, id: &UploadId) -> Result<Claim, UploadRef
 pub(super) async fn try_claim(lane: &Lane, id: &UploadId) -> Result<Option<Claim>, UploadRefused> {
     let shard = lane.keys.hash("upload", id.as_str()).shard(lane.shard_count);
     let claim = keyed::claim(lane, shard, format!("upload\0{}", id.as_str())).await;
-    claim.map_err(|refused| IngestRefused::from(refused).into())
+    claim.map_err(|refused| WriteRefused::from(refused).into())
 }
 
 /// The ingest's key, likewise: at the end of an upload that was given one.
@@ -45,11 +45,11 @@ pub(super) async fn name(
     lane: &Lane,
     tenant: Option<&str>,
     key: &str,
-) -> Result<orders::Named, IngestRefused> {
+) -> Result<orders::Named, WriteRefused> {
     let until_us = clock::monotonic_us() + PATIENCE.as_micros() as u64;
     loop {
         match orders::Named::claim(lane, tenant, key).await {
-            Err(IngestRefused::Running) if clock::monotonic_us() < until_us => {
+            Err(WriteRefused::Running) if clock::monotonic_us() < until_us => {
                 executor::sleep(PAUSE_MAX).await;
             }
             claimed => return claimed,

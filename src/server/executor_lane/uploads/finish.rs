@@ -4,9 +4,10 @@ use std::io;
 
 use super::super::Lane;
 use super::claim::name;
+use super::upload_store;
 use super::working::{SLICE_BYTES, Working, save};
-use crate::api::commerce::IngestRefused;
 use crate::api::uploads::UploadRefused;
+use crate::api::write::WriteRefused;
 use crate::commerce::{Checkpoint, Damage, State, Upload};
 use crate::cores::executor;
 use crate::unpack::{Next, UnpackError, Unpacker};
@@ -19,7 +20,7 @@ pub(super) async fn keep_end(lane: &Lane, upload: &mut Upload) -> io::Result<()>
 
 /// After [`keep_end`].
 pub(super) async fn drop_body(lane: &Lane, upload: &Upload) -> io::Result<()> {
-    let (store, upload) = (lane.uploads.clone(), upload.clone());
+    let (store, upload) = (upload_store(lane).clone(), upload.clone());
     executor::blocking(move || store.ended(&upload)).await
 }
 
@@ -63,7 +64,7 @@ impl Working {
 
     /// An outcome that says that the bytes cannot be read is the end of the upload: what was stored stays.
     pub(super) async fn failing(&mut self, outcome: Result<(), UploadRefused>) -> Result<(), UploadRefused> {
-        let Err(UploadRefused::Ingest(IngestRefused::Unpack(error))) = &outcome else { return outcome };
+        let Err(UploadRefused::Ingest(WriteRefused::Unpack(error))) = &outcome else { return outcome };
         let (damage, detail) = (Damage::from(error), error.to_string());
         // Where its rows could not be synced it fails once more, and ends then.
         if self.commit().await? {
@@ -107,13 +108,13 @@ impl Working {
             let bytes = body.read(at, SLICE_BYTES)?;
             at += bytes.len() as u64;
             unpacker.feed(bytes);
-            read(&mut unpacker).map_err(IngestRefused::from)?;
+            read(&mut unpacker).map_err(WriteRefused::from)?;
             // Of one that is there already, so it is counted and not refused.
             let _ = held.set(unpacker.memory_bytes());
             futures_lite::future::yield_now().await;
         }
         unpacker.finish();
-        read(&mut unpacker).map_err(IngestRefused::from)?;
+        read(&mut unpacker).map_err(WriteRefused::from)?;
         unpacker.fingerprint().ok_or(UploadRefused::Lost)
     }
 }

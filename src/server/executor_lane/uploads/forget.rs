@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::super::Lane;
 use super::claim::claim;
+use super::upload_store;
 use crate::api::people::PeopleRefused;
 use crate::api::uploads::UploadRefused;
 use crate::commerce::{Sought, State, UploadError, UploadId, must_go};
@@ -16,18 +17,18 @@ pub(in crate::server::executor_lane) async fn forget(
     lane: &Rc<Lane>,
     sought: Arc<Sought>,
 ) -> Result<u64, PeopleRefused> {
-    let store = lane.uploads.clone();
+    let store = upload_store(lane).clone();
     let mut failed =
         lane.readers.compute(move || store.remove_left_over()).await?.err().map(PeopleRefused::Io);
     let mut removed = 0;
-    for id in lane.uploads.all()? {
+    for id in upload_store(lane).all()? {
         match forget_one(lane, &sought, &id).await {
             Ok(went) => removed += u64::from(went),
             Err(error) => failed = failed.or(Some(error)),
         }
     }
     // Of those that cannot be read nobody can say whose they are.
-    let store = lane.uploads.clone();
+    let store = upload_store(lane).clone();
     match executor::blocking(move || store.remove_aside(i64::MAX)).await {
         Ok(count) => removed += count,
         Err(error) => failed = failed.or(Some(error.into())),
@@ -39,14 +40,14 @@ pub(in crate::server::executor_lane) async fn forget(
 async fn forget_one(lane: &Rc<Lane>, sought: &Arc<Sought>, id: &UploadId) -> Result<bool, PeopleRefused> {
     let refused = |error: UploadError| PeopleRefused::Upload(UploadRefused::Store(error));
     let concerns = |tenant: &Option<String>| tenant.as_ref().is_none_or(|tenant| *tenant == sought.tenant_id);
-    match lane.uploads.load(id) {
+    match upload_store(lane).load(id) {
         Ok(Some(upload)) if concerns(&upload.tenant) => {}
         Ok(_) => return Ok(false),
         Err(UploadError::Unreadable(_)) => {}
         Err(error) => return Err(refused(error)),
     }
     let _claim = claim(lane, id).await?;
-    let store = lane.uploads.clone();
+    let store = upload_store(lane).clone();
     let mut upload = match store.load(id) {
         Ok(Some(upload)) => upload,
         Ok(None) => return Ok(false),
@@ -57,9 +58,9 @@ async fn forget_one(lane: &Rc<Lane>, sought: &Arc<Sought>, id: &UploadId) -> Res
         }
         Err(error) => return Err(refused(error)),
     };
-    let (store, sought, looked) = (lane.uploads.clone(), sought.clone(), upload.clone());
+    let (store, sought, looked) = (upload_store(lane).clone(), sought.clone(), upload.clone());
     let must_go = lane.readers.compute(move || must_go(&store, &looked, &sought)).await?;
-    let (store, must_go) = (lane.uploads.clone(), must_go?);
+    let (store, must_go) = (upload_store(lane).clone(), must_go?);
     executor::blocking(move || {
         if must_go {
             store.remove(&upload)?;

@@ -9,8 +9,9 @@ use super::super::orders::{Intaking, ingest_id};
 use super::claim::claim;
 use super::finish::{drop_body, keep_end};
 use super::kept::Live;
-use crate::api::commerce::IngestRefused;
+use super::{kept, upload_store};
 use crate::api::uploads::UploadRefused;
+use crate::api::write::WriteRefused;
 use crate::base::clock;
 use crate::commerce::{Body, Checkpoint, OrderIngest, State, Upload, UploadId};
 use crate::cores::executor::{self, Files};
@@ -37,7 +38,7 @@ pub(super) struct Working {
 
 /// One that the tenant may know of and that has not expired, as of its last checkpoint.
 pub(super) fn find(lane: &Lane, id: &UploadId, tenant: Option<&str>) -> Result<Upload, UploadRefused> {
-    let upload = lane.uploads.load(id)?.filter(|upload| upload.is_of(tenant));
+    let upload = upload_store(lane).load(id)?.filter(|upload| upload.is_of(tenant));
     let upload = upload.ok_or(UploadRefused::NotFound)?;
     match upload.is_expired(clock::unix_us()) {
         true => Err(UploadRefused::Gone),
@@ -50,7 +51,7 @@ pub(super) fn find(lane: &Lane, id: &UploadId, tenant: Option<&str>) -> Result<U
 pub(super) async fn save(lane: &Lane, upload: &mut Upload, is_kept: bool) -> io::Result<()> {
     let expiry_us = lane.vitals.config.upload_expiry.as_micros() as i64;
     upload.expires_us = clock::unix_us().saturating_add(expiry_us);
-    let (store, mut saved) = (lane.uploads.clone(), upload.clone());
+    let (store, mut saved) = (upload_store(lane).clone(), upload.clone());
     *upload = executor::blocking(move || store.save(&mut saved, is_kept).map(|()| saved)).await?;
     Ok(())
 }
@@ -92,24 +93,24 @@ impl Working {
         let mut upload = find(lane, id, tenant)?;
         let mut body = None;
         if upload.state == State::Receiving {
-            let mut found = lane.uploads.body(&upload)?;
+            let mut found = upload_store(lane).body(&upload)?;
             if let Some(held_from) = upload.held_from.take() {
                 found.cut(held_from)?;
             }
-            if lane.uploads.is_unchecked(id) {
+            if upload_store(lane).is_unchecked(id) {
                 let before = upload.checkpoint.clone();
                 check(&mut found, &mut upload.checkpoint).await?;
                 if upload.checkpoint != before {
                     save(lane, &mut upload, wants_disk).await?;
                 }
-                lane.uploads.note_checked(id);
+                upload_store(lane).note_checked(id);
             }
             if found.length() < upload.checkpoint.offset {
                 // Somebody cut it. The rows come again, and are known by their lines.
                 upload.checkpoint = Checkpoint::default();
             }
             body = Some(found);
-        } else if lane.uploads.has_body(id) {
+        } else if upload_store(lane).has_body(id) {
             // Its end was published and perhaps not kept.
             keep_end(lane, &mut upload).await?;
             drop_body(lane, &upload).await?;
@@ -156,7 +157,7 @@ impl Working {
     pub(super) async fn revive(&mut self) -> Result<(), UploadRefused> {
         if self.live.is_none() {
             let Upload { id, version, .. } = &self.upload;
-            let kept = self.lane.kept.borrow_mut().take(id, *version);
+            let kept = kept(&self.lane).borrow_mut().take(id, *version);
             self.fed = match (&kept, self.upload.checkpoint.resume) {
                 (Some(_), _) => self.upload.checkpoint.offset,
                 (None, Some(resume)) => resume.offset_bytes,
@@ -209,8 +210,8 @@ impl Working {
     }
 
     /// After a failure that is not the bytes' own, some rows of `live` are neither here nor there.
-    pub(super) fn checked(&mut self, outcome: Result<(), IngestRefused>) -> Result<(), UploadRefused> {
-        if !matches!(outcome, Ok(()) | Err(IngestRefused::Unpack(_))) {
+    pub(super) fn checked(&mut self, outcome: Result<(), WriteRefused>) -> Result<(), UploadRefused> {
+        if !matches!(outcome, Ok(()) | Err(WriteRefused::Unpack(_))) {
             self.live = None;
         }
         Ok(outcome?)
@@ -296,7 +297,7 @@ impl Working {
             return Ok(());
         }
         if self.upload.checkpoint.is_synced {
-            return Ok(Files::default().sync_folder(&self.lane.uploads.path(&self.upload.id)).await?);
+            return Ok(Files::default().sync_folder(&upload_store(&self.lane).path(&self.upload.id)).await?);
         }
         self.sync_body().await?;
         self.upload.checkpoint.is_synced = true;
@@ -347,6 +348,6 @@ impl Working {
         let is_settled = self.body.is_some() && self.fed == self.upload.checkpoint.offset;
         let Some(live) = self.live.take().filter(|_| is_settled) else { return };
         let Upload { id, version, .. } = &self.upload;
-        self.lane.kept.borrow_mut().put(id.clone(), *version, clock::monotonic_us(), live);
+        kept(&self.lane).borrow_mut().put(id.clone(), *version, clock::monotonic_us(), live);
     }
 }

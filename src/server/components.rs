@@ -1,0 +1,44 @@
+//! The components of the endpoints: what all cores share of them, and what each core has for itself.
+
+use std::sync::Arc;
+
+use super::ServeError;
+use super::executor_lane::changes::Hub;
+use super::executor_lane::component::Components;
+use super::executor_lane::exports::Exports;
+use super::executor_lane::reads::KeptSales;
+use super::executor_lane::stock::Numbers;
+use super::executor_lane::uploads::Uploads;
+use crate::commerce::{ExportStore, UploadStore};
+use crate::config::Config;
+
+/// What the cores share.
+#[derive(Clone)]
+pub(super) struct Stores {
+    uploads: Arc<UploadStore>,
+    exports: Arc<ExportStore>,
+}
+
+impl Stores {
+    pub(super) fn open(config: &Config) -> Result<Stores, ServeError> {
+        let expiry_us = config.export_expiry.as_micros() as i64;
+        Ok(Stores {
+            uploads: Arc::new(UploadStore::open(&config.data, config.uploads_bytes_max)?),
+            exports: Arc::new(ExportStore::open(&config.data, config.exports_bytes_max, expiry_us)?),
+        })
+    }
+
+    /// Those of one core. `prices_changed` tells of commits with changes of prices.
+    pub(super) fn components(
+        self,
+        core: usize,
+        prices_changed: (async_channel::Sender<()>, async_channel::Receiver<()>),
+    ) -> Components {
+        Components::default()
+            .with(Hub::new(prices_changed))
+            .with(Numbers::new(core))
+            .with(KeptSales::default())
+            .with(Uploads::new(self.uploads))
+            .with(Exports::new(self.exports))
+    }
+}
