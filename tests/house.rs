@@ -1,6 +1,13 @@
 //! The rules of the house that a compiler does not check: which way imports point, who may read a clock
 //! or open a database, and that what the documents name exists.
 
+#[path = "house/figures.rs"]
+mod figures;
+#[path = "house/imports.rs"]
+mod imports;
+#[path = "house/tokens.rs"]
+mod tokens;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
