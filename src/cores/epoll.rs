@@ -1,10 +1,14 @@
 //! epoll, accept, recv and send as the hot lane calls them: no allocation, no wrapper object a call.
-#![allow(unsafe_code, reason = "std has no epoll; recv and send on bare descriptors save a lookup")]
+#![allow(unsafe_code, reason = "recv and send on bare descriptors save a lookup")]
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 
+use rustix::buffer::spare_capacity;
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::net::{Shutdown, SocketFlags};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
 /// Connections the kernel holds for us while a core is busy; clamped by net.core.somaxconn.
@@ -36,83 +40,59 @@ pub struct Ready {
     pub hung_up: bool,
 }
 
-#[derive(Debug)]
 pub struct Epoll {
     fd: OwnedFd,
-    events: Vec<libc::epoll_event>,
-    count: usize,
+    /// What the last wait reported; never grows beyond its first capacity.
+    events: Vec<epoll::Event>,
 }
 
 impl Epoll {
     pub fn new(events_max: usize) -> io::Result<Epoll> {
-        // SAFETY: no pointers; the descriptor returned is ours alone.
-        let fd = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: just created, owned by nobody else.
-        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
-        Ok(Epoll { fd, events: vec![libc::epoll_event { events: 0, u64: 0 }; events_max], count: 0 })
+        Ok(Epoll { fd: epoll::create(CreateFlags::CLOEXEC)?, events: Vec::with_capacity(events_max) })
     }
 
     /// Level-triggered, for listening sockets and wake-ups.
-    pub fn add_level(&self, fd: RawFd, key: u64) -> io::Result<()> {
-        self.control(libc::EPOLL_CTL_ADD, fd, libc::EPOLLIN as u32, key)
+    pub fn add_level(&self, fd: impl AsFd, key: u64) -> io::Result<()> {
+        Ok(epoll::add(&self.fd, fd, EventData::new_u64(key), EventFlags::IN)?)
     }
 
     /// Edge-triggered in both directions, for connections: registered once and never touched again.
-    pub fn add_edge(&self, fd: RawFd, key: u64) -> io::Result<()> {
-        let events = libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET;
-        self.control(libc::EPOLL_CTL_ADD, fd, events as u32, key)
+    pub fn add_edge(&self, fd: impl AsFd, key: u64) -> io::Result<()> {
+        let events = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+        Ok(epoll::add(&self.fd, fd, EventData::new_u64(key), events)?)
     }
 
-    pub fn remove(&self, fd: RawFd) -> io::Result<()> {
-        self.control(libc::EPOLL_CTL_DEL, fd, 0, 0)
-    }
-
-    fn control(&self, operation: i32, fd: RawFd, events: u32, key: u64) -> io::Result<()> {
-        let mut event = libc::epoll_event { events, u64: key };
-        // SAFETY: `event` outlives the call, which copies it.
-        let outcome = unsafe { libc::epoll_ctl(self.fd.as_raw_fd(), operation, fd, &raw mut event) };
-        if outcome < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    pub fn remove(&self, fd: impl AsFd) -> io::Result<()> {
+        Ok(epoll::delete(&self.fd, fd)?)
     }
 
     /// Waits up to so many milliseconds; a signal counts as nothing ready.
-    pub fn wait(&mut self, timeout_ms: i32) -> io::Result<usize> {
-        let (events, len) = (self.events.as_mut_ptr(), self.events.len() as i32);
-        // SAFETY: the kernel writes at most `len` events into the vector's own memory.
-        let count = unsafe { libc::epoll_wait(self.fd.as_raw_fd(), events, len, timeout_ms) };
-        if count < 0 {
-            self.count = 0;
-            let error = io::Error::last_os_error();
-            return if error.kind() == io::ErrorKind::Interrupted { Ok(0) } else { Err(error) };
+    pub fn wait(&mut self, timeout_ms: u32) -> io::Result<usize> {
+        let (seconds, rest_ms) = (timeout_ms / 1_000, timeout_ms % 1_000);
+        let timeout = Timespec { tv_sec: i64::from(seconds), tv_nsec: i64::from(rest_ms) * 1_000_000 };
+        self.events.clear();
+        match epoll::wait(&self.fd, spare_capacity(&mut self.events), Some(&timeout)) {
+            Err(rustix::io::Errno::INTR) => Ok(0),
+            waited => Ok(waited?),
         }
-        self.count = count as usize;
-        Ok(self.count)
     }
 
     #[must_use]
     pub fn ready(&self, at: usize) -> Ready {
-        let event = self.events[..self.count][at];
-        let has = |flags: i32| event.events & flags as u32 != 0;
+        let epoll::Event { flags, data } = self.events[at];
         Ready {
-            key: event.u64,
-            readable: has(libc::EPOLLIN),
-            writable: has(libc::EPOLLOUT),
-            hung_up: has(libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR),
+            key: data.u64(),
+            readable: flags.contains(EventFlags::IN),
+            writable: flags.contains(EventFlags::OUT),
+            hung_up: flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR),
         }
     }
 }
 
 /// A new connection, non-blocking; `WouldBlock` when there is none.
 pub fn accept(listener: &TcpListener) -> io::Result<OwnedFd> {
-    let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
-    // SAFETY: the peer's address is not asked for; the descriptor returned is ours alone.
-    let fd = retry(|| unsafe {
-        libc::accept4(listener.as_raw_fd(), std::ptr::null_mut(), std::ptr::null_mut(), flags) as isize
-    })?;
-    // SAFETY: just accepted, owned by nobody else.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    Ok(rustix::io::retry_on_intr(|| rustix::net::accept_with(listener, flags))?)
 }
 
 /// The address at the other end of a connection; `None` where it is gone already.
@@ -142,9 +122,9 @@ pub fn send(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
 }
 
 /// Ends our direction, so that the peer reads the answer to its end before the close.
-pub fn shutdown_write(fd: RawFd) {
-    // SAFETY: no pointers. An error means that there is nothing left to end.
-    unsafe { libc::shutdown(fd, libc::SHUT_WR) };
+pub fn shutdown_write(fd: impl AsFd) {
+    // An error means that there is nothing left to end.
+    let _ = rustix::net::shutdown(fd, Shutdown::Write);
 }
 
 fn retry(mut call: impl FnMut() -> isize) -> io::Result<usize> {

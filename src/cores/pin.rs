@@ -1,5 +1,4 @@
 //! Which CPUs there are and staying on one of them.
-#![allow(unsafe_code, reason = "setpriority has no wrapper in std")]
 
 use std::fs;
 use std::io;
@@ -64,12 +63,11 @@ fn quota(mount: &Path, cgroup: &Path) -> Option<f64> {
 /// server is slower unpinned, not wrong.
 pub fn settle(cpu: usize, rank: Rank) -> io::Result<()> {
     let pinned = core_affinity::set_for_current(core_affinity::CoreId { id: cpu });
-    // SAFETY: no pointers; 0 names the calling thread.
-    let ranked = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, rank as i32) };
-    match (pinned, ranked) {
-        (false, _) => Err(io::Error::other(format!("CPU {cpu} is not in the affinity mask of this thread"))),
-        (true, 0) => Ok(()),
-        (true, _) => Err(io::Error::last_os_error()),
+    // None names the calling thread.
+    let ranked = rustix::process::setpriority_process(None, rank as i32);
+    match pinned {
+        false => Err(io::Error::other(format!("CPU {cpu} is not in the affinity mask of this thread"))),
+        true => Ok(ranked?),
     }
 }
 

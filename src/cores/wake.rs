@@ -1,8 +1,9 @@
 //! Waking a thread that waits in epoll: an eventfd.
-#![allow(unsafe_code, reason = "eventfd has no wrapper in std")]
 
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::event::{EventfdFlags, eventfd};
 
 /// Wakes one epoll loop; any thread may call it. One system call, no lock.
 #[derive(Debug)]
@@ -10,31 +11,23 @@ pub struct Wake(OwnedFd);
 
 impl Wake {
     pub fn new() -> io::Result<Wake> {
-        // SAFETY: eventfd takes no pointers; the descriptor it returns is ours alone.
-        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: just created, owned by nobody else.
-        Ok(Wake(unsafe { OwnedFd::from_raw_fd(fd) }))
+        Ok(Wake(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?))
     }
 
     pub fn wake(&self) {
-        let one = 1u64.to_ne_bytes();
-        // SAFETY: eight readable bytes. EAGAIN means that the counter is full: a wake-up is pending.
-        unsafe { libc::write(self.0.as_raw_fd(), one.as_ptr().cast(), one.len()) };
+        // EAGAIN means that the counter is full: a wake-up is pending.
+        let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
     }
 
     /// Takes all wake-ups so far.
     pub fn clear(&self) {
-        let mut count = [0u8; 8];
-        // SAFETY: eight writable bytes. EAGAIN means that there was none.
-        unsafe { libc::read(self.0.as_raw_fd(), count.as_mut_ptr().cast(), count.len()) };
+        // EAGAIN means that there was none.
+        let _ = rustix::io::read(&self.0, &mut [0; 8]);
     }
 }
 
-impl AsRawFd for Wake {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
+impl AsFd for Wake {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }

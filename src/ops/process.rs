@@ -1,15 +1,8 @@
 //! What the kernel says about this process and its disks: memory, CPU by thread, descriptors, space.
-#![allow(
-    unsafe_code,
-    reason = "statvfs, statfs and sysconf have no safe caller in std; each costs one call a scrape"
-)]
 
 use std::collections::BTreeMap;
-use std::ffi::CString;
 use std::fs;
 use std::io;
-use std::mem::MaybeUninit;
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::prometheus::{Kind, Page};
@@ -34,8 +27,8 @@ impl Process {
     /// When `/proc` is not mounted or not the shape the kernel documents (proc(5)).
     pub fn read() -> io::Result<Process> {
         let stat = Stat::read()?;
-        let page_bytes = sysconf(libc::_SC_PAGESIZE)?;
-        let ticks = sysconf(libc::_SC_CLK_TCK)? as f64;
+        let page_bytes = rustix::param::page_size() as u64;
+        let ticks = rustix::param::clock_ticks_per_second() as f64;
         let statm = fs::read_to_string("/proc/self/statm")?;
         let mut pages = statm.split_ascii_whitespace().map_while(|word| word.parse::<u64>().ok());
         let (virtual_pages, resident_pages) = pages.next().zip(pages.next()).ok_or_else(unexpected)?;
@@ -121,43 +114,22 @@ pub struct Disk {
     pub kind: String,
 }
 
-/// The file system that holds `path`. Two system calls; may wait where the file system is remote.
+/// The file system that holds `path`. One system call; may wait where the file system is remote.
 ///
 /// # Errors
 /// When the path does not exist or may not be reached.
 pub fn disk(path: &Path) -> io::Result<Disk> {
-    let path = CString::new(path.as_os_str().as_bytes())?;
-    let space = filled::<libc::statvfs>(|out| {
-        // SAFETY: `path` ends with a NUL and outlives the call; `out` points to room for a statvfs.
-        unsafe { libc::statvfs(path.as_ptr(), out) }
-    })?;
-    let system = filled::<libc::statfs>(|out| {
-        // SAFETY: as above, with room for a statfs.
-        unsafe { libc::statfs(path.as_ptr(), out) }
-    })?;
+    // The profiler's signal comes at any time.
+    let system = rustix::io::retry_on_intr(|| rustix::fs::statfs(path))?;
+    // As statvfs(3) has it: a file system that tells no fragment size counts in blocks.
+    let unit = if system.f_frsize != 0 { system.f_frsize } else { system.f_bsize } as u64;
     #[allow(clippy::unnecessary_cast, reason = "the width differs between targets")]
     Ok(Disk {
-        free_bytes: (space.f_bavail as u64).saturating_mul(space.f_frsize as u64),
-        total_bytes: (space.f_blocks as u64).saturating_mul(space.f_frsize as u64),
-        free_inodes: space.f_favail as u64,
+        free_bytes: (system.f_bavail as u64).saturating_mul(unit),
+        total_bytes: (system.f_blocks as u64).saturating_mul(unit),
+        free_inodes: system.f_ffree as u64,
         kind: kind(system.f_type as u32),
     })
-}
-
-/// Calls until it is not interrupted (the profiler's signal comes at any time).
-fn filled<T: Copy>(call: impl Fn(*mut T) -> libc::c_int) -> io::Result<T> {
-    loop {
-        let mut out = MaybeUninit::<T>::zeroed();
-        if call(out.as_mut_ptr()) == 0 {
-            // SAFETY: the call succeeded, so it filled `out`, which was all zeroes (valid for these
-            // structs of integers) before.
-            return Ok(unsafe { out.assume_init() });
-        }
-        let error = io::Error::last_os_error();
-        if error.kind() != io::ErrorKind::Interrupted {
-            return Err(error);
-        }
-    }
 }
 
 /// The name of a file system's magic number (statfs(2)).
@@ -224,12 +196,6 @@ fn boot_seconds() -> io::Result<f64> {
     let stat = fs::read_to_string("/proc/stat")?;
     let line = stat.lines().find_map(|line| line.strip_prefix("btime ")).ok_or_else(unexpected)?;
     line.trim().parse().map_err(|_| unexpected())
-}
-
-fn sysconf(name: libc::c_int) -> io::Result<u64> {
-    // SAFETY: takes and gives plain numbers.
-    let value = unsafe { libc::sysconf(name) };
-    u64::try_from(value).map_err(|_| io::Error::last_os_error())
 }
 
 fn unexpected() -> io::Error {

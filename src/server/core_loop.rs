@@ -220,8 +220,8 @@ impl CoreLoop {
             by_address: config.rate_per_address.is_some(),
         };
         let epoll = Epoll::new(EVENTS_MAX)?;
-        epoll.add_level(listener.as_raw_fd(), KEY_LISTENER)?;
-        epoll.add_level(parts.wake.as_raw_fd(), KEY_WAKE)?;
+        epoll.add_level(&listener, KEY_LISTENER)?;
+        epoll.add_level(&*parts.wake, KEY_WAKE)?;
         Ok(CoreLoop {
             me: parts.vitals.cores[parts.core].clone(),
             parts,
@@ -313,8 +313,8 @@ impl CoreLoop {
         }
     }
 
-    fn until_next_duty_ms(&self) -> i32 {
-        (self.sweep_at_ms.saturating_sub(self.now_ms()) + 1).min(self.limits.sweep_ms) as i32
+    fn until_next_duty_ms(&self) -> u32 {
+        (self.sweep_at_ms.saturating_sub(self.now_ms()) + 1).min(self.limits.sweep_ms) as u32
     }
 
     /// Time limits, counters and the stages of stopping; whether to go on.

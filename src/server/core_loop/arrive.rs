@@ -26,14 +26,14 @@ impl CoreLoop {
             self.accepting = false;
             if let Some(listener) = &self.listener {
                 // It was added by us; there is nothing to do about an error.
-                let _ = self.epoll.remove(listener.as_raw_fd());
+                let _ = self.epoll.remove(listener);
             }
         }
     }
 
     pub(super) fn accept_again(&mut self) {
         if let Some(listener) = &self.listener {
-            self.accepting = self.epoll.add_level(listener.as_raw_fd(), KEY_LISTENER).is_ok();
+            self.accepting = self.epoll.add_level(listener, KEY_LISTENER).is_ok();
         }
     }
 
@@ -68,10 +68,10 @@ impl CoreLoop {
     }
 
     pub(super) fn adopt(&mut self, fd: OwnedFd) {
-        let raw = fd.as_raw_fd();
         let peer = if self.limits.by_address { epoll::peer(&fd) } else { None };
         let key = self.connections.insert(fd, peer, self.now_ms() + self.limits.idle_ms);
-        if let Err(error) = self.epoll.add_edge(raw, key.0) {
+        let Some(conn) = self.connections.get(key) else { return };
+        if let Err(error) = self.epoll.add_edge(&conn.fd, key.0) {
             tracing::warn!(core = self.parts.core, %error, "a connection could not be watched; closed");
             self.close(key);
         }
@@ -95,7 +95,7 @@ impl CoreLoop {
         write_answer(&mut self.out, &answer, &to);
         // It is leaving either way.
         let _ = epoll::send(fd.as_raw_fd(), &self.out);
-        epoll::shutdown_write(fd.as_raw_fd());
+        epoll::shutdown_write(fd);
     }
 
     /// A message from another core, or word that something was synced.

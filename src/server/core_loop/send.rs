@@ -240,7 +240,7 @@ impl CoreLoop {
             }
             After::Close => self.close(key),
             After::Linger => {
-                epoll::shutdown_write(conn.raw_fd());
+                epoll::shutdown_write(&conn.fd);
                 let before = conn.input.capacity();
                 conn.input = Vec::new();
                 conn.phase = Phase::Linger;
@@ -269,7 +269,7 @@ impl CoreLoop {
     pub(super) fn hand_over(&mut self, key: Key) {
         let Some(conn) = self.connections.remove(key) else { return };
         // Still open, so that the executor is the only one to watch it.
-        let _ = self.epoll.remove(conn.raw_fd());
+        let _ = self.epoll.remove(&conn.fd);
         self.me.hot.handed_over.add(1);
         match self.parts.executor.try_send(HandedOver::new(conn.fd, conn.input)) {
             Ok(()) => {}
