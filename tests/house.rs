@@ -25,7 +25,7 @@ const RANKS: &[&[&str]] = &[
     &["ingest", "query"],
     &["commerce", "ops"],
     &["api"],
-    &["server", "ship"],
+    &["server"],
     &["cli"],
 ];
 

@@ -217,11 +217,6 @@ impl Intake {
         self.lanes[lane].appender.state().end()
     }
 
-    #[must_use]
-    pub fn lane_count(&self) -> usize {
-        self.lanes.len()
-    }
-
     /// Leaves the segments that are asked to be left though nothing comes; between ticks. What fails is tried again.
     pub fn rotate(&mut self) {
         for lane in &mut self.lanes {
