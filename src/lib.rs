@@ -191,7 +191,7 @@
 //! | --- | --- | --- |
 //! | W1 | what is acked at level L survives what L promises; an answer that names rows does not outlive them | `tests/durability.rs`, `tests/exactly_once.rs`, `tests/unsynced.rs`, `src/journal/tests/promises.rs` |
 //! | W2 | one event id, one order id of one tenant is stored once | `tests/duplicates.rs`, `tests/orders_once.rs`, `src/shard/tests/events.rs`, `src/shard/tests/orders.rs` |
-//! | W3 | a shard is written by its writer only | `src/ingest/write/tests.rs` |
+//! | W3 | a shard is written by its writer only | `src/ingest/write/tests.rs`, `tests/house.rs` |
 //! | W4 | accepted = stored + pending at every moment | `tests/durability.rs` |
 //! | W5 | what a reported `Upload-Offset` covers is stored, also after a kill | `tests/uploads.rs` |
 //! | R1 | N shards answer as one | `tests/one_vs_many.rs`, `tests/orders_search.rs`, `tests/stock.rs` |
@@ -209,7 +209,7 @@
 //! | K1 | no endpoint gives or takes a tenant's rows without a key for them, once there are keys | `tests/keys.rs` |
 //! | K2 | a tenant's or product's limit holds at any number of cores, within 5 % | `src/tenants/lease.rs`, `src/tenants/buckets.rs` |
 //! | K3 | the dashboard loads nothing from elsewhere and shows a server with keys no more than `/health` without one | `tests/dashboard.rs`, `src/api/dashboard/files.rs` |
-//! | S1 | memory stays within the budget under any load | `tests/connections.rs`, `tests/http_edges.rs`, `tests/memory.rs` |
+//! | S1 | memory stays within the budget under any load | `tests/connections.rs`, `tests/memory.rs` |
 //! | S2 | a listener takes no lock and makes no futex call in a steady state | `strace -c`, in `tuning.md` |
 //! | S3 | a full disk or a locked database never stops health or recovery | `tests/outage.rs`, `tests/full_disk.rs`, `tests/orders_outage.rs` |
 //!

@@ -79,7 +79,7 @@ fn cors_lines(answer: &Answer) -> Vec<&str> {
 }
 
 #[test]
-fn a_page_of_another_origin_posts_events_and_does_nothing_else() {
+fn b1_a_page_of_another_origin_posts_events_and_does_nothing_else() {
     let folder = Folder::new();
     let server = folder.serve(&[]);
     for executor in [false, true] {
@@ -229,7 +229,7 @@ fn is_open_to_every_name(method: &str, target: &str) -> bool {
 }
 
 #[test]
-fn without_keys_a_name_that_could_be_anybodys_is_misdirected() {
+fn b1_without_keys_a_name_that_could_be_anybodys_is_misdirected() {
     let folder = Folder::new();
     let server = folder.serve(&["--allowed-hosts", "collector", "--public-url", "https://events.example"]);
     for executor in [false, true] {

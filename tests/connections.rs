@@ -95,7 +95,7 @@ fn a_peer_that_takes_no_answers_is_cut_off_and_costs_little() {
 }
 
 #[test]
-fn answers_that_nobody_takes_stay_within_the_budget() {
+fn s1_answers_that_nobody_takes_stay_within_the_budget() {
     let mut server = Server::start(&["--buffer-bytes-max", "1MiB", "--write-timeout", "1h", "--cores", "0"]);
     let before = server.resident();
     let requests = plain("GET", "/health", &[]).repeat(1500);
@@ -133,7 +133,7 @@ fn connect_with_small_segments(server: &Server) -> Socket {
 }
 
 #[test]
-fn half_sent_requests_beyond_the_budget_get_503() {
+fn s1_half_sent_requests_beyond_the_budget_get_503() {
     let mut server = Server::start(&["--buffer-bytes-max", "2MiB", "--cores", "0"]);
     let large = EVENT.replace("/a", &"a".repeat(200_000));
     for lane in LANES {

@@ -306,7 +306,7 @@ fn key(folder: &Folder, words: &[&str]) -> String {
 }
 
 #[test]
-fn with_keys_the_page_is_open_and_its_numbers_are_not() {
+fn k3_with_keys_the_page_is_open_and_its_numbers_are_not() {
     let folder = Folder::new();
     let all = key(&folder, &["--scope", "read"]);
     let (code, said) = folder.run_json(&["tenant", "add", "acme"]);

@@ -63,7 +63,7 @@ fn decimal(minor: u64, digits: usize) -> String {
 // ── seeds and parameters ────────────────────────────────────────────────────────────────────────────
 
 #[test]
-fn the_same_seed_makes_the_same_bytes_and_another_makes_others() {
+fn d1_the_same_seed_makes_the_same_bytes_and_another_makes_others() {
     let flags = "--preset tiny --tenants 3 --currencies USD,JPY,KWD";
     for format in ["ndjson", "csv", "sql"] {
         let [one, again, other] = [7, 7, 8].map(|seed| {
@@ -88,7 +88,7 @@ fn the_same_seed_makes_the_same_bytes_and_another_makes_others() {
 /// Pinned: bytes made before must come out again, whatever happens to a dependency, the compiler or the
 /// machine. A change on purpose raises `GENERATION` in `src/cli/gen_dataset/spec.rs`.
 #[test]
-fn the_bytes_of_a_seed_never_change() {
+fn d1_the_bytes_of_a_seed_never_change() {
     let dir = generated("--preset tiny --tenants 2 --customers 300 --currencies USD,JPY --seed 42");
     let sums: Vec<String> = contents(dir.path())
         .into_iter()
@@ -282,7 +282,7 @@ fn recount(orders: &[&Value]) -> Value {
 }
 
 #[test]
-fn the_truth_equals_a_recount() {
+fn d1_the_truth_equals_a_recount() {
     let dir =
         generated("--preset tiny --tenants 4 --orders 6000 --days 60 --currencies USD,JPY,KWD --seed 3");
     let orders = ndjson(dir.path(), "orders.ndjson");

@@ -156,7 +156,7 @@ fn check(folder: &Folder, answers: &Answers) {
 const TWO: &[&str] = &["--shards", "2"];
 
 #[test]
-fn a_storm_of_duplicates_stores_each_once() {
+fn w2_a_storm_of_duplicates_stores_each_once() {
     let (folder, mut answers) = (Folder::new(), Answers::new());
     // Nobody is answered before the outcome is known, however slow the machine.
     let server = folder.serve(&[TWO, &["--cores", &cpus(2), "--commit-wait", "10m"]].concat());
@@ -170,7 +170,7 @@ fn a_storm_of_duplicates_stores_each_once() {
 }
 
 #[test]
-fn a_storm_through_kills_stores_each_once() {
+fn w2_a_storm_through_kills_stores_each_once() {
     let (folder, mut answers) = (Folder::new(), Answers::new());
     let mut chance = Chance::new();
     for _ in 0..4 {
@@ -188,7 +188,7 @@ fn a_storm_through_kills_stores_each_once() {
 }
 
 #[test]
-fn a_storm_while_a_shard_is_locked_is_accepted_and_settled_later() {
+fn w2_a_storm_while_a_shard_is_locked_is_accepted_and_settled_later() {
     let (folder, mut answers) = (Folder::new(), Answers::new());
     let server = folder.serve(&[TWO, &["--cores", &cpus(2), "--commit-wait", "50ms"]].concat());
     server.wait_until_stored();

@@ -67,28 +67,28 @@ fn check_receipts(client: &mut Client, all: &Report) {
 }
 
 #[test]
-fn an_acked_event_survives_kill_9_at_any_instant() {
+fn w1_an_acked_event_survives_kill_9_at_any_instant_and_w4_the_books_balance() {
     survive(&["--shards", "1"], 12);
 }
 
 #[test]
-fn an_acked_event_survives_with_one_core_and_three_shards() {
+fn w1_an_acked_event_survives_with_one_core_and_three_shards() {
     survive(&["--shards", "3"], 5);
 }
 
 #[test]
-fn an_acked_event_survives_with_more_cores_than_shards() {
+fn w1_an_acked_event_survives_with_more_cores_than_shards() {
     survive(&["--cores", &cpus(2), "--shards", "1"], 5);
 }
 
 #[test]
-fn an_event_acked_as_on_disk_survives() {
+fn w1_an_event_acked_as_on_disk_survives() {
     survive(&["--shards", "2", "--ack", "disk"], 4);
 }
 
 /// Small segments and checkpoints all the time: kills hit the deletion of segments, too.
 #[test]
-fn an_acked_event_survives_while_segments_are_deleted() {
+fn w1_an_acked_event_survives_while_segments_are_deleted() {
     survive(
         &[
             "--shards",

@@ -64,7 +64,7 @@ fn killed_with_backlog(folder: &Folder, count: usize) -> Report {
 }
 
 #[test]
-fn a_kill_between_commit_and_checkpoint_repeats_no_row() {
+fn w2_a_kill_between_commit_and_checkpoint_repeats_no_row() {
     let (folder, mut all) = (Folder::new(), Report::default());
     for round in 0..4 {
         let server = folder.serve(NO_CHECKPOINT);
@@ -105,7 +105,7 @@ fn a_torn_tail_is_cut_and_said_and_costs_the_torn_record_only() {
 }
 
 #[test]
-fn half_a_record_behind_the_tail_costs_nothing() {
+fn w1_half_a_record_behind_the_tail_costs_nothing() {
     let folder = Folder::new();
     let mut all = killed_with_backlog(&folder, 20);
     let segment = folder.newest_segment(0, "hot");
@@ -123,7 +123,7 @@ fn half_a_record_behind_the_tail_costs_nothing() {
 
 /// The database is ahead of a journal that lost its tail: new events get numbers it has not seen.
 #[test]
-fn a_tail_torn_behind_the_database_costs_nothing() {
+fn w1_a_tail_torn_behind_the_database_costs_nothing() {
     let (folder, mut all) = (Folder::new(), Report::default());
     let server = folder.serve(NO_CHECKPOINT);
     post(&server, &mut all, 30);
@@ -141,7 +141,7 @@ fn a_tail_torn_behind_the_database_costs_nothing() {
 }
 
 #[test]
-fn a_flipped_bit_in_the_wal_is_replayed_from_the_journal() {
+fn w1_a_flipped_bit_in_the_wal_is_replayed_from_the_journal() {
     let (folder, mut all) = (Folder::new(), Report::default());
     let server = folder.serve(NO_CHECKPOINT);
     for _ in 0..12 {
@@ -169,7 +169,7 @@ fn a_flipped_bit_in_the_wal_is_replayed_from_the_journal() {
 
 /// Everything the checkpoints have not carried over is still in the journal, whatever was deleted.
 #[test]
-fn a_lost_wal_is_replayed_from_the_journal() {
+fn w1_a_lost_wal_is_replayed_from_the_journal() {
     let flags = [
         "--shards",
         "1",

@@ -84,7 +84,7 @@ fn fill_and_recover(more_flags: &[&str], ready_says: &str) {
 }
 
 #[test]
-fn a_full_disk_answers_507_and_recovers_when_there_is_room() {
+fn s3_a_full_disk_answers_507_and_recovers_when_there_is_room() {
     fill_and_recover(&["--disk-reserve", "4MiB"], "disk_reserve");
 }
 

@@ -5,6 +5,8 @@
 mod figures;
 #[path = "house/imports.rs"]
 mod imports;
+#[path = "house/invariants.rs"]
+mod invariants;
 #[path = "house/tokens.rs"]
 mod tokens;
 
@@ -181,7 +183,7 @@ fn only_the_clock_reads_the_clock() {
 }
 
 #[test]
-fn sqlite_is_opened_in_one_place() {
+fn w3_sqlite_is_opened_in_one_place() {
     assert_eq!(
         users(&["Connection::open", "sqlite3_open", "Connection::open_in_memory"]),
         ["shard/open.rs"],

@@ -243,7 +243,7 @@ fn attempts(path: &str, other: &Tenant) -> Vec<(&'static str, String, String)> {
 }
 
 #[test]
-fn no_endpoint_shows_or_changes_what_is_anothers() {
+fn r2_no_endpoint_shows_or_changes_what_is_anothers() {
     let folder = Folder::new();
     let (own, other) = (tenant(&folder, OWN, 60), tenant(&folder, OTHER, 700));
     let server = folder.serve(&["--shards", "2", "--cores", &cpus(2), "--order-partition-rows-max", "90"]);
@@ -319,7 +319,7 @@ fn no_endpoint_shows_or_changes_what_is_anothers() {
 }
 
 #[test]
-fn answers_about_ones_own_say_nothing_about_the_other() {
+fn r2_answers_about_ones_own_say_nothing_about_the_other() {
     let folder = Folder::new();
     let (own, other) = (tenant(&folder, OWN, 60), tenant(&folder, OTHER, 700));
     let server = folder.serve(&["--shards", "2", "--cores", &cpus(2), "--order-partition-rows-max", "90"]);

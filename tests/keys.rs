@@ -119,7 +119,7 @@ fn everything() -> Vec<Asked> {
 }
 
 #[test]
-fn every_endpoint_wants_its_key_on_both_lanes() {
+fn k1_every_endpoint_wants_its_key_on_both_lanes() {
     let folder = Folder::new();
     for tenant in ["a", "b"] {
         run(&folder, &["tenant", "add", tenant]);
@@ -278,7 +278,7 @@ fn a_key_may_be_written_in_every_usual_way_and_in_no_other() {
 }
 
 #[test]
-fn rows_of_another_tenant_are_rejected_one_by_one() {
+fn k1_rows_of_another_tenant_are_rejected_one_by_one() {
     let folder = Folder::new();
     run(&folder, &["tenant", "add", "a"]);
     let (write, _) = key(&folder, &["--tenant", "a", "--scope", "write"]);

@@ -275,7 +275,7 @@ fn send(server: &Server, events: &[Event], expected: &[&str]) {
 }
 
 #[test]
-fn one_two_and_eight_shards_answer_alike() {
+fn r1_one_two_and_eight_shards_answer_alike_and_r2_no_row_crosses_tenants() {
     let folders: Vec<_> = [1, 2, 8].map(|shards| (shards, Folder::new())).into();
     let serve = |(shards, folder): &(u16, Folder)| {
         // Partitions of 150 rows: every answer comes from several.
@@ -505,7 +505,7 @@ fn check_search(servers: &[Server], orders: &[Order], chance: &mut Chance) {
 }
 
 #[test]
-fn orders_and_sales_are_the_same_from_one_two_and_eight_shards() {
+fn r1_orders_and_sales_are_the_same_from_one_two_and_eight_shards() {
     let folders: Vec<_> = [1, 2, 8].map(|shards| (shards, Folder::new())).into();
     let serve = |(shards, folder): &(u16, Folder)| {
         let shards = shards.to_string();

@@ -181,7 +181,7 @@ fn posted(server: &Server) {
 }
 
 #[test]
-fn a_dataset_comes_back_as_it_was_made_from_one_shard() {
+fn r3_a_dataset_comes_back_as_it_was_made_from_one_shard() {
     let folder = Folder::new();
     let dataset = dataset(&folder, &DATASET);
     let server = folder.serve(&[&["--shards", "1"], &PARTITION[..]].concat());
@@ -198,7 +198,7 @@ fn a_dataset_comes_back_as_it_was_made_from_one_shard() {
 }
 
 #[test]
-fn a_dataset_stays_what_it_is_through_kills_a_backup_and_other_shards() {
+fn r3_a_dataset_stays_what_it_is_through_kills_a_backup_and_other_shards() {
     let folder = Folder::new();
     let dataset = dataset(&folder, &DATASET);
     let (mut tenants, mut chance) = (orders_of(&dataset), Chance::new());

@@ -134,7 +134,7 @@ fn peak_bytes(server: &Server) -> u64 {
 }
 
 #[test]
-fn a_bomb_is_refused_and_memory_stays_flat() {
+fn u1_a_bomb_is_refused_and_memory_stays_flat() {
     let folder = Folder::new();
     let server = folder.serve(&["--shards", "1"]);
     let good = orders("acme", 50);
@@ -167,7 +167,7 @@ fn a_bomb_is_refused_and_memory_stays_flat() {
 }
 
 #[test]
-fn a_damaged_upload_says_how_far_it_came_and_can_be_sent_again() {
+fn u1_a_damaged_upload_says_how_far_it_came_and_can_be_sent_again() {
     let folder = Folder::new();
     let server = folder.serve(&["--shards", "2"]);
     let count = 3_000;

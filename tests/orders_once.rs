@@ -133,7 +133,7 @@ impl Sender {
 }
 
 #[test]
-fn five_clients_with_cuts_and_kills_store_each_order_once() {
+fn w2_five_clients_with_cuts_and_kills_store_each_order_once() {
     let (folder, mut chance) = (Folder::new(), Chance::new());
     let twice = 40;
     let file = file(&mut chance, twice);

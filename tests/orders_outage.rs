@@ -18,7 +18,7 @@ fn orders(first: u64, count: u64) -> Vec<Order> {
 }
 
 #[test]
-fn an_ingest_waits_for_a_locked_shard_and_reads_go_on() {
+fn s3_an_ingest_waits_for_a_locked_shard_and_reads_go_on() {
     let folder = Folder::new();
     let server = folder.serve(&["--shards", "2", "--cores", &cpus(2)]);
     let (before, later) = (orders(0, 300), orders(300, 6_000));
@@ -121,7 +121,7 @@ fn counts_or_none(said: &Value) -> bool {
 }
 
 #[test]
-fn a_full_disk_costs_no_order() {
+fn s3_a_full_disk_costs_no_order() {
     let folder = Folder::new();
     let Some(disk) = SmallDisk::mount(folder.beside("disk"), 48 << 20) else { return };
     let (data, ballast) = (disk.path().join("data"), disk.path().join("ballast"));

@@ -159,7 +159,7 @@ fn orders(count: u64) -> Vec<Order> {
 }
 
 #[test]
-fn a_search_finds_what_a_look_at_every_order_finds() {
+fn r1_a_search_finds_what_a_look_at_every_order_finds() {
     let all = orders(1_600);
     let folders = [(1, Folder::new()), (3, Folder::new())];
     let servers: Vec<Server> = folders

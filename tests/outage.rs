@@ -40,7 +40,7 @@ fn check_ready(server: &Server, status: u16, shards: &str) {
 }
 
 #[test]
-fn a_lock_held_outside_is_waited_out_under_load() {
+fn s3_a_lock_held_outside_is_waited_out_under_load() {
     let folder = Folder::new();
     let server = folder.serve(ONE_SHARD);
     server.wait_until_stored();
@@ -179,7 +179,7 @@ fn garbage_in_the_place_of_a_shard_quarantines_it_and_only_it() {
 }
 
 #[test]
-fn a_shard_corrupt_at_the_start_does_not_keep_the_others_from_serving() {
+fn s3_a_shard_corrupt_at_the_start_does_not_keep_the_others_from_serving() {
     let (folder, mut all) = (Folder::new(), Report::default());
     let server = folder.serve(TWO_SHARDS);
     post_until_both_grow(&server, &mut all);

@@ -185,7 +185,7 @@ impl Reader {
 }
 
 #[test]
-fn an_event_is_stored_once_and_answered_alike_for_ever() {
+fn p1_an_event_is_stored_once_and_answered_alike_for_ever() {
     let folder = Folder::new();
     let server = folder.serve(&["--shards", "2"]);
     let mut client = server.client();
@@ -557,7 +557,7 @@ fn products_and_tenants_have_limits_of_their_own() {
 }
 
 #[test]
-fn a_stream_on_any_core_gets_what_any_core_takes_once() {
+fn p2_a_stream_on_any_core_gets_what_any_core_takes_once() {
     let folder = Folder::new();
     let server = folder.serve(&["--shards", "2", "--cores", &cpus(2)]);
     let path = "/api/v1/tenants/t/price-anomalies";
@@ -612,7 +612,7 @@ fn a_stream_on_any_core_gets_what_any_core_takes_once() {
 }
 
 #[test]
-fn a_stream_goes_on_behind_its_last_id_whatever_happened_between() {
+fn p2_a_stream_goes_on_behind_its_last_id_whatever_happened_between() {
     let folder = Folder::new();
     let flags = |cores: usize| ["--shards".to_owned(), "3".to_owned(), "--cores".to_owned(), cpus(cores)];
     let serve = |cores: usize| {
@@ -670,7 +670,7 @@ fn a_stream_goes_on_behind_its_last_id_whatever_happened_between() {
 }
 
 #[test]
-fn a_slow_reader_is_told_and_then_gets_everything() {
+fn p2_a_slow_reader_is_told_and_then_gets_everything() {
     let folder = Folder::new();
     let server =
         folder.serve(&["--shards", "2", "--product-events-per-second", "1000000", "--write-timeout", "1h"]);
@@ -707,7 +707,7 @@ fn a_slow_reader_is_told_and_then_gets_everything() {
 }
 
 #[test]
-fn a_stream_of_one_product_comes_back_behind_what_others_had() {
+fn p2_a_stream_of_one_product_comes_back_behind_what_others_had() {
     let folder = Folder::new();
     let server = folder.serve(&["--shards", "2", "--cores", &cpus(1)]);
     let path = "/api/v1/tenants/t/price-anomalies";

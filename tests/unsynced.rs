@@ -102,7 +102,7 @@ fn writes(server: &Server, level: &str) -> Vec<(String, Answer)> {
 }
 
 #[test]
-fn every_write_says_how_durable_it_is() {
+fn w1_every_write_says_how_durable_it_is() {
     let folder = Folder::new();
     let mut server = folder.serve(&["--shards", "2", "--cores", &support::cpus(2)]);
     for level in ["os", "disk"] {
@@ -169,7 +169,7 @@ fn a_reshard_after_an_erasure_that_failed_says_what_it_is() {
 
 /// At `os`, too, what lasts and names rows waits for their sync. Whoever asks does not wait, and is not refused.
 #[test]
-fn after_a_failed_sync_no_key_and_no_upload_outlives_its_rows() {
+fn w1_after_a_failed_sync_no_key_and_no_upload_outlives_its_rows() {
     let folder = Folder::new();
     let flags = ["--shards", "1", "--checkpoint-interval", "1h"];
     let server = folder.serve(&flags);

@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_foreign_page_posts_events_and_does_nothing_else() {
+    fn b1_a_foreign_page_posts_events_and_does_nothing_else() {
         let config = config();
         let asked = |origin: &'static str, pages, method| {
             caller("127.0.0.1:8000", Some(origin)).check(&config, pages, method, || true)
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn while_there_are_no_keys_a_name_that_others_could_give_is_not_answered_to() {
+    fn b1_while_there_are_no_keys_a_name_that_others_could_give_is_not_answered_to() {
         let config = config();
         let asked = |host, pages, is_open| caller(host, None).check(&config, pages, Method::Get, || is_open);
         for host in ["evil.example", "127.0.0.1.evil.example:8000", "", "events.example:8000"] {

@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_holds_for_each_name_at_any_number_of_lanes() {
+    fn k2_a_limit_holds_for_each_name_at_any_number_of_lanes() {
         for threads in [1, 2, 8] {
             for (names, per_s, asks) in [(1, 100, 4), (50, 20, 1), (3, 5_000, 80)] {
                 let seconds = 5;

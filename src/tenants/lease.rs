@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_holds_at_any_number_of_lanes() {
+    fn k2_a_limit_holds_at_any_number_of_lanes() {
         for threads in [1, 2, 8] {
             for (per_s, asks_per_step, tokens) in [
                 (50, 4, 1),

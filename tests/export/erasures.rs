@@ -106,7 +106,7 @@ fn check_traces(folder: &Folder, export: &Value, customer: &str) {
 /// Before files were spliced every erasure of orders that were written made the export begin again, which waits until
 /// no shard erases: under erasures without a pause it never ended, and this test ran out of customers.
 #[test]
-fn an_export_ends_under_erasures_without_a_pause_and_a_download_meanwhile_never_ends_cleanly() {
+fn x1_an_export_ends_under_erasures_without_a_pause_and_a_download_meanwhile_never_ends_cleanly() {
     let folder = Folder::new();
     let (server, orders) = filled(&folder, &["--shards", "2"], 24_000);
     let mut gone = Gone::default();

@@ -20,7 +20,7 @@ fn to_the_end(server: &Server, upload: &Upload, body: &[u8]) {
 }
 
 #[test]
-fn connections_cut_at_any_byte_cost_nothing_that_arrived() {
+fn w5_connections_cut_at_any_byte_cost_nothing_that_arrived() {
     let mut chance = Chance::new();
     for packing in Packing::ALL {
         let (folder, (lines, expected)) = (Folder::new(), orders(ORDERS));
@@ -48,7 +48,7 @@ fn connections_cut_at_any_byte_cost_nothing_that_arrived() {
 }
 
 #[test]
-fn servers_killed_at_any_byte_keep_what_they_reported() {
+fn w5_servers_killed_at_any_byte_keep_what_they_reported() {
     let mut chance = Chance::new();
     for packing in Packing::ALL {
         let (folder, (lines, expected)) = (Folder::new(), orders(ORDERS));

@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn the_page_names_only_files_there_are_and_nothing_elsewhere() {
+    fn k3_the_page_names_only_files_there_are_and_nothing_elsewhere() {
         let mut named = 0;
         for file_of in FILES.iter().chain([&INDEX]).filter(|file| !file.is_fixed) {
             // A namespace is a name, and is not fetched.

@@ -32,7 +32,7 @@ fn promised(dir: &Path) -> Vec<(u64, bool)> {
 }
 
 #[test]
-fn what_was_never_synced_was_promised_to_nobody() {
+fn w1_what_was_never_synced_was_promised_to_nobody() {
     let dir = tempfile::tempdir().unwrap();
     let (mut appender, reader, _) = reopen(dir.path(), SEGMENT);
     commits(&mut appender, 6);
@@ -52,7 +52,7 @@ fn what_was_never_synced_was_promised_to_nobody() {
 }
 
 #[test]
-fn what_a_later_record_says_was_synced_is_lost() {
+fn w1_what_a_later_record_says_was_synced_is_lost() {
     let dir = tempfile::tempdir().unwrap();
     let (mut appender, reader, _) = reopen(dir.path(), SEGMENT);
     let mut syncer = Syncer::new(appender.state().clone());

@@ -301,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_deleted_leaves_no_byte_and_what_is_there_stays() {
+    fn e1_what_was_deleted_leaves_no_byte_and_what_is_there_stays() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file.db");
         let connection = busy(&path);

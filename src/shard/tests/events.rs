@@ -95,7 +95,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn each_id_is_stored_once_and_every_answer_is_right(steps in prop::collection::vec(step(), 1..40)) {
+    fn w2_each_id_is_stored_once_and_r3_every_bucket_equals_a_recount(steps in prop::collection::vec(step(), 1..40)) {
         let dir = tempfile::tempdir().unwrap();
         let options = ShardOptions { partition_rows_max: 30, folder_id: [9; 16], ..options() };
         let reopen = || {

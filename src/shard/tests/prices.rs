@@ -442,7 +442,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_shard_says_what_the_model_says(steps in prop::collection::vec(step(), 1..12)) {
+    fn p1_a_shard_says_what_the_model_says(steps in prop::collection::vec(step(), 1..12)) {
         let mut stand = Stand::new();
         for step in &steps {
             match step {

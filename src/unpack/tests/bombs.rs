@@ -65,7 +65,7 @@ fn set_off(bomb: &Bomb, limits: Limits) -> (UnpackError, u64, u64, u64) {
 }
 
 #[test]
-fn a_bomb_stops_at_the_ratio() {
+fn u1_a_bomb_stops_at_the_ratio() {
     let limits = Limits { ratio_max: 100, ratio_grace_bytes: 8 << 20, ..Limits::default() };
     for byte in [0, b'{', b'\n', b' '] {
         for bomb in bombs(byte) {
@@ -80,7 +80,7 @@ fn a_bomb_stops_at_the_ratio() {
 }
 
 #[test]
-fn a_bomb_stops_at_the_size() {
+fn u1_a_bomb_stops_at_the_size() {
     let limits = Limits { decoded_bytes_max: 20 << 20, ratio_max: u32::MAX, ..Limits::default() };
     for bomb in bombs(b'[') {
         let (error, _, decoded_bytes, _) = set_off(&bomb, limits);

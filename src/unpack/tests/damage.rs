@@ -20,7 +20,7 @@ fn packed(text: &[u8]) -> impl Iterator<Item = (&'static str, Vec<u8>)> {
 }
 
 #[test]
-fn every_cut_is_an_error() {
+fn u1_every_cut_is_an_error() {
     let [text, _] = samples();
     for (name, upload) in packed(&text) {
         for length in 1..upload.len() {
@@ -55,7 +55,7 @@ fn a_cut_is_told_with_its_place() {
 }
 
 #[test]
-fn every_flipped_bit_is_an_error_or_changes_nothing() {
+fn u1_every_flipped_bit_is_an_error_or_changes_nothing() {
     for text in samples() {
         let rows = rows_of(&text);
         for (name, upload) in packed(&text) {

@@ -11,7 +11,7 @@ use crate::ingest::write::run;
 use crate::shard::{CheckpointMode, Lock, Shard, ShardState};
 
 #[test]
-fn a_lock_held_outside_keeps_every_row_waiting_and_loses_none() {
+fn w3_a_lock_held_outside_keeps_every_row_waiting_and_loses_none() {
     let mut rig = Rig::new();
     let readers = std::mem::take(&mut rig.readers);
     let (status, stop, folder) = (Arc::clone(&rig.status), Arc::clone(&rig.stop), folder(&rig.dir));
