@@ -90,7 +90,7 @@ fn a_torn_tail_is_cut_and_said_and_costs_the_torn_record_only() {
     let mut all = killed_with_backlog(&folder, 50);
     cut(&folder.newest_segment(0, "hot"), 5);
     let server = folder.serve(NO_CHECKPOINT);
-    let cut = server.logged("cut what was not written whole").expect("a torn tail is said");
+    let cut = server.logged("removed incomplete records").expect("a torn tail is said");
     assert_eq!((cut["shard"].as_u64(), cut["lane"].as_str()), (Some(0), Some("hot")));
     assert_eq!(server.wait_until_stored()["database_events"], 49);
     let torn = all.acked.remove(&50).expect("the last one");
@@ -114,7 +114,7 @@ fn w1_half_a_record_behind_the_tail_costs_nothing() {
     let file = File::options().write(true).open(&segment).expect("the segment opens");
     file.write_all_at(&bytes[at..at + length / 2], bytes.len() as u64).expect("half a record is written");
     let server = folder.serve(NO_CHECKPOINT);
-    assert!(server.logged("cut what was not written whole").is_some(), "{}", server.log());
+    assert!(server.logged("removed incomplete records").is_some(), "{}", server.log());
     post(&server, &mut all, 5);
     assert_eq!(server.wait_until_stored()["database_events"], 25);
     server.stop();
@@ -221,7 +221,7 @@ fn a_damaged_record_costs_itself_only_and_is_named() {
     assert!(problems[0].contains(name) && problems[0].contains("1 records lost from 42"), "{problems:?}");
 
     let server = folder.serve(NO_CHECKPOINT);
-    let logged = server.logged("the journal is damaged here").expect("damage is said");
+    let logged = server.logged("the journal is damaged").expect("damage is said");
     assert!(logged.to_string().contains(name), "{logged}");
     post(&server, &mut all, 5);
     let health = server.wait_until_stored();

@@ -355,7 +355,7 @@ fn commands_say_what_they_did_and_what_is_wrong() {
     // The key alone, for scripts; what people must know of it beside it.
     let (said, aside) = (String::from_utf8_lossy(&made.stdout), String::from_utf8_lossy(&made.stderr));
     assert!(said.starts_with("fh_") && said.trim_end().len() == 63, "{said}");
-    assert!(aside.contains("will not be shown again"), "{aside}");
+    assert!(aside.contains("shown only once"), "{aside}");
     // One key may hold several scopes, in either spelling; only what can do nothing but append is for public pages.
     for (words, scopes, public) in [
         (&["--scope", "manage,write"][..], "write,manage", false),
@@ -373,7 +373,7 @@ fn commands_say_what_they_did_and_what_is_wrong() {
         let shown = run(&folder, &["key", "list"]);
         let line =
             shown.lines().find(|line| line.starts_with(made["id"].as_str().expect("an id"))).expect("a line");
-        assert_eq!(line.contains("not for it"), !public, "{shown}");
+        assert_eq!(line.contains("forbidden"), !public, "{shown}");
     }
     let said = run(&folder, &["tenant", "add", "a", "--requests-per-second", "100"]);
     assert!(said.contains("100 requests/s, unlimited bytes/s"), "{said}");
@@ -391,7 +391,7 @@ fn commands_say_what_they_did_and_what_is_wrong() {
         (&["key", "revoke", "0123456789abcdef"], 1, "key list"),
         (&["key", "create", "--scope", "everything"], 2, "write, manage, read and admin"),
         (&["key", "create"], 2, "--scope"),
-        (&["key", "create", "--scope", "read", "--expires", "2001-01-01"], 2, "time to come"),
+        (&["key", "create", "--scope", "read", "--expires", "2001-01-01"], 2, "time in the future"),
         (&["tenant", "add", "c", "--requests-per-second", "0"], 2, "off"),
     ] {
         let output = folder.run(words);

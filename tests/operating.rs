@@ -62,7 +62,7 @@ fn nobody_else_may_read_the_data_folder() {
     fs::set_permissions(folder.data().join("cursors.key"), fs::Permissions::from_mode(0o644))
         .expect("it is ours");
     let server = folder.serve(&["--shards", "1"]);
-    let complaints = server.log().matches("more people may use this than should").count();
+    let complaints = server.log().matches("the permissions are too broad").count();
     assert_eq!(complaints, 2, "{}", server.log());
     server.stop();
     let (_, said) = folder.run_json(&["doctor"]);
@@ -100,7 +100,7 @@ fn a_group_may_read_shards_and_never_secrets() {
         let found = mode(&folder.data().join(name));
         assert_eq!(found, wanted, "{name} is {found:o}");
     }
-    assert!(!server.log().contains("more people may use this"), "{}", server.log());
+    assert!(!server.log().contains("the permissions are too broad"), "{}", server.log());
     server.stop();
 }
 
@@ -234,16 +234,16 @@ fn a_reader_outside_that_pins_the_wal_is_named() {
     wait_until("it to be named", || {
         client.post(number).expect("the server answers");
         number += 1;
-        reason(&server).contains("pins the WAL of shard 0")
+        reason(&server).contains("has pinned the WAL of shard 0")
     });
     assert_eq!(server.get("/ready").status, 200, "everything is stored all the same");
     // The log is written by another thread.
-    wait_until("the log to say so", || server.logged("keeps the WAL from being carried over").is_some());
+    wait_until("the log to say so", || server.logged("the WAL cannot be checkpointed").is_some());
     drop(reader);
     wait_until("it to be over", || {
         client.post(number).expect("the server answers");
         number += 1;
-        !reason(&server).contains("pins the WAL")
+        !reason(&server).contains("has pinned the WAL")
     });
     server.stop();
 }

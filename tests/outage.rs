@@ -61,7 +61,9 @@ fn s3_a_lock_held_outside_is_waited_out_under_load() {
     check_ready(&server, 200, "every shard is open");
     let all = load.stop();
     server.wait_until_stored();
-    wait_until("the log to say so", || server.logged("over: the database is written again").is_some());
+    wait_until("the log to say so", || {
+        server.logged("outage over: the database is writable again").is_some()
+    });
     server.stop();
     all.check_all_accepted(&stored(&folder.data()));
 }

@@ -466,8 +466,8 @@ fn signed_price_events_are_their_senders() {
     let old_time = at - 400;
     for (headers, says) in [
         (String::new(), "is missing"),
-        (headers("m1", at, &bad), "no signature fits"),
-        (headers("m2", at, &old.sign("m1", at, body.as_bytes())), "no signature fits"),
+        (headers("m1", at, &bad), "no signature matches"),
+        (headers("m2", at, &old.sign("m1", at, body.as_bytes())), "no signature matches"),
         (headers("m1", at, "v1a,xxxx"), "no signature of the form"),
         (headers("m1", old_time, &old.sign("m1", old_time, body.as_bytes())), "five minutes old"),
     ] {

@@ -37,7 +37,7 @@ fn an_unknown_key_in_the_file_is_refused_by_name() {
     let missing = folder.beside("nowhere.toml");
     assert_says(&refusal(&folder, &["--config", missing.to_str().expect("a name")]), &["nowhere.toml"]);
     fs::write(&file, "batch_rows_max = \n").expect("the file is written");
-    assert_says(&refusal(&folder, &["--config", file.to_str().expect("a name")]), &["is not TOML"]);
+    assert_says(&refusal(&folder, &["--config", file.to_str().expect("a name")]), &["is not valid TOML"]);
 }
 
 #[test]

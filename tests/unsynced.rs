@@ -155,7 +155,7 @@ fn a_reshard_after_an_erasure_that_failed_says_what_it_is() {
     let output = folder.run(&["reshard", "--to", "3"]);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success(), "{output:?}");
-    assert!(said.contains("an erasure was begun and failed") && !said.contains("damaged"), "{said}");
+    assert!(said.contains("an erasure failed") && !said.contains("damaged"), "{said}");
     // It can be served and brought to its end.
     fs::remove_dir(&body).expect("it is empty");
     File::create(&body).expect("the body is made again");

@@ -61,11 +61,12 @@ impl NotCalled {
     pub fn detail(self) -> &'static str {
         match self {
             NotCalled::ByThisName => {
-                "the Host header is no name of this server; --allowed-hosts or --public-url can make it one"
+                "the Host header does not name this server; --allowed-hosts or --public-url can add the \
+                 name"
             }
             NotCalled::ByThisPage => {
-                "a page of another origin may only post events; --cors-origins can list it, and --public-url names \
-                 this server's own origin behind a proxy"
+                "pages of other origins may only post events; --cors-origins lists further origins, and \
+                 --public-url sets this server's own origin behind a proxy"
             }
         }
     }

@@ -203,7 +203,10 @@ pub fn encoded(part: &str) -> String {
 /// The answer to a path whose tenant cannot be one.
 #[must_use]
 pub fn no_such_tenant(request_id: &str, problems: &[Cell]) -> Answer {
-    let detail = format!("a tenant has 1 to {IDENTIFIER_BYTES_MAX} bytes without control characters");
+    let detail = format!(
+        "a tenant name must have 1 to {IDENTIFIER_BYTES_MAX} bytes without control \
+                          characters"
+    );
     problem(Problem::NotFound, &detail, request_id, &[], &[], problems)
 }
 
@@ -211,16 +214,17 @@ pub fn no_such_tenant(request_id: &str, problems: &[Cell]) -> Answer {
 #[derive(Debug, thiserror::Error)]
 pub enum StatusRefused {
     #[error(
-        "the body is a JSON object with a status: pending, paid, shipped, delivered, cancelled or refunded"
+        "the body must be a JSON object with a status: pending, paid, shipped, delivered, cancelled or \
+         refunded"
     )]
     Invalid,
-    #[error("occurred_at is RFC 3339 with an offset, and at most 24 hours ahead of the server's clock")]
+    #[error("occurred_at must be RFC 3339 with an offset, and at most 24 hours ahead of the server's clock")]
     OccurredAt,
-    #[error("the tenant has no order with this id")]
+    #[error("this tenant has no order with this id")]
     NoSuchOrder,
     #[error(
-        "with this order the sales of its day in its currency would be more than 9223372036854775807 units or \
-         smallest coins; nothing was changed"
+        "this order would take the sales of its day in its currency beyond 9223372036854775807 units or \
+         minor units; nothing was changed"
     )]
     SumTooLarge,
     #[error(transparent)]

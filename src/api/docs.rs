@@ -92,7 +92,7 @@ fn problems_index() -> String {
     layout(
         "Problems",
         &format!(
-            "<p>Every error answer is an <code>application/problem+json</code> document (RFC 9457) whose \
+            "<p>Every error response is an <code>application/problem+json</code> document (RFC 9457) whose \
              <code>type</code> is one of these.</p>\n<table>\n{rows}</table>"
         ),
     )
@@ -101,16 +101,17 @@ fn problems_index() -> String {
 fn problem_page(slug: &str) -> Option<String> {
     let problem = Problem::ALL.iter().find(|problem| problem.slug() == slug)?;
     let retry = if problem.retryable() {
-        "Yes, later: the same request may succeed. Wait as long as <code>Retry-After</code> says if it is \
-         there, else a little longer each time."
+        "Yes, later: the same request may succeed. Wait as long as <code>Retry-After</code> says. Without \
+         that header, wait a little longer before each retry."
     } else {
-        "No: the same request would fail again."
+        "No. The same request would fail again."
     };
     Some(layout(
         problem.title(),
         &format!(
-            "<p><code>{slug}</code>, HTTP status {status}</p>\n<p>{explanation}</p>\n\
-             <h2>Send it again?</h2>\n<p>{retry}</p>\n<p><a href=\"/docs/problems/\">All problems</a></p>",
+            "<p><code>{slug}</code>, HTTP status \
+             {status}</p>\n<p>{explanation}</p>\n<h2>Retry?</h2>\n<p>{retry}</p>\n<p><a \
+             href=\"/docs/problems/\">All problems</a></p>",
             status = problem.status(),
             explanation = problem.explanation(),
         ),

@@ -473,7 +473,7 @@ impl<H> Found<H> {
             return problem(Problem::NotFound, detail, asker.request_id, &[], &[], asker.problems);
         }
         let allow = self.allow();
-        let detail = format!("this path takes {allow}");
+        let detail = format!("this path allows {allow}");
         problem(Problem::MethodNotAllowed, &detail, asker.request_id, &[], &[], asker.problems)
             .with("Allow", allow)
     }

@@ -73,7 +73,7 @@ fn whole_row(error: &DecodeError) -> &'static str {
         DecodeError::NotUtf8 => "the row is not UTF-8",
         DecodeError::NotJson { .. } => "the row is not JSON",
         DecodeError::TooDeep => "the row is nested too deeply",
-        DecodeError::Fields(_) => "fields of the row are wrong",
+        DecodeError::Fields(_) => "one or more fields of the row are invalid",
     }
 }
 
@@ -155,29 +155,30 @@ pub fn refused(refused: &EventRefused, body_bytes_max: u64, request_id: &str, pr
     let tell = |kind, detail: &str| problem(kind, detail, request_id, &[], &[], problems);
     match refused {
         EventRefused::Denied(denied) => access::denied(*denied, request_id, problems),
-        EventRefused::AckParameter => tell(Problem::BadParameter, "`ack` may be `os` or `disk`"),
+        EventRefused::AckParameter => tell(Problem::BadParameter, "`ack` must be `os` or `disk`"),
         EventRefused::UnknownCoding => {
-            tell(Problem::UnsupportedEncoding, &format!("Content-Encoding may be one of {CODINGS}"))
+            tell(Problem::UnsupportedEncoding, &format!("Content-Encoding must be one of {CODINGS}"))
         }
         EventRefused::Unsynced => tell(
             Problem::JournalUnsynced,
-            "the journal could not be synced to disk; the event may be stored, and once more if it is sent again",
+            "the journal could not be synced to disk; the event may be stored, and a retry may store it \
+             twice",
         ),
         EventRefused::UnsyncedKeyed => tell(
             Problem::JournalUnsynced,
-            "the journal could not be synced to disk; what was sent may be stored, and sending it again is safe",
+            "the journal could not be synced to disk; the records may be stored, and a retry is safe",
         ),
         EventRefused::CoreBusy => tell(
             Problem::Overloaded,
-            "the core that keeps these events has too many requests waiting; nothing was stored",
+            "the core that stores these events has too many waiting requests; nothing was stored",
         ),
         EventRefused::MemorySpent => tell(
             Problem::Overloaded,
-            "the requests under way hold all the memory there is for them (buffer_bytes_max); nothing was stored",
+            "the requests in progress use all of buffer_bytes_max; nothing was stored",
         ),
         EventRefused::OutcomeUnknown => tell(
             Problem::OutcomeUnknown,
-            "the core that keeps these events did not answer; sending them again is safe",
+            "the core that stores these events did not respond; a retry is safe",
         ),
         EventRefused::Bulk(error) => {
             let errors: Vec<_> = match error {
@@ -188,7 +189,8 @@ pub fn refused(refused: &EventRefused, body_bytes_max: u64, request_id: &str, pr
         }
         EventRefused::Rows(rows) => {
             let errors: Vec<_> = rows.iter().flat_map(RowErrors::items).take(ROW_ERRORS_MAX).collect();
-            let detail = format!("none of the {} rows is an event; the first errors are listed", rows.len());
+            let detail =
+                format!("none of the {} rows is a valid event; the first errors are listed", rows.len());
             problem(Problem::InvalidEvents, &detail, request_id, &errors, &[], problems)
         }
         EventRefused::Refused(Refused::Decode(error)) => {
@@ -199,22 +201,23 @@ pub fn refused(refused: &EventRefused, body_bytes_max: u64, request_id: &str, pr
             problem(Problem::from(error), &error.to_string(), request_id, &errors, &[], problems)
         }
         EventRefused::Refused(Refused::TooLarge | Refused::Inflate(InflateError::TooLarge(_))) => {
-            tell(Problem::PayloadTooLarge, &format!("the body may have {body_bytes_max} bytes, decoded"))
+            tell(Problem::PayloadTooLarge, &format!("the body exceeds {body_bytes_max} decoded bytes"))
         }
         EventRefused::Refused(Refused::Inflate(error)) => tell(Problem::BadEncoding, &error.to_string()),
         EventRefused::Refused(Refused::Pressure(Pressure::JournalFull)) => {
-            tell(Problem::JournalFull, "the journal has no room; the event was not stored")
+            tell(Problem::JournalFull, "the journal is full; the event was not stored")
         }
         EventRefused::Refused(Refused::Pressure(Pressure::JournalBroken)) => {
             tell(Problem::Overloaded, "the journal could not be written; the event was not stored")
         }
         EventRefused::Refused(Refused::Pressure(Pressure::Unsynced)) => tell(
             Problem::JournalUnsynced,
-            "an earlier sync of the journal failed, so the disk cannot be promised yet; nothing was stored",
+            "an earlier sync of the journal failed, so the server cannot promise durability on disk; \
+             nothing was stored",
         ),
         EventRefused::Refused(Refused::Pressure(Pressure::QueueFull { events, bytes, delay_s })) => problem(
             Problem::QueueFull,
-            "events arrive faster than they can be stored; this one was not",
+            "events arrive faster than they can be stored; this one was not stored",
             request_id,
             &[],
             &[("queue_size", *events), ("queue_bytes", *bytes), ("expected_delay_seconds", *delay_s)],

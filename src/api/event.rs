@@ -9,7 +9,7 @@ use crate::http::{Answer, Cors, To, write_answer_after, write_common};
 
 /// The body of every 202; a test holds it to the documented shape.
 const BODY: &[u8] = br#"{"status":"accepted","message":"Event queued for processing"}"#;
-const _: () = assert!(BODY.len() == 61, "the length stands in the template below");
+const _: () = assert!(BODY.len() == 61, "the template below contains the length");
 
 /// What stands between the request id and the receipt's number in nearly every 202.
 const PLAIN_MIDDLE: &[u8] = b"\r\nAccess-Control-Allow-Origin: *\r\nContent-Type: application/json\r\n\

@@ -28,21 +28,21 @@ const VERY_LARGE: u64 = (1 << 53) - 1;
 /// Why an export is not made, told of or downloaded.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportRefused {
-    #[error("the export cannot be made as it is asked for")]
+    #[error("the export request is invalid")]
     Invalid(Vec<ExportFault>),
-    #[error("the tenant has no export with this id")]
+    #[error("this tenant has no export with this id")]
     NotFound,
-    #[error("the export expired, and its file is gone")]
+    #[error("the export expired and its file was deleted")]
     Gone,
-    #[error("the file told of a person who was erased, and went with them; a new export does not")]
+    #[error("the file contained a person who was erased and was deleted; create a new export")]
     Erased,
-    #[error("the export came to nothing: {0}")]
+    #[error("the export failed: {0}")]
     Failed(String),
-    #[error("the file is another one than If-Match names")]
+    #[error("the file does not match If-Match")]
     Changed,
-    #[error("the file has {size} bytes, and the range begins behind them")]
+    #[error("the file has {size} bytes, and the range begins after them")]
     Range { size: u64 },
-    #[error("less than disk_reserve is free on the data disk")]
+    #[error("the data disk has less than disk_reserve free")]
     DiskLow,
     #[error(transparent)]
     Store(#[from] ExportError),
@@ -275,7 +275,7 @@ pub fn refused(refused: &ExportRefused, request_id: &str, problems: &[Cell]) -> 
             plain(Problem::NoRoomForExport, "the disk is full")
         }
         // What the system says of its files is for the log.
-        ExportRefused::Store(_) => plain(Problem::Internal, "a file of the export cannot be used"),
+        ExportRefused::Store(_) => plain(Problem::Internal, "an export file cannot be used"),
         ExportRefused::Ingest(error) => {
             Answer { close: false, ..ingest_refused(error, None, request_id, problems) }
         }

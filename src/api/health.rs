@@ -83,11 +83,11 @@ pub fn ready(vitals: &Vitals) -> Answer {
         shards.clone().filter(|board| board.flow().pending_bytes >= vitals.config.journal_high_water);
     let unsynced = shards.flat_map(|board| &board.lanes).filter(|lane| lane.sync_failed());
     let journal = behind
-        .map(|board| format!("shard {} is behind by more than journal_high_water", board.shard))
+        .map(|board| format!("the backlog of shard {} exceeds journal_high_water", board.shard))
         .chain(unsynced.map(|lane| format!("{} could not be synced", lane.dir().display())));
     // Everything is stored all the same, so it is named and no reason to go elsewhere.
     let pinned = pinned(vitals);
-    let low = vitals.board.disk_low().then(|| "less than disk_reserve is free on the data disk".to_owned());
+    let low = vitals.board.disk_low().then(|| "the data disk has less than disk_reserve free".to_owned());
     let checks = Checks {
         shards: check(
             not_open
@@ -97,8 +97,8 @@ pub fn ready(vitals: &Vitals) -> Answer {
                 .collect(),
             &pinned,
         ),
-        journal: check(journal.collect(), "every journal takes events"),
-        disk: check(low.into_iter().collect(), "there is room on the data disk"),
+        journal: check(journal.collect(), "every journal accepts events"),
+        disk: check(low.into_iter().collect(), "the data disk has free space"),
     };
     let draining = vitals.stop.stage() > Stage::Running;
     let well = checks.shards.ok && checks.journal.ok && checks.disk.ok;
@@ -119,7 +119,8 @@ fn pinned(vitals: &Vitals) -> String {
             let since = clock::rfc3339(since_us as i64);
             let bytes = board.status.wal_bytes.get();
             Some(format!(
-                "; another program's transaction pins the WAL of shard {} since {since} ({bytes} bytes)",
+                "; a transaction of another program has pinned the WAL of shard {} since {since} ({bytes} \
+                 bytes)",
                 board.shard
             ))
         }
@@ -137,7 +138,7 @@ pub fn receipt(asked: &Asked<'_>) -> Answer {
         Ok(Whereabouts::Stored) => "stored",
         Ok(Whereabouts::Pending) => "pending",
         Ok(Whereabouts::Unknown) | Err(_) => {
-            return asked.not_found(Problem::NotAReceipt, "this receipt was never given out");
+            return asked.not_found(Problem::NotAReceipt, "this server did not issue this receipt");
         }
     };
     json(200, &ReceiptState { state })

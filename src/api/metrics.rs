@@ -47,17 +47,22 @@ fn exports(page: &mut Page, vitals: &Vitals) {
     let of = &vitals.exports;
     page.family("firehose_exports_open", Kind::Gauge, "Exports that are queued or running.", "");
     page.sample(&[], of.open.get());
-    page.family("firehose_export_files_bytes", Kind::Gauge, "What the files of all exports take.", "bytes");
+    page.family("firehose_export_files_bytes", Kind::Gauge, "Bytes in the files of all exports.", "bytes");
     page.sample(&[], of.bytes.get());
     page.family("firehose_export_rows", Kind::Counter, "Rows written to exports since the start.", "");
     page.sample(&[], of.rows.get());
-    page.family("firehose_exports_ended", Kind::Counter, "Exports that ended since the start, by how.", "");
+    page.family(
+        "firehose_exports_ended",
+        Kind::Counter,
+        "Exports that ended since the start, by outcome.",
+        "",
+    );
     page.sample(&[("state", "done")], of.done.get());
     page.sample(&[("state", "failed")], of.failed.get());
 }
 
 fn build_info(page: &mut Page, vitals: &Vitals) {
-    page.family("firehose_build_info", Kind::Gauge, "Version and runtime; always 1.", "");
+    page.family("firehose_build_info", Kind::Gauge, "Version and runtime. Always 1.", "");
     page.sample(&[("version", env!("CARGO_PKG_VERSION")), ("runtime", vitals.runtime.name())], 1u64);
     page.family("firehose_uptime_seconds", Kind::Gauge, "Time since the server started.", "seconds");
     page.sample(&[], (clock::monotonic_us() - vitals.started_monotonic_us) as f64 / 1e6);
@@ -94,7 +99,7 @@ fn flow(page: &mut Page, vitals: &Vitals) {
         vitals,
         "firehose_stored_events",
         Kind::Counter,
-        "Records applied to the database since the data folder was created; received = stored + queued.",
+        "Records applied to the database since the data folder was created. received = stored + queued.",
         "",
         |b| b.flow().processed as f64,
     );
@@ -112,7 +117,7 @@ fn flow(page: &mut Page, vitals: &Vitals) {
         vitals,
         "firehose_queue_bytes",
         Kind::Gauge,
-        "Bytes of the journals not yet stored.",
+        "Bytes in the journals that are not yet stored.",
         "bytes",
         |b| b.flow().pending_bytes as f64,
     );
@@ -121,7 +126,7 @@ fn flow(page: &mut Page, vitals: &Vitals) {
         vitals,
         "firehose_price_changes",
         Kind::Counter,
-        "Price anomalies and decisions on them that became known since the start.",
+        "Price anomalies and decisions on them since the start.",
         "",
         |b| b.status.price_changes.get() as f64,
     );
@@ -130,7 +135,7 @@ fn flow(page: &mut Page, vitals: &Vitals) {
         vitals,
         "firehose_oldest_unflushed_seconds",
         Kind::Gauge,
-        "How long the oldest event that is not stored waits at the most; 0 when nothing waits.",
+        "Upper bound on the age of the oldest event that is not stored. 0 if there is none.",
         "seconds",
         |b| b.behind_us() as f64 / 1e6,
     );
@@ -150,30 +155,30 @@ fn lanes(page: &mut Page, vitals: &Vitals) {
         ("firehose_accepted_events", "Events accepted, by core and lane.", "", |l| {
             l.accepted_events.get() as f64
         }),
-        ("firehose_accepted_bytes", "Bytes of accepted events' bodies.", "bytes", |l| {
+        ("firehose_accepted_bytes", "Body bytes of accepted events.", "bytes", |l| {
             l.accepted_bytes.get() as f64
         }),
         ("firehose_recv_calls", "recv system calls.", "", |l| l.recv_calls.get() as f64),
         ("firehose_send_calls", "send system calls.", "", |l| l.send_calls.get() as f64),
-        ("firehose_ticks", "Turns of the loop: one journal write each at most.", "", |l| {
+        ("firehose_ticks", "Turns of the loop. Each makes at most one journal write.", "", |l| {
             l.ticks.get() as f64
         }),
         (
             "firehose_core_busy_seconds",
-            "Time not spent waiting; its rate is the busy ratio of the lane.",
+            "Time not spent waiting. Its rate is the busy ratio of the lane.",
             "seconds",
             |l| l.busy_us.get() as f64 / 1e6,
         ),
         ("firehose_connections_accepted", "Connections accepted.", "", |l| l.connections_opened.get() as f64),
         (
             "firehose_connections_handed_over",
-            "Connections that went from the hot lane to the executor.",
+            "Connections handed from the hot lane to the executor.",
             "",
             |l| l.handed_over.get() as f64,
         ),
         (
             "firehose_streams_lagged",
-            "Times a stream of changes was too slow and went on from the shards.",
+            "Times that a stream of changes fell behind and continued from the shards.",
             "",
             |l| l.streams_lagged.get() as f64,
         ),
@@ -187,7 +192,7 @@ fn lanes(page: &mut Page, vitals: &Vitals) {
     page.family(
         "firehose_buffer_bytes",
         Kind::Gauge,
-        "Memory held for half-sent requests and unsent answers.",
+        "Memory held for incomplete requests and unsent responses.",
         "bytes",
     );
     for (core, lane, _, counted) in each_lane(vitals) {
@@ -216,7 +221,7 @@ fn requests(page: &mut Page, vitals: &Vitals) {
             }
         }
     }
-    page.family("firehose_rejected", Kind::Counter, "Requests refused, by the slug of the problem.", "");
+    page.family("firehose_rejected", Kind::Counter, "Requests refused, by slug of the problem.", "");
     for problem in Problem::ALL {
         page.sample(&[("code", problem.slug())], sum(&|lane| lane.problems[*problem as usize].get()));
     }
@@ -226,7 +231,7 @@ fn latencies(page: &mut Page, vitals: &Vitals) {
     page.family(
         "firehose_ack_latency_seconds",
         Kind::Histogram,
-        "From the kernel's report of a request to the end of its 202, at most a second old.",
+        "Time from the kernel's report of a request to the end of its 202, at most a second old.",
         "seconds",
     );
     for (core, lane, _, counted) in each_lane(vitals) {
@@ -272,7 +277,8 @@ fn by_route(page: &mut Page, vitals: &Vitals) {
     page.family(
         "firehose_http_request_duration_seconds",
         Kind::Histogram,
-        "From the head of a request to its answer, or to the head of one that streams; what listeners answer is in firehose_ack_latency_seconds.",
+        "Time from the head of a request to its response, or to the head of a streamed response. \
+         firehose_ack_latency_seconds has the responses of the listeners.",
         "seconds",
     );
     for route in &vitals.routes {
@@ -311,7 +317,7 @@ fn shards(page: &mut Page, vitals: &Vitals) {
         vitals,
         "firehose_duplicate_events",
         Kind::Counter,
-        "Events that were not stored because their id was there already.",
+        "Events that were not stored because the tenant already had their id.",
         "",
         |b| b.status.duplicates.get() as f64,
     );
@@ -320,7 +326,7 @@ fn shards(page: &mut Page, vitals: &Vitals) {
         vitals,
         "firehose_conflicting_events",
         Kind::Counter,
-        "Those of the duplicates that had other content.",
+        "Duplicates whose content differed.",
         "",
         |b| b.status.conflicts.get() as f64,
     );
@@ -332,7 +338,7 @@ fn shards(page: &mut Page, vitals: &Vitals) {
         vitals,
         "firehose_shard_checkpoints",
         Kind::Counter,
-        "Checkpoints that carried everything over.",
+        "Checkpoints that emptied the WAL.",
         "",
         |b| b.status.checkpoints.get() as f64,
     );
@@ -341,7 +347,7 @@ fn shards(page: &mut Page, vitals: &Vitals) {
         vitals,
         "firehose_shard_reopened",
         Kind::Counter,
-        "Times the shard was closed after a failure and opened again.",
+        "Times that the shard was closed after a failure and opened again.",
         "",
         |b| b.status.reopened.get() as f64,
     );
@@ -359,7 +365,7 @@ fn shards(page: &mut Page, vitals: &Vitals) {
         vitals,
         "firehose_shard_lost_records",
         Kind::Counter,
-        "Records the journal could not give back (damage or a gap).",
+        "Records that the journal could not return because of damage or a gap.",
         "",
         |b| b.status.lost_records.get() as f64,
     );
@@ -377,7 +383,7 @@ fn shards(page: &mut Page, vitals: &Vitals) {
         vitals,
         "firehose_shard_wal_bytes",
         Kind::Gauge,
-        "Bytes in the WAL that no checkpoint has carried over.",
+        "Bytes in the WAL that no checkpoint has copied yet.",
         "bytes",
         |b| b.status.wal_bytes.get() as f64,
     );
@@ -398,7 +404,7 @@ fn journals(page: &mut Page, vitals: &Vitals) {
             l.bytes_on_disk()
         }),
         ("firehose_journal_writes", Kind::Counter, "write system calls.", "", |l| l.writes()),
-        ("firehose_journal_damaged_records", Kind::Counter, "Records whose checksum was wrong.", "", |l| {
+        ("firehose_journal_damaged_records", Kind::Counter, "Records with a wrong checksum.", "", |l| {
             l.damaged_records()
         }),
     ];

@@ -101,21 +101,23 @@ fn build<H>(endpoints: &Endpoints<H>) -> OpenApi {
                 .title("firehose")
                 .version(env!("CARGO_PKG_VERSION"))
                 .description(Some(
-                    "Takes events and orders over HTTP, acknowledges them with a promise that holds, and stores \
-                     them in SQLite shards. Every answer carries `X-Request-Id`; every error is a problem document \
-                     (RFC 9457) whose kinds are listed at `/docs/problems/`. Wherever there is `GET` there is \
-                     `HEAD`.\n\nWhere the operator has made keys, what is marked with a lock needs one: \
-                     `Authorization: Bearer fh_...` or `X-API-Key: fh_...`. Scopes, of which a key may \
-                     hold several: `write` appends clicks and events and does nothing else, so that a key with it \
-                     alone may be in a public page; `manage` takes orders in and changes order status, stock and \
-                     prices; `read` asks for rows and counts; `admin` is everything. A key is bound to one tenant \
-                     or to all.\n\nPages of any origin may post events. Everything else is for pages of this \
-                     server and of origins that the operator has listed; other pages get 403.\n\nWhere a request is charged against quotas of a tenant, the answer says where they \
-                     stand: `RateLimit-Policy` and `RateLimit`, whatever its status. `POST /event` says it only \
-                     when a quota is used up (429): the answer to a click is kept short.\n\nAnswers over 1 KiB, \
-                     and rows that are streamed, are compressed for clients that send `Accept-Encoding` with `zstd` or `gzip`, except \
-                     downloads of exports, whose ranges and digests count the bytes of the file, and live \
-                     streams.",
+                    "Accepts events and orders over HTTP, acknowledges each with a durability promise, and \
+                     stores them in SQLite shards. Every response carries `X-Request-Id`. Every error is a \
+                     problem document (RFC 9457); `/docs/problems/` lists the types. Every `GET` endpoint \
+                     also answers `HEAD`.\n\nIf the operator has created keys, operations marked with a \
+                     lock require one: `Authorization: Bearer fh_...` or `X-API-Key: fh_...`. A key has one \
+                     or more scopes. `write` appends clicks and events and permits nothing else, so a key \
+                     with this scope alone may appear in a public page. `manage` ingests orders and changes \
+                     order status, stock and prices. `read` queries rows and counts. `admin` includes every \
+                     scope. A key is bound to one tenant or to all tenants.\n\nPages of any origin may post \
+                     events. All other operations accept requests only from pages of this server and of \
+                     origins that the operator has listed; other pages get 403.\n\nIf a request counts \
+                     against a tenant's quotas, the response reports them in `RateLimit-Policy` and \
+                     `RateLimit`, whatever its status. `POST /event` sends these headers only when a quota \
+                     is exhausted (429), to keep its responses short.\n\nResponses over 1 KiB, and streamed \
+                     rows, are compressed if `Accept-Encoding` includes `zstd` or `gzip`. There are two \
+                     exceptions: export downloads, whose ranges and digests refer to the bytes of the file, \
+                     and live streams.",
                 ))
                 .build(),
         )
@@ -218,7 +220,7 @@ const API_KEY: &str = "apiKey";
 
 fn bearer() -> SecurityScheme {
     let description =
-        "A key, `fh_...`, as `firehose key create` printed it. It may stand in `X-API-Key` instead.";
+        "A key, `fh_...`, as printed by `firehose key create`. Clients may send it in `X-API-Key` instead.";
     let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(description));
     SecurityScheme::Http(scheme.build())
 }
@@ -226,7 +228,7 @@ fn bearer() -> SecurityScheme {
 fn api_key() -> SecurityScheme {
     SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::with_description(
         "X-API-Key",
-        "The same key in a header of its own.",
+        "The same key, in its own header.",
     )))
 }
 
@@ -242,28 +244,32 @@ fn with_key(operation: OperationBuilder, scopes: &[Scope]) -> OperationBuilder {
 #[must_use]
 pub fn post_event() -> OperationBuilder {
     let accepted = ResponseBuilder::new()
-        .description("Accepted, with the promise the headers name. Storing does not hold up the answer.")
+        .description(
+            "The event is accepted. The headers name the promise. The response does not wait for \
+                      the database.",
+        )
         .content("application/json", json_of("Accepted"))
         .header(
             "Firehose-Ack",
             header(
-                "What holds from here on: `os` the event survives the death of the process, `disk` it \
-                 survives a power cut.",
+                "The promise that holds: `os` means the event survives the death of the process, `disk` \
+                 means it survives a power cut.",
                 &["os", "disk"],
             ),
         )
         .header(
             "Firehose-Receipt",
-            header("Where the event is kept, `<shard>-<number>`; ask for its state at `/receipts/`.", &[]),
+            header("The receipt of the event, `<shard>-<number>`. `/receipts/` reports its state.", &[]),
         )
         .header("X-Request-Id", request_id());
     let operation = OperationBuilder::new()
         .operation_id(Some("postEvent"))
         .tag("collector")
-        .summary(Some("Take one event"))
+        .summary(Some("Accept one event"))
         .description(Some(
-            "The body is read as JSON whatever its Content-Type says. `Content-Encoding` may be `gzip`, \
-             `deflate`, `zstd` or `identity`; the size limit counts decoded bytes. Any origin may post.",
+            "The body is parsed as JSON regardless of its Content-Type. `Content-Encoding` may be `gzip`, \
+             `deflate`, `zstd` or `identity`; the size limit applies to the decoded bytes. Pages of any \
+             origin may post.",
         ))
         .parameter(
             ParameterBuilder::new()
@@ -271,8 +277,8 @@ pub fn post_event() -> OperationBuilder {
                 .parameter_in(ParameterIn::Query)
                 .required(Required::False)
                 .description(Some(
-                    "Asks for the stronger promise: answer once the event survives a power cut, whatever the \
-                     server's setting.",
+                    "Requests the stronger promise: the server responds once the event survives a power \
+                     cut, whatever its own setting.",
                 ))
                 .schema(Some(ObjectBuilder::new().schema_type(Type::String).enum_values(Some(["disk"])))),
         )
@@ -322,7 +328,7 @@ pub fn get_receipt() -> OperationBuilder {
     let operation = OperationBuilder::new()
         .operation_id(Some("getReceipt"))
         .tag("collector")
-        .summary(Some("Where an accepted event is"))
+        .summary(Some("State of an accepted event"))
         .parameter(
             ParameterBuilder::new()
                 .name("receipt")
@@ -341,9 +347,9 @@ pub fn get_health(id: &str) -> OperationBuilder {
     OperationBuilder::new()
         .operation_id(Some(id))
         .tag("operations")
-        .summary(Some("How the server is"))
-        .description(Some("Always 200 while the process answers; never touches the disk."))
-        .response("200", answer("Its state and counters.", json_of("Health"), "application/json"))
+        .summary(Some("Server health"))
+        .description(Some("Returns 200 for as long as the process responds. Never reads the disk."))
+        .response("200", answer("State and counters.", json_of("Health"), "application/json"))
 }
 
 #[must_use]
@@ -351,11 +357,15 @@ pub fn get_ready(id: &str) -> OperationBuilder {
     OperationBuilder::new()
         .operation_id(Some(id))
         .tag("operations")
-        .summary(Some("Whether the server should be sent requests"))
-        .response("200", answer("It should.", json_of("Ready"), "application/json"))
+        .summary(Some("Server readiness"))
+        .response("200", answer("The server is ready for requests.", json_of("Ready"), "application/json"))
         .response(
             "503",
-            answer("It should not, for the reasons given.", json_of("Ready"), "application/json"),
+            answer(
+                "The server is not ready. `checks` gives the reasons.",
+                json_of("Ready"),
+                "application/json",
+            ),
         )
 }
 
@@ -364,7 +374,7 @@ pub fn get_docs() -> OperationBuilder {
     OperationBuilder::new()
         .operation_id(Some("docs"))
         .tag("documentation")
-        .summary(Some("This document as a page"))
+        .summary(Some("API documentation page"))
         .response("200", answer("Swagger UI.", text(), "text/html"))
 }
 
@@ -374,10 +384,10 @@ pub fn get_docs_file() -> OperationBuilder {
     let operation = OperationBuilder::new()
         .operation_id(Some("docsFile"))
         .tag("documentation")
-        .summary(Some("A file of that page, or the list of all kinds of problems"))
+        .summary(Some("A file of the documentation page, or the list of all problem types"))
         .parameter(parameters::in_path(
             "file",
-            "Its name; `problems` for the list.",
+            "The file's name, or `problems` for the list.",
             parameters::string().examples(["problems"]),
         ))
         .response(
@@ -404,7 +414,7 @@ pub fn get_root() -> OperationBuilder {
         .response(
             "303",
             ResponseBuilder::new()
-                .description("To `/docs`, for all others.")
+                .description("Redirects all other clients to `/docs`.")
                 .header("Location", header("`/docs`.", &["/docs"]))
                 .header("X-Request-Id", request_id()),
         )
@@ -416,7 +426,7 @@ pub fn get_problem_page() -> OperationBuilder {
     let operation = OperationBuilder::new()
         .operation_id(Some("problemPage"))
         .tag("documentation")
-        .summary(Some("What a kind of problem means and what to do"))
+        .summary(Some("Explanation of a problem type and its remedy"))
         .parameter(
             ParameterBuilder::new()
                 .name("slug")
@@ -435,7 +445,7 @@ pub fn get_openapi() -> OperationBuilder {
     OperationBuilder::new()
         .operation_id(Some("openapi"))
         .tag("documentation")
-        .summary(Some("This document"))
+        .summary(Some("This OpenAPI document"))
         .response("200", answer("OpenAPI 3.1.", any_object, "application/json"))
 }
 
@@ -485,7 +495,7 @@ fn header_of(description: &str, schema: ObjectBuilder) -> utoipa::openapi::Heade
 }
 
 fn request_id() -> utoipa::openapi::Header {
-    header("The request's id: the client's own, or one made for it.", &[])
+    header("The request's id: the client's own, or one that the server generates.", &[])
 }
 
 /// Path, method and description.

@@ -21,17 +21,20 @@ use crate::tenants::Denied;
 /// Why nobody is erased, or nothing is told of it.
 #[derive(Debug, thiserror::Error)]
 pub enum PeopleRefused {
-    #[error("a customer has 1 to 200 bytes without control characters, a user is a 64-bit integer")]
+    #[error(
+        "a customer id must have 1 to 200 bytes without control characters; a user id must be a 64-bit \
+             integer"
+    )]
     NoSuchPerson,
     #[error("there is no erasure with this id")]
     NoSuchErasure,
-    #[error("{0} in the data folder holds rows that nothing can be erased from; remove it first")]
+    #[error("{0} in the data folder contains rows that the server cannot erase; remove it first")]
     InTheWay(String),
-    #[error("another request begins to erase this person")]
+    #[error("another request is starting an erasure of this person")]
     Beginning,
-    #[error("what worked on it ended without an answer; asking again is safe")]
+    #[error("the task ended without a response; a retry is safe")]
     Lost,
-    #[error("the disk said: {0}")]
+    #[error("disk error: {0}")]
     Io(#[from] std::io::Error),
     #[error(transparent)]
     Query(#[from] QueryError),

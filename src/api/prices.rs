@@ -18,31 +18,31 @@ use crate::tenants::{Denied, SignatureFault};
 /// Why a price event or a decision was not taken.
 #[derive(Debug, thiserror::Error)]
 pub enum PriceRefused {
-    #[error("the body is no price event")]
+    #[error("the body is not a valid price event")]
     Body(BadBody),
-    #[error("the event has no event_id, and no Idempotency-Key or webhook-id stands for it")]
+    #[error("the request has no event_id, and no Idempotency-Key or webhook-id to use in its place")]
     NoEventId,
     #[error(
-        "an Idempotency-Key or webhook-id that stands for the event_id has 1 to 200 visible ASCII characters"
+        "an Idempotency-Key or webhook-id used as the event_id must have 1 to 200 visible ASCII characters"
     )]
     BadHeader,
-    #[error("the product has a price event with this event_id and other content; the first one stands")]
+    #[error("the product has a price event with this event_id and other content; the first one remains")]
     Conflict,
-    #[error("the Idempotency-Key or webhook-id came with another event_id of this product before")]
+    #[error("the Idempotency-Key or webhook-id was used with another event_id of this product")]
     KeyReused,
     #[error(transparent)]
     Key(WriteRefused),
     #[error("{0}")]
     Signature(SignatureFault),
-    #[error("the body is a JSON object with a decision: approve or reject")]
+    #[error("the body must be a JSON object with a decision: approve or reject")]
     InvalidReview,
-    #[error("the tenant has no anomaly with this id here")]
+    #[error("this tenant or product has no anomaly with this id")]
     NoSuchAnomaly,
-    #[error("the anomaly was decided otherwise before")]
+    #[error("the anomaly was decided otherwise")]
     Reviewed,
-    #[error("the decision is in the journal, but its shard does not commit; asking again is safe")]
+    #[error("the decision is in the journal, but its shard does not commit; a retry is safe")]
     NotCommitted,
-    #[error("the journal's record could not be stored as a row")]
+    #[error("the journal record could not be stored as a row")]
     NotStored,
     #[error(transparent)]
     Query(QueryError),
@@ -151,7 +151,7 @@ pub fn streamed() -> Answer {
 /// The answer to a path whose product cannot be one.
 #[must_use]
 pub fn no_such_product(request_id: &str, problems: &[Cell]) -> Answer {
-    let detail = "a product has 1 to 200 bytes without control characters";
+    let detail = "a product id must have 1 to 200 bytes without control characters";
     problem(Problem::NotFound, detail, request_id, &[], &[], problems)
 }
 
@@ -176,11 +176,12 @@ pub fn refused(refused: &PriceRefused, body_bytes_max: u64, request_id: &str, pr
                 })
                 .collect();
             let details: Vec<&str> = faults.iter().map(|fault| fault.detail).collect();
-            let detail = format!("the JSON is no price event: {}", details.join("; "));
+            let detail = format!("the JSON is not a valid price event: {}", details.join("; "));
             return problem(Problem::InvalidEvent, &detail, request_id, &items, &[], problems);
         }
         PriceRefused::NoEventId => {
-            let detail = "event_id is missing, and no Idempotency-Key or webhook-id stands for it";
+            let detail = "event_id is missing, and the request has no Idempotency-Key or webhook-id to use \
+                          in its place";
             let item = ErrorItem {
                 pointer: Some("/event_id"),
                 code: "missing_field",

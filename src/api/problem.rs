@@ -192,7 +192,7 @@ mod tests {
         assert_eq!(
             document(Problem::NotFound, detail, &[], &[]),
             json!({
-                "type": "/docs/problems/not-found", "title": "There is nothing at this path", "status": 404,
+                "type": "/docs/problems/not-found", "title": "Not found", "status": 404,
                 "detail": detail, "instance": "req\"1",
             })
         );

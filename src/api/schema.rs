@@ -13,21 +13,21 @@ use utoipa::ToSchema;
 
 use self::texts::{Identifier, Name};
 
-/// One event of a clickstream. Unknown fields are ignored; of two with one name the last counts.
+/// One event of a clickstream. Unknown fields are ignored. If a field is repeated, the last one counts.
 #[derive(Serialize, ToSchema)]
 pub struct ClickEvent {
     /// A 64-bit signed integer, written without fraction or exponent.
     #[schema(example = 12345)]
     pub user_id: i64,
-    /// An ISO 8601 date-time; without an offset it counts as UTC. Kept to the microsecond.
+    /// An ISO 8601 date-time. Without an offset it is UTC. Stored to the microsecond.
     #[schema(format = DateTime, example = "2024-01-14T10:30:00Z")]
     pub timestamp: String,
-    /// Any JSON value, null included, nested at most 127 levels deep; kept byte for byte.
+    /// Any JSON value, including null, nested at most 127 levels deep. Stored byte for byte.
     #[schema(value_type = Value)]
     pub metadata: Box<serde_json::value::RawValue>,
 }
 
-/// The event was accepted; the `Firehose-Ack` header says what that promises.
+/// The event is accepted. The `Firehose-Ack` header names the promise.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 pub struct Accepted {
     #[schema(example = "accepted")]
@@ -43,81 +43,81 @@ pub const ACCEPTED: Accepted = Accepted { status: "accepted", message: "Event qu
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[schema(as = Problem)]
 pub struct ProblemDocument {
-    /// Path of a page that explains this kind of problem; stable.
+    /// Path of a page that explains this type of problem. Stable.
     #[schema(example = "/docs/problems/invalid-event")]
     pub r#type: String,
-    /// The kind of problem in a few words.
+    /// The type of problem in a few words.
     pub title: String,
-    /// The HTTP status, once more.
+    /// The HTTP status code, repeated.
     #[schema(example = 422)]
     pub status: u16,
-    /// What was wrong this time.
+    /// What was wrong with this request.
     pub detail: String,
     /// The request's id, as in the `X-Request-Id` header.
     pub instance: String,
-    /// Every broken field, where fields are wrong.
+    /// Every invalid field, if fields are invalid.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     pub errors: Vec<ProblemField>,
-    /// Of `queue-full` only: events waiting to be stored.
+    /// Events waiting to be stored. Only in `queue-full`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub queue_size: Option<u64>,
-    /// Of `queue-full` only: bytes waiting to be stored.
+    /// Bytes waiting to be stored. Only in `queue-full`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub queue_bytes: Option<u64>,
-    /// Of `queue-full` only: how long storing them should take.
+    /// Expected time until they are stored. Only in `queue-full`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub expected_delay_seconds: Option<u64>,
 }
 
-/// One broken field: of a body, or of the query string.
+/// One invalid field of a body, or one invalid query parameter.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ProblemField {
-    /// Of a row in a request of many: which one, from 0.
+    /// Index of the row, from 0, if the request has many rows.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub index: Option<usize>,
-    /// The row's line, from 1, where the body has lines.
+    /// Line number of the row, from 1, if the body has lines.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub line: Option<usize>,
-    /// Of the query string: the parameter; absent where the server has none of that name.
+    /// Name of the invalid query parameter. Absent if the server has no parameter of that name.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, example = "limit")]
     pub parameter: Option<String>,
-    /// Of a body: JSON Pointer (RFC 6901); empty for the whole document.
+    /// JSON Pointer (RFC 6901) into the body. Empty for the whole document.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, example = "/timestamp")]
     pub pointer: Option<String>,
-    /// Stable code: one of the list in the description of the 422 answer; more may be added.
+    /// Stable code, one of those listed in the description of the 422 response. More may be added.
     #[schema(example = "invalid_timestamp")]
     pub code: String,
     /// One sentence for people.
     pub detail: String,
 }
 
-/// How the server is. Counters go on over restarts: they count since the data folder was made.
+/// Health of the server. Counters continue across restarts: they count from the creation of the data folder.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Health {
-    /// `healthy`, or `degraded` while a shard cannot be written (events are still accepted).
+    /// `healthy`, or `degraded` while a shard cannot be written. Events are still accepted then.
     #[schema(example = "healthy")]
     pub status: &'static str,
-    /// Records accepted and not yet stored: events, orders, and changes of statuses, stock and prices.
+    /// Records accepted and not yet stored: events, orders, and changes of order status, stock and prices.
     #[schema(example = 42)]
     pub queue_size: u64,
-    /// Events and orders accepted; with them any other record for as long as it waits.
+    /// Events and orders accepted, plus other records that are not yet stored.
     #[schema(example = 10_000)]
     pub total_received: u64,
-    /// Events and orders that are stored, or were there already.
+    /// Events and orders that are stored or were found to be duplicates.
     #[schema(example = 9_958)]
     pub total_processed: u64,
     /// Events and orders in the database.
     #[schema(example = 9_958)]
     pub database_events: u64,
-    /// Bytes of the journals that are not yet stored.
+    /// Bytes in the journals that are not yet stored.
     pub queue_bytes: u64,
     pub uptime_seconds: u64,
     #[schema(example = "0.1.0")]
@@ -125,23 +125,23 @@ pub struct Health {
     /// `io_uring`, or `epoll` where the kernel or its sandbox refuses io_uring.
     #[schema(example = "io_uring")]
     pub runtime: &'static str,
-    /// Cores that serve.
+    /// Number of cores that serve requests.
     pub cores: u16,
-    /// What a 202 promises unless more is asked for: `os` (survives the death of the process) or `disk`
-    /// (survives a power cut).
+    /// The promise of a 202 unless the request asks for more: `os` (survives the death of the process) or
+    /// `disk` (survives a power cut).
     #[schema(example = "os")]
     pub ack: &'static str,
     pub shards: Vec<ShardHealth>,
 }
 
-/// How one shard is.
+/// Health of one shard.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ShardHealth {
     pub shard: u16,
-    /// `ok`, or in one word why it cannot be written.
+    /// `ok`, or one word for why the shard cannot be written.
     #[schema(example = "ok")]
     pub state: &'static str,
-    /// The state in a sentence, where it is not `ok`.
+    /// The state in a sentence, if it is not `ok`.
     pub reason: Option<String>,
     pub received: u64,
     pub processed: u64,
@@ -150,7 +150,7 @@ pub struct ShardHealth {
     pub database_events: u64,
 }
 
-/// Whether the server should be sent requests.
+/// Readiness of the server.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Ready {
     /// `ready`, `not_ready` or `draining`.
@@ -159,7 +159,7 @@ pub struct Ready {
     pub checks: Checks,
 }
 
-/// What readiness depends on.
+/// The checks that readiness depends on.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Checks {
     pub shards: Check,
@@ -167,14 +167,14 @@ pub struct Checks {
     pub disk: Check,
 }
 
-/// One check and why it came out so.
+/// The result of one check and its reason.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Check {
     pub ok: bool,
     pub reason: String,
 }
 
-/// Where an accepted event is.
+/// State of an accepted event.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 pub struct ReceiptState {
     /// `pending` while it is only in the journal, `stored` once it is in the database.
@@ -182,10 +182,10 @@ pub struct ReceiptState {
     pub state: &'static str,
 }
 
-/// One event of the events service. Unknown fields are ignored; of two with one name the last counts.
+/// One event of the events service. Unknown fields are ignored. If a field is repeated, the last one counts.
 #[derive(Serialize, ToSchema)]
 pub struct ServiceEvent {
-    /// 1 to 200 bytes without control characters; the tenant's own name for the event, stored once.
+    /// 1 to 200 bytes without control characters. The tenant's own name for the event, stored once.
     #[schema(value_type = Identifier)]
     pub event_id: String,
     /// 1 to 200 bytes without control characters.
@@ -197,10 +197,10 @@ pub struct ServiceEvent {
     /// 1 to 100 bytes without control characters.
     #[schema(value_type = Name)]
     pub event_type: String,
-    /// An RFC 3339 date-time with an offset. Kept to the microsecond.
+    /// An RFC 3339 date-time with an offset. Stored to the microsecond.
     #[schema(format = DateTime, example = "2024-01-15T10:30:00Z")]
     pub timestamp: String,
-    /// A JSON object of at most 64 KiB; kept byte for byte.
+    /// A JSON object of at most 64 KiB. Stored byte for byte.
     #[schema(value_type = Object)]
     pub payload: Box<serde_json::value::RawValue>,
 }
@@ -212,37 +212,37 @@ pub struct BulkEvents {
     pub events: Vec<ServiceEvent>,
 }
 
-/// What became of one event.
+/// Outcome of one event.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 pub struct EventResult<'r> {
-    /// `created`, `duplicate` (the first one stands) or `accepted` (journaled, and checked for duplicates
-    /// when it is committed).
+    /// `created`, `duplicate` (the first event remains) or `accepted` (in the journal; the duplicate check
+    /// happens at commit).
     #[schema(example = "created")]
     pub status: &'static str,
     #[schema(example = "evt_001")]
     pub event_id: &'r str,
-    /// The one that stands has other content.
+    /// `true` if the stored event has different content.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub conflict: Option<bool>,
 }
 
-/// What became of a bulk request: received = inserted + duplicates + rejected + pending.
+/// Outcome of a bulk request. received = inserted + duplicates + rejected + pending.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct BulkResult<'r> {
     pub received: usize,
     pub inserted: usize,
-    /// Ids that were there already, conflicts included.
+    /// Rows whose id was stored before, including conflicts.
     pub duplicates: usize,
-    /// Rows that are not stored, each with the reason.
+    /// Rows that were not stored. `results` gives the reasons.
     pub rejected: usize,
     /// Rows that are in the journal and not yet committed.
     pub pending: usize,
-    /// The rows that were not inserted, in the order of the request.
+    /// The rows that were not inserted, in request order.
     pub results: Vec<BulkRow<'r>>,
 }
 
-/// What became of one row that was not inserted.
+/// Outcome of one row that was not inserted.
 #[derive(Clone, Copy, Debug, Default, Serialize, ToSchema)]
 pub struct BulkRow<'r> {
     pub index: usize,
@@ -252,15 +252,15 @@ pub struct BulkRow<'r> {
     /// `duplicate`, `conflict`, `rejected` or `pending`.
     #[schema(example = "duplicate")]
     pub result: &'static str,
-    /// Why it was rejected.
+    /// Reason of the rejection.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub code: Option<&'static str>,
-    /// JSON Pointer to the first broken field of the row.
+    /// JSON Pointer to the first invalid field of the row.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub pointer: Option<&'static str>,
-    /// Its line, from 1, in an NDJSON body.
+    /// Line number, from 1, in an NDJSON body.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub line: Option<usize>,
@@ -280,10 +280,10 @@ pub struct StoredEvent {
     /// UTC.
     #[schema(format = DateTime, example = "2024-01-15T10:30:00Z")]
     pub timestamp: String,
-    /// As it was sent, byte for byte.
+    /// The bytes that were sent.
     #[schema(value_type = Object)]
     pub payload: Box<serde_json::value::RawValue>,
-    /// When it was accepted, UTC.
+    /// Time of acceptance, UTC.
     #[schema(format = DateTime, example = "2024-01-15T10:30:00.123456Z")]
     pub received_at: String,
 }
@@ -292,12 +292,12 @@ pub struct StoredEvent {
 #[derive(Serialize, ToSchema)]
 pub struct EventPage {
     pub events: Vec<StoredEvent>,
-    /// The number that was asked for; absent where a cursor was.
+    /// The requested page number. Absent if the request had a cursor.
     pub page: Option<u64>,
     pub page_size: u64,
-    /// Rows of the whole answer, as of its first page.
+    /// Number of rows in the whole result, as of its first page.
     pub total: u64,
-    /// For the page behind this one; null at the end.
+    /// Cursor of the next page. Null on the last page.
     pub next_cursor: Option<String>,
 }
 
@@ -309,10 +309,10 @@ pub struct StoredClick {
     /// UTC.
     #[schema(format = DateTime, example = "2024-01-14T10:30:00Z")]
     pub timestamp: String,
-    /// As it was sent, byte for byte.
+    /// The bytes that were sent.
     #[schema(value_type = Value)]
     pub metadata: Box<serde_json::value::RawValue>,
-    /// When it was accepted, UTC.
+    /// Time of acceptance, UTC.
     #[schema(format = DateTime, example = "2024-01-14T10:30:00.123456Z")]
     pub received_at: String,
 }
@@ -321,12 +321,12 @@ pub struct StoredClick {
 #[derive(Serialize, ToSchema)]
 pub struct ClickPage {
     pub events: Vec<StoredClick>,
-    /// The number that was asked for; absent where a cursor was.
+    /// The requested page number. Absent if the request had a cursor.
     pub page: Option<u64>,
     pub page_size: u64,
-    /// Rows of the whole answer, as of its first page.
+    /// Number of rows in the whole result, as of its first page.
     pub total: u64,
-    /// For the page behind this one; null at the end.
+    /// Cursor of the next page. Null on the last page.
     pub next_cursor: Option<String>,
 }
 
@@ -341,10 +341,10 @@ pub struct Metrics {
     pub metrics: Vec<Metric>,
 }
 
-/// The events of one source and type in one bucket; buckets without events are left out.
+/// The events of one source and type in one bucket. Empty buckets are omitted.
 #[derive(Serialize, ToSchema)]
 pub struct Metric {
-    /// UTC; with `tz`, the instant at which the bucket begins there.
+    /// Start of the bucket, UTC. With `tz`, buckets begin as they do in that zone.
     #[schema(format = DateTime, example = "2024-01-15T10:00:00Z")]
     pub bucket_start: String,
     #[schema(example = "web")]
@@ -352,10 +352,10 @@ pub struct Metric {
     #[schema(example = "click")]
     pub event_type: String,
     pub count: u64,
-    /// Earliest timestamp in it.
+    /// Earliest timestamp in the bucket.
     #[schema(format = DateTime, example = "2024-01-15T10:01:00Z")]
     pub first_at: String,
-    /// Latest timestamp in it.
+    /// Latest timestamp in the bucket.
     #[schema(format = DateTime, example = "2024-01-15T10:59:00Z")]
     pub last_at: String,
 }

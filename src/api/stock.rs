@@ -125,9 +125,7 @@ pub fn refused(error: &StockRefused, body_bytes_max: u64, request_id: &str, prob
     match error {
         StockRefused::Event(error) => event_refused(error, body_bytes_max, request_id, problems),
         StockRefused::Query(error) => super::reads::refused(error, request_id, problems),
-        StockRefused::NoSuchStock => {
-            listed(Problem::NoSuchStock, "nothing ever happened to the stock of this product", &[])
-        }
+        StockRefused::NoSuchStock => listed(Problem::NoSuchStock, "this product has no stock events", &[]),
         StockRefused::Body(error) => {
             let kind = match error {
                 StockBodyError::Body(DecodeError::Fields(_)) | StockBodyError::Fields(_) => {
@@ -149,7 +147,7 @@ pub fn refused(error: &StockRefused, body_bytes_max: u64, request_id: &str, prob
                 .iter()
                 .map(|(index, error)| ErrorItem { index: Some(*index), ..ErrorItem::from(error) })
                 .collect();
-            let detail = "no product has only updates that are right; the first errors are listed";
+            let detail = "every product has an invalid update; the first errors are listed";
             listed(Problem::InvalidStockUpdate, detail, &errors)
         }
     }

@@ -35,33 +35,33 @@ pub enum UploadRefused {
     Header(&'static str),
     #[error(transparent)]
     Checksum(#[from] ChecksumError),
-    #[error("an upload may have {bytes_max} bytes")]
+    #[error("an upload may have at most {bytes_max} bytes")]
     TooLong { bytes_max: u64 },
-    #[error("a piece of an upload has the content type {PIECE}")]
+    #[error("the content type must be {PIECE}")]
     ContentType,
     #[error(
-        "a piece of an upload is sent as it is, without a content coding; the upload as a whole may be packed"
+        "the bytes of an upload must be sent without a content coding; the file itself may be compressed"
     )]
     ContentCoding,
     #[error("there is no upload with this id")]
     NotFound,
-    #[error("the upload was not continued in time and is gone")]
+    #[error("the upload expired and was deleted")]
     Gone,
-    #[error("the upload has {offset} bytes, and Upload-Offset is another")]
+    #[error("the upload has {offset} bytes, and Upload-Offset differs")]
     Offset { offset: u64 },
-    #[error("there are more bytes than the upload was to have")]
+    #[error("the body exceeds the length of the upload")]
     Beyond,
-    #[error("another request works on this upload")]
+    #[error("another request uses this upload")]
     Locked,
-    #[error("the bytes do not have the checksum they were sent with; none of them was taken")]
+    #[error("the checksum does not match; all bytes of this request were discarded")]
     Mismatch,
     #[error("the upload failed: {detail}")]
     Failed { damage: Damage, detail: String },
-    #[error("less than disk_reserve is free on the data disk")]
+    #[error("the data disk has less than disk_reserve free")]
     DiskLow,
     #[error(transparent)]
     Store(UploadError),
-    #[error("what worked on the upload ended without an answer")]
+    #[error("the upload's task ended without a response")]
     Lost,
     #[error(transparent)]
     Ingest(WriteRefused),
@@ -203,10 +203,12 @@ pub fn refused(refused: &UploadRefused, request_id: &str, problems: &[Cell]) -> 
     // What the system says of its files is for the log.
     let detail = match refused {
         UploadRefused::Store(UploadError::Io(error)) if error.kind() == std::io::ErrorKind::QuotaExceeded => {
-            "the uploads under way have no more room for this one; what it has by now is kept".to_owned()
+            "the running uploads leave no space for more bytes of this one; the bytes received so far \
+             remain"
+                .to_owned()
         }
         UploadRefused::Store(UploadError::Io(error)) if is_full(error) => "the disk is full".to_owned(),
-        UploadRefused::Store(UploadError::Io(_)) => "a file of the upload cannot be used".to_owned(),
+        UploadRefused::Store(UploadError::Io(_)) => "an upload file cannot be used".to_owned(),
         _ => refused.to_string(),
     };
     let answer = tus(problem(kind, &detail, request_id, &[], &[], problems));

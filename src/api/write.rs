@@ -13,37 +13,37 @@ use crate::unpack::UnpackError;
 pub enum WriteRefused {
     #[error("the Idempotency-Key header is missing")]
     KeyMissing,
-    #[error("an Idempotency-Key has 1 to {KEY_BYTES_MAX} visible ASCII characters, in quotes or not")]
+    #[error("an Idempotency-Key must have 1 to {KEY_BYTES_MAX} visible ASCII characters, quoted or unquoted")]
     KeyMalformed,
-    #[error("this Idempotency-Key was used for other rows")]
+    #[error("this Idempotency-Key was used with other rows")]
     KeyReused,
-    #[error("a request with this Idempotency-Key is running")]
+    #[error("a request with this Idempotency-Key is still running")]
     Running,
-    #[error("the content type is not one that orders come in")]
+    #[error("the content type is not supported for orders")]
     ContentType,
-    #[error("the content coding is not one that orders come in")]
+    #[error("the content coding is not supported for orders")]
     ContentCoding,
-    #[error("the form cannot be read: {0}")]
+    #[error("the form cannot be parsed: {0}")]
     Multipart(String),
     #[error(transparent)]
     Unpack(#[from] UnpackError),
-    #[error("nothing of the body was stored: {0}")]
+    #[error("no row was stored: {0}")]
     NothingKnown(String),
     #[error("{0}")]
     Refusal(Refusal),
-    #[error("rows are in the journal, but their shard does not commit")]
+    #[error("the rows are in the journal, but their shard does not commit")]
     NotCommitted,
-    #[error("the journal could not be synced to disk; whether the rows will be stored is not certain")]
+    #[error("the journal could not be synced to disk; the rows may or may not be stored")]
     Unsynced,
-    #[error("the journal takes no more")]
+    #[error("the journal accepts no more records")]
     Pressure(Pressure),
-    #[error("the core that keeps these rows does not answer in time")]
+    #[error("the core that stores these rows did not respond in time")]
     CoreBusy,
     #[error(transparent)]
     Query(#[from] QueryError),
     #[error("{}", .0.detail())]
     Denied(Denied),
-    #[error("`ack` may be `os` or `disk`")]
+    #[error("`ack` must be `os` or `disk`")]
     AckParameter,
 }
 

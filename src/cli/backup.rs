@@ -37,14 +37,14 @@ fn copy(args: &FolderArgs, data: &Path, dest: &Path) -> Result<(), String> {
     let failed = |error: std::io::Error| format!("{}: {error}", dest.display());
     durable::create_folder(dest).map_err(failed)?;
     if fs::read_dir(dest).map_err(failed)?.next().is_some() {
-        return Err(format!("{} is not empty; name a folder of its own for each backup", dest.display()));
+        return Err(format!("{} is not empty; use a separate folder for each backup", dest.display()));
     }
     let began_us = clock::unix_us();
     // Before the shards: of rows that an upload says are stored none may be missing in them. Those that a shard has
     // beyond it are known by their ingest and line when they come again.
     let uploads = copy_uploads(data, dest).map_err(failed)?;
     for id in &uploads.unreadable {
-        eprintln!("upload {id}: it cannot be read and is not in the backup; its rows are");
+        eprintln!("upload {id}: it cannot be read and is not in the backup; its committed rows are");
     }
     let (mut rows, mut bytes, mut backlog) = (0, uploads.bytes, 0);
     for (id, source) in folder.shards() {
@@ -65,7 +65,7 @@ fn copy(args: &FolderArgs, data: &Path, dest: &Path) -> Result<(), String> {
             .map_err(|error| format!("shard {id}: {error}"))?;
         if let Some(problem) = verified.problems.first() {
             return Err(format!(
-                "shard {id}: the copy does not add up ({problem}); run `firehose verify` on the original"
+                "shard {id}: the copy is inconsistent ({problem}); run `firehose verify` on the original"
             ));
         }
         rows += verified.rows;
@@ -87,10 +87,10 @@ fn copy(args: &FolderArgs, data: &Path, dest: &Path) -> Result<(), String> {
     } else {
         say(&format!("{rows} rows, {bytes} bytes, verified. Serve it with --data {}\n", dest.display()));
         if uploads.uploads > 0 {
-            say(&format!("{} uploads; those under way go on from their last checkpoints\n", uploads.uploads));
+            say(&format!("{} uploads; running ones continue from their last checkpoints\n", uploads.uploads));
         }
         if backlog > 0 {
-            say(&format!("{backlog} events were in the journals only and are not in the backup\n"));
+            say(&format!("{backlog} events were only in the journals and are not in the backup\n"));
         }
     }
     Ok(())

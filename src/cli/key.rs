@@ -18,48 +18,53 @@ const LABEL_CHARS_MAX: usize = 200;
 
 #[derive(Debug, Subcommand)]
 pub enum KeyCommand {
-    /// Makes a key and prints it, this once: only its hash is kept.
+    /// Creates a key and prints it once; only its hash is stored.
     ///
-    /// From the first key on nobody comes in without one, except to /health, /ready, /docs, /openapi.json, /receipts and the page at /.
+    /// Once the first key exists, every request needs a key, except to /health, /ready, /docs, /openapi.json,
+    /// /receipts and the page at /.
     Create {
         #[command(flatten)]
         folder: FolderArgs,
 
-        /// The tenant it is bound to; every tenant where none is named.
+        /// The tenant that the key is bound to. Default: every tenant.
         #[arg(long, value_name = "NAME")]
         tenant: Option<String>,
 
-        /// What it may do: write (append clicks and events only: may be in a public page), manage (orders in, order
-        /// status, stock, prices), read, admin (everything); several with commas between them, or by this flag again.
+        /// Scopes of the key: write (append clicks and events only; safe in a public page), manage (ingest
+        /// orders; change order status, stock and prices), read, admin (everything). Separate several with
+        /// commas, or repeat the flag.
         #[arg(long, value_name = "SCOPES", required = true)]
         scope: Vec<Scopes>,
 
-        /// When it ends: after a time (90d, 12h) or at a date (2027-01-31, RFC 3339). Never, unless told.
+        /// Expiry of the key: after a time (90d, 12h) or at a date (2027-01-31, RFC 3339). Default: never.
         #[arg(long, value_name = "WHEN", value_parser = time)]
         expires: Option<When>,
 
-        /// What it is for, for people.
+        /// Purpose of the key, for people.
         #[arg(long, value_name = "TEXT", default_value = "", value_parser = label)]
         label: String,
     },
 
-    /// Lists the keys, without their secrets: scopes, tenant, state, last use, and whether a public page may hold them.
+    /// Lists the keys without their secrets: scopes, tenant, state, last use, and whether a public page may
+    /// contain them.
     ///
-    /// A key with write that was made before manage was a scope of its own holds both, and is not for public pages.
+    /// A key with the scope write that is older than the scope manage has both, and must not be in a public
+    /// page.
     List {
         #[command(flatten)]
         folder: FolderArgs,
     },
 
-    /// Ends a key: within two seconds, or later, so that the old and the new one overlap while clients change.
+    /// Revokes a key: within two seconds, or later, so that the old and the new key overlap while clients
+    /// change.
     Revoke {
         #[command(flatten)]
         folder: FolderArgs,
 
-        /// The key's id: 16 hexadecimal digits, as `list` shows it and as it stands in the key.
+        /// The key's id: 16 hexadecimal digits, as shown by `list` and contained in the key.
         id: String,
 
-        /// How long it still holds (24h), or until when.
+        /// How long the key remains valid (24h), or until when.
         #[arg(long = "in", value_name = "WHEN", value_parser = time)]
         later: Option<When>,
     },
@@ -71,7 +76,8 @@ pub struct When(pub(super) i64);
 
 pub(super) fn time(text: &str) -> Result<When, String> {
     moment(text, clock::unix_us()).ok_or_else(|| {
-        "expected a time to come: 90d, 12h, 2027-01-31 (its first moment, UTC) or 2027-01-31T12:00:00Z"
+        "expected a time in the future: 90d, 12h, 2027-01-31 (its first moment, UTC) or \
+         2027-01-31T12:00:00Z"
             .to_owned()
     })
 }
@@ -127,7 +133,7 @@ pub fn key(command: &KeyCommand) -> ExitCode {
                 return Ok(format!("{}\n", json!({"id": id, "revoked_at": at})));
             }
             let verb = if at_us > now_us { "ends" } else { "ended" };
-            Ok(format!("key {id} {verb} at {at}; a running server knows within two seconds\n"))
+            Ok(format!("key {id} {verb} at {at}; a running server applies this within two seconds\n"))
         }),
     }
 }
@@ -147,11 +153,10 @@ fn shown_once(folder: &FolderArgs, wish: &KeyWish, key: &NewKey) -> String {
     }
     // Apart, so that `$(firehose key create ...)` is the key.
     eprintln!(
-        "This key is shown once and not kept: it will not be shown again. Send it as `Authorization: Bearer` or \
-         `X-API-Key`."
+        "This key is shown only once and is not stored. Send it as `Authorization: Bearer` or `X-API-Key`."
     );
     if !wish.scopes.is_public() {
-        eprintln!("It is a secret: a public page may hold a key with the scope write alone.");
+        eprintln!("It is secret: only a key whose sole scope is write may be in a public page.");
     }
     format!("{}\n", key.text)
 }
@@ -191,7 +196,7 @@ fn list(folder: &FolderArgs, store: &Store) -> Result<String, TenantsError> {
             row.key_id,
             row.state(now_us),
             row.scopes.map(|scopes| scopes.to_string()).unwrap_or_default(),
-            if row.scopes.is_some_and(Scopes::is_public) { "may be in it" } else { "not for it" },
+            if row.scopes.is_some_and(Scopes::is_public) { "allowed" } else { "forbidden" },
             shown(row.last_used_us).unwrap_or_else(|| "never".to_owned()),
             shown(ends).unwrap_or_else(|| "never".to_owned()),
             row.tenant_id.as_deref().unwrap_or("(all)"),

@@ -30,7 +30,7 @@ pub use serve::{config, serve};
 pub use shards::{drill_lock, shards, verify};
 pub use tenant::{LimitArgs, TenantCommand, tenant};
 
-/// Takes clickstream events over HTTP on every core, answers at once with a promise that holds, and
+/// Accepts clickstream events over HTTP on every core, acknowledges each with a durability promise, and
 /// stores them in SQLite shards.
 #[derive(Debug, Parser)]
 #[command(
@@ -38,10 +38,10 @@ pub use tenant::{LimitArgs, TenantCommand, tenant};
     version,
     propagate_version = true,
     after_help = "\
-Exit codes: 0 done, 1 failed, 2 wrong usage, 78 settings or machine unfit.
+Exit codes: 0 success, 1 failure, 2 wrong usage, 78 unusable settings or machine.
 
-Every setting of `serve` may also stand in firehose.toml (batch_rows_max = 20000) or in the \
-environment (FIREHOSE_BATCH_ROWS_MAX=20000). A flag outdoes the environment, which outdoes the file."
+Every setting of `serve` can also be in firehose.toml (batch_rows_max = 20000) or in the \
+environment (FIREHOSE_BATCH_ROWS_MAX=20000). A flag overrides the environment, which overrides the file."
 )]
 pub struct Cli {
     #[command(subcommand)]
@@ -50,73 +50,72 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Serves until SIGTERM or SIGINT: then finishes open requests, stores what it can and exits 0.
+    /// Serves until SIGTERM or SIGINT, then finishes open requests, stores what it can and exits with 0.
     ///
-    /// Each setting may also stand in firehose.toml under its name with underscores, or in the
-    /// environment as FIREHOSE_NAME. Sizes are 64MiB, 2GB or plain bytes; times 20ms, 5s, 2m.
+    /// Each setting can also be in firehose.toml, under its name with underscores, or in the environment as
+    /// FIREHOSE_NAME. Sizes are 64MiB, 2GB or plain bytes; times are 20ms, 5s or 2m.
     Serve(Flags),
 
-    /// Prints the effective settings as a firehose.toml, each with where it came from.
+    /// Prints the effective settings as a firehose.toml, each with its source.
     ///
-    /// Takes the flags of `serve`, so that a command line can be tried before it is used.
+    /// Accepts the flags of `serve`, so that a command line can be tested before it is used.
     Config(Flags),
 
     /// Lists the shards of a data folder: path, rows, bytes, journal backlog, position.
     ///
-    /// Only reads; works while a server runs on the folder.
+    /// Read-only. Works while a server runs on the folder.
     Shards(FolderArgs),
 
-    /// Checks every shard (SQLite's integrity check and a recount) and every record of every journal (checksums).
+    /// Checks every shard (SQLite's integrity check and a recount) and the checksum of every journal record.
     ///
-    /// SQLite's integrity check of each shard and the checksum of each journal record. Exits 1 when
-    /// something is damaged. Only reads; takes minutes a gigabyte on a slow disk.
+    /// Exits with 1 if something is damaged. Read-only. Takes minutes per gigabyte on a slow disk.
     Verify {
         #[command(flatten)]
         folder: FolderArgs,
 
-        /// Recounts buckets and sums from the rows as well, compares the words of customers, and looks for ids that are
-        /// stored twice.
+        /// Also recounts buckets and sums from the rows, compares the words of customers, and looks for ids
+        /// that are stored twice.
         #[arg(long)]
         aggregates: bool,
 
-        /// Takes the stock events of every product once more, in order, and compares the levels.
+        /// Replays the stock events of every product in order and compares the levels.
         #[arg(long)]
         stock: bool,
     },
 
     /// Copies a data folder while its server runs, and verifies the copy.
     ///
-    /// Each shard is copied as of one moment and checked like `verify` does; the result is a data folder of
-    /// its own (`firehose serve --data DEST`). Events that are in the journals only are not in it. Uploads that
-    /// are under way go on there from their last checkpoint.
+    /// Each shard is copied as of one moment and checked as `verify` does. The result is a data folder of its
+    /// own (`firehose serve --data DEST`). It does not contain events that are only in the journals. Running
+    /// uploads continue in the copy from their last checkpoints.
     Backup {
         #[command(flatten)]
         folder: FolderArgs,
 
-        /// Where the copy goes: a folder that is absent or empty.
+        /// Destination folder. It must be absent or empty.
         #[arg(value_name = "DEST")]
         dest: PathBuf,
     },
 
     /// Distributes the rows of a stopped server's folder over another number of shards.
     ///
-    /// Needs room for a second copy. Can be interrupted and repeated; every count is proven before the new
-    /// shards take the place of the old ones, which are kept in before-reshard/. Receipts given out before
-    /// and cursors mean nothing afterwards.
+    /// Needs space for a second copy. It can be interrupted and repeated. It verifies every count before the
+    /// new shards replace the old ones, which are kept in before-reshard/. Existing receipts and cursors
+    /// become invalid.
     Reshard {
         #[command(flatten)]
         folder: FolderArgs,
 
-        /// The number of shards.
+        /// The new number of shards.
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
         to: u16,
     },
 
-    /// Adds tenants and sets how much they may send; works while a server runs on the folder.
+    /// Adds tenants and sets their limits. Works while a server runs on the folder.
     #[command(subcommand)]
     Tenant(TenantCommand),
 
-    /// Makes, lists and ends keys; works while a server runs on the folder.
+    /// Creates, lists and revokes keys. Works while a server runs on the folder.
     #[command(subcommand)]
     Key(KeyCommand),
 
@@ -124,30 +123,30 @@ pub enum Command {
     #[command(subcommand)]
     Drill(Drill),
 
-    /// Says what is wrong with this machine for serving, and how to mend it.
+    /// Reports problems of this machine that affect serving, and their remedies.
     ///
-    /// io_uring, limits, CPUs, ports, the disk under the data folder, the clock. Exits 1 when something
-    /// would keep the server from serving; warnings alone exit 0.
+    /// Checks io_uring, limits, CPUs, ports, the disk under the data folder, and the clock. Exits with 1 if
+    /// the server could not serve, and with 0 if there are only warnings.
     Doctor(FolderArgs),
 
-    /// Makes a commerce dataset: customers, products, orders, price samples, stock events.
+    /// Generates a commerce dataset: customers, products, orders, price samples, stock events.
     ///
-    /// The same seed and parameters make the same bytes on every machine. Beside the files stands truth.json:
-    /// the totals that a correct system must report of them. `--post` sends the orders to a server instead, or
-    /// as well.
+    /// The same seed and parameters generate the same bytes on every machine. truth.json has the totals that
+    /// a correct system must report for the dataset. `--post` sends the orders to a server, with or without
+    /// writing files.
     GenDataset(GenArgs),
 }
 
 #[derive(Debug, Subcommand)]
 pub enum Drill {
-    /// Locks every shard of a data folder, as a forgotten transaction in another program would.
+    /// Locks every shard of a data folder, as a forgotten transaction of another program would.
     ///
-    /// The server must go on accepting meanwhile and store the backlog afterwards.
+    /// The server must continue to accept events meanwhile, and store the backlog afterwards.
     Lock {
         #[command(flatten)]
         folder: FolderArgs,
 
-        /// How long to hold the locks.
+        /// Time for which the locks are held.
         #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3600))]
         seconds: u64,
     },
@@ -156,11 +155,11 @@ pub enum Drill {
 /// Which data folder, for the commands that need nothing else.
 #[derive(Clone, Debug, Default, Args)]
 pub struct FolderArgs {
-    /// The data folder; default that of the settings.
+    /// The data folder. Default: that of the settings.
     #[arg(long, value_name = "PATH")]
     pub data: Option<PathBuf>,
 
-    /// Settings file that names the folder; default ./firehose.toml where there is one.
+    /// Settings file that names the folder. Default: ./firehose.toml, if it exists.
     #[arg(long = "config", value_name = "PATH")]
     pub file: Option<PathBuf>,
 

@@ -68,7 +68,7 @@ fn distribute(config: &Config, to: u16) -> Result<String, String> {
         Err(error) => return Err(format!("{}: {error}", marker_path.display())),
     };
     if let Some(begun) = begun.filter(|begun| begun.to != to) {
-        return Err(format!("a reshard to {} was begun; finish that one first", begun.to));
+        return Err(format!("a reshard to {} is unfinished; finish it first", begun.to));
     }
     let from = folder.manifest().shards;
     let is_swapping = begun.is_some_and(|begun| begun.swapping);
@@ -80,7 +80,7 @@ fn distribute(config: &Config, to: u16) -> Result<String, String> {
     if !is_swapping {
         if before.exists() {
             return Err(format!(
-                "{} is there from an earlier reshard; remove it when it is not needed any more",
+                "{} remains from an earlier reshard; remove it when it is no longer needed",
                 before.display()
             ));
         }
@@ -103,7 +103,10 @@ fn distribute(config: &Config, to: u16) -> Result<String, String> {
     let options = options(config, folder.manifest().folder_id());
     swap(&folder, &options, (&fresh, &before), (from, to)).map_err(text)?;
     durable::remove(&marker_path).map_err(text)?;
-    Ok(format!("{said}{to} shards now; the old ones are in {} until you remove them\n", before.display()))
+    Ok(format!(
+        "{said}the folder now has {to} shards; the old ones are in {} until you remove them\n",
+        before.display()
+    ))
 }
 
 fn write_marker(path: &Path, marker: Marker) -> Result<(), String> {
@@ -145,7 +148,7 @@ fn check_journals(folder: &DataFolder) -> Result<(), String> {
             let applied = positions.iter().find(|(known, _)| *known == lane).map_or(0, |(_, at)| at.0);
             if last.0 > applied {
                 return Err(format!(
-                    "shard {id} has {} events in its journal only: start the server, stop it, and try again",
+                    "shard {id} has {} events only in its journal: start the server, stop it, and try again",
                     last.0 - applied
                 ));
             }
@@ -188,8 +191,8 @@ enum CopyFault {
     #[error("{0} ids are in the folder twice; nothing was changed")]
     Twice(u64),
     #[error(
-        "an erasure was begun and failed: {0} rows are left of customers who are kept out; start the server, erase \
-         them again, stop it, and try again; nothing was changed"
+        "an erasure failed: {0} rows of suppressed customers remain; start the server, erase these \
+         customers again, stop it, and try again; nothing was changed"
     )]
     Suppressed(u64),
     #[error("{0} orders would take the sales of a day beyond 64 bits in fewer shards; nothing was changed")]
@@ -319,7 +322,8 @@ fn prove(folder: &DataFolder, fresh: &Path, to: u16, records: u64) -> Result<Str
     }
     let [clicks, events, orders, rejected] = new;
     Ok(format!(
-        "{clicks} clicks, {events} events, {orders} orders, {rejected} rejected records: the same before and after\n"
+        "{clicks} clicks, {events} events, {orders} orders, {rejected} rejected records: the same before \
+         and after\n"
     ))
 }
 
@@ -337,7 +341,7 @@ fn swap(
         let is_in = before.join(ShardId(shard).folder()).exists() || shard >= from || from == to;
         if !(there.database().exists() || is_in && place.database().exists()) {
             let message = format!(
-                "new shard {shard} is neither in {} nor in its place: nothing was changed; what is in {} is the only \
+                "new shard {shard} is neither in {} nor in its place: nothing was changed; {} has the only \
                  copy",
                 fresh.display(),
                 if before.exists() { before.display() } else { folder.dir().display() },

@@ -167,7 +167,7 @@ pub fn verify(args: &FolderArgs, aggregates: bool, stock: bool) -> ExitCode {
                     let (damaged, missing): (Vec<_>, Vec<_>) =
                         verified.damaged.iter().partition(|damage| damage.promised);
                     for unsynced in missing {
-                        eprintln!("{unsynced}; nobody was promised that they survive a power cut");
+                        eprintln!("{unsynced}; the server made no promise that they survive a power cut");
                     }
                     let problems = damaged.iter().map(ToString::to_string).collect();
                     tell(dir.display().to_string(), verified.records, "records", problems);

@@ -14,7 +14,7 @@ use crate::tenants::{Limits, Rate, Store, TenantRow, TenantsError};
 
 #[derive(Debug, Subcommand)]
 pub enum TenantCommand {
-    /// Adds a tenant, so that keys can be bound to it and limits set.
+    /// Adds a tenant, so that keys can be bound to it and limits set for it.
     Add {
         #[command(flatten)]
         folder: FolderArgs,
@@ -26,7 +26,8 @@ pub enum TenantCommand {
         limits: LimitArgs,
     },
 
-    /// Changes a tenant's limits; those that are not named stay. A running server follows within two seconds.
+    /// Changes a tenant's limits. Limits that are not given remain. A running server applies them within two
+    /// seconds.
     Set {
         #[command(flatten)]
         folder: FolderArgs,
@@ -37,7 +38,7 @@ pub enum TenantCommand {
         limits: LimitArgs,
     },
 
-    /// Changes how a tenant's price events are judged and limited; what is not named stays.
+    /// Changes how a tenant's price events are checked and limited. Values that are not given remain.
     Prices {
         #[command(flatten)]
         folder: FolderArgs,
@@ -48,11 +49,11 @@ pub enum TenantCommand {
         prices: PriceArgs,
     },
 
-    /// Webhook secrets that a tenant's price events are signed with.
+    /// Manages the webhook secrets that sign a tenant's price events.
     #[command(subcommand)]
     Secret(SecretCommand),
 
-    /// Lists the tenants that were added, with their limits and the keys that hold.
+    /// Lists the tenants that were added, with their limits and valid keys.
     List {
         #[command(flatten)]
         folder: FolderArgs,
@@ -62,15 +63,15 @@ pub enum TenantCommand {
 /// What is said of the limits; `None` where nothing is.
 #[derive(Clone, Copy, Debug, Default, Args)]
 pub struct LimitArgs {
-    /// Requests a second, over all its keys and all cores; or "off".
+    /// Requests per second, over all keys and cores, or "off".
     #[arg(long, value_name = "N", value_parser = limit)]
     requests_per_second: Option<Limit>,
 
-    /// Bytes of request bodies a second, as sent; or "off".
+    /// Bytes of request bodies per second, as sent, or "off".
     #[arg(long, value_name = "N", value_parser = limit)]
     bytes_per_second: Option<Limit>,
 
-    /// How many seconds' worth of both can be saved up for a burst; 1 unless told.
+    /// Size of a burst: the number of seconds of unused quota that can accumulate. Default: 1.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=Rate::WINDOW_S_MAX))]
     burst_seconds: Option<u64>,
 }

@@ -18,23 +18,24 @@ use crate::tenants::{PriceLimits, SecretRow, Store, TenantsError, WebhookSecret}
 /// What is said of a tenant's prices; `None` where nothing is.
 #[derive(Clone, Copy, Debug, Default, Args)]
 pub struct PriceArgs {
-    /// Percent that a price may differ from the accepted one before it; or "default", as for the other four.
+    /// Maximum difference in percent between a price and the accepted price before it; or "default", as for
+    /// the other four.
     #[arg(long, value_name = "PERCENT", value_parser = change)]
     change_percent: Option<Wanted<u32>>,
 
-    /// Modified z-score that a price may have among the accepted ones.
+    /// Maximum modified z-score of a price among the accepted prices.
     #[arg(long, value_name = "SCORE", value_parser = score)]
     score: Option<Wanted<u32>>,
 
-    /// Accepted prices that the score looks at; below 5 there is none.
+    /// Number of accepted prices that the score uses. Below 5 there is no score.
     #[arg(long, value_name = "N", value_parser = window)]
     window: Option<Wanted<u16>>,
 
-    /// Price events a second.
+    /// Price events per second.
     #[arg(long, value_name = "N", value_parser = rate)]
     events_per_second: Option<Wanted<u64>>,
 
-    /// Price events a second of each product.
+    /// Price events per second of each product.
     #[arg(long, value_name = "N", value_parser = rate)]
     product_events_per_second: Option<Wanted<u64>>,
 }
@@ -54,13 +55,13 @@ fn wanted<N>(text: &str, read: impl Fn(&str) -> Option<N>, expected: &str) -> Re
 
 fn change(text: &str) -> Result<Wanted<u32>, String> {
     let read = |text: &str| decimal(text, 2).filter(|bp| (1..=PriceRules::CHANGE_BP_MAX).contains(bp));
-    wanted(text, read, "0.01 to 1000000, with up to two digits behind the point")
+    wanted(text, read, "0.01 to 1000000, with up to two digits after the point")
 }
 
 fn score(text: &str) -> Result<Wanted<u32>, String> {
     let read =
         |text: &str| decimal(text, 3).filter(|milli| (1..=PriceRules::SCORE_MILLI_MAX).contains(milli));
-    wanted(text, read, "0.001 to 1000000, with up to three digits behind the point")
+    wanted(text, read, "0.001 to 1000000, with up to three digits after the point")
 }
 
 fn window(text: &str) -> Result<Wanted<u16>, String> {
@@ -116,7 +117,7 @@ fn shown(folder: &FolderArgs, name: &str, limits: &PriceLimits) -> String {
     }
     let or_default = |text: Option<String>| text.unwrap_or_else(|| "default".to_owned());
     format!(
-        "{name}: change percent {}, score {}, window {}, events/s {}, events/s of a product {}\n",
+        "{name}: change percent {}, score {}, window {}, events/s {}, events/s per product {}\n",
         or_default(percent),
         or_default(score),
         or_default(limits.window.map(|window| window.to_string())),
@@ -127,21 +128,22 @@ fn shown(folder: &FolderArgs, name: &str, limits: &PriceLimits) -> String {
 
 #[derive(Debug, Subcommand)]
 pub enum SecretCommand {
-    /// Makes a webhook secret and prints it, this once. From then on each price event of the tenant must be signed.
+    /// Creates a webhook secret and prints it once. From then on, every price event of the tenant must be
+    /// signed.
     ///
-    /// A tenant may have several, so that both sides can change over: add the new one, change the sender, revoke the
-    /// old one.
+    /// A tenant may have several secrets, so that both sides can rotate them: add the new one, change the
+    /// sender, revoke the old one.
     Add {
         #[command(flatten)]
         folder: FolderArgs,
 
         name: String,
 
-        /// Reads the secret (`whsec_…`) that the sender has made from standard input, and prints its id only.
+        /// Reads the sender's secret (`whsec_…`) from standard input, and prints only its id.
         #[arg(long)]
         stdin: bool,
 
-        /// What it is for, for people.
+        /// Purpose of the secret, for people.
         #[arg(long, value_name = "TEXT", default_value = "", value_parser = label)]
         label: String,
     },
@@ -152,20 +154,21 @@ pub enum SecretCommand {
         folder: FolderArgs,
     },
 
-    /// Ends a webhook secret: within two seconds, or later. The last one's end does not lift the need for a signature.
+    /// Revokes a webhook secret: within two seconds, or later. Signatures remain required even after the last
+    /// secret is revoked.
     Revoke {
         #[command(flatten)]
         folder: FolderArgs,
 
-        /// 16 hexadecimal digits, as `list` shows it.
+        /// 16 hexadecimal digits, as shown by `list`.
         id: String,
 
-        /// How long it still holds (24h), or until when.
+        /// How long the secret remains valid (24h), or until when.
         #[arg(long = "in", value_name = "WHEN", value_parser = time)]
         later: Option<When>,
     },
 
-    /// Forgets a tenant's webhook secrets: its price events need no signature any more.
+    /// Deletes a tenant's webhook secrets. Its price events then need no signature.
     Clear {
         #[command(flatten)]
         folder: FolderArgs,
@@ -191,14 +194,17 @@ pub(super) fn secret(command: &SecretCommand) -> ExitCode {
                 return Ok(format!("{}\n", json!({"id": id, "revoked_at": at})));
             }
             let verb = if at_us > now_us { "ends" } else { "ended" };
-            Ok(format!("webhook secret {id} {verb} at {at}; a running server knows within two seconds\n"))
+            Ok(format!(
+                "webhook secret {id} {verb} at {at}; a running server applies this within two \
+                        seconds\n"
+            ))
         }),
         SecretCommand::Clear { folder, name } => with_store(folder, Absent::Fail, |store| {
             let count = store.clear_secrets(name)?;
             if folder.json {
                 return Ok(format!("{}\n", json!({"tenant": name, "cleared": count})));
             }
-            Ok(format!("{name}: {count} webhook secrets forgotten; its price events need no signature\n"))
+            Ok(format!("{name}: {count} webhook secrets deleted; its price events need no signature\n"))
         }),
     }
 }
@@ -219,7 +225,7 @@ fn shown_once(folder: &FolderArgs, name: &str, id: &str, secret: Option<String>)
     match secret {
         // Apart, so that `$(firehose tenant secret add ...)` is the secret.
         Some(secret) => {
-            eprintln!("Webhook secret {id} of {name}, shown once: it will not be shown again.");
+            eprintln!("Webhook secret {id} of {name}. It is shown only once.");
             format!("{secret}\n")
         }
         None => format!("{id}\n"),

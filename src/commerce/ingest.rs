@@ -121,16 +121,17 @@ impl Summary {
             _ if rows == 0 && !self.skipped.is_empty() => {
                 let names: Vec<&str> = self.skipped.iter().take(3).map(|part| part.name.as_str()).collect();
                 format!(
-                    "nothing in it was read as orders: {} was passed over ({}); send NDJSON as the body, as a form \
-                     part with a file name, or as an entry named *.ndjson",
+                    "no part of the body was read as orders: {} was skipped ({}); send NDJSON as the body, \
+                     as a form part with a file name, or as an entry named *.ndjson",
                     names.join(", "),
                     self.skipped[0].reason
                 )
             }
-            _ if rows == 0 => "it holds no line; send one JSON object a line, an order each".to_owned(),
+            _ if rows == 0 => "the body has no lines; send one JSON object a line, each an order".to_owned(),
             Some(shape) => shape.advice().to_owned(),
             None => format!(
-                "none of its {rows} lines is an order that could be stored; the errors say what is wrong with each"
+                "none of the {rows} lines is an order that could be stored; errors lists the reason for \
+                 each"
             ),
         }
     }
@@ -173,7 +174,7 @@ impl Summary {
                     order_id: decode_order(payload).map(|order| order.order_id.to_owned()),
                     pointer: "/order_id".to_owned(),
                     code: Cow::Borrowed("conflict"),
-                    detail: "the tenant has an order with this id and other content; the first one stays"
+                    detail: "the tenant has an order with this id and other content; the first one remains"
                         .to_owned(),
                 });
             }
@@ -183,15 +184,15 @@ impl Summary {
                 order_id: None,
                 pointer: "/customer_id".to_owned(),
                 code: Cow::Borrowed("suppressed"),
-                detail: "the customer was erased; nothing of the order is kept".to_owned(),
+                detail: "the customer was erased; nothing of the order was stored".to_owned(),
             }),
             Outcome::SumTooLarge => self.fail(IngestError {
                 line,
                 order_id: decode_order(payload).map(|order| order.order_id.to_owned()),
                 pointer: "/items".to_owned(),
                 code: Cow::Borrowed("amount_out_of_range"),
-                detail: "with this order the sales of its day in its currency would be more than \
-                         9223372036854775807 units or smallest coins; nothing of it is kept"
+                detail: "this order would take the sales of its day in its currency beyond \
+                         9223372036854775807 units or minor units; nothing of it was stored"
                     .to_owned(),
             }),
             Outcome::Rejected | Outcome::Missing | Outcome::Superseded => self.fail(IngestError {
@@ -269,16 +270,16 @@ impl Shape {
     const fn advice(self) -> &'static str {
         match self {
             Shape::Csv => {
-                "it looks like CSV; send NDJSON instead: one JSON object a line, an order each, with its items as an \
-                 array"
+                "the body appears to be CSV; send NDJSON instead: one JSON object a line, each an order \
+                 with its items as an array"
             }
             Shape::Document => {
-                "it looks like one JSON document over several lines; send each order as one line of its own, for \
-                 example with jq -c '.[]' (an array) or jq -c . (one order after another)"
+                "the body appears to be a JSON document that spans lines; send each order on its own line, \
+                 for example with jq -c '.[]' (an array) or jq -c . (a sequence of orders)"
             }
             Shape::Array => {
-                "it is one JSON array; send its members one a line, for example with jq -c '.[]', without brackets \
-                 and commas between them"
+                "the body is a JSON array; send its members one a line, without brackets and commas, for \
+                 example with jq -c '.[]'"
             }
         }
     }
@@ -339,7 +340,7 @@ impl OrderIngest {
             order_id: None,
             pointer: String::new(),
             code: Cow::Borrowed(Code::TooLarge.as_str()),
-            detail: format!("a line must not have more than {bytes_max} bytes"),
+            detail: format!("a line must be at most {bytes_max} bytes"),
         });
     }
 
@@ -457,15 +458,15 @@ mod tests {
         };
         assert!(advice(&[b"order_id,tenant_id,status", b"1,acme,paid"]).contains("CSV"));
         assert!(advice(&[b"order_id;tenant_id", b"1;acme"]).contains("CSV"));
-        assert!(advice(&[b"{", b"  \"order_id\": \"a\","]).contains("several lines"));
-        assert!(advice(&[b"[", b"  {\"order_id\": \"a\"}", b"]"]).contains("several lines"));
+        assert!(advice(&[b"{", b"  \"order_id\": \"a\","]).contains("spans lines"));
+        assert!(advice(&[b"[", b"  {\"order_id\": \"a\"}", b"]"]).contains("spans lines"));
         assert!(advice(&[b"[{\"order_id\":\"a\"},{\"order_id\":\"b\"}]"]).contains("array"));
-        assert!(advice(&[b"{\"order_id\":7,}"]).contains("none of its 1 lines"));
-        assert!(advice(&[b"{\"order_id\":7}", b"order_id,tenant_id"]).contains("none of its 2 lines"));
-        assert!(advice(&[]).contains("no line"));
+        assert!(advice(&[b"{\"order_id\":7,}"]).contains("none of the 1 lines"));
+        assert!(advice(&[b"{\"order_id\":7}", b"order_id,tenant_id"]).contains("none of the 2 lines"));
+        assert!(advice(&[]).contains("no lines"));
         let mut summary = Summary::default();
         summary.skip("note".to_owned(), "the part has no file name");
-        assert!(summary.advice().contains("note was passed over (the part has no file name)"));
+        assert!(summary.advice().contains("note was skipped (the part has no file name)"));
     }
 
     #[test]

@@ -73,7 +73,7 @@ fn string<'b>(value: &'b RawValue) -> Option<Cow<'b, str>> {
 fn event_id(value: Option<&RawValue>) -> Result<Option<Cow<'_, str>>, Fault> {
     let Some(value) = value else { return Ok(None) };
     let Some(text) = string(value) else {
-        return fault("/event_id", "invalid_type", "event_id is no string");
+        return fault("/event_id", "invalid_type", "event_id must be a string");
     };
     if !(1..=IDENTIFIER_BYTES_MAX).contains(&text.len()) || text.chars().any(char::is_control) {
         return fault(
@@ -86,39 +86,52 @@ fn event_id(value: Option<&RawValue>) -> Result<Option<Cow<'_, str>>, Fault> {
 }
 
 fn currency(value: Option<&RawValue>) -> Result<Currency, Fault> {
-    let Some(value) = value else { return fault("/currency", "missing_field", "currency is missing") };
+    let Some(value) = value else { return fault("/currency", "missing_field", "currency is required") };
     match string(value).as_deref().and_then(Currency::parse) {
         Some(currency) => Ok(currency),
-        None => fault("/currency", "unknown_currency", "currency is no active code of ISO 4217, in capitals"),
+        None => fault(
+            "/currency",
+            "unknown_currency",
+            "currency must be an active ISO 4217 code, in \
+                                                        capitals",
+        ),
     }
 }
 
 /// `digits` are those of the largest currency where the event's is not known.
 fn price(value: Option<&RawValue>, digits: u8) -> Result<i64, Fault> {
-    let Some(value) = value else { return fault("/price", "missing_field", "price is missing") };
+    let Some(value) = value else { return fault("/price", "missing_field", "price is required") };
     let parsed = match value.get().as_bytes() {
         [b'"', ..] => match string(value) {
             Some(text) => parse_decimal(text.as_bytes(), digits),
             None => Err(MoneyError::NotADecimal),
         },
         [b'-' | b'0'..=b'9', ..] => parse_number(value.get().as_bytes(), digits),
-        _ => return fault("/price", "invalid_type", "price is neither a decimal string nor a number"),
+        _ => return fault("/price", "invalid_type", "price must be a decimal string or a number"),
     };
     parsed.or_else(|error| match error {
-        MoneyError::NotADecimal => fault("/price", "not_a_decimal", "price is no decimal like 19.99"),
-        MoneyError::Negative => fault("/price", "out_of_range", "price is negative"),
-        MoneyError::TooManyDigits => {
-            fault("/price", "too_many_digits", "price has more digits behind the point than its currency")
-        }
+        MoneyError::NotADecimal => fault(
+            "/price",
+            "not_a_decimal",
+            "price must be a decimal number such as \
+                                                                     19.99",
+        ),
+        MoneyError::Negative => fault("/price", "out_of_range", "price must not be negative"),
+        MoneyError::TooManyDigits => fault(
+            "/price",
+            "too_many_digits",
+            "price must not have more digits after the point than its \
+                                                currency has",
+        ),
         MoneyError::TooLarge => {
-            fault("/price", "out_of_range", "price is more than 9223372036854775807 minor units")
+            fault("/price", "out_of_range", "price must be at most 9223372036854775807 minor units")
         }
     })
 }
 
 fn observed(value: Option<&RawValue>, now_us: i64) -> Result<i64, Fault> {
     const POINTER: &str = "/observed_at";
-    let Some(value) = value else { return fault(POINTER, "missing_field", "observed_at is missing") };
+    let Some(value) = value else { return fault(POINTER, "missing_field", "observed_at is required") };
     let at = string(value).and_then(|text| parse_rfc3339(text.as_bytes()).ok());
     match at {
         None => fault(
@@ -127,7 +140,7 @@ fn observed(value: Option<&RawValue>, now_us: i64) -> Result<i64, Fault> {
             "observed_at must be RFC 3339 with an offset, such as 2024-01-15T10:30:00Z",
         ),
         Some(at) if at > now_us.saturating_add(AHEAD_US) => {
-            fault(POINTER, "out_of_range", "observed_at is more than a year ahead")
+            fault(POINTER, "out_of_range", "observed_at must be at most a year ahead")
         }
         Some(at) => Ok(at),
     }
@@ -144,7 +157,7 @@ impl<'b> PriceEvent<'b> {
         }
         let text = std::str::from_utf8(body).map_err(|_| BadBody::NotUtf8)?;
         let no_object = || {
-            let detail = "the body is no JSON object, or has a member twice";
+            let detail = "the body must be a JSON object without repeated members";
             BadBody::Members(vec![Fault { pointer: "", code: "not_an_object", detail }])
         };
         let members: Members<'b> = serde_json::from_str(text).map_err(|error| match error.classify() {
@@ -211,7 +224,7 @@ impl AnomaliesPlan {
         let status = parameters.take("status").and_then(|name| {
             let known = AnomalyStatus::ALL.into_iter().find(|status| status.as_str() == name);
             if known.is_none() {
-                parameters.wrong("status", "unknown_value", "status takes open, approved or rejected");
+                parameters.wrong("status", "unknown_value", "status must be open, approved or rejected");
             }
             known
         });

@@ -47,7 +47,7 @@ impl SalesPlan {
                 parameters.wrong(
                     "currency",
                     "unknown_value",
-                    "currency must be a code of ISO 4217 such as USD",
+                    "currency must be an ISO 4217 code such as USD",
                 );
             }
             currency
@@ -66,7 +66,7 @@ fn with_details(parameters: &mut Parameters) -> bool {
     let Some(text) = parameters.take("fields") else { return true };
     let names: Vec<&str> = text.split(',').collect();
     if names.iter().any(|name| !FIELDS.contains(name)) {
-        let detail = format!("fields takes {}, separated by commas", FIELDS.join(", "));
+        let detail = format!("fields must be any of {}, separated by commas", FIELDS.join(", "));
         parameters.wrong("fields", "unknown_value", &detail);
     }
     names.iter().any(|name| FIELDS[3..].contains(name))

@@ -84,7 +84,7 @@ fn one(tenant_id: &str, order_id: String, keys: &KeyHasher) -> OneOrder {
 fn order_id(parameters: &mut Parameters) -> Option<String> {
     let order_id = parameters.take("order_id")?;
     if !(1..=IDENTIFIER_BYTES_MAX).contains(&order_id.len()) || order_id.chars().any(char::is_control) {
-        let detail = format!("order_id takes one id of 1 to {IDENTIFIER_BYTES_MAX} bytes");
+        let detail = format!("order_id must be one id of 1 to {IDENTIFIER_BYTES_MAX} bytes");
         parameters.wrong("order_id", "out_of_range", &detail);
         return None;
     }
@@ -118,7 +118,8 @@ fn list(parameters: &mut Parameters, name: &'static str) -> Vec<String> {
 fn products(parameters: &mut Parameters, products: Vec<String>) -> Vec<String> {
     if products.len() > PRODUCTS_MAX || products.iter().any(|product| product.len() > IDENTIFIER_BYTES_MAX) {
         let detail = format!(
-            "product_id takes up to {PRODUCTS_MAX} ids of at most {IDENTIFIER_BYTES_MAX} bytes, separated by commas"
+            "product_id must be up to {PRODUCTS_MAX} ids of at most {IDENTIFIER_BYTES_MAX} bytes, separated \
+             by commas"
         );
         parameters.wrong("product_id", "out_of_range", &detail);
     }
@@ -132,7 +133,7 @@ fn statuses(parameters: &mut Parameters) -> u8 {
             Some(status) => mask |= 1 << status.code(),
             None => {
                 let names = OrderStatus::ALL.map(OrderStatus::as_str).join(", ");
-                let detail = format!("status takes {names}, several of them separated by commas");
+                let detail = format!("status must be one or more of {names}, separated by commas");
                 parameters.wrong("status", "unknown_value", &detail);
             }
         }
@@ -147,7 +148,7 @@ fn amount(parameters: &mut Parameters, name: &'static str) -> Option<i128> {
         Ok(amount) => Some(amount.into()),
         Err(error) => {
             let detail =
-                format!("{name} must be a decimal number with at most four digits behind the point: {error}");
+                format!("{name} must be a decimal number with at most four digits after the point: {error}");
             parameters.wrong(name, "not_a_decimal", &detail);
             None
         }
@@ -164,8 +165,8 @@ fn words(parameters: &mut Parameters) -> Vec<String> {
         || words.iter().any(|word| word.len() > WORD_BYTES_MAX || word.contains('\0'))
     {
         let detail = format!(
-            "q takes 1 to {WORDS_MAX} words of at most {WORD_BYTES_MAX} bytes, at least one with a letter or a \
-             digit; a star at the end of one makes it a prefix"
+            "q must be 1 to {WORDS_MAX} words of at most {WORD_BYTES_MAX} bytes, at least one with a letter \
+             or a digit; a trailing star matches a prefix"
         );
         parameters.wrong("q", "invalid_text", &detail);
     }
@@ -182,7 +183,8 @@ fn fields(parameters: &mut Parameters) -> u16 {
         match ORDER_FIELDS.iter().position(|known| known == name) {
             Some(at) => mask |= 1 << at,
             None => {
-                let detail = format!("fields takes {}, separated by commas", ORDER_FIELDS.join(", "));
+                let detail =
+                    format!("fields must be any of {}, separated by commas", ORDER_FIELDS.join(", "));
                 parameters.wrong("fields", "unknown_value", &detail);
                 break;
             }

@@ -253,19 +253,19 @@ fn expected(mode: StockMode, events: &[StockUpdate<'_>]) -> i64 {
 const REUSED: FieldError = FieldError {
     pointer: "/event_id",
     code: Code::EventIdReused,
-    detail: "another update of the product in this request has the same event_id and other content",
+    detail: "another update of this product in this request has the same event_id and other content",
 };
 /// How far ahead of the clock an update may have occurred: one from the far future would stand for as long.
 const AHEAD_US: i64 = 86_400_000_000;
 const AHEAD: FieldError = FieldError {
     pointer: "/occurred_at",
     code: Code::OutOfRange,
-    detail: "occurred_at is more than a day ahead of the server's clock",
+    detail: "occurred_at must be at most a day ahead of the server's clock",
 };
 const TOO_LARGE: FieldError = FieldError {
     pointer: "",
     code: Code::TooLarge,
-    detail: "the updates of this product are more than one journal record holds (1 MiB): send fewer at once",
+    detail: "the updates of this product exceed one journal record (1 MiB): send fewer in one request",
 };
 const _: () = assert!(RECORD_BYTES_MAX == 1024 * 1024);
 

@@ -104,13 +104,13 @@ impl Rules<'_> {
     }
 
     fn together(&mut self, config: &Config) {
-        let keyless = "expected a loopback address such as 127.0.0.1: the operators' pages ask for no key, so \
-                       another machine could see all of them; --insecure serves them all the same";
+        let keyless = "expected a loopback address such as 127.0.0.1: the operators' pages require no key, \
+                       so another machine could see all of them; --insecure permits it";
         if let Some(ops) = config.ops_listen {
             let guarded = config.insecure || ops.ip().to_canonical().is_loopback();
             self.rule("ops_listen", &["insecure"], guarded, keyless);
             let apart = ops != config.listen || ops.port() == 0;
-            self.rule("ops_listen", &["listen"], apart, "expected another port than that of listen");
+            self.rule("ops_listen", &["listen"], apart, "expected a port other than that of listen");
         }
         let event = config.event_bytes_max;
         let request = config.two_requests_bytes();
@@ -118,7 +118,7 @@ impl Rules<'_> {
             "buffer_bytes_max",
             &["event_bytes_max"],
             config.buffer_bytes_max.is_none_or(|bytes| bytes >= request),
-            "expected room for two requests of event_bytes_max with their heads (32KiB each)",
+            "expected space for two requests of event_bytes_max with their heads (32KiB each)",
         );
         self.rule(
             "segment_bytes",
@@ -136,13 +136,13 @@ impl Rules<'_> {
             "journal_high_water",
             &["journal_bytes_max"],
             config.journal_high_water <= config.journal_bytes_max,
-            "expected at most journal_bytes_max, or 507 would come before 429",
+            "expected at most journal_bytes_max; otherwise 507 would precede 429",
         );
         self.rule(
             "journal_high_water",
             &["event_bytes_max"],
             config.journal_high_water >= event,
-            "expected at least event_bytes_max, or no event of that size would ever be taken",
+            "expected at least event_bytes_max; otherwise events of that size could never be accepted",
         );
         self.rule(
             "batch_bytes_max",

@@ -13,11 +13,11 @@ pub enum ConfigError {
     UnreadableFile { path: PathBuf, reason: String },
 
     /// The file is no TOML.
-    #[error("{} is not TOML: {reason}", path.display())]
+    #[error("{} is not valid TOML: {reason}", path.display())]
     NotToml { path: PathBuf, reason: String },
 
     /// A file key or variable that means nothing here; most likely a slip of the pen.
-    #[error("{place} is no setting; did you mean {nearest}?")]
+    #[error("{place} is not a setting; did you mean {nearest}?")]
     Unknown { place: String, nearest: String },
 
     /// A value that cannot be read or is out of range.

@@ -131,7 +131,7 @@ fn from_file(path: &Path, complaints: &mut Complaints) -> Raw {
 fn read_text(path: &Path) -> Result<String, String> {
     let bytes = std::fs::metadata(path).map_err(|error| error.to_string())?.len();
     if bytes > FILE_BYTES_MAX {
-        return Err(format!("{bytes} bytes is no settings file (at most {FILE_BYTES_MAX})"));
+        return Err(format!("{bytes} bytes is too large for a settings file (at most {FILE_BYTES_MAX})"));
     }
     std::fs::read_to_string(path).map_err(|error| error.to_string())
 }
@@ -220,9 +220,9 @@ mod tests {
             load(&given, environment).unwrap_err().iter().map(ToString::to_string).collect();
         let place = path.display();
         for expected in [
-            "FIREHOSE_DATUM is no setting; did you mean FIREHOSE_DATA?".to_owned(),
-            format!("lisetn in {place} is no setting; did you mean listen?"),
-            format!("extra in {place} is no setting"),
+            "FIREHOSE_DATUM is not a setting; did you mean FIREHOSE_DATA?".to_owned(),
+            format!("lisetn in {place} is not a setting; did you mean listen?"),
+            format!("extra in {place} is not a setting"),
             format!("data in {place} is \"float\": expected a path"),
             format!("page_size in {place} is \"1000\": expected a power of two"),
             format!("ack in {place} is \"tape\": expected \"os\" or \"disk\""),

@@ -66,168 +66,177 @@ macro_rules! settings {
 
 settings! {
     "Network" {
-        /// Address and port that clients post to.
-        /// Anything but a loopback address needs a key (`firehose key create`), or --insecure.
+        /// Address and port for clients.
+        /// Any address other than a loopback address requires a key (`firehose key create`), or --insecure.
         listen: SocketAddr as Address = "127.0.0.1:8000";
         /// Address and port of the operators' listener (/metrics, /health, /ready, /debug), or "off".
-        /// It has a thread of its own and answers while every core is busy. Keep it off public networks.
+        /// It has its own thread and responds while every core is busy. Keep it off public networks.
         ops_listen: Option<SocketAddr> as AddressOrOff = "127.0.0.1:9100";
-        /// Serve on addresses that other machines reach although there is no key, or (ops_listen) none is asked
-        /// for. Only behind a proxy or a network policy that checks who is calling.
+        /// Serves without keys on addresses that other machines can reach.
+        /// This applies to listen if there is no key, and to ops_listen, which never requires one. Use it only behind a
+        /// proxy or
+        /// a network policy that authenticates clients.
         insecure: bool as Truth = "false";
-        /// Connections open at once, whole process; those above wait in the kernel's backlog.
+        /// Maximum number of open connections in the whole process. Further ones wait in the kernel's backlog.
         /// Raise it together with the open-files limit (`firehose doctor` shows both).
         connections_max: u64 as Count = "100000";
-        /// Where browsers reach this server, or "none": https://events.example.com.
-        /// For a proxy in front that asks under another name (`Host`) than its own: pages of this origin are this
-        /// server's.
+        /// Public origin of this server, such as https://events.example.com, or "none".
+        /// Set it if a proxy in front of the server forwards another host name (`Host`) than browsers use. Pages of this
+        /// origin
+        /// count as this server's own.
         public_url: Option<WebOrigin> as OriginOrNone = "none";
-        /// Names that this server is called by, with commas between them, or "none". One without a port counts at
-        /// every port.
-        /// While there are no keys, a request under any other name is 421: a page could have had it pointed here.
-        /// Addresses, localhost and the host of public_url always count.
+        /// Host names of this server, separated by commas, or "none". A name without a port applies to every port.
+        /// While there are no keys, a request under any other name gets 421, because a web page could have pointed that
+        /// name here.
+        /// Addresses, localhost and the host of public_url are always allowed.
         allowed_hosts: Vec<HostName> as Hosts = "none";
-        /// Origins whose pages may do everything here that their key allows, with commas between them, or "none".
-        /// Pages of other origins than these and this server's own may post events and nothing else.
+        /// Origins whose pages may use everything that their key permits, separated by commas, or "none".
+        /// Pages of other origins, except this server's own, may only post events.
         cors_origins: Vec<WebOrigin> as Origins = "none";
-        /// Addresses and networks of proxies that are believed when they name the client (X-Forwarded-For), with commas
-        /// between them, or "none".
+        /// Addresses and networks of trusted proxies, separated by commas, or "none".
+        /// The server uses the client address that these proxies send in X-Forwarded-For.
         trusted_proxies: Vec<Network> as Networks = "none";
-        /// Posts of events a second of one client's address, or "off"; 429 above. An IPv6 network of 64 bits counts as
-        /// one address.
-        /// Behind a proxy set trusted_proxies too, or all clients are one.
+        /// Limit of posted events per second and client address, or "off". Above it: 429.
+        /// An IPv6 network of 64 bits counts as one address. Behind a proxy, set trusted_proxies too; otherwise all clients
+        /// count
+        /// as one.
         rate_per_address: Option<u64> as CountOrOff = "off";
     }
     "Data and promise" {
-        /// The data folder: manifest, shards, journals. Created when it is missing. A local disk, not NFS.
+        /// The data folder: manifest, shards and journals. Created if it does not exist. Use a local disk, not NFS.
         data: PathBuf as Folder = "./data";
-        /// Who may use the data folder: "0700" its owner alone, "0750" a group as well, which may read the shards and
-        /// the manifest (with sqlite3, say). tenants.db and cursors.key stay the owner's whatever this says.
+        /// Permissions of the data folder: "0700" for its owner alone, "0750" to let its group read it too.
+        /// The group may read the shards and the manifest, with sqlite3 for example. tenants.db and cursors.key are always
+        /// accessible to the owner alone.
         data_mode: DataMode as Privacy = "0700";
-        /// Shards of a new data folder, or "auto" for one a core. Fixed once the folder exists.
-        /// Set it to the cores of the largest machine the folder will ever be served on.
+        /// Number of shards of a new data folder, or "auto" for one per core. It is fixed once the folder exists.
+        /// Set it to the number of cores of the largest machine that will ever serve the folder.
         shards: Option<u16> as CountOrAuto = "auto";
         /// What a 202 promises: "os" survives the death of the process, "disk" survives a power cut.
-        /// "disk" costs one shared fdatasync of waiting time; a request may ask for it with ?ack=disk.
+        /// "disk" adds the waiting time of one shared fdatasync. A request may ask for it with ?ack=disk.
         ack: AckLevel as Ack = "os";
     }
     "Cores" {
-        /// CPUs to serve on ("0,1" or "0-3"), or "auto" for all this process may use.
-        /// Leave one out to keep it free for other programs.
+        /// CPUs to serve on ("0,1" or "0-3"), or "auto" for all that this process may use.
+        /// Omit a CPU to keep it free for other programs.
         cores: Option<CoreList> as CoresOrAuto = "auto";
-        /// What runs everything that streams or waits: "io_uring", "epoll" or "auto".
-        /// "auto" takes io_uring where the kernel allows it; `firehose doctor` says why it does not.
+        /// Runtime of everything that streams or waits: "io_uring", "epoll" or "auto".
+        /// "auto" uses io_uring if the kernel permits it. `firehose doctor` reports why it does not.
         runtime: RuntimeChoice as Runtime = "auto";
     }
     "Requests" {
-        /// Largest event, in decoded bytes; 413 above.
+        /// Maximum size of an event in decoded bytes. Above it: 413.
         event_bytes_max: u64 as Bytes = "256KiB";
-        /// Largest body of POST /events, in decoded bytes; 413 above.
+        /// Maximum body size of POST /events in decoded bytes. Above it: 413.
         events_bytes_max: u64 as Bytes = "128KiB";
-        /// Largest body of POST /events/bulk and of stock updates, in decoded bytes; 413 above.
+        /// Maximum body size of POST /events/bulk and of stock updates in decoded bytes. Above it: 413.
         bulk_bytes_max: u64 as Bytes = "20MiB";
-        /// How long POST /events and stock updates wait for their commit before they are answered with 202.
-        /// What was answered with 202 is checked for duplicates when the shard commits again.
+        /// Maximum time that POST /events and stock updates wait for their commit before the server responds with 202.
+        /// The duplicate check of such a request happens when the shard commits.
         commit_wait: Duration as Time = "1s";
-        /// Time a request head may take from its first byte to its last; 408 after.
+        /// Maximum time from the first to the last byte of a request head. After it: 408.
         head_timeout: Duration as Time = "10s";
-        /// Time a body may take; 408 after. Raise it for clients on poor radio links.
-        /// One that is taken in as it comes (orders) may rest this long at a time.
+        /// Maximum time for a body. After it: 408. Raise it for clients on slow links.
+        /// For a streamed body (orders) it is the maximum pause between two reads.
         body_timeout: Duration as Time = "30s";
-        /// Time a kept-alive connection may rest between requests before it is closed.
-        /// Keep it above the idle timeout of a load balancer in front.
+        /// Maximum idle time of a kept-alive connection between requests.
+        /// Set it higher than the idle timeout of a load balancer in front of the server.
         idle_timeout: Duration as Time = "75s";
-        /// Time a client may leave an answer untaken before its connection is closed.
+        /// Maximum time for which a client may leave a response unread before the server closes its connection.
         write_timeout: Duration as Time = "30s";
-        /// Memory of the listeners for partial requests and unsent answers, whole process, and as much again
-        /// for bodies and ingests on the executors. "auto" is 64MiB a core.
-        /// Above it new requests get 503. Raise it where many clients send slowly.
+        /// Memory limit of the whole process for partial requests and unsent responses, or "auto" for 64MiB per core.
+        /// It applies once to the listeners, and once more to the bodies and ingests on the executors. Above it, new
+        /// requests get
+        /// 503. Raise it if many clients send slowly.
         buffer_bytes_max: Option<u64> as BytesOrAuto = "auto";
     }
     "Journal" {
-        /// Size of one segment file. Larger means fewer files, smaller gives disk back sooner.
+        /// Size of one segment file. Larger segments mean fewer files; smaller ones free disk space sooner.
         segment_bytes: u64 as Bytes = "64MiB";
-        /// Disk that one journal (a lane of a shard) may take; 507 at it.
-        /// What is stored but not yet cut counts. Size it for the longest outage you want to sit out.
+        /// Maximum disk space of one journal (one lane of a shard). At this size: 507.
+        /// Records that are stored but whose segments are not deleted yet count too. Size it for the longest outage to
+        /// survive.
         journal_bytes_max: u64 as Bytes = "8GiB";
-        /// Bytes of a shard accepted but not yet stored; 429 with Retry-After above it.
+        /// Maximum backlog of a shard: bytes accepted but not yet stored. Above it: 429 with Retry-After.
         journal_high_water: u64 as Bytes = "2GiB";
-        /// Free space kept on the data disk; 507 when less is left, until there is room again.
+        /// Free space to keep on the data disk. Below it: 507, until there is space again.
         disk_reserve: u64 as Bytes = "64MiB";
     }
     "Storing" {
-        /// Longest time an accepted event waits for a fuller transaction.
-        /// Higher means larger batches and less work per event, lower means rows are seen sooner.
+        /// Maximum time that an accepted event waits for its transaction to fill.
+        /// A higher value means larger batches and less work per event. A lower value makes rows visible sooner.
         flush_interval: Duration as Time = "20ms";
-        /// Most rows in one transaction.
+        /// Maximum number of rows in one transaction.
         batch_rows_max: u64 as Count = "20000";
-        /// Most bytes of events in one transaction.
+        /// Maximum bytes of events in one transaction.
         batch_bytes_max: u64 as Bytes = "4MiB";
-        /// SQLite page size of a new shard; a power of two.
+        /// SQLite page size of a new shard, a power of two.
         page_size: u64 as Bytes = "16KiB";
-        /// Page cache of each shard's writer, at most.
+        /// Maximum page cache of each shard's writer.
         shard_cache: u64 as Bytes = "16MiB";
-        /// Page caches of all shards' writers together; each has its share.
+        /// Maximum page cache of all shards' writers together. Each writer gets an equal share.
         shard_caches: u64 as Bytes = "32MiB";
-        /// Largest ingest of orders, unpacked; what was stored until then stays.
+        /// Maximum size of an ingest of orders after decompression. Orders stored before the limit is reached remain.
         ingest_bytes_max: u64 as Bytes = "64GiB";
-        /// Received bytes of all resumable uploads that are under way, 64 KiB at least for each; 507 above.
-        /// One tenant has no more than it leaves to the others; an upload that declares more is 413.
-        /// Their bytes lie in the data folder until an upload is finished.
+        /// Maximum received bytes of all running uploads. Each counts at least 64 KiB. Above it: 507.
+        /// A tenant may use at most what it leaves for the others. An upload that declares more gets 413. The bytes are in
+        /// the
+        /// data folder until the upload is finished.
         uploads_bytes_max: u64 as Bytes = "64GiB";
-        /// How long a resumable upload may rest before it is removed, and a finished one be asked about.
+        /// Time after which an abandoned upload expires and the record of a finished one is deleted.
         upload_expiry: Duration as Time = "1d";
-        /// Bytes that the files of all exports may take; 507 above, and an export that comes to it fails.
+        /// Maximum bytes of the files of all exports. Above it: 507, and an export that reaches it fails.
         exports_bytes_max: u64 as Bytes = "64GiB";
-        /// How long the file of an export is kept once it is made, and its name after that.
+        /// Time for which a finished export's file is kept. Its record is kept for as long again.
         export_expiry: Duration as Time = "1d";
-        /// Rows of a partition before it is sealed and gets its indexes.
+        /// Number of rows at which a partition is sealed and gets its indexes.
         partition_rows_max: u64 as Count = "250000";
-        /// Orders of a partition before it is sealed and gets its lists by product and customer.
+        /// Number of orders at which a partition is sealed and gets its lists by product and customer.
         order_partition_rows_max: u64 as Count = "100000";
-        /// Write-ahead log size that calls for a checkpoint.
+        /// Size of the write-ahead log that triggers a checkpoint.
         checkpoint_wal_bytes: u64 as Bytes = "32MiB";
-        /// Longest time between checkpoints while there is something to carry over.
-        /// Journal segments are deleted only after one.
+        /// Maximum time between checkpoints while the write-ahead log is not empty.
+        /// Journal segments are deleted only after a checkpoint.
         checkpoint_interval: Duration as Time = "5s";
-        /// How long clicks are kept after they arrived ("30d"), or "off" to keep them for ever.
-        /// Whole partitions go, so rows may stay an eighth of this longer. Where the clock jumps ahead, or nothing was
-        /// written for a week, nothing goes for a day.
+        /// Retention of clicks after their arrival ("30d"), or "off" to keep them indefinitely.
+        /// Whole partitions are deleted, so rows may remain an eighth longer. If the clock jumps ahead, or nothing was
+        /// written for
+        /// a week, nothing is deleted for a day.
         retention_clicks: Option<Duration> as TimeOrOff = "off";
-        /// The same for the events of /events; their ids are forgotten and their counts leave the buckets.
+        /// Retention of the events of /events. Their ids are forgotten and their counts are removed from the buckets.
         retention_events: Option<Duration> as TimeOrOff = "off";
     }
     "Prices" {
-        /// Percent that a price may differ from the accepted one before it; a price beyond is an anomaly.
-        /// This and the next four are for tenants that have none of their own (`firehose tenant prices`).
+        /// Maximum difference in percent between a price and the accepted price before it. Above it: an anomaly.
+        /// This and the next four settings apply to tenants without settings of their own (`firehose tenant prices`).
         price_change_percent: u32 as Hundredths = "20";
-        /// Modified z-score that a price may have among the accepted ones; a price beyond is an anomaly.
-        /// 3.5 is what its inventors recommend.
+        /// Maximum modified z-score of a price among the accepted prices. Above it: an anomaly.
+        /// The inventors of the score recommend 3.5.
         price_score: u32 as Thousandths = "3.5";
-        /// Accepted prices that the score looks at; below 5 there is none.
+        /// Number of accepted prices that the score uses. Below 5 there is no score.
         price_window: u64 as Count = "20";
-        /// Price events a second of one tenant; 429 above.
+        /// Limit of price events per second of one tenant. Above it: 429.
         price_events_per_second: u64 as Count = "5000";
-        /// Price events a second of one product; 429 above.
+        /// Limit of price events per second of one product. Above it: 429.
         product_events_per_second: u64 as Count = "100";
     }
     "Reading" {
-        /// Threads that read the shards for queries, on each core.
+        /// Number of threads per core that read the shards for queries.
         reader_threads: u64 as Count = "2";
     }
     "Stopping" {
-        /// How long /ready says no before the sockets close, so that a load balancer notices.
+        /// Time for which /ready reports not ready before the sockets close, so that a load balancer notices.
         drain_delay: Duration as Time = "0s";
-        /// How long a stop waits for open requests and for the last batches.
-        /// What is left then stays in the journal and is stored at the next start.
+        /// Maximum time that a shutdown waits for open requests and for the last batches.
+        /// Records that are not stored by then remain in the journal and are stored at the next start.
         drain_timeout: Duration as Time = "10s";
     }
     "Logging" {
-        /// Least important level written: "error", "warn", "info", "debug" or "trace".
+        /// Least important level to log: "error", "warn", "info", "debug" or "trace".
         log_level: LogLevel as Level = "info";
-        /// "json" (one object a line), "text" (for people), or "auto": text on a terminal, else json.
+        /// "json" (one object a line), "text" (for people), or "auto": text on a terminal, otherwise json.
         log_format: LogFormat as Format = "auto";
-        /// File the log is appended to instead of standard error, or "none".
+        /// File to append the log to, or "none" for standard error.
         log_file: Option<PathBuf> as FileOrNone = "none";
     }
 }

@@ -207,7 +207,7 @@ pub fn decimal_text(value: u32, places: usize) -> String {
 pub(super) struct Hundredths;
 impl Codec for Hundredths {
     type Value = u32;
-    const ALLOWED: &'static str = "a number with up to two digits behind the point such as 20 or 12.5";
+    const ALLOWED: &'static str = "a number with up to two digits after the point such as 20 or 12.5";
     const BARE: bool = true;
     fn read(text: &str) -> Option<u32> {
         decimal(text, 2)
@@ -220,7 +220,7 @@ impl Codec for Hundredths {
 pub(super) struct Thousandths;
 impl Codec for Thousandths {
     type Value = u32;
-    const ALLOWED: &'static str = "a number with up to three digits behind the point such as 3.5";
+    const ALLOWED: &'static str = "a number with up to three digits after the point such as 3.5";
     const BARE: bool = true;
     fn read(text: &str) -> Option<u32> {
         decimal(text, 3)
@@ -319,7 +319,8 @@ optional! {
         Address::read, ToString::to_string;
     CountOrAuto = "auto" or u16, "a whole number from 1 to 256, or \"auto\"",
         |text| digits(text).and_then(|count| u16::try_from(count).ok()), ToString::to_string;
-    CoresOrAuto = "auto" or CoreList, "CPU numbers such as \"0,1\" or \"0-3\", none twice, or \"auto\"",
+    CoresOrAuto = "auto" or CoreList, "CPU numbers such as \"0,1\" or \"0-3\" without repetition, or \
+                                       \"auto\"",
         |text: &str| text.parse().ok(), ToString::to_string;
     TimeOrOff = "off" or Duration, "a whole number with us, ms, s, m, h or d such as 30d, or \"off\"",
         Time::read, Time::write;
@@ -354,7 +355,7 @@ macro_rules! list {
 list! {
     Hosts = HostName, "host names such as events.internal or events.internal:8000, or \"none\"",
         HostName::parse, |name: &HostName| name.as_str().to_owned();
-    Origins = WebOrigin, "origins such as https://console.example.com, each named in full, or \"none\"",
+    Origins = WebOrigin, "complete origins such as https://console.example.com, or \"none\"",
         WebOrigin::parse, |origin: &WebOrigin| origin.as_str().to_owned();
     Networks = Network, "addresses and networks such as 127.0.0.1 or 10.0.0.0/8, or \"none\"",
         Network::parse, ToString::to_string;

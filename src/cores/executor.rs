@@ -65,7 +65,7 @@ pub fn run<F: Future<Output = ()> + 'static>(
 pub fn spawn(task: impl Future<Output = ()> + 'static) {
     let task = async move {
         if AssertUnwindSafe(task).catch_unwind().await.is_err() {
-            tracing::error!("a task panicked; its connection is closed, the core goes on");
+            tracing::error!("a task panicked; its connection is closed, and the core continues");
         }
     };
     match RUNTIME.get() {
@@ -173,7 +173,7 @@ pub async fn blocking<T: Send + 'static>(
     // A panic would end the ring's thread, and whoever waits for it would wait for ever.
     let work = move || {
         let done = std::panic::catch_unwind(AssertUnwindSafe(work));
-        done.unwrap_or_else(|_| Err(io::Error::other("a step of disk work panicked")))
+        done.unwrap_or_else(|_| Err(io::Error::other("a disk task panicked")))
     };
     match RUNTIME.get() {
         Runtime::IoUring => glommio::executor().spawn_blocking(work).await,

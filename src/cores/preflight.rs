@@ -82,19 +82,19 @@ pub fn io_uring() -> Result<(), IoUringRefused> {
     if !missing.is_empty() {
         return Err(refused(
             format!("this kernel's io_uring lacks {}", missing.join(", ")),
-            "run Linux 5.8 or later, or --runtime epoll",
+            "run Linux 5.8 or later, or use --runtime epoll",
         ));
     }
     // The runtime asks again, and panics where there is no answer.
     if let Err(error) = glommio::CpuSet::online() {
         return Err(refused(
-            format!("/sys does not say which CPUs there are ({error}), and the runtime asks it"),
-            "mount /sys (read-only will do), or --runtime epoll",
+            format!("/sys does not list the CPUs ({error}), and the runtime needs the list"),
+            "mount /sys (read-only is enough), or use --runtime epoll",
         ));
     }
     match memlock() {
         Ok(limit) if limit.soft < MEMLOCK_BYTES_MIN => Err(refused(
-            format!("RLIMIT_MEMLOCK is {} bytes and {MEMLOCK_BYTES_MIN} are needed", limit.soft),
+            format!("RLIMIT_MEMLOCK is {} bytes, and {MEMLOCK_BYTES_MIN} are required", limit.soft),
             "raise the hard limit (LimitMEMLOCK=8M in a systemd unit, --ulimit memlock=8388608 for a container)",
         )),
         Ok(_) => Ok(()),
@@ -207,27 +207,28 @@ fn operations(ring: &OwnedFd) -> io::Result<[bool; 256]> {
 fn refusal(error: &io::Error) -> IoUringRefused {
     match error.raw_os_error() {
         Some(libc::ENOSYS) => refused(
-            "the kernel has none, or a sandbox hides it (ENOSYS)".to_owned(),
-            "run Linux 5.8 or later outside gVisor, or --runtime epoll",
+            "the kernel does not have it, or a sandbox hides it (ENOSYS)".to_owned(),
+            "run Linux 5.8 or later outside gVisor, or use --runtime epoll",
         ),
         Some(libc::EPERM | libc::EACCES) => refused(
-            "it is forbidden (EPERM): by sysctl kernel.io_uring_disabled, or by the seccomp profile of the container"
+            "it is forbidden (EPERM) by sysctl kernel.io_uring_disabled or by the container's seccomp \
+             profile"
                 .to_owned(),
-            "set kernel.io_uring_disabled=0 and allow io_uring_setup, io_uring_enter and io_uring_register in the \
-             profile (docker: --security-opt seccomp=profile.json), or --runtime epoll",
+            "set kernel.io_uring_disabled=0 and allow io_uring_setup, io_uring_enter and io_uring_register \
+             in the profile (docker: --security-opt seccomp=profile.json), or use --runtime epoll",
         ),
         Some(libc::ENOMEM) => refused(
-            "no memory may be locked for it (ENOMEM)".to_owned(),
+            "the process cannot lock memory for it (ENOMEM)".to_owned(),
             "raise RLIMIT_MEMLOCK (LimitMEMLOCK=8M in a systemd unit, --ulimit memlock=8388608 for a container)",
         ),
         Some(libc::EMFILE | libc::ENFILE) => {
-            refused(format!("no file descriptor is left ({error})"), "raise RLIMIT_NOFILE")
+            refused(format!("the process has no free file descriptor ({error})"), "raise RLIMIT_NOFILE")
         }
         Some(libc::EINVAL) => refused(
             "the kernel's io_uring is too old (EINVAL)".to_owned(),
-            "run Linux 5.8 or later, or --runtime epoll",
+            "run Linux 5.8 or later, or use --runtime epoll",
         ),
-        _ => refused(error.to_string(), "--runtime epoll does without"),
+        _ => refused(error.to_string(), "use --runtime epoll"),
     }
 }
 

@@ -23,7 +23,7 @@ pub enum DecodeError {
     #[error("the JSON is nested deeper than {JSON_DEPTH_MAX} levels")]
     TooDeep,
     /// 422: JSON, but not an event; every broken field is named.
-    #[error("the JSON is not an event: {0}")]
+    #[error("the JSON is not a valid event: {0}")]
     Fields(FieldErrors),
 }
 

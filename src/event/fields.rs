@@ -132,7 +132,7 @@ pub(super) const fn field(pointer: &'static str, code: Code, detail: &'static st
     FieldError { pointer, code, detail }
 }
 
-const NOT_AN_OBJECT: FieldError = field("", Code::NotAnObject, "an event is a JSON object");
+const NOT_AN_OBJECT: FieldError = field("", Code::NotAnObject, "an event must be a JSON object");
 const USER_ID_MISSING: FieldError = field("/user_id", Code::MissingField, "user_id is required");
 const USER_ID_TYPE: FieldError =
     field("/user_id", Code::InvalidType, "user_id must be an integer, without quotes, fraction or exponent");
@@ -148,7 +148,7 @@ const TIMESTAMP_SYNTAX: FieldError = field(
 const TIMESTAMP_NO_SUCH: FieldError = field(
     "/timestamp",
     Code::InvalidTimestamp,
-    "timestamp names a date, time of day or offset that does not exist",
+    "timestamp contains a date, time of day or offset that does not exist",
 );
 const TIMESTAMP_RANGE: FieldError = field(
     "/timestamp",
@@ -156,4 +156,4 @@ const TIMESTAMP_RANGE: FieldError = field(
     "timestamp must be from 0000-01-01T00:00:00Z to 9999-12-30T22:00:00Z",
 );
 const METADATA_MISSING: FieldError =
-    field("/metadata", Code::MissingField, "metadata is required; it may be any JSON value, null included");
+    field("/metadata", Code::MissingField, "metadata is required; it may be any JSON value, including null");

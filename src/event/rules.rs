@@ -55,17 +55,17 @@ macro_rules! text_rule {
             too_long: field(
                 concat!("/", $name),
                 Code::TooLong,
-                concat!($name, " must not have more than ", $bytes_max_text, " bytes of UTF-8"),
+                concat!($name, " must be at most ", $bytes_max_text, " bytes of UTF-8"),
             ),
             control_character: field(
                 concat!("/", $name),
                 Code::ControlCharacter,
-                concat!($name, " must not have control characters in it"),
+                concat!($name, " must not contain control characters"),
             ),
             lone_surrogate: field(
                 concat!("/", $name),
                 Code::InvalidUnicode,
-                concat!($name, " must not have an escape of half a surrogate pair in it"),
+                concat!($name, " must not contain an unpaired surrogate escape"),
             ),
         }
     };
@@ -119,16 +119,12 @@ macro_rules! time_rule {
             without_offset: field(
                 concat!("/", $name),
                 Code::InvalidTimestamp,
-                concat!(
-                    "in ",
-                    $name,
-                    " the offset from UTC is missing: it ends with Z, or with one such as +01:00"
-                ),
+                concat!($name, " must have an offset from UTC: Z, or one such as +01:00"),
             ),
             no_such: field(
                 concat!("/", $name),
                 Code::InvalidTimestamp,
-                concat!($name, " names a date, time of day or offset that does not exist"),
+                concat!($name, " contains a date, time of day or offset that does not exist"),
             ),
             out_of_range: field(
                 concat!("/", $name),

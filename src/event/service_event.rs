@@ -127,7 +127,7 @@ static TIMESTAMP: TimeRule = time_rule!("timestamp");
 const PAYLOAD_MISSING: FieldError = field("/payload", Code::MissingField, "payload is required");
 const PAYLOAD_TYPE: FieldError = field("/payload", Code::InvalidType, "payload must be a JSON object");
 const PAYLOAD_SIZE: FieldError =
-    field("/payload", Code::TooLarge, "payload must not have more than 65536 bytes as sent");
+    field("/payload", Code::TooLarge, "payload must be at most 65536 bytes as sent");
 
 #[cfg(test)]
 mod tests;

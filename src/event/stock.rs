@@ -59,7 +59,7 @@ pub enum StockBodyError {
     #[error(transparent)]
     Body(#[from] DecodeError),
     /// 422: JSON, but no request for stock.
-    #[error("the JSON is no request for stock: {0}")]
+    #[error("the JSON is not a valid stock request: {0}")]
     Fields(FieldErrors),
     /// 413: more rows than one request may have.
     #[error("more than {STOCK_UPDATES_MAX} updates in one request")]
@@ -228,38 +228,43 @@ static OCCURRED_AT: TimeRule = time_rule!("occurred_at");
 const _: () = assert!(IDENTIFIER_BYTES_MAX == 200 && STOCK_MAX == 9_007_199_254_740_991);
 
 const NOT_AN_OBJECT: FieldError =
-    field("", Code::NotAnObject, "the body is a JSON object with mode and updates");
+    field("", Code::NotAnObject, "the body must be a JSON object with mode and updates");
 const MODE_MISSING: FieldError = field("/mode", Code::MissingField, "mode is required");
 const MODE_TYPE: FieldError = field("/mode", Code::InvalidType, "mode must be a string");
 const MODE_UNKNOWN: FieldError =
-    field("/mode", Code::UnknownMode, "mode is one of last_write_wins, merge, reject");
+    field("/mode", Code::UnknownMode, "mode must be one of last_write_wins, merge, reject");
 const UPDATES_MISSING: FieldError = field("/updates", Code::MissingField, "updates is required");
 const UPDATES_TYPE: FieldError = field("/updates", Code::InvalidType, "updates must be an array");
-const UPDATES_EMPTY: FieldError = field("/updates", Code::Empty, "there is no update in updates");
-const ROW_NOT_AN_OBJECT: FieldError = field("", Code::NotAnObject, "an update is a JSON object");
+const UPDATES_EMPTY: FieldError = field("/updates", Code::Empty, "updates must contain at least one update");
+const ROW_NOT_AN_OBJECT: FieldError = field("", Code::NotAnObject, "an update must be a JSON object");
 const BOTH: FieldError = field(
     "/delta",
     Code::QuantityAndDelta,
-    "an update has a quantity (so many are there) or a delta (so many came or went), not both",
+    "an update must have a quantity (the new stock) or a delta (the change), not both",
 );
-const NEITHER: FieldError = field("/quantity", Code::MissingField, "an update has a quantity or a delta");
+const NEITHER: FieldError = field(
+    "/quantity",
+    Code::MissingField,
+    "an update must have a quantity or a \
+                                                                    delta",
+);
 const QUANTITY_MISSING: FieldError = field("/quantity", Code::MissingField, "quantity is required");
 const DELTA_MISSING: FieldError = field("/delta", Code::MissingField, "delta is required");
 const NEEDS_QUANTITY: FieldError =
-    field("/delta", Code::NeedsQuantity, "the last write cannot win with a delta: send the quantity");
+    field("/delta", Code::NeedsQuantity, "mode last_write_wins requires a quantity, not a delta");
 const NEEDS_DELTA: FieldError =
-    field("/quantity", Code::NeedsDelta, "quantities cannot be added up: send a delta, or use another mode");
-const NEGATIVE: FieldError = field("/quantity", Code::NegativeStock, "a stock must not be below zero");
+    field("/quantity", Code::NeedsDelta, "mode merge requires a delta; use another mode for quantities");
+const NEGATIVE: FieldError = field("/quantity", Code::NegativeStock, "quantity must not be negative");
 const QUANTITY_RANGE: FieldError =
-    field("/quantity", Code::OutOfRange, "quantity must not be above 9007199254740991");
+    field("/quantity", Code::OutOfRange, "quantity must be at most 9007199254740991");
 const QUANTITY_TYPE: FieldError =
     field("/quantity", Code::InvalidType, "quantity must be an integer from 0 to 9007199254740991");
 const DELTA_RANGE: FieldError =
-    field("/delta", Code::OutOfRange, "delta must be within 9007199254740991 of zero");
+    field("/delta", Code::OutOfRange, "delta must be from -9007199254740991 to 9007199254740991");
 const DELTA_TYPE: FieldError =
-    field("/delta", Code::InvalidType, "delta must be an integer within 9007199254740991 of zero");
+    field("/delta", Code::InvalidType, "delta must be an integer from -9007199254740991 to 9007199254740991");
 const VERSION_MISSING: FieldError =
-    field("/expected_version", Code::MissingField, "in mode reject expected_version is required");
+    field("/expected_version", Code::MissingField, "expected_version is required in mode reject");
 const VERSION_RANGE: FieldError =
     field("/expected_version", Code::OutOfRange, "expected_version must not be negative");
 const VERSION_TYPE: FieldError =

@@ -5,11 +5,11 @@ use crate::base::limits::{TIME_US_MAX, TIME_US_MIN};
 /// Why a text is no time. The sender's fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TimeError {
-    #[error("not a date-time like 2024-01-14T10:30:00Z")]
+    #[error("not a date-time such as 2024-01-14T10:30:00Z")]
     Syntax,
     #[error("no such date, time of day or offset")]
     NoSuchTime,
-    #[error("not from 0000-01-01T00:00:00Z to 9999-12-30T22:00:00Z")]
+    #[error("outside 0000-01-01T00:00:00Z to 9999-12-30T22:00:00Z")]
     OutOfRange,
 }
 

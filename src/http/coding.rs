@@ -18,9 +18,9 @@ const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InflateError {
-    #[error("the decoded body is larger than {0} bytes")]
+    #[error("the decoded body exceeds {0} bytes")]
     TooLarge(usize),
-    #[error("the body is not what its Content-Encoding says, or is cut short")]
+    #[error("the body does not match its Content-Encoding or is truncated")]
     Malformed,
 }
 

@@ -4,33 +4,34 @@
 /// can say for certain where the next request begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    #[error("a line of the head ends in a bare LF, not CR LF")]
+    #[error("a line of the head ends with a bare LF instead of CR LF")]
     BareLineFeed,
-    #[error("a header line is folded (starts with white space)")]
+    #[error("a header line is folded (it starts with white space)")]
     FoldedHeader,
     #[error("the request line or a header line is malformed")]
     MalformedHead,
     #[error(
-        "the request target is not a path, a URL or `*`, or has a `%` without two hexadecimal digits behind it"
+        "the request target is not a path, a URL or `*`, or contains a `%` without two hexadecimal digits \
+         after it"
     )]
     MalformedTarget,
-    #[error("HTTP/1.1 wants exactly one Host header")]
+    #[error("HTTP/1.1 requires exactly one Host header")]
     Host,
-    #[error("Content-Length is not one decimal number")]
+    #[error("Content-Length is not a single decimal number")]
     MalformedLength,
-    #[error("Content-Length is given more than once")]
+    #[error("Content-Length is repeated")]
     RepeatedLength,
-    #[error("both Content-Length and Transfer-Encoding are given")]
+    #[error("the request has both Content-Length and Transfer-Encoding")]
     LengthAndChunked,
-    #[error("Transfer-Encoding does not end in chunked, or came with HTTP/1.0")]
+    #[error("Transfer-Encoding does not end with chunked, or the request is HTTP/1.0")]
     MalformedTransferEncoding,
     #[error("a chunk of the body is malformed")]
     MalformedChunk,
-    #[error("only the transfer coding `chunked` is understood")]
+    #[error("the only supported transfer coding is `chunked`")]
     UnknownTransferCoding,
-    #[error("only HTTP/1.0 and HTTP/1.1 are spoken here")]
+    #[error("the supported versions are HTTP/1.0 and HTTP/1.1")]
     Version,
-    #[error("only the expectation `100-continue` is understood")]
+    #[error("the only supported expectation is `100-continue`")]
     UnknownExpectation,
     #[error("the request target is longer than 8192 bytes")]
     TargetTooLong,
@@ -42,12 +43,12 @@ pub enum Refusal {
     HeadTimeout,
     #[error("the body did not arrive in time")]
     BodyTimeout,
-    #[error("the body ended before its length")]
+    #[error("the body ended before its Content-Length")]
     BodyIncomplete,
-    #[error("the body is larger than this endpoint takes")]
+    #[error("the body exceeds the limit of this endpoint")]
     BodyTooLarge,
-    #[error("the process holds as many half-sent requests as it may")]
+    #[error("the limit of memory for incomplete requests is reached")]
     BuffersFull,
-    #[error("the process holds as many connections as it may")]
+    #[error("the limit of connections is reached")]
     ConnectionsFull,
 }

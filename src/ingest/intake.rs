@@ -221,7 +221,7 @@ impl Intake {
     pub fn rotate(&mut self) {
         for lane in &mut self.lanes {
             if let Err(error) = lane.appender.rotate_if_asked() {
-                tracing::debug!(shard = lane.shard.0, %error, "a journal segment could not be left yet");
+                tracing::debug!(shard = lane.shard.0, %error, "a journal segment could not be closed yet");
             }
         }
     }

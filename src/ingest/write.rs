@@ -325,7 +325,7 @@ impl Writer {
             tracing::error!(
                 shard = self.id.0,
                 records = applied.rejected,
-                "records that are no rows are in rejected_record"
+                "records that could not be stored as rows are in rejected_record"
             );
         }
         self.times.record(took_us, applied.rows + applied.service_events + applied.orders);
@@ -348,7 +348,8 @@ impl Writer {
     /// Everything is committed: the WAL goes into the file, the journals are emptied, the file is closed.
     fn finish(&mut self) {
         if let Err(error) = self.checkpoint(CheckpointMode::Truncate) {
-            tracing::warn!(shard = self.id.0, %error, "the last checkpoint failed; the journal keeps the rows");
+            tracing::warn!(shard = self.id.0, %error, "the last checkpoint failed; the journal keeps the \
+                                                       rows");
         }
         self.times.publish(&self.status);
         self.shard = None;
@@ -359,7 +360,12 @@ impl Writer {
     /// Out of time: what is not committed stays in the journal.
     fn give_up(&mut self) {
         let pending = self.lanes.pending();
-        tracing::warn!(shard = self.id.0, records = pending, "stopped; the journal keeps what is not stored");
+        tracing::warn!(
+            shard = self.id.0,
+            records = pending,
+            "stopped; the journal keeps the records that \
+                                                              are not stored"
+        );
         if let Some(shard) = self.shard.take() {
             shard.poison();
         }

@@ -13,14 +13,16 @@ pub enum JournalError {
     Io { path: PathBuf, source: io::Error },
     #[error("{} is in use by another journal of this or another process", .0.display())]
     Locked(PathBuf),
-    #[error("{} is no journal segment: move it out of the folder", .0.display())]
+    #[error("{} is not a journal segment: move it out of the folder", .0.display())]
     Foreign(PathBuf),
-    #[error("{} has format {version}, this program reads up to {supported}: use a newer one", .path.display())]
+    #[error("{} has format {version}, but this program supports formats up to {supported}: use a newer \
+             program", .path.display())]
     Newer { path: PathBuf, version: u16, supported: u16 },
     #[error("{} belongs to lane {}, not to lane {}: put it back where it came from", .path.display(), .found.0, .expected.0)]
     OtherLane { path: PathBuf, found: LaneId, expected: LaneId },
     #[error(
-        "the database has applied {applied}, the journal ends at {appended}: open it again with that floor"
+        "the database has applied {applied}, but the journal ends at {appended}: open it again with that \
+         floor"
     )]
     Behind { applied: Sequence, appended: Sequence },
 }
@@ -35,9 +37,9 @@ impl JournalError {
 /// [`AppendError::TooLarge`] pass by themselves when there is room or the disk answers again.
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {
-    #[error("the journal has reached its cap")]
+    #[error("the journal has reached its size limit")]
     Full,
-    #[error("no space left on the journal's disk")]
+    #[error("the journal's disk is full")]
     NoSpace,
     #[error("a record is larger than {} bytes", crate::base::limits::RECORD_BYTES_MAX)]
     TooLarge,

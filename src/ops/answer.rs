@@ -71,13 +71,13 @@ pub struct OpsProblem {
 
 impl OpsProblem {
     pub(super) const BAD_PARAMETER: OpsProblem =
-        OpsProblem { status: 400, slug: "bad-parameter", title: "A query parameter has no meaning" };
+        OpsProblem { status: 400, slug: "bad-parameter", title: "Invalid query parameter" };
     pub(super) const METHOD_NOT_ALLOWED: OpsProblem =
-        OpsProblem { status: 405, slug: "method-not-allowed", title: "The path has no such method" };
+        OpsProblem { status: 405, slug: "method-not-allowed", title: "Method not allowed" };
     pub(super) const INTERNAL: OpsProblem =
-        OpsProblem { status: 500, slug: "internal", title: "The server made a mistake" };
+        OpsProblem { status: 500, slug: "internal", title: "Internal server error" };
     pub(super) const OVERLOADED: OpsProblem =
-        OpsProblem { status: 503, slug: "overloaded", title: "The server has too much to do" };
+        OpsProblem { status: 503, slug: "overloaded", title: "The server is overloaded" };
     /// Those this folder tells of by itself; it stands below the catalogue of problems.
     pub const OWN: [OpsProblem; 4] = [
         OpsProblem::BAD_PARAMETER,

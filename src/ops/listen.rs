@@ -182,7 +182,7 @@ where
         if self.over {
             return OpsAnswer::problem(
                 OpsProblem::BAD_PARAMETER,
-                "the request before this one was the last of its connection",
+                "the previous request was the last one of this connection",
             );
         }
         self.over = has_body(request);
@@ -205,7 +205,11 @@ where
             return flamegraph(asked.target);
         }
         catch_unwind(AssertUnwindSafe(|| (self.pages)(&asked))).unwrap_or_else(|_| {
-            OpsAnswer::problem(OpsProblem::INTERNAL, "making this page failed; the log says where")
+            OpsAnswer::problem(
+                OpsProblem::INTERNAL,
+                "this page could not be generated; the log has the \
+                                                      reason",
+            )
         })
     }
 }
@@ -251,7 +255,11 @@ fn flamegraph(path: &str) -> OpsAnswer {
             };
             OpsAnswer::problem(problem, &error.to_string())
         }
-        Err(_) => OpsAnswer::problem(OpsProblem::INTERNAL, "the profile's thread died; the log says where"),
+        Err(_) => OpsAnswer::problem(
+            OpsProblem::INTERNAL,
+            "the profiling thread ended; the log has the \
+                                                            reason",
+        ),
     }
 }
 

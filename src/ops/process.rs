@@ -80,8 +80,14 @@ pub fn write_process_families(page: &mut Page) {
             page.sample(&[], value);
         };
         let gauge = Kind::Gauge;
-        one("process_resident_memory_bytes", gauge, "Memory in use.", "bytes", process.resident_bytes.into());
-        one("process_virtual_memory_bytes", gauge, "Address space.", "bytes", process.virtual_bytes.into());
+        one(
+            "process_resident_memory_bytes",
+            gauge,
+            "Resident memory.",
+            "bytes",
+            process.resident_bytes.into(),
+        );
+        one("process_virtual_memory_bytes", gauge, "Virtual memory.", "bytes", process.virtual_bytes.into());
         one("process_cpu_seconds", Kind::Counter, "CPU time.", "seconds", process.cpu_seconds.into());
         one("process_open_fds", gauge, "Open file descriptors.", "", process.fds_open.into());
         one("process_max_fds", gauge, "Limit of open file descriptors.", "", process.fds_max.into());
@@ -89,7 +95,7 @@ pub fn write_process_families(page: &mut Page) {
         one(
             "process_start_time_seconds",
             gauge,
-            "Start, Unix time.",
+            "Start time, Unix time.",
             "seconds",
             process.start_seconds.into(),
         );

@@ -32,7 +32,7 @@ const HZ_MAX: u32 = 1000;
 #[derive(Debug, thiserror::Error)]
 pub enum ProfileError {
     /// Somebody else's is being taken: try again when it is done.
-    #[error("a profile is being taken already; one at a time")]
+    #[error("a profile is already running; only one can run at a time")]
     Busy,
     /// The caller's to mend.
     #[error("seconds must be 1 to {PROFILE_SECONDS_MAX} and hz 1 to {HZ_MAX}")]
@@ -131,7 +131,7 @@ fn idle(seconds: u64) -> Vec<u8> {
 fn draw(folded: &str, seconds: u64, hz: u32, lost: u64) -> Result<Vec<u8>, ProfileError> {
     let mut options = Options::default();
     options.title = "firehose: CPU time by thread and function".to_owned();
-    let lost = if lost == 0 { String::new() } else { format!(", {lost} samples lost for want of room") };
+    let lost = if lost == 0 { String::new() } else { format!(", {lost} samples lost for lack of space") };
     options.subtitle = Some(format!("{seconds} s at {hz} samples per second of CPU time{lost}"));
     let mut svg = Vec::new();
     flamegraph::from_lines(&mut options, folded.lines(), &mut svg).map_err(ProfileError::Drawing)?;

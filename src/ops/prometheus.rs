@@ -89,7 +89,7 @@ impl Page {
     /// Begins a family. A counter's `name` comes without `_total`; `unit` is the base unit the name
     /// ends with (`seconds`, `bytes`), or empty. A family may begin only once a page.
     pub fn family(&mut self, name: &'static str, kind: Kind, help: &str, unit: &str) {
-        debug_assert!(is_name(name), "{name} is no metric name");
+        debug_assert!(is_name(name), "{name} is not a metric name");
         debug_assert!(!name.ends_with("_total"), "{name}: the page adds _total");
         debug_assert!(
             unit.is_empty() || name.strip_suffix(unit).is_some_and(|rest| rest.ends_with('_')),
@@ -209,7 +209,7 @@ impl Page {
         self.text.push_str(suffix);
         let mut open = '{';
         for (name, value) in labels {
-            debug_assert!(is_name(name) && *name != "le", "{name} is no label name");
+            debug_assert!(is_name(name) && *name != "le", "{name} is not a label name");
             _ = write!(self.text, "{open}{name}=\"");
             escape(&mut self.text, value, true);
             self.text.push('"');

@@ -47,8 +47,7 @@ pub async fn buckets(readers: &Readers, plan: &BucketsPlan) -> Result<Vec<Bucket
         .ask_all(Vec::new(), move |connection| read::bucket_counts(connection, size, &asked, limit + 1))
         .await?;
     let too_many = || {
-        let detail =
-            format!("more than {BUCKETS_MAX} buckets; narrow the range or take a larger bucket_size");
+        let detail = format!("more than {BUCKETS_MAX} buckets; use a shorter range or a larger bucket_size");
         QueryError::Parameters(vec![ParameterError { name: "from", code: "range_too_large", detail }])
     };
     let mut merged: BTreeMap<(i64, String, String), (i64, i64, i64)> = BTreeMap::new();

@@ -76,7 +76,7 @@ impl CursorKey {
     /// The cursor, if it is one of ours and of this filter.
     pub(super) fn open(&self, filter: &Filter, shards: usize, text: &str) -> Result<Cursor, ParameterError> {
         let wrong = |code, detail: &str| ParameterError { name: "cursor", code, detail: detail.to_owned() };
-        let invalid = || wrong("invalid_cursor", "this is no cursor of this server; begin without one");
+        let invalid = || wrong("invalid_cursor", "invalid cursor; start again without one");
         let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| invalid())?;
         let (version, rest) = bytes.split_at_checked(1).ok_or_else(invalid)?;
         // The version is sealed with it: one of another version does not open.
@@ -85,13 +85,13 @@ impl CursorKey {
         if fingerprint != self.fingerprint(filter) {
             return Err(wrong(
                 "cursor_mismatch",
-                "this cursor belongs to a query with another filter or order",
+                "the cursor belongs to a query with another filter or order",
             ));
         }
         if cursor.pins.len() != shards {
             return Err(wrong(
                 "invalid_cursor",
-                "the data was distributed anew since; begin without a cursor",
+                "the cursor was issued before the data was resharded; start again without one",
             ));
         }
         Ok(cursor)

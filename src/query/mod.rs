@@ -54,10 +54,10 @@ use crate::base::ids::ShardId;
 #[derive(Debug, thiserror::Error)]
 pub enum QueryError {
     /// The asker's: parameters, or a cursor that is not for this query.
-    #[error("{}", .0.first().map_or("the parameters are wrong", |first| &first.detail))]
+    #[error("{}", .0.first().map_or("invalid parameters", |first| &first.detail))]
     Parameters(Vec<ParameterError>),
     /// Ours, for now: as many queries are open as may be.
-    #[error("as many queries are running as may at once")]
+    #[error("the limit of concurrent queries is reached")]
     Busy,
     /// The asker's: more is wanted at once than one query may hold.
     #[error("{0}")]

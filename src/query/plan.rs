@@ -98,7 +98,7 @@ impl Parameters {
                 continue;
             };
             let Some(at) = known.iter().position(|known| *known == name) else {
-                let detail = format!("there is no such parameter here; known are {}", known.join(", "));
+                let detail = format!("unknown parameter; the known parameters are {}", known.join(", "));
                 parameters.wrong("", "unknown_parameter", &detail);
                 continue;
             };
@@ -107,7 +107,7 @@ impl Parameters {
                 continue;
             }
             if parameters.values[at].replace(value).is_some() {
-                parameters.wrong(known[at], "repeated", "a parameter may be given once");
+                parameters.wrong(known[at], "repeated", "a parameter must not be repeated");
             }
         }
         parameters
@@ -195,7 +195,7 @@ impl Parameters {
         let chosen = choices.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
         if chosen.is_none() {
             let words: Vec<_> = choices.iter().map(|(word, _)| *word).collect();
-            self.wrong(name, "unknown_value", &format!("{name} may be {}", words.join(" or ")));
+            self.wrong(name, "unknown_value", &format!("{name} must be {}", words.join(" or ")));
         }
         chosen
     }
@@ -209,7 +209,7 @@ impl Parameters {
         };
         let is_by_dates = given(["start_date", "end_date"]);
         if is_by_dates && given(["from", "to"]) {
-            let detail = "from and to are one way to give a range, start_date and end_date another; take one";
+            let detail = "use either from and to, or start_date and end_date, not both";
             self.wrong("start_date", "not_with_from_and_to", detail);
             return (None, None);
         }
@@ -253,11 +253,11 @@ impl Parameters {
         let page = self.number("page", 1, u64::MAX / PAGE_SIZE_MAX as u64);
         let cursor = self.take("cursor");
         if page.is_some() && cursor.is_some() {
-            self.wrong("page", "not_with_cursor", "a cursor says by itself where its page begins");
+            self.wrong("page", "not_with_cursor", "page cannot be combined with cursor");
         }
         let page = page.unwrap_or(1);
         if (page - 1) * page_size as u64 > SKIP_MAX {
-            let detail = format!("pages beyond {SKIP_MAX} rows are read by following next_cursor");
+            let detail = format!("pages beyond {SKIP_MAX} rows must be read by following next_cursor");
             self.wrong("page", "out_of_range", &detail);
         }
         Paging { page_size, page, cursor }

@@ -35,7 +35,7 @@ fn ask<T: Send + 'static>(
 impl<T> Asked<T> {
     async fn get(self) -> Result<T, QueryError> {
         let absent = || {
-            let reason = "there is no database now".to_owned();
+            let reason = "the database is not available".to_owned();
             QueryError::Shard { shard: self.shard, reason }
         };
         received(self.answer.recv().await)?.ok_or_else(absent)
@@ -148,7 +148,7 @@ pub async fn anomalies_page(
             Some((i64::from_le_bytes(*created_us), String::from_utf8(name.to_vec()).ok()?))
         });
         let wrong = || {
-            let detail = "this cursor is none of this server, or of another question; begin without one";
+            let detail = "invalid cursor, or a cursor of another query; start again without one";
             QueryError::Parameters(vec![ParameterError {
                 name: "cursor",
                 code: "invalid_cursor",
@@ -230,8 +230,7 @@ impl ChangePosition {
             (is_ours && marks.iter().zip(&now.0).all(fits)).then_some(marks)
         });
         marks.map(ChangePosition).ok_or_else(|| {
-            let detail =
-                "this is no id of this stream, or the data was distributed anew since; begin without one";
+            let detail = "unknown event id, or the data was resharded; start again without one";
             QueryError::Parameters(vec![ParameterError {
                 name: "Last-Event-ID",
                 code: "invalid_event_id",

@@ -96,7 +96,7 @@ impl Readers {
                     while let Ok(step) = asked.recv_blocking() {
                         let done = panic::catch_unwind(AssertUnwindSafe(|| step(&mut connections)));
                         if done.is_err() {
-                            tracing::error!("a reader panicked; its query is answered with an error");
+                            tracing::error!("a reader thread panicked; its query gets an error");
                             connections = Connections::new(cache_kib);
                         }
                     }

@@ -30,7 +30,7 @@ const PASSES_MAX: u32 = 64;
 /// Groups of one answer; only those that hold sales count.
 const GROUPS_MAX: usize = 200_000;
 const TOO_MANY_GROUPS: QueryError =
-    QueryError::TooLarge("more than 200000 groups hold sales in this range; narrow it");
+    QueryError::TooLarge("more than 200000 groups have sales in this range; use a shorter one");
 
 /// What a group is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -245,7 +245,7 @@ async fn scan(
     }
 }
 
-const TOO_LARGE: QueryError = QueryError::TooLarge("an exact answer does not fit in the memory of one query");
+const TOO_LARGE: QueryError = QueryError::TooLarge("an exact answer exceeds the memory limit of a query");
 
 /// Groups in time: window after window, the next one read while this one is added.
 async fn by_window(

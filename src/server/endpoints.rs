@@ -346,7 +346,7 @@ pub(super) const CLICKS: usize = 0;
 pub(super) const NOWHERE: usize = ROWS.len();
 
 const _: () = {
-    assert!(NOWHERE < ROUTES, "every row has counters of its own, and so has what has no endpoint");
+    assert!(NOWHERE < ROUTES, "every row, and a request without an endpoint, has its own counters");
     assert!(matches!(ROWS[CLICKS].operations[0].handler, Handler::Click(_)));
     let mut row = 0;
     while row < ROWS.len() {
@@ -355,7 +355,7 @@ const _: () = {
         while at < operations.len() {
             let is_streamed = matches!(operations[at].body, Body::Streamed);
             let streams = matches!(operations[at].handler, Handler::Stream(_));
-            assert!(is_streamed == streams, "who takes a body in as it comes says so in both columns");
+            assert!(is_streamed == streams, "a row with a streamed body states it in both columns");
             // The listener answers a path as a whole, asks for a key where it takes an event, and never waits.
             let is_hot = matches!(operations[at].lane, Lane::Hot);
             let may_be = match operations[at].handler {

@@ -217,7 +217,7 @@ async fn serve(lane: &Rc<Lane>, handed: HandedOver) {
     let socket = match Socket::adopt(lane.vitals.runtime, stream) {
         Ok(socket) => socket,
         Err(error) => {
-            tracing::warn!(%error, "a socket could not be handed over; closed");
+            tracing::warn!(%error, "a socket could not be handed over and is closed");
             return;
         }
     };

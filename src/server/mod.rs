@@ -95,14 +95,11 @@ pub fn serve(mut config: Config) -> Result<(), ServeError> {
         Ok(limits) => {
             let room = preflight::connection_room(limits.nofile);
             if config.connections_max > room {
-                tracing::warn!(
-                    connections_max = room,
-                    "the limit of open files leaves room for fewer connections"
-                );
+                tracing::warn!(connections_max = room, "the limit of open files permits fewer connections");
                 config.connections_max = room;
             }
         }
-        Err(error) => tracing::warn!(%error, "the limits of this process could not be raised"),
+        Err(error) => tracing::warn!(%error, "the process limits could not be raised"),
     }
     let runtime = choose_runtime(config.runtime)?;
     let cpus = choose_cpus(&config)?;
@@ -159,7 +156,7 @@ pub fn serve(mut config: Config) -> Result<(), ServeError> {
     match told.recv_blocking() {
         Ok(Event::Signal(signal)) => tracing::info!(signal, "stopping: unready, then draining"),
         Ok(Event::Ended { name, outcome }) => {
-            let reason = outcome.err().unwrap_or_else(|| "without being told to".to_owned());
+            let reason = outcome.err().unwrap_or_else(|| "without a request to stop".to_owned());
             tracing::error!(thread = name, reason, "a thread ended; stopping");
             failure = Some(ServeError::Thread { name, reason });
         }
@@ -260,8 +257,7 @@ fn choose_cpus(config: &Config) -> Result<Vec<usize>, ServeError> {
         Some(list) => {
             let allowed = pin::allowed();
             if let Some(missing) = list.cpus().iter().find(|cpu| !allowed.contains(cpu)) {
-                let message =
-                    format!("CPU {missing} is not one this process may use ({allowed:?}); change --cores");
+                let message = format!("this process may not use CPU {missing} ({allowed:?}); change --cores");
                 return Err(ServeError::Environment(message));
             }
             list.cpus().to_vec()
@@ -277,9 +273,9 @@ fn may_listen(config: &Config, registry: &Registry) -> Result<(), ServeError> {
         return Ok(());
     }
     Err(ServeError::Environment(format!(
-        "--listen {} can be reached from other machines, and there is no key that holds, so anybody could write \
-         and read everything; make one (firehose key create --scope write --data {}), or serve it all the same \
-         with --insecure",
+        "other machines can reach --listen {}, and there is no valid key, so anyone could read and write \
+         everything; create a key (firehose key create --scope write --data {}), or serve without keys with \
+         --insecure",
         config.listen,
         config.data.display()
     )))
@@ -324,7 +320,8 @@ fn start_ops(vitals: &Arc<Vitals>) -> Result<Option<SocketAddr>, ServeError> {
             let (path, accept) = (asked.path(), asked.accept);
             let found = ENDPOINTS.find(path, Method::Get, None);
             if !found.endpoint.is_some_and(|endpoint| endpoint.for_operators) {
-                let detail = "here are /metrics, /health, /ready and /debug/flamegraph";
+                let detail = "the operators' listener serves /metrics, /health, /ready and \
+                              /debug/flamegraph";
                 return ops_problem(api::Problem::NotFound, detail);
             }
             let format = ops::negotiate(accept.as_slice());

@@ -91,7 +91,7 @@ pub(super) fn open(config: &Config, cores: usize) -> Result<Opened, ServeError> 
     let count = usize::from(folder.manifest().shards);
     let most_cores = count * (LaneId::COUNT_MAX as usize / 2);
     if cores > most_cores {
-        let message = format!("{count} shards can be fed by {most_cores} cores at most; give fewer --cores");
+        let message = format!("{count} shards can be fed by at most {most_cores} cores; use fewer --cores");
         return Err(ServeError::Environment(message));
     }
     let mut lanes: Vec<CoreLanes> = (0..cores).map(|_| CoreLanes::new()).collect();
@@ -155,7 +155,7 @@ pub(super) fn open(config: &Config, cores: usize) -> Result<Opened, ServeError> 
             path = %loose.path.display(),
             mode = format!("{:04o}", loose.mode),
             mode_max = format!("{:04o}", loose.mode_max),
-            "more people may use this than should: chmod it, or see --data-mode"
+            "the permissions are too broad: chmod it, or see --data-mode"
         );
     }
     let folder_id = folder.manifest().folder_id();
@@ -179,7 +179,8 @@ fn applied_positions(folder: &ShardFolder) -> Option<Vec<(LaneId, Sequence)>> {
     match shard::inspect(&path) {
         Ok(inspection) => Some(inspection.positions),
         Err(error) => {
-            tracing::warn!(shard = %path.display(), %error, "the shard cannot be read yet; its journal goes on by itself");
+            tracing::warn!(shard = %path.display(), %error, "the shard cannot be read yet; its journal \
+                                                             continues");
             None
         }
     }
@@ -203,7 +204,8 @@ fn open_lane(
             shard = shard.0,
             lane = lane.folder(),
             bytes = recovered.torn_bytes_cut,
-            "cut what was not written whole when the machine or the process stopped; none of it was acked as on disk"
+            "removed incomplete records at the end of the journal, left by a stop of the machine or the \
+             process; none of them was acknowledged as on disk"
         );
     }
     for damage in &recovered.damaged {
@@ -212,7 +214,8 @@ fn open_lane(
                 shard = shard.0,
                 lane = lane.folder(),
                 %damage,
-                "a power cut took records that were not synced; only `ack=disk` promises that they survive one"
+                "a power cut lost records that were not synced; only `ack=disk` promises that they survive \
+                 one"
             );
             continue;
         }
@@ -220,7 +223,7 @@ fn open_lane(
             shard = shard.0,
             lane = lane.folder(),
             ?damage,
-            "the journal is damaged here: what the range held is lost, the file is kept in quarantine"
+            "the journal is damaged: the records in this range are lost, and the file is kept in quarantine"
         );
     }
     Ok((appender, reader))

@@ -44,7 +44,7 @@ fn look_at_disk(vitals: &Vitals) {
                         "the data disk is nearly full: events get 507"
                     );
                 } else {
-                    tracing::info!(free_bytes = disk.free_bytes, "the data disk has room again");
+                    tracing::info!(free_bytes = disk.free_bytes, "the data disk has space again");
                 }
             }
         }

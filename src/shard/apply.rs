@@ -77,7 +77,7 @@ impl Positions {
             let (lane, sequence): (i64, i64) = (row.get(0)?, row.get(1)?);
             let slot = usize::try_from(lane).ok().and_then(|lane| positions.0.get_mut(lane));
             let (Some(slot), Ok(sequence)) = (slot, u64::try_from(sequence)) else {
-                return Err(ShardError::Corrupt(format!("lane {lane} stands at {sequence}")));
+                return Err(ShardError::Corrupt(format!("lane {lane} is at {sequence}")));
             };
             *slot = Sequence(sequence);
         }

@@ -29,7 +29,7 @@ pub fn backup(
         durable::create_folder(dir)?;
     }
     if copy.exists() {
-        return Err(ShardError::Other(format!("{} is there already", copy.display())));
+        return Err(ShardError::Other(format!("{} already exists", copy.display())));
     }
     let reader = open::open_reader(source)?;
     // A reader with a transaction of its own keeps its snapshot from one step to the next.

@@ -218,7 +218,7 @@ mod tests {
         assert_eq!((again.manifest().id.as_str(), again.manifest().shards), (id.as_str(), 2));
         drop(again);
         let refused = error(DataFolder::open(dir.path(), Some(3), 1));
-        assert!(refused.contains("with 2 shards and 3 were asked for"), "{refused}");
+        assert!(refused.contains("has 2 shards and the settings ask for 3"), "{refused}");
         assert!(DataFolder::open(dir.path(), Some(0), 1).is_err());
         assert_eq!(DataFolder::open(dir.path(), Some(2), 1).unwrap().shards().count(), 2);
     }

@@ -9,19 +9,22 @@ use rusqlite::ErrorCode;
 #[derive(Debug, thiserror::Error)]
 pub enum ShardError {
     /// Another process holds a lock. Nobody's fault: wait a moment, try the same batch again.
-    #[error("another process holds the database locked; the batch is tried again")]
+    #[error("another process holds a lock on the database; the batch is retried")]
     Busy,
     /// The disk (or a quota) is full. Wait and try again; one small success proves no room.
-    #[error("no room for the database; the batch is tried again and the journal keeps it")]
+    #[error("no space for the database; the batch is retried and the journal keeps it")]
     Full,
     /// The file is damaged. Stop applying and keep the journal until the file was replaced.
-    #[error("the database is damaged ({0}); restore it or move it away, the journal keeps what is new")]
+    #[error("the database is damaged ({0}); restore it or move it away, the journal keeps new records")]
     Corrupt(String),
     /// A valid SQLite file that this program did not make. Treated like a damaged one.
-    #[error("the database was not made by this program ({0}); move it away")]
+    #[error("the database was not created by this program ({0}); move it away")]
     Foreign(String),
     /// Written by a newer version. Nothing is touched; run that version or move the file away.
-    #[error("the database has schema version {found}, this program knows up to {known}; run the newer one")]
+    #[error(
+        "the database has schema version {found}, but this program supports versions up to {known}; use \
+             a newer program"
+    )]
     TooNew {
         /// What the file says.
         found: u32,
@@ -29,15 +32,18 @@ pub enum ShardError {
         known: u32,
     },
     /// The path is gone while the file is still open here: heal it from the open connection.
-    #[error("the database file was removed from its folder; it is copied back from the open connection")]
+    #[error(
+        "the database file was removed from its folder; the server copies it back from the open \
+             connection"
+    )]
     Missing,
     /// The path names another file than the one open here: close, open the new one, take its position.
-    #[error("the database file was replaced by another one; the new one is opened")]
+    #[error("the database file was replaced; the server opens the new one")]
     Replaced,
     /// Somebody cut the open file. What it held is in no file of the shard; the journal keeps what it still has.
     #[error(
-        "the database file has {found} bytes and had {expected}: somebody cut it; restore it or move it away, the \
-         journal keeps what it has"
+        "the database file has {found} bytes instead of {expected}: it was truncated; restore it or move it \
+         away, the journal keeps its records"
     )]
     Truncated {
         /// Its length now, in bytes.
@@ -46,7 +52,7 @@ pub enum ShardError {
         expected: u64,
     },
     /// The environment failed. The connection is not trusted again: close it, reopen, try again.
-    #[error("the database failed ({0}); it is closed and opened again")]
+    #[error("the database failed ({0}); the server closes and reopens it")]
     Other(String),
 }
 
@@ -92,30 +98,29 @@ pub enum FolderError {
         pid: String,
     },
     #[error(
-        "{} is being distributed over another number of shards; finish it with the same `firehose reshard \
-         --to N` (as long as its reshard.json says \"swapping\":false, removing that file and the folder \
-         reshard gives it up)",
+        "{} is being resharded; finish with the same `firehose reshard --to N` (while its reshard.json \
+         contains \"swapping\":false, deleting that file and the folder reshard cancels the reshard)",
         .0.display()
     )]
     Resharding(PathBuf),
-    #[error("{} has files in it but no manifest.json; choose an empty folder with --data", .0.display())]
+    #[error("{} contains files but no manifest.json; choose an empty folder with --data", .0.display())]
     NotOurs(PathBuf),
     #[error("{} has no manifest.json: no server has used this folder yet", .0.display())]
     NoManifest(PathBuf),
     #[error("{} cannot be read ({why}); restore it from a copy", path.display())]
     BadManifest { path: PathBuf, why: String },
     #[error(
-        "{} has format {found}, this program knows up to {known}; run the newer version",
+        "{} has format {found}, but this program supports formats up to {known}; use a newer program",
         path.display()
     )]
     TooNew { path: PathBuf, found: u64, known: u64 },
     #[error(
-        "{} was made with {found} shards and {wanted} were asked for; the number is fixed when the folder \
-         is made: leave --shards out, or start with a new folder",
+        "{} has {found} shards and the settings ask for {wanted}; the number is fixed when the folder is \
+         created: omit --shards, or start with a new folder",
         dir.display()
     )]
     OtherShardCount { dir: PathBuf, found: u16, wanted: u16 },
-    #[error("{0} shards were asked for; 1 to {max} are possible", max = crate::base::limits::SHARD_COUNT_MAX)]
+    #[error("{0} shards were requested; the limit is 1 to {max}", max = crate::base::limits::SHARD_COUNT_MAX)]
     ShardCount(u16),
 }
 

@@ -142,7 +142,7 @@ pub fn verify(path: &Path) -> Result<Verified, ShardError> {
                 problems.push(format!("{name} has {counted} rows, its counter says {stored}"));
             }
             if !bounds {
-                problems.push(format!("{name} has other times than its catalogue line says"));
+                problems.push(format!("{name} has times that its catalogue row does not"));
             }
             rows += counted.unsigned_abs();
         }
@@ -210,7 +210,7 @@ pub(super) fn differences(
 ) -> Result<(), ShardError> {
     let stored = format!("SELECT {columns} FROM {table}");
     for (what, sql) in [
-        ("the rows say otherwise", format!("{stored} EXCEPT {recount}")),
+        ("differs from the rows", format!("{stored} EXCEPT {recount}")),
         ("is missing or different", format!("{recount} EXCEPT {stored}")),
     ] {
         let mut statement = connection.prepare(&sql)?;
@@ -220,7 +220,7 @@ pub(super) fn differences(
             let line = told(row)?;
             found.tell(|| format!("{table}: {line}: {what}"));
         }
-        problems.extend(found.done(|count| format!("{table}: {count} lines in all: {what}")));
+        problems.extend(found.done(|count| format!("{table}: {count} rows in total: {what}")));
     }
     Ok(())
 }

@@ -74,7 +74,7 @@ fn keep_temporary_files_beside(connection: &Connection, path: &Path) {
     let folder = path.parent().and_then(Path::to_str).filter(|folder| !folder.is_empty());
     // A folder that may only be read is refused, and SQLite goes on looking elsewhere.
     if let Some(Err(error)) = folder.map(|folder| connection.pragma_update(None, TEMPORARY_FOLDER, folder)) {
-        tracing::debug!(%error, "temporary files are not kept beside the shard");
+        tracing::debug!(%error, "temporary files are not kept next to the shard");
     }
 }
 

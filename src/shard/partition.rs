@@ -195,5 +195,5 @@ pub(super) fn check_name(name: &str) -> Result<(), ShardError> {
     if digits.len() >= 6 && digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return Ok(());
     }
-    Err(ShardError::Corrupt("the partition table names a table that is none of ours".to_owned()))
+    Err(ShardError::Corrupt("the partition table names an unknown table".to_owned()))
 }

@@ -64,7 +64,7 @@ fn secret_in(path: &Path) -> io::Result<[u8; KEY_BYTES]> {
             let no_key = || {
                 io::Error::new(
                     io::ErrorKind::InvalidData,
-                    "it is no key of 32 bytes; remove it and another is made",
+                    "it is not a key of 32 bytes; remove it, and the server generates a new one",
                 )
             };
             whole.then_some(()).ok_or_else(no_key)?;
@@ -91,7 +91,7 @@ pub struct Loose {
 impl std::fmt::Display for Loose {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Loose { path, mode, mode_max } = self;
-        write!(f, "{} is {mode:04o} and should be {mode_max:04o} at the most", path.display())
+        write!(f, "{} has mode {mode:04o}; it should be at most {mode_max:04o}", path.display())
     }
 }
 
@@ -146,7 +146,7 @@ mod tests {
         set(&folder.path().join(TENANTS_FILE), 0o640);
         let secrets = loose(folder.path(), 0o750);
         assert_eq!((secrets.len(), secrets[0].mode_max), (1, SECRET_MODE));
-        assert!(secrets[0].to_string().contains("tenants.db is 0640 and should be 0600 at the most"));
+        assert!(secrets[0].to_string().contains("tenants.db has mode 0640; it should be at most 0600"));
         assert_eq!(loose(&folder.path().join("absent"), 0o700), []);
     }
 }

@@ -166,7 +166,7 @@ pub fn step(
         };
         let cursor = &mut cursors[best];
         let Some(key) = cursor.key.take() else { continue };
-        let gone = || ShardError::Other("a cursor stands on no row".to_owned());
+        let gone = || ShardError::Other("a cursor names no row".to_owned());
         let row = cursor.rows.get().ok_or_else(gone)?;
         if takes(filter, row)? {
             if !keys_only {

@@ -124,7 +124,8 @@ pub(super) fn say(path: &Path, ahead_us: i64) {
     tracing::error!(
         path = %path.display(),
         ahead_s = ahead_us / 1_000_000,
-        "the clock is far ahead of where it was: retention drops nothing for a day; set it back if it is wrong"
+        "the clock is far ahead of its last value: retention deletes nothing for a day; correct the clock \
+         if it is wrong"
     );
 }
 

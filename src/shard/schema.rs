@@ -169,7 +169,7 @@ pub(super) fn check_current(connection: &Connection) -> Result<(), ShardError> {
     match version_of(connection)? {
         VERSION => Ok(()),
         older => Err(ShardError::Other(format!(
-            "it has schema version {older} and this program version {VERSION}: serve the folder once"
+            "it has schema version {older}, and this program has version {VERSION}: serve the folder once"
         ))),
     }
 }

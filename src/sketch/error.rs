@@ -14,7 +14,7 @@ pub enum SketchError {
     #[error("no sketch of this type begins with {0:#04x}")]
     Kind(u8),
     /// No value could have made these bytes.
-    #[error("the bytes of a sketch make no sense: {0}")]
+    #[error("the bytes of a sketch are invalid: {0}")]
     Damaged(&'static str),
     /// NaN, infinite, or beyond ±2^960.
     #[error("a quantile is taken of finite numbers only, up to 2^960 either way")]

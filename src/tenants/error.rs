@@ -13,27 +13,28 @@ pub enum TenantsError {
     /// Locked, damaged, or not ours.
     #[error("{}: {source}", path.display())]
     Open { path: PathBuf, source: ShardError },
-    #[error("{} was not made by this program; move it away", .0.display())]
+    #[error("{} was not created by this program; move it away", .0.display())]
     Foreign(PathBuf),
-    #[error("{} has schema version {found}, this program knows up to {known}; run the newer one", path.display())]
+    #[error("{} has schema version {found}, but this program supports versions up to {known}; use a newer \
+             program", path.display())]
     TooNew { path: PathBuf, found: u32, known: u32 },
     #[error("tenants.db: {0}")]
     Sql(#[from] rusqlite::Error),
-    #[error("the system gives no random bytes: {0}")]
+    #[error("the system provides no random bytes: {0}")]
     Random(getrandom::Error),
-    #[error("a tenant's name has 1 to 200 bytes of UTF-8 without control characters")]
+    #[error("a tenant name must have 1 to 200 bytes of UTF-8 without control characters")]
     Name,
-    #[error("there is a tenant {0:?} already; change it with `firehose tenant set`")]
+    #[error("tenant {0:?} already exists; change it with `firehose tenant set`")]
     TenantExists(String),
     #[error("there is no tenant {0:?}; add it with `firehose tenant add`")]
     NoTenant(String),
-    #[error("there is no key {0:?}; `firehose key list` shows them")]
+    #[error("there is no key {0:?}; `firehose key list` shows the keys")]
     NoKey(String),
-    #[error("there is no webhook secret {0:?}; `firehose tenant secret list` shows them")]
+    #[error("there is no webhook secret {0:?}; `firehose tenant secret list` shows the secrets")]
     NoSecret(String),
-    #[error("a webhook secret is whsec_ and base64 of 24 to 64 bytes")]
+    #[error("a webhook secret must be whsec_ and base64 of 24 to 64 bytes")]
     BadSecret,
-    #[error("the tenant has {0} webhook secrets already; revoke one or clear them")]
+    #[error("the tenant already has {0} webhook secrets; revoke one or clear them")]
     TooManySecrets(usize),
 }
 
@@ -67,32 +68,35 @@ impl Denied {
     #[must_use]
     pub fn detail(self) -> &'static str {
         match self {
-            Denied::NoKey => "this needs a key: Authorization: Bearer fh_..., or X-API-Key: fh_...",
-            Denied::UnusableKey => "the request carries several keys, or something that cannot be one",
-            Denied::UnknownKey => "the key is not known",
+            Denied::NoKey => "a key is required: Authorization: Bearer fh_..., or X-API-Key: fh_...",
+            Denied::UnusableKey => "the request has several keys or a malformed key",
+            Denied::UnknownKey => "unknown key",
             Denied::Expired => "the key has expired",
             Denied::Revoked => "the key was revoked",
             Denied::Scope(Scope::Write) => "the key lacks the scope write",
             Denied::Scope(Scope::Manage) => "the key lacks the scope manage",
             Denied::Scope(Scope::Read) => "the key lacks the scope read",
             Denied::Scope(Scope::Admin) => "the key lacks the scope admin",
-            Denied::EitherScope(..) => "the key has neither the scope manage nor the scope read",
+            Denied::EitherScope(..) => "the key has neither of the scopes manage and read",
             Denied::Tenant => "the key is bound to another tenant",
-            Denied::AllTenants => "the key is bound to one tenant, and this is not one tenant's",
+            Denied::AllTenants => {
+                "the key is bound to one tenant, and this operation needs a key for all \
+                                   tenants"
+            }
             Denied::Limited(Limited { quota: Quota::Requests, .. }) => {
-                "the tenant's requests per second are used up"
+                "the tenant's quota of requests per second is exhausted"
             }
             Denied::Limited(Limited { quota: Quota::Bytes, .. }) => {
-                "the tenant's bytes per second are used up"
+                "the tenant's quota of bytes per second is exhausted"
             }
             Denied::Limited(Limited { quota: Quota::PriceEvents, .. }) => {
-                "the tenant's price events per second are used up"
+                "the tenant's quota of price events per second is exhausted"
             }
             Denied::Limited(Limited { quota: Quota::ProductEvents, .. }) => {
-                "the product's price events per second are used up"
+                "the product's quota of price events per second is exhausted"
             }
             Denied::Limited(Limited { quota: Quota::Address, .. }) => {
-                "the posts of events per second of this address are used up"
+                "the quota of posted events per second of this address is exhausted"
             }
         }
     }

@@ -120,7 +120,7 @@ impl Keeper {
             Ok(()) => self.failing = false,
             Err(error) if !self.failing => {
                 self.failing = true;
-                tracing::error!(%error, "tenants.db cannot be read; the keys known so far go on counting");
+                tracing::error!(%error, "tenants.db cannot be read; the keys read earlier remain valid");
             }
             Err(_) => {}
         }
@@ -168,7 +168,10 @@ impl Keeper {
         let roster = before.next(&tenants, &keys).with_prices(limits, &secrets);
         tracing::info!(tenants = tenants.len(), keys = roster.keys.len(), "tenants and keys were read");
         if keys.is_empty() && !roster.is_open {
-            tracing::error!("tenants.db has no keys any more; nobody is let in until it has, or a restart");
+            tracing::error!(
+                "tenants.db no longer has any keys; every request is refused until it has one \
+                             or the server restarts"
+            );
         }
         self.registry.roster.store(Arc::new(roster));
         Ok(())
@@ -189,7 +192,7 @@ impl Keeper {
         }
         match followed.store.note_used(&used) {
             Ok(()) => self.written.extend(used),
-            Err(error) => tracing::warn!(%error, "when keys were last used could not be written"),
+            Err(error) => tracing::warn!(%error, "the times of last use of keys could not be written"),
         }
     }
 }

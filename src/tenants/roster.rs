@@ -145,7 +145,11 @@ impl Roster {
         for row in keys {
             let (Ok(id), Some(hash), Some(scopes)) = (row.key_id.parse::<KeyId>(), row.hash, row.scopes)
             else {
-                tracing::error!(key = row.key_id, "a key in tenants.db cannot be read; it lets nobody in");
+                tracing::error!(
+                    key = row.key_id,
+                    "a key in tenants.db cannot be parsed; requests with it \
+                                                   are refused"
+                );
                 continue;
             };
             let key = Key {
@@ -195,7 +199,7 @@ impl Roster {
             if secret.is_none() {
                 tracing::error!(
                     secret = row.secret_id,
-                    "a webhook secret in tenants.db is none; nothing fits it"
+                    "a webhook secret in tenants.db is invalid; no signature matches it"
                 );
             }
             let revoked_us = row.revoked_us.unwrap_or(i64::MAX);

@@ -65,7 +65,7 @@ impl Scopes {
 
 /// The text names no scope, or one that there is not.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no list of scopes; they are write, manage, read and admin, with commas between them")]
+#[error("{0:?} is not a list of scopes; use write, manage, read and admin, separated by commas")]
 pub struct NoScopes(String);
 
 impl FromStr for Scopes {

@@ -102,11 +102,11 @@ pub struct Signed<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SignatureFault {
     #[error(
-        "the tenant's price events must be signed, and a header of webhook-id, webhook-timestamp and \
-             webhook-signature is missing or given twice"
+        "the tenant's price events must be signed: webhook-id, webhook-timestamp or webhook-signature is \
+         missing or repeated"
     )]
     Missing,
-    #[error("webhook-timestamp is no whole number of seconds since 1970")]
+    #[error("webhook-timestamp is not a whole number of seconds since 1970")]
     Timestamp,
     #[error("webhook-timestamp is more than five minutes old")]
     TooOld,
@@ -114,7 +114,10 @@ pub enum SignatureFault {
     TooNew,
     #[error("webhook-signature has no signature of the form v1,base64")]
     NoSignature,
-    #[error("no signature fits a secret of the tenant that holds; signed is the body as it was sent")]
+    #[error(
+        "no signature matches a valid secret of the tenant; the signature covers the body exactly as \
+             sent"
+    )]
     Mismatch,
 }
 

@@ -7,16 +7,16 @@ use std::fmt;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnpackError {
     /// A limit: it unfolds to more bytes than an upload may.
-    #[error("the upload unfolds to more than {decoded_bytes_max} bytes ({place})")]
+    #[error("the upload exceeds {decoded_bytes_max} bytes after decompression ({place})")]
     TooLarge { decoded_bytes_max: u64, place: Place },
     /// A limit: so many bytes out of so few are a bomb.
-    #[error("the upload unfolds to more than {ratio_max} times its size ({place})")]
+    #[error("the upload decompresses to more than {ratio_max} times its size ({place})")]
     Ratio { ratio_max: u32, place: Place },
     /// A limit: more entries than an archive may have.
     #[error("the archive has more than {entries_max} entries ({place})")]
     TooManyEntries { entries_max: u32, place: Place },
     /// Damage: it ends too early.
-    #[error("the upload is cut short ({place})")]
+    #[error("the upload is truncated ({place})")]
     Truncated { place: Place },
     /// Damage: what was read is not what was packed.
     #[error("{what} ({place})")]

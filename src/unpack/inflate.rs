@@ -81,9 +81,9 @@ impl Inflate {
 /// The library tells its errors by their messages only.
 fn fault(error: &DecompressError) -> Fault {
     match error.message() {
-        Some("incorrect data check") => Fault::Checksum("the gzip member's CRC-32 is another"),
-        Some("incorrect length check") => Fault::Checksum("the gzip member's length is another"),
-        Some("incorrect header check") => Fault::Damaged("what follows a gzip member is no other"),
+        Some("incorrect data check") => Fault::Checksum("the CRC-32 of a gzip member does not match"),
+        Some("incorrect length check") => Fault::Checksum("the length of a gzip member does not match"),
+        Some("incorrect header check") => Fault::Damaged("unexpected bytes follow a gzip member"),
         Some("unknown compression method" | "unknown header flags set" | "header crc mismatch") => {
             Fault::Damaged("the gzip header is damaged")
         }

@@ -34,7 +34,7 @@ impl Layer {
                 let first =
                     self.pipe.block.bytes().first_chunk::<MAGIC_BYTES>().map(|first| Encoding::tell(first));
                 if let Some(Ok(Encoding::Gzip | Encoding::Zstd | Encoding::Zip)) = first {
-                    return Err(Fault::Unsupported("the upload is packed more than twice"));
+                    return Err(Fault::Unsupported("the upload has more than two levels of compression"));
                 }
             }
             // The next entry may be packed in another way.

@@ -50,7 +50,7 @@ impl Encoding {
             return Ok(Encoding::Gzip);
         }
         if ZIP_SPLIT.iter().any(|magic| magic == head) {
-            return Err(Fault::Unsupported("the zip archive is one part of several"));
+            return Err(Fault::Unsupported("the zip archive is one part of a multi-part archive"));
         }
         if head.len() == MAGIC_BYTES {
             if head == ZSTD || is_skippable(head) {
@@ -76,7 +76,7 @@ impl Encoding {
         let is_control = |byte: &u8| byte.is_ascii_control() && !byte.is_ascii_whitespace();
         match is_text && !head.iter().any(is_control) {
             true => Ok(Encoding::Plain),
-            false => Err(Fault::Unsupported("the upload is none of NDJSON, zip, gzip and zstd")),
+            false => Err(Fault::Unsupported("the upload is not NDJSON, zip, gzip or zstd")),
         }
     }
 }

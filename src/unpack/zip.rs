@@ -17,7 +17,7 @@ use directory::{Directory, Tally};
 use local::{Entry, Method};
 
 const LOCAL: [u8; 4] = *b"PK\x03\x04";
-const NO_ENTRY: &str = "the archive has data that belongs to no entry";
+const NO_ENTRY: &str = "the archive has bytes that belong to no entry";
 
 #[derive(Debug)]
 pub(super) struct Zip {
@@ -228,7 +228,7 @@ impl Zip {
         let done = inflate.run(&mut pipe.input, left, pipe.block.buffer())?;
         if done.is_starved() {
             return match left {
-                0 => Err(Fault::Damaged("the entry's data does not end where its header says")),
+                0 => Err(Fault::Damaged("the data of the entry does not end where its header says")),
                 _ => pipe.input.starved().map(Some),
             };
         }
@@ -270,10 +270,10 @@ impl Zip {
     fn check(&mut self) -> Result<Option<Step>, Fault> {
         let Some(entry) = &self.entry else { return Err(Fault::Damaged(NO_ENTRY)) };
         if self.done.packed_bytes != entry.packed_bytes || self.done.plain_bytes != entry.plain_bytes {
-            return Err(Fault::Damaged("the entry's size is another than its header says"));
+            return Err(Fault::Damaged("the size of the entry does not match its header"));
         }
         if self.done.crc.clone().finalize() != entry.crc {
-            return Err(Fault::Checksum("the entry's CRC-32 is another"));
+            return Err(Fault::Checksum("the CRC-32 of the entry does not match"));
         }
         Ok(self.close())
     }

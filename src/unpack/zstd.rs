@@ -10,7 +10,7 @@ use super::unpacker::Pipe;
 /// `--ultra` go beyond it.
 pub(super) const WINDOW_LOG_MAX: u32 = 23;
 
-const NO_MEMORY: &str = "no memory for the zstd frame's window";
+const NO_MEMORY: &str = "not enough memory for the window of the zstd frame";
 
 pub(super) struct Zstd {
     context: DCtx<'static>,
@@ -64,13 +64,17 @@ impl Zstd {
 /// The library tells its errors by their names only.
 fn fault(error: ErrorCode) -> Fault {
     match get_error_name(error) {
-        "Restored data doesn't match checksum" => Fault::Checksum("the zstd frame's checksum is another"),
-        "Frame requires too much memory for decoding" => {
-            Fault::Unsupported("the zstd frame's window is above 8 MiB: pack it without --long and --ultra")
-        }
-        "Dictionary mismatch" => Fault::Unsupported("the zstd frame wants a dictionary"),
-        "Unknown frame descriptor" => Fault::Damaged("what follows a zstd frame is no other"),
-        "Unsupported frame parameter" => Fault::Unsupported("the zstd frame has unknown parameters"),
+        "Restored data doesn't match checksum" => Fault::Checksum(
+            "the checksum of the zstd frame does not \
+                                                                   match",
+        ),
+        "Frame requires too much memory for decoding" => Fault::Unsupported(
+            "the window of the zstd frame exceeds 8 MiB: compress without --long and \
+                                --ultra",
+        ),
+        "Dictionary mismatch" => Fault::Unsupported("the zstd frame requires a dictionary"),
+        "Unknown frame descriptor" => Fault::Damaged("unexpected bytes follow a zstd frame"),
+        "Unsupported frame parameter" => Fault::Unsupported("the zstd frame has unsupported parameters"),
         "Allocation error : not enough memory" => Fault::Unsupported(NO_MEMORY),
         _ => Fault::Damaged("the zstd data is damaged"),
     }

@@ -115,8 +115,8 @@ const steps = {
   },
 
   async over(shard) {
-    await until("the end of the outage", (of) => document.querySelector(`.outage.over[data-shard="${of}"]`)?.textContent.includes("is written again"), shard);
-    await until("it to be said", (of) => document.getElementById("said").textContent.includes(`Shard ${of} is written again`), shard);
+    await until("the end of the outage", (of) => document.querySelector(`.outage.over[data-shard="${of}"]`)?.textContent.includes("is writable again"), shard);
+    await until("it to be said", (of) => document.getElementById("said").textContent.includes(`Shard ${of} is writable again`), shard);
     expect((await page.title()) === "firehose", await page.title());
   },
 
@@ -207,8 +207,8 @@ const steps = {
   /** Without a connection it says so and goes on by itself. */
   async lost() {
     await page.setOfflineMode(true);
-    await until("to say so", () => /^not reachable since \d\d:/.test(document.getElementById("link-text").textContent)
-      && !document.getElementById("notice").hidden && document.title === "not reachable · firehose");
+    await until("to say so", () => /^unreachable since \d\d:/.test(document.getElementById("link-text").textContent)
+      && !document.getElementById("notice").hidden && document.title === "unreachable · firehose");
     await page.setOfflineMode(false);
     await until("to go on", () => document.getElementById("link-text").textContent === "live" && document.getElementById("notice").hidden);
   },
@@ -257,7 +257,7 @@ const steps = {
     const kept = await page.evaluate(() => [{ ...sessionStorage }, { ...localStorage }, document.cookie]);
     expect(kept[0]["firehose.key"] === "fh_0_secret" && kept[0]["firehose.tenant"] === "a/b ü", kept);
     expect(!JSON.stringify([kept[1], kept[2]]).includes("secret"), "the key is kept by the tab only", kept);
-    for (const [refused, said] of [[401, "wants a key"], [403, "may not read"], [404, "Not available"]]) {
+    for (const [refused, said] of [[401, "a valid key is required"], [403, "does not permit reading"], [404, "Not available"]]) {
       status = refused;
       await page.click("#access button[type=submit]");
       await until(said, (words, code) => ["anomalies", "exports"].every((of) => {

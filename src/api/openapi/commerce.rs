@@ -39,7 +39,7 @@ pub(super) const INGESTING: &[Problem] = &[
 ];
 
 fn tenant() -> Parameter {
-    in_path("tenant", "Whose orders.", identifier())
+    in_path("tenant", "The tenant that owns the orders.", identifier())
 }
 
 /// One order a line.
@@ -64,8 +64,8 @@ fn form() -> Content {
 
 fn name_of_the_ingest() -> Parameter {
     idempotency_key(
-        "1 to 255 visible ASCII characters, in quotes or not: the name of this upload, the same at every attempt \
-         at it. Kept for 48 hours after the end of the ingest.",
+        "1 to 255 visible ASCII characters, quoted or unquoted. The key names this ingest and is the same \
+         for every retry of it. The server keeps it for 48 hours after the ingest ends.",
         Required::True,
     )
 }
@@ -89,27 +89,33 @@ const THE_ORDER: &[(&str, &str)] = &[ITS_TENANT, ("order", "$request.body#/order
 pub fn post_ingest() -> OperationBuilder {
     let summary = ResponseBuilder::new()
         .description(
-            "What became of every line; all of it is committed. A repetition with the same key and the same \
-             lines gets this answer once more.",
+            "The outcome of every line. All stored rows are committed. A retry with the same key and the \
+             same lines gets this response again.",
         )
         .content("application/json", json_of("IngestSummary"))
-        .header("Idempotent-Replayed", header("`true` where the answer is that of before.", &["true"]))
+        .header(
+            "Idempotent-Replayed",
+            header("`true` if this is the stored response of an earlier request.", &["true"]),
+        )
         .header("X-Request-Id", request_id());
     let operation = OperationBuilder::new()
         .operation_id(Some("ingestOrders"))
         .tag("orders")
-        .summary(Some("Store orders, each once"))
+        .summary(Some("Ingest orders"))
         .description(Some(
-            "One order a line (NDJSON; the schema shown is that of a line), plain or packed: gzip, zstd, or zip \
-             with all its `*.ndjson` entries, told apart by their first bytes whatever the content type says. Or \
-             `multipart/form-data`: its file parts one after another. What is packed once more (a packed entry \
-             of an archive, a packed file sent with a coding) is unpacked too. Parts without a file name and entries \
-             with other names stand in `skipped`. The body is taken in as it comes, of any \
-             size up to `ingest_bytes_max` unpacked; a line may have 2 MiB.\n\nBad lines never sink good ones. \
-             An `order_id` that the tenant has already is a duplicate; where its content differs, `errors` has it \
-             with the code `conflict`, and the first one stays. An ingest that breaks off leaves what was committed; \
-             sent again with the same key, those orders count as inserted, not as duplicates. A body of which no line \
-             is an order that is stored, or was before, is refused and leaves its key free.",
+            "Each order is stored once. The body is NDJSON, one order a line (the schema describes a line), \
+             plain or compressed: gzip, zstd, or a zip archive of which every `*.ndjson`, `*.jsonl` and \
+             `*.json` entry is read. The encoding is detected from the first bytes, whatever the content \
+             type says. The body may also be `multipart/form-data`; its file parts are read one after \
+             another. Nested compression (a compressed entry of an archive, or a compressed file sent with \
+             a content coding) is decompressed too. `skipped` lists parts without a file name and entries \
+             with other names. The body is streamed and may have any size up to `ingest_bytes_max` after \
+             decompression. A line may have up to 2 MiB.\n\nInvalid lines do not affect valid ones. An \
+             `order_id` that the tenant already has is a duplicate. If its content differs, the first order \
+             remains and `errors` lists the line with the code `conflict`. An interrupted ingest keeps the \
+             orders that were committed; if it is sent again with the same key, those orders count as \
+             inserted, not as duplicates. A body in which no line is an order that is stored now or was \
+             stored before is refused, and its key remains unused.",
         ))
         .parameter(name_of_the_ingest())
         .parameter(ack())
@@ -126,9 +132,9 @@ pub fn post_ingest() -> OperationBuilder {
 }
 
 fn rows() -> Response {
-    let description = "Orders, newest first. As NDJSON (the default) one a line, and a last line \
-                       `{\"_end\":true,\"rows\":n,\"next_cursor\":…}`: an answer without it is not whole. As JSON \
-                       one object.";
+    let description = "Orders, newest first. NDJSON (the default) has one order a line and a last line \
+                       `{\"_end\":true,\"rows\":n,\"next_cursor\":…}`; a response without that last line is \
+                       incomplete. JSON is one object.";
     let line = AnyOfBuilder::new()
         .item(Ref::from_schema_name("FoundOrder"))
         .item(Ref::from_schema_name("EndOfRows"))
@@ -144,41 +150,50 @@ fn rows() -> Response {
 
 #[must_use]
 pub fn search() -> OperationBuilder {
-    let limit = format!("1 to {LIMIT_MAX}; 1,000 unless told.");
+    let limit = format!("1 to {LIMIT_MAX}. Default: 1,000.");
     let fields = format!(
-        "What of each order, separated by commas: {}. All but `received_at` unless told; few are quicker.",
+        "Fields to return for each order, separated by commas: {}. Default: all except `received_at`. \
+         Requests for few fields are faster.",
         ORDER_FIELDS.join(", ")
     );
     let operation = OperationBuilder::new()
         .operation_id(Some("searchOrders"))
         .tag("orders")
-        .summary(Some("Find a tenant's orders"))
+        .summary(Some("Search a tenant's orders"))
         .description(Some(
-            "All conditions at once. A cursor names the place in the order of rows, not a number of them: \
-             orders that are stored after the first page shift and repeat nothing. A failure in the middle of \
-             a stream breaks it off without its end.",
+            "An order must match every condition. A cursor names a position in the sort order, not a row \
+             number, so orders stored after the first page neither shift nor repeat any row. If a stream \
+             fails, the connection breaks before the end of the response.",
         ))
         .parameter(tenant())
-        .parameter(parameter("order_id", "The order with this id, if the other conditions hold for it.", identifier()))
+        .parameter(parameter(
+            "order_id",
+            "Only the order with this id, if it matches the other conditions.",
+            identifier(),
+        ))
         .parameter(parameter(
             "product_id",
-            "Up to 50 products, separated by commas: orders that have one of them.",
+            "Up to 50 product ids, separated by commas. Matches orders that contain at least one of them.",
             matching("^[^,]{1,200}(,[^,]{1,200}){0,49}$"),
         ))
-        .parameter(parameter("min_total", "Of at least this total, a decimal.", decimal()))
-        .parameter(parameter("max_total", "Of at most this total.", decimal()))
-        .parameter(parameter("status", "One status or several, separated by commas.", list_of(OrderStatus::ALL.map(OrderStatus::as_str))))
+        .parameter(parameter("min_total", "Minimum total, a decimal number, inclusive.", decimal()))
+        .parameter(parameter("max_total", "Maximum total, a decimal number, inclusive.", decimal()))
+        .parameter(parameter(
+            "status",
+            "One or more statuses, separated by commas.",
+            list_of(OrderStatus::ALL.map(OrderStatus::as_str)),
+        ))
         .parameter(parameter(
             "q",
-            "Up to 10 words of the customer's name or e-mail address, all of which must be there; `ann*` is a \
-             prefix. Signs that stand by themselves are ignored.",
+            "Up to 10 words, each of which must occur in the customer's name or e-mail address. `ann*` \
+             matches a prefix. Punctuation that stands alone is ignored.",
             of_form("search-words"),
         ))
         .parameter(parameter("fields", &fields, list_of(ORDER_FIELDS)))
         .parameter(parameter("limit", &limit, number(1, LIMIT_MAX as i64)))
         .parameter(parameter(
             "cursor",
-            "The `next_cursor` of an answer with the same filter. `limit` and `fields` may differ.",
+            "The `next_cursor` of a response with the same filter. `limit` and `fields` may differ.",
             cursor(),
         ))
         .response("200", rows());
@@ -192,7 +207,7 @@ pub fn get_order() -> OperationBuilder {
         .tag("orders")
         .summary(Some("One order with its items, status and times"))
         .description(Some(
-            "An order whose id is `search` has that path taken: ask for it with \
+            "The path of an order with the id `search` belongs to the search endpoint. Read that order with \
              `GET /api/v1/tenants/{tenant}/orders/search?order_id=search`.",
         ))
         .parameter(tenant())
@@ -206,13 +221,14 @@ pub fn patch_order() -> OperationBuilder {
     let operation = OperationBuilder::new()
         .operation_id(Some("changeOrder"))
         .tag("orders")
-        .summary(Some("Give an order another status"))
+        .summary(Some("Change the status of an order"))
         .description(Some(
-            "The sales change in the same commit: an order that is cancelled or refunded leaves them, one that \
-             comes back is counted again. Where it would take the sales of its day beyond 64 bits, that is refused with \
-             the code `amount_out_of_range`. The same status once more changes nothing and is no error. Changes may come in any \
-             order: one whose `occurred_at` is older than that of the last one that was applied changes nothing \
-             (`superseded`); of two at the same time the later one to come stands.",
+            "The sales figures change in the same commit: an order that is cancelled or refunded is \
+             subtracted, and one that is reinstated is added again. A change that would take the sales of \
+             the order's day beyond 64 bits is refused with the code `amount_out_of_range`. Setting the \
+             current status again changes nothing and is not an error. Changes may arrive in any order. One \
+             whose `occurred_at` is older than that of the last applied change has no effect \
+             (`superseded`). Of two changes with the same time, the one that arrives later applies.",
         ))
         .parameter(tenant())
         .parameter(in_path("order", "The order's id, percent-encoded.", identifier()))
@@ -223,7 +239,7 @@ pub fn patch_order() -> OperationBuilder {
                 .content("application/json", json_of("StatusChange"))
                 .build(),
         ))
-        .response("200", answer("It is committed.", json_of("StatusChanged"), "application/json"));
+        .response("200", answer("The change is committed.", json_of("StatusChanged"), "application/json"));
     with_problems(
         operation,
         &[
@@ -250,23 +266,35 @@ pub fn sales() -> OperationBuilder {
         .tag("sales")
         .summary(Some("A tenant's sales by day, hour, product or category"))
         .description(Some(
-            "Orders, units and revenue are exact, whatever the precision; cancelled and refunded orders are not \
-             in them. With `precision=exact` so are the number of different customers and the order values (the \
-             value at a rank is one that occurs), from every single sale. With `approx` they come from sketches \
-             that are kept beside the orders, and `error_bounds` says how far they may be off. Currencies are \
-             never added up: each has groups of its own.",
+            "Orders, units and revenue are exact at either precision and exclude cancelled and refunded \
+             orders. With `precision=exact`, the number of unique customers and the order values are \
+             computed from every sale and are exact too; the value at a percentile is one that occurs. With \
+             `approx`, both come from sketches that the server maintains with the orders, and \
+             `error_bounds` gives their error. Currencies are never added together: each has its own \
+             groups.",
         ))
         .parameter(tenant())
-        .parameter(parameter("group_by", "`day` unless told.", words(&["day", "hour", "product", "category"])))
-        .parameter(parameter("precision", "`exact` unless told.", words(&["exact", "approx"])))
-        .parameter(parameter("currency", "Sales in this one only, ISO 4217.", Ref::from_schema_name("CurrencyCode")))
+        .parameter(parameter("group_by", "Default: `day`.", words(&["day", "hour", "product", "category"])))
+        .parameter(parameter("precision", "Default: `exact`.", words(&["exact", "approx"])))
+        .parameter(parameter(
+            "currency",
+            "Only sales in this currency, ISO 4217.",
+            Ref::from_schema_name("CurrencyCode"),
+        ))
         .parameter(parameter(
             "fields",
-            "Of orders, units, revenue, unique_customers, order_value, separated by commas. Without the last two \
-             an exact answer needs no single sales.",
+            "Figures to return: any of orders, units, revenue, unique_customers and order_value, separated \
+             by commas. Without the last two, an exact response does not read individual sales.",
             list_of(SALES_FIELDS),
         ))
-        .response("200", answer("Groups and how they were made.", json_of("Sales"), "application/json"));
+        .response(
+            "200",
+            answer(
+                "The groups and the method by which they were computed.",
+                json_of("Sales"),
+                "application/json",
+            ),
+        );
     with_problems(range(operation), &[READING, &[Problem::QueryTooLarge]].concat())
 }
 
@@ -350,7 +378,13 @@ mod tests {
         };
         let unknown = "nothing_has_this_name=1";
         let known = |detail: &str| -> BTreeSet<String> {
-            detail.rsplit("known are ").next().unwrap().split(", ").map(str::to_owned).collect()
+            detail
+                .rsplit("the known parameters are ")
+                .next()
+                .unwrap()
+                .split(", ")
+                .map(str::to_owned)
+                .collect()
         };
         let errors = SearchPlan::new("t", Some(unknown), &KeyHasher::new(&[3; 16])).unwrap_err();
         assert_eq!(names("/api/v1/tenants/{tenant}/orders/search"), known(&errors[0].detail));

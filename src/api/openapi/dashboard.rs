@@ -25,13 +25,13 @@ pub fn state() -> OperationBuilder {
     OperationBuilder::new()
         .operation_id(Some("dashboardState"))
         .tag("operations")
-        .summary(Some("What the dashboard shows, once a second"))
+        .summary(Some("Data of the dashboard, updated once a second"))
         .description(Some(
-            "Counters of every core and shard, how each shard stands, the outage that lasts or the last one. From \
-             memory only. The dashboard's own: more members may come; for monitoring there is `/metrics`. The key \
-             must be bound to all tenants.",
+            "Counters of every core and shard, the state of each shard, and the current or last outage. All \
+             of it comes from memory. This endpoint belongs to the dashboard and may gain members; use \
+             `/metrics` for monitoring. The key must be bound to all tenants.",
         ))
-        .response("200", answer("This moment.", json_of("DashboardState"), "application/json"))
+        .response("200", answer("The current state.", json_of("DashboardState"), "application/json"))
 }
 
 #[must_use]
@@ -41,10 +41,10 @@ pub fn get_file() -> OperationBuilder {
         .tag("operations")
         .summary(Some("A file of the dashboard"))
         .description(Some(
-            "The page itself is at `/` for clients that accept `text/html`, and at `/dashboard`; the others are \
-             sent from `/` to `/docs`. Every file has an `ETag`.",
+            "The page itself is at `/` for clients that accept `text/html`, and at `/dashboard`. Other \
+             clients are redirected from `/` to `/docs`. Every file has an `ETag`.",
         ))
-        .parameter(in_path("file", "Its name.", string().examples(["main.js"])))
+        .parameter(in_path("file", "The file's name.", string().examples(["main.js"])))
         .response("200", file(&["text/html", "text/css", "text/javascript", "text/plain", "image/svg+xml"]));
     with_problems(operation, &[Problem::NotFound])
 }

@@ -35,7 +35,7 @@ pub(super) const READING: &[Problem] =
     &[Problem::BadParameter, Problem::Overloaded, Problem::ShardUnavailable];
 
 fn tenant(required: Required) -> Parameter {
-    let mut tenant = parameter("tenant_id", "Whose events.", identifier());
+    let mut tenant = parameter("tenant_id", "The tenant that owns the events.", identifier());
     tenant.required = required;
     tenant
 }
@@ -43,32 +43,36 @@ fn tenant(required: Required) -> Parameter {
 fn ack() -> Parameter {
     parameter(
         "ack",
-        "Asks for the stronger promise: the journal is on disk before the answer.",
+        "Requests the stronger promise: the journal is synced to disk before the response.",
         words(&["disk"]),
     )
 }
 
 fn names(operation: OperationBuilder) -> OperationBuilder {
-    operation.parameter(parameter("source", "Of this source only.", name())).parameter(parameter(
+    operation.parameter(parameter("source", "Only events from this source.", name())).parameter(parameter(
         "event_type",
-        "Of this type only.",
+        "Only events of this type.",
         name(),
     ))
 }
 
 fn paging(operation: OperationBuilder) -> OperationBuilder {
     operation
-        .parameter(parameter("order", "By time; ties by id.", words(&["asc", "desc"])))
+        .parameter(parameter(
+            "order",
+            "Sort direction by time. Ties are sorted by id.",
+            words(&["asc", "desc"]),
+        ))
         .parameter(parameter(
             "page",
-            "From 1. For pages far behind, follow `next_cursor` instead.",
+            "Page number, from 1. For deep pages, follow `next_cursor` instead.",
             number(1, 1_000_001),
         ))
-        .parameter(parameter("page_size", "1 to 1,000; 100 unless told.", number(1, 1_000)))
+        .parameter(parameter("page_size", "1 to 1,000. Default: 100.", number(1, 1_000)))
         .parameter(parameter(
             "cursor",
-            "The `next_cursor` of a page with the same filter. Rows that arrive later never shift or repeat \
-             any; page 10,000 costs what page 1 costs.",
+            "The `next_cursor` of a page with the same filter. Rows that arrive later neither shift nor \
+             repeat any row. Page 10,000 costs as much as page 1.",
             cursor(),
         ))
 }
@@ -91,11 +95,11 @@ pub fn post_one() -> OperationBuilder {
     let operation = OperationBuilder::new()
         .operation_id(Some("postEvents"))
         .tag("events")
-        .summary(Some("Store one event, once"))
+        .summary(Some("Store one event, idempotently"))
         .description(Some(
-            "An `event_id` is stored once for its tenant, whatever its age: the first write stands. The answer \
-             comes with the commit; where that takes longer than a second, 202 says that the event is in the \
-             journal and is checked for being a duplicate when it is committed.",
+            "An `event_id` is stored once per tenant, whatever its age: the first write wins. The server \
+             responds when the event is committed. If that takes longer than a second, 202 means that the \
+             event is in the journal and that the duplicate check happens at commit.",
         ))
         .parameter(ack())
         .request_body(Some(
@@ -105,22 +109,33 @@ pub fn post_one() -> OperationBuilder {
                 .build(),
         ))
         .response("201", with_links(stored, &[PAGE, BUCKETS]))
-        .response("200", answer("It was there already.", json_of("EventResult"), "application/json"))
-        .response("202", answer("In the journal, not yet committed.", json_of("EventResult"), "application/json"));
+        .response(
+            "200",
+            answer("The tenant already has this event id.", json_of("EventResult"), "application/json"),
+        )
+        .response(
+            "202",
+            answer(
+                "The event is in the journal and not yet committed.",
+                json_of("EventResult"),
+                "application/json",
+            ),
+        );
     with_problems(operation, &[TAKING, &[Problem::InvalidEvent]].concat())
 }
 
 #[must_use]
 pub fn post_bulk() -> OperationBuilder {
     let description = format!(
-        "Up to {BULK_EVENTS_MAX} events, as `{{\"events\": […]}}` or as NDJSON (`application/x-ndjson`; the schema shown is that of a line). Each \
-         row stands for itself: bad ones never sink good ones (those of another tenant than the key's are bad), \
-         and every row that was not inserted is listed with the reason. Of one id twice in a request the second is a duplicate."
+        "Up to {BULK_EVENTS_MAX} events, as `{{\"events\": […]}}` or as NDJSON (`application/x-ndjson`; the \
+         schema describes a line). Each row is independent: an invalid row does not affect valid ones. A \
+         row of a tenant that the key is not bound to is invalid. The response lists every row that was not \
+         inserted, with the reason. If a request contains an id twice, the second row is a duplicate."
     );
     let operation = OperationBuilder::new()
         .operation_id(Some("postEventsBulk"))
         .tag("events")
-        .summary(Some("Store many events, each once"))
+        .summary(Some("Store many events, idempotently"))
         .description(Some(description))
         .parameter(ack())
         .request_body(Some(
@@ -130,7 +145,7 @@ pub fn post_bulk() -> OperationBuilder {
                 .content("application/x-ndjson", json_of("ServiceEvent"))
                 .build(),
         ))
-        .response("200", answer("What became of each row.", json_of("BulkResult"), "application/json"));
+        .response("200", answer("The outcome of each row.", json_of("BulkResult"), "application/json"));
     with_problems(operation, &[TAKING, &[Problem::TooManyEvents, Problem::InvalidEvents]].concat())
 }
 
@@ -139,10 +154,10 @@ pub fn get_page() -> OperationBuilder {
     let operation = OperationBuilder::new()
         .operation_id(Some("getEvents"))
         .tag("events")
-        .summary(Some("Read a tenant's events"))
+        .summary(Some("List a tenant's events"))
         .description(Some(
-            "With `Accept: application/x-ndjson` all rows of the filter are streamed, one a line; a stream that \
-             cannot be finished ends without its last chunk, never as if it were whole.",
+            "With `Accept: application/x-ndjson`, all matching rows are streamed, one a line. A stream that \
+             fails ends without its last chunk, so a client never mistakes it for a complete one.",
         ))
         .parameter(tenant(Required::True));
     let operation = paging(range(names(operation)))
@@ -155,9 +170,12 @@ pub fn get_clicks() -> OperationBuilder {
     let operation = OperationBuilder::new()
         .operation_id(Some("getClicks"))
         .tag("collector")
-        .summary(Some("Read the collector's events"))
-        .description(Some("As `/events`; ordered by time and user. Clicks are no one tenant's: the key must be bound to all."))
-        .parameter(parameter("user_id", "Of this user only.", number(i64::MIN, i64::MAX)));
+        .summary(Some("List the collector's events"))
+        .description(Some(
+            "Like `/events`, sorted by time and user. Clicks belong to no tenant, so the key \
+                           must be bound to all tenants.",
+        ))
+        .parameter(parameter("user_id", "Only events of this user.", number(i64::MIN, i64::MAX)));
     let operation =
         paging(range(operation)).response("200", answer("A page.", json_of("ClickPage"), "application/json"));
     with_problems(operation, READING)
@@ -170,17 +188,18 @@ pub fn get_metrics() -> OperationBuilder {
         .tag("events")
         .summary(Some("Counts of a tenant's events, or metrics for Prometheus"))
         .description(Some(
-            "With `tenant_id`: events by source and type in buckets of time, equal to a recount at every \
-             commit. Without: the server's own metrics, text format 0.0.4, or OpenMetrics on `Accept`; the \
-             key must be bound to all tenants then.",
+            "With `tenant_id`: counts of events by source and type in buckets of time. They equal a recount \
+             at every commit. Without it: the server's own metrics, in text format 0.0.4, or OpenMetrics if \
+             `Accept` asks for it. The key must then be bound to all tenants.",
         ))
         .parameter(tenant(Required::False))
-        .parameter(parameter("bucket_size", "How long a bucket is.", words(&["minute", "hour", "day"])));
+        .parameter(parameter("bucket_size", "Length of a bucket.", words(&["minute", "hour", "day"])));
     let operation = range(names(operation)).response(
         "200",
         ResponseBuilder::new()
             .description(
-                "With `tenant_id`: buckets that hold events, by time. Without: the server's metrics.",
+                "With `tenant_id`: the buckets that hold events, sorted by time. Without it: the server's \
+                 metrics.",
             )
             .content("application/json", json_of("Metrics"))
             .content("text/plain", text())

@@ -11,11 +11,11 @@ use super::{answer, header, json_of, request_id, with_problems};
 use crate::api::problem::Problem;
 
 fn tenant() -> Parameter {
-    in_path("tenant", "Whose orders.", identifier())
+    in_path("tenant", "The tenant that owns the orders.", identifier())
 }
 
 fn export() -> Parameter {
-    id_in_path("export", "The last segment of the `Location` that the creation answered.")
+    id_in_path("export", "The last segment of the `Location` that the creation returned.")
 }
 
 fn with(operation: OperationBuilder, problems: &[Problem]) -> OperationBuilder {
@@ -32,27 +32,35 @@ const LINKS: [Next; 3] = [
 #[must_use]
 pub fn create() -> OperationBuilder {
     let created = ResponseBuilder::new()
-        .description("It is taken on, also after a kill.")
+        .description("The export is created. It runs to its end even if the process is killed.")
         .content("application/json", json_of("ExportStatus"))
-        .header("Location", header("Where it is.", &[]))
-        .header("Idempotent-Replayed", header("It was there before, under the same key.", &["true"]))
+        .header("Location", header("URL of the export.", &[]))
+        .header(
+            "Idempotent-Replayed",
+            header(
+                "The same request with the same key created this export \
+                                               before.",
+                &["true"],
+            ),
+        )
         .header("X-Request-Id", request_id());
     let operation = OperationBuilder::new()
         .operation_id(Some("createExport"))
         .tag("exports")
-        .summary(Some("Begin an export of orders or their items"))
+        .summary(Some("Create an export of orders or their items"))
         .description(Some(
-            "It runs in the background and can be read from its first byte on. It tells the orders that were \
-             committed when it was created, with the status each had when the job chose them, in its first seconds; \
-             the bytes are the same however often the server is stopped on the way. Rows come shard by shard in \
-             order of arrival.\n\nMoney of CSV and NDJSON has the digits of its currency; of Parquet it is \
-             DECIMAL(38,4). A text of CSV that begins with `=`, `+`, `-`, `@`, a tab or a carriage return has an \
-             apostrophe in front, so that no spreadsheet takes it for a formula.",
+            "The export runs in the background and can be downloaded from its first byte on. It contains \
+             the orders that were committed when it was created, each with the status that it had when the \
+             job selected it, within the first seconds. The bytes are the same however often the server is \
+             stopped in between. Rows are ordered by shard, then by arrival.\n\nIn CSV and NDJSON, amounts \
+             have the digits of their currency; in Parquet they are DECIMAL(38,4). A CSV text that begins \
+             with `=`, `+`, `-`, `@`, a tab or a carriage return is prefixed with an apostrophe, so that no \
+             spreadsheet treats it as a formula.",
         ))
         .parameter(tenant())
         .parameter(ack())
         .parameter(idempotency_key(
-            "1 to 255 visible ASCII characters: the same request once more answers the same export.",
+            "1 to 255 visible ASCII characters. The same request with the same key returns the same export.",
             Required::False,
         ))
         .request_body(Some(
@@ -79,7 +87,7 @@ pub fn list() -> OperationBuilder {
         .tag("exports")
         .summary(Some("A tenant's exports, newest first"))
         .parameter(tenant())
-        .response("200", answer("All that are known.", json_of("ExportList"), "application/json"));
+        .response("200", answer("The tenant's exports.", json_of("ExportList"), "application/json"));
     with(operation, &[])
 }
 
@@ -88,10 +96,10 @@ pub fn get() -> OperationBuilder {
     let operation = OperationBuilder::new()
         .operation_id(Some("getExport"))
         .tag("exports")
-        .summary(Some("How far an export is"))
+        .summary(Some("State and progress of an export"))
         .parameter(tenant())
         .parameter(export())
-        .response("200", answer("Its state.", json_of("ExportStatus"), "application/json"));
+        .response("200", answer("The export's state.", json_of("ExportStatus"), "application/json"));
     with(operation, &[Problem::NoSuchExport])
 }
 
@@ -100,14 +108,20 @@ pub fn delete() -> OperationBuilder {
     let operation = OperationBuilder::new()
         .operation_id(Some("deleteExport"))
         .tag("exports")
-        .summary(Some("Remove an export, whether or not it is done"))
-        .description(Some("Downloads that are under way are broken off, never ended as if they were whole."))
+        .summary(Some("Delete an export, finished or not"))
+        .description(Some(
+            "Downloads in progress are aborted, so that no client mistakes them for complete \
+                           ones.",
+        ))
         .parameter(tenant())
         .parameter(export())
         .parameter(ack())
         .response(
             "204",
-            ResponseBuilder::new().description("It is gone.").header("X-Request-Id", request_id()).build(),
+            ResponseBuilder::new()
+                .description("The export is deleted.")
+                .header("X-Request-Id", request_id())
+                .build(),
         );
     with(operation, &[Problem::NoSuchExport])
 }
@@ -118,10 +132,14 @@ fn bytes(description: &str, more: &[(&str, &str)]) -> Response {
         .description(description)
         .header(
             "ETag",
-            header("The same from the first byte to the last: what was given out never changes.", &[]),
+            header(
+                "Identifies the bytes of the file. Bytes that were sent once never change under the same \
+                    tag.",
+                &[],
+            ),
         )
         .header("Accept-Ranges", header("`bytes`.", &["bytes"]))
-        .header("Content-Disposition", header("A name for the file.", &[]))
+        .header("Content-Disposition", header("A suggested name for the file.", &[]))
         .header("X-Request-Id", request_id());
     for (name, meaning) in more {
         response = response.header(*name, header(meaning, &[]));
@@ -140,30 +158,51 @@ fn bytes(description: &str, more: &[(&str, &str)]) -> Response {
 
 #[must_use]
 pub fn download() -> OperationBuilder {
-    const DIGEST: (&str, &str) = ("Repr-Digest", "SHA-256 of the whole file (RFC 9530), once it is done.");
+    const DIGEST: (&str, &str) = (
+        "Repr-Digest",
+        "SHA-256 of the whole file (RFC 9530), once the export is \
+                                                  finished.",
+    );
     let operation = OperationBuilder::new()
         .operation_id(Some("downloadExport"))
         .tag("exports")
-        .summary(Some("The file of an export, also while it is made"))
+        .summary(Some("Download the file of an export, even while it is written"))
         .description(Some(
-            "While it is made the answer has no length and follows the file until it is done; should the export fail \
-             or be removed, or an erasure take orders out that the file holds (it goes on under another `ETag`), the \
-             framing breaks and does not end. A file that told of a person who was erased is 410. A cut download goes on with `Range: bytes=N-` and \
-             `If-Range`, while the file grows as well: `Content-Range` then names no total and, as its last byte, a \
-             very large number (RFC 8673), and a clean end is the end of the file. Several ranges are answered with \
-             the whole.",
+            "While the export runs, the response has no length and follows the file until it is finished. \
+             The connection breaks before the end of the response if the export fails, if it is deleted, or \
+             if an erasure removes orders that the file contains; in the last case the export restarts \
+             under another `ETag`. A finished file that contained an erased customer returns 410. An \
+             interrupted download resumes with `Range: bytes=N-` and `If-Range`, also while the file grows: \
+             `Content-Range` then has no total, its last byte is a very large number (RFC 8673), and a \
+             clean end of the response is the end of the file. A request for several ranges gets the whole \
+             file.",
         ))
         .parameter(tenant())
         .parameter(export())
         .parameter(in_header("Range", "One range of bytes.", string(), Required::False))
-        .parameter(in_header("If-Range", "The `ETag`: the range counts only if the file is that one.", string(), Required::False))
-        .parameter(in_header("If-None-Match", "304 where the file is done and this one.", string(), Required::False))
+        .parameter(in_header(
+            "If-Range",
+            "The `ETag` of the file. The range applies only if the file still \
+                                          has this tag.",
+            string(),
+            Required::False,
+        ))
+        .parameter(in_header(
+            "If-None-Match",
+            "Tags that the client has. The response is 304 if the \
+                                               finished file has one of them.",
+            string(),
+            Required::False,
+        ))
         .response("200", bytes("The file.", &[DIGEST]))
-        .response("206", bytes("A part of it.", &[DIGEST, ("Content-Range", "Which part.")]))
+        .response(
+            "206",
+            bytes("The requested range of the file.", &[DIGEST, ("Content-Range", "The range returned.")]),
+        )
         .response(
             "304",
             ResponseBuilder::new()
-                .description("It is the file that `If-None-Match` names.")
+                .description("The client has this file: `If-None-Match` contains its tag.")
                 .header("X-Request-Id", request_id())
                 .build(),
         );

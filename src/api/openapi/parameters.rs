@@ -78,17 +78,28 @@ pub(super) fn range(operation: OperationBuilder) -> OperationBuilder {
     operation
         .parameter(parameter(
             "from",
-            "Not before this time, RFC 3339 with an offset, or the beginning of this date. Not with `start_date` or \
-             `end_date`.",
+            "Start of the time range, inclusive: an RFC 3339 time with an offset, or a date, which means \
+             its beginning. Cannot be combined with `start_date` or `end_date`.",
             time_or_date(),
         ))
-        .parameter(parameter("to", "Before this time, or the beginning of this date.", time_or_date()))
-        .parameter(parameter("start_date", "The first day, or a time as in `from`.", time_or_date()))
-        .parameter(parameter("end_date", "The last day, included; or a time as in `to`.", time_or_date()))
+        .parameter(parameter(
+            "to",
+            "End of the time range, exclusive: a time, or a date, which means its \
+                                    beginning.",
+            time_or_date(),
+        ))
+        .parameter(parameter("start_date", "First day, inclusive; or a time, as in `from`.", time_or_date()))
+        .parameter(parameter(
+            "end_date",
+            "Last day, inclusive; or a time, which is an exclusive end as in \
+                                          `to`.",
+            time_or_date(),
+        ))
         .parameter(parameter(
             "tz",
-            "An IANA zone such as Europe/Berlin: days (and hours) begin as they do there, those of 23 and 25 hours \
-             included, and a time without an offset is one of its clock. UTC unless told.",
+            "An IANA time zone such as Europe/Berlin. Days and hours begin as they do in this zone, \
+             including days of 23 and 25 hours, and a time without an offset is local time in it. Default: \
+             UTC.",
             of_form("time-zone"),
         ))
 }
@@ -97,8 +108,8 @@ pub(super) fn range(operation: OperationBuilder) -> OperationBuilder {
 pub(super) fn ack() -> Parameter {
     parameter(
         "ack",
-        "`disk` asks for the stronger promise: what the answer says survives a power cut, whatever the server's \
-         setting. `Firehose-Ack` in the answer names the promise that holds.",
+        "`disk` requests the stronger promise: what the response reports survives a power cut, whatever the \
+         server's setting. `Firehose-Ack` in the response names the promise that holds.",
         words(&["os", "disk"]),
     )
 }

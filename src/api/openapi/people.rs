@@ -22,19 +22,17 @@ const THE_ERASURE: (&str, &str) = ("erasure", "$response.body#/id");
 
 fn erasing(operation: OperationBuilder, link: Next) -> OperationBuilder {
     let certificate = json_of("ErasureCertificate");
-    let done = answer("It is done: the certificate.", certificate, "application/json");
-    let operation = operation
-        .tag("people")
-        .response("200", with_links(done, &[link]))
-        .response(
-            "202",
-            answer(
-                "It takes longer than ten seconds and goes on by itself, also after a crash; `Location` tells how far \
-                 it is.",
-                json_of("ErasureProgress"),
-                "application/json",
-            ),
-        );
+    let done =
+        answer("The erasure is finished. The body is its certificate.", certificate, "application/json");
+    let operation = operation.tag("people").response("200", with_links(done, &[link])).response(
+        "202",
+        answer(
+            "The erasure takes longer than ten seconds and continues in the background, also after a \
+                 crash. `Location` is the URL of its progress.",
+            json_of("ErasureProgress"),
+            "application/json",
+        ),
+    );
     with_problems(operation, &[READING, ERASING].concat())
 }
 
@@ -45,18 +43,20 @@ pub fn erase_customer() -> OperationBuilder {
             .operation_id(Some("eraseCustomer"))
             .summary(Some("Erase a customer"))
             .description(Some(
-                "With `mode=erase` the customer's orders go with their items, and leave sums and sketches as if they \
-                 had never been; service events of the tenant that have the customer's id or e-mail address in their \
-                 payload go as well. With `mode=pseudonymise` orders, events and all figures stay, and a random token \
-                 takes the place of id, name and e-mail address. Either way what comes later of the customer is \
-                 treated alike: an erased one's orders fail with the code `suppressed`. Afterwards the bytes are in \
-                 no file of the data folder: not in databases, their unused pages and write-ahead logs, not in \
-                 journals, uploads and exports. Backups are elsewhere, and are yours to see to. Order ids are the \
-                 tenant's own names and stay with a pseudonym. Doing it twice is safe.",
+                "With `mode=erase`, the server deletes the customer's orders and their items, and removes \
+                 them from sums and sketches as if they had never existed. It also deletes the tenant's \
+                 service events whose payload contains the customer's id or e-mail address. With \
+                 `mode=pseudonymise`, orders, events and all figures remain, and a random token replaces \
+                 the id, name and e-mail address. The same policy applies to the customer's later records: \
+                 after an erasure, new orders fail with the code `suppressed`. Once the erasure is \
+                 finished, the bytes are in no file of the data folder: not in databases, their unused \
+                 pages or write-ahead logs, and not in journals, uploads or exports. Backups outside the \
+                 data folder are your responsibility. Order ids are the tenant's own names and remain when \
+                 a customer is pseudonymised. Repeating an erasure is safe.",
             ))
-            .parameter(in_path("tenant", "Whose customer.", identifier()))
+            .parameter(in_path("tenant", "The tenant that owns the customer.", identifier()))
             .parameter(in_path("customer", "The customer's id, percent-encoded.", identifier()))
-            .parameter(parameter("mode", "`erase` unless told.", words(&["erase", "pseudonymise"])))
+            .parameter(parameter("mode", "Default: `erase`.", words(&["erase", "pseudonymise"])))
             .parameter(ack()),
         Next { operation: "erasure", parameters: &[SAME_TENANT, THE_ERASURE] },
     )
@@ -69,9 +69,9 @@ pub fn erase_user() -> OperationBuilder {
             .operation_id(Some("eraseClickUser"))
             .summary(Some("Erase a user of the collector"))
             .description(Some(
-                "Every event that `/event` took of the `user_id` before this request goes, from open and sealed \
-                 partitions and their indexes. Clicks are no one tenant's: the key must be bound to all. What the \
-                 user sends later is new.",
+                "Deletes every event of the `user_id` that `/event` accepted before this request, from open \
+                 and sealed partitions and their indexes. Clicks belong to no tenant, so the key must be \
+                 bound to all tenants. Events that the user sends later are stored as usual.",
             ))
             .parameter(in_path("user_id", "A 64-bit integer.", number(i64::MIN, i64::MAX)))
             .parameter(parameter("mode", "There is one.", words(&["erase"])))
@@ -83,9 +83,9 @@ pub fn erase_user() -> OperationBuilder {
 fn telling(operation: OperationBuilder) -> OperationBuilder {
     let operation = operation
         .tag("people")
-        .summary(Some("How far an erasure is"))
-        .parameter(id_in_path("erasure", "The id, as the certificate or `Location` has it."))
-        .response("200", answer("Its state.", json_of("ErasureProgress"), "application/json"));
+        .summary(Some("Progress of an erasure"))
+        .parameter(id_in_path("erasure", "The erasure's id, from the certificate or `Location`."))
+        .response("200", answer("The erasure's state.", json_of("ErasureProgress"), "application/json"));
     with_problems(operation, &[READING, &[Problem::NoSuchErasure]].concat())
 }
 
@@ -93,7 +93,7 @@ fn telling(operation: OperationBuilder) -> OperationBuilder {
 pub fn erasure() -> OperationBuilder {
     telling(OperationBuilder::new().operation_id(Some("erasure")).parameter(in_path(
         "tenant",
-        "Whose customer it is about.",
+        "The tenant that owns the customer.",
         identifier(),
     )))
 }

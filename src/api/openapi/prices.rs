@@ -17,7 +17,7 @@ use crate::commerce::ANOMALIES_MAX;
 const JSON: &str = "application/json";
 
 fn tenant() -> Parameter {
-    in_path("tenant", "Whose prices.", identifier())
+    in_path("tenant", "The tenant that owns the prices.", identifier())
 }
 
 fn product() -> Parameter {
@@ -66,43 +66,65 @@ pub fn post_event() -> OperationBuilder {
     let operation = OperationBuilder::new()
         .operation_id(Some("recordPrice"))
         .tag("prices")
-        .summary(Some("Record an observed price, and learn whether it is out of line"))
+        .summary(Some("Record an observed price and check it for an anomaly"))
         .description(Some(
-            "Stored once: a repetition gets the first answer, the same id with another price, currency or time is a \
-             conflict. The price is compared with the accepted ones in its currency: with the last, by percent, and \
-             with up to a window of them, by a modified z-score; either can make it an anomaly, which stays out of \
-             later comparisons until it is approved. One that comes late is compared with the neighbours of its own \
-             time and never becomes the last.\n\nWhere the tenant has webhook secrets, the request is signed by the \
-             scheme of Standard Webhooks: id, time and body. The path is not signed, so a request that was overheard \
-             can be sent to another product of the tenant within the five minutes; without an `event_id` in the \
-             body the signed `webhook-id` stands for it, and no other header does. Price events are limited for each product and each tenant. 202 where the \
-             shard does not commit in time: the comparison happens when it does, and who sends the event again is \
-             told the outcome.",
+            "Each event is stored once. A retry gets the first response; the same id with another price, \
+             currency or time is a conflict. The price is compared with the accepted prices in its \
+             currency: with the last one, by percent, and with a window of earlier ones, by a modified \
+             z-score. Either comparison can make it an anomaly. An anomaly is excluded from later \
+             comparisons until it is approved. A price that arrives late is compared with its neighbours in \
+             time and never becomes the last price.\n\nIf the tenant has webhook secrets, the request must \
+             be signed by the scheme of Standard Webhooks, which covers id, time and body. The signature \
+             does not cover the path, so an intercepted request can be replayed to another product of the \
+             tenant within five minutes. If the body of a signed request has no `event_id`, the signed \
+             `webhook-id` is used, and no other header. Price events are rate limited per product and per \
+             tenant. The response is 202 if the shard does not commit in time: the comparison then happens \
+             at commit, and a retry of the event returns the outcome.",
         ))
         .parameter(tenant())
         .parameter(product())
         .parameter(ack())
         .parameter(in_header(
             "Idempotency-Key",
-            "Stands for an `event_id` that the body has not, where the tenant has no webhook secrets: 1 to 200 visible \
-             ASCII characters and spaces between them, in quotes or not. Beside an `event_id`, one that has another \
-             form stands for nothing.",
+            "Used as the `event_id` if the body has none and the tenant has no webhook secrets: 1 to 200 \
+             visible ASCII characters or spaces, quoted or unquoted. If the body has an `event_id` too, the \
+             key is bound to that id, and using it with another `event_id` is a conflict. A malformed key \
+             next to an `event_id` is ignored.",
             string(),
             Required::False,
         ))
-        .parameter(signature("webhook-id", "Signed; stands for an `event_id` where neither of the others does."))
-        .parameter(signature("webhook-timestamp", "Seconds since 1970, within five minutes."))
-        .parameter(signature("webhook-signature", "`v1,` and base64, several with spaces between them."))
+        .parameter(signature(
+            "webhook-id",
+            "Signed. Used as the `event_id` if neither the body nor \
+                                            `Idempotency-Key` has one.",
+        ))
+        .parameter(signature(
+            "webhook-timestamp",
+            "Seconds since 1970, within five minutes of the server's \
+                                                   clock.",
+        ))
+        .parameter(signature(
+            "webhook-signature",
+            "One or more signatures, separated by spaces, each `v1,` \
+                                                   and base64.",
+        ))
         .request_body(Some(
             RequestBodyBuilder::new().required(Some(Required::True)).content(JSON, body).build(),
         ))
-        .response("201", with_links(recorded("It is committed."), &LINKS))
+        .response("201", with_links(recorded("The price is committed."), &LINKS))
         .response(
             "200",
-            recorded("It was committed before; this is what was answered then.")
+            recorded("The price was committed before. The body is the first response.")
                 .header("Idempotent-Replayed", header("`true`.", &["true"])),
         )
-        .response("202", answer("It is in the journal and will be compared.", json_of("PriceAccepted"), JSON));
+        .response(
+            "202",
+            answer(
+                "The price is in the journal and will be compared at commit.",
+                json_of("PriceAccepted"),
+                JSON,
+            ),
+        );
     let also = [
         Problem::BadSignature,
         Problem::IdempotencyKeyMissing,
@@ -115,11 +137,11 @@ pub fn post_event() -> OperationBuilder {
 
 #[must_use]
 pub fn list(of_product: bool) -> OperationBuilder {
-    let limit = format!("1 to {ANOMALIES_MAX}; 100 unless told.");
+    let limit = format!("1 to {ANOMALIES_MAX}. Default: 100.");
     let found = ResponseBuilder::new()
         .description(
-            "A page; or, with `Accept: text/event-stream`, events `anomaly` and `review` with an anomaly as their \
-             data, as they become known.",
+            "A page of anomalies; or, with `Accept: text/event-stream`, a stream of `anomaly` and `review` \
+             events as they occur, each with an anomaly as its data.",
         )
         .content(JSON, json_of("PriceAnomalies"))
         .content("text/event-stream", text())
@@ -128,16 +150,17 @@ pub fn list(of_product: bool) -> OperationBuilder {
         .operation_id(Some(if of_product { "productAnomalies" } else { "priceAnomalies" }))
         .tag("prices")
         .summary(Some(if of_product {
-            "Prices of a product that were out of line"
+            "Price anomalies of a product"
         } else {
-            "Prices of a tenant that were out of line"
+            "Price anomalies of a tenant"
         }))
         .description(Some(
-            "Newest first, by when they were received. As a stream: what becomes known from now on, or behind the \
-             event that `Last-Event-ID` names, over restarts of the server as well; nothing is missed and nothing \
-             comes twice. A comment comes every 15 seconds, with an id of its own where changes of others have passed. A reader that is too slow gets an event `lagged` and \
-             then what it missed. The stream ends when the server stops: come back with the last id. It ends as well when its key does. An id of \
-             before the folder was distributed anew is refused; begin without one then.",
+            "The list is sorted by time of receipt, newest first. The stream begins now, or after the event \
+             that `Last-Event-ID` names, also across restarts of the server. It neither omits nor repeats \
+             an event. A comment is sent every 15 seconds; it has its own id if other changes have passed \
+             in the meantime. A reader that is too slow gets an event `lagged`, then the events that it \
+             missed. The stream ends when the server stops; reconnect with the last id. It also ends when \
+             its key becomes invalid. An id from before a reshard is refused; reconnect without an id.",
         ))
         .parameter(tenant());
     if of_product {
@@ -146,20 +169,24 @@ pub fn list(of_product: bool) -> OperationBuilder {
     let operation = operation
         .parameter(parameter(
             "status",
-            "Only those of this status; lists only.",
+            "Only anomalies with this status. Lists only.",
             words(&["open", "approved", "rejected"]),
         ))
-        .parameter(parameter("since", "Received at this time or date or later; lists only.", time_or_date()))
+        .parameter(parameter(
+            "since",
+            "Only prices received at or after this time or date. Lists only.",
+            time_or_date(),
+        ))
         .parameter(parameter("limit", &limit, number(1, ANOMALIES_MAX as i64)))
-        .parameter(parameter("cursor", "The `next_cursor` of an answer to the same question.", cursor()))
+        .parameter(parameter("cursor", "The `next_cursor` of a response to the same query.", cursor()))
         .parameter(parameter(
             "last_event_id",
-            "As the header `Last-Event-ID`, for clients that cannot set one; streams only.",
+            "Same as the header `Last-Event-ID`, for clients that cannot set headers. Streams only.",
             cursor(),
         ))
         .parameter(in_header(
             "Last-Event-ID",
-            "The id of the last event that was read.",
+            "The id of the last event that the client read.",
             cursor(),
             Required::False,
         ))
@@ -174,8 +201,9 @@ pub fn post_review(of_product: bool) -> OperationBuilder {
         .tag("prices")
         .summary(Some("Approve or reject an anomaly"))
         .description(Some(
-            "Once: the same decision again changes nothing and is no error, another one is a conflict. An approved \
-             price counts as accepted from its own time on; verdicts that were given before stay.",
+            "An anomaly is decided once. Repeating the same decision changes nothing and is not an error; a \
+             different decision is a conflict. An approved price counts as accepted from its own time on. \
+             Earlier verdicts remain.",
         ))
         .parameter(tenant());
     if of_product {
@@ -190,7 +218,7 @@ pub fn post_review(of_product: bool) -> OperationBuilder {
                 .content(JSON, json_of("PriceReview"))
                 .build(),
         ))
-        .response("200", answer("It is committed.", json_of("PriceAnomaly"), JSON));
+        .response("200", answer("The decision is committed.", json_of("PriceAnomaly"), JSON));
     let also =
         [Problem::NoSuchAnomaly, Problem::AlreadyReviewed, Problem::InvalidReview, Problem::ShardUnavailable];
     with_problems(operation, &[WRITING, &also].concat())
@@ -212,7 +240,8 @@ mod tests {
         let body = &document["paths"][path]["post"]["requestBody"]["content"]["application/json"];
         assert!(PriceEvent::read(body["example"].to_string().as_bytes(), i64::MAX).is_ok());
         let errors = AnomaliesPlan::new("t", None, Some("nothing_has_this_name=1")).unwrap_err();
-        let known: Vec<&str> = errors[0].detail.rsplit("known are ").next().unwrap().split(", ").collect();
+        let known: Vec<&str> =
+            errors[0].detail.rsplit("the known parameters are ").next().unwrap().split(", ").collect();
         let parameters = &document["paths"][anomalies]["get"]["parameters"];
         let of_query: Vec<&str> = parameters
             .as_array()

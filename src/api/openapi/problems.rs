@@ -55,17 +55,17 @@ fn add(response: &mut Response, status: u16, problems: &[Problem]) {
     }
     if problems.contains(&Problem::InvalidEvent) {
         let codes: Vec<_> = Code::ALL.iter().map(|code| format!("`{}`", code.as_str())).collect();
-        response.description += &format!("\n\nCodes of the fields: {}.", codes.join(", "));
+        response.description += &format!("\n\nCodes in `errors`: {}.", codes.join(", "));
     }
     let mut tell = |name: &str, meaning: &str| {
         response.headers.entry(name.to_owned()).or_insert_with(|| header(meaning, &[]).into());
     };
     if matches!(status, 429 | 503) {
-        tell("Retry-After", "Seconds to wait before sending it again.");
+        tell("Retry-After", "Seconds to wait before a retry.");
     }
     if problems.contains(&Problem::RateLimited) {
-        tell(POLICY, "The quota that is used up: `q` units (requests, or content-bytes) in `w` seconds.");
-        tell(STATE, "What is left of it: `r` units; in `t` seconds there is enough for this request.");
+        tell(POLICY, "The exhausted quota: `q` units (requests, or content-bytes) in `w` seconds.");
+        tell(STATE, "The rest of that quota: `r` units. In `t` seconds there is enough for this request.");
     }
     if status == 401 {
         tell("WWW-Authenticate", "`Bearer realm=\"firehose\"`.");
@@ -74,8 +74,9 @@ fn add(response: &mut Response, status: u16, problems: &[Problem]) {
 
 /// Adds the fields that tell where quotas stand to the good answers of what is charged.
 pub(super) fn tell_standing(operation: &mut Operation) {
-    let policy = "The tenant's quotas, if it has any: `q` units (requests, or content-bytes) in `w` seconds.";
-    let state = "What is left of each: `r` units; in `t` seconds it is whole again if none is used.";
+    let policy = "The tenant's quotas, if any: `q` units (requests, or content-bytes) in `w` seconds.";
+    let state = "The rest of each quota: `r` units. If none is used, the quota is full again in `t` \
+                 seconds.";
     let responses = &mut operation.responses.responses;
     if !matches!(responses.get("429"), Some(RefOr::T(limited)) if limited.headers.contains_key(STATE)) {
         return;

@@ -30,26 +30,31 @@ pub fn put() -> OperationBuilder {
     let operation = OperationBuilder::new()
         .operation_id(Some("updateStock"))
         .tag("stock")
-        .summary(Some("Change the stock of up to 10,000 products"))
+        .summary(Some("Update the stock of up to 10,000 products"))
         .description(Some(
-            "All updates of one product apply together or not at all; products succeed or fail alone. Every \
-             product that is changed has its version counted up by one, however many updates it has here.\n\n\
-             `last_write_wins` takes quantities: of all events of the product, of whatever mode, the one with the \
-             newest `occurred_at` stands, of two at one time that with the greater `event_id`. An older one is \
-             applied with the code `superseded`: it is kept and changes no quantity. `merge` takes deltas and adds \
-             them, whatever their times; quantities are refused there (`needs_delta`). `reject` takes either, in \
-             order of their times, if the product is at `expected_version` (the same in all of its updates); \
-             otherwise it is a conflict that tells the current quantity and version. What would take the stock \
-             below zero is rejected (`negative_stock`).\n\n\
-             A request may be repeated: events are known by product and `event_id`. All of a product's events \
-             seen before, with the same content and mode: `duplicate`, with the quantity and version of the first \
-             time. Other content (`event_id_reused`) or some seen and some not (`partly_seen`): `conflict`. Only \
-             what was applied counts as seen. An update that is repeated within its product in one request counts \
-             once.\n\n\
-             An update that is wrong makes its product `rejected`, with `code` and `pointer`, and no other.",
+            "All updates of one product apply together or not at all. Products succeed or fail \
+             independently. The version of a changed product increases by one, however many updates the \
+             request has for it.\n\n`last_write_wins` sets quantities. Among all events of the product, of \
+             any mode, the one with the newest `occurred_at` applies; of two with the same time, the one \
+             with the greater `event_id`. An older one is accepted with the code `superseded`: it is kept \
+             and does not change the quantity. `merge` adds deltas, whatever their times, and refuses \
+             quantities (`needs_delta`). `reject` accepts both, in order of their times, if the product is \
+             at `expected_version`, which must be the same in all of its updates; otherwise the result is a \
+             conflict with the current quantity and version. An update that would take the stock below zero \
+             is rejected (`negative_stock`).\n\nRequests may be retried: the server identifies events by \
+             product and `event_id`. If it has seen all events of a product before, with the same content \
+             and mode, the result is `duplicate`, with the quantity and version of the first time. If the \
+             content differs (`event_id_reused`), or it has seen some events and not others \
+             (`partly_seen`), the result is `conflict`. Only applied events count as seen. An update that \
+             is repeated for its product in one request counts once.\n\nAn invalid update makes its product \
+             `rejected`, with `code` and `pointer`. Other products are not affected.",
         ))
-        .parameter(in_path("tenant", "Whose stock.", identifier()))
-        .parameter(parameter("ack", "`disk` asks for a promise that survives a power cut.", words(&["os", "disk"])))
+        .parameter(in_path("tenant", "The tenant that owns the stock.", identifier()))
+        .parameter(parameter(
+            "ack",
+            "`disk` requests a promise that survives a power cut.",
+            words(&["os", "disk"]),
+        ))
         .request_body(Some(
             RequestBodyBuilder::new()
                 .required(Some(Required::True))
@@ -60,7 +65,8 @@ pub fn put() -> OperationBuilder {
             "200",
             with_links(
                 answer(
-                    "A product at least was changed, now or before by the same events. It is committed.",
+                    "At least one product was changed, now or earlier by the same events. The change is \
+                     committed.",
                     json_of("StockUpdated"),
                     "application/json",
                 ),
@@ -70,16 +76,13 @@ pub fn put() -> OperationBuilder {
         .response(
             "202",
             answer(
-                "A product at least is `pending`: its updates are safe in the journal, and will be decided when its \
-                 shard can commit. Sent again, they are told what became of them.",
+                "At least one product is `pending`: its updates are safe in the journal and will be decided \
+                 when its shard can commit. A retry returns their outcome.",
                 json_of("StockUpdated"),
                 "application/json",
             ),
         )
-        .response(
-            "409",
-            answer("No product was changed.", json_of("StockUpdated"), "application/json"),
-        );
+        .response("409", answer("No product was changed.", json_of("StockUpdated"), "application/json"));
     with_problems(
         operation,
         &[
@@ -109,23 +112,23 @@ pub fn put() -> OperationBuilder {
 pub fn get() -> OperationBuilder {
     let tag = || header_of("The version, in quotes.", matching("^\"[0-9]+\"$"));
     let level = ResponseBuilder::new()
-        .description("How many there are.")
+        .description("The product's quantity and version.")
         .content("application/json", json_of("StockLevelState"))
         .header("ETag", tag())
         .header("X-Request-Id", request_id());
     let known = ResponseBuilder::new()
-        .description("The asker has this version.")
+        .description("The client has this version.")
         .header("ETag", tag())
         .header("X-Request-Id", request_id());
     let operation = OperationBuilder::new()
         .operation_id(Some("stock"))
         .tag("stock")
-        .summary(Some("The stock of a product"))
-        .parameter(in_path("tenant", "Whose stock.", identifier()))
+        .summary(Some("Stock of a product"))
+        .parameter(in_path("tenant", "The tenant that owns the stock.", identifier()))
         .parameter(in_path("product", "The product's id, percent-encoded.", identifier()))
         .parameter(in_header(
             "If-None-Match",
-            "Versions that the asker has, as `ETag` told them.",
+            "Versions that the client has, from earlier `ETag` headers.",
             string(),
             Required::False,
         ))

@@ -33,11 +33,11 @@ fn checksum() -> ObjectBuilder {
 }
 
 fn version() -> Parameter {
-    in_header("Tus-Resumable", "The version of the protocol.", words(&[VERSION]), Required::True)
+    in_header("Tus-Resumable", "The protocol version.", words(&[VERSION]), Required::True)
 }
 
 fn upload() -> Parameter {
-    id_in_path("upload", "The last segment of the `Location` that the creation answered.")
+    id_in_path("upload", "The last segment of the `Location` that the creation returned.")
 }
 
 /// An answer without a body, with the headers of the protocol.
@@ -54,26 +54,26 @@ fn bare(description: &str, headers: &[(&str, &str)]) -> Response {
 
 const OFFSET: (&str, &str) = (
     "Upload-Offset",
-    "Bytes taken in. The orders of all whole lines before it are committed: they are there also after the \
-     process was killed.",
+    "Bytes received. The orders of all complete lines before this offset are committed and survive a kill \
+     of the process.",
 );
-const EXPIRES: (&str, &str) = ("Upload-Expires", "When an upload that nobody goes on with is forgotten.");
+const EXPIRES: (&str, &str) = ("Upload-Expires", "When an abandoned upload expires.");
 
 #[must_use]
 pub fn capabilities(id: &str) -> OperationBuilder {
     OperationBuilder::new()
         .operation_id(Some(id))
         .tag("uploads")
-        .summary(Some("What of tus is understood"))
+        .summary(Some("Supported tus extensions"))
         .response(
             "204",
             bare(
-                "Nothing but headers.",
+                "The response has headers only.",
                 &[
                     ("Tus-Version", "`1.0.0`."),
                     ("Tus-Extension", "`creation,creation-with-upload,creation-defer-length,expiration,termination,checksum`."),
                     ("Tus-Checksum-Algorithm", "`sha1,sha256`: the algorithms of `Upload-Checksum`."),
-                    ("Tus-Max-Size", "Bytes that an upload may have."),
+                    ("Tus-Max-Size", "Maximum size of an upload in bytes."),
                 ],
             ),
         )
@@ -90,44 +90,45 @@ pub fn post() -> OperationBuilder {
     let operation = OperationBuilder::new()
         .operation_id(Some("createUpload"))
         .tag("uploads")
-        .summary(Some("Begin a resumable upload of orders"))
+        .summary(Some("Create a resumable upload of orders"))
         .description(Some(
-            "The protocol is tus 1.0.0, so that stock clients work; a `POST` to an upload with \
-             `X-HTTP-Method-Override: PATCH`, `HEAD` or `DELETE` is that method. The file is what \
-             `POST /api/v1/ingest/orders` takes as its body: NDJSON, plain or packed with gzip, zstd or zip. Its \
-             bytes are read as they arrive. With `creation-with-upload` the first bytes may come at once.",
+            "The protocol is tus 1.0.0, so standard tus clients work. A `POST` to an upload with \
+             `X-HTTP-Method-Override: PATCH`, `HEAD` or `DELETE` is treated as that method. The file has \
+             the same formats as the body of `POST /api/v1/ingest/orders`: NDJSON, plain or compressed with \
+             gzip, zstd or zip. Its bytes are parsed as they arrive. With `creation-with-upload`, this \
+             request may carry the first bytes.",
         ))
         .parameter(version())
         .parameter(ack())
         .parameter(in_header(
             "Upload-Length",
-            "Bytes of the whole file; or `Upload-Defer-Length`.",
+            "Size of the whole file in bytes. Send either this or `Upload-Defer-Length`.",
             number(0, i64::MAX),
             Required::False,
         ))
         .parameter(in_header(
             "Upload-Defer-Length",
-            "`1`: the length is not known yet; a later piece tells it in `Upload-Length`.",
+            "`1` if the size is not known yet. A later `PATCH` gives it in `Upload-Length`.",
             words(&["1"]),
             Required::False,
         ))
         .parameter(in_header(
             "Upload-Metadata",
-            "Pairs of a name and a value in base64, as the protocol has them. `idempotency_key` stands for the \
-             header of that name.",
+            "Pairs of a name and a base64 value, as defined by tus. `idempotency_key` has the same effect \
+             as the header `Idempotency-Key`.",
             metadata(),
             Required::False,
         ))
         .parameter(idempotency_key(
-            "The name of this upload, as for an ingest. Without one the upload is known by its own id.",
+            "The name of this upload, as for an ingest. Default: the upload's own id.",
             Required::False,
         ))
         .request_body(Some(RequestBodyBuilder::new().content(OFFSET_OCTETS, bytes()).build()))
         .response(
             "201",
             bare(
-                "It exists; send its bytes to `Location`.",
-                &[("Location", "Where the upload is."), OFFSET, EXPIRES],
+                "The upload is created. Send its bytes to `Location`.",
+                &[("Location", "URL of the upload."), OFFSET, EXPIRES],
             ),
         );
     with_problems(
@@ -150,18 +151,18 @@ pub fn head() -> OperationBuilder {
     let operation = OperationBuilder::new()
         .operation_id(Some("uploadOffset"))
         .tag("uploads")
-        .summary(Some("Where an upload is to go on"))
+        .summary(Some("Offset to resume from"))
         .parameter(version())
         .parameter(upload())
         .parameter(ack())
         .response(
             "200",
             bare(
-                "Go on at `Upload-Offset`.",
+                "The upload resumes at `Upload-Offset`.",
                 &[
                     OFFSET,
-                    ("Upload-Length", "Bytes of the whole file."),
-                    ("Upload-Defer-Length", "`1` until the length is told."),
+                    ("Upload-Length", "Size of the whole file in bytes."),
+                    ("Upload-Defer-Length", "`1` until the size is known."),
                 ],
             ),
         );
@@ -173,9 +174,10 @@ pub fn get() -> OperationBuilder {
     let operation = OperationBuilder::new()
         .operation_id(Some("uploadSummary"))
         .tag("uploads")
-        .summary(Some("What became of the rows of an upload"))
+        .summary(Some("Outcome of the rows of an upload"))
         .description(Some(
-            "While it runs the summary so far, `rows_committed` included; at its end the summary of the ingest.",
+            "While the upload runs, this is the summary so far, including `rows_committed`. At its end it \
+             is the summary of the ingest.",
         ))
         .parameter(upload())
         .response("200", answer("The summary.", json_of("UploadSummary"), "application/json"));
@@ -191,23 +193,29 @@ pub fn patch() -> OperationBuilder {
         .parameter(version())
         .parameter(upload())
         .parameter(ack())
-        .parameter(in_header("Upload-Offset", "The offset that `HEAD` answered.", number(0, i64::MAX), Required::True))
+        .parameter(in_header(
+            "Upload-Offset",
+            "The offset that `HEAD` returned.",
+            number(0, i64::MAX),
+            Required::True,
+        ))
         .parameter(in_header(
             "Upload-Length",
-            "Bytes of the whole file, of an upload that was created with `Upload-Defer-Length`.",
+            "Size of the whole file in bytes, for an upload that was created with `Upload-Defer-Length`.",
             number(0, i64::MAX),
             Required::False,
         ))
         .parameter(in_header(
             "Upload-Checksum",
-            "An algorithm and the checksum of this body in base64; where it is another, the body is not taken in.",
+            "An algorithm and the checksum of this body in base64. If the checksum does not match, the body \
+             is discarded.",
             checksum(),
             Required::False,
         ))
         .request_body(Some(
             RequestBodyBuilder::new().required(Some(Required::True)).content(OFFSET_OCTETS, bytes()).build(),
         ))
-        .response("204", bare("Taken in, and its orders committed.", &[OFFSET, EXPIRES]));
+        .response("204", bare("The bytes are received and their orders are committed.", &[OFFSET, EXPIRES]));
     with_problems(
         operation,
         &[
@@ -231,11 +239,11 @@ pub fn delete() -> OperationBuilder {
     let operation = OperationBuilder::new()
         .operation_id(Some("endUpload"))
         .tag("uploads")
-        .summary(Some("Give an upload up"))
-        .description(Some("Orders that are committed stay."))
+        .summary(Some("Terminate an upload"))
+        .description(Some("Committed orders remain."))
         .parameter(version())
         .parameter(upload())
         .parameter(ack())
-        .response("204", bare("It is forgotten.", &[]));
+        .response("204", bare("The upload is deleted.", &[]));
     with_problems(operation, &[LOOKING, &[Problem::TusVersion, Problem::UploadLocked]].concat())
 }

@@ -6,11 +6,11 @@ use utoipa::{PartialSchema, ToSchema};
 
 use super::texts::{Amount, CurrencyCode, Identifier, Name};
 
-/// One order. Unknown fields are ignored; a known one must not be there twice, in the order or in one item. The total is not sent: it is
-/// computed from the items.
+/// One order. Unknown fields are ignored. A known field must not occur twice in the order or in an item. The
+/// total is not sent: the server computes it from the items.
 #[derive(Serialize, ToSchema)]
 pub struct NewOrder {
-    /// 1 to 200 bytes without control characters; the tenant's own name for the order, stored once.
+    /// 1 to 200 bytes without control characters. The tenant's own name for the order, stored once.
     #[schema(value_type = Identifier)]
     pub order_id: String,
     /// 1 to 200 bytes without control characters.
@@ -19,10 +19,10 @@ pub struct NewOrder {
     /// 1 to 200 bytes without control characters.
     #[schema(value_type = Identifier)]
     pub customer_id: String,
-    /// At most 200 bytes without control characters; may be empty.
+    /// At most 200 bytes without control characters. May be empty.
     #[schema(max_length = 200, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$", example = "Ann Smith")]
     pub customer_name: String,
-    /// At most 320 bytes; empty, or with an @ that has something on both sides.
+    /// At most 320 bytes. Either empty, or with an @ that has characters on both sides.
     #[schema(
         max_length = 320,
         pattern = r"^([^\u0000-\u001f\u007f-\u009f]+@[^\u0000-\u001f\u007f-\u009f]+)?$",
@@ -30,13 +30,13 @@ pub struct NewOrder {
     )]
     pub customer_email: String,
     pub status: OrderState,
-    /// An active code of ISO 4217.
+    /// An active ISO 4217 code.
     #[schema(value_type = CurrencyCode)]
     pub currency: String,
-    /// RFC 3339 with an offset. Kept to the microsecond.
+    /// RFC 3339 with an offset. Stored to the microsecond.
     #[schema(format = DateTime, example = "2026-03-01T12:00:00Z")]
     pub ordered_at: String,
-    /// 1 to 1,000 of them.
+    /// 1 to 1,000 items.
     #[schema(min_items = 1, max_items = 1000)]
     pub items: Vec<NewItem>,
 }
@@ -56,7 +56,7 @@ pub struct NewItem {
     pub unit_price: String,
 }
 
-/// Where an order stands. Cancelled and refunded orders are no sales; any status may follow any other.
+/// Status of an order. Cancelled and refunded orders do not count as sales. Any status may follow any other.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OrderState {
@@ -68,17 +68,18 @@ pub enum OrderState {
     Refunded,
 }
 
-/// What became of an ingest: received = inserted + duplicate + failed.
+/// Outcome of an ingest. received = inserted + duplicate + failed.
 #[derive(Serialize, ToSchema)]
 pub struct IngestSummary {
     #[schema(example = 3)]
     pub rows_received: u64,
     #[schema(example = 1)]
     pub rows_inserted: u64,
-    /// Orders whose id the tenant had already. Those with other content are in `errors` with the code `conflict`.
+    /// Orders whose id the tenant already has. Those with different content are in `errors` with the code
+    /// `conflict`.
     #[schema(example = 1)]
     pub rows_duplicate: u64,
-    /// Lines that are not an order, and orders that could not be stored.
+    /// Lines that are not a valid order, and orders that could not be stored.
     #[schema(example = 1)]
     pub rows_failed: u64,
     /// Seconds.
@@ -86,42 +87,44 @@ pub struct IngestSummary {
     pub processing_time: f64,
     #[schema(example = "2026-03-01-orders")]
     pub idempotency_key: String,
-    /// The first 1,000, by line.
+    /// The first 1,000 errors, by line.
     pub errors: Vec<IngestFault>,
-    /// Whether there were more than are listed.
+    /// `true` if there were more errors than are listed.
     pub errors_truncated: bool,
-    /// The first 100 parts of a form without a file name, and entries of archives that are not named as orders are.
+    /// The first 100 form parts without a file name and archive entries whose names do not end in `.ndjson`,
+    /// `.jsonl` or `.json`.
     pub skipped: Vec<SkippedPart>,
-    /// Whether there were more than are listed.
+    /// `true` if more were skipped than are listed.
     pub skipped_truncated: bool,
 }
 
-/// Part of a form or entry of an archive that was not read.
+/// A form part or an archive entry that was not read.
 #[derive(Serialize, ToSchema)]
 pub struct SkippedPart {
-    /// Of the field or the entry; shortened, without control characters.
+    /// Name of the field or the entry, shortened, without control characters.
     #[schema(example = "README.txt")]
     pub name: String,
     #[schema(example = "the entry is not named *.ndjson, *.jsonl or *.json")]
     pub reason: String,
 }
 
-/// How far an upload is, and what became of its rows so far: the members of an ingest's summary beside its own.
+/// Progress of an upload and the outcome of its rows so far: the members of an ingest's summary, and its own.
 #[derive(Serialize, ToSchema)]
 pub struct UploadSummary {
     /// 32 hexadecimal digits.
     #[schema(example = "5f0c4be0a1d94c0e8f1b6b1f5f7a9c3d")]
     pub id: String,
-    /// Bytes before which everything is stored.
+    /// Offset before which everything is stored.
     #[schema(example = 8_388_608)]
     pub offset: u64,
-    /// Bytes of the whole file; null until it is told.
+    /// Size of the whole file in bytes. Null until it is known.
     #[schema(example = 20_971_520)]
     pub length: Option<u64>,
-    /// `receiving`, `finished`, `failed` (it cannot be read any further, and what was stored stays; or no line of it is an order) or `expired`.
+    /// `receiving`, `finished`, `expired`, or `failed`: the rest cannot be read, while rows that were stored
+    /// remain, or no line is a valid order.
     #[schema(example = "receiving")]
     pub state: String,
-    /// Why it failed.
+    /// Reason of the failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub detail: Option<String>,
@@ -129,53 +132,53 @@ pub struct UploadSummary {
     pub created_at: String,
     #[schema(format = DateTime, example = "2026-03-02T12:00:00Z")]
     pub expires_at: String,
-    /// Orders that are stored, also after a kill: inserted and duplicate ones.
+    /// Orders that are stored, inserted or duplicate. They survive a kill of the process.
     #[schema(example = 20_000)]
     pub rows_committed: u64,
     #[serde(flatten)]
     pub summary: IngestSummary,
 }
 
-/// What is wrong with one line.
+/// Errors of one line.
 #[derive(Serialize, ToSchema)]
 pub struct IngestFault {
-    /// From 1, over the whole upload; the entries of an archive and the files of a form count on.
+    /// Line number, from 1, counted across all entries of an archive and all files of a form.
     #[schema(example = 3)]
     pub line: u64,
-    /// Where it could be read.
+    /// The order's id, if it could be read.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, example = "o-1003")]
     pub order_id: Option<String>,
-    /// JSON Pointer to the first broken field; empty for the line as a whole.
+    /// JSON Pointer to the first invalid field. Empty for the line as a whole.
     #[schema(example = "/items/0/unit_price")]
     pub pointer: String,
-    /// Stable; more may be added.
+    /// Stable code. More may be added.
     #[schema(example = "too_many_digits")]
     pub code: String,
-    /// Everything that is wrong with the line, for people.
+    /// All errors of the line, for people.
     pub detail: String,
 }
 
-/// A new status for an order; no other member is allowed.
+/// A new status for an order. Other members are not allowed.
 #[derive(Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StatusChange {
     pub status: OrderState,
-    /// When it became so, RFC 3339 with an offset; now, where it is not told. At most 24 hours ahead.
+    /// Time of the change, RFC 3339 with an offset, at most 24 hours ahead. Default: now.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(format = DateTime, example = "2026-03-02T09:00:00Z")]
     pub occurred_at: Option<String>,
 }
 
-/// The status is committed, and the sums with it.
+/// The status and the sums are committed.
 #[derive(Serialize, ToSchema)]
 pub struct StatusChanged {
     #[schema(example = "o-1001")]
     pub order_id: String,
     pub status: OrderState,
-    /// False where the order had this status already.
+    /// `false` if the order already had this status.
     pub changed: bool,
-    /// True where a change that occurred later was applied before: nothing changed.
+    /// `true` if a change with a later time was applied before. Nothing changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub superseded: Option<bool>,
@@ -200,20 +203,20 @@ pub struct StoredOrder {
     /// UTC.
     #[schema(format = DateTime, example = "2026-03-01T12:00:00Z")]
     pub ordered_at: String,
-    /// A decimal string with as many digits behind the point as the currency has.
+    /// A decimal string with as many digits after the point as the currency has.
     #[schema(example = "39.98")]
     pub total: String,
-    /// What the quantities add up to.
+    /// Sum of the quantities.
     #[schema(example = 2)]
     pub units: i64,
     pub items: Vec<StoredItem>,
-    /// When it was accepted, UTC; only with `fields=received_at`.
+    /// Time of acceptance, UTC. Only with `fields=received_at`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, format = DateTime, example = "2026-03-01T12:00:01.234567Z")]
     pub received_at: Option<String>,
 }
 
-/// An order that was found: of a stored one what `fields=` names.
+/// An order that matches the search, with the fields that `fields=` names.
 #[derive(Clone, Copy, Debug)]
 pub struct FoundOrder;
 
@@ -235,7 +238,7 @@ impl ToSchema for FoundOrder {}
 pub struct EndOfRows {
     pub _end: bool,
     pub rows: u64,
-    /// For the orders behind these; null at the end.
+    /// Cursor of the next orders. Null at the end.
     pub next_cursor: Option<String>,
 }
 
@@ -258,14 +261,14 @@ pub struct OrderPage {
     #[schema(value_type = Vec<FoundOrder>)]
     pub orders: Vec<StoredOrder>,
     pub rows: u64,
-    /// For the orders behind these; null at the end.
+    /// Cursor of the next orders. Null at the end.
     pub next_cursor: Option<String>,
 }
 
-/// Figures of a tenant's sales, and how they were made.
+/// Figures of a tenant's sales, and the method by which they were computed.
 #[derive(Serialize, ToSchema)]
 pub struct Sales {
-    /// In order of time or name, then currency. Groups without a sale are left out.
+    /// Sorted by time or name, then by currency. Groups without a sale are omitted.
     pub groups: Vec<SalesGroup>,
     pub meta: SalesMeta,
 }
@@ -278,12 +281,12 @@ pub struct SalesGroup {
     pub key: String,
     #[schema(example = "USD")]
     pub currency: String,
-    /// Orders; of a product or category those that have one of its items.
+    /// Number of orders. For a product or category: orders that contain at least one of its items.
     #[schema(example = 2)]
     pub orders: i64,
     #[schema(example = 3)]
     pub units: i64,
-    /// A decimal string. Of a product or category what its items cost.
+    /// A decimal string. For a product or category: the cost of its items.
     #[schema(example = "59.97")]
     pub revenue: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -294,7 +297,7 @@ pub struct SalesGroup {
     pub order_value: Option<OrderValues>,
 }
 
-/// Totals of whole orders at three ranks: decimal strings.
+/// Percentiles of order totals, as decimal strings.
 #[derive(Serialize, ToSchema)]
 pub struct OrderValues {
     #[schema(example = "19.99")]
@@ -305,21 +308,21 @@ pub struct OrderValues {
     pub p99: String,
 }
 
-/// How figures were made.
+/// The method by which the figures were computed.
 #[derive(Serialize, ToSchema)]
 pub struct SalesMeta {
-    /// `exact` or `approx`, as it was asked for.
+    /// `exact` or `approx`, as requested.
     #[schema(example = "exact")]
     pub precision: String,
     pub method: SalesMethod,
-    /// Of what is estimated; empty where nothing is.
+    /// Errors of the estimated figures. Empty if no figure is estimated.
     #[schema(value_type = Object)]
     pub error_bounds: serde_json::Value,
-    /// Orders and sums that were read; 0 where the answer was kept from before.
+    /// Number of orders and sums read. 0 if the answer was cached.
     pub rows_scanned: u64,
-    /// Whether it comes from the sums that are kept beside the orders.
+    /// `true` if the answer comes from sums that are maintained with the orders.
     pub preaggregated: bool,
-    /// Whether it was computed before, and no order of the tenant has changed since.
+    /// `true` if the answer was computed earlier and no order of the tenant has changed since.
     pub materialized: bool,
     #[schema(format = DateTime, example = "2026-03-01T12:00:02Z")]
     pub as_of: String,
@@ -327,7 +330,7 @@ pub struct SalesMeta {
     pub elapsed_ms: f64,
 }
 
-/// What each figure comes from.
+/// The source of each figure.
 #[derive(Serialize, ToSchema)]
 pub struct SalesMethod {
     /// Orders, units and revenue are always `exact`.
@@ -341,43 +344,43 @@ pub struct SalesMethod {
     pub order_value: Option<String>,
 }
 
-/// What became of the products of a request.
+/// Outcome of the products of a request.
 #[derive(Serialize, ToSchema)]
 pub struct StockUpdated {
     /// Products that were changed.
     pub applied: usize,
-    /// Products that had been changed by the same events before.
+    /// Products that the same events had changed before.
     pub duplicates: usize,
-    /// Products in conflict or rejected.
+    /// Products with a conflict or a rejection.
     pub failed: usize,
-    /// Products of which nothing is known yet.
+    /// Products whose outcome is not known yet.
     pub pending: usize,
-    /// In the order of their first updates.
+    /// Sorted by the first update of each product.
     pub products: Vec<StockProductResult>,
 }
 
-/// What became of one product.
+/// Outcome of one product.
 #[derive(Serialize, ToSchema)]
 pub struct StockProductResult {
-    /// null for an update that does not say which.
+    /// Null if an update does not name its product.
     pub product_id: Option<String>,
-    /// `applied`, `duplicate` (its events were applied before: quantity and version are those of the first time),
-    /// `conflict`, `rejected`, `pending` (safe in the journal, decided later) or `unknown`.
+    /// `applied`, `duplicate` (the same events were applied before; quantity and version are those of the
+    /// first time), `conflict`, `rejected`, `pending` (safe in the journal and decided later) or `unknown`.
     #[schema(value_type = String, example = "applied")]
     pub result: &'static str,
-    /// The stock when this was decided.
+    /// The stock at the time of the decision.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quantity: Option<i64>,
-    /// The version then; every applied change counts it up by one.
+    /// The version at that time. Every applied change increases it by one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<i64>,
-    /// `superseded` (applied, but a newer event stands), `negative_stock`, `stale_version`, `event_id_reused`,
-    /// `partly_seen`, `stock_too_large`, `queue_full`, `journal_full`, `overloaded`, `outcome_unknown`, `internal`,
-    /// or the code of a field.
+    /// `superseded` (accepted, but a newer event applies), `negative_stock`, `stale_version`,
+    /// `event_id_reused`, `partly_seen`, `stock_too_large`, `queue_full`, `journal_full`, `overloaded`,
+    /// `outcome_unknown`, `internal`, or the code of an invalid field.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub code: Option<&'static str>,
-    /// JSON Pointer into the request to what is wrong.
+    /// JSON Pointer into the request to the invalid part.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pointer: Option<String>,
 }
@@ -387,13 +390,13 @@ pub struct StockProductResult {
 pub struct StockLevelState {
     #[schema(example = "p-1")]
     pub product_id: String,
-    /// Below zero only where what was carried in from elsewhere comes to that.
+    /// Negative only if imported stock adds up to less than zero.
     #[schema(example = 40)]
     pub quantity: i64,
-    /// Changes so far; the `ETag` says the same.
+    /// Number of changes so far. The `ETag` has the same value.
     #[schema(minimum = 1, example = 3)]
     pub version: i64,
-    /// When the last change was accepted.
+    /// Time at which the last change was accepted.
     #[schema(format = DateTime)]
     pub updated_at: String,
 }

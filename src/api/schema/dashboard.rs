@@ -3,14 +3,15 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// The numbers of one moment. Rates are the difference of two over that of `monotonic_us`.
+/// Counters at one moment. A rate is the difference of two samples divided by the difference of their
+/// `monotonic_us`.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct DashboardState {
     /// Microseconds since 1970.
     pub now_us: i64,
-    /// When the server started; counters begin anew where it differs. Microseconds since 1970.
+    /// Start time of the server, microseconds since 1970. Counters start from zero when it changes.
     pub started_us: i64,
-    /// A clock that is never set.
+    /// A clock that is never adjusted.
     pub monotonic_us: u64,
     #[schema(example = "0.1.0")]
     pub version: &'static str,
@@ -18,17 +19,17 @@ pub struct DashboardState {
     pub runtime: &'static str,
     #[schema(example = "os")]
     pub ack: &'static str,
-    /// Free on the data disk, at most a second old.
+    /// Free bytes on the data disk, at most a second old.
     pub disk_free_bytes: Option<u64>,
-    /// Null where the kernel does not say.
+    /// Null if the kernel does not report it.
     pub process: Option<ProcessState>,
     pub cores: Vec<CoreState>,
     pub shards: Vec<ShardNumbers>,
-    /// Routes that were asked for.
+    /// Routes that have received requests.
     pub requests: Vec<RouteState>,
 }
 
-/// What the kernel says of the process.
+/// The kernel's figures for the process.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 pub struct ProcessState {
     pub resident_bytes: u64,
@@ -47,9 +48,9 @@ pub struct CoreState {
     pub connections: u64,
     pub accepted_events: u64,
     pub accepted_bytes: u64,
-    /// Time its listener did not wait.
+    /// Time that its listener was busy.
     pub busy_us: u64,
-    /// From request to answer: (bucket, count), bucket b up to 2^(b / 8) us.
+    /// Time from request to response: (bucket, count). Bucket b goes up to 2^(b / 8) us.
     #[schema(value_type = Vec<Vec<u64>>)]
     pub ack_us: Vec<(u16, u64)>,
 }
@@ -58,38 +59,38 @@ pub struct CoreState {
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ShardNumbers {
     pub shard: u16,
-    /// `open`, or in one word why it is not written.
+    /// `open`, or one word for why the shard is not written.
     #[schema(example = "open")]
     pub state: &'static str,
-    /// The same in a sentence, where it is not open.
+    /// The state in a sentence, if it is not `open`.
     pub reason: Option<String>,
-    /// The outage that lasts, else the last one since the start.
+    /// The current outage, or else the last one since the start.
     pub outage: Option<LastOutage>,
-    /// Accepted since the data folder was made; received = stored + pending.
+    /// Records accepted since the data folder was created. received = stored + pending.
     pub received: u64,
     pub stored: u64,
     pub pending: u64,
     pub pending_bytes: u64,
-    /// How long the oldest event that is not stored waits at the most.
+    /// Upper bound on the age of the oldest event that is not stored.
     pub behind_us: u64,
-    /// Segment files of its journals.
+    /// Bytes of the segment files of its journals.
     pub journal_bytes: u64,
     pub clicks: u64,
     pub events: u64,
     pub orders: u64,
     pub duplicates: u64,
     pub rejected: u64,
-    /// Tables of all streams, as of the last checkpoint.
+    /// Number of partition tables of all streams, as of the last checkpoint.
     pub partitions: u64,
     pub database_bytes: u64,
     pub wal_bytes: u64,
     pub commits: u64,
-    /// Durations of transactions: (bucket, count), bucket b up to 2^(b / 8) us.
+    /// Durations of transactions: (bucket, count). Bucket b goes up to 2^(b / 8) us.
     #[schema(value_type = Vec<Vec<u64>>)]
     pub commit_us: Vec<(u16, u64)>,
 }
 
-/// A stretch of time in which a shard was not written. What was accepted waited in its journals.
+/// A period in which a shard was not written. Accepted records waited in its journals.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct LastOutage {
     #[schema(example = "locked")]
@@ -97,16 +98,16 @@ pub struct LastOutage {
     pub reason: String,
     /// Microseconds since 1970.
     pub began_us: i64,
-    /// Null while it lasts.
+    /// Null while the outage lasts.
     pub ended_us: Option<i64>,
 }
 
-/// How often a route was answered.
+/// Number of responses of a route.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct RouteState {
     #[schema(example = "/event")]
     pub route: &'static str,
-    /// (status, count); 0 stands for any status without a count of its own.
+    /// (status, count). 0 is any status without a count of its own.
     #[schema(value_type = Vec<Vec<u64>>)]
     pub statuses: Vec<(u16, u64)>,
 }

@@ -10,20 +10,22 @@ use utoipa::openapi::{RefOr, Schema};
 use super::commerce::OrderState;
 use crate::commerce::Column;
 
-/// What an export is to be. All but the format may be left out.
+/// A request for an export. Only `format` is required.
 #[derive(Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewExport {
     pub format: ExportFormatName,
-    /// What a row is: `orders` (an order, the default) or `items` (a line of an order, with what the order has).
+    /// Type of the rows: `orders` (one row an order, the default) or `items` (one row a line of an order,
+    /// with the order's columns).
     pub rows: Option<ExportRowsName>,
     pub filters: Option<ExportFilters>,
-    /// The columns, in this order. Of orders: order_id, tenant_id, customer_id, customer_name, customer_email, status,
-    /// currency, ordered_at, total, units, item_count, items (JSON), received_at. Of items all of these but items, and
-    /// line, product_id, category, quantity, unit_price, amount.
+    /// The columns, in this order. For orders: order_id, tenant_id, customer_id, customer_name,
+    /// customer_email, status, currency, ordered_at, total, units, item_count, items (JSON), received_at. For
+    /// items: all of these except items, and line, product_id, category, quantity, unit_price, amount.
     #[schema(schema_with = columns, required = false)]
     pub fields: Option<Vec<String>>,
-    /// `none` (the default), `gzip` or `zstd`: of CSV and NDJSON the file, of Parquet the pages in it.
+    /// `none` (the default), `gzip` or `zstd`. It compresses the file of CSV and NDJSON, and the pages in a
+    /// Parquet file.
     pub compression: Option<CompressionName>,
 }
 
@@ -51,7 +53,7 @@ pub enum CompressionName {
     Zstd,
 }
 
-/// A list that may be left out or null.
+/// A list that may be absent or null.
 fn list(items: ObjectBuilder, description: &str) -> ArrayBuilder {
     ArrayBuilder::new()
         .schema_type(SchemaType::from_iter([Type::Array, Type::Null]))
@@ -61,9 +63,10 @@ fn list(items: ObjectBuilder, description: &str) -> ArrayBuilder {
 
 fn columns() -> RefOr<Schema> {
     let names = Column::ALL.map(Column::name);
-    let description = "The columns, in this order, none twice. Of orders: order_id, tenant_id, customer_id, \
-        customer_name, customer_email, status, currency, ordered_at, total, units, item_count, items (JSON), \
-        received_at. Of items all of these but items, and line, product_id, category, quantity, unit_price, amount.";
+    let description = "The columns, in this order, without repetition. For orders: order_id, tenant_id, \
+                       customer_id, customer_name, customer_email, status, currency, ordered_at, total, \
+                       units, item_count, items (JSON), received_at. For items: all of these except items, \
+                       and line, product_id, category, quantity, unit_price, amount.";
     list(ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names)), description)
         .min_items(Some(1))
         .unique_items(true)
@@ -81,18 +84,18 @@ fn time_or_date() -> RefOr<Schema> {
         .item(one(KnownFormat::Date))
         .item(ObjectBuilder::new().schema_type(Type::Null))
         .description(Some(
-            "A time or a day: `from` (not before it) and `to` (before it), or `start_date` and `end_date` (a day is \
-             included).",
+            "A time or a day: `from` (inclusive) and `to` (exclusive), or `start_date` and `end_date` (days \
+             are inclusive).",
         ))
         .into()
 }
 
 fn products() -> RefOr<Schema> {
     let product = ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).max_length(Some(200));
-    list(product, "Orders that have one of these products.").max_items(Some(50)).into()
+    list(product, "Orders that contain at least one of these products.").max_items(Some(50)).into()
 }
 
-/// Which orders: the parameters of a search.
+/// Selects orders. The members are the parameters of a search.
 #[derive(Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ExportFilters {
@@ -104,7 +107,7 @@ pub struct ExportFilters {
     pub start_date: Option<String>,
     #[schema(schema_with = time_or_date, required = false)]
     pub end_date: Option<String>,
-    /// An IANA zone, whose days they are.
+    /// The IANA time zone in which days begin and end.
     #[schema(format = "time-zone", example = "Europe/Berlin")]
     pub tz: Option<String>,
     #[schema(schema_with = products, required = false)]
@@ -114,12 +117,12 @@ pub struct ExportFilters {
     pub min_total: Option<String>,
     #[schema(pattern = r"^[0-9]{1,14}(\.[0-9]{1,4})?$", example = "99.00")]
     pub max_total: Option<String>,
-    /// Words of the customer's name or e-mail address; a star at the end of one makes it a prefix.
+    /// Words of the customer's name or e-mail address. A trailing star matches a prefix.
     #[schema(format = "search-words", example = "ann*")]
     pub q: Option<String>,
 }
 
-/// One export, and how far it is.
+/// State and progress of one export.
 #[derive(Serialize, ToSchema)]
 pub struct ExportStatus {
     /// 32 hexadecimal digits.
@@ -127,8 +130,8 @@ pub struct ExportStatus {
     pub id: String,
     #[schema(example = "acme")]
     pub tenant_id: String,
-    /// `queued` (others run first), `running`, `done`, `failed`, `expired` or `erased` (its file told
-    /// of a person who was erased).
+    /// `queued` (others run first), `running`, `done`, `failed`, `expired` or `erased` (the file contained an
+    /// erased person).
     #[schema(example = "running")]
     pub state: String,
     #[schema(example = "parquet")]
@@ -143,23 +146,23 @@ pub struct ExportStatus {
     pub created_at: String,
     #[schema(format = DateTime)]
     pub finished_at: Option<String>,
-    /// When the file goes; later the name too.
+    /// Time at which the file is deleted. The export's record is deleted later.
     #[schema(format = DateTime)]
     pub expires_at: Option<String>,
-    /// Orders that it tells, once they are chosen.
+    /// Number of selected orders, once they are selected.
     #[schema(example = 3_333_333)]
     pub orders: Option<u64>,
-    /// Rows that are in the file by now.
+    /// Rows in the file so far.
     #[schema(example = 1_228_800)]
     pub rows: u64,
-    /// Bytes of the file that can be downloaded by now.
+    /// Bytes of the file that can be downloaded so far.
     pub bytes: u64,
-    /// 100 when it is done.
+    /// 100 when the export is done.
     #[schema(example = 12.2)]
     pub percent: f64,
-    /// `sha-256:` and 64 hexadecimal digits, once it is done.
+    /// `sha-256:` and 64 hexadecimal digits, once the export is done.
     pub digest: Option<String>,
-    /// Why it failed.
+    /// Reason of the failure.
     pub error: Option<String>,
     pub url: String,
     pub download_url: String,

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-/// What was erased, with nothing of the person in it.
+/// Report of an erasure. It contains nothing of the erased person.
 #[derive(Serialize, ToSchema)]
 pub struct ErasureCertificate {
     /// 32 hexadecimal digits.
@@ -22,27 +22,28 @@ pub struct ErasureCertificate {
     #[schema(format = DateTime)]
     pub finished_at: String,
     pub shards: Vec<ErasedInShard>,
-    /// Resumable uploads that had lines of the person, or may have had.
+    /// Resumable uploads that contained, or may have contained, lines of the person.
     pub uploads_removed: u64,
-    /// Exports of the tenant that had to do with the person: files that are gone or are made again.
+    /// Exports of the tenant that contained the person: their files were deleted or are written again.
     pub exports_removed: u64,
-    /// The customer has more names and addresses than were looked for: 64 of each in a shard, half a megabyte in all.
-    /// The orders and what says the customer's id went; events and uploads with only another address may be left.
+    /// `true` if the customer has more names and addresses than the server searched for: 64 of each in a
+    /// shard, half a megabyte in total. The orders, and all rows with the customer's id, are gone. Events and
+    /// uploads that contain only another address may remain.
     pub names_truncated: bool,
-    /// SHA-256 of the certificate without this member as canonical JSON (RFC 8785).
+    /// SHA-256 of the certificate without this member, as canonical JSON (RFC 8785).
     #[schema(example = "sha-256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08")]
     pub digest: String,
 }
 
-/// What was touched in one shard.
+/// Rows changed in one shard.
 #[derive(Serialize, ToSchema)]
 pub struct ErasedInShard {
     pub shard: u64,
     pub orders: u64,
     pub items: u64,
-    /// Rows of customers: one for each name and address.
+    /// Customer rows, one for each name and address.
     pub customers: u64,
-    /// Entries of the index that searches by words use.
+    /// Entries of the word index of the search.
     pub words: u64,
     /// Service events.
     pub events: u64,
@@ -50,21 +51,21 @@ pub struct ErasedInShard {
     pub clicks: u64,
     /// Entries of other indexes and lists.
     pub index_entries: u64,
-    /// Records that could not be stored and were kept as they came.
+    /// Records that could not be stored and had been kept as received.
     pub rejected_records: u64,
-    /// Kept answers of ingests that lost the order ids in their errors.
+    /// Stored summaries of ingests from whose errors order ids were removed.
     pub ingest_answers: u64,
-    /// Journals that were begun anew.
+    /// Journals that were restarted.
     pub journals: u64,
-    /// Bytes of their segments that were deleted.
+    /// Bytes of deleted journal segments.
     pub journal_bytes: u64,
-    /// Damaged segments that had been kept, and went.
+    /// Damaged segments that had been kept and were deleted.
     pub quarantined_segments: u64,
-    /// Pages of the database whose unused bytes were overwritten.
+    /// Database pages whose unused bytes were overwritten.
     pub pages: u64,
 }
 
-/// How far an erasure is.
+/// Progress of an erasure.
 #[derive(Serialize, ToSchema)]
 pub struct ErasureProgress {
     pub id: String,
@@ -72,12 +73,12 @@ pub struct ErasureProgress {
     #[schema(example = "running")]
     pub state: String,
     pub shards: Vec<ErasureStep>,
-    /// Once it is finished.
+    /// Present once the erasure is finished.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certificate: Option<ErasureCertificate>,
 }
 
-/// What one shard is doing for it.
+/// Current step of one shard.
 #[derive(Serialize, ToSchema)]
 pub struct ErasureStep {
     pub shard: u64,

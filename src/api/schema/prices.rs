@@ -5,16 +5,16 @@ use utoipa::ToSchema;
 
 use super::texts::{Amount, CurrencyCode, Identifier};
 
-/// One observation of a product's price. Unknown members are ignored, none may be there twice.
+/// One observed price of a product. Unknown members are ignored. A known member must not occur twice.
 #[derive(Serialize, ToSchema)]
 pub struct NewPriceEvent {
-    /// 1 to 200 bytes without control characters; names this observation of this product for ever. May be left out
-    /// where `Idempotency-Key` or `webhook-id` stands for it.
+    /// 1 to 200 bytes without control characters. Identifies this observation of this product permanently.
+    /// May be omitted if `Idempotency-Key` or `webhook-id` supplies it.
     #[schema(required = false, value_type = Option<Identifier>)]
     pub event_id: Option<String>,
     #[schema(value_type = Amount)]
     pub price: String,
-    /// An active code of ISO 4217.
+    /// An active ISO 4217 code.
     #[schema(value_type = CurrencyCode)]
     pub currency: String,
     /// RFC 3339 with an offset, at most a year ahead.
@@ -22,16 +22,16 @@ pub struct NewPriceEvent {
     pub observed_at: String,
 }
 
-/// What a price event was answered with; the same at every repetition.
+/// Response to a price event. Every retry gets the same one.
 #[derive(Serialize, ToSchema)]
 pub struct PriceRecorded {
     #[schema(example = "recorded")]
     pub status: String,
-    /// `null`: the price is in line.
+    /// `null` if the price is not an anomaly.
     pub anomaly: Option<FoundAnomaly>,
 }
 
-/// A price event that is journaled and not committed yet.
+/// A price event that is in the journal and not committed yet.
 #[derive(Serialize, ToSchema)]
 pub struct PriceAccepted {
     #[schema(example = "accepted")]
@@ -39,28 +39,30 @@ pub struct PriceAccepted {
     pub event_id: String,
 }
 
-/// A price that is out of line, as it was found.
+/// A price anomaly at the time of its detection.
 #[derive(Serialize, ToSchema)]
 pub struct FoundAnomaly {
     /// 32 hexadecimal digits.
     pub id: String,
-    /// How far the price is from the baseline, rounded away from zero to two digits; `null` from a baseline of zero.
+    /// Difference between the price and the baseline, rounded away from zero to two digits. `null` if the
+    /// baseline is zero.
     #[schema(example = 50)]
     pub change_percent: Option<f64>,
-    /// The accepted price it was held against: the last one, or the nearer of the two neighbours of its own time.
+    /// The accepted price that it was compared with: the last one, or the nearer of its two neighbours in
+    /// time.
     #[schema(example = "10.00")]
     pub baseline: String,
     #[schema(example = 20)]
     pub threshold_percent: f64,
     pub reasons: Vec<AnomalyReason>,
-    /// `null`: fewer than five accepted prices.
+    /// `null` if there are fewer than five accepted prices.
     pub score: Option<AnomalyScore>,
-    /// Always `open`: what people have said since is in the list.
+    /// Always `open`. The list reports later decisions.
     #[schema(example = "open")]
     pub status: String,
 }
 
-/// By what a price is out of line: its change, its modified z-score, or both.
+/// The test that the price failed: its change, its modified z-score, or both.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum AnomalyReason {
@@ -68,8 +70,8 @@ pub enum AnomalyReason {
     Score,
 }
 
-/// Where a price stands among the accepted ones around it: `0.6745 * |price - median| / MAD`, the MAD being 2 % of
-/// the median at the least.
+/// The modified z-score of the price among the accepted prices around it: `0.6745 * |price - median| / MAD`.
+/// The MAD is at least 2 % of the median.
 #[derive(Serialize, ToSchema)]
 pub struct AnomalyScore {
     #[schema(example = 16.862)]
@@ -80,12 +82,12 @@ pub struct AnomalyScore {
     pub median: String,
     #[schema(example = "0.10")]
     pub mad: String,
-    /// How many prices were looked at.
+    /// Number of prices compared.
     #[schema(example = 20)]
     pub prices: u16,
 }
 
-/// A price that was out of line, with what people have said to it.
+/// A price anomaly and its review.
 #[derive(Serialize, ToSchema)]
 pub struct PriceAnomaly {
     pub id: String,
@@ -96,7 +98,7 @@ pub struct PriceAnomaly {
     pub currency: String,
     #[schema(format = DateTime)]
     pub observed_at: String,
-    /// When the event was received.
+    /// Time at which the event was received.
     #[schema(format = DateTime)]
     pub created_at: String,
     pub change_percent: Option<f64>,
@@ -121,18 +123,18 @@ pub enum AnomalyState {
 #[derive(Serialize, ToSchema)]
 pub struct PriceAnomalies {
     pub anomalies: Vec<PriceAnomaly>,
-    /// `null`: there are no more.
+    /// `null` on the last page.
     pub next_cursor: Option<String>,
 }
 
-/// What people say to an anomaly.
+/// The review of an anomaly.
 #[derive(Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PriceReview {
     pub decision: PriceDecision,
 }
 
-/// `approve` makes the price an accepted one, `reject` leaves it out for good.
+/// `approve` makes the price an accepted one. `reject` excludes it permanently.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum PriceDecision {

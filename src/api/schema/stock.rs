@@ -10,13 +10,13 @@ use utoipa::{Number, PartialSchema, ToSchema};
 use crate::base::limits::STOCK_UPDATES_MAX;
 use crate::base::stock_mode::STOCK_MAX;
 
-/// Updates of stock.
+/// Stock updates.
 #[derive(Clone, Copy, Debug)]
 pub struct StockUpdates;
 
 impl PartialSchema for StockUpdates {
     fn schema() -> RefOr<Schema> {
-        let counted = "The quantity with the newest `occurred_at` stands, whatever order it arrives in.";
+        let counted = "The quantity with the newest `occurred_at` applies, whatever the order of arrival.";
         let expected = || expected_version().schema_type(Type::Integer);
         let ignored = || expected_version().schema_type(or_null(Type::Integer));
         let count = || update(COUNTED).property("expected_version", ignored());
@@ -26,11 +26,11 @@ impl PartialSchema for StockUpdates {
         let either = OneOfBuilder::new().item(on_top(COUNTED)).item(on_top(MOVED));
         OneOfBuilder::new()
             .item(mode("last_write_wins", counted, count()))
-            .item(mode("merge", "Deltas add up.", moved()))
-            .item(mode("reject", "Only on top of the version that is expected.", either))
+            .item(mode("merge", "Deltas are added.", moved()))
+            .item(mode("reject", "Applies only if the product is at the expected version.", either))
             .description(Some(
-                "Updates of stock: 1 to 10,000, together or not at all for each product. Unknown fields are ignored, \
-                 and what is null counts as absent.",
+                "1 to 10,000 stock updates. The updates of each product apply together or not at all. \
+                 Unknown fields are ignored, and null counts as absent.",
             ))
             .into()
     }
@@ -57,8 +57,8 @@ fn mode(name: &str, description: &str, update: impl Into<RefOr<Schema>>) -> Obje
 
 /// What happened to a product.
 fn update(amounts: Amounts) -> ObjectBuilder {
-    let event_id = "Names this event of the product for ever.";
-    let occurred = "RFC 3339 with an offset. Kept to the microsecond.";
+    let event_id = "Identifies this event of the product permanently.";
+    let occurred = "RFC 3339 with an offset. Stored to the microsecond.";
     let common = ObjectBuilder::new()
         .schema_type(Type::Object)
         .property("event_id", described_identifier(event_id))
@@ -78,8 +78,8 @@ fn update(amounts: Amounts) -> ObjectBuilder {
 
 fn amount(name: &str) -> ObjectBuilder {
     let (least, description) = match name {
-        "quantity" => (0, "So many are there."),
-        _ => (-STOCK_MAX, "So many came in or, below zero, went out."),
+        "quantity" => (0, "The quantity in stock."),
+        _ => (-STOCK_MAX, "The quantity added or, if negative, removed."),
     };
     ObjectBuilder::new()
         .schema_type(Type::Integer)
@@ -90,7 +90,7 @@ fn amount(name: &str) -> ObjectBuilder {
 
 fn expected_version() -> ObjectBuilder {
     ObjectBuilder::new().minimum(Some(Number::Int(0))).maximum(Some(Number::Int(isize::MAX))).description(Some(
-        "In `reject`: the version of the product that this is meant for, 0 before its first change. Not looked at in \
+        "In `reject`: the product's version that the update expects, 0 before its first change. Ignored in \
          the other modes.",
     ))
 }

@@ -28,8 +28,8 @@ pub struct Identifier;
 
 impl PartialSchema for Identifier {
     fn schema() -> RefOr<Schema> {
-        let description = "1 to 200 bytes of UTF-8 without control characters. The length here counts \
-                           characters; what has others than ASCII may have fewer.";
+        let description = "1 to 200 bytes of UTF-8 without control characters. The maximum length here \
+                           counts characters; a text with non-ASCII characters may have fewer.";
         plain(1, IDENTIFIER_BYTES_MAX, description)
     }
 }
@@ -42,8 +42,8 @@ pub struct Name;
 
 impl PartialSchema for Name {
     fn schema() -> RefOr<Schema> {
-        let description = "1 to 100 bytes of UTF-8 without control characters. The length here counts \
-                           characters; what has others than ASCII may have fewer.";
+        let description = "1 to 100 bytes of UTF-8 without control characters. The maximum length here \
+                           counts characters; a text with non-ASCII characters may have fewer.";
         plain(1, NAME_BYTES_MAX, description)
     }
 }
@@ -60,7 +60,7 @@ impl PartialSchema for CurrencyCode {
         ObjectBuilder::new()
             .schema_type(Type::String)
             .enum_values(Some(codes))
-            .description(Some("An active code of ISO 4217."))
+            .description(Some("An active ISO 4217 code."))
             .into()
     }
 }
@@ -82,8 +82,8 @@ impl PartialSchema for Amount {
             .item(text)
             .item(number)
             .description(Some(
-                "Money, not negative: a decimal string or a number, with no more digits behind the point than \
-                 the currency has.",
+                "A non-negative amount of money: a decimal string or a number, with no more digits after \
+                 the point than the currency has.",
             ))
             .into()
     }

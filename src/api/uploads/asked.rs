@@ -43,10 +43,10 @@ pub fn version(headers: &HeaderMap) -> Result<(), UploadRefused> {
 
 /// What a POST wants created.
 pub fn wish(headers: &HeaderMap, length_max: u64) -> Result<Wish, UploadRefused> {
-    const METADATA: &str =
-        "Upload-Metadata is pairs of a key and a base64 value, with commas between them, no key twice";
+    const METADATA: &str = "Upload-Metadata must be pairs of a key and a base64 value, separated by commas, with no key \
+         repeated";
     if headers.contains_key("upload-concat") {
-        return Err(UploadRefused::Header("uploads are not put together from others"));
+        return Err(UploadRefused::Header("uploads cannot be concatenated"));
     }
     let length = length(headers, length_max)?;
     let is_deferred = is_deferred(headers)?;
@@ -63,8 +63,8 @@ pub fn wish(headers: &HeaderMap, length_max: u64) -> Result<Wish, UploadRefused>
     Ok(Wish { length, is_deferred, metadata: metadata.to_owned(), key })
 }
 
-const LENGTH: &str = "Upload-Length must be the number of bytes of the upload, or Upload-Defer-Length 1 where a later \
-                      piece tells it";
+const LENGTH: &str = "Upload-Length must be the number of bytes of the upload; or send Upload-Defer-Length: \
+                      1 and the length later";
 
 /// How long the upload is, where that is told.
 pub fn length(headers: &HeaderMap, length_max: u64) -> Result<Option<u64>, UploadRefused> {
@@ -112,7 +112,7 @@ fn metadata_key(metadata: &str) -> Option<Option<Vec<u8>>> {
 
 /// Where a PATCH says it goes on.
 pub fn offset(headers: &HeaderMap) -> Result<u64, UploadRefused> {
-    const OFFSET: &str = "Upload-Offset must be the number of bytes the upload has";
+    const OFFSET: &str = "Upload-Offset must be the number of bytes received";
     number(headers, "upload-offset", OFFSET)?.ok_or(UploadRefused::Header(OFFSET))
 }
 
@@ -130,7 +130,7 @@ pub fn is_piece(headers: &HeaderMap) -> Result<(), UploadRefused> {
 
 /// What a piece is to add up to, where that is told.
 pub fn checksum(headers: &HeaderMap) -> Result<Option<Checksum>, UploadRefused> {
-    const CHECKSUM: &str = "Upload-Checksum must be given once";
+    const CHECKSUM: &str = "Upload-Checksum must not be repeated";
     let text = text(headers, "upload-checksum", CHECKSUM)?;
     Ok(text.map(Checksum::parse).transpose()?)
 }

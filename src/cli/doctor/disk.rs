@@ -31,7 +31,7 @@ pub(super) fn file_system(config: &Config) -> Finding {
     let found = format!("{} is on {}", folder.display(), disk.kind);
     match (disk.kind.as_str(), config.ack) {
         ("tmpfs" | "ramfs", AckLevel::Os) => {
-            Finding::warn(CHECK, format!("{found}: gone with a power cut"), "put --data on a disk")
+            Finding::warn(CHECK, format!("{found}: a power cut deletes it"), "put --data on a disk")
         }
         ("tmpfs" | "ramfs", AckLevel::Disk) => Finding::fail(
             CHECK,
@@ -40,13 +40,13 @@ pub(super) fn file_system(config: &Config) -> Finding {
         ),
         ("nfs" | "cifs" | "9p" | "ceph", _) => Finding::fail(
             CHECK,
-            format!("{found}: SQLite's WAL needs memory shared between processes of one machine"),
+            format!("{found}: SQLite's WAL needs memory that is shared between processes of one machine"),
             "put --data on a local disk",
         ),
         ("fuse" | "overlay", _) => Finding::warn(
             CHECK,
-            format!("{found}: whether a sync reaches a disk depends on what is below"),
-            "put --data on a volume of its own",
+            format!("{found}: whether a sync reaches a disk depends on the layer below"),
+            "put --data on a separate volume",
         ),
         _ => Finding::ok(CHECK, found),
     }
@@ -65,9 +65,9 @@ pub(super) fn space(config: &Config) -> Finding {
     let found = format!("{} MiB free of {}", mib(disk.free_bytes), mib(disk.total_bytes));
     if disk.free_bytes <= config.disk_reserve {
         let found = format!("{found}; disk_reserve keeps {} of them", mib(config.disk_reserve));
-        Finding::fail(CHECK, found, "make room, or lower --disk-reserve")
+        Finding::fail(CHECK, found, "free some space, or lower --disk-reserve")
     } else if disk.free_bytes < FREE_BYTES_MIN {
-        Finding::warn(CHECK, found, "make room: events are refused with 507 when it runs out")
+        Finding::warn(CHECK, found, "free some space: events get 507 when it runs out")
     } else {
         Finding::ok(CHECK, found)
     }
@@ -80,7 +80,7 @@ pub(super) fn sync_latency(config: &Config) -> Finding {
         Err(error) => Finding::fail(
             CHECK,
             format!("cannot write in {}: {error}", folder.display()),
-            "give the server's user the folder, or choose another with --data",
+            "give the server's user access to the folder, or choose another with --data",
         ),
         Ok(median_us) => {
             let found =
@@ -89,7 +89,7 @@ pub(super) fn sync_latency(config: &Config) -> Finding {
                 Finding::warn(
                     CHECK,
                     found,
-                    "every ack=disk answer waits that long: use a faster disk, or ack=os",
+                    "every ack=disk response waits that long: use a faster disk, or ack=os",
                 )
             } else {
                 Finding::ok(CHECK, found)
@@ -102,13 +102,14 @@ pub(super) fn temporary_files(config: &Config) -> Finding {
     const CHECK: &str = "temp_files";
     let folder = existing(&config.data);
     match shard::try_temporary_file(&folder) {
-        Ok(()) => {
-            Finding::ok(CHECK, format!("SQLite can make its own in {}; /tmp is not needed", folder.display()))
-        }
+        Ok(()) => Finding::ok(
+            CHECK,
+            format!("SQLite can create temporary files in {}; /tmp is not needed", folder.display()),
+        ),
         Err(error) => Finding::fail(
             CHECK,
             format!("SQLite cannot make a temporary file in {}: {error}", folder.display()),
-            "give the server's user the folder, or choose another with --data",
+            "give the server's user access to the folder, or choose another with --data",
         ),
     }
 }
@@ -120,7 +121,7 @@ pub(super) fn privacy(config: &Config) -> Finding {
     if loose.is_empty() {
         return Finding::ok(
             CHECK,
-            format!("nobody has more than {mode:04o} on the data folder, nor a look at its secrets"),
+            format!("permissions of the data folder are at most {mode:04o}, and its secrets are private"),
         );
     }
     let words =

@@ -25,13 +25,13 @@ const CLOCK_US_MAX: i64 = 4_102_444_800_000_000;
 pub(super) fn io_uring(config: &Config) -> Finding {
     const CHECK: &str = "io_uring";
     match (preflight::io_uring(), config.runtime) {
-        (Ok(()), _) => Finding::ok(CHECK, "available, with every operation that is needed"),
+        (Ok(()), _) => Finding::ok(CHECK, "available, with all required operations"),
         (Err(refused), RuntimeChoice::IoUring) => Finding::fail(CHECK, refused.reason, refused.remedy),
         (Err(refused), RuntimeChoice::Epoll) => {
             Finding::ok(CHECK, format!("{}; the settings ask for epoll", refused.reason))
         }
         (Err(refused), RuntimeChoice::Auto) => {
-            Finding::warn(CHECK, format!("{}; epoll is used instead", refused.reason), refused.remedy)
+            Finding::warn(CHECK, format!("{}; the server uses epoll instead", refused.reason), refused.remedy)
         }
     }
 }
@@ -40,11 +40,11 @@ pub(super) fn memlock() -> Finding {
     const CHECK: &str = "memlock";
     const REMEDY: &str = "LimitMEMLOCK=8M in a systemd unit, --ulimit memlock=8388608 for a container";
     match preflight::memlock() {
-        Err(error) => Finding::fail(CHECK, format!("cannot be asked for: {error}"), "allow getrlimit"),
+        Err(error) => Finding::fail(CHECK, format!("cannot be read: {error}"), "allow getrlimit"),
         Ok(limit) if limit.hard < MEMLOCK_BYTES_MIN => {
-            Finding::warn(CHECK, format!("{}; io_uring needs {MEMLOCK_BYTES_MIN}", shown(limit)), REMEDY)
+            Finding::warn(CHECK, format!("{}; io_uring requires {MEMLOCK_BYTES_MIN}", shown(limit)), REMEDY)
         }
-        Ok(limit) => Finding::ok(CHECK, format!("{} bytes; serving raises soft to hard", shown(limit))),
+        Ok(limit) => Finding::ok(CHECK, format!("{} bytes; the server raises soft to hard", shown(limit))),
     }
 }
 
@@ -52,11 +52,11 @@ pub(super) fn open_files(config: &Config) -> Finding {
     const CHECK: &str = "open_files";
     let needed = config.connections_max + FILES_ASIDE;
     match preflight::nofile() {
-        Err(error) => Finding::fail(CHECK, format!("cannot be asked for: {error}"), "allow getrlimit"),
+        Err(error) => Finding::fail(CHECK, format!("cannot be read: {error}"), "allow getrlimit"),
         Ok(limit) if limit.hard < needed => Finding::warn(
             CHECK,
             format!(
-                "{}; room for {} connections, the settings allow {}",
+                "{}; enough for {} connections, the settings allow {}",
                 shown(limit),
                 preflight::connection_room(Limit { soft: limit.hard, ..limit }),
                 config.connections_max
@@ -65,7 +65,7 @@ pub(super) fn open_files(config: &Config) -> Finding {
                 "LimitNOFILE={needed} in a systemd unit, --ulimit nofile={needed} for a container, or a lower --connections-max"
             ),
         ),
-        Ok(limit) => Finding::ok(CHECK, format!("{}; serving raises soft to hard", shown(limit))),
+        Ok(limit) => Finding::ok(CHECK, format!("{}; the server raises soft to hard", shown(limit))),
     }
 }
 
@@ -85,7 +85,7 @@ pub(super) fn cpus(config: &Config) -> Finding {
         Finding::fail(CHECK, "the affinity mask cannot be read", "allow sched_getaffinity")
     } else if !missing.is_empty() {
         let remedy = "choose --cores from those, or widen the affinity mask or cpuset";
-        Finding::fail(CHECK, format!("{found}; the settings want {missing:?}"), remedy)
+        Finding::fail(CHECK, format!("{found}; the settings require {missing:?}"), remedy)
     } else {
         Finding::ok(CHECK, found)
     }
@@ -97,10 +97,10 @@ pub(super) fn cpu_quota() -> Finding {
         return Finding::ok(CHECK, "no cgroup (v2) limits the CPU time");
     };
     let cpus = pin::allowed().len();
-    let found = format!("{quota:.2} CPUs' worth of time on {cpus} CPUs (cgroup cpu.max)");
+    let found = format!("CPU time of {quota:.2} CPUs on {cpus} CPUs (cgroup cpu.max)");
     if quota + 0.01 < cpus as f64 {
         let remedy = format!(
-            "a core that waits for its share answers late: serve on {} (--cores), or raise the CPU limit",
+            "a throttled core responds late: serve on {} (--cores), or raise the CPU limit",
             (quota as usize).max(1)
         );
         Finding::warn(CHECK, found, remedy)
@@ -140,7 +140,7 @@ pub(super) fn ports(config: &Config) -> Finding {
             return Finding::fail(
                 CHECK,
                 format!("{address} cannot be bound: {error}"),
-                "stop what listens there (a server that runs already, perhaps), or give another address",
+                "stop the program that listens there (possibly a running server), or use another address",
             );
         }
     }
@@ -152,7 +152,7 @@ pub(super) fn accept_backlog() -> Finding {
     const CHECK: &str = "accept_backlog";
     let path = "/proc/sys/net/core/somaxconn";
     match fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<u64>().ok()) {
-        None => Finding::ok(CHECK, format!("{path} is not shown here")),
+        None => Finding::ok(CHECK, format!("{path} is not readable")),
         Some(most) if most < BACKLOG_MIN => Finding::warn(
             CHECK,
             format!("at most {most} connections wait to be accepted"),
@@ -175,7 +175,7 @@ pub(super) fn clock() -> Finding {
     let source = source.map_or_else(|_| "unknown".to_owned(), |source| source.trim().to_owned());
     let found = format!("{} UTC, source {source}, {cost_ns} ns a reading", time::rfc3339(now_us));
     if !(CLOCK_US_MIN..CLOCK_US_MAX).contains(&now_us) {
-        Finding::fail(CHECK, found, "set the machine's time (NTP)")
+        Finding::fail(CHECK, found, "set the machine's clock (NTP)")
     } else if cost_ns > CLOCK_NS_MAX {
         Finding::warn(CHECK, found, "use a clock source that needs no system call (tsc, kvm-clock)")
     } else {

@@ -10,14 +10,14 @@ pub enum GenError {
     #[error("{0}")]
     Parameters(String),
 
-    #[error("{} already holds a dataset ({found}); name another folder or add --force", folder.display())]
+    #[error("{} already contains a dataset ({found}); use another folder or add --force", folder.display())]
     Occupied { folder: PathBuf, found: &'static str },
 
     #[error("{}: {source}", path.display())]
     File { path: PathBuf, source: io::Error },
 
     /// The server could not be talked to, after every try.
-    #[error("chunk {chunk}: {reason}; given up after {tries} tries")]
+    #[error("chunk {chunk}: {reason}; gave up after {tries} attempts")]
     GivenUp { chunk: u64, tries: u32, reason: String },
 
     /// The server said no; the same request would be refused again.
@@ -25,14 +25,14 @@ pub enum GenError {
     Refused { chunk: u64, status: u16, detail: String },
 
     /// The server answered with something that is not the summary of an ingestion.
-    #[error("chunk {chunk}: the answer is no summary ({reason})")]
+    #[error("chunk {chunk}: the response is not a summary ({reason})")]
     Answer { chunk: u64, reason: String },
 
     /// Everything was sent, and rows failed.
     #[error("{failed} of {sent} orders failed; the first: {first}")]
     RowsFailed { failed: u64, sent: u64, first: String },
 
-    #[error("a chunk could not be packed: {0}")]
+    #[error("a chunk could not be compressed: {0}")]
     Packing(std::io::Error),
 
     /// Of a sink from elsewhere.

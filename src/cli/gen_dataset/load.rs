@@ -118,7 +118,7 @@ impl Loader {
             })
             .map_err(failed)?;
         if wrong > 0 {
-            let reason = format!("{wrong} rows conflict with what the folder has under their ids");
+            let reason = format!("{wrong} rows conflict with rows of the folder that have the same ids");
             return Err(failed(ShardError::Other(reason)));
         }
         chunk.kinds.clear();
@@ -210,5 +210,5 @@ impl Sink for Loader {
 }
 
 fn currency(code: &str) -> Result<Currency, GenError> {
-    Currency::parse(code).ok_or_else(|| GenError::Parameters(format!("{code} is no active currency")))
+    Currency::parse(code).ok_or_else(|| GenError::Parameters(format!("{code} is not an active currency")))
 }

@@ -67,20 +67,20 @@ pub struct GenArgs {
     #[arg(long, value_enum, default_value_t = Format::Ndjson)]
     pub format: Format,
 
-    /// The folder the files go to; made where there is none.
+    /// Output folder. Created if it does not exist.
     #[arg(long, value_name = "DIR", required_unless_present_any = ["post", "load"])]
     pub out: Option<PathBuf>,
 
-    /// Replaces the dataset that DIR holds.
+    /// Replaces the dataset in DIR.
     #[arg(long, requires = "out")]
     pub force: bool,
 
-    /// Stores orders, price samples and stock events straight in this data folder, which no server serves
-    /// meanwhile; made where there is none.
+    /// Stores orders, price samples and stock events directly in this data folder, which no server may be
+    /// serving. Created if it does not exist.
     #[arg(long, value_name = "DATA")]
     pub load: Option<PathBuf>,
 
-    /// Shards of a data folder that is made now.
+    /// Number of shards of a new data folder.
     #[arg(long, value_name = "N", requires = "load", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub shards: u16,
 
@@ -88,18 +88,18 @@ pub struct GenArgs {
     #[arg(long, value_name = "URL")]
     pub post: Option<String>,
 
-    /// The server's key, where it wants one.
+    /// The server's key, if it requires one.
     #[arg(long, value_name = "KEY", requires = "post")]
     pub key: Option<String>,
 
-    /// Orders of one request.
+    /// Orders per request.
     #[arg(
         long, value_name = "ROWS", default_value_t = 50_000, requires = "post",
         value_parser = clap::value_parser!(u32).range(1..=1_000_000)
     )]
     pub chunk: u32,
 
-    /// Packs the requests' bodies.
+    /// Compresses the request bodies.
     #[arg(long, requires = "post")]
     pub gzip: bool,
 }
@@ -109,7 +109,7 @@ pub struct GenArgs {
 pub enum Format {
     /// One JSON object a line, the items within their orders.
     Ndjson,
-    /// RFC 4180 with a head line, the items in a file of their own.
+    /// RFC 4180 with a header line, the items in a separate file.
     Csv,
     /// One script for sqlite3: tables and rows, amounts in minor units.
     Sql,
@@ -221,7 +221,7 @@ fn load_folder(world: &World, mut loader: Loader) -> Result<(), GenError> {
         tables.into_iter().map(|table| watch(world, table, &mut loader)).collect::<Result<Vec<_>, _>>()?;
     loader.finish()?;
     let load::Loaded { inserted, duplicate } = loader.loaded;
-    say(&format!("{}{inserted} rows loaded, {duplicate} were there already\n", progress::table(&figures)));
+    say(&format!("{}{inserted} rows loaded, {duplicate} already existed\n", progress::table(&figures)));
     Ok(())
 }
 

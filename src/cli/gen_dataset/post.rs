@@ -113,7 +113,9 @@ impl Poster {
             return Err(GenError::Parameters(format!("--post: {url} is not http://host:port")));
         }
         if target.key.as_ref().is_some_and(|key| !key.bytes().all(|byte| (b'!'..=b'~').contains(&byte))) {
-            return Err(GenError::Parameters("--key: a key is printable ASCII without spaces".to_owned()));
+            return Err(GenError::Parameters(
+                "--key: a key must be printable ASCII without spaces".to_owned(),
+            ));
         }
         let config = Agent::config_builder()
             .http_status_as_error(false)

@@ -35,51 +35,51 @@ pub enum Preset {
 /// The flags that decide a dataset's content. All counts are of all tenants together, but the products.
 #[derive(Clone, Debug, Args)]
 pub struct SpecArgs {
-    /// How much of everything; single flags outdo it.
+    /// Size of the dataset. Other flags override its values.
     #[arg(long, value_enum, default_value_t = Preset::Small)]
     pub preset: Preset,
 
-    /// Tenants: tenant_1, tenant_2, …
+    /// Number of tenants: tenant_1, tenant_2, …
     #[arg(long, value_name = "N")]
     pub tenants: Option<u32>,
 
-    /// Products of each tenant.
+    /// Number of products of each tenant.
     #[arg(long, value_name = "N")]
     pub products: Option<u32>,
 
-    /// Orders of all tenants together.
+    /// Number of orders, all tenants together.
     #[arg(long, value_name = "N")]
     pub orders: Option<u64>,
 
-    /// Items of an order, on average; 1 to 20.
+    /// Average number of items of an order, 1 to 20.
     #[arg(long, value_name = "N", default_value_t = 2.5)]
     pub items_mean: f64,
 
-    /// Price samples of all tenants together.
+    /// Number of price samples, all tenants together.
     #[arg(long, value_name = "N")]
     pub price_samples: Option<u64>,
 
-    /// Stock events of all tenants together.
+    /// Number of stock events, all tenants together.
     #[arg(long, value_name = "N")]
     pub stock_events: Option<u64>,
 
-    /// Customers of all tenants together.
+    /// Number of customers, all tenants together.
     #[arg(long, value_name = "N")]
     pub customers: Option<u64>,
 
-    /// The same seed and parameters make the same bytes.
+    /// Seed of the random generator. The same seed and parameters generate the same bytes.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
 
-    /// The first day (UTC).
+    /// First day (UTC).
     #[arg(long, value_name = "DATE", default_value = "2026-01-01")]
     pub start: Date,
 
-    /// Days from the first on.
+    /// Number of days.
     #[arg(long, value_name = "N", default_value_t = 365)]
     pub days: u32,
 
-    /// Currencies by turns, one a tenant.
+    /// Currencies, assigned to tenants in rotation.
     #[arg(long, value_name = "CODES", value_delimiter = ',', default_value = "USD")]
     pub currencies: Vec<String>,
 }
@@ -137,7 +137,7 @@ impl SpecArgs {
 
 fn unknown(code: &str) -> GenError {
     let known = Currency::codes().collect::<Vec<_>>().join(", ");
-    GenError::Parameters(format!("--currencies: {code} is none of {known}"))
+    GenError::Parameters(format!("--currencies: {code} is not one of {known}"))
 }
 
 impl Spec {
@@ -151,7 +151,7 @@ impl Spec {
             return no(format!("--products: 1 to {PRODUCTS_MAX} over all tenants, not {products}"));
         }
         if self.customers < u64::from(self.tenants) || self.customers > CUSTOMERS_MAX {
-            return no(format!("--customers: one a tenant at least, {CUSTOMERS_MAX} at most"));
+            return no(format!("--customers: at least one per tenant, at most {CUSTOMERS_MAX}"));
         }
         let tables = [
             ("--orders", self.orders),
@@ -172,10 +172,13 @@ impl Spec {
         // Four digits a year in RFC 3339, and nothing before 1970.
         let end = self.start.checked_add(jiff::Span::new().days(self.days));
         if self.start.year() < 1970 || end.is_err() {
-            return no(format!("--start: {} days from {} leave 1970 to 9999", self.days, self.start));
+            return no(format!(
+                "--start: {} days from {} are outside the years 1970 to 9999",
+                self.days, self.start
+            ));
         }
         if self.currencies.is_empty() {
-            return no("--currencies: none".to_owned());
+            return no("--currencies: at least one is required".to_owned());
         }
         Ok(())
     }

@@ -30,7 +30,7 @@ use crate::shard::Needles;
 
 const CHOSEN_NEW: &str = "chosen.new";
 /// What a client is told of a file that went.
-const REASON: &str = "it told of a person who was erased";
+const REASON: &str = "it contained a person who was erased";
 
 impl ExportStore {
     /// Takes a person out of the tenant's exports: `rows` are the ids of their orders, sorted, of each shard, which
@@ -132,7 +132,7 @@ impl ExportStore {
         tracing::info!(
             export = export.id.as_str(),
             generation,
-            "an export is made again: a person was erased"
+            "an export restarts because a person was erased"
         );
         Ok(())
     }
@@ -150,7 +150,7 @@ impl ExportStore {
         self.drop_files(export)?;
         tracing::info!(
             export = export.id.as_str(),
-            "the file of an export went with a person who was erased"
+            "the file of an export was deleted because it contained an erased person"
         );
         Ok(())
     }

@@ -160,7 +160,7 @@ impl ExportFile {
         } else {
             tracing::error!(
                 export = self.export.id.as_str(),
-                "the file of an export is not what was written; it is made anew"
+                "the file of an export does not match its record; the export restarts"
             );
             let mut progress = Progress::clone(&self.export.progress());
             progress.generation += 1;

@@ -39,21 +39,21 @@ const STAY_US: u64 = 10_000_000;
 /// Why an export came to nothing, or was not finished.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportFailure {
-    #[error("it was removed")]
+    #[error("it was deleted")]
     Removed,
     /// Ask again a little later.
     #[error("rows of the tenant are being erased")]
     Erasing,
     /// Ask again once nobody holds the tenant's exports.
-    #[error("an erasure looks at the tenant's exports")]
+    #[error("an erasure is checking the tenant's exports")]
     Held,
-    #[error("less than disk_reserve is free on the data disk")]
+    #[error("the data disk has less than disk_reserve free")]
     DiskLow,
     #[error(transparent)]
     Export(#[from] ExportError),
     #[error(transparent)]
     Query(#[from] QueryError),
-    #[error("the shards are others than those it began with")]
+    #[error("the shards changed since the export began")]
     OtherShards,
 }
 

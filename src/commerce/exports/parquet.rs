@@ -264,7 +264,7 @@ impl ParquetEncoder {
                 },
                 |values| writer.write_batch(values, None, None).map(drop),
             )?,
-            _ => return Err(ParquetError::General("a column has a type that is none of ours".to_owned())),
+            _ => return Err(ParquetError::General("a column has an unsupported type".to_owned())),
         }
         let closed = writer.close()?;
         Ok((sink.into_inner()?, closed.metadata))
@@ -330,7 +330,7 @@ impl ParquetEncoder {
 
 /// The groups that left this beside the file.
 fn groups_of(beside: &[u8]) -> io::Result<Vec<RowGroupMetaData>> {
-    let cut = || io::Error::other("what is kept of the row groups is cut short");
+    let cut = || io::Error::other("the stored row groups are truncated");
     let (mut groups, mut rest) = (Vec::new(), beside);
     while !rest.is_empty() {
         let (length, behind) = rest.split_first_chunk().ok_or_else(cut)?;

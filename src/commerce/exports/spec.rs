@@ -93,7 +93,7 @@ impl ExportSpec {
             reader.wrong(
                 "",
                 "not_an_object",
-                "the body is a JSON object with a format: csv, ndjson or parquet",
+                "the body must be a JSON object with a format: csv, ndjson or parquet",
             );
             return Err(reader.faults);
         };
@@ -116,7 +116,7 @@ impl ExportSpec {
         let filters = reader.filters(take("filters"));
         let fields = reader.fields(take("fields"), format, rows);
         if !members.is_empty() {
-            let detail = "there are members that mean nothing here; known are format, rows, filters, fields and \
+            let detail = "unknown members; the known members are format, rows, filters, fields and \
                           compression";
             reader.wrong("", "unknown_member", detail);
         }
@@ -233,7 +233,7 @@ impl Reader {
         let chosen = choices.iter().find(|(word, _)| value.as_str() == Some(word)).map(|(_, chosen)| *chosen);
         if chosen.is_none() {
             let words: Vec<_> = choices.iter().map(|(word, _)| *word).collect();
-            self.wrong(pointer, "unknown_value", &format!("this takes {}", words.join(", ")));
+            self.wrong(pointer, "unknown_value", &format!("allowed values: {}", words.join(", ")));
         }
         chosen
     }
@@ -243,7 +243,12 @@ impl Reader {
             None => return Filters::default(),
             Some(Value::Object(members)) => members,
             Some(_) => {
-                self.wrong("/filters", "not_an_object", "filters is an object: the parameters of a search");
+                self.wrong(
+                    "/filters",
+                    "not_an_object",
+                    "filters must be an object with the parameters of a \
+                                                         search",
+                );
                 return Filters::default();
             }
         };
@@ -261,7 +266,7 @@ impl Reader {
             q: self.text(take("q"), "/filters/q"),
         };
         if !members.is_empty() {
-            let detail = "there are filters that are none; known are from, to, start_date, end_date, tz, \
+            let detail = "unknown filters; the known filters are from, to, start_date, end_date, tz, \
                           product_id, status, min_total, max_total and q";
             self.wrong("/filters", "unknown_member", detail);
         }
@@ -272,7 +277,7 @@ impl Reader {
         match value? {
             Value::String(text) => Some(text),
             _ => {
-                self.wrong(pointer, "not_a_text", "this is a text");
+                self.wrong(pointer, "not_a_text", "must be a string");
                 None
             }
         }
@@ -283,7 +288,7 @@ impl Reader {
             Value::String(text) => Some(text),
             Value::Number(number) => Some(number.to_string()),
             _ => {
-                self.wrong(pointer, "not_a_decimal", "this is a decimal number, best as a text");
+                self.wrong(pointer, "not_a_decimal", "must be a decimal number, preferably a string");
                 None
             }
         }
@@ -300,7 +305,7 @@ impl Reader {
         match texts {
             Some(texts) if texts.iter().all(|text| !text.is_empty()) => texts,
             _ => {
-                self.wrong(pointer, "not_a_list", "this is an array of texts, none of them empty");
+                self.wrong(pointer, "not_a_list", "must be an array of non-empty strings");
                 Vec::new()
             }
         }
@@ -324,7 +329,8 @@ impl Reader {
             _ => {
                 let all: Vec<_> = known().map(Column::name).collect();
                 let detail = format!(
-                    "fields is an array of column names, none twice; such rows have {}",
+                    "fields must be an array of column names without repetition; the columns of these rows \
+                     are {}",
                     all.join(", ")
                 );
                 self.wrong("/fields", "unknown_value", &detail);

@@ -78,7 +78,7 @@ impl ExportStore {
         let held = export.held.load(Ordering::Relaxed);
         let outcome = match self.spliced(export, places, are_kept) {
             Ok(Some(spliced)) => self.swap(export, spliced).map_err(ExportError::from),
-            Ok(None) => Err(io::Error::other("the file or its marks are not what was written").into()),
+            Ok(None) => Err(io::Error::other("the file or its marks do not match what was written").into()),
             Err(error) => Err(error),
         };
         let Err(error) = outcome else { return Ok(()) };
@@ -164,7 +164,7 @@ impl ExportStore {
             generation,
             bytes,
             orders = progress.spliced,
-            "an export goes on without a person who was erased"
+            "an export continues without an erased person"
         );
         export.progress.store(Arc::new(progress));
         Ok(())

@@ -38,13 +38,11 @@ const ROOM_MIN: u64 = 32 * 1024;
 /// Why an export is not taken on.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
-    #[error("the exports together may take {bytes_max} bytes, and do")]
+    #[error("the exports together have reached the limit of {bytes_max} bytes")]
     NoRoom { bytes_max: u64 },
-    #[error(
-        "there are as many exports as there may be: of one tenant {EXPORTS_PER_TENANT_MAX}, of all {EXPORTS_MAX}"
-    )]
+    #[error("the limit of exports is reached: {EXPORTS_PER_TENANT_MAX} per tenant, {EXPORTS_MAX} in total")]
     TooMany,
-    #[error("the disk does not take it: {0}")]
+    #[error("the disk refused the write: {0}")]
     Io(#[from] io::Error),
 }
 
@@ -118,7 +116,11 @@ impl ExportStore {
                     }
                     // Nobody would find it, nor what it tells of whom.
                     _ => {
-                        tracing::error!(export = name, "an export's state makes no sense; it is removed");
+                        tracing::error!(
+                            export = name,
+                            "the state of an export is invalid; the export is \
+                                                        removed"
+                        );
                         fs::remove_dir_all(&path)?;
                     }
                 },
@@ -434,7 +436,7 @@ impl ExportStore {
             }
         }
         if let Err(error) = self.sweep() {
-            tracing::warn!(%error, "files of removed exports are left");
+            tracing::warn!(%error, "files of removed exports remain");
         }
     }
 }

@@ -14,9 +14,9 @@ pub enum Checksum {
 /// Why a checksum cannot be checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ChecksumError {
-    #[error("Upload-Checksum may be of {}", Checksum::ALGORITHMS)]
+    #[error("Upload-Checksum supports {}", Checksum::ALGORITHMS)]
     Algorithm,
-    #[error("Upload-Checksum is an algorithm, a space and its digest in base64")]
+    #[error("Upload-Checksum must be an algorithm, a space and the digest in base64")]
     Malformed,
 }
 

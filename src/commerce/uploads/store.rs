@@ -27,12 +27,12 @@ pub(super) const BODY: &str = "body";
 #[derive(Debug, thiserror::Error)]
 pub enum UploadError {
     #[error(
-        "the uploads under way may have {bytes_max} bytes together, and one tenant no more than are left"
+        "the limit of {bytes_max} bytes for all running uploads, or the tenant's share of it, is reached"
     )]
     NoRoom { bytes_max: u64 },
-    #[error("{UPLOADS_MAX} uploads may be under way together, and of one tenant no more than are left")]
+    #[error("the limit of {UPLOADS_MAX} running uploads, or the tenant's share of it, is reached")]
     TooMany,
-    #[error("the info of upload {0} cannot be read")]
+    #[error("the info file of upload {0} cannot be read")]
     Unreadable(String),
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -92,7 +92,8 @@ impl UploadStore {
                     store.put_aside(&id)?;
                     tracing::error!(
                         upload = id.as_str(),
-                        "the info of an upload cannot be read; it is set aside until it expires"
+                        "the info file of an upload cannot be read; the upload is set aside until it \
+                         expires"
                     );
                 }
                 Err(error) => tracing::error!(%error, "an upload cannot be continued"),

@@ -12,10 +12,10 @@ use super::{RowEvent, Rows};
 use crate::base::limits::JSON_DEPTH_MAX;
 
 const NOT_AN_ENVELOPE: FieldError =
-    field("", Code::NotAnObject, "the body is a JSON object with an array events, or NDJSON");
+    field("", Code::NotAnObject, "the body must be a JSON object with an array events, or NDJSON");
 const EVENTS_MISSING: FieldError = field("/events", Code::MissingField, "events is required");
 const EVENTS_TYPE: FieldError = field("/events", Code::InvalidType, "events must be an array");
-const NO_EVENTS: FieldError = field("/events", Code::Empty, "there is no event in events");
+const NO_EVENTS: FieldError = field("/events", Code::Empty, "events must contain at least one event");
 
 /// The longest spelling of `events`: every byte as `\u0000`.
 const ESCAPED_KEY_BYTES_MAX: usize = 6 * "events".len();

@@ -6,7 +6,7 @@ use super::super::fields::field;
 use super::super::json::skip_whitespace;
 use super::Rows;
 
-const NO_LINES: FieldError = field("", Code::Empty, "there is no event in the body");
+const NO_LINES: FieldError = field("", Code::Empty, "the body contains no event");
 
 impl Decoder {
     /// The rows of a body that is NDJSON.

@@ -184,10 +184,13 @@ fn every_broken_field_is_reported_at_once() {
 fn an_error_reads_as_one_sentence() {
     assert_eq!(
         click(br#"{"user_id":1.0,"metadata":0}"#).unwrap_err().to_string(),
-        "the JSON is not an event: user_id must be an integer, without quotes, fraction or exponent; \
+        "the JSON is not a valid event: user_id must be an integer, without quotes, fraction or exponent; \
          timestamp is required"
     );
-    assert_eq!(click(b"[]").unwrap_err().to_string(), "the JSON is not an event: an event is a JSON object");
+    assert_eq!(
+        click(b"[]").unwrap_err().to_string(),
+        "the JSON is not a valid event: an event must be a JSON object"
+    );
 }
 
 #[test]
@@ -307,7 +310,7 @@ fn no_text_of_the_payload_is_in_an_error() {
         let error = click(body).unwrap_err();
         assert!(!format!("{error} {error:?}").contains("secret"));
     }
-    let field = FieldError { pointer: "", code: Code::NotAnObject, detail: "an event is a JSON object" };
+    let field = FieldError { pointer: "", code: Code::NotAnObject, detail: "an event must be a JSON object" };
     assert_eq!(click(b"[]"), Err(DecodeError::Fields(crate::event::FieldErrors::new(vec![field]))));
 }
 

@@ -15,7 +15,7 @@ pub enum OrderError {
     #[error(transparent)]
     Line(#[from] DecodeError),
     /// JSON, but not an order; every broken field is named.
-    #[error("the JSON is not an order: {0}")]
+    #[error("the JSON is not a valid order: {0}")]
     Fields(Box<OrderFaults>),
 }
 
@@ -148,8 +148,8 @@ impl fmt::Display for OrderPointer {
     }
 }
 
-const TOO_LONG: FieldError = field("", Code::TooLarge, "an order must not have more than 2097152 bytes");
-const NOT_AN_OBJECT: FieldError = field("", Code::NotAnObject, "an order is a JSON object");
+const TOO_LONG: FieldError = field("", Code::TooLarge, "an order must be at most 2097152 bytes");
+const NOT_AN_OBJECT: FieldError = field("", Code::NotAnObject, "an order must be a JSON object");
 
 const _: () = assert!(super::ORDER_BYTES_MAX == 2_097_152);
 

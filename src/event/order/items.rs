@@ -268,14 +268,13 @@ static REPEATED: [FieldError; 4] = [
     field("/quantity", Code::RepeatedKey, REPEATED_DETAIL),
     field("/unit_price", Code::RepeatedKey, REPEATED_DETAIL),
 ];
-static NOT_AN_OBJECT: FieldError = field("", Code::NotAnObject, "an item is a JSON object");
-static EMPTY: FieldError = field("/items", Code::EmptyItems, "an order has one item at least");
-static TOO_MANY: FieldError =
-    field("/items", Code::TooManyItems, "an order must not have more than 1000 items");
+static NOT_AN_OBJECT: FieldError = field("", Code::NotAnObject, "an item must be a JSON object");
+static EMPTY: FieldError = field("/items", Code::EmptyItems, "an order must have at least one item");
+static TOO_MANY: FieldError = field("/items", Code::TooManyItems, "an order must have at most 1000 items");
 static TOTAL: FieldError = field(
     "/items",
     Code::TotalTooLarge,
-    "the total must not be more than 9223372036854775807 of the currency's smallest unit",
+    "the total must be at most 9223372036854775807 minor units of the currency",
 );
 static QUANTITY_MISSING: FieldError = field("/quantity", Code::MissingField, "quantity is required");
 static QUANTITY_TYPE: FieldError = field("/quantity", Code::InvalidType, "quantity must be a number");
@@ -287,24 +286,23 @@ static PRICE_MISSING: FieldError = field("/unit_price", Code::MissingField, "uni
 static PRICE_TYPE: FieldError = field(
     "/unit_price",
     Code::InvalidType,
-    "unit_price must be a string with a decimal number in it, or a number",
+    "unit_price must be a string that contains a decimal number, or a number",
 );
 static PRICE_NOT_A_DECIMAL: FieldError = field(
     "/unit_price",
     Code::NotADecimal,
     "unit_price must be a decimal number such as 19.99, without spaces, separators or an exponent",
 );
-static PRICE_NEGATIVE: FieldError =
-    field("/unit_price", Code::Negative, "unit_price must not have a minus sign");
+static PRICE_NEGATIVE: FieldError = field("/unit_price", Code::Negative, "unit_price must not be negative");
 static PRICE_DIGITS: FieldError = field(
     "/unit_price",
     Code::TooManyDigits,
-    "unit_price must not have more digits after the point than its currency",
+    "unit_price must not have more digits after the point than its currency has",
 );
 static PRICE_RANGE: FieldError = field(
     "/unit_price",
     Code::OutOfRange,
-    "unit_price must not be more than 9223372036854775807 of the currency's smallest unit",
+    "unit_price must be at most 9223372036854775807 minor units of the currency",
 );
 
 const _: () = assert!(PRODUCT_BYTES_MAX == 200 && CATEGORY_BYTES_MAX == 100 && ORDER_ITEMS_MAX == 1000);

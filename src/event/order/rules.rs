@@ -221,7 +221,7 @@ static CUSTOMER_EMAIL: TextRule = text_rule!("customer_email", EMAIL_BYTES_MAX, 
 static EMAIL_INVALID: FieldError = field(
     "/customer_email",
     Code::InvalidEmail,
-    "customer_email must be empty, or have an @ with something on both sides",
+    "customer_email must be empty, or contain an @ with characters on both sides",
 );
 static STATUS: NameRule = NameRule {
     missing: field("/status", Code::MissingField, "status is required"),
@@ -238,7 +238,7 @@ static CURRENCY: NameRule = NameRule {
     unknown: field(
         "/currency",
         Code::UnknownCurrency,
-        "currency must be an active code of ISO 4217 such as USD, in capitals",
+        "currency must be an active ISO 4217 code such as USD, in capitals",
     ),
 };
 static ORDERED_AT: TimeRule = time_rule!("ordered_at");
@@ -247,7 +247,7 @@ const fn repeated(pointer: &'static str) -> FieldError {
 }
 
 /// What is said of a known key that is there twice, in an order or an item.
-pub(super) const REPEATED_DETAIL: &str = "the key must not come twice in one object";
+pub(super) const REPEATED_DETAIL: &str = "a key must not be repeated in one object";
 static REPEATED: [FieldError; 9] = [
     repeated("/order_id"),
     repeated("/tenant_id"),

@@ -144,7 +144,7 @@ fn a_timestamp_needs_an_offset() {
     ] {
         let body = with("timestamp", value);
         assert_eq!(codes(&body), [(pointer, code)], "{value:?}");
-        let says_so = event(&body).unwrap_err().to_string().contains("offset from UTC is missing");
+        let says_so = event(&body).unwrap_err().to_string().contains("must have an offset from UTC");
         assert_eq!(says_so, !has_offset, "{value:?}");
     }
 }

@@ -92,7 +92,7 @@ impl Lanes {
         for appender in &mut self.idle {
             if let Err(error) = appender.rotate_if_asked() {
                 let lane = appender.state().lane().0;
-                tracing::debug!(lane, %error, "a journal segment could not be left yet");
+                tracing::debug!(lane, %error, "a journal segment could not be closed yet");
             }
         }
         self.of(rotation).all(|(lane, from)| lane.reader.state().is_rotated(from))

@@ -26,7 +26,7 @@ pub(super) enum WriteError {
     Journal(#[from] JournalError),
     #[error("the database is quarantined")]
     Quarantined,
-    #[error("the writer panicked ({0}); the database is opened again")]
+    #[error("the writer panicked ({0}); the server reopens the database")]
     Panicked(String),
 }
 
@@ -63,7 +63,11 @@ impl Trouble {
             return Err(WriteError::Quarantined);
         }
         if self.quarantine.take().is_some() {
-            tracing::warn!(shard = self.status.shard.0, "the quarantined database was changed: trying it");
+            tracing::warn!(
+                shard = self.status.shard.0,
+                "the quarantined database has changed: the server \
+                                                         tries it again"
+            );
         }
         Ok(())
     }
@@ -84,7 +88,7 @@ impl Trouble {
                 what,
                 lasted_ms,
                 pending,
-                "over: the database is written again"
+                "outage over: the database is writable again"
             );
         }
     }
@@ -96,7 +100,7 @@ impl Trouble {
             None => self.current = Some((what, clock::monotonic_us())),
         }
         self.status.begin_outage(what, error.to_string());
-        tracing::error!(shard = self.status.shard.0, what, pending, %error, "the database is not written");
+        tracing::error!(shard = self.status.shard.0, what, pending, %error, "the database cannot be written");
     }
 
     /// The next pause between the bounds, doubling.
@@ -185,7 +189,7 @@ impl Writer {
     fn heal(&mut self) -> Duration {
         self.status.set_state(ShardState::Reopening);
         if let Err(error) = self.lanes.make_folders() {
-            tracing::error!(shard = self.id.0, %error, "the journals' folders could not be made again");
+            tracing::error!(shard = self.id.0, %error, "the journal folders could not be recreated");
         }
         match self.shard.as_mut().map(crate::shard::Shard::heal) {
             Some(Err(error)) => {
@@ -212,7 +216,7 @@ impl Writer {
         if self.shard.as_ref().is_some_and(|shard| shard.wal_bytes() > 0)
             && let Err(error) = self.checkpoint(crate::shard::CheckpointMode::Passive)
         {
-            tracing::debug!(shard = self.id.0, %error, "no room was made");
+            tracing::debug!(shard = self.id.0, %error, "no space could be freed");
         }
     }
 }

@@ -65,7 +65,7 @@ impl Writer {
             self.incomplete_since_us = None;
             if pinned_us.get() > 0 {
                 pinned_us.set(0);
-                tracing::warn!(shard = self.id.0, "over: the WAL is carried over again");
+                tracing::warn!(shard = self.id.0, "outage over: the WAL is copied into the database again");
             }
             return;
         }
@@ -76,8 +76,8 @@ impl Writer {
             tracing::warn!(
                 shard = self.id.0,
                 wal_bytes,
-                "another program reads the database in one transaction and keeps the WAL from being carried over: it \
-                 grows, and so do the journals, until that program ends its transaction"
+                "another program holds a read transaction on the database, so the WAL cannot be \
+                 checkpointed: the WAL and the journals grow until that transaction ends"
             );
         }
     }
@@ -110,7 +110,7 @@ impl Writer {
                 self.upkeep_from_us = clock::monotonic_us() + UPKEEP_FULL_PAUSE.as_micros() as u64;
                 tracing::warn!(
                     shard = self.id.0,
-                    "no room for upkeep (indexes, sorted ids); tried again later"
+                    "no space for upkeep (indexes, sorted ids); it is tried again later"
                 );
             }
             Err(error) => return Err(error.into()),

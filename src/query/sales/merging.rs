@@ -56,7 +56,7 @@ pub(super) async fn by_sums(
         .await?;
     let with_details = query.with_details;
     let merged = readers.compute(move || merge(shares, &spans, with_details)).await?;
-    merged.map_err(|_| QueryError::TooLarge("a sketch of the sales is damaged; run verify --aggregates"))
+    merged.map_err(|_| QueryError::TooLarge("a sales sketch is damaged; run verify --aggregates"))
 }
 
 /// One group of all shards.

@@ -72,7 +72,7 @@ impl CoreLoop {
         let key = self.connections.insert(fd, peer, self.now_ms() + self.limits.idle_ms);
         let Some(conn) = self.connections.get(key) else { return };
         if let Err(error) = self.epoll.add_edge(&conn.fd, key.0) {
-            tracing::warn!(core = self.parts.core, %error, "a connection could not be watched; closed");
+            tracing::warn!(core = self.parts.core, %error, "a connection could not be watched and is closed");
             self.close(key);
         }
     }

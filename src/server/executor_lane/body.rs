@@ -32,7 +32,7 @@ pub(super) enum Broken {
     /// Its source has ended, for a reason that is not an error of the server.
     #[error("{0}")]
     Ended(&'static str),
-    #[error("the answer could not be compressed: {0}")]
+    #[error("the response could not be compressed: {0}")]
     Packing(#[from] std::io::Error),
 }
 
@@ -123,8 +123,8 @@ impl Body for AnswerBody {
                     Err(error) => {
                         match &error {
                             // Its own log says why; the reader is only one who notices.
-                            Broken::Ended(reason) => tracing::info!(reason, "an answer was broken off"),
-                            error => tracing::error!(%error, "a stream of rows was broken off"),
+                            Broken::Ended(reason) => tracing::info!(reason, "a response was aborted"),
+                            error => tracing::error!(%error, "a stream of rows was aborted"),
                         }
                         Poll::Ready(Some(Err(error)))
                     }

@@ -299,7 +299,7 @@ impl Reply {
         };
         response.body(body.unwrap_or(AnswerBody::Whole(whole))).unwrap_or_else(|error| {
             // Only a header value with control characters could do this, and we write none.
-            tracing::error!(%error, "an answer could not be built");
+            tracing::error!(%error, "a response could not be built");
             let mut empty = Response::new(AnswerBody::empty());
             *empty.status_mut() = hyper::StatusCode::INTERNAL_SERVER_ERROR;
             empty

@@ -316,7 +316,7 @@ async fn run(lane: Rc<Lane>, changed: async_channel::Receiver<()>) {
             match outcome {
                 Ok(()) => {
                     if failing.take().is_some() {
-                        tracing::info!("changes of prices are read from every shard again");
+                        tracing::info!("price changes are read from every shard again");
                     }
                     break;
                 }
@@ -324,7 +324,7 @@ async fn run(lane: Rc<Lane>, changed: async_channel::Receiver<()>) {
                 Err(error) => {
                     let error = error.to_string();
                     if failing.as_ref() != Some(&error) {
-                        tracing::warn!(error, "changes of prices wait for a shard that cannot be read");
+                        tracing::warn!(error, "price changes wait for a shard that cannot be read");
                         failing = Some(error);
                     }
                 }
@@ -379,7 +379,7 @@ async fn catch_up_shard(lane: &Rc<Lane>, joins: &[Join], place: usize) -> Result
             if at.is_lost(now) {
                 tracing::warn!(
                     shard = shard.shard.0,
-                    "the shard was replaced, or fell back; streams go on from where it is"
+                    "the shard was replaced or rolled back; streams continue from its current state"
                 );
             }
             if let Some(position) = hub.position.borrow_mut().as_mut() {

@@ -103,7 +103,7 @@ pub(in crate::server) async fn delete(call: Call<'_>, _: Body<'_>) -> Result<Ans
     let store = export_store(lane).clone();
     // The file may be large; should it not go now, the next look for expired ones takes it.
     if let Ok(Err(error)) = lane.readers.compute(move || store.sweep()).await {
-        tracing::warn!(export = export.id.as_str(), %error, "files of a deleted export are left");
+        tracing::warn!(export = export.id.as_str(), %error, "files of a deleted export remain");
     }
     Ok(api::exports::removed(AckLevel::of(wants_disk)))
 }

@@ -201,7 +201,11 @@ pub(in crate::server) async fn post(call: Call<'_>, body: Incoming) -> Result<An
         finished.map_err(|refused| IngestEnded { refused, summary: Some(summary) })?;
     } else {
         // The key stays free, and the orders are duplicates when they come again.
-        tracing::warn!(key, "an ingest is not remembered by its key: its rows could not be synced");
+        tracing::warn!(
+            key,
+            "the server does not remember an ingest by its key, because its rows could not \
+                             be synced"
+        );
     }
     Ok(api::commerce::ingested(response, AckLevel::of(wants_disk)))
 }

@@ -108,7 +108,7 @@ pub(in crate::server) async fn post_event(call: Call<'_>, body: Body<'_>) -> Res
         Ok(None) => Err(PriceRefused::NotStored),
         // It is stored, and who asks again is told what was found.
         Err(error) => {
-            tracing::debug!(%error, "the answer to a price event cannot be read now");
+            tracing::debug!(%error, "the response to a price event cannot be read");
             Ok(prices::accepted(&event_id, AckLevel::of(wants_disk), first))
         }
     }
@@ -198,6 +198,6 @@ fn product(request: &RequestHead) -> Option<String> {
 }
 
 fn not_an_id() -> ParameterError {
-    let detail = "Last-Event-ID is no id of this stream, or there are several".to_owned();
+    let detail = "Last-Event-ID is not an id of this stream, or is repeated".to_owned();
     ParameterError { name: "Last-Event-ID", code: "invalid_event_id", detail }
 }

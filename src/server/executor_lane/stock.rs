@@ -139,7 +139,7 @@ async fn decide(
                 }
             }
             // They are in the journal, which is what is said of them then.
-            Err(error) => tracing::warn!(shard, %error, "what was decided of stock could not be read"),
+            Err(error) => tracing::warn!(shard, %error, "the decisions on stock updates could not be read"),
         }
     }
     for ((place, _), outcome) in rows.rows().zip(&settled.outcomes) {

@@ -62,7 +62,8 @@ async fn sync(files: &Files, syncers: &mut [Syncer]) {
             Ok(Some(plan)) => plan,
             Ok(None) => continue,
             Err(error) => {
-                tracing::error!(%error, "the journal cannot be synced; its events are not acked as `disk`");
+                tracing::error!(%error, "the journal cannot be synced; its events are not acknowledged as \
+                                         `disk`");
                 continue;
             }
         };
@@ -79,7 +80,8 @@ async fn sync(files: &Files, syncers: &mut [Syncer]) {
         match outcome {
             Ok(()) => syncer.done(plan),
             Err(error) => {
-                tracing::error!(%error, "fdatasync of the journal failed; its events are not acked as `disk`");
+                tracing::error!(%error, "fdatasync of the journal failed; its events are not acknowledged \
+                                         as `disk`");
                 syncer.failed(plan);
             }
         }

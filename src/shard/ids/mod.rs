@@ -141,7 +141,7 @@ impl Ids {
         let mut rows = statement.query([self.next_row_id.unwrap_or(i64::MIN)])?;
         while let Some(row) = rows.next()? {
             let first_id: i64 = row.get(0)?;
-            let damaged = || ShardError::Corrupt(format!("row {first_id} of {table} makes no sense"));
+            let damaged = || ShardError::Corrupt(format!("row {first_id} of {table} is invalid"));
             let blob = row.get_ref(1)?.as_blob().map_err(|_| damaged())?;
             let (hashes, torn) = store::unseal(&table, first_id, blob)?.as_chunks::<8>();
             let end = first_id.checked_add(hashes.len() as i64).ok_or_else(damaged)?;

@@ -53,7 +53,7 @@ impl Run {
         while let Some(row) = rows.next()? {
             let first_id: i64 = row.get(0)?;
             let (ids, chunks): (i64, i64) = (row.get(1)?, row.get(2)?);
-            let damaged = || ShardError::Corrupt(format!("run {first_id} of {table} makes no sense"));
+            let damaged = || ShardError::Corrupt(format!("run {first_id} of {table} is invalid"));
             let blob = row.get_ref(3)?.as_blob().map_err(|_| damaged())?;
             let filter = Filter::decode(store::unseal(&table, first_id, blob)?).ok_or_else(damaged)?;
             let (Ok(ids), Ok(chunks)) = (u32::try_from(ids), u32::try_from(chunks)) else {
@@ -91,7 +91,7 @@ impl Span {
         for hits in hits.chunk_by(|one, next| chunk_of(one) == chunk_of(next)) {
             let Some(hit) = hits.first() else { continue };
             let id = self.first_id + i64::from(chunk_of(hit));
-            let damaged = || ShardError::Corrupt(format!("row {id} of {table} makes no sense"));
+            let damaged = || ShardError::Corrupt(format!("row {id} of {table} is invalid"));
             let read = statement
                 .query_row([id], |row| {
                     let Ok(blob) = row.get_ref(0)?.as_blob() else { return Ok(Err(damaged())) };

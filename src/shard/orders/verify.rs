@@ -86,7 +86,7 @@ pub(in crate::shard) fn verify_sales(
         wrong += connection.query_row(&sql, [], |row| row.get::<_, i64>(0))?;
     }
     if wrong > 0 {
-        problems.push(format!("{wrong} orders have other items than they say"));
+        problems.push(format!("{wrong} orders have other items than they declare"));
     }
     Ok(())
 }
@@ -142,10 +142,10 @@ fn verify_sketches(
         let is_near = values.count() == stored_values.count()
             && [0.0, 0.5, 0.95, 1.0].into_iter().all(|q| near(&mut values, &mut stored_values, q));
         if !(is_readable && stored_customers.estimate() == customers.estimate() && is_near) {
-            found.tell(|| format!("{table}: tenant {tenant} at {start_us}: a sketch says otherwise"));
+            found.tell(|| format!("{table}: tenant {tenant} at {start_us}: a sketch differs from the rows"));
         }
     }
-    problems.extend(found.done(|count| format!("{table}: {count} sketches in all say otherwise")));
+    problems.extend(found.done(|count| format!("{table}: {count} sketches in total differ from the rows")));
     Ok(())
 }
 

@@ -90,7 +90,7 @@ impl ErasureRecord {
         getrandom::fill(&mut secret).map_err(std::io::Error::other)?;
         let mut plain = serde_json::to_vec(self).map_err(std::io::Error::other)?;
         if plain.len() + SECRET_BYTES > RECORD_BYTES_MAX {
-            return Err(std::io::Error::other("the person has more names than one record holds"));
+            return Err(std::io::Error::other("the person has more names than fit in one record"));
         }
         mask(&secret, &mut plain);
         out.extend_from_slice(&secret);

@@ -252,7 +252,7 @@ impl<'t, 's> Pages<'t, 's> {
 }
 
 fn damaged(page: u32) -> ShardError {
-    ShardError::Corrupt(format!("page {page} is not what its place says"))
+    ShardError::Corrupt(format!("page {page} does not match its position"))
 }
 
 #[cfg(test)]

@@ -13,24 +13,25 @@ const CHECKS: &[(&str, &str)] = &[
          AND p.price = e.price AND p.currency = e.currency)",
     ),
     (
-        "anomalies that no event names",
+        "anomalies without an event",
         "SELECT count(*) FROM price_anomaly a WHERE NOT EXISTS (SELECT 1 FROM price_event e WHERE \
          e.tenant = a.tenant AND e.product_id = a.product_id AND e.event_id = a.event_id AND e.anomaly = a.id)",
     ),
     (
-        "prices that are accepted against what their anomaly says, or not accepted without one",
+        "prices that are accepted although their anomaly was not approved, or not accepted without an \
+         anomaly",
         "SELECT count(*) FROM price_row p LEFT JOIN price_event e ON e.tenant = p.tenant \
          AND e.product_id = p.product_id AND e.event_id = p.event_id AND e.observed_at_us = p.observed_at_us \
          LEFT JOIN price_anomaly a ON a.id = e.anomaly WHERE p.accepted <> coalesce(a.status = 'approved', 1)",
     ),
     (
-        "anomalies without exactly one change, or reviewed ones without exactly one more",
+        "anomalies without exactly one change, or reviewed anomalies without exactly one more",
         "SELECT count(*) FROM (SELECT a.id FROM price_anomaly a LEFT JOIN price_change c ON c.anomaly = a.id \
          GROUP BY a.id HAVING coalesce(sum(c.kind = 'anomaly'), 0) <> 1 \
          OR coalesce(sum(c.kind = 'review'), 0) <> (a.status <> 'open') OR coalesce(sum(c.tenant <> a.tenant), 1))",
     ),
     (
-        "changes of an anomaly that is not there",
+        "changes of an anomaly that does not exist",
         "SELECT count(*) FROM price_change c WHERE NOT EXISTS (SELECT 1 FROM price_anomaly a WHERE a.id = c.anomaly)",
     ),
 ];

@@ -381,14 +381,17 @@ fn a_recount_finds_every_kind_of_drift() {
     let stranger = Connection::open(folder(dir.path()).database()).unwrap();
     assert_eq!(recount(&stranger).unwrap().rows, 3);
     for (drift, said) in [
-        ("UPDATE stock_level SET quantity = 4", "its level says 4 at version 3"),
-        ("UPDATE stock_level SET version = 4", "at version 4, its events come to 3 at version 3"),
-        ("UPDATE stock_level SET newest_us = 9", "its level says 3"),
-        ("UPDATE stock_event SET stock = 7 WHERE version = 2", "comes to 2, the events say Some(7)"),
-        ("UPDATE stock_event SET number = 7 WHERE version = 1", "comes to 7, the events say Some(1)"),
+        ("UPDATE stock_level SET quantity = 4", "its level is 4 at version 3"),
+        ("UPDATE stock_level SET version = 4", "at version 4, but its events add up to 3 at version 3"),
+        ("UPDATE stock_level SET newest_us = 9", "its level is 3"),
+        ("UPDATE stock_event SET stock = 7 WHERE version = 2", "adds up to 2, but the events record Some(7)"),
+        (
+            "UPDATE stock_event SET number = 7 WHERE version = 1",
+            "adds up to 7, but the events record Some(1)",
+        ),
         ("DELETE FROM stock_event WHERE version = 2", "the version before is 1"),
         ("UPDATE stock_event SET product = 9", "have a level and no event"),
-        ("UPDATE stock_event SET product = 9", "3 stock events are of no product"),
+        ("UPDATE stock_event SET product = 9", "3 stock events without a product"),
         ("UPDATE stock_event SET mode = 2, kind = 'delta', number = -5 WHERE version = 1", "negative_stock"),
     ] {
         let transaction = stranger.unchecked_transaction().unwrap();

@@ -41,7 +41,9 @@ pub(super) fn recount(snapshot: &Connection) -> Result<Verified, ShardError> {
             Ok((next, _)) => {
                 if Some(next.quantity) != change.stock {
                     let (comes_to, said) = (next.quantity, change.stock);
-                    found.tell(|| format!("{}: comes to {comes_to}, the events say {said:?}", name()));
+                    found.tell(|| {
+                        format!("{}: adds up to {comes_to}, but the events record {said:?}", name())
+                    });
                 }
                 level = next;
             }
@@ -62,7 +64,7 @@ pub(super) fn recount(snapshot: &Connection) -> Result<Verified, ShardError> {
              (SELECT 1 FROM stock_event e WHERE e.product = l.id)",
         ),
         (
-            "stock events are of no product",
+            "stock events without a product",
             "SELECT count(*) FROM stock_event e WHERE NOT EXISTS (SELECT 1 FROM stock_level l \
              JOIN tenant_row t ON t.id = l.tenant WHERE l.id = e.product)",
         ),
@@ -72,10 +74,7 @@ pub(super) fn recount(snapshot: &Connection) -> Result<Verified, ShardError> {
             found.tell(|| format!("{count} {what}"));
         }
     }
-    Ok(Verified {
-        rows: events,
-        problems: found.done(|count| format!("{count} problems of the stock in all")),
-    })
+    Ok(Verified { rows: events, problems: found.done(|count| format!("{count} stock problems in total")) })
 }
 
 fn compare(
@@ -91,7 +90,8 @@ fn compare(
     if stored != *counted {
         found.tell(|| {
             format!(
-                "product {product}: its level says {} at version {}, its events come to {} at version {}",
+                "product {product}: its level is {} at version {}, but its events add up to {} at version \
+                 {}",
                 stored.quantity, stored.version, counted.quantity, counted.version
             )
         });

@@ -48,7 +48,7 @@ fn a_cut_is_told_with_its_place() {
     assert_eq!((place.lines, place.entry.as_deref()), (outcome.rows.len() as u64, Some("shop/a.ndjson")));
     assert!(place.lines > 10, "{place}");
     let told = format!(
-        "the upload is cut short (byte {}, after line {}, entry \"shop/a.ndjson\")",
+        "the upload is truncated (byte {}, after line {}, entry \"shop/a.ndjson\")",
         place.offset_bytes, place.lines
     );
     assert_eq!(error.to_string(), told);

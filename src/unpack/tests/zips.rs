@@ -88,12 +88,15 @@ fn what_cannot_be_read_is_refused_by_name() {
         }
         other => panic!("{other:?}"),
     };
-    assert!(unsupported(&zip_streamed(std::slice::from_ref(&stored))).contains("stored without its size"));
+    assert!(
+        unsupported(&zip_streamed(std::slice::from_ref(&stored)))
+            .contains("stored and its header has no size")
+    );
     let upload = zip(&[stored]);
     // Bit 0 of the flags, and a method of its own.
     let flagged = with(&upload, 6, &[1]);
     assert!(unsupported(&flagged).contains("encrypted"));
-    assert!(unsupported(&with(&upload, 8, &[93])).contains("another method"));
+    assert!(unsupported(&with(&upload, 8, &[93])).contains("method is not deflate"));
     // A method does not matter where nobody looks.
     let skipped = zip(&[Packed { is_deflated: false, ..entry("a.txt", A) }, entry("b.ndjson", B)]);
     let directory = find(&skipped, b"PK\x01\x02");
@@ -145,7 +148,7 @@ fn sizes_that_lie_are_found_out() {
         // The same lie in both places.
         let directory = find(&upload, b"PK\x01\x02");
         let lying = with(&with(&upload, 22, &[3, 0, 0, 0]), directory + 24, &[3, 0, 0, 0]);
-        assert_eq!(damage(&lying), "the entry's size is another than its header says");
+        assert_eq!(damage(&lying), "the size of the entry does not match its header");
         let lying = with(&with(&upload, 14, &[3, 0, 0, 0]), directory + 16, &[3, 0, 0, 0]);
         assert!(matches!(unpack(&lying).end, Err(UnpackError::Checksum { .. })));
     }
@@ -187,38 +190,38 @@ fn the_directory_must_be_that_of_the_entries() {
         let end = rfind(&upload, b"PK\x05\x06");
         // Both entries of the directory are one of the archive.
         let overlapping = with(&upload, second + 42, &upload[directory + 42..directory + 46]);
-        assert_eq!(damage(&overlapping), "the archive's directory does not fit its entries");
+        assert_eq!(damage(&overlapping), "the archive's directory does not match its entries");
         let renamed = with(&upload, second + 46, b"z");
-        assert_eq!(damage(&renamed), "the archive's directory does not fit its entries");
+        assert_eq!(damage(&renamed), "the archive's directory does not match its entries");
         let hidden = with(&upload, 30, b"z");
-        assert_eq!(damage(&hidden), "the archive's directory does not fit its entries");
+        assert_eq!(damage(&hidden), "the archive's directory does not match its entries");
         // One that is left out, with an end that knows.
         let mut shorter = [&upload[..directory], &upload[second..]].concat();
         let at = end - (second - directory);
         let bytes = (at - directory) as u32;
         shorter[at + 8..at + 12].copy_from_slice(&[2, 0, 2, 0]);
         shorter[at + 12..at + 16].copy_from_slice(&bytes.to_le_bytes());
-        assert_eq!(damage(&shorter), "the archive's directory does not fit its entries");
+        assert_eq!(damage(&shorter), "the archive's directory does not match its entries");
         // One too many.
         let longer = [&upload[..second], &upload[directory..]].concat();
-        assert_eq!(damage(&longer), "the archive's directory has more entries than there are");
+        assert_eq!(damage(&longer), "the archive's directory lists more entries than the archive has");
         for at in [end + 10, end + 12, end + 16] {
             let lying = with(&upload, at, &[upload[at] ^ 1]);
-            assert_eq!(damage(&lying), "the archive's end does not fit its directory");
+            assert_eq!(damage(&lying), "the archive's end record does not match its directory");
         }
         // Entries and nothing else; an end and nothing before it; an entry behind the directory.
         assert!(matches!(unpack(&upload[..directory]).end, Err(UnpackError::Truncated { .. })));
         assert!(matches!(unpack(&upload[..end]).end, Err(UnpackError::Truncated { .. })));
         assert_eq!(
             damage(&[&upload[..directory], &upload[end..]].concat()),
-            "the archive's end does not fit its directory"
+            "the archive's end record does not match its directory"
         );
         assert_eq!(
             damage(&[&upload[..second], &upload[..directory], &upload[second..]].concat()),
-            "the archive has bytes that belong to nothing"
+            "the archive has bytes that belong to no entry"
         );
-        assert_eq!(damage(&[&upload[..], b"\n"].concat()), "there is something behind the archive");
-        assert_eq!(damage(&[&upload[..], &upload].concat()), "there is something behind the archive");
+        assert_eq!(damage(&[&upload[..], b"\n"].concat()), "unexpected bytes follow the archive");
+        assert_eq!(damage(&[&upload[..], &upload].concat()), "unexpected bytes follow the archive");
     }
 }
 

@@ -42,8 +42,8 @@ impl Descriptor {
             }
         }
         match is_signed && u32_at(bytes, 4) != self.crc {
-            true => Err(Fault::Checksum("the entry's CRC-32 is another")),
-            false => Err(Fault::Damaged("what follows the entry is not its descriptor")),
+            true => Err(Fault::Checksum("the CRC-32 of the entry does not match")),
+            false => Err(Fault::Damaged("the entry is not followed by its data descriptor")),
         }
     }
 }

@@ -93,7 +93,7 @@ impl Directory {
                 return match (self.comment_bytes_left, input.is_empty()) {
                     (Some(0), true) if input.is_ended() => Ok(Step::End),
                     (Some(0), true) => Ok(Step::Hungry),
-                    (Some(0), false) => Err(Fault::Damaged("there is something behind the archive")),
+                    (Some(0), false) => Err(Fault::Damaged("unexpected bytes follow the archive")),
                     _ => input.starved(),
                 };
             }
@@ -132,14 +132,16 @@ impl Directory {
                 // The length leaves out itself and what stands before it.
                 let length = u64_at(&header.bytes, 4).saturating_add(12);
                 if length < END_ZIP64_BYTES as u64 || length > END_ZIP64_BYTES_MAX {
-                    return Err(Fault::Damaged("the archive's zip64 end has an impossible length"));
+                    return Err(Fault::Damaged(
+                        "the zip64 end record of the archive has an impossible length",
+                    ));
                 }
                 Some(length as usize)
             }
             LOCATOR_ZIP64 if self.zip64.is_some() => Some(LOCATOR_BYTES),
             END => Some(END_BYTES),
             DECRYPTION => return Err(Fault::Unsupported("the archive's directory is encrypted")),
-            _ => return Err(Fault::Damaged("the archive has bytes that belong to nothing")),
+            _ => return Err(Fault::Damaged("the archive has bytes that belong to no entry")),
         };
         Ok(length)
     }
@@ -151,7 +153,10 @@ impl Directory {
         match &bytes[..SIGNATURE_BYTES] {
             ENTRY => {
                 if self.tally.entries == read.entries {
-                    return Err(Fault::Damaged("the archive's directory has more entries than there are"));
+                    return Err(Fault::Damaged(
+                        "the archive's directory lists more entries than the archive \
+                                               has",
+                    ));
                 }
                 self.tally.add(&record(bytes));
             }
@@ -165,7 +170,7 @@ impl Directory {
                 });
             }
             LOCATOR_ZIP64 if self.zip64.is_none_or(|end| end.at != u64_at(bytes, 8)) => {
-                return Err(Fault::Damaged("the archive's zip64 end is not where it is said to be"));
+                return Err(Fault::Damaged("the archive's zip64 end record is not where its locator says"));
             }
             END => {
                 let directory_bytes = self.ends_at.unwrap_or(*at) - starts_at;
@@ -193,11 +198,11 @@ impl Directory {
             && fits(u32_at(end, 12), bytes, u32::MAX)
             && fits(u32_at(end, 16), starts_at, u32::MAX);
         if !is_told {
-            return Err(Fault::Damaged("the archive's end does not fit its directory"));
+            return Err(Fault::Damaged("the archive's end record does not match its directory"));
         }
         match self.tally == *read {
             true => Ok(()),
-            false => Err(Fault::Damaged("the archive's directory does not fit its entries")),
+            false => Err(Fault::Damaged("the archive's directory does not match its entries")),
         }
     }
 }

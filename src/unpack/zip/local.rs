@@ -90,14 +90,15 @@ impl Entry {
             0 => Method::Stored,
             8 => Method::Deflated,
             _ if self.is_wanted || self.has_descriptor => {
-                return Err(Fault::Unsupported("the entry is packed by another method than deflate"));
+                return Err(Fault::Unsupported("the entry's compression method is not deflate"));
             }
             _ => Method::Other,
         };
         // Its data may look like a descriptor itself, so nobody can tell where it ends.
         if method == Method::Stored && self.has_descriptor && !self.is_directory {
             return Err(Fault::Unsupported(
-                "the entry is stored without its size in front of it: deflate it, or let the size be written",
+                "the entry is stored and its header has no size: compress it with deflate, or write its \
+                 size",
             ));
         }
         Ok(method)

@@ -136,7 +136,7 @@ class Chart {
     const { form, unit, series, title } = this.what;
     const told = series.map(([, label], at) => {
       const known = this.data[at + 1].filter((value) => value !== null);
-      if (known.length === 0) return `${label}: nothing yet`;
+      if (known.length === 0) return `${label}: no data yet`;
       const [least, most] = [known.reduce((a, b) => Math.min(a, b)), known.reduce((a, b) => Math.max(a, b))];
       return `${label} ${form(known.at(-1))}${unit} now, between ${form(least)} and ${form(most)}`;
     });

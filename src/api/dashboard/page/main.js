@@ -82,14 +82,14 @@ async function ask() {
   try {
     const state = await fetchState(AbortSignal.any([mine.signal, AbortSignal.timeout(TIMEOUT_MS)]));
     if (mine.signal.aborted) return;
-    if (failedSince !== null) setText(byId("said"), "The server answers again.");
+    if (failedSince !== null) setText(byId("said"), "The server is reachable again.");
     failedSince = null;
     latest = { state, figures: memory.take(state) };
   } catch {
     if (mine.signal.aborted) return;
     if (failedSince === null) {
       failedSince = Date.now() * 1e3;
-      setText(byId("said"), "The server is not reachable.");
+      setText(byId("said"), "The server is unreachable.");
     }
     memory.gap();
   }
@@ -99,7 +99,7 @@ async function ask() {
 }
 
 function link() {
-  const [word, state] = failedSince !== null ? [`not reachable since ${clock(failedSince)}`, "lost"]
+  const [word, state] = failedSince !== null ? [`unreachable since ${clock(failedSince)}`, "lost"]
     : isPaused ? ["paused", "paused"] : latest ? ["live", "live"] : ["connecting", "paused"];
   setText(byId("link-text"), word);
   byId("link").dataset.state = state;
@@ -113,16 +113,16 @@ function draw() {
   const notice = byId("notice");
   show(notice, failedSince !== null || isRefused);
   if (failedSince !== null) {
-    setText(notice, `The server is not reachable since ${clock(failedSince)}. Asking again every second; what is shown is from before.`);
+    setText(notice, `The server has been unreachable since ${clock(failedSince)}. The page retries every second and shows the last known figures.`);
   } else if (isRefused) {
     setText(notice, tenant.key
-      ? "The key given does not show these figures: they need the scope read and a key bound to all tenants. Until then only what health says is shown."
-      : "This server has keys. Without one only what health says is shown: give a key with the scope read, bound to all tenants, below.");
+      ? "This key does not permit these figures. They require a key with the scope read, bound to all tenants. The page shows only the data of /health."
+      : "This server requires a key. Without one, the page shows only the data of /health. Enter a key with the scope read, bound to all tenants, below.");
   }
   if (!latest) return;
   const { state, figures } = latest;
   const lasting = outages.update(figures);
-  document.title = failedSince !== null ? "not reachable · firehose" : lasting > 0 ? "outage · firehose" : "firehose";
+  document.title = failedSince !== null ? "unreachable · firehose" : lasting > 0 ? "outage · firehose" : "firehose";
   facts(byId("about"), [
     ["version", state.version],
     ["runtime", state.runtime],

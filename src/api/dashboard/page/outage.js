@@ -57,13 +57,13 @@ export class Outages {
         const since = `Since ${clock(outage.began_us)}${outage.isSeen ? " or before" : ""}, for ${duration((figures.now_us - outage.began_us) / 1e6)}`;
         setText(head, `${name} cannot be written: ${outage.what}`);
         setText(reason, `${since}: ${outage.reason}.`);
-        setText(effect, `${count(outage.shard.pending)} events (${bytes(outage.shard.pending_bytes)}) wait in its journals. Events are accepted all the same and stored when this is over.`);
+        setText(effect, `${count(outage.shard.pending)} events (${bytes(outage.shard.pending_bytes)}) wait in its journals. The server still accepts events and stores them after the outage.`);
       } else {
         const took = duration((outage.ended_us - outage.began_us) / 1e6);
-        setText(head, `${name} is written again`);
-        setText(reason, `From ${clock(outage.began_us)} to ${clock(outage.ended_us)}, for ${took}, it was not (${outage.what}): ${outage.reason}.`);
+        setText(head, `${name} is writable again`);
+        setText(reason, `From ${clock(outage.began_us)} to ${clock(outage.ended_us)}, for ${took}, it could not be written (${outage.what}): ${outage.reason}.`);
         const left = outage.shard.pending;
-        setText(effect, left > 1000 ? `${count(left)} events are still to be stored.` : "What waited is stored.");
+        setText(effect, left > 1000 ? `${count(left)} events still wait to be stored.` : "The backlog is stored.");
       }
     });
     this.announce(found.filter((outage) => outage.lasts));
@@ -76,7 +76,7 @@ export class Outages {
     const over = [...this.lasting].filter((shard) => !now.has(shard));
     const told = [
       ...begun.map((outage) => `Shard ${outage.shard.shard} cannot be written: ${outage.what}.`),
-      ...over.map((shard) => `Shard ${shard} is written again.`),
+      ...over.map((shard) => `Shard ${shard} is writable again.`),
     ];
     if (told.length > 0) this.say(told.join(" "));
     this.lasting = now;

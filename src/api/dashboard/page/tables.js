@@ -68,7 +68,7 @@ export const cores = (into) => new Table(into, "Cores", [
   number("p95", (core) => latency(core.ack.p95)),
   number("p99", (core) => latency(core.ack.p99)),
   number("since start", (core) => count(core.accepted_events)),
-], "Cores are shown to a key with the scope read, bound to all tenants.");
+], "Cores require a key with the scope read, bound to all tenants.");
 
 export const shards = (into) => new Table(into, "Shards", [
   text("shard", (shard) => `shard ${shard.shard}`),
@@ -88,17 +88,17 @@ export const shards = (into) => new Table(into, "Shards", [
   number("commit p50", (shard) => latency(shard.commit.p50)),
   number("p95", (shard) => latency(shard.commit.p95)),
   number("p99", (shard) => latency(shard.commit.p99)),
-], "No shards are known yet.");
+], "No shards yet.");
 
 const CLASSES = ["2xx", "3xx", "4xx", "5xx", "other"];
 
-export const routes = (into) => new Table(into, "HTTP requests a second by route and class of status", [
+export const routes = (into) => new Table(into, "HTTP requests per second by route and status class", [
   text("route", (route) => route.route),
   ...CLASSES.map((name) => ({
     ...number(`${name}/s`, (route) => (route.total[name] === undefined ? "" : rate(route.rates[name]))), optional: true,
   })),
   number("since start", (route) => count(route.all)),
-], "Requests are shown to a key with the scope read, bound to all tenants.");
+], "Requests require a key with the scope read, bound to all tenants.");
 
 const change = (value) => (typeof value === "number" ? `${value > 0 ? "+" : ""}${value.toFixed(1)} %` : NONE);
 

@@ -31,10 +31,10 @@ async function told(answer) {
   const problem = await answer.json().catch(() => ({}));
   const detail = typeof problem.detail === "string" ? `: ${problem.detail}` : "";
   const means = {
-    401: "Not shown: the server wants a key that holds (401)",
-    403: "Not shown: this key may not read this tenant (403)",
-    404: "Not available: this server or tenant has none (404)",
-    429: "The tenant's quota is used up (429)",
+    401: "Not shown: a valid key is required (401)",
+    403: "Not shown: this key does not permit reading this tenant (403)",
+    404: "Not available on this server or for this tenant (404)",
+    429: "The tenant's quota is exhausted (429)",
   };
   return `${means[answer.status] ?? `Not available (${answer.status})`}${detail}.`;
 }
@@ -56,7 +56,7 @@ class List {
       const target = `/api/v1/tenants/${encodeURIComponent(tenant)}/${this.path}`;
       answer = await fetch(target, { headers: { Accept: "application/json", ...showing(key) }, signal: AbortSignal.timeout(5000), cache: "no-store" });
     } catch {
-      setText(this.said, "The server is not reachable.");
+      setText(this.said, "The server is unreachable.");
       return;
     }
     if (!answer.ok) {
@@ -68,14 +68,14 @@ class List {
     }
     const body = await answer.json().catch(() => ({}));
     const rows = (Array.isArray(body[this.name]) ? body[this.name] : []).slice(0, SHOWN_MAX);
-    setText(this.said, rows.length === 0 ? `None of ${tenant}.` : `The newest of ${tenant}.`);
+    setText(this.said, rows.length === 0 ? `${tenant} has none.` : `The newest of ${tenant}.`);
     this.table.show(rows.map((row) => ({ ...row, observed: moment(row.observed_at) })));
   }
 
   clear() {
     this.isRefused = false;
     this.table.show([]);
-    setText(this.said, "Name a tenant to see them.");
+    setText(this.said, "Enter a tenant to see them.");
   }
 }
 

@@ -199,7 +199,7 @@ fn names_are_those_of_the_lists_and_times_have_an_offset() {
         assert_fault(&with(name, value), &format!("/{name}"), code);
     }
     let naive = order(&with("ordered_at", Some("\"2024-01-15T10:30:00\""))).unwrap_err();
-    assert!(naive.to_string().contains("in ordered_at the offset from UTC is missing"));
+    assert!(naive.to_string().contains("ordered_at must have an offset from UTC"));
 }
 
 #[test]
@@ -364,7 +364,7 @@ fn every_broken_field_is_told_up_to_twenty() {
     let error = order(&with_item("quantity", Some("0")).replace("\"paid\"", "1")).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "the JSON is not an order: status must be a string; \
+        "the JSON is not a valid order: status must be a string; \
          /items/1/quantity: quantity must be from 1 to 1000000000"
     );
     assert_eq!(error.code(), Code::InvalidType);

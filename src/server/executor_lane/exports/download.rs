@@ -20,7 +20,7 @@ const LOOK_MAX: Duration = Duration::from_millis(200);
 /// Why a download ends early: never as if it were whole.
 type Break = &'static str;
 
-const MADE_ANEW: Break = "the export is made anew";
+const MADE_ANEW: Break = "the export restarts";
 
 /// Where a download stands.
 pub(super) struct ExportPieces {
@@ -64,7 +64,7 @@ impl ExportPieces {
             match progress.state {
                 ExportState::Failed => return Err("the export failed"),
                 ExportState::Expired => return Err("the export expired"),
-                ExportState::Erased => return Err("the export told of a person who was erased"),
+                ExportState::Erased => return Err("the export contained a person who was erased"),
                 ExportState::Queued | ExportState::Running | ExportState::Done => {}
             }
             if self.until == Some(self.at) {
@@ -83,7 +83,7 @@ impl ExportPieces {
                 return Ok(None);
             }
             if self.lane.vitals.stop.stage() >= Stage::Draining {
-                return Err("the server is stopping");
+                return Err("the server is shutting down");
             }
             executor::sleep(pause).await;
             pause = LOOK_MAX.min(pause * 2);
@@ -102,7 +102,7 @@ impl ExportPieces {
         let bytes = file.read_at(self.at, count as usize).await.map_err(failed)?;
         self.file = Some(file);
         if bytes.is_empty() {
-            return Err("the file is shorter than it was");
+            return Err("the file is shorter than before");
         }
         self.at += bytes.len() as u64;
         Ok(bytes)

@@ -37,7 +37,7 @@ pub(super) async fn run(lane: Rc<Lane>) {
                 export.set_running(true);
                 let ended = detached(async move { finish(&job.0, &job.1).await }).await;
                 if ended.is_none() {
-                    fail(&lane, &export, "the server made a mistake; its log says more").await;
+                    fail(&lane, &export, "internal server error; the log has the details").await;
                 }
                 if export.is_removed() {
                     // What was charged for a batch that came too late.
@@ -108,7 +108,7 @@ async fn finish(lane: &Rc<Lane>, export: &Arc<Export>) -> Ended {
             Err(ExportFailure::Erasing) => return Ended::Later,
             Err(ExportFailure::Held) => return Ended::Held,
             Err(ExportFailure::Query(error)) if tries < TRIES => {
-                tracing::warn!(export = id, %error, "an export waits for what it reads");
+                tracing::warn!(export = id, %error, "an export waits for a shard that cannot be read");
                 tries += 1;
                 executor::sleep(PAUSE).await;
             }
@@ -133,7 +133,7 @@ async fn fail(lane: &Lane, export: &Arc<Export>, reason: &str) {
 fn reason(error: &ExportFailure) -> String {
     match error {
         ExportFailure::Export(ExportError::Io(error)) if is_full(error) => "the disk is full".to_owned(),
-        ExportFailure::Export(ExportError::Io(_)) => "a file of the export cannot be used".to_owned(),
+        ExportFailure::Export(ExportError::Io(_)) => "an export file cannot be used".to_owned(),
         error => error.to_string(),
     }
 }

@@ -41,7 +41,7 @@ impl Stream for Fed {
             return Poll::Pending;
         }
         if self.feed.given.load(Ordering::Relaxed) > HEAD_BYTES_MAX {
-            let detail = format!("the head of a part is longer than {HEAD_BYTES_MAX} bytes");
+            let detail = format!("the head of a part exceeds {HEAD_BYTES_MAX} bytes");
             return Poll::Ready(Some(Err(std::io::Error::other(detail))));
         }
         let frame = ready!(self.frames.as_mut().poll_next(context));
@@ -191,7 +191,7 @@ mod tests {
         for first in [&b"no boundary"[..], b"--b\r\nContent-Disposition: form-data; name=\""] {
             let (left, parts) = read(first, KIB, 1_000);
             let told = parts.unwrap_err().to_string();
-            assert!(told.contains("the head of a part is longer than 65536 bytes"), "{told}");
+            assert!(told.contains("the head of a part exceeds 65536 bytes"), "{told}");
             assert!(left >= 1_000 - 65, "{left} frames were not taken");
         }
     }

@@ -24,7 +24,7 @@ pub(super) async fn run(lane: Rc<Lane>) {
         let resting = match upload_store(&lane).resting(before_us) {
             Ok(resting) => resting,
             Err(error) => {
-                tracing::warn!(%error, "the folder of uploads cannot be read");
+                tracing::warn!(%error, "the uploads folder cannot be read");
                 continue;
             }
         };

@@ -72,7 +72,7 @@ async fn check(body: &mut Body, checkpoint: &mut Checkpoint) -> io::Result<()> {
     // An earlier version kept no sum.
     let expected = *checkpoint.sum.get_or_insert(sum);
     if !is_there || sum != expected {
-        tracing::warn!(body = %body.path().display(), "an upload lost bytes in a power cut and begins again");
+        tracing::warn!(body = %body.path().display(), "an upload lost bytes in a power cut and restarts");
         body.cut(0)?;
         *checkpoint = Checkpoint::default();
     }
@@ -137,9 +137,9 @@ impl Working {
                 (self.upload.length, self.upload.is_deferred) = (length, false);
                 Ok(save(&self.lane, &mut self.upload, self.wants_disk).await?)
             }
-            true => Err(UploadRefused::Header("Upload-Length is less than the bytes the upload has")),
+            true => Err(UploadRefused::Header("Upload-Length is less than the number of bytes received")),
             false if length == self.upload.length => Ok(()),
-            false => Err(UploadRefused::Header("the upload has another length")),
+            false => Err(UploadRefused::Header("the upload already has another length")),
         }
     }
 

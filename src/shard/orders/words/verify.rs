@@ -47,7 +47,7 @@ CREATE VIRTUAL TABLE temp.customer_word USING fts5vocab(main, customer_text, ins
             (Some(is), Some(should)) => is.cmp(should),
         };
         let wrong = match order {
-            Ordering::Less => is.as_ref().map(|word| (word.customer, "the row says otherwise")),
+            Ordering::Less => is.as_ref().map(|word| (word.customer, "differs from the row")),
             Ordering::Greater => should.as_ref().map(|word| (word.customer, "is missing")),
             Ordering::Equal => None,
         };
@@ -62,7 +62,7 @@ CREATE VIRTUAL TABLE temp.customer_word USING fts5vocab(main, customer_text, ins
             should = Word::next(&mut expected)?;
         }
     }
-    problems.extend(found.done(|count| format!("customer_text: {count} words in all are other ones")));
+    problems.extend(found.done(|count| format!("customer_text: {count} words in total differ")));
     Ok(())
 }
 

@@ -50,7 +50,7 @@ pub fn read_orders(
             .iter()
             .rev()
             .find(|info| info.first_id <= rest[0].id)
-            .ok_or_else(|| ShardError::Corrupt("a chosen order is in no partition".to_owned()))?;
+            .ok_or_else(|| ShardError::Corrupt("a selected order is in no partition".to_owned()))?;
         let of_partition =
             rest.iter().take_while(|one| (info.first_id..info.end_id).contains(&one.id)).count();
         let room = bounds.orders.saturating_sub(batch.orders.len());
@@ -86,7 +86,7 @@ pub fn read_orders(
 }
 
 fn gone() -> ShardError {
-    ShardError::Other("orders of the export are not there any more".to_owned())
+    ShardError::Other("orders of the export no longer exist".to_owned())
 }
 
 /// A run of orders of one partition on its way into a batch.
