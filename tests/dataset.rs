@@ -639,5 +639,5 @@ fn failed_rows_and_refusals_fail_the_command_and_say_why() {
 
     let (output, seen) = post("", (0..10).map(|_| Turn::Refuse(503)).collect());
     assert_eq!((output.status.code(), seen.len()), (Some(1), 10));
-    assert!(said(&output).contains("given up after 10 tries"), "{}", said(&output));
+    assert!(said(&output).contains("gave up after 10 attempts"), "{}", said(&output));
 }

@@ -143,7 +143,7 @@ fn a_wal_unlinked_while_running_costs_nothing() {
     server.wait_until_stored();
     fs::remove_file(folder.shard(0).join("shard.db-wal")).expect("the WAL is there");
     (0..20).for_each(|_| _ = all.post(&mut client));
-    wait_until("it to be noticed", || server.logged("the database is not written").is_some());
+    wait_until("it to be noticed", || server.logged("the database cannot be written").is_some());
     server.wait_until_stored();
     server.kill();
     folder.serve(ONE_SHARD).stop();

@@ -131,7 +131,7 @@ fn a_foreign_a_newer_or_another_folder_is_refused() {
 
     let folder = Folder::new();
     folder.serve(&["--shards", "2"]).stop();
-    assert_says(&refusal(&folder, &["--shards", "3"]), &["2 shards", "3 were asked for"]);
+    assert_says(&refusal(&folder, &["--shards", "3"]), &["2 shards", "ask for 3"]);
 }
 
 #[test]

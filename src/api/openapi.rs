@@ -252,7 +252,7 @@ pub fn post_event() -> OperationBuilder {
         .header(
             "Firehose-Ack",
             header(
-                "The promise that holds: `os` means the event survives the death of the process, `disk` \
+                "The promise of this response: `os` means the event survives the death of the process, `disk` \
                  means it survives a power cut.",
                 &["os", "disk"],
             ),

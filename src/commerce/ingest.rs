@@ -274,7 +274,7 @@ impl Shape {
                  with its items as an array"
             }
             Shape::Document => {
-                "the body appears to be a JSON document that spans lines; send each order on its own line, \
+                "the body appears to be a JSON document that spans several lines; send each order on its own line, \
                  for example with jq -c '.[]' (an array) or jq -c . (a sequence of orders)"
             }
             Shape::Array => {
@@ -458,8 +458,8 @@ mod tests {
         };
         assert!(advice(&[b"order_id,tenant_id,status", b"1,acme,paid"]).contains("CSV"));
         assert!(advice(&[b"order_id;tenant_id", b"1;acme"]).contains("CSV"));
-        assert!(advice(&[b"{", b"  \"order_id\": \"a\","]).contains("spans lines"));
-        assert!(advice(&[b"[", b"  {\"order_id\": \"a\"}", b"]"]).contains("spans lines"));
+        assert!(advice(&[b"{", b"  \"order_id\": \"a\","]).contains("several lines"));
+        assert!(advice(&[b"[", b"  {\"order_id\": \"a\"}", b"]"]).contains("several lines"));
         assert!(advice(&[b"[{\"order_id\":\"a\"},{\"order_id\":\"b\"}]"]).contains("array"));
         assert!(advice(&[b"{\"order_id\":7,}"]).contains("none of the 1 lines"));
         assert!(advice(&[b"{\"order_id\":7}", b"order_id,tenant_id"]).contains("none of the 2 lines"));

@@ -77,7 +77,7 @@ settings! {
         /// proxy or
         /// a network policy that authenticates clients.
         insecure: bool as Truth = "false";
-        /// Maximum number of open connections in the whole process. Further ones wait in the kernel's backlog.
+        /// Maximum number of open connections in the whole process. Further ones get 503.
         /// Raise it together with the open-files limit (`firehose doctor` shows both).
         connections_max: u64 as Count = "100000";
         /// Public origin of this server, such as https://events.example.com, or "none".

@@ -283,7 +283,7 @@ const steps = {
       return !notice.hidden && notice.textContent.includes(of) && document.querySelectorAll("#cores tbody tr").length === 0
         && document.querySelectorAll("#shards tbody tr").length > 0 && document.getElementById("link-text").textContent === "live";
     }, words);
-    await isRefused("This server has keys");
+    await isRefused("This server requires a key");
     await use(own);
     await isRefused("bound to all tenants");
     await use(all);

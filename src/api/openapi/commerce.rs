@@ -186,7 +186,7 @@ pub fn search() -> OperationBuilder {
         .parameter(parameter(
             "q",
             "Up to 10 words, each of which must occur in the customer's name or e-mail address. `ann*` \
-             matches a prefix. Punctuation that stands alone is ignored.",
+             matches a prefix. Separate punctuation is ignored.",
             of_form("search-words"),
         ))
         .parameter(parameter("fields", &fields, list_of(ORDER_FIELDS)))

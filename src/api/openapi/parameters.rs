@@ -109,7 +109,7 @@ pub(super) fn ack() -> Parameter {
     parameter(
         "ack",
         "`disk` requests the stronger promise: what the response reports survives a power cut, whatever the \
-         server's setting. `Firehose-Ack` in the response names the promise that holds.",
+         server's setting. `Firehose-Ack` in the response names the promise that applies.",
         words(&["os", "disk"]),
     )
 }
