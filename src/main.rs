@@ -1,4 +1,4 @@
-//! The binary: parses the command line and hands over.
+//! The binary: parses the command line and runs the command.
 
 use std::process::ExitCode;
 
@@ -9,8 +9,8 @@ use firehose::cli::{self, Cli, Command, Drill};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    // The allocator asks for huge pages, and the kernel then gives 2 MiB to whatever touches a byte: 63 MB of a server
-    // with eight shards that has done nothing. Without them the work takes as long. Refused: as it was.
+    // The allocator requests huge pages, and each touched byte then takes 2 MiB: 63 MB in an idle server with eight
+    // shards. Without them the work takes as long. If this is refused, nothing changes.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
     match Cli::parse().command {
         Command::Serve(flags) => cli::serve(&flags),

@@ -1,36 +1,36 @@
-//! What of a browser may call: which pages, by their `Origin`, and under which names of this server, by `Host`.
+//! Access from browsers: which pages may call, by their `Origin`, and under which names of this server, by `Host`.
 //!
-//! A page can send anything to any address that its reader's machine reaches, and a name of its own can be pointed at
-//! any address (DNS rebinding). So what does more than to append events is for this server's own pages and for those of
-//! origins that the operator has listed; and while there are no keys, for requests that call this server by a name that
-//! no stranger can have given it. What no browser sends, a request without `Origin`, is not looked at here.
+//! A page can send anything to any address that its reader's machine reaches, and can point a name of its own at any
+//! address (DNS rebinding). Everything but appending events is therefore limited to pages of this server and of origins
+//! that the operator has listed. While there are no keys, it is also limited to host names that no stranger can
+//! control. Requests without `Origin`, which browsers do not send, are not checked here.
 
 use super::Problem;
 use super::error::{Asker, Refuse, problem};
 use crate::config::{Config, is_safe_host, is_same_authority};
 use crate::http::{Answer, Cors, Method};
 
-/// Whom of the browsers an operation answers: a column of the table of endpoints.
+/// The browsers that an operation answers: a column of the table of endpoints.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pages {
-    /// Pages of this server and of listed origins, under a name that is known.
+    /// Pages of this server and of listed origins, under a known name.
     Own,
-    /// The same under any name: probes and scrapes, which tell no row.
+    /// The same under any name: probes and scrapes, which reveal no row.
     OwnByAnyName,
-    /// Pages of every origin, under any name: posts of events.
+    /// Pages of every origin, under any name: posted events.
     Every,
 }
 
-/// What a request says of the page it comes from and of the name it has asked for.
+/// The page that a request comes from, and the host name that it uses.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Caller<'a> {
-    /// `None`: HTTP/1.0 without a `Host`, which no browser speaks.
+    /// `None`: HTTP/1.0 without a `Host`, which no browser sends.
     pub host: Option<&'a [u8]>,
-    /// Of several `Origin` lines none is right: it is empty then.
+    /// Empty if there are several `Origin` lines, because none of them can be trusted.
     pub origin: Option<&'a [u8]>,
 }
 
-/// What the answer to OPTIONS says to a browser.
+/// The content of the response to a browser's OPTIONS.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Preflight<'a> {
     pub cors: Cors<'a>,
@@ -38,12 +38,12 @@ pub struct Preflight<'a> {
     pub wanted_headers: Option<&'a [u8]>,
 }
 
-/// Why a request is not answered, whatever it asks for.
+/// The reason for which a request is not answered at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotCalled {
-    /// 421: under this name.
+    /// 421: not under this name.
     ByThisName,
-    /// 403: by this page.
+    /// 403: not from this page.
     ByThisPage,
 }
 
@@ -56,7 +56,7 @@ impl NotCalled {
         }
     }
 
-    /// One sentence for whoever set the server up.
+    /// One sentence for the operator.
     #[must_use]
     pub fn detail(self) -> &'static str {
         match self {
@@ -85,7 +85,7 @@ impl<'a> Caller<'a> {
         Caller { host, origin }
     }
 
-    /// Which pages may read the answer.
+    /// Which pages may read the response.
     #[must_use]
     pub fn cors(&self, config: &Config, pages: Pages, method: Method) -> Cors<'a> {
         let every = pages == Pages::Every;
@@ -121,7 +121,7 @@ impl<'a> Caller<'a> {
             return Err(NotCalled::ByThisName);
         }
         match self.origin {
-            // The preflight says by what it lacks that the page may not.
+            // The preflight refuses the page by omitting headers.
             Some(origin) if method != Method::Options && !self.is_own_origin(config, origin) => {
                 Err(NotCalled::ByThisPage)
             }
@@ -212,7 +212,7 @@ mod tests {
         {
             assert_eq!(asked(host, Pages::Own, true), Ok(()), "{host}");
         }
-        // One that a name server of theirs points here: its pages are of the same origin, and not answered.
+        // A name that a foreign name server points here: its pages have the same origin, and are refused.
         let rebound = caller("evil.example", Some("http://evil.example"));
         assert_eq!(rebound.check(&config, Pages::Own, Method::Get, || true), Err(NotCalled::ByThisName));
         assert_eq!(rebound.check(&config, Pages::Own, Method::Options, || true), Err(NotCalled::ByThisName));

@@ -1,4 +1,4 @@
-//! The commerce endpoints: what is asked of a request, what is answered, and why it is not.
+//! The commerce endpoints: parsing of requests, responses, and refusals.
 
 use std::borrow::Cow;
 
@@ -19,14 +19,14 @@ use crate::ingest;
 use crate::query::QueryError;
 use crate::unpack::UnpackError;
 
-/// Bytes of an idempotency key.
+/// Maximum length of an idempotency key.
 pub(super) const KEY_BYTES_MAX: usize = 255;
 
-/// A header that may be there once is there several times.
+/// A header that must not be repeated is repeated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Repeated;
 
-/// The value of a header that may be there once.
+/// The value of a header that must not be repeated.
 pub fn header<'h>(headers: &'h hyper::HeaderMap, name: &str) -> Result<Option<&'h [u8]>, Repeated> {
     let mut values = headers.get_all(name).iter();
     let value = values.next().map(hyper::header::HeaderValue::as_bytes);
@@ -55,13 +55,13 @@ pub fn ingested(summary: Vec<u8>, level: AckLevel) -> Answer {
     Answer::new(200, "application/json", summary).with("Firehose-Ack", level.word())
 }
 
-/// What was answered before, once more.
+/// The stored response of an earlier request.
 #[must_use]
 pub fn replayed(response: String, level: AckLevel) -> Answer {
     ingested(response.into_bytes(), level).with("Idempotent-Replayed", "true")
 }
 
-/// An ingest that ended early, and what became of the rows by then.
+/// An ingest that ended early, and the outcome of its rows so far.
 #[derive(Debug)]
 pub struct IngestEnded {
     pub refused: WriteRefused,
@@ -80,7 +80,7 @@ impl Refuse for IngestEnded {
     }
 }
 
-/// The answer to an ingest that ended early. What was committed by then stays, and is counted in it.
+/// The response to an ingest that ended early. Rows that were committed remain and are counted.
 #[must_use]
 pub fn ingest_refused(
     error: &WriteRefused,
@@ -107,7 +107,7 @@ pub fn ingest_refused(
         WriteRefused::Pressure(pressure) => {
             let refused = EventRefused::Refused(ingest::Refused::Pressure(*pressure));
             let answer = event_refused(&refused, 0, request_id, problems);
-            // What is left of the body is not read.
+            // The rest of the body is not read.
             let answer = Answer { close: true, ..answer };
             return summary.map_or(answer.clone(), |summary| with_members(answer, &Counts::of(summary)));
         }
@@ -124,7 +124,7 @@ pub fn ingest_refused(
             answer = with_members(answer, &faults(summary));
         }
     }
-    // Where the body was not read to its end, the next request cannot be found in it.
+    // If the body was not read to its end, the next request cannot be found.
     let is_unread = !matches!(
         error,
         WriteRefused::KeyReused | WriteRefused::NotCommitted | WriteRefused::NothingKnown(_)
@@ -136,7 +136,7 @@ pub fn ingest_refused(
     }
 }
 
-/// What became of the rows until an ingest ended early.
+/// The outcome of the rows of an ingest that ended early.
 #[derive(serde::Serialize)]
 struct Counts {
     rows_received: u64,
@@ -156,7 +156,7 @@ impl Counts {
     }
 }
 
-/// What is wrong with each line, and what was not read: the members that a summary has too.
+/// The errors of the lines, and the skipped parts: members that a summary has too.
 #[derive(serde::Serialize)]
 struct Faults<'s> {
     errors: &'s [IngestError],
@@ -183,24 +183,24 @@ fn with_members(answer: Answer, members: &impl serde::Serialize) -> Answer {
     Answer { body: Cow::Owned(body), ..answer }
 }
 
-/// Whether a text can be the id of a tenant, an order or a product.
+/// Whether a text is a valid id of a tenant, an order or a product.
 #[must_use]
 pub fn is_identifier(text: &str) -> bool {
     (1..=IDENTIFIER_BYTES_MAX).contains(&text.len()) && !text.chars().any(char::is_control)
 }
 
-/// A part of a path without its percent signs; what is no UTF-8 then is no identifier either.
+/// Percent-decodes a part of a path. A result that is not UTF-8 is not a valid identifier either.
 pub(super) fn decoded(part: &str) -> String {
     percent_decode_str(part).decode_utf8().map(Cow::into_owned).unwrap_or_default()
 }
 
-/// A part of a path as it has to be written in one.
+/// Percent-encodes a part of a path.
 #[must_use]
 pub fn encoded(part: &str) -> String {
     percent_encode(part.as_bytes(), NON_ALPHANUMERIC).to_string()
 }
 
-/// The answer to a path whose tenant cannot be one.
+/// The response to a path with an invalid tenant.
 #[must_use]
 pub fn no_such_tenant(request_id: &str, problems: &[Cell]) -> Answer {
     let detail = format!(
@@ -210,7 +210,7 @@ pub fn no_such_tenant(request_id: &str, problems: &[Cell]) -> Answer {
     problem(Problem::NotFound, &detail, request_id, &[], &[], problems)
 }
 
-/// Why an order has no new status.
+/// The reason for which a status change is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum StatusRefused {
     #[error(
@@ -231,7 +231,7 @@ pub enum StatusRefused {
     Ingest(#[from] WriteRefused),
 }
 
-/// Why an order is not told of.
+/// The reason for which an order is not returned.
 #[derive(Debug)]
 pub enum OrderNotRead {
     NoSuchOrder,
@@ -260,10 +260,11 @@ pub fn order(mut line: Vec<u8>) -> Answer {
     Answer::new(200, "application/json", line).with("Cache-Control", "no-store")
 }
 
-/// How far ahead of the clock a status may have occurred: one from the far future would stand for as long.
+/// Maximum time by which `occurred_at` may be ahead of the clock: a status from the far future would block all others
+/// until then.
 const AHEAD_US: i64 = 86_400_000_000;
 
-/// The status that a body asks for, and when it became so: now, where that is not told.
+/// The status in a body, and its time. Default: now.
 pub fn status(body: &[u8], now_us: i64) -> Result<(OrderStatus, i64), StatusRefused> {
     #[derive(serde::Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -281,7 +282,7 @@ pub fn status(body: &[u8], now_us: i64) -> Result<(OrderStatus, i64), StatusRefu
     if is_ahead { Err(StatusRefused::OccurredAt) } else { Ok((status, occurred_us)) }
 }
 
-/// The answer to a status that is older than the last one that was applied.
+/// The response to a status that is older than the last applied one.
 #[must_use]
 pub fn status_superseded(order_id: &str, status: OrderStatus, level: AckLevel) -> Answer {
     let body = serde_json::json!({
@@ -290,7 +291,7 @@ pub fn status_superseded(order_id: &str, status: OrderStatus, level: AckLevel) -
     Answer::new(200, "application/json", body.to_string().into_bytes()).with("Firehose-Ack", level.word())
 }
 
-/// The answer to a status that is committed.
+/// The response to a committed status.
 #[must_use]
 pub fn status_changed(order_id: &str, status: OrderStatus, changed: bool, level: AckLevel) -> Answer {
     let body = serde_json::json!({"order_id": order_id, "status": status.as_str(), "changed": changed});
@@ -303,7 +304,7 @@ impl Refuse for StatusRefused {
     }
 }
 
-/// The answer to one that is not.
+/// The response to a refused status.
 #[must_use]
 pub fn status_refused(error: &StatusRefused, request_id: &str, problems: &[Cell]) -> Answer {
     let detail = error.to_string();

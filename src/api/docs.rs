@@ -8,14 +8,14 @@ use super::Asked;
 use super::problem::Problem;
 use crate::http::Answer;
 
-/// A page as it is served, with status 200.
+/// A page with status 200.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
     pub content_type: &'static str,
     pub body: Cow<'static, [u8]>,
 }
 
-/// The page at the path that is asked for; 404 where there is none.
+/// The page at the requested path; 404 if there is none.
 #[must_use]
 pub fn answer(asked: &Asked<'_>) -> Answer {
     match page(asked.path) {
@@ -26,8 +26,8 @@ pub fn answer(asked: &Asked<'_>) -> Answer {
 
 pub(super) const NO_PAGE: &str = "no page has this path";
 
-/// The page at a path under `/docs`; `None` where there is none. `path` is the request's path without
-/// its query. Assets borrow from the binary; the rest is rendered each time.
+/// The page at a path under `/docs`; `None` if there is none. `path` is the request's path without its query. Assets
+/// borrow from the binary; other pages are rendered each time.
 #[must_use]
 pub fn page(path: &str) -> Option<Page> {
     let below = path.strip_prefix("/docs")?;
@@ -41,7 +41,7 @@ pub fn page(path: &str) -> Option<Page> {
     }
 }
 
-/// The index names its assets relative to itself, which `/docs` without a slash would send to the root.
+/// The index has relative links to its assets, which `/docs` without a slash would resolve against the root.
 fn swagger_ui_index() -> Option<Page> {
     let page = swagger_ui("index.html")?;
     let index = String::from_utf8_lossy(&page.body)
@@ -52,11 +52,11 @@ fn swagger_ui_index() -> Option<Page> {
 }
 
 fn swagger_ui(file: &str) -> Option<Page> {
-    // To the library these two mean the index.
+    // For the library these two mean the index.
     if matches!(file, "" | "/") {
         return None;
     }
-    // Its own validator badge would call a server elsewhere.
+    // Its own validator badge would contact another server.
     let config = utoipa_swagger_ui::Config::from("/openapi.json")
         .deep_linking(true)
         .display_request_duration(true)
@@ -118,7 +118,7 @@ fn problem_page(slug: &str) -> Option<String> {
     ))
 }
 
-/// Everything put into it is text of this program without `<`, `>` or `&` of its own.
+/// All inserted texts come from this program and contain no `<`, `>` or `&`.
 fn layout(title: &str, body: &str) -> String {
     format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\

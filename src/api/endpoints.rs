@@ -1,7 +1,7 @@
-//! What an endpoint is, and what follows from a table of them: which one a request is for, `Allow`, the preflight,
-//! what is asked of a key, which pages may call, the paths of the OpenAPI document.
+//! Endpoints, and everything that follows from a table of them: routing, `Allow`, preflights, required keys, access
+//! from pages, the paths of the OpenAPI document.
 //!
-//! The rows stand where the handlers are (`server/endpoints.rs`); nothing here knows one.
+//! The rows are next to the handlers (`server/endpoints.rs`); nothing here knows a particular endpoint.
 
 use std::fmt;
 
@@ -17,20 +17,20 @@ use crate::ops::Format;
 use crate::ops::vitals::{Route, Vitals};
 use crate::tenants::Need;
 
-/// One path, and what may be done there.
+/// One path and its operations.
 #[derive(Debug)]
 pub struct Endpoint<H: 'static> {
-    /// A template: `{name}` stands for one segment, `{name..}` at the end for any number of them.
+    /// A template: `{name}` matches one segment, `{name..}` at the end matches any number of them.
     pub path: &'static str,
-    /// The `route` label of the metrics; rows of one thing share it.
+    /// The `route` label of the metrics; related rows share it.
     pub route: &'static str,
-    /// The row is for requests with this query parameter only, and goes before those without one.
+    /// The row matches only requests with this query parameter, and precedes rows without one.
     pub if_query: Option<&'static str>,
-    /// A product in the path that cannot be one is 404 before anything else, as a tenant always is.
+    /// An invalid product in the path is 404 before anything else, as an invalid tenant always is.
     pub checks_product: bool,
-    /// A POST that names another method in `X-HTTP-Method-Override` is that one, as tus has it.
+    /// A POST with another method in `X-HTTP-Method-Override` is treated as that method, as tus requires.
     pub overrides_method: bool,
-    /// The operators' listener answers it as well.
+    /// The operators' listener answers it too.
     pub for_operators: bool,
     pub operations: &'static [Operation<H>],
     rank: u64,
@@ -41,42 +41,42 @@ pub struct Endpoint<H: 'static> {
 #[derive(Clone, Copy)]
 pub struct Operation<H: 'static> {
     pub method: Method,
-    /// What is asked of a key.
+    /// The access that it requires.
     pub need: Need,
-    /// Which pages of a browser may call it.
+    /// The pages that may call it.
     pub pages: Pages,
     pub body: Body,
     pub lane: Lane,
     pub logged: Logged,
     pub handler: H,
-    /// How the OpenAPI document describes it.
+    /// Its description in the OpenAPI document.
     pub describe: fn() -> OperationBuilder,
 }
 
-/// What an operation does with a body.
+/// How an operation treats a body.
 #[derive(Clone, Copy, Debug)]
 pub enum Body {
-    /// Nothing: one that comes is read and dropped, so that the next request stands where it should.
+    /// A body is read and discarded, so that the next request starts where it should.
     Unused,
-    /// It is whole before the handler begins: up to so many decoded bytes, 413 above.
+    /// The body is complete before the handler begins: up to this many decoded bytes, 413 above.
     Whole(fn(&Config) -> u64),
-    /// The handler takes it in as it comes.
+    /// The handler reads the body as it arrives.
     Streamed,
 }
 
-/// Which of an operation's answers are lines of the log, at level info.
+/// Which responses of an operation the log has, at level info.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Logged {
     /// Each one.
     Each,
     /// The first of each status in a second.
     Sampled,
-    /// None: at level debug only.
+    /// None at level info, all at level debug.
     Never,
 }
 
 impl Logged {
-    /// Of what reads, nothing; of what changes something, each answer.
+    /// None for reads, each for writes.
     #[must_use]
     pub const fn of(method: Method) -> Logged {
         match method {
@@ -86,10 +86,10 @@ impl Logged {
     }
 }
 
-/// Where an operation is answered.
+/// The lane that answers an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lane {
-    /// On the listener; on the executor too, for a connection that is there already.
+    /// The listener; also the executor, for connections that are already there.
     Hot,
     Executor,
 }
@@ -119,7 +119,7 @@ impl<H> Endpoint<H> {
         }
     }
 
-    /// Counted with another row.
+    /// Counts the row with another route.
     #[must_use]
     pub const fn counted_as(mut self, route: &'static str) -> Endpoint<H> {
         self.route = route;
@@ -149,7 +149,7 @@ impl<H> Endpoint<H> {
         self
     }
 
-    /// The segment of a path that stands for a parameter of the template, as it was sent; of `{name..}` the rest.
+    /// The segment of a path that matches a parameter of the template, as sent; for `{name..}` the rest of the path.
     #[must_use]
     pub fn segment<'p>(&self, path: &'p str, name: &str) -> Option<&'p str> {
         let mut rest = trimmed(path);
@@ -164,13 +164,13 @@ impl<H> Endpoint<H> {
         None
     }
 
-    /// The same without its percent signs.
+    /// The percent-decoded segment.
     #[must_use]
     pub fn parameter(&self, path: &str, name: &str) -> Option<String> {
         self.segment(path, name).map(commerce::decoded)
     }
 
-    /// The path names a tenant.
+    /// Whether the path names a tenant.
     #[must_use]
     pub fn has_tenant(&self) -> bool {
         self.path.contains("{tenant}")
@@ -191,7 +191,7 @@ fn parameter(part: &str) -> Option<&str> {
     part.strip_prefix('{')?.strip_suffix('}')
 }
 
-/// One trailing slash is tolerated.
+/// Removes one trailing slash.
 fn trimmed(path: &str) -> &str {
     match path.strip_suffix('/') {
         Some(shorter) if !shorter.is_empty() => shorter,
@@ -204,7 +204,7 @@ fn fits(template: &str, path: &str) -> bool {
     if fixed == template.len() {
         return template == path;
     }
-    // All but the slash in front of it: what a `{name..}` stands for may be nothing.
+    // Without the slash before it, because `{name..}` may match nothing.
     if !path.starts_with(&template[..fixed - 1]) {
         return false;
     }
@@ -221,13 +221,13 @@ fn fits(template: &str, path: &str) -> bool {
     segments.next().is_none()
 }
 
-/// Greater where a template is nearer to its paths: where two differ first, a word goes before a parameter, that before
-/// the end, and the end before a rest.
+/// Greater for a more specific template: at the first difference, a word precedes a parameter, a parameter precedes the
+/// end, and the end precedes a rest.
 const fn rank(template: &str) -> u64 {
     let bytes = template.as_bytes();
     let (mut at, mut rank, mut shift, mut is_rest) = (0, 0, 62, false);
     while at < bytes.len() {
-        // Every segment begins behind a slash.
+        // Every segment begins after a slash.
         if bytes[at] == b'/' {
             let is_parameter = at + 1 < bytes.len() && bytes[at + 1] == b'{';
             let mut end = at + 1;
@@ -249,7 +249,7 @@ const fn rank(template: &str) -> u64 {
     if is_rest { rank } else { rank | 1 << shift }
 }
 
-/// What can be done; wherever there is GET there is HEAD, and everywhere OPTIONS.
+/// The permitted methods: with GET also HEAD, and always OPTIONS.
 const fn methods<H>(operations: &[Operation<H>]) -> Methods {
     let (mut at, mut all) = (0, 1 << Method::Options as u8);
     while at < operations.len() {
@@ -261,7 +261,7 @@ const fn methods<H>(operations: &[Operation<H>]) -> Methods {
     Methods(all)
 }
 
-/// Whether a query string has this parameter, spelt as it is; one without a value is absent.
+/// Whether a query string has this parameter, in exactly this spelling. A parameter without a value is absent.
 fn names(query: Option<&str>, name: &str) -> bool {
     let mut pairs = query.unwrap_or_default().split('&').filter_map(|pair| pair.split_once('='));
     pairs.any(|(known, value)| known == name && !value.is_empty())
@@ -274,7 +274,7 @@ pub struct Methods(u8);
 const _: () = assert!((Method::Other as u8) < 8);
 
 impl Methods {
-    /// In the order that `Allow` has.
+    /// In the order of `Allow`.
     const ALL: [(Method, &'static str); 7] = [
         (Method::Get, "GET"),
         (Method::Head, "HEAD"),
@@ -296,7 +296,7 @@ impl Methods {
     }
 }
 
-/// As the `Allow` header has them.
+/// The value of the `Allow` header.
 impl fmt::Display for Methods {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let of = Methods::ALL.iter().filter(|(method, _)| self.has(*method));
@@ -312,18 +312,18 @@ impl fmt::Display for Methods {
 #[derive(Debug)]
 pub struct Endpoints<H: 'static>(pub &'static [Endpoint<H>]);
 
-/// Which endpoint a request is for.
+/// The endpoint of a request.
 #[derive(Debug)]
 pub struct Found<H: 'static> {
-    /// Of the rows at the path the nearest that takes the method, or the nearest of all.
+    /// The most specific row at the path that has the method, or the most specific of all.
     pub endpoint: Option<&'static Endpoint<H>>,
-    /// `None` where no row takes the method.
+    /// `None` if no row has the method.
     pub operation: Option<&'static Operation<H>>,
-    /// The row of the request counters; one behind the last where there is no endpoint.
+    /// The row of the request counters; one after the last if there is no endpoint.
     pub row: usize,
-    /// What all rows at the path take.
+    /// The methods of all rows at the path.
     pub allowed: Methods,
-    /// One of the path's methods is answered on the listener, and so is that it has no others.
+    /// The listener answers one of the path's methods, and therefore also that it has no others.
     pub is_hot: bool,
 }
 
@@ -336,8 +336,8 @@ impl<H> Clone for Found<H> {
 impl<H> Copy for Found<H> {}
 
 impl<H> Endpoints<H> {
-    /// Of the rows whose template fits, a word wins over a parameter, and a method that the nearest row lacks may be
-    /// another's. About 2 ns for the first row, 0.3 us for the last.
+    /// Among the matching rows, a word precedes a parameter. A method that the most specific row lacks may belong to
+    /// another row. About 2 ns for the first row, 0.3 us for the last.
     #[inline]
     #[must_use]
     pub fn find(&self, path: &str, method: Method, query: Option<&str>) -> Found<H> {
@@ -346,7 +346,7 @@ impl<H> Endpoints<H> {
             && first.path == path
             && let Some(operation) = first.operation(method)
         {
-            // Nearer than a path without parameters there is none.
+            // No path is more specific than one without parameters.
             let (allowed, is_hot) = (first.methods, operation.lane == Lane::Hot);
             return Found { endpoint: Some(first), operation: Some(operation), row: 0, allowed, is_hot };
         }
@@ -371,7 +371,7 @@ impl<H> Endpoints<H> {
         found
     }
 
-    /// What requests are counted under; that of no endpoint is the last.
+    /// The labels under which requests are counted; the last is for requests without an endpoint.
     #[must_use]
     pub fn routes(&self) -> Vec<Route> {
         let mut routes: Vec<Route> = Vec::new();
@@ -385,7 +385,7 @@ impl<H> Endpoints<H> {
     }
 }
 
-/// The `route` label of requests to paths that are none.
+/// The `route` label of requests to unknown paths.
 const NO_ROUTE: &str = "other";
 
 impl<H> Found<H> {
@@ -394,14 +394,14 @@ impl<H> Found<H> {
         self.endpoint.map_or(NO_ROUTE, |endpoint| endpoint.route)
     }
 
-    /// What is asked of a key. What only says that there is no such thing (404, 405), and OPTIONS, is open.
+    /// The required access. Responses that only report a missing resource (404, 405), and OPTIONS, are open.
     #[inline]
     #[must_use]
     pub fn need(&self) -> Need {
         self.operation.map_or(Need::Nothing, |operation| operation.need)
     }
 
-    /// Which pages may call it. A preflight may come from all pages that what it is for may.
+    /// The pages that may call it. A preflight is permitted for every page that its operation permits.
     #[inline]
     #[must_use]
     pub fn pages(&self, method: Method) -> Pages {
@@ -419,13 +419,13 @@ impl<H> Found<H> {
         open.fold(Methods::default(), |all, operation| all.and(operation.method))
     }
 
-    /// The segment of the path that stands for a parameter, without its percent signs; empty where there is none.
+    /// The segment of the path that matches a parameter, percent-decoded; empty if there is none.
     #[must_use]
     pub fn parameter(&self, path: &str, name: &str) -> String {
         self.endpoint.and_then(|endpoint| endpoint.parameter(path, name)).unwrap_or_default()
     }
 
-    /// Decoded bytes a body may have; 413 above.
+    /// Maximum decoded bytes of a body; 413 above.
     #[must_use]
     pub fn body_bytes_max(&self, config: &Config) -> u64 {
         match self.operation.map(|operation| operation.body) {
@@ -439,8 +439,7 @@ impl<H> Found<H> {
         matches!(self.operation.map(|operation| operation.body), Some(Body::Streamed))
     }
 
-    /// The answer to OPTIONS, a browser's preflight included: the page it comes from may send what it asks for, or hears
-    /// nothing of it.
+    /// The response to OPTIONS, including a browser's preflight: it lists what the page may send, or nothing of it.
     #[must_use]
     pub fn preflight(&self, preflight: &Preflight<'_>) -> Answer {
         let allow = self.allow();
@@ -460,12 +459,12 @@ impl<H> Found<H> {
     fn allow(&self) -> String {
         match self.endpoint {
             Some(_) => self.allowed.to_string(),
-            // What every path answers, and what a preflight of one that is none has always said.
+            // Every path answers these, and so does the preflight of an unknown path.
             None => "GET, HEAD, OPTIONS".to_owned(),
         }
     }
 
-    /// The answer where nothing takes the request: 404 or 405.
+    /// The response if nothing handles the request: 404 or 405.
     #[must_use]
     pub fn nothing_there(&self, asker: &Asker<'_>) -> Answer {
         if self.endpoint.is_none() {
@@ -479,26 +478,26 @@ impl<H> Found<H> {
     }
 }
 
-/// What a page may send where it does not say what it wants to.
+/// The headers that a page may send if it does not name any.
 const HEADERS: &str = "Content-Type, Content-Encoding, X-Request-Id, Authorization, X-API-Key, Idempotency-Key, \
     Last-Event-ID, traceparent, tracestate, baggage, sentry-trace, X-Requested-With";
 
-/// A list of names of header fields, and nothing that could be more than that.
+/// A list of header field names, and nothing that could be more than that.
 fn field_names(list: &[u8]) -> Option<&str> {
     let is_listed = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~, ".contains(byte);
     let list = std::str::from_utf8(list).ok()?;
     (!list.is_empty() && list.as_bytes().iter().all(is_listed)).then_some(list)
 }
 
-/// What of a request those look at who answer from memory, without waiting.
+/// The parts of a request for handlers that answer from memory without waiting.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked<'a> {
-    /// Without a slash at its end.
+    /// Without a trailing slash.
     pub path: &'a str,
     pub format: Format,
-    /// What matters to the dashboard's files only.
+    /// Only for the dashboard's files.
     pub wants: Wants<'a>,
-    /// What matters to OPTIONS only.
+    /// Only for OPTIONS.
     pub preflight: Preflight<'a>,
     pub vitals: &'a Vitals,
     pub asker: Asker<'a>,
@@ -601,7 +600,7 @@ mod tests {
     #[test]
     fn two_rows_behind_one_door_are_told_apart_by_a_query_parameter() {
         assert_eq!(handler("/m", Method::Get, Some("bucket_size=day&tenant_id=a")), Some(6));
-        // Spelt otherwise it is not what the reader takes for a tenant's counts either.
+        // In another spelling, the reader does not treat it as a tenant's counts either.
         for query in ["", "tenant=a", "tenant%5Fid=a", "x=tenant_id"] {
             assert_eq!(handler("/m", Method::Get, Some(query)), Some(5), "{query}");
         }
@@ -613,7 +612,7 @@ mod tests {
         let both = |path| (find(path).parameter(path, "tenant"), find(path).parameter(path, "order"));
         assert_eq!(both("/t/a%20b/orders/x%2Fy"), ("a b".to_owned(), "x/y".to_owned()));
         assert_eq!(both("/t/100%/orders/1/"), ("100%".to_owned(), "1".to_owned()));
-        // Two digits, and nothing else that is read as a number.
+        // Two digits, and nothing else that parses as a number.
         assert_eq!(both("/t/%+1/orders/%-1%2"), ("%+1".to_owned(), "%-1%2".to_owned()));
         assert_eq!(both("/t//orders/%ff"), (String::new(), String::new()));
         let file = |path| find(path).endpoint.unwrap().segment(path, "file");

@@ -1,4 +1,4 @@
-//! The one map from every error to what a client is told: status, problem, headers.
+//! The one map from every error to its response: status, problem, headers.
 
 use std::borrow::Cow;
 
@@ -11,46 +11,46 @@ use crate::http::{Answer, CODINGS, InflateError, Refusal};
 use crate::ingest::{Pressure, Refused};
 use crate::tenants::Denied;
 
-/// Why an event was not accepted.
+/// The reason for which an event was not accepted.
 #[derive(Debug)]
 pub enum EventRefused {
     /// The `ack` parameter is neither `os` nor `disk`.
     AckParameter,
-    /// The `Content-Encoding` is not understood.
+    /// The `Content-Encoding` is not supported.
     UnknownCoding,
-    /// Stored perhaps, but not synced: an earlier fdatasync failed.
+    /// Possibly stored, but not synced: an earlier fdatasync failed.
     Unsynced,
-    /// The same of what has an id.
+    /// The same for records with an id.
     UnsyncedKeyed,
     Refused(Refused),
-    /// A bulk request that is none.
+    /// An invalid bulk request.
     Bulk(BulkError),
     /// A bulk request without one valid row.
     Rows(Vec<RowErrors>),
-    /// The core that keeps the key has more requests waiting than it takes.
+    /// The core of the key has too many waiting requests.
     CoreBusy,
-    /// The memory for requests under way is spent.
+    /// The memory for requests in progress is exhausted.
     MemorySpent,
-    /// The core that keeps the key did not answer.
+    /// The core of the key did not respond.
     OutcomeUnknown,
-    /// The caller may not, or not now.
+    /// The caller has no access, or not now.
     Denied(Denied),
 }
 
-/// What is wrong with one row of a bulk request.
+/// The errors of one row of a bulk request.
 #[derive(Debug)]
 pub struct RowErrors {
     pub index: usize,
-    /// Where the body has lines, from 1.
+    /// From 1, if the body has lines.
     pub line: Option<usize>,
     pub error: DecodeError,
 }
 
-/// Errors told of one request; the counts are of all.
+/// Errors listed for one request; the counts cover all.
 const ROW_ERRORS_MAX: usize = 1_000;
 
 impl RowErrors {
-    /// Every broken field of the row, or the row as a whole.
+    /// Every invalid field of the row, or the row as a whole.
     fn items(&self) -> Vec<ErrorItem<'_>> {
         let row = ErrorItem { index: Some(self.index), line: self.line, ..ErrorItem::default() };
         match &self.error {
@@ -66,7 +66,7 @@ impl RowErrors {
     }
 }
 
-/// What is said of a row that is no event at all.
+/// The detail for a row that is not an event at all.
 fn whole_row(error: &DecodeError) -> &'static str {
     match error {
         DecodeError::Empty => "the row is empty",
@@ -89,17 +89,17 @@ impl From<Denied> for EventRefused {
     }
 }
 
-/// Who is told of a refusal, and what it needs of the request.
+/// The recipient of a refusal, and the parts of the request that it needs.
 #[derive(Clone, Copy, Debug)]
 pub struct Asker<'a> {
     pub request_id: &'a str,
-    /// The asking thread's own counters of problems.
+    /// The calling thread's own counters of problems.
     pub problems: &'a [Cell],
-    /// Decoded bytes a body may have where it was asked.
+    /// Maximum decoded bytes of a body at the endpoint.
     pub body_bytes_max: u64,
 }
 
-/// An error that a client is told of.
+/// An error that a client receives.
 pub trait Refuse {
     fn answer(&self, asker: &Asker<'_>) -> Answer;
 }
@@ -122,7 +122,7 @@ impl Refuse for Denied {
     }
 }
 
-/// Renders a problem and counts it in the asking thread's own cells.
+/// Renders a problem and counts it in the calling thread's own cells.
 #[must_use]
 pub fn problem(
     kind: Problem,
@@ -146,10 +146,10 @@ pub fn problem(
     }
 }
 
-/// What a client is asked to wait where nobody can know better.
+/// The `Retry-After` if nothing better is known.
 const RETRY_AFTER_S: &str = "2";
 
-/// The answer to an event (or many) that was not accepted. `body_bytes_max` is the endpoint's limit.
+/// The response to events that were not accepted. `body_bytes_max` is the endpoint's limit.
 #[must_use]
 pub fn refused(refused: &EventRefused, body_bytes_max: u64, request_id: &str, problems: &[Cell]) -> Answer {
     let tell = |kind, detail: &str| problem(kind, detail, request_id, &[], &[], problems);
@@ -227,7 +227,7 @@ pub fn refused(refused: &EventRefused, body_bytes_max: u64, request_id: &str, pr
     }
 }
 
-/// The answer to bytes that are no request; the connection closes behind it.
+/// The response to bytes that are not a request. The connection closes after it.
 #[must_use]
 pub fn refusal(refusal: Refusal, body_bytes_max: u64, request_id: &str, problems: &[Cell]) -> Answer {
     let kind = match refusal {

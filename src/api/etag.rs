@@ -5,13 +5,13 @@ use hyper::HeaderMap;
 /// How tags are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::api) enum Comparison {
-    /// A weak tag is none: `If-Match`.
+    /// A weak tag never matches: `If-Match`.
     Strong,
-    /// A weak tag is as good as a strong one: `If-None-Match`.
+    /// A weak tag matches like a strong one: `If-None-Match`.
     Weak,
 }
 
-/// Whether the header, in one line or several, lists this tag or is a star.
+/// Whether the header, on one or more lines, lists this tag or is a star.
 pub(in crate::api) fn header_lists(
     headers: &HeaderMap,
     name: &str,
@@ -21,7 +21,7 @@ pub(in crate::api) fn header_lists(
     headers.get_all(name).iter().any(|value| lists(value.as_bytes(), tag, comparison))
 }
 
-/// The same of one line.
+/// The same for one line.
 pub(in crate::api) fn lists(line: &[u8], tag: &str, comparison: Comparison) -> bool {
     line.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).any(|known| {
         let known = match comparison {

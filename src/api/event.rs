@@ -1,4 +1,4 @@
-//! `POST /event`: the promise asked for, and the 202 that gives it.
+//! `POST /event`: the requested promise, and the 202 that gives it.
 
 use memchr::memmem;
 
@@ -7,16 +7,16 @@ use crate::base::ids::Receipt;
 use crate::config::AckLevel;
 use crate::http::{Answer, Cors, To, write_answer_after, write_common};
 
-/// The body of every 202; a test holds it to the documented shape.
+/// The body of every 202. A test compares it with the documented shape.
 const BODY: &[u8] = br#"{"status":"accepted","message":"Event queued for processing"}"#;
 const _: () = assert!(BODY.len() == 61, "the template below contains the length");
 
-/// What stands between the request id and the receipt's number in nearly every 202.
+/// The bytes between the request id and the receipt's number in nearly every 202.
 const PLAIN_MIDDLE: &[u8] = b"\r\nAccess-Control-Allow-Origin: *\r\nContent-Type: application/json\r\n\
     Content-Length: 61\r\nFirehose-Ack: os\r\nFirehose-Receipt: ";
 
-/// Whether the answer has to wait for the disk: the server's level, or the stronger one that the
-/// request asks for with `?ack=disk`. A weaker wish changes nothing.
+/// Whether the response must wait for the disk: the server's level, or the stronger one of `?ack=disk`. A weaker
+/// request changes nothing.
 #[inline]
 pub fn wants_disk(query: Option<&str>, level: AckLevel) -> Result<bool, EventRefused> {
     let mut disk = level == AckLevel::Disk;
@@ -44,7 +44,7 @@ pub fn write_accepted(out: &mut Vec<u8>, to: &To<'_>, level: AckLevel, receipt: 
     let mut number = itoa::Buffer::new();
     let is_plain = to.keep_alive && to.minor == 1 && matches!(to.cors, Cors::Every { has_origin: false });
     if is_plain && level == AckLevel::Os {
-        // Nearly every answer there is; the same bytes in fewer pieces.
+        // Nearly every response; the same bytes in fewer pieces.
         out.extend_from_slice(b"HTTP/1.1 202 Accepted\r\nDate: ");
         out.extend_from_slice(to.date);
         out.extend_from_slice(b"\r\nX-Request-Id: ");
@@ -64,8 +64,8 @@ pub fn write_accepted(out: &mut Vec<u8>, to: &To<'_>, level: AckLevel, receipt: 
     out.extend_from_slice(BODY);
 }
 
-/// Answers as they were rendered, where every 202 that promises the disk became what `refuse` says to its request id.
-/// No other answer has the same lines: nothing a client sent stands in one with a line end.
+/// Rendered responses in which every 202 that promises the disk is replaced by the result of `refuse` for its request
+/// id. No other response has the same lines, because no client text is in one with a line end.
 #[must_use]
 pub fn retract(rendered: &[u8], mut refuse: impl FnMut(&str) -> Answer) -> Vec<u8> {
     const FIRST: &[u8] = b"HTTP/1.1 202 Accepted\r\n";
@@ -96,7 +96,7 @@ pub fn retract(rendered: &[u8], mut refuse: impl FnMut(&str) -> Answer) -> Vec<u
     out
 }
 
-/// The same for the executor.
+/// The same response for the executor.
 #[must_use]
 pub fn accepted(level: AckLevel, receipt: Receipt) -> Answer {
     Answer::new(202, "application/json", BODY)

@@ -1,4 +1,4 @@
-//! `POST /events` and `/events/bulk`: what is said of every row.
+//! `POST /events` and `/events/bulk`: the outcome of every row.
 
 use super::error::RowErrors;
 use super::event::level_name;
@@ -9,7 +9,7 @@ use crate::event::{Code, DecodeError, FieldError, FieldErrors};
 use crate::http::Answer;
 use crate::shard::Outcome;
 
-/// Why rows of a request that others of it survived were not taken.
+/// The reason for which rows were refused while others of the request were accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RowRefusal {
     QueueFull,
@@ -19,7 +19,7 @@ pub enum RowRefusal {
 }
 
 impl RowRefusal {
-    /// As it stands in an answer.
+    /// The code in a response.
     #[must_use]
     pub fn code(self) -> &'static str {
         match self {
@@ -31,7 +31,7 @@ impl RowRefusal {
     }
 }
 
-/// What is wrong with a row of another tenant than the one its key is bound to.
+/// The error of a row of a tenant other than the key's.
 #[must_use]
 pub fn wrong_tenant() -> DecodeError {
     DecodeError::Fields(FieldErrors::new(vec![FieldError {
@@ -46,13 +46,13 @@ fn json(status: u16, body: &impl serde::Serialize, level: AckLevel) -> Answer {
         .with("Firehose-Ack", level_name(level))
 }
 
-/// The answer to one event that is in the journal. `None`: not committed in time.
+/// The response to one journaled event. `None`: not committed in time.
 #[must_use]
 pub fn one(outcome: Option<Outcome>, event_id: &str, level: AckLevel, receipt: Receipt) -> Answer {
     let (status, said) = match outcome {
         Some(Outcome::Inserted) => (201, "created"),
         Some(Outcome::Duplicate | Outcome::Conflict) => (200, "duplicate"),
-        // A record that passed our own checks and was refused by the shard's is in its rejected_record.
+        // A record that passed the server's checks and failed the shard's is in its rejected_record.
         Some(
             Outcome::Rejected
             | Outcome::Repeated
@@ -79,7 +79,7 @@ pub struct Bulk<'r> {
 }
 
 impl<'r> Bulk<'r> {
-    /// A row that was journaled.
+    /// Adds a journaled row.
     pub fn settled(&mut self, index: usize, event_id: &'r str, outcome: Option<Outcome>) {
         let (count, result) = match outcome {
             Some(Outcome::Inserted) => {
@@ -88,7 +88,7 @@ impl<'r> Bulk<'r> {
             }
             Some(Outcome::Duplicate) => (&mut self.duplicates, "duplicate"),
             Some(Outcome::Conflict) => (&mut self.duplicates, "conflict"),
-            // All but the first are of orders only.
+            // All but the first occur for orders only.
             Some(
                 Outcome::Rejected
                 | Outcome::Repeated
@@ -103,7 +103,7 @@ impl<'r> Bulk<'r> {
         self.rows.push(BulkRow { index, event_id: Some(event_id), result, ..BulkRow::default() });
     }
 
-    /// A row that was not taken for our reasons.
+    /// Adds a row that was refused for the server's reasons.
     pub fn refused(&mut self, index: usize, event_id: &'r str, refusal: RowRefusal) {
         self.rejected += 1;
         let code = Some(refusal.code());
@@ -116,7 +116,7 @@ impl<'r> Bulk<'r> {
         });
     }
 
-    /// A row that is no event.
+    /// Adds a row that is not an event.
     pub fn invalid(&mut self, row: &RowErrors) {
         self.rejected += 1;
         self.rows.push(BulkRow {

@@ -1,4 +1,4 @@
-//! The endpoints of exports: what they answer, which bytes a range stands for, and why there is nothing.
+//! The endpoints of exports: their responses, the bytes of a range, and refusals.
 
 use std::sync::Arc;
 
@@ -21,11 +21,10 @@ use crate::http::Answer;
 use crate::query::QueryError;
 use crate::tenants::Denied;
 
-/// The last byte of a range of which nobody knows yet where it ends: the largest whole number that everybody reads
-/// (RFC 8673 §2.2).
+/// The last byte of a range whose end is not known yet: the largest integer that every client parses (RFC 8673 §2.2).
 const VERY_LARGE: u64 = (1 << 53) - 1;
 
-/// Why an export is not made, told of or downloaded.
+/// The reason for which an export is not created, returned or downloaded.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportRefused {
     #[error("the export request is invalid")]
@@ -74,7 +73,7 @@ impl Refuse for ExportRefused {
     }
 }
 
-/// 201: it is taken on, or was before under the same idempotency key.
+/// 201: it is created, or was created before under the same idempotency key.
 #[must_use]
 pub fn created(export: &Export, is_replay: bool, level: AckLevel) -> Answer {
     let answer = document(201, &export.told()).with("Location", location(export));
@@ -82,13 +81,13 @@ pub fn created(export: &Export, is_replay: bool, level: AckLevel) -> Answer {
     if is_replay { answer.with("Idempotent-Replayed", "true") } else { answer }
 }
 
-/// How far it is.
+/// Its state and progress.
 #[must_use]
 pub fn told(export: &Export) -> Answer {
     document(200, &export.told())
 }
 
-/// The tenant's, newest first.
+/// The tenant's exports, newest first.
 #[must_use]
 pub fn list(exports: &[Arc<Export>]) -> Answer {
     let told: Vec<Value> = exports.iter().rev().map(|export| export.told()).collect();
@@ -100,20 +99,20 @@ pub fn removed(level: AckLevel) -> Answer {
     Answer::new(204, "", &b""[..]).with("Firehose-Ack", level.word())
 }
 
-/// Which bytes of a file are sent, and under which head.
+/// The bytes of a file to send, and their head.
 #[derive(Clone, Debug)]
 pub struct Download {
     pub answer: Answer,
-    /// From which byte, up to which: `None` follows the file to its end, wherever that will be.
+    /// First byte and end. `None` follows the file to its end, wherever that will be.
     pub part: Option<(u64, Option<u64>)>,
-    /// How many bytes that are; `None` where the file may end before.
+    /// Number of bytes; `None` if the file may end earlier.
     pub length: Option<u64>,
 }
 
-/// What a request for the file is answered with.
+/// The response to a request for the file.
 ///
 /// # Errors
-/// It failed, expired, or has no such bytes.
+/// The export failed or expired, or the file has no such bytes.
 pub fn download(
     export: &Export,
     progress: &Progress,
@@ -143,7 +142,7 @@ pub fn download(
     if headers.contains_key("if-match") && !header_lists(headers, "if-match", &etag, Comparison::Strong) {
         return Err(ExportRefused::Changed);
     }
-    // Of a file that grows nobody has all: what they have is modified.
+    // No client has all of a growing file: the client's version is out of date.
     if !is_open && header_lists(headers, "if-none-match", &etag, Comparison::Weak) {
         let answer = Answer { content_type: "", ..entity(304) };
         return Ok(Download { answer, part: None, length: None });
@@ -180,16 +179,16 @@ fn digest_field(progress: &Progress) -> Option<String> {
     Some(format!("sha-256=:{}:", STANDARD.encode(bytes?)))
 }
 
-/// What a `Range` asks for.
+/// The content of a `Range`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wanted {
     Whole,
-    /// From a byte to a byte, both included; they are there.
+    /// From a byte to a byte, inclusive. They exist.
     Part {
         first: u64,
         last: u64,
     },
-    /// From a byte to another one, or to where a file that grows ends before.
+    /// From a byte to another one, or to the end of the growing file if that comes first.
     Rest {
         first: u64,
         last: u64,
@@ -197,11 +196,11 @@ enum Wanted {
     Nothing,
 }
 
-/// One range (RFC 9110 §14.2). Several, another unit, and what is no range at all are as good as none; so is a range
-/// under an `If-Range` that names another file.
+/// One range (RFC 9110 §14.2). Several ranges, another unit, and an invalid range are ignored, as is a range with an
+/// `If-Range` that names another file.
 ///
-/// Of a file that grows, a range that ends behind what is there is sent as the file comes to it: a clean end is then
-/// the end of the range or of the file, for clients that look no closer too.
+/// In a growing file, a range that ends after the last byte so far is sent as the file reaches it. A clean end is then
+/// the end of the range or of the file, even for clients that do not check.
 fn range(headers: &HeaderMap, etag: &str, size: u64, is_open: bool) -> Wanted {
     let mut ranges = headers.get_all("range").iter();
     let (Some(range), None) = (ranges.next(), ranges.next()) else { return Wanted::Whole };
@@ -217,7 +216,7 @@ fn range(headers: &HeaderMap, etag: &str, size: u64, is_open: bool) -> Wanted {
         match text {
             "" => Some(None),
             _ if text.bytes().all(|byte| byte.is_ascii_digit()) => {
-                // A number that no file reaches is as good as the largest.
+                // A number beyond any file counts as the largest.
                 Some(Some(text.parse().unwrap_or(u64::MAX)))
             }
             _ => None,
@@ -226,7 +225,7 @@ fn range(headers: &HeaderMap, etag: &str, size: u64, is_open: bool) -> Wanted {
     let (Some(first), Some(last)) = (digits(first), digits(last)) else { return Wanted::Whole };
     match (first, last) {
         (None, None) => Wanted::Whole,
-        // The last so many: of a file that grows, they are not known.
+        // The last bytes of a growing file are not known.
         (None, Some(_)) if is_open => Wanted::Whole,
         (None, Some(0)) => Wanted::Nothing,
         (None, Some(_)) if size == 0 => Wanted::Nothing,
@@ -242,7 +241,7 @@ fn range(headers: &HeaderMap, etag: &str, size: u64, is_open: bool) -> Wanted {
     }
 }
 
-/// The answer to a request that came to nothing.
+/// The response to a request that failed.
 #[must_use]
 pub fn refused(refused: &ExportRefused, request_id: &str, problems: &[Cell]) -> Answer {
     let plain = |kind, detail: &str| problem(kind, detail, request_id, &[], &[], problems);
@@ -274,7 +273,7 @@ pub fn refused(refused: &ExportRefused, request_id: &str, problems: &[Cell]) -> 
         ExportRefused::Store(ExportError::Io(error)) if super::uploads::is_full(error) => {
             plain(Problem::NoRoomForExport, "the disk is full")
         }
-        // What the system says of its files is for the log.
+        // The system's error is for the log.
         ExportRefused::Store(_) => plain(Problem::Internal, "an export file cannot be used"),
         ExportRefused::Ingest(error) => {
             Answer { close: false, ..ingest_refused(error, None, request_id, problems) }

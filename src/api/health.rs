@@ -1,4 +1,4 @@
-//! `/health`, `/ready` and `/receipts/…`: from memory only, right even while every disk hangs.
+//! `/health`, `/ready` and `/receipts/…`: from memory only, and correct even while every disk hangs.
 
 use super::schema::{Check, Checks, Health, Ready, ReceiptState, ShardHealth};
 use super::{Asked, Problem};
@@ -18,7 +18,8 @@ pub(super) fn json(status: u16, body: &impl serde::Serialize) -> Answer {
 
 fn shard_health(board: &ShardBoard) -> ShardHealth {
     let flow = board.flow();
-    // Journals carry more than events: what is known to be none of them is not counted. What waits may be anything.
+    // Journals contain more than events. Records that are known to be something else are not counted; waiting ones may
+    // be anything.
     let beside = board.status.beside.get().min(flow.processed);
     let state = board.status.state();
     ShardHealth {
@@ -42,7 +43,7 @@ pub(super) fn reason(board: &ShardBoard) -> String {
     }
 }
 
-/// Always 200 while the process can answer: events are accepted even when no shard can be written.
+/// Always 200 while the process can respond: events are accepted even when no shard can be written.
 #[must_use]
 pub fn health(vitals: &Vitals) -> Answer {
     let shards: Vec<ShardHealth> = vitals.board.shards.iter().map(shard_health).collect();
@@ -70,7 +71,7 @@ pub fn health(vitals: &Vitals) -> Answer {
     )
 }
 
-/// 200 where new events would be taken and stored; 503 with the reason where not.
+/// 200 if new events would be accepted and stored; otherwise 503 with the reason.
 #[must_use]
 pub fn ready(vitals: &Vitals) -> Answer {
     let check = |wrong: Vec<String>, fine: &str| Check {
@@ -85,7 +86,7 @@ pub fn ready(vitals: &Vitals) -> Answer {
     let journal = behind
         .map(|board| format!("the backlog of shard {} exceeds journal_high_water", board.shard))
         .chain(unsynced.map(|lane| format!("{} could not be synced", lane.dir().display())));
-    // Everything is stored all the same, so it is named and no reason to go elsewhere.
+    // Everything is still stored, so it is reported, and is no reason to use another server.
     let pinned = pinned(vitals);
     let low = vitals.board.disk_low().then(|| "the data disk has less than disk_reserve free".to_owned());
     let checks = Checks {
@@ -111,7 +112,7 @@ pub fn ready(vitals: &Vitals) -> Answer {
     if code == 503 { answer.with("Retry-After", "2") } else { answer }
 }
 
-/// What is said where every shard is open.
+/// The note on a pinned WAL if every shard is open.
 fn pinned(vitals: &Vitals) -> String {
     let since = |board: &ShardBoard| match board.status.wal_pinned_us.get() {
         0 => None,
@@ -129,7 +130,7 @@ fn pinned(vitals: &Vitals) -> String {
     format!("every shard is open{pinned}")
 }
 
-/// Where the event of a receipt is; 404 where it was never given out.
+/// The state of a receipt's event; 404 if this server did not issue it.
 #[must_use]
 pub fn receipt(asked: &Asked<'_>) -> Answer {
     let text = asked.path.rsplit('/').next().unwrap_or_default();

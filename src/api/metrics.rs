@@ -1,5 +1,5 @@
-//! `/metrics`: every counter of every core, in Prometheus text or OpenMetrics. Labels are cores,
-//! shards, lanes, routes and codes; never anything a client chose.
+//! `/metrics`: every counter of every core, in Prometheus text or OpenMetrics. Labels are cores, shards, lanes, routes
+//! and codes, never a text from a client.
 
 use super::{Asked, Problem};
 use crate::base::clock;
@@ -14,13 +14,13 @@ const BOUNDS_S: &[f64] = &[
     5.0, 10.0,
 ];
 
-/// The page in the format that is asked for.
+/// The page in the requested format.
 #[must_use]
 pub fn answer(asked: &Asked<'_>) -> Answer {
     Answer::new(200, asked.format.content_type(), page(asked.vitals, asked.format).into_bytes())
 }
 
-/// The whole page; some 300 us, on the thread that asks.
+/// The whole page; about 300 us, on the calling thread.
 #[must_use]
 pub fn page(vitals: &Vitals, format: Format) -> String {
     let mut page = Page::new(format);
@@ -271,8 +271,8 @@ fn latencies(page: &mut Page, vitals: &Vitals) {
     by_route(page, vitals);
 }
 
-/// Durations of what the executors answer, by the route's label; of a stream, up to its head. Routes that nobody asked
-/// for have no lines.
+/// Durations of the executors' responses, by the route's label; for a stream, up to its head. Routes without requests
+/// have no lines.
 fn by_route(page: &mut Page, vitals: &Vitals) {
     page.family(
         "firehose_http_request_duration_seconds",

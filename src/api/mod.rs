@@ -1,8 +1,7 @@
-//! What clients see: what an endpoint is, problem documents, the answers' shapes, the OpenAPI document.
+//! The clients' view: endpoints, problem documents, the shapes of responses, the OpenAPI document.
 //!
-//! In: a path and a method; errors and numbers of the layers below. Out: an [`crate::http::Answer`].
-//! Owns: the catalogue of problems and the one map from every error to it. Never: I/O, text of a
-//! payload.
+//! In: a path and a method; errors and numbers of the layers below. Out: an [`crate::http::Answer`]. Owns: the
+//! catalogue of problems and the one map from every error to it. Never: I/O, text of a payload.
 
 pub mod access;
 mod callers;

@@ -1,4 +1,4 @@
-//! The OpenAPI 3.1 document: shapes from the types that are sent, problems from the catalogue.
+//! The OpenAPI 3.1 document: shapes from the serialised types, problems from the catalogue.
 
 pub mod commerce;
 pub mod dashboard;
@@ -51,7 +51,7 @@ use crate::event::Decoder;
 use crate::http::Method;
 use crate::tenants::{Need, Scope};
 
-/// The document of these endpoints as JSON: a few milliseconds, for the first who asks.
+/// The document of these endpoints as JSON: a few milliseconds, for the first request.
 #[must_use]
 pub fn document<H>(endpoints: &Endpoints<H>) -> String {
     build(endpoints).to_json().unwrap_or_default()
@@ -89,7 +89,7 @@ fn build<H>(endpoints: &Endpoints<H>) -> OpenApi {
         .0
         .iter()
         .flat_map(|endpoint| endpoint.operations.iter().map(move |operation| (endpoint, operation)));
-    // Two rows behind one door are described as one.
+    // Two rows at one path and method share one description.
     let paths = operations.fold(PathsBuilder::new(), |paths, (endpoint, operation)| {
         let mut item = PathItem::default();
         *place(&mut item, operation.method) = Some(described(endpoint, operation));
@@ -126,7 +126,7 @@ fn build<H>(endpoints: &Endpoints<H>) -> OpenApi {
         .build()
 }
 
-/// Where an operation stands in what is said of its path.
+/// The field of an operation in its path item.
 fn place(item: &mut PathItem, method: Method) -> &mut Option<Operation> {
     match method {
         Method::Get | Method::Other => &mut item.get,
@@ -139,7 +139,7 @@ fn place(item: &mut PathItem, method: Method) -> &mut Option<Operation> {
     }
 }
 
-/// What is said of an operation: its own part, and what its row says.
+/// The description of an operation: its own part, and what follows from its row.
 fn described<H>(endpoint: &Endpoint<H>, operation: &super::Operation<H>) -> Operation {
     let described = (operation.describe)();
     let locked = |described, scopes: &[Scope]| {
@@ -156,7 +156,7 @@ fn described<H>(endpoint: &Endpoint<H>, operation: &super::Operation<H>) -> Oper
         add_problems(&mut described, &[Problem::MisdirectedRequest]);
     }
     if endpoint.has_tenant() && operation.need != Need::Nothing {
-        // A text that cannot be a tenant's name has no rows.
+        // An invalid tenant name has no rows.
         add_problems(&mut described, &[Problem::NotFound]);
     }
     if operation.lane != Lane::Hot {
@@ -232,7 +232,7 @@ fn api_key() -> SecurityScheme {
     )))
 }
 
-/// Marks what needs a key with one of these scopes, by either header.
+/// Requires a key with one of these scopes, in either header.
 fn with_key(operation: OperationBuilder, scopes: &[Scope]) -> OperationBuilder {
     scopes.iter().fold(operation, |operation, scope| {
         operation
@@ -461,7 +461,7 @@ fn json_of(schema: &str) -> Content {
     ContentBuilder::new().schema(Some(Ref::from_schema_name(schema))).build()
 }
 
-/// With an example of its own, because a property of any type cannot carry one.
+/// With its own example, because a property of any type cannot have one.
 fn click_event() -> Content {
     let example = json!({
         "user_id": 12345,
@@ -475,7 +475,7 @@ fn text() -> Content {
     ContentBuilder::new().schema(Some(ObjectBuilder::new().schema_type(Type::String).build())).build()
 }
 
-/// Bytes as they are.
+/// Raw bytes.
 fn bytes() -> Content {
     let binary = SchemaFormat::KnownFormat(KnownFormat::Binary);
     let schema = ObjectBuilder::new().schema_type(Type::String).format(Some(binary));
@@ -502,7 +502,7 @@ fn request_id() -> utoipa::openapi::Header {
 #[cfg(test)]
 type OneOperation = (&'static str, Method, fn() -> OperationBuilder);
 
-/// The document of a few operations, for the tests of what is said of each.
+/// The document of a few operations, for the tests of each.
 #[cfg(test)]
 fn document_of(operations: &[OneOperation]) -> Value {
     let endpoint = |(path, method, describe): &OneOperation| {

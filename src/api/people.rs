@@ -1,4 +1,4 @@
-//! Erasing people: what is asked of a request, the certificate, and why there is none.
+//! Erasures: parsing of requests, the certificate, and refusals.
 
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
@@ -18,7 +18,7 @@ use crate::query::{Parameters, QueryError};
 use crate::shard::{ErasureMode, ErasureState};
 use crate::tenants::Denied;
 
-/// Why nobody is erased, or nothing is told of it.
+/// The reason for which an erasure is not started or not returned.
 #[derive(Debug, thiserror::Error)]
 pub enum PeopleRefused {
     #[error(
@@ -58,7 +58,7 @@ impl Refuse for PeopleRefused {
 
 const MODE: &[&str] = &["mode", "ack"];
 
-/// `?mode=`; erasing unless told. What a user of the collector sent has no figures that could be kept.
+/// `?mode=`. Default: erase. Data of a user of the collector has no figures to keep.
 pub fn mode(query: Option<&str>, of_customer: bool) -> Result<ErasureMode, QueryError> {
     let mut parameters = Parameters::read(query, MODE);
     let choices = ErasureMode::ALL.map(|mode| (mode.as_str(), mode));
@@ -70,7 +70,7 @@ pub fn mode(query: Option<&str>, of_customer: bool) -> Result<ErasureMode, Query
 #[derive(Debug)]
 pub struct Erasure<'e> {
     pub id: &'e str,
-    /// In their order; `None` where a shard does not know it.
+    /// In shard order; `None` if a shard does not know it.
     pub shards: &'e [Option<ErasureState>],
 }
 
@@ -84,7 +84,7 @@ impl Erasure<'_> {
         self.shards.iter().flatten().next()
     }
 
-    /// What was done, with nothing of the person in it, and its own digest.
+    /// The report of the erasure, without personal data, and its digest.
     fn certificate(&self) -> Value {
         let Some(first) = self.first() else { return Value::Null };
         let known = || self.shards.iter().flatten();
@@ -115,7 +115,7 @@ impl Erasure<'_> {
         told
     }
 
-    /// How far it is; the certificate once it is finished.
+    /// The progress; with the certificate once it is finished.
     #[must_use]
     pub fn json(&self) -> Value {
         let steps: Vec<Value> = self
@@ -136,7 +136,7 @@ impl Erasure<'_> {
     }
 }
 
-/// SHA-256 over the canonical JSON: members in order of their names, nothing between them, whole numbers (RFC 8785).
+/// SHA-256 of the canonical JSON: members sorted by name, no whitespace, whole numbers (RFC 8785).
 fn digest(value: &Value) -> String {
     let mut canonical = String::new();
     write_canonical(value, &mut canonical);
@@ -169,26 +169,26 @@ fn write_canonical(value: &Value, out: &mut String) {
     }
 }
 
-/// The answer to who waited for the end.
+/// The response to a request that waited for the end.
 #[must_use]
 pub fn erased(erasure: &Erasure<'_>, level: AckLevel) -> Answer {
     json_answer(200, &erasure.certificate()).with("Firehose-Ack", level.word())
 }
 
-/// It goes on by itself.
+/// The response while the erasure continues in the background.
 #[must_use]
 pub fn accepted(erasure: &Erasure<'_>, location: String, level: AckLevel) -> Answer {
     let answer = json_answer(202, &erasure.json()).with("Location", location).with("Retry-After", "5");
     answer.with("Firehose-Ack", level.word())
 }
 
-/// The answer to who asks later.
+/// The response to a later request.
 #[must_use]
 pub fn told(erasure: &Erasure<'_>) -> Answer {
     json_answer(200, &erasure.json())
 }
 
-/// The answer where nothing was erased, or not all of it: asking once more is safe.
+/// The response if nothing was erased, or not everything: a retry is safe.
 #[must_use]
 pub fn refused(error: &PeopleRefused, request_id: &str, problems: &[Cell]) -> Answer {
     let kind = match error {

@@ -1,4 +1,4 @@
-//! Price events, anomalies and decisions on them: what a path and the headers say, what is answered, and why not.
+//! Price events, anomalies and decisions: parsing of path and headers, responses, refusals.
 
 use super::Problem;
 use super::commerce::{self, Repeated};
@@ -15,7 +15,7 @@ use crate::query::{AnomaliesPage, QueryError};
 use crate::shard::{FirstAnswer, StoredAnomaly};
 use crate::tenants::{Denied, SignatureFault};
 
-/// Why a price event or a decision was not taken.
+/// The reason for which a price event or a decision was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum PriceRefused {
     #[error("the body is not a valid price event")]
@@ -74,8 +74,8 @@ impl Refuse for PriceRefused {
     }
 }
 
-/// The header that stands for an event's id: `Idempotency-Key`, or else `webhook-id`; of a signed request only
-/// `webhook-id`, which is signed: whoever sends it again with another key would make another event of it.
+/// The header used as an event's id: `Idempotency-Key`, or else `webhook-id`. In a signed request only `webhook-id`,
+/// which is signed: anyone could replay the request with another key and so create another event.
 pub fn event_id(headers: &hyper::HeaderMap, is_signed: bool) -> Result<String, PriceRefused> {
     let key = if is_signed { Err(WriteRefused::KeyMissing) } else { commerce::ingest_key(headers) };
     let given = match key {
@@ -91,8 +91,8 @@ pub fn event_id(headers: &hyper::HeaderMap, is_signed: bool) -> Result<String, P
     if is_id { Ok(given) } else { Err(PriceRefused::BadHeader) }
 }
 
-/// The key that a request brings beside or in place of an event's id; of a signed one only what is signed. One that
-/// cannot stand for an id stands for nothing.
+/// The key of a request, next to or in place of an event's id; in a signed request only the signed header. A malformed
+/// key is ignored.
 #[must_use]
 pub fn key(headers: &hyper::HeaderMap, is_signed: bool) -> Option<String> {
     event_id(headers, is_signed).ok()
@@ -100,7 +100,7 @@ pub fn key(headers: &hyper::HeaderMap, is_signed: bool) -> Option<String> {
 
 const JSON: &str = "application/json";
 
-/// The answer to a price event that is committed: always the first one.
+/// The response to a committed price event: always the first one.
 #[must_use]
 pub fn recorded(first: &FirstAnswer, is_new: bool, level: AckLevel) -> Answer {
     let body = format!("{{\"status\":\"recorded\",\"anomaly\":{}}}", first.anomaly).into_bytes();
@@ -108,7 +108,7 @@ pub fn recorded(first: &FirstAnswer, is_new: bool, level: AckLevel) -> Answer {
     if is_new { answer } else { answer.with("Idempotent-Replayed", "true") }
 }
 
-/// The answer to one that is journaled: it is compared when it is committed, and who asks again is told.
+/// The response to a journaled price event. It is compared at commit, and a retry returns the outcome.
 #[must_use]
 pub fn accepted(event_id: &str, level: AckLevel, receipt: Receipt) -> Answer {
     let body = serde_json::json!({"status": "accepted", "event_id": event_id}).to_string().into_bytes();
@@ -117,7 +117,7 @@ pub fn accepted(event_id: &str, level: AckLevel, receipt: Receipt) -> Answer {
         .with("Firehose-Receipt", receipt.to_string())
 }
 
-/// The answer to a decision that is committed.
+/// The response to a committed decision.
 #[must_use]
 pub fn reviewed_as(stored: &StoredAnomaly, is_new: bool, level: AckLevel) -> Answer {
     let answer = Answer::new(200, JSON, stored.json.clone()).with("Firehose-Ack", level.word());
@@ -142,20 +142,20 @@ pub fn page(page: &AnomaliesPage) -> Answer {
 /// The head of a stream.
 #[must_use]
 pub fn streamed() -> Answer {
-    // The second tells nginx to pass events on as they come.
+    // The second header tells nginx to pass events on without buffering.
     Answer::new(200, "text/event-stream", &b""[..])
         .with("Cache-Control", "no-store")
         .with("X-Accel-Buffering", "no")
 }
 
-/// The answer to a path whose product cannot be one.
+/// The response to a path with an invalid product.
 #[must_use]
 pub fn no_such_product(request_id: &str, problems: &[Cell]) -> Answer {
     let detail = "a product id must have 1 to 200 bytes without control characters";
     problem(Problem::NotFound, detail, request_id, &[], &[], problems)
 }
 
-/// The answer to what was not taken. `body_bytes_max` is the endpoint's limit.
+/// The response to a refusal. `body_bytes_max` is the endpoint's limit.
 #[must_use]
 pub fn refused(refused: &PriceRefused, body_bytes_max: u64, request_id: &str, problems: &[Cell]) -> Answer {
     let kind = match refused {

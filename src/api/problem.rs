@@ -1,4 +1,4 @@
-//! Problem documents (RFC 9457) as they are written; what can go wrong is in the catalogue.
+//! The rendering of problem documents (RFC 9457). The catalogue lists the problems.
 
 mod catalogue;
 
@@ -6,14 +6,14 @@ pub use catalogue::Problem;
 
 use crate::event::{BulkError, DecodeError, FieldError};
 
-/// One entry of a document's `errors`: what is wrong where.
+/// One entry of a document's `errors`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ErrorItem<'a> {
-    /// Of a row in a request of many.
+    /// Index of the row, if the request has many.
     pub index: Option<usize>,
-    /// The row's line, counted from 1, where the body has lines.
+    /// Line number of the row, from 1, if the body has lines.
     pub line: Option<usize>,
-    /// Of the query string.
+    /// The query parameter.
     pub parameter: Option<&'a str>,
     /// JSON Pointer within the event.
     pub pointer: Option<&'a str>,
@@ -57,9 +57,8 @@ impl From<&BulkError> for Problem {
     }
 }
 
-/// Appends the document to `out`: `type`, `title`, `status`, `detail` and `instance` always (`instance`
-/// is the request's id), `errors` where there are any, then the `extra` members as they are named.
-/// Everything is escaped; nothing of a payload belongs into any of it.
+/// Appends the document to `out`: always `type`, `title`, `status`, `detail` and `instance` (the request's id),
+/// `errors` if there are any, then the `extra` members. Everything is escaped. No text of a payload may be in it.
 pub fn write(
     out: &mut Vec<u8>,
     problem: Problem,
@@ -113,7 +112,7 @@ pub fn write(
 }
 
 fn write_string(out: &mut Vec<u8>, text: &str) {
-    // Writing to memory cannot fail, and a string has no shape that JSON refuses.
+    // Writing to memory cannot fail, and JSON can represent any string.
     let _ = serde_json::to_writer(out, text);
 }
 
@@ -153,7 +152,7 @@ mod tests {
     fn the_catalogue_is_whole_and_every_slug_is_one_of_a_kind() {
         let slugs: HashSet<_> = Problem::ALL.iter().map(|problem| problem.slug()).collect();
         assert_eq!(slugs.len(), Problem::ALL.len());
-        // The last variant's number: one that is missing from the list would make it shorter.
+        // The last variant's number: a variant missing from the list would make it shorter.
         assert_eq!(Problem::ALL.len(), Problem::ErasureBlocked as usize + 1);
         assert!(Problem::ALL.is_sorted_by_key(|problem| problem.status()));
         for problem in Problem::ALL {

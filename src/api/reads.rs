@@ -1,4 +1,4 @@
-//! What a read is answered with, and why it is not.
+//! The responses of reads, and their refusals.
 
 use serde::Serialize;
 
@@ -12,7 +12,7 @@ use crate::http::Answer;
 use crate::query::{Bucket, BucketsPlan, Page, QueryError, RowsPlan};
 use crate::shard::BucketSize;
 
-/// The head of a stream of rows, one a line.
+/// The head of a stream of rows, one per line.
 #[must_use]
 pub fn lines() -> Answer {
     Answer::new(200, "application/x-ndjson", &b""[..]).with("Cache-Control", "no-store")
@@ -39,7 +39,7 @@ pub fn page(plan: &RowsPlan, page: &Page) -> Answer {
     body.extend_from_slice(b"{\"events\":[");
     body.extend_from_slice(&page.rows);
     body.extend_from_slice(b"],");
-    // Its members, without the brace they begin with.
+    // Its members, without the opening brace.
     body.extend_from_slice(
         serde_json::to_vec(&rest).unwrap_or_default().strip_prefix(b"{").unwrap_or_default(),
     );
@@ -77,7 +77,7 @@ impl Refuse for QueryError {
     }
 }
 
-/// The answer to a query that has none.
+/// The response to a failed query.
 #[must_use]
 pub fn refused(error: &QueryError, request_id: &str, problems: &[Cell]) -> Answer {
     match error {

@@ -1,4 +1,4 @@
-//! The shapes of the answers: serialised as they stand here, and described so in the OpenAPI document.
+//! The shapes of responses: serialised from these types, and described by them in the OpenAPI document.
 
 pub mod commerce;
 pub mod dashboard;

@@ -1,4 +1,4 @@
-//! `PUT …/stock/bulk_update` and `GET …/stock/{product}`: what is said of every product, and why nothing is.
+//! `PUT …/stock/bulk_update` and `GET …/stock/{product}`: the outcome of every product, and refusals.
 
 use super::Problem;
 use super::error::{Asker, EventRefused, Refuse, problem, refused as event_refused};
@@ -15,16 +15,16 @@ use crate::http::Answer;
 use crate::query::QueryError;
 use crate::shard::{StockLevel, StockResult};
 
-/// Errors told of one request; the counts are of all.
+/// Errors listed for one request; the counts cover all.
 const ROW_ERRORS_MAX: usize = 1_000;
 
-/// Why there is no word on single products.
+/// The reason for which a response has no single products.
 #[derive(Debug)]
 pub enum StockRefused {
-    /// For reasons that every keyed write has.
+    /// Reasons that every keyed write has.
     Event(EventRefused),
     Body(StockBodyError),
-    /// No product without a wrong row.
+    /// Every product has an invalid row.
     Rows(Vec<StockRowError>),
     NoSuchStock,
     Query(QueryError),
@@ -42,8 +42,8 @@ impl Refuse for StockRefused {
     }
 }
 
-/// The answer to a request whose products are as settled as they will be: 200 where one of them was applied, now or
-/// before, 202 where one is still to be decided, 409 otherwise.
+/// The response to a request whose products are decided as far as possible: 200 if at least one was applied, now or
+/// before, 202 if at least one is pending, otherwise 409.
 #[must_use]
 pub fn updated(batch: &StockBatch, level: AckLevel) -> Answer {
     let mut told = StockUpdated { applied: 0, duplicates: 0, failed: 0, pending: 0, products: Vec::new() };
@@ -98,7 +98,7 @@ fn result(product: &StockProduct) -> StockProductResult {
     row
 }
 
-/// The stock of a product, or 304 where the asker has this version.
+/// The stock of a product, or 304 if the client has this version.
 #[must_use]
 pub fn level(product_id: &str, level: &StockLevel, headers: &hyper::HeaderMap) -> Answer {
     let tag = format!("\"{}\"", level.version);
@@ -116,7 +116,7 @@ pub fn level(product_id: &str, level: &StockLevel, headers: &hyper::HeaderMap) -
         .with("Cache-Control", "no-cache")
 }
 
-/// The answer to a request that got no word on single products. `body_bytes_max` is the endpoint's limit.
+/// The response to a request without single products. `body_bytes_max` is the endpoint's limit.
 #[must_use]
 pub fn refused(error: &StockRefused, body_bytes_max: u64, request_id: &str, problems: &[Cell]) -> Answer {
     let listed = |kind, detail: &str, errors: &[ErrorItem<'_>]| {

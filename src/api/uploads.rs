@@ -1,4 +1,4 @@
-//! tus 1.0.0: what a request to a resumable upload is answered.
+//! tus 1.0.0: the responses of a resumable upload.
 //!
 //! <https://tus.io/protocols/resumable-upload>, with the extensions of [`EXTENSIONS`].
 
@@ -17,16 +17,16 @@ use crate::config::{AckLevel, Config};
 use crate::http::Answer;
 use crate::tenants::Denied;
 
-/// The version of the protocol that is spoken, the only one there is.
+/// The supported version of the protocol, the only one that exists.
 pub const VERSION: &str = "1.0.0";
 pub const EXTENSIONS: &str =
     "creation,creation-with-upload,creation-defer-length,expiration,termination,checksum";
-/// Where uploads are created; below it they are.
+/// The path at which uploads are created. Uploads are below it.
 const PATH: &str = "/api/v1/ingest/orders/uploads";
-/// The media type of a piece.
+/// The media type of a PATCH.
 const PIECE: &str = "application/offset+octet-stream";
 
-/// Why an upload is not created, continued or told of.
+/// The reason for which an upload is not created, continued or returned.
 #[derive(Debug, thiserror::Error)]
 pub enum UploadRefused {
     #[error("the Tus-Resumable header must be {VERSION}")]
@@ -97,7 +97,7 @@ impl Refuse for UploadRefused {
     }
 }
 
-/// The largest upload: its rows may not unfold to more than an ingest may either.
+/// Maximum size of an upload: that of an ingest.
 #[must_use]
 pub fn length_max(config: &Config) -> u64 {
     config.uploads_bytes_max.min(config.ingest_bytes_max)
@@ -107,7 +107,7 @@ fn tus(answer: Answer) -> Answer {
     answer.with("Tus-Resumable", VERSION)
 }
 
-/// With how far the upload is, and until when it may be continued.
+/// Adds the upload's offset and its expiry.
 fn progress(answer: Answer, upload: &Upload, offset: u64) -> Answer {
     let answer = tus(answer).with("Upload-Offset", offset.to_string());
     match upload.state {
@@ -125,7 +125,7 @@ pub fn location(upload: &Upload) -> String {
     format!("{PATH}/{}", upload.id.as_str())
 }
 
-/// 201, with where the upload is.
+/// 201, with the location of the upload.
 #[must_use]
 pub fn created(upload: &Upload, offset: u64, level: AckLevel) -> Answer {
     let answer = progress(Answer::new(201, "", &b""[..]), upload, offset);
@@ -165,7 +165,7 @@ pub fn terminated(level: AckLevel) -> Answer {
     tus(Answer::new(204, "", &b""[..])).with("Firehose-Ack", level.word())
 }
 
-/// What OPTIONS tells beside the methods.
+/// Adds the headers of OPTIONS.
 #[must_use]
 pub fn options(answer: Answer, config: &Config) -> Answer {
     tus(answer)
@@ -175,7 +175,7 @@ pub fn options(answer: Answer, config: &Config) -> Answer {
         .with("Tus-Checksum-Algorithm", Checksum::ALGORITHMS)
 }
 
-/// The answer to a request that came to nothing.
+/// The response to a request that failed.
 #[must_use]
 pub fn refused(refused: &UploadRefused, request_id: &str, problems: &[Cell]) -> Answer {
     let kind = match refused {
@@ -200,7 +200,7 @@ pub fn refused(refused: &UploadRefused, request_id: &str, problems: &[Cell]) -> 
             return tus(Answer { close: false, ..ingest_refused(error, None, request_id, problems) });
         }
     };
-    // What the system says of its files is for the log.
+    // The system's error is for the log.
     let detail = match refused {
         UploadRefused::Store(UploadError::Io(error)) if error.kind() == std::io::ErrorKind::QuotaExceeded => {
             "the running uploads leave no space for more bytes of this one; the bytes received so far \
@@ -221,7 +221,7 @@ pub fn refused(refused: &UploadRefused, request_id: &str, problems: &[Cell]) -> 
     }
 }
 
-/// There is no room on the disk.
+/// Whether the disk is full.
 #[must_use]
 pub fn is_full(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};

@@ -1,5 +1,5 @@
-//! The only caller of the system clocks. Wall time is for what is stored and shown, monotonic time
-//! for everything that waits or measures.
+//! The only caller of the system clocks. Wall time is for what is stored and shown; monotonic time is for waiting and
+//! measuring.
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -25,31 +25,31 @@ pub fn monotonic_us() -> u64 {
     now.duration_since(*START.get_or_init(|| now)).as_micros() as u64
 }
 
-/// The monotonic clock, for deadlines that a library wants as an [`Instant`].
+/// The monotonic clock, for deadlines that a library requires as an [`Instant`].
 #[must_use]
 pub fn now() -> Instant {
     #[expect(clippy::disallowed_methods, reason = "this is the one place")]
     Instant::now()
 }
 
-/// Blocks the calling thread; for threads that own their time (writers), never for a core's loop.
+/// Blocks the calling thread. For threads that own their time (writers), never for a core's loop.
 pub fn pause(time: Duration) {
     #[expect(clippy::disallowed_methods, reason = "this is the one place")]
     std::thread::sleep(time);
 }
 
-/// RFC 3339 in UTC with microseconds only where there are any: `2024-01-14T10:30:00Z`. A time outside of the years
-/// 0000 to 9999 has no such spelling: it is written as the nearest that has.
+/// RFC 3339 in UTC, with microseconds only if there are any: `2024-01-14T10:30:00Z`. A time outside the years 0000 to
+/// 9999 has no such spelling and is written as the nearest one that has.
 #[must_use]
 pub fn rfc3339(unix_us: i64) -> String {
     timestamp(unix_us).to_string()
 }
 
-/// A time that is stored, or the nearest that is.
+/// Converts a stored time, or the nearest one that can be stored.
 #[must_use]
 pub fn timestamp(unix_us: i64) -> jiff::Timestamp {
     let us = unix_us.clamp(TIME_US_MIN, TIME_US_MAX);
-    // From microseconds alone the library makes all but those of the last second.
+    // From microseconds alone, the library accepts all times but those of the last second.
     let nanosecond = us.rem_euclid(1_000_000) as i32 * 1_000;
     jiff::Timestamp::new(us.div_euclid(1_000_000), nanosecond).unwrap_or_default()
 }

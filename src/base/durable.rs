@@ -1,7 +1,7 @@
-//! Files that survive a power cut: bytes first, then the name, then the folder that holds it.
+//! Files that survive a power cut: bytes first, then the name, then the folder of the name.
 //!
-//! A rename is atomic for whoever reads, not for the disk: without a sync before it the new name may lead to an
-//! empty file, without one after it the old name may come back.
+//! A rename is atomic for readers, but not on the disk. Without a sync before it, the new name may refer to an empty
+//! file. Without a sync after it, the old name may reappear.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -9,7 +9,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-/// What a file is called until it replaces the one before it.
+/// The temporary name of a file until it replaces the previous one.
 #[must_use]
 pub fn draft_of(path: &Path) -> PathBuf {
     let mut name = path.file_name().map_or_else(OsString::new, ToOwned::to_owned);
@@ -20,12 +20,12 @@ pub fn draft_of(path: &Path) -> PathBuf {
 /// Syncs the names in a folder.
 ///
 /// # Errors
-/// As the disk has them.
+/// Errors of the disk.
 pub fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// The folder that holds a name.
+/// The folder that contains a name.
 #[must_use]
 pub fn holder_of(path: &Path) -> &Path {
     match path.parent() {
@@ -34,10 +34,10 @@ pub fn holder_of(path: &Path) -> &Path {
     }
 }
 
-/// Creates a folder where it is missing, with every missing folder above it, and syncs each new name.
+/// Creates a folder if it is missing, with every missing parent, and syncs each new name.
 ///
 /// # Errors
-/// As the disk has them.
+/// Errors of the disk.
 pub fn create_folder(folder: &Path) -> io::Result<()> {
     let mut missing = Vec::new();
     let mut at = folder;
@@ -56,10 +56,10 @@ pub fn create_folder(folder: &Path) -> io::Result<()> {
     if folder.is_dir() { Ok(()) } else { Err(io::ErrorKind::NotADirectory.into()) }
 }
 
-/// Writes a new file, or another one in its place, and syncs its bytes. The name is not synced.
+/// Writes a new file, or replaces one, and syncs its bytes. Does not sync the name.
 ///
 /// # Errors
-/// As the disk has them.
+/// Errors of the disk.
 pub fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     fill(File::create(path)?, bytes)
 }
@@ -69,24 +69,24 @@ fn fill(mut file: File, bytes: &[u8]) -> io::Result<()> {
     file.sync_all()
 }
 
-/// Replaces a file as a whole: after a power cut it is the old one or the new one, and the new one once this
-/// returned.
+/// Replaces a file as a whole. After a power cut it is the old file or the new one; once this function has returned, it
+/// is the new one.
 ///
 /// # Errors
-/// As the disk has them; the old one is there then, or the new one.
+/// Errors of the disk. The file is then the old one or the new one.
 pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let draft = draft_of(path);
     write(&draft, bytes)?;
     rename(&draft, path)
 }
 
-/// The same, of a file that never has a looser mode than this.
+/// Replaces a file that never has broader permissions than `mode`.
 ///
 /// # Errors
-/// As those of [`replace`].
+/// See [`replace`].
 pub fn replace_with_mode(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let draft = draft_of(path);
-    // One that a crash left may have any mode.
+    // A draft that a crash left may have any mode.
     match fs::remove_file(&draft) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
@@ -95,20 +95,20 @@ pub fn replace_with_mode(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()>
     rename(&draft, path)
 }
 
-/// Gives a name to what was synced, and syncs the folders of the new and of the old name.
+/// Renames a synced file, and syncs the folders of the new and of the old name.
 ///
 /// # Errors
-/// As the disk has them; which of the names holds after a power cut is open then.
+/// Errors of the disk. Either name may then be valid after a power cut.
 pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to)?;
     sync_folder(holder_of(to))?;
     if holder_of(from) != holder_of(to) { sync_folder(holder_of(from)) } else { Ok(()) }
 }
 
-/// Removes a file; one that is not there needs no removing. The loss of the name is synced.
+/// Removes a file, if it exists, and syncs the removal of the name.
 ///
 /// # Errors
-/// As the disk has them.
+/// Errors of the disk.
 pub fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -143,7 +143,7 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(draft_of(&path), dir.path().join("state.json.new"));
         assert!(!draft_of(&path).exists());
-        // However loose what a crash left is.
+        // Even if the draft that a crash left has broad permissions.
         write(&draft_of(&path), b"half").unwrap();
         replace_with_mode(&path, b"three", 0o600).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"three");

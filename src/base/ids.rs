@@ -1,19 +1,19 @@
-//! Identifiers as types of their own, so that a core is never taken for a shard.
+//! Identifiers as separate types, so that a core cannot be mistaken for a shard.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// 128 bits that nobody guesses, in 32 lower-case hexadecimal digits.
+/// 128 random bits in 32 lower-case hexadecimal digits.
 ///
 /// # Errors
-/// The system gives no random bytes.
+/// The system provides no random bytes.
 pub fn random_hex() -> Result<String, getrandom::Error> {
     let mut bits = [0; 16];
     getrandom::fill(&mut bits)?;
     Ok(format!("{:032x}", u128::from_be_bytes(bits)))
 }
 
-/// Lower-case hexadecimal digits, two a byte.
+/// Lower-case hexadecimal digits, two per byte.
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
     use fmt::Write as _;
@@ -24,13 +24,13 @@ pub fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// Whether it is spelled as [`random_hex`] spells one: good for the name of a folder.
+/// Whether a text has the form of [`random_hex`] and can therefore name a folder.
 #[must_use]
 pub fn is_random_hex(text: &str) -> bool {
     text.len() == 32 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// A pinned core: the index into the list the server was told to use, not the kernel's CPU number.
+/// A pinned core: its index in the server's list of cores, not the kernel's CPU number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CoreId(pub u16);
 
@@ -38,19 +38,18 @@ pub struct CoreId(pub u16);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ShardId(pub u16);
 
-/// One journal of a shard: one producer, one consumer. Even lanes are written by a hot lane's
-/// listener (`hot`, `hot-1`, …), odd ones by an executor (`keyed`, `keyed-1`, …). There is more than
-/// one of each only where more cores than shards serve a folder.
+/// One journal of a shard: one producer, one consumer. A listener of the hot lane writes even lanes (`hot`, `hot-1`,
+/// …), an executor writes odd ones (`keyed`, `keyed-1`, …). There is more than one of each only if more cores than
+/// shards serve a folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LaneId(pub u8);
 
-/// Number of a record within its lane: the first is 1, then one more each, without gaps.
-/// [`Sequence::NONE`] stands before the first.
+/// Number of a record within its lane. The first is 1, and numbers have no gaps. [`Sequence::NONE`] precedes the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Sequence(pub u64);
 
 impl Sequence {
-    /// Before the first record.
+    /// Precedes the first record.
     pub const NONE: Sequence = Sequence(0);
 
     #[must_use]
@@ -60,7 +59,7 @@ impl Sequence {
 }
 
 impl LaneId {
-    /// How many lanes a shard can have; the low six bits of a receipt's number name the lane.
+    /// Maximum number of lanes of a shard. The low six bits of a receipt's number name the lane.
     pub const COUNT_MAX: u64 = 64;
 
     #[must_use]
@@ -78,7 +77,7 @@ impl LaneId {
         self.0.is_multiple_of(2)
     }
 
-    /// The folder of this lane inside its shard's folder.
+    /// The folder of this lane within the shard's folder.
     #[must_use]
     pub fn folder(self) -> String {
         let name = if self.is_hot() { "hot" } else { "keyed" };
@@ -88,7 +87,7 @@ impl LaneId {
         }
     }
 
-    /// The lane a folder belongs to; `None` where the name is not one that [`LaneId::folder`] gives.
+    /// The lane of a folder; `None` if [`LaneId::folder`] never returns this name.
     #[must_use]
     pub fn from_folder(name: &str) -> Option<LaneId> {
         let (kind, index) = match name.split_once('-') {
@@ -108,7 +107,7 @@ impl LaneId {
 }
 
 impl ShardId {
-    /// The folder of this shard inside the data folder.
+    /// The folder of this shard within the data folder.
     #[must_use]
     pub fn folder(self) -> String {
         format!("shard-{:02}", self.0)
@@ -133,8 +132,8 @@ impl fmt::Display for Sequence {
     }
 }
 
-/// What a client gets for an accepted event: where its record stands. Written `<shard>-<number>`,
-/// the number being `sequence * 64 + lane`.
+/// The position of an accepted event's record, given to the client. Written `<shard>-<number>`, where the number is
+/// `sequence * 64 + lane`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Receipt {
     pub shard: ShardId,
@@ -143,7 +142,7 @@ pub struct Receipt {
 }
 
 impl Receipt {
-    /// The number behind the dash.
+    /// The number after the dash.
     #[must_use]
     pub fn number(self) -> u64 {
         self.sequence.0 * LaneId::COUNT_MAX + u64::from(self.lane.0)
@@ -156,7 +155,7 @@ impl fmt::Display for Receipt {
     }
 }
 
-/// The text is no receipt this server could have given out.
+/// The text is not a receipt that this server could have issued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotAReceipt;
 
@@ -171,7 +170,7 @@ impl FromStr for Receipt {
             lane: LaneId((number % LaneId::COUNT_MAX) as u8),
             sequence: Sequence(number / LaneId::COUNT_MAX),
         };
-        // One spelling a receipt: no leading zero, no plus sign.
+        // A receipt has one spelling: no leading zero and no plus sign.
         (receipt.to_string() == text && receipt.sequence > Sequence::NONE)
             .then_some(receipt)
             .ok_or(NotAReceipt)

@@ -1,10 +1,10 @@
-//! Where a key lives: one stable hash of (tenant, key) decides the shard, and is what a shard remembers
-//! of the ids it has seen.
+//! The shard of a key: one stable hash of (tenant, key) selects the shard, and a shard remembers the hashes of the ids
+//! that it has seen.
 //!
-//! The hash is SipHash-1-3 with 128 bits of output (Aumasson, Bernstein 2012) over the tenant, a zero byte
-//! and the key, with the 16 bytes of the data folder's id as its key: the same for the life of the folder,
-//! and nobody outside can choose ids that collide. Two ids with one hash are still two ids: whoever uses
-//! it compares the ids themselves before calling one a duplicate.
+//! The hash is SipHash-1-3 with 128 bits of output (Aumasson, Bernstein 2012) over the tenant, a zero byte and the key.
+//! The 16 bytes of the data folder's id are its key, so the hash is stable for the life of the folder, and no outsider
+//! can choose ids that collide. Two ids with one hash are still two ids: a caller compares the ids themselves before it
+//! reports a duplicate.
 
 use std::hash::Hasher as _;
 
@@ -28,7 +28,7 @@ impl KeyHasher {
         KeyHasher { hasher: SipHasher13::new_with_key(folder_id) }
     }
 
-    /// Neither text has a zero byte in it (identifiers have no control characters).
+    /// Neither text contains a zero byte, because identifiers have no control characters.
     #[inline]
     #[must_use]
     pub fn hash(&self, tenant: &str, key: &str) -> KeyHash {
@@ -39,7 +39,7 @@ impl KeyHasher {
         KeyHash(hasher.finish128().as_u128())
     }
 
-    /// The same of any number of parts: `hash_all([tenant, key])` is `hash(tenant, key)`.
+    /// Hashes any number of parts: `hash_all([tenant, key])` equals `hash(tenant, key)`.
     #[inline]
     #[must_use]
     pub fn hash_all<const N: usize>(&self, parts: [&str; N]) -> KeyHash {
@@ -64,8 +64,8 @@ impl KeyHasher {
 }
 
 impl KeyHash {
-    /// The shard of this key among `shards`: the upper half of the hash, scaled (Lemire 2019), so that
-    /// the lower half stays evenly spread within one shard.
+    /// The shard of this key among `shards`: the upper half of the hash, scaled (Lemire 2019), so that the lower half
+    /// remains evenly distributed within a shard.
     #[inline]
     #[must_use]
     pub fn shard(self, shards: u16) -> ShardId {
@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn a_key_has_one_place_for_the_life_of_a_folder() {
-        // Written down: a change would send known ids to other shards.
+        // Fixed values: a change would send known ids to other shards.
         let hasher = KeyHasher::new(b"0123456789abcdef");
         let hash = hasher.hash("tenant_1", "evt_001");
         assert_eq!(hash, KeyHash(64_424_377_752_964_353_177_423_610_004_519_391_952));

@@ -1,9 +1,9 @@
-//! The record kinds: one table of everything that a journal record can be.
+//! The record kinds: one table of every kind of journal record.
 //!
-//! Journals and shards both read it, so it lives below both. A new kind is a new row here; `src/lib.rs` says what
-//! else it needs.
+//! Journals and shards both read it, so it lives below both. A new kind is a new row here; `src/lib.rs` lists the other
+//! steps.
 
-/// The feature that a kind belongs to.
+/// The feature of a kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Family {
     /// The collector's events.
@@ -12,9 +12,9 @@ pub enum Family {
     Events,
     /// Orders, their statuses and their ingests.
     Orders,
-    /// Prices, what is out of line with them, and decisions on that.
+    /// Prices, price anomalies, and decisions on them.
     Prices,
-    /// Levels of stock, and what changes them.
+    /// Levels of stock and their changes.
     Stock,
     /// The erasure of people.
     People,
@@ -23,9 +23,9 @@ pub enum Family {
 /// The shards that hold a record of a kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Placement {
-    /// One shard, whichever. Nobody waits for what becomes of the record.
+    /// Any one shard. No request waits for the outcome of the record.
     AnyShard,
-    /// The one shard that the record's key names.
+    /// The one shard that the record's key selects.
     KeyShard,
     /// Every shard holds a copy.
     EveryShard,
@@ -44,7 +44,7 @@ struct Row {
 macro_rules! kinds {
     ($($(#[$doc:meta])+ $kind:ident = $number:literal
         => ($name:literal, $family:ident, $placement:ident, $is_counted:literal, $rejection:literal),)+) => {
-        /// What a record is. The number is on disk, in journals and in `rejected_record`: one once given out keeps
+        /// The kind of a record. The number is on disk, in journals and in `rejected_record`. A number never changes
         /// its meaning, and the next kind takes the next number.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[repr(u8)]
@@ -53,14 +53,14 @@ macro_rules! kinds {
         }
 
         impl Kind {
-            /// How many kinds there are.
+            /// Number of kinds.
             pub const COUNT: usize = [$($number),+].len();
 
-            /// Every kind, in order of the numbers.
+            /// Every kind, by number.
             pub const ALL: [Kind; Kind::COUNT] = [$(Kind::$kind),+];
         }
 
-        /// The row of every kind, in the same order.
+        /// The row of every kind, by number.
         const ROWS: [Row; Kind::COUNT] = [$(Row {
             name: $name,
             family: Family::$family,
@@ -81,23 +81,23 @@ kinds! {
     Order = 3        => ("order",         Orders, KeyShard,   true,    "not an order"),
     /// A new status of an order.
     OrderStatus = 4  => ("order_status",  Orders, KeyShard,   false,   "not a status of an order"),
-    /// A finished ingest: what its idempotency key stands for.
+    /// A finished ingest, stored under its idempotency key.
     Ingest = 5       => ("ingest",        Orders, KeyShard,   false,   "not a finished ingest"),
-    /// A price that was loaded as history, or is carried into another shard.
+    /// A price loaded as history, or moved to another shard.
     Price = 6        => ("price",         Prices, KeyShard,   false,   "not a price"),
-    /// A stock event that was loaded as history, or is carried into another shard.
+    /// A stock event loaded as history, or moved to another shard.
     Stock = 7        => ("stock",         Stock,  KeyShard,   false,   "not a stock event"),
-    /// A price event, with the limits it is judged by.
+    /// A price event, with the limits that apply to it.
     PriceEvent = 8   => ("price_event",   Prices, KeyShard,   false,   "not a price event"),
-    /// A decision on a price anomaly. A reshard carries it within its price event.
+    /// A decision on a price anomaly. A reshard moves it within its price event.
     PriceReview = 9  => ("price_review",  Prices, KeyShard,   false,   "not a decision on a price"),
-    /// What one request changes of one product.
+    /// The changes of one request to one product.
     StockUpdate = 10 => ("stock_update",  Stock,  KeyShard,   false,   "not a change of stock"),
-    /// One step of the erasure of a person, or one entry of the list of those who are kept out.
+    /// One step of the erasure of a person, or one entry of the list of suppressed people.
     Erasure = 11     => ("erasure",       People, EveryShard, false,   "not an erasure"),
 }
 
-/// The numbers have no gap and begin at 1, so a number minus one is the index of its row.
+/// The numbers start at 1 and have no gaps, so a number minus one is the index of its row.
 const _: () = {
     let mut index = 0;
     while index < Kind::COUNT {
@@ -114,7 +114,7 @@ impl Kind {
         self as u8
     }
 
-    /// The kind of a number; `None` for one that a newer program wrote.
+    /// The kind with a number; `None` for a number that a newer program wrote.
     #[must_use]
     #[inline]
     pub fn from_number(number: u8) -> Option<Kind> {
@@ -132,36 +132,35 @@ impl Kind {
         self.row().name
     }
 
-    /// The feature it belongs to.
     #[must_use]
     #[inline]
     pub const fn family(self) -> Family {
         self.row().family
     }
 
-    /// The shards that hold a record of it.
+    /// The shards that hold its records.
     #[must_use]
     #[inline]
     pub const fn placement(self) -> Placement {
         self.row().placement
     }
 
-    /// Whether its records come through a `keyed` journal only, and the writer reports what became of each.
+    /// Whether its records arrive only through a `keyed` journal, and the writer reports the outcome of each.
     #[must_use]
     #[inline]
     pub const fn is_keyed(self) -> bool {
         !matches!(self.row().placement, Placement::AnyShard)
     }
 
-    /// Whether a stored record of it adds one to the clicks, the events or the orders of its shard. These are what a
-    /// reshard counts; a rejected record counts as rejected whatever its kind.
+    /// Whether a stored record adds one to the clicks, events or orders of its shard. A reshard compares these counts.
+    /// A rejected record counts as rejected, whatever its kind.
     #[must_use]
     #[inline]
     pub const fn is_counted(self) -> bool {
         self.row().is_counted
     }
 
-    /// Why a record of it is in `rejected_record`.
+    /// The reason for which its records are in `rejected_record`.
     #[must_use]
     pub const fn rejection(self) -> &'static str {
         self.row().rejection

@@ -1,9 +1,7 @@
-//! The words every other folder speaks: identifiers, record kinds, limits, the clock, counters,
-//! money.
+//! The vocabulary of every other folder: identifiers, record kinds, limits, the clock, counters, money.
 //!
-//! In: nothing. Out: small types. Owns: the only calls of the system clocks. Never: I/O, allocation
-//! on a hot path, a dependency on another folder. The one exception to "no I/O" is `durable`, which every folder
-//! that keeps files shares.
+//! In: nothing. Out: small types. Owns: the only calls of the system clocks. Never: I/O, allocation on a hot path, a
+//! dependency on another folder. The one exception to "no I/O" is `durable`, which every folder with files shares.
 
 pub mod clock;
 pub mod counters;

@@ -1,14 +1,13 @@
-//! Money as integers of a currency's minor unit: read from decimal text, written back, never through a
-//! float.
+//! Money as integers of a currency's minor unit: parsed from decimal text and written back without floating point.
 //!
-//! In: text and a number of digits after the point. Out: `i64` minor units. Owns: [`Currency`], the list
-//! of ISO 4217. Never: rounding, a guess at what a comma means.
+//! In: text and a number of digits after the point. Out: `i64` minor units. Owns: [`Currency`], the list of ISO 4217.
+//! Never: rounding, a guess at the meaning of a comma.
 
 mod currency;
 
 pub use currency::Currency;
 
-/// Why a text is no amount. The sender's fault.
+/// The reason for which a text is not an amount. The sender's fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MoneyError {
     #[error("not a decimal like 19.99")]
@@ -21,16 +20,16 @@ pub enum MoneyError {
     TooLarge,
 }
 
-/// Bytes of a text whose digits always fit 64 bits, so that nothing needs checking on the way.
+/// Length of a text whose digits always fit into 64 bits, so that no overflow check is needed.
 const SHORT_BYTES_MAX: usize = 18;
 
-/// The minor units that a decimal text stands for: digits, and a point with digits after it if need be.
-/// Zeros at the front, and zeros at the end beyond `digits`, change nothing. No plus, no space, no
-/// exponent, no digits grouped. About 8 ns.
+/// Parses a decimal text into minor units: digits, and optionally a point with digits after it. Leading zeros, and
+/// trailing zeros beyond `digits`, change nothing. A plus, spaces, an exponent and grouped digits are errors. About 8
+/// ns.
 ///
 /// # Errors
-/// In this order: no decimal, a minus in front of one (of zero as well), a digit other than zero behind
-/// those the currency has, more than an `i64` holds.
+/// In this order: not a decimal; a minus before one (even before zero); a digit other than zero beyond those of the
+/// currency; more than an `i64` holds.
 #[inline]
 pub fn parse_decimal(text: &[u8], digits: u8) -> Result<i64, MoneyError> {
     match parse_short(text, digits) {
@@ -39,11 +38,11 @@ pub fn parse_decimal(text: &[u8], digits: u8) -> Result<i64, MoneyError> {
     }
 }
 
-/// [`parse_decimal`] of a number as RFC 8259 writes it: with an exponent if need be, as long as what it
-/// means is a whole number of minor units. However large the exponent, the time is that of the text.
+/// [`parse_decimal`] of a number as RFC 8259 writes it. An exponent is permitted if the value is a whole number of
+/// minor units. The time depends on the length of the text, not on the exponent.
 ///
 /// # Errors
-/// As [`parse_decimal`].
+/// See [`parse_decimal`].
 #[inline]
 pub fn parse_number(text: &[u8], digits: u8) -> Result<i64, MoneyError> {
     match parse_short(text, digits) {
@@ -52,7 +51,7 @@ pub fn parse_number(text: &[u8], digits: u8) -> Result<i64, MoneyError> {
     }
 }
 
-/// What is short and plain and has no digit too many; `None` says nothing about the rest.
+/// Parses short plain texts without excess digits. `None` says nothing about the others.
 #[inline]
 fn parse_short(text: &[u8], digits: u8) -> Option<i64> {
     if text.len() > SHORT_BYTES_MAX {
@@ -87,10 +86,10 @@ enum Exponent {
     Taken,
 }
 
-/// An exponent beyond this is this: far more than any text has digits, far less than overflows.
+/// Larger exponents are clamped to this: far more than the digits of any text, far less than an overflow.
 const EXPONENT_MAX: i64 = 1 << 60;
 
-/// Any decimal of any length.
+/// Parses a decimal of any length.
 #[cold]
 fn parse_exactly(text: &[u8], digits: u8, exponent: Exponent) -> Result<i64, MoneyError> {
     let (is_negative, text) = match text {
@@ -129,7 +128,7 @@ fn parse_exactly(text: &[u8], digits: u8, exponent: Exponent) -> Result<i64, Mon
         return Err(MoneyError::TooManyDigits);
     }
     let significant = count - zeros_front - zeros_end;
-    // An i64 has 19 digits at most.
+    // An i64 has at most 19 digits.
     if significant as i64 + power > 19 {
         return Err(MoneyError::TooLarge);
     }
@@ -140,12 +139,12 @@ fn parse_exactly(text: &[u8], digits: u8, exponent: Exponent) -> Result<i64, Mon
     i64::try_from(value * 10_u128.pow(power as u32)).map_err(|_| MoneyError::TooLarge)
 }
 
-/// The digits at the start, and what follows them.
+/// The digits at the start, and the rest.
 fn split_digits(text: &[u8]) -> (&[u8], &[u8]) {
     text.split_at(text.iter().take_while(|byte| byte.is_ascii_digit()).count())
 }
 
-/// What stands after the `e`.
+/// Parses the part after the `e`.
 fn parse_exponent(text: &[u8]) -> Result<i64, MoneyError> {
     let (is_negative, text) = match text {
         [b'-', text @ ..] => (true, text),
@@ -159,8 +158,8 @@ fn parse_exponent(text: &[u8]) -> Result<i64, MoneyError> {
     Ok(if is_negative { -value } else { value })
 }
 
-/// Appends an amount with all digits of its currency: `19.99`, `-0.05`, `500` where there are none. Read
-/// back by [`parse_decimal`] unless negative.
+/// Appends an amount with all digits of its currency: `19.99`, `-0.05`, or `500` if it has none. [`parse_decimal`]
+/// reads it back unless it is negative.
 pub fn write_decimal(minor: i64, digits: u8, out: &mut Vec<u8>) {
     if minor < 0 {
         out.push(b'-');
@@ -168,7 +167,7 @@ pub fn write_decimal(minor: i64, digits: u8, out: &mut Vec<u8>) {
     write_magnitude(minor.unsigned_abs(), digits, out);
 }
 
-/// [`write_decimal`] of a sum of amounts, which may be larger than any of them.
+/// [`write_decimal`] of a sum of amounts, which may exceed the range of an amount.
 pub fn write_sum(minor: i128, digits: u8, out: &mut Vec<u8>) {
     if minor < 0 {
         out.push(b'-');
@@ -176,7 +175,7 @@ pub fn write_sum(minor: i128, digits: u8, out: &mut Vec<u8>) {
     write_point(itoa::Buffer::new().format(minor.unsigned_abs()).as_bytes(), digits, out);
 }
 
-/// [`write_decimal`] of an amount that is never negative.
+/// [`write_decimal`] of a non-negative amount.
 pub fn write_magnitude(minor: u64, digits: u8, out: &mut Vec<u8>) {
     write_point(itoa::Buffer::new().format(minor).as_bytes(), digits, out);
 }

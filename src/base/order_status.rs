@@ -1,6 +1,6 @@
-//! Where an order stands, with the codes under which it is stored.
+//! The status of an order, and the codes under which it is stored.
 
-/// The state of an order. The numbers are stored: one once given out keeps its meaning.
+/// The status of an order. The numbers are stored and never change their meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum OrderStatus {
@@ -23,14 +23,14 @@ impl OrderStatus {
         OrderStatus::Refunded,
     ];
 
-    /// The status of a name, in small letters.
+    /// The status with a name in lower case.
     #[must_use]
     #[inline]
     pub fn parse(name: &str) -> Option<OrderStatus> {
         OrderStatus::ALL.into_iter().find(|status| status.as_str() == name)
     }
 
-    /// As it stands in an order.
+    /// The name in an order.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -43,13 +43,13 @@ impl OrderStatus {
         }
     }
 
-    /// As it is stored: 1 to 6.
+    /// The stored code: 1 to 6.
     #[must_use]
     pub const fn code(self) -> u8 {
         self as u8
     }
 
-    /// The status stored under a code.
+    /// The status with a stored code.
     #[must_use]
     pub fn from_code(code: u8) -> Option<OrderStatus> {
         OrderStatus::ALL.get(usize::from(code).checked_sub(1)?).copied()

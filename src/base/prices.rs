@@ -1,21 +1,21 @@
-//! When a price is out of line: the limits that a tenant sets, as whole numbers, so that a verdict is the same
-//! wherever and whenever it is reached.
+//! Limits for price anomalies, set by a tenant as whole numbers, so that a verdict is the same everywhere and at any
+//! time.
 
-/// The limits in force when a price event is taken in. Journaled with it: a replay decides as it was decided.
+/// The limits in force when a price event is accepted. They are journaled with it, so that a replay decides the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PriceRules {
-    /// Hundredths of a percent that a price may differ from the accepted one before it.
+    /// Maximum difference from the previous accepted price, in hundredths of a percent.
     pub change_bp: u32,
-    /// Thousandths of a modified z-score that a price may have among the accepted ones.
+    /// Maximum modified z-score among the accepted prices, in thousandths.
     pub score_milli: u32,
-    /// Accepted prices that the score looks at.
+    /// Number of accepted prices that the score uses.
     pub window: u16,
 }
 
 impl PriceRules {
-    /// A million percent: a limit above it would let everything pass, as this does for all that is sold.
+    /// A million percent. A higher limit would accept every price, as this one does for anything that is sold.
     pub const CHANGE_BP_MAX: u32 = 100_000_000;
     pub const SCORE_MILLI_MAX: u32 = 1_000_000_000;
-    /// Read from an index for every price event: a page of it.
+    /// One page of the index, which is read for every price event.
     pub const WINDOW_MAX: u16 = 200;
 }

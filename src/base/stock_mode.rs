@@ -1,32 +1,32 @@
-//! How updates of stock are put together, with the codes under which they are stored.
+//! The modes in which stock updates apply, and the codes under which they are stored.
 
-/// What a request wants done with its updates. The numbers are stored: one once given out keeps its meaning.
+/// The mode of a request. The numbers are stored and never change their meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum StockMode {
-    /// The quantity that is newest by its own time stands, whenever it arrives.
+    /// The quantity with the newest time applies, whatever the order of arrival.
     LastWriteWins = 1,
-    /// Deltas add up.
+    /// Deltas are added.
     Merge = 2,
-    /// Only on top of the version that the sender knows.
+    /// Applies only if the product is at the version that the sender expects.
     Reject = 3,
 }
 
-/// The most that a stock, a quantity or (with either sign) a delta may be: every JSON reader has it exactly
-/// (2^53 - 1, RFC 8259 §6).
+/// Maximum of a stock, a quantity or the magnitude of a delta: the largest integer that every JSON reader represents
+/// exactly (2^53 - 1, RFC 8259 §6).
 pub const STOCK_MAX: i64 = (1 << 53) - 1;
 
 impl StockMode {
     /// Every mode, by its code.
     pub const ALL: [StockMode; 3] = [StockMode::LastWriteWins, StockMode::Merge, StockMode::Reject];
 
-    /// The mode of a name.
+    /// The mode with a name.
     #[must_use]
     pub fn parse(name: &str) -> Option<StockMode> {
         StockMode::ALL.into_iter().find(|mode| mode.as_str() == name)
     }
 
-    /// As it stands in a request.
+    /// The name in a request.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -36,13 +36,13 @@ impl StockMode {
         }
     }
 
-    /// As it is stored: 1 to 3.
+    /// The stored code: 1 to 3.
     #[must_use]
     pub const fn code(self) -> u8 {
         self as u8
     }
 
-    /// The mode stored under a code.
+    /// The mode with a stored code.
     #[must_use]
     pub fn from_code(code: u8) -> Option<StockMode> {
         StockMode::ALL.into_iter().find(|mode| mode.code() == code)

@@ -1,4 +1,4 @@
-//! So many at a time, whatever thread they are on: whoever has a token goes on, the others wait in order.
+//! A limit on concurrent work across threads: a holder of a token runs, and others wait in order.
 
 /// The tokens; clones share them.
 #[derive(Clone, Debug)]
@@ -7,25 +7,25 @@ pub struct Tokens {
     take: async_channel::Receiver<()>,
 }
 
-/// Leave to go on. Dropping it lets the next one go on, at whatever point the one that had it ends.
+/// Permission to run. Dropping it passes the token on, at whatever point the holder ends.
 #[derive(Debug)]
 pub struct Token(async_channel::Sender<()>);
 
 impl Tokens {
-    /// One at least.
+    /// Creates at least one token.
     #[must_use]
     pub fn new(count: usize) -> Tokens {
         let (give, take) = async_channel::bounded(count.max(1));
         for _ in 0..count.max(1) {
-            // There is room for all.
+            // The channel has space for all tokens.
             let _ = give.try_send(());
         }
         Tokens { give, take }
     }
 
-    /// Waits until there is one.
+    /// Waits for a token.
     pub async fn token(&self) -> Token {
-        // Both ends are here, so this waits and never fails.
+        // Both ends of the channel are in this struct, so this waits and never fails.
         let _ = self.take.recv().await;
         Token(self.give.clone())
     }
@@ -52,7 +52,7 @@ mod tests {
         drop(one);
         let again = next();
         assert!(again.is_some() && next().is_none());
-        // Whoever waited and went away has taken none along.
+        // A waiter that was dropped has not taken a token.
         drop((again, other));
         assert!(next().is_some());
     }

@@ -1,4 +1,4 @@
-//! `firehose backup`: a data folder copied while its server runs, verified, ready to be served.
+//! `firehose backup`: a verified copy of a running server's data folder, ready to serve.
 
 use std::fs;
 use std::path::Path;
@@ -14,9 +14,9 @@ use crate::journal;
 use crate::shard::{self, DataFolder};
 use crate::tenants::Store;
 
-/// Copies the data folder's uploads, every shard, its tenants and its keys to `dest`, which must be absent or empty,
-/// in this order. What an upload says is stored is in a shard that is copied later; the manifest comes last, so a
-/// copy that was broken off is not taken for a whole one.
+/// Copies the data folder's uploads, every shard, its tenants and its keys to `dest`, in this order. `dest` must be
+/// absent or empty. Rows that an upload reports as stored are in a shard that is copied later. The manifest is written
+/// last, so that an interrupted copy is not mistaken for a complete one.
 #[must_use]
 pub fn backup(args: &FolderArgs, dest: &Path) -> ExitCode {
     let loaded = match args.load() {
@@ -40,8 +40,8 @@ fn copy(args: &FolderArgs, data: &Path, dest: &Path) -> Result<(), String> {
         return Err(format!("{} is not empty; use a separate folder for each backup", dest.display()));
     }
     let began_us = clock::unix_us();
-    // Before the shards: of rows that an upload says are stored none may be missing in them. Those that a shard has
-    // beyond it are known by their ingest and line when they come again.
+    // Before the shards, so that no row that an upload reports as stored is missing in them. Later rows of a shard are
+    // recognised by their ingest and line when they arrive again.
     let uploads = copy_uploads(data, dest).map_err(failed)?;
     for id in &uploads.unreadable {
         eprintln!("upload {id}: it cannot be read and is not in the backup; its committed rows are");
@@ -49,7 +49,7 @@ fn copy(args: &FolderArgs, data: &Path, dest: &Path) -> Result<(), String> {
     let (mut rows, mut bytes, mut backlog) = (0, uploads.bytes, 0);
     for (id, source) in folder.shards() {
         if !source.database().exists() {
-            // Served never or not yet: an empty shard is made when the copy is served.
+            // Not served yet: an empty shard is created when the copy is served.
             continue;
         }
         let copy = dest.join(id.folder()).join("shard.db");
@@ -72,7 +72,7 @@ fn copy(args: &FolderArgs, data: &Path, dest: &Path) -> Result<(), String> {
         bytes += fs::metadata(&copy).map_err(failed)?.len();
         backlog += waiting(&source, &copy);
     }
-    // Before the manifest: a copy that could be served without its keys would let everybody in.
+    // Before the manifest: a copy that could be served without its keys would admit every request.
     if let Some(tenants) = Store::open(data).map_err(|error| error.to_string())? {
         tenants.copy_to(dest).map_err(|error| error.to_string())?;
     }
@@ -96,7 +96,7 @@ fn copy(args: &FolderArgs, data: &Path, dest: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Events that were accepted and are not in the copy; what cannot be looked at counts as none.
+/// Accepted events that are not in the copy. Unreadable journals count as empty.
 fn waiting(source: &shard::ShardFolder, copy: &Path) -> u64 {
     let Ok(copied) = shard::inspect(copy) else { return 0 };
     let lanes = source.lanes().unwrap_or_default();

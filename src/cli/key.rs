@@ -1,4 +1,4 @@
-//! `firehose key`: makes keys (shown once), lists them, ends them; while the server runs or before it ever did.
+//! `firehose key`: creates keys (shown once), lists and revokes them, with or without a running server.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -70,7 +70,7 @@ pub enum KeyCommand {
     },
 }
 
-/// A moment to come, in microseconds since 1970 UTC.
+/// A future time, in microseconds since 1970 UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct When(pub(super) i64);
 
@@ -82,7 +82,7 @@ pub(super) fn time(text: &str) -> Result<When, String> {
     })
 }
 
-/// A time from now, a date or a date-time, if it lies ahead.
+/// A duration from now, a date or a date-time, if it is in the future.
 fn moment(text: &str, now_us: i64) -> Option<When> {
     let at = match text.parse::<Span>() {
         Ok(span) => {
@@ -91,7 +91,7 @@ fn moment(text: &str, now_us: i64) -> Option<When> {
         }
         Err(_) => match text.parse::<Timestamp>() {
             Ok(time) => time,
-            // A date-time without an offset would mean one thing here and another to its writer.
+            // A date-time without an offset is ambiguous.
             Err(_) if text.contains([':', 'T', 't']) => return None,
             Err(_) => text.parse::<jiff::civil::Date>().ok()?.to_zoned(TimeZone::UTC).ok()?.timestamp(),
         },
@@ -151,7 +151,7 @@ fn shown_once(folder: &FolderArgs, wish: &KeyWish, key: &NewKey) -> String {
         });
         return format!("{shown}\n");
     }
-    // Apart, so that `$(firehose key create ...)` is the key.
+    // On stderr, so that `$(firehose key create ...)` is the key.
     eprintln!(
         "This key is shown only once and is not stored. Send it as `Authorization: Bearer` or `X-API-Key`."
     );

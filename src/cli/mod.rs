@@ -1,7 +1,7 @@
-//! The command line: its tree, its help, its exit codes; `config` and `doctor` themselves.
+//! The command line: its tree, its help, its exit codes.
 //!
-//! In: arguments. Out: settings for the layers below, lines on stdout, an exit code. Owns: the words
-//! of `--help`. Never: work that the server or the shards should do.
+//! In: arguments. Out: settings for the layers below, lines on stdout, an exit code. Owns: the text of `--help`. Never:
+//! work that the server or the shards should do.
 
 mod backup;
 mod doctor;
@@ -152,7 +152,7 @@ pub enum Drill {
     },
 }
 
-/// Which data folder, for the commands that need nothing else.
+/// The data folder of commands that need nothing else.
 #[derive(Clone, Debug, Default, Args)]
 pub struct FolderArgs {
     /// The data folder. Default: that of the settings.
@@ -169,10 +169,10 @@ pub struct FolderArgs {
 }
 
 impl FolderArgs {
-    /// The settings with this folder in them; what the command makes from now on is as private as they say.
+    /// The settings with this folder. Files that the command creates from now on have the permissions in them.
     ///
     /// # Errors
-    /// Every wrong setting of the file and the environment.
+    /// Every invalid setting of the file and the environment.
     pub fn load(&self) -> Result<Loaded, Vec<ConfigError>> {
         let mut raw = Raw::default();
         if let Some(data) = &self.data {

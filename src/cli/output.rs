@@ -1,4 +1,4 @@
-//! How a command speaks and ends: stdout, complaints about settings, exit codes.
+//! Output and exit codes of commands.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -6,14 +6,14 @@ use std::process::ExitCode;
 use crate::config::ConfigError;
 
 pub const EXIT_OK: u8 = 0;
-/// The command ran and found, or met, something bad.
+/// The command ran and found a problem, or failed.
 pub const EXIT_FAILED: u8 = 1;
-/// The command line makes no sense (clap's own).
+/// Invalid command line (clap's own code).
 pub const EXIT_USAGE: u8 = 2;
-/// Settings or machine unfit: `EX_CONFIG` of sysexits.h. Starting again will not help.
+/// Unusable settings or machine: `EX_CONFIG` of sysexits.h. A restart does not help.
 pub const EXIT_CONFIG: u8 = 78;
 
-/// Writes every wrong setting on stderr, a line each, and gives the exit code that says so.
+/// Writes every invalid setting on stderr, one line each, and returns the exit code.
 #[must_use]
 pub(super) fn complain(errors: &[ConfigError]) -> ExitCode {
     for error in errors {
@@ -22,7 +22,7 @@ pub(super) fn complain(errors: &[ConfigError]) -> ExitCode {
     ExitCode::from(EXIT_CONFIG)
 }
 
-/// Writes a command's result on stdout. A reader that has seen enough (`| head`) is no error.
+/// Writes a command's result to stdout. A reader that stops early (`| head`) is not an error.
 pub(super) fn say(text: &str) {
     let mut out = std::io::stdout().lock();
     _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());

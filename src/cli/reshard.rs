@@ -1,9 +1,9 @@
-//! `firehose reshard`: the rows of a stopped server's folder distributed over another number of shards.
+//! `firehose reshard`: distributes the rows of a stopped server's folder over another number of shards.
 //!
-//! Every record gets a number, in a fixed order of source shards and rows; each new shard takes its records as
-//! if they came from a journal, and keeps the number it has come to in the same transaction. So it goes on
-//! after any interruption where it was, and takes nothing twice. Then everything is verified and counted, and
-//! the folders change places; every step of that can be repeated as well.
+//! Every record gets a number, in a fixed order of source shards and rows. Each new shard applies its records as if
+//! they came from a journal, and stores its last number in the same transaction. After an interruption it therefore
+//! continues where it was, and applies nothing twice. Then everything is verified and counted, and the folders are
+//! swapped. Each step of the swap can be repeated too.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -24,15 +24,15 @@ use crate::shard::{
     ShardOptions,
 };
 
-/// Records of one transaction of each new shard.
+/// Records per transaction of each new shard.
 const BATCH_RECORDS: usize = 10_000;
 const LANE: LaneId = LaneId(0);
 
-/// What has been begun; beside the manifest while it lasts.
+/// The state of a running reshard, in a file next to the manifest.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, PartialEq)]
 struct Marker {
     to: u16,
-    /// Everything is copied and proven: the folders change places.
+    /// Everything is copied and verified: the folders are being swapped.
     swapping: bool,
 }
 
@@ -90,7 +90,7 @@ fn distribute(config: &Config, to: u16) -> Result<String, String> {
         let records = match copy(config, &folder, &fresh, to) {
             Ok(records) => records,
             Err(CopyFault::Failed(reason)) => return Err(reason),
-            // Trying again would come to the same: the folder is served as it is until that is settled.
+            // A retry would fail again. The folder can be served as it is until that is resolved.
             Err(fault) => {
                 fs::remove_dir_all(&fresh).and_then(|()| durable::remove(&marker_path)).map_err(text)?;
                 return Err(fault.to_string());
@@ -114,8 +114,7 @@ fn write_marker(path: &Path, marker: Marker) -> Result<(), String> {
     durable::replace(path, &bytes).map_err(|error| format!("{}: {error}", path.display()))
 }
 
-/// The new shards survive a power cut: once the marker says that they change places with the old ones, nothing makes
-/// them again.
+/// Syncs the new shards: once the marker says that they are being swapped, they cannot be rebuilt.
 fn sync(folder: &DataFolder, fresh: &Path, to: u16) -> std::io::Result<()> {
     for of in (0..to).map(|shard| new_shard(fresh, shard)) {
         fs::File::open(of.database())?.sync_all()?;
@@ -125,7 +124,7 @@ fn sync(folder: &DataFolder, fresh: &Path, to: u16) -> std::io::Result<()> {
     durable::sync_folder(folder.dir())
 }
 
-/// An erasure would have to begin again in the new shards, without what the old ones know.
+/// An erasure would have to restart in the new shards, without the old ones' state.
 fn check_erasures(folder: &DataFolder) -> Result<(), String> {
     for (id, of) in folder.shards().filter(|(_, of)| of.database().exists()) {
         let reader = shard::open_reader(&of.database()).map_err(|error| format!("shard {id}: {error}"))?;
@@ -136,7 +135,7 @@ fn check_erasures(folder: &DataFolder) -> Result<(), String> {
     Ok(())
 }
 
-/// What is in a journal only would be left behind.
+/// Records that are only in a journal would be lost.
 fn check_journals(folder: &DataFolder) -> Result<(), String> {
     for (id, of) in folder.shards() {
         let positions = match of.database().exists() {
@@ -185,7 +184,7 @@ impl Records for Share<'_> {
     }
 }
 
-/// Why the records are not all in their new shards.
+/// The reason for which the copy is incomplete.
 #[derive(Debug, thiserror::Error)]
 enum CopyFault {
     #[error("{0} ids are in the folder twice; nothing was changed")]
@@ -214,7 +213,7 @@ impl Share<'_> {
     }
 }
 
-/// Copies every record to its new shard; how many of them the counts of the new shards have to show.
+/// Copies every record to its new shard. Returns the number that the counts of the new shards must equal.
 fn copy(config: &Config, folder: &DataFolder, fresh: &Path, to: u16) -> Result<u64, CopyFault> {
     let folder_id = folder.manifest().folder_id();
     let keys = KeyHasher::new(&folder_id);
@@ -240,10 +239,10 @@ fn copy(config: &Config, folder: &DataFolder, fresh: &Path, to: u16) -> Result<u
                         continue;
                     }
                     Carried::Row(kind, payload) => shard::key_of(&keys, *kind, payload),
-                    // Nothing is known but its bytes.
+                    // Only its bytes are known.
                     Carried::Rejected(..) => None,
                 };
-                // Without a key: evenly.
+                // Records without a key are distributed evenly.
                 let place = key.map_or((numbered % u64::from(to)) as u16, |key| key.shard(to).0);
                 shares[usize::from(place)].0.push((Sequence(numbered), record));
             }
@@ -251,7 +250,7 @@ fn copy(config: &Config, folder: &DataFolder, fresh: &Path, to: u16) -> Result<u
                 let (mut twice, mut suppressed, mut too_large) = (0, 0, 0);
                 shard.apply(&[(LANE, share)], &mut |_, sequence, outcome| match outcome {
                     Outcome::Inserted | Outcome::Rejected => {}
-                    // A status that the order has again: only its time is new.
+                    // A status that the order already has: only its time is new.
                     Outcome::Duplicate if share.is_status(sequence) => {}
                     Outcome::Suppressed => suppressed += 1,
                     Outcome::SumTooLarge => too_large += 1,
@@ -287,7 +286,7 @@ fn copy(config: &Config, folder: &DataFolder, fresh: &Path, to: u16) -> Result<u
     Ok(rows)
 }
 
-/// Verifies the new shards and holds their counts against the old ones'.
+/// Verifies the new shards and compares their counts with the old ones'.
 fn prove(folder: &DataFolder, fresh: &Path, to: u16, records: u64) -> Result<String, String> {
     let count = |paths: Vec<PathBuf>| -> Result<[u64; 4], String> {
         let mut sum = [0; 4];
@@ -327,8 +326,8 @@ fn prove(folder: &DataFolder, fresh: &Path, to: u16, records: u64) -> Result<Str
     ))
 }
 
-/// Old shards out, new ones in, the manifest last, each step on disk before the next. Any of it may have been done
-/// before.
+/// Moves the old shards out and the new ones in, then writes the manifest. Each step is on disk before the next, and
+/// any of them may have been done before.
 fn swap(
     folder: &DataFolder,
     options: &ShardOptions,
@@ -337,7 +336,7 @@ fn swap(
 ) -> std::io::Result<()> {
     for shard in 0..to {
         let (there, place) = (new_shard(fresh, shard), folder.shard(ShardId(shard)));
-        // An old shard in the place does not count.
+        // An old shard in its place does not count.
         let is_in = before.join(ShardId(shard).folder()).exists() || shard >= from || from == to;
         if !(there.database().exists() || is_in && place.database().exists()) {
             let message = format!(
@@ -350,7 +349,7 @@ fn swap(
         }
     }
     durable::create_folder(before)?;
-    // Once the manifest says the new number, all old ones are out.
+    // Once the manifest has the new number, all old ones have been moved out.
     if folder.manifest().shards != to || fs::read_dir(before)?.next().is_none() {
         for shard in 0..from {
             let (there, out) =
@@ -358,7 +357,7 @@ fn swap(
             match (out.exists(), there.exists()) {
                 (true, _) => {}
                 (false, true) => durable::rename(&there, &out)?,
-                // One that was never served: that it is out is known by its name.
+                // A shard that was never served: its name shows that it was moved out.
                 (false, false) => durable::create_folder(&out)?,
             }
         }
@@ -366,7 +365,7 @@ fn swap(
     for shard in 0..to {
         let (there, place) = (new_shard(fresh, shard), folder.shard(ShardId(shard)));
         if there.dir().exists() {
-            // Only now, when nothing is copied any more: the number says how far a copy has come.
+            // Only after the copy, because this number is the position of the copy.
             let mut opened = Shard::open(&there, options).map_err(std::io::Error::other)?;
             opened.number_from(LANE).map_err(std::io::Error::other)?;
             opened.checkpoint(CheckpointMode::Truncate).map_err(std::io::Error::other)?;

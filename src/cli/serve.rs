@@ -8,7 +8,7 @@ use crate::ops::{self, LogSettings};
 use crate::server::{self, ServeError};
 use crate::shard;
 
-/// Serves until told to stop. What keeps it from starting is said on stderr, for people, and in the log.
+/// Serves until it is stopped. Errors of the start are written to stderr, for people, and to the log.
 #[must_use]
 pub fn serve(flags: &Flags) -> ExitCode {
     let loaded = match config::load(flags) {

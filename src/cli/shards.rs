@@ -1,4 +1,4 @@
-//! `firehose shards`, `verify` and `drill lock`: a data folder seen (or disturbed) from outside.
+//! `firehose shards`, `verify` and `drill lock`: inspect (or disturb) a data folder from outside.
 
 use std::fmt::Write;
 use std::process::ExitCode;
@@ -12,7 +12,7 @@ use crate::base::ids::{LaneId, Sequence, ShardId};
 use crate::journal;
 use crate::shard::{self, DataFolder, ShardFolder};
 
-/// Opens the folder for looking; the exit code where it cannot be.
+/// Opens the folder read-only; returns the exit code if that fails.
 fn look(args: &FolderArgs) -> Result<DataFolder, ExitCode> {
     let loaded = args.load().map_err(|errors| complain(&errors))?;
     DataFolder::look(&loaded.config.data).map_err(|error| {
@@ -89,7 +89,7 @@ pub fn shards(args: &FolderArgs) -> ExitCode {
 
 fn shard_row(id: ShardId, folder: &ShardFolder) -> Result<Value, String> {
     let lanes = folder.lanes().map_err(|error| error.to_string())?;
-    // Before the database: what is applied meanwhile was appended before.
+    // Before the database: everything that it applies later was appended before.
     let mut journals = Vec::new();
     for lane in lanes {
         journals.push((lane, journal::inspect(&folder.lane(lane)).map_err(|error| error.to_string())?));
@@ -122,8 +122,8 @@ fn shard_row(id: ShardId, folder: &ShardFolder) -> Result<Value, String> {
     }))
 }
 
-/// SQLite's integrity check and a recount of every shard, of its sums and its stock where that is asked for; a
-/// checksum scan of every journal.
+/// SQLite's integrity check and a recount of every shard, of its sums and its stock if requested, and a checksum scan
+/// of every journal.
 #[must_use]
 pub fn verify(args: &FolderArgs, aggregates: bool, stock: bool) -> ExitCode {
     let folder = match look(args) {
@@ -180,7 +180,7 @@ pub fn verify(args: &FolderArgs, aggregates: bool, stock: bool) -> ExitCode {
     if sound { ExitCode::SUCCESS } else { ExitCode::from(EXIT_FAILED) }
 }
 
-/// Locks every shard at once for so long, as another program's forgotten transaction would.
+/// Locks every shard at once for `seconds`, as a forgotten transaction of another program would.
 #[must_use]
 pub fn drill_lock(args: &FolderArgs, seconds: u64) -> ExitCode {
     let folder = match look(args) {

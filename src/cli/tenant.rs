@@ -1,4 +1,4 @@
-//! `firehose tenant`: adds tenants and sets their limits, while the server runs or before it ever did.
+//! `firehose tenant`: adds tenants and sets their limits, with or without a running server.
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -60,7 +60,7 @@ pub enum TenantCommand {
     },
 }
 
-/// What is said of the limits; `None` where nothing is.
+/// The limits to set; `None` for those that do not change.
 #[derive(Clone, Copy, Debug, Default, Args)]
 pub struct LimitArgs {
     /// Requests per second, over all keys and cores, or "off".
@@ -76,7 +76,7 @@ pub struct LimitArgs {
     burst_seconds: Option<u64>,
 }
 
-/// A number, or none.
+/// A number, or no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Limit(Option<u64>);
 
@@ -118,17 +118,17 @@ pub fn tenant(command: &TenantCommand) -> ExitCode {
     }
 }
 
-/// What a command does where no tenant and no key was ever made.
+/// The behaviour of a command if the folder has no tenants and no keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Absent {
     Make,
-    /// Says so.
+    /// Fails with a message.
     Fail,
     /// Lists nothing.
     Empty,
 }
 
-/// Opens the folder's file, runs the work on it, says what went wrong.
+/// Opens the folder's file, runs `work` on it, and reports errors.
 pub(super) fn with_store(
     folder: &FolderArgs,
     absent: Absent,

@@ -1,4 +1,4 @@
-//! `firehose tenant prices` and `firehose tenant secret`: how a tenant's price events are judged, limited and signed.
+//! `firehose tenant prices` and `firehose tenant secret`: how a tenant's price events are checked, limited and signed.
 
 use std::fmt::Write as _;
 use std::io::Read as _;
@@ -15,7 +15,7 @@ use crate::base::prices::PriceRules;
 use crate::config::{decimal, decimal_text};
 use crate::tenants::{PriceLimits, SecretRow, Store, TenantsError, WebhookSecret};
 
-/// What is said of a tenant's prices; `None` where nothing is.
+/// The limits to set; `None` for those that do not change.
 #[derive(Clone, Copy, Debug, Default, Args)]
 pub struct PriceArgs {
     /// Maximum difference in percent between a price and the accepted price before it; or "default", as for
@@ -40,7 +40,7 @@ pub struct PriceArgs {
     product_events_per_second: Option<Wanted<u64>>,
 }
 
-/// A number, or what the server's settings say.
+/// A number, or the server's setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Wanted<N>(Option<N>);
 
@@ -89,12 +89,12 @@ impl PriceArgs {
     }
 }
 
-/// Changes what is named and tells what stands.
+/// Changes the given limits and prints all of them.
 pub(super) fn prices(folder: &FolderArgs, name: &str, args: PriceArgs) -> ExitCode {
     with_store(folder, Absent::Fail, |store| {
         let before = store.price_limits(name)?;
         let limits = args.over(before);
-        // Also where nothing is: there must be such a tenant.
+        // Even without changes, to check that the tenant exists.
         store.set_price_limits(name, &limits)?;
         Ok(shown(folder, name, &limits))
     })
@@ -212,7 +212,7 @@ pub(super) fn secret(command: &SecretCommand) -> ExitCode {
 /// The secret on standard input.
 fn given() -> Result<WebhookSecret, TenantsError> {
     let mut text = String::new();
-    // Far more than a secret has.
+    // Far longer than a secret.
     let read = std::io::stdin().take(1_024).read_to_string(&mut text);
     read.map_err(|_| TenantsError::BadSecret)?;
     WebhookSecret::parse(&text)
@@ -223,7 +223,7 @@ fn shown_once(folder: &FolderArgs, name: &str, id: &str, secret: Option<String>)
         return format!("{}\n", json!({"id": id, "tenant": name, "secret": secret}));
     }
     match secret {
-        // Apart, so that `$(firehose tenant secret add ...)` is the secret.
+        // On stderr, so that `$(firehose tenant secret add ...)` is the secret.
         Some(secret) => {
             eprintln!("Webhook secret {id} of {name}. It is shown only once.");
             format!("{secret}\n")

@@ -1,4 +1,4 @@
-//! What values must keep to, alone and together.
+//! Rules for the values of settings, alone and together.
 
 use std::time::Duration;
 
@@ -12,14 +12,14 @@ use super::settings::Config;
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
-/// What a journal record adds to the event it holds, with room to spare.
+/// What a journal record adds to its event, with space to spare.
 const RECORD_ROOM_BYTES: u64 = 4 * KIB;
 
 impl Config {
-    /// Checks settings that were laid over each other.
+    /// Checks settings whose layers are merged.
     ///
     /// # Errors
-    /// Every wrong setting, with its place and what is allowed there.
+    /// Every invalid setting, with its place and its allowed values.
     pub fn check(raw: &Raw) -> Result<Config, Vec<ConfigError>> {
         let mut complaints = Complaints::default();
         let config = Config::check_into(raw, &mut complaints);
@@ -205,7 +205,7 @@ mod tests {
         for address in ["[::1]:9100", "127.8.8.8:0", "[::ffff:127.0.0.1]:80"] {
             assert!(refused(&[("ops_listen", address)]).is_empty(), "{address}");
         }
-        // Whether this one may be served depends on the keys, which stand in the data folder.
+        // Whether this address may be served depends on the keys, which are in the data folder.
         assert!(refused(&[("listen", "0.0.0.0:8000")]).is_empty());
         assert!(refused(&[("ops_listen", "off")]).is_empty());
         assert_eq!(refused(&[("ops_listen", "127.0.0.1:8000")]).len(), 1);

@@ -1,35 +1,35 @@
-//! What can be wrong with settings, and the list they are collected in.
+//! The errors of settings, and the list that collects them.
 
 use std::path::PathBuf;
 
 use super::raw::{Raw, Source};
 use super::values::Codec;
 
-/// One wrong setting: the operator's to mend, never worth a retry.
+/// One invalid setting. The operator must correct it; a retry cannot succeed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
-    /// A file that was asked for, or is there, cannot be read.
+    /// A file that was requested, or that exists, cannot be read.
     #[error("cannot read {}: {reason}", path.display())]
     UnreadableFile { path: PathBuf, reason: String },
 
-    /// The file is no TOML.
+    /// The file is not TOML.
     #[error("{} is not valid TOML: {reason}", path.display())]
     NotToml { path: PathBuf, reason: String },
 
-    /// A file key or variable that means nothing here; most likely a slip of the pen.
+    /// An unknown file key or variable, most likely a typing error.
     #[error("{place} is not a setting; did you mean {nearest}?")]
     Unknown { place: String, nearest: String },
 
-    /// A value that cannot be read or is out of range.
+    /// A value that cannot be parsed or is out of range.
     #[error("{place} is {value:?}: {allowed}")]
     Value { place: String, value: String, allowed: String },
 }
 
-/// Errors as they come in, so that one start names them all.
+/// Collects errors, so that one start reports all of them.
 #[derive(Debug, Default)]
 pub(super) struct Complaints {
     errors: Vec<ConfigError>,
-    /// Settings that already have an error: no second one that only follows from it.
+    /// Settings that already have an error. They get no second error that only follows from the first.
     spoilt: Vec<&'static str>,
 }
 
@@ -42,10 +42,10 @@ impl Complaints {
         self.errors
     }
 
-    /// The value of one setting, or its default and a complaint.
+    /// The value of one setting, or its default and an error.
     ///
     /// # Panics
-    /// When the table's own default cannot be read, which a test rules out.
+    /// If the table's own default cannot be parsed, which a test excludes.
     pub(super) fn read<C: Codec>(&mut self, raw: &Raw, name: &'static str, default: &str) -> C::Value {
         if let Some(setting) = raw.get(name) {
             match C::read(&setting.text) {
@@ -56,7 +56,7 @@ impl Complaints {
         C::read(default).expect("the default of a setting reads as its kind")
     }
 
-    /// Complains about the value of `name`, saying what is allowed.
+    /// Reports an invalid value of `name` and its allowed values.
     pub(super) fn refuse(&mut self, raw: &Raw, name: &'static str, allowed: &str) {
         let (place, value) = match raw.get(name) {
             Some(setting) => (setting.source.place(name), setting.text.clone()),
@@ -66,7 +66,7 @@ impl Complaints {
         self.spoilt.push(name);
     }
 
-    /// Complains about `name` unless `good`, or unless a setting it depends on is already wrong.
+    /// Reports an error for `name` unless `good`, or unless a setting that it depends on has an error.
     pub(super) fn require(&mut self, raw: &Raw, name: &'static str, and: &[&str], good: bool, allowed: &str) {
         let spoilt = |other: &str| self.spoilt.contains(&other);
         if !good && !spoilt(name) && !and.iter().any(|other| spoilt(other)) {

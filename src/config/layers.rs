@@ -1,4 +1,4 @@
-//! Reads the layers and lays them over each other: flags, then environment, then file.
+//! Reads the layers and merges them: flags override the environment, which overrides the file.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -8,10 +8,10 @@ use super::raw::{Raw, Source, variable};
 use super::settings::{Config, SETTINGS};
 use super::suggest::nearest;
 
-/// What the command line says: every setting as a flag, and which file to read.
+/// The command line: every setting as a flag, and the file to read.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Flags {
-    /// Settings file; default ./firehose.toml where there is one. Also FIREHOSE_CONFIG.
+    /// Settings file. Default: ./firehose.toml, if it exists. Also FIREHOSE_CONFIG.
     #[arg(long = "config", value_name = "PATH")]
     pub file: Option<PathBuf>,
 
@@ -19,11 +19,11 @@ pub struct Flags {
     pub raw: Raw,
 }
 
-/// Settings that were read and found good.
+/// Settings that were read and checked.
 #[derive(Clone, Debug)]
 pub struct Loaded {
     pub config: Config,
-    /// What was said and where; what nobody said is a default.
+    /// The values that were set, with their places. All others are defaults.
     pub raw: Raw,
     /// The file that was read, if any.
     pub file: Option<PathBuf>,
@@ -31,7 +31,7 @@ pub struct Loaded {
 
 const FILE_VARIABLE: &str = "FIREHOSE_CONFIG";
 const FILE_DEFAULT: &str = "firehose.toml";
-/// A settings file is a page or two; whatever is larger is not one.
+/// A settings file is a page or two. A larger file is not one.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
 pub(super) fn load(
@@ -67,7 +67,8 @@ fn from_environment(
         if key == FILE_VARIABLE {
             file = Some(PathBuf::from(value));
         } else if let Some(spec) = SETTINGS.iter().find(|spec| variable(spec.name) == key) {
-            // A value that is no UTF-8 becomes one that the check refuses, replacement sign and all.
+            // A value that is not UTF-8 becomes one that the check refuses, because it contains the replacement
+            // character.
             raw.set(spec.name, &value.to_string_lossy(), Source::Environment);
         } else if !is_service_link(name) {
             let known = nearest(&name.to_ascii_lowercase(), SETTINGS.iter().map(|spec| spec.name));
@@ -77,9 +78,8 @@ fn from_environment(
     (raw, file)
 }
 
-/// Container platforms describe every service to every container by variables named after it; one
-/// called `firehose` gives `FIREHOSE_SERVICE_HOST`, `FIREHOSE_PORT_8000_TCP` and more. Nobody meant
-/// a setting by those.
+/// Container platforms describe every service to every container by variables named after it. A service called
+/// `firehose` sets `FIREHOSE_SERVICE_HOST`, `FIREHOSE_PORT_8000_TCP` and more. These are not settings.
 fn is_service_link(name: &str) -> bool {
     let name = format!("_{name}_");
     name.ends_with("_SERVICE_HOST_")
@@ -114,7 +114,7 @@ fn from_file(path: &Path, complaints: &mut Complaints) -> Raw {
             complaints.push(ConfigError::Unknown { place: source.place(key), nearest: known.to_owned() });
             continue;
         };
-        // A decimal, where one is meant.
+        // A decimal number, if the setting is one.
         let decimal = value.as_float().filter(|_| spec.bare).map(|number| number.to_string());
         match decimal.or_else(|| as_text(value)) {
             Some(text) => _ = raw.set(spec.name, &text, source.clone()),
@@ -136,7 +136,7 @@ fn read_text(path: &Path) -> Result<String, String> {
     std::fs::read_to_string(path).map_err(|error| error.to_string())
 }
 
-/// A value as a user would write it on the command line; a list of numbers with commas.
+/// A value as written on the command line. A list of numbers is separated by commas.
 fn as_text(value: &toml::Value) -> Option<String> {
     match value {
         toml::Value::String(text) => Some(text.clone()),

@@ -1,8 +1,8 @@
 //! Settings: flag > `FIREHOSE_*` > `firehose.toml` > default, read as text, checked together, frozen.
 //!
-//! In: the command line's [`Raw`], the environment, one TOML file. Out: a [`Config`] that never
-//! changes again, and where each value came from. Owns: the one table of settings. Never: a default
-//! hidden elsewhere, an unknown name passed over, one complaint at a time.
+//! In: the command line's [`Raw`], the environment, one TOML file. Out: a [`Config`] that never changes, and the source
+//! of each value. Owns: the one table of settings. Never: a default hidden elsewhere, an unknown name ignored, one
+//! error at a time.
 
 mod check;
 mod error;
@@ -23,11 +23,11 @@ pub use settings::{Config, SETTINGS, Spec};
 pub use values::{AckLevel, CoreList, DataMode, LogFormat, LogLevel, RuntimeChoice, decimal, decimal_text};
 pub use web::{HostName, WebOrigin, is_safe_host, is_same_authority};
 
-/// Reads every layer, for a binary's `main`: the flags given, this process's environment and the
-/// file that `--config`, `FIREHOSE_CONFIG` or `./firehose.toml` names.
+/// Reads every layer for a binary's `main`: the flags given, the process environment and the file that `--config`,
+/// `FIREHOSE_CONFIG` or `./firehose.toml` names.
 ///
 /// # Errors
-/// Every wrong setting at once; all of them are the operator's to mend.
+/// Every invalid setting at once. The operator must correct all of them.
 pub fn load(flags: &Flags) -> Result<Loaded, Vec<ConfigError>> {
     layers::load(flags, std::env::vars_os())
 }

@@ -1,15 +1,15 @@
-//! Networks of proxies that may say on whose behalf they ask, and the client's address that follows from it.
+//! Networks of trusted proxies, and the client address that follows from their headers.
 
 use std::net::IpAddr;
 
-/// Addresses that begin with the same bits: `10.0.0.0/8`, or one address.
+/// Addresses with a common prefix: `10.0.0.0/8`, or a single address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {
     address: IpAddr,
     prefix_bits: u8,
 }
 
-/// The bits of an address, those of IPv4 at the end.
+/// The bits of an address; those of IPv4 are at the end.
 fn bits(address: IpAddr) -> (u128, u8) {
     match address {
         IpAddr::V4(address) => (u128::from(u32::from(address)), 32),
@@ -18,7 +18,7 @@ fn bits(address: IpAddr) -> (u128, u8) {
 }
 
 impl Network {
-    /// Reads an address, or one with the length of its prefix.
+    /// Parses an address, or an address with a prefix length.
     #[must_use]
     pub fn parse(text: &str) -> Option<Network> {
         let text = text.trim();
@@ -50,8 +50,8 @@ impl std::fmt::Display for Network {
     }
 }
 
-/// Whose request it is that `peer` sent: the peer's own, or, where that is a trusted proxy, that of the last address in
-/// the `X-Forwarded-For` lines that is none. What cannot be read there ends the search: whoever wrote it is not trusted.
+/// The client address of a request from `peer`. If `peer` is a trusted proxy, it is the last address in the
+/// `X-Forwarded-For` lines that is not one. An unreadable entry ends the search, because its author is not trusted.
 #[must_use]
 pub fn client_address<'a>(
     peer: IpAddr,
@@ -114,7 +114,7 @@ mod tests {
             ("203.0.113.9", &["198.51.100.1"][..], "203.0.113.9"),
             ("127.0.0.1", &["198.51.100.1"], "198.51.100.1"),
             ("::ffff:127.0.0.1", &["198.51.100.1:4711"], "198.51.100.1"),
-            // What the client itself has written stands in front of what the proxy adds.
+            // The client's own entries precede those that the proxy adds.
             ("127.0.0.1", &["1.1.1.1, 198.51.100.1"], "198.51.100.1"),
             ("127.0.0.1", &["1.1.1.1", "198.51.100.1, 10.1.1.1"], "198.51.100.1"),
             ("127.0.0.1", &["10.2.2.2, 10.1.1.1"], "10.2.2.2"),

@@ -1,4 +1,4 @@
-//! Settings as they were written: text, and where it stood.
+//! Settings as written: text, and its source.
 
 use std::path::PathBuf;
 use std::sync::LazyLock;
@@ -7,7 +7,7 @@ use clap::{Arg, ArgMatches, Command};
 
 use super::settings::{SETTINGS, Spec};
 
-/// Where a value came from.
+/// The source of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
     Default,
@@ -17,7 +17,7 @@ pub enum Source {
 }
 
 impl Source {
-    /// The setting as it is called there: `--listen`, `FIREHOSE_LISTEN`, `listen in ./firehose.toml`.
+    /// The setting's name in its source: `--listen`, `FIREHOSE_LISTEN`, `listen in ./firehose.toml`.
     #[must_use]
     pub fn place(&self, name: &str) -> String {
         match self {
@@ -36,8 +36,8 @@ pub struct Setting {
     pub source: Source,
 }
 
-/// One layer of settings, or several laid over each other; `None` where nothing was said.
-/// Its order is that of [`SETTINGS`].
+/// One layer of settings, or several merged ones. `None` for settings that are not set. The order is that of
+/// [`SETTINGS`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Raw(Vec<Option<Setting>>);
 
@@ -48,20 +48,20 @@ impl Default for Raw {
 }
 
 impl Raw {
-    /// What was said about a setting; `None` also for a name that is none.
+    /// The value of a setting; `None` if it is not set or unknown.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Setting> {
         self.0[index(name)?].as_ref()
     }
 
-    /// Says it; false for a name that is no setting.
+    /// Sets a value; false for an unknown name.
     pub fn set(&mut self, name: &str, text: &str, source: Source) -> bool {
         let Some(index) = index(name) else { return false };
         self.0[index] = Some(Setting { text: text.to_owned(), source });
         true
     }
 
-    /// This layer over a lower one.
+    /// Merges this layer over a lower one.
     #[must_use]
     pub fn or(self, lower: Raw) -> Raw {
         Raw(self.0.into_iter().zip(lower.0).map(|(upper, lower)| upper.or(lower)).collect())
@@ -88,7 +88,7 @@ pub(super) fn variable(name: &str) -> String {
     format!("FIREHOSE_{}", name.to_ascii_uppercase())
 }
 
-// By hand and from the table, because a derived struct would repeat every line of it.
+// Written by hand from the table, because a derived struct would repeat every row of it.
 impl clap::Args for Raw {
     fn augment_args(command: Command) -> Command {
         SETTINGS.iter().fold(command, |command, spec| {
@@ -101,7 +101,7 @@ impl clap::Args for Raw {
                 .help(help(&lines[..1]))
                 .long_help(help(&lines));
             if spec.allowed == "true or false" {
-                // `--insecure` alone says true; `--insecure=false` outdoes a file.
+                // `--insecure` alone means true; `--insecure=false` overrides a file.
                 arg = arg.num_args(0..=1).require_equals(true).default_missing_value("true");
             }
             command.arg(arg)
@@ -130,7 +130,7 @@ impl clap::FromArgMatches for Raw {
     }
 }
 
-/// The word after the flag in `--help`.
+/// The placeholder after the flag in `--help`.
 fn value_name(spec: &Spec) -> &'static str {
     match spec.name {
         "listen" | "ops_listen" => "ADDRESS",

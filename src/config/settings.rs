@@ -1,4 +1,4 @@
-//! The one table of settings: a line here is a flag, a variable, a file key and a field of [`Config`].
+//! The one table of settings: a row is a flag, a variable, a file key and a field of [`Config`].
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,20 +13,20 @@ use super::raw::Raw;
 use super::values::{self, AckLevel, Codec, CoreList, DataMode, LogFormat, LogLevel, RuntimeChoice};
 use super::web::{HostName, WebOrigin};
 
-/// What is known of a setting before anything was read.
+/// The static description of a setting.
 #[derive(Clone, Copy, Debug)]
 pub struct Spec {
-    /// The file key; `--flag` has dashes for its underscores, the variable is `FIREHOSE_` and capitals.
+    /// The file key. `--flag` has dashes in place of its underscores; the variable is `FIREHOSE_` and capitals.
     pub name: &'static str,
-    /// The group it stands under in `--help`.
+    /// Its group in `--help`.
     pub heading: &'static str,
-    /// The default, written as a user would.
+    /// The default, as a user would write it.
     pub default: &'static str,
-    /// What a value looks like.
+    /// The form of a value.
     pub allowed: &'static str,
-    /// Written in a file without quotes: a number or a truth value.
+    /// Written in a file without quotes: a number or a Boolean.
     pub bare: bool,
-    /// What it does, its unit, when to change it; a line an element.
+    /// Its effect, its unit, when to change it; one element per line.
     pub help: &'static [&'static str],
 }
 
@@ -42,20 +42,20 @@ macro_rules! settings {
             help: &[$($doc),+],
         },)+)+];
 
-        /// The effective settings: plain data, checked once, the same for the life of the process.
+        /// The effective settings: plain data, checked once, constant for the life of the process.
         #[derive(Clone, Debug, PartialEq)]
         pub struct Config {
             $($($(#[doc = $doc])+ pub $name: $type,)+)+
         }
 
         impl Config {
-            /// Reads each setting by itself; what cannot be read is a complaint, and its default stands
-            /// in so that the others can still be looked at.
+            /// Reads each setting. An unreadable value becomes an error, and its default takes its place so that the
+            /// other settings can still be checked.
             pub(super) fn read(raw: &Raw, complaints: &mut Complaints) -> Config {
                 Config { $($($name: complaints.read::<values::$codec>(raw, stringify!($name), $default),)+)+ }
             }
 
-            /// Name and value of every setting, written so that they read back to the same.
+            /// Name and value of every setting, written so that they parse to the same values.
             #[must_use]
             pub fn written(&self) -> Vec<(&'static str, String)> {
                 vec![$($((stringify!($name), <values::$codec as Codec>::write(&self.$name)),)+)+]
@@ -145,9 +145,8 @@ settings! {
         /// Maximum time for which a client may leave a response unread before the server closes its connection.
         write_timeout: Duration as Time = "30s";
         /// Memory limit of the whole process for partial requests and unsent responses, or "auto" for 64MiB per core.
-        /// It applies once to the listeners, and once more to the bodies and ingests on the executors. Above it, new
-        /// requests get
-        /// 503. Raise it if many clients send slowly.
+        /// It applies once to the listeners, and once more to the bodies and ingests on the executors.
+        /// Above it, new requests get 503. Raise it if many clients send slowly.
         buffer_bytes_max: Option<u64> as BytesOrAuto = "auto";
     }
     "Journal" {
@@ -242,7 +241,7 @@ settings! {
 }
 
 impl Config {
-    /// The limits of prices where a tenant has none of its own.
+    /// The limits for prices of a tenant without limits of its own.
     #[must_use]
     pub fn price_rules(&self) -> PriceRules {
         PriceRules {
@@ -252,7 +251,8 @@ impl Config {
         }
     }
 
-    /// Bytes that a core may keep for requests and answers on their way, on its listener and again on its executor.
+    /// Bytes that a core may hold for requests and responses in progress, once on its listener and once on its
+    /// executor.
     #[must_use]
     pub fn buffer_bytes_a_core(&self, core_count: usize) -> usize {
         match self.buffer_bytes_max {
@@ -261,12 +261,12 @@ impl Config {
         }
     }
 
-    /// The least of them: one event that is being answered, and the next that arrives.
+    /// The minimum: one event that is being answered, and the next one to arrive.
     pub(super) fn two_requests_bytes(&self) -> u64 {
         2 * (self.event_bytes_max + HEAD_BYTES_MAX as u64)
     }
 
-    /// The defaults, checked: what an empty file, environment and command line give.
+    /// The defaults, checked: the result of an empty file, environment and command line.
     #[must_use]
     pub fn defaults() -> Config {
         Config::read(&Raw::default(), &mut Complaints::default())

@@ -1,4 +1,4 @@
-//! The effective settings for people: a TOML page that reads back, and one line for the log.
+//! The effective settings for people: a TOML page that parses to the same settings, and one line for the log.
 
 use std::fmt::Write as _;
 
@@ -6,7 +6,7 @@ use super::layers::Loaded;
 use super::raw::{Source, spec};
 
 impl Loaded {
-    /// The effective settings as a `firehose.toml`, a comment on each saying where it came from.
+    /// The effective settings as a `firehose.toml`, with a comment on the source of each.
     #[must_use]
     pub fn to_toml(&self) -> String {
         let mut page = String::new();
@@ -32,7 +32,7 @@ impl Loaded {
         page
     }
 
-    /// Every effective setting in one line, for the log at start: `listen=127.0.0.1:8000 …`.
+    /// Every effective setting in one line, for the log at the start: `listen=127.0.0.1:8000 …`.
     #[must_use]
     pub fn to_line(&self) -> String {
         let words: Vec<String> =
@@ -40,7 +40,7 @@ impl Loaded {
         words.join(" ")
     }
 
-    /// The settings that are not at their defaults, with their places: `--ack=disk page_size in …=4KiB`.
+    /// The settings that differ from their defaults, with their sources: `--ack=disk page_size in …=4KiB`.
     #[must_use]
     pub fn said(&self) -> String {
         let said = self.config.written().into_iter().filter_map(|(name, value)| {

@@ -1,7 +1,7 @@
-//! The nearest name to a misspelt one, by edit distance (Damerau–Levenshtein, adjacent swaps only).
+//! The known name nearest to a misspelt one, by edit distance (Damerau–Levenshtein, adjacent swaps only).
 
-/// The candidate with the fewest insertions, deletions, replacements and swaps of neighbours; the
-/// first of several. Names above 64 bytes are compared by their first 64.
+/// The candidate with the fewest insertions, deletions, replacements and swaps of neighbours; the first of equals. Only
+/// the first 64 bytes of a name count.
 pub(super) fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> &'a str {
     candidates.min_by_key(|candidate| distance(name, candidate)).unwrap_or_default()
 }
@@ -9,7 +9,7 @@ pub(super) fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>)
 fn distance(left: &str, right: &str) -> usize {
     let left = &left.as_bytes()[..left.len().min(64)];
     let right = &right.as_bytes()[..right.len().min(64)];
-    // Three rows of the classic table: the one before last is needed for swaps.
+    // Three rows of the standard table; swaps need the row before the last.
     let mut before_last: Vec<usize> = vec![0; right.len() + 1];
     let mut last: Vec<usize> = (0..=right.len()).collect();
     for i in 1..=left.len() {

@@ -1,4 +1,4 @@
-//! How each kind of value is read and written: addresses, sizes, durations, lists of cores, choices.
+//! Parsing and writing of each type of value: addresses, sizes, durations, lists of cores, choices.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::networks::Network;
 use super::web::{HostName, WebOrigin};
 
-/// A kind of value. `read(write(v)) == v` for every value.
+/// A type of value. `read(write(v)) == v` for every value.
 pub(super) trait Codec {
     type Value;
     const ALLOWED: &'static str;
@@ -19,7 +19,7 @@ pub(super) trait Codec {
     fn write(value: &Self::Value) -> String;
 }
 
-/// What a 202 promises.
+/// The promise of a 202.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AckLevel {
     /// Handed to the operating system: survives the death of the process.
@@ -35,14 +35,14 @@ impl AckLevel {
     }
 }
 
-/// What runs the executor.
+/// The runtime of the executor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RuntimeChoice {
-    /// io_uring where the kernel allows it, epoll elsewhere.
+    /// io_uring if the kernel permits it, otherwise epoll.
     Auto,
-    /// io_uring, or no start.
+    /// io_uring, or the start fails.
     IoUring,
-    /// epoll, whatever the kernel allows.
+    /// epoll, even if the kernel permits io_uring.
     Epoll,
 }
 
@@ -56,7 +56,7 @@ pub enum LogLevel {
     Trace,
 }
 
-/// Who may use the data folder.
+/// Permissions of the data folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DataMode {
     /// Its owner alone.
@@ -183,7 +183,7 @@ impl Codec for Count {
     }
 }
 
-/// A decimal with so many digits behind the point at the most, as a whole number of the last one.
+/// A decimal with at most `places` digits after the point, as a whole number of its last digit.
 #[must_use]
 pub fn decimal(text: &str, places: usize) -> Option<u32> {
     let (whole, fraction) = text.trim().split_once('.').unwrap_or((text.trim(), "0"));
@@ -195,7 +195,7 @@ pub fn decimal(text: &str, places: usize) -> Option<u32> {
     u32::try_from(scaled).ok()
 }
 
-/// The same, written without zeros at its end.
+/// The inverse, written without trailing zeros.
 #[must_use]
 pub fn decimal_text(value: u32, places: usize) -> String {
     let scale = 10_u32.pow(places as u32);
@@ -251,7 +251,7 @@ impl Codec for Bytes {
             "tib" => 1 << 40,
             _ => return None,
         };
-        // SQLite and the kernel count in signed 64-bit numbers.
+        // SQLite and the kernel use signed 64-bit numbers.
         digits(number.trim_end())?.checked_mul(scale).filter(|&bytes| bytes <= i64::MAX as u64)
     }
     fn write(value: &u64) -> String {
@@ -279,7 +279,7 @@ impl Codec for Time {
             "m" => 60_000_000,
             "h" => 3_600_000_000,
             "d" => 86_400_000_000,
-            // Nothing needs no unit.
+            // Zero needs no unit.
             "" if number == 0 => 1,
             _ => return None,
         };
@@ -297,7 +297,7 @@ impl Codec for Time {
     }
 }
 
-/// Declares "a word, or else a value" codecs.
+/// Declares codecs for a word or a value.
 macro_rules! optional {
     ($($name:ident = $word:literal or $type:ty, $allowed:literal, $read:expr, $write:expr;)+) => {$(
         pub(super) struct $name;
@@ -332,7 +332,7 @@ optional! {
         |text| digits(text).filter(|count| (1..=1_000_000_000).contains(count)), ToString::to_string;
 }
 
-/// Declares codecs for lists with commas between their members; `none` is the empty one.
+/// Declares codecs for lists separated by commas; `none` is the empty list.
 macro_rules! list {
     ($($name:ident = $type:ty, $allowed:literal, $read:expr, $write:expr;)+) => {$(
         pub(super) struct $name;
@@ -377,7 +377,7 @@ macro_rules! choice {
         }
 
         impl $type {
-            /// The word a user writes for it.
+            /// The word in the settings.
             #[must_use]
             pub fn word(self) -> &'static str {
                 match self { $($type::$variant => $word,)+ }
@@ -398,7 +398,7 @@ choice! {
     Format = LogFormat, "\"auto\", \"json\" or \"text\"" { "auto" => Auto, "json" => Json, "text" => Text }
 }
 
-/// Decimal digits, grouped by underscores if the writer likes.
+/// Decimal digits, optionally grouped by underscores.
 fn digits(text: &str) -> Option<u64> {
     if !text.starts_with(|c: char| c.is_ascii_digit()) || text.ends_with('_') {
         return None;

@@ -1,14 +1,14 @@
-//! Origins of pages and names of this server, as settings have them and as requests bring them.
+//! Origins of pages and names of this server, as settings define them and requests contain them.
 
 use std::net::{IpAddr, Ipv6Addr};
 
-/// Where a page comes from: scheme and authority (RFC 6454), in lower case and without the scheme's own port.
+/// The origin of a page: scheme and authority (RFC 6454), in lower case and without the scheme's default port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WebOrigin(String);
 
 impl WebOrigin {
-    /// Reads `https://shop.example`, or with a slash at its end; `None` for anything that is no origin, `null` and `*`
-    /// included.
+    /// Parses `https://shop.example`, optionally with a trailing slash. `None` for anything else, including `null` and
+    /// `*`.
     #[must_use]
     pub fn parse(text: &str) -> Option<WebOrigin> {
         let text = text.trim().to_ascii_lowercase();
@@ -28,7 +28,7 @@ impl WebOrigin {
         &self.0
     }
 
-    /// The host, and the port where it is not the scheme's own.
+    /// The host, and the port if it is not the scheme's default.
     #[must_use]
     pub fn authority(&self) -> &str {
         self.0.split_once("://").map_or("", |(_, authority)| authority)
@@ -48,7 +48,7 @@ impl WebOrigin {
     }
 }
 
-/// Whether an `Origin` header's authority is what a `Host` header says: the page came from this server.
+/// Whether an `Origin` header has the same authority as a `Host` header: the page came from this server.
 #[must_use]
 pub fn is_same_authority(origin: &[u8], host: &[u8]) -> bool {
     let Some(at) = memchr::memmem::find(origin, b"://") else { return false };
@@ -57,7 +57,7 @@ pub fn is_same_authority(origin: &[u8], host: &[u8]) -> bool {
     !authority.is_empty() && bare(authority).eq_ignore_ascii_case(bare(host))
 }
 
-/// Without a port that goes without saying.
+/// Removes the scheme's default port.
 fn without_own_port<'a>(scheme: &[u8], authority: &'a [u8]) -> &'a [u8] {
     let port: &[u8] = match scheme {
         scheme if scheme.eq_ignore_ascii_case(b"http") => b":80",
@@ -67,7 +67,7 @@ fn without_own_port<'a>(scheme: &[u8], authority: &'a [u8]) -> &'a [u8] {
     authority.strip_suffix(port).unwrap_or(authority)
 }
 
-/// A name, an IPv4 address or an IPv6 address in brackets, perhaps with a port.
+/// A name, an IPv4 address or an IPv6 address in brackets, optionally with a port.
 fn is_authority(text: &str) -> bool {
     let (host, port) = split_port(text.as_bytes());
     let is_port = port.is_none_or(|port| {
@@ -77,7 +77,7 @@ fn is_authority(text: &str) -> bool {
     is_port && !host.is_empty() && (is_bracketed(host) || host.iter().all(is_name))
 }
 
-/// The host of an authority and its port.
+/// Splits an authority into host and port.
 fn split_port(authority: &[u8]) -> (&[u8], Option<&[u8]>) {
     match memchr::memrchr(b':', authority) {
         // The colons of an IPv6 address are in brackets.
@@ -91,8 +91,7 @@ fn is_bracketed(host: &[u8]) -> bool {
     std::str::from_utf8(address).is_ok_and(|address| address.parse::<Ipv6Addr>().is_ok())
 }
 
-/// Whether a `Host` header is one that no name server of others can turn towards this machine: an address, or a name of
-/// this machine.
+/// Whether a `Host` header is safe from DNS rebinding: an address, or a local name of this machine.
 #[must_use]
 pub fn is_safe_host(host: &[u8]) -> bool {
     let (name, _) = split_port(host);
@@ -107,7 +106,7 @@ pub fn is_safe_host(host: &[u8]) -> bool {
         || std::str::from_utf8(name).is_ok_and(|name| matches!(name.parse::<IpAddr>(), Ok(IpAddr::V4(_))))
 }
 
-/// A name that this server is called by; with a port only under that one.
+/// A host name of this server. If it has a port, it matches only that port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostName(String);
 

@@ -1,4 +1,4 @@
-//! epoll, accept, recv and send as the hot lane calls them: no allocation, no wrapper object a call.
+//! epoll, accept, recv and send for the hot lane: no allocation and no wrapper object per call.
 #![allow(unsafe_code, reason = "recv and send on bare descriptors save a lookup")]
 
 use std::io;
@@ -11,18 +11,18 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::net::{Shutdown, SocketFlags};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 
-/// Connections the kernel holds for us while a core is busy; clamped by net.core.somaxconn.
+/// Connections that the kernel queues while a core is busy; limited by net.core.somaxconn.
 const BACKLOG: i32 = 4096;
 
-/// A listening socket among several on one address: the kernel spreads connections over them.
+/// Opens one of several listening sockets on an address. The kernel distributes connections over them.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
-    // Inherited by accepted sockets: saves a system call for each.
+    // Accepted sockets inherit it, which saves a system call for each.
     socket.set_tcp_nodelay(true)?;
-    // Answers are smaller than one segment: a paced congestion control (BBR) would only cost its timers.
-    // Where there is no `reno`, the system's own choice stays.
+    // Responses are smaller than one segment, so paced congestion control (BBR) would only cost its timers. If `reno`
+    // is not available, the system's default remains.
     let _ = socket.set_tcp_congestion(b"reno");
     socket.set_nonblocking(true)?;
     socket.bind(&SockAddr::from(address))?;
@@ -30,13 +30,13 @@ pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// What [`Epoll::wait`] reports of one descriptor.
+/// The events of one descriptor.
 #[derive(Clone, Copy, Debug)]
 pub struct Ready {
     pub key: u64,
     pub readable: bool,
     pub writable: bool,
-    /// The peer has ended its direction (or the connection is broken): read until 0.
+    /// The peer has closed its direction, or the connection is broken: read until 0.
     pub hung_up: bool,
 }
 
@@ -56,7 +56,7 @@ impl Epoll {
         Ok(epoll::add(&self.fd, fd, EventData::new_u64(key), EventFlags::IN)?)
     }
 
-    /// Edge-triggered in both directions, for connections: registered once and never touched again.
+    /// Edge-triggered in both directions, for connections: registered once and never changed.
     pub fn add_edge(&self, fd: impl AsFd, key: u64) -> io::Result<()> {
         let events = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
         Ok(epoll::add(&self.fd, fd, EventData::new_u64(key), events)?)
@@ -66,7 +66,7 @@ impl Epoll {
         Ok(epoll::delete(&self.fd, fd)?)
     }
 
-    /// Waits up to so many milliseconds; a signal counts as nothing ready.
+    /// Waits up to this many milliseconds. A signal counts as nothing ready.
     pub fn wait(&mut self, timeout_ms: u32) -> io::Result<usize> {
         let (seconds, rest_ms) = (timeout_ms / 1_000, timeout_ms % 1_000);
         let timeout = Timespec { tv_sec: i64::from(seconds), tv_nsec: i64::from(rest_ms) * 1_000_000 };
@@ -89,24 +89,24 @@ impl Epoll {
     }
 }
 
-/// A new connection, non-blocking; `WouldBlock` when there is none.
+/// A new connection, non-blocking; `WouldBlock` if there is none.
 pub fn accept(listener: &TcpListener) -> io::Result<OwnedFd> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     Ok(rustix::io::retry_on_intr(|| rustix::net::accept_with(listener, flags))?)
 }
 
-/// The address at the other end of a connection; `None` where it is gone already.
+/// The address of the peer; `None` if the connection is closed already.
 #[must_use]
 pub fn peer(fd: &OwnedFd) -> Option<IpAddr> {
     let address = SockRef::from(fd).peer_addr().ok()?.as_socket()?;
     Some(address.ip().to_canonical())
 }
 
-/// As a bare system call, as [`send`]: libc's functions are cancellation points, which costs a process
-/// with threads two atomic operations a call (2 % of the hot lane's time).
+/// A bare system call, like [`send`]: libc's functions are cancellation points, which cost a multi-threaded process two
+/// atomic operations per call (2 % of the hot lane's time).
 pub fn recv(fd: RawFd, into: &mut [u8]) -> io::Result<usize> {
     let null = std::ptr::null_mut::<libc::c_void>();
-    // SAFETY: the kernel writes at most `len` bytes into the slice; the peer's address is not asked for.
+    // SAFETY: the kernel writes at most `len` bytes into the slice; the peer's address is not requested.
     retry(|| unsafe {
         libc::syscall(libc::SYS_recvfrom, fd, into.as_mut_ptr(), into.len(), 0, null, null) as isize
     })
@@ -121,7 +121,7 @@ pub fn send(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
     })
 }
 
-/// Ends our direction, so that the peer reads the answer to its end before the close.
+/// Closes our direction, so that the peer reads the response to its end before the close.
 pub fn shutdown_write(fd: impl AsFd) {
     // An error means that there is nothing left to end.
     let _ = rustix::net::shutdown(fd, Shutdown::Write);

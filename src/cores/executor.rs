@@ -1,5 +1,5 @@
-//! One core's executor: glommio where the kernel allows io_uring, tokio's single-threaded runtime
-//! where it does not. The same code runs on both; only sockets, timers and fdatasync differ.
+//! One core's executor: glommio if the kernel permits io_uring, otherwise tokio's single-threaded runtime. The same
+//! code runs on both. Only sockets, timers and fdatasync differ.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
@@ -28,15 +28,14 @@ impl Runtime {
     }
 }
 
-/// Buffers registered with the ring: the default of 10 MiB an executor is for direct I/O, which is not
-/// used here.
+/// Buffers registered with the ring. The default of 10 MiB per executor is for direct I/O, which is not used here.
 const IO_MEMORY_BYTES: usize = 1 << 20;
 
 thread_local! {
     static RUNTIME: Cell<Runtime> = const { Cell::new(Runtime::Epoll) };
 }
 
-/// Runs `main` on the calling thread until it is done. The thread is pinned already.
+/// Runs `main` on the calling thread to its end. The thread is pinned already.
 pub fn run<F: Future<Output = ()> + 'static>(
     runtime: Runtime,
     name: &str,
@@ -61,7 +60,7 @@ pub fn run<F: Future<Output = ()> + 'static>(
     Ok(())
 }
 
-/// Starts a task on this core. A panic ends the task and is logged; the core goes on.
+/// Starts a task on this core. A panic ends the task and is logged; the core continues.
 pub fn spawn(task: impl Future<Output = ()> + 'static) {
     let task = async move {
         if AssertUnwindSafe(task).catch_unwind().await.is_err() {
@@ -93,11 +92,11 @@ enum OpenFile {
     Epoll(std::sync::Arc<std::fs::File>),
 }
 
-/// More than one core appends to at a time.
+/// More than the number of cores that append at a time.
 const OPEN_FILES_MAX: usize = 8;
 
 impl Files {
-    /// fdatasync without blocking the core: through the ring, or on a thread of the fallback's pool.
+    /// fdatasync without blocking the core: by the ring, or on a thread of the fallback's pool.
     pub async fn sync_data(&self, path: &Path) -> io::Result<()> {
         match self.open(path).await? {
             OpenFile::IoUring(file) => file.fdatasync().await.map_err(io_error),
@@ -124,15 +123,15 @@ impl Files {
         Ok(file)
     }
 
-    /// fsync of a folder, so that a new file's name is on disk too. A folder cannot be opened as a file of the ring.
+    /// fsync of a folder, so that the name of a new file is on disk too. The ring cannot open a folder as a file.
     pub async fn sync_folder(&self, path: &Path) -> io::Result<()> {
         let path = path.to_owned();
         blocking(move || durable::sync_folder(&path)).await
     }
 }
 
-/// A file that is read without blocking the core: through the ring, or on a thread of the fallback's pool. Closed
-/// when it is dropped.
+/// A file that is read without blocking the core: by the ring, or on a thread of the fallback's pool. Closed when it is
+/// dropped.
 #[derive(Debug)]
 pub struct ReadFile(OpenFile);
 
@@ -146,7 +145,7 @@ impl ReadFile {
         }))
     }
 
-    /// Up to so many bytes from there; none at the end.
+    /// Reads up to `count` bytes; none at the end.
     pub async fn read_at(&self, at: u64, count: usize) -> io::Result<Vec<u8>> {
         match &self.0 {
             OpenFile::IoUring(file) => Ok(file.read_at(at, count).await.map_err(io_error)?.to_vec()),
@@ -165,12 +164,12 @@ impl ReadFile {
     }
 }
 
-/// Does what makes the disk wait, a sync or a rename, on a thread of the runtime's pool. For steps of milliseconds: the
-/// ring has one such thread a core.
+/// Runs an operation that waits for the disk, such as a sync or a rename, on a thread of the runtime's pool. For
+/// operations of milliseconds: the ring has one such thread per core.
 pub async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    // A panic would end the ring's thread, and whoever waits for it would wait for ever.
+    // A panic would end the ring's thread, and a waiting task would wait indefinitely.
     let work = move || {
         let done = std::panic::catch_unwind(AssertUnwindSafe(work));
         done.unwrap_or_else(|_| Err(io::Error::other("a disk task panicked")))

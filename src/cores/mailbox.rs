@@ -12,7 +12,7 @@ pub struct Sender<T> {
 }
 
 impl<T> Sender<T> {
-    /// Gives the message back where the mailbox is full: the caller says what happens then.
+    /// Returns the message if the mailbox is full. The caller decides what happens then.
     pub fn send(&mut self, message: T) -> Result<(), T> {
         self.ring.push(message).map_err(|rtrb::PushError::Full(message)| message)?;
         self.wake.wake();

@@ -1,8 +1,7 @@
-//! Pinned threads, their executors and what they say to each other.
+//! Pinned threads, their executors and their communication.
 //!
-//! In: nothing but the machine. Out: threads that stay on their CPU, sockets and timers of one
-//! runtime, mailboxes. Owns: every use of the runtime crates, epoll and eventfd. Never: knows what a
-//! request is.
+//! In: nothing but the machine. Out: threads that remain on their CPU, sockets and timers of one runtime, mailboxes.
+//! Owns: every use of the runtime crates, epoll and eventfd. Never: knows what a request is.
 
 pub mod epoll;
 pub mod executor;

@@ -1,18 +1,18 @@
-//! Which CPUs there are and staying on one of them.
+//! The available CPUs, and pinning to one of them.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// How a thread shares its CPU with the others of its core: the listener comes first, so that an
-/// upload, a commit or a scan never delays an ack by a scheduling slice. A writer at 5 still gets a
-/// quarter of a saturated core, three times what it needs to keep up with the listener.
+/// How a thread shares its CPU with the others of its core. The listener has priority, so that an upload, a commit or a
+/// scan never delays an ack by a scheduling slice. A writer at 5 still gets a quarter of a saturated core, three times
+/// what it needs to keep up with the listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rank {
     Listener = 0,
     Executor = 1,
     Writer = 5,
-    /// Queries: behind what keeps promises.
+    /// Queries, with a lower priority than anything that keeps promises.
     Reader = 7,
     Background = 10,
 }
@@ -23,8 +23,8 @@ pub fn allowed() -> Vec<usize> {
     core_affinity::get_core_ids().unwrap_or_default().into_iter().map(|core| core.id).collect()
 }
 
-/// The CPUs to serve on when nobody says: all that are allowed, cut to what the cgroup pays for. A core
-/// that waits for its share of a quota answers late.
+/// The CPUs to serve on by default: all that are allowed, limited to the cgroup's quota. A throttled core responds
+/// late.
 #[must_use]
 pub fn available() -> Vec<usize> {
     let mut cpus = allowed();
@@ -36,7 +36,7 @@ pub fn available() -> Vec<usize> {
     cpus
 }
 
-/// The CPU quota of this process's cgroup (v2), in CPUs; none where nothing is limited.
+/// The CPU quota of this process's cgroup (v2), in CPUs; `None` without a limit.
 #[must_use]
 pub fn cpu_quota() -> Option<f64> {
     quota(Path::new("/sys/fs/cgroup"), &own_cgroup())
@@ -49,7 +49,7 @@ fn own_cgroup() -> PathBuf {
     PathBuf::from(path)
 }
 
-/// The tightest CPU quota of a cgroup and those above it, in CPUs; none where nothing is limited.
+/// The lowest CPU quota of a cgroup and its ancestors, in CPUs; `None` without a limit.
 fn quota(mount: &Path, cgroup: &Path) -> Option<f64> {
     let quotas = cgroup.ancestors().filter_map(|folder| {
         let text = fs::read_to_string(mount.join(folder).join("cpu.max")).ok()?;
@@ -59,8 +59,8 @@ fn quota(mount: &Path, cgroup: &Path) -> Option<f64> {
     quotas.min_by(f64::total_cmp)
 }
 
-/// Pins the calling thread and gives it its rank. What the system refuses is returned, not fatal: the
-/// server is slower unpinned, not wrong.
+/// Pins the calling thread and sets its rank. An error is returned and not fatal: without pinning, the server is slower
+/// but correct.
 pub fn settle(cpu: usize, rank: Rank) -> io::Result<()> {
     let pinned = core_affinity::set_for_current(core_affinity::CoreId { id: cpu });
     // None names the calling thread.

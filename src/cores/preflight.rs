@@ -1,7 +1,7 @@
-//! What the kernel lets this process have, asked before anything depends on it: io_uring, limits.
+//! The resources that the kernel grants this process, checked before anything depends on them: io_uring, limits.
 //!
-//! The runtime must not find out for itself: refused io_uring makes it panic, and an operation the
-//! kernel lacks makes it end the process.
+//! The runtime must not discover a refusal itself: without io_uring it panics, and on a missing operation it ends the
+//! process.
 #![allow(
     unsafe_code,
     reason = "io_uring_setup, io_uring_register and the rlimit calls have no safe caller here"
@@ -10,7 +10,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
-/// io_uring cannot be used: why, and what an operator can do about it.
+/// io_uring cannot be used: the reason, and the operator's remedy.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("io_uring refused: {reason}; {remedy}")]
 pub struct IoUringRefused {
@@ -18,31 +18,31 @@ pub struct IoUringRefused {
     pub remedy: String,
 }
 
-/// A resource limit; `u64::MAX` stands for none.
+/// A resource limit; `u64::MAX` means no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit {
-    /// What holds now; the process may raise it up to `hard`.
+    /// The current limit. The process may raise it up to `hard`.
     pub soft: u64,
     pub hard: u64,
 }
 
-/// Both limits that serving depends on, after [`raise_limits`].
+/// The two limits that serving depends on, after [`raise_limits`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Open files: one a connection, a few dozen a shard.
+    /// Open files: one per connection, a few dozen per shard.
     pub nofile: Limit,
-    /// Bytes of locked memory: the rings of executors count against it for ordinary users.
+    /// Bytes of locked memory. For ordinary users the rings of executors count against it.
     pub memlock: Limit,
 }
 
-/// Locked memory below which the executors refuse to start, whoever runs them.
+/// With less locked memory the executors do not start, for any user.
 pub const MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
 
-/// Descriptors kept for all that is no client: shards, journals, rings, listeners. Were clients to take
-/// the last one, the operators' listener would stop answering with everything else.
+/// Descriptors reserved for everything but clients: shards, journals, rings, listeners. If clients took the last one,
+/// the operators' listener would stop responding too.
 pub const FILES_ASIDE: u64 = 1024;
 
-/// The operations the executors use, by their numbers in `linux/io_uring.h`; all there since Linux 5.8.
+/// The operations that the executors use, by their numbers in `linux/io_uring.h`. All exist since Linux 5.8.
 const OPERATIONS: &[(usize, &str)] = &[
     (0, "nop"),
     (1, "readv"),
@@ -69,11 +69,11 @@ const OPERATIONS: &[(usize, &str)] = &[
     (27, "recv"),
 ];
 
-/// Opens a ring, asks it for the operations the executors need, and closes it: under 100 us. Call
+/// Opens a ring, checks it for the operations that the executors need, and closes it: under 100 us. Call
 /// [`raise_limits`] first.
 ///
 /// # Errors
-/// When the kernel refuses, lacks an operation, or allows too little locked memory.
+/// If the kernel refuses, lacks an operation, or permits too little locked memory.
 pub fn io_uring() -> Result<(), IoUringRefused> {
     let ring = open_ring().map_err(|error| refusal(&error))?;
     let known = operations(&ring).map_err(|error| refusal(&error))?;
@@ -85,7 +85,7 @@ pub fn io_uring() -> Result<(), IoUringRefused> {
             "run Linux 5.8 or later, or use --runtime epoll",
         ));
     }
-    // The runtime asks again, and panics where there is no answer.
+    // The runtime asks again, and panics if there is no answer.
     if let Err(error) = glommio::CpuSet::online() {
         return Err(refused(
             format!("/sys does not list the CPUs ({error}), and the runtime needs the list"),
@@ -105,7 +105,7 @@ pub fn io_uring() -> Result<(), IoUringRefused> {
 /// The limit of locked memory, in bytes.
 ///
 /// # Errors
-/// Only where the kernel refuses getrlimit(2), which none does by default.
+/// Only if the kernel refuses getrlimit(2), which none does by default.
 pub fn memlock() -> io::Result<Limit> {
     limit(libc::RLIMIT_MEMLOCK)
 }
@@ -113,23 +113,23 @@ pub fn memlock() -> io::Result<Limit> {
 /// The limit of open files.
 ///
 /// # Errors
-/// As [`memlock`].
+/// See [`memlock`].
 pub fn nofile() -> io::Result<Limit> {
     limit(libc::RLIMIT_NOFILE)
 }
 
-/// Connections to clients that a limit of open files leaves room for: all but [`FILES_ASIDE`], and half
-/// of a very small limit. Serve no more than this, whatever the settings say.
+/// Client connections that a limit of open files permits: all but [`FILES_ASIDE`], and half of a very small limit. The
+/// server must not serve more, whatever the settings.
 #[must_use]
 pub fn connection_room(nofile: Limit) -> u64 {
     nofile.soft - FILES_ASIDE.min(nofile.soft / 2)
 }
 
-/// Raises the soft limits of open files and locked memory to the hard ones, which needs no privilege;
-/// gives what holds afterwards. Call it before any thread that counts on them.
+/// Raises the soft limits of open files and locked memory to the hard ones, which needs no privilege, and returns the
+/// resulting limits. Call it before starting a thread that depends on them.
 ///
 /// # Errors
-/// As [`memlock`]. That a limit could not be raised shows in what is given, and is no error.
+/// See [`memlock`]. If a limit could not be raised, the returned limits show it; that is not an error.
 pub fn raise_limits() -> io::Result<Limits> {
     for resource in [libc::RLIMIT_NOFILE, libc::RLIMIT_MEMLOCK] {
         let limit = limit(resource)?;
@@ -142,7 +142,7 @@ pub fn raise_limits() -> io::Result<Limits> {
 
 fn limit(resource: libc::__rlimit_resource_t) -> io::Result<Limit> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: `limit` is room for a whole rlimit.
+    // SAFETY: `limit` has space for a whole rlimit.
     if unsafe { libc::getrlimit(resource, &mut limit) } != 0 {
         return Err(io::Error::last_os_error());
     }
@@ -154,16 +154,16 @@ const PARAMS_WORDS: usize = 30;
 
 fn open_ring() -> io::Result<OwnedFd> {
     let mut params = [0_u32; PARAMS_WORDS];
-    // SAFETY: two entries and room for a whole io_uring_params, which the kernel fills in.
+    // SAFETY: two entries, and space for a whole io_uring_params, which the kernel fills in.
     let fd = unsafe { libc::syscall(libc::SYS_io_uring_setup, 2_u32, params.as_mut_ptr()) };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: a descriptor that was just made and that nobody else has.
+    // SAFETY: a descriptor that was just created and has no other owner.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
-/// `struct io_uring_probe` with room for every operation number there can be.
+/// `struct io_uring_probe` with space for every operation number.
 #[repr(C)]
 struct Probe {
     last_op: u8,
@@ -187,7 +187,7 @@ const OP_SUPPORTED: u16 = 1;
 fn operations(ring: &OwnedFd) -> io::Result<[bool; 256]> {
     let none = ProbeOp { op: 0, reserved: 0, flags: 0, reserved_too: 0 };
     let mut probe = Probe { last_op: 0, ops_len: 0, reserved: [0; 7], ops: [none; 256] };
-    // SAFETY: `probe` is zeroed as the kernel demands and has room for the 256 entries announced.
+    // SAFETY: `probe` is zeroed, as the kernel requires, and has space for the 256 entries announced.
     let result = unsafe {
         libc::syscall(
             libc::SYS_io_uring_register,
@@ -203,7 +203,7 @@ fn operations(ring: &OwnedFd) -> io::Result<[bool; 256]> {
     Ok(std::array::from_fn(|number| probe.ops[number].flags & OP_SUPPORTED != 0))
 }
 
-/// What an error number of io_uring_setup(2) means and what helps.
+/// The meaning of an error number of io_uring_setup(2), and its remedy.
 fn refusal(error: &io::Error) -> IoUringRefused {
     match error.raw_os_error() {
         Some(libc::ENOSYS) => refused(
@@ -260,7 +260,7 @@ mod tests {
         match open_ring() {
             Ok(ring) => {
                 let known = operations(&ring).unwrap();
-                // IORING_OP_NOP is as old as the probe; 255 is no operation.
+                // IORING_OP_NOP is as old as the probe; 255 is not an operation.
                 assert!(known[0] && !known[255]);
             }
             Err(error) => assert!(io_uring().is_err(), "{error}"),

@@ -1,4 +1,4 @@
-//! A connected TCP socket on whichever runtime this core has.
+//! A connected TCP socket on either runtime.
 #![allow(unsafe_code, reason = "glommio takes a socket only as a raw descriptor")]
 
 use std::io;
@@ -18,11 +18,11 @@ pub enum Socket {
 }
 
 impl Socket {
-    /// Takes over a connected, non-blocking socket; called on the executor's own thread.
+    /// Takes ownership of a connected, non-blocking socket. Called on the executor's own thread.
     pub fn adopt(runtime: Runtime, stream: TcpStream) -> io::Result<Socket> {
         match runtime {
             Runtime::IoUring => {
-                // SAFETY: the descriptor is a connected TCP socket and has no other owner any more.
+                // SAFETY: the descriptor is a connected TCP socket and no longer has another owner.
                 Ok(Socket::IoUring(unsafe { glommio::net::TcpStream::from_raw_fd(stream.into_raw_fd()) }))
             }
             Runtime::Epoll => tokio::net::TcpStream::from_std(stream).map(Socket::Epoll),
@@ -47,7 +47,7 @@ impl Socket {
         }
     }
 
-    /// Ends our direction; the peer's may still be read.
+    /// Closes our direction. The peer's can still be read.
     pub fn poll_shutdown(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Socket::IoUring(stream) => Pin::new(stream).poll_close(context),

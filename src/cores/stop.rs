@@ -1,14 +1,14 @@
-//! The stages of stopping, seen by every thread.
+//! The stages of a shutdown, visible to every thread.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// What a thread is to do now. Only ever moves on.
+/// The current stage. It only advances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
     Running,
-    /// `/ready` says no; everything is still served.
+    /// `/ready` reports not ready; everything is still served.
     Unready,
-    /// No new connections; answers close theirs.
+    /// No new connections; responses close theirs.
     Draining,
     /// Lanes end; writers empty the journals and close.
     Flushing,

@@ -19,7 +19,7 @@ impl Wake {
         let _ = rustix::io::write(&self.0, &1u64.to_ne_bytes());
     }
 
-    /// Takes all wake-ups so far.
+    /// Consumes all wake-ups so far.
     pub fn clear(&self) {
         // EAGAIN means that there was none.
         let _ = rustix::io::read(&self.0, &mut [0; 8]);

@@ -1,4 +1,4 @@
-//! The decoder: simd-json first, an exact second look at what it refuses, spans in the bytes received.
+//! The decoder: simd-json first, then an exact second look at what it refuses. Fields are spans of the received bytes.
 
 use simd_json::tape::Tape;
 use simd_json::{Buffers, INPUT_PADDING};
@@ -11,23 +11,23 @@ use super::service_event::{RawServiceFields, ServiceEvent};
 use super::structurals::Structurals;
 use crate::base::limits::JSON_DEPTH_MAX;
 
-/// A body above this gives its buffers back afterwards: what simd-json keeps is up to 28 times the
-/// body (a tape node a bracket), and large bodies are rare enough to pay for an allocation.
+/// A larger body frees its buffers afterwards. simd-json keeps up to 28 times the body (a tape node per bracket), and
+/// large bodies are rare enough to pay for an allocation.
 const BODY_BYTES_KEPT: usize = 64 * 1024;
 
-/// A body above this gets the second look at once, which needs no memory: 28 times this is what one core
-/// may have to find for a moment.
+/// A larger body gets the second look at once, which needs no memory. 28 times this is the most that one core must find
+/// for a moment.
 pub(super) const SIMD_BYTES_MAX: usize = 256 * 1024;
 
-/// Reads events; reused, one a core. Keeps a padded copy of the body, simd-json's buffers and its tape:
-/// some 4 KiB for small events, at most 2 MiB.
+/// Parses events; reused, one per core. Keeps a padded copy of the body, simd-json's buffers and its tape: about 4 KiB
+/// for small events, at most 2 MiB.
 pub struct Decoder {
-    /// simd-json rewrites its input and leaves rubbish on an error, so it gets a copy.
+    /// simd-json rewrites its input and leaves garbage after an error, so it gets a copy.
     copy: Vec<u8>,
     pub(super) buffers: Buffers,
-    /// Always empty here: only its allocation is kept.
+    /// Always empty here. Only its allocation is kept.
     tape: Tape<'static>,
-    /// What an order lent out stands in.
+    /// The storage of an order that was lent out.
     pub(super) order: OrderBuffers,
 }
 
@@ -48,21 +48,21 @@ impl Decoder {
         }
     }
 
-    /// The event in the decoded body of `POST /event`. Allocates nothing for a valid event once the
-    /// buffers have grown to its size. For 200 bytes some 300 ns when events are alike, 400 ns when no two
-    /// are, 800 ns where a second look is needed.
+    /// Parses the decoded body of `POST /event`. Allocates nothing for a valid event once the buffers have grown to its
+    /// size. For 200 bytes it takes about 300 ns if events are alike, 400 ns if no two are, and 800 ns if a second look
+    /// is needed.
     ///
     /// # Errors
-    /// What is wrong, and for JSON every broken field at once.
+    /// The fault; for JSON, every invalid field at once.
     pub fn click<'b>(&mut self, body: &'b [u8]) -> Result<Click<'b>, DecodeError> {
         self.fields::<RawFields<'b>>(body)?.check()
     }
 
-    /// The event in the decoded body of `POST /events`. Allocates only for texts with escapes in them.
-    /// For 300 bytes some 430 ns.
+    /// Parses the decoded body of `POST /events`. Allocates only for texts with escapes. For 300 bytes it takes about
+    /// 430 ns.
     ///
     /// # Errors
-    /// What is wrong, and for JSON every broken field at once.
+    /// The fault; for JSON, every invalid field at once.
     pub fn service_event<'b>(&mut self, body: &'b [u8]) -> Result<ServiceEvent<'b>, DecodeError> {
         self.fields::<RawServiceFields<'b>>(body)?.check()
     }
@@ -79,7 +79,7 @@ impl Decoder {
         fields.ok_or_else(not_an_object)
     }
 
-    /// [`Decoder::service_event`] of what simd-json takes, `None` for the rest.
+    /// [`Decoder::service_event`] for input that simd-json accepts; `None` for the rest.
     pub(super) fn service_event_at_first_look<'b>(
         &mut self,
         body: &'b [u8],
@@ -91,7 +91,7 @@ impl Decoder {
         is_accepted.then(|| fields.ok_or_else(not_an_object)?.check())
     }
 
-    /// Frees the parser's buffers if a large body made them large. What an order stands in stays.
+    /// Frees the parser's buffers if a large body made them large. The storage of an order remains.
     #[inline]
     pub(super) fn give_back(&mut self) {
         if self.copy.len() > BODY_BYTES_KEPT + INPUT_PADDING {
@@ -99,7 +99,7 @@ impl Decoder {
         }
     }
 
-    /// What the buffers hold of memory, as far as they can be asked.
+    /// Memory held by the buffers, as far as they report it.
     #[cfg(test)]
     pub(super) fn bytes_kept(&self) -> usize {
         self.copy.capacity()
@@ -107,8 +107,8 @@ impl Decoder {
             + size_of_val(self.buffers.structural_indexes())
     }
 
-    /// Whether simd-json takes the body as one JSON value no deeper than the limit. It never takes what
-    /// RFC 8259 does not allow, and leaves the offsets of all structural characters behind.
+    /// Whether simd-json accepts the body as one JSON value within the depth limit. It never accepts what RFC 8259
+    /// forbids, and it leaves the offsets of all structural characters.
     pub(super) fn simd_json_accepts(&mut self, body: &[u8]) -> bool {
         if body.len() > SIMD_BYTES_MAX {
             return false;
@@ -131,7 +131,7 @@ impl Decoder {
     }
 }
 
-/// The fields of a valid document, by the offsets of its structural characters. `None` if it is no object.
+/// The fields of a valid document, by the offsets of its structural characters. `None` if it is not an object.
 #[inline]
 fn fields_by_index<'b, F: Collect<'b>>(body: &'b [u8], indexes: &[u32]) -> Option<F> {
     let mut structurals = Structurals::new(body, indexes);
@@ -139,7 +139,7 @@ fn fields_by_index<'b, F: Collect<'b>>(body: &'b [u8], indexes: &[u32]) -> Optio
     Some(structurals.members())
 }
 
-/// The fields of what simd-json refused, if RFC 8259 allows it after all.
+/// The fields of a body that simd-json refused, if RFC 8259 permits it.
 #[cold]
 fn fields_by_second_look<'b, F: Collect<'b>>(body: &'b [u8]) -> Result<Option<F>, DecodeError> {
     second_look(body)?;
@@ -147,8 +147,8 @@ fn fields_by_second_look<'b, F: Collect<'b>>(body: &'b [u8]) -> Result<Option<F>
     Ok(json::members(body, |key, value| fields.note(key, value)).then_some(fields))
 }
 
-/// What is wrong with a body that simd-json refused, if anything. Depth first, so that nothing ever
-/// follows nesting further than the limit.
+/// The fault of a body that simd-json refused, if it has one. Checks the depth first, so that nothing ever recurses
+/// beyond the limit.
 #[cold]
 pub(super) fn second_look(body: &[u8]) -> Result<(), DecodeError> {
     if body.is_empty() {
@@ -160,7 +160,7 @@ pub(super) fn second_look(body: &[u8]) -> Result<(), DecodeError> {
     is_json(body)
 }
 
-/// What is wrong with the bytes as one JSON value of any depth. Needs a byte of memory a level.
+/// The fault of the bytes as one JSON value of any depth, if they have one. Needs one byte of memory per level.
 pub(super) fn is_json(body: &[u8]) -> Result<(), DecodeError> {
     let text = std::str::from_utf8(body).map_err(|_| DecodeError::NotUtf8)?;
     serde_json::from_str::<&serde_json::value::RawValue>(text)
@@ -168,8 +168,8 @@ pub(super) fn is_json(body: &[u8]) -> Result<(), DecodeError> {
         .map_err(|error| DecodeError::NotJson { offset: offset(body, &error) })
 }
 
-/// The byte that serde_json's line and column (both from 1, columns in bytes) mean; the length of the
-/// body where it ended too early.
+/// Converts serde_json's line and column (both from 1, columns in bytes) to an offset: the length of the body if it
+/// ended too early.
 fn offset(body: &[u8], error: &serde_json::Error) -> usize {
     if error.is_eof() {
         return body.len();

@@ -1,12 +1,12 @@
-//! What can be wrong with a body. All of it is the sender's fault and none of it is worth a retry;
-//! nothing here carries text of the payload.
+//! The faults of a body. All of them are the sender's, and a retry cannot succeed. No error contains text of the
+//! payload.
 
 use std::fmt;
 use std::ops::Deref;
 
 use crate::base::limits::{BULK_EVENTS_MAX, JSON_DEPTH_MAX};
 
-/// Why a body is not an event.
+/// The reason for which a body is not an event.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// 400: there is no body.
@@ -15,20 +15,19 @@ pub enum DecodeError {
     /// 400: JSON is UTF-8 (RFC 8259 §8.1).
     #[error("the body is not UTF-8")]
     NotUtf8,
-    /// 400: not one JSON value. `offset` is the byte at which the parser gave up, at most the length
-    /// of the body.
+    /// 400: not one JSON value. `offset` is the byte at which parsing stopped, at most the length of the body.
     #[error("the body is not JSON: unexpected input at byte {offset}")]
     NotJson { offset: usize },
-    /// 422: nested deeper than [`JSON_DEPTH_MAX`]. Told before anything that is wrong further on.
+    /// 422: nested deeper than [`JSON_DEPTH_MAX`]. Takes precedence over any later fault.
     #[error("the JSON is nested deeper than {JSON_DEPTH_MAX} levels")]
     TooDeep,
-    /// 422: JSON, but not an event; every broken field is named.
+    /// 422: JSON, but not an event. Every invalid field is listed.
     #[error("the JSON is not a valid event: {0}")]
     Fields(FieldErrors),
 }
 
 impl DecodeError {
-    /// What is wrong, for programs; of several broken fields the first.
+    /// The code of the fault; of several invalid fields, that of the first.
     #[must_use]
     pub fn code(&self) -> Code {
         match self {
@@ -40,7 +39,7 @@ impl DecodeError {
         }
     }
 
-    /// JSON Pointer to what is wrong, within the event; of several broken fields the first.
+    /// JSON Pointer to the fault within the event; of several invalid fields, that of the first.
     #[must_use]
     pub fn pointer(&self) -> &'static str {
         match self {
@@ -50,22 +49,22 @@ impl DecodeError {
     }
 }
 
-/// Why a body holds no rows at all: what is wrong with one row is that row's [`DecodeError`].
+/// The reason for which a body has no rows. The fault of a single row is that row's [`DecodeError`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BulkError {
-    /// 400 or 422, as for one event: no JSON in UTF-8, or nested too deep outside the rows.
+    /// 400 or 422, as for one event: not JSON in UTF-8, or nested too deeply outside the rows.
     #[error(transparent)]
     Body(#[from] DecodeError),
-    /// 422: JSON, but without rows.
+    /// 422: JSON without rows.
     #[error("{}", .0.detail)]
     Rows(FieldError),
-    /// 413: more than [`BULK_EVENTS_MAX`] rows. Told before anything that is wrong further on.
+    /// 413: more than [`BULK_EVENTS_MAX`] rows. Takes precedence over any later fault.
     #[error("more than {BULK_EVENTS_MAX} events in one request")]
     TooManyRows,
 }
 
 impl BulkError {
-    /// What is wrong, for programs.
+    /// The code of the fault.
     #[must_use]
     pub fn code(&self) -> Code {
         match self {
@@ -76,12 +75,12 @@ impl BulkError {
     }
 }
 
-/// One broken field or more, in the order in which the event's struct has them.
+/// At least one invalid field, in the order of the event's struct.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldErrors(Box<[FieldError]>);
 
 impl FieldErrors {
-    /// Takes one error or more.
+    /// Requires at least one error.
     #[must_use]
     pub fn new(errors: Vec<FieldError>) -> FieldErrors {
         FieldErrors(errors.into_boxed_slice())
@@ -96,7 +95,7 @@ impl Deref for FieldErrors {
     }
 }
 
-/// The details of all, in one sentence.
+/// The details of all errors, in one sentence.
 impl fmt::Display for FieldErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, error) in self.iter().enumerate() {
@@ -107,7 +106,7 @@ impl fmt::Display for FieldErrors {
     }
 }
 
-/// One broken field.
+/// One invalid field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FieldError {
     /// JSON Pointer (RFC 6901) to the field; `""` is the whole document.
@@ -117,30 +116,30 @@ pub struct FieldError {
     pub detail: &'static str,
 }
 
-/// What is wrong with a field, for programs. Append-only: a code once given out keeps its meaning.
+/// The code of an invalid field, for programs. Append-only: a code never changes its meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Code {
-    /// The document is JSON but no object.
+    /// The document is JSON but not an object.
     NotAnObject,
-    /// A required field is not there.
+    /// A required field is missing.
     MissingField,
-    /// The field is there with a value of another type.
+    /// The value of the field has another type.
     InvalidType,
-    /// The string is no date-time, or no date there ever was.
+    /// The string is not a date-time, or not a date that exists.
     InvalidTimestamp,
-    /// The value is of the right type but cannot be represented.
+    /// The value has the right type but cannot be represented.
     OutOfRange,
-    /// There is nothing in it: a body, a text of no bytes, no rows.
+    /// The body, a text or the list of rows is empty.
     Empty,
     /// The text has more bytes than its field may have.
     TooLong,
-    /// The text has a control character in it (U+0000 to U+001F, U+007F to U+009F).
+    /// The text contains a control character (U+0000 to U+001F, U+007F to U+009F).
     ControlCharacter,
-    /// The text has an escape of half a surrogate pair in it.
+    /// The text contains an unpaired surrogate escape.
     InvalidUnicode,
     /// The value has more bytes than its field may have.
     TooLarge,
-    /// Nested too deep.
+    /// Nested too deeply.
     TooDeep,
     /// Not one JSON value.
     NotJson,
@@ -148,19 +147,19 @@ pub enum Code {
     NotUtf8,
     /// More rows than one request may have.
     TooManyRows,
-    /// The text names no status of an order.
+    /// The text is not the name of an order status.
     UnknownStatus,
-    /// The text is no active currency code of ISO 4217.
+    /// The text is not an active ISO 4217 code.
     UnknownCurrency,
-    /// The text is neither empty nor has an at sign with something on both sides.
+    /// The text is neither empty nor contains an at sign with characters on both sides.
     InvalidEmail,
     /// The number has a fraction or an exponent.
     NotAnInteger,
-    /// The text is no decimal number.
+    /// The text is not a decimal number.
     NotADecimal,
-    /// The amount has a minus sign.
+    /// The amount is negative.
     Negative,
-    /// The amount has more digits after the point than its currency.
+    /// The amount has more digits after the point than its currency has.
     TooManyDigits,
     /// The order has no items.
     EmptyItems,
@@ -168,26 +167,26 @@ pub enum Code {
     TooManyItems,
     /// The sum of all items cannot be represented.
     TotalTooLarge,
-    /// The row is another tenant's than the key it came with.
+    /// The row belongs to a tenant other than the key's.
     WrongTenant,
-    /// The text names no mode of putting updates together.
+    /// The text is not the name of a stock mode.
     UnknownMode,
-    /// An update of stock has both a quantity and a delta.
+    /// A stock update has both a quantity and a delta.
     QuantityAndDelta,
-    /// The mode needs a quantity and there is a delta.
+    /// The mode requires a quantity and the update has a delta.
     NeedsQuantity,
-    /// The mode needs a delta and there is a quantity.
+    /// The mode requires a delta and the update has a quantity.
     NeedsDelta,
     /// A stock would be below zero.
     NegativeStock,
-    /// An event id that stands for something else already.
+    /// The event id already identifies another event.
     EventIdReused,
-    /// A known key is there twice in one object.
+    /// A known key is repeated in one object.
     RepeatedKey,
 }
 
 impl Code {
-    /// Every code, in the order they were introduced.
+    /// Every code, in the order of introduction.
     pub const ALL: &[Code] = &[
         Code::NotAnObject,
         Code::MissingField,
@@ -223,7 +222,7 @@ impl Code {
         Code::RepeatedKey,
     ];
 
-    /// As it stands in a problem document.
+    /// The text in a problem document.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -1,4 +1,4 @@
-//! The rules of a click's three fields, applied to raw values, all of them before anything is said.
+//! The rules of a click's three fields. All of them are applied to the raw values before any error is returned.
 
 use super::error::{Code, DecodeError, FieldError, FieldErrors};
 use super::json::unescape;
@@ -10,18 +10,18 @@ pub struct Click<'b> {
     pub user_id: i64,
     /// Microseconds since 1970 UTC.
     pub timestamp_us: i64,
-    /// One JSON value, valid UTF-8, exactly the bytes received.
+    /// One JSON value, valid UTF-8: exactly the bytes received.
     pub metadata: &'b [u8],
 }
 
 /// The raw values of one kind of event's fields, collected member by member.
 pub(super) trait Collect<'b>: Default {
-    /// Keeps the value if the key (between its quotes, escapes as written) is one of the event's. Of two
-    /// with one name the last stays, as in JavaScript.
+    /// Keeps the value if the key (between its quotes, with escapes) is one of the event's. If a name is repeated, the
+    /// last value remains, as in JavaScript.
     fn note(&mut self, key: &'b [u8], value: &'b [u8]);
 }
 
-/// The raw values of the fields that were found: bytes of one valid JSON value each.
+/// The raw values of the fields: the bytes of one valid JSON value each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct RawFields<'b> {
     user_id: Option<&'b [u8]>,
@@ -71,7 +71,7 @@ impl<'b> RawFields<'b> {
     }
 }
 
-/// The document is JSON, but no object.
+/// The document is JSON, but not an object.
 #[cold]
 pub(super) fn not_an_object() -> DecodeError {
     broken(Some(NOT_AN_OBJECT), None, None)
@@ -92,7 +92,7 @@ fn user_id(value: Option<&[u8]>) -> Result<i64, FieldError> {
     if digits.is_empty() {
         return Err(USER_ID_TYPE);
     }
-    // Towards the negative, which reaches one further.
+    // Accumulates negative numbers, whose range is one larger.
     let mut number = Some(0_i64);
     for digit in digits {
         let digit = digit.wrapping_sub(b'0');
@@ -116,7 +116,7 @@ fn timestamp(value: Option<&[u8]>) -> Result<i64, FieldError> {
     })
 }
 
-/// The time in the inside of a JSON string.
+/// Parses a time from the inside of a JSON string.
 #[inline]
 pub(super) fn parsed_unescaped(
     text: &[u8],

@@ -1,18 +1,17 @@
-//! Reading JSON without understanding it: where values begin and end, how deep they nest, what an
-//! escaped string says.
+//! JSON without interpretation: where values begin and end, their depth, and the text of an escaped string.
 
 use std::borrow::Cow;
 
 use crate::base::limits::JSON_DEPTH_MAX;
 
-/// Whether a body nests deeper than any may.
+/// Whether a body exceeds the depth limit.
 #[must_use]
 pub fn is_too_deep(body: &[u8]) -> bool {
     is_deeper_than(body, JSON_DEPTH_MAX)
 }
 
-/// Whether brackets nest deeper than `depth_max` anywhere before the end of the bytes, strings left
-/// out. Works on any bytes, JSON or not; stops at the bracket that goes too deep. One pass, no memory.
+/// Whether brackets outside of strings nest deeper than `depth_max`. Works on any bytes, JSON or not, and stops at the
+/// first bracket that is too deep. One pass, no memory.
 #[must_use]
 pub(super) fn is_deeper_than(bytes: &[u8], depth_max: usize) -> bool {
     let mut depth = 0_usize;
@@ -34,9 +33,9 @@ pub(super) fn is_deeper_than(bytes: &[u8], depth_max: usize) -> bool {
     false
 }
 
-/// Calls `member` with the raw key (between its quotes, escapes as written) and the raw value of every
-/// top-level member of `object`, in order. `false` if the document is no object. `object` must be one
-/// valid JSON value; on anything else it stays within the bytes and what it reports means nothing.
+/// Calls `member` with the raw key (between its quotes, with escapes) and the raw value of every top-level member of
+/// `object`, in order. `false` if the document is not an object. `object` must be one valid JSON value. For anything
+/// else the function remains within the bytes, but its results are meaningless.
 pub(super) fn members<'b>(object: &'b [u8], mut member: impl FnMut(&'b [u8], &'b [u8])) -> bool {
     let mut at = skip_whitespace(object, 0);
     if object.get(at) != Some(&b'{') {
@@ -56,7 +55,7 @@ pub(super) fn members<'b>(object: &'b [u8], mut member: impl FnMut(&'b [u8], &'b
     true
 }
 
-/// The four bytes RFC 8259 §2 calls whitespace.
+/// The four whitespace bytes of RFC 8259 §2.
 #[inline]
 pub(super) fn is_whitespace(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
@@ -69,8 +68,7 @@ pub(super) fn skip_whitespace(bytes: &[u8], mut at: usize) -> usize {
     at
 }
 
-/// One past the closing quote of the string that opens at `at`, or the end of the bytes; always more
-/// than `at`.
+/// One past the closing quote of the string that opens at `at`, or the end of the bytes. Always greater than `at`.
 pub(super) fn string_end(bytes: &[u8], at: usize) -> usize {
     let mut at = at + 1;
     while let Some(found) = bytes.get(at..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
@@ -111,8 +109,8 @@ pub(super) fn value_end(bytes: &[u8], start: usize) -> usize {
     }
 }
 
-/// What the inside of a JSON string says. Borrowed where there is no escape in it. Lenient: a lone
-/// surrogate or a broken escape becomes U+FFFD.
+/// The text of the inside of a JSON string. Borrowed if it has no escapes. Lenient: a lone surrogate or a broken escape
+/// becomes U+FFFD.
 #[must_use]
 pub(super) fn unescape(raw: &[u8]) -> Cow<'_, [u8]> {
     match memchr::memchr(b'\\', raw) {
@@ -125,7 +123,7 @@ pub(super) fn unescape(raw: &[u8]) -> Cow<'_, [u8]> {
     }
 }
 
-/// What the inside of a JSON string says, if it is Unicode: `None` for a lone surrogate.
+/// The text of the inside of a JSON string; `None` for a lone surrogate.
 #[must_use]
 pub(super) fn unescape_exactly(raw: &str) -> Option<Cow<'_, str>> {
     match memchr::memchr(b'\\', raw.as_bytes()) {
@@ -138,8 +136,8 @@ pub(super) fn unescape_exactly(raw: &str) -> Option<Cow<'_, str>> {
     }
 }
 
-/// Appends what the inside of a JSON string says, and tells whether every escape in it stands for a
-/// character; those that do not are U+FFFD. Never more bytes than `raw` has, U+FFFD aside.
+/// Appends the text of the inside of a JSON string, and returns whether every escape is a character. Those that are not
+/// become U+FFFD. Apart from these, the text is never longer than `raw`.
 pub(super) fn unescape_into(raw: &[u8], text: &mut Vec<u8>) -> bool {
     let mut is_exact = true;
     let mut rest = raw;
@@ -167,7 +165,7 @@ pub(super) fn unescape_into(raw: &[u8], text: &mut Vec<u8>) -> bool {
     is_exact
 }
 
-/// The character behind `\u`, taking a second escape where the first is a high surrogate.
+/// The character of a `\u` escape. Reads a second escape if the first is a high surrogate.
 fn utf16(text: &[u8]) -> (Option<char>, &[u8]) {
     let Some((high, after)) = hex4(text) else { return (None, text) };
     if let Some(character) = char::from_u32(u32::from(high)) {

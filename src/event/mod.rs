@@ -1,17 +1,17 @@
-//! JSON bytes to an event: what a body must be, and everything that is wrong with one that is not.
+//! JSON bytes to an event: the requirements of a body, and every fault of one that does not meet them.
 //!
-//! In: the decoded body of a request, or one line of it. Out: a [`Click`], a [`ServiceEvent`], the rows of a
-//! bulk request or an [`Order`], each borrowing from the body, or a [`DecodeError`] (of an order an
-//! [`OrderError`]) that names every broken field. Owns: the parser's buffers, one [`Decoder`] a core. Never:
-//! I/O, a copy of metadata or payload, allocation on the good path of one event, payload text in an error.
+//! In: the decoded body of a request, or one line of it. Out: a [`Click`], a [`ServiceEvent`], the rows of a bulk
+//! request or an [`Order`], each borrowing from the body, or a [`DecodeError`] (for an order an [`OrderError`]) that
+//! lists every invalid field. Owns: the parser's buffers, one [`Decoder`] per core. Never: I/O, a copy of metadata or
+//! payload, allocation for one valid event, payload text in an error.
 //!
 //! ```text
 //! bulk ─► rows ─┐
 //! body ─────────┴► simd-json validates a padded copy ──ok──► spans of the top-level members ──► field rules
 //!                      └─ refuses ─► depth scan ─► UTF-8 ─► serde_json ─ok─► spans by a byte scan ──┘
 //! ```
-//! The second way is exact where simd-json is stricter than RFC 8259: integers beyond 64 bits, floats
-//! beyond f64, escapes of lone surrogates. It needs no memory, so texts above 256 KiB take it at once.
+//! The second look is exact where simd-json is stricter than RFC 8259: integers beyond 64 bits, floats beyond f64,
+//! escapes of lone surrogates. It needs no memory, so texts above 256 KiB use it at once.
 
 mod bulk;
 mod decode;

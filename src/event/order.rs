@@ -1,8 +1,8 @@
 //! One line of NDJSON to one checked order.
 //!
-//! In: a line. Out: an [`Order`] that borrows from the line and from the [`Decoder`], or an [`OrderError`]
-//! that names every broken field. Owns: the items' spans and the texts that had escapes, reused from order
-//! to order. Never: a float, allocation for a good order once the buffers have grown.
+//! In: a line. Out: an [`Order`] that borrows from the line and from the [`Decoder`], or an [`OrderError`] that lists
+//! every invalid field. Owns: the items' spans and the texts that had escapes, reused for each order. Never: a float,
+//! allocation for a valid order once the buffers have grown.
 //!
 //! ```text
 //! line ─► simd-json ──ok──► its structural characters ─┐
@@ -28,21 +28,20 @@ use crate::base::limits::ORDER_ITEMS_MAX;
 use crate::base::money::Currency;
 use crate::base::order_status::OrderStatus;
 
-/// Bytes of one order's line: 1000 items whose texts are as long as they may be and written in escapes,
-/// and some room.
+/// Length of one order's line: 1000 items with texts of maximum length written in escapes, and some space.
 pub const ORDER_BYTES_MAX: usize = 2 * 1024 * 1024;
 
-/// Faults that are told of one order; of more than that it is only told that there are more.
+/// Faults reported for one order. Beyond them, the error only states that there are more.
 const ORDER_FAULTS_MAX: usize = 20;
 
-/// Buffers of an order larger than this are made smaller at the next one.
+/// Larger buffers of an order shrink at the next order.
 const BYTES_KEPT: usize = 64 * 1024;
 
 const _: () = assert!(
     ORDER_ITEMS_MAX * (6 * (rules::PRODUCT_BYTES_MAX + rules::CATEGORY_BYTES_MAX) + 150) < ORDER_BYTES_MAX
 );
 
-/// One order. Texts stand in the line or, if they had escapes, in the decoder.
+/// One order. Its texts are in the line or, if they had escapes, in the decoder.
 #[derive(Clone, Copy, Debug)]
 pub struct Order<'d> {
     /// 1 to 200 bytes, no control characters.
@@ -53,7 +52,7 @@ pub struct Order<'d> {
     pub customer_id: &'d str,
     /// 0 to 200 bytes, no control characters.
     pub customer_name: &'d str,
-    /// 0 to 320 bytes, no control characters; empty, or an at sign with something on both sides.
+    /// 0 to 320 bytes, no control characters; empty, or an at sign with characters on both sides.
     pub customer_email: &'d str,
     pub status: OrderStatus,
     pub currency: Currency,
@@ -66,14 +65,14 @@ pub struct Order<'d> {
 }
 
 impl<'d> Order<'d> {
-    /// The 1 to [`ORDER_ITEMS_MAX`] items, in the order of the line.
+    /// The 1 to [`ORDER_ITEMS_MAX`] items, in line order.
     #[must_use]
     pub fn items(&self) -> Items<'d> {
         Items::new(self.texts, self.items)
     }
 }
 
-/// What an order's parts stand in: 32 bytes an item, and the texts that had escapes.
+/// Storage of an order's parts: 32 bytes per item, and the texts that had escapes.
 #[derive(Debug, Default)]
 pub(super) struct OrderBuffers {
     items: Vec<ItemSpans>,
@@ -89,7 +88,7 @@ impl OrderBuffers {
     }
 }
 
-/// An order without its items, its texts as places.
+/// An order without its items, with its texts as positions.
 struct Head {
     order_id: Text,
     tenant_id: Text,
@@ -103,16 +102,16 @@ struct Head {
 }
 
 impl Decoder {
-    /// The order in one line of NDJSON (any one JSON text, the line's end left out or not). Unknown members
-    /// are ignored, a known one that is there twice is a fault. The order stands until the next call.
+    /// Parses an order from one line of NDJSON (any one JSON text, with or without the line end). Unknown members are
+    /// ignored; a repeated known member is a fault. The order is valid until the next call.
     ///
-    /// Allocates nothing for a good order once the buffers have grown to its size, a second look aside,
-    /// and a status, currency, time or price written with escapes; after a large order the buffers shrink to
-    /// 64 KiB each at the next one. For 520 bytes with 3 items some 870 ns, 170 ns for each item more, 2 us where a second look is
-    /// needed.
+    /// Allocates nothing for a valid order once the buffers have grown to its size, except for a second look, and for a
+    /// status, currency, time or price with escapes. After a large order the buffers shrink to 64 KiB each at the next
+    /// one. For 520 bytes with 3 items it takes about 870 ns, 170 ns for each further item, and 2 us if a second look
+    /// is needed.
     ///
     /// # Errors
-    /// What is wrong: with the line as JSON, or every broken field at once, up to 20.
+    /// The fault of the line as JSON, or every invalid field at once, up to 20.
     pub fn order<'d>(&'d mut self, line: &'d [u8]) -> Result<Order<'d>, OrderError> {
         if line.len() > ORDER_BYTES_MAX {
             return Err(error::line_too_long());
@@ -138,7 +137,7 @@ impl Decoder {
         })
     }
 
-    /// The line as text and what its order is; the items and what had escapes are in the buffers.
+    /// Returns the line as text and the order's head. The items, and texts with escapes, are in the buffers.
     #[inline]
     fn checked<'l>(&mut self, line: &'l [u8], is_indexed: bool) -> Result<(&'l str, Head), OrderError> {
         if !is_indexed {

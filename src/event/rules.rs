@@ -1,4 +1,4 @@
-//! The rules of the texts and times that several kinds of rows have: what is said of a wrong one names its field.
+//! The rules of texts and times in several kinds of rows. The text of an error names its field.
 
 use std::borrow::Cow;
 
@@ -7,7 +7,7 @@ use super::fields::parsed_unescaped;
 use super::json::unescape_exactly;
 use super::time::{TimeError, parse_iso8601_lenient, parse_rfc3339};
 
-/// What a text may be, and what is said where it is not.
+/// The rule of a text, and its errors.
 pub(super) struct TextRule {
     pub(super) bytes_max: usize,
     pub(super) missing: FieldError,
@@ -22,12 +22,12 @@ pub(super) struct TextRule {
 pub(super) fn text<'b>(value: Option<&'b [u8]>, rule: &TextRule) -> Result<Cow<'b, str>, FieldError> {
     let value = value.ok_or(rule.missing)?;
     let [b'"', raw @ .., b'"'] = value else { return Err(rule.not_a_string) };
-    // One byte is never written in more than six.
+    // A byte has at most six bytes in its longest spelling.
     if raw.len() > 6 * rule.bytes_max {
         return Err(rule.too_long);
     }
     let raw = std::str::from_utf8(raw).map_err(|_| rule.lone_surrogate)?;
-    // No early end: the loop is one for vector instructions. What has nothing special in it is done.
+    // No early exit, so that the compiler vectorises the loop. A plain text needs no further check.
     let is_plain =
         !raw.bytes().fold(false, |special, byte| special | !matches!(byte, 0x20..0x7f) | (byte == b'\\'));
     let text =
@@ -72,7 +72,7 @@ macro_rules! text_rule {
 }
 pub(super) use text_rule;
 
-/// What is said of a time that is none.
+/// The errors of a time.
 pub(super) struct TimeRule {
     pub(super) missing: FieldError,
     pub(super) not_a_string: FieldError,
@@ -95,7 +95,7 @@ pub(super) fn time<'r>(value: Option<&[u8]>, rule: &'r TimeRule) -> Result<i64, 
     })
 }
 
-/// A date-time that names no offset: after the date there is no letter and no sign.
+/// A date-time without an offset: after the date it has no letter and no sign.
 fn parse_without_offset(text: &[u8]) -> Result<i64, TimeError> {
     match text.get(11..) {
         Some(time) if !time.iter().any(|byte| matches!(byte, b'Z' | b'z' | b'+' | b'-')) => {

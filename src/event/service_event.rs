@@ -1,5 +1,5 @@
-//! The rules of the six fields of an idempotent event, applied to raw values, all of them before anything
-//! is said.
+//! The rules of the six fields of an idempotent event. All of them are applied to the raw values before any error is
+//! returned.
 
 use std::borrow::Cow;
 
@@ -9,7 +9,7 @@ use super::json::unescape;
 use super::rules::{TextRule, TimeRule, text, text_rule, time, time_rule};
 use crate::base::limits::{IDENTIFIER_BYTES_MAX, NAME_BYTES_MAX, PAYLOAD_BYTES_MAX};
 
-/// One event of `POST /events` and `/events/bulk`. A text is borrowed unless it has escapes in it.
+/// One event of `POST /events` and `/events/bulk`. A text is borrowed unless it has escapes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceEvent<'b> {
     /// 1 to 200 bytes, no control characters.
@@ -22,11 +22,11 @@ pub struct ServiceEvent<'b> {
     pub event_type: Cow<'b, str>,
     /// Microseconds since 1970 UTC.
     pub timestamp_us: i64,
-    /// One JSON object of at most 64 KiB, exactly the bytes received.
+    /// One JSON object of at most 64 KiB: exactly the bytes received.
     pub payload: &'b str,
 }
 
-/// The raw values of the fields that were found: bytes of one valid JSON value each.
+/// The raw values of the fields: the bytes of one valid JSON value each.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct RawServiceFields<'b> {
     event_id: Option<&'b [u8]>,

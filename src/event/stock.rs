@@ -1,7 +1,7 @@
-//! The updates of a request for stock: cut apart, each read by itself, with what is wrong with it.
+//! The updates of a stock request: split, parsed one by one, each with its faults.
 //!
-//! In: the decoded body of `PUT …/stock/bulk_update`. Out: its mode and every row in order, each an update or what
-//! is wrong with it. Never: memory that grows with anything but the number of rows, at most [`STOCK_UPDATES_MAX`].
+//! In: the decoded body of `PUT …/stock/bulk_update`. Out: its mode and every row in order, each an update or its
+//! faults. Never: memory that grows with anything but the number of rows, at most [`STOCK_UPDATES_MAX`].
 
 use std::borrow::Cow;
 
@@ -13,18 +13,18 @@ use super::rules::{TextRule, TimeRule, text, text_rule, time, time_rule};
 use crate::base::limits::{IDENTIFIER_BYTES_MAX, STOCK_UPDATES_MAX};
 use crate::base::stock_mode::{STOCK_MAX, StockMode};
 
-/// A request for stock: how, and what.
+/// A stock request: its mode and its updates.
 #[derive(Clone, Debug)]
 pub struct StockRequest<'b> {
     pub mode: StockMode,
-    /// At least one, in the order of the request.
+    /// At least one, in request order.
     pub rows: Vec<Result<StockUpdate<'b>, StockFault<'b>>>,
 }
 
-/// One update. A text is borrowed unless it has escapes in it.
+/// One update. A text is borrowed unless it has escapes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StockUpdate<'b> {
-    /// 1 to 200 bytes, no control characters; so is the product.
+    /// 1 to 200 bytes, no control characters; the same holds for the product.
     pub event_id: Cow<'b, str>,
     pub product_id: Cow<'b, str>,
     pub amount: StockAmount,
@@ -34,31 +34,31 @@ pub struct StockUpdate<'b> {
     pub occurred_at_us: i64,
 }
 
-/// What an update says.
+/// The amount of an update.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StockAmount {
-    /// So many are there: 0 to [`STOCK_MAX`].
+    /// The new stock: 0 to [`STOCK_MAX`].
     Quantity(i64),
-    /// So many came in or, below zero, went out: at most [`STOCK_MAX`] either way.
+    /// The change: at most [`STOCK_MAX`] in either direction.
     Delta(i64),
 }
 
-/// What is wrong with an update, and with whose.
+/// The faults of an update, and its product.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StockFault<'b> {
-    /// `None` where that is wrong too.
+    /// `None` if the product is invalid too.
     pub product_id: Option<Cow<'b, str>>,
     /// Pointers are within the update.
     pub errors: FieldErrors,
 }
 
-/// Why a body is no such request. All of it is the sender's fault.
+/// The reason for which a body is not a stock request. The sender's fault.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StockBodyError {
-    /// 400, or 422 where it is nested too deep.
+    /// 400, or 422 if it is nested too deeply.
     #[error(transparent)]
     Body(#[from] DecodeError),
-    /// 422: JSON, but no request for stock.
+    /// 422: JSON, but not a stock request.
     #[error("the JSON is not a valid stock request: {0}")]
     Fields(FieldErrors),
     /// 413: more rows than one request may have.
@@ -74,7 +74,7 @@ struct Members<'b, const N: usize> {
 }
 
 impl<'b, const N: usize> Members<'b, N> {
-    /// `None` where the value is no object. It must be valid JSON.
+    /// `None` if the value is not an object. It must be valid JSON.
     fn of(object: &'b [u8], names: [&'static [u8]; N]) -> Option<Members<'b, N>> {
         let mut found = Members { names, values: [None; N] };
         members(object, |key, value| found.note(key, value)).then_some(found)
@@ -89,10 +89,10 @@ impl<'b, const N: usize> Members<'b, N> {
 }
 
 impl<'b> StockRequest<'b> {
-    /// Reads a decoded body: about a microsecond a row.
+    /// Parses a decoded body: about a microsecond per row.
     ///
     /// # Errors
-    /// Where there is no telling the rows apart or what to do with them.
+    /// If the rows cannot be separated, or the mode is unknown.
     pub fn read(body: &'b [u8]) -> Result<StockRequest<'b>, StockBodyError> {
         second_look(body)?;
         let Some(found) = Members::of(body, [b"mode", b"updates"]) else {
@@ -153,7 +153,7 @@ fn update(row: &[u8], mode: StockMode) -> Result<StockUpdate<'_>, StockFault<'_>
     let Some(found) = Members::of(row, NAMES) else {
         return Err(StockFault { product_id: None, errors: FieldErrors::new(vec![ROW_NOT_AN_OBJECT]) });
     };
-    // A member that is null says as much as one that is not there.
+    // A null member counts as absent.
     let [event_id, product_id, quantity, delta, expected_version, occurred_at] =
         found.values.map(|value| value.filter(|value| *value != b"null"));
     let event_id = text(event_id, &EVENT_ID);
@@ -166,7 +166,7 @@ fn update(row: &[u8], mode: StockMode) -> Result<StockUpdate<'_>, StockFault<'_>
             Ok(_) => Err(VERSION_RANGE),
             Err(code) => Err(FieldError { code, ..VERSION_TYPE }),
         },
-        // There it has no meaning.
+        // The other modes ignore it.
         _ => Ok(None),
     };
     let occurred_at_us = time(occurred_at, &OCCURRED_AT).map_err(|error| *error);
@@ -210,7 +210,7 @@ fn amount(quantity: Option<&[u8]>, delta: Option<&[u8]>, mode: StockMode) -> Res
     }
 }
 
-/// The integer that a JSON value is.
+/// Parses an integer.
 fn integer(value: &[u8]) -> Result<i64, Code> {
     match value {
         [b'-' | b'0'..=b'9', rest @ ..] if rest.iter().all(u8::is_ascii_digit) => {

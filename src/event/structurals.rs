@@ -1,5 +1,5 @@
-//! Walking a JSON text by the offsets of its structural characters: brackets, colons, commas, opening
-//! quotes, first bytes of other scalars.
+//! Walks a JSON text by the offsets of its structural characters: brackets, colons, commas, opening quotes, first bytes
+//! of other scalars.
 
 use super::fields::Collect;
 use super::json;
@@ -17,12 +17,12 @@ impl<'b, 'i> Structurals<'b, 'i> {
         Structurals { text, indexes: indexes.iter() }
     }
 
-    /// The fields of the object whose brace was the last character; it is the text.
+    /// The fields of the object whose brace was the last character. The object is the whole text.
     #[inline]
     pub(super) fn members<F: Collect<'b>>(&mut self) -> F {
         let text = self.text;
         let mut fields = F::default();
-        // Each turn is one member: key, colon, value, and the comma or brace after it.
+        // Each turn reads one member: key, colon, value, and the comma or brace after it.
         while let Some((key, b'"')) = self.next() {
             let Some((colon, _)) = self.next() else { break };
             let Some((start, first)) = self.next() else { break };
@@ -64,7 +64,7 @@ impl Iterator for Structurals<'_, '_> {
     }
 }
 
-/// Without the whitespace at the end.
+/// Removes trailing whitespace.
 #[inline]
 pub(super) fn trim_end(mut bytes: &[u8]) -> &[u8] {
     while let [rest @ .., last] = bytes

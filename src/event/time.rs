@@ -2,7 +2,7 @@
 
 use crate::base::limits::{TIME_US_MAX, TIME_US_MIN};
 
-/// Why a text is no time. The sender's fault.
+/// The reason for which a text is not a time. The sender's fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TimeError {
     #[error("not a date-time such as 2024-01-14T10:30:00Z")]
@@ -15,18 +15,17 @@ pub enum TimeError {
 
 const US_PER_SECOND: i64 = 1_000_000;
 
-/// RFC 3339 §5.6 with an offset: `2024-01-14T10:30:00.123456+01:00`. Also taken: lower-case `t` and
-/// `z`, a space for the `T`, `-00:00`. `:60` becomes `:59.999999`; digits after the sixth of the
-/// fraction are cut off. About 15 ns.
+/// RFC 3339 §5.6 with an offset: `2024-01-14T10:30:00.123456+01:00`. Also accepted: lower-case `t` and `z`, a space for
+/// the `T`, `-00:00`. `:60` becomes `:59.999999`. Digits after the sixth of the fraction are dropped. About 15 ns.
 ///
 /// # Errors
-/// Anything else, dates that do not exist, and what falls outside of the times that are stored.
+/// Anything else, dates that do not exist, and times outside the range that can be stored.
 #[inline]
 pub fn parse_rfc3339(text: &[u8]) -> Result<i64, TimeError> {
     parse::<false>(text).and_then(stored)
 }
 
-/// [`parse_rfc3339`] of a time to compare stored ones with: it may be earlier or later than all of them.
+/// [`parse_rfc3339`] of a bound to compare stored times with. It may be earlier or later than all of them.
 ///
 /// # Errors
 /// Anything else, and dates that do not exist.
@@ -34,17 +33,17 @@ pub fn parse_rfc3339_bound(text: &[u8]) -> Result<i64, TimeError> {
     parse::<false>(text)
 }
 
-/// [`parse_rfc3339`], and: no offset (counts as UTC), no seconds, offsets `+0100` and `+01`, a comma
-/// before the fraction.
+/// [`parse_rfc3339`], and also: no offset (counts as UTC), no seconds, offsets `+0100` and `+01`, a comma before the
+/// fraction.
 ///
 /// # Errors
-/// As [`parse_rfc3339`].
+/// See [`parse_rfc3339`].
 #[inline]
 pub fn parse_iso8601_lenient(text: &[u8]) -> Result<i64, TimeError> {
     parse::<true>(text).and_then(stored)
 }
 
-/// A time, if it is one that is stored.
+/// A time within the range that can be stored.
 #[inline]
 fn stored(unix_us: i64) -> Result<i64, TimeError> {
     if (TIME_US_MIN..=TIME_US_MAX).contains(&unix_us) { Ok(unix_us) } else { Err(TimeError::OutOfRange) }
@@ -83,7 +82,7 @@ fn parse<const LENIENT: bool>(text: &[u8]) -> Result<i64, TimeError> {
     if hour > 23 || minute > 59 || second > 60 {
         return Err(TimeError::NoSuchTime);
     }
-    // A leap second has no number of its own in Unix time: it becomes the last microsecond before it.
+    // A leap second has no number in Unix time. It becomes the last microsecond before it.
     let (second, fraction_us) = if second == 60 { (59, US_PER_SECOND - 1) } else { (second, fraction_us) };
     let minutes = (unix_days(year, month, day) * 24 + hour) * 60 + minute - offset_minutes;
     Ok((minutes * 60 + second) * US_PER_SECOND + fraction_us)
@@ -96,7 +95,7 @@ fn two(tens: u8, ones: u8) -> Result<i64, TimeError> {
     if tens > 9 || ones > 9 { Err(TimeError::Syntax) } else { Ok(i64::from(tens * 10 + ones)) }
 }
 
-/// One digit or more after the point, as microseconds, with what follows them.
+/// At least one digit after the point, as microseconds, and the rest of the text.
 fn fraction(second: i64, text: &[u8]) -> Result<(i64, i64, &[u8]), TimeError> {
     let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
     if digits == 0 {
@@ -110,7 +109,7 @@ fn fraction(second: i64, text: &[u8]) -> Result<(i64, i64, &[u8]), TimeError> {
     Ok((second, us, &text[digits..]))
 }
 
-/// The offset from UTC in minutes, which must be all that is left.
+/// The offset from UTC in minutes. It must be the whole rest of the text.
 fn offset<const LENIENT: bool>(text: &[u8]) -> Result<i64, TimeError> {
     let (sign, hours, minutes) = match *text {
         [b'Z' | b'z'] => return Ok(0),
@@ -208,7 +207,7 @@ mod tests {
             assert_eq!(parse(b"9999-12-30T22:00:00.999999Z"), Ok(jiff::Timestamp::MAX.as_microsecond()));
             assert_eq!(parse(b"9999-12-30T22:00:01Z"), Err(TimeError::OutOfRange));
             assert_eq!(parse(b"9999-12-31T23:59:59-23:59"), Err(TimeError::OutOfRange));
-            // Earlier in UTC than any time with a year of four digits: there is no way to write it there.
+            // Earlier in UTC than any time with a year of four digits, so it cannot be written.
             assert_eq!(parse(b"0000-01-01T00:00:00Z"), Ok(TIME_US_MIN));
             assert_eq!(parse(b"0000-01-01T00:00:00-05:00"), Ok(TIME_US_MIN + 5 * 3_600 * US_PER_SECOND));
             assert_eq!(parse(b"0000-01-01T00:00:00+05:00"), Err(TimeError::OutOfRange));
@@ -260,7 +259,7 @@ mod tests {
             }
         }
 
-        // Days, minutes and offsets go past what exists, so that refusals agree as well.
+        // Days, minutes and offsets exceed their ranges, so that refusals are compared too.
         #[test]
         fn the_verdict_is_jiffs(
             year in 0..=9999u16, month in 0..=13u8, day in 0..=32u8,
@@ -270,7 +269,7 @@ mod tests {
             let text = format!(
                 "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{fraction}{offset}"
             );
-            // jiff rounds nothing but keeps nanoseconds: ours are cut, towards the past.
+            // jiff keeps nanoseconds. Ours are truncated towards the past.
             let theirs = text.parse::<jiff::Timestamp>().ok().map(|time| time.as_nanosecond().div_euclid(1000));
             let theirs = theirs.filter(|us| *us >= i128::from(TIME_US_MIN));
             for parse in BOTH {

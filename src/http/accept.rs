@@ -1,17 +1,17 @@
-//! `Accept` and its like (RFC 9110 §12.4.2, §12.5): which of several representations a client prefers.
+//! `Accept` and similar headers (RFC 9110 §12.4.2, §12.5): which of several representations a client prefers.
 //!
-//! In: the values of the header, however many lines it has. Out: a weight, or the preferred of several media types.
-//! One parser for every route, so that the same header means the same everywhere.
+//! In: the values of the header, on any number of lines. Out: a weight, or the preferred of several media types. There
+//! is one parser for every route, so that a header has the same meaning everywhere.
 
-/// A weight in thousandths: 0 is "not this".
+/// A weight in thousandths. 0 means not acceptable.
 type Weight = u16;
 
-/// A media type that can be answered with.
+/// A media type that the server can send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Media {
     /// `type/subtype`.
     pub essence: &'static str,
-    /// The `version`s of it there are; empty where it has none. Other parameters of a range do not matter.
+    /// The known values of its `version` parameter; empty if it has none. Other parameters of a range do not matter.
     pub versions: &'static [&'static str],
 }
 
@@ -22,7 +22,7 @@ impl Media {
     }
 }
 
-/// How closely a range names a media type.
+/// How precisely a range names a media type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Closeness {
     Any,
@@ -30,7 +30,7 @@ enum Closeness {
     Named,
 }
 
-/// The weight of a media type: that of the range which names it most closely. Without a header all are alike.
+/// The weight of a media type: that of the range that names it most precisely. Without a header all are equal.
 fn weigh(accept: &[&str], media: Media) -> (Weight, Closeness) {
     let (mut is_given, mut found) = (false, None);
     for range in accept.iter().copied().flat_map(items) {
@@ -71,12 +71,12 @@ fn closeness(range: &str, media: Media) -> Option<Closeness> {
     }
 }
 
-/// The items of a list; an empty one is none.
+/// The items of a list, without empty ones.
 fn items(list: &str) -> impl Iterator<Item = &str> {
     list.split(',').map(str::trim).filter(|item| !item.is_empty())
 }
 
-/// The weight of an item: 1 unless it says; what is no weight is 0.
+/// The weight of an item. Default: 1. An invalid weight is 0.
 fn weight(item: &str) -> Weight {
     let parameters = item.split(';').skip(1).filter_map(|part| part.split_once('='));
     let mut weights = parameters.filter(|(name, _)| name.trim().eq_ignore_ascii_case("q"));
@@ -95,9 +95,9 @@ fn weight(item: &str) -> Weight {
     scaled.fold(0, |weight, digit| weight * 10 + Weight::from(digit - b'0'))
 }
 
-/// The preferred one of `offers` by its place: of the highest weight, then the one that is named most closely. Where a
-/// client leaves it open (no header, or only wildcards tell) that is `usual`, also where it wants none of them; of
-/// several that it names alike it is the first.
+/// The index of the preferred offer: the one with the highest weight, then the one that is named most precisely, then
+/// the first. The result is `usual` if the client has no preference (no header, or only wildcards match) or accepts
+/// none of them.
 #[must_use]
 pub fn preferred(accept: &[&str], offers: &[Media], usual: usize) -> usize {
     let weights = || offers.iter().map(|offer| weigh(accept, *offer));
@@ -108,14 +108,14 @@ pub fn preferred(accept: &[&str], offers: &[Media], usual: usize) -> usize {
     weights().position(|weight| weight == best).unwrap_or(usual)
 }
 
-/// Whether a coding may be used: `Accept-Encoding` names it, or all there are, with a weight above zero.
+/// Whether a coding may be used: `Accept-Encoding` names it, or names all, with a weight above zero.
 #[must_use]
 pub fn takes_coding(accept_encoding: &[&str], coding: &str) -> bool {
     coding_weight(accept_encoding, coding) > 0
 }
 
-/// The coding of the highest weight among `offers` by its place, of equal ones the first; `None` where a client takes
-/// none of them.
+/// The index of the acceptable coding with the highest weight, the first of equals; `None` if the client accepts none
+/// of them.
 #[must_use]
 pub fn preferred_coding(accept_encoding: &[&str], offers: &[&str]) -> Option<usize> {
     let weights = || offers.iter().map(|offer| coding_weight(accept_encoding, offer));
@@ -157,14 +157,14 @@ mod tests {
             (&["application/json;q=0.9, application/x-ndjson;q=0.5"], 0, 1),
             (&["application/json;q=0.9", "application/x-ndjson;q=0.5"], 0, 1),
             (&["application/json;Q=0.9,application/x-ndjson; q=0.901"], 1, 0),
-            // As axios asks.
+            // As axios sends it.
             (&["application/json, text/plain, */*"], 0, 1),
             (&["application/json;q=0.8, */*"], 1, 0),
             (&["application/json;q=0, */*"], 1, 0),
             (&["*/*;q=0.1, application/x-ndjson;q=0"], 0, 1),
             (&["application/x-ndjson, application/json"], 1, 0),
             (&["application/json, application/x-ndjson"], 1, 0),
-            // Nothing of it is there: what is usual.
+            // None of the offers matches, so the result is the usual one.
             (&["text/html"], 0, 0),
             (&["application/json;q=0"], 1, 1),
             (&["application/json;q=0, application/x-ndjson;q=0"], 1, 1),

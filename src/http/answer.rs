@@ -1,16 +1,16 @@
-//! An answer, and its bytes on an HTTP/1.1 connection.
+//! A response, and its bytes on an HTTP/1.1 connection.
 
 use std::borrow::Cow;
 
-/// What a handler wants said; the lane adds what belongs to the connection.
+/// The response of a handler. The lane adds the headers of the connection.
 #[derive(Clone, Debug, Default)]
 pub struct Answer {
     pub status: u16,
-    /// Empty: no body and no `Content-Type`.
+    /// Empty if there is no body and no `Content-Type`.
     pub content_type: &'static str,
     pub headers: Vec<(&'static str, Cow<'static, str>)>,
     pub body: Cow<'static, [u8]>,
-    /// The connection cannot be used after this.
+    /// The connection must be closed after this response.
     pub close: bool,
 }
 
@@ -27,7 +27,7 @@ impl Answer {
     }
 }
 
-/// Whom an answer goes to: what of the request and the moment shows in every answer.
+/// The recipient: the parts of the request and the time that appear in every response.
 #[derive(Clone, Copy, Debug)]
 pub struct To<'a> {
     pub date: &'a [u8; 29],
@@ -38,26 +38,26 @@ pub struct To<'a> {
     pub cors: Cors<'a>,
 }
 
-/// Which pages of other origins may read an answer.
+/// Which pages of other origins may read a response.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Cors<'a> {
-    /// None.
+    /// No page.
     #[default]
     None,
-    /// None, but one of another origin might: what a cache keeps is for this one only.
+    /// No page, but the response depends on the origin, so caches must not share it between origins.
     Unlisted,
-    /// Those of this origin: it is the request's, and the operator has listed it.
+    /// Pages of this origin: it is the origin of the request, and the operator has listed it.
     Listed(&'a [u8]),
-    /// All: the answer is to a post of events. `has_origin`: a page has sent it.
+    /// All pages: the response to posted events. `has_origin`: a page sent the request.
     Every { has_origin: bool },
 }
 
-/// Headers of an answer to a post of events that a script of any origin may read, beside those that need no leave
-/// (`Content-Type`, `Content-Length`, `Cache-Control` and the like).
+/// Headers that a script of any origin may read in a response to posted events, in addition to the safelisted ones
+/// (`Content-Type`, `Content-Length`, `Cache-Control` and others).
 const EXPOSED_OF_EVENTS: &str = "Firehose-Ack, Firehose-Receipt, Retry-After, X-Request-Id, RateLimit, \
     RateLimit-Policy, WWW-Authenticate, Allow, Accept-Encoding";
 
-/// Answer headers that a script of a listed origin may read.
+/// Headers that a script of a listed origin may read in any response.
 const EXPOSED_TO_LISTED: &str = "Firehose-Ack, Firehose-Receipt, X-Request-Id, Idempotent-Replayed, \
     Retry-After, RateLimit, RateLimit-Policy, WWW-Authenticate, Allow, Accept-Encoding, Accept-Patch, Location, \
     ETag, Accept-Ranges, Content-Range, Content-Disposition, Repr-Digest, Tus-Resumable, Tus-Version, \
@@ -65,7 +65,7 @@ const EXPOSED_TO_LISTED: &str = "Firehose-Ack, Firehose-Receipt, X-Request-Id, I
     Upload-Expires";
 
 impl<'a> Cors<'a> {
-    /// The header lines that say so, by name and value.
+    /// The corresponding header lines, by name and value.
     #[inline]
     pub fn lines(self) -> impl Iterator<Item = (&'static str, &'a [u8])> {
         const ORIGIN: &str = "Access-Control-Allow-Origin";
@@ -86,8 +86,8 @@ impl<'a> Cors<'a> {
     }
 }
 
-/// Writes `Date`, `X-Request-Id`, CORS and `Connection`, each with its line end: in every answer of
-/// the hot lane.
+/// Writes `Date`, `X-Request-Id`, CORS headers and `Connection`, each with its line end. Every response of the hot lane
+/// has them.
 #[inline]
 pub fn write_common(out: &mut Vec<u8>, to: &To<'_>) {
     out.extend_from_slice(b"Date: ");
@@ -108,14 +108,14 @@ pub fn write_common(out: &mut Vec<u8>, to: &To<'_>) {
     }
 }
 
-/// Appends the whole answer. A 204 has no `Content-Length`; an answer to HEAD has that of the body it
-/// leaves out.
+/// Appends the whole response. A 204 has no `Content-Length`. A response to HEAD has the length of the body that it
+/// omits.
 pub fn write_answer(out: &mut Vec<u8>, answer: &Answer, to: &To<'_>) {
     let to = To { keep_alive: to.keep_alive && !answer.close, ..*to };
     write_parts(out, answer, to.head_only, |out| write_common(out, &to));
 }
 
-/// The same where the lines that belong to the connection are there already, each with its line end.
+/// Appends the rest of a response whose connection headers are in `common`, each with its line end.
 pub fn write_answer_after(out: &mut Vec<u8>, answer: &Answer, common: &[u8]) {
     write_parts(out, answer, false, |out| out.extend_from_slice(common));
 }

@@ -1,22 +1,22 @@
-//! The chunked transfer coding (RFC 9112 §7.1), read strictly and a piece at a time.
+//! The chunked transfer coding (RFC 9112 §7.1), parsed strictly and incrementally.
 
 use super::{Refusal, head};
 
-/// Bytes of all extensions, trailers and idle zeros of one body: nobody uses them, and what nobody
-/// reads must not be a way to send for ever. Less than what hyper takes, so that a body never passes on
-/// one lane and fails on the other.
+/// Total bytes of extensions, trailers and leading zeros in one body. No client needs them, and without a limit a
+/// client could send ignored bytes indefinitely. It is less than hyper's limit, so that a body never passes on one lane
+/// and fails on the other.
 const IGNORED_BYTES_MAX: u32 = 8 * 1024;
 
-/// What a trailer line counts for before its first byte: bounds their number to 99.
+/// Bytes charged for a trailer line before its first byte. Limits their number to 99.
 const TRAILER_LINE_COST: u32 = 82;
 
-/// Where the decoder stands between two bytes.
+/// State of the decoder between two bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum At {
     /// Before the first hexadecimal digit of a chunk size.
     SizeStart,
     Size,
-    /// Blanks behind a chunk size, before an extension or the line's end.
+    /// Blanks after a chunk size, before an extension or the line end.
     SizeBlank,
     Extension,
     SizeLf,
@@ -31,7 +31,7 @@ enum At {
     Done,
 }
 
-/// Finds the payload in a chunked body, whatever pieces it arrives in. 16 bytes, no buffer.
+/// Finds the payload in a chunked body that arrives in any pieces. 16 bytes, no buffer.
 #[derive(Clone, Copy, Debug)]
 pub struct Chunked {
     at: At,
@@ -39,8 +39,8 @@ pub struct Chunked {
     left: u64,
 }
 
-/// What one call of [`Chunked::advance`] found: `taken` bytes of the input are done with, the last
-/// `data` of them are payload.
+/// The result of [`Chunked::advance`]: `taken` bytes of the input are consumed, and the last `data` of them are
+/// payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Advance {
     pub taken: usize,
@@ -55,12 +55,12 @@ impl Default for Chunked {
 }
 
 impl Chunked {
-    /// Reads on until a piece of payload, the end of the body or the end of the input.
+    /// Reads until a piece of payload, the end of the body or the end of the input.
     pub fn advance(&mut self, input: &[u8]) -> Result<Advance, Refusal> {
         for (taken, &byte) in input.iter().enumerate() {
             self.at = match (self.at, byte) {
                 (At::SizeStart | At::Size, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
-                    // 15 digits are more than any file system holds, and cannot overflow.
+                    // 15 digits exceed the size of any file system and cannot overflow.
                     if self.left >> 56 != 0 {
                         return Err(Refusal::MalformedChunk);
                     }
@@ -115,7 +115,7 @@ impl Chunked {
 mod tests {
     use super::*;
 
-    /// The payload and how many bytes the body took, fed in pieces of `step` bytes.
+    /// The payload, and the number of bytes of the body, fed in pieces of `step` bytes.
     fn decode(input: &[u8], step: usize) -> Result<(Vec<u8>, Option<usize>), Refusal> {
         let mut decoder = Chunked::default();
         let (mut payload, mut total) = (Vec::new(), 0);

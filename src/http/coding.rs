@@ -1,4 +1,4 @@
-//! Content codings of request bodies, inflated under a cap on the decoded bytes.
+//! Content codings of request bodies, decompressed with a limit on the decoded bytes.
 
 use std::io::{self, Read, Write};
 
@@ -10,10 +10,10 @@ pub enum Coding {
     Zstd,
 }
 
-/// What `Accept-Encoding` names in a 415.
+/// The value of `Accept-Encoding` in a 415.
 pub const CODINGS: &str = "gzip, deflate, zstd, identity";
 
-/// zstd windows above 8 MiB cost that much memory for a few input bytes.
+/// A zstd window above 8 MiB would cost that much memory for a few input bytes.
 const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,22 +24,22 @@ pub enum InflateError {
     Malformed,
 }
 
-/// A body without the byte order mark that some programs begin every text with. It is no part of JSON (RFC 8259 §8.1).
+/// Removes the byte order mark with which some programs begin every text. JSON does not permit it (RFC 8259 §8.1).
 #[inline]
 #[must_use]
 pub fn without_mark(body: &[u8]) -> &[u8] {
     body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
 }
 
-/// Bytes a body may have as sent where it may have `decoded_max` decoded: a compressed one may be a
-/// little larger than what it holds.
+/// Maximum size of a body as sent if it may have `decoded_max` decoded bytes. A compressed body may be slightly larger
+/// than its content.
 #[must_use]
 pub fn sent_bytes_max(coding: Option<Coding>, decoded_max: usize) -> usize {
     if coding == Some(Coding::Identity) { decoded_max } else { decoded_max + 1024 }
 }
 
 impl Coding {
-    /// `None` for a coding that is not understood, or several on top of each other.
+    /// `None` for an unsupported coding, or for several.
     #[must_use]
     pub fn from_header(value: &[u8]) -> Option<Coding> {
         let value = value.trim_ascii();
@@ -55,11 +55,11 @@ impl Coding {
         .find_map(|(name, coding)| value.eq_ignore_ascii_case(name).then_some(coding))
     }
 
-    /// Inflates `body` into `out` (cleared first), never beyond `limit` decoded bytes: the work is
-    /// bounded by the limit, whatever the ratio. Data behind the end of the stream is an error.
+    /// Decompresses `body` into `out`, which it clears first, up to `limit` decoded bytes. The limit bounds the work,
+    /// whatever the ratio. Bytes after the end of the stream are an error.
     pub fn inflate(self, body: &[u8], limit: usize, out: &mut Vec<u8>) -> Result<(), InflateError> {
         out.clear();
-        // A stream cut before its first byte is no stream; the decoders disagree about that.
+        // An empty input is not a valid stream; the decoders disagree about that.
         if body.is_empty() && self != Coding::Identity {
             return Err(InflateError::Malformed);
         }

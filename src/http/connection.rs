@@ -1,35 +1,34 @@
-//! One HTTP/1.1 connection without any I/O in it: bytes in, requests out, the same requests however
-//! the bytes are split.
+//! One HTTP/1.1 connection without I/O: bytes in, requests out. The requests do not depend on how the bytes are split.
 
 use super::{Chunked, Framing, Head, Refusal, chunked, head};
 
-/// What the caller says of a head before its body is read.
+/// The caller's decision about a head, before its body is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
-    /// Answered on this lane; a body above so many bytes as sent is refused.
+    /// This lane answers. A larger body, as sent, is refused.
     Here { body_bytes_max: usize },
-    /// Another lane's: the socket goes there with every byte that is not consumed yet.
+    /// Another lane answers. The socket goes there with all bytes that are not consumed.
     Elsewhere,
 }
 
-/// What the bytes so far amount to.
+/// The state of the bytes received so far.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next<'b> {
-    /// Nothing whole yet. `send_continue`: the client waits for `100 Continue` before it sends the
-    /// body (said once).
+    /// No complete request yet. `send_continue`: the client waits for `100 Continue` before it sends the body (reported
+    /// once).
     More {
         send_continue: bool,
     },
-    /// So many bytes at the front are to be dropped (empty lines between requests); then ask again.
+    /// The caller drops this many bytes at the front (empty lines between requests), then asks again.
     Skip(usize),
-    /// A whole request; the caller drops `consumed` bytes when it is done with it.
+    /// A complete request. The caller drops `consumed` bytes when it is finished.
     Request {
         head: Head<'b>,
         body: &'b [u8],
         consumed: usize,
     },
     HandOver,
-    /// Answer with this, then close.
+    /// The caller answers with this, then closes the connection.
     Refused(Refusal),
 }
 
@@ -41,11 +40,11 @@ pub struct Connection {
 
 #[derive(Clone, Copy, Debug)]
 enum State {
-    /// In the head; bytes before `seen` hold no end of it.
+    /// In the head. The bytes before `seen` do not contain its end.
     Head { seen: u32 },
-    /// The head is whole; `need` bytes make the request.
+    /// The head is complete; `need` bytes complete the request.
     Length { head_bytes: u32, need: usize },
-    /// The head is whole; behind it stand `decoded` bytes of payload already moved together.
+    /// The head is complete; `decoded` bytes of contiguous payload follow it.
     Chunked { head_bytes: u32, decoded: usize, body_bytes_max: usize, decoder: Chunked },
 }
 
@@ -56,14 +55,14 @@ impl Default for State {
 }
 
 impl Connection {
-    /// In the middle of a body (its own time limit, another than a head's).
+    /// Whether a body is incomplete. It has another time limit than a head.
     #[must_use]
     pub fn in_body(&self) -> bool {
         !matches!(self.state, State::Head { .. })
     }
 
-    /// Looks at the unconsumed bytes of the connection, `buffer[..*filled]`. Chunked payload is moved
-    /// together in place, which may lower `filled`.
+    /// Examines the unconsumed bytes of the connection, `buffer[..*filled]`. Moves chunked payload together in place,
+    /// which may reduce `filled`.
     pub fn next<'b>(
         &mut self,
         buffer: &'b mut [u8],
@@ -77,7 +76,7 @@ impl Connection {
             Ok(Progress::Whole { places, head_bytes, body_bytes }) => {
                 self.state = State::default();
                 let (head, rest) = buffer.split_at(head_bytes);
-                // Where the body came later, the head was parsed then and is parsed again now.
+                // If the body arrived later, the head was parsed earlier and is parsed again here.
                 match places.map_or_else(|| head::parse(head), |places| Ok(places.head(head))) {
                     Ok(head) => {
                         Next::Request { head, body: &rest[..body_bytes], consumed: head_bytes + body_bytes }
@@ -104,7 +103,7 @@ impl Connection {
                 return Ok(Progress::Skip(skip));
             }
             let Some(head_bytes) = head::find_end(bytes, seen as usize)? else {
-                // The last byte is looked at again: what follows a line feed decides its meaning.
+                // The last byte is examined again: its meaning depends on the byte after a line feed.
                 self.state = State::Head { seen: bytes.len().saturating_sub(1) as u32 };
                 return Ok(Progress::More { send_continue: false });
             };
@@ -134,7 +133,7 @@ impl Connection {
                 let head_bytes = *head_bytes as usize;
                 Progress::Whole { places, head_bytes, body_bytes: *need - head_bytes }
             } else {
-                // A client that has begun with the body is not waiting.
+                // A client that has begun to send the body does not wait.
                 Progress::More { send_continue: send_continue && *filled == *head_bytes as usize }
             }),
             State::Chunked { head_bytes, decoded, body_bytes_max, decoder } => {
@@ -187,7 +186,7 @@ mod tests {
         Refused(Refusal),
     }
 
-    /// Everything a connection makes of `input` fed in pieces that end at `cuts`.
+    /// All requests of a connection whose `input` is fed in pieces that end at `cuts`.
     fn requests(input: &[u8], cuts: &[usize]) -> (Vec<Seen>, usize) {
         let mut connection = Connection::default();
         let (mut buffer, mut filled, mut seen, mut continues) = (vec![0; input.len() + 1], 0, Vec::new(), 0);

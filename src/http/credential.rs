@@ -1,20 +1,20 @@
-//! The key a request carries, by `Authorization: Bearer` or `X-API-Key`: found, not judged.
+//! The key of a request, from `Authorization: Bearer` or `X-API-Key`: extracted, not checked.
 
-/// What the header lines of a request say about its key. A key in the query string is none: it would stand in
-/// logs and histories.
+/// The key in a request's header lines. A key in the query string is ignored, because it would appear in logs and
+/// histories.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Credential<'b> {
     #[default]
     Absent,
-    /// The text of the key; given several times, it was the same each time.
+    /// The text of the key. If it was given several times, it was the same each time.
     Key(&'b str),
-    /// Several different keys, or bytes that are no visible ASCII.
+    /// Several different keys, or bytes other than visible ASCII.
     Unusable,
 }
 
 impl<'b> Credential<'b> {
-    /// Adds an `Authorization` line (RFC 6750 §2.1). Schemes other than `Bearer` are somebody else's (a
-    /// proxy's, perhaps) and say nothing here.
+    /// Adds an `Authorization` line (RFC 6750 §2.1). Other schemes than `Bearer` may be meant for a proxy and are
+    /// ignored.
     #[must_use]
     pub fn and_authorization(self, value: &'b [u8]) -> Credential<'b> {
         let end = value.iter().position(|byte| matches!(byte, b' ' | b'\t')).unwrap_or(value.len());

@@ -1,19 +1,19 @@
-//! The same checks in front of another HTTP implementation: bytes pass only once the head they belong
-//! to has been checked, and what is refused is replaced by a request that asks for the refusal.
+//! The same checks in front of another HTTP implementation. Bytes pass only after the head that they belong to has been
+//! checked, and a refused request is replaced by one that asks for the refusal.
 
 use super::{Chunked, Framing, Refusal, head};
 
-/// The path of the request put in the place of a refused one. The service answers it with
-/// [`Gate::refused`]; nothing follows it.
+/// The path of the request that replaces a refused one. The service answers it with [`Gate::refused`], and nothing
+/// follows it.
 pub const REFUSED_PATH: &str = "/.refused";
 
-/// Follows one connection's bytes through heads and bodies. What may pass is counted from the front of
-/// the unconsumed bytes, as in [`super::Connection`]; nothing is copied.
+/// Follows the bytes of one connection through heads and bodies. Counts the bytes that may pass from the front of the
+/// unconsumed bytes, as [`super::Connection`] does; copies nothing.
 #[derive(Debug, Default)]
 pub struct Gate {
     state: State,
     refused: Option<Refusal>,
-    /// Time the body at hand may take beyond its limit.
+    /// Time that the current body may take beyond its limit.
     allowed_us: u64,
 }
 
@@ -34,9 +34,9 @@ impl Default for State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Passed {
     Bytes(usize),
-    /// None until more arrive.
+    /// None until more bytes arrive.
     Nothing,
-    /// None ever again.
+    /// None from now on.
     Refused(Refusal),
 }
 
@@ -51,7 +51,7 @@ impl Gate {
         !matches!(self.state, State::Head { .. })
     }
 
-    /// Gives the body at hand more time: for what has come of it, or for what it was made to wait.
+    /// Gives the current body more time: for bytes that arrived, or for time that it was kept waiting.
     pub fn allow(&mut self, us: u64) {
         self.allowed_us = self.allowed_us.saturating_add(us);
     }
@@ -61,19 +61,18 @@ impl Gate {
         self.allowed_us
     }
 
-    /// Ends the connection for a reason of the caller's (a time limit).
+    /// Ends the connection for the caller's reason (a time limit).
     pub fn refuse(&mut self, refusal: Refusal) {
         self.refused = Some(refusal);
     }
 
-    /// The request to feed in place of what was refused.
+    /// The request that replaces the refused one.
     #[must_use]
     pub fn refusal_request() -> Vec<u8> {
         format!("GET {REFUSED_PATH} HTTP/1.1\r\nHost: refused\r\nConnection: close\r\n\r\n").into_bytes()
     }
 
-    /// Looks at the bytes that have not passed yet. The caller takes away what passed before it asks
-    /// again.
+    /// Examines the bytes that have not passed yet. The caller removes what passed before it asks again.
     pub fn pass(&mut self, bytes: &[u8]) -> Passed {
         if let Some(refusal) = self.refused {
             return Passed::Refused(refusal);

@@ -1,5 +1,5 @@
-//! The head of a request: found in the bytes, checked for every shape that two servers could read
-//! differently (request smuggling), and reduced to what decides the answer.
+//! The head of a request: located in the bytes, checked for every form that two servers could parse differently
+//! (request smuggling), and reduced to what the response depends on.
 
 use super::{Coding, Credential, Refusal, request_id};
 use crate::base::limits::{HEAD_BYTES_MAX, HEADER_COUNT_MAX, TARGET_BYTES_MAX};
@@ -7,7 +7,7 @@ use crate::base::limits::{HEAD_BYTES_MAX, HEADER_COUNT_MAX, TARGET_BYTES_MAX};
 /// How the end of the body is found (RFC 9112 §6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Framing {
-    /// `Content-Length`, or 0 where neither header is given.
+    /// `Content-Length`, or 0 if neither header is present.
     Length(u64),
     Chunked,
 }
@@ -24,7 +24,7 @@ pub enum Method {
     Other,
 }
 
-/// A checked head; everything borrowed from the bytes received.
+/// A checked head. Everything is borrowed from the received bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head<'b> {
     pub method: Method,
@@ -35,19 +35,19 @@ pub struct Head<'b> {
     pub framing: Framing,
     pub keep_alive: bool,
     pub expects_continue: bool,
-    /// `None` where the request names a coding that is not understood (415).
+    /// `None` if the request names an unsupported coding (415).
     pub coding: Option<Coding>,
-    /// The request comes from a page of another origin: the answer names what its script may read.
+    /// The request comes from a page of another origin, so the response lists the headers that its script may read.
     pub has_origin: bool,
-    /// The client's own `X-Request-Id`, where it is one to 200 visible ASCII characters.
+    /// The client's own `X-Request-Id`, if it is 1 to 200 visible ASCII characters.
     pub request_id: Option<&'b str>,
-    /// The key, if it brings one.
+    /// The key, if the request has one.
     pub credential: Credential<'b>,
-    /// The whole head, for what is looked at seldom.
+    /// The whole head, for fields that are rarely read.
     raw: &'b [u8],
 }
 
-/// A head whose texts are named by their places, so that it can be kept while the bytes behind it move.
+/// A head whose texts are positions, so that it remains valid while the bytes after it move.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Places {
     method: Method,
@@ -63,7 +63,7 @@ pub(super) struct Places {
     credential: KeyPlace,
 }
 
-/// A [`Credential`] by its place.
+/// A [`Credential`] as a position.
 #[derive(Clone, Copy, Debug)]
 enum KeyPlace {
     Absent,
@@ -72,9 +72,9 @@ enum KeyPlace {
 }
 
 impl<'b> Head<'b> {
-    /// The values of a header field, line by line; found in the bytes each time.
+    /// The values of a header field, line by line. Each call searches the bytes.
     pub fn field(&self, name: &'static str) -> impl DoubleEndedIterator<Item = &'b [u8]> + use<'b> {
-        // No line is folded and each has an end of two bytes: `find_end` and `parse` have seen to it.
+        // `find_end` and `parse` have checked that no line is folded and that each ends with two bytes.
         let first = memchr::memchr(b'\n', self.raw).map_or(self.raw.len(), |end| end + 1);
         self.raw[first..].split(|byte| *byte == b'\n').filter_map(move |line| {
             let (found, rest) = line.split_at_checked(name.len())?;
@@ -83,8 +83,8 @@ impl<'b> Head<'b> {
         })
     }
 
-    /// The name that the request calls this server by: that of a whole URL in its first line, or else of `Host`
-    /// (RFC 9112 §3.2.2).
+    /// The name by which the request addresses this server: that of a whole URL in its request line, or else that of
+    /// `Host` (RFC 9112 §3.2.2).
     #[must_use]
     pub fn host(&self) -> Option<&'b [u8]> {
         let target = self.raw.split(|byte| *byte == b' ').nth(1).unwrap_or_default();
@@ -96,11 +96,11 @@ impl<'b> Head<'b> {
         }
     }
 
-    /// The places of this head's texts in `bytes`, which it was parsed from.
+    /// The positions of this head's texts in `bytes`, from which it was parsed.
     pub(super) fn places(&self, bytes: &[u8]) -> Places {
         let place = |text: &str| match (text.as_ptr() as usize).checked_sub(bytes.as_ptr() as usize) {
             Some(start) if start + text.len() <= bytes.len() => (start as u32, (start + text.len()) as u32),
-            // The path of a target that has none: `/`, which stands nowhere in the bytes.
+            // The path of a target without one is `/`, which is not in the bytes.
             _ => (0, 0),
         };
         Places {
@@ -124,7 +124,7 @@ impl<'b> Head<'b> {
 }
 
 impl Places {
-    /// The head again, from the same bytes.
+    /// The head, from the same bytes.
     pub(super) fn head<'b>(&self, bytes: &'b [u8]) -> Head<'b> {
         let text = |(start, end): (u32, u32)| {
             bytes
@@ -153,18 +153,18 @@ impl Places {
     }
 }
 
-/// Looks for the end of the head in `bytes`, from byte `from` on (what an earlier call has seen).
-/// Gives the length of the head with its empty line, `None` while it is incomplete. Bare line feeds
-/// and folded lines are refused here, since a lenient parser elsewhere would read them as line ends.
+/// Finds the end of the head in `bytes`, starting at byte `from` (earlier calls have checked the bytes before it).
+/// Returns the length of the head with its empty line, or `None` while it is incomplete. Refuses bare line feeds and
+/// folded lines, because a lenient parser elsewhere would read them as line ends.
 pub(super) fn find_end(bytes: &[u8], from: usize) -> Result<Option<usize>, Refusal> {
-    // TLS and other binary protocols are told at once, they would wait for us to speak.
+    // TLS and other binary protocols are refused at once; they would wait for the server to speak.
     if from == 0 && bytes.first().is_some_and(|first| !matches!(first, b'!'..=b'~' | b'\r' | b'\n')) {
         return Err(Refusal::MalformedHead);
     }
     let start = from.min(bytes.len());
     for at in memchr::memchr_iter(b'\n', &bytes[start..]) {
         let at = start + at;
-        // Limits first, so that the verdict does not depend on how much arrived at once.
+        // Limits come first, so that the result does not depend on how many bytes arrived at once.
         if at >= REQUEST_LINE_BYTES_MAX && !has_request_line(bytes) {
             return Err(Refusal::TargetTooLong);
         }
@@ -174,7 +174,7 @@ pub(super) fn find_end(bytes: &[u8], from: usize) -> Result<Option<usize>, Refus
         if at == 0 || bytes[at - 1] != b'\r' {
             return Err(Refusal::BareLineFeed);
         }
-        // An empty line: CR LF right behind a line end.
+        // An empty line: CR LF directly after a line end.
         if at >= 3 && bytes[at - 2] == b'\n' {
             return Ok(Some(at + 1));
         }
@@ -192,15 +192,15 @@ pub(super) fn find_end(bytes: &[u8], from: usize) -> Result<Option<usize>, Refus
     }
 }
 
-/// A target, the longest method there is and the version, generously.
+/// A target, the longest method and the version, with space to spare.
 const REQUEST_LINE_BYTES_MAX: usize = TARGET_BYTES_MAX + 64;
 
 fn has_request_line(bytes: &[u8]) -> bool {
     memchr::memchr(b'\n', &bytes[..bytes.len().min(REQUEST_LINE_BYTES_MAX)]).is_some()
 }
 
-/// What is at the front of a connection's bytes, where that is a whole and sound head; for answers to
-/// requests whose body was refused.
+/// The head at the front of a connection's bytes, if it is complete and valid. For responses to requests whose body was
+/// refused.
 #[must_use]
 pub fn peek(bytes: &[u8]) -> Option<Head<'_>> {
     let head_bytes = find_end(bytes, 0).ok()??;
@@ -223,7 +223,7 @@ pub(super) fn empty_lines(bytes: &[u8]) -> usize {
     at
 }
 
-/// Checks a whole head as [`find_end`] delimits it. About 150 ns for six headers.
+/// Checks a complete head as delimited by [`find_end`]. About 150 ns for six headers.
 pub(super) fn parse(bytes: &[u8]) -> Result<Head<'_>, Refusal> {
     let mut headers = [const { std::mem::MaybeUninit::uninit() }; HEADER_COUNT_MAX];
     let mut request = httparse::Request::new(&mut []);
@@ -258,7 +258,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Head<'_>, Refusal> {
     }
     let framing = match (fields.chunked, fields.length) {
         (true, Some(_)) => return Err(Refusal::LengthAndChunked),
-        // HTTP/1.0 has no chunked bodies: what follows cannot be delimited.
+        // HTTP/1.0 has no chunked bodies, so the body cannot be delimited.
         (true, None) if minor == 0 => return Err(Refusal::MalformedTransferEncoding),
         (true, None) => Framing::Chunked,
         (false, length) => Framing::Length(length.unwrap_or(0)),
@@ -280,7 +280,7 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Head<'_>, Refusal> {
     })
 }
 
-/// What the header lines add up to.
+/// The content of the header lines.
 struct Fields<'b> {
     hosts: u32,
     length: Option<u64>,
@@ -314,7 +314,7 @@ impl Default for Fields<'_> {
 }
 
 impl<'b> Fields<'b> {
-    /// The length of a name tells almost every header apart before a byte is compared.
+    /// The length of a name distinguishes almost all headers before a byte is compared.
     fn take(&mut self, name: &str, value: &'b [u8]) -> Result<(), Refusal> {
         match name.len() {
             4 if name.eq_ignore_ascii_case("host") => {
@@ -350,7 +350,7 @@ impl<'b> Fields<'b> {
                 self.length = Some(decimal(value).ok_or(Refusal::MalformedLength)?);
             }
             16 if name.eq_ignore_ascii_case("content-encoding") => {
-                // Two codings on top of each other are one bomb inside another.
+                // Nested codings would permit nested decompression bombs.
                 self.coding = if self.coding_given { None } else { Coding::from_header(value) };
                 self.coding_given = true;
             }
@@ -373,8 +373,8 @@ impl<'b> Fields<'b> {
     }
 }
 
-/// `1*DIGIT`, and nothing a lenient parser would let through: no sign, space, comma or overflow (of 63
-/// bits: the top of the range means something else to others).
+/// `1*DIGIT`, and nothing that a lenient parser would accept: no sign, space, comma or overflow. The limit is 63 bits,
+/// because others give the top of the range another meaning.
 fn decimal(text: &[u8]) -> Option<u64> {
     if text.is_empty() {
         return None;
@@ -386,7 +386,7 @@ fn decimal(text: &[u8]) -> Option<u64> {
     (number <= i64::MAX as u64).then_some(number)
 }
 
-/// The request line is `method target HTTP/digit.digit`: another version, and not just malformed.
+/// Whether the request line is `method target HTTP/digit.digit`: an unsupported version, not a malformed line.
 fn names_a_version(head: &[u8]) -> bool {
     let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
     let mut parts = line.split(|byte| *byte == b' ');
@@ -395,7 +395,7 @@ fn names_a_version(head: &[u8]) -> bool {
         && matches!(version, [major, b'.', minor] if major.is_ascii_digit() && minor.is_ascii_digit())
 }
 
-/// Origin form, absolute form (which every server must take) or `*` with OPTIONS.
+/// Origin form, absolute form (which every server must accept), or `*` with OPTIONS.
 fn split_target(target: &str, method: Method) -> Result<(&str, Option<&str>), Refusal> {
     let local = if target.starts_with('/') {
         target
@@ -406,7 +406,7 @@ fn split_target(target: &str, method: Method) -> Result<(&str, Option<&str>), Re
         if !scheme.eq_ignore_ascii_case("http") && !scheme.eq_ignore_ascii_case("https") {
             return Err(Refusal::MalformedTarget);
         }
-        // Rare enough to ask the other lane's own parser what it will make of the host.
+        // Rare enough to ask the other lane's own parser whether it accepts the host.
         target.parse::<hyper::Uri>().map_err(|_| Refusal::MalformedTarget)?;
         match rest.find(['/', '?', '#']) {
             Some(at) if !rest[at..].starts_with('#') => &rest[at..],
@@ -420,14 +420,15 @@ fn split_target(target: &str, method: Method) -> Result<(&str, Option<&str>), Re
         Some(at) => (&local[..at], Some(&local[at + 1..])),
         None => (local, None),
     };
-    // No part of a URI, and no URI to the other lane: `<`, `>` and quotes are how scripts get into pages.
+    // `<`, `>` and quotes are not permitted in a URI, and the other lane refuses them: they are how scripts get into
+    // pages.
     let odd_path = path.bytes().any(|byte| matches!(byte, b'<' | b'>' | b'`' | b'%')) && is_odd(path);
     let odd_query = query.is_some_and(|query| query.bytes().any(|byte| matches!(byte, b'"' | b'<' | b'>')));
     if odd_path || odd_query { Err(Refusal::MalformedTarget) } else { Ok((path, query)) }
 }
 
-/// Whether a path has what no path has: one of these signs, or a `%` without two hexadecimal digits behind it, which
-/// one server would take for itself and another for the end of something.
+/// Whether a path contains one of these invalid characters, or a `%` without two hexadecimal digits after it, which
+/// servers interpret differently.
 #[cold]
 fn is_odd(path: &str) -> bool {
     let is_escape =
@@ -510,7 +511,7 @@ mod tests {
         let get = |target: &str| head(&format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n")).map(|_| ());
         for byte in 0x21..=0x7eu8 {
             for target in [format!("/a{}", byte as char), format!("/a?{}", byte as char)] {
-                // Of a path more is asked than the other parser does: an escape is whole.
+                // This parser is stricter about paths than the other: an escape must be complete.
                 let is_uri = target.parse::<hyper::Uri>().is_ok() && target != "/a%";
                 assert_eq!(get(&target).is_ok(), is_uri, "{target}");
             }

@@ -1,7 +1,7 @@
-//! Why a request was refused before anybody looked at what it asks for.
+//! Refusals of a request before its content is examined.
 
-/// What is wrong with the bytes on the wire. Every one of them ends the connection: after it nobody
-/// can say for certain where the next request begins.
+/// A fault of the bytes on the wire. Each of them ends the connection, because the start of the next request is
+/// uncertain after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     #[error("a line of the head ends with a bare LF instead of CR LF")]

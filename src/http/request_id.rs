@@ -1,18 +1,18 @@
-//! Names for requests that bring none: 16 hexadecimal digits, unique among all cores and restarts.
+//! Ids for requests without one: 16 hexadecimal digits, unique across cores and restarts.
 
 use crate::base::clock;
 use crate::base::ids::CoreId;
 use crate::base::limits::IDENTIFIER_BYTES_MAX;
 
-/// A client's own `X-Request-Id`, where it is one to 200 visible ASCII characters: fit to be sent back
-/// and logged. Of several the last that fits counts.
+/// A client's own `X-Request-Id`, if it is 1 to 200 visible ASCII characters and therefore safe to return and to log.
+/// If there are several, the last valid one counts.
 #[must_use]
 pub fn taken_over(value: &[u8]) -> Option<&str> {
     let fits = (1..=IDENTIFIER_BYTES_MAX).contains(&value.len()) && value.iter().all(u8::is_ascii_graphic);
     if fits { std::str::from_utf8(value).ok() } else { None }
 }
 
-/// Gives out the names of one thread, without an allocation or a system call.
+/// Generates the ids of one thread, without an allocation or a system call.
 #[derive(Debug)]
 pub struct RequestIds {
     next: u64,
@@ -20,11 +20,10 @@ pub struct RequestIds {
 }
 
 impl RequestIds {
-    /// `odd`: the executor's half of a core's numbers, the listener has the even ones.
+    /// `odd` selects the executor's half of a core's numbers; the listener has the even ones.
     #[must_use]
     pub fn new(core: CoreId, odd: bool) -> RequestIds {
-        // Microseconds leave room for a million requests a second from one start to the next; the
-        // core stands in the top bits.
+        // Microseconds leave space for a million requests a second until the next start; the core is in the top bits.
         let start = (clock::unix_us() as u64) << 1 & 0x00ff_ffff_ffff_ffff;
         RequestIds { next: u64::from(core.0) << 56 | start | u64::from(odd), text: [0; 16] }
     }

@@ -1,7 +1,7 @@
-//! The producer's side: records are staged in memory and reach the file with one write a commit.
+//! The producer's side: records are staged in memory and written to the file with one write per commit.
 //!
-//! In: payloads, in pieces. Out: sequences, and the published end. Owns: the segment being written.
-//! Never: reads, syncs, waits, or writes below the published end.
+//! In: payloads, in pieces. Out: sequences, and the published end. Owns: the segment being written. Never: reads,
+//! syncs, waits, or writes below the published end.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -19,7 +19,7 @@ use crate::base::ids::Sequence;
 use crate::base::kinds::Kind;
 use crate::base::limits::RECORD_BYTES_MAX;
 
-/// The stage gives memory above this back after a commit: 16 of the largest records.
+/// The stage frees memory above this after a commit: 16 of the largest records.
 const STAGE_BYTES_KEPT: usize = 16 * RECORD_BYTES_MAX;
 
 /// The one producer of a lane.
@@ -28,18 +28,18 @@ pub struct Appender {
     state: Arc<LaneState>,
     options: Options,
     _lock: Arc<File>,
-    /// The segment the next record goes to; `None` until the first commit after opening.
+    /// The segment of the next record; `None` until the first commit after opening.
     current: Option<Current>,
-    /// Offset behind the last published record.
+    /// Offset after the last published record.
     end: u64,
     /// Sequence of the first record of the next commit.
     next: Sequence,
     stage: Vec<u8>,
     staged: usize,
     too_large: bool,
-    /// How far the lane was synced, as the last record that said so has it, and the staged one.
+    /// The synced offset in the last record that has one, and the staged one.
     said_synced: (u64, Option<u64>),
-    /// Segments that begin within the stage, with the place in it.
+    /// Segments that begin within the stage, with their positions in it.
     begins: Vec<(usize, SegmentHeader)>,
     /// Files of a failed commit that could not be removed yet.
     leftovers: Vec<PathBuf>,
@@ -50,16 +50,16 @@ struct Current {
     file: File,
     base: u64,
     salt: u32,
-    /// A failed write left bytes behind the end that could not be cut: a new segment hides them.
+    /// A failed write left bytes after the end that could not be truncated. A new segment hides them.
     spoilt: bool,
 }
 
-/// A commit that was published.
+/// A published commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Committed {
     /// The last record of the commit.
     pub last: Sequence,
-    /// The lane's new end: once [`LaneState::synced`] reaches it the commit survives a power cut.
+    /// The lane's new end. Once [`LaneState::synced`] reaches it, the commit survives a power cut.
     pub end: u64,
 }
 
@@ -76,16 +76,16 @@ impl Appender {
             stage: Vec::new(),
             staged: 0,
             too_large: false,
-            // What was there before is none of this run's.
+            // This run has no part in what was there before.
             said_synced: (state_end, None),
             begins: Vec::new(),
             leftovers: Vec::new(),
         }
     }
 
-    /// Stages one record made of the pieces and returns the sequence it has once committed. Allocates
-    /// nothing once the stage has grown. A payload above [`RECORD_BYTES_MAX`] makes the commit fail
-    /// with [`AppendError::TooLarge`]: the caller's limits lie below it.
+    /// Stages one record made of the pieces, and returns the sequence that it has once committed. Allocates nothing
+    /// once the stage has grown. A payload above [`RECORD_BYTES_MAX`] makes the commit fail with
+    /// [`AppendError::TooLarge`]; the caller's limits are below it.
     #[inline]
     pub fn stage(&mut self, kind: Kind, pieces: &[&[u8]]) -> Sequence {
         let payload_bytes = pieces.iter().map(|piece| piece.len()).sum::<usize>();
@@ -104,7 +104,7 @@ impl Appender {
         sequence
     }
 
-    /// How far the lane is synced, for the first record of a commit, where no record says so yet.
+    /// The synced offset of the lane for the first record of a commit, if no record contains it yet.
     #[inline]
     fn news_of_sync(&mut self) -> Option<u64> {
         let synced = if self.staged == 1 { self.state.synced() } else { 0 };
@@ -112,14 +112,14 @@ impl Appender {
         self.said_synced.1.filter(|_| self.staged == 1)
     }
 
-    /// Records and bytes staged.
+    /// Number of staged records and bytes.
     #[must_use]
     pub fn staged(&self) -> (usize, usize) {
         (self.staged, self.stage.len())
     }
 
-    /// Writes and publishes the staged records: one `pwrite`, one more for each segment begun. On an
-    /// error nothing is published, the stage is emptied and the sequences are given out again.
+    /// Writes and publishes the staged records: one `pwrite`, and one more for each new segment. On an error, nothing
+    /// is published, the stage is emptied, and the sequences are used again.
     pub fn commit(&mut self) -> Result<Committed, AppendError> {
         if self.staged == 0 {
             return Ok(Committed { last: self.state.appended(), end: self.end });
@@ -137,9 +137,9 @@ impl Appender {
         written.map(|()| Committed { last: Sequence(self.next.0 - 1), end: self.end })
     }
 
-    /// Begins another segment without a record where [`LaneState::ask_rotation`] asked for it and nothing came
-    /// since; whether it did. Its header carries the sequence on. Two atomic loads where nothing was asked; not
-    /// while anything is staged.
+    /// Begins another segment without a record if [`LaneState::ask_rotation`] asked for it and no commit came since;
+    /// returns whether it did. Its header continues the sequence. Two atomic loads if nothing was asked. Must not be
+    /// called while anything is staged.
     pub fn rotate_if_asked(&mut self) -> Result<bool, AppendError> {
         if self.staged != 0 || !self.state.rotation_asked() {
             return Ok(false);
@@ -155,7 +155,7 @@ impl Appender {
         written.map(|()| true)
     }
 
-    /// Forgets what is staged.
+    /// Discards the stage.
     pub fn abandon(&mut self) {
         self.stage.clear();
         self.stage.shrink_to(STAGE_BYTES_KEPT);
@@ -170,7 +170,7 @@ impl Appender {
         &self.state
     }
 
-    /// The salt of the segment that a record of this size goes to; begins one where it does not fit.
+    /// The salt of the segment for a record of this size; begins one if the record does not fit.
     #[inline]
     fn salt_for(&mut self, sequence: Sequence, record_bytes: usize) -> u32 {
         let open = match (self.begins.last(), &self.current) {
@@ -183,7 +183,7 @@ impl Appender {
         };
         let at = self.end + self.stage.len() as u64;
         match open {
-            // A segment holds one record at least, however small segments are.
+            // A segment holds at least one record, however small segments are.
             Some((base, salt))
                 if at + record_bytes as u64 - base <= self.options.segment_bytes
                     || at == base + HEADER_BYTES as u64 =>
@@ -244,15 +244,15 @@ impl Appender {
         Ok(())
     }
 
-    /// Takes back what a failed commit wrote, so that neither the next commit nor a recovery meets it.
+    /// Undoes the writes of a failed commit, so that neither the next commit nor a recovery finds them.
     fn undo(&mut self, begun: &[Current]) {
         for segment in begun {
             self.leftovers.push(segment::path(self.state.dir(), segment.base));
         }
-        // What cannot be removed now is tried again before the next write.
+        // Files that cannot be removed now are removed before the next write.
         let _ = self.remove_leftovers();
         if let Some(current) = &mut self.current {
-            // Cutting in front of a segment that is still there would look like a loss after a crash.
+            // Truncating before a segment that still exists would look like a loss after a crash.
             current.spoilt |=
                 !self.leftovers.is_empty() || current.file.set_len(self.end - current.base).is_err();
         }

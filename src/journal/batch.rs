@@ -1,4 +1,4 @@
-//! Records as they were read: one reused buffer, walked in place.
+//! Records as they were read: one reused buffer, iterated in place.
 
 use std::fs::File;
 use std::io;
@@ -7,14 +7,14 @@ use std::os::unix::fs::FileExt;
 use super::format::{RECORD_HEADER_BYTES, RecordHeader};
 use crate::base::ids::Sequence;
 
-/// Whole, checked records that stand one after another. Its memory grows to the largest read and stays.
+/// Complete, checked, consecutive records. Its memory grows to the largest read and is kept.
 #[derive(Debug, Default)]
 pub struct Batch {
     buffer: Vec<u8>,
     used: usize,
     count: usize,
     first: Sequence,
-    /// The largest offset that its records say the lane was synced to.
+    /// The highest synced offset in its records.
     synced: u64,
 }
 
@@ -33,7 +33,7 @@ impl Batch {
         Batch::default()
     }
 
-    /// The records in order; their sequences have no gap.
+    /// The records in order, without gaps in their sequences.
     pub fn records(&self) -> impl Iterator<Item = Record<'_>> {
         let mut rest = &self.buffer[..self.used];
         std::iter::from_fn(move || {
@@ -65,7 +65,7 @@ impl Batch {
         self.count == 0
     }
 
-    /// Bytes of the records in the journal, their headers included.
+    /// Bytes of the records in the journal, with their headers.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.used
@@ -77,12 +77,12 @@ impl Batch {
         self.synced = 0;
     }
 
-    /// How far the lane was synced, as far as its records say; 0 where they do not.
+    /// The highest synced offset in the records; 0 if they have none.
     pub(super) fn synced(&self) -> u64 {
         self.synced
     }
 
-    /// Keeps the records above `floor`; returns the bytes dropped in front.
+    /// Keeps the records above `floor`; returns the number of bytes dropped.
     pub(super) fn drop_upto(&mut self, floor: Sequence) -> usize {
         let mut dropped = 0;
         let mut count = 0;
@@ -101,7 +101,7 @@ impl Batch {
     }
 }
 
-/// A stretch of one segment file to be read.
+/// A section of one segment file to read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stretch<'a> {
     pub(super) file: &'a File,
@@ -109,26 +109,26 @@ pub(super) struct Stretch<'a> {
     pub(super) salt: u32,
     /// Logical offset of the next record.
     pub(super) at: u64,
-    /// Nothing at or behind this logical offset is looked at.
+    /// Bytes at or after this logical offset are not read.
     pub(super) limit: u64,
     pub(super) expected: Sequence,
     /// The first record may have a later sequence than expected.
     pub(super) jump: bool,
 }
 
-/// What stands at the start of a stretch.
+/// The start of a section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Loaded {
     Records,
-    /// No byte up to the limit, or the file ends here.
+    /// No byte before the limit, or the end of the file.
     End,
-    /// Bytes that are no record, or not the one expected.
+    /// Bytes that are not a record, or not the expected one.
     Bad,
 }
 
 impl Stretch<'_> {
-    /// Fills `batch` with the sound records at the start of the stretch, at least one where there is
-    /// one, else as many as fit in the limits. One `pread` unless the first record is larger.
+    /// Fills `batch` with the valid records at the start of the section: at least one if there is one, otherwise as
+    /// many as the limits permit. One `pread`, unless the first record is larger.
     pub(super) fn load(&self, batch: &mut Batch, records_max: usize, bytes_max: usize) -> io::Result<Loaded> {
         batch.clear();
         let there = self.limit.saturating_sub(self.at);
@@ -143,7 +143,7 @@ impl Stretch<'_> {
                 return Ok(Loaded::Records);
             }
             match needed {
-                // More of the first record, and the file had all we asked for.
+                // Reads more of the first record. The file had everything that was requested.
                 Some(needed) if needed > filled && filled == want && needed as u64 <= there => want = needed,
                 _ if filled == 0 => return Ok(Loaded::End),
                 _ => return Ok(Loaded::Bad),
@@ -151,8 +151,8 @@ impl Stretch<'_> {
         }
     }
 
-    /// Counts the sound records in the first `filled` bytes. Returns how many bytes the first record
-    /// needs where that is known and no record was taken.
+    /// Counts the valid records in the first `filled` bytes. Returns the length of the first record if it is known and
+    /// no record was accepted.
     fn take(&self, batch: &mut Batch, filled: usize, records_max: usize) -> Option<usize> {
         let bytes = &batch.buffer[..filled];
         let (mut used, mut count, mut expected, mut synced) = (0, 0, self.expected, 0);
@@ -188,7 +188,7 @@ impl Stretch<'_> {
     }
 }
 
-/// Reads until the buffer is full or the file ends; interrupted calls are repeated.
+/// Reads until the buffer is full or the file ends. Repeats interrupted calls.
 pub(super) fn read_up_to(file: &File, buffer: &mut [u8], mut at: u64) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {

@@ -1,12 +1,12 @@
-//! What can go wrong with a journal, whose fault it is and what helps.
+//! The errors of a journal, whose fault they are, and their remedies.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::base::ids::{LaneId, Sequence};
 
-/// Opening, reading or releasing failed. Nothing was lost by the failing call; [`JournalError::Io`]
-/// may be tried again, the others want an operator.
+/// Opening, reading or releasing failed. The failed call lost nothing. [`JournalError::Io`] may be retried; the others
+/// require an operator.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     #[error("{}: {source}", .path.display())]
@@ -33,8 +33,8 @@ impl JournalError {
     }
 }
 
-/// A commit failed: nothing of it is published and its sequences are given out again. All but
-/// [`AppendError::TooLarge`] pass by themselves when there is room or the disk answers again.
+/// A commit failed. Nothing of it is published, and its sequences are used again. All but [`AppendError::TooLarge`] end
+/// without action when there is space or the disk responds again.
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {
     #[error("the journal has reached its size limit")]

@@ -1,20 +1,19 @@
-//! The bytes of a segment: a header kept twice, then records; all numbers little-endian.
+//! The bytes of a segment: a header stored twice, then records. All numbers are little-endian.
 //!
 //! ```text
 //! segment header, 2 x 32 bytes: magic 4 | version 2 | lane 1 | begins 1 | base offset 8 | first sequence 8 | salt 4 | CRC 4
 //! record, 17 bytes + payload:   CRC 4 | payload length 4 | sequence 8 | kind 1 | (synced 8) | payload
 //! ```
 //!
-//! The first record of a commit says how far the lane was synced by then, where that has moved since it was last said:
-//! the highest bit of its length is set, and eight bytes stand in front of its payload. So the promise of a sync costs
-//! no sync of its own to write down, and whoever finds a hole behind every such offset knows that nobody was promised
-//! what is missing. `begins` is 1 in the first segment after the lane was opened: offsets count from there. Version 1
-//! had neither.
+//! The first record of a commit contains the lane's synced offset, if it has changed since the last record that has
+//! one: the highest bit of its length is set, and eight bytes precede its payload. Recording a sync therefore costs no
+//! further sync. If a hole lies after every such offset, no promise covered the missing records. `begins` is 1 in the
+//! first segment after the lane was opened; offsets count from there. Version 1 had neither.
 //!
-//!
-//! The header is kept twice so that one damaged sector or bit does not hide every record behind it.
-//! A record's CRC-32C (Castagnoli, RFC 3720 B.4) covers everything after it and starts from the
-//! segment's random salt, xored with the record's own logical offset (its upper half rotated by 16): bytes that a client sends, or that lie elsewhere, never pass for a record.
+//! The header is stored twice, so that one damaged sector or bit does not hide every record after it. A record's
+//! CRC-32C (Castagnoli, RFC 3720 B.4) covers everything after it. It starts from the segment's random salt, xored with
+//! the record's own logical offset (its upper half rotated by 16). Bytes that a client sends, or that are at another
+//! offset, are therefore never mistaken for a record.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
@@ -22,54 +21,54 @@ use std::hash::{BuildHasher, Hasher};
 use crate::base::ids::{LaneId, Sequence};
 use crate::base::limits::RECORD_BYTES_MAX;
 
-/// The newest format this program writes and reads.
+/// The newest format that this program reads and writes.
 pub(super) const VERSION: u16 = 2;
 /// Bytes before the first record of a segment.
 pub(super) const HEADER_BYTES: usize = 2 * COPY_BYTES;
-/// Bytes a record takes beside its payload.
+/// Bytes of a record without its payload.
 pub(super) const RECORD_HEADER_BYTES: usize = 17;
-/// Bytes that say how far the lane was synced, in a record that does.
+/// Bytes of a synced offset in a record.
 pub(super) const SYNCED_BYTES: usize = 8;
-/// Set in the length of such a record.
+/// Set in the length of a record with a synced offset.
 const SAYS_SYNCED: u32 = 1 << 31;
 const _: () = assert!(RECORD_BYTES_MAX < SAYS_SYNCED as usize, "the length leaves the bit free");
 
 const COPY_BYTES: usize = 32;
 const MAGIC: [u8; 4] = *b"FHJL";
 
-/// What a segment says about itself.
+/// The content of a segment header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SegmentHeader {
     pub(super) lane: LaneId,
     /// Logical offset of the segment's first byte, which is the header's.
     pub(super) base: u64,
-    /// Sequence of the first record behind it.
+    /// Sequence of the first record in the segment.
     pub(super) first: Sequence,
     pub(super) salt: u32,
     pub(super) run: Run,
 }
 
-/// What a segment says of its place in the time its lane was open.
+/// The position of a segment in the run of its lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Run {
     /// The first one after the lane was opened.
     Begins,
     Continues,
-    /// Of a version that did not say, nor how far it was synced.
+    /// Written by a version that recorded neither runs nor synced offsets.
     Unknown,
 }
 
-/// What the first bytes of a file turned out to be.
+/// The first bytes of a file.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Opening {
-    /// `damaged` is the offset of a copy that does not agree with its checksum.
+    /// `damaged` is the offset of a copy whose checksum does not match.
     Sound {
         header: SegmentHeader,
         damaged: Option<usize>,
     },
-    /// Too short or all zero: the process or the machine stopped while the file was being made.
+    /// Too short or all zero: the process or the machine stopped while the file was being created.
     Unfinished,
-    /// One of ours once, both copies broken.
+    /// A segment whose copies are both damaged.
     Damaged,
     Newer(u16),
     Foreign,
@@ -77,7 +76,7 @@ pub(super) enum Opening {
 
 impl SegmentHeader {
     pub(super) fn new(lane: LaneId, base: u64, first: Sequence, run: Run) -> SegmentHeader {
-        // The standard library's hash keys are the only source of randomness at hand.
+        // The hash keys of the standard library are the only source of randomness here.
         let salt = RandomState::new().build_hasher().finish() as u32;
         SegmentHeader { lane, base, first, salt, run }
     }
@@ -99,7 +98,7 @@ impl SegmentHeader {
         both
     }
 
-    /// Reads the first bytes of a file; any bytes will do.
+    /// Decodes the first bytes of a file, whatever they are.
     pub(super) fn decode(bytes: &[u8]) -> Opening {
         let Some(bytes) = bytes.get(..HEADER_BYTES) else { return Opening::Unfinished };
         if bytes.iter().all(|byte| *byte == 0) {
@@ -112,7 +111,7 @@ impl SegmentHeader {
             (_, Some(Ok(header))) => Opening::Sound { header, damaged: Some(0) },
             (Some(Err(version)), _) | (_, Some(Err(version))) => Opening::Newer(version),
             _ if first[..4] != MAGIC && second[..4] != MAGIC => Opening::Foreign,
-            // A later format may keep its checksum elsewhere, but not its magic and version.
+            // A later format may have its checksum elsewhere, but not its magic and version.
             _ if first[4..6] == second[4..6] && u16_at(first, 4) > VERSION => {
                 Opening::Newer(u16_at(first, 4))
             }
@@ -121,7 +120,7 @@ impl SegmentHeader {
     }
 }
 
-/// One copy: `None` where the checksum does not fit, `Err` with the version where it is newer.
+/// One copy: `None` if the checksum does not match, `Err` with the version if it is newer.
 fn decode_copy(copy: &[u8]) -> Option<Result<SegmentHeader, u16>> {
     if copy[..4] != MAGIC || crc32c::crc32c(&copy[..28]) != u32_at(copy, 28) {
         return None;
@@ -141,19 +140,19 @@ fn decode_copy(copy: &[u8]) -> Option<Result<SegmentHeader, u16>> {
     }))
 }
 
-/// The first bytes of a record, not yet checked.
+/// The first bytes of a record, not checked yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RecordHeader {
     pub(super) crc: u32,
     pub(super) payload_bytes: u32,
-    /// Whether it says how far the lane was synced.
+    /// Whether it has a synced offset.
     pub(super) says_synced: bool,
     pub(super) sequence: Sequence,
     pub(super) kind: u8,
 }
 
 impl RecordHeader {
-    /// `None` where the bytes are too few.
+    /// `None` if there are too few bytes.
     #[inline]
     pub(super) fn decode(bytes: &[u8]) -> Option<RecordHeader> {
         let bytes = bytes.get(..RECORD_HEADER_BYTES)?;
@@ -166,42 +165,42 @@ impl RecordHeader {
         })
     }
 
-    /// Bytes of the whole record; `None` where no record is that large.
+    /// Bytes of the whole record; `None` if no record may be that large.
     #[inline]
     pub(super) fn record_bytes(&self) -> Option<usize> {
         let payload = self.payload_bytes as usize;
         (payload <= RECORD_BYTES_MAX).then_some(self.payload_at() + payload)
     }
 
-    /// Where in the record its payload begins.
+    /// Offset of the payload within the record.
     #[inline]
     pub(super) fn payload_at(&self) -> usize {
         RECORD_HEADER_BYTES + if self.says_synced { SYNCED_BYTES } else { 0 }
     }
 
-    /// How far the lane was synced, where `record`, all of it, says so.
+    /// The synced offset in the complete `record`, if it has one.
     #[inline]
     pub(super) fn synced(&self, record: &[u8]) -> Option<u64> {
         self.says_synced.then(|| u64_at(record, RECORD_HEADER_BYTES))
     }
 
-    /// Whether `record`, all of it, is what was written at logical offset `at`.
+    /// Whether the complete `record` is the one that was written at logical offset `at`.
     #[inline]
     pub(super) fn fits(&self, record: &[u8], salt: u32, at: u64) -> bool {
         record_crc(&record[4..], salt, at) == self.crc
     }
 }
 
-/// What a record is, without its payload.
+/// A record without its payload.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Heading {
     pub(super) sequence: Sequence,
     pub(super) kind: u8,
-    /// How far the lane is synced, where the record is to say so.
+    /// The lane's synced offset, if the record is to contain it.
     pub(super) synced: Option<u64>,
 }
 
-/// Adds one record to `out`; `at` is the logical offset it will stand at.
+/// Appends one record to `out`; `at` is its logical offset.
 #[inline]
 pub(super) fn encode_record(
     out: &mut Vec<u8>,
@@ -228,7 +227,7 @@ pub(super) fn encode_record(
     out[start..start + 4].copy_from_slice(&crc.to_le_bytes());
 }
 
-/// For given bytes another start gives another CRC, so the same bytes fit at one offset only.
+/// For the same bytes, another start gives another CRC, so the bytes match at one offset only.
 #[inline]
 fn record_crc(after: &[u8], salt: u32, at: u64) -> u32 {
     let start = salt ^ (at as u32) ^ ((at >> 32) as u32).rotate_left(16);

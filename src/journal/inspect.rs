@@ -1,4 +1,4 @@
-//! Looking at a lane's folder from outside, while a server may be appending to it. Changes nothing.
+//! Inspects a lane's folder from outside, while a server may append to it. Changes nothing.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use super::segment::{self, Segment};
 use super::survey::{Damage, Survey};
 use crate::base::ids::{LaneId, Sequence};
 
-/// What a lane's folder holds, at a glance.
+/// A summary of a lane's folder.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Inspection {
     pub lane: Option<LaneId>,
@@ -15,11 +15,11 @@ pub struct Inspection {
     /// Bytes of the segment files.
     pub bytes: u64,
     pub first: Option<Sequence>,
-    /// The last whole record.
+    /// The last complete record.
     pub last: Option<Sequence>,
 }
 
-/// What a checksum scan of every record found.
+/// The result of a checksum scan over every record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Verified {
     pub segments: usize,
@@ -28,7 +28,7 @@ pub struct Verified {
     pub first: Option<Sequence>,
     pub last: Option<Sequence>,
     pub damaged: Vec<Damage>,
-    /// Bytes behind the last whole record: a write going on, or one that was interrupted. No damage.
+    /// Bytes after the last complete record: a write in progress, or an interrupted one. Not damage.
     pub unfinished_bytes: u64,
 }
 

@@ -1,17 +1,16 @@
-//! The per-core durable buffer: what was acknowledged stands here until the database holds it.
+//! The per-core durable buffer: it keeps what was acknowledged until the database has it.
 //!
 //! ```text
 //!  stage ─ stage ─ stage ─► commit (one pwrite) ─► published end ─► read ─► … database … ─► release
 //!  Appender, the producer's thread                 LaneState        Reader, the consumer's thread
 //! ```
 //!
-//! In: payloads with a kind. Out: numbered records, in order, each once. Owns: the segment files of one
-//! lane. Never: interprets a payload, maps a file, takes a lock, syncs on the producer's thread.
+//! In: payloads with a kind. Out: numbered records, in order, each once. Owns: the segment files of one lane. Never:
+//! interprets a payload, maps a file, takes a lock, syncs on the producer's thread.
 //!
-//! Records lie in segment files named by the logical offset of their first byte, an offset that grows
-//! for ever. After opening, the first commit begins a new segment: nothing that was on disk is written
-//! to again. [`open`] recovers; [`Syncer`] says what to fsync; [`inspect`] and [`verify`] look from
-//! outside.
+//! Records are in segment files that are named by the logical offset of their first byte. This offset only increases.
+//! After opening, the first commit begins a new segment, so bytes that were on disk are never overwritten. [`open`]
+//! recovers; [`Syncer`] plans what to fsync; [`inspect`] and [`verify`] read from outside.
 
 mod append;
 mod batch;
@@ -42,9 +41,9 @@ pub use sync::{SyncPlan, Syncer};
 /// Settings of a lane.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// A segment ends before it grows beyond this; a record larger than it has one of its own.
+    /// A segment ends before it grows beyond this. A larger record has its own segment.
     pub segment_bytes: u64,
-    /// Cap over all segments of the lane: a commit that would pass it is [`AppendError::Full`].
+    /// Limit over all segments of the lane. A commit that would exceed it is [`AppendError::Full`].
     pub bytes_max: u64,
 }
 

@@ -1,7 +1,7 @@
-//! The consumer's side: reads what is published, in order, and deletes what the database holds.
+//! The consumer's side: reads the published records in order, and deletes what the database has.
 //!
-//! In: the published end. Out: batches of checked records, and word of what is missing. Owns: the
-//! position (and, in `release`, the deletion of segments). Never: reads beyond the published end, or stops at damage.
+//! In: the published end. Out: batches of checked records, and reports of missing ones. Owns: the position (and, in
+//! `release`, the deletion of segments). Never: reads beyond the published end, or stops at damage.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -16,13 +16,13 @@ use super::state::LaneState;
 use super::survey::Damage;
 use crate::base::ids::Sequence;
 
-/// Stretches kept for [`Reader::take_damage`]; all are counted in [`LaneState`].
+/// Damage kept for [`Reader::take_damage`]. [`LaneState`] counts all of it.
 const DAMAGE_KEPT_MAX: usize = 64;
-/// Ends of batches remembered until they are released.
+/// Ends of batches kept until they are released.
 const MARKS_MAX: usize = 1024;
-/// Least bytes asked of the file at once.
+/// Minimum number of bytes per read.
 const READ_BYTES_MIN: usize = 64 * 1024;
-/// How far a seek reads at once.
+/// Bytes that a seek reads at once.
 const SEEK_BYTES: usize = 1024 * 1024;
 
 /// The one consumer of a lane.
@@ -34,21 +34,21 @@ pub struct Reader {
     /// Logical offset of the next record.
     pub(super) at: u64,
     expected: Sequence,
-    /// Everything up to the published end was lost: the next record may have any later sequence.
+    /// Everything up to the published end was lost, so the next record may have any later sequence.
     jump: bool,
-    /// A loss that the next sound record measures.
+    /// A loss whose size the next valid record shows.
     unsettled: bool,
-    /// Records up to here are not missed: applied before, or counted as lost already.
+    /// Records up to this one are not missing: they were applied before, or are counted as lost.
     accounted: Sequence,
-    /// Segments not yet deleted that were entered, the current one last: all others' records are read.
+    /// Segments that were entered and are not deleted yet, the current one last. The records of all others are read.
     pub(super) segments: VecDeque<Known>,
-    /// Ends of batches: the last sequence, and the offset behind it.
+    /// Ends of batches: the last sequence, and the offset after it.
     pub(super) marks: VecDeque<(Sequence, u64)>,
     damage: Vec<Damage>,
     record_bytes_mean: usize,
-    /// What is missing of the runs before and was promised to nobody.
+    /// Missing records of earlier runs that no promise covers.
     unpromised: Vec<Damage>,
-    /// Base of the newest segment that [`Reader::sync_applied`] has synced, and how far.
+    /// Base of the newest segment that [`Reader::sync_applied`] has synced, and the synced offset.
     pub(super) synced: (Option<u64>, u64),
 }
 
@@ -56,7 +56,7 @@ pub struct Reader {
 struct Current {
     segment: Segment,
     salt: u32,
-    /// Where it ends, once it is not the newest any more.
+    /// Its end, once it is no longer the newest segment.
     next: Option<u64>,
 }
 
@@ -66,12 +66,12 @@ pub(super) struct Known {
     pub(super) first: Sequence,
 }
 
-/// Records between what was applied and what there is are missing.
+/// Records between the last applied one and the first existing one are missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gap {
     pub expected: Sequence,
     pub found: Sequence,
-    /// As of [`Damage`].
+    /// See [`Damage`].
     pub promised: bool,
 }
 
@@ -105,14 +105,14 @@ impl Reader {
         &self.state
     }
 
-    /// The stretches skipped since the last call, at most 64 of them, for the log.
+    /// The damage skipped since the last call, at most 64 entries, for the log.
     pub fn take_damage(&mut self) -> Vec<Damage> {
         std::mem::take(&mut self.damage)
     }
 
-    /// Fills `batch` with whole records, at most `records_max` and `bytes_max`, but one at least where
-    /// one is published; returns how many, 0 when all is read. Fewer than there are may come. Damage is
-    /// skipped, counted and told by [`Reader::take_damage`]. After an error nothing is read: try again.
+    /// Fills `batch` with complete records, at most `records_max` and `bytes_max`, but at least one if one is
+    /// published. Returns their number, 0 if all are read. It may return fewer than there are. It skips and counts
+    /// damage, which [`Reader::take_damage`] reports. After an error nothing was read, and the call may be repeated.
     pub fn read(
         &mut self,
         batch: &mut Batch,
@@ -145,8 +145,8 @@ impl Reader {
         }
     }
 
-    /// Goes to the first record after `applied`, from wherever it stands, and says where records are
-    /// missing in front of it. Reads at most one segment.
+    /// Moves to the first record after `applied`, from any position, and reports missing records before it. Reads at
+    /// most one segment.
     pub fn seek(&mut self, applied: Sequence) -> Result<Option<Gap>, JournalError> {
         let appended = self.state.appended();
         if applied > appended {
@@ -206,8 +206,8 @@ impl Reader {
         self.state.set_read(self.at);
     }
 
-    /// Where the current segment ends; enters one first where there is none, and then says nothing.
-    /// `end` was read before, so what it covers is in a segment that is known by now.
+    /// The end of the current segment. Enters a segment first if there is none, and then returns `None`. `end` was read
+    /// earlier, so the segment that contains it is known by now.
     fn limit(&mut self, end: u64) -> Result<Option<u64>, JournalError> {
         let newest = self.state.segment();
         let Some(current) = &mut self.current else {
@@ -224,14 +224,14 @@ impl Reader {
         Ok(Some(current.next.unwrap_or(end).min(end)))
     }
 
-    /// Opens the segment that holds the position, or the first one behind it.
+    /// Opens the segment at the position, or the first one after it.
     fn enter(&mut self) -> Result<(), JournalError> {
         self.current = None;
         let end = self.state.end();
         let bases = published(&self.state)?;
         let behind = bases.partition_point(|base| *base <= self.at);
         let holding = behind.checked_sub(1).filter(|index| {
-            // Behind the last record of the newest segment is nothing of it, unless it was given up there.
+            // Nothing follows the last record of the newest segment, unless the reader gave up there.
             behind < bases.len() || bases[*index] == self.at || self.jump
         });
         let Some(base) = bases.get(holding.unwrap_or(behind)).copied() else {
@@ -255,7 +255,7 @@ impl Reader {
                     self.settle(header.first);
                     self.jump = false;
                     self.at = base + HEADER_BYTES as u64;
-                    // A header by itself is nothing that waits.
+                    // A header without records is not pending.
                     self.state.set_read(self.at);
                 }
                 Ok(())
@@ -264,7 +264,7 @@ impl Reader {
         }
     }
 
-    /// The record at the position is broken: goes on with the next sound one below `limit`.
+    /// The record at the position is damaged: continues with the next valid one below `limit`.
     fn skip_damage(&mut self, limit: u64) -> Result<(), JournalError> {
         let Some(current) = &self.current else { return Ok(()) };
         let path = &current.segment.path;
@@ -280,7 +280,7 @@ impl Reader {
         }
     }
 
-    /// Everything up to `to` is lost; how many records that is, the next sound one tells.
+    /// Everything up to `to` is lost. The next valid record shows how many records that is.
     fn lose(&mut self, to: u64, end: u64) -> Result<(), JournalError> {
         self.note(self.at, to - self.at);
         self.at = to;
@@ -293,7 +293,7 @@ impl Reader {
         self.unsettled = true;
         let base =
             self.segments.iter().rev().map(|known| known.base).find(|base| *base <= from).unwrap_or(from);
-        // Without room for the link the records still go on; the file stays until it is released.
+        // Without space for the link the reader continues; the file remains until it is released.
         let quarantined = segment::quarantine(self.state.dir(), base).is_ok();
         if self.damage.len() < DAMAGE_KEPT_MAX {
             let file = segment::path(self.state.dir(), base);
@@ -307,7 +307,7 @@ impl Reader {
         }
     }
 
-    /// The next sound record is `found`: counts what is missing in front of it after damage.
+    /// The next valid record is `found`: counts the records missing before it because of damage.
     fn settle(&mut self, found: Sequence) {
         if std::mem::take(&mut self.unsettled) {
             let from = self.expected.max(self.accounted.next());
@@ -323,7 +323,7 @@ impl Reader {
         self.expected = self.expected.max(found);
     }
 
-    /// Stands at the start of the last segment that begins at or before the record after `applied`.
+    /// Moves to the start of the last segment that begins at or before the record after `applied`.
     pub(super) fn start_before(&mut self, applied: Sequence) -> Result<(), JournalError> {
         self.segments.clear();
         let (mut start, mut kept) = (None, 0);
@@ -335,7 +335,7 @@ impl Reader {
             if start.is_some() && first.is_some_and(|first| first > applied.next()) {
                 break;
             }
-            // What an unreadable one in front of a readable one holds was applied.
+            // The records of an unreadable segment before a readable one were applied.
             self.segments.push_back(Known { base, first: first.unwrap_or(applied.next()) });
             if first.is_some() || start.is_none() {
                 start = Some((base, first.unwrap_or(applied.next())));
@@ -346,15 +346,15 @@ impl Reader {
         self.current = None;
         self.jump = false;
         self.unsettled = false;
-        // Without any: where the first one will begin. Not the published end, because a first commit may
-        // just have come between the look into the folder and here.
+        // Without segments, the position is the start of the first one. The published end would be wrong, because a
+        // first commit may have come after the folder was listed.
         (self.at, self.expected) = start.unwrap_or((self.state.read(), applied.next()));
         Ok(())
     }
 }
 
-/// The segments that hold published records. The folder may show one more, of a commit going on that
-/// can still fail and begin another elsewhere.
+/// The segments with published records. The folder may contain one more, of a running commit that may fail and begin
+/// another elsewhere.
 fn published(state: &LaneState) -> Result<Vec<u64>, JournalError> {
     let newest = state.segment();
     let mut bases = segment::list_ours(state.dir())?;

@@ -1,4 +1,4 @@
-//! Opens a lane: finds what survived, cuts a torn tail, keeps what is damaged, and goes on behind it.
+//! Opens a lane: finds what survived, truncates a torn tail, keeps damaged segments, and continues after them.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::path::Path;
@@ -13,26 +13,26 @@ use super::{Options, segment};
 use crate::base::durable;
 use crate::base::ids::{LaneId, Sequence};
 
-/// What opening found.
+/// The result of opening.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recovered {
-    /// The oldest record there is.
+    /// The oldest record.
     pub first: Option<Sequence>,
-    /// The next record gets the sequence after this one: the last record there is, or the floor.
+    /// The last record, or the floor. The next record gets the sequence after it.
     pub last: Sequence,
-    /// Bytes at the end that were no whole record: a write the process or the machine did not finish.
+    /// Bytes at the end that are not a complete record: a write that the process or the machine did not finish.
     pub torn_bytes_cut: u64,
-    /// Bytes in front of sound records that are not what was written. The reader skips just these.
+    /// Damaged bytes before valid records. The reader skips exactly these.
     pub damaged: Vec<Damage>,
     pub segments: usize,
     /// Bytes of the segment files.
     pub bytes: u64,
 }
 
-/// Recovers the folder (created if missing) and opens it. `floor` is the sequence the database says it
-/// has applied, if it can be read: the next sequence is `max(last record, floor) + 1`, so that a new
-/// record is never mistaken for an applied one. Reads every segment once (3 GB/s from the page
-/// cache). The reader stands at the oldest record.
+/// Recovers the folder (creating it if it is missing) and opens it. `floor` is the last sequence that the database has
+/// applied, if it can be read. The next sequence is `max(last record, floor) + 1`, so that a new record is never
+/// mistaken for an applied one. Reads every segment once (3 GB/s from the page cache). The reader starts at the oldest
+/// record.
 pub fn open(
     dir: &Path,
     lane: LaneId,
@@ -73,7 +73,7 @@ pub fn open(
     Ok((Appender::new(state, *options, lock), reader, recovered))
 }
 
-/// Two owners would cut each other's tails.
+/// Two owners would truncate each other's tails.
 fn lock(dir: &Path) -> Result<File, JournalError> {
     let folder = File::open(dir).map_err(JournalError::io(dir))?;
     match folder.try_lock() {
@@ -83,7 +83,7 @@ fn lock(dir: &Path) -> Result<File, JournalError> {
     }
 }
 
-/// Returns the bytes cut.
+/// Returns the number of bytes removed.
 fn cut_tail(survey: &Survey) -> Result<u64, JournalError> {
     let mut cut = 0;
     if let Some(torn) = &survey.torn {

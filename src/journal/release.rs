@@ -1,4 +1,4 @@
-//! What the database holds goes: segments are deleted, and synced before that where it matters.
+//! Releases what the database has: syncs segments where necessary, then deletes them.
 
 use std::fs::File;
 use std::io;
@@ -10,8 +10,8 @@ use super::segment;
 use crate::base::ids::Sequence;
 
 impl Reader {
-    /// Records up to here are durable in the database: deletes the segments that hold nothing newer,
-    /// never the newest one. Returns the bytes freed.
+    /// Records up to `durable` are durable in the database. Deletes the segments without newer records, but never the
+    /// newest segment. Returns the bytes freed.
     pub fn release(&mut self, durable: Sequence) -> Result<u64, JournalError> {
         while let Some((last, offset)) = self.marks.front().copied() {
             if last > durable {
@@ -42,13 +42,13 @@ impl Reader {
         Ok(freed)
     }
 
-    /// Whether no segment is left that begins below this offset: all their records were released.
+    /// Whether no segment begins below this offset: all their records were released.
     #[must_use]
     pub fn is_released_below(&self, base: u64) -> bool {
         self.segments.front().is_some_and(|oldest| oldest.base >= base)
     }
 
-    /// The names of deleted segments do not come back after a power cut.
+    /// Syncs the folder, so that the names of deleted segments do not reappear after a power cut.
     pub fn sync_deletions(&self) -> Result<(), JournalError> {
         let quarantine = self.state.dir().join(segment::QUARANTINE);
         if quarantine.is_dir() {
@@ -57,8 +57,8 @@ impl Reader {
         segment::sync_folder(self.state.dir())
     }
 
-    /// Deletes those of the lane's segments in `quarantine/` of whose bytes `is_wanted` says so, which is asked
-    /// about overlapping stretches of a file; returns how many went. They may be as large as a segment each: 1 GB/s.
+    /// Deletes the lane's segments in `quarantine/` for whose bytes `is_wanted` returns true. It is called with
+    /// overlapping sections of a file. Returns the number of deleted files. Each may be as large as a segment: 1 GB/s.
     pub fn purge_quarantine(&self, is_wanted: &dyn Fn(&[u8]) -> bool) -> Result<u64, JournalError> {
         let folder = self.state.dir().join(segment::QUARANTINE);
         let entries = match std::fs::read_dir(&folder) {
@@ -76,8 +76,8 @@ impl Reader {
         Ok(gone)
     }
 
-    /// Fdatasyncs the segments up to the reader's position: before a database checkpoint, so that
-    /// after a power cut the journal is not behind the database.
+    /// Fdatasyncs the segments up to the reader's position. Called before a database checkpoint, so that after a power
+    /// cut the journal is not behind the database.
     pub fn sync_applied(&mut self) -> Result<(), JournalError> {
         let from = self.synced.1.max(self.state.synced());
         if from >= self.at {
@@ -98,7 +98,7 @@ impl Reader {
         Ok(())
     }
 
-    /// The name and header of the newest segment carry the sequence on when the older ones are gone.
+    /// The name and the header of the newest segment continue the sequence when the older ones are deleted.
     fn sync_newest(&self) -> Result<(), JournalError> {
         let newest = self.state.segment();
         if self.state.fsynced() <= newest {
@@ -119,7 +119,7 @@ impl Reader {
     }
 }
 
-/// How much of a quarantined file is looked at at once, and how much of it once more with what follows.
+/// Bytes of a quarantined file that are examined at once, and the overlap with the next ones.
 const LOOK_BYTES: usize = 1024 * 1024;
 const OVERLAP_BYTES: usize = 4 * 1024;
 

@@ -1,4 +1,4 @@
-//! Finds the next sound record behind damage.
+//! Finds the next valid record after damage.
 
 use std::io;
 
@@ -9,26 +9,26 @@ use crate::base::limits::RECORD_BYTES_MAX;
 
 const CHUNK_BYTES: usize = 1024 * 1024;
 
-/// Bytes checksummed for candidates before the rest of the segment is given up. Candidates are rare
-/// unless a payload was made to look like headers, and then the search would be quadratic.
+/// Bytes checksummed for candidates before the rest of the segment is abandoned. Candidates are rare unless a payload
+/// imitates headers, and the search would then be quadratic.
 const CHECKED_BYTES_MAX: usize = 256 * 1024 * 1024;
 
-/// What stands behind a broken record.
+/// What follows a damaged record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Found {
     Record {
         at: u64,
         sequence: Sequence,
     },
-    /// No record: at the end of the newest segment that is a torn tail.
+    /// No record. At the end of the newest segment this is a torn tail.
     Nothing,
-    /// The search became too long; there may be records.
+    /// The search took too long; there may be records.
     GivenUp,
 }
 
-/// The first sound record behind `stretch.at`, where its expected record is broken: its logical
-/// offset and sequence. A candidate's sequence must not be before the expected one, nor later by more than
-/// the records the bytes in between can have held.
+/// The first valid record after `stretch.at`, whose expected record is damaged: its logical offset and sequence. The
+/// sequence of a candidate must not precede the expected one, nor exceed it by more records than fit into the bytes
+/// between them.
 pub(super) fn next_sound(stretch: &Stretch<'_>) -> io::Result<Found> {
     let mut chunk = vec![0; CHUNK_BYTES];
     let mut record = Vec::new();

@@ -11,32 +11,32 @@ use super::format::{HEADER_BYTES, Opening, SegmentHeader, VERSION};
 use crate::base::durable;
 use crate::base::ids::LaneId;
 
-/// Where segments that hold damage are kept by a hard link, inside the lane's folder.
+/// Folder, within the lane's folder, that keeps damaged segments by a hard link.
 pub(super) const QUARANTINE: &str = "quarantine";
 
 const SUFFIX: &str = ".seg";
 const DIGITS: usize = 20;
 
-/// `00000000000067108864.seg`: sorted by name is sorted by offset.
+/// `00000000000067108864.seg`: the order of names is the order of offsets.
 pub(super) fn path(dir: &Path, base: u64) -> PathBuf {
     dir.join(format!("{base:0DIGITS$}{SUFFIX}"))
 }
 
-/// The base offset that a segment's name says.
+/// The base offset in a segment's name.
 pub(super) fn base_of(path: &Path) -> Option<u64> {
     path.file_name()?.to_str()?.strip_suffix(SUFFIX)?.parse().ok()
 }
 
-/// Offsets and sequences stay below this, so that adding to them never overflows; whoever says more is
-/// foreign. At a million records a second it is reached in 146,000 years.
+/// Offsets and sequences are below this, so that adding to them never overflows; a larger number is foreign. At a
+/// million records a second it is reached in 146,000 years.
 const NUMBER_MAX: u64 = 1 << 62;
 
-/// Base offsets of the segments in a folder, ascending. A `.seg` file with another name is foreign.
+/// Base offsets of the segments in a folder, ascending. A `.seg` file with another form of name is foreign.
 pub(super) fn list(dir: &Path) -> Result<Vec<u64>, JournalError> {
     bases(dir, |name| Err(JournalError::Foreign(dir.join(name))))
 }
 
-/// As [`list`], for a lane that is running: a file that somebody put there must not stop it.
+/// [`list`] for a running lane, which ignores foreign files instead of stopping.
 pub(super) fn list_ours(dir: &Path) -> Result<Vec<u64>, JournalError> {
     bases(dir, |_| Ok(()))
 }
@@ -67,7 +67,7 @@ pub(super) struct Segment {
 }
 
 impl Segment {
-    /// `None` where the file is gone. A file that is no segment, of a newer format, or of another
+    /// `None` if the file no longer exists. A file that is not a segment, has a newer format, or belongs to another
     /// lane is an error.
     pub(super) fn open(dir: &Path, base: u64, lane: Option<LaneId>) -> Result<Option<Segment>, JournalError> {
         let path = path(dir, base);
@@ -94,7 +94,7 @@ impl Segment {
                 }
                 _ => {}
             },
-            // A header of zeros with something behind it was written once.
+            // A header of zeros that is followed by bytes was once written.
             Opening::Unfinished if bytes > HEADER_BYTES as u64 => {
                 if !only_zeros(&file).map_err(JournalError::io(&path))? {
                     opening = Opening::Damaged;
@@ -128,7 +128,7 @@ fn only_zeros(file: &File) -> io::Result<bool> {
     }
 }
 
-/// Keeps a segment that holds damage from being deleted: a hard link beside it. It may be there already.
+/// Preserves a damaged segment by a hard link, which may exist already.
 pub(super) fn quarantine(dir: &Path, base: u64) -> Result<(), JournalError> {
     let from = path(dir, base);
     let folder = dir.join(QUARANTINE);
@@ -143,7 +143,7 @@ pub(super) fn quarantine(dir: &Path, base: u64) -> Result<(), JournalError> {
     }
 }
 
-/// Makes the names in a folder survive a power cut.
+/// Syncs a folder, so that its names survive a power cut.
 pub(super) fn sync_folder(dir: &Path) -> Result<(), JournalError> {
     durable::sync_folder(dir).map_err(JournalError::io(dir))
 }

@@ -1,4 +1,4 @@
-//! What any thread may look at: the positions of a lane, lock-free, one cache line a writer.
+//! The positions of a lane for any thread: lock-free, one cache line per writer.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +9,7 @@ use super::format::HEADER_BYTES;
 use crate::base::counters::Cell;
 use crate::base::ids::{LaneId, Sequence};
 
-/// The published positions of one lane. Offsets are logical bytes that grow for ever.
+/// The published positions of one lane. Offsets are logical bytes and only increase.
 #[derive(Debug)]
 pub struct LaneState {
     lane: LaneId,
@@ -19,7 +19,7 @@ pub struct LaneState {
     sync: CachePadded<Durable>,
 }
 
-/// Written by the appender; `end` last, so that whoever sees it sees the rest.
+/// Written by the appender; `end` last, so that a thread that sees it sees the rest.
 #[derive(Debug, Default)]
 struct Produced {
     appended: Cell,
@@ -39,18 +39,18 @@ struct Consumed {
     damaged_ranges: Cell,
 }
 
-/// `synced` is written by whoever syncs; a failure may be found by the reader as well.
+/// The syncing thread writes `synced`. The reader may find a failure too.
 #[derive(Debug, Default)]
 struct Durable {
     synced: Cell,
     failed_upto: AtomicU64,
-    /// Segments with a base below this are not to be appended to.
+    /// The appender must not write to segments with a base below this.
     segments_left: AtomicU64,
-    /// Segments with a base below this are to be left even if nothing comes.
+    /// The appender must begin a new segment after those with a base below this, even without a record.
     rotate_below: AtomicU64,
 }
 
-/// Where a lane stands when it is opened.
+/// Positions of a lane when it is opened.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Start {
     pub(super) appended: Sequence,
@@ -74,7 +74,7 @@ impl LaneState {
         state.produced.disk_bytes.set(start.disk_bytes);
         state.produced.end.set(start.end);
         state.consumed.read.set(start.oldest);
-        // What was recovered may be in the page cache only: nothing counts as synced yet.
+        // Recovered records may be in the page cache only, so nothing counts as synced yet.
         state.consumed.released.set(start.oldest);
         state.sync.synced.set(start.oldest);
         state
@@ -85,65 +85,64 @@ impl LaneState {
         self.lane
     }
 
-    /// The lane's folder.
     #[must_use]
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// The last record published.
+    /// The last published record.
     #[must_use]
     pub fn appended(&self) -> Sequence {
         Sequence(self.produced.appended.get())
     }
 
-    /// Offset behind the last record published.
+    /// Offset after the last published record.
     #[must_use]
     pub fn end(&self) -> u64 {
         self.produced.end.get()
     }
 
-    /// Offset the reader has come to.
+    /// The reader's offset.
     #[must_use]
     pub fn read(&self) -> u64 {
         self.consumed.read.get()
     }
 
-    /// Bytes published and not yet read, segment headers included.
+    /// Bytes published and not read yet, with segment headers.
     #[must_use]
     pub fn pending_bytes(&self) -> u64 {
         let read = self.read();
         self.end().saturating_sub(read)
     }
 
-    /// Bytes of all segment files of the lane; what the cap counts. Quarantined copies are not in it.
+    /// Bytes of all segment files of the lane, which the limit counts. Quarantined copies are not included.
     #[must_use]
     pub fn bytes_on_disk(&self) -> u64 {
         let freed = self.consumed.freed_bytes.get();
         self.produced.disk_bytes.get().saturating_sub(freed)
     }
 
-    /// Everything below this offset survives a power cut: it was synced, or the database holds it.
+    /// Everything below this offset survives a power cut: it was synced, or the database has it.
     #[must_use]
     pub fn synced(&self) -> u64 {
         self.sync.synced.get().max(self.released())
     }
 
-    /// For whoever syncs without a [`super::Syncer`]; one thread only, never backwards.
+    /// For code that syncs without a [`super::Syncer`]. One thread only, never backwards.
     pub fn set_synced(&self, offset: u64) {
         if offset > self.sync.synced.get() {
             self.sync.synced.set(offset);
         }
     }
 
-    /// Whether an fsync failed for bytes the database does not hold yet: [`LaneState::synced`] stands
-    /// still until it does, and an `ack=disk` cannot be given meanwhile.
+    /// Whether an fsync failed for bytes that the database does not have yet. [`LaneState::synced`] does not advance
+    /// until it does, and the lane cannot give an `ack=disk` meanwhile.
     #[must_use]
     pub fn sync_failed(&self) -> bool {
         self.sync.failed_upto.load(Ordering::Acquire) > self.released()
     }
 
-    /// Offset up to which [`super::Reader::release`] was told that the database holds the records.
+    /// Offset below which the database has the records, according to [`super::Reader::release`].
     #[must_use]
     pub fn released(&self) -> u64 {
         self.consumed.released.get()
@@ -155,19 +154,19 @@ impl LaneState {
         self.produced.writes.get()
     }
 
-    /// Records the reader had to skip because their bytes were damaged or gone.
+    /// Records that the reader skipped because their bytes were damaged or missing.
     #[must_use]
     pub fn damaged_records(&self) -> u64 {
         self.consumed.damaged_records.get()
     }
 
-    /// Damaged stretches the reader had to skip.
+    /// Damaged sections that the reader skipped.
     #[must_use]
     pub fn damaged_ranges(&self) -> u64 {
         self.consumed.damaged_ranges.get()
     }
 
-    /// As [`LaneState::synced`], by fsync alone.
+    /// [`LaneState::synced`], by fsync alone.
     pub(super) fn fsynced(&self) -> u64 {
         self.sync.synced.get()
     }
@@ -181,7 +180,7 @@ impl LaneState {
         self.produced.writes.add(1);
     }
 
-    /// By the appender, after the bytes are written.
+    /// Called by the appender, after the bytes are written.
     pub(super) fn publish(&self, appended: Sequence, segment: u64, end: u64, bytes: u64) {
         self.produced.disk_bytes.add(bytes);
         self.produced.segment.set(segment);
@@ -208,23 +207,23 @@ impl LaneState {
         self.consumed.damaged_records.add(records);
     }
 
-    /// An fsync failed: of everything written so far and not synced nothing may be claimed, because
-    /// the kernel may have dropped the pages and the next fsync would say yes.
+    /// An fsync failed. Nothing that was written so far and not synced may be claimed as durable, because the kernel
+    /// may have dropped the pages, and the next fsync would succeed.
     pub(super) fn note_sync_failure(&self) {
         self.sync.failed_upto.fetch_max(self.end(), Ordering::AcqRel);
         self.sync.segments_left.fetch_max(self.segment() + 1, Ordering::AcqRel);
     }
 
-    /// Whether the appender must not write to the segment at `base` any more.
+    /// Whether the appender must no longer write to the segment at `base`.
     #[inline]
     pub(super) fn must_leave(&self, base: u64) -> bool {
         base < self.sync.segments_left.load(Ordering::Relaxed)
             || base < self.sync.rotate_below.load(Ordering::Relaxed)
     }
 
-    /// Asks the producer to begin another segment, so that the newest one can be released when all of it is in
-    /// the database. Returns the offset that the newest segment has to begin behind; a lane without a segment
-    /// has nothing to leave.
+    /// Asks the producer to begin another segment, so that the newest one can be released once the database has all of
+    /// it. Returns the offset after which the newest segment must begin. A lane without a segment has nothing to
+    /// rotate.
     pub fn ask_rotation(&self) -> Option<u64> {
         let base = self.segment();
         let is_empty = self.bytes_on_disk() == 0 || self.end() <= base + HEADER_BYTES as u64;
@@ -235,13 +234,13 @@ impl LaneState {
         Some(base + 1)
     }
 
-    /// Whether the newest segment begins at or behind this offset.
+    /// Whether the newest segment begins at or after this offset.
     #[must_use]
     pub fn is_rotated(&self, from: u64) -> bool {
         self.segment() >= from
     }
 
-    /// Whether the newest segment is to be left although nothing came.
+    /// Whether the appender must begin a new segment even without a record.
     #[inline]
     pub(super) fn rotation_asked(&self) -> bool {
         self.segment() < self.sync.rotate_below.load(Ordering::Relaxed) && self.bytes_on_disk() > 0

@@ -1,4 +1,4 @@
-//! Walks every record of a lane's segments without changing anything: what recovery and `verify` share.
+//! Reads every record of a lane's segments without changing anything. Recovery and `verify` share it.
 
 use std::fmt;
 use std::fs::File;
@@ -12,24 +12,24 @@ use super::resync::{self, Found};
 use super::segment::{self, Segment};
 use crate::base::ids::{LaneId, Sequence};
 
-/// How much of a segment is in memory at a time.
+/// Bytes of a segment that are in memory at a time.
 const CHUNK_BYTES: usize = 1024 * 1024;
 
-/// Bytes of a segment that are not what was written, or are missing.
+/// Bytes of a segment that differ from what was written, or are missing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage {
     pub file: PathBuf,
-    /// Where in the file.
+    /// Offset in the file.
     pub offset: u64,
     pub bytes: u64,
-    /// The record that should stand there.
+    /// The record that was expected there.
     pub first: Sequence,
-    /// Records lost, from `first` on. 0 where the damage hides none, or where nothing behind it tells.
+    /// Records lost, from `first` on. 0 if the damage hides none, or if no later record shows how many.
     pub lost: u64,
-    /// Whether the file is kept in `quarantine/`; never for a survey that only looks.
+    /// Whether the file is kept in `quarantine/`. Always false for a read-only survey.
     pub quarantined: bool,
-    /// Whether somebody may have been promised that it survives a power cut. Not where the bytes look as if they never
-    /// reached the disk and no record behind them says that they did.
+    /// Whether a promise may cover these records: that they survive a power cut. False if the bytes look as if they
+    /// never reached the disk, and no later record proves that they did.
     pub promised: bool,
 }
 
@@ -45,45 +45,45 @@ impl fmt::Display for Damage {
     }
 }
 
-/// What a folder holds.
+/// The content of a folder.
 #[derive(Debug, Default)]
 pub(super) struct Survey {
     pub(super) lane: Option<LaneId>,
-    /// Base offsets of the segments found, ascending; an unfinished one is not among them.
+    /// Base offsets of the segments, ascending, without an unfinished one.
     pub(super) bases: Vec<u64>,
     /// Bytes of their files.
     pub(super) bytes: u64,
     pub(super) records: u64,
     pub(super) first: Option<Sequence>,
-    /// What the oldest sound header says its first record is, lost or not.
+    /// The first record according to the oldest valid header, lost or not.
     pub(super) announced: Option<Sequence>,
-    /// The last record, or the one before the first that a segment without records announces.
+    /// The last record, or the one before the first in the header of a segment without records.
     pub(super) last: Sequence,
-    /// Logical offset behind the last record.
+    /// Logical offset after the last record.
     pub(super) end: u64,
     pub(super) damaged: Vec<Damage>,
-    /// The last segment has bytes behind its last record, none of them a record.
+    /// The last segment has bytes after its last record that are not a record.
     pub(super) torn: Option<Torn>,
-    /// The last file has no header yet.
+    /// The last file, if it has no header yet.
     pub(super) unfinished: Option<PathBuf>,
-    /// The last entry of `damaged` where no later record has measured the loss yet.
+    /// The last entry of `damaged`, if no later record has shown the size of the loss.
     unsettled: Option<usize>,
     expected: Option<Sequence>,
-    /// The highest offset that a record of the run at hand says was synced; `None` where records do not say.
+    /// The highest synced offset in the records of the current run; `None` if records do not contain any.
     synced: Option<u64>,
-    /// Logical offset and look of what is in `damaged` and belongs to that run.
+    /// Logical offset and appearance of the entries of `damaged` that belong to this run.
     of_run: Vec<(u64, Look)>,
 }
 
-/// What bytes that are no record look like.
+/// The appearance of bytes that are not a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Look {
-    /// Missing, or a whole sector of zeros among them: never written to the disk.
+    /// Missing, or containing a whole sector of zeros: never written to the disk.
     Unwritten,
     Other,
 }
 
-/// What a disk writes as a whole, at least.
+/// The minimum that a disk writes as a whole.
 const SECTOR_BYTES: u64 = 512;
 
 impl Look {
@@ -115,7 +115,7 @@ pub(super) struct Torn {
 }
 
 impl Survey {
-    /// Looks at the segments with these base offsets. One that is gone was released meanwhile.
+    /// Surveys the segments with these base offsets. A missing one was released in the meantime.
     pub(super) fn of(dir: &Path, bases: &[u64], lane: Option<LaneId>) -> Result<Survey, JournalError> {
         let mut survey = Survey { lane, ..Survey::default() };
         let mut batch = Batch::new();
@@ -216,19 +216,19 @@ impl Survey {
         Ok(())
     }
 
-    /// `lost` is `None` where only what follows can tell.
+    /// `lost` is `None` if only later records show it.
     fn damage(&mut self, file: PathBuf, offset: u64, bytes: u64, first: Sequence, lost: Option<u64>) {
         if lost.is_none() {
             self.unsettled = Some(self.damaged.len());
         }
         let lost = lost.unwrap_or(0);
-        // What cannot be read is not taken for what was never there.
+        // Bytes that cannot be read do not count as never written.
         let look = Look::of(&file, offset, bytes).unwrap_or(Look::Other);
         self.of_run.push((segment::base_of(&file).unwrap_or(0) + offset, look));
         self.damaged.push(Damage { file, offset, bytes, first, lost, quarantined: false, promised: true });
     }
 
-    /// The lane was opened again here, or its records say nothing of syncs.
+    /// The lane was opened again here, or its records contain no synced offsets.
     fn enter_run(&mut self, run: Run) {
         let is_first = self.bases.len() == 1;
         match run {
@@ -245,7 +245,7 @@ impl Survey {
         }
     }
 
-    /// All records of the run were seen: what none of them vouches for was not promised.
+    /// All records of the run were read. Damage that none of them proves to be synced was not promised.
     fn leave_run(&mut self) {
         let from = self.damaged.len() - self.of_run.len();
         for (damage, (at, look)) in self.damaged[from..].iter_mut().zip(self.of_run.drain(..)) {
@@ -253,8 +253,8 @@ impl Survey {
         }
     }
 
-    /// The next sound segment begins with `first`: what is missing up to it is the damage's.
-    /// Without damage in front the lane was opened with a floor, and nothing is missing.
+    /// The next valid segment begins with `first`, so the records missing before it belong to the damage. Without
+    /// damage, the lane was opened with a floor and nothing is missing.
     fn settle(&mut self, first: Sequence) {
         let Some(index) = self.unsettled.take() else { return };
         if let (Some(damage), Some(expected)) = (self.damaged.get_mut(index), self.expected) {

@@ -1,11 +1,11 @@
-//! Group fdatasync: says which files must reach the disk, for a runtime that does the I/O itself.
+//! Group fdatasync: plans which files must reach the disk, for a runtime that does the I/O itself.
 //!
-//! A failed fsync is never simply tried again: the kernel may have dropped the pages it could not
-//! write, and would say yes the next time. So the appender leaves that segment, nothing written up to
-//! then is claimed, and `synced` stands still until the database holds those records durably
-//! ([`super::Reader::release`]) and the question is settled; meanwhile [`Syncer::plan`] is `None` and
-//! the acknowledged records are still read, from the page cache, by the consumer. A folder that cannot be
-//! listed counts as a failed fsync: whoever waits is told, instead of waiting for a plan that never comes.
+//! A failed fsync is never simply retried: the kernel may have dropped the pages that it could not write, and the next
+//! fsync would succeed. So the appender leaves that segment, nothing written up to then is claimed as durable, and
+//! `synced` does not advance until the database has those records durably ([`super::Reader::release`]). In the meantime
+//! [`Syncer::plan`] is `None`, and the consumer still reads the acknowledged records from the page cache. A folder that
+//! cannot be listed counts as a failed fsync: a waiting request gets an error instead of waiting for a plan that never
+//! comes.
 
 use std::fs::File;
 use std::io;
@@ -18,7 +18,7 @@ use super::state::LaneState;
 use crate::base::durable;
 use crate::base::ids::LaneId;
 
-/// Plans fdatasyncs for one lane; one a lane, on any one thread.
+/// Plans fdatasyncs for one lane. There is one per lane, on any one thread.
 #[derive(Debug)]
 pub struct Syncer {
     state: Arc<LaneState>,
@@ -29,9 +29,9 @@ pub struct Syncer {
 /// Work that makes everything below `upto` survive a power cut.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SyncPlan {
-    /// Files to fdatasync. One that is gone by now was released: its records are in the database.
+    /// Files to fdatasync. A missing one was released: its records are in the database.
     pub files: Vec<PathBuf>,
-    /// Folder to fsync after the files, when a segment is new.
+    /// Folder to fsync after the files, if a segment is new.
     pub directory: Option<PathBuf>,
     pub upto: u64,
     segment: u64,
@@ -48,11 +48,11 @@ impl Syncer {
         self.state.lane()
     }
 
-    /// What to sync now; `None` when nothing is new, and after a failure until the database holds what it
-    /// may have cost. Lists the folder once a segment.
+    /// What to sync now. `None` if nothing is new, and after a failure until the database has the records that it may
+    /// have cost. Lists the folder once per segment.
     ///
     /// # Errors
-    /// The files cannot be named: a failed sync, which is noted already.
+    /// The files cannot be listed: a failed sync, which is recorded already.
     pub fn plan(&mut self) -> Result<Option<SyncPlan>, JournalError> {
         let plan = self.try_plan();
         if plan.is_err() {
@@ -81,7 +81,7 @@ impl Syncer {
         bases.retain(|base| *base < upto);
         let from = bases.iter().rposition(|base| *base <= synced).unwrap_or(0);
         let Some(segment) = bases.last().copied() else {
-            // They were released meanwhile, or somebody took them away.
+            // They were released in the meantime, or removed by someone else.
             return match self.state.synced() >= upto {
                 true => Ok(None),
                 false => Err(JournalError::io(dir)(io::ErrorKind::NotFound.into())),
@@ -91,7 +91,7 @@ impl Syncer {
         Ok(Some(SyncPlan { files, directory: Some(dir.to_owned()), upto, segment }))
     }
 
-    /// All of the plan succeeded: publishes `synced`, unless a failure was found meanwhile.
+    /// Everything in the plan succeeded: publishes `synced`, unless a failure was found in the meantime.
     pub fn done(&mut self, plan: SyncPlan) {
         if !self.state.sync_failed() {
             self.segment = Some(plan.segment);
@@ -102,7 +102,7 @@ impl Syncer {
     /// Syncs now, on the calling thread.
     ///
     /// # Errors
-    /// As the disk has them; nothing is claimed then.
+    /// Errors of the disk. Nothing is claimed as durable then.
     pub fn sync(&mut self) -> io::Result<()> {
         let Some(plan) = self.plan().map_err(io::Error::other)? else { return Ok(()) };
         let files = plan.files.iter().try_for_each(|file| File::open(file)?.sync_data());
@@ -116,7 +116,7 @@ impl Syncer {
         Ok(())
     }
 
-    /// Something of the plan failed: see above. Call it also when a result never came.
+    /// A part of the plan failed (see the module). Call it also if a result never arrives.
     pub fn failed(&mut self, plan: SyncPlan) {
         drop(plan);
         self.state.note_sync_failure();

@@ -1,8 +1,8 @@
-//! An answer on the operators' port: status, kind of body, body.
+//! A response on the operators' port: status, media type, body.
 
 use super::prometheus::Format;
 
-/// What an answer is made of.
+/// The media types of responses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Media {
     Text,
@@ -42,7 +42,7 @@ impl From<Format> for Media {
     }
 }
 
-/// An answer to an operator.
+/// A response to an operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpsAnswer {
     pub status: u16,
@@ -61,7 +61,7 @@ impl OpsAnswer {
     }
 }
 
-/// What kind of problem it is: a page of the server's other port.
+/// The type of a problem, which has a page on the server's other port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OpsProblem {
     pub status: u16,
@@ -78,7 +78,7 @@ impl OpsProblem {
         OpsProblem { status: 500, slug: "internal", title: "Internal server error" };
     pub(super) const OVERLOADED: OpsProblem =
         OpsProblem { status: 503, slug: "overloaded", title: "The server is overloaded" };
-    /// Those this folder tells of by itself; it stands below the catalogue of problems.
+    /// The problems that this folder reports itself, because the catalogue is in a higher layer.
     pub const OWN: [OpsProblem; 4] = [
         OpsProblem::BAD_PARAMETER,
         OpsProblem::METHOD_NOT_ALLOWED,

@@ -1,23 +1,23 @@
-//! The operators' listener: may_minihttp on one thread named `ops`, alive when the cores are not.
+//! The operators' listener: may_minihttp on one thread named `ops`, which responds even when the cores do not.
 //!
-//! In: GET and HEAD on a private address. Out: what the given closure says, and
-//! `/debug/flamegraph?seconds=5&hz=99`. Owns: the threads `ops` (an event loop and a timer that
-//! rests). Never: anything of the cores; a wait inside a coroutine, which would stop all the others.
+//! In: GET and HEAD on a private address. Out: the pages of the given closure, and `/debug/flamegraph?seconds=5&hz=99`.
+//! Owns: the threads `ops` (an event loop and an idle timer). Never: uses anything of the cores; waits within a
+//! coroutine, which would stop all others.
 //!
-//! What may_minihttp 0.1.11 cannot do, and what follows here:
-//! - It holds 16 header fields and closes without an answer above; a malformed head likewise, with a
-//!   line of its own on stderr.
-//! - It buffers a head without end, and keeps silent connections for ever. Hence at most
-//!   256 connections, each cut after 120 seconds without a whole request;
-//!   still no port for strangers: keep it on loopback or behind a network policy.
-//! - It panics on `Content-Length: abc` when the body is read, and takes an unread body for the next
-//!   request. Hence bodies are never read, and a request that has one is the last of its connection.
-//! - It writes a Content-Length of its own, so that a HEAD is answered with that of its empty body.
-//! - Header lines and reasons are `&'static str`: hence the closed list [`Media`].
-//! - It shares the port (SO_REUSEPORT) with whoever asks likewise; a plain bind before it finds out
-//!   whether the port is free.
-//! - When descriptors run out its accept loop spins and nobody is answered until there are some again
-//!   (measured: a connection that was open already waits too). Hence clients never get the last ones:
+//! The limits of may_minihttp 0.1.11, and their consequences:
+//! - It accepts 16 header fields and closes the connection without a response above that. It does the same for a
+//!   malformed head, and writes its own line to stderr.
+//! - It buffers a head of any length, and keeps silent connections indefinitely. There are therefore at most 256
+//!   connections, each closed after 120 seconds without a complete request. The port is still unsafe for strangers:
+//!   keep it on loopback or behind a network policy.
+//! - It panics on `Content-Length: abc` when the body is read, and parses an unread body as the next request. Bodies
+//!   are therefore never read, and a request with one is the last of its connection.
+//! - It writes its own Content-Length, so the response to a HEAD has that of its empty body.
+//! - Header lines and reasons are `&'static str`, hence the closed list [`Media`].
+//! - It shares the port (SO_REUSEPORT) with any program that does the same. A plain bind before it detects a port in
+//!   use.
+//! - When descriptors run out, its accept loop spins and no connection gets a response until there are some again
+//!   (measured: an open connection waits too). Clients therefore never get the last ones:
 //!   `cores::preflight::connection_room`.
 #![allow(
     unsafe_code,
@@ -40,11 +40,10 @@ use crate::base::clock;
 
 /// Words of a coroutine's stack, 128 KiB: a page is rendered on it.
 const STACK_WORDS: usize = 0x4000;
-/// Coroutines made in advance, each with the touched pages of its stack: by default they are a thousand and take
-/// 8 MB.
+/// Coroutines created in advance, each with the touched pages of its stack. The default is a thousand, which take 8 MB.
 const COROUTINES_KEPT: usize = 8;
 
-/// What a request asks for, and what of it decides whether it is answered.
+/// The request, and the parts of it that decide whether it is answered.
 #[derive(Clone, Copy, Debug)]
 pub struct OpsAsked<'a> {
     /// The path with its query.
@@ -61,21 +60,21 @@ impl OpsAsked<'_> {
     }
 }
 
-/// Serves `pages` on `address` for the rest of the process and gives the address bound (a port of 0
-/// becomes a real one). `guard` says whom it does not answer. Neither must wait, and what they keep on their
-/// stack must fit beside 128 KiB. Call before threads are pinned: the `ops` threads inherit the
-/// caller's CPUs. Once a process: the runtime beneath is one for all.
+/// Serves `pages` on `address` for the rest of the process and returns the bound address (a port of 0 becomes a real
+/// one). `guard` refuses requests. Neither may wait, and their stack use must fit into 128 KiB. Call it before threads
+/// are pinned, because the `ops` threads inherit the caller's CPUs. Call it once per process, because there is one
+/// runtime for all.
 ///
 /// # Errors
-/// When the address is taken or not this machine's.
+/// If the address is in use or does not belong to this machine.
 pub fn start<G, P>(address: SocketAddr, guard: G, pages: P) -> io::Result<SocketAddr>
 where
     G: Fn(&OpsAsked<'_>) -> Result<(), OpsAnswer> + Send + Sync + Clone + 'static,
     P: Fn(&OpsAsked<'_>) -> OpsAnswer + Send + Sync + Clone + 'static,
 {
-    // Without SO_REUSEPORT, so that a taken port is an error.
+    // Without SO_REUSEPORT, so that a port in use is an error.
     let bound = TcpListener::bind(address)?.local_addr()?;
-    // The runtime's threads have no name of their own and take that of the thread that starts them.
+    // The runtime's threads have no names and inherit that of the thread that starts them.
     let starter = std::thread::Builder::new().name("ops".to_owned()).spawn(move || {
         let config = may::config();
         config.set_workers(1).set_stack_size(STACK_WORDS).set_pool_capacity(COROUTINES_KEPT);
@@ -109,7 +108,7 @@ where
 {
     type Service = Connection<G, P>;
 
-    // The number the crate gives is the socket's descriptor.
+    // The crate passes the descriptor of the socket.
     fn new_service(&self, id: usize) -> Connection<G, P> {
         let fd = id as RawFd;
         let slot = self.slots.enter(fd, now_s());
@@ -127,7 +126,7 @@ struct Connection<G, P> {
     slots: Arc<Slots>,
     fd: RawFd,
     slot: Option<usize>,
-    /// Nothing that follows on this connection is a request.
+    /// No further request follows on this connection.
     over: bool,
 }
 
@@ -157,7 +156,7 @@ where
         }
         if self.over {
             response.header("Connection: close");
-            // What is written goes out; the next read finds the end.
+            // Written bytes are sent; the next read finds the end.
             shut(self.fd, libc::SHUT_RD);
         }
         if request.method() != "HEAD" {
@@ -223,7 +222,7 @@ fn has_body(request: &Request) -> bool {
         || header(request, "content-length").is_some_and(|value| value != b"0")
 }
 
-/// Takes the profile on a thread of its own while this coroutine, and no other, waits.
+/// Takes the profile on a separate thread while only this coroutine waits.
 fn flamegraph(path: &str) -> OpsAnswer {
     let (mut seconds, mut hz) = (5, PROFILE_HZ);
     let query = path.split_once('?').map_or("", |(_, query)| query);
@@ -302,7 +301,7 @@ mod tests {
         stream
     }
 
-    /// One answer: its head and its body by Content-Length.
+    /// One response: its head, and its body by Content-Length.
     fn read_answer(stream: &mut TcpStream) -> (String, Vec<u8>) {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
@@ -323,7 +322,7 @@ mod tests {
         read_answer(&mut stream)
     }
 
-    /// Whether the other side has closed, after anything it still had to say.
+    /// Whether the other side has closed, after any remaining bytes.
     fn is_closed(stream: &mut TcpStream) -> bool {
         let mut rest = Vec::new();
         match stream.read_to_end(&mut rest) {
@@ -342,7 +341,7 @@ mod tests {
             assert!(head.contains("\r\nContent-Type: application/json\r\n"), "{head}");
             assert_eq!(body, b"{}");
         }
-        // Pipelined, and an answer larger than the socket takes at once.
+        // Pipelined, and a response larger than the socket accepts at once.
         stream.write_all(b"GET /large HTTP/1.1\r\n\r\nGET /nowhere HTTP/1.1\r\n\r\n").unwrap();
         assert_eq!(read_answer(&mut stream).1.len(), 8 << 20);
         let (head, body) = read_answer(&mut stream);
@@ -433,7 +432,7 @@ mod tests {
             }
         });
         let mut first = connect();
-        // Of two that ask at the same time one is served, the other refused; go on until that is ours.
+        // Of two concurrent requests one is served and the other refused. Repeat until ours is served.
         loop {
             first.write_all(b"GET /debug/flamegraph?seconds=2&hz=199 HTTP/1.1\r\n\r\n").unwrap();
             let (head, _) = ask("GET /debug/flamegraph?seconds=1 HTTP/1.1\r\n\r\n");

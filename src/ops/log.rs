@@ -1,8 +1,7 @@
-//! The log: one JSON object a line on stderr, or text for people, written by a thread of its own.
+//! The log: one JSON object a line on stderr, or text for people, written by a separate thread.
 //!
-//! In: `tracing` events from any thread. Out: lines. Owns: the thread `log` and a queue of
-//! [`LINES_QUEUED_MAX`] lines; when it is full, lines are dropped and counted. Never: a core that
-//! waits for a terminal, a pipe or a disk.
+//! In: `tracing` events from any thread. Out: lines. Owns: the thread `log` and a queue of [`LINES_QUEUED_MAX`] lines.
+//! When it is full, lines are dropped and counted. Never: a core that waits for a terminal, a pipe or a disk.
 
 use std::fs::OpenOptions;
 use std::io::{self, IsTerminal};
@@ -16,10 +15,10 @@ use tracing_subscriber::fmt::time::FormatTime;
 use crate::base::clock;
 use crate::config::{Config, LogFormat, LogLevel};
 
-/// Lines that may wait for the writer: some 2 MB at 250 bytes a line, a minute of a chatty server.
+/// Lines that may wait for the writer: about 2 MB at 250 bytes a line, a minute of a busy log.
 const LINES_QUEUED_MAX: usize = 8192;
 
-/// What the log is to be.
+/// The settings of the log.
 #[derive(Clone, Debug)]
 pub struct LogSettings {
     pub level: LogLevel,
@@ -34,10 +33,10 @@ impl From<&Config> for LogSettings {
     }
 }
 
-/// Why there is no log.
+/// The reason for which the log cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    /// The operator's to mend: the folder is missing or not ours to write.
+    /// For the operator to correct: the folder is missing or not writable.
     #[error("cannot append to the log file {}: {source}", path.display())]
     File { path: PathBuf, source: io::Error },
     /// A second call in one process: the caller's fault.
@@ -45,7 +44,7 @@ pub enum LogError {
     Started,
 }
 
-/// Keeps the log going; dropping it writes what is queued, waiting a second at most.
+/// Keeps the log running. Dropping it writes the queued lines, and waits at most a second.
 #[must_use = "the log ends with its guard"]
 #[derive(Debug)]
 pub struct LogGuard {
@@ -61,7 +60,7 @@ impl LogGuard {
     }
 }
 
-/// How many lines were dropped because the writer could not keep up. Any thread may read it.
+/// Number of lines dropped because the writer was too slow. Any thread may read it.
 #[derive(Clone, Debug)]
 pub struct DroppedLines(ErrorCounter);
 
@@ -72,10 +71,10 @@ impl DroppedLines {
     }
 }
 
-/// Starts the log of this process, panics included: each is one line, like any other.
+/// Starts the log of this process. It also logs panics, each as one line.
 ///
 /// # Errors
-/// When the file cannot be opened, or when the log was started before.
+/// If the file cannot be opened, or the log was started before.
 pub fn init(settings: &LogSettings) -> Result<LogGuard, LogError> {
     let (text, colour) = shape(settings);
     let builder = NonBlockingBuilder::default().buffered_lines_limit(LINES_QUEUED_MAX).thread_name("log");
@@ -170,7 +169,7 @@ impl FormatTime for Utc {
 mod tests {
     use super::*;
 
-    /// What `say` logs, as it reaches the file.
+    /// The lines that `say` logs, as written to the file.
     fn lines(format: LogFormat, level_wanted: LogLevel, say: impl FnOnce()) -> String {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");

@@ -1,9 +1,8 @@
-//! What operators see: the log, Prometheus pages, the process's own figures, flame graphs, and the
-//! listener that serves them while every core is busy.
+//! The operators' view: the log, Prometheus pages, the process's own figures, flame graphs, and the listener that
+//! serves them while every core is busy.
 //!
-//! In: settings, pages that a higher layer fills. Out: lines on stderr, HTTP answers on the
-//! operators' port. Owns: threads `log`, `ops` and, while one works, `profile`. Never: a wait or a
-//! lock on a serving core.
+//! In: settings, pages from a higher layer. Out: lines on stderr, HTTP responses on the operators' port. Owns: threads
+//! `log`, `ops` and, during a profile, `profile`. Never: a wait or a lock on a serving core.
 
 mod answer;
 mod listen;

@@ -1,4 +1,4 @@
-//! What the kernel says about this process and its disks: memory, CPU by thread, descriptors, space.
+//! The kernel's figures for this process and its disks: memory, CPU by thread, descriptors, space.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::prometheus::{Kind, Page};
 
-/// The figures that every process on a Prometheus page has.
+/// The figures that every process has on a Prometheus page.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Process {
     pub resident_bytes: u64,
@@ -44,7 +44,7 @@ impl Process {
     }
 }
 
-/// CPU time of the threads of one name.
+/// CPU time of the threads with one name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ThreadCpu {
     pub name: String,
@@ -72,7 +72,7 @@ pub fn threads() -> io::Result<Vec<ThreadCpu>> {
     Ok(by_name.into_iter().map(|(name, cpu_ns)| ThreadCpu { name, cpu_ns }).collect())
 }
 
-/// Writes the families of this file; those the kernel will not tell are left out.
+/// Writes the families of this file, except those that the kernel does not provide.
 pub fn write_process_families(page: &mut Page) {
     if let Ok(process) = Process::read() {
         let mut one = |name, kind, help, unit, value: super::prometheus::Number| {
@@ -108,15 +108,15 @@ pub fn write_process_families(page: &mut Page) {
     }
 }
 
-/// A file system as it stands.
+/// The state of a file system.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Disk {
-    /// What an unprivileged process may still write.
+    /// Bytes that an unprivileged process may still write.
     pub free_bytes: u64,
     pub total_bytes: u64,
-    /// Inodes left; journal segments and shards are few, but other programs' files may not be.
+    /// Free inodes. Journal segments and shards are few, but other programs' files may not be.
     pub free_inodes: u64,
-    /// `ext4`, `tmpfs`, `nfs`, …, or the number the kernel gives in hex.
+    /// `ext4`, `tmpfs`, `nfs`, …, or the kernel's number in hexadecimal.
     pub kind: String,
 }
 
@@ -169,7 +169,7 @@ struct Stat {
 impl Stat {
     fn read() -> io::Result<Stat> {
         let stat = fs::read_to_string("/proc/self/stat")?;
-        // The name in parentheses may hold anything; the fields after it are numbered from 3.
+        // The name in parentheses may contain anything; the fields after it are numbered from 3.
         let (_, rest) = stat.rsplit_once(") ").ok_or_else(unexpected)?;
         let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
         let field = |number: usize| {
@@ -179,10 +179,10 @@ impl Stat {
     }
 }
 
-/// Linux 6.2 and later give the count as the folder's size; before, a listing costs 1 us a descriptor.
+/// Linux 6.2 and later report the count as the folder's size. Before that, a listing costs 1 us per descriptor.
 fn fds_open() -> io::Result<u64> {
     match fs::metadata("/proc/self/fd")?.len() {
-        // The listing holds the descriptor it is read through.
+        // The listing includes its own descriptor.
         0 => Ok((fs::read_dir("/proc/self/fd")?.count() as u64).saturating_sub(1)),
         count => Ok(count),
     }

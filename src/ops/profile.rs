@@ -1,14 +1,13 @@
-//! Flame graphs of this process, sampled from within: where the CPU time goes, thread by thread.
+//! Flame graphs of this process, sampled from within: CPU time by thread and function.
 //!
-//! In: how long and how often. Out: an SVG, folded by function with the thread's name at the root.
-//! Owns: SIGPROF and ITIMER_PROF while one is taken. Never: two at a time, or a wait on a serving
-//! thread.
+//! In: duration and rate. Out: an SVG, folded by function with the thread's name at the root. Owns: SIGPROF and
+//! ITIMER_PROF during a profile. Never: two profiles at a time, or a wait on a serving thread.
 //!
-//! A signal interrupts the thread that uses the CPU each 1/hz seconds of the process's CPU time. System
-//! calls may return EINTR meanwhile: `epoll_wait` and `io_uring_enter` always, the restartable ones
-//! never (SA_RESTART). A program that waits gives no samples: this is CPU time only, and time in the
-//! kernel stands with the C function that called it. Names are looked up afterwards, from the symbols
-//! of the binary; that takes about a second of CPU time and, for as long, tens of megabytes.
+//! A signal interrupts the thread that uses the CPU each 1/hz seconds of the process's CPU time. System calls may
+//! return EINTR meanwhile: `epoll_wait` and `io_uring_enter` always, the restartable ones never (SA_RESTART). A waiting
+//! thread gives no samples: this is CPU time only, and time in the kernel counts for the C function that called it.
+//! Names are looked up afterwards, from the symbols of the binary. That takes about a second of CPU time and tens of
+//! megabytes meanwhile.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -19,36 +18,36 @@ use inferno::flamegraph::{self, Options};
 
 use super::sampler::{self, Samples};
 
-/// Longest sampling: an operator waits for the answer on an open connection.
+/// Longest sampling: an operator waits for the response on an open connection.
 pub const PROFILE_SECONDS_MAX: u64 = 60;
 
-/// Usual samples per second of CPU time; not a divisor of anything that ticks.
+/// Default samples per second of CPU time; not a divisor of common timer rates.
 pub const PROFILE_HZ: u32 = 99;
 
-/// Most samples per second: the kernel's own tick is no finer.
+/// Maximum samples per second: the kernel's own tick is no finer.
 const HZ_MAX: u32 = 1000;
 
-/// Why there is no flame graph.
+/// The reason for which there is no flame graph.
 #[derive(Debug, thiserror::Error)]
 pub enum ProfileError {
-    /// Somebody else's is being taken: try again when it is done.
+    /// Another profile is running: retry when it is finished.
     #[error("a profile is already running; only one can run at a time")]
     Busy,
-    /// The caller's to mend.
+    /// For the caller to correct.
     #[error("seconds must be 1 to {PROFILE_SECONDS_MAX} and hz 1 to {HZ_MAX}")]
     Range,
-    /// The machine's: a sandbox that allows no timer, or hides `/proc`.
+    /// A problem of the machine: a sandbox that permits no timer, or hides `/proc`.
     #[error("the sampler did not start: {0}")]
     Sampler(std::io::Error),
     #[error("the graph could not be drawn: {0}")]
     Drawing(std::io::Error),
 }
 
-/// Samples this process for `seconds` and draws what it saw; blocks the calling thread for that long,
-/// and for about a second more while names are looked up, so call it on a thread of its own.
+/// Samples this process for `seconds` and draws the result. Blocks the calling thread for that long, and for about a
+/// second more while names are looked up, so call it on a separate thread.
 ///
 /// # Errors
-/// When another one is under way, the numbers are out of range, or the sampler fails.
+/// If another profile is running, the numbers are out of range, or the sampler fails.
 pub fn flamegraph(seconds: u64, hz: u32) -> Result<Vec<u8>, ProfileError> {
     if !(1..=PROFILE_SECONDS_MAX).contains(&seconds) || !(1..=HZ_MAX).contains(&hz) {
         return Err(ProfileError::Range);
@@ -63,7 +62,7 @@ pub fn flamegraph(seconds: u64, hz: u32) -> Result<Vec<u8>, ProfileError> {
     draw(&folded, seconds, hz, samples.lost)
 }
 
-/// The right to take a profile; one in the process.
+/// Permission to take a profile; one per process.
 struct Turn;
 
 static TAKEN: AtomicBool = AtomicBool::new(false);
@@ -83,14 +82,14 @@ impl Drop for Turn {
     }
 }
 
-/// One line a chain, `thread;outermost;…;innermost count`: the form that flame graphs are drawn from.
+/// One line per chain, `thread;outermost;…;innermost count`: the input of flame graphs.
 fn fold(samples: &Samples) -> String {
     let mut names = HashMap::new();
     let mut folded = String::new();
     for chain in &samples.chains {
         folded.push_str(&chain.thread.replace(';', ":"));
         for (depth, address) in chain.addresses.iter().enumerate().rev() {
-            // A return address stands behind its call, maybe in the next function already.
+            // A return address is after its call, possibly in the next function.
             let address = if depth == 0 { *address } else { address - 1 };
             folded.push_str(names.entry(address).or_insert_with(|| functions(address)));
         }
@@ -105,7 +104,7 @@ fn functions(address: usize) -> String {
     let mut inwards = Vec::new();
     backtrace::resolve(address as *mut std::ffi::c_void, |symbol| {
         if let Some(name) = symbol.name() {
-            // The alternate form leaves the hash away.
+            // The alternate form omits the hash.
             inwards.push(format!("{name:#}").replace(';', ":").replace('\n', " "));
         }
     });
@@ -115,7 +114,7 @@ fn functions(address: usize) -> String {
     inwards.iter().rev().fold(String::new(), |functions, name| functions + ";" + name)
 }
 
-/// The graph of a process in which every thread slept all the time: a picture that says so.
+/// The graph of a process whose threads all slept: a picture that states it.
 fn idle(seconds: u64) -> Vec<u8> {
     format!(
         "<?xml version=\"1.0\" standalone=\"no\"?>\n\

@@ -1,7 +1,7 @@
 //! Metrics pages in the Prometheus text format 0.0.4 and in OpenMetrics 1.0.
 //!
-//! In: names, labels and numbers from code. Out: a page. Owns: escaping and the naming rules in which
-//! the formats differ. Never: an identifier as a label value (callers keep label sets closed).
+//! In: names, labels and numbers from code. Out: a page. Owns: escaping and the naming rules in which the formats
+//! differ. Never: an identifier as a label value (callers keep label sets closed).
 
 use std::fmt::Write as _;
 
@@ -9,10 +9,10 @@ use hdrhistogram::Histogram;
 
 use crate::http::{Media, preferred};
 
-/// The two dialects.
+/// The two formats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// Text format 0.0.4: what every scraper reads.
+    /// Text format 0.0.4, which every scraper supports.
     Text,
     /// OpenMetrics 1.0.
     OpenMetrics,
@@ -32,17 +32,17 @@ impl Format {
 const OPEN: Media = Media { essence: "application/openmetrics-text", versions: &["1.0.0", "0.0.1"] };
 const TEXT: Media = Media::new("text/plain");
 
-/// The dialect an `Accept` header asks for: OpenMetrics where it is named with a weight no lower than that of plain
-/// text, else text. A version other than 1 and 0.0.1 (its draft name) is not ours.
+/// The format that an `Accept` header asks for: OpenMetrics if its weight is not lower than that of plain text,
+/// otherwise text. Versions other than 1 and 0.0.1 (its draft name) are not supported.
 #[must_use]
 pub fn negotiate(accept: &[&str]) -> Format {
     if preferred(accept, &[OPEN, TEXT], 1) == 0 { Format::OpenMetrics } else { Format::Text }
 }
 
-/// What a family measures.
+/// The type of a family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Only grows; its samples get `_total`.
+    /// Only increases; its samples get `_total`.
     Counter,
     Gauge,
     /// Written by [`Page::histogram`] or [`Page::buckets`].
@@ -51,7 +51,7 @@ pub enum Kind {
     Summary,
 }
 
-/// A sample's value; whole numbers keep every digit.
+/// A sample's value. Whole numbers keep every digit.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Number {
     Whole(u64),
@@ -70,7 +70,7 @@ impl From<f64> for Number {
     }
 }
 
-/// A page under construction: families one after another, each with its samples.
+/// A page under construction: families in sequence, each with its samples.
 #[derive(Debug)]
 pub struct Page {
     format: Format,
@@ -86,8 +86,8 @@ impl Page {
         Page { format, text: String::with_capacity(32 * 1024), name: "", kind: Kind::Gauge }
     }
 
-    /// Begins a family. A counter's `name` comes without `_total`; `unit` is the base unit the name
-    /// ends with (`seconds`, `bytes`), or empty. A family may begin only once a page.
+    /// Begins a family. A counter's `name` has no `_total`. `unit` is the base unit at the end of the name (`seconds`,
+    /// `bytes`), or empty. A family may begin only once per page.
     pub fn family(&mut self, name: &'static str, kind: Kind, help: &str, unit: &str) {
         debug_assert!(is_name(name), "{name} is not a metric name");
         debug_assert!(!name.ends_with("_total"), "{name}: the page adds _total");
@@ -114,7 +114,7 @@ impl Page {
         }
     }
 
-    /// A sample of the family begun last. Its labels must differ from those of every other.
+    /// A sample of the current family. Its labels must be unique.
     pub fn sample(&mut self, labels: &[(&str, &str)], value: impl Into<Number>) {
         debug_assert_ne!(self.kind, Kind::Histogram, "{}: use histogram()", self.name);
         debug_assert_ne!(self.kind, Kind::Summary, "{}: use summary()", self.name);
@@ -127,10 +127,9 @@ impl Page {
         self.line(suffix, labels, None, value.into());
     }
 
-    /// The samples of one histogram of the family begun last: values in microseconds, `bounds` in
-    /// seconds ascending, `sum_seconds` kept by the caller because the histogram only knows buckets.
-    /// A bucket counts what is at most its bound within the histogram's precision. One pass over the
-    /// recorded values.
+    /// The samples of one histogram of the current family: values in microseconds, `bounds` in seconds ascending,
+    /// `sum_seconds` kept by the caller because the histogram only knows buckets. A bucket counts values up to its
+    /// bound within the histogram's precision. One pass over the recorded values.
     pub fn histogram(
         &mut self,
         labels: &[(&str, &str)],
@@ -156,7 +155,7 @@ impl Page {
         self.line("_count", labels, None, Number::Whole(histogram.len()));
     }
 
-    /// One histogram that was counted in buckets, each with its upper bound; the last count is of what lies above.
+    /// One histogram counted in buckets with their upper bounds; the last count is for values above them.
     pub fn buckets(&mut self, labels: &[(&str, &str)], bounds_us: &[u64], counts: &[u64], sum_seconds: f64) {
         debug_assert_eq!(self.kind, Kind::Histogram, "{}: use sample()", self.name);
         debug_assert_eq!(bounds_us.len() + 1, counts.len(), "{}", self.name);
@@ -171,8 +170,8 @@ impl Page {
         self.line("_count", labels, None, Number::Whole(count));
     }
 
-    /// The samples of one summary of the family begun last: values in microseconds, at `quantiles` with their names,
-    /// and `sum_seconds` as in [`Page::histogram`].
+    /// The samples of one summary of the current family: values in microseconds, at `quantiles` with their names, and
+    /// `sum_seconds` as in [`Page::histogram`].
     pub fn summary(
         &mut self,
         labels: &[(&str, &str)],
@@ -189,7 +188,7 @@ impl Page {
         self.line("_count", labels, None, Number::Whole(histogram.len()));
     }
 
-    /// The page, ended as its format wants.
+    /// The finished page, with the end that its format requires.
     #[must_use]
     pub fn finish(mut self) -> String {
         if self.format == Format::OpenMetrics {
@@ -198,7 +197,7 @@ impl Page {
         self.text
     }
 
-    /// The dialect of this page.
+    /// The format of this page.
     #[must_use]
     pub fn format(&self) -> Format {
         self.format
@@ -230,7 +229,7 @@ impl Page {
     }
 }
 
-/// As both formats read it: `1.0`, `1e-5`, `+Inf`, `NaN`.
+/// The form that both formats accept: `1.0`, `1e-5`, `+Inf`, `NaN`.
 fn float(text: &mut String, value: f64) {
     match value {
         value if value.is_nan() => text.push_str("NaN"),

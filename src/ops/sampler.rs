@@ -1,14 +1,13 @@
-//! Stack samples of whatever thread uses the CPU, taken by a signal handler.
+//! Stack samples of the threads that use the CPU, taken by a signal handler.
 //!
-//! In: seconds, rate. Out: call chains by thread, as addresses. Owns: SIGPROF and ITIMER_PROF. Never:
-//! an allocation, a lock, an unwinder or a failing system call inside the handler, which may have
-//! interrupted any of them.
+//! In: seconds, rate. Out: call chains by thread, as addresses. Owns: SIGPROF and ITIMER_PROF. Never: an allocation, a
+//! lock, an unwinder or a failing system call within the handler, which may have interrupted any of them.
 //!
-//! Frames are found by frame pointers (the build forces them): each points at the caller's, in the
-//! words of the ABI. Only words of the interrupted thread's own stack are read, between its stack
-//! pointer and the end of the mapping around it, as `/proc/self/maps` showed it before the first
-//! sample; whatever else a register holds ends the walk. Code built without frame pointers (libc) hides
-//! its caller, not itself. About 5 us a sample, nearly all of it the kernel delivering the signal.
+//! Frames are found by frame pointers, which the build enables: each points to the caller's, in the layout of the ABI.
+//! The handler reads only words of the interrupted thread's own stack, between its stack pointer and the end of its
+//! mapping, which `/proc/self/maps` showed before the first sample. Any other register value ends the walk. Code built
+//! without frame pointers (libc) hides its caller, not itself. About 5 us per sample, nearly all of it for the kernel
+//! to deliver the signal.
 #![allow(
     unsafe_code,
     reason = "pprof's walk starts at the caller of the running function (recv and send, most of a \
@@ -25,26 +24,26 @@ use std::time::Duration;
 
 use crate::base::clock;
 
-/// Frames kept of one sample, innermost first. Async servers are some 40 deep.
+/// Frames kept of one sample, innermost first. Async servers are about 40 deep.
 const FRAMES_MAX: usize = 62;
 
 /// Samples kept: 512 bytes each. 60 s at 99 Hz on two CPUs are 11,880.
 const SAMPLES_MAX: usize = 65_536;
 
-/// A call chain that was seen, and how often.
+/// A call chain and its number of samples.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Chain {
     pub(super) thread: String,
-    /// The running address, then the return addresses outwards.
+    /// The current address, then the return addresses outwards.
     pub(super) addresses: Vec<usize>,
     pub(super) count: u64,
 }
 
-/// What was seen.
+/// The result of sampling.
 #[derive(Debug)]
 pub(super) struct Samples {
     pub(super) chains: Vec<Chain>,
-    /// Samples there was no room for.
+    /// Samples for which there was no space.
     pub(super) lost: u64,
 }
 
@@ -55,25 +54,25 @@ struct Slot {
     addresses: [AtomicUsize; FRAMES_MAX],
 }
 
-/// What the handler works with; immutable but for the slots.
+/// The data of the handler, immutable except for the slots.
 struct Sampling {
     /// Start and end of the mappings that may be stacks, ascending.
     stacks: Vec<(usize, usize)>,
     slots: Vec<Slot>,
-    /// How many were asked for, beyond the room too.
+    /// Number of samples requested, including those without space.
     taken: AtomicUsize,
 }
 
-/// Where the handler finds it; null while nobody samples.
+/// The pointer that the handler reads; null while no sampling runs.
 static SAMPLING: AtomicPtr<Sampling> = AtomicPtr::new(ptr::null_mut());
 
-/// Handlers that are running: what they look at must stay until there are none.
+/// Number of running handlers. Their data must remain until there are none.
 static RUNNING: AtomicUsize = AtomicUsize::new(0);
 
-/// Samples this process for so long; the caller sees to it that there is one at a time.
+/// Samples this process for `time`. The caller ensures that there is one at a time.
 ///
 /// # Errors
-/// When the signal or the timer is refused, or `/proc` cannot be read.
+/// If the signal or the timer is refused, or `/proc` cannot be read.
 pub(super) fn sample(time: Duration, hz: u32, cpus: usize) -> io::Result<Samples> {
     let room = (time.as_secs() as usize + 1).saturating_mul(hz as usize).saturating_mul(cpus.max(1));
     let slot = || Slot {
@@ -96,14 +95,14 @@ pub(super) fn sample(time: Duration, hz: u32, cpus: usize) -> io::Result<Samples
     }
     let stopped = set_timer(0);
     SAMPLING.store(ptr::null_mut(), Ordering::SeqCst);
-    // A handler that saw the pointer is counted; it needs a microsecond of CPU time, once it gets it.
+    // A handler that saw the pointer is counted. It needs a microsecond of CPU time once it is scheduled.
     while RUNNING.load(Ordering::SeqCst) != 0 {
         clock::pause(Duration::from_micros(100));
     }
     // SAFETY: made by `into_raw` above, and no handler can reach it any more.
     let sampling = unsafe { Box::from_raw(sampling) };
     started.and(stopped)?;
-    // Threads may have come or gone meanwhile; a number that was used twice gets the later name.
+    // Threads may have started or ended meanwhile. A number that was used twice gets the later name.
     names.extend(thread_names()?);
     Ok(sampling.collect(&names))
 }
@@ -120,15 +119,15 @@ impl Sampling {
         if let Some(end) = self.end_of_stack(low) {
             let last = end - 2 * size_of::<usize>();
             while depth < FRAMES_MAX && frame >= low && frame <= last && frame.is_multiple_of(8) {
-                // SAFETY: aligned, and both words lie between the stack pointer of the thread that is
-                // interrupted here and the end of the mapping of its stack.
+                // SAFETY: aligned, and both words are between the stack pointer of the interrupted thread and the end
+                // of the mapping of its stack.
                 let [next, back] = unsafe { *(frame as *const [usize; 2]) };
                 if back == 0 {
                     break;
                 }
                 slot.addresses[depth].store(back, Ordering::Relaxed);
                 depth += 1;
-                // Callers' frames lie above: the walk always ends.
+                // Callers' frames have higher addresses, so the walk always ends.
                 (low, frame) = (frame + 1, next);
             }
         }
@@ -161,7 +160,7 @@ impl Sampling {
     }
 }
 
-/// The three registers a walk begins with.
+/// The three registers at the start of a walk.
 #[derive(Clone, Copy)]
 struct Registers {
     instruction: usize,
@@ -173,9 +172,9 @@ extern "C" fn on_signal(_: libc::c_int, _: *mut libc::siginfo_t, context: *mut l
     RUNNING.fetch_add(1, Ordering::SeqCst);
     let sampling = SAMPLING.load(Ordering::SeqCst);
     if !sampling.is_null() && !context.is_null() {
-        // SAFETY: the kernel hands a ucontext_t to a handler set with SA_SIGINFO; the pointer is that of
-        // a live `Sampling`, which is freed only after RUNNING was seen at zero with the pointer null;
-        // gettid takes nothing and cannot fail, so errno stays what it was.
+        // SAFETY: the kernel passes a ucontext_t to a handler set with SA_SIGINFO; the pointer is that of a live
+        // `Sampling`, which is freed only after RUNNING was zero while the pointer was null; gettid has no arguments
+        // and cannot fail, so errno does not change.
         unsafe {
             let thread = libc::syscall(libc::SYS_gettid) as u32;
             (*sampling).record(thread, registers(&*context.cast::<libc::ucontext_t>()));
@@ -204,32 +203,31 @@ fn registers(context: &libc::ucontext_t) -> Registers {
     }
 }
 
-/// Sets the handler, for good: without a sampling it does nothing, and a late signal must not end the
-/// process.
+/// Installs the handler permanently. Without a sampling it does nothing, and a late signal must not end the process.
 fn install() -> io::Result<()> {
     // SAFETY: all zero is a valid sigaction (no flags, an empty mask).
     let mut action: libc::sigaction = unsafe { MaybeUninit::zeroed().assume_init() };
     action.sa_sigaction = on_signal as *const () as usize;
     action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART;
-    // SAFETY: `action` is whole, and the handler only does what a handler may.
+    // SAFETY: `action` is complete, and the handler does only what is permitted in one.
     match unsafe { libc::sigaction(libc::SIGPROF, &action, ptr::null_mut()) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
 }
 
-/// A signal each so many microseconds of CPU time of the process; none with zero.
+/// Sends a signal after each `every_us` microseconds of CPU time of the process; none if it is zero.
 fn set_timer(every_us: i64) -> io::Result<()> {
     let every = libc::timeval { tv_sec: every_us / 1_000_000, tv_usec: every_us % 1_000_000 };
     let timer = libc::itimerval { it_interval: every, it_value: every };
-    // SAFETY: `timer` is whole and outlives the call.
+    // SAFETY: `timer` is complete and outlives the call.
     match unsafe { libc::setitimer(libc::ITIMER_PROF, &timer, ptr::null_mut()) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
 }
 
-/// The private writable mappings: stacks of threads and coroutines are among them.
+/// The private writable mappings, which include the stacks of threads and coroutines.
 fn stacks() -> io::Result<Vec<(usize, usize)>> {
     let mut stacks = Vec::new();
     for line in fs::read_to_string("/proc/self/maps")?.lines() {
@@ -264,14 +262,14 @@ mod tests {
 
     #[test]
     fn a_walk_stays_on_its_own_stack_and_ends() {
-        // Frames as the ABI lays them out: where the caller's is, and where to return to.
+        // Frames in the layout of the ABI: the caller's frame, and the return address.
         let mut words = vec![0_usize; 64];
         let base = words.as_ptr() as usize;
         let at = |index: usize| base + index * 8;
         (words[4], words[5]) = (at(10), 111);
         (words[10], words[11]) = (at(20), 222);
         let cases = [
-            (at(63), vec![7, 111, 222]),          // its second word would lie beyond the end
+            (at(63), vec![7, 111, 222]),          // its second word would be beyond the end
             (at(4), vec![7, 111, 222, 333]),      // downwards: a loop
             (at(20) + 1, vec![7, 111, 222, 333]), // crooked
             (usize::MAX - 7, vec![7, 111, 222, 333]),
@@ -291,7 +289,7 @@ mod tests {
             };
             let sampling = Sampling { stacks: vec![(base, at(64))], slots: vec![slot], taken: 0.into() };
             sampling.record(3, Registers { instruction: 7, frame: at(4), stack: at(2) });
-            // Beyond the room: counted, not kept.
+            // Without space: counted, not kept.
             sampling.record(3, Registers { instruction: 7, frame: at(4), stack: at(2) });
             let samples = sampling.collect(&HashMap::from([(3, "name".to_owned())]));
             assert_eq!(samples.chains, [Chain { thread: "name".to_owned(), addresses: expected, count: 1 }]);

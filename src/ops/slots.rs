@@ -1,4 +1,4 @@
-//! Who is connected to the operators' port, and how long it has been silent.
+//! The connections to the operators' port, and how long each has been silent.
 #![allow(
     unsafe_code,
     reason = "shutdown(2) by descriptor: the only way to end a connection that the crate owns"
@@ -7,18 +7,18 @@
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Connections at once: operators and scrapers are few. Each costs up to 200 KiB (a coroutine's stack
-/// and buffers).
+/// Maximum number of connections. Operators and scrapers are few, and each costs up to 200 KiB (a coroutine's stack and
+/// buffers).
 pub(super) const CONNECTIONS_MAX: usize = 256;
 
-/// Seconds a connection may go without a whole request: above the usual scrape intervals.
+/// Seconds that a connection may be without a complete request: more than the usual scrape intervals.
 pub(super) const SILENCE_S_MAX: u64 = 120;
 
-/// Who is connected: a slot holds the descriptor and when it last said something whole. All on the one
-/// `ops` thread, so that a descriptor in a slot is always that connection's own.
+/// The connections: a slot holds the descriptor and the time of its last complete request. Only the `ops` thread uses
+/// them, so a descriptor in a slot always belongs to that connection.
 pub(super) struct Slots([AtomicU64; CONNECTIONS_MAX]);
 
-/// Not to be cut: an answer is being made.
+/// Must not be closed: a response is being generated.
 pub(super) const WORKING: u64 = u32::MAX as u64;
 
 impl Slots {
@@ -26,7 +26,7 @@ impl Slots {
         Slots([const { AtomicU64::new(0) }; CONNECTIONS_MAX])
     }
 
-    /// The slot's number, or none when all are taken.
+    /// The slot's number, or `None` if all are taken.
     pub(super) fn enter(&self, fd: RawFd, now_s: u64) -> Option<usize> {
         let free = self.0.iter().position(|slot| slot.load(Ordering::Relaxed) == 0)?;
         self.mark(free, fd, now_s);
@@ -34,7 +34,7 @@ impl Slots {
     }
 
     pub(super) fn mark(&self, slot: usize, fd: RawFd, heard_s: u64) {
-        // Never zero, which is a free slot: descriptors count from one up here.
+        // Never zero, which is a free slot: descriptors count from one here.
         self.0[slot].store((fd as u64 + 1) << 32 | heard_s.min(WORKING), Ordering::Relaxed);
     }
 
@@ -42,7 +42,7 @@ impl Slots {
         self.0[slot].store(0, Ordering::Relaxed);
     }
 
-    /// Ends the connections that were silent for too long; gives how many.
+    /// Closes the connections that were silent for too long, and returns their number.
     pub(super) fn cut_silent(&self, now_s: u64) -> usize {
         let mut cut = 0;
         for slot in &self.0 {
@@ -59,8 +59,8 @@ impl Slots {
 
 /// Ends one or both directions of a connection.
 pub(super) fn shut(fd: RawFd, how: libc::c_int) {
-    // SAFETY: plain numbers; `fd` is the socket of a connection whose loop is still running, because
-    // its slot is given back before the socket is closed, on the same thread.
+    // SAFETY: plain numbers; `fd` is the socket of a connection whose loop is still running, because its slot is
+    // released before the socket is closed, on the same thread.
     unsafe { libc::shutdown(fd, how) };
 }
 

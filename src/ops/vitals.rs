@@ -1,4 +1,4 @@
-//! What the threads of each core count, and everything an observer may look at.
+//! The counters of each core's threads, and everything else that observers read.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,14 +13,14 @@ use crate::cores::executor::Runtime;
 use crate::cores::stop::Stop;
 use crate::ingest::Board;
 
-/// Statuses counted one by one; anything else counts as the last.
+/// Statuses with their own counters; any other counts as the last.
 pub const STATUSES: [u16; 29] = [
     200, 202, 201, 204, 206, 303, 304, 400, 401, 403, 404, 405, 408, 409, 412, 413, 414, 415, 416, 417, 422,
     429, 431, 500, 501, 503, 505, 507, 0,
 ];
-/// Routes counted apart: the endpoint table stays below it.
+/// Routes with their own counters; the endpoint table has fewer.
 pub const ROUTES: usize = 64;
-/// Problems counted apart: the catalogue stays below it.
+/// Problems with their own counters; the catalogue has fewer.
 pub const PROBLEMS: usize = 128;
 
 /// The histograms' range: 1 us to 60 s at two significant digits, 20 KiB.
@@ -32,7 +32,7 @@ pub fn latency_histogram() -> Histogram<u64> {
     }
 }
 
-/// A histogram as last published by its owner, with the sum that Prometheus wants.
+/// A histogram as last published by its owner, with the sum that Prometheus requires.
 #[derive(Clone, Debug)]
 pub struct Latency {
     pub histogram: Histogram<u64>,
@@ -45,11 +45,11 @@ impl Default for Latency {
     }
 }
 
-/// Upper bounds of the buckets in which durations by route are counted, in microseconds.
+/// Upper bounds of the buckets for durations by route, in microseconds.
 pub const DURATION_BOUNDS_US: [u64; 12] =
     [250, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000, 5_000_000, 30_000_000];
 
-/// How long the answers of one row of the table took; a bucket beyond the last bound is for the rest.
+/// The durations of one row of the table; the last bucket is for values above the last bound.
 #[derive(Debug)]
 pub struct Durations {
     pub buckets: [Cell; DURATION_BOUNDS_US.len() + 1],
@@ -62,7 +62,7 @@ impl Durations {
     }
 }
 
-/// Counters of one thread; only that thread writes.
+/// Counters of one thread, which alone writes them.
 #[derive(Debug)]
 pub struct LaneVitals {
     pub accepted_events: Cell,
@@ -74,16 +74,16 @@ pub struct LaneVitals {
     pub connections_opened: Cell,
     pub handed_over: Cell,
     pub buffer_bytes: Cell,
-    /// Streams of changes that are open.
+    /// Open streams of changes.
     pub streams: Cell,
-    /// Times one of them had to go on from the shards.
+    /// Times that a stream had to continue from the shards.
     pub streams_lagged: Cell,
     pub requests: [[Cell; STATUSES.len()]; ROUTES],
-    /// Of the executor's lane: from the head of a request to the end of its answer.
+    /// On the executor's lane: from the head of a request to the end of its response.
     pub durations: [Durations; ROUTES],
-    /// Indexed by the problem catalogue's order.
+    /// Indexed by the order of the problem catalogue.
     pub problems: [Cell; PROBLEMS],
-    /// From the moment the kernel reported the request to the end of the answer's send.
+    /// From the kernel's report of the request to the end of sending the response.
     pub ack_latency: ArcSwap<Latency>,
 }
 
@@ -110,13 +110,13 @@ impl Default for LaneVitals {
 }
 
 impl LaneVitals {
-    /// Answers to a route with the status at this place of [`STATUSES`].
+    /// Number of responses of a route with the status at this index of [`STATUSES`].
     #[must_use]
     pub fn requests_of(&self, route: &Route, status: usize) -> u64 {
         route.rows.iter().filter_map(|row| self.requests.get(*row)).map(|counts| counts[status].get()).sum()
     }
 
-    /// Counts how long an answer took: two additions.
+    /// Adds the duration of a response: two additions.
     pub fn time_request(&self, row: usize, duration_us: u64) {
         let durations = &self.durations[row.min(ROUTES - 1)];
         durations.buckets[DURATION_BOUNDS_US.partition_point(|bound| *bound < duration_us)].add(1);
@@ -129,8 +129,8 @@ impl LaneVitals {
     }
 }
 
-/// One core: its two lanes, and how many connections it holds (the only count two threads write, once
-/// a connection; new ones go to the core with the fewest).
+/// One core: its two lanes, and its number of connections. This is the only count that two threads write, once per
+/// connection; new connections go to the core with the fewest.
 #[derive(Debug, Default)]
 pub struct CoreVitals {
     pub cpu: usize,
@@ -159,12 +159,12 @@ impl CoreVitals {
     }
 }
 
-/// What there is of exports; published by the core that runs them.
+/// The counters of exports, published by the core that runs them.
 #[derive(Debug, Default)]
 pub struct ExportVitals {
     /// Queued and running.
     pub open: Cell,
-    /// Of all their files.
+    /// Bytes of all their files.
     pub bytes: Cell,
     /// Since the start.
     pub rows: Cell,
@@ -172,16 +172,15 @@ pub struct ExportVitals {
     pub failed: Cell,
 }
 
-/// What is counted under one `route` label.
+/// The rows counted under one `route` label.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     pub name: &'static str,
-    /// Of [`LaneVitals::requests`].
+    /// Indexes into [`LaneVitals::requests`].
     pub rows: Vec<usize>,
 }
 
-/// Everything `/health`, `/ready` and `/metrics` are made of. Reading it never touches the disk and
-/// never waits.
+/// The data of `/health`, `/ready` and `/metrics`. Reading it never touches the disk and never waits.
 #[derive(Debug)]
 pub struct Vitals {
     pub config: Config,

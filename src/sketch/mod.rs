@@ -1,15 +1,15 @@
-//! Sketches: how many different values there were, and which value lies at a quantile, in a few kilobytes.
+//! Sketches: the number of different values, and the value at a quantile, in a few kilobytes.
 //!
-//! In: 64-bit hashes for [`HyperLogLog`], finite numbers for [`TDigest`]. Out: estimates, and the bytes a
-//! sketch is kept as. Owns: both formats. Never: I/O, a hash function, a panic or an unbounded allocation
-//! on bytes from outside, removal of a value (that wants the sketch made anew).
+//! In: 64-bit hashes for [`HyperLogLog`], finite numbers for [`TDigest`]. Out: estimates, and the bytes in which a
+//! sketch is stored. Owns: both formats. Never: I/O, a hash function, a panic or an unbounded allocation on bytes from
+//! outside, removal of a value (which requires rebuilding the sketch).
 //!
 //! ```text
 //! rows ──insert──► sketch ──encode──► bytes (one per day, product, ...)
 //!                                       └──merge_encoded──► one accumulator ──► estimate, quantile
 //! ```
-//! An accumulator is a sketch like any other; it takes the bytes of thousands without building them. What
-//! each step costs is printed by `measure.rs`.
+//! An accumulator is an ordinary sketch; it merges the bytes of thousands without building them. `measure.rs` prints
+//! the cost of each step.
 
 mod error;
 mod hyperloglog;

@@ -1,4 +1,4 @@
-//! Numbers for tests that look random and are the same in every run.
+//! Pseudo-random numbers for tests, the same in every run.
 
 /// SplitMix64 (Steele, Lea, Flood, "Fast splittable pseudorandom number generators", 2014).
 pub(super) struct Random(u64);

@@ -1,4 +1,4 @@
-//! Numbers of 7 bits a byte, least significant first (LEB128), written and read back.
+//! Numbers of 7 bits per byte, least significant first (LEB128).
 
 use super::error::SketchError;
 
@@ -11,7 +11,7 @@ pub(super) fn write_varint(mut value: u64, into: &mut Vec<u8>) {
     into.push(value as u8);
 }
 
-/// What is not read yet of the bytes of a sketch.
+/// The unread rest of a sketch's bytes.
 pub(super) struct Reader<'b>(pub(super) &'b [u8]);
 
 impl Reader<'_> {
@@ -21,8 +21,8 @@ impl Reader<'_> {
         Ok(*first)
     }
 
-    /// One check of the end and a branch a byte for numbers up to 28 bits. Where lengths mix as they do in
-    /// sketches this is faster than a way without branches, in which each number waits for the last.
+    /// One check of the end and one branch per byte for numbers up to 28 bits. With the mixed lengths in sketches this
+    /// is faster than a branchless method, in which each number waits for the previous one.
     #[inline(always)]
     pub(super) fn varint(&mut self) -> Result<u64, SketchError> {
         if let Some(bytes) = self.0.first_chunk::<4>() {
@@ -55,7 +55,7 @@ impl Reader<'_> {
         Err(SketchError::Damaged("a number of more than 64 bits"))
     }
 
-    /// Nothing may be left.
+    /// Checks that no bytes remain.
     pub(super) fn end(&self) -> Result<(), SketchError> {
         match self.0.len() {
             0 => Ok(()),

@@ -1,5 +1,4 @@
-//! How much one client's address may send where everybody may: a table of fixed size, so that no number of addresses
-//! takes memory.
+//! The rate limit per client address: a table of fixed size, so that the number of addresses does not affect memory.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
@@ -8,12 +7,12 @@ use super::buckets::Buckets;
 use super::budget::Rate;
 use super::error::{Denied, Limited, Quota};
 
-/// The buckets of all addresses, apart from those of prices: neither pushes the other's out.
+/// The buckets of all addresses, separate from those of prices, so that neither displaces the other's.
 #[derive(Debug)]
 pub(super) struct Addresses {
     rate: Rate,
     buckets: Buckets,
-    /// Seeded, so that nobody can choose addresses that share another one's bucket.
+    /// Seeded, so that no one can choose addresses that share another one's bucket.
     hasher: RandomState,
 }
 
@@ -22,7 +21,7 @@ impl Addresses {
         Addresses { rate: Rate::new(per_s, 1), buckets: Buckets::default(), hasher: RandomState::new() }
     }
 
-    /// Takes one token of an address; about 50 ns.
+    /// Takes one token of an address. About 50 ns.
     pub(super) fn charge(&self, address: IpAddr, now_ns: u64) -> Result<(), Denied> {
         let name = self.hasher.hash_one(network(address));
         self.buckets.take(name, &self.rate, now_ns).map_err(|shortage| {
@@ -37,10 +36,11 @@ impl Addresses {
     }
 }
 
-/// What one client has: an IPv4 address, or the 64 bits of an IPv6 network in which it may choose any.
+/// The network of one client: an IPv4 address, or the 64-bit prefix of an IPv6 network in which it may choose any
+/// address.
 fn network(address: IpAddr) -> u64 {
     match address.to_canonical() {
-        // No network that is given out begins with 64 bits of which the first 32 are nothing.
+        // No assigned network has a 64-bit prefix whose first 32 bits are zero.
         IpAddr::V4(address) => u64::from(u32::from(address)),
         IpAddr::V6(address) => (u128::from(address) >> 64) as u64,
     }

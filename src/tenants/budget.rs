@@ -1,14 +1,14 @@
-//! A token bucket that any number of threads take from: GCRA in one atomic word.
+//! A token bucket for any number of threads: GCRA in one atomic word.
 //!
-//! The generic cell rate algorithm (ITU-T I.371, 1993) keeps one time, the theoretical arrival time of the next
-//! token; a budget is as full as that time is close. Here it is a `u64` of nanoseconds, changed by
-//! compare-and-swap: no lock, no thread that refills, about 15 ns.
+//! The generic cell rate algorithm (ITU-T I.371, 1993) keeps one time, the theoretical arrival time of the next token.
+//! The nearer that time, the fuller the budget. Here it is a `u64` of nanoseconds, changed by compare-and-swap: no
+//! lock, no refilling thread, about 15 ns.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 const NS_PER_S: u64 = 1_000_000_000;
 
-/// How fast tokens come, and how many can be saved up.
+/// The rate of tokens, and the maximum number that can accumulate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
     per_s: u64,
@@ -16,11 +16,11 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// Faster than this is no limit, and the arithmetic holds up to here.
+    /// A higher rate is no limit in practice; the arithmetic is valid up to here.
     pub const PER_S_MAX: u64 = 1_000_000_000_000;
     pub const WINDOW_S_MAX: u64 = 3_600;
 
-    /// `per_s` tokens a second, saved up for at most `window_s` seconds; both brought into 1 to their maximum.
+    /// `per_s` tokens a second, accumulating for at most `window_s` seconds. Both are clamped to 1 and their maximum.
     #[must_use]
     pub fn new(per_s: u64, window_s: u64) -> Rate {
         Rate { per_s: per_s.clamp(1, Rate::PER_S_MAX), window_s: window_s.clamp(1, Rate::WINDOW_S_MAX) }
@@ -42,7 +42,7 @@ impl Rate {
         self.per_s * self.window_s
     }
 
-    /// How long so many tokens take to come, rounded up.
+    /// The time in which this many tokens arrive, rounded up.
     fn cost_ns(&self, tokens: u64) -> u64 {
         let cost = (u128::from(tokens) * u128::from(NS_PER_S)).div_ceil(u128::from(self.per_s));
         u64::try_from(cost).unwrap_or(u64::MAX)
@@ -57,35 +57,34 @@ impl Rate {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shortage {
     pub available: u64,
-    /// Until there are enough, if nobody else takes any.
+    /// Time until there are enough, if no one else takes any.
     pub wait_ns: u64,
 }
 
-/// How full a budget is.
+/// The fill level of a budget.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Level {
     pub available: u64,
-    /// Until it is full, if nobody takes any.
+    /// Time until it is full, if no one takes any.
     pub full_ns: u64,
 }
 
-/// The owner of one budget; starts full. On a cache line of its own if it is kept in
-/// [`crossbeam_utils::CachePadded`].
+/// The owner of one budget; starts full. It has its own cache line if it is in a [`crossbeam_utils::CachePadded`].
 #[derive(Debug, Default)]
 pub struct Budget {
-    /// When the next token comes that nobody has yet; in the past where the budget is full.
+    /// Arrival time of the next unassigned token; in the past if the budget is full.
     arrival_ns: AtomicU64,
 }
 
 impl Budget {
-    /// Takes at least `least` tokens and up to `most` (not less than `least`), as they are there at `now_ns`
-    /// (monotonic; callers on different cores may be a little apart). Gives how many were taken.
+    /// Takes at least `least` tokens and up to `most` (not less than `least`), as available at `now_ns` (monotonic;
+    /// callers on different cores may differ slightly). Returns the number taken.
     ///
-    /// More than the capacity can be taken from a full budget only, and is owed: what comes next waits until
-    /// it has been made up for, so the average holds whatever the size of one request.
+    /// More than the capacity can only be taken from a full budget, and is a debt: the next request waits until it is
+    /// repaid, so the average rate holds whatever the size of one request.
     ///
     /// # Errors
-    /// [`Shortage`] where there are not enough: nothing was taken, and the shared word was only read.
+    /// [`Shortage`] if there are not enough. Nothing was taken, and the shared word was only read.
     pub fn take(&self, rate: &Rate, least: u64, most: u64, now_ns: u64) -> Result<u64, Shortage> {
         let burst_ns = rate.window_s * NS_PER_S;
         let needed = least.min(rate.capacity());
@@ -112,7 +111,7 @@ impl Budget {
         }
     }
 
-    /// How full it is at `now_ns`.
+    /// The fill level at `now_ns`.
     #[must_use]
     pub fn level(&self, rate: &Rate, now_ns: u64) -> Level {
         let full_ns = self.arrival_ns.load(Ordering::Relaxed).saturating_sub(now_ns);
@@ -120,18 +119,17 @@ impl Budget {
         Level { available: rate.tokens_in(burst_ns.saturating_sub(full_ns)), full_ns }
     }
 
-    /// When it is full, if nobody takes any; in the past where it is.
+    /// The time at which it is full, if no one takes any; in the past if it is full.
     pub(super) fn full_at_ns(&self) -> u64 {
         self.arrival_ns.load(Ordering::Relaxed)
     }
 
-    /// Makes it full.
     pub(super) fn fill(&self) {
         self.arrival_ns.store(0, Ordering::Relaxed);
     }
 
-    /// Gives back tokens that were taken and not used. Those of a time when the budget has become full since
-    /// are lost, as they would have been in it.
+    /// Returns tokens that were taken and not used. If the budget has become full since, they are lost, as they would
+    /// have been in the budget.
     pub fn give_back(&self, rate: &Rate, tokens: u64) {
         let cost_ns = rate.cost_ns(tokens);
         let mut arrival_ns = self.arrival_ns.load(Ordering::Relaxed);
@@ -158,7 +156,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// The crate `governor` is another GCRA: both decide alike, one token at a time, on one clock.
+        /// The crate `governor` is another GCRA. Both decide alike, one token at a time, on one clock.
         #[test]
         fn it_decides_as_governor_does(
             per_s in prop::sample::select(vec![1_u32, 2, 5, 10, 100, 1_000, 12_500, 1_000_000]),
@@ -172,7 +170,7 @@ mod tests {
             let (budget, rate) = (Budget::default(), Rate::new(per_s.into(), window_s.into()));
             let mut now_ns = 0;
             for (pause_ns, asks) in steps {
-                // Often about a token's time, so that the edges are met.
+                // Often close to a token's time, to test the edges.
                 let pause_ns = if asks % 2 == 0 { pause_ns } else { pause_ns % (3 * NS_PER_S / u64::from(per_s)) };
                 clock.advance(Duration::from_nanos(pause_ns));
                 now_ns += pause_ns;
@@ -182,7 +180,7 @@ mod tests {
             }
         }
 
-        /// Whatever is asked for and given back, no stretch of time gives more than its rate and a full budget.
+        /// Whatever is requested and returned, no period yields more than its rate and a full budget.
         #[test]
         fn never_more_than_the_rate_and_one_burst(
             per_s in 1_u64..2_000_000_000,
@@ -198,7 +196,7 @@ mod tests {
                     largest = largest.max(least);
                 }
                 let allowed = rate.capacity() + rate.tokens_in(now_ns);
-                // Beyond the capacity a request is owed, once.
+                // A request beyond the capacity is a debt, once.
                 prop_assert!(taken <= allowed.max(allowed - rate.capacity() + largest), "{taken} of {allowed}");
             }
         }

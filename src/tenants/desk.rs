@@ -1,4 +1,4 @@
-//! One lane's way to keys and budgets: the newest roster, and the lane's own leases.
+//! One lane's access to keys and budgets: the newest roster, and the lane's own leases.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::rows::PriceLimits;
 use super::scope::Scope;
 use crate::http::Credential;
 
-/// The moment of a request, on both clocks, as its lane has read them already.
+/// The time of a request, on both clocks, as its lane has read them.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
     pub unix_us: i64,
@@ -27,17 +27,17 @@ pub struct Now {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Payer(TenantIndex);
 
-/// What one lane asks about its requests; not shared. Nothing here locks, waits or calls the system; memory is
-/// allocated only when a tenant comes for the first time.
+/// The checks of one lane's requests; not shared. It takes no lock, never waits and makes no system call. It allocates
+/// memory only when a tenant appears for the first time.
 #[derive(Debug)]
 pub struct Desk {
     roster: Cache<Arc<ArcSwap<Roster>>, Arc<Roster>>,
     lanes: u64,
-    /// By tenant: of requests and of bytes.
+    /// By tenant: leases of requests and of bytes.
     leases: Vec<[Lease; 2]>,
     buckets: Arc<Buckets>,
     addresses: Option<Arc<Addresses>>,
-    /// As it was when [`Desk::has_changed`] was asked last.
+    /// The roster at the last call of [`Desk::has_changed`].
     seen: Arc<Roster>,
 }
 
@@ -54,13 +54,13 @@ impl Desk {
         }
     }
 
-    /// Whether everybody may do everything, because there never was a key.
+    /// Whether every request has full access, because there never was a key.
     #[inline]
     pub fn is_open(&mut self) -> bool {
         self.roster.load().is_open
     }
 
-    /// Whether keys or tenants have changed since this was asked last.
+    /// Whether keys or tenants have changed since the last call.
     pub fn has_changed(&mut self) -> bool {
         let now = self.roster.load();
         let has_changed = !Arc::ptr_eq(now, &self.seen);
@@ -70,18 +70,18 @@ impl Desk {
         has_changed
     }
 
-    /// How this tenant's price events are judged and limited.
+    /// The limits of this tenant's price events.
     pub fn prices_of(&mut self, tenant: &str) -> PriceLimits {
         self.roster.load().prices_of(tenant)
     }
 
-    /// What a tenant's price events must be signed with; nothing where they need not be.
+    /// The secrets with which a tenant's price events must be signed; empty if they need no signature.
     pub fn secrets_of(&mut self, tenant: &str) -> Arc<[HeldSecret]> {
         self.roster.load().secrets_of(tenant)
     }
 
-    /// Charges one price event to its tenant and its product, each named by a hash that is not that of another. The
-    /// same buckets on every core; about 60 ns.
+    /// Charges one price event to its tenant and its product, each named by a unique hash. All cores share the buckets.
+    /// About 60 ns.
     ///
     /// # Errors
     /// [`Denied::Limited`], for 429: nothing was charged.
@@ -109,7 +109,7 @@ impl Desk {
             .inspect_err(|_| self.buckets.give_back(tenant, &Rate::new(tenant_per_s, 1)))
     }
 
-    /// Charges one post of events to its client's address, where there is a limit. The same buckets on every core.
+    /// Charges one post of events to its client's address, if there is a limit. All cores share the buckets.
     ///
     /// # Errors
     /// [`Denied::Limited`], for 429: nothing was charged.
@@ -121,7 +121,8 @@ impl Desk {
         }
     }
 
-    /// Who asks, if they may. With no keys one branch, 5 ns; else 170 ns, most of it one hash.
+    /// The principal of a request, if it has access. Without keys one branch, 5 ns; otherwise 170 ns, most of it for
+    /// one hash.
     ///
     /// # Errors
     /// [`Denied`], for 401 or 403.
@@ -138,7 +139,7 @@ impl Desk {
         self.roster.load().authorize(credential, need, now.unix_us)
     }
 
-    /// Whether a principal may do this to a tenant that the request names (in its path, query or body). A few
+    /// Whether a principal has this scope for a tenant that the request names (in its path, query or body). A few
     /// nanoseconds.
     ///
     /// # Errors
@@ -153,8 +154,7 @@ impl Desk {
         self.roster.load().authorize_tenant(principal, tenant, scope)
     }
 
-    /// Whether one that was let in a while ago would still be, for the same of the same tenant: for answers that go on
-    /// for long.
+    /// Whether a principal that was admitted earlier still has access to the same tenant: for long responses.
     ///
     /// # Errors
     /// [`Denied`], as it would be now.
@@ -170,8 +170,8 @@ impl Desk {
         roster.authorize_tenant(&principal, tenant, scope)
     }
 
-    /// Charges the tenant that the key is bound to, if it is bound. 11 ns from a lease, 17 ns
-    /// where the budget is used up.
+    /// Charges the tenant that the key is bound to, if it is bound. 11 ns from a lease, 17 ns if the budget is
+    /// exhausted.
     ///
     /// # Errors
     /// [`Denied::Limited`], for 429: nothing was charged.
@@ -195,15 +195,15 @@ impl Desk {
         self.roster.load().tenants.get(tenant.0 as usize).map(|known| known.name.clone())
     }
 
-    /// The most bytes that can be charged to a key's tenant at once; an eighth of what it may have saved up.
+    /// Maximum number of bytes that can be charged to a key's tenant at once: an eighth of its burst.
     pub fn bytes_at_once(&mut self, principal: &Principal) -> u64 {
         let tenant = principal.tenant.and_then(|tenant| self.roster.load().tenants.get(tenant.0 as usize));
         let rate = tenant.and_then(|tenant| tenant.rates[1].as_ref());
         rate.map_or(u64::MAX, |rate| (rate.capacity() / 8).max(1))
     }
 
-    /// Charges the tenant that a request names in its path, where its key is not bound to one (that tenant
-    /// was charged already), or where there are no keys.
+    /// Charges the tenant in a request's path, if its key is not bound to a tenant (which would have been charged
+    /// already), or if there are no keys.
     ///
     /// # Errors
     /// [`Denied::Limited`], for 429: nothing was charged.
@@ -223,14 +223,14 @@ impl Desk {
         }
     }
 
-    /// Who pays for a request: the tenant that the key is bound to, or else the one that the request names.
+    /// The payer of a request: the tenant that the key is bound to, or else the one that the request names.
     pub fn payer(&mut self, principal: &Principal, tenant: Option<&str>) -> Option<Payer> {
         let named = || self.roster.load().by_name.get(tenant?).copied();
         principal.tenant.or_else(named).map(Payer)
     }
 
-    /// Where the quotas of a payer stand, of those it has: of requests and of bytes. What other lanes have taken in
-    /// advance counts as used.
+    /// The fill levels of a payer's quotas, of requests and of bytes. Tokens that other lanes have leased count as
+    /// used.
     pub fn standing(&mut self, payer: Payer, now: Now) -> [Option<Standing>; 2] {
         let at = payer.0.0 as usize;
         let Some(tenant) = self.roster.load().tenants.get(at) else { return [None; 2] };

@@ -1,16 +1,16 @@
-//! What can go wrong: with the file (the operator's to mend) and for a request (told to its sender).
+//! The errors of the file (for the operator) and of a request (for its sender).
 
 use std::path::PathBuf;
 
 use super::scope::Scope;
 use crate::shard::ShardError;
 
-/// Why the file of tenants and keys did not do what was asked. Nothing was changed in any of these cases.
+/// The reason for which an operation on the file of tenants and keys failed. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum TenantsError {
     #[error("{}: {source}", path.display())]
     Io { path: PathBuf, source: std::io::Error },
-    /// Locked, damaged, or not ours.
+    /// Locked, damaged, or not created by this program.
     #[error("{}: {source}", path.display())]
     Open { path: PathBuf, source: ShardError },
     #[error("{} was not created by this program; move it away", .0.display())]
@@ -38,33 +38,33 @@ pub enum TenantsError {
     TooManySecrets(usize),
 }
 
-/// Why a request is not let in.
+/// The reason for which a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denied {
-    /// 401: a key is needed and none was given.
+    /// 401: a key is required and the request has none.
     NoKey,
-    /// 401: several different keys, or text that cannot be one.
+    /// 401: several different keys, or a malformed one.
     UnusableKey,
-    /// 401: no such key, or the wrong secret: both are said in the same words.
+    /// 401: an unknown key, or a wrong secret. Both have the same text.
     UnknownKey,
     /// 401: the secret was right, so its owner may know.
     Expired,
-    /// 401: as above.
+    /// 401: the secret was right, so its owner may know.
     Revoked,
     /// 403: the key lacks this scope.
     Scope(Scope),
-    /// 403: the key lacks both.
+    /// 403: the key lacks both scopes.
     EitherScope(Scope, Scope),
-    /// 403: the key is bound to another tenant than the one asked for.
+    /// 403: the key is bound to a tenant other than the requested one.
     Tenant,
-    /// 403: what was asked for belongs to no one tenant, and the key is bound to one.
+    /// 403: the request concerns no single tenant, and the key is bound to one.
     AllTenants,
-    /// 429: the tenant's quota is used up.
+    /// 429: a quota is exhausted.
     Limited(Limited),
 }
 
 impl Denied {
-    /// One sentence for the caller; tells nothing of other keys or tenants.
+    /// One sentence for the caller. It reveals nothing about other keys or tenants.
     #[must_use]
     pub fn detail(self) -> &'static str {
         match self {
@@ -102,7 +102,7 @@ impl Denied {
     }
 }
 
-/// What a limit counts.
+/// The unit of a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Quota {
     Requests,
@@ -112,35 +112,35 @@ pub enum Quota {
     PriceEvents,
     /// Price events of one product.
     ProductEvents,
-    /// Posts of events of one client's address.
+    /// Posted events of one client address.
     Address,
 }
 
-/// Where a quota stands, in the terms of the `RateLimit` fields.
+/// The state of a quota, in the terms of the `RateLimit` fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {
     pub quota: Quota,
-    /// Tokens that can be saved up: `q`.
+    /// Tokens that can accumulate: `q`.
     pub capacity: u64,
-    /// In how many seconds they come: `w`.
+    /// The seconds in which they arrive: `w`.
     pub window_s: u64,
-    /// Tokens that are there: `r`.
+    /// Available tokens: `r`.
     pub available: u64,
-    /// Until there are `capacity` of them, if none is used: `t`.
+    /// Seconds until there are `capacity` of them, if none is used: `t`.
     pub full_s: u64,
 }
 
-/// A quota that is used up, in the terms of the `RateLimit` fields.
+/// An exhausted quota, in the terms of the `RateLimit` fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limited {
     pub quota: Quota,
-    /// Tokens that can be saved up: `q`.
+    /// Tokens that can accumulate: `q`.
     pub capacity: u64,
-    /// In how many seconds they come: `w`.
+    /// The seconds in which they arrive: `w`.
     pub window_s: u64,
-    /// Tokens that are there, fewer than the request needs: `r`.
+    /// Available tokens, fewer than the request needs: `r`.
     pub available: u64,
-    /// Until there are enough of them for this request.
+    /// Time until there are enough for this request.
     pub wait_ns: u64,
 }
 

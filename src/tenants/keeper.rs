@@ -1,4 +1,4 @@
-//! The file followed while the server runs: a change becomes a new roster, uses of keys are written back.
+//! Follows the file while the server runs: a change becomes a new roster, and uses of keys are written back.
 
 use std::collections::HashMap;
 use std::fs;
@@ -15,58 +15,58 @@ use super::key::KeyId;
 use super::roster::Roster;
 use super::store::Store;
 
-/// Microseconds between two write-backs of when keys were used.
+/// Microseconds between two writes of the times at which keys were used.
 const WRITE_BACK_US: i64 = 60_000_000;
 
-/// What every lane's desk is made from: the newest roster.
+/// The newest roster, from which every lane's desk is made.
 #[derive(Clone, Debug)]
 pub struct Registry {
     pub(super) roster: Arc<ArcSwap<Roster>>,
     pub(super) lanes: u64,
     pub(super) buckets: Arc<Buckets>,
-    /// `None`: every address may send as much as it likes.
+    /// `None`: addresses have no limit.
     pub(super) addresses: Option<Arc<Addresses>>,
 }
 
 impl Registry {
-    /// The same, where an address may post events so often a second.
+    /// Limits the posted events per second of an address.
     #[must_use]
     pub fn with_rate_per_address(self, per_s: Option<u64>) -> Registry {
         Registry { addresses: per_s.map(|per_s| Arc::new(Addresses::new(per_s))), ..self }
     }
 
-    /// Whether somebody could come in with a key at this time.
+    /// Whether there is a valid key at this time.
     #[must_use]
     pub fn has_usable_key(&self, now_us: i64) -> bool {
         self.roster.load().has_usable_key(now_us)
     }
 
-    /// Whether everybody may do everything, because there never was a key.
+    /// Whether every request has full access, because there never was a key.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.roster.load().is_open
     }
 }
 
-/// The file while it is open, and which file it is.
+/// The open file and its identity.
 #[derive(Debug)]
 struct Followed {
     store: Store,
-    /// Device and inode: a file put in its place has others.
+    /// Device and inode. A replacement file has others.
     identity: (u64, u64),
     version: i64,
 }
 
-/// Follows `tenants.db`; belongs to one thread that may wait for a disk.
+/// Follows `tenants.db`. Belongs to one thread that may wait for a disk.
 #[derive(Debug)]
 pub struct Keeper {
     data: PathBuf,
     registry: Registry,
     followed: Option<Followed>,
-    /// The last use that the file knows of.
+    /// The last use of each key in the file.
     written: HashMap<KeyId, i64>,
     write_back_us: i64,
-    /// The last look failed, and that was logged.
+    /// The last attempt failed, and the failure was logged.
     failing: bool,
 }
 
@@ -79,10 +79,10 @@ fn identity(path: &Path) -> std::io::Result<Option<(u64, u64)>> {
 }
 
 impl Keeper {
-    /// Reads the file of a data folder, if there is one; makes nothing. `lanes`: how many desks there will be.
+    /// Reads the file of a data folder, if there is one; creates nothing. `lanes` is the future number of desks.
     ///
     /// # Errors
-    /// The file is there and cannot be read: a server must not start then, it would let everybody in.
+    /// The file exists and cannot be read. A server must not start then, because it would admit every request.
     pub fn open(data: &Path, lanes: usize, now_us: i64) -> Result<Keeper, TenantsError> {
         let roster = Roster { is_open: true, ..Roster::default() };
         let registry = Registry {
@@ -108,8 +108,8 @@ impl Keeper {
         &self.registry
     }
 
-    /// Takes over what has changed and writes back what is due; to be called about once a second. Failures are
-    /// logged, and what was known before goes on counting.
+    /// Applies changes of the file and writes back due times of use. Called about once a second. Failures are logged,
+    /// and the earlier state remains valid.
     pub fn look(&mut self, now_us: i64) {
         let outcome = self.follow();
         if now_us >= self.write_back_us {
@@ -137,7 +137,7 @@ impl Keeper {
             }
             (Some(followed), Some(there)) if followed.identity == there => {}
             (_, Some(there)) => {
-                // Nothing is followed before it was read: a failure is tried again.
+                // The file is not followed before it was read, so that a failure is retried.
                 self.followed = None;
                 let Some(store) = Store::open(&self.data)? else { return Ok(()) };
                 let version = store.data_version()?;
@@ -147,7 +147,7 @@ impl Keeper {
             }
         }
         let Some(followed) = &self.followed else { return Ok(()) };
-        // Before the rows: what changes between the two is seen at the next look.
+        // Before the rows: a change between the two is seen at the next look.
         let version = followed.store.data_version()?;
         if version != followed.version {
             let Some(mut followed) = self.followed.take() else { return Ok(()) };
@@ -177,7 +177,7 @@ impl Keeper {
         Ok(())
     }
 
-    /// Writes back when keys were last used, where that has changed; a failure is logged and tried again.
+    /// Writes back the times at which keys were last used, if they have changed. A failure is logged and retried.
     pub fn write_back(&mut self) {
         let Some(followed) = &mut self.followed else { return };
         let roster = self.registry.roster.load();

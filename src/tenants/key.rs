@@ -1,7 +1,7 @@
-//! The form of a key: `fh_<id>_<secret>`, made from the system's random bytes, kept as a hash.
+//! The form of a key: `fh_<id>_<secret>`, made from the system's random bytes and stored as a hash.
 //!
-//! The secret is 32 random bytes, so one pass of BLAKE3 (O'Connor, Aumasson, Neves, Wilcox-O'Hearn 2020) is
-//! enough: what slow password hashes guard against, guessing, is hopeless at 256 bits.
+//! The secret is 32 random bytes, so one pass of BLAKE3 (O'Connor, Aumasson, Neves, Wilcox-O'Hearn 2020) suffices. Slow
+//! password hashes protect against guessing, which is hopeless at 256 bits.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,14 +12,14 @@ use subtle::ConstantTimeEq as _;
 
 use super::error::TenantsError;
 
-/// What every key begins with: scanners for leaked secrets find it.
+/// The prefix of every key, for scanners that find leaked secrets.
 const PREFIX: &str = "fh_";
 /// 8 random bytes in hexadecimal.
 const ID_BYTES: usize = 16;
 /// 32 random bytes in base64url.
 const SECRET_BYTES: usize = 43;
 
-/// Names a key; no secret. Written as 16 lower-case hexadecimal digits.
+/// The id of a key, not a secret. Written as 16 lower-case hexadecimal digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyId(u64);
 
@@ -29,14 +29,14 @@ impl fmt::Display for KeyId {
     }
 }
 
-/// The text names no key.
+/// The text is not a key id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotAKeyId;
 
 impl FromStr for KeyId {
     type Err = NotAKeyId;
 
-    /// One spelling a key: 16 lower-case digits.
+    /// A key id has one spelling: 16 lower-case digits.
     fn from_str(text: &str) -> Result<KeyId, NotAKeyId> {
         if text.len() != ID_BYTES {
             return Err(NotAKeyId);
@@ -52,7 +52,7 @@ impl FromStr for KeyId {
     }
 }
 
-/// What is kept of a secret.
+/// The stored hash of a secret.
 #[derive(Clone, Copy)]
 pub(super) struct SecretHash([u8; 32]);
 
@@ -61,7 +61,7 @@ impl SecretHash {
         SecretHash(*blake3::hash(secret.as_bytes()).as_bytes())
     }
 
-    /// As stored; `None` for bytes that are no hash.
+    /// From stored bytes; `None` if they are not a hash.
     pub(super) fn from_stored(bytes: &[u8]) -> Option<SecretHash> {
         bytes.try_into().ok().map(SecretHash)
     }
@@ -70,7 +70,7 @@ impl SecretHash {
         &self.0
     }
 
-    /// Compares in a time that tells nothing of where they differ.
+    /// Compares in constant time.
     pub(super) fn is(&self, other: &SecretHash) -> bool {
         self.0.ct_eq(&other.0).into()
     }
@@ -82,8 +82,7 @@ impl fmt::Debug for SecretHash {
     }
 }
 
-/// The two halves of a key as a client sends it; `None` for text of another form. One hash, no
-/// allocation.
+/// The two halves of a key as a client sends it; `None` for another form. One hash, no allocation.
 pub(super) fn parse(text: &str) -> Option<(KeyId, SecretHash)> {
     let rest = text.strip_prefix(PREFIX)?;
     let (id, secret) = rest.split_at_checked(ID_BYTES)?;
@@ -96,10 +95,10 @@ pub(super) fn parse(text: &str) -> Option<(KeyId, SecretHash)> {
     Some((id.parse().ok()?, SecretHash::of(secret)))
 }
 
-/// A key that was just made: the only moment its text exists here.
+/// A new key. Its text exists only here.
 pub struct NewKey {
     pub id: KeyId,
-    /// To be shown to its owner once.
+    /// Shown to its owner once.
     pub text: String,
     pub(super) hash: SecretHash,
 }
@@ -111,7 +110,7 @@ impl fmt::Debug for NewKey {
 }
 
 impl NewKey {
-    /// Makes one from the operating system's random bytes.
+    /// Generates a key from the operating system's random bytes.
     pub(super) fn make() -> Result<NewKey, TenantsError> {
         let (mut id, mut secret) = ([0; 8], [0; 32]);
         getrandom::fill(&mut id).map_err(TenantsError::Random)?;

@@ -1,37 +1,37 @@
-//! One lane's slice of a budget: tokens taken in advance, so that the owner's cache line is seldom touched.
+//! One lane's slice of a budget: tokens taken in advance, so that the owner's cache line is rarely touched.
 //!
-//! Tokens in a lease are paid for, so leases never admit more than the owner would over the same time; what
-//! an idle lane holds is missed by the others. Therefore a slice is at most 1/32 of the budget divided by the
-//! lanes (3.2 % of the limit in all, if every lane holds one), and at most 20 ms worth.
+//! Leased tokens are paid for, so leases never admit more than the owner would over the same time. Other lanes lack
+//! what an idle lane holds. A slice is therefore at most 1/32 of the budget divided by the lanes (3.2 % of the limit in
+//! total, if every lane holds one), and at most 20 ms worth.
 
 use super::budget::{Budget, Rate, Shortage};
 
-/// After this what is left of a lease goes back to its owner, at the lane's next take: nothing runs for a lane that
-/// takes no more, and it keeps its slice till then.
+/// After this time the rest of a lease returns to its owner, at the lane's next take. Nothing runs for a lane that
+/// takes no more, and it keeps its slice until then.
 const LEASE_NS: u64 = 50_000_000;
-/// Slices a second at the least, of a lane that uses the whole budget.
+/// Minimum number of slices per second of a lane that uses the whole budget.
 const SLICES_PER_S: u64 = 50;
-/// What all lanes together may hold: one part in so many of a full budget.
+/// The fraction of a full budget that all lanes together may hold.
 const HELD_PARTS: u64 = 32;
 
-/// What one lane has of one budget; not shared.
+/// One lane's share of one budget; not shared.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Lease {
     left: u64,
     taken_ns: u64,
 }
 
-/// Tokens a lane takes at once, of `lanes` lanes; 1 where the limit is too low to be divided.
+/// Tokens that one of `lanes` lanes takes at once; 1 if the limit is too low to divide.
 #[must_use]
 fn slice(rate: &Rate, lanes: u64) -> u64 {
     (rate.capacity() / (HELD_PARTS * lanes.max(1))).min(rate.per_s() / SLICES_PER_S).max(1)
 }
 
 impl Lease {
-    /// Uses so many tokens, from the lease while it lasts: a few nanoseconds, else what [`Budget::take`] costs.
+    /// Uses `tokens` tokens. From the lease it takes a few nanoseconds, otherwise as long as [`Budget::take`].
     ///
     /// # Errors
-    /// [`Shortage`] where the owner has not enough either; nothing was used.
+    /// [`Shortage`] if the owner does not have enough either. Nothing was used.
     pub fn take(
         &mut self,
         budget: &Budget,
@@ -60,12 +60,12 @@ impl Lease {
         self.left
     }
 
-    /// Puts tokens back that were used for nothing.
+    /// Returns tokens that were not used.
     pub(super) fn put_back(&mut self, tokens: u64) {
         self.left = self.left.saturating_add(tokens);
     }
 
-    /// Gives an old lease back.
+    /// Returns an old lease.
     pub(super) fn expire(&mut self, budget: &Budget, rate: &Rate, now_ns: u64) {
         if self.left > 0 && now_ns.saturating_sub(self.taken_ns) > LEASE_NS {
             budget.give_back(rate, self.left);
@@ -81,8 +81,8 @@ mod tests {
 
     use super::*;
 
-    /// Admitted of many asks on `threads` lanes, `per_s` tokens a second, over `seconds` of a clock that all
-    /// threads go through together, each at its own pace within a step.
+    /// The number admitted of many requests on `threads` lanes, `per_s` tokens a second, over `seconds` of a clock that
+    /// all threads share, each at its own pace within a step.
     fn admitted(threads: u64, per_s: u64, asks_per_step: u64, tokens: u64, seconds: u64) -> u64 {
         const STEP_NS: u64 = 5_000_000;
         let (budget, rate) = (Budget::default(), Rate::new(per_s, 1));
@@ -94,7 +94,7 @@ mod tests {
                     let mut lease = Lease::default();
                     for step in 0..seconds * 1_000_000_000 / STEP_NS {
                         barrier.wait();
-                        // A lane now and then has nothing to do: its lease lies idle.
+                        // Sometimes a lane has nothing to do, and its lease is idle.
                         if (step / 40 + lane) % 5 == 0 && threads > 1 {
                             continue;
                         }
@@ -122,7 +122,7 @@ mod tests {
                 (400_000, 20, 50_000),
             ] {
                 let seconds = 10;
-                // The time that was simulated ends at its last step, and the budget was full at first.
+                // The simulated time ends at its last step, and the budget was full at first.
                 let due = per_s * (seconds + 1);
                 let got = admitted(threads, per_s, asks_per_step, tokens, seconds);
                 let error = (got as f64 - due as f64) / due as f64;
@@ -145,7 +145,7 @@ mod tests {
         let left = idle.left;
         idle.expire(&budget, &rate, LEASE_NS + 1);
         assert_eq!(idle.left, 0);
-        // The tokens of the 50 ms, and those given back.
+        // The tokens of the 50 ms, and those returned.
         let available = budget.take(&rate, 200_000, 200_000, LEASE_NS + 1).unwrap_err().available;
         assert_eq!(available, left + 5_000);
     }

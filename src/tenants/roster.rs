@@ -1,4 +1,4 @@
-//! Everything known of tenants and keys at one moment, immutable: what a lane looks things up in.
+//! All tenants and keys at one moment, immutable, for look-ups by lanes.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,30 +14,30 @@ use super::scope::{Scope, Scopes};
 use super::webhook::WebhookSecret;
 use crate::http::Credential;
 
-/// Microseconds between two notes of a key's use, so that cores do not write one cache line in turns.
+/// Microseconds between two records of a key's use, so that cores do not write one cache line in turns.
 const USED_GRAIN_US: i64 = 1_000_000;
 
-/// A tenant of this process's rosters: stays the same over all of them.
+/// The number of a tenant, constant over all rosters of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct TenantIndex(pub(super) u32);
 
-/// What an endpoint asks of a key.
+/// The access that an endpoint requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// Open to everybody.
+    /// Open to everyone.
     Nothing,
-    /// This scope, for the tenant that the request turns out to be about.
+    /// This scope, for the tenant that the request concerns.
     Scope(Scope),
-    /// One of the two, for the tenant of the key.
+    /// One of the two scopes, for the tenant of the key.
     Either(Scope, Scope),
-    /// This scope, for every tenant.
+    /// This scope, for all tenants.
     AllTenants(Scope),
 }
 
-/// Who asks. Small and copied freely; says nothing once the process has ended.
+/// The authenticated sender of a request. Small and copied freely; valid within the process only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Principal {
-    /// `None`: nobody had to say who they are.
+    /// `None`: no key was required.
     pub key: Option<KeyId>,
     pub scopes: Scopes,
     /// `None`: every tenant.
@@ -45,7 +45,7 @@ pub struct Principal {
 }
 
 impl Principal {
-    /// Whoever asks where no key is needed.
+    /// The sender of a request that needs no key.
     pub const ANYONE: Principal = Principal { key: None, scopes: Scopes::ALL, tenant: None };
 
     /// Whether the key is bound to one tenant.
@@ -55,27 +55,27 @@ impl Principal {
     }
 }
 
-/// One tenant: its limits as they are now, its budgets as they have always been.
+/// One tenant: its current limits, and its budgets, which outlive changes.
 #[derive(Clone, Debug)]
 pub(super) struct Tenant {
     pub(super) name: Arc<str>,
-    /// Of requests and of bytes.
+    /// For requests and for bytes.
     pub(super) rates: [Option<Rate>; 2],
     pub(super) budgets: Arc<[CachePadded<Budget>; 2]>,
     pub(super) prices: PriceLimits,
-    /// While there is one, also one that has ended, price events must be signed.
+    /// While there is one, even one that has ended, price events must be signed.
     pub(super) secrets: Arc<[HeldSecret]>,
 }
 
-/// A webhook secret while the server runs.
+/// A webhook secret of the running server.
 #[derive(Clone, Debug)]
 pub struct HeldSecret {
-    /// `None`: what is stored is none (an edit by hand), and nothing fits it.
+    /// `None`: the stored bytes are not a secret (a manual edit), and no signature matches.
     pub(super) secret: Option<WebhookSecret>,
     pub(super) revoked_us: i64,
 }
 
-/// When a key was last used, in microseconds since 1970; 0 for never. Outlives the rosters.
+/// The last use of a key, in microseconds since 1970; 0 for never. Outlives the rosters.
 #[derive(Debug, Default)]
 pub(super) struct Used(AtomicI64);
 
@@ -116,16 +116,16 @@ impl Key {
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Roster {
-    /// There is no key, and there never was one: everybody may do everything.
+    /// There never was a key: every request has full access.
     pub(super) is_open: bool,
     pub(super) keys: HashMap<KeyId, Key>,
-    /// By [`TenantIndex`]; those that left the file stay, without limits.
+    /// By [`TenantIndex`]. Tenants that left the file remain, without limits.
     pub(super) tenants: Vec<Tenant>,
     pub(super) by_name: HashMap<Arc<str>, TenantIndex>,
 }
 
 impl Roster {
-    /// What the file says now, behind what was known before: budgets and uses go on.
+    /// The next roster from the content of the file. Budgets and uses continue.
     pub(super) fn next(&self, tenants: &[TenantRow], keys: &[KeyRow]) -> Roster {
         let mut roster = Roster {
             is_open: self.is_open && keys.is_empty(),
@@ -183,7 +183,7 @@ impl Roster {
         index
     }
 
-    /// Adds what the file says of price events.
+    /// Adds the limits of price events.
     pub(super) fn with_prices(
         mut self,
         limits: Vec<(String, PriceLimits)>,
@@ -212,7 +212,7 @@ impl Roster {
         self
     }
 
-    /// What is said of a tenant's price events.
+    /// The limits of a tenant's price events.
     pub(super) fn prices_of(&self, tenant: &str) -> PriceLimits {
         self.named(tenant).map(|tenant| tenant.prices).unwrap_or_default()
     }
@@ -225,12 +225,12 @@ impl Roster {
         self.tenants.get(self.by_name.get(tenant)?.0 as usize)
     }
 
-    /// Whether anybody could come in with a key.
+    /// Whether there is a valid key.
     pub(super) fn has_usable_key(&self, now_us: i64) -> bool {
         self.keys.values().any(|key| key.expires_us.min(key.revoked_us) > now_us)
     }
 
-    /// Who it is, if they may. 170 ns with a key (of a thousand), 5 ns where none is needed.
+    /// The principal of a request, if it has access. 170 ns with a key (of a thousand), 5 ns if none is needed.
     pub(super) fn authorize(
         &self,
         credential: Credential<'_>,
@@ -245,7 +245,7 @@ impl Roster {
             Credential::Absent => return Err(Denied::NoKey),
             Credential::Unusable => return Err(Denied::UnusableKey),
         };
-        // The hash before the look-up, which so takes as long for an id that there is not.
+        // The hash comes before the look-up, which therefore takes as long for an unknown id.
         let (id, hash) = parse(text).ok_or(Denied::UnknownKey)?;
         let key = self.keys.get(&id).filter(|key| key.hash.is(&hash)).ok_or(Denied::UnknownKey)?;
         let principal = key.admit(id, now_us)?;
@@ -261,8 +261,8 @@ impl Roster {
         }
     }
 
-    /// Who a principal is now that was let in before: its key may have ended, or there may be keys where there were
-    /// none.
+    /// The current principal of one that was admitted earlier. Its key may have ended, or there may be keys where there
+    /// were none.
     pub(super) fn admit_again(&self, principal: &Principal, now_us: i64) -> Result<Principal, Denied> {
         if self.is_open {
             return Ok(Principal::ANYONE);
@@ -271,7 +271,7 @@ impl Roster {
         self.keys.get(&id).ok_or(Denied::UnknownKey)?.admit(id, now_us)
     }
 
-    /// Whether a principal may do this to this tenant.
+    /// Whether a principal has this scope for this tenant.
     pub(super) fn authorize_tenant(
         &self,
         principal: &Principal,

@@ -1,4 +1,4 @@
-//! The rows of `tenants.db`: tenants with their limits, keys with what they may do.
+//! The rows of `tenants.db`: tenants with their limits, keys with their scopes.
 
 use rusqlite::Row;
 
@@ -7,12 +7,12 @@ use super::key::SecretHash;
 use super::scope::Scopes;
 use crate::base::prices::PriceRules;
 
-/// How much a tenant may send; `None`: as much as it likes.
+/// The limits of a tenant; `None`: unlimited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     pub requests_per_s: Option<u64>,
     pub bytes_per_s: Option<u64>,
-    /// Seconds' worth of both that can be saved up.
+    /// Seconds of unused quota that can accumulate.
     pub burst_s: u64,
 }
 
@@ -36,7 +36,7 @@ pub struct TenantRow {
     pub limits: Limits,
 }
 
-/// How a tenant's price events are judged and limited; `None`: as the server's settings say.
+/// The limits of a tenant's price events; `None`: those of the server's settings.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PriceLimits {
     /// Hundredths of a percent.
@@ -45,13 +45,13 @@ pub struct PriceLimits {
     pub score_milli: Option<u32>,
     pub window: Option<u16>,
     pub events_per_s: Option<u64>,
-    /// Of each product.
+    /// Per product.
     pub product_events_per_s: Option<u64>,
 }
 
 impl PriceLimits {
     pub(super) fn read(row: &Row<'_>, first: usize) -> rusqlite::Result<PriceLimits> {
-        // What an edit by hand made of it is brought into what there can be.
+        // Clamps a value that a manual edit may have put out of range.
         let within = |at: usize, least: i64, most: i64| {
             row.get::<_, Option<i64>>(first + at).map(|number| number.map(|number| number.clamp(least, most)))
         };
@@ -66,7 +66,7 @@ impl PriceLimits {
         })
     }
 
-    /// The rules of this tenant over those of the server.
+    /// Merges the tenant's rules over those of the server.
     #[must_use]
     pub fn over(&self, server: PriceRules) -> PriceRules {
         PriceRules {
@@ -84,11 +84,11 @@ pub struct SecretRow {
     pub tenant_id: String,
     pub label: String,
     pub created_us: i64,
-    /// May lie ahead: until then it holds.
+    /// May be in the future; until then the secret is valid.
     pub revoked_us: Option<i64>,
 }
 
-/// What a key is to be.
+/// A request for a key.
 #[derive(Clone, Debug)]
 pub struct KeyWish {
     /// `None`: every tenant.
@@ -98,7 +98,7 @@ pub struct KeyWish {
     pub expires_us: Option<i64>,
 }
 
-/// One key as stored. What cannot be read of a row (an edit by hand) is `None`, and the key lets nobody in.
+/// One key as stored. Unreadable parts of a row (a manual edit) are `None`, and the key permits nothing.
 #[derive(Clone, Debug)]
 pub struct KeyRow {
     pub key_id: String,
@@ -127,7 +127,7 @@ impl KeyRow {
         })
     }
 
-    /// In one word: `active`, `revoked`, `expired`, `revoking` (at a time that is set) or `unreadable`.
+    /// One word: `active`, `revoked`, `expired`, `revoking` (at a given time) or `unreadable`.
     #[must_use]
     pub fn state(&self, now_us: i64) -> &'static str {
         let is_past = |time: Option<i64>| time.is_some_and(|time| time <= now_us);
@@ -143,7 +143,7 @@ impl KeyRow {
 
 impl TenantRow {
     pub(super) fn read(row: &Row<'_>) -> rusqlite::Result<TenantRow> {
-        // A limit below zero (an edit by hand) lets as little through as there is: one a second.
+        // A negative limit (a manual edit) becomes the lowest one: one a second.
         let limit =
             |at| row.get::<_, Option<i64>>(at).map(|limit| limit.map(|limit| limit.max(1).unsigned_abs()));
         Ok(TenantRow {

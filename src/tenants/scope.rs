@@ -1,14 +1,14 @@
-//! What a key may do: four scopes and sets of them.
+//! The scopes of a key, and sets of them.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// One thing a key may be allowed. None includes another, but for `admin`.
+/// A permission of a key. None includes another, except `admin`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// Append clicks and events, and nothing else, so that it may be in a public page.
+    /// Append clicks and events, and nothing else, so that the key may be in a public page.
     Write = 1,
-    /// Change what the tenant has: orders in, uploads, order status, stock, prices, reviews.
+    /// Change the tenant's data: ingest of orders, uploads, order status, stock, prices, reviews.
     Manage = 8,
     /// Read rows, counts and reports.
     Read = 2,
@@ -35,35 +35,35 @@ impl Scope {
 pub struct Scopes(u8);
 
 impl Scopes {
-    /// All of them: what everybody has where there are no keys.
+    /// All scopes: the access of every request if there are no keys.
     pub const ALL: Scopes =
         Scopes(Scope::Write as u8 | Scope::Manage as u8 | Scope::Read as u8 | Scope::Admin as u8);
 
-    /// Whether the set allows what the scope does; `admin` allows everything.
+    /// Whether the set permits this scope; `admin` permits all.
     #[must_use]
     pub const fn allows(self, scope: Scope) -> bool {
         self.0 & (scope as u8 | Scope::Admin as u8) != 0
     }
 
-    /// What either of the two allows.
+    /// The union of two sets.
     #[must_use]
     pub const fn and(self, other: Scopes) -> Scopes {
         Scopes(self.0 | other.0)
     }
 
-    /// Whether a key with these may be in a page that everybody reads.
+    /// Whether a key with these scopes may be in a public page.
     #[must_use]
     pub const fn is_public(self) -> bool {
         self.0 == Scope::Write as u8
     }
 
-    /// The scopes that were given, in the order of [`Scope::ALL`].
+    /// The given scopes, in the order of [`Scope::ALL`].
     pub fn iter(self) -> impl Iterator<Item = Scope> {
         Scope::ALL.into_iter().filter(move |scope| self.0 & *scope as u8 != 0)
     }
 }
 
-/// The text names no scope, or one that there is not.
+/// The text contains no scope, or an unknown one.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is not a list of scopes; use write, manage, read and admin, separated by commas")]
 pub struct NoScopes(String);

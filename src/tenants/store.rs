@@ -1,7 +1,7 @@
-//! `tenants.db`: a few tables that a person can read, written by the commands, read by the server.
+//! `tenants.db`: a few readable tables, written by the commands, read by the server.
 //!
-//! A rollback journal and full syncs: a revocation that was reported done stays done. Changes are a handful a
-//! day; nothing here is on a request's way.
+//! A rollback journal and full syncs: a reported revocation survives a power cut. There are a few changes a day, and no
+//! request waits for one.
 
 use std::path::{Path, PathBuf};
 
@@ -15,13 +15,13 @@ use crate::base::durable;
 use crate::base::limits::IDENTIFIER_BYTES_MAX;
 use crate::shard;
 
-/// `FHTN`: what `file(1)` and a second program see in the header.
+/// `FHTN`: identifies the file in its header, for `file(1)` and other programs.
 const APPLICATION_ID: u32 = 0x4648_544e;
 const VERSION: u32 = 3;
-/// Secrets of one tenant: a signature is held against each.
+/// Maximum number of secrets of one tenant. A signature is compared with each.
 const SECRETS_MAX: usize = 16;
 
-/// SQLite keeps the comments inside a statement, so `.schema` explains itself.
+/// SQLite keeps the comments within a statement, so `.schema` is commented.
 const SCHEMA: &str = "
 CREATE TABLE tenant (
   -- Customers of the service that have limits or keys of their own.
@@ -45,7 +45,7 @@ CREATE TABLE api_key (
 ) STRICT, WITHOUT ROWID;
 ";
 
-/// What version 2 has beside it.
+/// The additions of version 2.
 const SCHEMA_2: &str = "
 CREATE TABLE price_limit (
   -- How a tenant's price events are judged and limited. NULL: as the server's settings say.
@@ -68,12 +68,12 @@ CREATE TABLE webhook_secret (
 ) STRICT, WITHOUT ROWID;
 ";
 
-/// What version 3 changes: before it, `write` was allowed what is now `manage`, and a key keeps what it could.
+/// The change of version 3: before it, `write` included what is now `manage`, and a key keeps its permissions.
 const SCHEMA_3: &str = "
 UPDATE api_key SET scopes = scopes || ',manage' WHERE instr(',' || replace(scopes, ' ', '') || ',', ',write,') > 0;
 ";
 
-/// The file, open.
+/// The open file.
 #[derive(Debug)]
 pub struct Store {
     path: PathBuf,
@@ -81,16 +81,16 @@ pub struct Store {
 }
 
 impl Store {
-    /// Where the file of a data folder is.
+    /// The path of the file in a data folder.
     #[must_use]
     pub fn path_in(data: &Path) -> PathBuf {
         data.join(shard::TENANTS_FILE)
     }
 
-    /// Opens the file where there is one, without making it.
+    /// Opens the file if it exists.
     ///
     /// # Errors
-    /// It is locked, damaged, somebody else's or newer than this program.
+    /// It is locked, damaged, of another program or newer than this program.
     pub fn open(data: &Path) -> Result<Option<Store>, TenantsError> {
         let path = Store::path_in(data);
         match path.try_exists() {
@@ -100,10 +100,10 @@ impl Store {
         }
     }
 
-    /// Opens the file, making it and the folder where they are missing.
+    /// Opens the file; creates it and its folder if they are missing.
     ///
     /// # Errors
-    /// As [`Store::open`].
+    /// See [`Store::open`].
     pub fn create(data: &Path) -> Result<Store, TenantsError> {
         let io = |source| TenantsError::Io { path: data.to_owned(), source };
         durable::create_folder(data).map_err(io)?;
@@ -118,7 +118,7 @@ impl Store {
         let mut connection = shard::open_small(&path, create)
             .map_err(|source| TenantsError::Open { path: path.clone(), source })?;
         if version(&connection, &path)? < VERSION {
-            // Again under the lock: two commands may make it at once.
+            // Checked again under the lock, because two commands may create it at once.
             let transaction =
                 connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
             let found = version(&transaction, &path)?;
@@ -143,7 +143,7 @@ impl Store {
         &self.connection
     }
 
-    /// Changes when somebody else has written the file since this connection last looked.
+    /// Changes when another connection has written the file since this one last read it.
     pub(super) fn data_version(&self) -> Result<i64, TenantsError> {
         Ok(self.connection.pragma_query_value(None, "data_version", |row| row.get(0))?)
     }
@@ -157,7 +157,7 @@ impl Store {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// Every key, revoked ones included, oldest first.
+    /// Every key, including revoked ones, oldest first.
     pub fn keys(&self) -> Result<Vec<KeyRow>, TenantsError> {
         let mut statement = self.connection.prepare_cached(
             "SELECT key_id, tenant_id, hash, scopes, label, created_at, expires_at, revoked_at, last_used_at
@@ -221,7 +221,7 @@ impl Store {
         if changed == 0 { Err(TenantsError::NoTenant(tenant_id.to_owned())) } else { Ok(()) }
     }
 
-    /// How a tenant's price events are judged and limited.
+    /// The limits of a tenant's price events.
     pub fn price_limits(&self, tenant_id: &str) -> Result<PriceLimits, TenantsError> {
         let found = self.connection.query_row(
             "SELECT change_bp, score_milli, window, events_per_s, product_events_per_s FROM price_limit \
@@ -232,7 +232,7 @@ impl Store {
         Ok(found.optional()?.unwrap_or_default())
     }
 
-    /// The same of every tenant that has any.
+    /// The limits of every tenant that has any.
     pub(super) fn all_price_limits(&self) -> Result<Vec<(String, PriceLimits)>, TenantsError> {
         let mut statement = self.connection.prepare_cached(
             "SELECT tenant_id, change_bp, score_milli, window, events_per_s, product_events_per_s FROM price_limit",
@@ -241,7 +241,7 @@ impl Store {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    /// Changes them.
+    /// Changes the limits.
     ///
     /// # Errors
     /// [`TenantsError::NoTenant`].
@@ -261,8 +261,8 @@ impl Store {
         Ok(())
     }
 
-    /// Keeps a webhook secret; from then on the tenant's price events must be signed. Only the owner may read the
-    /// file afterwards. Gives the secret's id.
+    /// Stores a webhook secret. From then on the tenant's price events must be signed. The file becomes readable by its
+    /// owner only. Returns the secret's id.
     ///
     /// # Errors
     /// [`TenantsError::NoTenant`], [`TenantsError::Random`], [`TenantsError::TooManySecrets`].
@@ -321,8 +321,9 @@ impl Store {
         Ok(self.secrets_with_bytes()?.into_iter().map(|(row, _)| row).collect())
     }
 
-    /// Sets when a secret ends; one that has ended by then stays as it is. Gives the time that stands. A tenant whose
-    /// last secret has ended gets nothing in until it has another, or its secrets are cleared.
+    /// Sets the time at which a secret ends. One that has ended by then does not change. Returns the time that applies.
+    /// Price events of a tenant whose last secret has ended are refused until it has another, or its secrets are
+    /// cleared.
     ///
     /// # Errors
     /// [`TenantsError::NoSecret`].
@@ -341,7 +342,7 @@ impl Store {
         stands.ok_or_else(|| TenantsError::NoSecret(secret_id.to_owned()))
     }
 
-    /// Forgets a tenant's secrets: its price events need no signature any more. Gives how many there were.
+    /// Deletes a tenant's secrets, so that its price events need no signature. Returns the number of secrets.
     ///
     /// # Errors
     /// [`TenantsError::NoTenant`].
@@ -350,7 +351,7 @@ impl Store {
         Ok(self.connection.execute("DELETE FROM webhook_secret WHERE tenant_id = ?1", [tenant_id])?)
     }
 
-    /// Makes a key and stores its hash.
+    /// Creates a key and stores its hash.
     ///
     /// # Errors
     /// [`TenantsError::NoTenant`], [`TenantsError::Random`].
@@ -375,7 +376,7 @@ impl Store {
         Ok(key)
     }
 
-    /// Sets when a key ends; one that has ended by then stays as it is. Gives the time that stands.
+    /// Sets the time at which a key ends. One that has ended by then does not change. Returns the time that applies.
     ///
     /// # Errors
     /// [`TenantsError::NoKey`].
@@ -391,7 +392,7 @@ impl Store {
         stands.ok_or_else(|| TenantsError::NoKey(key_id.to_owned()))
     }
 
-    /// Notes when keys were last used; never moves a time back.
+    /// Records the last use of keys. Never moves a time back.
     pub(super) fn note_used(&mut self, used: &[(KeyId, i64)]) -> Result<(), TenantsError> {
         let transaction =
             self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
@@ -406,12 +407,12 @@ impl Store {
         Ok(transaction.commit()?)
     }
 
-    /// Copies the file as it is at this moment to another data folder.
+    /// Copies the current file to another data folder.
     pub fn copy_to(&self, data: &Path) -> Result<(), TenantsError> {
         let dest = Store::path_in(data);
         shard::make_secret_file(&dest).map_err(|source| TenantsError::Io { path: dest.clone(), source })?;
         self.connection.execute("VACUUM INTO ?1", [dest.to_string_lossy()])?;
-        // SQLite does not.
+        // SQLite does not sync it.
         let synced = std::fs::File::open(&dest).and_then(|copy| copy.sync_all());
         synced
             .and_then(|()| durable::sync_folder(data))
@@ -419,7 +420,7 @@ impl Store {
     }
 }
 
-/// Which of our schemas the file has; 0 where it is empty.
+/// The schema version of the file; 0 if it is empty.
 fn version(connection: &Connection, path: &Path) -> Result<u32, TenantsError> {
     let number = |name| connection.pragma_query_value(None, name, |row| row.get::<_, u32>(0));
     let tables: u32 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;

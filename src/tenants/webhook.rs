@@ -1,12 +1,12 @@
 //! Signed requests by the scheme of Standard Webhooks: HMAC-SHA-256 (RFC 2104) over id, time and body.
 //!
-//! Signed is `<webhook-id>.<webhook-timestamp>.<body>`, the body byte for byte as it was sent. The header
-//! `webhook-signature` has one signature or several with spaces between them, each `v1,` and base64; one that fits
-//! one of the tenant's secrets is enough, so that either side can change its secret first. A secret is written
-//! `whsec_` and base64.
+//! The signature covers `<webhook-id>.<webhook-timestamp>.<body>`, with the body byte for byte as sent. The header
+//! `webhook-signature` has one or more signatures separated by spaces, each `v1,` and base64. One that matches one of
+//! the tenant's secrets suffices, so that either side can rotate its secret first. A secret is written `whsec_` and
+//! base64.
 //!
-//! The scheme does not sign the path: within [`TOLERANCE_S`] a request that was overheard fits another product of the
-//! same tenant as well. Nor any other header: of those that could name the event, only `webhook-id` counts.
+//! The scheme does not sign the path: within [`TOLERANCE_S`] an intercepted request is valid for another product of the
+//! same tenant too. It signs no other header either, so only `webhook-id` may name the event.
 
 use std::fmt;
 
@@ -19,14 +19,14 @@ use super::error::TenantsError;
 use super::roster::HeldSecret;
 
 const PREFIX: &str = "whsec_";
-/// What the scheme allows.
+/// The range that the scheme permits.
 const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
-/// How far the sender's clock may be off, and how long a request that was overheard can be sent again.
+/// Tolerance of the sender's clock, and the time within which an intercepted request can be replayed.
 const TOLERANCE_S: i64 = 300;
-/// Signatures of one request that are looked at: a sender has two while it changes its secret.
+/// Maximum number of signatures checked per request. A sender has two during a rotation.
 const SIGNATURES_MAX: usize = 16;
 
-/// The key that a tenant's requests are signed with.
+/// The key that signs a tenant's requests.
 #[derive(Clone, PartialEq, Eq)]
 pub struct WebhookSecret(Vec<u8>);
 
@@ -37,14 +37,14 @@ impl fmt::Debug for WebhookSecret {
 }
 
 impl WebhookSecret {
-    /// A new one from the operating system's random bytes.
+    /// Generates a secret from the operating system's random bytes.
     pub fn make() -> Result<WebhookSecret, TenantsError> {
         let mut bytes = vec![0; 32];
         getrandom::fill(&mut bytes).map_err(TenantsError::Random)?;
         Ok(WebhookSecret(bytes))
     }
 
-    /// One that the sender has made.
+    /// Parses a secret that the sender has generated.
     ///
     /// # Errors
     /// [`TenantsError::BadSecret`].
@@ -62,7 +62,7 @@ impl WebhookSecret {
         &self.0
     }
 
-    /// As its owner writes it down; to be shown once.
+    /// The text for its owner, shown once.
     #[must_use]
     pub fn text(&self) -> String {
         format!("{PREFIX}{}", STANDARD.encode(&self.0))
@@ -76,7 +76,7 @@ impl WebhookSecret {
     }
 
     fn mac(&self, id: &[u8], timestamp: &[u8], body: &[u8]) -> Hmac<Sha256> {
-        // A key of any length will do.
+        // HMAC accepts keys of any length.
         let mut mac = match Hmac::<Sha256>::new_from_slice(&self.0) {
             Ok(mac) => mac,
             Err(error) => unreachable!("HMAC takes keys of any length: {error}"),
@@ -88,17 +88,17 @@ impl WebhookSecret {
     }
 }
 
-/// What of a request is signed, and by what. `None`: the header is missing, or there are several.
+/// The signed parts of a request, and its signatures. `None`: the header is missing or repeated.
 #[derive(Clone, Copy, Debug)]
 pub struct Signed<'a> {
     pub id: Option<&'a [u8]>,
     pub timestamp: Option<&'a [u8]>,
     pub signature: Option<&'a [u8]>,
-    /// As it was sent.
+    /// The bytes that were sent.
     pub body: &'a [u8],
 }
 
-/// Why a request is not taken for its sender's.
+/// The reason for which a signature is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SignatureFault {
     #[error(
@@ -121,11 +121,11 @@ pub enum SignatureFault {
     Mismatch,
 }
 
-/// Whether one of the signatures is by one of the secrets that hold at `now_us`. Compared in a time that tells nothing
-/// of where they differ. About 2 us and 1 us a KiB for each secret.
+/// Whether one of the signatures matches one of the secrets that are valid at `now_us`. Compares in constant time.
+/// About 2 us, and 1 us per KiB for each secret.
 ///
 /// # Errors
-/// Which of the rules does not hold, in their order.
+/// The first rule that fails.
 pub fn verify(secrets: &[HeldSecret], signed: &Signed<'_>, now_us: i64) -> Result<(), SignatureFault> {
     let (Some(id), Some(timestamp), Some(signature)) = (signed.id, signed.timestamp, signed.signature) else {
         return Err(SignatureFault::Missing);
@@ -169,7 +169,7 @@ mod tests {
         HeldSecret { secret: Some(secret.clone()), revoked_us }
     }
 
-    /// The example that the scheme's own libraries are tested with.
+    /// The example of the test suites of the scheme's own libraries.
     #[test]
     fn it_signs_as_the_scheme_says() {
         let secret = WebhookSecret::parse("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
@@ -220,7 +220,7 @@ mod tests {
                 if signature == "v1," { SignatureFault::Mismatch } else { SignatureFault::NoSignature };
             assert_eq!(fault, expected, "{signature:?}");
         }
-        // Another id, time or body is another request.
+        // Another id, time or body makes another request.
         let other = |id: &'static [u8], timestamp: &'static [u8], body: &'static [u8]| {
             let signed =
                 Signed { id: Some(id), timestamp: Some(timestamp), signature: Some(by_new.as_bytes()), body };

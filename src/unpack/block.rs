@@ -1,15 +1,15 @@
-//! The decoded bytes at hand: a buffer of 64 KiB, or part of the chunk that was fed.
+//! The current decoded bytes: a buffer of 64 KiB, or a part of the chunk that was fed.
 
 use bytes::Bytes;
 
-/// Bytes decoded ahead at most.
+/// Maximum number of bytes decoded ahead.
 pub(super) const BLOCK_BYTES: usize = 64 << 10;
 
 #[derive(Debug, Default)]
 pub(super) struct Block {
-    /// Lent from the chunk; empty where `decoded` holds the bytes.
+    /// Borrowed from the chunk; empty if `decoded` has the bytes.
     lent: Bytes,
-    /// Allocated when it is first filled.
+    /// Allocated on first use.
     decoded: Box<[u8]>,
     decoded_bytes: usize,
 }
@@ -23,7 +23,7 @@ impl Block {
         self.lent.len() + self.decoded.len()
     }
 
-    /// Lets go of what it holds.
+    /// Releases the bytes.
     pub(super) fn clear(&mut self) {
         self.lent = Bytes::new();
         self.decoded_bytes = 0;
@@ -34,7 +34,7 @@ impl Block {
         self.lent = bytes;
     }
 
-    /// What it holds, for another decoder to read; nothing is left in it.
+    /// Moves the bytes out, for another decoder to read.
     pub(super) fn lent_or_copied(&mut self) -> Bytes {
         let bytes = match self.lent.is_empty() {
             true => Bytes::copy_from_slice(self.bytes()),
@@ -44,7 +44,7 @@ impl Block {
         bytes
     }
 
-    /// The buffer, for a decoder to fill; [`Block::fill`] says how far it came.
+    /// The buffer, for a decoder to fill; [`Block::fill`] sets its length.
     pub(super) fn buffer(&mut self) -> &mut [u8] {
         self.clear();
         if self.decoded.is_empty() {

@@ -1,41 +1,40 @@
-//! What can be wrong with an upload, and where. All of it is the sender's fault and none of it is worth a
-//! retry of the same bytes.
+//! The errors of an upload, with their positions. All of them are the sender's fault, and a retry of the same bytes
+//! cannot succeed.
 
 use std::fmt;
 
-/// Why an upload ends before its end.
+/// The reason for which an upload ends early.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnpackError {
-    /// A limit: it unfolds to more bytes than an upload may.
+    /// A limit: it decompresses to more bytes than permitted.
     #[error("the upload exceeds {decoded_bytes_max} bytes after decompression ({place})")]
     TooLarge { decoded_bytes_max: u64, place: Place },
-    /// A limit: so many bytes out of so few are a bomb.
+    /// A limit: this ratio is a decompression bomb.
     #[error("the upload decompresses to more than {ratio_max} times its size ({place})")]
     Ratio { ratio_max: u32, place: Place },
-    /// A limit: more entries than an archive may have.
+    /// A limit: the archive has too many entries.
     #[error("the archive has more than {entries_max} entries ({place})")]
     TooManyEntries { entries_max: u32, place: Place },
     /// Damage: it ends too early.
     #[error("the upload is truncated ({place})")]
     Truncated { place: Place },
-    /// Damage: what was read is not what was packed.
+    /// Damage: the decoded bytes are not the ones that were compressed.
     #[error("{what} ({place})")]
     Checksum { what: &'static str, place: Place },
     /// Damage: it breaks the rules of its format.
     #[error("{what} ({place})")]
     Damaged { what: &'static str, place: Place },
-    /// Whole as far as one can tell, but packed in a way that is not read here.
+    /// Apparently complete, but in an unsupported format.
     #[error("{what} ({place})")]
     Unsupported { what: &'static str, place: Place },
 }
 
-/// How far the reading had come.
+/// The position that the reader had reached.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Place {
-    /// Bytes of the upload that were read when it was noticed; the zstd decoder leaves out those of the
-    /// chunk it failed in.
+    /// Bytes of the upload read when the fault was found. The zstd decoder omits those of the chunk in which it failed.
     pub offset_bytes: u64,
-    /// Lines that were read before, blank ones included.
+    /// Lines read before, including blank ones.
     pub lines: u64,
     /// The archive's entry, shortened, without control characters.
     pub entry: Option<Box<str>>,
@@ -52,7 +51,7 @@ impl fmt::Display for Place {
 }
 
 impl UnpackError {
-    /// Whether a limit ended it (413), and not damage or an unknown way of packing (400, 415).
+    /// Whether a limit ended it (413), not damage or an unsupported format (400, 415).
     #[must_use]
     pub fn is_limit(&self) -> bool {
         matches!(
@@ -75,7 +74,7 @@ impl UnpackError {
     }
 }
 
-/// An [`UnpackError`] of a decoder, which does not know the place.
+/// An [`UnpackError`] of a decoder, which does not know the position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
     TooLarge(u64),

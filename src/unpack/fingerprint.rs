@@ -1,7 +1,7 @@
-//! BLAKE3 (O'Connor, Aumasson, Neves, Wilcox-O'Hearn, 2020) over rows, gathered so that it runs wide.
+//! BLAKE3 (O'Connor, Aumasson, Neves, Wilcox-O'Hearn, 2020) over rows, collected so that it can use vector
+//! instructions.
 
-/// The hash takes 16 KiB abreast, and only from where such a piece would begin: lines one by one would
-/// halve its speed and more.
+/// The hash processes aligned pieces of 16 KiB in parallel. Line by line it would take more than twice the time.
 pub(super) const GATHER_BYTES: usize = 64 << 10;
 
 #[derive(Debug)]
@@ -17,7 +17,7 @@ impl Fingerprint {
 
     #[inline]
     pub(super) fn add(&mut self, bytes: &[u8]) {
-        // Strictly: what is full has been hashed.
+        // Strictly less: a full buffer is hashed.
         if bytes.len() < GATHER_BYTES - self.gathered.len() {
             self.gathered.extend_from_slice(bytes);
         } else {
@@ -40,7 +40,7 @@ impl Fingerprint {
         self.gathered.capacity()
     }
 
-    /// Of everything added so far.
+    /// The hash of everything added so far.
     pub(super) fn value(&self) -> [u8; 32] {
         let mut hasher = self.hasher.clone();
         hasher.update(&self.gathered);
@@ -59,7 +59,7 @@ mod tests {
             let mut fingerprint = Fingerprint::new();
             for (index, piece) in bytes.chunks(piece).enumerate() {
                 fingerprint.add(piece);
-                // Asking changes nothing.
+                // Reading the value changes nothing.
                 if index % 1000 == 0 {
                     fingerprint.value();
                 }

@@ -1,4 +1,4 @@
-//! gzip (RFC 1952): members one after another, read as one text.
+//! gzip (RFC 1952): consecutive members, read as one text.
 
 use super::error::Fault;
 use super::inflate::Inflate;
@@ -8,7 +8,7 @@ use super::unpacker::Pipe;
 #[derive(Debug)]
 pub(super) struct Gzip {
     inflate: Inflate,
-    /// A member ended; another may begin.
+    /// A member has ended; another may begin.
     is_between: bool,
 }
 

@@ -1,4 +1,4 @@
-//! DEFLATE (RFC 1951), one stretch of input at a time.
+//! DEFLATE (RFC 1951), one section of input at a time.
 
 use flate2::{Decompress, DecompressError, FlushDecompress, Status};
 
@@ -7,7 +7,7 @@ use super::input::{Input, Step};
 
 /// Bits of the window of 32 KiB.
 const WINDOW_BITS: u8 = 15;
-/// The window and the tables beside it.
+/// The window and the tables.
 pub(super) const MEMORY_BYTES: usize = 48 << 10;
 
 #[derive(Debug)]
@@ -17,7 +17,7 @@ pub(super) struct Inflate {
     holds_output: bool,
 }
 
-/// What one stretch came to.
+/// The result of one section.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Inflated {
     pub(super) read: usize,
@@ -26,12 +26,12 @@ pub(super) struct Inflated {
 }
 
 impl Inflated {
-    /// Nothing happened: it takes more input.
+    /// Whether nothing happened, so that the decoder needs more input.
     pub(super) fn is_starved(self) -> bool {
         self.read == 0 && self.written == 0 && !self.is_end
     }
 
-    /// Whether there are bytes to look at.
+    /// Whether there are bytes to process.
     pub(super) fn step(self) -> Option<Step> {
         (self.written > 0).then_some(Step::Block)
     }
@@ -43,19 +43,19 @@ impl Inflate {
         Inflate { stream: Decompress::new(false), holds_output: false }
     }
 
-    /// A gzip member; its CRC-32 and length are checked at its end.
+    /// A gzip member. Its CRC-32 and length are checked at its end.
     pub(super) fn gzip() -> Inflate {
         Inflate { stream: Decompress::new_gzip(WINDOW_BITS), holds_output: false }
     }
 
-    /// Makes a raw stream begin anew.
+    /// Restarts a raw stream.
     pub(super) fn restart_raw(&mut self) {
         self.stream.reset(false);
         self.holds_output = false;
     }
 
-    /// Reads up to so many bytes of the input, and says how far it came. After an error, too, what was
-    /// looked at is read.
+    /// Reads up to `bytes_max` bytes of the input and returns the result. After an error, the bytes examined count as
+    /// read too.
     pub(super) fn run(
         &mut self,
         input: &mut Input,
@@ -78,7 +78,7 @@ impl Inflate {
     }
 }
 
-/// The library tells its errors by their messages only.
+/// The library distinguishes its errors only by their messages.
 fn fault(error: &DecompressError) -> Fault {
     match error.message() {
         Some("incorrect data check") => Fault::Checksum("the CRC-32 of a gzip member does not match"),

@@ -1,26 +1,26 @@
-//! The chunk that was fed, and how much of the upload was read.
+//! The chunk that was fed, and the number of bytes read.
 
 use bytes::Bytes;
 
 use super::error::Fault;
 
-/// What a decoder did with its turn.
+/// The result of a decoder's turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// There is a block of decoded bytes.
+    /// A block of decoded bytes is ready.
     Block,
-    /// An entry ended, and with it the line it ended in.
+    /// An entry ended, and with it its last line.
     Break,
-    /// The chunk is used up.
+    /// The chunk is consumed.
     Hungry,
-    /// The upload ended, as it should.
+    /// The upload ended correctly.
     End,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Input {
     chunk: Bytes,
-    /// What comes after `chunk`, where bytes were given back.
+    /// Follows `chunk` if bytes were given back.
     later: Bytes,
     consumed_bytes: u64,
     is_ended: bool,
@@ -52,17 +52,17 @@ impl Input {
         self.consumed_bytes
     }
 
-    /// What is at hand, not read yet.
+    /// The unread bytes of the chunk.
     pub(super) fn rest(&self) -> &[u8] {
         &self.chunk
     }
 
-    /// The first bytes of [`Input::rest`] are read.
+    /// Marks the first bytes of [`Input::rest`] as read.
     pub(super) fn advance(&mut self, bytes: usize) {
         self.take(bytes as u64);
     }
 
-    /// Reads up to so many bytes, without a copy.
+    /// Reads up to `bytes_max` bytes, without a copy.
     pub(super) fn take(&mut self, bytes_max: u64) -> Bytes {
         let length = self.chunk.len().min(usize::try_from(bytes_max).unwrap_or(usize::MAX));
         let taken = self.chunk.split_to(length);
@@ -73,7 +73,7 @@ impl Input {
         taken
     }
 
-    /// Gives back the bytes that were read last. Once, before anything else is read.
+    /// Gives back the bytes that were read last. May be called once, before anything else is read.
     pub(super) fn give_back(&mut self, bytes: Bytes) {
         self.consumed_bytes -= bytes.len() as u64;
         if !bytes.is_empty() {
@@ -81,7 +81,7 @@ impl Input {
         }
     }
 
-    /// There is nothing at hand, and something has to come.
+    /// The chunk is consumed although more bytes must follow.
     pub(super) fn starved(&self) -> Result<Step, Fault> {
         if self.is_ended { Err(Fault::Truncated) } else { Ok(Step::Hungry) }
     }

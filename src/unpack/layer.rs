@@ -1,7 +1,7 @@
-//! A text that was packed before it was packed: a packed entry of an archive, a packed file sent with a coding.
+//! A text that was compressed twice: a compressed entry of an archive, or a compressed file sent with a coding.
 //!
-//! Its decoder reads what the outer one decodes. Both count against the limits of the one upload: what either unfolds
-//! adds up, and the ratio is that to the bytes that were sent.
+//! Its decoder reads the output of the outer one. Both count against the limits of the upload: their output is added
+//! up, and the ratio refers to the bytes that were sent.
 
 use super::error::Fault;
 use super::input::Step;
@@ -11,7 +11,7 @@ use super::unpacker::{Pipe, Source};
 pub(super) struct Layer {
     pub(super) pipe: Pipe,
     pub(super) source: Source,
-    /// The first bytes of the text were looked at.
+    /// Whether the first bytes of the text have been examined.
     is_looked_at: bool,
 }
 
@@ -21,7 +21,7 @@ impl Layer {
         Ok(Layer { pipe, source: Source::packed(encoding)?, is_looked_at: false })
     }
 
-    /// One step, counted where `outer` counts.
+    /// One step, counted by the meter of `outer`.
     pub(super) fn step(&mut self, outer: &mut Pipe) -> Result<Step, Fault> {
         self.pipe.meter.follow(&outer.meter);
         self.pipe.upload_bytes = Some(outer.input.consumed_bytes());
@@ -37,7 +37,7 @@ impl Layer {
                     return Err(Fault::Unsupported("the upload has more than two levels of compression"));
                 }
             }
-            // The next entry may be packed in another way.
+            // The next entry may have another encoding.
             Step::Break => self.is_looked_at = false,
             _ => {}
         }

@@ -1,27 +1,27 @@
-//! What an upload may unfold to, and the meter that holds it to that.
+//! The limits of an upload's decompressed size, and the meter that enforces them.
 
 use super::error::Fault;
 
-/// Of a line: an order of a thousand items, its texts as long as they may be and in escapes, has less.
+/// Length of a line: an order of a thousand items, with texts of maximum length written in escapes, is shorter.
 const LINE_BYTES_MAX: usize = 2 << 20;
 
 /// Limits of one upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// A longer line costs itself: it is handed out cut. Without CR LF.
+    /// Maximum length of a line, without CR LF. Only a longer line itself is affected: it is returned truncated.
     pub line_bytes_max: usize,
-    /// Bytes it may unfold to, those of skipped entries included where they have to be decoded.
+    /// Maximum decoded bytes, including those of skipped entries that must be decoded.
     pub decoded_bytes_max: u64,
-    /// Decoded bytes for each byte of the upload.
+    /// Decoded bytes per byte of the upload.
     pub ratio_max: u32,
-    /// Decoded bytes up to which the ratio is anyone's affair: short bodies of like rows pack well.
+    /// Decoded bytes up to which the ratio does not matter, because short bodies of similar rows compress well.
     pub ratio_grace_bytes: u64,
-    /// Entries of an archive, skipped ones and directories included.
+    /// Maximum number of entries of an archive, including skipped ones and directories.
     pub entries_max: u32,
 }
 
 impl Default for Limits {
-    /// Lines of 2 MiB, 1 TiB in all; like rows pack 20 to 50 times, zeros 1,000 times and more.
+    /// Lines of 2 MiB, 1 TiB in total. Similar rows compress 20 to 50 times, zeros 1,000 times and more.
     fn default() -> Limits {
         Limits {
             line_bytes_max: LINE_BYTES_MAX,
@@ -33,7 +33,7 @@ impl Default for Limits {
     }
 }
 
-/// Counts what was decoded.
+/// Counts decoded bytes.
 #[derive(Clone, Debug)]
 pub(super) struct Meter {
     limits: Limits,
@@ -49,7 +49,7 @@ impl Meter {
         self.decoded_bytes
     }
 
-    /// Counts on where another meter of the same upload is.
+    /// Continues from the count of another meter of the same upload.
     pub(super) fn follow(&mut self, other: &Meter) {
         self.decoded_bytes = other.decoded_bytes;
     }
@@ -58,7 +58,7 @@ impl Meter {
         self.limits.entries_max
     }
 
-    /// More bytes were decoded, after so many of the upload were read.
+    /// Counts more decoded bytes, with the number of upload bytes read so far.
     pub(super) fn add(&mut self, bytes: usize, consumed_bytes: u64) -> Result<(), Fault> {
         let Limits { decoded_bytes_max, ratio_max, ratio_grace_bytes, .. } = self.limits;
         self.decoded_bytes = self.decoded_bytes.saturating_add(bytes as u64);

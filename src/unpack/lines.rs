@@ -1,4 +1,4 @@
-//! Decoded bytes to lines: borrowed where one lies within a block, kept where a block ends in it.
+//! Decoded bytes to lines: borrowed if a line is within one block, copied if it spans blocks.
 
 use std::ops::Range;
 
@@ -6,15 +6,15 @@ use memchr::memchr;
 
 use super::fingerprint::Fingerprint;
 
-/// What is handed out of a line that is too long.
+/// The part of a line that is returned if it is too long.
 const CUT_BYTES: usize = 256;
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Where a line lies.
+/// Position of a line.
 #[derive(Clone, Debug)]
 pub(super) struct Found {
     pub(super) range: Range<usize>,
-    /// Within what was carried over from earlier blocks; otherwise within the block.
+    /// Whether it is in the bytes carried over from earlier blocks; otherwise it is in the block.
     pub(super) is_carried: bool,
     pub(super) is_too_long: bool,
 }
@@ -22,15 +22,15 @@ pub(super) struct Found {
 #[derive(Debug)]
 pub(super) struct Lines {
     line_bytes_max: usize,
-    /// The line that has begun, as far as blocks have ended in it; of a long one its first bytes.
+    /// The begun line, as far as blocks have ended in it; the first bytes of a long one.
     carry: Vec<u8>,
-    /// `carry` was handed out.
+    /// Whether `carry` was returned.
     is_carry_done: bool,
     long: Option<Long>,
-    /// This line is the first of its text: a byte order mark may stand in front of it.
+    /// This line is the first of its text, so a byte order mark may precede it.
     is_first: bool,
     lines: u64,
-    /// Bytes that went by, and those up to the end of the last whole line.
+    /// Bytes processed, and those up to the end of the last complete line.
     passed_bytes: u64,
     whole_bytes: u64,
     fingerprint: Option<Fingerprint>,
@@ -58,7 +58,7 @@ impl Lines {
         }
     }
 
-    /// Behind so many lines and bytes of a text, without a fingerprint.
+    /// Resumes after `lines` lines and `bytes` bytes of a text, without a fingerprint.
     pub(super) fn resumed(line_bytes_max: usize, lines: u64, bytes: u64) -> Lines {
         Lines {
             is_first: bytes == 0,
@@ -70,12 +70,12 @@ impl Lines {
         }
     }
 
-    /// Lines that have ended, blank ones included.
+    /// Lines that have ended, including blank ones.
     pub(super) fn count(&self) -> u64 {
         self.lines
     }
 
-    /// Bytes up to the end of the last whole line.
+    /// Bytes up to the end of the last complete line.
     pub(super) fn whole_bytes(&self) -> u64 {
         self.whole_bytes
     }
@@ -84,23 +84,23 @@ impl Lines {
         self.fingerprint.as_ref().map(Fingerprint::value)
     }
 
-    /// The bytes of a line that was found and is [`Found::is_carried`].
+    /// The bytes of a line whose [`Found::is_carried`] is set.
     pub(super) fn carried(&self) -> &[u8] {
         &self.carry
     }
 
-    /// Memory it holds on to for a line and for hashing.
+    /// Memory held for a line and for hashing.
     pub(super) fn memory_bytes(&self) -> usize {
         self.carry.capacity() + self.fingerprint.as_ref().map_or(0, Fingerprint::memory_bytes)
     }
 
-    /// Memory it holds on to for a line.
+    /// Memory held for a line.
     #[cfg(test)]
     pub(super) fn held_bytes(&self) -> usize {
         self.carry.capacity()
     }
 
-    /// The next line from `at` on, which it moves; `None` at the end of the block.
+    /// The next line from `at` on, which it advances; `None` at the end of the block.
     pub(super) fn pull(&mut self, block: &[u8], at: &mut usize) -> Option<Found> {
         self.let_go();
         while *at < block.len() {
@@ -127,7 +127,7 @@ impl Lines {
         None
     }
 
-    /// The text ends, and the line it ends in.
+    /// Ends the text and its last line.
     pub(super) fn end_text(&mut self) -> Option<Found> {
         self.let_go();
         let found = if self.has_begun() { self.close() } else { None };
@@ -148,7 +148,7 @@ impl Lines {
         }
     }
 
-    /// A line that lies in the block as a whole, with its LF.
+    /// A line that is entirely in the block, with its LF.
     #[inline]
     fn whole(&mut self, line: &[u8], start: usize) -> Option<Found> {
         let content = content(&line[..line.len() - 1], self.is_first);
@@ -170,12 +170,12 @@ impl Lines {
         Some(Found { range: start..start + length, is_carried: false, is_too_long })
     }
 
-    /// The line that was carried over ends.
+    /// Ends the line that was carried over.
     fn close(&mut self) -> Option<Found> {
         let content = content(&self.carry, self.is_first && self.long.is_none());
         let is_too_long = self.long.is_some() || content.len() > self.line_bytes_max;
         if self.long.take().is_some() {
-            // Its bytes are hashed, and what is left of it is its beginning.
+            // Its bytes are hashed, and only its beginning is kept.
             self.begin_next();
             self.hash(0..0);
             self.is_carry_done = true;
@@ -192,7 +192,7 @@ impl Lines {
         Some(Found { range: content.start..content.start + length, is_carried: true, is_too_long })
     }
 
-    /// Part of the carried line, and the end of it.
+    /// Hashes a part of the carried line, and its end.
     fn hash(&mut self, part: Range<usize>) {
         if let Some(fingerprint) = &mut self.fingerprint {
             fingerprint.add(&self.carry[part]);
@@ -210,7 +210,7 @@ impl Lines {
         CUT_BYTES.min(self.line_bytes_max)
     }
 
-    /// Carries over a piece of a line, never more than the limit allows one and 4 bytes.
+    /// Carries over a part of a line, at most the limit and 4 bytes.
     fn keep(&mut self, piece: &[u8]) {
         if let Some(long) = self.long {
             self.long = Some(self.skip(piece, long));
@@ -228,7 +228,7 @@ impl Lines {
         if rest.is_empty() {
             return;
         }
-        // Too long, whatever follows. A mark is in the carry as a whole.
+        // Too long, whatever follows. A byte order mark is entirely in the carry.
         let mut carry = std::mem::take(&mut self.carry);
         carry.drain(..content(&carry, self.is_first).start);
         let long = self.skip(&carry, Long { holds_cr: false });
@@ -237,7 +237,7 @@ impl Lines {
         self.carry = carry;
     }
 
-    /// Hashes a piece of a long line, less a CR at its end, which may be part of the line's end.
+    /// Hashes a part of a long line, without a trailing CR, which may belong to the line end.
     fn skip(&mut self, piece: &[u8], long: Long) -> Long {
         let (Some(last), Some(fingerprint)) = (piece.last(), &mut self.fingerprint) else { return long };
         if long.holds_cr {
@@ -249,14 +249,14 @@ impl Lines {
     }
 }
 
-/// A line without the byte order mark in front of it and the CR at its end.
+/// A line without its byte order mark and its trailing CR.
 fn content(line: &[u8], is_first: bool) -> Range<usize> {
     let start = if is_first && line.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len() } else { 0 };
     let has_cr = line.len() > start && line.ends_with(b"\r");
     start..line.len() - usize::from(has_cr)
 }
 
-/// Whether there is nothing but what JSON calls whitespace.
+/// Whether a line contains only JSON whitespace.
 fn is_blank(line: &[u8]) -> bool {
     line.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r'))
 }

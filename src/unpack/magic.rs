@@ -1,30 +1,30 @@
-//! What an upload is packed in, told by its first four bytes.
+//! The encoding of an upload, detected from its first four bytes.
 
 use std::str;
 
 use super::error::Fault;
 
-/// What an upload is packed in.
+/// The encoding of an upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Encoding {
-    /// NDJSON as it is.
+    /// Uncompressed NDJSON.
     Plain,
-    /// RFC 1952, one member or more.
+    /// RFC 1952, at least one member.
     Gzip,
-    /// RFC 8878, one frame or more.
+    /// RFC 8878, at least one frame.
     Zstd,
     /// PKWARE APPNOTE 6.3, read from the front.
     Zip,
 }
 
-/// Bytes that tell.
+/// Number of bytes needed.
 pub(super) const MAGIC_BYTES: usize = 4;
 
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
-/// Behind a first byte of 0x50 to 0x5f: a frame to be skipped.
+/// After a first byte of 0x50 to 0x5f: a skippable frame.
 const ZSTD_SKIPPABLE: [u8; 3] = [0x2a, 0x4d, 0x18];
-/// An entry, the end of an archive without one, and that in 64 bits.
+/// An entry, the end of an archive without one, and the 64-bit end.
 const ZIP: [[u8; 4]; 3] = [*b"PK\x03\x04", *b"PK\x05\x06", *b"PK\x06\x06"];
 const ZIP_SPLIT: [[u8; 4]; 2] = [*b"PK\x07\x08", *b"PK00"];
 
@@ -39,10 +39,10 @@ impl Encoding {
         }
     }
 
-    /// By the first [`MAGIC_BYTES`] of an upload, fewer where it has no more of them.
+    /// Detects the encoding from the first [`MAGIC_BYTES`] of an upload, or fewer if it has no more.
     ///
-    /// No JSON text begins with any of the magics, nor with their beginnings. What is none of them must at
-    /// least look like text: an archive of another kind, or UTF-16, is better named than read as bad rows.
+    /// No JSON text begins with any of the magics, or with their beginnings. Anything else must at least look like
+    /// text, because an archive of another type, or UTF-16, deserves a better error than invalid rows.
     pub(super) fn tell(head: &[u8]) -> Result<Encoding, Fault> {
         let is_skippable =
             |head: &[u8]| head.len() > 1 && head[0] & 0xf0 == 0x50 && ZSTD_SKIPPABLE.starts_with(&head[1..]);
@@ -70,7 +70,7 @@ impl Encoding {
         }
         let is_text = match str::from_utf8(head) {
             Ok(_) => true,
-            // A character that goes on behind the four bytes has no length of an error.
+            // A character that continues after the four bytes has no error length.
             Err(error) => error.error_len().is_none(),
         };
         let is_control = |byte: &u8| byte.is_ascii_control() && !byte.is_ascii_whitespace();

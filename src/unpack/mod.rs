@@ -1,9 +1,9 @@
-//! Bytes of an uploaded body to lines, whatever the body is packed in, with flat memory.
+//! Bytes of an uploaded body to lines, whatever its encoding, with constant memory.
 //!
-//! In: chunks of the body, as they come. Out: [`Next::Line`], or the [`UnpackError`] that ends the upload.
-//! Owns: what tells the encodings apart (magic bytes), the decoders, every limit on what a body may unfold
-//! to, the fingerprint of its rows. Never: I/O, a clock, a look at what a line says, an allocation whose
-//! size a length in the input decides (the window of a zstd frame aside, which is capped).
+//! In: chunks of the body, as they arrive. Out: [`Next::Line`], or the [`UnpackError`] that ends the upload. Owns: the
+//! detection of encodings (magic bytes), the decoders, every limit on the decompressed size of a body, the fingerprint
+//! of its rows. Never: I/O, a clock, interpretation of a line, an allocation whose size depends on a length in the
+//! input (except the window of a zstd frame, which is limited).
 //!
 //! ```text
 //! chunk ─► magic ─┬─ plain ────────────────────────────────────────────┐
@@ -11,27 +11,31 @@
 //!                 ├─ zstd: frame, frame, …                             │   ≤ 64 KiB     └─► fingerprint
 //!                 └─ zip: header, data, descriptor, …, directory, end ─┘   or part of the chunk
 //! ```
-//! One turn: the next line of the block is handed out; where there is none left, the decoder makes the next
-//! block out of the chunk; where that is used up, [`Next::Hungry`] asks for another.
+//! One turn returns the next line of the block. If the block has no more lines, the decoder makes the next block from
+//! the chunk. If the chunk is consumed, [`Next::Hungry`] asks for another.
 //!
-//! A text may be packed twice: a packed entry of an archive, a packed file that was sent with a coding. Its first bytes
-//! tell that too, and a second decoder ([`layer`]) reads what the first one makes. Three times is once too often.
+//! A text may be compressed twice: a compressed entry of an archive, or a compressed file sent with a coding. Its first
+//! bytes show that too, and a second decoder ([`layer`]) reads the output of the first. Three levels are refused.
 //!
-//! # What is held, at most
+//! # Memory, at most
 //!
-//! The chunk that was fed, and: 64 KiB decoded (nothing for plain and stored bytes, which are lent from the
-//! chunk), 64 KiB to be hashed, a line cut by the end of a block (`line_bytes_max` and 4 bytes), for gzip and
-//! zip the 48 KiB of an inflater, for zip one header (256 KiB), for zstd the window (8 MiB
-//! at most) and one block of it; a second decoder and block where a text is packed twice. [`Unpacker::memory_bytes`]
-//! tells it.
+//! The chunk that was fed, and:
+//! - 64 KiB decoded (nothing for plain and stored bytes, which are borrowed from the chunk),
+//! - 64 KiB to be hashed,
+//! - a line that spans blocks (`line_bytes_max` and 4 bytes),
+//! - for gzip and zip the 48 KiB of an inflater, for zip one header (256 KiB),
+//! - for zstd the window (at most 8 MiB) and one block of it,
+//! - a second decoder and block if a text is compressed twice.
 //!
-//! # What is checked
+//! [`Unpacker::memory_bytes`] reports it.
 //!
-//! Damage is an error, never a shorter answer: CRC-32 and sizes of gzip members and zip entries, the
-//! checksum of a zstd frame where it has one, the end of each, and a zip's directory against the entries
-//! that were read, so that nothing is taken from an archive that other programs would not see in it. Lines
-//! are handed out before their checksum comes by: an error says that those since the last member, frame or
-//! entry may be wrong. A cut between two members or frames cannot be seen; nor can one of plain lines.
+//! # Checks
+//!
+//! Damage is an error, never a shorter result. The checks cover the CRC-32 and the sizes of gzip members and zip
+//! entries, the checksum of a zstd frame if it has one, the end of each, and a zip's directory against the entries that
+//! were read, so that nothing is accepted from an archive that other programs would not see in it. Lines are returned
+//! before their checksum is known: after an error, those since the last member, frame or entry may be wrong. A
+//! truncation between two members or frames cannot be detected, nor can one of plain lines.
 
 mod block;
 mod error;

@@ -1,12 +1,12 @@
-//! What of an upload was not read, by name: the first hundred, and how many there were.
+//! The skipped parts of an upload: the names of the first hundred, and their number.
 
-/// Names that are kept.
+/// Maximum number of names.
 pub const SKIPPED_MAX: usize = 100;
 
-/// Files of archives that were passed over.
+/// Skipped files of archives.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Skipped {
-    /// As they are shown: shortened, without control characters.
+    /// Names for display: shortened, without control characters.
     pub names: Vec<Box<str>>,
     pub count: u64,
 }

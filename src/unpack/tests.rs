@@ -1,4 +1,4 @@
-//! What an upload unpacks to, asked in every way one can come: the harness, and a packer for each encoding.
+//! Unpacking, with uploads fed in every possible way: the harness, and an encoder for each encoding.
 
 mod bombs;
 mod damage;
@@ -14,7 +14,7 @@ use proptest::prelude::*;
 
 use super::{Encoding, Limits, Next, UnpackError, Unpacker};
 
-/// A line as it was handed out: number, bytes, whether it was too long.
+/// A returned line: number, bytes, whether it was too long.
 type Row = (u64, Vec<u8>, bool);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,14 +27,14 @@ struct Outcome {
 }
 
 impl Outcome {
-    /// Handed out whole, and found right.
+    /// Returns the rows of an upload that ended without an error.
     fn whole(self) -> Vec<Row> {
         assert_eq!(self.end, Ok(()));
         self.rows
     }
 }
 
-/// Drives an unpacker to its end with chunks of these sizes, the last of them for the rest.
+/// Drives an unpacker to its end with chunks of these sizes; the last size is repeated.
 fn drive(unpacker: &mut Unpacker, upload: &[u8], sizes: &[usize]) -> Outcome {
     let mut rows = Vec::new();
     let mut left = Bytes::copy_from_slice(upload);
@@ -54,7 +54,7 @@ fn drive(unpacker: &mut Unpacker, upload: &[u8], sizes: &[usize]) -> Outcome {
             Err(error) => break Err(error),
         }
     };
-    // It stays as it is.
+    // The result of further calls does not change.
     match (unpacker.next(), &end) {
         (Ok(Next::End), Ok(())) => {}
         (Err(again), Err(error)) => assert_eq!(again, *error),
@@ -80,7 +80,7 @@ fn unpack(upload: &[u8]) -> Outcome {
     unpack_in(small(), upload, &[])
 }
 
-/// Limits within reach of a test.
+/// Limits that a test can reach.
 fn small() -> Limits {
     Limits {
         line_bytes_max: 400,
@@ -91,7 +91,7 @@ fn small() -> Limits {
     }
 }
 
-/// The rows of a text by the rules, told slowly; and what was hashed.
+/// The rows of a text according to the rules, computed slowly, and the hashed bytes.
 fn expected(text: &[u8], line_bytes_max: usize) -> (Vec<Row>, [u8; 32]) {
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     let (mut rows, mut hashed) = (Vec::new(), Vec::new());
@@ -125,7 +125,7 @@ fn zstd(text: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// How an entry is written.
+/// The form of an entry.
 #[derive(Clone, Debug)]
 struct Packed<'t> {
     name: &'t str,
@@ -155,21 +155,21 @@ fn write_entries<W: std::io::Write + std::io::Seek>(writer: &mut zip::ZipWriter<
     }
 }
 
-/// An archive whose headers tell the sizes.
+/// An archive whose headers contain the sizes.
 fn zip(entries: &[Packed<'_>]) -> Vec<u8> {
     let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
     write_entries(&mut writer, entries);
     writer.finish().unwrap().into_inner()
 }
 
-/// An archive written without going back: sizes come behind the data.
+/// An archive written as a stream: sizes follow the data.
 fn zip_streamed(entries: &[Packed<'_>]) -> Vec<u8> {
     let mut writer = zip::ZipWriter::new_stream(Vec::new());
     write_entries(&mut writer, entries);
     writer.finish().unwrap().into_inner()
 }
 
-/// Every way of packing a text.
+/// Every encoding of a text.
 fn packings(text: &[u8]) -> Vec<(&'static str, Encoding, Vec<u8>)> {
     let stored = Packed { is_deflated: false, ..entry("orders.ndjson", text) };
     let large = Packed { is_zip64: true, ..entry("orders.ndjson", text) };
@@ -185,7 +185,7 @@ fn packings(text: &[u8]) -> Vec<(&'static str, Encoding, Vec<u8>)> {
     ]
 }
 
-/// Texts with everything that can stand at the end of a line, and lines around the limit.
+/// Texts with every kind of line end, and lines around the limit.
 fn texts() -> impl Strategy<Value = Vec<u8>> {
     let line = prop_oneof![
         4 => "[{}\":a-zé0-9\r \t]{0,30}".prop_map(String::into_bytes),
@@ -201,7 +201,7 @@ fn texts() -> impl Strategy<Value = Vec<u8>> {
     (prop::bool::weighted(0.2), prop::collection::vec((line, end), 0..30), prop::bool::ANY).prop_map(
         |(has_mark, lines, is_ended)| {
             let mut text = if has_mark { b"\xef\xbb\xbf".to_vec() } else { Vec::new() };
-            // What comes first tells the encoding, so it looks like a row.
+            // The first bytes determine the encoding, so they look like a row.
             text.extend_from_slice(b"{\"");
             for (line, end) in &lines {
                 text.extend_from_slice(line);
@@ -215,7 +215,7 @@ fn texts() -> impl Strategy<Value = Vec<u8>> {
     )
 }
 
-/// Sizes of chunks, one byte at a time among them, and none at all.
+/// Sizes of chunks, including single bytes and empty ones.
 fn sizes() -> impl Strategy<Value = Vec<usize>> {
     prop_oneof![
         Just(vec![1]),

@@ -1,4 +1,4 @@
-//! The turn: the next line of the block, or the next block, or a wish for more of the upload.
+//! One turn: the next line of the block, the next block, or a request for more of the upload.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -16,7 +16,7 @@ use super::skipped::Skipped;
 use super::zip::Zip;
 use super::zstd::Zstd;
 
-/// An upload, as it is unpacked.
+/// Decompresses an upload and splits it into lines.
 ///
 /// ```
 /// use firehose::unpack::{Limits, Next, Unpacker};
@@ -41,56 +41,56 @@ use super::zstd::Zstd;
 pub struct Unpacker {
     pipe: Pipe,
     source: Source,
-    /// What unpacks a text that was packed before it was packed.
+    /// Decodes a text that was compressed twice.
     inner: Option<Box<Layer>>,
     text: Text,
-    /// What ended the text of `inner`, or of a head that was shorter than a magic: it comes next.
+    /// The step that ended the text of `inner`, or of a head shorter than a magic. It is processed next.
     after: Option<Step>,
     skipped: Skipped,
     lines: Lines,
-    /// Bytes of the block that were handed out.
+    /// Bytes of the block that were returned.
     at: usize,
     is_over: bool,
     failed: Option<UnpackError>,
 }
 
-/// What there is to do next.
+/// The next action.
 #[derive(Debug)]
 pub enum Next<'u> {
     Line(Line<'u>),
-    /// [`Unpacker::feed`] it, or [`Unpacker::finish`].
+    /// Call [`Unpacker::feed`] or [`Unpacker::finish`].
     Hungry,
-    /// All of it was read, and all that could be checked was right.
+    /// Everything was read, and every check succeeded.
     End,
 }
 
-/// A line that is not blank (JSON's whitespace only).
+/// A line that is not blank (JSON whitespace only).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Line<'u> {
-    /// From 1, over the whole upload, blank lines counted.
+    /// Line number over the whole upload, from 1, including blank lines.
     pub number: u64,
-    /// Without the CR LF or LF at its end, and the byte order mark in front of a text's first line.
+    /// Without its LF or CR LF, and without the byte order mark of a text's first line.
     pub bytes: &'u [u8],
     /// It had more than `line_bytes_max` bytes; these are its first 256.
     pub is_too_long: bool,
 }
 
-/// Where an upload of plain lines can go on: behind a line's end.
+/// The position at which an upload of plain lines can resume: after a line end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Resume {
-    /// Bytes of the upload in front of it: the next one to be fed is the one at this offset.
+    /// Bytes of the upload before it. The next byte to feed is the one at this offset.
     pub offset_bytes: u64,
-    /// Lines in front of it, blank ones included.
+    /// Lines before it, including blank ones.
     pub lines: u64,
 }
 
-/// What decoders read from and write to.
+/// The input and output of decoders.
 #[derive(Debug)]
 pub(super) struct Pipe {
     pub(super) input: Input,
     pub(super) block: Block,
     pub(super) meter: Meter,
-    /// Bytes of the upload that were read, where `input` is not the upload itself.
+    /// Bytes of the upload that were read, if `input` is not the upload itself.
     pub(super) upload_bytes: Option<u64>,
 }
 
@@ -104,7 +104,7 @@ impl Pipe {
         }
     }
 
-    /// The block has so many bytes more of what the upload unfolds to.
+    /// Adds decoded bytes to the block and to the meter.
     pub(super) fn decoded(&mut self, bytes: usize) -> Result<(), Fault> {
         self.block.fill(bytes);
         self.meter.add(bytes, self.upload_bytes.unwrap_or_else(|| self.input.consumed_bytes()))
@@ -115,9 +115,9 @@ impl Pipe {
     }
 }
 
-/// Where the reading is in a decoded text.
+/// The position within a decoded text.
 enum Text {
-    /// At its first bytes, too few of them to tell whether the text is packed itself.
+    /// At its first bytes, which are too few to detect its encoding.
     Head(Vec<u8>),
     Begun,
 }
@@ -127,7 +127,7 @@ impl Text {
 }
 
 pub(super) enum Source {
-    /// The first bytes, until there are enough to tell.
+    /// The first bytes, until there are enough to detect the encoding.
     Untold(Vec<u8>),
     Plain,
     Gzip(Box<Gzip>),
@@ -145,12 +145,12 @@ impl Source {
         })
     }
 
-    /// Of bytes whose first ones were told before.
+    /// For bytes whose encoding is known.
     pub(super) fn packed(encoding: Encoding) -> Result<Source, Fault> {
         Source::of(encoding)
     }
 
-    /// One step of a decoder; `None` while it is not known which one.
+    /// One step of a decoder; `None` while the encoding is not known.
     pub(super) fn decode(&mut self, pipe: &mut Pipe) -> Option<Result<Step, Fault>> {
         match self {
             Source::Untold(_) => None,
@@ -192,8 +192,8 @@ impl Unpacker {
         Unpacker::with(limits, Source::Untold(Vec::new()), lines, 0)
     }
 
-    /// For the rest of an upload that was plain when [`Unpacker::plain_resume`] gave this. It has no
-    /// fingerprint; offsets, line numbers and limits go on.
+    /// For the rest of a plain upload for which [`Unpacker::plain_resume`] returned this. It has no fingerprint;
+    /// offsets, line numbers and limits continue.
     #[must_use]
     pub fn resume(limits: Limits, resume: Resume) -> Unpacker {
         let Resume { offset_bytes, lines } = resume;
@@ -216,7 +216,7 @@ impl Unpacker {
         }
     }
 
-    /// The bytes that lines are looked for in.
+    /// The bytes that are searched for lines.
     #[inline]
     fn block(&self) -> &[u8] {
         match &self.inner {
@@ -225,33 +225,33 @@ impl Unpacker {
         }
     }
 
-    /// Takes the next bytes of the upload, any number of them, and holds on to them until they are read.
+    /// Accepts the next bytes of the upload, any number of them, and holds them until they are read.
     ///
     /// # Panics
     ///
-    /// If it is not [`Next::Hungry`], or was told that no more comes.
+    /// If it is not [`Next::Hungry`], or after [`Unpacker::finish`].
     pub fn feed(&mut self, bytes: Bytes) {
         assert!(self.pipe.input.is_empty() && !self.pipe.input.is_ended(), "fed without being hungry");
         self.pipe.input.feed(bytes);
     }
 
-    /// No more comes. Only for an upload that is whole: to one that may be continued just say nothing.
+    /// Ends the upload. Only for a complete upload: one that may be resumed must not be finished.
     pub fn finish(&mut self) {
         self.pipe.input.end();
     }
 
     /// The next line, borrowed until the next call.
     ///
-    /// One call decodes at most 64 KiB beyond the line it hands out; on the way to a line it reads past
-    /// blank ones, skipped entries and the rest of a line that is too long, as far as the chunk goes.
+    /// One call decodes at most 64 KiB beyond the line that it returns. On the way to a line it reads blank lines,
+    /// skipped entries and the rest of a line that is too long, as far as the chunk goes.
     ///
     /// # Errors
     ///
-    /// Once there was one, it is the answer to every further call.
+    /// After an error, every further call returns the same one.
     #[allow(clippy::should_implement_trait, reason = "the line is lent, which an iterator cannot do")]
     #[inline]
     pub fn next(&mut self) -> Result<Next<'_>, UnpackError> {
-        // The usual way: another line of the block.
+        // The common case: another line of the block.
         let found = match self.pull() {
             Some(found) => found,
             None => match self.turn()? {
@@ -300,7 +300,7 @@ impl Unpacker {
         }
     }
 
-    /// With a block that is used up.
+    /// Continues after a block that is consumed.
     fn advance(&mut self) -> Result<Turn, Fault> {
         loop {
             self.clear_block();
@@ -323,12 +323,12 @@ impl Unpacker {
         }
     }
 
-    /// A step of the upload's text, whether that is packed once or twice.
+    /// A step of the upload's text, compressed once or twice.
     fn step(&mut self) -> Result<Step, Fault> {
         loop {
             if let Some(inner) = &mut self.inner {
                 match inner.step(&mut self.pipe)? {
-                    // What it reads comes from the outer one.
+                    // It reads from the outer decoder.
                     Step::Hungry if self.after.is_none() => {}
                     Step::Hungry | Step::End => self.leave(),
                     step => return Ok(step),
@@ -349,7 +349,7 @@ impl Unpacker {
                     } else if let Text::Head(head) = &mut self.text
                         && !head.is_empty()
                     {
-                        // Shorter than what is packed can be.
+                        // Too short to be compressed.
                         self.pipe.block.lend(Bytes::from(std::mem::take(head)));
                         return Ok(Step::Block);
                     }
@@ -367,8 +367,8 @@ impl Unpacker {
         }
     }
 
-    /// With the first bytes of a text in the block: whether they are lines. Otherwise more of them have to come, or
-    /// they are packed once more, and then `inner` has them.
+    /// Examines the first bytes of a text in the block, and returns whether they are lines. Otherwise more bytes are
+    /// needed, or they are compressed again, and then `inner` has them.
     fn begin_text(&mut self) -> Result<bool, Fault> {
         let Text::Head(head) = &mut self.text else { return Ok(true) };
         let is_packed = !matches!(self.source, Source::Plain | Source::Untold(_));
@@ -382,7 +382,7 @@ impl Unpacker {
         }
         self.text = Text::Begun;
         let encoding = match self.pipe.block.bytes().first_chunk::<MAGIC_BYTES>() {
-            // What is neither packed nor text is told of line by line.
+            // Bytes that are neither compressed nor text become errors line by line.
             Some(first) if is_packed => Encoding::tell(first).unwrap_or(Encoding::Plain),
             _ => Encoding::Plain,
         };
@@ -395,7 +395,7 @@ impl Unpacker {
         Ok(false)
     }
 
-    /// The inner text is over.
+    /// The inner text has ended.
     fn leave(&mut self) {
         if let Some(zip) = self.inner.take().as_ref().and_then(|inner| inner.source.zip()) {
             self.skipped.add(zip.skipped());
@@ -407,7 +407,7 @@ impl Unpacker {
             let encoding = match &mut self.source {
                 Source::Untold(head) => {
                     let input = &mut self.pipe.input;
-                    // Usually they are there at once, and stay where they are.
+                    // Usually they are all present, and remain in place.
                     if let (true, Some(first)) = (head.is_empty(), input.rest().first_chunk::<MAGIC_BYTES>())
                     {
                         self.source = Source::of(Encoding::tell(first)?)?;
@@ -438,7 +438,7 @@ impl Unpacker {
         Place { offset_bytes: self.consumed_bytes(), lines: self.lines(), entry }
     }
 
-    /// What the upload is packed in, once four bytes of it or its end have been seen.
+    /// The encoding of the upload, once four bytes or its end have been seen.
     #[must_use]
     pub fn encoding(&self) -> Option<Encoding> {
         match &self.source {
@@ -450,26 +450,26 @@ impl Unpacker {
         }
     }
 
-    /// Bytes of the upload that were read, those in front of a [`Resume`] included. Of plain lines a chunk
-    /// is read as a whole.
+    /// Bytes of the upload that were read, including those before a [`Resume`]. A chunk of plain lines is read as a
+    /// whole.
     #[must_use]
     pub fn consumed_bytes(&self) -> u64 {
         self.pipe.input.consumed_bytes()
     }
 
-    /// Bytes it has unfolded to so far.
+    /// Decompressed bytes so far.
     #[must_use]
     pub fn decoded_bytes(&self) -> u64 {
         self.pipe.meter.decoded_bytes()
     }
 
-    /// Lines so far, blank ones included.
+    /// Lines so far, including blank ones.
     #[must_use]
     pub fn lines(&self) -> u64 {
         self.lines.count()
     }
 
-    /// Files of an archive that were not looked into, because of their names.
+    /// Files of an archive that were skipped because of their names.
     #[must_use]
     pub fn skipped(&self) -> Skipped {
         let mut skipped = self.skipped.clone();
@@ -480,13 +480,13 @@ impl Unpacker {
         skipped
     }
 
-    /// Whether it is, or was, an archive of files.
+    /// Whether it is an archive of files.
     #[must_use]
     pub fn is_archive(&self) -> bool {
         self.encoding() == Some(Encoding::Zip)
     }
 
-    /// Memory it holds beside the chunk it was fed: decoders with their windows, a block, a line that has begun.
+    /// Memory held in addition to the chunk: decoders with their windows, a block, an incomplete line.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         let inner = self.inner.as_ref();
@@ -494,16 +494,15 @@ impl Unpacker {
         inner + self.source.memory_bytes() + self.pipe.block.memory_bytes() + self.lines.memory_bytes()
     }
 
-    /// BLAKE3 of every line that was handed out, each followed by LF; of one that is too long all bytes
-    /// count. The same rows have the same fingerprint however they are packed, whether CR stands before LF
-    /// or not, and wherever blank lines stand. `None` for a resumed upload.
+    /// BLAKE3 of every returned line, each followed by LF; for a line that is too long, of all its bytes. The same rows
+    /// have the same fingerprint, whatever their encoding, line ends and blank lines. `None` for a resumed upload.
     #[must_use]
     pub fn fingerprint(&self) -> Option<[u8; 32]> {
         self.lines.fingerprint()
     }
 
-    /// Where a plain upload can go on, if it breaks off here: behind the last line that was handed out, and
-    /// the blank ones that were seen to follow it. `None` for anything packed, and while nothing is known.
+    /// The position at which a plain upload can resume if it is interrupted now: after the last returned line and the
+    /// blank ones after it. `None` for anything compressed, and while the encoding is not known.
     #[must_use]
     pub fn plain_resume(&self) -> Option<Resume> {
         let is_plain = matches!(self.source, Source::Plain) && self.failed.is_none();

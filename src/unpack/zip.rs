@@ -1,7 +1,7 @@
-//! zip (PKWARE APPNOTE 6.3.10), walked from the front: local headers, data, then the directory.
+//! zip (PKWARE APPNOTE 6.3.10), read from the front: local headers, data, then the directory.
 //!
-//! The format is meant to be read from its end. What a walk from the front could be made to believe, the
-//! directory is held against at the end: [`directory::Tally`].
+//! The format is designed to be read from its end. To detect archives that mislead a reader from the front, the
+//! directory is compared with the entries at the end: [`directory::Tally`].
 
 mod descriptor;
 mod directory;
@@ -23,9 +23,9 @@ const NO_ENTRY: &str = "the archive has bytes that belong to no entry";
 pub(super) struct Zip {
     state: State,
     header: Header,
-    /// The entry that is read.
+    /// The current entry.
     entry: Option<Entry>,
-    /// Made with the first deflated entry.
+    /// Created with the first deflated entry.
     inflate: Option<Inflate>,
     done: Done,
     tally: Tally,
@@ -35,21 +35,21 @@ pub(super) struct Zip {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// In front of a header of any kind.
+    /// Before a header of any kind.
     Signature,
     Local,
     /// In the data of the entry.
     Skip,
     Stored,
     Deflated,
-    /// Behind the data of the entry, whose sizes and checksum its header told, or a descriptor tells.
+    /// After the data of an entry whose sizes and checksum are in its header or its descriptor.
     Check,
     Descriptor,
-    /// Behind the last entry.
+    /// After the last entry.
     Directory,
 }
 
-/// What was read of an entry's data.
+/// The part of an entry's data that was read.
 #[derive(Clone, Debug, Default)]
 struct Done {
     packed_bytes: u64,
@@ -57,8 +57,8 @@ struct Done {
     crc: crc32fast::Hasher,
 }
 
-/// A header as far as it is there. Lengths in the input decide how much of it is waited for, 192 KiB at
-/// most; it grows with what has come.
+/// A header as far as it has arrived. Lengths in the input decide how much of it is needed, at most 192 KiB; the buffer
+/// grows with what has arrived.
 #[derive(Debug, Default)]
 struct Header {
     bytes: Vec<u8>,
@@ -66,7 +66,7 @@ struct Header {
 }
 
 impl Header {
-    /// Whether so many bytes of it are there now.
+    /// Whether this many bytes of it are present.
     fn reaches(&mut self, input: &mut Input, length: usize) -> bool {
         if self.bytes.is_empty() {
             self.offset_bytes = input.consumed_bytes();
@@ -78,7 +78,7 @@ impl Header {
         self.bytes.len() >= length
     }
 
-    /// Its first bytes are done with.
+    /// Drops its first bytes.
     fn drop_first(&mut self, length: usize) {
         self.bytes.drain(..length);
         self.offset_bytes += length as u64;
@@ -111,12 +111,12 @@ impl Zip {
         }
     }
 
-    /// Files that were not looked into, because of their names.
+    /// Files that were skipped because of their names.
     pub(super) fn skipped(&self) -> &Skipped {
         &self.skipped
     }
 
-    /// Memory it holds on to for a header.
+    /// Memory held for a header.
     #[cfg(test)]
     pub(super) fn held_bytes(&self) -> usize {
         self.header.bytes.capacity()
@@ -127,7 +127,7 @@ impl Zip {
         self.header.bytes.capacity() + inflate_bytes
     }
 
-    /// The entry that is read, for people.
+    /// The name of the current entry, for people.
     pub(super) fn entry_name(&self) -> Option<&str> {
         self.entry.as_ref().map(|entry| &*entry.shown_name)
     }
@@ -172,12 +172,12 @@ impl Zip {
         }
         let entry = self.entry.insert(Entry::read(&self.header.bytes, self.header.offset_bytes));
         self.state = match entry.check()? {
-            // Some write no deflated data at all where there is none.
+            // Some tools write no deflated data at all for an empty entry.
             _ if entry.is_wanted && entry.is_empty() => State::Check,
-            // Where its data ends only the inflater can tell.
+            // Only the inflater can find the end of its data.
             Method::Deflated if entry.is_wanted || entry.has_descriptor => State::Deflated,
             Method::Stored if entry.is_wanted => State::Stored,
-            // A directory has no data, and may yet have a descriptor.
+            // A directory has no data, but may have a descriptor.
             _ if entry.has_descriptor => State::Descriptor,
             _ => State::Skip,
         };
@@ -192,7 +192,7 @@ impl Zip {
         Ok(None)
     }
 
-    /// Goes past the data without looking at it.
+    /// Skips the data without examining it.
     fn skip(&mut self, input: &mut Input) -> Result<Option<Step>, Fault> {
         let left = self.packed_bytes() - self.done.packed_bytes;
         self.done.packed_bytes += input.take(left).len() as u64;
@@ -222,7 +222,7 @@ impl Zip {
 
     fn deflated(&mut self, pipe: &mut Pipe) -> Result<Option<Step>, Fault> {
         let Some(entry) = &self.entry else { return Err(Fault::Damaged(NO_ENTRY)) };
-        // The inflater reads no further than the entry's own length, where there is one.
+        // The inflater reads no further than the entry's own length, if it is known.
         let left = if entry.has_descriptor { u64::MAX } else { entry.packed_bytes - self.done.packed_bytes };
         let inflate = self.inflate.get_or_insert_with(Inflate::raw);
         let done = inflate.run(&mut pipe.input, left, pipe.block.buffer())?;
@@ -239,7 +239,7 @@ impl Zip {
         let has_descriptor = entry.has_descriptor;
         let is_shown = entry.is_wanted && done.written > 0;
         if done.is_end {
-            // What is at hand is looked at before the checksum is.
+            // The bytes are processed before the checksum is checked.
             self.state = if has_descriptor { State::Descriptor } else { State::Check };
         }
         if !is_shown {
@@ -266,7 +266,7 @@ impl Zip {
         self.entry.as_ref().map_or(0, |entry| entry.packed_bytes)
     }
 
-    /// Holds the data against what the header said of it.
+    /// Compares the data with its header.
     fn check(&mut self) -> Result<Option<Step>, Fault> {
         let Some(entry) = &self.entry else { return Err(Fault::Damaged(NO_ENTRY)) };
         if self.done.packed_bytes != entry.packed_bytes || self.done.plain_bytes != entry.plain_bytes {

@@ -1,4 +1,4 @@
-//! The files of the dashboard as they are served: from the binary, packed once, asked for again only when changed.
+//! The files of the dashboard: served from the binary, compressed once, transferred again only when they change.
 
 use std::borrow::Cow;
 use std::sync::OnceLock;
@@ -15,7 +15,7 @@ const CSS: &str = "text/css; charset=utf-8";
 const JS: &str = "text/javascript; charset=utf-8";
 const TEXT: &str = "text/plain; charset=utf-8";
 
-/// Nothing inline, nothing from elsewhere, in nobody's frame; texts become nodes, never markup.
+/// Nothing inline, nothing from other hosts, no frames. Texts become nodes, never markup.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'";
 
@@ -23,15 +23,15 @@ struct File {
     name: &'static str,
     content_type: &'static str,
     bytes: &'static [u8],
-    /// Its version is in its name: it never changes.
+    /// Its name contains its version, so it never changes.
     is_fixed: bool,
     served: OnceLock<Served>,
 }
 
-/// Made at the first request: once a process, 110 KB in all.
+/// Created at the first request, once per process, 110 KB in total.
 struct Served {
     tag: String,
-    /// With a tag of its own; none where packing gains nothing.
+    /// With its own tag; `None` if compression gains nothing.
     gzip: Option<(String, Vec<u8>)>,
 }
 
@@ -65,12 +65,12 @@ static FILES: [File; 14] = [
     file!("uPlot-1.6.32/LICENSE", TEXT, "vendor/uPlot-1.6.32/LICENSE", true),
 ];
 
-/// The page itself, at `/` for those who want HTML.
+/// The page itself, at `/` for clients that accept HTML.
 pub(in crate::api) fn index(wants: &Wants<'_>) -> Answer {
     INDEX.answer(wants, "Accept, Accept-Encoding")
 }
 
-/// What is at `/dashboard` and below it; `None` where nothing is. `path` is the request's path without its query.
+/// The file at `/dashboard` or below it; `None` if there is none. `path` is the request's path without its query.
 pub(in crate::api) fn file(path: &str, wants: &Wants<'_>) -> Option<Answer> {
     let below = path.strip_prefix("/dashboard")?;
     let file = match below.strip_prefix('/') {

@@ -1,8 +1,8 @@
-//! The dashboard: its files, all from the binary, and what they are told once a second.
+//! The dashboard: its files, all from the binary, and the data that they load once a second.
 //!
-//! The page asks `/dashboard/state` ([`state()`]) with the key its reader typed in, or `/health` where it is not
-//! let in. It loads nothing from elsewhere and needs no inline script or style, which its policy says. The
-//! operators' listener does not serve it: browsers send more header fields than that takes
+//! The page loads `/dashboard/state` ([`state()`]) with the key that its reader entered, or `/health` if that is
+//! refused. It loads nothing from other hosts and needs no inline script or style, as its policy requires. The
+//! operators' listener does not serve it, because browsers send more header fields than that listener accepts
 //! (`ops/listen.rs`).
 
 mod files;
@@ -14,7 +14,7 @@ use super::docs::NO_PAGE;
 use super::{Asked, Problem};
 use crate::http::{Answer, Media, preferred, takes_coding};
 
-/// `/`: the page for those who want HTML; others are sent to the docs.
+/// `/`: the page for clients that accept HTML. Others are redirected to the docs.
 #[must_use]
 pub fn root(asked: &Asked<'_>) -> Answer {
     match asked.wants.html {
@@ -23,19 +23,19 @@ pub fn root(asked: &Asked<'_>) -> Answer {
     }
 }
 
-/// The page or a file of it; 404 where there is none.
+/// The page or a file of it; 404 if there is none.
 #[must_use]
 pub fn file(asked: &Asked<'_>) -> Answer {
     let found = files::file(asked.path, &asked.wants);
     found.unwrap_or_else(|| asked.not_found(Problem::NotFound, NO_PAGE))
 }
 
-/// What of a request matters to the files of the dashboard.
+/// The headers that matter to the files of the dashboard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Wants<'a> {
     /// A page for people: the request names `text/html`, as browsers do.
     pub html: bool,
-    /// The answer may be packed by gzip.
+    /// The response may be compressed with gzip.
     pub gzip: bool,
     /// Entity tags the client has (`If-None-Match`).
     pub known: Option<&'a str>,
@@ -45,7 +45,7 @@ impl<'a> Wants<'a> {
     /// From the headers `Accept`, `Accept-Encoding` and `If-None-Match`.
     #[must_use]
     pub fn new(accept: &[&str], accept_encoding: &[&str], known: Option<&'a str>) -> Wants<'a> {
-        // What is no page is JSON, or leads to some.
+        // Everything that is not a page is JSON, or leads to JSON.
         let offers = [Media::new("text/html"), Media::new("application/json")];
         Wants { html: preferred(accept, &offers, 1) == 0, gzip: takes_coding(accept_encoding, "gzip"), known }
     }

@@ -1,4 +1,4 @@
-//! `/dashboard/state`: the numbers of this moment, from memory and `/proc`, never from the disk.
+//! `/dashboard/state`: the current counters, from memory and `/proc`, never from the disk.
 
 use hdrhistogram::Histogram;
 
@@ -15,10 +15,10 @@ use crate::ops::Process;
 use crate::ops::vitals::{CoreVitals, Route, STATUSES, Vitals};
 use crate::shard::ShardState;
 
-/// Buckets of one doubling: what falls into one differs by less than 9 %.
+/// Buckets per doubling: values in one bucket differ by less than 9 %.
 const BUCKETS_PER_DOUBLING: f64 = 8.0;
 
-/// Everything the page shows but a tenant's rows; a third of the time that `/metrics` takes.
+/// Everything on the page except a tenant's rows; a third of the time of `/metrics`.
 #[must_use]
 pub fn state(vitals: &Vitals) -> Answer {
     let disk_free_bytes = vitals.board.disk_free_bytes.get();
@@ -34,7 +34,7 @@ pub fn state(vitals: &Vitals) -> Answer {
                 AckLevel::Os => "os",
                 AckLevel::Disk => "disk",
             },
-            // Before the watcher's first look it is unknown.
+            // Unknown before the watcher's first look.
             disk_free_bytes: (disk_free_bytes != u64::MAX).then_some(disk_free_bytes),
             process: Process::read().ok().map(|process| ProcessState {
                 resident_bytes: process.resident_bytes,
@@ -52,7 +52,7 @@ pub fn state(vitals: &Vitals) -> Answer {
 
 fn core_state(core: usize, of: &CoreVitals) -> CoreState {
     let mut acks = of.hot.ack_latency.load().histogram.clone();
-    // Of the same bounds: it cannot fail.
+    // The histograms have the same bounds, so this cannot fail.
     let _ = acks.add(&of.executor.ack_latency.load().histogram);
     CoreState {
         core,
@@ -97,7 +97,7 @@ fn shard_numbers(board: &ShardBoard) -> ShardNumbers {
     }
 }
 
-/// The answers of one route by status; `None` where there were none.
+/// The responses of one route by status; `None` if there were none.
 fn route_state(route: &Route, vitals: &Vitals) -> Option<RouteState> {
     let lanes = || vitals.cores.iter().flat_map(|core| [&core.hot, &core.executor]);
     let count = |at: usize| lanes().map(|lane| lane.requests_of(route, at)).sum::<u64>();
@@ -106,8 +106,8 @@ fn route_state(route: &Route, vitals: &Vitals) -> Option<RouteState> {
     (!statuses.is_empty()).then_some(RouteState { route: route.name, statuses })
 }
 
-/// A histogram in buckets that grow geometrically: (bucket, count), bucket `b` up to 2^(b / 8) us. Counts only
-/// grow, so the difference of two is the histogram of the time between.
+/// A histogram in geometric buckets: (bucket, count), bucket `b` up to 2^(b / 8) us. Counts only increase, so the
+/// difference of two is the histogram of the time between them.
 fn folded(histogram: &Histogram<u64>) -> Vec<(u16, u64)> {
     let mut buckets: Vec<(u16, u64)> = Vec::new();
     for step in histogram.iter_recorded() {

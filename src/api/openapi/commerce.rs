@@ -18,7 +18,7 @@ use crate::base::order_status::OrderStatus;
 use crate::commerce::{LIMIT_MAX, SALES_FIELDS};
 use crate::shard::ORDER_FIELDS;
 
-/// What can befall an ingest, however its bytes come.
+/// The problems of an ingest, however its bytes arrive.
 pub(super) const INGESTING: &[Problem] = &[
     Problem::BadRequest,
     Problem::BadParameter,
@@ -42,7 +42,7 @@ fn tenant() -> Parameter {
     in_path("tenant", "The tenant that owns the orders.", identifier())
 }
 
-/// One order a line.
+/// One order per line.
 fn orders() -> Content {
     let line = json!({
         "order_id": "o-1001", "tenant_id": "acme", "customer_id": "c-7", "customer_name": "Ann Smith",
@@ -53,7 +53,7 @@ fn orders() -> Content {
     ContentBuilder::new().schema(Some(Ref::from_schema_name("NewOrder"))).example(Some(line)).build()
 }
 
-/// Files, under whatever names.
+/// Files, under any names.
 fn form() -> Content {
     let file = ObjectBuilder::new()
         .schema_type(Type::String)
@@ -326,7 +326,7 @@ mod tests {
         object.as_object().unwrap().keys().cloned().collect()
     }
 
-    /// The members that a shape is described with.
+    /// The members in the description of a shape.
     fn described(schema: &str) -> BTreeSet<String> {
         keys(&parsed()["components"]["schemas"][schema]["properties"])
     }

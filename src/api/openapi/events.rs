@@ -11,7 +11,7 @@ use super::{answer, json_of, request_id, text, with_problems};
 use crate::api::problem::Problem;
 use crate::base::limits::BULK_EVENTS_MAX;
 
-/// What can befall any request that brings events.
+/// The problems of any request that sends events.
 const TAKING: &[Problem] = &[
     Problem::BadRequest,
     Problem::EmptyBody,
@@ -30,7 +30,7 @@ const TAKING: &[Problem] = &[
     Problem::JournalFull,
 ];
 
-/// What can befall any request that asks for rows.
+/// The problems of any request for rows.
 pub(super) const READING: &[Problem] =
     &[Problem::BadParameter, Problem::Overloaded, Problem::ShardUnavailable];
 

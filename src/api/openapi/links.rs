@@ -1,15 +1,15 @@
-//! Links from what creates something to what reads or continues it.
+//! Links from an operation that creates something to those that read or continue it.
 
 use utoipa::openapi::link::LinkBuilder;
 use utoipa::openapi::{Response, ResponseBuilder};
 
-/// The operation that continues from an answer, and the expressions that give its parameters.
+/// The next operation, and the expressions of its parameters.
 pub(super) struct Next {
     pub(super) operation: &'static str,
     pub(super) parameters: &'static [(&'static str, &'static str)],
 }
 
-/// Adds links to an answer, each under the name of its operation.
+/// Adds links to a response, each under the name of its operation.
 pub(super) fn with_links(response: impl Into<ResponseBuilder>, links: &[Next]) -> Response {
     let linked = links.iter().fold(response.into(), |response: ResponseBuilder, next| {
         let link = LinkBuilder::new().operation_id(next.operation);
@@ -20,7 +20,7 @@ pub(super) fn with_links(response: impl Into<ResponseBuilder>, links: &[Next]) -
     linked.build()
 }
 
-/// The tenant stays the same.
+/// The same tenant.
 pub(super) const SAME_TENANT: (&str, &str) = ("tenant", "$request.path.tenant");
-/// And so does the product.
+/// The same product.
 pub(super) const SAME_PRODUCT: (&str, &str) = ("product", "$request.path.product");

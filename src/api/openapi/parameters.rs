@@ -1,11 +1,11 @@
-//! Parameters and the types they may have, for the operations of the OpenAPI document.
+//! Parameters and their types, for the operations of the OpenAPI document.
 
 use utoipa::Number;
 use utoipa::openapi::path::{OperationBuilder, Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{AnyOfBuilder, KnownFormat, ObjectBuilder, Schema, SchemaFormat, Type};
 use utoipa::openapi::{Ref, RefOr, Required};
 
-/// One of the query string; none is required unless it is made so. An empty field is an absent one.
+/// A query parameter, optional by default. An empty value counts as absent.
 pub(super) fn parameter(name: &str, description: &str, schema: impl Into<RefOr<Schema>>) -> Parameter {
     ParameterBuilder::new()
         .name(name)
@@ -34,7 +34,7 @@ pub(super) fn matching(pattern: &str) -> ObjectBuilder {
     string().pattern(Some(pattern))
 }
 
-/// A text that has a form which no pattern tells: the format names it.
+/// A text whose form no pattern can express. The format names it.
 pub(super) fn of_form(name: &str) -> ObjectBuilder {
     string().format(Some(SchemaFormat::Custom(name.to_owned())))
 }
@@ -45,7 +45,7 @@ pub(super) fn number(least: i64, most: i64) -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::Integer).minimum(bound(least)).maximum(bound(most))
 }
 
-/// Money in a filter, in whatever currency.
+/// Money in a filter, in any currency.
 pub(super) fn decimal() -> ObjectBuilder {
     matching(crate::api::schema::texts::DECIMAL)
 }
@@ -68,12 +68,12 @@ pub(super) fn time_or_date() -> AnyOfBuilder {
     AnyOfBuilder::new().item(time()).item(date)
 }
 
-/// A cursor from an earlier answer; a client cannot make one.
+/// A cursor from an earlier response. A client cannot construct one.
 pub(super) fn cursor() -> ObjectBuilder {
     of_form("cursor")
 }
 
-/// The parameters that say which stretch of time, which every route that takes them takes alike.
+/// The parameters of a time range, the same on every route that has one.
 pub(super) fn range(operation: OperationBuilder) -> OperationBuilder {
     operation
         .parameter(parameter(
@@ -104,7 +104,7 @@ pub(super) fn range(operation: OperationBuilder) -> OperationBuilder {
         ))
 }
 
-/// Of whatever writes.
+/// For every write.
 pub(super) fn ack() -> Parameter {
     parameter(
         "ack",
@@ -122,7 +122,7 @@ pub(super) fn in_path(name: &str, description: &str, schema: impl Into<RefOr<Sch
     part
 }
 
-/// The id of what the server made: 32 hexadecimal digits.
+/// The id of something that the server created: 32 hexadecimal digits.
 pub(super) fn id_in_path(name: &str, description: &str) -> Parameter {
     in_path(name, description, matching("^[0-9a-f]{32}$"))
 }
@@ -140,8 +140,8 @@ pub(super) fn in_header(
     header
 }
 
-/// `Idempotency-Key`: visible ASCII characters and spaces between them, in quotes or not. A quote at one end only is
-/// one of them.
+/// `Idempotency-Key`: visible ASCII characters and spaces between them, quoted or unquoted. A quote at one end only is
+/// a part of the key.
 pub(super) fn idempotency_key(description: &str, required: Required) -> Parameter {
     let schema = matching(r##"^([!#-~]([ -~]{0,253}[!-~])?|"([ -~]{0,253}[!#-~])?|"[ -~]{1,255}")$"##);
     in_header("Idempotency-Key", description, schema, required)

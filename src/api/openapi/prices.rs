@@ -38,7 +38,7 @@ const WRITING: &[Problem] = &[
     Problem::JournalFull,
 ];
 
-/// The anomaly is there where the price was out of line.
+/// The anomaly exists if the price is one.
 const THE_ANOMALY: (&str, &str) = ("anomaly", "$response.body#/anomaly/id");
 const LINKS: [Next; 4] = [
     Next { operation: "priceAnomalies", parameters: &[SAME_TENANT] },

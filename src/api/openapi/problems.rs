@@ -1,4 +1,4 @@
-//! Problems in the OpenAPI document: one response a status, with a real document as the example of each kind.
+//! Problems in the OpenAPI document: one response per status, with a real document as the example of each type.
 
 use std::collections::BTreeMap;
 
@@ -14,14 +14,14 @@ use crate::event::{Code, DecodeError, Decoder};
 const POLICY: &str = "RateLimit-Policy";
 const STATE: &str = "RateLimit";
 
-/// Adds these problems to what an operation may answer.
+/// Adds these problems to the responses of an operation.
 pub(super) fn with_problems(operation: OperationBuilder, problems: &[Problem]) -> OperationBuilder {
     let mut operation = operation.build();
     add_problems(&mut operation, problems);
     operation.into()
 }
 
-/// The same of an operation that is built. What it has already stays, and is there once.
+/// The same for an operation that is built. Existing problems remain, and are listed once.
 pub(super) fn add_problems(operation: &mut Operation, problems: &[Problem]) {
     let mut by_status: BTreeMap<u16, Vec<Problem>> = BTreeMap::new();
     for &problem in problems {
@@ -72,7 +72,7 @@ fn add(response: &mut Response, status: u16, problems: &[Problem]) {
     }
 }
 
-/// Adds the fields that tell where quotas stand to the good answers of what is charged.
+/// Adds the fields that report quotas to the successful responses of charged operations.
 pub(super) fn tell_standing(operation: &mut Operation) {
     let policy = "The tenant's quotas, if any: `q` units (requests, or content-bytes) in `w` seconds.";
     let state = "The rest of each quota: `r` units. If none is used, the quota is full again in `t` \
@@ -89,7 +89,7 @@ pub(super) fn tell_standing(operation: &mut Operation) {
     }
 }
 
-/// The document of one kind, as [`problem::write`] renders it.
+/// The document of one type, as rendered by [`problem::write`].
 pub(super) fn example(kind: Problem) -> Value {
     let mut out = Vec::new();
     let invalid = match kind {

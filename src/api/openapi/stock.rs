@@ -10,7 +10,7 @@ use super::parameters::{identifier, in_header, in_path, matching, parameter, str
 use super::{answer, header_of, json_of, request_id, with_problems};
 use crate::api::problem::Problem;
 
-/// Of the first product.
+/// For the first product.
 const STOCK: Next = Next {
     operation: "stock",
     parameters: &[SAME_TENANT, ("product", "$response.body#/products/0/product_id")],

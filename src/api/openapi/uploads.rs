@@ -16,7 +16,7 @@ use crate::api::uploads::VERSION;
 /// The protocol's own content type.
 const OFFSET_OCTETS: &str = "application/offset+octet-stream";
 
-/// What can befall a look at an upload, or its end.
+/// The problems of a read or a termination of an upload.
 const LOOKING: &[Problem] =
     &[Problem::BadParameter, Problem::NoSuchUpload, Problem::UploadGone, Problem::Overloaded];
 
@@ -40,7 +40,7 @@ fn upload() -> Parameter {
     id_in_path("upload", "The last segment of the `Location` that the creation returned.")
 }
 
-/// An answer without a body, with the headers of the protocol.
+/// A response without a body, with the headers of the protocol.
 fn bare(description: &str, headers: &[(&str, &str)]) -> Response {
     let mut response = ResponseBuilder::new()
         .description(description)
@@ -79,7 +79,7 @@ pub fn capabilities(id: &str) -> OperationBuilder {
         )
 }
 
-/// The same of one upload.
+/// The same for one upload.
 #[must_use]
 pub fn options() -> OperationBuilder {
     capabilities("uploadOptions").parameter(in_path("upload", "Any.", string()))

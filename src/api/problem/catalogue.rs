@@ -1,6 +1,6 @@
-//! Everything that can go wrong for a client: status, stable name, and what to do about it.
+//! All problems of clients: status, stable name, and remedy.
 
-/// Every kind of problem a client can meet. Append-only: a slug once given out keeps its meaning.
+/// The types of problems. Append-only: a slug never changes its meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Problem {
     BadRequest,
@@ -73,7 +73,7 @@ pub enum Problem {
     ErasureBlocked,
 }
 
-/// What the catalogue says of one problem.
+/// The entry of one problem.
 struct Entry {
     status: u16,
     slug: &'static str,
@@ -154,25 +154,25 @@ impl Problem {
         Problem::NoRoomForExport,
     ];
 
-    /// The HTTP status it travels with.
+    /// Its HTTP status.
     #[must_use]
     pub const fn status(self) -> u16 {
         self.entry().status
     }
 
-    /// The last segment of its `type`; never changes.
+    /// The last segment of its `type`. It never changes.
     #[must_use]
     pub const fn slug(self) -> &'static str {
         self.entry().slug
     }
 
-    /// A few words for people, the same every time.
+    /// A few words for people, always the same.
     #[must_use]
     pub const fn title(self) -> &'static str {
         self.entry().title
     }
 
-    /// What it means, whose fault it is and what to do: one paragraph of plain text.
+    /// Its meaning, whose fault it is, and the remedy: one paragraph of plain text.
     #[must_use]
     pub const fn explanation(self) -> &'static str {
         self.entry().explanation

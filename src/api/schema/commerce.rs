@@ -1,4 +1,4 @@
-//! The shapes of the commerce endpoints, as they are described in the OpenAPI document.
+//! The shapes of the commerce endpoints for the OpenAPI document.
 
 use serde::Serialize;
 use utoipa::openapi::{RefOr, Schema};

@@ -1,4 +1,4 @@
-//! What the dashboard is told: counters that only grow, and how things stand.
+//! The data of the dashboard: counters that only increase, and current states.
 
 use serde::Serialize;
 use utoipa::ToSchema;

@@ -1,4 +1,4 @@
-//! The shapes of the endpoints of exports, as they are described in the OpenAPI document.
+//! The shapes of the endpoints of exports for the OpenAPI document.
 
 use serde::Serialize;
 use utoipa::ToSchema;

@@ -1,4 +1,4 @@
-//! The shapes of erasing people, as they are described in the OpenAPI document.
+//! The shapes of erasures for the OpenAPI document.
 
 use serde::Serialize;
 use utoipa::ToSchema;

@@ -1,4 +1,4 @@
-//! The shapes of price events, anomalies and decisions, as they are described in the OpenAPI document.
+//! The shapes of price events, anomalies and decisions for the OpenAPI document.
 
 use serde::Serialize;
 use utoipa::ToSchema;

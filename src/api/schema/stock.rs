@@ -1,5 +1,4 @@
-//! The shapes of updates of stock, as they are described in the OpenAPI document: what an update has depends on the
-//! mode.
+//! The shapes of stock updates for the OpenAPI document. The members of an update depend on the mode.
 
 use utoipa::openapi::schema::{
     ArrayBuilder, KnownFormat, ObjectBuilder, Schema, SchemaFormat, SchemaType, Type,
@@ -38,7 +37,7 @@ impl PartialSchema for StockUpdates {
 
 impl ToSchema for StockUpdates {}
 
-/// Which of the two amounts an update has.
+/// The two amounts, and whether an update has them.
 type Amounts = [(&'static str, bool); 2];
 const COUNTED: Amounts = [("quantity", true), ("delta", false)];
 const MOVED: Amounts = [("quantity", false), ("delta", true)];
@@ -55,7 +54,7 @@ fn mode(name: &str, description: &str, update: impl Into<RefOr<Schema>>) -> Obje
         .required("updates")
 }
 
-/// What happened to a product.
+/// An update of a product.
 fn update(amounts: Amounts) -> ObjectBuilder {
     let event_id = "Identifies this event of the product permanently.";
     let occurred = "RFC 3339 with an offset. Stored to the microsecond.";

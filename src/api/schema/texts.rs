@@ -1,4 +1,4 @@
-//! Texts that many shapes have, each described once.
+//! Texts that are part of many shapes, each described once.
 
 use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
 use utoipa::openapi::{OneOfBuilder, RefOr};
@@ -9,7 +9,7 @@ use crate::base::money::Currency;
 
 /// Without control characters.
 const PLAIN: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
-/// A decimal with as many digits as always fit, whatever the currency.
+/// A decimal with as many digits as fit for every currency.
 pub const DECIMAL: &str = r"^[0-9]{1,14}(\.[0-9]{1,4})?$";
 
 fn plain(least: usize, most: usize, description: &str) -> RefOr<Schema> {
@@ -36,7 +36,7 @@ impl PartialSchema for Identifier {
 
 impl ToSchema for Identifier {}
 
-/// What kind something is: a source, a type, a category.
+/// A classifying name: a source, a type, a category.
 #[derive(Clone, Copy, Debug)]
 pub struct Name;
 
@@ -50,7 +50,7 @@ impl PartialSchema for Name {
 
 impl ToSchema for Name {}
 
-/// The currency that something is sent in.
+/// The currency of an amount.
 #[derive(Clone, Copy, Debug)]
 pub struct CurrencyCode;
 

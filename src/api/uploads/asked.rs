@@ -1,4 +1,4 @@
-//! What the headers of a request to a resumable upload ask for.
+//! The headers of a request to a resumable upload.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -9,10 +9,10 @@ use super::super::write::WriteRefused;
 use super::{PIECE, UploadRefused, VERSION};
 use crate::commerce::{Checksum, Wish};
 
-/// The metadata that may name the idempotency key, for clients that send no headers of their own.
+/// The metadata that may contain the idempotency key, for clients that cannot send headers.
 const KEY_METADATA: &str = "idempotency_key";
 
-/// One header's text; several are as bad as none that can be read.
+/// The text of one header. A repeated header counts as unreadable.
 fn text<'h>(
     headers: &'h HeaderMap,
     name: &str,
@@ -32,7 +32,8 @@ fn number(headers: &HeaderMap, name: &str, wrong: &'static str) -> Result<Option
     is_number.then(|| text.parse().ok()).flatten().map(Some).ok_or(UploadRefused::Header(wrong))
 }
 
-/// That the client speaks this version of tus. Asked of everything but OPTIONS and GET, which tus does not know.
+/// Checks that the client uses this version of tus. Required for everything but OPTIONS and GET, which tus does not
+/// define.
 pub fn version(headers: &HeaderMap) -> Result<(), UploadRefused> {
     let mut versions = headers.get_all("tus-resumable").iter();
     match (versions.next().map(|version| version.as_bytes()), versions.next()) {
@@ -41,7 +42,7 @@ pub fn version(headers: &HeaderMap) -> Result<(), UploadRefused> {
     }
 }
 
-/// What a POST wants created.
+/// The request of a POST.
 pub fn wish(headers: &HeaderMap, length_max: u64) -> Result<Wish, UploadRefused> {
     const METADATA: &str = "Upload-Metadata must be pairs of a key and a base64 value, separated by commas, with no key \
          repeated";
@@ -66,7 +67,7 @@ pub fn wish(headers: &HeaderMap, length_max: u64) -> Result<Wish, UploadRefused>
 const LENGTH: &str = "Upload-Length must be the number of bytes of the upload; or send Upload-Defer-Length: \
                       1 and the length later";
 
-/// How long the upload is, where that is told.
+/// The length of the upload, if it is given.
 pub fn length(headers: &HeaderMap, length_max: u64) -> Result<Option<u64>, UploadRefused> {
     match number(headers, "upload-length", LENGTH)? {
         Some(length) if length > length_max => Err(UploadRefused::TooLong { bytes_max: length_max }),
@@ -90,7 +91,7 @@ fn as_key(key: &[u8]) -> Result<String, UploadRefused> {
     Ok(ingest_key(&headers)?)
 }
 
-/// Checks `key base64,key base64,key` and finds the idempotency key in it. `None`: it is no metadata.
+/// Checks `key base64,key base64,key` and finds the idempotency key in it. `None`: it is malformed.
 fn metadata_key(metadata: &str) -> Option<Option<Vec<u8>>> {
     let (mut seen, mut found) = (Vec::new(), None);
     if metadata.is_empty() {
@@ -110,15 +111,15 @@ fn metadata_key(metadata: &str) -> Option<Option<Vec<u8>>> {
     Some(found)
 }
 
-/// Where a PATCH says it goes on.
+/// The offset of a PATCH.
 pub fn offset(headers: &HeaderMap) -> Result<u64, UploadRefused> {
     const OFFSET: &str = "Upload-Offset must be the number of bytes received";
     number(headers, "upload-offset", OFFSET)?.ok_or(UploadRefused::Header(OFFSET))
 }
 
-/// That a body is a piece of an upload.
+/// Checks that a body has the type of a PATCH.
 pub fn is_piece(headers: &HeaderMap) -> Result<(), UploadRefused> {
-    // Offsets count the bytes of the upload; a piece that is packed by itself would have others.
+    // Offsets count the bytes of the upload. Bytes that are compressed separately would have others.
     let codings = headers.get_all("content-encoding").iter();
     if codings.into_iter().any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
         return Err(UploadRefused::ContentCoding);
@@ -128,7 +129,7 @@ pub fn is_piece(headers: &HeaderMap) -> Result<(), UploadRefused> {
     essence.eq_ignore_ascii_case(PIECE).then_some(()).ok_or(UploadRefused::ContentType)
 }
 
-/// What a piece is to add up to, where that is told.
+/// The checksum of the body, if it is given.
 pub fn checksum(headers: &HeaderMap) -> Result<Option<Checksum>, UploadRefused> {
     const CHECKSUM: &str = "Upload-Checksum must not be repeated";
     let text = text(headers, "upload-checksum", CHECKSUM)?;

@@ -1,10 +1,10 @@
-//! Currencies: the active codes of ISO 4217 and how many digits each has after the point.
+//! Currencies: the active codes of ISO 4217, and their number of digits after the point.
 
 use std::fmt;
 
-/// The code and the digits of every currency and fund of ISO 4217 list one that has minor units, sorted;
-/// as it stands since 1 January 2026 (BGN is gone, XCG and ZWG are there). Not taken: metals, baskets and
-/// test codes, whose minor units are "N.A.", because nothing can be counted in them.
+/// The code and the digits of every currency and fund of ISO 4217 list one that has minor units, sorted, as of 1
+/// January 2026 (without BGN, with XCG and ZWG). Metals, baskets and test codes are excluded: their minor units are
+/// "N.A.", so amounts cannot be counted in them.
 #[rustfmt::skip]
 const CURRENCIES: [[u8; 4]; 165] = [
     *b"AED2", *b"AFN2", *b"ALL2", *b"AMD2", *b"AOA2", *b"ARS2", *b"AUD2", *b"AWG2", *b"AZN2", *b"BAM2", *b"BBD2",
@@ -32,7 +32,7 @@ const _: () = {
     }
 };
 
-/// A code as a number that sorts alike; the digits do not count.
+/// A code as a number with the same order. The digits do not matter.
 const fn key([a, b, c, _]: [u8; 4]) -> u32 {
     u32::from_be_bytes([0, a, b, c])
 }
@@ -42,11 +42,11 @@ const fn key([a, b, c, _]: [u8; 4]) -> u32 {
 pub struct Currency([u8; 3]);
 
 impl Currency {
-    /// The digits after the point that any currency has at most.
+    /// The maximum number of digits after the point of any currency.
     pub const DIGITS_MAX: u8 = 4;
 
-    /// The currency of a code as ISO 4217 writes it: three capitals. `None` for all else, withdrawn codes
-    /// included. A binary search, about 10 ns.
+    /// The currency of an ISO 4217 code in three capitals. `None` for anything else, including withdrawn codes. A
+    /// binary search, about 10 ns.
     #[must_use]
     pub fn parse(code: &str) -> Option<Currency> {
         let &[a, b, c] = code.as_bytes() else { return None };

@@ -107,13 +107,13 @@ fn an_amount_is_written_with_all_digits_of_its_currency() {
     }
 }
 
-/// The verdict on a decimal that is one, by arithmetic on 128 bits; exponents up to 19.
+/// The expected result for a valid decimal, by arithmetic on 128 bits, for exponents up to 19.
 fn expected(whole: u64, fraction: &str, exponent: i32, digits: u8) -> Result<i64, MoneyError> {
     let mantissa: i128 = format!("{whole}{fraction}").parse().expect("at most 30 digits");
     let power = exponent - fraction.len() as i32 + i32::from(digits);
     let ten = |power: i32| 10_i128.pow(power.unsigned_abs());
     if power < 0 {
-        // The mantissa has 30 digits at most: any larger divisor leaves a rest as well.
+        // The mantissa has at most 30 digits, so a larger divisor leaves a remainder too.
         let divisor = ten(power.max(-38));
         if mantissa % divisor != 0 {
             return Err(MoneyError::TooManyDigits);

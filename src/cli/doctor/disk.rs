@@ -1,4 +1,4 @@
-//! Checks of the disk under the data folder: its kind, its room, how long a sync takes.
+//! Checks of the disk under the data folder: its type, its free space, the time of a sync.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -10,13 +10,13 @@ use crate::config::{AckLevel, Config};
 use crate::ops;
 use crate::shard;
 
-/// Syncs measured; the median of them is told.
+/// Number of measured syncs; the median is reported.
 const SYNCS: usize = 20;
 
-/// A sync slower than this makes `ack=disk` feel slow: a disk's own cache or network is in the way.
+/// A slower sync makes `ack=disk` slow: a disk's cache or a network is in between.
 const SYNC_US_MAX: u64 = 20_000;
 
-/// Room below which a first busy hour may not fit.
+/// Free space that a busy first hour may need.
 const FREE_BYTES_MIN: u64 = 1 << 30;
 
 pub(super) fn file_system(config: &Config) -> Finding {
@@ -130,11 +130,11 @@ pub(super) fn privacy(config: &Config) -> Finding {
     Finding::warn(CHECK, words(ToString::to_string, "; "), remedy)
 }
 
-/// The folder, or the nearest one above it that is there.
+/// The folder, or its nearest existing ancestor.
 fn existing(folder: &Path) -> PathBuf {
     let found = folder.ancestors().find(|folder| folder.is_dir());
     match found {
-        // A relative path's last ancestor is the empty one.
+        // The last ancestor of a relative path is empty.
         Some(found) if !found.as_os_str().is_empty() => found.to_owned(),
         _ => PathBuf::from("."),
     }

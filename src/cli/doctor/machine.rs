@@ -11,13 +11,13 @@ use crate::config::{Config, RuntimeChoice};
 use crate::cores::pin;
 use crate::cores::preflight::{self, FILES_ASIDE, Limit, MEMLOCK_BYTES_MIN};
 
-/// A backlog below this overflows when clients of a restarted server all come back at once.
+/// A smaller backlog overflows when all clients of a restarted server reconnect at once.
 const BACKLOG_MIN: u64 = 1024;
 
-/// Reading the clock costs some 25 ns from user space, and 300 or more through the kernel.
+/// Reading the clock takes about 25 ns in user space, and 300 or more in the kernel.
 const CLOCK_NS_MAX: u64 = 200;
 
-/// 2024-01-01: a machine that says earlier has not set its clock yet.
+/// 2024-01-01: an earlier time means that the clock is not set.
 const CLOCK_US_MIN: i64 = 1_704_067_200_000_000;
 /// 2100-01-01.
 const CLOCK_US_MAX: i64 = 4_102_444_800_000_000;
@@ -131,7 +131,7 @@ pub(super) fn reuse_port() -> Finding {
     }
 }
 
-/// Checks that the addresses are free. A running server holds them.
+/// Checks that the addresses are free. A running server uses them.
 pub(super) fn ports(config: &Config) -> Finding {
     const CHECK: &str = "ports";
     let addresses = [Some(config.listen), config.ops_listen].into_iter().flatten();

@@ -1,7 +1,7 @@
-//! `firehose doctor`: what is wrong with this machine for serving, and how to mend it.
+//! `firehose doctor`: problems of this machine that affect serving, and their remedies.
 //!
-//! In: the effective settings. Out: one line a check, or JSON; exit code 0 or 1. Owns: a small file
-//! in the data folder while it measures. Never: a change to the machine.
+//! In: the effective settings. Out: one line per check, or JSON; exit code 0 or 1. Owns: a small file in the data
+//! folder while it measures. Never: a change to the machine.
 
 mod disk;
 mod machine;
@@ -16,26 +16,25 @@ use super::output::{EXIT_FAILED, EXIT_OK, complain, say};
 use crate::config::Config;
 use crate::cores::preflight;
 
-/// How bad it is.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     Ok,
-    /// It serves, but worse than it could, or with less of a promise.
+    /// The server works, but worse than it could, or with a weaker promise.
     Warn,
-    /// It would not serve, or not keep its promise.
+    /// The server would not start, or not keep its promise.
     Fail,
 }
 
 /// The outcome of one check.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// A short name that stays the same: `io_uring`, `disk_space`, ….
+    /// A short stable name: `io_uring`, `disk_space`, ….
     pub check: &'static str,
     pub verdict: Verdict,
-    /// What was found.
     pub found: String,
-    /// What helps; empty where nothing is wrong.
+    /// Empty if nothing is wrong.
     pub remedy: String,
 }
 
@@ -53,7 +52,7 @@ impl Finding {
     }
 }
 
-/// Runs the command: examines, prints, and says by the exit code whether it would serve.
+/// Runs the checks and prints them. The exit code is whether the server could start.
 #[must_use]
 pub fn doctor(args: &FolderArgs) -> ExitCode {
     let config = match args.load() {
@@ -70,10 +69,10 @@ pub fn doctor(args: &FolderArgs) -> ExitCode {
     ExitCode::from(if worst == Verdict::Fail { EXIT_FAILED } else { EXIT_OK })
 }
 
-/// Every check, in the order a server would run into them. Under a second on a sound disk.
+/// Every check, in the order in which a server would encounter them. Under a second on a healthy disk.
 #[must_use]
 pub fn examine(config: &Config) -> Vec<Finding> {
-    // As they were given; then as a server sees them.
+    // First the limits as inherited, then as a server raises them.
     let (memlock, open_files) = (machine::memlock(), machine::open_files(config));
     _ = preflight::raise_limits();
     vec![

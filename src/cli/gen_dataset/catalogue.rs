@@ -4,7 +4,7 @@ use super::currency::Currency;
 use super::powers::exp;
 use super::random::{Random, Use, key, mix};
 
-/// A category: its name, the median price in US cents, and what its things are called.
+/// A category: its name, the median price in US cents, and the names of its products.
 #[derive(Debug)]
 pub(super) struct Category {
     pub(super) name: &'static str,
@@ -16,7 +16,7 @@ const fn category(name: &'static str, median_usd_cents: u32, things: [&'static s
     Category { name, median_usd_cents, things }
 }
 
-/// Every category, the ones with most products first.
+/// Every category, those with most products first.
 pub(super) const CATEGORIES: &[Category] = &[
     category("Electronics", 8_900, ["Headphones", "Speaker", "Charger", "Monitor 27\""]),
     category("Clothing", 3_400, ["Shirt", "Jacket", "Jeans", "Dress"]),
@@ -40,7 +40,7 @@ pub(super) const CATEGORIES: &[Category] = &[
     category("Café & Bar", 2_700, ["Espresso Cup", "Shaker", "Grinder", "Carafe"]),
 ];
 
-/// One bit a category has to fit into the truth's masks.
+/// The truth's masks have one bit per category.
 const _: () = assert!(CATEGORIES.len() <= 32);
 
 const STYLES: &[&str] = &[
@@ -69,14 +69,14 @@ pub(super) struct Product {
     pub(super) category: u8,
 }
 
-/// The products of a tenant. Prices are log-normal round the category's median, and many end in 99.
+/// The products of a tenant. Prices are log-normal around the category's median, and many end in 99.
 pub(super) fn products(seed: u64, tenant: u32, count: u32, currency: Currency) -> Vec<Product> {
     let mut random = Random::new(key(seed, Use::Catalogue, tenant));
     (0..count).map(|_| product(&mut random, currency)).collect()
 }
 
 fn product(random: &mut Random, currency: Currency) -> Product {
-    // Of two draws the lower: the first categories have most, the last fewest.
+    // The lower of two draws: the first categories have the most products, the last the fewest.
     let count = CATEGORIES.len() as u64;
     let category = random.below(count).min(random.below(count)) as u8;
     let median = f64::from(CATEGORIES[usize::from(category)].median_usd_cents);

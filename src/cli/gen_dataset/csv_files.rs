@@ -1,4 +1,4 @@
-//! A dataset as CSV (RFC 4180): one file a table with a head line, the items in a file of their own.
+//! A dataset as CSV (RFC 4180): one file per table with a header line, the items in a separate file.
 
 use csv::{Terminator, Writer, WriterBuilder};
 
@@ -130,7 +130,7 @@ impl Sink for CsvFiles {
     }
 }
 
-/// One file; its rows are written field by field.
+/// One file. Its rows are written field by field.
 #[derive(Debug)]
 struct Table {
     writer: Writer<Draft>,
@@ -178,7 +178,7 @@ impl Table {
         }
     }
 
-    /// The row is complete.
+    /// Completes the row.
     fn end(&mut self) -> Result<(), GenError> {
         self.writer.write_record(None::<&[u8]>).map_err(|error| self.failed(error))
     }

@@ -1,15 +1,15 @@
-//! The currencies a dataset may be in, and amounts of them as decimal text.
+//! The currencies of datasets, and their amounts as decimal text.
 
 use crate::base::money::write_magnitude;
 
-/// A currency of ISO 4217 with its digits behind the point.
+/// A currency of ISO 4217 with its digits after the point.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Currency {
     /// Three capital letters.
     pub code: &'static str,
-    /// Digits behind the point: an amount of 1999 minor units with 2 digits is 19.99.
+    /// Digits after the point: 1999 minor units with 2 digits are 19.99.
     pub digits: u8,
-    /// Minor units for 100 US cents, roughly: prices get a size that fits the currency.
+    /// Minor units per 100 US cents, approximately, so that prices have a typical size for the currency.
     minor_for_usd: u32,
 }
 
@@ -33,23 +33,23 @@ const KNOWN: &[Currency] = &[
 ];
 
 impl Currency {
-    /// The currency of a code, in capitals.
+    /// The currency with a code, in capitals.
     #[must_use]
     pub fn of(code: &str) -> Option<Currency> {
         KNOWN.iter().copied().find(|known| known.code == code)
     }
 
-    /// Every code there is.
+    /// Every code.
     pub(super) fn codes() -> impl Iterator<Item = &'static str> {
         KNOWN.iter().map(|known| known.code)
     }
 
-    /// A price of so many US cents in this currency's minor units, at least 1.
+    /// A price in this currency's minor units for `cents` US cents, at least 1.
     pub(super) fn price_of_usd_cents(self, cents: u64) -> u64 {
         (cents * u64::from(self.minor_for_usd) / 100).max(1)
     }
 
-    /// Appends an amount as decimal text: `19.99`, `0.05`, `1200` where there are no digits.
+    /// Appends an amount as decimal text: `19.99`, `0.05`, or `1200` if the currency has no digits.
     pub fn push(self, minor: u64, out: &mut Vec<u8>) {
         write_magnitude(minor, self.digits, out);
     }

@@ -1,12 +1,12 @@
-//! What can go wrong while a dataset is made.
+//! The errors of dataset generation.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Why there is no dataset.
+/// The reason for which there is no dataset.
 #[derive(Debug, thiserror::Error)]
 pub enum GenError {
-    /// The parameters make no sense; the caller's to mend.
+    /// Invalid parameters; the caller's to correct.
     #[error("{0}")]
     Parameters(String),
 
@@ -16,15 +16,15 @@ pub enum GenError {
     #[error("{}: {source}", path.display())]
     File { path: PathBuf, source: io::Error },
 
-    /// The server could not be talked to, after every try.
+    /// The server did not respond to any attempt.
     #[error("chunk {chunk}: {reason}; gave up after {tries} attempts")]
     GivenUp { chunk: u64, tries: u32, reason: String },
 
-    /// The server said no; the same request would be refused again.
+    /// The server refused the request, and would refuse it again.
     #[error("chunk {chunk} was refused with status {status}: {detail}")]
     Refused { chunk: u64, status: u16, detail: String },
 
-    /// The server answered with something that is not the summary of an ingestion.
+    /// The response is not the summary of an ingest.
     #[error("chunk {chunk}: the response is not a summary ({reason})")]
     Answer { chunk: u64, reason: String },
 
@@ -35,7 +35,7 @@ pub enum GenError {
     #[error("a chunk could not be compressed: {0}")]
     Packing(std::io::Error),
 
-    /// Of a sink from elsewhere.
+    /// An error of a foreign sink.
     #[error(transparent)]
     Sink(Box<dyn std::error::Error + Send + Sync>),
 }

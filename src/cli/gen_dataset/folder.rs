@@ -1,4 +1,4 @@
-//! The folder a dataset is written to: files under temporary names, given their own at the end.
+//! The folder of a dataset: files have temporary names until the end.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -8,7 +8,7 @@ use super::error::GenError;
 
 pub(super) const TRUTH: &str = "truth.json";
 
-/// Every name a dataset may have; the truth first, because whoever sees it may rely on the rest.
+/// Every file name of a dataset. The truth is first, because its presence means that the rest is complete.
 const NAMES: &[&str] = &[
     TRUTH,
     "customers.ndjson",
@@ -25,20 +25,20 @@ const NAMES: &[&str] = &[
     "dataset.sql",
 ];
 
-/// Bytes collected before a write.
+/// Bytes buffered before a write.
 const BUFFER_BYTES: usize = 1 << 20;
 
-/// A folder that takes one dataset.
+/// A folder for one dataset.
 #[derive(Debug)]
 pub(super) struct Folder {
     path: PathBuf,
 }
 
 impl Folder {
-    /// Makes the folder where there is none.
+    /// Creates the folder if it is missing.
     ///
     /// # Errors
-    /// When it holds a dataset already, unless `force`; when it cannot be made.
+    /// If it contains a dataset already, unless `force`; if it cannot be created.
     pub(super) fn prepare(path: &Path, force: bool) -> Result<Folder, GenError> {
         fs::create_dir_all(path).map_err(GenError::file(path))?;
         if !force && let Some(found) = NAMES.iter().copied().find(|name| path.join(name).exists()) {
@@ -47,7 +47,7 @@ impl Folder {
         Ok(Folder { path: path.to_owned() })
     }
 
-    /// A file that will have this name.
+    /// A file with this future name.
     pub(super) fn file(&self, name: &'static str) -> Result<Draft, GenError> {
         debug_assert!(NAMES.contains(&name), "{name}");
         let temporary = self.path.join(format!(".{name}.partial"));
@@ -56,10 +56,10 @@ impl Folder {
         Ok(Draft { name, temporary, file, buffer, written_bytes: 0, kept: false })
     }
 
-    /// Gives every draft its name, the truth's last. An older dataset goes first, whatever its format.
+    /// Renames every draft to its final name, the truth last. Removes an older dataset first, whatever its format.
     ///
     /// # Errors
-    /// Of the file system; what stands under its name by then stays, without a truth beside it.
+    /// Errors of the file system. Files that have their final name remain, without a truth.
     pub(super) fn keep(&self, mut drafts: Vec<Draft>) -> Result<(), GenError> {
         for draft in &mut drafts {
             draft.flush_buffer().map_err(GenError::file(&draft.temporary))?;
@@ -82,7 +82,7 @@ impl Folder {
     }
 }
 
-/// A file under its temporary name; gone with the value unless it was kept.
+/// A file under its temporary name. It is deleted on drop unless it was kept.
 #[derive(Debug)]
 pub(super) struct Draft {
     name: &'static str,
@@ -94,12 +94,12 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    /// Where the next row is appended; [`Draft::row_done`] comes after it.
+    /// The buffer to which the next row is appended. Call [`Draft::row_done`] afterwards.
     pub(super) fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.buffer
     }
 
-    /// Writes the buffer out when it is full.
+    /// Writes the buffer to the file when it is full.
     pub(super) fn row_done(&mut self) -> Result<(), GenError> {
         if self.buffer.len() < BUFFER_BYTES {
             return Ok(());
@@ -123,7 +123,7 @@ impl Draft {
     }
 }
 
-/// For writers that want one; they bring bytes in blocks, rows come by [`Draft::buffer`].
+/// For writers that need one: they write bytes in blocks, while rows use [`Draft::buffer`].
 impl Write for Draft {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.buffer.extend_from_slice(bytes);
@@ -133,7 +133,7 @@ impl Write for Draft {
         Ok(bytes.len())
     }
 
-    /// Into the draft, which goes to the file at the end.
+    /// Flushes into the draft, which is written to the file at the end.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
@@ -142,7 +142,7 @@ impl Write for Draft {
 impl Drop for Draft {
     fn drop(&mut self) {
         if !self.kept {
-            // Nothing more can be done about one that stays.
+            // A file that cannot be removed remains.
             _ = fs::remove_file(&self.temporary);
         }
     }

@@ -1,4 +1,4 @@
-//! Rows from the world into a sink, table by table, with the orders' truth on the side.
+//! Rows from the world into a sink, table by table, with the truth of the orders.
 
 use super::error::GenError;
 use super::orders::Orders;
@@ -7,7 +7,7 @@ use super::spec::Spec;
 use super::truth::Truth;
 use super::world::World;
 
-/// The tables of a dataset; an order brings its items.
+/// The tables of a dataset. An order includes its items.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Table {
     Customers,
@@ -18,7 +18,7 @@ pub enum Table {
 }
 
 impl Table {
-    /// In the order they are made.
+    /// In the order of generation.
     pub const ALL: [Table; 5] =
         [Table::Customers, Table::Products, Table::Orders, Table::PriceSamples, Table::StockEvents];
 
@@ -33,7 +33,7 @@ impl Table {
         }
     }
 
-    /// How many rows it will have.
+    /// Its number of rows.
     #[must_use]
     pub fn rows(self, spec: &Spec) -> u64 {
         match self {
@@ -46,10 +46,10 @@ impl Table {
     }
 }
 
-/// Gives every row of a table to a sink, then tells it so. `row_done` is called after each.
+/// Passes every row of a table to a sink, then ends the table. `row_done` is called after each row.
 ///
 /// # Errors
-/// The sink's.
+/// Errors of the sink.
 pub fn feed(
     world: &World,
     table: Table,
@@ -72,7 +72,7 @@ pub fn feed(
     sink.table_end()
 }
 
-/// A sink whose orders are counted into a truth as well.
+/// A sink whose orders are also counted into a truth.
 pub(super) struct Witnessed<'a> {
     pub(super) sink: &'a mut dyn Sink,
     pub(super) truth: &'a mut Truth,

@@ -1,5 +1,5 @@
-//! Rows straight into a data folder, through the code that stores what a journal brings, in chunks of a
-//! transaction each. The folder is not served meanwhile: its lock is held.
+//! Rows directly into a data folder, through the code that stores journal records, in chunks of one transaction each.
+//! No server may use the folder meanwhile: its lock is held.
 
 use std::path::Path;
 
@@ -16,14 +16,14 @@ use crate::shard::{
     Shard, ShardError, ShardOptions, StockRow, encode_order, restrict_new_files,
 };
 
-/// No core writes a journal of this number, so what is loaded leaves the others' positions alone.
+/// No core writes a journal with this number, so the load does not change the positions of others.
 const LANE: LaneId = LaneId(63);
-/// Rows of one shard that go in together.
+/// Rows of one shard that are stored together.
 const CHUNK_ROWS: usize = 20_000;
-/// Between two slices of upkeep.
+/// Pause between two slices of upkeep.
 const UPKEEP_SLICE: std::time::Duration = std::time::Duration::from_millis(50);
 
-/// Loads a folder; made where there is none.
+/// Loads a folder; creates it if it is missing.
 pub(super) struct Loader {
     _folder: DataFolder,
     keys: KeyHasher,
@@ -33,7 +33,7 @@ pub(super) struct Loader {
     pub(super) loaded: Loaded,
 }
 
-/// What became of the rows.
+/// The outcome of the rows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Loaded {
     pub(super) inserted: u64,
@@ -67,9 +67,9 @@ fn failed(error: impl std::error::Error + Send + Sync + 'static) -> GenError {
 }
 
 impl Loader {
-    /// `shards` is the number for a folder that is made now.
+    /// `shards` is the number for a new folder.
     pub(super) fn open(path: &Path, shards: u16) -> Result<Loader, GenError> {
-        // As a server makes one by default.
+        // As a server does by default.
         restrict_new_files(DataMode::Owner.folder_mode());
         let folder = DataFolder::open(path, None, shards).map_err(failed)?;
         let folder_id = folder.manifest().folder_id();
@@ -133,7 +133,7 @@ impl Loader {
         Ok(())
     }
 
-    /// The indexes of what is full, and everything into the files.
+    /// Builds the indexes of full partitions, and writes everything to the files.
     pub(super) fn finish(&mut self) -> Result<(), GenError> {
         for (shard, _) in &mut self.shards {
             while shard.upkeep_due() {

@@ -1,12 +1,12 @@
 //! `firehose gen-dataset`: commerce datasets for tests and benchmarks, the same bytes for the same seed.
 //!
-//! In: parameters, of which the seed is one. Out: files (NDJSON, CSV or SQL) with `truth.json`, the totals a
-//! correct system must report of them; or requests to a server. Owns: what the data looks like, down to the
-//! last bit (own random numbers, own logarithms). Never: more than one order in memory, but for the chunk
-//! that is being posted; a draw from anything but the seed.
+//! In: parameters, including the seed. Out: files (NDJSON, CSV or SQL) with `truth.json`, the totals that a correct
+//! system must report for them; or requests to a server. Owns: the content of the data, bit by bit (its own random
+//! numbers and logarithms). Never: more than one order in memory, except the chunk that is being posted; randomness
+//! from anything but the seed.
 //!
-//! [`World`] has what stands still, [`Orders`] is the stream of orders, a [`Sink`] takes rows; [`feed`] leads
-//! one into the other. The order of time, seasons: `season`. Who buys what: `zipf`. The oracle: `truth`.
+//! [`World`] has the fixed data, [`Orders`] is the stream of orders, and a [`Sink`] accepts rows; [`feed`] connects
+//! them. Times and seasons: `season`. Popularity: `zipf`. The expected totals: `truth`.
 
 mod catalogue;
 mod csv_files;
@@ -63,7 +63,7 @@ pub struct GenArgs {
     #[command(flatten)]
     pub spec: SpecArgs,
 
-    /// What the files are.
+    /// Format of the files.
     #[arg(long, value_enum, default_value_t = Format::Ndjson)]
     pub format: Format,
 
@@ -104,7 +104,7 @@ pub struct GenArgs {
     pub gzip: bool,
 }
 
-/// What a dataset is written as.
+/// Format of a dataset.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum Format {
     /// One JSON object a line, the items within their orders.
@@ -115,7 +115,7 @@ pub enum Format {
     Sql,
 }
 
-/// Makes the dataset; says what it took.
+/// Generates the dataset and reports the figures.
 #[must_use]
 pub fn gen_dataset(args: &GenArgs) -> ExitCode {
     match run(args) {
@@ -129,7 +129,7 @@ pub fn gen_dataset(args: &GenArgs) -> ExitCode {
 
 fn run(args: &GenArgs) -> Result<(), GenError> {
     let spec = args.spec.check()?;
-    // Before any work: a wrong address or an occupied folder need not wait for a million rows.
+    // Before any work, so that an invalid address or an occupied folder is reported at once.
     let poster = args.post.as_ref().map(|url| {
         let target =
             Target { url: url.clone(), key: args.key.clone(), chunk_rows: args.chunk, gzip: args.gzip };
@@ -185,7 +185,7 @@ fn write_tables(world: &World, sink: &mut dyn Sink, truth: &mut Truth) -> Result
     figures
 }
 
-/// Feeds one table and shows how it goes.
+/// Feeds one table and shows the progress.
 fn watch(world: &World, table: Table, sink: &mut dyn Sink) -> Result<Figure, GenError> {
     let before = sink.bytes();
     let mut progress = Progress::new(table.name(), table.rows(world.spec()));
@@ -227,7 +227,7 @@ fn load_folder(world: &World, mut loader: Loader) -> Result<(), GenError> {
 
 fn post_orders(world: &World, mut poster: Poster) -> Result<(), GenError> {
     let outcome = watch(world, Table::Orders, &mut poster);
-    // Also when it was broken off: what the server has by then, it has.
+    // Also after an interruption, because the server has stored rows by then.
     let Posted { chunks, rows_sent, rows_inserted, rows_duplicate, rows_failed, retries, first_error } =
         poster.posted().clone();
     if let Ok(figure) = &outcome {

@@ -1,4 +1,4 @@
-//! A dataset as NDJSON: one file a table, the items within their orders.
+//! A dataset as NDJSON: one file per table, the items within their orders.
 
 use super::error::GenError;
 use super::folder::{Draft, Folder};

@@ -1,4 +1,4 @@
-//! The stream of orders: in order of time, tenants mixed, one in memory.
+//! The stream of orders: sorted by time, tenants mixed, one in memory.
 
 use super::catalogue::CATEGORIES;
 use super::people::Person;
@@ -9,17 +9,17 @@ use super::world::{World, customer_id, product_id};
 use crate::base::order_status::OrderStatus;
 
 pub(super) const ITEMS_MEAN_MAX: f64 = 20.0;
-/// An order of more is cut off: one in 170 at the largest mean, none that matters at the usual ones.
+/// Longer orders are truncated: one in 170 at the largest mean, a negligible number at usual ones.
 const ITEMS_MAX: usize = 100;
 
-/// Orders one after another; each borrows the stream's buffers. Made, written as NDJSON and counted into the
-/// truth, an order of 2.5 items takes about 1.2 µs of CPU.
+/// Iterates over orders; each borrows the stream's buffers. Generating an order of 2.5 items, writing it as NDJSON and
+/// counting it into the truth takes about 1.2 µs of CPU.
 #[derive(Debug)]
 pub struct Orders<'w> {
     world: &'w World,
     timeline: Timeline<'w>,
     tenants: Vec<Source>,
-    /// An order goes on to one more item so many times of 2⁶⁴.
+    /// The probability of one more item, in 2⁻⁶⁴.
     go_on: u64,
     items: Vec<Item>,
     person: Person,
@@ -41,14 +41,14 @@ impl<'w> Orders<'w> {
             world,
             timeline: Timeline::new(&world.season, spec.seed, Use::OrderTimes, counts),
             tenants: (0..spec.tenants).map(source).collect(),
-            // Geometric from 1 with that mean.
+            // A geometric distribution from 1 with that mean.
             go_on: ((1.0 - 1.0 / spec.items_mean) * 18_446_744_073_709_551_616.0) as u64,
             items: Vec::with_capacity(ITEMS_MAX),
             person: Person::default(),
         }
     }
 
-    /// The next order, or none after the last.
+    /// The next order; `None` after the last.
     #[expect(clippy::should_implement_trait, reason = "what it gives borrows from it: no Iterator can")]
     pub fn next(&mut self) -> Option<Order<'_>> {
         let (ordered_at_ms, index) = self.timeline.next()?;
@@ -62,7 +62,7 @@ impl<'w> Orders<'w> {
         loop {
             let number = self.world.some_product(tenant, random);
             let product = tenant.product(number);
-            // One line in ten is on sale: 10, 20 or 30 % off.
+            // One line in ten is discounted by 10, 20 or 30 %.
             let unit_price_minor = match random.below(30) {
                 off @ 1..=3 => (product.price_minor * (10 - off) / 10).max(1),
                 _ => product.price_minor,

@@ -1,7 +1,7 @@
-//! Orders through the API: NDJSON in chunks, each under an idempotency key, tried again when that may help.
+//! Orders through the API: NDJSON in chunks, each under an idempotency key, retried if that may help.
 //!
-//! One chunk is held in memory until the server has answered for it, because a second try needs the same
-//! bytes under the same key: what was stored the first time is then not stored again.
+//! One chunk remains in memory until the server has answered it, because a retry needs the same bytes under the same
+//! key. Rows that were stored by the first attempt are then not stored again.
 
 use std::io::Write;
 use std::time::Duration;
@@ -22,29 +22,29 @@ use crate::base::clock;
 const PATH: &str = "/api/v1/ingest/orders/";
 const TRIES_MAX: u32 = 10;
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
-/// Also the most that a server's `Retry-After` gets.
+/// Also the maximum that a server's `Retry-After` may ask for.
 const PAUSE_MAX: Duration = Duration::from_secs(60);
-/// An answer has at most 1,000 errors of a few hundred bytes.
+/// A response has at most 1,000 errors of a few hundred bytes.
 const ANSWER_BYTES_MAX: u64 = 4 << 20;
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(10);
-/// A server may take long to store a chunk; one that says nothing for so long is gone.
+/// A server may take long to store a chunk. One that is silent for this long counts as gone.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(600);
-/// Of what a server said, this much is repeated.
+/// Length of a server's text in an error.
 const DETAIL_CHARS_MAX: usize = 300;
 
-/// Where and how orders are sent.
+/// The target of the orders.
 #[derive(Clone, Debug)]
 pub struct Target {
     /// `http://host:port`, without the path of the API.
     pub url: String,
     /// Sent as `Authorization: Bearer`.
     pub key: Option<String>,
-    /// Orders of one request; about 500 bytes of memory each.
+    /// Orders per request; about 500 bytes of memory each.
     pub chunk_rows: u32,
     pub gzip: bool,
 }
 
-/// The sums of all answers.
+/// The sums of all responses.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Posted {
     pub chunks: u64,
@@ -54,7 +54,7 @@ pub struct Posted {
     pub rows_failed: u64,
     /// Requests beyond the first of each chunk.
     pub retries: u64,
-    /// The first failed row as the server described it.
+    /// The first failed row, in the server's words.
     pub first_error: Option<String>,
 }
 
@@ -64,7 +64,7 @@ pub struct Poster {
     agent: Agent,
     target: Target,
     url: String,
-    /// `gen-<seed>-<hash>-`, to which the chunk's number is added.
+    /// `gen-<seed>-<hash>-`, followed by the chunk's number.
     key_prefix: String,
     chunk: Vec<u8>,
     chunk_rows: u64,
@@ -84,11 +84,11 @@ struct Summary {
     errors: Vec<Value>,
 }
 
-/// How one try ended.
+/// The outcome of one attempt.
 #[derive(Debug)]
 enum Try {
     Done(Summary),
-    /// Another may do better, after the pause the server asked for.
+    /// Another attempt may succeed, after the pause that the server requests.
     Again {
         reason: String,
         pause: Option<Duration>,
@@ -98,10 +98,10 @@ enum Try {
 }
 
 impl Poster {
-    /// Of a dataset's parameters; nothing is sent yet.
+    /// For a dataset's parameters. Sends nothing yet.
     ///
     /// # Errors
-    /// When the address is not one of HTTP without TLS.
+    /// If the address is not HTTP without TLS.
     pub fn new(target: Target, spec: &Spec) -> Result<Poster, GenError> {
         let url = target.url.trim_end_matches('/');
         let is_usable = url.parse::<Uri>().is_ok_and(|uri| {
@@ -126,7 +126,7 @@ impl Poster {
             .timeout_recv_response(Some(ANSWER_TIME_MAX))
             .timeout_recv_body(Some(ANSWER_TIME_MAX))
             .build();
-        // Chunks of another size or coding are other requests.
+        // Chunks of another size or coding are different requests.
         let hash = spec.hash(&format!("{} {}", target.chunk_rows, target.gzip));
         Ok(Poster {
             agent: config.new_agent(),
@@ -141,13 +141,13 @@ impl Poster {
         })
     }
 
-    /// What the server has answered so far.
+    /// The sums of the responses so far.
     #[must_use]
     pub fn posted(&self) -> &Posted {
         &self.posted
     }
 
-    /// Sends what has been collected.
+    /// Sends the collected orders.
     fn send(&mut self) -> Result<(), GenError> {
         if self.chunk_rows == 0 {
             return Ok(());
@@ -182,7 +182,7 @@ impl Poster {
         }
         self.posted.rows_sent += self.chunk_rows;
         self.posted.rows_inserted += summary.rows_inserted;
-        // A dataset that differs from what the server has under its ids is not stored.
+        // Rows that differ from the server's rows with the same ids are not stored.
         let conflicts = summary.errors.iter().filter(|error| error["code"] == "conflict").count() as u64;
         let rows_failed = summary.rows_failed + conflicts;
         self.posted.rows_duplicate += summary.rows_duplicate.saturating_sub(conflicts);
@@ -196,7 +196,7 @@ impl Poster {
         Ok(())
     }
 
-    /// One request. `was_lost`: an earlier try of this chunk may still be running on the server.
+    /// One request. `was_lost`: an earlier attempt of this chunk may still be running on the server.
     fn attempt(&self, chunk: u64, body: &[u8], was_lost: bool) -> Try {
         let mut request = self
             .agent
@@ -209,7 +209,7 @@ impl Poster {
         if let Some(key) = &self.target.key {
             request = request.header("Authorization", format!("Bearer {key}"));
         }
-        // A reader has no length: the body goes out with chunked transfer coding.
+        // A reader has no length, so the body is sent with chunked transfer coding.
         let mut reader = body;
         let mut response = match request.send(SendBody::from_reader(&mut reader)) {
             Ok(response) => response,
@@ -228,7 +228,7 @@ impl Poster {
                 Ok(summary) => Try::Done(summary),
                 Err(error) => Try::Never(GenError::Answer { chunk, reason: error.to_string() }),
             },
-            // 409 behind a lost connection: the first try is still running.
+            // 409 after a lost connection: the first attempt is still running.
             408 | 429 | 502 | 503 | 504 | 507 => again(status, response.headers()),
             409 if was_lost => again(status, response.headers()),
             _ => Try::Never(GenError::Refused { chunk, status, detail: detail(&text) }),
@@ -267,7 +267,7 @@ fn again(status: u16, headers: &HeaderMap) -> Try {
     Try::Again { reason: format!("status {status}"), pause: asked.and_then(retry_after), is_lost: false }
 }
 
-/// Seconds or a date (RFC 9110 §10.2.3); none of another shape.
+/// Seconds or a date (RFC 9110 §10.2.3); `None` for anything else.
 fn retry_after(text: &str) -> Option<Duration> {
     if let Ok(seconds) = text.trim().parse() {
         return Some(Duration::from_secs(seconds));
@@ -281,7 +281,7 @@ fn text(response: &mut Response<Body>) -> Result<String, ureq::Error> {
     response.body_mut().with_config().limit(ANSWER_BYTES_MAX).lossy_utf8(true).read_to_string()
 }
 
-/// What a problem document says, or the start of what stands there instead.
+/// The detail of a problem document, or the start of another body.
 fn detail(text: &str) -> String {
     let problem: Option<Value> = serde_json::from_str(text).ok();
     let said = problem
@@ -290,7 +290,7 @@ fn detail(text: &str) -> String {
     shown(said.unwrap_or(text))
 }
 
-/// Fit for a line on a terminal.
+/// Makes a text safe for one line on a terminal.
 fn shown(text: &str) -> String {
     text.chars().filter(|next| !next.is_control()).take(DETAIL_CHARS_MAX).collect()
 }

@@ -1,7 +1,7 @@
-//! Logarithm and exponential by additions, multiplications and divisions only.
+//! Logarithm and exponential, by additions, multiplications and divisions only.
 //!
-//! The standard library asks the platform's libm, whose last bit differs from one to the next; a dataset
-//! must be the same everywhere. IEEE 754 rounds these four operations alike on every machine.
+//! The standard library uses the platform's libm, whose last bit differs between platforms, and a dataset must be the
+//! same everywhere. IEEE 754 rounds these four operations alike on every machine.
 
 const LN_2_HIGH: f64 = 6.931_471_803_691_238e-1;
 const LN_2_LOW: f64 = 1.908_214_929_270_587_7e-10;
@@ -28,7 +28,7 @@ pub(super) fn ln(x: f64) -> f64 {
     exponent * LN_2_HIGH + (2.0 * s * sum + exponent * LN_2_LOW)
 }
 
-/// e to the power of `x`; relative error below 1e-14. 0 below -700, and no more than e⁷⁰⁰.
+/// e to the power of `x`; relative error below 1e-14. 0 below -700, and at most e⁷⁰⁰.
 #[must_use]
 pub(super) fn exp(x: f64) -> f64 {
     if x < -700.0 {

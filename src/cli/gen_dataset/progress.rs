@@ -1,4 +1,4 @@
-//! What is seen while a dataset is made: a bar on a terminal, lines elsewhere, figures at the end.
+//! The progress of dataset generation: a bar on a terminal, lines otherwise, figures at the end.
 
 use std::io::{IsTerminal, stderr};
 
@@ -6,9 +6,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::base::clock;
 
-/// Rows between two looks at the clock.
+/// Rows between two reads of the clock.
 const STEP_ROWS: u64 = 4096;
-/// Time between two lines where there is no terminal.
+/// Time between two lines without a terminal.
 const LINE_EVERY_US: u64 = 5_000_000;
 
 /// The progress of one table.
@@ -19,11 +19,11 @@ pub(super) struct Progress {
     rows: u64,
     start_us: u64,
     next_line_us: u64,
-    /// Where there is a terminal.
+    /// Only on a terminal.
     bar: Option<ProgressBar>,
 }
 
-/// What a table took.
+/// The figures of a table.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Figure {
     pub(super) table: &'static str,

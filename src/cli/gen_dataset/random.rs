@@ -1,12 +1,11 @@
-//! Random numbers that are the same for ever: xoshiro256++ seeded by splitmix64, in integers only.
+//! Stable random numbers: xoshiro256++ seeded by splitmix64, in integers only.
 //!
-//! Written out here, and not taken from a crate, because a dataset's bytes are part of its name
-//! (seed and parameters): no update of a dependency may change them. xoshiro256++ is by Blackman and
-//! Vigna, "Scrambled linear pseudorandom number generators" (2021); splitmix64 by Steele, Lea and
-//! Flood, "Fast splittable pseudorandom number generators" (2014).
+//! They are implemented here and not taken from a crate, because a dataset's bytes are part of its identity (seed and
+//! parameters): no update of a dependency may change them. xoshiro256++ is by Blackman and Vigna, "Scrambled linear
+//! pseudorandom number generators" (2021); splitmix64 by Steele, Lea and Flood, "Fast splittable pseudorandom number
+//! generators" (2014).
 
-/// What a stream of numbers is for; each use has a stream of its own, so that asking for more of one
-/// table leaves the others as they were.
+/// The purpose of a stream of numbers. Each has its own stream, so that a longer table does not change the others.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Use {
     Catalogue = 1,
@@ -20,7 +19,7 @@ pub(super) enum Use {
     Ranks = 9,
 }
 
-/// The finaliser of splitmix64: every bit of the input moves every bit of the output.
+/// The finaliser of splitmix64: every input bit affects every output bit.
 #[must_use]
 pub(super) fn mix(value: u64) -> u64 {
     let mut mixed = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -29,7 +28,7 @@ pub(super) fn mix(value: u64) -> u64 {
     mixed ^ (mixed >> 31)
 }
 
-/// The key of one stream: of a seed, a use, and a tenant (or 0).
+/// The key of one stream, from a seed, a purpose, and a tenant (or 0).
 #[must_use]
 pub(super) fn key(seed: u64, for_use: Use, tenant: u32) -> u64 {
     mix(mix(mix(seed) ^ for_use as u64) ^ u64::from(tenant))
@@ -67,8 +66,7 @@ impl Random {
         ((self.bits() >> 11) + 1) as f64 * (1.0 / 9_007_199_254_740_992.0)
     }
 
-    /// 0 to `below` - 1, without bias (Lemire, "Fast random integer generation in an interval", 2019).
-    /// Of 0 it makes 0.
+    /// 0 to `below` - 1, without bias (Lemire, "Fast random integer generation in an interval", 2019). Returns 0 for 0.
     pub(super) fn below(&mut self, below: u64) -> u64 {
         loop {
             let wide = u128::from(self.bits()) * u128::from(below);
@@ -79,13 +77,13 @@ impl Random {
         }
     }
 
-    /// True so many times out of a thousand.
+    /// True with a probability of `times` in a thousand.
     pub(super) fn per_mille(&mut self, times: u64) -> bool {
         self.below(1000) < times
     }
 
-    /// Mean 0, deviation 1, between -6 and 6: the sum of twelve uniforms (Irwin and Hall, 1927), because
-    /// additions round alike on every machine.
+    /// Mean 0, deviation 1, from -6 to 6: the sum of twelve uniforms (Irwin and Hall, 1927), because additions round
+    /// alike on every machine.
     pub(super) fn bell(&mut self) -> f64 {
         (0..12).map(|_| self.unit()).sum::<f64>() - 6.0
     }

@@ -1,10 +1,10 @@
-//! The rows of a dataset, borrowed, and the seam to whatever takes them.
+//! The borrowed rows of a dataset, and the interface of their consumers.
 
 use super::currency::Currency;
 use super::error::GenError;
 use crate::base::order_status::OrderStatus;
 
-/// A short id in ASCII, without the heap: `ord-1-00000042`. 32 bytes.
+/// A short ASCII id without heap memory: `ord-1-00000042`. 32 bytes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Id {
     text: [u8; Id::BYTES_MAX],
@@ -12,7 +12,7 @@ pub struct Id {
 }
 
 impl Id {
-    /// The longest there is: a word, a tenant of 10 digits, a number of 12.
+    /// The longest id: a word, a tenant of 10 digits, a number of 12.
     const BYTES_MAX: usize = 31;
 
     /// A prefix and a number of at least `width` digits.
@@ -41,7 +41,7 @@ impl Id {
     /// The text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        // Made of a str's bytes and digits.
+        // It consists of a str's bytes and digits.
         std::str::from_utf8(self.as_bytes()).unwrap_or_default()
     }
 }
@@ -53,14 +53,14 @@ pub struct Item {
     /// From 0; `product_id` counts from 1.
     pub product: u32,
     pub category: &'static str,
-    /// Its place in the list of categories, below 32.
+    /// Its index in the list of categories, below 32.
     pub category_index: u8,
     /// 1 to 5.
     pub quantity: u32,
     pub unit_price_minor: u64,
 }
 
-/// One order with its items. Orders come ascending by `ordered_at_ms`, tenants mixed.
+/// One order with its items. Orders are sorted by `ordered_at_ms`, tenants mixed.
 #[derive(Clone, Copy, Debug)]
 pub struct Order<'a> {
     /// From 0; `tenant_id` counts from 1.
@@ -76,7 +76,7 @@ pub struct Order<'a> {
     pub currency: Currency,
     /// Milliseconds since 1970 UTC.
     pub ordered_at_ms: i64,
-    /// 1 to 100; a product may stand in more than one.
+    /// 1 to 100. A product may occur more than once.
     pub items: &'a [Item],
 }
 
@@ -108,7 +108,7 @@ pub struct Product<'a> {
     pub currency: Currency,
 }
 
-/// A price seen for a product at some time, ascending by time like the orders.
+/// A price of a product at some time, sorted by time like the orders.
 #[derive(Clone, Copy, Debug)]
 pub struct PriceSample<'a> {
     pub event_id: Id,
@@ -119,16 +119,16 @@ pub struct PriceSample<'a> {
     pub observed_at_ms: i64,
 }
 
-/// What a stock event says.
+/// The content of a stock event.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum StockChange {
-    /// So many came in, or (below 0) went out.
+    /// The quantity added or, if negative, removed.
     Delta(i32),
-    /// Counted: so many are there.
+    /// The counted quantity.
     Quantity(u32),
 }
 
-/// A change of a product's stock, ascending by time like the orders.
+/// A change of a product's stock, sorted by time like the orders.
 #[derive(Clone, Copy, Debug)]
 pub struct StockEvent<'a> {
     pub event_id: Id,
@@ -138,12 +138,12 @@ pub struct StockEvent<'a> {
     pub occurred_at_ms: i64,
 }
 
-/// Takes rows, table by table: all of one before the next. What a sink does not override it ignores, so
-/// a loader of orders writes one method.
+/// Accepts rows, table by table. A sink ignores the tables whose methods it does not override, so a loader of orders
+/// needs one method.
 ///
 /// # Errors
-/// Of every method: what kept it from taking the row. Generation stops there. A sink from elsewhere wraps
-/// its own errors in [`GenError::Sink`].
+/// The reason for which a row was not accepted. Generation stops there. A foreign sink wraps its own errors in
+/// [`GenError::Sink`].
 pub trait Sink {
     fn customer(&mut self, _row: &Customer<'_>) -> Result<(), GenError> {
         Ok(())
@@ -163,7 +163,7 @@ pub trait Sink {
         Ok(())
     }
 
-    /// Called after the last row of each table: what is still held goes out.
+    /// Called after the last row of each table, to flush buffered rows.
     fn table_end(&mut self) -> Result<(), GenError> {
         Ok(())
     }

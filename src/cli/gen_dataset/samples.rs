@@ -1,4 +1,4 @@
-//! The streams of price samples and stock events, in order of time like the orders.
+//! The streams of price samples and stock events, sorted by time like the orders.
 
 use super::error::GenError;
 use super::random::{Random, Use, key};
@@ -6,11 +6,11 @@ use super::row::{Id, PriceSample, Sink, StockChange, StockEvent};
 use super::season::Timeline;
 use super::world::{World, product_id};
 
-/// So many of a thousand price samples are far off: a slipped decimal point, a wrong currency.
+/// The part of price samples that are far off, in thousandths: a slipped decimal point, a wrong currency.
 const PRICE_SLIPS_PER_MILLE: u64 = 5;
 
 impl World {
-    /// Every price sample: the product's price give or take 3 %, now and then far off.
+    /// Every price sample: the product's price within 3 %, and sometimes far off.
     pub(super) fn price_samples(
         &self,
         sink: &mut dyn Sink,
@@ -37,7 +37,7 @@ impl World {
         })
     }
 
-    /// Every stock event: sales of a few, deliveries of many, and now and then a count.
+    /// Every stock event: sales of a few, deliveries of many, and sometimes a count.
     pub(super) fn stock_events(
         &self,
         sink: &mut dyn Sink,
@@ -63,7 +63,7 @@ impl World {
         })
     }
 
-    /// So many moments of all tenants in order, each with the tenant's own numbers.
+    /// The sorted times of `count` events of all tenants, each with the tenant's own numbers.
     fn events(
         &self,
         times: Use,
@@ -85,7 +85,7 @@ impl World {
     }
 }
 
-/// One moment: of whom, and which of theirs, from 1.
+/// One time: its tenant, and the tenant's own number, from 1.
 #[derive(Clone, Copy, Debug)]
 struct At {
     time_ms: i64,

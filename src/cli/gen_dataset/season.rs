@@ -1,8 +1,8 @@
-//! When things happen: weights by hour, weekday and month, and times drawn in order from them.
+//! Times of events: weights by hour, weekday and month, and sorted times drawn from them.
 //!
-//! The times of a tenant are a sorted sample, drawn from the smallest up without holding any: Bentley
-//! and Saxe, "Generating sorted lists of random numbers" (ACM TOMS 6.3, 1980). Exactly as many come as
-//! were asked for, in O(1) memory.
+//! The times of a tenant are a sorted sample, drawn in ascending order without storing it: Bentley and Saxe,
+//! "Generating sorted lists of random numbers" (ACM TOMS 6.3, 1980). It has exactly the requested number of times, in
+//! O(1) memory.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -15,7 +15,7 @@ use super::random::{Random, Use, key};
 pub(super) const HOUR_MS: i64 = 3_600_000;
 pub(super) const DAY_MS: i64 = 24 * HOUR_MS;
 
-/// Shares of the hours of a UTC day: quiet at night, a bump at noon, most in the evening.
+/// Weights of the hours of a UTC day: quiet at night, a peak at noon, most in the evening.
 const HOURS: [u64; 24] =
     [20, 14, 10, 8, 8, 10, 16, 26, 38, 48, 54, 58, 62, 58, 54, 52, 54, 60, 70, 82, 88, 80, 58, 36];
 /// Monday to Sunday.
@@ -23,17 +23,17 @@ const WEEKDAYS: [u64; 7] = [96, 92, 94, 98, 106, 116, 112];
 /// January to December.
 const MONTHS: [u64; 12] = [88, 86, 94, 96, 100, 96, 90, 88, 98, 104, 138, 182];
 
-/// The weights of every hour of the dataset's days, summed up. 8 bytes an hour.
+/// The cumulative weights of every hour of the dataset's days. 8 bytes per hour.
 #[derive(Debug)]
 pub(super) struct Season {
     start_ms: i64,
-    /// Sum of the weights in front of each hour; one more entry for the whole.
+    /// The cumulative weight before each hour, and the total.
     sums: Vec<u64>,
 }
 
 impl Season {
     /// # Panics
-    /// When the days run past the calendar: the parameters' check comes before.
+    /// If the days exceed the calendar, which the check of the parameters excludes.
     pub(super) fn new(start: Date, days: u32) -> Season {
         let mut sums = vec![0];
         let mut sum = 0;
@@ -57,7 +57,7 @@ impl Season {
     }
 }
 
-/// Milliseconds since 1970 UTC of a date's first moment.
+/// The first moment of a date, in milliseconds since 1970 UTC.
 pub(super) fn start_ms(date: Date) -> i64 {
     i64::from((date - Date::constant(1970, 1, 1)).get_days()) * DAY_MS
 }
@@ -67,9 +67,9 @@ pub(super) fn start_ms(date: Date) -> i64 {
 struct Arrivals {
     random: Random,
     left: u64,
-    /// Logarithm of what is left of the unit interval.
+    /// Logarithm of the rest of the unit interval.
     log_rest: f64,
-    /// The hour the last one fell into; the next is not before it.
+    /// The hour of the last time; the next is not earlier.
     hour: usize,
     last_ms: i64,
 }
@@ -84,7 +84,7 @@ impl Arrivals {
         if self.left == 0 {
             return None;
         }
-        // Of n uniform points the smallest is 1 - r^(1/n); the others are uniform in what is behind it.
+        // The smallest of n uniform points is 1 - r^(1/n); the others are uniform in the rest.
         self.log_rest += ln(self.random.unit_above_zero()) / self.left as f64;
         self.left -= 1;
         let whole = season.sums.last().copied().unwrap_or(0) as f64;
@@ -95,23 +95,23 @@ impl Arrivals {
         let (before, behind) = (season.sums[self.hour] as f64, season.sums[self.hour + 1] as f64);
         let into = ((wanted - before) / (behind - before) * HOUR_MS as f64) as i64;
         let time_ms = season.start_ms + self.hour as i64 * HOUR_MS + into.clamp(0, HOUR_MS - 1);
-        // The exponential is monotone but for its last bit.
+        // The exponential is monotone except for its last bit.
         self.last_ms = self.last_ms.max(time_ms);
         Some(self.last_ms)
     }
 }
 
-/// The times of all tenants in one ascending order. A heap of one entry a tenant.
+/// The times of all tenants in one ascending order. A heap with one entry per tenant.
 #[derive(Debug)]
 pub(super) struct Timeline<'s> {
     season: &'s Season,
     tenants: Vec<Arrivals>,
-    /// (next time, tenant): at the same moment the lower tenant goes first.
+    /// (next time, tenant): at equal times the lower tenant is first.
     heads: BinaryHeap<Reverse<(i64, u32)>>,
 }
 
 impl<'s> Timeline<'s> {
-    /// Of so many times of each tenant.
+    /// With this many times of each tenant.
     pub(super) fn new(
         season: &'s Season,
         seed: u64,
@@ -127,7 +127,7 @@ impl<'s> Timeline<'s> {
         timeline
     }
 
-    /// The next time in milliseconds since 1970, and whose it is.
+    /// The next time in milliseconds since 1970, and its tenant.
     pub(super) fn next(&mut self) -> Option<(i64, u32)> {
         let mut head = self.heads.peek_mut()?;
         let Reverse((time_ms, tenant)) = *head;
@@ -175,7 +175,7 @@ mod tests {
         };
         let (february, december) = (of_days(31..59) / 28.0, of_days(334..365) / 31.0);
         assert!(december > february * 1.8, "{december} {february}");
-        // December's share is that of its weights, give or take five deviations of the count.
+        // December's share is that of its weights, within five deviations of the count.
         let whole = season.sums[365 * 24] as f64;
         let share = (whole - season.sums[334 * 24] as f64) / whole;
         let deviation = (times.len() as f64 * share * (1.0 - share)).sqrt();

@@ -1,4 +1,4 @@
-//! What dataset is wanted: presets, single flags over them, and the checks.
+//! The parameters of a dataset: presets, flags that override them, and the checks.
 
 use clap::{Args, ValueEnum};
 use jiff::civil::Date;
@@ -7,19 +7,19 @@ use super::currency::Currency;
 use super::error::GenError;
 use super::orders::ITEMS_MEAN_MAX;
 
-/// Raised whenever the same parameters make other bytes, so that no two datasets share a hash.
+/// Incremented when the same parameters produce other bytes, so that no two datasets share a hash.
 const GENERATION: u32 = 1;
 
 const TENANTS_MAX: u32 = 10_000;
-/// Of all tenants together; 16 bytes each, and 24 of the truth.
+/// All tenants together; 16 bytes each, and 24 of the truth.
 const PRODUCTS_MAX: u64 = 50_000_000;
-/// Of all tenants together; 8 bytes of the truth each.
+/// All tenants together; 8 bytes of the truth each.
 const CUSTOMERS_MAX: u64 = 500_000_000;
-/// Of one table; ids have room for it.
+/// Rows of one table; ids have space for it.
 const ROWS_MAX: u64 = 10_000_000_000;
 const DAYS_MAX: u32 = 3_660;
 
-/// How much of everything.
+/// Size of the dataset.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum Preset {
     /// 1 tenant, 100 products, 300 customers, 1,000 orders.
@@ -32,7 +32,7 @@ pub enum Preset {
     Full,
 }
 
-/// The flags that decide a dataset's content. All counts are of all tenants together, but the products.
+/// The flags that determine a dataset's content. All counts are totals over all tenants, except products.
 #[derive(Clone, Debug, Args)]
 pub struct SpecArgs {
     /// Size of the dataset. Other flags override its values.
@@ -89,7 +89,7 @@ pub struct SpecArgs {
 pub struct Spec {
     pub seed: u64,
     pub tenants: u32,
-    /// Of each tenant.
+    /// Per tenant.
     pub products: u32,
     pub customers: u64,
     pub orders: u64,
@@ -102,10 +102,10 @@ pub struct Spec {
 }
 
 impl SpecArgs {
-    /// The preset with the flags over it.
+    /// The preset with the flags that override it.
     ///
     /// # Errors
-    /// The first parameter that makes no sense.
+    /// The first invalid parameter.
     pub fn check(&self) -> Result<Spec, GenError> {
         let (tenants, products, customers, orders, price_samples, stock_events) = match self.preset {
             Preset::Tiny => (1, 100, 300, 1_000, 1_000, 500),
@@ -169,7 +169,7 @@ impl Spec {
         if !(1..=DAYS_MAX).contains(&self.days) {
             return no(format!("--days: 1 to {DAYS_MAX}"));
         }
-        // Four digits a year in RFC 3339, and nothing before 1970.
+        // RFC 3339 has four digits a year, and nothing is before 1970.
         let end = self.start.checked_add(jiff::Span::new().days(self.days));
         if self.start.year() < 1970 || end.is_err() {
             return no(format!(
@@ -183,14 +183,14 @@ impl Spec {
         Ok(())
     }
 
-    /// A tenant's share of a count: an equal one, what is left over to the first.
+    /// A tenant's share of a count: equal shares, with the remainder to the first tenants.
     #[must_use]
     pub(super) fn share(&self, total: u64, tenant: u32) -> u64 {
         let tenants = u64::from(self.tenants);
         total / tenants + u64::from(u64::from(tenant) < total % tenants)
     }
 
-    /// Sixteen hexadecimal digits that stand for everything but the seed, and for `more` (FNV-1a, 64 bits).
+    /// Sixteen hexadecimal digits that identify everything but the seed, and `more` (FNV-1a, 64 bits).
     #[must_use]
     pub fn hash(&self, more: &str) -> String {
         let codes: Vec<_> = self.currencies.iter().map(|currency| currency.code).collect();

@@ -7,7 +7,7 @@ use super::folder::{Draft, Folder};
 use super::row::{Customer, Order, PriceSample, Product, Sink, StockChange, StockEvent};
 use super::text::{Clockface, push_number};
 
-/// Rows of one INSERT.
+/// Rows per INSERT.
 const ROWS_MAX: u32 = 500;
 
 const TABLES: &str = "\
@@ -34,7 +34,7 @@ PRIMARY KEY (tenant_id, event_id)) WITHOUT ROWID;
 #[derive(Debug)]
 pub(super) struct SqlFile {
     draft: Draft,
-    /// Of the table that is being written; the orders' items are collected beside it.
+    /// Rows of the current table; the items of orders are collected separately.
     rows: Statement,
     items: Statement,
     is_open: bool,
@@ -58,7 +58,7 @@ impl SqlFile {
         vec![self.draft]
     }
 
-    /// After a row: what is full goes into the file.
+    /// Called after a row: writes full statements to the file.
     fn row_done(&mut self) -> Result<(), GenError> {
         if self.rows.rows >= ROWS_MAX || self.items.rows >= ROWS_MAX {
             self.write_statements();
@@ -146,17 +146,17 @@ impl Sink for SqlFile {
     }
 }
 
-/// One INSERT as it grows: `INSERT INTO t VALUES\n(…,…),\n(…,…)`.
+/// A growing INSERT: `INSERT INTO t VALUES\n(…,…),\n(…,…)`.
 #[derive(Debug, Default)]
 struct Statement {
     text: Vec<u8>,
     rows: u32,
-    /// A value of the open row stands before the next.
+    /// The open row already has a value.
     has_value: bool,
 }
 
 impl Statement {
-    /// Opens the next row; the one before is closed by it or by the end.
+    /// Opens the next row and closes the previous one.
     fn row(&mut self, table: &str) -> &mut Statement {
         if self.rows == 0 {
             self.text.extend_from_slice(b"INSERT INTO ");
@@ -176,7 +176,7 @@ impl Statement {
         }
     }
 
-    /// Text in quotes; a quote within is doubled.
+    /// Quoted text; inner quotes are doubled.
     fn texts(&mut self, texts: &[&str]) -> &mut Statement {
         for text in texts {
             self.comma();
@@ -192,7 +192,7 @@ impl Statement {
         self
     }
 
-    /// Text without a quote in it.
+    /// Text without quotes in it.
     fn plain(&mut self, text: &[u8]) -> &mut Statement {
         self.comma();
         self.text.push(b'\'');
@@ -213,7 +213,7 @@ impl Statement {
         self
     }
 
-    /// Closes the statement and moves it out; nothing where there is no row.
+    /// Closes the statement and moves it out; nothing if it has no rows.
     fn write_to(&mut self, out: &mut Vec<u8>) {
         if self.rows > 0 {
             out.extend_from_slice(&self.text);

@@ -1,9 +1,9 @@
-//! Exact quantiles of a stream of amounts: how often each came, in sorted runs.
+//! Exact quantiles of a stream of amounts: the count of each, in sorted runs.
 //!
-//! Memory is 16 bytes for each different amount and 8 for each of those not yet sorted in, never more than
-//! twice that together; a day's tally is cleared and used again.
+//! Memory is 16 bytes for each different amount and 8 for each unsorted one, at most twice that together. A day's tally
+//! is cleared and reused.
 
-/// Amounts wait unsorted up to here, or up to half the different ones known.
+/// Amounts remain unsorted up to this number, or up to half the number of different ones.
 const WAITING_MIN: usize = 1 << 16;
 
 /// The percentiles a system must report, as amounts in minor units.
@@ -14,17 +14,17 @@ pub(super) struct Quantiles {
     pub(super) p99: u64,
 }
 
-/// How often each amount came.
+/// The count of each amount.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     waiting: Vec<u64>,
-    /// (amount, how often), ascending by amount.
+    /// (amount, count), sorted by amount.
     counts: Vec<(u64, u64)>,
     total: u64,
 }
 
 impl Tally {
-    /// Mostly an append; now and then everything that waits is sorted in.
+    /// Usually appends; sometimes sorts in everything that waits.
     pub(super) fn add(&mut self, amount: u64) {
         self.waiting.push(amount);
         self.total += 1;
@@ -33,14 +33,14 @@ impl Tally {
         }
     }
 
-    /// Nearest rank: the amount at place ceil(q·n) of the ascending list, from 1. Zeros for no amounts.
+    /// Nearest rank: the amount at position ceil(q·n) of the sorted list, from 1. Zeros without amounts.
     pub(super) fn quantiles(&mut self) -> Quantiles {
         self.sort_in();
         let [p50, p95, p99] = [50, 95, 99].map(|percent| self.ranked((self.total * percent).div_ceil(100)));
         Quantiles { p50, p95, p99 }
     }
 
-    /// Forgets every amount and keeps the room.
+    /// Removes every amount and keeps the memory.
     pub(super) fn clear(&mut self) {
         self.waiting.clear();
         self.counts.clear();

@@ -1,9 +1,9 @@
-//! Rows as text: JSON strings, numbers, times; into buffers that are used again.
+//! Rows as text: JSON strings, numbers, times, into reused buffers.
 
 use super::row::{Customer, Order, PriceSample, Product, StockChange, StockEvent};
 use super::season::DAY_MS;
 
-/// Appends a JSON string with its quotes. Of the control characters none comes in, but one would be right.
+/// Appends a JSON string with its quotes. Control characters do not occur, but would be escaped.
 fn push_text(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
     let mut rest = text.as_bytes();
@@ -24,7 +24,7 @@ pub(super) fn push_number(number: impl itoa::Integer, out: &mut Vec<u8>) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
-/// Writes times as `2026-03-01T12:34:56.789Z`; remembers the day, which rarely changes in sorted rows.
+/// Writes times as `2026-03-01T12:34:56.789Z`. Caches the day, which rarely changes in sorted rows.
 #[derive(Debug)]
 pub(super) struct Clockface {
     day: i64,
@@ -53,7 +53,7 @@ impl Clockface {
     }
 }
 
-/// Days since 1970 as `2026-03-01`. Beyond the years 0 to 9999, which the parameters exclude, the epoch.
+/// Days since 1970 as `2026-03-01`. Outside the years 0 to 9999, which the parameters exclude, the epoch.
 pub(super) fn date(day: i64) -> [u8; 10] {
     let time = jiff::Timestamp::from_second(day.saturating_mul(86_400)).unwrap_or_default();
     let date = time.to_zoned(jiff::tz::TimeZone::UTC).date();

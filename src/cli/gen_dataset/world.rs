@@ -1,4 +1,4 @@
-//! What stands still: tenants with their products and the popularity of these and of the customers.
+//! The fixed data: tenants with their products, and the popularity of products and customers.
 
 use super::catalogue::{self, CATEGORIES};
 use super::currency::Currency;
@@ -33,7 +33,7 @@ pub(super) struct Tenant {
     customer_ranks: Shuffle,
 }
 
-/// Everything the streams of rows draw from. 16 bytes a product, 8 an hour.
+/// Everything that the streams of rows draw from. 16 bytes per product, 8 per hour.
 #[derive(Debug)]
 pub struct World {
     pub(super) spec: Spec,
@@ -43,7 +43,7 @@ pub struct World {
 }
 
 impl World {
-    /// Of checked parameters.
+    /// Builds the world of checked parameters.
     #[must_use]
     pub fn new(spec: Spec) -> World {
         let tenants = (0..spec.tenants).map(|tenant| Tenant::new(&spec, tenant)).collect();
@@ -55,13 +55,13 @@ impl World {
         }
     }
 
-    /// The parameters it is made of.
+    /// Its parameters.
     #[must_use]
     pub fn spec(&self) -> &Spec {
         &self.spec
     }
 
-    /// A tenant's number of a product, the popular ones most often.
+    /// A random product of a tenant, weighted by popularity.
     pub(super) fn some_product(&self, tenant: &Tenant, random: &mut Random) -> u32 {
         tenant.product_ranks.at(self.product_popularity.rank(random) - 1)
     }
@@ -133,7 +133,7 @@ impl Tenant {
         self.products[number as usize]
     }
 
-    /// The number of a customer, the loyal ones most often.
+    /// A random customer, weighted by loyalty.
     pub(super) fn some_customer(&self, random: &mut Random) -> u32 {
         self.customer_ranks.at(self.customer_popularity.rank(random) - 1)
     }

@@ -1,28 +1,28 @@
 //! Ranks by Zipf's law, without a table: rejection-inversion.
 //!
-//! Hoermann and Derflinger, "Rejection-inversion to generate variates from monotone discrete
-//! distributions" (ACM TOMACS 6.3, 1996). The hat is x^-s itself, whose integral has an inverse; a draw is
-//! rounded to a rank, and repeated where the rank's share does not reach it.
+//! Hoermann and Derflinger, "Rejection-inversion to generate variates from monotone discrete distributions" (ACM TOMACS
+//! 6.3, 1996). The hat is x^-s itself, whose integral has an inverse. A draw is rounded to a rank, and repeated if the
+//! rank's share does not reach it.
 
 use super::powers::{exp, ln};
 use super::random::Random;
 
-/// Ranks 1 to `ranks`, rank k in proportion to k^-s. No memory; a few logarithms a rank.
+/// Ranks 1 to `ranks`, rank k with a probability proportional to k^-s. No memory; a few logarithms per rank.
 #[derive(Clone, Debug)]
 pub(super) struct Zipf {
     ranks: u32,
     exponent: f64,
-    /// The hat's integral at 1.5 less the first rank's share: where the range of u ends.
+    /// The hat's integral at 1.5 less the first rank's share: the end of u's range.
     high: f64,
-    /// The hat's integral behind the last rank.
+    /// The hat's integral after the last rank.
     low: f64,
-    /// A rank that lies no further than this above its x needs no look at the hat.
+    /// A rank that exceeds its x by no more than this needs no comparison with the hat.
     sure: f64,
 }
 
 impl Zipf {
     /// # Panics
-    /// Without ranks, or for an exponent too near 1, where the integral as written loses its digits.
+    /// Without ranks, or for an exponent too close to 1, where this form of the integral loses its digits.
     pub(super) fn new(ranks: u32, exponent: f64) -> Zipf {
         assert!(ranks > 0 && exponent > 0.0 && (exponent - 1.0).abs() > 0.01, "{ranks} ranks, {exponent}");
         let mut zipf = Zipf { ranks, exponent, high: 0.0, low: 0.0, sure: 0.0 };
@@ -37,7 +37,7 @@ impl Zipf {
         loop {
             let u = self.low + random.unit() * (self.high - self.low);
             let x = self.inverse(u);
-            // Rounding may carry x out of the range by a hair.
+            // Rounding may move x slightly out of the range.
             let rank = ((x + 0.5) as u32).clamp(1, self.ranks);
             let k = f64::from(rank);
             if k - x <= self.sure || u >= self.integral(k + 0.5) - self.share(k) {
@@ -65,8 +65,8 @@ impl Zipf {
     }
 }
 
-/// A fixed shuffle of 0 to `count` - 1, in no memory: rank → number by an affine map, so that the hot
-/// ones do not have the lowest numbers.
+/// A fixed permutation of 0 to `count` - 1 without memory: rank → number by an affine map, so that popular ones do not
+/// have the lowest numbers.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Shuffle {
     count: u64,
@@ -84,7 +84,7 @@ impl Shuffle {
         Shuffle { count, factor, offset: random.below(count) }
     }
 
-    /// Where 0 ≤ `index` < count comes to stand.
+    /// The position of `index` (0 ≤ `index` < count).
     pub(super) fn at(&self, index: u32) -> u32 {
         // Both factors are below 2^32: no overflow.
         ((u64::from(index) * self.factor + self.offset) % self.count) as u32
@@ -113,7 +113,7 @@ mod tests {
                 counts[zipf.rank(&mut random) as usize - 1] += 1;
             }
             let whole: f64 = (1..=ranks).map(|k| f64::from(k).powf(-exponent)).sum();
-            // Pearson's sum over 50 ranks: 49 ± 10 when the law holds; 100 is five deviations off.
+            // Pearson's sum over 50 ranks: 49 ± 10 if the law holds; 100 is five deviations off.
             let squares: f64 = (1..=ranks)
                 .map(|k| {
                     let wanted = f64::from(k).powf(-exponent) / whole * f64::from(drawn);

@@ -1,4 +1,4 @@
-//! The envelope `{"events":[…]}`: where its rows are, and whether all around them is JSON.
+//! The envelope `{"events":[…]}`: the positions of its rows, and whether the text around them is JSON.
 
 use std::borrow::Cow;
 
@@ -20,19 +20,19 @@ const NO_EVENTS: FieldError = field("/events", Code::Empty, "events must contain
 /// The longest spelling of `events`: every byte as `\u0000`.
 const ESCAPED_KEY_BYTES_MAX: usize = 6 * "events".len();
 
-/// Bytes of what stands between two rows, with the start of the second one, that are looked for again.
+/// Bytes between two rows, including the start of the second one, that serve as the boundary to search for.
 const BOUNDARY_BYTES_MAX: usize = 256;
 
-/// A wrong guess costs about as much as a row: it is not made again for every row.
+/// A wrong guess costs about as much as a row, so it is not repeated for every row.
 const ROWS_SCANNED_AFTER_A_MISS: usize = 16;
 
-/// Why a body is no envelope with rows.
+/// The reason for which a body is not an envelope with rows.
 pub(super) enum NoEnvelope {
     /// It is not one JSON value.
     NotJson,
     /// It is JSON without the member.
     NoEvents(FieldError),
-    /// It is an envelope, but not one to take.
+    /// It is an envelope that must be refused.
     Refused(BulkError),
 }
 
@@ -43,15 +43,15 @@ impl From<BulkError> for NoEnvelope {
 }
 
 impl Decoder {
-    /// The rows of a body that is an envelope.
+    /// The rows of an envelope.
     pub(super) fn envelope<'b>(&mut self, body: &'b [u8], rows: &mut Rows<'b>) -> Result<(), NoEnvelope> {
         let mut at = skip_whitespace(body, 0);
         if body.get(at) != Some(&b'{') {
             is_json(body).map_err(|_| NoEnvelope::NotJson)?;
             return Err(NoEnvelope::NoEvents(NOT_AN_ENVELOPE));
         }
-        // The body without the rows. They are checked as they are read, this is checked at the end: only
-        // then is it known that what was taken for members were members.
+        // The body without the rows. Rows are checked as they are read, this is checked at the end. Only then is it
+        // certain that the members that were found are members.
         let mut skeleton = Cow::Borrowed(body);
         let mut skeleton_until = 0;
         let mut events_are_array = None;
@@ -102,7 +102,7 @@ impl Decoder {
             return Err(NoEnvelope::Refused(DecodeError::TooDeep.into()));
         }
         is_json(&skeleton).map_err(|_| NoEnvelope::NotJson)?;
-        // Those of earlier members of that name have counted towards the limit: they cost as much.
+        // Rows of earlier members of that name have counted towards the limit, because they cost as much.
         rows.0.drain(..first_row);
         match events_are_array {
             None => Err(NoEnvelope::NoEvents(EVENTS_MISSING)),
@@ -112,7 +112,7 @@ impl Decoder {
         }
     }
 
-    /// The rows of the array whose bracket stands before `at`; the offset of the one that closes it.
+    /// The rows of the array whose bracket precedes `at`; returns the offset of the closing bracket.
     fn array<'b>(&mut self, body: &'b [u8], at: usize, rows: &mut Rows<'b>) -> Result<usize, NoEnvelope> {
         let mut start = skip_whitespace(body, at);
         if body.get(start) == Some(&b']') {
@@ -123,14 +123,13 @@ impl Decoder {
         loop {
             let rest = &body[start..];
             let guess = boundary.as_ref().and_then(|boundary| row_before(rest, boundary));
-            // No object has another one as its beginning, or anything behind it: what simd-json takes is
-            // the row.
+            // A JSON object is never a prefix of another one, so what simd-json accepts is the row.
             let event = guess.and_then(|row| self.service_event_at_first_look(row));
             let (row, event) = match (guess, event) {
                 (Some(row), Some(event)) => (row, event),
                 _ => self.scanned_row(rest)?,
             };
-            // A row that ends where it was thought to end, but is nothing for simd-json, is no miss.
+            // A row that ends where it was expected to end, but that simd-json refuses, is not a miss.
             if boundary.is_some() && guess.is_none_or(|guess| guess.len() != row.len()) {
                 (boundary, rows_to_scan) = (None, ROWS_SCANNED_AFTER_A_MISS);
             }
@@ -152,13 +151,13 @@ impl Decoder {
         }
     }
 
-    /// The row at the start of `text`, by counting brackets.
+    /// The row at the start of `text`, found by counting brackets.
     fn scanned_row<'b>(&mut self, text: &'b [u8]) -> Result<(&'b [u8], RowEvent<'b>), NoEnvelope> {
         let row = &text[..value_end(text, 0)];
         let event = self.service_event(row);
         match event {
             Ok(_) | Err(DecodeError::Fields(_)) => {}
-            // The rest of the body can be told from this row only if it is JSON in spite of its depth.
+            // The rest of the body can be separated from this row only if the row is JSON in spite of its depth.
             Err(DecodeError::TooDeep) => is_json(row).map_err(|_| NoEnvelope::NotJson)?,
             Err(_) => return Err(NoEnvelope::NotJson),
         }
@@ -173,14 +172,14 @@ fn is_events(key: &[u8]) -> bool {
             && *unescape(key) == *b"events")
 }
 
-/// The text up to where the boundary stands next, its brace included.
+/// The text up to the next occurrence of the boundary, including its brace.
 fn row_before<'b>(text: &'b [u8], boundary: &memmem::Finder<'_>) -> Option<&'b [u8]> {
     let window = &text[..text.len().min(SIMD_BYTES_MAX)];
     boundary.find(window).map(|brace| &window[..=brace])
 }
 
-/// From the closing brace of a row that ends at `end` to the first colon of the one at `start`: two
-/// objects that begin with the same member look alike there, and objects within them seldom do.
+/// From the closing brace of a row that ends at `end` to the first colon of the one at `start`. Two objects that begin
+/// with the same member have the same boundary, and objects nested in them rarely do.
 fn boundary_between(body: &[u8], end: usize, start: usize) -> Option<&[u8]> {
     let brace = end.checked_sub(1)?;
     if (body.get(brace), body.get(start)) != (Some(&b'}'), Some(&b'{')) {

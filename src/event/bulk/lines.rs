@@ -1,4 +1,4 @@
-//! NDJSON: one row a line.
+//! NDJSON: one row per line.
 
 use super::super::decode::{Decoder, is_json};
 use super::super::error::{BulkError, Code, FieldError};
@@ -9,7 +9,7 @@ use super::Rows;
 const NO_LINES: FieldError = field("", Code::Empty, "the body contains no event");
 
 impl Decoder {
-    /// The rows of a body that is NDJSON.
+    /// The rows of an NDJSON body.
     pub(super) fn lines<'b>(&mut self, body: &'b [u8], rows: &mut Rows<'b>) -> Result<(), BulkError> {
         rows.0.clear();
         let (mut start, mut line) = (0, 1);

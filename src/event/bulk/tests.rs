@@ -11,7 +11,7 @@ use super::*;
 use crate::base::limits::JSON_DEPTH_MAX;
 
 const ROW: &str = r#"{"event_id":"evt_001","tenant_id":"tenant_1","source":"web","event_type":"click","timestamp":"2024-01-15T10:30:00Z","payload":{"page":"/p","n":[1,-2.5e3,true,null]}}"#;
-/// Has what a row has within its payload, and what parts rows.
+/// Its payload contains text that resembles a row and a boundary between rows.
 const LOOK_ALIKE: &str = r#"{"event_id":"evt_002","tenant_id":"t","source":"s","event_type":"e","timestamp":"2024-01-15T10:30:00Z","payload":{"a":[{"event_id":1},{"event_id":2}],"b":"},{\"event_id\":","c":{}}}"#;
 const EXOTIC: &str = r#"{"event_id":"evt_003","tenant_id":"t","source":"s","event_type":"e","timestamp":"2024-01-15T10:30:00Z","payload":{"a":1e999,"\udead":"\ud83d","a":123456789012345678901234567890}}"#;
 
@@ -47,8 +47,8 @@ fn body_error(body: &[u8], is_ndjson: bool) -> Code {
     bulk(body, is_ndjson).expect_err("refused").code()
 }
 
-/// What must come of a body that nobody said to be NDJSON, by serde_json. `None` where serde_json cannot
-/// tell: keys that are no strings of Rust, nesting beyond the limit.
+/// The expected result of a body without a content type, by serde_json. `None` if serde_json cannot decide: keys that
+/// are not Rust strings, nesting beyond the limit.
 fn expected(body: &[u8]) -> Option<Result<Verdicts<'_>, ()>> {
     if is_deeper_than(body, JSON_DEPTH_MAX) {
         return None;
@@ -222,7 +222,7 @@ fn five_thousand_rows_are_taken_and_one_more_is_not() {
         assert_eq!(bulk(envelope_of(&rows, ",").as_bytes(), false), Err(BulkError::TooManyRows));
         assert_eq!(bulk(rows.join("\n").as_bytes(), true), Err(BulkError::TooManyRows));
     }
-    // Rows that do not count in the end have to be read all the same.
+    // Rows that do not count in the end must be parsed nevertheless.
     let body = format!("{{{}\"events\":[{ROW}]}}", "\"events\":[{},{}],".repeat(BULK_EVENTS_MAX / 2));
     assert_eq!(bulk(body.as_bytes(), false), Err(BulkError::TooManyRows));
     assert_eq!(bulk(body.replacen("{},", "", 1).as_bytes(), false).unwrap().len(), 1);
@@ -240,7 +240,7 @@ fn depth_is_counted_from_the_row() {
             verdicts.iter().map(|(_, event)| event.as_ref().err().map(DecodeError::code)).collect();
         assert_eq!(codes, [None, None, Some(Code::TooDeep), Some(Code::TooDeep), None]);
     }
-    // A row that is too deep and no JSON leaves no telling where it ends.
+    // The end of a row that is too deep and not JSON cannot be found.
     let broken = nested(200).replace("[]", "[x]");
     assert_eq!(body_error(envelope_of(&[ROW, &broken], ",").as_bytes(), false), Code::NotJson);
     let around = format!("{{\"a\":\n{},\"events\":[{ROW}]}}", nested(JSON_DEPTH_MAX));
@@ -325,7 +325,7 @@ fn no_text_of_a_body_is_in_an_error() {
     }
 }
 
-/// Texts of rows: events, look-alikes, exotic ones, other JSON.
+/// Texts of rows: events, similar ones, unusual ones, other JSON.
 fn any_row() -> impl Strategy<Value = String> {
     let text = prop_oneof![
         "[a-z0-9_]{0,12}",
@@ -357,7 +357,7 @@ fn any_row() -> impl Strategy<Value = String> {
                 .collect();
             members.push(format!("\"timestamp\":\"{time}\""));
             members.push(format!("\"payload\":{payload}"));
-            // Half of them begin alike.
+            // Half of them begin in the same way.
             members.rotate_left(order.saturating_sub(6));
             format!("{{{}}}", members.join(","))
         },
@@ -415,7 +415,7 @@ proptest! {
     ) {
         let body = [start.as_bytes(), &rest, end.as_bytes()].concat();
         assert_agrees(&mut Decoder::new(), &body);
-        // Told to be NDJSON, every body but a blank one has rows.
+        // As NDJSON, every body except a blank one has rows.
         let is_blank = body.iter().all(|byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n'));
         prop_assert_eq!(bulk(&body, true).is_err(), is_blank);
     }

@@ -1,4 +1,4 @@
-//! The decoder against serde_json, on good bodies, mutated ones and arbitrary bytes.
+//! The decoder compared with serde_json, on valid bodies, mutated ones and arbitrary bytes.
 
 use std::collections::HashMap;
 
@@ -28,13 +28,13 @@ fn body(user_id: &str, timestamp: &str, metadata: &str) -> Vec<u8> {
     format!("{{\"user_id\":{user_id},\"timestamp\":{timestamp},\"metadata\":{metadata}}}").into_bytes()
 }
 
-/// What serde_json makes of a body: `None` if it is no JSON.
+/// Whether serde_json accepts a body.
 fn is_json(body: &[u8]) -> bool {
     serde_json::from_slice::<&RawValue>(body).is_ok()
 }
 
-/// The decoder's verdict must be serde_json's, with the depth limit before it; the fields must be those
-/// of a map read by serde_json (where it can read the keys at all).
+/// The decoder must agree with serde_json, apart from the depth limit, which comes first. The fields must be those of a
+/// map parsed by serde_json (if it can read the keys).
 fn assert_agrees(decoder: &mut Decoder, body: &[u8]) {
     match decoder.click(body) {
         Ok(click) => {
@@ -227,12 +227,12 @@ fn nesting_beyond_the_limit_is_told_before_anything_that_follows() {
     let deepest = nested(JSON_DEPTH_MAX - 1);
     assert_eq!(click(&body("1", time, &deepest)).unwrap().metadata, deepest.as_bytes());
     assert_eq!(click(&body("1", time, &nested(JSON_DEPTH_MAX))), Err(DecodeError::TooDeep));
-    // The same by the second way.
+    // The same, by the second look.
     let deepest = format!("[1e999,{}]", nested(JSON_DEPTH_MAX - 2));
     assert_eq!(click(&body("1", time, &deepest)).unwrap().metadata, deepest.as_bytes());
     let too_deep = format!("[1e999,{}]", nested(JSON_DEPTH_MAX - 1));
     assert_eq!(click(&body("1", time, &too_deep)), Err(DecodeError::TooDeep));
-    // Never closed, followed by rubbish, and many.
+    // Unclosed, followed by garbage, and many.
     for end in ["", "\u{0}", "x", "\"", "}"] {
         assert_eq!(click(("[".repeat(100_000) + end).as_bytes()), Err(DecodeError::TooDeep));
         assert_eq!(click(("{\"a\":".repeat(100_000) + end).as_bytes()), Err(DecodeError::TooDeep));
@@ -279,7 +279,7 @@ fn what_simd_json_is_given_bounds_what_it_takes() {
     let mut body = "[]".repeat(SIMD_BYTES_MAX / 2 + 1);
     assert!(!decoder.simd_json_accepts(body.as_bytes()));
     assert_eq!(decoder.bytes_kept(), 0);
-    // The densest there is: every byte a bracket.
+    // The highest density: every byte is a bracket.
     body = format!("[{}[]]", "[],".repeat(SIMD_BYTES_MAX / 3 - 1));
     assert!(decoder.simd_json_accepts(body.as_bytes()));
     assert!((1 << 20..16 << 20).contains(&decoder.bytes_kept()), "{}", decoder.bytes_kept());

@@ -1,5 +1,4 @@
-//! What can be wrong with an order. All of it is the sender's fault; nothing here carries text of the line
-//! but the order's id.
+//! The faults of an order. All of them are the sender's. An error contains no text of the line except the order's id.
 
 use std::fmt;
 use std::ops::Deref;
@@ -8,19 +7,19 @@ use super::super::error::{Code, DecodeError, FieldError};
 use super::super::fields::field;
 use super::ORDER_FAULTS_MAX;
 
-/// Why a line is not an order.
+/// The reason for which a line is not an order.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OrderError {
-    /// Not one JSON value in UTF-8, or one nested too deep; never [`DecodeError::Fields`].
+    /// Not one JSON value in UTF-8, or one nested too deeply; never [`DecodeError::Fields`].
     #[error(transparent)]
     Line(#[from] DecodeError),
-    /// JSON, but not an order; every broken field is named.
+    /// JSON, but not an order. Every invalid field is listed.
     #[error("the JSON is not a valid order: {0}")]
     Fields(Box<OrderFaults>),
 }
 
 impl OrderError {
-    /// What is wrong, for programs; of several broken fields the first.
+    /// The code of the fault; of several invalid fields, that of the first.
     #[must_use]
     pub fn code(&self) -> Code {
         match self {
@@ -29,7 +28,7 @@ impl OrderError {
         }
     }
 
-    /// What is wrong in the line; empty where it is not JSON.
+    /// The faults of the line; empty if it is not JSON.
     #[must_use]
     pub fn faults(&self) -> &[OrderFault] {
         match self {
@@ -38,7 +37,7 @@ impl OrderError {
         }
     }
 
-    /// The id of the order, if that much of it is as it should be.
+    /// The order's id, if it is valid.
     #[must_use]
     pub fn order_id(&self) -> Option<&str> {
         match self {
@@ -48,8 +47,7 @@ impl OrderError {
     }
 }
 
-/// One broken field or more: those of the order in the order in which its struct has them, then those of the
-/// items.
+/// At least one invalid field: those of the order in the order of its struct, then those of the items.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OrderFaults {
     faults: Vec<OrderFault>,
@@ -58,7 +56,7 @@ pub struct OrderFaults {
 }
 
 impl OrderFaults {
-    /// Whether there were more than are told.
+    /// Whether there were more faults than are listed.
     #[must_use]
     pub fn is_cut(&self) -> bool {
         self.is_cut
@@ -74,7 +72,7 @@ impl OrderFaults {
         self.faults.push(OrderFault { pointer: OrderPointer { item, within: pointer }, code, detail });
     }
 
-    /// What is right; what is wrong is added.
+    /// Returns a valid value, or adds its fault.
     #[inline]
     pub(super) fn right_or_add<T>(&mut self, result: Result<T, &'static FieldError>) -> Option<T> {
         match result {
@@ -86,7 +84,7 @@ impl OrderFaults {
         }
     }
 
-    /// Forgets the faults within items.
+    /// Removes the faults of items.
     #[cold]
     pub(super) fn drop_items(&mut self) {
         self.faults.retain(|fault| fault.pointer.item.is_none());
@@ -108,7 +106,7 @@ impl Deref for OrderFaults {
     }
 }
 
-/// All of them in one sentence, those of items with the place.
+/// All faults in one sentence, those of items with their positions.
 impl fmt::Display for OrderFaults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, fault) in self.iter().enumerate() {
@@ -122,12 +120,12 @@ impl fmt::Display for OrderFaults {
     }
 }
 
-/// One broken field.
+/// One invalid field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OrderFault {
     pub pointer: OrderPointer,
     pub code: Code,
-    /// One sentence for people, without the place.
+    /// One sentence for people, without the position.
     pub detail: &'static str,
 }
 

@@ -1,4 +1,4 @@
-//! The items of an order: their rules, how they are kept, and how they are lent out.
+//! The items of an order: their rules, their storage, and the iterator that lends them out.
 
 use super::super::error::{Code, FieldError};
 use super::super::fields::field;
@@ -60,7 +60,7 @@ impl<'d> Iterator for Items<'d> {
 
 impl ExactSizeIterator for Items<'_> {}
 
-/// An item, its texts as places.
+/// An item, with its texts as positions.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ItemSpans {
     product_id: Text,
@@ -78,7 +78,7 @@ struct RawItem {
     category: Span,
     quantity: Span,
     unit_price: Span,
-    /// The first known key that came twice.
+    /// The first repeated key.
     repeated: Option<&'static FieldError>,
 }
 
@@ -96,7 +96,7 @@ impl RawItem {
         }
     }
 
-    /// Whether the key is one of an item.
+    /// Keeps the value if the key is one of an item, and returns whether it is.
     #[inline]
     fn note_known(&mut self, key: &[u8], value: Span) -> bool {
         let (slot, repeated) = match key {
@@ -119,7 +119,7 @@ impl RawItem {
     }
 }
 
-/// What the prices of an order are checked against: without a currency only their form and sign.
+/// The digits that the prices of an order may have. Without a currency, only form and sign are checked.
 #[derive(Clone, Copy)]
 pub(super) struct Digits {
     count: u8,
@@ -137,8 +137,8 @@ impl Digits {
 }
 
 impl OrderBuffers {
-    /// Keeps the items of the array whose opening bracket was the last of `structurals`, and gives their
-    /// total; `None` after a fault.
+    /// Stores the items of the array whose opening bracket was the last of `structurals`, and returns their total;
+    /// `None` after a fault.
     #[inline]
     pub(super) fn keep_items<I: Iterator<Item = (usize, u8)> + Clone>(
         &mut self,
@@ -252,7 +252,7 @@ fn unit_price(value: Option<&[u8]>, digits: Digits) -> Result<i64, &'static Fiel
         Ok(minor) => Ok(minor),
         Err(MoneyError::NotADecimal) => Err(&PRICE_NOT_A_DECIMAL),
         Err(MoneyError::Negative) => Err(&PRICE_NEGATIVE),
-        // Of an unknown currency nobody can tell.
+        // The digits of an unknown currency cannot be checked.
         Err(_) if !digits.is_known => Ok(0),
         Err(MoneyError::TooManyDigits) => Err(&PRICE_DIGITS),
         Err(MoneyError::TooLarge) => Err(&PRICE_RANGE),

@@ -1,4 +1,4 @@
-//! The rules of an order's own fields, all of them before anything is said.
+//! The rules of an order's own fields. All of them are applied before any error is returned.
 
 use super::super::error::{Code, FieldError};
 use super::super::fields::field;
@@ -16,10 +16,10 @@ use crate::base::order_status::OrderStatus;
 pub(super) const PRODUCT_BYTES_MAX: usize = IDENTIFIER_BYTES_MAX;
 pub(super) const CATEGORY_BYTES_MAX: usize = NAME_BYTES_MAX;
 
-/// A name is shown and searched, no more: what fits an identifier fits it.
+/// A name is only shown and searched, so the limit of an identifier suffices.
 const CUSTOMER_NAME_BYTES_MAX: usize = 200;
 
-/// RFC 5321 §4.5.3.1: 64 before the at sign, 255 behind it.
+/// RFC 5321 §4.5.3.1: 64 before the at sign, 255 after it.
 const EMAIL_BYTES_MAX: usize = 64 + 1 + 255;
 
 /// The raw values of an order's fields, and the structural characters after the one that opens `items`.
@@ -34,7 +34,7 @@ struct RawOrder<I> {
     ordered_at: Span,
     items: Span,
     in_items: Option<I>,
-    /// The first known key that came twice: readers do not agree on which of the two counts.
+    /// The first repeated key. Parsers disagree on which of the two values counts.
     repeated: Option<&'static FieldError>,
 }
 
@@ -69,7 +69,7 @@ impl<I: Clone> RawOrder<I> {
         }
     }
 
-    /// Whether the key is one of an order.
+    /// Keeps the value if the key is one of an order, and returns whether it is.
     #[inline]
     fn note_known(&mut self, key: &[u8], value: Span, inside: &I) -> bool {
         let (slot, repeated) = match key {
@@ -87,7 +87,7 @@ impl<I: Clone> RawOrder<I> {
             }
             _ => return false,
         };
-        // No value of a member starts at 0.
+        // The value of a member never starts at 0.
         if slot.start != 0 {
             self.repeated.get_or_insert(repeated);
         }
@@ -102,7 +102,7 @@ impl<I: Clone> RawOrder<I> {
 }
 
 impl OrderBuffers {
-    /// Every rule on every field of a line that is valid JSON; keeps its items.
+    /// Applies every rule to every field of a line that is valid JSON, and stores its items.
     #[inline]
     pub(super) fn check<I: Iterator<Item = (usize, u8)> + Clone>(
         &mut self,
@@ -176,7 +176,7 @@ impl OrderBuffers {
     }
 }
 
-/// Lenient on purpose: what an address may be is for the one who writes to it to find out.
+/// Lenient on purpose: only delivery shows whether an address exists.
 #[inline]
 fn is_email(text: &[u8]) -> bool {
     match text {
@@ -186,7 +186,7 @@ fn is_email(text: &[u8]) -> bool {
     }
 }
 
-/// What is said of a field that must be one of a list of names.
+/// The rule of a field with a list of names.
 struct NameRule {
     missing: FieldError,
     not_a_string: FieldError,
@@ -246,7 +246,7 @@ const fn repeated(pointer: &'static str) -> FieldError {
     field(pointer, Code::RepeatedKey, REPEATED_DETAIL)
 }
 
-/// What is said of a known key that is there twice, in an order or an item.
+/// The detail of a repeated known key, in an order or an item.
 pub(super) const REPEATED_DETAIL: &str = "a key must not be repeated in one object";
 static REPEATED: [FieldError; 9] = [
     repeated("/order_id"),

@@ -1,4 +1,4 @@
-//! Orders: measured, and what holds for every one of them.
+//! Orders: measurements, and properties of every order.
 
 use super::*;
 use crate::base::clock::monotonic_us;
@@ -9,7 +9,7 @@ mod verdicts;
 /// A typical line: 520 bytes, 3 items.
 const SEED: &str = r#"{"order_id": "ord_2024_000123", "tenant_id": "tenant_7", "customer_id": "cust_004711", "customer_name": "Ada Lovelace", "customer_email": "ada@example.com", "status": "paid", "currency": "USD", "ordered_at": "2024-01-15T10:30:00Z", "items": [{"product_id": "prod_001", "category": "books", "quantity": 2, "unit_price": "19.99"}, {"product_id": "prod_002", "category": "electronics", "quantity": 1, "unit_price": "249.00"}, {"product_id": "prod_003", "category": "gardening tools", "quantity": 12, "unit_price": "0.50"}]}"#;
 
-/// What a decoder has lent, kept.
+/// An owned copy of an order that a decoder has lent.
 #[derive(Clone, Debug, PartialEq)]
 struct Kept {
     /// In the order of the struct.
@@ -57,7 +57,7 @@ fn told(error: &OrderError) -> Vec<(String, &'static str)> {
     error.faults().iter().map(|fault| (fault.pointer.to_string(), fault.code.as_str())).collect()
 }
 
-/// Nanoseconds an order, the best of a few rounds over lines of which no two are alike.
+/// Nanoseconds per order, the best of a few rounds over lines of which no two are alike.
 fn measured(name: &str, seed: &str) {
     let lines: Vec<String> = (0..2000_u64)
         .map(|index| {

@@ -1,11 +1,11 @@
-//! Texts of an order as places: in the line, or among those that had escapes.
+//! Texts of an order as positions: in the line, or among the unescaped texts.
 
 use super::super::error::FieldError;
 use super::super::json::unescape_into;
 use super::super::rules::TextRule;
 use super::walk::Span;
 
-/// Where a text stands.
+/// Position of a text.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Text {
     start: u32,
@@ -13,7 +13,7 @@ pub(super) struct Text {
     is_unescaped: bool,
 }
 
-/// What texts stand in.
+/// Storage of texts.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Texts<'d> {
     line: &'d str,
@@ -21,7 +21,7 @@ pub(super) struct Texts<'d> {
 }
 
 impl<'d> Texts<'d> {
-    /// `unescaped` is made of whole texts, each checked when it was added.
+    /// `unescaped` consists of whole texts, each of which was checked when it was added.
     #[inline]
     pub(super) fn new(line: &'d str, unescaped: &'d [u8]) -> Texts<'d> {
         Texts { line, unescaped: std::str::from_utf8(unescaped).unwrap_or_default() }
@@ -38,15 +38,15 @@ impl<'d> Texts<'d> {
 /// A line whose texts are read.
 pub(super) struct Line<'l> {
     pub(super) text: &'l str,
-    /// No escape, nothing beyond ASCII and no DEL in it: every string says what its bytes say, without a
-    /// control character. True of most lines, and asked at once it costs less than of each text.
+    /// No escapes, only ASCII and no DEL: every string equals its bytes and has no control characters. This holds for
+    /// most lines, and one check of the line costs less than a check of each text.
     is_plain: bool,
 }
 
 impl<'l> Line<'l> {
     #[inline]
     pub(super) fn new(text: &'l str) -> Line<'l> {
-        // Whitespace below 0x20 is fine: within strings it is no JSON.
+        // Whitespace below 0x20 is fine: within strings it is not valid JSON.
         Line { text, is_plain: is_plain(text.as_bytes()) }
     }
 
@@ -61,7 +61,7 @@ impl<'l> Line<'l> {
         whole.get(start..start + usize::from(text.len)).unwrap_or_default()
     }
 
-    /// The text of a string of at most as many bytes as the rule allows.
+    /// The text of a string, checked against the rule's maximum length.
     #[inline]
     pub(super) fn text_or_empty(
         &self,
@@ -93,20 +93,20 @@ impl<'l> Line<'l> {
     }
 }
 
-/// No early end: the loop is one for vector instructions.
+/// No early exit, so that the compiler vectorises the loop.
 #[inline]
 fn is_plain(bytes: &[u8]) -> bool {
     !bytes.iter().fold(false, |special, &byte| special | (byte >= 0x7f) | (byte == b'\\'))
 }
 
-/// A text that is not ASCII, or has escapes in it.
+/// A text that is not ASCII or has escapes.
 fn special(
     raw: &[u8],
     span: Span,
     rule: &'static TextRule,
     unescaped: &mut Vec<u8>,
 ) -> Result<Text, &'static FieldError> {
-    // One byte is never written in more than six.
+    // A byte has at most six bytes in its longest spelling.
     if raw.len() > 6 * rule.bytes_max {
         return Err(&rule.too_long);
     }

@@ -1,9 +1,9 @@
-//! Walking a valid JSON text member by member and element by element, along its structural characters.
+//! Walks a valid JSON text by its structural characters, member by member and element by element.
 
 use super::super::json;
 use super::super::structurals::{skip_nested, trim_end};
 
-/// Where a value stands in the line; no value of a member starts at 0.
+/// Position of a value in the line. The value of a member never starts at 0.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Span {
     pub(super) start: u32,
@@ -11,15 +11,15 @@ pub(super) struct Span {
 }
 
 impl Span {
-    /// The bytes of the value, `None` if there is none.
+    /// The bytes of the value; `None` if there is no value.
     #[inline]
     pub(super) fn of(self, line: &str) -> Option<&[u8]> {
         if self.start == 0 { None } else { line.as_bytes().get(self.start as usize..self.end as usize) }
     }
 }
 
-/// The structural characters of a valid JSON text by reading all of it: what simd-json's index has, without
-/// memory for it.
+/// Finds the structural characters of a valid JSON text by reading all of it: the same as simd-json's index, without
+/// its memory.
 #[derive(Clone)]
 pub(super) struct Scan<'b> {
     text: &'b [u8],
@@ -46,16 +46,15 @@ impl Iterator for Scan<'_> {
     }
 }
 
-/// Calls `member` with the raw key (between its quotes, escapes as written), the span of the value and the
-/// structural characters inside it of every member of the object whose opening brace was the last
-/// character; reads the closing one.
+/// Calls `member` for every member of the object whose opening brace was the last character, with the raw key (between
+/// its quotes, with escapes), the span of the value and the structural characters inside it. Reads the closing brace.
 #[inline]
 pub(super) fn members<I: Iterator<Item = (usize, u8)> + Clone>(
     text: &[u8],
     structurals: &mut I,
     mut member: impl FnMut(&[u8], Span, &I),
 ) {
-    // Each turn is one member: key, colon, value, and the comma or brace after it.
+    // Each turn reads one member: key, colon, value, and the comma or brace after it.
     while let Some((key, b'"')) = structurals.next() {
         let Some((colon, _)) = structurals.next() else { break };
         let Some((start, first)) = structurals.next() else { break };
@@ -74,8 +73,8 @@ pub(super) fn members<I: Iterator<Item = (usize, u8)> + Clone>(
     }
 }
 
-/// Calls `element` with the first byte of every element of the array whose opening bracket was the last
-/// character, until it says no. It must have read an object or an array to its end.
+/// Calls `element` with the first byte of every element of the array whose opening bracket was the last character,
+/// until it returns false. It must read an object or an array to its end.
 #[inline]
 pub(super) fn elements<I: Iterator<Item = (usize, u8)>>(
     structurals: &mut I,

@@ -31,7 +31,7 @@ fn restore(dir: &Path, files: &[(PathBuf, Vec<u8>)]) {
     files.iter().for_each(|(path, bytes)| fs::write(path, bytes).unwrap());
 }
 
-/// What is there can be read, and the lane goes on: a record appended now survives another restart.
+/// Everything that exists can be read, and the lane continues: a record appended now survives another restart.
 fn check_and_go_on(dir: &Path, expected: &[(u64, Vec<u8>)], context: &str) -> Recovered {
     let (mut appender, mut reader, recovered) = reopen(dir, 120);
     assert_eq!(drain(&mut reader), expected, "{context}");
@@ -129,7 +129,7 @@ fn bytes_behind_the_end_of_a_finished_segment_are_nobodys() {
     let dir = tempfile::tempdir().unwrap();
     let files = small_lane(dir.path());
     let (appender, mut reader, _) = reopen(dir.path(), 120);
-    // Another segment begins where this one's records end: a failed write that could not be cut.
+    // Another segment begins at the end of this one's records: a failed write that could not be truncated.
     let mut bytes = files[0].1.clone();
     bytes.extend_from_slice(&[0xaa; 200]);
     fs::write(&files[0].0, bytes).unwrap();
@@ -151,7 +151,7 @@ fn a_missing_segment_is_a_gap_and_is_said() {
         let left = [&all[..missing * 2], &all[missing * 2 + 2..]].concat();
         let recovered = check_and_go_on(dir.path(), &left, "missing");
         let lost: Vec<_> = recovered.damaged.iter().map(|damage| (damage.first.0, damage.lost)).collect();
-        // In front there may have been anything, and at the end nobody knows that there was more.
+        // Before the first record anything may be missing, and after the last one nothing shows that there was more.
         assert_eq!(lost, if missing == 1 { vec![(3, 2)] } else { vec![] });
     }
 }
@@ -229,7 +229,7 @@ fn files_that_vanish_or_shrink_under_a_running_lane_end_no_reader() {
 fn a_client_cannot_forge_a_record_that_damage_would_bring_to_light() {
     let dir = tempfile::tempdir().unwrap();
     let other = tempfile::tempdir().unwrap();
-    // A record another lane wrote, at every offset it may be looked for.
+    // A record of another lane, at every offset that the search tries.
     let (mut forger, _forger_reader, _) = reopen(other.path(), 1 << 20);
     append(&mut forger, &[b"x", b"evil"]);
     let forged = files(other.path()).remove(0).1[HEADER_BYTES + RECORD_HEADER_BYTES + 1..].to_vec();
@@ -257,7 +257,7 @@ fn a_payload_made_of_headers_does_not_make_recovery_slow() {
     let (path, mut bytes) = files(dir.path()).remove(0);
     bytes[HEADER_BYTES] ^= 1;
     fs::write(path, bytes).unwrap();
-    // 120,000 candidates of a megabyte each would be 120 GB of checksums: a bounded number is tried.
+    // 120,000 candidates of a megabyte each would be 120 GB of checksums. Only a limited number is tried.
     let verified = verify(dir.path()).unwrap();
     assert_eq!((verified.records, verified.damaged.len(), verified.unfinished_bytes), (0, 1, 0));
     let length = fs::metadata(segment::path(dir.path(), 0)).unwrap().len();

@@ -151,7 +151,7 @@ fn a_failed_write_publishes_nothing_and_leaves_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let (mut appender, mut reader, _) = reopen(dir.path(), 300);
     append(&mut appender, &[&[1; 60]]);
-    // The commit fills this segment and begins two more; a folder stands where the second would.
+    // The commit fills this segment and begins two more. A folder occupies the name of the second.
     let stage = |appender: &mut Appender| {
         for byte in 2..=9 {
             appender.stage(Kind::Click, &[&[byte; 60]]);
@@ -185,7 +185,7 @@ fn a_lane_has_one_owner() {
     reopen(dir.path(), 4096);
 }
 
-/// The first commit of a lane may come just after a seek has looked into the empty folder.
+/// The first commit of a lane may come just after a seek has listed the empty folder.
 #[test]
 fn a_seek_overtaken_by_the_first_commit_skips_nothing() {
     let dir = tempfile::tempdir().unwrap();
@@ -223,14 +223,14 @@ fn an_idle_lane_leaves_its_newest_segment_when_it_is_asked_to() {
         files.into_iter().any(|bytes| bytes.windows(word.len()).any(|window| window == word))
     };
     assert!(!holds(b"secret"));
-    // Its header carries the sequence on, also without a database that knows it.
+    // Its header continues the sequence, even if no database knows it.
     drop((appender, reader));
     let (mut appender, mut reader, recovered) = reopen(dir.path(), 4096);
     assert_eq!((recovered.last, recovered.damaged.len()), (Sequence(2), 0));
     assert_eq!(seek(&mut reader, 2), None);
     append(&mut appender, &[b"three"]);
     assert_eq!(drain(&mut reader), [(3, b"three".to_vec())]);
-    // Where a record comes first, it begins the segment.
+    // If a record comes first, it begins the segment.
     let from = reader.state().ask_rotation().unwrap();
     append(&mut appender, &[b"four"]);
     assert!(reader.state().is_rotated(from) && !appender.rotate_if_asked().unwrap());

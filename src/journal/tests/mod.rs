@@ -1,4 +1,4 @@
-//! The promises of the journal, and what the tests of them share.
+//! The promises of the journal, and the helpers of their tests.
 
 mod damage;
 mod life;
@@ -23,7 +23,7 @@ fn reopen(dir: &Path, segment_bytes: u64) -> (Appender, Reader, Recovered) {
     open(dir, LANE, None, &options(segment_bytes)).unwrap()
 }
 
-/// Commits each payload as a tick of its own.
+/// Commits each payload as a separate tick.
 fn append(appender: &mut Appender, payloads: &[&[u8]]) {
     for payload in payloads {
         appender.stage(Kind::Click, &[payload]);
@@ -31,7 +31,7 @@ fn append(appender: &mut Appender, payloads: &[&[u8]]) {
     }
 }
 
-/// Everything there is to read, by small batches.
+/// Reads every record, in small batches.
 fn drain(reader: &mut Reader) -> Vec<(u64, Vec<u8>)> {
     let mut batch = Batch::new();
     let mut all = Vec::new();

@@ -1,4 +1,5 @@
-//! A lane against a plain list of what it must hold, through crashes, cuts, flips and a full disk.
+//! A lane compared with a plain list of its expected content, through crashes, truncations, flipped bits and a full
+//! disk.
 
 use std::fs;
 use std::path::Path;
@@ -22,13 +23,13 @@ enum Op {
         records_max: usize,
         bytes_max: usize,
     },
-    /// The database applies what was read, and says so.
+    /// The database applies the records that were read, and releases them.
     Release,
     SeekBack,
     Restart,
-    /// The machine loses the end of the newest file; the number says how much, in 1/65536.
+    /// The machine loses the end of the newest file. The number is the part lost, in 1/65536.
     Cut(u16),
-    /// One bit of one record is flipped while nobody runs.
+    /// One bit of one record is flipped while no process runs.
     Flip(u16, u16),
 }
 
@@ -64,7 +65,7 @@ struct Model {
     read: u64,
     applied: u64,
     made: u64,
-    /// How far a record said that the lane is synced, and the staged one.
+    /// The last synced offset in a record, and the staged one.
     said: (u64, Option<u64>),
 }
 

@@ -1,4 +1,4 @@
-//! Syncing, and looking at a lane from outside.
+//! Syncing, and inspecting a lane from outside.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! What is missing after a power cut: lost, or never promised to survive one.
+//! Records missing after a power cut: lost, or never promised to survive one.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use crate::journal::segment;
 use crate::journal::{Appender, Syncer, verify};
 
 const SEGMENT: u64 = 1 << 20;
-/// A record takes four sectors and more.
+/// A record takes more than four sectors.
 const PAYLOAD: [u8; 2_500] = [b'p'; 2_500];
 
 fn commits(appender: &mut Appender, count: usize) {
@@ -20,7 +20,7 @@ fn newest(dir: &Path) -> PathBuf {
     segment::path(dir, *segment::list(dir).unwrap().last().unwrap())
 }
 
-/// As a power cut leaves a page that was never written.
+/// A page that was never written, as after a power cut.
 fn lose(path: &Path, from: usize, bytes: usize) {
     let mut content = fs::read(path).unwrap();
     content[from..from + bytes].fill(0);
@@ -58,17 +58,17 @@ fn w1_what_a_later_record_says_was_synced_is_lost() {
     let mut syncer = Syncer::new(appender.state().clone());
     commits(&mut appender, 3);
     syncer.sync().unwrap();
-    // The first of them says how far that was.
+    // The first of them contains the synced offset.
     commits(&mut appender, 3);
     drop((appender, reader));
     let whole = fs::read(newest(dir.path())).unwrap();
-    // The first record begins behind the header, the fifth ends behind the twenty-second sector.
+    // The first record begins after the header, and the fifth ends after the twenty-second sector.
     lose(&newest(dir.path()), 512, 512);
     assert_eq!(promised(dir.path()), [(1, true)]);
     fs::write(newest(dir.path()), &whole).unwrap();
     lose(&newest(dir.path()), 21 * 512, 512);
     assert_eq!(promised(dir.path()), [(1, false)]);
-    // A flipped bit is no work of a power cut, wherever it is.
+    // A power cut never flips a bit.
     let mut flipped = whole.clone();
     flipped[21 * 512] ^= 1;
     fs::write(newest(dir.path()), &flipped).unwrap();

@@ -5,7 +5,7 @@
 //!                               and its rank (one byte) where the lower 11 bits of the prefix are 0
 //! dense   02  12,288 bytes, see `registers.rs`
 //! ```
-//! The first byte stands for the precisions 14 and 25 as well. 50 values take 153 bytes, 400 take 1.1 KB.
+//! The first byte also implies the precisions 14 and 25. 50 values take 153 bytes, 400 take 1.1 KB.
 
 use super::registers::{PACKED_BYTES, Registers};
 use super::sparse::{Entry, Sparse};
@@ -16,17 +16,17 @@ use crate::sketch::reader::{Reader, write_varint};
 const SPARSE: u8 = 1;
 const DENSE: u8 = 2;
 
-/// What the bytes hold.
+/// The decoded content.
 enum Encoded<'b> {
     /// Ascending, at most [`SPARSE_MAX`].
     Sparse(Vec<Entry>),
-    /// Not unpacked yet: 16 KiB are not to be moved about where a sketch has one entry.
+    /// Not unpacked yet, so that a sketch with one entry does not move 16 KiB.
     Dense(&'b [u8; PACKED_BYTES]),
 }
 
 impl HyperLogLog {
-    /// Appends the sketch's bytes: 2 or 3 a value up to 4096 different values, then 12,289 in all. Equal
-    /// sketches have equal bytes.
+    /// Appends the sketch's bytes: 2 or 3 per value up to 4096 different values, then 12,289 in total. Equal sketches
+    /// have equal bytes.
     pub fn encode(&self, into: &mut Vec<u8>) {
         match &self.0 {
             State::Sparse(sparse) => {
@@ -48,7 +48,7 @@ impl HyperLogLog {
         }
     }
 
-    /// The sketch that [`HyperLogLog::encode`] wrote.
+    /// Decodes a sketch that [`HyperLogLog::encode`] wrote.
     pub fn decode(bytes: &[u8]) -> Result<HyperLogLog, SketchError> {
         Ok(HyperLogLog(match read(bytes)? {
             Encoded::Dense(packed) => State::Dense(Box::new(Registers::unpack(packed)?)),
@@ -61,8 +61,8 @@ impl HyperLogLog {
         }))
     }
 
-    /// Merges an encoded sketch without building it, or nothing of it where the bytes are wrong.
-    /// About 5 ns a value up to 4096 of them, 2 us beyond.
+    /// Merges an encoded sketch without building it, or nothing of it if the bytes are invalid. About 5 ns per value up
+    /// to 4096 of them, 2 us beyond.
     pub fn merge_encoded(&mut self, bytes: &[u8]) -> Result<(), SketchError> {
         match read(bytes)? {
             Encoded::Dense(packed) => {
@@ -76,8 +76,8 @@ impl HyperLogLog {
 }
 
 impl HyperLogLog {
-    /// The union of encoded sketches: what [`HyperLogLog::merge_encoded`] of one after another gives, but what is
-    /// sorted is merged and not looked up.
+    /// The union of encoded sketches. It equals the result of [`HyperLogLog::merge_encoded`] on each in turn, but
+    /// merges sorted entries instead of looking them up.
     pub fn union_of(parts: &[&[u8]]) -> Result<HyperLogLog, SketchError> {
         let mut union: Vec<Entry> = Vec::new();
         let mut dense: Option<Box<Registers>> = None;
@@ -112,7 +112,8 @@ impl HyperLogLog {
     }
 }
 
-/// Both ascending by prefix, each prefix once; so is the result, with the higher rank of two.
+/// Merges two lists that are sorted by prefix, without repeated prefixes. So is the result, with the higher rank of two
+/// equal prefixes.
 fn merge_sorted(one: &[Entry], other: &[Entry], merged: &mut Vec<Entry>) {
     merged.clear();
     merged.reserve(one.len() + other.len());

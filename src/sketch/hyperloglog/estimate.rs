@@ -1,21 +1,20 @@
 //! From registers to a number: Ertl's improved estimator, and linear counting.
 //!
-//! O. Ertl, "New cardinality estimation algorithms for HyperLogLog sketches" (2017), algorithm 6: the raw
-//! estimate of Flajolet et al. with registers at 0 and at the highest rank weighted as a Poisson model
-//! says. It has no bias at small, medium or huge cardinalities, hence no tables, and no seam where one
-//! estimator hands over to another.
+//! O. Ertl, "New cardinality estimation algorithms for HyperLogLog sketches" (2017), algorithm 6: the raw estimate of
+//! Flajolet et al., with the registers at 0 and at the highest rank weighted according to a Poisson model. It has no
+//! bias at small, medium or huge cardinalities, so it needs no tables and no transition between estimators.
 
 use super::registers::{COUNT, RANK_MAX};
 use super::{PRECISION, SPARSE_PRECISION};
 
-/// Of how many prefixes are set of 2^25 (Whang, Vander-Zanden, Taylor, "A linear-time probabilistic counting
-/// algorithm", 1990). At 4096 values a quarter of one is expected to be hidden behind another.
+/// The estimate from the number of prefixes set out of 2^25 (Whang, Vander-Zanden, Taylor, "A linear-time probabilistic
+/// counting algorithm", 1990). At 4096 values the expected number of hidden values is a quarter of one.
 pub(super) fn of_distinct(prefixes: usize) -> f64 {
     let all = f64::from(1 << SPARSE_PRECISION);
     -all * (-(prefixes as f64) / all).ln_1p()
 }
 
-/// Of how many registers hold each rank.
+/// The estimate from the number of registers at each rank.
 pub(super) fn of_histogram(counts: &[u32; RANK_MAX + 1]) -> f64 {
     let registers = COUNT as f64;
     let [empty, between @ .., full] = counts;
@@ -87,7 +86,7 @@ mod tests {
                 _ => (-rate * 0.5_f64.powi(rank as i32)).exp(),
             };
             let part = |rank: usize| below(rank) - if rank == 0 { 0.0 } else { below(rank - 1) };
-            // A histogram of whole registers cannot say this: the formula, with its parts.
+            // A histogram of whole registers cannot express this, so the formula is evaluated with its parts.
             let mut sum = tau(1.0 - part(RANK_MAX));
             for rank in (1..RANK_MAX).rev() {
                 sum = 0.5 * (sum + part(rank));

@@ -1,11 +1,11 @@
-//! How many different values there were, with a relative standard error of 0.81 %.
+//! The number of different values, with a relative standard error of 0.81 %.
 //!
-//! HyperLogLog (Flajolet, Fusy, Gandouet, Meunier, 2007) with 2^14 registers; while few values were seen,
-//! the sparse mode of Heule, Nunkesser, Hall ("HyperLogLog in practice", 2013): 25 bits of each hash in a
-//! set, by which some thousand values are counted almost exactly. The estimate is Ertl's ("New cardinality
-//! estimation algorithms for HyperLogLog sketches", 2017), which needs no tables of bias.
+//! HyperLogLog (Flajolet, Fusy, Gandouet, Meunier, 2007) with 2^14 registers. While there are few values, it uses the
+//! sparse mode of Heule, Nunkesser, Hall ("HyperLogLog in practice", 2013): a set of 25 bits of each hash, which counts
+//! a few thousand values almost exactly. The estimator is Ertl's ("New cardinality estimation algorithms for
+//! HyperLogLog sketches", 2017), which needs no tables of bias.
 //!
-//! What a sketch is depends on the set of hashes only, not on their order or on what was merged with what.
+//! A sketch depends only on the set of hashes, not on their order or on the order of merges.
 
 mod encoding;
 mod estimate;
@@ -17,19 +17,18 @@ mod tests;
 use self::registers::Registers;
 use self::sparse::{Entry, Sparse};
 
-/// Bits of a hash that choose its register.
+/// Bits of a hash that select its register.
 const PRECISION: u32 = 14;
 /// Bits of a hash that are kept in sparse mode.
 const SPARSE_PRECISION: u32 = 25;
-/// Values of sparse mode: their entries, 4 bytes each, then take the memory of the registers. Encoded they
-/// take 8.5 KB, and the registers 12.3 KB; the registers are merged ten times as fast.
+/// Maximum number of values in sparse mode, where their entries, 4 bytes each, take as much memory as the registers.
+/// Encoded, the entries take 8.5 KB and the registers 12.3 KB; the registers merge ten times as fast.
 const SPARSE_MAX: usize = 4096;
 
-/// A set of 64-bit hashes of which only the size can be asked. The hash must be good in all its bits:
-/// SipHash with a secret key where the values come from outside, because whoever can choose hashes can make
-/// the estimate anything.
+/// A set of 64-bit hashes that can only report its size. All bits of the hash must be good. If the values come from
+/// outside, use SipHash with a secret key, because anyone who can choose hashes can set the estimate to any number.
 ///
-/// Memory: none while empty, 5 to 11 bytes a value up to 4096 different ones, then 16 KiB.
+/// Memory: none while empty, 5 to 11 bytes per value up to 4096 different ones, then 16 KiB.
 #[derive(Debug, Clone)]
 pub struct HyperLogLog(State);
 
@@ -40,13 +39,13 @@ enum State {
 }
 
 impl HyperLogLog {
-    /// Of [`HyperLogLog::estimate`], above 4096 different values: two thirds of the estimates are closer to
-    /// the truth than this part of it, and all but three of a thousand closer than three times that. Up to
-    /// 4096 see [`HyperLogLog::RELATIVE_STANDARD_ERROR_SPARSE`].
+    /// The relative standard error of [`HyperLogLog::estimate`] above 4096 different values: two thirds of the
+    /// estimates differ by less, and all but three of a thousand by less than three times as much. Up to 4096 see
+    /// [`HyperLogLog::RELATIVE_STANDARD_ERROR_SPARSE`].
     pub const RELATIVE_STANDARD_ERROR: f64 = 0.0081;
 
-    /// The same up to 4096 different values, where the one way to err is that two of them share 25 bits:
-    /// 2^-13. Most estimates are the truth, rounded.
+    /// The same up to 4096 different values, where the only error is that two of them share 25 bits: 2^-13. Most
+    /// estimates are exact after rounding.
     pub const RELATIVE_STANDARD_ERROR_SPARSE: f64 = 0.000_122;
 
     /// Empty; allocates nothing.
@@ -55,7 +54,7 @@ impl HyperLogLog {
         HyperLogLog(State::Sparse(Sparse::new()))
     }
 
-    /// Adds the value with this hash, unless it is there.
+    /// Adds the value with this hash, unless it is present.
     #[inline]
     pub fn insert_hash(&mut self, hash: u64) {
         match &mut self.0 {
@@ -77,7 +76,7 @@ impl HyperLogLog {
         }
     }
 
-    /// Adds every value of the other one.
+    /// Adds every value of the other sketch.
     pub fn merge(&mut self, other: &HyperLogLog) {
         match &other.0 {
             State::Sparse(sparse) => sparse.entries().for_each(|entry| self.insert_entry(entry)),
@@ -97,7 +96,7 @@ impl HyperLogLog {
         }
     }
 
-    /// How many different values there were, 0.0 where none. About 10 us above 4096 of them.
+    /// The number of different values; 0.0 if there are none. About 10 us above 4096 of them.
     #[must_use]
     pub fn estimate(&self) -> f64 {
         match &self.0 {
@@ -106,7 +105,7 @@ impl HyperLogLog {
         }
     }
 
-    /// True where nothing was ever added.
+    /// True if nothing was ever added.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         matches!(&self.0, State::Sparse(sparse) if sparse.len() == 0)
@@ -129,7 +128,7 @@ impl Default for HyperLogLog {
 }
 
 impl Extend<u64> for HyperLogLog {
-    /// Hashes, in any order.
+    /// Adds hashes in any order.
     fn extend<I: IntoIterator<Item = u64>>(&mut self, hashes: I) {
         hashes.into_iter().for_each(|hash| self.insert_hash(hash));
     }

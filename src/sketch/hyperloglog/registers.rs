@@ -1,4 +1,4 @@
-//! Dense mode: 2^14 registers, a byte each in memory and six bits each when encoded.
+//! Dense mode: 2^14 registers, one byte each in memory and six bits each when encoded.
 
 use super::PRECISION;
 use super::sparse::Entry;
@@ -6,14 +6,14 @@ use crate::sketch::error::SketchError;
 
 /// Registers.
 pub(super) const COUNT: usize = 1 << PRECISION;
-/// The highest rank: 50 bits behind those that choose the register, all zero.
+/// The highest rank: the 50 bits after those that select the register are all zero.
 pub(super) const RANK_MAX: usize = (u64::BITS - PRECISION) as usize + 1;
 /// Bytes of [`Registers::pack`].
 pub(super) const PACKED_BYTES: usize = COUNT * 6 / 8;
 
 const QUARTER: usize = COUNT / 4;
 
-/// The highest rank seen at each register, 0 where none was.
+/// The highest rank of each register, 0 if it has none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Registers([u8; COUNT]);
 
@@ -25,7 +25,7 @@ impl Registers {
     #[inline]
     pub(super) fn insert_hash(&mut self, hash: u64) {
         let at = (hash >> (u64::BITS - PRECISION)) as usize;
-        // The bit behind the last one ends the count at 51.
+        // The bit after the last one limits the count to 51.
         let rest = hash << PRECISION | 1 << (PRECISION - 1);
         self.raise(at, rest.leading_zeros() as u8 + 1);
     }
@@ -48,7 +48,7 @@ impl Registers {
         }
     }
 
-    /// How many registers hold each rank.
+    /// The number of registers at each rank.
     pub(super) fn histogram(&self) -> [u32; RANK_MAX + 1] {
         let mut counts = [0; RANK_MAX + 1];
         for rank in self.0 {
@@ -57,10 +57,10 @@ impl Registers {
         counts
     }
 
-    /// Appends 12,288 bytes. The lower four bits of register `i` of the first half share byte `i` with
-    /// those of register `i` of the second half; then the upper two bits of the four registers at `i` of
-    /// each quarter share a byte. Reading that is the same step for whole vectors of registers, which
-    /// registers one after another in six bits each would not be.
+    /// Appends 12,288 bytes. The lower four bits of register `i` of the first half share byte `i` with those of
+    /// register `i` of the second half. Then the upper two bits of the four registers at `i` of each quarter share a
+    /// byte. This layout decodes with the same operation on whole vectors of registers, which consecutive registers of
+    /// six bits would not permit.
     pub(super) fn pack(&self, into: &mut Vec<u8>) {
         let (first, second) = self.0.split_at(COUNT / 2);
         into.extend(first.iter().zip(second).map(|(first, second)| first & 15 | (second & 15) << 4));

@@ -1,15 +1,15 @@
-//! Sparse mode: a set of 25-bit prefixes of hashes, from which every register can still be had.
+//! Sparse mode: a set of 25-bit prefixes of hashes, from which every register can be derived.
 
 use super::{PRECISION, SPARSE_PRECISION};
 
-/// Bits of the prefix below those that choose the register.
+/// Bits of the prefix below those that select the register.
 const BELOW: u32 = SPARSE_PRECISION - PRECISION;
 /// Bits of an entry that hold its rank.
 const RANK_BITS: u32 = 6;
 
-/// What is kept of a hash: its first 25 bits, and its rank. If one of the lower 11 of them is set, they
-/// tell the rank of the register, and the rank here is 0; if none is (1 of 2048 hashes), it is the place of
-/// the first bit set behind the prefix, 1 to 40. Entries are ordered by prefix, then by rank.
+/// The kept part of a hash: its first 25 bits, and its rank. If one of the lower 11 of them is set, they determine the
+/// rank of the register, and the rank here is 0. If none is (1 of 2048 hashes), the rank is the position of the first
+/// bit set after the prefix, 1 to 40. Entries are ordered by prefix, then by rank.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Entry(u32);
 
@@ -21,7 +21,7 @@ impl Entry {
     pub(super) fn of_hash(hash: u64) -> Entry {
         let prefix = (hash >> (u64::BITS - SPARSE_PRECISION)) as u32;
         if Entry::needs_rank(prefix) {
-            // The bit behind the last one ends the count at 40.
+            // The bit after the last one limits the count to 40.
             let rest = hash << SPARSE_PRECISION | 1 << (SPARSE_PRECISION - 1);
             return Entry::new(prefix, rest.leading_zeros() + 1);
         }
@@ -48,7 +48,7 @@ impl Entry {
         self.0 & ((1 << RANK_BITS) - 1)
     }
 
-    /// The register this goes to, and the place of the first bit set behind the 14 that choose it.
+    /// The register of this entry, and the position of the first bit set after the 14 that select it.
     #[inline]
     pub(super) fn register(self) -> (usize, u8) {
         let prefix = self.prefix();
@@ -60,15 +60,15 @@ impl Entry {
     }
 }
 
-/// A free slot; no entry has 32 bits.
+/// A free slot. Entries never have 32 bits.
 const FREE: Entry = Entry(u32::MAX);
-/// Slots of a table that is not empty, at least.
+/// Minimum number of slots of a table that is not empty.
 const SLOTS_MIN: usize = 16;
 
 /// A set of entries with one rank for each prefix, the highest: a hash table with linear probing.
 #[derive(Debug, Clone)]
 pub(super) struct Sparse {
-    /// A power of two of them, or none; at least a quarter is free.
+    /// A power of two, or none; at least a quarter of them is free.
     slots: Vec<Entry>,
     len: usize,
 }
@@ -86,7 +86,7 @@ impl Sparse {
         self.slots.capacity() * size_of::<Entry>()
     }
 
-    /// Room for so many more, at once.
+    /// Reserves space for `more` entries at once.
     pub(super) fn reserve(&mut self, more: usize) {
         let slots = ((self.len + more) * 4).div_ceil(3).next_power_of_two().max(SLOTS_MIN);
         if slots > self.slots.len() {
@@ -112,8 +112,8 @@ impl Sparse {
             self.grow((self.slots.len() * 2).max(SLOTS_MIN));
         }
         let mask = self.slots.len() - 1;
-        // Prefixes come in ascending order from an encoded sketch: by their upper bits all would first
-        // crowd the start of a table. The golden ratio spreads them (Knuth, vol. 3, 6.4).
+        // Prefixes arrive in ascending order from an encoded sketch, and by their upper bits all of them would first
+        // fill the start of the table. The golden ratio distributes them (Knuth, vol. 3, 6.4).
         let spread = entry.prefix().wrapping_mul(0x9E37_79B1);
         let mut at = (spread >> (u32::BITS - self.slots.len().trailing_zeros())) as usize;
         loop {

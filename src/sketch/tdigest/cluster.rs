@@ -1,19 +1,19 @@
-//! Neighbours become one centroid wherever the scale function allows it.
+//! Merges neighbours into one centroid where the scale function permits it.
 
 use std::f64::consts::TAU;
 
 use super::Centroid;
 
-/// Merges neighbours in place, in one pass over sorted centroids (Dunning and Ertl, algorithm 1). About 3 ns
-/// a centroid. What is left is in order, at most `compression` centroids, however many there were.
+/// Merges neighbours in place, in one pass over sorted centroids (Dunning and Ertl, algorithm 1). About 3 ns per
+/// centroid. The result is sorted and has at most `compression` centroids, however many there were.
 ///
-/// The scale function k1(q) = compression / 2π · asin(2q - 1) maps a quantile to a place; a centroid of more
-/// than one value is at most one wide in that measure. Of two neighbours, then, the widths add up to more
-/// than one, and all of them to half the compression.
+/// The scale function k1(q) = compression / 2π · asin(2q - 1) maps a quantile to a position. A centroid of more than
+/// one value has a width of at most one in that measure. The widths of two neighbours therefore exceed one in total,
+/// and all widths add up to half the compression.
 pub(super) fn cluster(centroids: &mut Vec<Centroid>, count: u64, compression: u16) {
     let Some(first) = centroids.first() else { return };
     let scale = Scale::new(compression, count);
-    // Of the centroid that grows: its first mean, the sum of the distances to it, its weight, and its last.
+    // The growing centroid: its first mean, the sum of the distances to it, its weight, and its last mean.
     let (mut base, mut distances, mut weight, mut last) = (first.mean, 0.0, first.weight, first.mean);
     let (mut kept, mut before, mut end) = (0, 0, scale.end_from(0));
     for at in 1..centroids.len() {
@@ -35,13 +35,13 @@ pub(super) fn cluster(centroids: &mut Vec<Centroid>, count: u64, compression: u1
 }
 
 fn mean_of(base: f64, distances: f64, weight: u64, last: f64) -> Centroid {
-    // Rounded, it may not come to lie behind the next one.
+    // Rounding must not move it beyond the next one.
     Centroid { mean: (base + distances / weight as f64).min(last), weight }
 }
 
 struct Scale {
     count: f64,
-    /// Of the angle 2π / compression, a step of one by k1.
+    /// The angle 2π / compression, one step of k1.
     step_sin: f64,
     step_cos: f64,
 }
@@ -52,7 +52,7 @@ impl Scale {
         Scale { count: count as f64, step_sin, step_cos }
     }
 
-    /// The rank up to which a centroid may go that begins behind this one.
+    /// The rank up to which a centroid that begins at `rank` may extend.
     fn end_from(&self, rank: u64) -> u64 {
         // 2q - 1 is the sine of the angle at quantile q.
         let sin = 2.0 * rank as f64 / self.count - 1.0;

@@ -5,10 +5,10 @@
 //! shift (one byte)  least value if flag 1  greatest value if flag 2  total weight unless flag 4
 //! for each centroid in order: key - previous key, weight unless flag 4 (every weight is 1)
 //! ```
-//! Numbers are varints. A key is `key.rs` of the mean without its last `shift` bits: none that tell single
-//! values apart, and of the means of several values those beyond 24 bits of mantissa, or fewer where means
-//! lie close together. The least and greatest value are their bits, last byte first (money has zeros
-//! there); they are left out where the first or the last centroid says them.
+//! Numbers are varints. A key is `key.rs` of the mean without its last `shift` bits. Single values lose no bits that
+//! distinguish them. Means of several values lose the bits beyond 24 bits of mantissa, or fewer if means are close
+//! together. The least and greatest value are stored as their bits, last byte first (amounts of money have zeros
+//! there), and omitted if they equal the first or the last centroid.
 
 use super::key::{key_of, value_of};
 use super::{COUNT_MAX, Centroid, TDigest, VALUE_MAX};
@@ -20,14 +20,14 @@ const MIN_IS_APART: u8 = 1;
 const MAX_IS_APART: u8 = 2;
 const ALL_SINGLE: u8 = 4;
 
-/// Bits of a mean of several values that may be dropped; 23 and the implied one stay.
+/// Maximum number of bits dropped from a mean of several values; 23 and the implied one remain.
 const MEAN_SHIFT_MAX: u32 = 29;
-/// Of ten neighbours nine are at least 2^7 steps apart that such a mean may be rounded to.
+/// Nine of ten neighbours are at least 2^7 of the steps to which such a mean may be rounded apart.
 const GAP_STEPS_BITS: u32 = 7;
 
 impl TDigest {
-    /// Appends the digest's bytes: about 3 a single value up to `compression` of them, 5 a centroid beyond.
-    /// Sorts, and clusters where there are more, hence `mut`; 10 ns a centroid then.
+    /// Appends the digest's bytes: about 3 per single value up to `compression` of them, 5 per centroid beyond. Sorts,
+    /// and clusters if there are more, hence `mut`; 10 ns per centroid then.
     pub fn encode(&mut self, into: &mut Vec<u8>) {
         self.sort();
         if self.centroids.len() > usize::from(self.compression) {
@@ -69,7 +69,7 @@ impl TDigest {
         }
     }
 
-    /// How many bits of the keys are dropped.
+    /// The number of bits to drop from the keys.
     fn shift(&self, all_single: bool) -> u32 {
         let singles = self.centroids.iter().filter(|centroid| centroid.weight == 1);
         let exact = singles.map(|centroid| key_of(centroid.mean).trailing_zeros()).min().unwrap_or(63);
@@ -86,7 +86,7 @@ impl TDigest {
         exact.min(narrow.ilog2().saturating_sub(GAP_STEPS_BITS)).min(MEAN_SHIFT_MAX)
     }
 
-    /// The digest that [`TDigest::encode`] wrote.
+    /// Decodes a digest that [`TDigest::encode`] wrote.
     pub fn decode(bytes: &[u8]) -> Result<TDigest, SketchError> {
         let head = Head::read(&mut Reader(bytes))?;
         let mut digest = TDigest::new(head.compression);
@@ -96,8 +96,8 @@ impl TDigest {
         Ok(digest)
     }
 
-    /// Merges an encoded digest without building it, or nothing of it where the bytes are wrong. The
-    /// compression stays. About 20 ns a centroid, most of it for the sort of many digests at once.
+    /// Merges an encoded digest without building it, or nothing of it if the bytes are invalid. The compression does
+    /// not change. About 20 ns per centroid, most of it for sorting many digests at once.
     pub fn merge_encoded(&mut self, bytes: &[u8]) -> Result<(), SketchError> {
         let mut reader = Reader(bytes);
         let head = Head::read(&mut reader)?;
@@ -121,7 +121,7 @@ impl TDigest {
         }
     }
 
-    /// Appends the centroids of another digest; the rest is told.
+    /// Appends the centroids of another digest and returns the rest of it.
     fn append(&mut self, head: &Head, mut reader: Reader<'_>) -> Result<Body, SketchError> {
         let shift = u32::from(reader.byte()?);
         if shift >= u64::BITS {
@@ -144,7 +144,7 @@ impl TDigest {
         for _ in 0..head.centroids {
             key = key.saturating_add(reader.varint()?);
             let weight = if all_single { 1 } else { reader.varint()? };
-            // Each at least 1, and all of them the total.
+            // Each weight is at least 1, and their sum is the total.
             if weight == 0 || !(lowest..=highest).contains(&key) {
                 return Err(SketchError::Damaged("a centroid out of range"));
             }
@@ -162,7 +162,7 @@ impl TDigest {
             max.unwrap_or(mean_of(centroids.last())),
             count,
         )?;
-        // Rounded, a mean may have come to lie outside.
+        // Rounding may have moved a mean outside the range.
         let below = centroids.iter_mut().take_while(|centroid| centroid.mean < body.min);
         below.for_each(|centroid| centroid.mean = body.min);
         let above = centroids.iter_mut().rev().take_while(|centroid| centroid.mean > body.max);

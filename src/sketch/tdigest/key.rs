@@ -1,9 +1,9 @@
-//! Numbers as integers of the same order, so that neighbours differ by little.
+//! Numbers as integers of the same order, so that neighbours have small differences.
 
 const SIGN: u64 = 1 << 63;
 
-/// Ascending with the value; an exact power of two below has as many zero bits at its end as the value.
-/// Not for NaN; 0.0 and -0.0 are one.
+/// Ascending with the value. A value with trailing zero bits has a key with as many. Not for NaN; 0.0 and -0.0 have the
+/// same key.
 #[inline]
 pub(super) fn key_of(value: f64) -> u64 {
     let bits = value.to_bits();
@@ -13,7 +13,7 @@ pub(super) fn key_of(value: f64) -> u64 {
     }
 }
 
-/// Back again.
+/// The inverse of [`key_of`].
 #[inline]
 pub(super) fn value_of(key: u64) -> f64 {
     match key & SIGN {

@@ -1,9 +1,9 @@
-//! Which value lies at a quantile, from a few thousand bytes.
+//! The value at a quantile, from a few thousand bytes.
 //!
-//! The merging t-digest of T. Dunning and O. Ertl ("Computing extremely accurate quantiles using t-digests",
-//! 2019): values near each other become one centroid, a mean and a weight, and those near the ends of the
-//! distribution stay small. The scale function is their k1, the arcsine: at the same size it keeps the
-//! middle and the 95th percentile finer than k2 does, and the 99th as fine.
+//! The merging t-digest of T. Dunning and O. Ertl ("Computing extremely accurate quantiles using t-digests", 2019):
+//! neighbouring values become one centroid, a mean and a weight, and centroids near the ends of the distribution remain
+//! small. The scale function is their k1, the arcsine: at the same size it is more precise than k2 in the middle and at
+//! the 95th percentile, and as precise at the 99th.
 
 mod cluster;
 mod encoding;
@@ -15,39 +15,38 @@ mod tests;
 
 use super::error::SketchError;
 
-/// Values of a digest, weights counted.
+/// Maximum number of values in a digest, by weight.
 const COUNT_MAX: u64 = 1 << 53;
-/// 2^960, either way: the difference of two such values is finite, 2^53 times as well.
+/// 2^960 in either direction: the difference of two such values is finite, even multiplied by 2^53.
 const VALUE_MAX: f64 = f64::from_bits(0x7BF0_0000_0000_0000);
-/// Centroids that wait for one sort and one clustering: this many times the compression.
+/// Centroids that wait for one sort and one clustering, as a multiple of the compression.
 const BUFFER_FACTOR: usize = 8;
-/// In memory they are clustered this many times as finely as they are encoded ("two-level compression" in
-/// Dunning's own program): what thousands were merged into is often asked and never encoded.
+/// In memory, clusters are this many times finer than encoded ones ("two-level compression" in Dunning's own program).
+/// An accumulator of thousands is often queried and never encoded.
 const MEMORY_FACTOR: u16 = 2;
 
-/// Values near each other.
+/// Neighbouring values.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Centroid {
     mean: f64,
-    /// Of how many values, at least 1.
+    /// Number of values, at least 1.
     weight: u64,
 }
 
-/// A multiset of numbers of which quantiles can be asked.
+/// A multiset of numbers that answers quantiles.
 ///
 /// Error: up to `8 × compression` values (1,600) in memory, and up to `compression` values (200) through
-/// [`TDigest::encode`], every quantile is exact, a value that was inserted. Beyond, the value returned is of
-/// a rank near the one asked for. There is no bound that holds for every input. Measured at compression 200
-/// on eight distributions, in one stream, merged, and kept after every few values: the rank of the answer,
-/// as a part of the count, is off by 0.0031 at p50, 0.0014 at p95, 0.0006 at p99 and 0.0003 at p99.9 at the
-/// most. The tests hold it to half of what one centroid may have there, π / 200 · √(q (1 - q)): 0.0079,
-/// 0.0034, 0.0016, 0.0005. The least and the greatest value are always exact.
+/// [`TDigest::encode`], every quantile is exact, a value that was inserted. Beyond that, the rank of the returned value
+/// is near the requested one. No bound holds for every input. At compression 200, on eight distributions, in one
+/// stream, merged, and encoded after every few values, the maximum error of the rank, relative to the count, was 0.0031
+/// at p50, 0.0014 at p95, 0.0006 at p99 and 0.0003 at p99.9. The tests require half of the width of one centroid at the
+/// rank, π / 200 · √(q (1 - q)): 0.0079, 0.0034, 0.0016, 0.0005. The least and the greatest value are always exact.
 ///
-/// Memory: 16 bytes a centroid, 25.6 KB at most at compression 200; none while empty.
+/// Memory: 16 bytes per centroid, at most 25.6 KB at compression 200; none while empty.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TDigest {
     compression: u16,
-    /// The first `sorted` in order, then those that wait.
+    /// The first `sorted` are in order, the rest wait.
     centroids: Vec<Centroid>,
     sorted: usize,
     count: u64,
@@ -56,9 +55,9 @@ pub struct TDigest {
 }
 
 impl TDigest {
-    /// Finer ones gain little, and 25.6 KB becomes much.
+    /// Finer digests gain little, and 25.6 KB would become much more.
     pub const COMPRESSION_DEFAULT: u16 = 200;
-    /// Compressions: what lies outside is taken as the nearest of these.
+    /// The valid compressions. Values outside are clamped.
     pub const COMPRESSION_RANGE: std::ops::RangeInclusive<u16> = 20..=1000;
 
     /// Empty; allocates nothing. At most `compression` centroids are encoded.
@@ -81,10 +80,10 @@ impl TDigest {
         self.insert_weighted(value, 1)
     }
 
-    /// Adds a value as often as `weight` says; 0 adds nothing.
+    /// Adds a value `weight` times; 0 adds nothing.
     #[inline]
     pub fn insert_weighted(&mut self, value: f64, weight: u64) -> Result<(), SketchError> {
-        // NaN is refused by this as well.
+        // This also refuses NaN.
         if !(-VALUE_MAX..=VALUE_MAX).contains(&value) {
             return Err(SketchError::NotFinite);
         }
@@ -102,7 +101,7 @@ impl TDigest {
         Ok(())
     }
 
-    /// Adds every value of the other digest; the compression stays. [`SketchError::TooMany`].
+    /// Adds every value of the other digest. The compression does not change. [`SketchError::TooMany`].
     pub fn merge(&mut self, other: &TDigest) -> Result<(), SketchError> {
         let count = self.count_with(other.count)?;
         self.make_room(other.centroids.len());
@@ -113,7 +112,7 @@ impl TDigest {
         Ok(())
     }
 
-    /// How many values, weights counted.
+    /// Number of values, by weight.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.count
@@ -141,7 +140,8 @@ impl TDigest {
         self.count.checked_add(more).filter(|sum| *sum <= COUNT_MAX).ok_or(SketchError::TooMany)
     }
 
-    /// Clusters if so many more do not fit. Before they are counted: the scale is of what is there.
+    /// Clusters if `centroids` more do not fit. Called before they are counted, because the scale depends on the
+    /// present ones.
     #[inline]
     fn make_room(&mut self, centroids: usize) {
         if self.centroids.len() + centroids > usize::from(self.compression) * BUFFER_FACTOR {

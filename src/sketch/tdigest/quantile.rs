@@ -1,4 +1,4 @@
-//! The value at a quantile, between the centroids.
+//! The value at a quantile, interpolated between centroids.
 
 use super::TDigest;
 
@@ -22,12 +22,13 @@ impl Knot {
 }
 
 impl TDigest {
-    /// The least value such that at least the part `q` of all values is not greater; `None` while empty,
-    /// and where `q` is not from 0 to 1. Sorts what was added since the last call (up to 100 us), hence
-    /// `mut`; then less than a microsecond.
+    /// The least value such that at least the fraction `q` of all values is not greater; `None` while empty, and if `q`
+    /// is not from 0 to 1. Sorts the values added since the last call (up to 100 us), hence `mut`; then less than a
+    /// microsecond.
     ///
-    /// A centroid of one value is that value, at its rank. A heavier one says only that its mean lies about
-    /// the middle of its ranks: between such, and to the least and the greatest value, a straight line.
+    /// A centroid of one value is that value, at its rank. A heavier one only shows that its mean is about the middle
+    /// of its ranks. Between such centroids, and towards the least and the greatest value, the result is interpolated
+    /// linearly.
     #[must_use]
     pub fn quantile(&mut self, q: f64) -> Option<f64> {
         if self.count == 0 || !(0.0..=1.0).contains(&q) {
@@ -52,7 +53,7 @@ impl TDigest {
                 true => Knot { rank: from, value: centroid.mean },
                 false => Knot { rank: (from + before as f64) / 2.0, value: centroid.mean },
             };
-            // Behind another single value there is no line to this one, but a step.
+            // Between two single values there is a step, not a line.
             if rank <= knot.rank && last.rank < knot.rank {
                 return Some(last.towards(knot, rank));
             }

@@ -1,18 +1,17 @@
-//! Centroids put in order: one pass into narrow buckets, then little is left to sort.
+//! Sorts centroids: one pass into narrow buckets leaves little to sort.
 
 use super::Centroid;
 use super::key::key_of;
 
 const BUCKETS_BITS: u32 = 12;
-/// A bucket of more is left to the standard library; in the others an insertion sort moves each centroid by
-/// less than this.
+/// The standard library sorts larger buckets. In the others an insertion sort moves each centroid by less than this.
 const BUCKET_FEW: u32 = 24;
-/// Fewer centroids are all left to it.
+/// The standard library sorts fewer centroids than this.
 const FEW: usize = 128;
 
-/// By mean; equal means stay in their order. All means lie from `min` to `max`. Buckets are equal steps of
-/// `key_of`, nearly the logarithm: prices, durations and sizes fill them evenly, and a value far away from
-/// all others does not put those into one. Where they do crowd, this is the standard library's sort.
+/// Sorts by mean; equal means keep their order. All means are from `min` to `max`. Buckets are equal steps of `key_of`,
+/// nearly the logarithm: prices, durations and sizes fill them evenly, and an outlier does not push all others into one
+/// bucket. If they do concentrate, this is the standard library's sort.
 pub(super) fn sort(centroids: &mut [Centroid], min: f64, max: f64) {
     let by_mean = |one: &Centroid, other: &Centroid| one.mean.total_cmp(&other.mean);
     if centroids.len() < FEW {
@@ -23,7 +22,7 @@ pub(super) fn sort(centroids: &mut [Centroid], min: f64, max: f64) {
     let range_bits = u64::BITS - (key_of(max) - lowest).leading_zeros();
     let shift = range_bits.saturating_sub(BUCKETS_BITS);
     let bucket_of = |centroid: &Centroid| ((key_of(centroid.mean) - lowest) >> shift) as usize;
-    // How many, then where the next one goes, and at last where the bucket ends.
+    // First the counts, then the next position, and at last the end of each bucket.
     let mut places = [0_u32; 1 << BUCKETS_BITS];
     centroids.iter().for_each(|centroid| places[bucket_of(centroid)] += 1);
     let (mut sum, mut most) = (0, 0);
@@ -49,7 +48,7 @@ pub(super) fn sort(centroids: &mut [Centroid], min: f64, max: f64) {
     insertion_sort(centroids);
 }
 
-/// Fast where nearly all are in order.
+/// Fast if nearly all are in order.
 #[inline]
 fn insertion_sort(centroids: &mut [Centroid]) {
     for at in 1..centroids.len() {

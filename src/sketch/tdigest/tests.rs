@@ -1,4 +1,4 @@
-//! What a digest promises.
+//! The guarantees of a digest.
 
 use proptest::prelude::*;
 
@@ -24,14 +24,14 @@ fn ascending(mut values: Vec<f64>) -> Vec<f64> {
     values
 }
 
-/// By nearest rank: the least value that is not below the part `q` of all.
+/// By nearest rank: the least value that is not below the fraction `q` of all.
 fn exact(sorted: &[f64], q: f64) -> f64 {
     let rank = (q * sorted.len() as f64).ceil() as usize;
     sorted[rank.clamp(1, sorted.len()) - 1]
 }
 
-/// How far the rank of a value is from the one asked for, as a part of the count. A value that occurs more
-/// than once has all the ranks from the first to the last.
+/// The distance of a value's rank from the requested one, relative to the count. A repeated value has all the ranks
+/// from its first to its last.
 fn rank_error(sorted: &[f64], q: f64, value: f64) -> f64 {
     let count = sorted.len() as f64;
     let from = sorted.partition_point(|known| *known < value) as f64 / count;
@@ -59,7 +59,7 @@ fn distributions(count: usize, seed: u64) -> Vec<(&'static str, Vec<f64>)> {
     ]
 }
 
-/// The rank error that is documented: half of what one centroid may hold there.
+/// The documented error of a rank: half of the width of one centroid.
 fn bound(q: f64) -> f64 {
     std::f64::consts::PI / f64::from(TDigest::COMPRESSION_DEFAULT) * (q * (1.0 - q)).sqrt()
 }
@@ -83,7 +83,7 @@ fn quantiles_of_one_stream_are_within_the_bounds() {
             let mut digest = of(&values);
             let sorted = ascending(values);
             check(name, &mut digest, &sorted, &mut worst);
-            // Kept and read back, they are still.
+            // Encoded and decoded, they are still exact.
             let mut again = TDigest::decode(&encoded(&mut digest)).unwrap();
             check(name, &mut again, &sorted, &mut worst);
         }
@@ -189,7 +189,7 @@ fn what_is_no_number_or_too_much_is_refused_and_changes_nothing() {
     assert_eq!(digest.merge(&most), Err(SketchError::TooMany));
     assert_eq!(digest.merge_encoded(&encoded(&mut most)), Err(SketchError::TooMany));
     assert_eq!(digest, of(&[1.0, 2.0]));
-    // The greatest values there may be, and zero of either sign.
+    // The greatest permitted values, and zero of either sign.
     let mut wide = of(&[VALUE_MAX, -VALUE_MAX, -0.0, 0.0]);
     (0..5_000).for_each(|n| wide.insert(if n % 2 == 0 { VALUE_MAX } else { -VALUE_MAX }).unwrap());
     assert_eq!(wide.quantile(0.1), Some(-VALUE_MAX));
@@ -214,7 +214,7 @@ fn value() -> impl Strategy<Value = f64> {
     ]
 }
 
-/// Of one or several kinds, with weights or without.
+/// Digests of one or several distributions, with weights or without.
 fn digest() -> impl Strategy<Value = TDigest> {
     let values = proptest::collection::vec((value(), prop_oneof![3 => Just(1), 1 => 1..1_000_u64]), 0..300);
     (values, prop_oneof![Just(200_u16), 20..300_u16], 1..9_usize).prop_map(|(values, compression, times)| {
@@ -235,7 +235,7 @@ proptest! {
 
     #[test]
     fn bytes_lead_back_to_the_digest(mut digest in digest()) {
-        // The first time means are rounded; from then on nothing changes.
+        // The first encoding rounds the means; further ones change nothing.
         let first = encoded(&mut digest);
         let mut decoded = TDigest::decode(&first).unwrap();
         prop_assert_eq!((decoded.count, decoded.compression), (digest.count, digest.compression));
@@ -244,7 +244,7 @@ proptest! {
         for (decoded, kept) in decoded.centroids.iter().zip(&digest.centroids) {
             prop_assert_eq!(decoded.weight, kept.weight);
             let off = (decoded.mean - kept.mean).abs();
-            // The smallest numbers have no 24 bits.
+            // The smallest numbers have fewer than 24 bits.
             prop_assert!(off <= kept.mean.abs() * 1e-7 || off < 1e-290, "{off:e} off {:e}", kept.mean);
             prop_assert!(kept.weight > 1 || off == 0.0, "a single value {} became {}", kept.mean, decoded.mean);
         }
@@ -282,7 +282,7 @@ proptest! {
                 prop_assert_eq!(digest.count(), sorted.len() as u64);
                 for q in QUANTILES {
                     let error = rank_error(&sorted, q, digest.quantile(q).unwrap());
-                    // A rank or two of few values are more than the bound.
+                    // For few values, a rank or two exceed the bound.
                     prop_assert!(error <= bound(q) + 2.0 / sorted.len() as f64, "{} at {}", error, q);
                 }
             }

@@ -1,16 +1,16 @@
-//! Bombs: 10 GB out of next to nothing stop at a limit, and nothing grows on the way there.
+//! Bombs: 10 GB from a few bytes stop at a limit, without a growth of memory.
 
 use super::*;
 
-/// Uploads that go on for ever: their beginning, and what is repeated.
+/// Endless uploads: their beginning, and the part that is repeated.
 struct Bomb {
     name: &'static str,
     begin: Vec<u8>,
     again: Vec<u8>,
 }
 
-/// A deflate block of a MiB of one byte, which may be repeated (RFC 1951: it ends at a byte, and refers
-/// to nothing before it).
+/// A deflate block of a MiB of one byte, which can be repeated (RFC 1951: it ends at a byte boundary and refers to
+/// nothing before it).
 fn deflated(byte: u8) -> Vec<u8> {
     let mut compress = flate2::Compress::new(flate2::Compression::best(), false);
     let mut out = Vec::with_capacity(1 << 20);
@@ -40,7 +40,7 @@ fn bombs(byte: u8) -> Vec<Bomb> {
     ]
 }
 
-/// Feeds it 10 GB's worth. The error, the bytes read and decoded, the lines handed out.
+/// Feeds 10 GB of it. Returns the error, the bytes read and decoded, and the number of lines.
 fn set_off(bomb: &Bomb, limits: Limits) -> (UnpackError, u64, u64, u64) {
     let mut unpacker = Unpacker::new(limits);
     let mut chunk = Bytes::from(bomb.begin.clone());
@@ -72,7 +72,7 @@ fn u1_a_bomb_stops_at_the_ratio() {
             let (error, consumed_bytes, decoded_bytes, rows) = set_off(&bomb, limits);
             assert!(matches!(error, UnpackError::Ratio { ratio_max: 100, .. }), "{}: {error}", bomb.name);
             assert!(error.is_limit() && consumed_bytes < 84_000, "{}: {consumed_bytes}", bomb.name);
-            // One block beyond what anyone may.
+            // At most one block beyond the limit.
             assert!(decoded_bytes <= (8 << 20) + (64 << 10), "{}: {decoded_bytes}", bomb.name);
             assert_eq!(rows, 0, "{}", bomb.name);
         }

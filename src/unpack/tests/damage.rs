@@ -1,8 +1,8 @@
-//! Uploads that are cut, flipped, mixed up or made of noise: an error or the same lines, and no panic.
+//! Uploads that are truncated, have flipped or exchanged bytes, or are noise: an error or the same lines, and no panic.
 
 use super::*;
 
-/// Two texts, a short one and one of several deflate blocks' worth.
+/// Two texts, a short one and one of several deflate blocks.
 fn samples() -> [Vec<u8>; 2] {
     let short = b"{\"order_id\":\"o_1\"}\n{\"order_id\":\"o_2\"}\n{\"order_id\":\"o_3\"}".to_vec();
     let long = (0..120_u32).flat_map(|index| {
@@ -92,7 +92,7 @@ fn wrong_checksums_are_named() {
     for upload in [gzip, short_gzip, zstd] {
         let outcome = unpack(&upload);
         assert!(matches!(outcome.end, Err(UnpackError::Checksum { .. })), "{:?}", outcome.end);
-        // gzip's stands in the last 8 bytes; zstd does not tell how far it came.
+        // gzip's is in the last 8 bytes; zstd does not report its position.
         let offset_bytes = outcome.end.unwrap_err().place().offset_bytes;
         let is_close = (upload.len() as u64 - 7..=upload.len() as u64).contains(&offset_bytes);
         assert!(is_close || upload.starts_with(b"\x28\xb5"), "{offset_bytes}");
@@ -116,7 +116,7 @@ fn magics() -> impl Strategy<Value = Vec<u8>> {
     ])
 }
 
-/// Pieces of headers, where a walk of an archive may be led.
+/// Parts of headers that can mislead a walk through an archive.
 fn pieces() -> impl Strategy<Value = Vec<u8>> {
     prop_oneof![
         4 => prop::collection::vec(any::<u8>(), 0..60),

@@ -1,10 +1,10 @@
-//! gzip and zstd as their tools write them: members and frames one after another, windows, what is skipped.
+//! gzip and zstd as their tools write them: consecutive members and frames, windows, skippable frames.
 
 use super::*;
 
 #[test]
 fn members_and_frames_are_one_text() {
-    // A line goes on in the next one.
+    // A line continues in the next one.
     let parts: [&[u8]; 4] = [b"{\"a\":1}\n{\"b\"", b"", b":2}", b"\n\n{\"c\":3}"];
     let rows = rows_of(&parts.concat());
     assert_eq!(rows.len(), 3);
@@ -34,7 +34,7 @@ fn skippable_frames_are_skipped() {
     for sizes in [&[][..], &[1], &[11]] {
         assert_eq!(unpack_in(small(), &upload, sizes).whole(), rows_of(text));
     }
-    // One that announces 4 GiB holds nothing, and is cut.
+    // A frame that announces 4 GiB has no content and is truncated.
     let upload = [&zstd(text)[..], b"\x53\x2a\x4d\x18\xff\xff\xff\xff", &[0; 1000]].concat();
     let outcome = unpack(&upload);
     assert!(matches!(outcome.end, Err(UnpackError::Truncated { .. })), "{:?}", outcome.end);
@@ -97,7 +97,7 @@ fn what_is_packed_twice_is_unpacked_and_what_is_packed_more_often_is_refused() {
         archive(&[entry("a.ndjson.gz", &gzipped)]),
         archive(&[entry("a.txt", b"no"), entry("A.JSON.ZST", &zstded), entry("b.jsonl", b"")]),
         archive(&[Packed { is_deflated: false, ..entry("a.ndjson", &gzipped) }]),
-        // Members and frames within, cut anywhere.
+        // Inner members and frames, split anywhere.
         gzip(&text.chunks(7).flat_map(gzip).collect::<Vec<u8>>()),
     ];
     for (index, upload) in twice.iter().enumerate() {
@@ -110,7 +110,7 @@ fn what_is_packed_twice_is_unpacked_and_what_is_packed_more_often_is_refused() {
             assert!(unpack(&upload[..cut]).end.is_err(), "{index} cut at {cut}");
         }
     }
-    // Each entry by itself: packed, plain, shorter than a magic.
+    // Each entry separately: compressed, plain, shorter than a magic.
     let mixed =
         archive(&[entry("1.json.gz", &gzip(b"1\n2")), entry("2.json", b"3"), entry("3.json", b"4\n5\n")]);
     let lines: Vec<Vec<u8>> = unpack(&mixed).whole().into_iter().map(|(_, line, _)| line).collect();
@@ -118,7 +118,7 @@ fn what_is_packed_twice_is_unpacked_and_what_is_packed_more_often_is_refused() {
     for often in [gzip(&gzip(&gzipped)), gzip(&archive(&[entry("a.json.gz", &gzipped)]))] {
         assert!(matches!(unpack(&often).end, Err(UnpackError::Unsupported { .. })));
     }
-    // What unfolds in two steps is held to the same limits.
+    // Two levels of decompression have the same limits in total.
     let bomb = gzip(&gzip(&vec![b' '; 8 << 20]));
     assert!(unpack(&bomb).end.is_err_and(|error| error.is_limit()));
 }

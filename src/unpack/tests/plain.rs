@@ -1,4 +1,4 @@
-//! Plain lines: limits of a line, and going on with an upload that broke off.
+//! Plain lines: limits of a line, and resuming an interrupted upload.
 
 use super::*;
 use crate::unpack::Resume;
@@ -40,7 +40,7 @@ fn a_line_within_a_chunk_is_not_copied() {
     let within = chunk.as_ptr_range();
     let mut unpacker = Unpacker::new(small());
     assert!(matches!(unpacker.next(), Ok(Next::Hungry)));
-    // The first bytes tell, and are not taken out of the chunk for that.
+    // The first bytes determine the encoding, and remain in the chunk.
     unpacker.feed(chunk.clone());
     for number in 1..=2 {
         let Ok(Next::Line(line)) = unpacker.next() else { panic!("a line") };
@@ -58,7 +58,7 @@ proptest! {
         let mut rows: Vec<Row> = Vec::new();
         let mut at = Resume { offset_bytes: 0, lines: 0 };
         for cut in cuts {
-            // So many bytes more come, then the connection breaks.
+            // This many more bytes arrive, then the connection breaks.
             let came = &text[at.offset_bytes as usize..];
             let came = &came[..cut.min(came.len())];
             let mut unpacker = Unpacker::resume(small(), at);

@@ -1,5 +1,5 @@
-//! What a byte costs, by encoding, with and without the fingerprint. Asked for by name, in a release build:
-//! `cargo test --release --lib unpack::tests::speed -- --ignored --nocapture`.
+//! The cost per byte, by encoding, with and without the fingerprint. Run by name, in a release build: `cargo test
+//! --release --lib unpack::tests::speed -- --ignored --nocapture`.
 
 use std::fs;
 
@@ -11,7 +11,7 @@ const CHUNK_BYTES: usize = 64 << 10;
 const TEXT_BYTES: usize = 64 << 20;
 const ROUNDS: u32 = 5;
 
-/// Rows like orders, of about 300 bytes.
+/// Rows similar to orders, of about 300 bytes.
 fn orders() -> Vec<u8> {
     let mut text = Vec::with_capacity(TEXT_BYTES + 1000);
     let mut seed = 1_u64;
@@ -31,7 +31,7 @@ fn orders() -> Vec<u8> {
     text
 }
 
-/// Lines, and the seconds of the fastest round.
+/// The number of lines, and the seconds of the fastest round.
 fn fastest(upload: &[u8], start: impl Fn() -> Unpacker) -> (u64, f64) {
     let chunks: Vec<Bytes> = upload.chunks(CHUNK_BYTES).map(Bytes::copy_from_slice).collect();
     let (mut rows, mut fastest_us) = (0, u64::MAX);

@@ -1,4 +1,4 @@
-//! zip archives as writers make them, and as someone who means harm would.
+//! zip archives as tools write them, and malicious ones.
 
 use super::*;
 
@@ -62,7 +62,7 @@ fn many_entries_are_many_until_they_are_too_many() {
             "{end}"
         );
     }
-    // 70,000 entries need zip64 for their number alone.
+    // 70,000 entries require zip64 for their number alone.
     let names: Vec<String> = (0..70_000).map(|index| format!("{index}.ndjson")).collect();
     let entries: Vec<Packed<'_>> = names.iter().map(|name| entry(name, b"1")).collect();
     let many = Limits { entries_max: 70_000, ..small() };
@@ -93,18 +93,18 @@ fn what_cannot_be_read_is_refused_by_name() {
             .contains("stored and its header has no size")
     );
     let upload = zip(&[stored]);
-    // Bit 0 of the flags, and a method of its own.
+    // Bit 0 of the flags, and an unknown method.
     let flagged = with(&upload, 6, &[1]);
     assert!(unsupported(&flagged).contains("encrypted"));
     assert!(unsupported(&with(&upload, 8, &[93])).contains("method is not deflate"));
-    // A method does not matter where nobody looks.
+    // The method of a skipped entry does not matter.
     let skipped = zip(&[Packed { is_deflated: false, ..entry("a.txt", A) }, entry("b.ndjson", B)]);
     let directory = find(&skipped, b"PK\x01\x02");
     let skipped = with(&with(&skipped, 8, &[93]), directory + 10, &[93]);
     assert_eq!(unpack(&skipped).whole(), rows_of(B));
 }
 
-/// With these bytes in place of others.
+/// Replaces these bytes.
 fn with(upload: &[u8], at: usize, bytes: &[u8]) -> Vec<u8> {
     let mut upload = upload.to_vec();
     upload[at..at + bytes.len()].copy_from_slice(bytes);
@@ -139,13 +139,13 @@ fn sizes_that_lie_are_found_out() {
             let end = unpack(&lying).end.unwrap_err();
             assert!(!end.is_limit(), "{is_deflated} {at} {size}: {end}");
         }
-        // Packed sizes beyond the end.
+        // Compressed sizes beyond the end.
         for size in [1_u32 << 30, u32::MAX] {
             let lying = with(&upload, 18, &size.to_le_bytes());
             let end = unpack(&lying).end.unwrap_err();
             assert!(matches!(end, UnpackError::Truncated { .. } | UnpackError::Damaged { .. }), "{end}");
         }
-        // The same lie in both places.
+        // The same false value in both places.
         let directory = find(&upload, b"PK\x01\x02");
         let lying = with(&with(&upload, 22, &[3, 0, 0, 0]), directory + 24, &[3, 0, 0, 0]);
         assert_eq!(damage(&lying), "the size of the entry does not match its header");
@@ -157,13 +157,13 @@ fn sizes_that_lie_are_found_out() {
 #[test]
 fn names_of_any_length_take_no_memory_ahead() {
     let upload = zip(&[entry("a.ndjson", A)]);
-    // A name and an extra field of 64 KiB each, of which nothing comes.
+    // A name and an extra field of 64 KiB each, of which nothing arrives.
     let lying = with(&upload, 26, &[0xff; 4]);
     let mut unpacker = Unpacker::new(small());
     let outcome = drive(&mut unpacker, &lying, &[]);
     assert!(matches!(outcome.end, Err(UnpackError::Truncated { .. })));
     assert!(unpacker.held_bytes() < 4 * lying.len(), "{}", unpacker.held_bytes());
-    // And of which everything comes.
+    // And of which everything arrives.
     let mut header = lying[..30].to_vec();
     header.resize(300_000, b'a');
     let mut unpacker = Unpacker::new(small());
@@ -188,14 +188,14 @@ fn the_directory_must_be_that_of_the_entries() {
         let directory = find(&upload, b"PK\x01\x02");
         let second = directory + 4 + find(&upload[directory + 4..], b"PK\x01\x02");
         let end = rfind(&upload, b"PK\x05\x06");
-        // Both entries of the directory are one of the archive.
+        // Both entries of the directory refer to one of the archive.
         let overlapping = with(&upload, second + 42, &upload[directory + 42..directory + 46]);
         assert_eq!(damage(&overlapping), "the archive's directory does not match its entries");
         let renamed = with(&upload, second + 46, b"z");
         assert_eq!(damage(&renamed), "the archive's directory does not match its entries");
         let hidden = with(&upload, 30, b"z");
         assert_eq!(damage(&hidden), "the archive's directory does not match its entries");
-        // One that is left out, with an end that knows.
+        // One that is omitted, with a matching end.
         let mut shorter = [&upload[..directory], &upload[second..]].concat();
         let at = end - (second - directory);
         let bytes = (at - directory) as u32;
@@ -209,7 +209,7 @@ fn the_directory_must_be_that_of_the_entries() {
             let lying = with(&upload, at, &[upload[at] ^ 1]);
             assert_eq!(damage(&lying), "the archive's end record does not match its directory");
         }
-        // Entries and nothing else; an end and nothing before it; an entry behind the directory.
+        // Entries and nothing else; an end and nothing before it; an entry after the directory.
         assert!(matches!(unpack(&upload[..directory]).end, Err(UnpackError::Truncated { .. })));
         assert!(matches!(unpack(&upload[..end]).end, Err(UnpackError::Truncated { .. })));
         assert_eq!(
@@ -240,7 +240,7 @@ fn an_entry_may_end_in_a_descriptor_of_any_kind() {
         for sizes in [&[][..], &[1], &[17]] {
             assert_eq!(unpack_in(small(), &other, sizes).whole(), rows_of(A), "{descriptor:?}");
         }
-        // Another checksum than that of the data.
+        // A checksum that does not match the data.
         other[at + if descriptor.starts_with(b"PK") { 4 } else { 0 }] ^= 1;
         let end = unpack(&other).end.unwrap_err();
         assert!(matches!(end, UnpackError::Checksum { .. } | UnpackError::Damaged { .. }), "{end}");

@@ -1,21 +1,21 @@
-//! The data descriptor behind an entry whose sizes were not known in front of it (APPNOTE 4.3.9).
+//! The data descriptor after an entry whose sizes were not known before it (APPNOTE 4.3.9).
 //!
-//! It comes with a signature or without, in 32 bits or 64, and nothing says which. What it must say is
-//! known by then, so the four are tried, and the one that fits ends where a header begins. Sizes of 4 GiB
-//! and more in 32 bits are taken as they come: macOS writes their lower halves.
+//! It has a signature or not, and 32 or 64 bits, and nothing states which. Its values are known by then, so the four
+//! forms are tried, and the one that matches must be followed by a header. In 32 bits, sizes of 4 GiB and more are
+//! compared by their lower halves, as macOS writes them.
 
 use super::{u32_at, u64_at};
 use crate::unpack::error::Fault;
 
-/// The longest one, and the signature behind it. Behind the shortest there are more bytes than this, too:
-/// an entry of the directory and its end.
+/// The longest form, and the signature after it. After the shortest form there are always more bytes than this: an
+/// entry of the directory and its end.
 pub(super) const REACH_BYTES: usize = 28;
 
 const SIGNATURE: &[u8] = b"PK\x07\x08";
-/// What every header begins with.
+/// The start of every header.
 const HEADER: &[u8] = b"PK";
 
-/// What was read of the entry.
+/// The part of the entry that was read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Descriptor {
     pub(super) crc: u32,
@@ -24,7 +24,7 @@ pub(super) struct Descriptor {
 }
 
 impl Descriptor {
-    /// Bytes of the descriptor at the beginning of these, which are [`REACH_BYTES`].
+    /// Length of the descriptor at the start of `bytes`, which has [`REACH_BYTES`].
     pub(super) fn length_in(self, bytes: &[u8]) -> Result<usize, Fault> {
         let is_signed = bytes.starts_with(SIGNATURE);
         for (crc_at, is_wide) in [(4, false), (4, true), (0, false), (0, true)] {

@@ -1,4 +1,4 @@
-//! The directory at the end of an archive (APPNOTE 4.3.12 to 4.3.16), held against the entries that were read.
+//! The directory at the end of an archive (APPNOTE 4.3.12 to 4.3.16), compared with the entries that were read.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
@@ -20,11 +20,11 @@ const SIGNED_BYTES: usize = 6;
 const END_BYTES: usize = 22;
 const END_ZIP64_BYTES: usize = 56;
 const LOCATOR_BYTES: usize = 20;
-/// Of the zip64 end, what its own length may add: a sector for others to use.
+/// Maximum extension of the zip64 end record: a sector for others to use.
 const END_ZIP64_BYTES_MAX: u64 = 64 << 10;
 
-/// What an entry's header and the directory both say of it. Sizes and offsets count in 32 bits, which is
-/// what some writers keep of those beyond.
+/// The fields of an entry that its header and the directory share. Sizes and offsets are compared in 32 bits, because
+/// some writers store only those.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Record {
     pub(super) name_hash: u64,
@@ -35,8 +35,8 @@ pub(super) struct Record {
     pub(super) offset_bytes: u64,
 }
 
-/// Entries in any order, in 16 bytes: how many, and the sum of their hashes. Two lists of the same tally are
-/// the same list, unless someone took the trouble to search 2^64 of them to fool nobody but themselves.
+/// Entries in any order, in 16 bytes: their number, and the sum of their hashes. Two lists with the same tally are the
+/// same list, unless someone searched 2^64 of them, which would only fool themselves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Tally {
     entries: u64,
@@ -63,14 +63,14 @@ impl Tally {
 pub(super) struct Directory {
     tally: Tally,
     starts_at: Option<u64>,
-    /// Its entries are over.
+    /// Its entries have ended.
     ends_at: Option<u64>,
     zip64: Option<Zip64>,
-    /// The end was read, and so much of the comment behind it is to come.
+    /// The end was read, and this much of its comment is still to come.
     comment_bytes_left: Option<u64>,
 }
 
-/// What the end in 64 bits says, and where it stands.
+/// The content of the 64-bit end, and its position.
 #[derive(Clone, Copy, Debug)]
 struct Zip64 {
     at: u64,
@@ -80,7 +80,7 @@ struct Zip64 {
 }
 
 impl Directory {
-    /// From the first signature that is no entry's to the end of the upload.
+    /// From the first signature that does not belong to an entry to the end of the upload.
     pub(super) fn step(
         &mut self,
         header: &mut Header,
@@ -112,7 +112,7 @@ impl Directory {
         }
     }
 
-    /// Bytes of the header at hand, once enough of it is there to tell.
+    /// Length of the current header, once enough of it is present.
     fn length(&self, header: &mut Header, input: &mut Input) -> Result<Option<usize>, Fault> {
         let varying = |bytes: &[u8], ats: &[usize]| -> usize {
             ats.iter().map(|at| usize::from(u16_at(bytes, *at))).sum()
@@ -129,7 +129,7 @@ impl Directory {
                 if !header.reaches(input, END_ZIP64_BYTES) {
                     return Ok(None);
                 }
-                // The length leaves out itself and what stands before it.
+                // The length excludes itself and what precedes it.
                 let length = u64_at(&header.bytes, 4).saturating_add(12);
                 if length < END_ZIP64_BYTES as u64 || length > END_ZIP64_BYTES_MAX {
                     return Err(Fault::Damaged(
@@ -146,7 +146,7 @@ impl Directory {
         Ok(length)
     }
 
-    /// Takes in a whole header.
+    /// Reads a complete header.
     fn read(&mut self, header: &Header, read: &Tally) -> Result<(), Fault> {
         let Header { bytes, offset_bytes: at } = header;
         let starts_at = *self.starts_at.get_or_insert(*at);
@@ -182,14 +182,14 @@ impl Directory {
         Ok(())
     }
 
-    /// Holds the end against the directory, and the directory against the entries.
+    /// Compares the end with the directory, and the directory with the entries.
     fn close(&self, end: &[u8], read: &Tally, starts_at: u64, bytes: u64) -> Result<(), Fault> {
         let entries = self.tally.entries;
         let is_told = match self.zip64 {
             Some(zip64) => (zip64.entries, zip64.bytes, zip64.starts_at) == (entries, bytes, starts_at),
             None => true,
         };
-        // Either the number, its lower half where a writer knows no zip64, or a pointer to the 64 bits.
+        // Either the number, its lower half if the writer does not know zip64, or a reference to the 64 bits.
         let fits = |told: u32, is: u64, mask: u32| {
             told == is as u32 & mask || (self.zip64.is_some() && told == mask)
         };
@@ -207,7 +207,7 @@ impl Directory {
     }
 }
 
-/// What an entry of the directory says.
+/// The fields of a directory entry.
 fn record(header: &[u8]) -> Record {
     let (name, varying) = name_and_extra(header, ENTRY_BYTES, u16_at(header, 28));
     let extra = varying.get(..usize::from(u16_at(header, 30))).unwrap_or_default();

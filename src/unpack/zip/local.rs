@@ -1,4 +1,4 @@
-//! The header in front of an entry (APPNOTE 4.3.7): what the entry is, and whether it can be read.
+//! The header before an entry (APPNOTE 4.3.7): its fields, and whether it can be read.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
@@ -6,7 +6,7 @@ use super::directory::Record;
 use super::{u16_at, u32_at, u64_at};
 use crate::unpack::error::Fault;
 
-/// Name and extra field come behind these.
+/// Name and extra field follow these.
 pub(super) const FIXED_BYTES: usize = 30;
 
 /// Flags (APPNOTE 4.4.4).
@@ -15,14 +15,14 @@ const DESCRIPTOR: u16 = 1 << 3;
 const STRONGLY_ENCRYPTED: u16 = 1 << 6;
 const MASKED: u16 = 1 << 13;
 
-/// Entries that hold rows, packed or not; what case they are in does not matter.
+/// Names of entries that contain rows, compressed or not, in upper or lower case.
 const WANTED_ENDS: [&[u8]; 3] = [b".ndjson", b".jsonl", b".json"];
-/// What a packed one has behind that.
+/// The additional suffix of a compressed entry.
 const PACKED_ENDS: [&[u8]; 3] = [b".gz", b".zst", b".zstd"];
-/// macOS packs what it knows of a file beside it, under the file's name.
+/// macOS stores metadata of a file in another entry with the file's name.
 const MAC_FOLDER: &[u8] = b"__MACOSX/";
 
-/// In place of a size or offset that stands in the zip64 field.
+/// Replaces a size or offset that is in the zip64 field.
 const IN_ZIP64: u64 = 0xffff_ffff;
 const ZIP64_ID: u16 = 1;
 
@@ -43,7 +43,7 @@ pub(super) struct Entry {
     pub(super) is_directory: bool,
     flags: u16,
     method: u16,
-    /// CRC-32 and sizes come behind the data; what follows is not known before.
+    /// CRC-32 and sizes follow the data; they are not known before.
     pub(super) has_descriptor: bool,
     pub(super) crc: u32,
     pub(super) packed_bytes: u64,
@@ -51,13 +51,13 @@ pub(super) struct Entry {
     offset_bytes: u64,
 }
 
-/// Bytes of the header, 131,100 at most, by its first [`FIXED_BYTES`].
+/// Length of the header, at most 131,100 bytes, from its first [`FIXED_BYTES`].
 pub(super) fn length(fixed: &[u8]) -> usize {
     FIXED_BYTES + usize::from(u16_at(fixed, 26)) + usize::from(u16_at(fixed, 28))
 }
 
 impl Entry {
-    /// Of a whole header, which begins at this offset of the upload.
+    /// Parses a complete header that begins at this offset of the upload.
     pub(super) fn read(header: &[u8], offset_bytes: u64) -> Entry {
         let (name, extra) = name_and_extra(header, FIXED_BYTES, u16_at(header, 26));
         let flags = u16_at(header, 6);
@@ -81,7 +81,7 @@ impl Entry {
         }
     }
 
-    /// How it is packed, if it can be read or skipped.
+    /// The compression method, if the entry can be read or skipped.
     pub(super) fn check(&self) -> Result<Method, Fault> {
         if self.flags & (ENCRYPTED | STRONGLY_ENCRYPTED | MASKED) != 0 {
             return Err(Fault::Unsupported("the entry is encrypted"));
@@ -94,7 +94,7 @@ impl Entry {
             }
             _ => Method::Other,
         };
-        // Its data may look like a descriptor itself, so nobody can tell where it ends.
+        // Its data may look like a descriptor, so its end cannot be found.
         if method == Method::Stored && self.has_descriptor && !self.is_directory {
             return Err(Fault::Unsupported(
                 "the entry is stored and its header has no size: compress it with deflate, or write its \
@@ -104,12 +104,12 @@ impl Entry {
         Ok(method)
     }
 
-    /// Without a byte of data, by its header.
+    /// Whether it has no data, according to its header.
     pub(super) fn is_empty(&self) -> bool {
         !self.has_descriptor && self.packed_bytes == 0 && self.plain_bytes == 0
     }
 
-    /// What the directory must say of it.
+    /// The fields that the directory must have.
     pub(super) fn record(&self) -> Record {
         Record {
             name_hash: self.name_hash,
@@ -130,7 +130,7 @@ pub(super) fn name_and_extra(header: &[u8], fixed_bytes: usize, name_bytes: u16)
         .unwrap_or_default()
 }
 
-/// Reads values that say so from the zip64 field (APPNOTE 4.5.3), in its order.
+/// Reads the values that refer to the zip64 field (APPNOTE 4.5.3) from it, in its order.
 pub(super) fn from_zip64(mut extra: &[u8], values: &mut [&mut u64]) {
     while extra.len() >= 4 {
         let (id, length) = (u16_at(extra, 0), usize::from(u16_at(extra, 2)));
@@ -149,13 +149,13 @@ pub(super) fn from_zip64(mut extra: &[u8], values: &mut [&mut u64]) {
     }
 }
 
-/// `None` where the name does not end so.
+/// `None` if the name has another suffix.
 fn without_end<'n>(name: &'n [u8], end: &[u8]) -> Option<&'n [u8]> {
     let (stem, last) = name.split_at_checked(name.len().checked_sub(end.len())?)?;
     last.eq_ignore_ascii_case(end).then_some(stem)
 }
 
-/// The same in every process of one build, which is all that one archive needs.
+/// Constant within one build, which is enough for one archive.
 pub(super) fn hash(name: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
     name.hash(&mut hasher);

@@ -4,10 +4,10 @@ import { element, setText } from "./dom.js";
 import { NONE, clock, count, latency, rate } from "./format.js";
 
 const HEIGHT = 168;
-/** What a chart shows at the least, and its steps in time. */
+/** The minimum range of a chart, and its steps in time. */
 const SPAN_S_MIN = 60;
 const STEPS_S = [5, 10, 15, 30, 60, 120, 180, 300, 600];
-/** Rows of the table beside a chart, and the seconds between them. */
+/** Rows of the table next to a chart, and the seconds between them. */
 const [ROWS, STEP_S] = [12, 5];
 
 const CHARTS = [
@@ -65,7 +65,7 @@ class Chart {
       this.plot, this.details);
   }
 
-  /** Makes the chart, or makes it anew in other colours. */
+  /** Creates the chart, or recreates it in other colours. */
   build() {
     const { what } = this;
     this.drawn?.destroy();
@@ -85,7 +85,7 @@ class Chart {
           ...axis, size: 28, space: 62, incrs: STEPS_S,
           values: (_, ticks, __, ___, step) => ticks.map((tick) => clock(tick * 1e6).slice(0, step < 60 ? 8 : 5)),
         },
-        // A logarithmic scale has a line at every decade, and no other.
+        // A logarithmic scale has a line at every decade only.
         {
           ...axis, size: 52, space: 26, values: (_, ticks) => ticks.map(what.isLog ? axisLatency : axisNumber),
           ...(what.isLog ? { splits: (_, __, least, most) => powers(least, most), filter: (_, ticks) => ticks } : {}),
@@ -111,7 +111,7 @@ class Chart {
   show(memory, span) {
     const from = memory.from(span);
     [this.span, this.until] = [span, memory.times.at(-1) ?? 0];
-    // A page just opened shows what there is, and not mostly nothing.
+    // A page that was just opened shows the available data instead of empty space.
     this.since = Math.max(this.until - span, Math.min(memory.times[from] ?? 0, this.until - SPAN_S_MIN));
     this.data = [memory.times.slice(from), ...this.what.series.map(([name]) => memory.of(name).slice(from))];
     this.drawn?.setData(this.data);
@@ -131,7 +131,7 @@ class Chart {
     });
   }
 
-  /** What the picture shows, for those who do not see it. */
+  /** A description of the chart for screen readers. */
   describe() {
     const { form, unit, series, title } = this.what;
     const told = series.map(([, label], at) => {
@@ -168,13 +168,13 @@ function powers(least, most) {
   return found;
 }
 
-/** All charts; `update` draws them, `describe` renews their texts. */
+/** All charts; `update` draws them, `describe` updates their texts. */
 export class Charts {
   constructor(into) {
     this.all = CHARTS.map((what, at) => new Chart(what, at));
     into.replaceChildren(...this.all.map((chart) => chart.figure));
     this.all.forEach((chart) => chart.build());
-    // In the next frame: a size that is set while sizes are being told would be told again.
+    // In the next frame: a size that is set during a resize notification would cause another one.
     new ResizeObserver(() => requestAnimationFrame(() => this.all.forEach((chart) => chart.resize()))).observe(into);
     for (const chart of this.all) chart.details.addEventListener("toggle", () => chart.data && chart.fill());
   }

@@ -1,4 +1,4 @@
-// Elements: made once, changed only where their text does.
+// Elements: created once, and changed only when their text changes.
 
 /** The element with this id. */
 export const byId = (id) => document.getElementById(id);
@@ -14,7 +14,7 @@ export function element(tag, properties = {}, ...children) {
   return made;
 }
 
-/** Sets a text; says whether it was another. */
+/** Sets a text and returns whether it changed. */
 export function setText(of, text) {
   if (of.textContent === text) return false;
   of.textContent = text;
@@ -26,7 +26,7 @@ export function show(of, shown) {
   if (of.hidden === shown) of.hidden = !shown;
 }
 
-/** A definition list of (word, value, title): its entries stay, their values change. */
+/** A definition list of (word, value, title): its entries remain, their values change. */
 export function facts(list, entries) {
   if (list.childElementCount !== entries.length) {
     list.replaceChildren(...entries.map(() => element("div", {}, element("dt"), element("dd"))));

@@ -1,18 +1,18 @@
-// Numbers for people: aligned, short, the unit always said.
+// Numbers for people: aligned, short, always with their unit.
 
 const WHOLE = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
-/** Where there is nothing to say. */
+/** The text of a missing value. */
 export const NONE = "–";
 
 const isNumber = (value) => typeof value === "number" && Number.isFinite(value);
 
-/** Three figures at least, never more than needed. */
+/** At least three significant digits, never more than needed. */
 function figures(value) {
   const size = Math.abs(value);
   return value.toFixed(size < 10 ? 2 : size < 100 ? 1 : 0);
 }
 
-/** A count: 1,234,567; millions from ten of them on. */
+/** A count: 1,234,567; in millions from ten million on. */
 export function count(value) {
   if (!isNumber(value)) return NONE;
   for (const [unit, name] of [[1e12, " T"], [1e9, " G"], [1e7, " M"]]) {
@@ -65,12 +65,12 @@ export function duration(seconds) {
 
 export const percent = (share) => (isNumber(share) ? `${(share * 100).toFixed(share < 0.0995 ? 1 : 0)} %` : NONE);
 
-/** The time of day, here. */
+/** The local time of day. */
 export function clock(us) {
   return isNumber(us) ? new Date(us / 1e3).toLocaleTimeString("en-GB") : NONE;
 }
 
-/** Day and time, here, of an RFC 3339 text. */
+/** The local day and time of an RFC 3339 text. */
 export function moment(text) {
   const at = new Date(text ?? NaN);
   return Number.isNaN(at.getTime()) ? NONE : at.toLocaleString("sv-SE");

@@ -1,4 +1,4 @@
-// The page: asks once a second, shows what it is told, says when it is told nothing.
+// The page: loads the state once a second, shows it, and reports when the server does not respond.
 
 import { Charts, sparkline } from "./charts.js";
 import { byId, element, facts, setText, show } from "./dom.js";
@@ -10,7 +10,7 @@ import { Tenant, showing } from "./tenant.js";
 
 const EVERY_MS = 1000;
 const TIMEOUT_MS = 5000;
-/** With reduced motion charts move this seldom. */
+/** The interval of chart updates with reduced motion. */
 const CALM_TICKS = 5;
 
 const memory = new Memory();
@@ -57,7 +57,7 @@ const tenant = new Tenant(() => {
   ask();
 });
 
-/** The state, or what health says where the state is not for us. */
+/** The state, or the data of /health if the key does not permit the state. */
 async function fetchState(signal) {
   const options = { signal, cache: "no-store" };
   if (refusedKey !== tenant.key) {
@@ -72,7 +72,7 @@ async function fetchState(signal) {
   return fromHealth(await answer.json());
 }
 
-/** One look, and the next one a second after this one began. One at a time: a later call takes the place. */
+/** Loads the state once, and again a second after the start of this call. A later call replaces a running one. */
 async function ask() {
   clearTimeout(timer);
   asking?.abort();

@@ -1,12 +1,12 @@
-// What cannot be written, since when and why; and that it is over.
+// Shards that cannot be written, since when and why; and the end of an outage.
 
 import { element, setText, show } from "./dom.js";
 import { bytes, clock, count, duration } from "./format.js";
 
-/** How long the end of an outage is shown. */
+/** The time for which the end of an outage is shown. */
 const SHOWN_S = 600;
 
-/** Every outage worth a word: those that last, and those that ended lately. */
+/** Current outages, and those that ended recently. */
 function outages(figures, firstSeen) {
   const found = [];
   for (const shard of figures.shards) {
@@ -14,7 +14,7 @@ function outages(figures, firstSeen) {
     if (outage && outage.ended_us === null) {
       found.push({ shard, lasts: true, what: outage.what, reason: outage.reason, began_us: outage.began_us });
     } else if (shard.state !== "open" && shard.state !== "stopped" && shard.reason) {
-      // Before the writer's first failure, or where only health is told: since it was seen here.
+      // Before the writer's first failure, or with the data of /health only: since this page has seen it.
       if (!firstSeen.has(shard.shard)) firstSeen.set(shard.shard, figures.now_us);
       const began_us = firstSeen.get(shard.shard);
       found.push({ shard, lasts: true, what: shard.state, reason: shard.reason, began_us, isSeen: true });
@@ -35,13 +35,13 @@ export class Outages {
   firstSeen = new Map();
   lasting = new Set();
 
-  /** `say` tells a change to who listens. */
+  /** `say` announces a change to screen readers. */
   constructor(into, say) {
     this.into = into;
     this.say = say;
   }
 
-  /** Shows them; the number of those that last. */
+  /** Shows the outages and returns the number of current ones. */
   update(figures) {
     const found = outages(figures, this.firstSeen);
     show(this.into, found.length > 0);

@@ -1,12 +1,12 @@
-// From counters to figures: the difference of two states, and a memory of what came out.
+// From counters to figures: the difference of two states, and a history of the figures.
 
 /** Seconds kept for the charts. */
 export const KEPT = 900;
-/** Seconds that percentiles are of. */
+/** Seconds that percentiles cover. */
 const WINDOW_S = 10;
-/** Beyond this a difference says nothing about now. */
+/** A longer difference says nothing about the present. */
 const GAP_S = 8;
-/** Buckets of one doubling, as the server folds them. */
+/** Buckets per doubling, as in the server. */
 const PER_DOUBLING = 8;
 
 const sum = (list, of) => list.reduce((total, item) => total + (of(item) ?? 0), 0);
@@ -24,7 +24,7 @@ export function together(histograms) {
   return [...all].sort(([a], [b]) => a - b);
 }
 
-/** The value in microseconds at a rank of 0 to 1; null where there are no values. */
+/** The value in microseconds at a rank of 0 to 1; null without values. */
 export function quantile(histogram, rank) {
   const total = sum(histogram, ([, count]) => count);
   if (total === 0) return null;
@@ -43,7 +43,7 @@ export const percentiles = (histogram) => ({
   count: sum(histogram, ([, count]) => count),
 });
 
-/** What `/health` says, in the shape of the state: without a key there is no more. */
+/** The data of `/health` in the shape of the state, for pages without a key. */
 export function fromHealth(health) {
   const now_us = Date.now() * 1e3;
   return {
@@ -81,7 +81,7 @@ function byClass(statuses) {
   return classes;
 }
 
-/** The figures of `now`, where `before` is the state of a second and `base` that of ten seconds ago. */
+/** The figures of `now`. `before` is the state of a second ago, `base` that of ten seconds ago. */
 export function figures(now, before, base) {
   const seconds = before ? (now.monotonic_us - before.monotonic_us) / 1e6 : null;
   const perSecond = (newer, older) => (seconds > 0 && newer != null && older != null ? Math.max(0, newer - older) / seconds : null);
@@ -138,7 +138,7 @@ export function figures(now, before, base) {
 /** The last states, and a row of figures for every second. */
 export class Memory {
   states = [];
-  /** Seconds since 1970, and beside them every series by name. */
+  /** Seconds since 1970, and every series by name. */
   times = [];
   series = new Map();
 
@@ -169,7 +169,7 @@ export class Memory {
     return found;
   }
 
-  /** Nothing is known from here: what comes next is not compared with what was. */
+  /** A gap: the next state is not compared with the previous one. */
   gap() {
     this.states = [];
     if (this.times.length > 0) this.push(Math.max(Date.now() / 1e3, this.times.at(-1) + 0.001), {});
@@ -188,12 +188,12 @@ export class Memory {
     }
   }
 
-  /** The values of a series, newest last; nulls where nothing was known. */
+  /** The values of a series, newest last; null for gaps. */
   of(name) {
     return this.series.get(name) ?? this.times.map(() => null);
   }
 
-  /** Where the last so many seconds begin. */
+  /** The start of the last seconds. */
   from(seconds) {
     const since = (this.times.at(-1) ?? 0) - seconds;
     const at = this.times.findIndex((time) => time >= since);

@@ -1,16 +1,16 @@
-// Tables whose rows stay while their cells change; on a narrow screen a row becomes a card, by style alone.
+// Tables whose rows remain while their cells change. On a narrow screen, the style turns a row into a card.
 
 import { sparkline } from "./charts.js";
 import { element, setText, show } from "./dom.js";
 import { NONE, bytes, count, latency, percent, rate } from "./format.js";
 
-/** A column: its heading, and what a row shows there. `spark` names a series instead. */
+/** A column: its heading, and the text of a row's cell. `spark` names a series instead. */
 const text = (label, of) => ({ label, of });
 const number = (label, of) => ({ label, of, kind: "number" });
 const spark = (label, of, ink) => ({ label, of, kind: "spark", ink });
 
 export class Table {
-  /** `caption` is said to who does not see the heading; `empty` stands where there are no rows. */
+  /** `caption` is for screen readers; `empty` is the text of a table without rows. */
   constructor(into, caption, columns, empty) {
     this.columns = columns;
     this.body = element("tbody", { role: "rowgroup" });
@@ -19,7 +19,7 @@ export class Table {
       element("thead", { role: "rowgroup" }, element("tr", { role: "row" }, ...this.heads)), this.body);
     this.empty = element("p", { class: "help" }, empty);
     into.replaceChildren(this.empty, this.table);
-    // Before anything is known.
+    // Before the first state.
     this.empty.hidden = this.table.hidden = true;
   }
 
@@ -28,7 +28,7 @@ export class Table {
     show(this.table, rows.length > 0);
     while (this.body.rows.length > rows.length) this.body.lastChild.remove();
     while (this.body.rows.length < rows.length) this.body.append(this.row());
-    // A class of answers that nobody got has no column.
+    // A status class without responses has no column.
     const isBare = this.columns.map(({ of, optional }) => optional === true && rows.every((row) => of(row) === ""));
     isBare.forEach((bare, column) => show(this.heads[column], !bare));
     rows.forEach((row, at) => {

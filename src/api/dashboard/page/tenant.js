@@ -1,10 +1,10 @@
-// One tenant's price anomalies and exports. Tenant and key are kept by this tab only.
+// One tenant's price anomalies and exports. Only this tab keeps the tenant and the key.
 
 import { byId, setText } from "./dom.js";
 import { moment } from "./format.js";
 import * as tables from "./tables.js";
 
-/** Seconds between two looks: each is a request of the tenant's. */
+/** Seconds between two requests, which count against the tenant's quota. */
 const EVERY_S = 5;
 /** Rows of each list. */
 const SHOWN_MAX = 20;
@@ -23,10 +23,10 @@ const keep = (name, value) => {
   } catch { /* It holds until the page is closed. */ }
 };
 
-/** The headers that show the key. */
+/** The headers with the key. */
 export const showing = (key) => (key ? { Authorization: `Bearer ${key}` } : {});
 
-/** What a refusal means here, in a sentence. */
+/** The explanation of a refusal, in a sentence. */
 async function told(answer) {
   const problem = await answer.json().catch(() => ({}));
   const detail = typeof problem.detail === "string" ? `: ${problem.detail}` : "";
@@ -60,7 +60,7 @@ class List {
       return;
     }
     if (!answer.ok) {
-      // Asked again only when something was changed, or after a while where waiting helps.
+      // Retried only after a change of tenant or key, or later if waiting helps.
       this.isRefused = answer.status < 500 && answer.status !== 429;
       setText(this.said, await told(answer));
       this.table.show([]);
@@ -83,7 +83,7 @@ export class Tenant {
   looked = -Infinity;
   isLooking = false;
 
-  /** `changed` is called when another key is to be used. */
+  /** `changed` is called when the key changes. */
   constructor(changed) {
     [this.tenant, this.key] = [read("tenant"), read("key")];
     this.lists = [
@@ -112,7 +112,7 @@ export class Tenant {
     this.lists.forEach((list) => list.clear());
   }
 
-  /** Called every second; looks when it is time. */
+  /** Called every second; loads the lists when they are due. */
   async tick() {
     const now = performance.now();
     if (!this.tenant || this.isLooking || now - this.looked < EVERY_S * 1e3) return;
@@ -120,7 +120,7 @@ export class Tenant {
     const [tenant, key] = [this.tenant, this.key];
     await Promise.all(this.lists.map((list) => list.look(tenant, key)));
     this.isLooking = false;
-    // Another was named meanwhile: what came in is not its.
+    // The tenant changed meanwhile: the response belongs to another one.
     if (tenant !== this.tenant || key !== this.key) this.use(this.tenant, this.key);
   }
 }

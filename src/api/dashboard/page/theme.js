@@ -1,4 +1,4 @@
-// The theme: the system's until the reader chooses. Runs before the first paint.
+// The theme: the system's, unless the reader selects another. Runs before the first paint.
 "use strict";
 (() => {
   const THEMES = ["auto", "light", "dark"];

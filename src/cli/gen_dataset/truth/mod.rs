@@ -1,8 +1,8 @@
-//! The totals a correct system must report: exact, gathered as the orders stream by.
+//! The totals that a correct system must report: exact, collected while the orders pass.
 //!
-//! In: orders in order of time. Out: `truth.json`. Owns: what counts as a sale (an order neither cancelled nor
-//! refunded), as a day (UTC) and as a customer of it. Never: an estimate, a row kept. Memory: 8 bytes a
-//! customer, 24 a product, 16 for each different order total of a tenant, at any number of orders.
+//! In: orders sorted by time. Out: `truth.json`. Owns: the definitions of a sale (an order neither cancelled nor
+//! refunded), a day (UTC) and a customer of it. Never: an estimate, a stored row. Memory: 8 bytes per customer, 24 per
+//! product, 16 for each different order total of a tenant, for any number of orders.
 
 mod report;
 
@@ -15,7 +15,7 @@ use crate::base::order_status::OrderStatus;
 
 pub(super) use report::{Rows, write};
 
-/// Orders, pieces and money of some sales.
+/// Orders, units and revenue of some sales.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Sum {
     pub(super) orders: u64,
@@ -49,7 +49,7 @@ pub(super) struct TenantTruth {
     pub(super) sales: Sum,
     pub(super) unique_customers: u64,
     values: Tally,
-    /// Days that are over.
+    /// Days that have ended.
     pub(super) days: Vec<Day>,
     today: Day,
     today_values: Tally,
@@ -58,12 +58,12 @@ pub(super) struct TenantTruth {
     customers: Vec<Seen>,
 }
 
-/// What a customer was counted for.
+/// The last counts of a customer.
 #[derive(Clone, Copy, Debug, Default)]
 struct Seen {
-    /// The last day with a sale, from 1 at the dataset's first; 0 before any.
+    /// The last day with a sale, counted from 1 at the dataset's first day; 0 before any.
     day: u32,
-    /// A bit a category.
+    /// One bit per category.
     categories: u32,
 }
 
@@ -86,13 +86,13 @@ impl Truth {
         Truth { tenants: world.tenants.iter().map(|each| tenant(each.customers)).collect(), items: 0 }
     }
 
-    /// Counts an order in. Orders of one tenant come in order of time.
+    /// Counts an order. Orders of one tenant arrive sorted by time.
     pub(super) fn add(&mut self, order: &Order<'_>) {
         self.items += order.items.len() as u64;
         self.tenants[order.tenant as usize].add(order);
     }
 
-    /// No more orders will come.
+    /// Ends the stream of orders.
     pub(super) fn finish(&mut self) {
         for tenant in &mut self.tenants {
             tenant.close_day(i64::MIN);
@@ -131,7 +131,7 @@ impl TenantTruth {
             self.close_day(day);
         }
         let customer = &mut self.customers[order.customer as usize];
-        // Never 0, and 3,660 days at most.
+        // Never 0, and at most 3,660 days.
         let stamp = self.days.len() as u32 + 1;
         self.unique_customers += u64::from(customer.day == 0);
         self.today.unique_customers += u64::from(customer.day != stamp);
@@ -157,7 +157,7 @@ impl TenantTruth {
         self.today_values.add(total);
     }
 
-    /// The day is over, and another begins.
+    /// Ends the day and begins another.
     fn close_day(&mut self, next: i64) {
         let mut day = std::mem::replace(&mut self.today, Day::of(next));
         if day.sum.orders > 0 {

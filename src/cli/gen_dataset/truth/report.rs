@@ -12,7 +12,7 @@ use super::super::world::{World, product_id};
 use super::{Day, Sum, TenantTruth, Truth};
 use crate::base::order_status::OrderStatus;
 
-/// Products named under `by_product_top`: those with most revenue, of equals the lower number.
+/// Number of products in `by_product_top`: those with most revenue; of equals the lower number.
 const TOP: usize = 20;
 
 /// Rows of each table.
@@ -88,7 +88,7 @@ pub(in super::super) fn write(truth: &mut Truth, world: &World, rows: Rows, out:
     let tenants = world.tenants.iter().zip(&mut truth.tenants);
     let tenants = tenants.map(|(tenant, truth)| (tenant.id.clone(), of_tenant(truth, tenant.currency)));
     let report = Report { seed: world.spec.seed, rows, tenants: tenants.collect() };
-    // Strings and integers under strings: nothing in it that JSON could not hold.
+    // Strings and integers under strings, all of which JSON can represent.
     let text = serde_json::to_string_pretty(&report).unwrap_or_default();
     out.extend_from_slice(text.as_bytes());
     out.push(b'\n');

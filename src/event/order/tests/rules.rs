@@ -1,4 +1,4 @@
-//! Tables of what is an order and what is not.
+//! Tables of valid and invalid orders.
 
 use super::super::super::error::Code;
 use super::*;
@@ -19,7 +19,7 @@ const FIELDS: [Field; 8] = [
 const ITEM_FIELDS: [Field; 4] =
     [("product_id", "\"p-1\""), ("category", "\"books\""), ("quantity", "2"), ("unit_price", "\"19.99\"")];
 
-/// An object of these fields, one of them with another raw value; `None` leaves it out.
+/// An object of these fields, one of them with another raw value; `None` omits it.
 fn object(fields: &[Field], name: &str, value: Option<&str>) -> String {
     let members: Vec<String> = fields
         .iter()
@@ -277,7 +277,7 @@ fn a_price_has_no_more_digits_than_its_currency() {
         ("CLF", "0.0001", Some(1)),
     ] {
         let item = object(&ITEM_FIELDS, "unit_price", Some(price));
-        // The currency comes last, and counts all the same.
+        // The currency comes last, and counts nevertheless.
         let head = object(&FIELDS, "currency", None);
         let line = format!("{{\"items\":[{{{item}}}],{head},\"currency\":\"{currency}\"}}");
         match minor {
@@ -285,7 +285,7 @@ fn a_price_has_no_more_digits_than_its_currency() {
             None => assert_fault(&line, "/items/0/unit_price", "too_many_digits"),
         }
     }
-    // Without a currency the form of a price can be told, its digits cannot.
+    // Without a currency, the form of a price can be checked, and its digits cannot.
     let unknown = |price| with_item("unit_price", Some(price)).replace("USD", "???");
     for price in ["\"19.99999\"", "1e999", "92233720368547758.07"] {
         assert_fault(&unknown(price), "/currency", "unknown_currency");
@@ -325,7 +325,7 @@ fn an_order_has_one_to_a_thousand_items() {
     assert_eq!((kept.items.len(), kept.total_minor), (1000, 1000 * 2 * 1999));
     assert_fault(&items(ORDER_ITEMS_MAX + 1), "/items", "too_many_items");
     assert_fault(&items(20_000), "/items", "too_many_items");
-    // What is wrong in too many items is not told, what is wrong around them is.
+    // The faults of too many items are not listed, those of the order are.
     let broken = with_items(&format!("[{}1]", "1,".repeat(2000))).replace("\"paid\"", "\"?\"");
     let expected = [("/status".to_owned(), "unknown_status"), ("/items".to_owned(), "too_many_items")];
     assert_eq!(faults(&broken), expected);
@@ -393,7 +393,7 @@ fn an_error_has_the_id_of_the_order_and_no_other_text() {
 
 #[test]
 fn a_known_key_that_comes_twice_is_a_fault_however_it_is_spelled() {
-    // Unknown ones may, and those of another place.
+    // Unknown keys may be repeated, and so may keys in another place.
     let line = SEED.replacen('{', r#"{"items ":7,"items ":1,"other":[{"order_id":"x"}],"#, 1);
     assert!(order(&line).is_ok());
     for (line, pointer) in [
@@ -444,7 +444,7 @@ fn a_line_has_at_most_two_mebibytes() {
     let padded = |bytes: usize| SEED.replacen('{', &format!("{{{}", " ".repeat(bytes - SEED.len())), 1);
     assert_eq!(order(&padded(ORDER_BYTES_MAX)), order(SEED));
     assert_fault(&padded(ORDER_BYTES_MAX + 1), "", "too_large");
-    // The largest order there can be is one.
+    // The largest possible order is valid.
     let text = |bytes: usize| r"\u0061".repeat(bytes);
     let item = format!(
         "{{\"product_id\":\"{}\",\"category\":\"{}\",\"quantity\":1,\"unit_price\":\"1\"}}",
@@ -473,7 +473,7 @@ fn the_buffers_of_one_order_serve_the_next() {
         assert!(decoder.order(b"{\"order_id\":\"\\u0041\",\"items\":[{\"category\":\"\\u0041\"}]}").is_err());
     }
     assert_eq!(places(&decoder), before);
-    // A line that makes the parser's buffers large gives them back, and is read all the same.
+    // A line that makes the parser's buffers large frees them, and is parsed nevertheless.
     let large = line.replacen('{', &format!("{{\"ignored\":[{}0],", "0,".repeat(100_000)), 1);
     assert_eq!(Kept::from(decoder.order(large.as_bytes()).unwrap()), expected);
     assert!(decoder.bytes_kept() < BYTES_KEPT);

@@ -1,4 +1,4 @@
-//! Orders against serde_json and the rules as they are written down: good ones, broken ones, any bytes.
+//! Orders compared with serde_json and the rules in the contract: valid ones, invalid ones, arbitrary bytes.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -40,7 +40,7 @@ impl<'de> serde::Deserialize<'de> for Keys {
     }
 }
 
-/// Reads fields and notes what is wrong with them.
+/// Parses fields and records their faults.
 struct Reader {
     faults: Faults,
 }
@@ -58,7 +58,7 @@ impl Reader {
         }
     }
 
-    /// The string, `Err` where it is one that serde_json cannot read: a lone surrogate.
+    /// The string; `Err` for one that serde_json cannot parse, a lone surrogate.
     fn string(&mut self, fields: &Fields<'_>, at: &str, name: &str) -> Option<Result<String, ()>> {
         let raw = self.raw(fields, at, name)?;
         if !raw.starts_with('"') {
@@ -132,7 +132,7 @@ impl Reader {
         }
     }
 
-    /// Notes the first known key that is there twice.
+    /// Records the first repeated known key.
     fn repeated(&mut self, raw: &RawValue, at: &str, known: &[&str]) {
         let Ok(Keys(keys)) = serde_json::from_str(raw.get()) else { return };
         let is_repeated =
@@ -174,7 +174,7 @@ fn is_decimal(text: &str) -> bool {
 fn minor_units(text: &str, digits: u8) -> Result<i128, &'static str> {
     let (mantissa, exponent) = match text.split_once(['e', 'E']) {
         None => (text, 0),
-        // Longer than any text here, either way.
+        // Longer than any text here, in either direction.
         Some((mantissa, exponent)) => {
             let far = if exponent.starts_with('-') { -10_000 } else { 10_000 };
             (mantissa, exponent.parse::<i64>().unwrap_or(far).clamp(-10_000, 10_000))
@@ -204,8 +204,7 @@ fn minor_units(text: &str, digits: u8) -> Result<i128, &'static str> {
     }
 }
 
-/// The order, or what is wrong with it; `None` where serde_json cannot tell: no JSON, keys that are no
-/// strings, too deep.
+/// The order or its faults; `None` if serde_json cannot decide: not JSON, keys that are not strings, too deep.
 fn expected(line: &[u8]) -> Option<Result<Kept, Faults>> {
     if is_deeper_than(line, JSON_DEPTH_MAX) {
         return None;
@@ -338,7 +337,7 @@ fn quoted(text: &str, is_escaped: bool) -> String {
     }
 }
 
-/// Something that is seldom right anywhere.
+/// A value that is rarely valid anywhere.
 fn junk() -> impl Strategy<Value = String> {
     let texts = [
         "null",
@@ -373,7 +372,7 @@ fn text(pattern: &'static str) -> impl Strategy<Value = String> {
     (pattern, prop::bool::weighted(0.1)).prop_map(|(text, is_escaped)| quoted(&text, is_escaped))
 }
 
-/// A member: its key, seldom escaped, and a value that is seldom junk; seldom missing or there twice.
+/// A member: its key, rarely with escapes, and a value that is rarely junk; rarely missing or repeated.
 fn member(name: &'static str, value: impl Strategy<Value = String> + 'static) -> BoxedStrategy<Vec<String>> {
     let value = prop_oneof![60 => value, 1 => junk()];
     let key = prop::bool::weighted(0.03).prop_map(move |is_escaped| quoted(name, is_escaped));
@@ -475,7 +474,7 @@ proptest! {
     fn both_ways_find_the_same_order(line in any_order()) {
         let mut decoder = Decoder::new();
         let first = decoder.order(line.as_bytes()).map(Kept::from);
-        // What simd-json does not take, and nobody looks at.
+        // A value that simd-json refuses and no rule reads.
         let comma = if line == "{}" { "" } else { "," };
         let line = line.replacen('{', &format!("{{\"ignored\":1e999{comma}"), 1);
         prop_assert_eq!(decoder.order(line.as_bytes()).map(Kept::from), first);
