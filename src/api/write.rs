@@ -1,5 +1,5 @@
-//! Why a write that goes through the journal has no answer of its own: common to orders and their status, uploads,
-//! prices, exports and erasures.
+//! The reasons for which a journaled write is refused, common to orders and their status, uploads, prices, exports and
+//! erasures.
 
 use super::commerce::KEY_BYTES_MAX;
 use crate::http::Refusal;
@@ -8,7 +8,7 @@ use crate::query::QueryError;
 use crate::tenants::Denied;
 use crate::unpack::UnpackError;
 
-/// Why a write is refused.
+/// The reason for which a write is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteRefused {
     #[error("the Idempotency-Key header is missing")]

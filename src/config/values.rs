@@ -61,12 +61,12 @@ pub enum LogLevel {
 pub enum DataMode {
     /// Its owner alone.
     Owner,
-    /// A group as well, which may read.
+    /// A group too, which may read.
     Group,
 }
 
 impl DataMode {
-    /// The mode of folders; that of files is its part without execution.
+    /// The mode of folders. Files have the same mode without execute permission.
     #[must_use]
     pub fn folder_mode(self) -> u32 {
         match self {
@@ -76,16 +76,16 @@ impl DataMode {
     }
 }
 
-/// Shape of a log line.
+/// Format of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// Text on a terminal, JSON elsewhere.
+    /// Text on a terminal, JSON otherwise.
     Auto,
     Json,
     Text,
 }
 
-/// Kernel CPU numbers, ascending, none twice, never empty.
+/// Kernel CPU numbers, ascending, unique, never empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CoreList(Vec<usize>);
 
@@ -97,7 +97,7 @@ impl CoreList {
     }
 }
 
-/// Largest CPU number a list may name: what the kernel's own mask holds.
+/// Largest CPU number of a list: the size of the kernel's own mask.
 const CPU_NUMBER_MAX: usize = 1023;
 
 impl FromStr for CoreList {

@@ -42,7 +42,7 @@ pub struct Ready {
 
 pub struct Epoll {
     fd: OwnedFd,
-    /// What the last wait reported; never grows beyond its first capacity.
+    /// The events of the last wait. It never grows beyond its first capacity.
     events: Vec<epoll::Event>,
 }
 
@@ -123,7 +123,7 @@ pub fn send(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
 
 /// Closes our direction, so that the peer reads the response to its end before the close.
 pub fn shutdown_write(fd: impl AsFd) {
-    // An error means that there is nothing left to end.
+    // An error means that the direction is closed already.
     let _ = rustix::net::shutdown(fd, Shutdown::Write);
 }
 

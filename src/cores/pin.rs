@@ -63,7 +63,7 @@ fn quota(mount: &Path, cgroup: &Path) -> Option<f64> {
 /// but correct.
 pub fn settle(cpu: usize, rank: Rank) -> io::Result<()> {
     let pinned = core_affinity::set_for_current(core_affinity::CoreId { id: cpu });
-    // None names the calling thread.
+    // `None` names the calling thread.
     let ranked = rustix::process::setpriority_process(None, rank as i32);
     match pinned {
         false => Err(io::Error::other(format!("CPU {cpu} is not in the affinity mask of this thread"))),

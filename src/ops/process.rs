@@ -24,7 +24,7 @@ impl Process {
     /// Reads `/proc`: about 40 us.
     ///
     /// # Errors
-    /// When `/proc` is not mounted or not the shape the kernel documents (proc(5)).
+    /// If `/proc` is not mounted, or differs from its documentation (proc(5)).
     pub fn read() -> io::Result<Process> {
         let stat = Stat::read()?;
         let page_bytes = rustix::param::page_size() as u64;
@@ -51,11 +51,11 @@ pub struct ThreadCpu {
     pub cpu_ns: u64,
 }
 
-/// CPU time by thread name, threads of one name added up (a series must be unique); about 15 us a
-/// thread. A thread that ends takes its time with it.
+/// CPU time by thread name. Threads with one name are added up, because a series must be unique. About 15 us per
+/// thread. The time of a thread that ended is not included.
 ///
 /// # Errors
-/// When `/proc/self/task` cannot be listed.
+/// If `/proc/self/task` cannot be listed.
 pub fn threads() -> io::Result<Vec<ThreadCpu>> {
     let mut by_name = BTreeMap::<String, u64>::new();
     for task in fs::read_dir("/proc/self/task")? {
@@ -120,14 +120,14 @@ pub struct Disk {
     pub kind: String,
 }
 
-/// The file system that holds `path`. One system call; may wait where the file system is remote.
+/// The file system of `path`. One system call; may wait if the file system is remote.
 ///
 /// # Errors
-/// When the path does not exist or may not be reached.
+/// If the path does not exist or is not accessible.
 pub fn disk(path: &Path) -> io::Result<Disk> {
-    // The profiler's signal comes at any time.
+    // The profiler's signal may come at any time.
     let system = rustix::io::retry_on_intr(|| rustix::fs::statfs(path))?;
-    // As statvfs(3) has it: a file system that tells no fragment size counts in blocks.
+    // As in statvfs(3): a file system without a fragment size counts in blocks.
     let unit = if system.f_frsize != 0 { system.f_frsize } else { system.f_bsize } as u64;
     #[allow(clippy::unnecessary_cast, reason = "the width differs between targets")]
     Ok(Disk {
