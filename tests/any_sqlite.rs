@@ -1,16 +1,14 @@
 //! A stranger's SQLite reads a shard: the one of Debian 12 knows every table. A folder of the version before, whose
 //! words only a newer one knew, becomes one of those.
 
-mod support;
-
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use crate::support::commerce::{counts, ingested, search_all, verify};
+use crate::support::oracle::{self, Order};
+use crate::support::{Chance, Folder, Server, rows_of, skip};
 use serde_json::{Value, json};
-use support::commerce::{counts, ingested, search_all, verify};
-use support::oracle::{self, Order};
-use support::{Chance, Folder, Server, rows_of, skip};
 
 /// Reads every table and view, finds customers by words, and says which SQLite it is.
 const STRANGER: &str = r#"

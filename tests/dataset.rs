@@ -1,8 +1,6 @@
 //! `firehose gen-dataset`: the same seed makes the same bytes, every format holds the same rows, the truth
 //! equals a recount from the files, and posting survives a server that says no for a while.
 
-mod support;
-
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -15,7 +13,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 fn generate(flags: &str) -> Output {
-    support::command().arg("gen-dataset").args(flags.split_whitespace()).output().expect("it runs")
+    crate::support::command().arg("gen-dataset").args(flags.split_whitespace()).output().expect("it runs")
 }
 
 #[track_caller]

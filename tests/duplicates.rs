@@ -1,16 +1,14 @@
 //! W2: one event id of one tenant is stored once, however many clients send it, on whatever core they
 //! land, through kills and locks; and every answer agrees with what is stored in the end.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::support::{Chance, Client, Folder, Server, cpus, hold_lock, rows_of, wait_until};
 use rusqlite::Row;
 use serde_json::{Value, json};
-use support::{Chance, Client, Folder, Server, cpus, hold_lock, rows_of, wait_until};
 
 const TENANT: &str = "acme";
 const CLIENTS: u64 = 100;

@@ -1,12 +1,10 @@
 //! W1 and W4: what was acked survives the death of the process at any moment, and the books always balance.
 
-mod support;
-
 use std::fs;
 use std::time::Duration;
 
+use crate::support::{Chance, Client, Folder, Load, Report, Server, break_sync, cpus, stored, wait_for};
 use firehose::base::clock;
-use support::{Chance, Client, Folder, Load, Report, Server, break_sync, cpus, stored, wait_for};
 
 /// Kills the server at random instants, again and again on the same folder, then counts.
 fn survive(flags: &[&str], rounds: u64) {
@@ -125,10 +123,10 @@ fn after_a_failed_sync_who_asks_for_the_disk_is_refused_and_others_go_on() {
     // On the listener: every answer in its turn, none but the promise of the disk taken back.
     let mut client = server.client();
     let asked = [
-        Client::request("POST", "/event?ack=disk", &support::event(2)),
-        Client::request("POST", "/event", &support::event(3)),
+        Client::request("POST", "/event?ack=disk", &crate::support::event(2)),
+        Client::request("POST", "/event", &crate::support::event(3)),
         Client::request("HEAD", "/health", ""),
-        Client::request("POST", "/event?ack=disk", &support::event(4)),
+        Client::request("POST", "/event?ack=disk", &crate::support::event(4)),
     ];
     client.write(asked.concat().as_bytes()).expect("the server reads");
     let mut answers = Vec::new();
@@ -148,9 +146,10 @@ fn after_a_failed_sync_who_asks_for_the_disk_is_refused_and_others_go_on() {
     );
 
     // While it is known: refused at once, and not stored; those that ask for less go on.
-    let detail = |answer: &support::Answer| answer.json()["detail"].as_str().expect("text").to_owned();
+    let detail = |answer: &crate::support::Answer| answer.json()["detail"].as_str().expect("text").to_owned();
     for number in 5..8 {
-        let refused = client.ask("POST", "/event?ack=disk", &support::event(number)).expect("an answer");
+        let refused =
+            client.ask("POST", "/event?ack=disk", &crate::support::event(number)).expect("an answer");
         assert_eq!(refused.status, 503, "{refused:?}");
         assert!(detail(&refused).contains("nothing was stored"), "{refused:?}");
     }
@@ -161,7 +160,8 @@ fn after_a_failed_sync_who_asks_for_the_disk_is_refused_and_others_go_on() {
     let first = client.ask("POST", "/events?ack=disk", &service("b")).expect("an answer");
     assert_eq!(first.status, 503, "{first:?}");
     assert!(detail(&first).contains("a retry is safe"), "{first:?}");
-    for (target, body) in [("/events?ack=disk", service("c")), ("/event?ack=disk", support::event(9))] {
+    for (target, body) in [("/events?ack=disk", service("c")), ("/event?ack=disk", crate::support::event(9))]
+    {
         let refused = client.ask("POST", target, &body).expect("an answer");
         assert_eq!(refused.status, 503, "{refused:?}");
         assert!(detail(&refused).contains("nothing was stored"), "{refused:?}");
@@ -183,7 +183,7 @@ fn who_waits_for_the_disk_is_told_when_the_journal_cannot_be_listed() {
     assert_eq!(client.ask("POST", "/events", &service("a")).expect("the server answers").status, 201);
     server.wait_until_stored();
     for (lane, target, body) in
-        [("hot", "/event?ack=disk", support::event(2)), ("keyed", "/events?ack=disk", service("b"))]
+        [("hot", "/event?ack=disk", crate::support::event(2)), ("keyed", "/events?ack=disk", service("b"))]
     {
         let path = folder.newest_segment(0, lane).parent().expect("a folder").to_owned();
         let aside = path.with_extension("aside");
@@ -209,7 +209,7 @@ fn logged(server: &Server, request_id: &str) -> serde_json::Value {
 #[test]
 fn the_log_says_of_an_event_what_its_client_was_told() {
     let ask = |server: &Server, id: &str| {
-        let body = support::event(2);
+        let body = crate::support::event(2);
         let head = format!("POST /event?ack=disk HTTP/1.1\r\nHost: a\r\nX-Request-Id: {id}\r\n");
         let mut client = server.client();
         let sent = client.write(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).as_bytes());

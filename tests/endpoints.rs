@@ -1,15 +1,13 @@
 //! The table of endpoints against the running server: every row answers OPTIONS, 405 with a right `Allow`, and 401 or
 //! 403 as it says; `/openapi.json` names what there is.
 
-mod support;
-
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::support::{Answer, Client, Folder};
 use firehose::http::Method;
 use firehose::server;
 use firehose::tenants::{Need, Scope};
 use serde_json::Value;
-use support::{Answer, Client, Folder};
 
 /// A path of the template.
 fn path(template: &str) -> String {

@@ -1,12 +1,10 @@
 //! W2: after any crash or damage the journal and the database together give every row once.
 
-mod support;
-
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-use support::{Folder, Load, Report, Server, copied, hold_lock, stored, stored_in};
+use crate::support::{Folder, Load, Report, Server, copied, hold_lock, stored, stored_in};
 
 /// One shard, and no checkpoint unless the test wants one.
 const NO_CHECKPOINT: &[&str] =
@@ -69,7 +67,7 @@ fn w2_a_kill_between_commit_and_checkpoint_repeats_no_row() {
     for round in 0..4 {
         let server = folder.serve(NO_CHECKPOINT);
         let load = Load::start(server.address, 2, 4, all.next());
-        support::wait_until("some acks", || load.acked() >= 200);
+        crate::support::wait_until("some acks", || load.acked() >= 200);
         all.add(load.stop());
         server.wait_until_stored();
         let killed = server.kill();
@@ -184,8 +182,8 @@ fn w1_a_lost_wal_is_replayed_from_the_journal() {
     for _ in 0..3 {
         let server = folder.serve(&flags);
         let load = Load::start_padded(server.address, 2, 4, all.next(), 2_000);
-        let oldest = support::wait_for("a segment", || folder.segments(0, "hot").into_iter().next());
-        support::wait_until("segments to come and go", || !oldest.exists());
+        let oldest = crate::support::wait_for("a segment", || folder.segments(0, "hot").into_iter().next());
+        crate::support::wait_until("segments to come and go", || !oldest.exists());
         server.kill();
         all.add(load.ended());
         let wal = folder.shard(0).join("shard.db-wal");

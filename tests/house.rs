@@ -203,6 +203,23 @@ fn every_file_says_in_its_first_line_what_it_is() {
     assert!(silent.is_empty(), "{silent:?}");
 }
 
+#[test]
+fn every_file_of_tests_is_part_of_a_program() {
+    let (all, manifest) = (read(&root().join("tests/all.rs")), read(&root().join("Cargo.toml")));
+    let mut forgotten = Vec::new();
+    for entry in fs::read_dir(root().join("tests")).expect("the tests are there") {
+        let path = entry.expect("an entry").path();
+        let Some(name) = path.file_name().and_then(|name| name.to_str()?.strip_suffix(".rs")) else {
+            continue;
+        };
+        let is_module = all.lines().any(|line| line == format!("mod {name};"));
+        if !is_module && !manifest.contains(&format!("path = \"tests/{name}.rs\"")) {
+            forgotten.push(path);
+        }
+    }
+    assert!(forgotten.is_empty(), "name them in tests/all.rs: {forgotten:?}");
+}
+
 // ── what the documents name ─────────────────────────────────────────────────────────────────────────
 
 /// The documents there are.

@@ -1,14 +1,13 @@
 //! Plain English: no text that people read contains a word that CONTRIBUTING.md lists.
 
-mod support;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::CommandFactory as _;
 use firehose::cli::Cli;
 use serde_json::Value;
-use support::Folder;
+
+use crate::support::Folder;
 
 /// A row of the table in CONTRIBUTING.md: phrases to avoid, and longer ones that may contain them.
 struct Rule {

@@ -1,6 +1,7 @@
 //! The rules of HTTP on the wire, on both lanes: every case of one table, then what takes more than one
 //! request or more than one packet.
 
+#[path = "edges/mod.rs"]
 mod edges;
 
 use edges::{

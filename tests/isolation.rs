@@ -1,20 +1,18 @@
 //! R2: two tenants on one server: no endpoint, with no key of the one, shows, counts or changes anything of the
 //! other; and the one at a hundred times its limit takes nothing from the other.
 
-mod support;
-
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use crate::support::commerce::{NDJSON, counts, encoded, ingest, verify};
+use crate::support::oracle::{self, Item, Order, STATUSES};
+use crate::support::{Answer, Chance, Client, Folder, Server, cpus};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use firehose::base::clock;
 use firehose::server;
 use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value, json};
-use support::commerce::{NDJSON, counts, encoded, ingest, verify};
-use support::oracle::{self, Item, Order, STATUSES};
-use support::{Answer, Chance, Client, Folder, Server, cpus};
 
 const OWN: &str = "alpha";
 const OTHER: &str = "bravo";
@@ -411,7 +409,7 @@ fn a_tenant_far_over_its_limit_takes_nothing_from_the_other() {
     let rate = LIMIT.to_string();
     assert!(folder.run(&["tenant", "set", OWN, "--requests-per-second", &rate]).status.success());
     let target = |name: &str| format!("/api/v1/tenants/{name}/orders/search?limit=3");
-    support::wait_until("the limit to hold", || {
+    crate::support::wait_until("the limit to hold", || {
         ask(&mut server.client(), "GET", &target(OWN), &own.read, "").status == 429
     });
 
@@ -523,7 +521,7 @@ fn an_upload_that_waits_for_its_bytes_holds_up_nobody_else() {
     let rate = (bytes / 3).to_string();
     assert!(folder.run(&["tenant", "set", OWN, "--bytes-per-second", &rate]).status.success());
     let target = format!("/api/v1/tenants/{OTHER}/orders/search?limit=3");
-    support::wait_until("the limit to hold", || {
+    crate::support::wait_until("the limit to hold", || {
         let row = "x".repeat(bytes / 3 + 1);
         ask(&mut server.client(), "POST", "/events", &own.write, &row).status == 429
     });

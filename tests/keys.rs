@@ -1,17 +1,15 @@
 //! Keys and quotas on the real server: every endpoint on both lanes, rotation, revocation while it runs,
 //! limits and their headers, and no public address without a key.
 
-mod support;
-
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
+use crate::support::{Answer, Client, Folder, Server, command, event, wait_until};
 use firehose::base::clock;
 use serde_json::Value;
-use support::{Answer, Client, Folder, Server, command, event, wait_until};
 
 const CHALLENGE: &str = "Bearer realm=\"firehose\"";
 
@@ -305,7 +303,7 @@ fn k1_rows_of_another_tenant_are_rejected_one_by_one() {
 #[test]
 fn keys_are_made_rotated_and_ended_while_the_server_runs() {
     let folder = Folder::new();
-    let server = folder.serve(&["--cores", &support::cpus(2)]);
+    let server = folder.serve(&["--cores", &crate::support::cpus(2)]);
     let status = |key: Option<&str>| {
         let headers = key.map(bearer).unwrap_or_default();
         ask(&mut server.client(), "POST", "/event", &headers, &event(1)).status
@@ -420,7 +418,7 @@ fn a_limit_is_kept_over_all_cores_and_says_where_it_stands() {
     let (a, _) = key(&folder, &["--tenant", "a", "--scope", "write"]);
     let (b, _) = key(&folder, &["--tenant", "b", "--scope", "write"]);
     let (free, _) = key(&folder, &["--scope", "write"]);
-    let server = folder.serve(&["--cores", &support::cpus(2)]);
+    let server = folder.serve(&["--cores", &crate::support::cpus(2)]);
 
     let since = clock::now();
     let ends = since + Duration::from_secs(2);
@@ -458,7 +456,7 @@ fn a_limit_is_kept_over_all_cores_and_says_where_it_stands() {
     for _ in 0..300 {
         assert_eq!(ask(&mut client, "POST", "/event", &bearer(&free), &event(1)).status, 202);
     }
-    let padded = support::event_with(1, 500);
+    let padded = crate::support::event_with(1, 500);
     for executor in [false, true] {
         let mut client = if executor { on_executor(&server) } else { server.client() };
         wait_until("the bytes to be there", || {
@@ -600,7 +598,9 @@ fn every_answer_to_a_charged_request_says_where_the_quotas_stand() {
 fn public(folder: &Folder, log: &str, flags: &[&str]) -> Child {
     let mut serve = command();
     serve.arg("serve").arg("--data").arg(folder.data());
-    serve.args(["--listen", "0.0.0.0:0", "--ops-listen", "off", "--cores", &support::cpus(1)]).args(flags);
+    serve
+        .args(["--listen", "0.0.0.0:0", "--ops-listen", "off", "--cores", &crate::support::cpus(1)])
+        .args(flags);
     let log = File::create(folder.beside(log)).expect("a log");
     serve.args(["--log-format", "json"]).stderr(log).stdout(Stdio::null()).spawn().expect("it starts")
 }

@@ -1,17 +1,15 @@
 //! R1: N shards answer as one. The same random work on 1, 2 and 8 shards gives the same answers, and they
 //! are those of a model in memory.
 
-mod support;
-
 use std::collections::BTreeMap;
 
+use crate::support::commerce::{counts, ingested, page_of, patch, sales, search_all, search_path, verify};
+use crate::support::oracle::{self, Order, STATUSES};
+use crate::support::{Chance, Client, Folder, Server, cpus};
 use jiff::ToSpan as _;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
-use support::commerce::{counts, ingested, page_of, patch, sales, search_all, search_path, verify};
-use support::oracle::{self, Order, STATUSES};
-use support::{Chance, Client, Folder, Server, cpus};
 
 /// Everything in it is small, so that ids, times and filters meet often.
 const TENANTS: [&str; 3] = ["acme", "beta", "β & co"];
@@ -448,7 +446,7 @@ fn dates(chance: &mut Chance) -> (Option<Date>, Option<Date>) {
 fn check_sales(servers: &[Server], orders: &[Order], by: &str, zone: &str, chance: &mut Chance) {
     let (tenant, dates) = (["acme", "beta"][chance.below(2) as usize], dates(chance));
     let currency = ["USD", "JPY", "KWD"].get(chance.below(6) as usize);
-    let mut query = format!("group_by={by}&tz={}", support::commerce::encoded(zone));
+    let mut query = format!("group_by={by}&tz={}", crate::support::commerce::encoded(zone));
     for (name, date) in [("start_date", dates.0), ("end_date", dates.1)] {
         query += &date.map_or_else(String::new, |date| format!("&{name}={date}"));
     }

@@ -4,12 +4,10 @@
 //! cannot say is in `tests/openapi/hooks.py`. `TEST_EXAMPLES` is the number of examples an operation (100),
 //! `TEST_SEED` makes others (1), and with `TEST_SECONDS` each test goes on for so long.
 
-mod support;
-
 use std::path::Path;
 use std::process::Command;
 
-use support::{Folder, cpus, python, skip};
+use crate::support::{Folder, cpus, python, skip};
 
 /// The second makes the examples: with another version the same seed makes others.
 const PACKAGES: &[&str] = &["schemathesis==4.32.5", "hypothesis==6.170.17"];

@@ -1,16 +1,14 @@
 //! What an operator is told and who may look: modes of files, lines of the log, durations, a reader that pins the WAL.
 
-mod support;
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use crate::support::commerce::{NDJSON, ingest, search_path};
+use crate::support::oracle::{self, Item, Order};
+use crate::support::{Folder, Server, wait_for, wait_until};
 use rusqlite::{Connection, OpenFlags};
 use serde_json::Value;
-use support::commerce::{NDJSON, ingest, search_path};
-use support::oracle::{self, Item, Order};
-use support::{Folder, Server, wait_for, wait_until};
 
 fn mode(path: &Path) -> u32 {
     fs::metadata(path).map_or(0, |found| found.permissions().mode() & 0o777)

@@ -1,17 +1,15 @@
 //! R3 and W2 for orders: every number that a dataset knows of itself comes back, also after changes of status,
 //! kills, a backup and a redistribution.
 
-mod support;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
+use crate::support::commerce::{counts, dataset, ingested, patch, sales, search_all, truth, verify};
+use crate::support::oracle::{self, Order, STATUSES};
+use crate::support::{Chance, Folder, Server, command, cpus};
 use jiff::tz::TimeZone;
 use serde_json::Value;
-use support::commerce::{counts, dataset, ingested, patch, sales, search_all, truth, verify};
-use support::oracle::{self, Order, STATUSES};
-use support::{Chance, Folder, Server, command, cpus};
 
 const ORDERS: usize = 3_000;
 const DATASET: [&str; 14] = [

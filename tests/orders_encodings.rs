@@ -1,17 +1,15 @@
 //! However orders come packed, the result is the same; what is too much, cut short or wrong is refused with what
 //! was stored by then, and costs the server nothing.
 
-mod support;
-
 use std::fs;
 use std::time::Duration;
 
+use crate::support::commerce::{NDJSON, counts, ingest, ingest_head, ingested, problem, search_all, verify};
+use crate::support::oracle::{self, Order};
+use crate::support::packing::{gzip, orders, zip, zstd};
+use crate::support::{Client, Folder, Server, cpus};
 use firehose::base::clock;
 use serde_json::{Value, json};
-use support::commerce::{NDJSON, counts, ingest, ingest_head, ingested, problem, search_all, verify};
-use support::oracle::{self, Order};
-use support::packing::{gzip, orders, zip, zstd};
-use support::{Client, Folder, Server, cpus};
 
 const ORDERS: u64 = 600;
 const MULTIPART: &str = "Content-Type: multipart/form-data; boundary=\"a b'c\"\r\n";

@@ -1,8 +1,6 @@
 //! W2 for orders: each is stored once and counted once, whoever sends it how often, however often connections
 //! break and the server dies; and what was answered to a key is answered again.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -10,11 +8,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::support::commerce::{NDJSON, counts, ingest, ingest_head, ingested, problem, verify};
+use crate::support::oracle::{self, Order};
+use crate::support::{Answer, Chance, Client, Folder, cpus, rows_of, wait_until};
 use rusqlite::Row;
 use serde_json::Value;
-use support::commerce::{NDJSON, counts, ingest, ingest_head, ingested, problem, verify};
-use support::oracle::{self, Order};
-use support::{Answer, Chance, Client, Folder, cpus, rows_of, wait_until};
 
 const ORDERS: u64 = 2_500;
 const CLIENTS: u64 = 5;

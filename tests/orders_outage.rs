@@ -1,16 +1,16 @@
 //! S3 for orders: an ingest waits for a locked shard, or says after its patience that it does not know; meanwhile
 //! everything that reads goes on; a full disk costs no order.
 
-mod support;
-
 use std::fs::{self, File};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::Stdio;
 
+use crate::support::commerce::{
+    NDJSON, counts, ingest, ingested, problem, sales, search_all, search_path, verify,
+};
+use crate::support::oracle::{self, Order};
+use crate::support::{Chance, Folder, SmallDisk, command, cpus, hold_lock, wait_until};
 use serde_json::Value;
-use support::commerce::{NDJSON, counts, ingest, ingested, problem, sales, search_all, search_path, verify};
-use support::oracle::{self, Order};
-use support::{Chance, Folder, SmallDisk, command, cpus, hold_lock, wait_until};
 
 fn orders(first: u64, count: u64) -> Vec<Order> {
     let mut chance = Chance::seeded(first + 1);

@@ -1,13 +1,11 @@
 //! An ingest that stores nothing is refused and says what to send instead; its key takes the mended file. What of a
 //! form or an archive was not read is named; what is packed twice is unpacked within the limits of what is packed once.
 
-mod support;
-
+use crate::support::Folder;
+use crate::support::commerce::{NDJSON, counts, ingest, ingested, problem, search_all};
+use crate::support::oracle;
+use crate::support::packing::{gzip, orders, zip, zstd};
 use serde_json::{Value, json};
-use support::Folder;
-use support::commerce::{NDJSON, counts, ingest, ingested, problem, search_all};
-use support::oracle;
-use support::packing::{gzip, orders, zip, zstd};
 
 const MULTIPART: &str = "Content-Type: multipart/form-data; boundary=b\r\n";
 

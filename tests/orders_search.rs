@@ -1,19 +1,17 @@
 //! R1 for searches: they find what a plain look through all orders finds, byte for byte the same from one shard
 //! and three; pages neither shift nor repeat; a broken stream cannot be taken for a whole one.
 
-mod support;
-
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 
+use crate::support::commerce::{counts, encoded, ingested, page_of, search_all, search_path};
+use crate::support::oracle::{self, Order, STATUSES, decimal};
+use crate::support::{Chance, Folder, Server, cpus, wait_until};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::Value;
-use support::commerce::{counts, encoded, ingested, page_of, search_all, search_path};
-use support::oracle::{self, Order, STATUSES, decimal};
-use support::{Chance, Folder, Server, cpus, wait_until};
 
 const WORDS: [&str; 12] = [
     "ann",
@@ -359,7 +357,7 @@ fn read_to_end(address: SocketAddr, target: &str, meanwhile: impl FnOnce()) -> V
     socket.set_recv_buffer_size(16 * 1024).expect("a small buffer");
     socket.connect(&address.into()).expect("the server takes connections");
     let mut stream = std::net::TcpStream::from(socket);
-    stream.set_read_timeout(Some(support::PATIENCE)).expect("a time limit");
+    stream.set_read_timeout(Some(crate::support::PATIENCE)).expect("a time limit");
     let request = format!("GET {target} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).expect("the server takes it");
     let (mut all, mut piece) = (Vec::new(), vec![0; 8 * 1024]);

@@ -1,13 +1,11 @@
 //! The status of an order follows the time at which it became so, whatever order the changes come in; a folder of the
 //! version before goes on with what it knows.
 
-mod support;
-
+use crate::support::commerce::{counts, encoded, ingested, problem, search_all, verify};
+use crate::support::oracle::{self, Order};
+use crate::support::{Chance, Client, Folder};
 use firehose::base::clock;
 use serde_json::{Value, json};
-use support::commerce::{counts, encoded, ingested, problem, search_all, verify};
-use support::oracle::{self, Order};
-use support::{Chance, Client, Folder};
 
 fn change(client: &mut Client, order: &str, status: &str, at: Option<&str>) -> Value {
     let target = format!("/api/v1/tenants/acme/orders/{}", encoded(order));

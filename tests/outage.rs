@@ -1,15 +1,15 @@
 //! A database that is locked, gone, replaced or broken is weather: events are taken all the same, health
 //! says so, and everything is stored when it is over.
 
-mod support;
-
 use std::fs;
 use std::time::Duration;
 
+use crate::support::{
+    Answer, Client, Folder, Load, PATIENCE, Report, Server, command, event_with, hold_lock,
+};
+use crate::support::{stored, stored_in, wait_for, wait_until};
 use firehose::base::clock;
 use serde_json::Value;
-use support::{Answer, Client, Folder, Load, PATIENCE, Report, Server, command, event_with, hold_lock};
-use support::{stored, stored_in, wait_for, wait_until};
 
 const ONE_SHARD: &[&str] = &["--shards", "1"];
 const TWO_SHARDS: &[&str] = &["--shards", "2"];

@@ -1,18 +1,16 @@
 //! E1: who was erased is in no file of the data folder any more, whatever was under way; nobody else is touched, and
 //! every figure equals a recount.
 
-mod support;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use crate::support::commerce::{NDJSON, counts, ingest, ingested, problem, sales, search_all, verify};
+use crate::support::oracle::{self, Item, Order};
+use crate::support::{Client, Folder, Server, cpus, rows_of, wait_for, wait_until};
 use rusqlite::types::Value as Cell;
 use rusqlite::{Connection, OpenFlags};
 use serde_json::{Value, json};
-use support::commerce::{NDJSON, counts, ingest, ingested, problem, sales, search_all, verify};
-use support::oracle::{self, Item, Order};
-use support::{Client, Folder, Server, cpus, rows_of, wait_for, wait_until};
 
 const TENANT: &str = "acme";
 const ID: &str = "cust-Zq7x9";

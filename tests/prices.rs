@@ -1,13 +1,11 @@
 //! Price events on the real server: each once with its first answer for ever, reviews, lists, signatures, limits, and
 //! a stream of changes that misses none and repeats none, over cores, shards, kills and slow readers.
 
-mod support;
-
 use std::collections::BTreeSet;
 
+use crate::support::commerce::problem;
+use crate::support::{Answer, Client, Folder, Server, cpus, hold_lock, wait_for, wait_until};
 use serde_json::{Value, json};
-use support::commerce::problem;
-use support::{Answer, Client, Folder, Server, cpus, hold_lock, wait_for, wait_until};
 
 fn target(tenant: &str, product: &str) -> String {
     format!("/api/v1/tenants/{tenant}/products/{product}/price-event")

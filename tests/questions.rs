@@ -1,16 +1,14 @@
 //! What a query string or a header asks for means the same on every route, and is answered truly at the edges: odd
 //! dates, sums beyond 64 bits, empty fields, weights of media types, a byte order mark.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
 
+use crate::support::commerce::{counts, encoded, ingested, page_of, problem, sales, search_path, verify};
+use crate::support::{Client, Folder, Server, cpus, wait_for};
 use firehose::base::clock;
 use firehose::event::parse_rfc3339;
 use serde_json::{Value, json};
-use support::commerce::{counts, encoded, ingested, page_of, problem, sales, search_path, verify};
-use support::{Client, Folder, Server, cpus, wait_for};
 
 /// One order of one item.
 fn order(id: &str, at: &str, price: &str) -> String {
@@ -223,7 +221,7 @@ fn a_stretch_of_time_is_asked_for_alike_on_every_route_and_an_empty_field_is_an_
         assert_eq!(answer.status, 200, "{target}: {}", String::from_utf8_lossy(&answer.body));
     }
     let mut client = server.client();
-    assert_eq!(client.ask("POST", "/event?ack=", &support::event(1)).expect("an answer").status, 202);
+    assert_eq!(client.ask("POST", "/event?ack=", &crate::support::event(1)).expect("an answer").status, 202);
     // Sorted by time, and not by how it was asked for.
     ingested(&server, "k", order("o", "2026-03-01T23:30:00Z", "1.00").as_bytes());
     let found = |query: &str| page_of(&server.get(&search_path("t", query))).0.len();
@@ -324,7 +322,7 @@ fn a_byte_order_mark_before_a_body_is_skipped() {
     let price = r#"{"event_id":"e","price":"1.00","currency":"USD","observed_at":"2024-01-15T10:30:00Z"}"#;
     let lines = format!("{}\n{}\n", event("l1"), event("l2"));
     let bodies: [(&str, &str, &str, String, u16); 8] = [
-        ("POST", "/event", one(), support::event(1), 202),
+        ("POST", "/event", one(), crate::support::event(1), 202),
         ("POST", "/events", one(), event("a"), 201),
         ("POST", "/events/bulk", one(), format!("{{\"events\":[{}]}}", event("b")), 200),
         ("POST", "/events/bulk", "application/x-ndjson", lines, 200),
@@ -351,7 +349,7 @@ fn a_byte_order_mark_before_a_body_is_skipped() {
     let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
     packed
         .write_all(b"\xef\xbb\xbf")
-        .and_then(|()| packed.write_all(support::event(2).as_bytes()))
+        .and_then(|()| packed.write_all(crate::support::event(2).as_bytes()))
         .expect("packed");
     let packed = packed.finish().expect("packed");
     let mut client = server.client();
@@ -434,7 +432,7 @@ fn health_counts_events_and_orders_and_nothing_else() {
     let price = r#"{"event_id":"e","price":"1.00","currency":"USD","observed_at":"2024-01-15T10:30:00Z"}"#;
     let target = "/api/v1/tenants/t/products/p/price-event";
     assert_eq!(client.ask("POST", target, price).expect("an answer").status, 201);
-    assert!(support::commerce::patch(&mut client, "t", "o", "shipped"));
+    assert!(crate::support::commerce::patch(&mut client, "t", "o", "shipped"));
     let two = |server: &Server| {
         let health = server.wait_until_stored();
         for name in ["total_received", "total_processed", "database_events"] {
@@ -447,7 +445,7 @@ fn health_counts_events_and_orders_and_nothing_else() {
 }
 
 /// The answer to a GET with these header lines.
-fn got(server: &Server, target: &str, headers: &str) -> support::Answer {
+fn got(server: &Server, target: &str, headers: &str) -> crate::support::Answer {
     let mut client = server.client();
     client
         .write(format!("GET {target} HTTP/1.1\r\nHost: test\r\n{headers}\r\n").as_bytes())
@@ -469,7 +467,7 @@ fn answers_over_a_kilobyte_are_compressed_where_the_client_asks() {
         wait_for("the export", || (server.get(&url).json()["state"] == "done").then_some(()));
         format!("{url}/download")
     };
-    let unpack = |answer: &support::Answer| match answer.header("Content-Encoding") {
+    let unpack = |answer: &crate::support::Answer| match answer.header("Content-Encoding") {
         Some("gzip") => {
             let mut unpacked = Vec::new();
             flate2::read::GzDecoder::new(&answer.body[..])
@@ -496,7 +494,7 @@ fn answers_over_a_kilobyte_are_compressed_where_the_client_asks() {
     ] {
         let plain = got(&server, target, accept);
         assert_eq!((plain.status, plain.header("Content-Encoding")), (200, None), "{target}");
-        let varies = |answer: &support::Answer| {
+        let varies = |answer: &crate::support::Answer| {
             answer.headers.iter().any(|(name, value)| {
                 name.eq_ignore_ascii_case("vary") && value.eq_ignore_ascii_case("accept-encoding")
             })

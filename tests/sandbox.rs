@@ -1,10 +1,8 @@
 //! A sandbox may lack `/tmp`, `/sys`, `/proc` and a root that can be written: what is accepted there is stored there,
 //! and what cannot be used is said before the server serves.
 
-mod support;
-
+use crate::support::{Folder, Report, Sandbox, stored};
 use serde_json::Value;
-use support::{Folder, Report, Sandbox, stored};
 
 /// Posts and finds everything stored, over batches large enough for SQLite to want files of its own.
 fn check_stores(folder: &Folder, sandbox: &Sandbox) {

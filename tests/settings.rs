@@ -1,13 +1,11 @@
 //! Settings and folders that cannot be served end the start with 78 and a message that names what is
 //! wrong; the commands beside `serve` say what is there.
 
-mod support;
-
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 
+use crate::support::{Folder, Report, command};
 use serde_json::Value;
-use support::{Folder, Report, command};
 
 /// What a start that is refused says, for people, on stderr.
 #[track_caller]
@@ -112,7 +110,7 @@ fn a_folder_in_use_names_its_holder_and_is_left_alone() {
     all.post(&mut server.client());
     server.wait_until_stored();
     server.stop();
-    all.check_all_accepted(&support::stored(&folder.data()));
+    all.check_all_accepted(&crate::support::stored(&folder.data()));
 }
 
 #[test]

@@ -4,16 +4,14 @@
 //! It is installed from PyPI into `target/` on first use; without python3, venv or a network the test says
 //! so and compares nothing.
 
-mod support;
-
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 
+use crate::support::{python, skip};
 use firehose::sketch::{HyperLogLog, TDigest};
-use support::{python, skip};
 
 const PACKAGE: &str = "datasketches==5.2.0";
 

@@ -1,16 +1,16 @@
 //! T1: stock over HTTP: every product as a whole or not at all and by itself, each event once, whatever is sent, how
 //! often, to how many shards, and whatever happens to the server.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write as _};
 
+use crate::support::commerce::{encoded, problem};
+use crate::support::{
+    Answer, Chance, Client, Folder, Server, SmallDisk, cpus, hold_lock, rows_of, wait_until,
+};
 use firehose::base::clock;
 use serde_json::{Value, json};
-use support::commerce::{encoded, problem};
-use support::{Answer, Chance, Client, Folder, Server, SmallDisk, cpus, hold_lock, rows_of, wait_until};
 
 fn target(tenant: &str, rest: &str) -> String {
     format!("/api/v1/tenants/{}/stock/{rest}", encoded(tenant))
@@ -433,7 +433,7 @@ fn what_a_dataset_says_of_stock_is_history_that_counts() {
         "--stock-events",
         "3000",
     ];
-    let mut command = support::command();
+    let mut command = crate::support::command();
     command.args(words).arg("--out").arg(&files).arg("--load").arg(folder.data());
     let done = command.output().expect("the program runs");
     assert!(done.status.success(), "{done:?}");

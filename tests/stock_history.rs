@@ -1,18 +1,17 @@
 //! T1, T2: many clients at once on few products, with the server killed in between and requests sent again: some
 //! serial order of each product explains every answer, and stock is what its events come to.
 //!
-//! `TEST_UPDATES=100000 cargo test --test stock_history` takes so many updates in each mode.
+//! `TEST_UPDATES=100000 cargo test --test all stock_history` takes so many updates in each mode.
 
+#[path = "serial/mod.rs"]
 mod serial;
-mod support;
-
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use crate::support::{Folder, cpus, rows_of, wait_until};
 use firehose::base::clock;
 use serial::clients::{PRODUCTS, Shared, start};
 use serial::{History, Log, Mode, check};
-use support::{Folder, cpus, rows_of, wait_until};
 
 const CLIENTS: u64 = 16;
 const KILLS: u64 = 4;

@@ -1,10 +1,8 @@
 //! Stopping: unready first, then open requests are finished, then everything accepted is stored.
 
-mod support;
-
 use std::io;
 
-use support::{Client, Folder, Load, Report, Server, event, hold_lock, stored, wait_until};
+use crate::support::{Client, Folder, Load, Report, Server, event, hold_lock, stored, wait_until};
 
 const FLAGS: &[&str] = &["--shards", "2", "--ops-listen", "127.0.0.1:0"];
 
@@ -97,7 +95,7 @@ fn sigint_under_load_stores_everything_accepted_and_exits_0() {
 }
 
 /// A server with events that it cannot store.
-fn locked_out(folder: &Folder, drain_timeout: &str) -> (Server, support::Locked, Report) {
+fn locked_out(folder: &Folder, drain_timeout: &str) -> (Server, crate::support::Locked, Report) {
     let mut all = Report::default();
     let server = folder.serve(&["--shards", "1", "--drain-timeout", drain_timeout]);
     server.wait_until_stored();

@@ -1,12 +1,12 @@
 //! Every write says how durable it is; and what a power cut or a failure left half-done is said as what it is.
 
-mod support;
-
 use std::fs::{self, File};
 
+use crate::support::commerce::{
+    INGEST, NDJSON, ingest, ingest_head, ingested, lines, search_all, upload_folder,
+};
+use crate::support::{Answer, Client, Folder, Server, break_sync};
 use serde_json::json;
-use support::commerce::{INGEST, NDJSON, ingest, ingest_head, ingested, lines, search_all, upload_folder};
-use support::{Answer, Client, Folder, Server, break_sync};
 
 const UPLOADS: &str = "/api/v1/ingest/orders/uploads";
 const TUS: &str = "Tus-Resumable: 1.0.0";
@@ -95,7 +95,7 @@ fn writes(server: &Server, level: &str) -> Vec<(String, Answer)> {
     say("an event, repeated", client.ask("POST", &format!("/events{query}"), &event("a").to_string()));
     let bulk = json!({"events": [event("a"), event("b")]}).to_string();
     say("events", client.ask("POST", &format!("/events/bulk{query}"), &bulk));
-    say("a click", client.ask("POST", &format!("/event{query}"), &support::event(1)));
+    say("a click", client.ask("POST", &format!("/event{query}"), &crate::support::event(1)));
     say("an erasure", client.ask("DELETE", &format!("{tenant}/customers/c-5{query}"), ""));
     say("an erasure of clicks", client.ask("DELETE", &format!("/clicks/users/5{query}"), ""));
     answers
@@ -104,7 +104,7 @@ fn writes(server: &Server, level: &str) -> Vec<(String, Answer)> {
 #[test]
 fn w1_every_write_says_how_durable_it_is() {
     let folder = Folder::new();
-    let mut server = folder.serve(&["--shards", "2", "--cores", &support::cpus(2)]);
+    let mut server = folder.serve(&["--shards", "2", "--cores", &crate::support::cpus(2)]);
     for level in ["os", "disk"] {
         for (what, answer) in writes(&server, level) {
             assert!((200..300).contains(&answer.status), "{what}: {answer:?}");
@@ -114,7 +114,7 @@ fn w1_every_write_says_how_durable_it_is() {
     let refused =
         server.client().ask("PATCH", "/api/v1/tenants/acme/orders/o-1?ack=tape", r#"{"status":"paid"}"#);
     assert_eq!(refused.expect("the server answers").status, 400);
-    server.replace(|| folder.serve(&["--shards", "2", "--cores", &support::cpus(2), "--ack", "disk"]));
+    server.replace(|| folder.serve(&["--shards", "2", "--cores", &crate::support::cpus(2), "--ack", "disk"]));
     let again = server.client().ask("PATCH", "/api/v1/tenants/acme/orders/o-1", r#"{"status":"paid"}"#);
     assert_eq!(again.expect("the server answers").header("firehose-ack"), Some("disk"), "the server's level");
 }

@@ -1,10 +1,9 @@
 //! A folder's life beyond serving: backups of a running server, another number of shards, retention.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::support::{Folder, Server, cpus, wait_for, wait_until};
 use firehose::base::ids::{LaneId, Sequence, ShardId};
 use firehose::base::kinds::Kind;
 use firehose::base::money::Currency;
@@ -14,7 +13,6 @@ use firehose::shard::{
     ShardOptions, StatusRow, encode_header, encode_order,
 };
 use serde_json::{Value, json};
-use support::{Folder, Server, cpus, wait_for, wait_until};
 
 fn event(n: u64) -> Value {
     json!({
@@ -128,9 +126,9 @@ fn an_interrupted_reshard_goes_on_where_it_was() {
     server.wait_until_stored();
     let before = all(&server);
     server.stop();
-    let mut chance = support::Chance::new();
+    let mut chance = crate::support::Chance::new();
     for _ in 0..5 {
-        let mut command = support::command();
+        let mut command = crate::support::command();
         command.args(["reshard", "--to", "5", "--data"]).arg(folder.data());
         let mut child = command
             .stderr(std::process::Stdio::null())
@@ -267,7 +265,7 @@ fn a_reshard_carries_a_rejected_record_of_every_kind() {
 fn what_is_only_in_a_journal_is_not_left_behind() {
     let folder = Folder::new();
     let server = serve(&folder, &folder.data(), &["--shards", "1"]);
-    let lock = support::hold_lock(&folder.database(0));
+    let lock = crate::support::hold_lock(&folder.database(0));
     for n in 0..10 {
         assert_eq!(server.client().post(n).expect("an answer").status, 202);
     }

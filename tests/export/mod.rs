@@ -13,9 +13,9 @@ use std::net::TcpStream;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::support::commerce::{encoded, ingested};
-use super::support::oracle::{Item, Order};
-use super::support::{Answer, Chance, PATIENCE, Server, wait_for};
+use crate::support::commerce::{encoded, ingested};
+use crate::support::oracle::{Item, Order};
+use crate::support::{Answer, Chance, PATIENCE, Server, wait_for};
 
 /// Orders of a tenant, with every kind of text and money.
 fn orders(tenant: &str, count: u64, chance: &mut Chance) -> Vec<Order> {
@@ -47,7 +47,7 @@ fn orders(tenant: &str, count: u64, chance: &mut Chance) -> Vec<Order> {
             customer: format!("c-{}", chance.below(50)),
             name: names[chance.below(names.len() as u64) as usize].to_owned(),
             email: "ann@example.com".to_owned(),
-            status: super::support::oracle::STATUSES[chance.below(6) as usize].to_owned(),
+            status: crate::support::oracle::STATUSES[chance.below(6) as usize].to_owned(),
             currency: ["USD", "JPY", "KWD"][chance.below(3) as usize].to_owned(),
             at_us: 1_767_225_600_000_000 + chance.below(90 * 86_400_000_000) as i64,
             items: items(chance),

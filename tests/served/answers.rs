@@ -8,8 +8,8 @@ use std::path::Path;
 
 use sha2::{Digest as _, Sha256};
 
-use super::super::support::{Answer, Server};
 use super::requests::Request;
+use crate::support::{Answer, Server};
 
 /// Headers that are part of an answer. The others are the connection's, the clock's or chance.
 const HEADERS: [&str; 15] = [

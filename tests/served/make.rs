@@ -4,10 +4,10 @@ use std::fs;
 
 use serde_json::{Value, json};
 
-use super::super::support::commerce::ingest;
-use super::super::support::oracle::{self, Item, Order};
-use super::super::support::{Answer, Client, Folder, Server, hold_lock, wait_for};
 use super::{fixture, pack, program, serve};
+use crate::support::commerce::ingest;
+use crate::support::oracle::{self, Item, Order};
+use crate::support::{Answer, Client, Folder, Server, hold_lock, wait_for};
 
 pub(super) const TENANT: &str = "acme";
 const UPLOADS: &str = "/api/v1/ingest/orders/uploads";

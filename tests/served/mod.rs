@@ -13,7 +13,7 @@ use std::process::Command;
 use rusqlite::Connection;
 use serde_json::Value;
 
-use super::support::{Folder, Server, command, cpus};
+use crate::support::{Folder, Server, command, cpus};
 use answers::Answers;
 
 const FOLDERS: [&str; 2] = ["served-e3cb17d", "served-e36fdf2"];

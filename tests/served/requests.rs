@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::super::support::{Answer, Server};
 use super::make::{self, TENANT};
+use crate::support::{Answer, Server};
 
 pub(super) struct Request {
     pub(super) name: String,

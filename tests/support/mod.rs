@@ -1,10 +1,5 @@
 //! What the tests share: the real server process on a folder of its own, a client, load, the rows.
-#![allow(
-    dead_code,
-    unreachable_pub,
-    unused_imports,
-    reason = "every test file is a program of its own and uses its part"
-)]
+#![allow(dead_code, unreachable_pub, unused_imports, reason = "a program of tests uses its part")]
 
 mod client;
 pub mod commerce;

@@ -1,18 +1,21 @@
 //! A Python of the tests' own, with packages that others keep.
 
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
 
-/// Python with these packages from PyPI, installed into `target/` on first use; or why there is none. Only the
-/// first caller's wish counts: a test program has one.
+/// Python with these packages from PyPI, installed into `target/` on first use; or why there is none.
 pub fn python(packages: &[&str], imports: &str) -> Result<PathBuf, String> {
-    static PYTHON: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    PYTHON.get_or_init(|| install(packages, imports)).clone()
+    let venvs = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-venv");
+    let name = packages.join("-");
+    // One at a time makes it, whatever thread or program asks; the lock goes with the file.
+    let lock = fs::create_dir_all(&venvs).and_then(|()| File::create(venvs.join(format!("{name}.lock"))));
+    let held = lock.and_then(|lock| lock.lock().map(|()| lock));
+    let _held = held.map_err(|error| format!("{}: {error}", venvs.display()))?;
+    install(&venvs.join(name), packages, imports)
 }
 
-fn install(packages: &[&str], imports: &str) -> Result<PathBuf, String> {
-    let venv = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-venv").join(packages.join("-"));
+fn install(venv: &Path, packages: &[&str], imports: &str) -> Result<PathBuf, String> {
     let python = venv.join("bin/python");
     let works = || {
         let check = Command::new(&python).args(["-c", imports]).stderr(Stdio::null()).status();
@@ -21,7 +24,7 @@ fn install(packages: &[&str], imports: &str) -> Result<PathBuf, String> {
     if works() {
         return Ok(python);
     }
-    let made = Command::new("python3").args(["-m", "venv"]).arg(&venv).output();
+    let made = Command::new("python3").args(["-m", "venv"]).arg(venv).output();
     let made = made.map_err(|error| format!("python3: {error}"))?;
     if !made.status.success() {
         return Err(format!("python3 -m venv: {}", String::from_utf8_lossy(&made.stdout)));

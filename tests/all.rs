@@ -1,0 +1,42 @@
+//! The tests of the real server, in one program: each of these files once was one, and each linked the whole server.
+//!
+//! `cargo test --test all prices` runs those of one file. A program of its own has what measures memory, descriptors or
+//! answers under load, mounts a disk that loses writes, or drives a browser; the manifest lists them.
+
+mod support;
+
+mod any_sqlite;
+mod dataset;
+mod duplicates;
+mod durability;
+mod endpoints;
+mod exactly_once;
+mod exports;
+mod house_words;
+mod http_edges;
+mod isolation;
+mod keys;
+mod old_folders;
+mod one_vs_many;
+mod openapi;
+mod operating;
+mod orders;
+mod orders_encodings;
+mod orders_once;
+mod orders_outage;
+mod orders_refused;
+mod orders_search;
+mod orders_status;
+mod outage;
+mod people;
+mod prices;
+mod questions;
+mod sandbox;
+mod settings;
+mod sketches;
+mod stock;
+mod stock_history;
+mod stop;
+mod unsynced;
+mod upkeep;
+mod uploads;
