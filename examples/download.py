@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Exports a tenant's orders and downloads the file while it is made, going on wherever a connection breaks.
+"""Exports a tenant's orders and downloads the file while it is written, resuming interrupted connections.
 
     python3 examples/download.py acme --format parquet --rows items --out items.parquet
     python3 examples/download.py acme --format csv --filter status=paid --filter from=2026-01-01T00:00:00Z
 
-Needs nothing but Python 3. Ends with 0 when the file is whole and has the digest that the server says, else with 1.
+Requires only Python 3. Exits with 0 if the file is complete and matches the digest of the server, otherwise with 1.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import time
 import urllib.parse
 
 BLOCK = 1 << 16
-# Tries without a single new byte before it gives up.
+# Attempts without a new byte before it gives up.
 TRIES = 10
 
 
@@ -53,7 +53,7 @@ def create(args):
     filters = {}
     for text in args.filter:
         name, _, value = text.partition("=")
-        # Lists in JSON are lists here: the name again.
+        # A repeated name makes a JSON list.
         if name in ("product_id", "status"):
             filters.setdefault(name, []).append(value)
         else:
@@ -62,13 +62,13 @@ def create(args):
     if args.fields:
         wish["fields"] = args.fields.split(",")
     path = f"/api/v1/tenants/{urllib.parse.quote(args.tenant, safe='')}/reports/export"
-    # Where the answer is lost, the same --idempotency-key once more makes no second export.
+    # If the response is lost, a retry with the same --idempotency-key creates no second export.
     key = {"Idempotency-Key": args.idempotency_key or os.urandom(16).hex(), "Content-Type": "application/json"}
     return ask(args, "POST", path, json.dumps(wish), key)
 
 
 def download(args, export, out):
-    """Writes the file to `out`; its SHA-256, and what the server says it is (None if it did not)."""
+    """Writes the file to `out`. Returns its SHA-256 and the server's digest (None if it sent none)."""
     digest, done, etag, said, tries = hashlib.sha256(), 0, None, None, 0
     while True:
         before = done
@@ -78,10 +78,10 @@ def download(args, export, out):
             connection.request("GET", export["download_url"], headers=headers_of(args, more))
             answer = connection.getresponse()
             if answer.status == 416:
-                # The last connection broke behind the last byte.
+                # The last connection broke after the last byte.
                 return digest, said
             if answer.status == 200 and done:
-                # The file is another one: from its beginning.
+                # The file has changed: start from its beginning.
                 out.seek(0)
                 out.truncate()
                 digest, done = hashlib.sha256(), 0
@@ -94,16 +94,16 @@ def download(args, export, out):
                 done += len(block)
                 if args.cut and done - before >= args.cut:
                     raise ConnectionError("cut on purpose")
-            # A body with a length that ends early is no error to http.client.
+            # http.client does not report a body that ends before its length.
             if not answer.length:
                 return digest, said
         except (OSError, http.client.HTTPException) as error:
-            print(f"cut at {done} bytes ({error!r}), going on", file=sys.stderr)
+            print(f"cut at {done} bytes ({error!r}), resuming", file=sys.stderr)
         finally:
             connection.close()
         tries = 0 if done > before else tries + 1
         if tries >= TRIES:
-            sys.exit("there is no getting on")
+            sys.exit("no progress, giving up")
         time.sleep(min(0.1 * 2**tries, 5) if tries else 0)
 
 
@@ -111,15 +111,15 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("tenant")
     parser.add_argument("--server", default="http://localhost:8000")
-    parser.add_argument("--key", help="a key with the scope read, where the server wants one")
+    parser.add_argument("--key", help="a key with the scope read, if the server requires one")
     parser.add_argument("--format", default="csv", choices=["csv", "ndjson", "parquet"])
     parser.add_argument("--rows", default="orders", choices=["orders", "items"])
     parser.add_argument("--compression", default="none", choices=["none", "gzip", "zstd"])
     parser.add_argument("--fields", help="columns, separated by commas")
     parser.add_argument("--filter", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--idempotency-key")
-    parser.add_argument("--out", help="the file; named by the format unless told")
-    parser.add_argument("--cut", type=int, default=0, help="break the connection after so many bytes, to see it go on")
+    parser.add_argument("--out", help="output file; default: a name by format")
+    parser.add_argument("--cut", type=int, default=0, help="break the connection after this many bytes, to test resuming")
     args = parser.parse_args()
 
     export = create(args)
@@ -129,7 +129,7 @@ def main():
         digest, said = download(args, export, out)
         size = out.tell()
     state = ask(args, "GET", export["url"])
-    # The digest was not known when a download began that followed the file.
+    # The digest was not known at the start of a download that followed the file.
     hexed = digest.hexdigest()
     told = state["digest"] == "sha-256:" + hexed
     if said is not None:

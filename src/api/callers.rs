@@ -38,7 +38,7 @@ pub struct Preflight<'a> {
     pub wanted_headers: Option<&'a [u8]>,
 }
 
-/// The reason for which a request is not answered at all.
+/// Why a request is not answered at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotCalled {
     /// 421: not under this name.

@@ -210,7 +210,7 @@ pub fn no_such_tenant(request_id: &str, problems: &[Cell]) -> Answer {
     problem(Problem::NotFound, &detail, request_id, &[], &[], problems)
 }
 
-/// The reason for which a status change is refused.
+/// Why a status change is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum StatusRefused {
     #[error(
@@ -231,7 +231,7 @@ pub enum StatusRefused {
     Ingest(#[from] WriteRefused),
 }
 
-/// The reason for which an order is not returned.
+/// Why an order is not returned.
 #[derive(Debug)]
 pub enum OrderNotRead {
     NoSuchOrder,

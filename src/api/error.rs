@@ -11,7 +11,7 @@ use crate::http::{Answer, CODINGS, InflateError, Refusal};
 use crate::ingest::{Pressure, Refused};
 use crate::tenants::Denied;
 
-/// The reason for which an event was not accepted.
+/// Why an event was not accepted.
 #[derive(Debug)]
 pub enum EventRefused {
     /// The `ack` parameter is neither `os` nor `disk`.

@@ -9,7 +9,7 @@ use crate::event::{Code, DecodeError, FieldError, FieldErrors};
 use crate::http::Answer;
 use crate::shard::Outcome;
 
-/// The reason for which rows were refused while others of the request were accepted.
+/// Why rows were refused while others of the request were accepted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RowRefusal {
     QueueFull,

@@ -24,7 +24,7 @@ use crate::tenants::Denied;
 /// The last byte of a range whose end is not known yet: the largest integer that every client parses (RFC 8673 §2.2).
 const VERY_LARGE: u64 = (1 << 53) - 1;
 
-/// The reason for which an export is not created, returned or downloaded.
+/// Why an export is not created, returned or downloaded.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportRefused {
     #[error("the export request is invalid")]

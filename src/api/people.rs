@@ -18,7 +18,7 @@ use crate::query::{Parameters, QueryError};
 use crate::shard::{ErasureMode, ErasureState};
 use crate::tenants::Denied;
 
-/// The reason for which an erasure is not started or not returned.
+/// Why an erasure is not started or not returned.
 #[derive(Debug, thiserror::Error)]
 pub enum PeopleRefused {
     #[error(

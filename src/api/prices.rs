@@ -15,7 +15,7 @@ use crate::query::{AnomaliesPage, QueryError};
 use crate::shard::{FirstAnswer, StoredAnomaly};
 use crate::tenants::{Denied, SignatureFault};
 
-/// The reason for which a price event or a decision was refused.
+/// Why a price event or a decision was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum PriceRefused {
     #[error("the body is not a valid price event")]

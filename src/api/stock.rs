@@ -18,7 +18,7 @@ use crate::shard::{StockLevel, StockResult};
 /// Errors listed for one request; the counts cover all.
 const ROW_ERRORS_MAX: usize = 1_000;
 
-/// The reason for which a response has no single products.
+/// Why a response has no single products.
 #[derive(Debug)]
 pub enum StockRefused {
     /// Reasons that every keyed write has.

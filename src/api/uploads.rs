@@ -26,7 +26,7 @@ const PATH: &str = "/api/v1/ingest/orders/uploads";
 /// The media type of a PATCH.
 const PIECE: &str = "application/offset+octet-stream";
 
-/// The reason for which an upload is not created, continued or returned.
+/// Why an upload is not created, continued or returned.
 #[derive(Debug, thiserror::Error)]
 pub enum UploadRefused {
     #[error("the Tus-Resumable header must be {VERSION}")]

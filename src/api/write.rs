@@ -1,4 +1,4 @@
-//! The reasons for which a journaled write is refused, common to orders and their status, uploads, prices, exports and
+//! Why a journaled write is refused: reasons common to orders and their status, uploads, prices, exports and
 //! erasures.
 
 use super::commerce::KEY_BYTES_MAX;
@@ -8,7 +8,7 @@ use crate::query::QueryError;
 use crate::tenants::Denied;
 use crate::unpack::UnpackError;
 
-/// The reason for which a write is refused.
+/// Why a write is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteRefused {
     #[error("the Idempotency-Key header is missing")]

@@ -160,7 +160,7 @@ impl Kind {
         self.row().is_counted
     }
 
-    /// The reason for which its records are in `rejected_record`.
+    /// Why its records are in `rejected_record`.
     #[must_use]
     pub const fn rejection(self) -> &'static str {
         self.row().rejection

@@ -7,7 +7,7 @@ mod currency;
 
 pub use currency::Currency;
 
-/// The reason for which a text is not an amount. The sender's fault.
+/// Why a text is not an amount. The sender's fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MoneyError {
     #[error("not a decimal like 19.99")]

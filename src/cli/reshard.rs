@@ -184,7 +184,7 @@ impl Records for Share<'_> {
     }
 }
 
-/// The reason for which the copy is incomplete.
+/// Why the copy is incomplete.
 #[derive(Debug, thiserror::Error)]
 enum CopyFault {
     #[error("{0} ids are in the folder twice; nothing was changed")]

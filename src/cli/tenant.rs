@@ -32,6 +32,7 @@ pub enum TenantCommand {
         #[command(flatten)]
         folder: FolderArgs,
 
+        /// The tenant's name.
         name: String,
 
         #[command(flatten)]
@@ -43,6 +44,7 @@ pub enum TenantCommand {
         #[command(flatten)]
         folder: FolderArgs,
 
+        /// The tenant's name.
         name: String,
 
         #[command(flatten)]

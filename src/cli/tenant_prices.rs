@@ -137,6 +137,7 @@ pub enum SecretCommand {
         #[command(flatten)]
         folder: FolderArgs,
 
+        /// The tenant's name.
         name: String,
 
         /// Reads the sender's secret (`whsec_…`) from standard input, and prints only its id.
@@ -173,6 +174,7 @@ pub enum SecretCommand {
         #[command(flatten)]
         folder: FolderArgs,
 
+        /// The tenant's name.
         name: String,
     },
 }

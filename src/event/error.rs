@@ -6,7 +6,7 @@ use std::ops::Deref;
 
 use crate::base::limits::{BULK_EVENTS_MAX, JSON_DEPTH_MAX};
 
-/// The reason for which a body is not an event.
+/// Why a body is not an event.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     /// 400: there is no body.
@@ -49,7 +49,7 @@ impl DecodeError {
     }
 }
 
-/// The reason for which a body has no rows. The fault of a single row is that row's [`DecodeError`].
+/// Why a body has no rows. The fault of a single row is that row's [`DecodeError`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BulkError {
     /// 400 or 422, as for one event: not JSON in UTF-8, or nested too deeply outside the rows.

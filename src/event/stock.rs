@@ -52,7 +52,7 @@ pub struct StockFault<'b> {
     pub errors: FieldErrors,
 }
 
-/// The reason for which a body is not a stock request. The sender's fault.
+/// Why a body is not a stock request. The sender's fault.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum StockBodyError {
     /// 400, or 422 if it is nested too deeply.

@@ -2,7 +2,7 @@
 
 use crate::base::limits::{TIME_US_MAX, TIME_US_MIN};
 
-/// The reason for which a text is not a time. The sender's fault.
+/// Why a text is not a time. The sender's fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TimeError {
     #[error("not a date-time such as 2024-01-14T10:30:00Z")]

@@ -28,7 +28,7 @@ pub struct Damage {
     pub lost: u64,
     /// Whether the file is kept in `quarantine/`. Always false for a read-only survey.
     pub quarantined: bool,
-    /// Whether a promise may cover these records: that they survive a power cut. False if the bytes look as if they
+    /// Whether the server may have promised that these records survive a power cut. False if the bytes look as if they
     /// never reached the disk, and no later record proves that they did.
     pub promised: bool,
 }

@@ -33,7 +33,7 @@ impl From<&Config> for LogSettings {
     }
 }
 
-/// The reason for which the log cannot start.
+/// Why the log cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// For the operator to correct: the folder is missing or not writable.

@@ -27,7 +27,7 @@ pub const PROFILE_HZ: u32 = 99;
 /// Maximum samples per second: the kernel's own tick is no finer.
 const HZ_MAX: u32 = 1000;
 
-/// The reason for which there is no flame graph.
+/// Why there is no flame graph.
 #[derive(Debug, thiserror::Error)]
 pub enum ProfileError {
     /// Another profile is running: retry when it is finished.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use super::scope::Scope;
 use crate::shard::ShardError;
 
-/// The reason for which an operation on the file of tenants and keys failed. Nothing was changed.
+/// Why an operation on the file of tenants and keys failed. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum TenantsError {
     #[error("{}: {source}", path.display())]
@@ -38,7 +38,7 @@ pub enum TenantsError {
     TooManySecrets(usize),
 }
 
-/// The reason for which a request is refused.
+/// Why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denied {
     /// 401: a key is required and the request has none.

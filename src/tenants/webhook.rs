@@ -98,7 +98,7 @@ pub struct Signed<'a> {
     pub body: &'a [u8],
 }
 
-/// The reason for which a signature is refused.
+/// Why a signature is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SignatureFault {
     #[error(

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-/// The reason for which an upload ends early.
+/// Why an upload ends early.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnpackError {
     /// A limit: it decompresses to more bytes than permitted.

@@ -20,7 +20,7 @@ const FILE_LINES_MAX: usize = 700;
 const CIRCLES: &[(&str, usize)] = &[("server", 42), ("shard", 57), ("unpack", 8)];
 
 /// Longer files there still are, with their lines. An entry only ever shrinks, and goes when its file is short enough.
-const LONG_FILES: &[(&str, usize)] = &[("api/problem/catalogue.rs", 731), ("server/endpoints.rs", 752)];
+const LONG_FILES: &[(&str, usize)] = &[("api/problem/catalogue.rs", 722), ("server/endpoints.rs", 752)];
 
 /// The features, and the words by which files and folders are named after them.
 const FEATURES: &[(&str, &[&str])] = &[

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// The reason for which there is no dataset.
+/// Why there is no dataset.
 #[derive(Debug, thiserror::Error)]
 pub enum GenError {
     /// Invalid parameters; the caller's to correct.

@@ -142,7 +142,7 @@ pub struct StockEvent<'a> {
 /// needs one method.
 ///
 /// # Errors
-/// The reason for which a row was not accepted. Generation stops there. A foreign sink wraps its own errors in
+/// Why a row was not accepted. Generation stops there. A foreign sink wraps its own errors in
 /// [`GenError::Sink`].
 pub trait Sink {
     fn customer(&mut self, _row: &Customer<'_>) -> Result<(), GenError> {

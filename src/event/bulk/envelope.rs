@@ -26,7 +26,7 @@ const BOUNDARY_BYTES_MAX: usize = 256;
 /// A wrong guess costs about as much as a row, so it is not repeated for every row.
 const ROWS_SCANNED_AFTER_A_MISS: usize = 16;
 
-/// The reason for which a body is not an envelope with rows.
+/// Why a body is not an envelope with rows.
 pub(super) enum NoEnvelope {
     /// It is not one JSON value.
     NotJson,

@@ -1,4 +1,4 @@
-//! Both bulk forms against serde_json and against each row by itself.
+//! Both bulk forms, compared with serde_json and with each row parsed separately.
 
 use std::collections::HashMap;
 

@@ -7,7 +7,7 @@ use super::super::error::{Code, DecodeError, FieldError};
 use super::super::fields::field;
 use super::ORDER_FAULTS_MAX;
 
-/// The reason for which a line is not an order.
+/// Why a line is not an order.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OrderError {
     /// Not one JSON value in UTF-8, or one nested too deeply; never [`DecodeError::Fields`].
