@@ -205,7 +205,7 @@ pub struct ServiceEvent {
     pub payload: Box<serde_json::value::RawValue>,
 }
 
-/// Up to 5,000 events. The same rows may be sent as NDJSON, one a line.
+/// Up to 5,000 events. The same rows may be sent as NDJSON, one per line.
 #[derive(Serialize, ToSchema)]
 pub struct BulkEvents {
     #[schema(min_items = 1, max_items = 5000)]

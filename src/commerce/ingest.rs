@@ -127,7 +127,9 @@ impl Summary {
                     self.skipped[0].reason
                 )
             }
-            _ if rows == 0 => "the body has no lines; send one JSON object a line, each an order".to_owned(),
+            _ if rows == 0 => {
+                "the body has no lines; send one JSON object per line, each an order".to_owned()
+            }
             Some(shape) => shape.advice().to_owned(),
             None => format!(
                 "none of the {rows} lines is an order that could be stored; errors lists the reason for \
@@ -270,7 +272,7 @@ impl Shape {
     const fn advice(self) -> &'static str {
         match self {
             Shape::Csv => {
-                "the body appears to be CSV; send NDJSON instead: one JSON object a line, each an order \
+                "the body appears to be CSV; send NDJSON instead: one JSON object per line, each an order \
                  with its items as an array"
             }
             Shape::Document => {
@@ -278,7 +280,7 @@ impl Shape {
                  for example with jq -c '.[]' (an array) or jq -c . (a sequence of orders)"
             }
             Shape::Array => {
-                "the body is a JSON array; send its members one a line, without brackets and commas, for \
+                "the body is a JSON array; send its members one per line, without brackets and commas, for \
                  example with jq -c '.[]'"
             }
         }

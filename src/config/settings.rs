@@ -233,7 +233,7 @@ settings! {
     "Logging" {
         /// Least important level to log: "error", "warn", "info", "debug" or "trace".
         log_level: LogLevel as Level = "info";
-        /// "json" (one object a line), "text" (for people), or "auto": text on a terminal, otherwise json.
+        /// "json" (one object per line), "text" (for people), or "auto": text on a terminal, otherwise json.
         log_format: LogFormat as Format = "auto";
         /// File to append the log to, or "none" for standard error.
         log_file: Option<PathBuf> as FileOrNone = "none";

@@ -1,4 +1,4 @@
-//! The log: one JSON object a line on stderr, or text for people, written by a separate thread.
+//! The log: one JSON object per line on stderr, or text for people, written by a separate thread.
 //!
 //! In: `tracing` events from any thread. Out: lines. Owns: the thread `log` and a queue of [`LINES_QUEUED_MAX`] lines.
 //! When it is full, lines are dropped and counted. Never: a core that waits for a terminal, a pipe or a disk.

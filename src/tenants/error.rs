@@ -77,7 +77,7 @@ impl Denied {
             Denied::Scope(Scope::Manage) => "the key lacks the scope manage",
             Denied::Scope(Scope::Read) => "the key lacks the scope read",
             Denied::Scope(Scope::Admin) => "the key lacks the scope admin",
-            Denied::EitherScope(..) => "the key has neither of the scopes manage and read",
+            Denied::EitherScope(..) => "the key has neither the scope manage nor the scope read",
             Denied::Tenant => "the key is bound to another tenant",
             Denied::AllTenants => {
                 "the key is bound to one tenant, and this operation needs a key for all \

@@ -103,19 +103,19 @@ pub fn post_ingest() -> OperationBuilder {
         .tag("orders")
         .summary(Some("Ingest orders"))
         .description(Some(
-            "Each order is stored once. The body is NDJSON, one order a line (the schema describes a line), \
-             plain or compressed: gzip, zstd, or a zip archive of which every `*.ndjson`, `*.jsonl` and \
-             `*.json` entry is read. The encoding is detected from the first bytes, whatever the content \
-             type says. The body may also be `multipart/form-data`; its file parts are read one after \
-             another. Nested compression (a compressed entry of an archive, or a compressed file sent with \
-             a content coding) is decompressed too. `skipped` lists parts without a file name and entries \
-             with other names. The body is streamed and may have any size up to `ingest_bytes_max` after \
-             decompression. A line may have up to 2 MiB.\n\nInvalid lines do not affect valid ones. An \
-             `order_id` that the tenant already has is a duplicate. If its content differs, the first order \
-             remains and `errors` lists the line with the code `conflict`. An interrupted ingest keeps the \
-             orders that were committed; if it is sent again with the same key, those orders count as \
-             inserted, not as duplicates. A body in which no line is an order that is stored now or was \
-             stored before is refused, and its key remains unused.",
+            "Each order is stored once. The body is NDJSON, one order per line (the schema describes a \
+             line), plain or compressed: gzip, zstd, or a zip archive of which every `*.ndjson`, `*.jsonl` \
+             and `*.json` entry is read. The encoding is detected from the first bytes, whatever the \
+             content type says. The body may also be `multipart/form-data`; its file parts are read one \
+             after another. Nested compression (a compressed entry of an archive, or a compressed file sent \
+             with a content coding) is decompressed too. `skipped` lists parts without a file name and \
+             entries with other names. The body is streamed and may have any size up to `ingest_bytes_max` \
+             after decompression. A line may have up to 2 MiB.\n\nInvalid lines do not affect valid ones. \
+             An `order_id` that the tenant already has is a duplicate. If its content differs, the first \
+             order remains and `errors` lists the line with the code `conflict`. An interrupted ingest \
+             keeps the orders that were committed; if it is sent again with the same key, those orders \
+             count as inserted, not as duplicates. A body in which no line is an order that is stored now \
+             or was stored before is refused, and its key remains unused.",
         ))
         .parameter(name_of_the_ingest())
         .parameter(ack())
@@ -132,7 +132,7 @@ pub fn post_ingest() -> OperationBuilder {
 }
 
 fn rows() -> Response {
-    let description = "Orders, newest first. NDJSON (the default) has one order a line and a last line \
+    let description = "Orders, newest first. NDJSON (the default) has one order per line and a last line \
                        `{\"_end\":true,\"rows\":n,\"next_cursor\":…}`; a response without that last line is \
                        incomplete. JSON is one object.";
     let line = AnyOfBuilder::new()

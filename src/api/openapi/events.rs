@@ -156,8 +156,8 @@ pub fn get_page() -> OperationBuilder {
         .tag("events")
         .summary(Some("List a tenant's events"))
         .description(Some(
-            "With `Accept: application/x-ndjson`, all matching rows are streamed, one a line. A stream that \
-             fails ends without its last chunk, so a client never mistakes it for a complete one.",
+            "With `Accept: application/x-ndjson`, all matching rows are streamed, one per line. A stream \
+             that fails ends without its last chunk, so a client never mistakes it for a complete one.",
         ))
         .parameter(tenant(Required::True));
     let operation = paging(range(names(operation)))

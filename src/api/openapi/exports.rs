@@ -172,8 +172,8 @@ pub fn download() -> OperationBuilder {
              The connection breaks before the end of the response if the export fails, if it is deleted, or \
              if an erasure removes orders that the file contains; in the last case the export restarts \
              under another `ETag`. A finished file that contained an erased customer returns 410. An \
-             interrupted download resumes with `Range: bytes=N-` and `If-Range`, also while the file grows: \
-             `Content-Range` then has no total, its last byte is a very large number (RFC 8673), and a \
+             interrupted download resumes with `Range: bytes=N-` and `If-Range`, even while the file grows. \
+             `Content-Range` then has no total, and its last byte is a very large number (RFC 8673). A \
              clean end of the response is the end of the file. A request for several ranges gets the whole \
              file.",
         ))

@@ -49,8 +49,8 @@ pub fn erase_customer() -> OperationBuilder {
                  `mode=pseudonymise`, orders, events and all figures remain, and a random token replaces \
                  the id, name and e-mail address. The same policy applies to the customer's later records: \
                  after an erasure, new orders fail with the code `suppressed`. Once the erasure is \
-                 finished, the bytes are in no file of the data folder: not in databases, their unused \
-                 pages or write-ahead logs, and not in journals, uploads or exports. Backups outside the \
+                 finished, no file of the data folder contains the personal data: no database with its \
+                 unused pages and write-ahead log, and no journal, upload or export. Backups outside the \
                  data folder are your responsibility. Order ids are the tenant's own names and remain when \
                  a customer is pseudonymised. Repeating an erasure is safe.",
             ))

@@ -678,8 +678,8 @@ impl Problem {
                 409,
                 "export-failed",
                 "The export failed",
-                "The export ended before its file was complete, and the part that existed was deleted. error gives the \
-                 reason. Create a new export, possibly of fewer orders or when there is more space.",
+                "The export ended before its file was complete, and the part that existed was deleted. error gives \
+                 the reason. Create a new export, with fewer orders or once there is more space.",
             ),
             Problem::PreconditionFailed => entry(
                 412,

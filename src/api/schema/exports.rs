@@ -15,8 +15,8 @@ use crate::commerce::Column;
 #[serde(deny_unknown_fields)]
 pub struct NewExport {
     pub format: ExportFormatName,
-    /// Type of the rows: `orders` (one row an order, the default) or `items` (one row a line of an order,
-    /// with the order's columns).
+    /// Type of the rows: `orders` (one row per order, the default) or `items` (one row per item, with the columns
+    /// of its order).
     pub rows: Option<ExportRowsName>,
     pub filters: Option<ExportFilters>,
     /// The columns, in this order. For orders: order_id, tenant_id, customer_id, customer_name,

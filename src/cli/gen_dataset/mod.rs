@@ -107,7 +107,7 @@ pub struct GenArgs {
 /// Format of a dataset.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum Format {
-    /// One JSON object a line, the items within their orders.
+    /// One JSON object per line, the items within their orders.
     Ndjson,
     /// RFC 4180 with a header line, the items in a separate file.
     Csv,
