@@ -33,8 +33,9 @@
 //! 2. A hash of (tenant, event id) selects the shard ([`base::keys`]). The core that feeds this shard journals the rows
 //!    in its `keyed` lane and wakes the writer. Rows of another core's shard go there through a bounded mailbox
 //!    (`server/executor_lane/keyed.rs`).
-//! 3. [`shard::Shard::apply`] looks up candidates in the shard's memory of ids (`shard/ids`), compares them with the
-//!    stored rows, stores new rows with their buckets, and reports the outcome of each row.
+//! 3. [`shard::Shard::apply`] sorts the records of a batch by family. The events' store (`events/store.rs`) looks up
+//!    candidates in the shard's memory of ids (`shard/ids`), compares them with the stored rows, stores new rows with
+//!    their buckets, and returns the outcome of each row.
 //! 4. [`ingest::Verdicts`] returns the outcomes once the commit is published. If there is no commit within
 //!    `commit_wait`, the response is 202 and the duplicate check happens at commit.
 //!
@@ -53,11 +54,11 @@
 //!    waits for commits; beyond it, the body is not read further. At the end, the journals of the rows are synced at
 //!    any ack level, and then the key is journaled, so that it never outlives the rows. If that sync fails, an ingest
 //!    at `os` gets its response and its key is not kept.
-//! 3. `shard/orders/take.rs` stores an order whose id is new to the tenant, with its items and the numbers of its
-//!    names, and adds it to the groups of the batch. `shard/orders/sums.rs` writes these groups, counts and
+//! 3. `orders/store.rs` stores an order whose id is new to the tenant, with its items and the numbers of its
+//!    names, and adds it to the groups of the batch. `orders/sums.rs` writes these groups, counts and
 //!    [`sketch`]es in the same transaction. The outcomes return through [`ingest::Verdicts`] and become the summary.
 //! 4. A full partition is sealed and gets lists of its orders by product and by customer, in slices
-//!    (`shard/orders/seal.rs`).
+//!    (`orders/seal.rs`).
 //! 5. A status change takes the same path as a record of its own kind. If it ends or reinstates a sale, it changes the
 //!    sums. If it ends one, the sketches of its groups are rebuilt.
 //!
@@ -69,7 +70,7 @@
 //!
 //! 1. `PUT …/stock/bulk_update` is parsed row by row (`event/stock.rs`), grouped by product (`commerce/stock.rs`) and
 //!    journaled as one record per product, in the `keyed` lane of the shard that hash(tenant, product) selects.
-//! 2. The shard's writer decides one record after the other (`shard/stock/`): duplicate, conflict, rejected or applied,
+//! 2. The shard's writer decides one record after the other (`stock/store.rs`): duplicate, conflict, rejected or applied,
 //!    with the next version. The changes of a product are therefore serial without a lock.
 //! 3. The decisions are stored under the request's number (`stock_answer`) and read back after the commit, so a
 //!    response belongs to its own commit, not to a later one. Levels equal the result of the events.
@@ -79,8 +80,8 @@
 //! 1. `POST …/price-event` (`server/executor_lane/prices.rs`) checks the signature, the buckets ([`tenants`]) and the
 //!    body (`commerce/prices.rs`). hash(tenant, product) selects the shard, so one writer checks a product's prices one
 //!    after the other. The record contains the tenant's limits, so a replay decides the same.
-//! 2. `shard/prices/take.rs` recognises a repeated id, reads the accepted prices around the event's own time and calls
-//!    `shard/prices/detect.rs`. The price, the verdict and, for an anomaly, a numbered change are one commit. The
+//! 2. `prices/store.rs` recognises a repeated id, reads the accepted prices around the event's own time and calls
+//!    `prices/detect.rs`. The price, the verdict and, for an anomaly, a numbered change are one commit. The
 //!    response is read back from what is committed, so every retry gets the same one.
 //! 3. A commit with changes wakes every core's reader of changes (`server/executor_lane/changes.rs`), which reads new
 //!    ones once for all its streams. The id of a stream event is a sealed number for each shard, from which a stream
@@ -100,7 +101,7 @@
 //!
 //! `POST …/reports/export` pins the shards and writes `DATA/exports/<id>/state.json`
 //! (`server/executor_lane/exports.rs`). One core runs a few jobs at a time ([`commerce::run_export`]). A job records
-//! the selected orders with their statuses, then reads them in batches (`shard/orders/read/export.rs`), encodes each on
+//! the selected orders with their statuses, then reads them in batches (`orders/read/export`), encodes each on
 //! a reader's thread and ends it with a checkpoint. A download follows the file up to that checkpoint. After a kill the
 //! job continues there and writes the same bytes as an uninterrupted one. `docs/exports.md` describes what clients may
 //! rely on.
@@ -110,9 +111,9 @@
 //! 1. `DELETE …/customers/{customer}` (`server/executor_lane/people.rs`) writes a first record to every shard's `keyed`
 //!    journal, which adds the customer to the list of suppressed people. Uploads and exports with the customer are
 //!    deleted next.
-//! 2. A second record starts the work in every shard (`shard/people`). It waits until all lanes have passed their
+//! 2. A second record starts the work in every shard (`people/store.rs`). It waits until all lanes have passed their
 //!    positions at that moment, and then runs in slices of upkeep: orders, names and their words, events. Every unused
-//!    byte of the file is overwritten (`shard/people/scrub.rs`).
+//!    byte of the file is overwritten (`shard/scrub.rs`).
 //! 3. At the end, the writer has each lane begin a new segment, checkpoints, truncates the WAL and releases the old
 //!    segments. The progress is stored in the shard, so a crash changes nothing.
 //!
@@ -135,20 +136,30 @@
 //! people, builds the index by user of a sealed partition, and deletes what retention drops. No slice delays writing
 //! for longer.
 //!
+//! # Families
+//!
+//! A shard stores the records of families and names none of them. A [`Family`](shard::Family) is a feature's share of
+//! every shard: its record kinds, streams, migrations and reads. A [`Store`](shard::Store) is what one open shard keeps
+//! in memory of it, and a [`BatchWriter`](shard::BatchWriter) stores its records in one transaction. The kernel sorts a
+//! batch into runs of one family, so that a call through a trait serves a run. [`families::FAMILIES`] lists them.
+//!
+//! A family's folder has the same files in each: `record.rs` (kinds and bytes), `schema.rs` (tables and migrations),
+//! `store.rs` (records to rows), `read.rs`, `carry.rs` (rows back to records) and `verify.rs`.
+//!
 //! # Adding a record kind
 //!
-//! 1. Its row goes into the table in `base/kinds.rs`: the next number and its properties. Rejected records, the counts
-//!    of a reshard and the tests over [`Kind::ALL`](base::kinds::Kind::ALL) follow from the row.
-//! 2. Its encode and decode go into its family's `shard/…/record.rs`. Decode returns `None` for bytes that are not a
-//!    record. A table of its own is a migration at the end of the list in `shard/schema.rs`, and a line in
+//! 1. Its number and properties go into `KINDS` in its family's `record.rs`. The next free number is one above the
+//!    highest in `families/tests/kinds.rs`. Rejected records and the counts of a reshard follow from the row.
+//! 2. Its encode and decode go there too. Decode returns `None` for bytes that are not a record. A table of its own is a
+//!    new version in the family's `schema.rs`, in `shard/schema.rs` and in `families/mod.rs`, and a line in
 //!    `docs/data-model.md`.
-//! 3. Its take is an arm of `take` in its family's folder. Among the orders it is a `Row` of `Batch` in
-//!    `shard/orders/take.rs`, with an arm in `push` and in `Taker::take`, which calls the other families. Until then
-//!    records of the kind are rejected.
-//! 4. Its key goes into `key_of` in `shard/carry.rs`. Its rows, as records, go into the output of the family's
-//!    `carry.rs`; a reshard loses everything else. Personal data goes into `shard/people/rows`.
-//! 5. A valid record of it goes into `shard/tests/kinds.rs`, which compares the row, its take and its carry with what a
-//!    shard does.
+//! 3. Its outcome is an arm in the family's `store.rs`. Until then records of the kind are rejected.
+//! 4. Its key goes into the family's `key_of`. Its rows, as records, go into the output of the family's `carry`; a
+//!    reshard loses everything else. Personal data goes into `people/rows`.
+//! 5. A valid record of it goes into `families/tests/kinds.rs`, which compares the row, its outcome and its carry with
+//!    what a shard does.
+//!
+//! A new family is a folder and an entry at the end of `families/mod.rs`.
 //!
 //! # Adding an endpoint
 //!
@@ -185,14 +196,17 @@
 //! | 0 | [`base`] | identifiers, record kinds, limits, the clock, counters |
 //! | 1 | [`config`], [`event`] | settings in four layers; JSON bytes to an event or an order |
 //! | 1 | [`sketch`], [`unpack`] | unique counts and quantiles; uploaded bytes to lines |
-//! | 2 | [`http`], [`cores`], [`journal`], [`shard`] | HTTP without I/O; threads, runtimes, mailboxes; the durable buffer; one SQLite file |
+//! | 2 | [`http`], [`cores`], [`journal`], [`shard`] | HTTP without I/O; threads, runtimes, mailboxes; the durable buffer; one SQLite file, which knows features by a trait |
+//! | 3 | [`clicks`], [`events`], [`orders`], [`prices`], [`stock`] | one feature each: its records, tables and reads |
 //! | 3 | [`tenants`] | keys, scopes, quotas |
-//! | 4 | [`ingest`], [`query`] | the life of an event, the writer's loop; the life of a query |
-//! | 5 | [`commerce`] | orders, searches and sales as clients see them |
-//! | 5 | [`ops`] | log, metrics, profiles, the operators' listener |
-//! | 6 | [`api`] | everything derived from a table of endpoints, problems, OpenAPI |
-//! | 7 | [`server`] | assembly; the table of endpoints; the loops of each core |
-//! | 8 | [`cli`] | commands, including datasets generated from a seed |
+//! | 4 | [`people`] | the erasure of people, from the rows of every other feature |
+//! | 5 | [`families`] | the list of these features, handed to every shard that is opened |
+//! | 6 | [`ingest`], [`query`] | the life of an event, the writer's loop; the life of a query |
+//! | 7 | [`commerce`] | orders, searches and sales as clients see them |
+//! | 7 | [`ops`] | log, metrics, profiles, the operators' listener |
+//! | 8 | [`api`] | everything derived from a table of endpoints, problems, OpenAPI |
+//! | 9 | [`server`] | assembly; the table of endpoints; the loops of each core |
+//! | 10 | [`cli`] | commands, including datasets generated from a seed |
 //!
 //! A folder imports only lower ranks, through their `mod.rs`. `tests/house.rs` checks it.
 //!
@@ -201,22 +215,22 @@
 //! | id | promise | test |
 //! | --- | --- | --- |
 //! | W1 | an event acknowledged at a level survives what the level promises; a response that names rows never outlives them | `tests/durability.rs`, `tests/exactly_once.rs`, `tests/unsynced.rs`, `src/journal/tests/promises.rs` |
-//! | W2 | each event id and each order id of a tenant is stored once | `tests/duplicates.rs`, `tests/orders_once.rs`, `src/shard/tests/events.rs`, `src/shard/tests/orders.rs` |
+//! | W2 | each event id and each order id of a tenant is stored once | `tests/duplicates.rs`, `tests/orders_once.rs`, `src/families/tests/events.rs`, `src/families/tests/orders.rs` |
 //! | W3 | only its writer writes a shard | `src/ingest/write/tests.rs`, `tests/house.rs` |
 //! | W4 | accepted = stored + pending at every moment | `tests/durability.rs` |
 //! | W5 | the bytes before a reported `Upload-Offset` are stored, even after a kill | `tests/uploads.rs` |
 //! | R1 | any number of shards gives the same answer as one | `tests/one_vs_many.rs`, `tests/orders_search.rs`, `tests/stock.rs` |
 //! | B1 | a page of another origin, or under a foreign name, can only post events | `tests/browsers.rs`, `src/api/callers.rs` |
 //! | R2 | no tenant reads another's rows | `tests/isolation.rs`, `tests/one_vs_many.rs`; the type of a plan of events requires a tenant |
-//! | R3 | buckets and sums of sales equal a recount at every commit, whatever the status changes | `tests/orders.rs`, `src/shard/tests/events.rs`, `src/shard/tests/orders.rs`, `firehose verify --aggregates` |
-//! | T1 | stock equals the result of its events; the change of a product is atomic, and each event counts once | `tests/stock.rs`, `src/shard/stock/tests.rs`, `firehose verify --stock` |
+//! | R3 | buckets and sums of sales equal a recount at every commit, whatever the status changes | `tests/orders.rs`, `src/families/tests/events.rs`, `src/families/tests/orders.rs`, `firehose verify --aggregates` |
+//! | T1 | stock equals the result of its events; the change of a product is atomic, and each event counts once | `tests/stock.rs`, `src/families/tests/stock.rs`, `firehose verify --stock` |
 //! | T2 | a serial order of each product explains every response, even across kills | `tests/stock_history.rs` |
 //! | U1 | damage to an upload is reported, never mistaken for its end; its decompressed size is limited | `tests/orders_encodings.rs`, `src/unpack/tests/damage.rs`, `src/unpack/tests/bombs.rs` |
-//! | P1 | a price event is stored once and always has the same response | `tests/prices.rs`, `src/shard/tests/prices.rs` |
+//! | P1 | a price event is stored once and always has the same response | `tests/prices.rs`, `src/families/tests/prices.rs` |
 //! | P2 | a stream of changes neither omits nor repeats one, across cores, shards, restarts and slow readers | `tests/prices.rs` |
 //! | X1 | an export's bytes do not depend on interruptions and kills; sent bytes never change; an incomplete response has no clean end | `tests/exports.rs` |
 //! | D1 | the same seed generates the same bytes; the truth of a dataset equals a recount | `tests/dataset.rs` |
-//! | E1 | an erased person is in no file of the data folder, and does not reappear | `tests/people.rs`, `src/shard/people/scrub.rs`, `src/shard/orders/words/tests.rs` |
+//! | E1 | an erased person is in no file of the data folder, and does not reappear | `tests/people.rs`, `src/shard/scrub.rs`, `src/orders/words/tests.rs` |
 //! | K1 | once there are keys, no endpoint reads or writes a tenant's rows without a key for them | `tests/keys.rs` |
 //! | K2 | a tenant's or product's limit holds at any number of cores, within 5 % | `src/tenants/lease.rs`, `src/tenants/buckets.rs` |
 //! | K3 | the dashboard loads nothing from other hosts, and shows only the data of `/health` without a required key | `tests/dashboard.rs`, `src/api/dashboard/files.rs` |
@@ -269,7 +283,7 @@
 //! - A damaged record affects only itself: the others of its journal are stored, and the damaged segment is kept in
 //!   `quarantine/`.
 //! - The index by user of a sealed partition grows as a table and becomes an index by a change of the catalogue
-//!   (`shard/seal.rs`), because `CREATE INDEX` would hold the write lock for half a second.
+//!   (`clicks/seal.rs`), because `CREATE INDEX` would hold the write lock for half a second.
 //! - Clicks have a time index from their first row, so reads of the open partition need no scan.
 //! - Id tables that are lost or do not match the rows are rebuilt at the start.
 //! - A database file that is removed under the running server is copied back from the open connection.
@@ -277,17 +291,24 @@
 pub mod api;
 pub mod base;
 pub mod cli;
+pub mod clicks;
 pub mod commerce;
 pub mod config;
 pub mod cores;
 pub mod event;
+pub mod events;
+pub mod families;
 pub mod http;
 pub mod ingest;
 pub mod journal;
 pub mod ops;
+pub mod orders;
+pub mod people;
+pub mod prices;
 pub mod query;
 pub mod server;
 pub mod shard;
 pub mod sketch;
+pub mod stock;
 pub mod tenants;
 pub mod unpack;

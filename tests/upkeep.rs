@@ -5,13 +5,17 @@ use std::path::Path;
 
 use crate::support::{Folder, Server, cpus, wait_for, wait_until};
 use firehose::base::ids::{LaneId, Sequence, ShardId};
-use firehose::base::kinds::Kind;
 use firehose::base::money::Currency;
 use firehose::base::order_status::OrderStatus;
-use firehose::shard::{
-    self, CheckpointMode, DataFolder, Entry, ItemRow, OrderParts, Records, ServiceEventRow, Shard,
-    ShardOptions, StatusRow, encode_header, encode_order,
-};
+use firehose::clicks::CLICK;
+use firehose::clicks::encode_header;
+use firehose::events::SERVICE_EVENT;
+use firehose::events::ServiceEventRow;
+use firehose::families::FAMILIES;
+use firehose::orders::ORDER;
+use firehose::orders::ORDER_STATUS;
+use firehose::orders::{ItemRow, OrderParts, StatusRow, encode_order};
+use firehose::shard::{self, CheckpointMode, DataFolder, Entry, Records, Shard, ShardOptions};
 use serde_json::{Value, json};
 
 fn event(n: u64) -> Value {
@@ -194,12 +198,7 @@ fn good_records() -> Vec<(u8, Vec<u8>)> {
     encode_order(&parts, (0, 0, at), [item].into_iter(), &mut order);
     StatusRow { occurred_us: 9, received_us: at, status: OrderStatus::Shipped, tenant_id, order_id }
         .encode(&mut status);
-    let records = [
-        (Kind::Click, click),
-        (Kind::ServiceEvent, event),
-        (Kind::Order, order),
-        (Kind::OrderStatus, status),
-    ];
+    let records = [(CLICK, click), (SERVICE_EVENT, event), (ORDER, order), (ORDER_STATUS, status)];
     records.map(|(kind, payload)| (kind.number(), payload)).into()
 }
 
@@ -220,7 +219,7 @@ fn rejected_records(folder: &Folder, shards: u16) -> Vec<(u8, Vec<u8>, String)> 
 #[test]
 fn a_reshard_carries_a_rejected_record_of_every_kind() {
     // And a number that no kind has, as a newer program writes one.
-    let kinds: Vec<u8> = Kind::ALL.map(Kind::number).into_iter().chain([200]).collect();
+    let kinds: Vec<u8> = FAMILIES.kinds().map(|row| row.kind.number()).chain([200]).collect();
     // Each kind by itself, so that no two wrong counts hide each other, and all at once.
     let mut cases: Vec<Vec<u8>> = kinds.iter().map(|kind| vec![*kind]).collect();
     cases.push(kinds);
@@ -231,9 +230,9 @@ fn a_reshard_carries_a_rejected_record_of_every_kind() {
         let options = ShardOptions { folder_id: begun.manifest().folder_id(), ..ShardOptions::default() };
         let mut records = good_records();
         records.extend(case.iter().map(|kind| (*kind, NO_ROW.to_vec())));
-        let mut shard = Shard::open(&begun.shard(ShardId(0)), &options).expect("a new shard");
+        let mut shard = Shard::open(&begun.shard(ShardId(0)), &options, &FAMILIES).expect("a new shard");
         let applied = shard.apply(&[(LaneId(0), &Lane(records))], &mut |_, _, _| {}).expect("a commit");
-        assert_eq!((applied.rows, applied.service_events, applied.orders), (1, 1, 1));
+        assert_eq!(applied.stored[..4], [1, 1, 1, 0]);
         assert_eq!(applied.rejected, case.len() as u64, "{case:?}");
         shard.checkpoint(CheckpointMode::Truncate).expect("a checkpoint");
         drop((shard, begun));

@@ -9,17 +9,18 @@ use clap::Parser;
 use firehose::base::clock;
 use firehose::base::ids::{LaneId, Sequence};
 use firehose::base::keys::KeyHasher;
-use firehose::base::kinds::Kind;
 use firehose::base::money::Currency;
 use firehose::cli::gen_dataset::{Order, Orders, Spec, SpecArgs, World};
-use firehose::shard::{
-    CheckpointMode, DataFolder, Entry, ItemRow, OrderParts, Records, Shard, ShardOptions, encode_order,
-};
+use firehose::orders::ORDER;
+use firehose::orders::{ItemRow, OrderParts, encode_order};
+use firehose::shard::{CheckpointMode, DataFolder, Entry, Records, Shard, ShardOptions};
 use rusqlite::Connection;
 use serde::Serialize;
 
 use crate::process;
 use crate::setup::Folder;
+use firehose::families::FAMILIES;
+use firehose::orders::ORDERS;
 
 /// Orders of one transaction where they are loaded in-process.
 const LOAD_BATCH: usize = 10_000;
@@ -98,7 +99,7 @@ impl Batch {
 impl Records for Batch {
     fn records(&self) -> impl Iterator<Item = Entry<'_>> {
         let numbered = (self.before + 1..).zip(self.payloads(0, self.len()));
-        numbered.map(|(n, payload)| Entry { sequence: Sequence(n), kind: Kind::Order.number(), payload })
+        numbered.map(|(n, payload)| Entry { sequence: Sequence(n), kind: ORDER.number(), payload })
     }
 }
 
@@ -136,7 +137,7 @@ impl Loaded {
         let options = ShardOptions { folder_id, ..ShardOptions::default() };
         let mut open = Vec::new();
         for (_, shard) in data.shards() {
-            open.push((Shard::open(&shard, &options)?, Batch::default()));
+            open.push((Shard::open(&shard, &options, &FAMILIES)?, Batch::default()));
         }
         let (mut orders, mut line) = (Orders::new(world), 0);
         while let Some(order) = orders.next() {
@@ -158,7 +159,7 @@ impl Loaded {
         let mut stored = 0;
         for shard in &mut loaded {
             shard.checkpoint(CheckpointMode::Truncate)?;
-            stored += shard.orders();
+            stored += shard.stored(&ORDERS);
         }
         ensure!(stored == line, "{stored} orders were stored, not {line}");
         drop(loaded);
@@ -308,7 +309,7 @@ fn push_line(order: &Order<'_>, out: &mut Vec<u8>) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use firehose::event::Decoder;
-    use firehose::shard::decode_order;
+    use firehose::orders::decode_order;
 
     use super::*;
 

@@ -20,19 +20,17 @@ fn shard_health(board: &ShardBoard) -> ShardHealth {
     let flow = board.flow();
     // Journals contain more than events. Records that are known to be something else are not counted; waiting ones may
     // be anything.
-    let beside = board.status.beside.get().min(flow.processed);
+    let other = board.status.other.get().min(flow.processed);
     let state = board.status.state();
     ShardHealth {
         shard: board.shard.0,
         state: state.name(),
         reason: (state != ShardState::Open).then(|| reason(board)),
-        received: flow.received - beside,
-        processed: flow.processed - beside,
+        received: flow.received - other,
+        processed: flow.processed - other,
         pending: flow.pending(),
         pending_bytes: flow.pending_bytes,
-        database_events: board.status.rows.get()
-            + board.status.service_events.get()
-            + board.status.orders.get(),
+        database_events: board.status.rows(),
     }
 }
 

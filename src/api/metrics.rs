@@ -3,9 +3,12 @@
 
 use super::{Asked, Problem};
 use crate::base::clock;
+use crate::clicks::CLICKS;
+use crate::events::EVENTS;
 use crate::http::Answer;
 use crate::ops::vitals::{CoreVitals, DURATION_BOUNDS_US, LaneVitals, STATUSES, Vitals};
 use crate::ops::{Format, Kind, Page, write_process_families};
+use crate::orders::ORDERS;
 use crate::shard::ShardState;
 
 /// Upper bounds of the latency buckets, in seconds.
@@ -128,7 +131,7 @@ fn flow(page: &mut Page, vitals: &Vitals) {
         Kind::Counter,
         "Price anomalies and decisions on them since the start.",
         "",
-        |b| b.status.price_changes.get() as f64,
+        |b| b.status.changes.get() as f64,
     );
     by_shard(
         page,
@@ -298,7 +301,7 @@ fn by_route(page: &mut Page, vitals: &Vitals) {
 
 fn shards(page: &mut Page, vitals: &Vitals) {
     by_shard(page, vitals, "firehose_shard_rows", Kind::Gauge, "Clicks in the shard.", "", |b| {
-        b.status.rows.get() as f64
+        b.status.stored(&CLICKS) as f64
     });
     by_shard(
         page,
@@ -307,10 +310,10 @@ fn shards(page: &mut Page, vitals: &Vitals) {
         Kind::Gauge,
         "Idempotent events in the shard.",
         "",
-        |b| b.status.service_events.get() as f64,
+        |b| b.status.stored(&EVENTS) as f64,
     );
     by_shard(page, vitals, "firehose_shard_orders", Kind::Gauge, "Orders in the shard.", "", |b| {
-        b.status.orders.get() as f64
+        b.status.stored(&ORDERS) as f64
     });
     by_shard(
         page,

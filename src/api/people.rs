@@ -14,8 +14,9 @@ use crate::base::counters::Cell;
 use crate::base::ids::hex;
 use crate::config::AckLevel;
 use crate::http::Answer;
+use crate::people::ErasureState;
 use crate::query::{Parameters, QueryError};
-use crate::shard::{ErasureMode, ErasureState};
+use crate::shard::ErasureMode;
 use crate::tenants::Denied;
 
 /// Why an erasure is not started or not returned.
@@ -212,7 +213,7 @@ pub fn refused(error: &PeopleRefused, request_id: &str, problems: &[Cell]) -> An
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shard::ErasureReport;
+    use crate::people::ErasureReport;
 
     fn state(finished_us: Option<i64>) -> Option<ErasureState> {
         Some(ErasureState {

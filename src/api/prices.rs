@@ -11,8 +11,8 @@ use crate::commerce::BadBody;
 use crate::config::AckLevel;
 use crate::event::DecodeError;
 use crate::http::Answer;
+use crate::prices::{FirstAnswer, StoredAnomaly};
 use crate::query::{AnomaliesPage, QueryError};
-use crate::shard::{FirstAnswer, StoredAnomaly};
 use crate::tenants::{Denied, SignatureFault};
 
 /// Why a price event or a decision was refused.

@@ -6,11 +6,11 @@ use super::Problem;
 use super::error::{Asker, Refuse, problem};
 use super::problem::ErrorItem;
 use super::schema::{Metric, Metrics};
+use crate::base::bucket_size::BucketSize;
 use crate::base::clock;
 use crate::base::counters::Cell;
 use crate::http::Answer;
 use crate::query::{Bucket, BucketsPlan, Page, QueryError, RowsPlan};
-use crate::shard::BucketSize;
 
 /// The head of a stream of rows, one per line.
 #[must_use]

@@ -13,7 +13,7 @@ use crate::config::AckLevel;
 use crate::event::{DecodeError, StockBodyError};
 use crate::http::Answer;
 use crate::query::QueryError;
-use crate::shard::{StockLevel, StockResult};
+use crate::stock::{StockLevel, StockResult};
 
 /// Errors listed for one request; the counts cover all.
 const ROW_ERRORS_MAX: usize = 1_000;
@@ -159,7 +159,7 @@ mod tests {
 
     use super::*;
     use crate::event::{Code, FieldError};
-    use crate::shard::{StockCode, StockDecision};
+    use crate::stock::{StockCode, StockDecision};
 
     fn answered(states: &[StockState]) -> (u16, Value) {
         let product = |(at, state): (usize, &StockState)| StockProduct {

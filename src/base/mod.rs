@@ -3,6 +3,7 @@
 //! In: nothing. Out: small types. Owns: the only calls of the system clocks. Never: I/O, allocation on a hot path, a
 //! dependency on another folder. The one exception to "no I/O" is `durable`, which every folder with files shares.
 
+pub mod bucket_size;
 pub mod clock;
 pub mod counters;
 pub mod durable;

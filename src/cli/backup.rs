@@ -10,6 +10,7 @@ use super::FolderArgs;
 use super::output::{EXIT_FAILED, complain, say};
 use crate::base::{clock, durable};
 use crate::commerce::copy_uploads;
+use crate::families::FAMILIES;
 use crate::journal;
 use crate::shard::{self, DataFolder};
 use crate::tenants::Store;
@@ -61,7 +62,7 @@ fn copy(args: &FolderArgs, data: &Path, dest: &Path) -> Result<(), String> {
                 eprintln!("shard {id}: {told} %");
             }
         };
-        let verified = shard::backup(&source.database(), &copy, began_us, &mut progress)
+        let verified = shard::backup(&source.database(), &copy, began_us, &FAMILIES, &mut progress)
             .map_err(|error| format!("shard {id}: {error}"))?;
         if let Some(problem) = verified.problems.first() {
             return Err(format!(
@@ -98,7 +99,7 @@ fn copy(args: &FolderArgs, data: &Path, dest: &Path) -> Result<(), String> {
 
 /// Accepted events that are not in the copy. Unreadable journals count as empty.
 fn waiting(source: &shard::ShardFolder, copy: &Path) -> u64 {
-    let Ok(copied) = shard::inspect(copy) else { return 0 };
+    let Ok(copied) = shard::inspect(copy, &FAMILIES) else { return 0 };
     let lanes = source.lanes().unwrap_or_default();
     lanes
         .into_iter()

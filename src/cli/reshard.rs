@@ -17,8 +17,13 @@ use crate::base::durable;
 use crate::base::ids::{LaneId, Sequence, ShardId};
 use crate::base::keys::KeyHasher;
 use crate::base::kinds::{Kind, Placement};
+use crate::clicks::CLICKS;
 use crate::config::Config;
+use crate::events::EVENTS;
+use crate::families::FAMILIES;
 use crate::journal;
+use crate::orders::ORDER_STATUS;
+use crate::orders::ORDERS;
 use crate::shard::{
     self, Carried, CheckpointMode, DataFolder, Entry, Outcome, Records, Shard, ShardError, ShardFolder,
     ShardOptions,
@@ -139,7 +144,11 @@ fn check_erasures(folder: &DataFolder) -> Result<(), String> {
 fn check_journals(folder: &DataFolder) -> Result<(), String> {
     for (id, of) in folder.shards() {
         let positions = match of.database().exists() {
-            true => shard::inspect(&of.database()).map_err(|error| format!("shard {id}: {error}"))?.positions,
+            true => {
+                shard::inspect(&of.database(), &FAMILIES)
+                    .map_err(|error| format!("shard {id}: {error}"))?
+                    .positions
+            }
             false => Vec::new(),
         };
         for lane in of.lanes().map_err(text)? {
@@ -164,7 +173,7 @@ fn options(config: &Config, folder_id: [u8; 16]) -> ShardOptions {
     ShardOptions {
         page_bytes: config.page_size as u32,
         partition_rows_max: config.partition_rows_max,
-        order_partition_rows_max: config.order_partition_rows_max,
+        partition_rows_max_of: vec![(&ORDERS, config.order_partition_rows_max)],
         folder_id,
         ..ShardOptions::default()
     }
@@ -209,8 +218,13 @@ impl From<ShardError> for CopyFault {
 impl Share<'_> {
     fn is_status(&self, sequence: Sequence) -> bool {
         let found = self.0.binary_search_by_key(&sequence, |(known, _)| *known);
-        found.is_ok_and(|at| self.0[at].1.number() == Kind::OrderStatus.number())
+        found.is_ok_and(|at| self.0[at].1.number() == ORDER_STATUS.number())
     }
+}
+
+/// Whether every shard holds a copy of a record of this kind.
+fn has_every_shard(kind: Kind) -> bool {
+    FAMILIES.kind(kind.number()).is_some_and(|row| row.placement == Placement::EveryShard)
 }
 
 /// Copies every record to its new shard. Returns the number that the counts of the new shards must equal.
@@ -219,7 +233,7 @@ fn copy(config: &Config, folder: &DataFolder, fresh: &Path, to: u16) -> Result<u
     let keys = KeyHasher::new(&folder_id);
     let options = options(config, folder_id);
     let mut shards = (0..to)
-        .map(|shard| Shard::open(&new_shard(fresh, shard), &options))
+        .map(|shard| Shard::open(&new_shard(fresh, shard), &options, &FAMILIES))
         .collect::<Result<Vec<_>, ShardError>>()?;
     let (mut numbered, mut rows) = (0_u64, 0_u64);
     for (id, source) in folder.shards() {
@@ -228,17 +242,17 @@ fn copy(config: &Config, folder: &DataFolder, fresh: &Path, to: u16) -> Result<u
         }
         let of_shard = |error: &dyn std::fmt::Display| CopyFault::Failed(format!("shard {id}: {error}"));
         let reader = shard::open_reader(&source.database()).map_err(|error| of_shard(&error))?;
-        shard::carry::<CopyFault>(&reader, BATCH_RECORDS, &mut |records| {
+        shard::carry::<CopyFault>(&reader, &FAMILIES, BATCH_RECORDS, &mut |records| {
             let mut shares: Vec<Share<'_>> = (0..to).map(|_| Share::default()).collect();
             for record in records {
                 numbered += 1;
-                rows += u64::from(record.is_counted());
+                rows += u64::from(FAMILIES.counts(record));
                 let key = match record {
-                    Carried::Row(kind, _) if kind.placement() == Placement::EveryShard => {
+                    Carried::Row(kind, _) if has_every_shard(*kind) => {
                         shares.iter_mut().for_each(|share| share.0.push((Sequence(numbered), record)));
                         continue;
                     }
-                    Carried::Row(kind, payload) => shard::key_of(&keys, *kind, payload),
+                    Carried::Row(kind, payload) => FAMILIES.key_of(&keys, *kind, payload),
                     // Only its bytes are known.
                     Carried::Rejected(..) => None,
                 };
@@ -291,15 +305,20 @@ fn prove(folder: &DataFolder, fresh: &Path, to: u16, records: u64) -> Result<Str
     let count = |paths: Vec<PathBuf>| -> Result<[u64; 4], String> {
         let mut sum = [0; 4];
         for path in paths.iter().filter(|path| path.exists()) {
-            let seen = shard::inspect(path).map_err(|error| format!("{}: {error}", path.display()))?;
-            let found = [seen.rows, seen.service_events, seen.orders, seen.rejected];
+            let seen =
+                shard::inspect(path, &FAMILIES).map_err(|error| format!("{}: {error}", path.display()))?;
+            let found = [seen.stored(&CLICKS), seen.stored(&EVENTS), seen.stored(&ORDERS), seen.rejected];
             sum.iter_mut().zip(found).for_each(|(sum, found)| *sum += found);
         }
         Ok(sum)
     };
     let new: Vec<PathBuf> = (0..to).map(|shard| new_shard(fresh, shard).database()).collect();
     for path in &new {
-        for verified in [shard::verify(path), shard::verify_aggregates(path), shard::verify_stock(path)] {
+        for verified in [
+            shard::verify(path, &FAMILIES),
+            shard::verify_aggregates(path, &FAMILIES),
+            crate::stock::verify_stock(path),
+        ] {
             let verified = verified.map_err(|error| format!("{}: {error}", path.display()))?;
             if let Some(problem) = verified.problems.first() {
                 return Err(format!("{}: {problem}", path.display()));
@@ -308,7 +327,7 @@ fn prove(folder: &DataFolder, fresh: &Path, to: u16, records: u64) -> Result<Str
     }
     let old: Vec<PathBuf> = folder.shards().map(|(_, of)| of.database()).collect();
     let stock = |paths: &[PathBuf]| -> Result<u64, String> {
-        let verified = paths.iter().filter(|path| path.exists()).map(|path| shard::verify_stock(path));
+        let verified = paths.iter().filter(|path| path.exists()).map(|path| crate::stock::verify_stock(path));
         verified.map(|verified| Ok(verified.map_err(text)?.rows)).sum()
     };
     let (before, after) = (stock(&old)?, stock(&new)?);
@@ -366,7 +385,7 @@ fn swap(
         let (there, place) = (new_shard(fresh, shard), folder.shard(ShardId(shard)));
         if there.dir().exists() {
             // Only after the copy, because this number is the position of the copy.
-            let mut opened = Shard::open(&there, options).map_err(std::io::Error::other)?;
+            let mut opened = Shard::open(&there, options, &FAMILIES).map_err(std::io::Error::other)?;
             opened.number_from(LANE).map_err(std::io::Error::other)?;
             opened.checkpoint(CheckpointMode::Truncate).map_err(std::io::Error::other)?;
             drop(opened);

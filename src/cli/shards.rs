@@ -9,7 +9,11 @@ use serde_json::{Value, json};
 use super::FolderArgs;
 use super::output::{EXIT_FAILED, complain, say};
 use crate::base::ids::{LaneId, Sequence, ShardId};
+use crate::clicks::CLICKS;
+use crate::events::EVENTS;
+use crate::families::FAMILIES;
 use crate::journal;
+use crate::orders::ORDERS;
 use crate::shard::{self, DataFolder, ShardFolder};
 
 /// Opens the folder read-only; returns the exit code if that fails.
@@ -94,7 +98,7 @@ fn shard_row(id: ShardId, folder: &ShardFolder) -> Result<Value, String> {
     for lane in lanes {
         journals.push((lane, journal::inspect(&folder.lane(lane)).map_err(|error| error.to_string())?));
     }
-    let inspection = shard::inspect(&folder.database()).map_err(|error| error.to_string())?;
+    let inspection = shard::inspect(&folder.database(), &FAMILIES).map_err(|error| error.to_string())?;
     let applied = |lane: LaneId| {
         inspection.positions.iter().find(|(known, _)| *known == lane).map_or(Sequence::NONE, |(_, at)| *at)
     };
@@ -109,9 +113,9 @@ fn shard_row(id: ShardId, folder: &ShardFolder) -> Result<Value, String> {
     Ok(json!({
         "shard": id.0,
         "path": inspection.path,
-        "rows": inspection.rows,
-        "service_events": inspection.service_events,
-        "orders": inspection.orders,
+        "rows": inspection.stored(&CLICKS),
+        "service_events": inspection.stored(&EVENTS),
+        "orders": inspection.stored(&ORDERS),
         "rejected": inspection.rejected,
         "partitions": inspection.partitions.len(),
         "database_bytes": inspection.database_bytes,
@@ -142,20 +146,20 @@ pub fn verify(args: &FolderArgs, aggregates: bool, stock: bool) -> ExitCode {
     };
     for (_, shard_folder) in folder.shards() {
         let path = shard_folder.database();
-        match shard::verify(&path) {
+        match shard::verify(&path, &FAMILIES) {
             Ok(verified) => tell(path.display().to_string(), verified.rows, "rows", verified.problems),
             Err(error) => tell(path.display().to_string(), 0, "rows", vec![error.to_string()]),
         }
         if aggregates {
             let what = format!("{} (aggregates)", path.display());
-            match shard::verify_aggregates(&path) {
+            match shard::verify_aggregates(&path, &FAMILIES) {
                 Ok(verified) => tell(what, verified.rows, "rows", verified.problems),
                 Err(error) => tell(what, 0, "rows", vec![error.to_string()]),
             }
         }
         if stock {
             let what = format!("{} (stock)", path.display());
-            match shard::verify_stock(&path) {
+            match crate::stock::verify_stock(&path) {
                 Ok(verified) => tell(what, verified.rows, "events", verified.problems),
                 Err(error) => tell(what, 0, "events", vec![error.to_string()]),
             }

@@ -6,10 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::ids::ShardId;
 use crate::base::keys::KeyHasher;
-use crate::base::kinds::Kind;
 use crate::event::{Code, Decoder, Order, OrderError};
 use crate::ingest::KeyedRows;
-use crate::shard::{ItemRow, OrderParts, Outcome, decode_order, encode_order};
+use crate::orders::ORDER;
+use crate::orders::{ItemRow, OrderParts, decode_order, encode_order};
+use crate::shard::Outcome;
 use crate::unpack::{SKIPPED_MAX, Skipped};
 
 /// Errors told of one ingest; more are counted.
@@ -307,7 +308,7 @@ impl OrderIngest {
             id,
             tenant,
             received_us,
-            staged: (0..shard_count).map(|_| KeyedRows::of(Kind::Order)).collect(),
+            staged: (0..shard_count).map(|_| KeyedRows::of(ORDER)).collect(),
             staged_bytes: 0,
             summary: Summary::default(),
         }
@@ -381,7 +382,7 @@ impl OrderIngest {
         self.staged_bytes = 0;
         let places = self.staged.iter_mut().enumerate().filter(|(_, rows)| !rows.is_empty());
         places
-            .map(|(shard, rows)| (ShardId(shard as u16), std::mem::replace(rows, KeyedRows::of(Kind::Order))))
+            .map(|(shard, rows)| (ShardId(shard as u16), std::mem::replace(rows, KeyedRows::of(ORDER))))
             .collect()
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::uploads::{State, Upload, UploadStore};
 use crate::event::Decoder;
-use crate::shard::Needles;
+use crate::people::Needles;
 use crate::unpack::{Encoding, Limits, Next, Unpacker};
 
 /// Bytes of a body that are looked at at once.

@@ -8,8 +8,8 @@ use serde_json::value::RawValue;
 use crate::base::limits::IDENTIFIER_BYTES_MAX;
 use crate::base::money::{Currency, MoneyError, parse_decimal, parse_number};
 use crate::event::{is_too_deep, parse_rfc3339};
+use crate::prices::{AnomaliesOf, AnomalyStatus, Decision};
 use crate::query::{ParameterError, Parameters};
-use crate::shard::{AnomaliesOf, AnomalyStatus, Decision};
 
 /// Anomalies of one answer, unless it says; and at most.
 const LIMIT: usize = 100;

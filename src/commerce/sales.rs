@@ -5,8 +5,8 @@ use serde::Serialize;
 
 use crate::base::clock;
 use crate::base::money::{Currency, write_sum};
+use crate::orders::SalesOf;
 use crate::query::{self, GroupBy, ParameterError, Parameters, SalesGroup, SalesQuery, SalesResult};
-use crate::shard::SalesOf;
 use crate::sketch::HyperLogLog;
 
 /// One question, and what its answer is kept under.

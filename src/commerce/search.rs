@@ -3,9 +3,9 @@
 use crate::base::keys::{KeyHash, KeyHasher};
 use crate::base::limits::IDENTIFIER_BYTES_MAX;
 use crate::base::order_status::OrderStatus;
+use crate::orders::{ORDER_FIELDS, OneOrder, OrdersOf};
+use crate::query::{Filter, Of};
 use crate::query::{ParameterError, Parameters};
-use crate::shard::read::{Filter, Of};
-use crate::shard::{ORDER_FIELDS, OneOrder, OrdersOf};
 
 /// Orders of one answer, unless it says; and at most.
 const LIMIT: usize = 1_000;

@@ -5,12 +5,12 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use crate::base::keys::KeyHasher;
-use crate::base::kinds::Kind;
 use crate::base::limits::RECORD_BYTES_MAX;
 use crate::base::stock_mode::StockMode;
 use crate::event::{Code, FieldError, FieldErrors, StockAmount, StockFault, StockRequest, StockUpdate};
 use crate::ingest::KeyedRows;
-use crate::shard::{
+use crate::stock::STOCK_UPDATE;
+use crate::stock::{
     StockChange, StockDecision, StockEvent, StockResult, StockUpdateRow, encode_stock_update,
 };
 
@@ -165,8 +165,7 @@ impl StockBatch {
                 },
             }
         }
-        let mut shards: Vec<KeyedRows> =
-            (0..ask.shard_count).map(|_| KeyedRows::of(Kind::StockUpdate)).collect();
+        let mut shards: Vec<KeyedRows> = (0..ask.shard_count).map(|_| KeyedRows::of(STOCK_UPDATE)).collect();
         for product in gathered {
             let place = product.place;
             products[place].state = match product.fault {
@@ -274,7 +273,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::shard::decode_stock_update;
+    use crate::stock::decode_stock_update;
 
     fn batch(mode: &str, updates: serde_json::Value) -> StockBatch {
         let body = json!({"mode": mode, "updates": updates}).to_string();

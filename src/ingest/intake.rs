@@ -5,11 +5,10 @@ use std::sync::Arc;
 use super::board::Board;
 use super::keyed::{KeyedRows, Written};
 use crate::base::ids::{Receipt, Sequence, ShardId};
-use crate::base::kinds::Kind;
+use crate::clicks::CLICK;
 use crate::event::{DecodeError, Decoder};
 use crate::http::{Coding, InflateError, without_mark};
 use crate::journal::{AppendError, Appender};
-use crate::shard;
 
 /// How long events go to one of the thread's shards before the next is considered: long enough for
 /// full transactions and one file to sync, short enough that shards fill evenly.
@@ -149,8 +148,8 @@ impl Intake {
         }
         let event = self.decoder.click(without_mark(body)).map_err(Refused::Decode)?;
         let lane = &mut self.lanes[self.current];
-        let header = shard::encode_header(event.user_id, event.timestamp_us, received_us);
-        let sequence = lane.appender.stage(Kind::Click, &[&header, event.metadata]);
+        let header = crate::clicks::encode_header(event.user_id, event.timestamp_us, received_us);
+        let sequence = lane.appender.stage(CLICK, &[&header, event.metadata]);
         Ok(Receipt { shard: lane.shard, lane: lane.appender.state().lane(), sequence })
     }
 

@@ -2,7 +2,8 @@
 
 use crate::base::ids::{Receipt, Sequence};
 use crate::base::kinds::Kind;
-use crate::shard::{ServiceEventRow, decode_service_event};
+use crate::events::SERVICE_EVENT;
+use crate::events::{ServiceEventRow, decode_service_event};
 
 use super::Appended;
 
@@ -20,7 +21,7 @@ pub struct KeyedRows {
 /// Of idempotent events.
 impl Default for KeyedRows {
     fn default() -> KeyedRows {
-        KeyedRows::of(Kind::ServiceEvent)
+        KeyedRows::of(SERVICE_EVENT)
     }
 }
 

@@ -106,7 +106,7 @@ impl super::write::Outcomes for ShardVerdicts {
         }
     }
 
-    fn prices_changed(&self) {
+    fn changed(&self) {
         for watcher in &self.watchers {
             // Full means that a wake-up is on its way already.
             let _ = watcher.try_send(());

@@ -28,7 +28,8 @@ use crate::base::clock;
 use crate::base::ids::{LaneId, Sequence, ShardId};
 use crate::journal::Gap;
 use crate::shard::{
-    Applied, CheckpointMode, CommitTimes, Outcome, Shard, ShardFolder, ShardOptions, ShardState, ShardStatus,
+    Applied, CheckpointMode, CommitTimes, Families, Outcome, Shard, ShardFolder, ShardOptions, ShardState,
+    ShardStatus,
 };
 
 /// Between two slices of upkeep of a writer that has nothing else to do.
@@ -48,10 +49,14 @@ pub struct WriteSettings {
     /// How often a quarantined file is looked at.
     pub quarantine_look: Duration,
     pub shard: ShardOptions,
+    /// What the shard stores.
+    pub families: &'static Families,
 }
 
-impl Default for WriteSettings {
-    fn default() -> WriteSettings {
+impl WriteSettings {
+    /// What was measured to be good, for shards of these families.
+    #[must_use]
+    pub fn new(families: &'static Families) -> WriteSettings {
         WriteSettings {
             flush_interval: Duration::from_millis(20),
             batch_rows_max: 10_000,
@@ -59,6 +64,7 @@ impl Default for WriteSettings {
             checkpoint_age_max: Duration::from_secs(10),
             quarantine_look: Duration::from_secs(5),
             shard: ShardOptions::default(),
+            families,
         }
     }
 }
@@ -69,8 +75,8 @@ pub trait Outcomes {
     fn note(&self, lane: LaneId, sequence: Sequence, outcome: Outcome);
     /// A transaction was committed and its positions are published.
     fn committed(&self);
-    /// One was committed with changes of prices in it, and their count is published.
-    fn prices_changed(&self) {}
+    /// One was committed with numbered changes in it, and their count is published.
+    fn changed(&self) {}
 }
 
 /// Nobody.
@@ -239,7 +245,7 @@ impl Writer {
         self.times.publish_if_due(&self.status);
         self.carry_over()?;
         self.keep_up()?;
-        self.help_erasure()?;
+        self.help_shard()?;
         self.forget_again()?;
         Ok(turn)
     }
@@ -247,7 +253,7 @@ impl Writer {
     /// Opens the shard and puts every lane where its position says.
     fn open(&mut self) -> Result<(), WriteError> {
         self.trouble.check_quarantine(&self.folder)?;
-        let shard = Shard::open(&self.folder, &self.settings.shard)?;
+        let shard = Shard::open(&self.folder, &self.settings.shard, self.settings.families)?;
         let (id, status) = (self.id.0, &self.status);
         let missing = |lane: LaneId, gap: Gap| {
             let records = gap.found.0 - gap.expected.0;
@@ -273,16 +279,14 @@ impl Writer {
         };
         self.lanes.seek(|lane| shard.position(lane), missing)?;
         // Before the positions, which count these too.
-        self.status.beside.set(shard.beside());
+        self.status.other.set(shard.other());
         for lane in self.lanes.ids() {
             self.status.set_applied(lane, shard.position(lane));
         }
         for (lane, position) in shard.positions() {
             self.status.set_applied(lane, position);
         }
-        self.status.rows.set(shard.rows());
-        self.status.service_events.set(shard.service_events());
-        self.status.orders.set(shard.orders());
+        publish_rows(&self.status, &shard);
         self.status.rejected.set(shard.rejected());
         self.status.database_bytes.set(shard.database_bytes());
         self.status.partitions.set(shard.partitions()?);
@@ -297,18 +301,16 @@ impl Writer {
     fn publish(&mut self, applied: &Applied, took_us: u64) {
         let Some(shard) = &self.shard else { return };
         // Before the positions, which count these too.
-        self.status.beside.set(shard.beside());
+        self.status.other.set(shard.other());
         for lane in self.lanes.ids() {
             self.status.set_applied(lane, shard.position(lane));
         }
         self.outcomes.committed();
-        if applied.price_changes > 0 {
-            self.status.price_changes.add(applied.price_changes);
-            self.outcomes.prices_changed();
+        if applied.changes > 0 {
+            self.status.changes.add(applied.changes);
+            self.outcomes.changed();
         }
-        self.status.rows.set(shard.rows());
-        self.status.service_events.set(shard.service_events());
-        self.status.orders.set(shard.orders());
+        publish_rows(&self.status, shard);
         self.status.duplicates.add(applied.duplicates);
         self.status.conflicts.add(applied.conflicts);
         self.status.rejected.set(shard.rejected());
@@ -328,7 +330,7 @@ impl Writer {
                 "records that could not be stored as rows are in rejected_record"
             );
         }
-        self.times.record(took_us, applied.rows + applied.service_events + applied.orders);
+        self.times.record(took_us, applied.rows());
         self.trouble.applied();
     }
 
@@ -354,7 +356,7 @@ impl Writer {
         self.times.publish(&self.status);
         self.shard = None;
         self.status.set_state(ShardState::Stopped);
-        tracing::info!(shard = self.id.0, rows = self.status.rows.get(), "shard closed");
+        tracing::info!(shard = self.id.0, rows = self.status.rows(), "shard closed");
     }
 
     /// Out of time: what is not committed stays in the journal.
@@ -379,5 +381,11 @@ impl Writer {
         let said = said.or(cause.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
         let pause = self.weather(WriteError::Panicked(said.to_owned()));
         self.wait(pause);
+    }
+}
+
+fn publish_rows(status: &ShardStatus, shard: &Shard) {
+    for state in shard.streams() {
+        status.set_stored(state.stream, state.rows);
     }
 }

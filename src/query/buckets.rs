@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use super::filter::Of;
 use super::plan::{BucketsPlan, ParameterError};
 use super::readers::Readers;
 use super::{QueryError, local};
-use crate::shard::BucketSize;
-use crate::shard::read;
+use crate::base::bucket_size::BucketSize;
+use crate::events::bucket_counts;
 
 /// Buckets of one answer, and of one shard's share of it.
 const BUCKETS_MAX: usize = 100_000;
@@ -42,9 +43,10 @@ pub async fn buckets(readers: &Readers, plan: &BucketsPlan) -> Result<Vec<Bucket
         filter.from_us = filter.from_us.map(|from| size.floor(from));
     }
     let limit = BUCKETS_MAX * if size == plan.size { 1 } else { 24 };
-    let asked = filter.clone();
+    let Of::Events(of) = filter.of.clone() else { return Ok(Vec::new()) };
+    let range = filter.range();
     let shares = readers
-        .ask_all(Vec::new(), move |connection| read::bucket_counts(connection, size, &asked, limit + 1))
+        .ask_all(Vec::new(), move |connection| bucket_counts(connection, size, (&of, &range), limit + 1))
         .await?;
     let too_many = || {
         let detail = format!("more than {BUCKETS_MAX} buckets; use a shorter range or a larger bucket_size");

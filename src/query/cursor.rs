@@ -16,9 +16,12 @@ use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use siphasher::sip::SipHasher24;
 
+use super::filter::{Filter, Of};
 use super::{ParameterError, QueryError};
 use crate::base::ids::ShardId;
-use crate::shard::read::{Filter, Of, Position};
+use crate::clicks::ClicksOf;
+use crate::events::EventsOf;
+use crate::shard::read::Position;
 
 const VERSION: u8 = 2;
 const NONCE_BYTES: usize = 24;
@@ -146,14 +149,14 @@ impl CursorKey {
             hasher.write(&[0]);
         };
         match &filter.of {
-            Of::Events { tenant_id, source, event_type } => {
+            Of::Events(EventsOf { tenant_id, source, event_type }) => {
                 for part in
                     [Some("events"), Some(tenant_id.as_str()), source.as_deref(), event_type.as_deref()]
                 {
                     text(part);
                 }
             }
-            Of::Clicks { user_id } => {
+            Of::Clicks(ClicksOf { user_id }) => {
                 text(Some("clicks"));
                 text(user_id.map(|id| id.to_string()).as_deref());
             }

@@ -2,13 +2,16 @@
 //! a reader's thread.
 
 use super::QueryError;
+use super::filter::{Filter, Of};
 use super::readers::{Readers, received};
 use crate::base::ids::ShardId;
-use crate::shard::read::{Filter, pin};
-use crate::shard::{
-    self, BatchBounds, Choosing, ChosenOrder, ExportedFrom, NameCache, OrderBatch, Stream, choose_orders,
-    forget_pages, read_orders,
+use crate::orders::ORDERS;
+use crate::orders::{
+    BatchBounds, Choosing, ChosenOrder, ExportedFrom, NameCache, OrderBatch, choose_orders, forget_pages,
+    read_orders,
 };
+use crate::shard;
+use crate::shard::read::pin;
 
 /// A batch being filled, and the names known by then.
 pub type Filling = (OrderBatch, NameCache);
@@ -26,7 +29,7 @@ impl Filled {
 
 /// The highest row id of each shard's orders: whatever is committed later is behind it.
 pub async fn order_pins(readers: &Readers) -> Result<Vec<i64>, QueryError> {
-    readers.ask_all(0_i64, |connection| pin(connection, Stream::Order)).await
+    readers.ask_all(0_i64, |connection| pin(connection, &ORDERS)).await
 }
 
 /// Whether rows of the tenant are on their way out of some shard: an export could have them still.
@@ -52,9 +55,10 @@ pub async fn choose(
     choosing: Choosing,
     spare: Vec<ChosenOrder>,
 ) -> Result<(Vec<ChosenOrder>, Option<Choosing>), QueryError> {
-    let filter = filter.clone();
+    let Of::Orders(of) = filter.of.clone() else { return Ok((spare, None)) };
+    let range = filter.range();
     let step = move |connection: &rusqlite::Connection| {
-        choose_orders(connection, shard, &filter, pin, choosing, spare)
+        choose_orders(connection, shard, (&of, &range), pin, choosing, spare)
     };
     received(readers.ask(shard, (Vec::new(), None), step)?.recv().await)
 }

@@ -8,9 +8,9 @@ use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
 use jiff::tz::{Offset, TimeZone};
 
+use crate::base::bucket_size::BucketSize;
 use crate::base::clock;
 use crate::base::limits::{TIME_US_MAX, TIME_US_MIN};
-use crate::shard::BucketSize;
 
 /// The first date that is written with a year of four digits. What a zone still has of the day before it counts for
 /// it.

@@ -4,9 +4,10 @@ use std::cmp::Ordering;
 
 use super::QueryError;
 use super::cursor::{Cursor, CursorKey};
+use super::filter::{Filter, step};
 use super::readers::{Answer, Permit, Readers, received};
 use crate::base::ids::ShardId;
-use crate::shard::read::{self, Bounds, Filter, Partial, Position};
+use crate::shard::read::{Bounds, Partial, Position};
 
 /// Memory of all partials of one query.
 const QUERY_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -122,7 +123,7 @@ impl Merged {
     fn ask(&self, shard: ShardId, pin: i64, from: Position) -> Result<Answer<Partial>, QueryError> {
         let (filter, bounds, keys_only) = (self.filter.clone(), self.bounds, self.keys_only);
         self.readers.ask(shard, Partial::default(), move |connection| {
-            read::step(connection, shard, &filter, pin, &from, bounds, keys_only)
+            step(connection, shard, &filter, pin, &from, bounds, keys_only)
         })
     }
 

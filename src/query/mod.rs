@@ -3,7 +3,7 @@
 //! ```text
 //! plan      EventsPlan, ClicksPlan, BucketsPlan   the parameters, checked; no plan of events lacks a tenant
 //! fan out   Readers::ask                          a bounded step on each shard, on the readers' threads
-//! partial   shard::read::step                     sorted rows of one shard, rendered
+//! partial   filter::step                          sorted rows of one shard, rendered
 //! merge     Merged                                the shards' partials in one order
 //! stream    Merged::next, page                    pieces for a socket, or one page with its cursor
 //! ```
@@ -16,6 +16,7 @@
 mod buckets;
 mod cursor;
 mod export;
+mod filter;
 mod local;
 mod merge;
 mod orders;
@@ -33,6 +34,7 @@ mod tests;
 pub use buckets::{Bucket, buckets};
 pub use cursor::CursorKey;
 pub use export::{Filled, Filling, choose, fill, forget, is_erasing, is_pseudonymising, order_pins};
+pub use filter::{Filter, Of, statements};
 pub use local::{date_of, rfc3339_in};
 pub use merge::{Chunk, Merged};
 pub use orders::{finished_ingest, order};

@@ -1,10 +1,11 @@
 //! What of the commerce backend is asked of single shards: finished ingests, one order.
 
 use super::QueryError;
+use super::filter::{Filter, step};
 use super::readers::{Readers, received};
 use crate::base::ids::ShardId;
-use crate::shard::read::{Bounds, Filter, step};
-use crate::shard::{self, FinishedIngest};
+use crate::orders::FinishedIngest;
+use crate::shard::read::Bounds;
 
 /// What was answered to an idempotency key, if it was and is kept.
 pub async fn finished_ingest(
@@ -14,7 +15,7 @@ pub async fn finished_ingest(
     key: &str,
 ) -> Result<Option<FinishedIngest>, QueryError> {
     let (scope, key) = (scope.to_owned(), key.to_owned());
-    let step = move |connection: &rusqlite::Connection| shard::find_ingest(connection, &scope, &key);
+    let step = move |connection: &rusqlite::Connection| crate::orders::find_ingest(connection, &scope, &key);
     received(readers.ask(shard, None, step)?.recv().await)
 }
 

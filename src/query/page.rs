@@ -2,6 +2,7 @@
 
 use super::QueryError;
 use super::cursor::{Cursor, CursorKey};
+use super::filter::count;
 use super::merge::Merged;
 use super::plan::RowsPlan;
 use super::readers::Readers;
@@ -72,8 +73,8 @@ async fn pins(readers: &Readers, plan: &RowsPlan, with_total: bool) -> Result<(V
     let filter = plan.filter.clone();
     let answers = readers
         .ask_all((0_i64, 0_u64), move |connection| {
-            let pin = read::pin(connection, filter.of.stream())?;
-            let total = if with_total { read::count(connection, &filter)? } else { 0 };
+            let pin = read::pin(connection, filter.stream())?;
+            let total = if with_total { count(connection, &filter)? } else { 0 };
             Ok((pin, total))
         })
         .await?;

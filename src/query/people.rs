@@ -3,7 +3,7 @@
 use super::QueryError;
 use super::readers::Readers;
 use crate::base::keys::KeyHasher;
-use crate::shard::{self, ErasureState, KnownCustomer};
+use crate::people::{ErasureState, KnownCustomer};
 
 /// Bytes of names and addresses that are taken along: those of all shards fit one journal record.
 const NAMES_BYTES_MAX: usize = 512 * 1024;
@@ -19,7 +19,8 @@ pub async fn orders_of_customer(
     customer_id: &str,
 ) -> Result<Vec<Vec<i64>>, QueryError> {
     let (tenant_id, customer_id) = (tenant_id.to_owned(), customer_id.to_owned());
-    let step = move |connection: &_| shard::orders_of_customer(connection, &keys, &tenant_id, &customer_id);
+    let step =
+        move |connection: &_| crate::people::orders_of_customer(connection, &keys, &tenant_id, &customer_id);
     readers.ask_all(Vec::new(), step).await
 }
 
@@ -33,7 +34,7 @@ pub async fn known_customer(
     let (tenant_id, customer_id) = (tenant_id.to_owned(), customer_id.to_owned());
     let answers = readers
         .ask_all(KnownCustomer::default(), move |connection| {
-            shard::known_customer(connection, &keys, &tenant_id, &customer_id)
+            crate::people::known_customer(connection, &keys, &tenant_id, &customer_id)
         })
         .await?;
     let mut all = KnownCustomer::default();
@@ -61,5 +62,5 @@ pub async fn known_customer(
 /// An erasure in every shard, in their order; `None` where one does not know it.
 pub async fn erasure(readers: &Readers, id: &str) -> Result<Vec<Option<ErasureState>>, QueryError> {
     let id = id.to_owned();
-    readers.ask_all(None, move |connection| shard::erasure(connection, &id)).await
+    readers.ask_all(None, move |connection| crate::people::erasure(connection, &id)).await
 }

@@ -6,11 +6,13 @@ use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use percent_encoding::percent_decode_str;
 
+use super::filter::{Filter, Of};
 use super::local;
+use crate::base::bucket_size::BucketSize;
 use crate::base::limits::{IDENTIFIER_BYTES_MAX, NAME_BYTES_MAX, TIME_US_MAX, TIME_US_MIN};
+use crate::clicks::ClicksOf;
 use crate::event::parse_rfc3339_bound;
-use crate::shard::BucketSize;
-use crate::shard::read::{Filter, Of};
+use crate::events::EventsOf;
 
 /// Rows of a page, unless it says; and at most.
 const PAGE_SIZE: usize = 100;
@@ -245,7 +247,7 @@ impl Parameters {
     fn names(&mut self, tenant_id: String) -> Of {
         let (source, event_type) =
             (self.text("source", NAME_BYTES_MAX), self.text("event_type", NAME_BYTES_MAX));
-        Of::Events { tenant_id, source, event_type }
+        Of::Events(EventsOf { tenant_id, source, event_type })
     }
 
     fn paging(&mut self) -> Paging {
@@ -311,7 +313,7 @@ impl RowsPlan {
         ];
         let mut parameters = Parameters::read(query, known);
         let user_id = parameters.number("user_id", i64::MIN, i64::MAX);
-        RowsPlan::finish(parameters, Of::Clicks { user_id })
+        RowsPlan::finish(parameters, Of::Clicks(ClicksOf { user_id }))
     }
 
     fn finish(mut parameters: Parameters, of: Of) -> Result<RowsPlan, Vec<ParameterError>> {

@@ -10,10 +10,10 @@ use super::cursor::CursorKey;
 use super::readers::{self, Readers, received};
 use super::{ParameterError, QueryError};
 use crate::base::ids::ShardId;
-use crate::shard::{
-    self, AnomaliesOf, AnomalyId, AnomalyLine, AnomalyStatus, ChangeMark, FirstAnswer, PriceChange,
-    ShardError, StoredAnomaly,
+use crate::prices::{
+    AnomaliesOf, AnomalyId, AnomalyLine, AnomalyStatus, ChangeMark, FirstAnswer, PriceChange, StoredAnomaly,
 };
+use crate::shard::ShardError;
 
 /// A step on one shard, on its way.
 struct Asked<T> {
@@ -52,7 +52,7 @@ pub async fn first_answer(
 ) -> Result<Option<FirstAnswer>, QueryError> {
     let [tenant_id, product_id, event_id] = [tenant_id, product_id, event_id].map(str::to_owned);
     let step = move |connection: &rusqlite::Connection| {
-        shard::first_answer(connection, &tenant_id, &product_id, &event_id)
+        crate::prices::first_answer(connection, &tenant_id, &product_id, &event_id)
     };
     ask(readers, shard, step)?.get().await
 }
@@ -65,7 +65,7 @@ pub async fn stored_anomaly(
     name: AnomalyId,
 ) -> Result<Option<StoredAnomaly>, QueryError> {
     let tenant_id = tenant_id.to_owned();
-    let step = move |connection: &rusqlite::Connection| shard::anomaly(connection, &tenant_id, name);
+    let step = move |connection: &rusqlite::Connection| crate::prices::anomaly(connection, &tenant_id, name);
     ask(readers, shard, step)?.get().await
 }
 
@@ -111,7 +111,7 @@ async fn fill(readers: &Readers, shards: &mut [Newest], rows: usize) -> Result<(
             continue;
         }
         let of = newest.of.clone();
-        let step = move |connection: &rusqlite::Connection| shard::anomalies(connection, &of, rows);
+        let step = move |connection: &rusqlite::Connection| crate::prices::anomalies(connection, &of, rows);
         asked.push((place, readers.ask(newest.shard, Vec::new(), step)?));
     }
     for (place, answer) in asked {
@@ -246,7 +246,7 @@ impl ChangePosition {
 
 /// How far every shard's changes have come.
 pub async fn change_marks(readers: &Readers) -> Result<ChangePosition, QueryError> {
-    let asked = readers.shards().map(|shard| ask(readers, shard, shard::change_mark));
+    let asked = readers.shards().map(|shard| ask(readers, shard, crate::prices::change_mark));
     let asked = asked.collect::<Result<Vec<_>, _>>()?;
     let mut marks = Vec::with_capacity(asked.len());
     for asked in asked {
@@ -265,11 +265,11 @@ pub async fn changes_of_shard(
 ) -> Result<(ChangeMark, Vec<PriceChange>), QueryError> {
     let shard = readers.shards().nth(place).ok_or(QueryError::Busy)?;
     let step = move |connection: &rusqlite::Connection| {
-        let mark = shard::change_mark(connection)?;
+        let mark = crate::prices::change_mark(connection)?;
         if after.is_lost(mark) {
             return Ok((mark, Vec::new()));
         }
-        Ok((mark, shard::changes(connection, None, (after.change, mark.change), limit)?))
+        Ok((mark, crate::prices::changes(connection, None, (after.change, mark.change), limit)?))
     };
     ask(readers, shard, step)?.get().await
 }
@@ -345,10 +345,10 @@ impl Changes {
             let range = (self.at.0[place].change, upto.change);
             let step = move |connection: &rusqlite::Connection| {
                 // Gone with the file they were in: other changes have their numbers now.
-                if upto.is_lost(shard::change_mark(connection)?) {
+                if upto.is_lost(crate::prices::change_mark(connection)?) {
                     return Ok(Vec::new());
                 }
-                shard::changes(connection, Some(&tenant_id), range, STEP_CHANGES)
+                crate::prices::changes(connection, Some(&tenant_id), range, STEP_CHANGES)
             };
             asked.push((place, ask(&self.readers, shard, step)?));
         }
@@ -369,10 +369,12 @@ mod tests {
     use super::super::ReadShard;
     use super::*;
     use crate::base::ids::{LaneId, Sequence};
-    use crate::base::kinds::Kind;
     use crate::base::money::Currency;
     use crate::base::prices::PriceRules;
-    use crate::shard::{Entry, Observed, PriceEventRow, PriceRow, Records, Shard, ShardFolder, ShardOptions};
+    use crate::families::FAMILIES;
+    use crate::prices::PRICE_EVENT;
+    use crate::prices::{PriceEventRow, PriceRow};
+    use crate::shard::{Entry, Observed, Records, Shard, ShardFolder, ShardOptions};
 
     struct Events(Vec<(Sequence, Vec<u8>)>);
 
@@ -380,7 +382,7 @@ mod tests {
         fn records(&self) -> impl Iterator<Item = Entry<'_>> {
             self.0.iter().map(|(sequence, payload)| Entry {
                 sequence: *sequence,
-                kind: Kind::PriceEvent.number(),
+                kind: PRICE_EVENT.number(),
                 payload,
             })
         }
@@ -388,7 +390,7 @@ mod tests {
 
     /// A shard with a first price and so many that are out of line with it.
     fn shard_of(folder: &ShardFolder, anomalies: u64) -> Shard {
-        let mut shard = Shard::open(folder, &ShardOptions::default()).unwrap();
+        let mut shard = Shard::open(folder, &ShardOptions::default(), &FAMILIES).unwrap();
         let event = |n: u64| {
             let event_id = format!("e{n}");
             let observed = Observed {

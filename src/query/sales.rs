@@ -19,9 +19,11 @@ use jiff::tz::TimeZone;
 use self::adding::Adding;
 use super::readers::{Readers, received};
 use super::{QueryError, local};
+use crate::base::bucket_size::BucketSize;
 use crate::base::money::Currency;
+use crate::orders::ORDERS;
+use crate::orders::{PartsReading, SalesOf, Single, SingleSales, SumsBy};
 use crate::shard::read::pin;
-use crate::shard::{self, BucketSize, PartsReading, SalesOf, Single, SingleSales, Stream, SumsBy};
 
 /// Sales of one window, over all shards: 50 bytes each.
 const WINDOW_SALES: i64 = 60_000;
@@ -89,7 +91,7 @@ pub struct SalesResult {
 /// Goes up with every change of the tenant's orders, by shard.
 pub async fn sales_versions(readers: &Readers, tenant_id: &str) -> Result<Vec<i64>, QueryError> {
     let tenant_id = tenant_id.to_owned();
-    readers.ask_all(0, move |connection| shard::sales_version(connection, &tenant_id)).await
+    readers.ask_all(0, move |connection| crate::orders::sales_version(connection, &tenant_id)).await
 }
 
 /// The figures, as of one moment a shard and step.
@@ -132,7 +134,8 @@ type Spans = Arc<[(i64, i64)]>;
 /// From when to when there are sales within the range: whole days of the zone.
 async fn bounds(readers: &Readers, query: &SalesQuery) -> Result<Option<(i64, i64)>, QueryError> {
     let (of, range) = (query.of.clone(), query.range_us);
-    let shares = readers.ask_all(None, move |connection| shard::sales_bounds(connection, &of, range)).await?;
+    let shares =
+        readers.ask_all(None, move |connection| crate::orders::sales_bounds(connection, &of, range)).await?;
     let found = shares.into_iter().flatten().reduce(|one, other| (one.0.min(other.0), one.1.max(other.1)));
     let Some((first, last)) = found else { return Ok(None) };
     // Whole days of the zone round the UTC days that have sales.
@@ -148,7 +151,7 @@ async fn spans(readers: &Readers, query: &SalesQuery, by: SumsBy) -> Result<Span
     let (of, range) = (query.of.clone(), query.range_us);
     let shares = readers
         .ask_all(Vec::new(), move |connection| {
-            shard::sales_starts(connection, &of, by, range, GROUPS_MAX + 1)
+            crate::orders::sales_starts(connection, &of, by, range, GROUPS_MAX + 1)
         })
         .await?;
     let starts: BTreeSet<i64> = shares.into_iter().flatten().collect();
@@ -191,7 +194,7 @@ async fn days(
     let of = query.of.clone();
     let shares = readers
         .ask_all(Vec::new(), move |connection| {
-            shard::sales_days(connection, &of, (Some(from_us), Some(to_us)))
+            crate::orders::sales_days(connection, &of, (Some(from_us), Some(to_us)))
         })
         .await?;
     let mut days = std::collections::BTreeMap::new();
@@ -223,7 +226,7 @@ async fn scan(
     spans: Spans,
     bounds: (i64, i64),
 ) -> Result<SalesResult, QueryError> {
-    let pins = readers.ask_all(0_i64, |connection| pin(connection, Stream::Order)).await?;
+    let pins = readers.ask_all(0_i64, |connection| pin(connection, &ORDERS)).await?;
     let by = match query.group_by {
         GroupBy::Day | GroupBy::Hour => {
             let days = days(readers, query, bounds).await?;
@@ -261,7 +264,7 @@ async fn by_window(
         let asked = readers.shards().zip(pins).map(|(shard, pin)| {
             let (of, pin) = (query.of.clone(), *pin);
             readers.ask(shard, SingleSales::default(), move |connection| {
-                shard::single_sales(connection, &of, pin, window)
+                crate::orders::single_sales(connection, &of, pin, window)
             })
         });
         asked.collect::<Result<Vec<_>, _>>()
@@ -303,7 +306,7 @@ async fn by_name(
         let ask = |shard, pin: i64, reading: PartsReading| {
             let of = query.of.clone();
             readers.ask(shard, (SingleSales::default(), None), move |connection| {
-                shard::single_parts(connection, &of, pin, bounds, reading)
+                crate::orders::single_parts(connection, &of, pin, bounds, reading)
             })
         };
         let mut adding = Adding::new([bounds].into());
@@ -398,7 +401,7 @@ mod tests {
                 assert!(found.windows(2).all(|pair| pair[0].1 <= pair[1].0), "{zone}");
                 assert!(found.iter().all(|span| span.0 < span.1), "{zone}");
                 for end in ends {
-                    assert!(shard::span_of(&found, us(end)).is_some(), "{zone} {end}");
+                    assert!(crate::orders::span_of(&found, us(end)).is_some(), "{zone} {end}");
                 }
             }
         }

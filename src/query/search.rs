@@ -3,9 +3,10 @@
 
 use super::QueryError;
 use super::cursor::CursorKey;
+use super::filter::Filter;
 use super::merge::Merged;
 use super::readers::Readers;
-use crate::shard::read::{Filter, pin};
+use crate::shard::read::pin;
 
 /// What the rows come as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +45,7 @@ impl Search {
         let pins = match &after {
             Some(cursor) => cursor.pins.clone(),
             None => {
-                let stream = filter.of.stream();
+                let stream = filter.stream();
                 readers.ask_all(0_i64, move |connection| pin(connection, stream)).await?
             }
         };

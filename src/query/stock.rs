@@ -3,7 +3,7 @@
 use super::QueryError;
 use super::readers::{Readers, received};
 use crate::base::ids::ShardId;
-use crate::shard::{self, StockDecision, StockLevel};
+use crate::stock::{StockDecision, StockLevel};
 
 /// What the shard's writer decided of a request, by the product's place in it.
 ///
@@ -14,7 +14,7 @@ pub async fn stock_decisions(
     shard: ShardId,
     request: i64,
 ) -> Result<Vec<(u32, StockDecision)>, QueryError> {
-    let step = move |connection: &rusqlite::Connection| shard::stock_decisions(connection, request);
+    let step = move |connection: &rusqlite::Connection| crate::stock::stock_decisions(connection, request);
     received(readers.ask(shard, Vec::new(), step)?.recv().await)
 }
 
@@ -29,7 +29,8 @@ pub async fn stock_level(
     product_id: &str,
 ) -> Result<Option<StockLevel>, QueryError> {
     let (tenant_id, product_id) = (tenant_id.to_owned(), product_id.to_owned());
-    let step =
-        move |connection: &rusqlite::Connection| shard::stock_level(connection, &tenant_id, &product_id);
+    let step = move |connection: &rusqlite::Connection| {
+        crate::stock::stock_level(connection, &tenant_id, &product_id)
+    };
     received(readers.ask(shard, None, step)?.recv().await)
 }

@@ -6,16 +6,22 @@ use std::fmt::Write as _;
 use rusqlite::StatementStatus;
 
 use super::cursor::Cursor;
+use super::filter::Filter;
 use super::*;
 use crate::base::ids::{LaneId, Sequence};
-use crate::base::kinds::Kind;
 use crate::base::money::Currency;
 use crate::base::order_status::OrderStatus;
-use crate::shard::read::{self, Position};
-use crate::shard::{
-    Entry, ItemRow, OrderParts, Records, ServiceEventRow, Shard, ShardFolder, ShardOptions, ShardState,
-    encode_header, encode_order, inspect, open_reader, order_statements,
-};
+use crate::clicks::CLICK;
+use crate::clicks::encode_header;
+use crate::events::SERVICE_EVENT;
+use crate::events::ServiceEventRow;
+use crate::events::bucket_statements;
+use crate::families::FAMILIES;
+use crate::orders::ORDER;
+use crate::orders::ORDERS;
+use crate::orders::{ItemRow, OrderParts, encode_order, order_statements};
+use crate::shard::read::Position;
+use crate::shard::{Entry, Records, Shard, ShardFolder, ShardOptions, ShardState, inspect, open_reader};
 
 /// Half clicks, half events.
 struct Rows(Vec<(Sequence, u8, Vec<u8>)>);
@@ -32,7 +38,7 @@ fn rows(numbers: std::ops::Range<u64>) -> Rows {
         if n.is_multiple_of(2) {
             return (
                 Sequence(n + 1),
-                Kind::Click.number(),
+                CLICK.number(),
                 [&encode_header(n as i64 % 7, us, us)[..], b"{}"].concat(),
             );
         }
@@ -47,7 +53,7 @@ fn rows(numbers: std::ops::Range<u64>) -> Rows {
             payload: "{}",
         }
         .encode(&mut bytes);
-        (Sequence(n + 1), Kind::ServiceEvent.number(), bytes)
+        (Sequence(n + 1), SERVICE_EVENT.number(), bytes)
     };
     Rows(numbers.map(row).collect())
 }
@@ -69,16 +75,19 @@ fn orders(numbers: std::ops::Range<u64>) -> Rows {
         let item = |product_id| ItemRow { product_id, category: "g", quantity: 1, unit_price: 5 };
         let mut bytes = Vec::new();
         encode_order(&order, (1, n as i64, 7), ["p", "q"].map(item).into_iter(), &mut bytes);
-        (Sequence(n + 1), Kind::Order.number(), bytes)
+        (Sequence(n + 1), ORDER.number(), bytes)
     };
     Rows(numbers.map(row).collect())
 }
 
 /// A shard with sealed and open partitions of every stream, indexes built.
 fn shard(dir: &std::path::Path) -> Shard {
-    let options =
-        ShardOptions { partition_rows_max: 200, order_partition_rows_max: 200, ..ShardOptions::default() };
-    let mut shard = Shard::open(&ShardFolder::new(dir.join("shard-00")), &options).unwrap();
+    let options = ShardOptions {
+        partition_rows_max: 200,
+        partition_rows_max_of: vec![(&ORDERS, 200)],
+        ..ShardOptions::default()
+    };
+    let mut shard = Shard::open(&ShardFolder::new(dir.join("shard-00")), &options, &FAMILIES).unwrap();
     for first in (0..1_000).step_by(100) {
         shard.apply(&[(LaneId::keyed(0), &rows(first..first + 100))], &mut |_, _, _| {}).unwrap();
     }
@@ -86,7 +95,7 @@ fn shard(dir: &std::path::Path) -> Shard {
         shard.apply(&[(LaneId::keyed(0), &orders(first..first + 100))], &mut |_, _, _| {}).unwrap();
     }
     let is_built = |shard: &Shard| {
-        inspect(shard.path())
+        inspect(shard.path(), &FAMILIES)
             .unwrap()
             .partitions
             .iter()
@@ -114,16 +123,16 @@ fn every_statement_finds_its_rows_by_an_index() {
          stream, with what\nSQLite makes of it (`EXPLAIN QUERY PLAN`). Written by a test of `src/query`, which \
          fails where a plan scans a\npartition instead of searching it.\n",
     );
-    let partitions = inspect(shard.path()).unwrap().partitions;
+    let partitions = inspect(shard.path(), &FAMILIES).unwrap().partitions;
     let mut statements = Vec::new();
     for sealed in [true, false] {
         for partition in partitions.iter().filter(|partition| partition.sealed == sealed) {
             let state = if sealed { "sealed" } else { "open" };
-            let of = read::statements(partition).into_iter();
+            let of = super::filter::statements(partition).into_iter();
             statements.extend(of.map(|(name, sql)| (format!("{name}; a {state} partition"), sql)));
         }
     }
-    statements.extend(read::bucket_statements());
+    statements.extend(bucket_statements());
     statements.extend(order_statements());
     statements.sort();
     statements.dedup_by(|a, b| a.0 == b.0);
@@ -285,7 +294,7 @@ fn a_cursor_reads_back_and_a_forged_one_does_not() {
     for plain in [&b", an order"[..], &4_i64.to_le_bytes(), &(-5_i64).to_le_bytes()] {
         assert!(!bytes.windows(plain.len()).any(|window| window == plain), "{plain:?}");
     }
-    let code = |key: &CursorKey, filter: &read::Filter, shards, text: &str| {
+    let code = |key: &CursorKey, filter: &Filter, shards, text: &str| {
         key.open(filter, shards, text).unwrap_err().code
     };
     for other in [

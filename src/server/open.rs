@@ -7,6 +7,7 @@ use crate::base::durable;
 use crate::base::ids::{LaneId, Sequence, ShardId};
 use crate::base::keys::KeyHasher;
 use crate::config::Config;
+use crate::families::FAMILIES;
 use crate::ingest::write::Journals;
 use crate::ingest::{Board, ShardBoard, ShardVerdicts, Verdicts};
 use crate::journal::{self, Appender, LaneState, Reader, Syncer};
@@ -176,7 +177,7 @@ fn applied_positions(folder: &ShardFolder) -> Option<Vec<(LaneId, Sequence)>> {
     if !path.exists() {
         return None;
     }
-    match shard::inspect(&path) {
+    match shard::inspect(&path, &FAMILIES) {
         Ok(inspection) => Some(inspection.positions),
         Err(error) => {
             tracing::warn!(shard = %path.display(), %error, "the shard cannot be read yet; its journal \

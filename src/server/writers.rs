@@ -6,10 +6,14 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::open::{ShardParts, home};
+use crate::clicks::CLICKS;
 use crate::config::Config;
 use crate::cores::pin::Rank;
+use crate::events::EVENTS;
+use crate::families::FAMILIES;
 use crate::ingest::Board;
 use crate::ingest::write::{self, Stop, WriteSettings};
+use crate::orders::ORDERS;
 use crate::shard::ShardOptions;
 
 pub(super) struct Writers {
@@ -66,13 +70,15 @@ fn settings(config: &Config, folder_id: [u8; 16], cache_bytes: u64) -> WriteSett
             page_bytes: config.page_size as u32,
             cache_bytes,
             partition_rows_max: config.partition_rows_max,
-            order_partition_rows_max: config.order_partition_rows_max,
+            partition_rows_max_of: vec![(&ORDERS, config.order_partition_rows_max)],
             checkpoint_wal_bytes: config.checkpoint_wal_bytes,
             folder_id,
-            retention_clicks: config.retention_clicks,
-            retention_events: config.retention_events,
-            without_buckets: false,
+            retention: [(&CLICKS, config.retention_clicks), (&EVENTS, config.retention_events)]
+                .into_iter()
+                .filter_map(|(stream, keep)| Some((stream, keep?)))
+                .collect(),
+            without_aggregates: false,
         },
-        ..WriteSettings::default()
+        ..WriteSettings::new(&FAMILIES)
     }
 }

@@ -4,99 +4,46 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rusqlite::Connection;
 use rusqlite::hooks::Wal;
-use rusqlite::{Connection, TransactionBehavior};
 
-use super::apply::{BESIDE, Positions};
-use super::buckets::Buckets;
 use super::catalog::ShardFolder;
 use super::error::ShardError;
+use super::family::{Families, KindTable, Opening, Store};
 use super::identity::{Identity, beside};
-use super::ids::{self, Ids};
-use super::orders::Orders;
-use super::partition::{self, Partition};
-use super::people::Erasures;
-use super::rebuild;
-use super::retain::Retention;
-use super::seal::{self, Sealing};
+use super::names::TenantNumbers;
+use super::options::ShardOptions;
+use super::partition::Gone;
+use super::positions::Positions;
+use super::retention::Retention;
+use super::stores::Stores;
 use super::stream::Stream;
-use super::{heal, open};
+use super::streams::{StreamState, Streams};
+use super::totals::{OTHER, REJECTED, load_total};
+use super::{healed, open};
 use crate::base::counters::Cell;
 use crate::base::durable;
 use crate::base::ids::{LaneId, Sequence};
 use crate::base::keys::KeyHasher;
 
-/// How a shard is written. The defaults were measured (200-byte events, two cores, ext4).
-#[derive(Clone, Debug)]
-pub struct ShardOptions {
-    /// Of a file that is made now. 16 KiB: 1.2 to 1.4 M rows/s at 1,000 to 10,000 rows a commit against
-    /// 0.9 to 1.1 M with 4 KiB; 32 KiB gains nothing more and costs small commits.
-    pub page_bytes: u32,
-    /// SQLite's page cache. Appending needs little; an index build sorts within it.
-    pub cache_bytes: u64,
-    /// Rows of a partition before it is sealed. Its index in order of time grows to 6 MB: times that jump about
-    /// dirty all of it in every commit, which costs 0.4 us a row; at 1 M rows it would be 2 us.
-    pub partition_rows_max: u64,
-    /// Orders of a partition before it is sealed.
-    pub order_partition_rows_max: u64,
-    /// WAL bytes after which a checkpoint is due: 32 MiB takes 50 to 120 ms.
-    pub checkpoint_wal_bytes: u64,
-    /// The data folder's id: what its event ids are hashed with.
-    pub folder_id: [u8; 16],
-    /// How long clicks are kept after their partition was sealed; `None` for ever.
-    pub retention_clicks: Option<std::time::Duration>,
-    /// The same for events.
-    pub retention_events: Option<std::time::Duration>,
-    /// Leaves the buckets out, for measuring what they cost; such a file fails `verify_aggregates`.
-    #[doc(hidden)]
-    pub without_buckets: bool,
-}
-
-impl Default for ShardOptions {
-    fn default() -> ShardOptions {
-        ShardOptions {
-            page_bytes: 16 * 1024,
-            cache_bytes: 16 * 1024 * 1024,
-            partition_rows_max: 250_000,
-            order_partition_rows_max: 100_000,
-            checkpoint_wal_bytes: 32 * 1024 * 1024,
-            folder_id: [0; 16],
-            retention_clicks: None,
-            retention_events: None,
-            without_buckets: false,
-        }
-    }
-}
-
 /// One shard, open for writing by this thread. Dropping it closes the file.
-#[derive(Debug)]
 pub struct Shard {
     pub(super) path: PathBuf,
     pub(super) identity: Identity,
     pub(super) wal_identity: Option<Identity>,
     pub(super) connection: Connection,
     pub(super) options: ShardOptions,
-    pub(super) click: Partition,
-    /// None before the first idempotent event.
-    pub(super) event: Option<Partition>,
-    /// First row id and table of every partition of events.
-    pub(super) event_firsts: Vec<(i64, String)>,
+    pub(super) families: &'static Families,
+    pub(super) kinds: KindTable,
     pub(super) keys: KeyHasher,
-    pub(super) ids: Ids,
-    pub(super) buckets: Buckets,
-    pub(super) orders: Orders,
-    pub(super) order_count: u64,
+    pub(super) streams: Streams,
+    pub(super) stores: Stores,
+    pub(super) tenants: TenantNumbers,
     pub(super) positions: Positions,
-    pub(super) rows: u64,
-    /// Records that were taken and are none of these.
-    pub(super) beside: u64,
-    pub(super) service_events: u64,
+    /// Records that were stored and are no row of a stream.
+    pub(super) other: u64,
     pub(super) rejected: u64,
-    /// A sealed partition may want its index.
-    pub(super) seal_due: bool,
-    pub(super) sealing: Option<Sealing>,
     pub(super) retention: Retention,
-    pub(super) erasures: Erasures,
     /// Frames in the WAL, as SQLite says after each commit.
     pub(super) wal_frames: Arc<Cell>,
     /// How many of them a checkpoint has carried over.
@@ -106,30 +53,37 @@ pub struct Shard {
     pub(super) file_bytes: u64,
 }
 
+impl std::fmt::Debug for Shard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shard").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
 impl Shard {
-    /// Opens `shard.db` of a folder, making the folder and the file where they are absent, finishing a
-    /// heal that was interrupted, migrating an older schema. Milliseconds; more after a crash, when
+    /// Opens `shard.db` of a folder for these families, making the folder and the file where they are absent,
+    /// finishing a heal that was interrupted, migrating an older schema. Milliseconds; more after a crash, when
     /// SQLite reads the WAL (its last valid commit counts).
-    pub fn open(folder: &ShardFolder, options: &ShardOptions) -> Result<Shard, ShardError> {
+    pub fn open(
+        folder: &ShardFolder,
+        options: &ShardOptions,
+        families: &'static Families,
+    ) -> Result<Shard, ShardError> {
         let path = folder.database();
         durable::create_folder(folder.dir())?;
-        heal::install(&path)?;
+        healed::install(&path)?;
         let before = Identity::of(&path)?;
-        let mut connection = open::open_writer(&path, options)?;
+        let mut connection = open::open_writer(&path, options, families)?;
         let identity = Identity::of(&path)?.ok_or(ShardError::Missing)?;
         let keys = KeyHasher::new(&options.folder_id);
         if before.is_some_and(|before| before != identity) {
             return Err(ShardError::Replaced);
         }
-        let click = match Partition::load(&connection, Stream::Click)? {
-            Some(partition) => partition,
-            None => {
-                let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-                let partition = Partition::create(&transaction, Stream::Click, None)?;
-                transaction.commit()?;
-                partition
-            }
-        };
+        let mut streams = Streams::load(&connection, families.streams(), options)?;
+        let mut stores = Stores::default();
+        for family in families.list {
+            let (connection, streams) = (&mut connection, &mut streams);
+            stores.push(family.open(Opening { connection, keys: &keys, options, streams })?);
+        }
         if before.is_none() {
             durable::sync_folder(folder.dir())?;
         }
@@ -143,31 +97,19 @@ impl Shard {
         Ok(Shard {
             wal_identity: Identity::of(&beside(&path, "-wal"))?,
             identity,
-            ids: rebuild::load_ids(&mut connection, &keys, ids::EVENTS)?,
-            orders: Orders::load(&mut connection, &keys)?,
-            order_count: load_total(&connection, Stream::Order.total())?,
-            event: Partition::load(&connection, Stream::ServiceEvent)?,
-            event_firsts: partition::firsts(&connection, Stream::ServiceEvent)?,
+            options: options.clone(),
+            families,
+            kinds: KindTable::new(families),
             keys,
-            buckets: Buckets::default(),
+            streams,
+            stores,
+            tenants: TenantNumbers::default(),
             retention: Retention::load(&connection, &path)?,
             path,
             positions: Positions::load(&connection)?,
-            rows: load_total(&connection, Stream::Click.total())?,
-            service_events: load_total(&connection, Stream::ServiceEvent.total())?,
-            rejected: load_total(&connection, "rejected_records")?,
-            beside: load_total(&connection, BESIDE)?,
-            seal_due: seal::is_due(&connection)?,
-            sealing: None,
-            erasures: Erasures::load(&connection)?,
+            rejected: load_total(&connection, REJECTED)?,
+            other: load_total(&connection, OTHER)?,
             connection,
-            // A partition without a row would give the next one the same first id.
-            options: ShardOptions {
-                partition_rows_max: options.partition_rows_max.max(1),
-                order_partition_rows_max: options.order_partition_rows_max.max(1),
-                ..options.clone()
-            },
-            click,
             wal_frames,
             wal_frames_carried: 0,
             frame_bytes: page_bytes.unsigned_abs() + 24,
@@ -192,34 +134,33 @@ impl Shard {
         self.positions.list()
     }
 
-    /// Clicks committed, over all partitions.
+    /// Rows of a stream committed, over all partitions.
+    #[must_use]
+    pub fn stored(&self, stream: &'static Stream) -> u64 {
+        self.streams.get(stream).rows
+    }
+
+    /// Rows of all streams.
     #[must_use]
     pub fn rows(&self) -> u64 {
-        self.rows
+        self.streams.iter().map(|state| state.rows).sum()
     }
 
-    /// Records committed that are no click, event or order: statuses, stock, prices, what is known of ingests and people.
+    /// The streams of its families, with what is committed.
+    pub fn streams(&self) -> impl Iterator<Item = &StreamState> {
+        self.streams.iter()
+    }
+
+    /// Records committed that are no row of a stream.
     #[must_use]
-    pub fn beside(&self) -> u64 {
-        self.beside
+    pub fn other(&self) -> u64 {
+        self.other
     }
 
-    /// Idempotent events committed, over all partitions.
-    #[must_use]
-    pub fn service_events(&self) -> u64 {
-        self.service_events
-    }
-
-    /// Orders committed, over all partitions.
-    #[must_use]
-    pub fn orders(&self) -> u64 {
-        self.order_count
-    }
-
-    /// Memory of what is known of the ids of events and orders.
+    /// Memory of what the families know of ids.
     #[must_use]
     pub fn id_memory_bytes(&self) -> usize {
-        self.ids.memory_bytes() + self.orders.ids.memory_bytes()
+        self.stores.iter().map(Store::memory_bytes).sum()
     }
 
     /// Records that could not be stored as rows.
@@ -243,6 +184,58 @@ impl Shard {
         Ok(statement.query_row([], |row| row.get::<_, i64>(0))?.unsigned_abs())
     }
 
+    /// What a family works with outside of batches.
+    pub fn connection(&mut self) -> &mut Connection {
+        &mut self.connection
+    }
+
+    #[must_use]
+    pub fn keys(&self) -> &KeyHasher {
+        &self.keys
+    }
+
+    #[must_use]
+    pub fn options(&self) -> &ShardOptions {
+        &self.options
+    }
+
+    /// The part of another family; `None` where the shard has none, or it is at work.
+    #[must_use]
+    pub fn store<T: Store>(&self) -> Option<&T> {
+        self.stores.get()
+    }
+
+    /// As [`Shard::store`], with the connection that it works with.
+    pub fn store_mut<T: Store>(&mut self) -> Option<(&mut T, &mut Connection)> {
+        Some((self.stores.get_mut()?, &mut self.connection))
+    }
+
+    /// Forgets what was read of rows for indexes in the making, and for what leaves: rows are about to be erased.
+    pub fn stop_building(&mut self) {
+        self.stores.iter_mut().for_each(|store| store.stop_building());
+        self.retention.stop_counting();
+    }
+
+    /// Rejected records were deleted, in a transaction that is committed.
+    pub fn rejected_gone(&mut self, records: u64) {
+        self.rejected -= records;
+    }
+
+    /// Rows of a table were deleted, in a transaction that is committed and in which
+    /// [`partition::count_gone`] said what is left.
+    pub fn rows_gone(&mut self, stream: &'static Stream, table: &str, gone: &Gone) {
+        let state = self.streams.get_mut(stream);
+        state.rows -= gone.rows;
+        if let Some(open) = state.open.as_mut().filter(|open| gone.rows > 0 && open.name == table) {
+            open.erased(gone.rows, gone.times_left);
+        }
+    }
+
+    /// Whether data of anybody is kept out, so that an old journal may hold some.
+    pub fn keeps_out_anybody(&self) -> Result<bool, ShardError> {
+        super::kept_out::is_anything(&self.connection)
+    }
+
     /// A full disk, for tests: the database cannot grow beyond so many pages more.
     #[cfg(test)]
     pub(crate) fn limit_growth(&self, pages: i64) {
@@ -256,13 +249,4 @@ impl Shard {
         // If even that fails, closing does a checkpoint, which SQLite guards by itself.
         let _ = self.connection.set_db_config(keep, true);
     }
-}
-
-fn load_total(connection: &Connection, name: &str) -> Result<u64, ShardError> {
-    let value: i64 = connection.query_row(
-        "SELECT coalesce((SELECT value FROM total WHERE name = ?1), 0)",
-        [name],
-        |row| row.get(0),
-    )?;
-    u64::try_from(value).map_err(|_| ShardError::Corrupt(format!("total {name} is {value}")))
 }

@@ -1,8 +1,7 @@
 //! What to do when the path of an open shard stops naming it: copy it back from the open connection, or
 //! leave it for the file that took its place.
 
-use std::fs::{self, File};
-use std::io;
+use std::fs::File;
 use std::path::Path;
 
 use rusqlite::backup::{Backup, StepResult};
@@ -10,13 +9,10 @@ use rusqlite::backup::{Backup, StepResult};
 use super::checkpoint::CheckpointMode;
 use super::error::ShardError;
 use super::file::Shard;
+use super::healed::{HEALED, PART, remove};
 use super::identity::{Identity, beside};
 use super::open;
 use crate::base::durable;
-
-/// A copy that is being made, and one that is complete and waits to become `shard.db`.
-const PART: &str = ".healed-part";
-const HEALED: &str = ".healed";
 
 impl Shard {
     /// After [`ShardError::Missing`]: brings every committed row back under the shard's name, through the
@@ -65,36 +61,5 @@ impl Shard {
             remove(&beside(&path, "-shm"))?;
         }
         Ok(())
-    }
-}
-
-/// Gives a complete copy its name, unless something has that name by now. Called before each open.
-pub(super) fn install(path: &Path) -> Result<(), ShardError> {
-    let healed = beside(path, HEALED);
-    let Some(copy) = Identity::of(&healed)? else { return Ok(()) };
-    if Identity::of(path)?.is_none() {
-        // Left by the file that lost its name; SQLite would replay it into the copy, which has it all.
-        remove(&beside(path, "-wal"))?;
-        remove(&beside(path, "-shm"))?;
-        // A link, not a rename: it fails where someone has put a file there in the meantime.
-        match fs::hard_link(&healed, path) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-            done => done?,
-        }
-        // Before the other name goes.
-        durable::sync_folder(durable::holder_of(path))?;
-    }
-    // Where another file took the place, the copy stays beside it for the operator.
-    if Identity::of(path)? == Some(copy) {
-        remove(&healed)?;
-        durable::sync_folder(durable::holder_of(path))?;
-    }
-    Ok(())
-}
-
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
     }
 }

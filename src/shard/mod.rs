@@ -1,92 +1,89 @@
-//! One SQLite file and the folder it lives in: what is stored, and nothing about who asks for it.
+//! One SQLite file and the folder it lives in: a kernel that stores records of families it knows by a trait, and
+//! nothing about who asks for them.
 //!
 //! In: records a journal holds. Out: rows, journal positions and counters, committed together.
-//! Owns: `shard.db`, the only calls that open SQLite, the data folder's manifest and lock.
-//! Never: waits, retries, logs, or decides what happens after an error; the writer above does.
+//! Owns: `shard.db`, the only calls that open SQLite, the data folder's manifest and lock; partitions, ids, retention,
+//! the overwriting of unused bytes. Never: names a feature; waits, retries, logs, or decides what happens after an
+//! error; the writer above does.
 //!
 //! The life of a batch: [`Shard::check_identity`] → [`Shard::apply`] (rows, positions and counters in
 //! one transaction) → [`Shard::checkpoint`] (what is in the database file for good) → the journal may
-//! forget it.
+//! forget it. [`Family`] says what a feature brings.
 
 mod apply;
 mod backup;
-mod buckets;
+mod carried;
 mod carry;
 mod catalog;
+mod check;
 mod checkpoint;
-mod click;
 mod error;
+mod family;
 mod file;
 mod heal;
+mod healed;
 mod identity;
-mod ids;
+pub mod ids;
 mod inspect;
+pub mod kept_out;
 mod lock;
 mod manifest;
+mod names;
+mod observed;
 mod open;
-mod orders;
-mod partition;
-mod people;
-mod prices;
+mod options;
+mod outcome;
+mod page;
+pub mod partition;
+mod partitions;
+mod positions;
 mod private;
 pub mod read;
 mod rebuild;
 mod retain;
 mod retain_clock;
+mod retention;
 mod schema;
-mod seal;
-mod service_event;
+mod scrub;
+mod stages;
 mod status;
-mod stock;
+mod stores;
 mod stream;
-#[cfg(test)]
-mod tests;
+mod streams;
+mod totals;
 mod upkeep;
-mod view;
+pub mod view;
 
-pub use apply::{Applied, Entry, Records};
+pub use apply::{Entry, Records};
 pub use backup::backup;
-pub use buckets::BucketSize;
-pub use carry::{Carried, carry, key_of};
+pub use carried::Carried;
+pub use carry::{carry, carry_stream};
 pub use catalog::{DataFolder, ShardFolder};
 pub use checkpoint::{Checkpoint, CheckpointMode};
-pub use click::{CLICK_HEADER_BYTES, ClickRow, decode, encode_header};
 pub use error::{FolderError, ShardError};
-pub use file::{Shard, ShardOptions};
-pub use inspect::{Inspection, PartitionInfo, Verified, inspect, verify, verify_aggregates};
+pub use family::{
+    Applied, Batch, BatchWriter, CountLeaving, Families, Family, Opening, Record, Renewed, Store,
+};
+pub use file::Shard;
+pub use identity::Identity;
+pub use inspect::{Inspection, Problems, Verified, differences, inspect, verify, verify_aggregates};
+pub use kept_out::{ErasureMode, erasures_under_way, is_erasing, is_pseudonymising};
 pub use lock::{Lock, hold};
 pub use manifest::Manifest;
+pub use names::{RecentNumbers, TENANT_SQL, TenantNumbers, tenant_number};
+pub use observed::Observed;
 pub use open::{open_reader, open_small, try_temporary_file};
-pub use orders::{
-    BatchBounds, BatchItem, BatchOrder, Choosing, ChosenOrder, ExportedFrom, NameCache, OrderBatch, Span,
-    choose_orders, forget_pages, read_orders,
-};
-pub use orders::{
-    FinishedIngest, IngestRow, ItemRow, Met, ORDER_FIELDS, Observed, OneOrder, OrderParts, OrderRow,
-    OrdersOf, PartsReading, PriceRow, SalesOf, SalesSum, Single, SingleSale, SingleSales, StatusRow,
-    StockChange, StockRow, SumKey, SumsBy, decode_ingest, decode_order, decode_price, decode_status,
-    decode_stock, encode_order, find_ingest, order_statements, sales_bounds, sales_days, sales_starts,
-    sales_sums, sales_version, single_parts, single_sales, span_of,
-};
-pub use people::{
-    ErasureMode, ErasureRecord, ErasureReport, ErasureState, ErasureWants, KnownCustomer, Needles,
-    RemovedOutside, Subject, erasure, erasures_under_way, is_erasing, is_pseudonymising, known_customer,
-    orders_of_customer,
-};
-pub use prices::{
-    AnomaliesOf, AnomalyId, AnomalyLine, AnomalyStatus, ChangeMark, Decision, FirstAnswer, NotAnAnomalyId,
-    PriceChange, PriceEventRow, PriceReviewRow, StoredAnomaly, anomalies, anomaly, change_mark, changes,
-    decode_price_event, decode_price_review, first_answer,
-};
+pub use options::ShardOptions;
+pub use outcome::Outcome;
+pub use partitions::{PartitionInfo, partitions_of};
 pub use private::{
     Loose, TENANTS_FILE, copy_cursor_secret, cursor_secret, loose, make_secret_file, restrict_new_files,
 };
-pub use schema::is_made;
-pub use seal::BuiltIndex;
-pub use service_event::{Outcome, ServiceEventRow, decode_service_event};
+pub use rebuild::load_ids;
+pub use schema::{VERSION, check_current, is_made, migrate};
+pub use scrub::Scrub;
+pub use stages::{BuiltIndex, SortPermit, Stage, WriterTask};
 pub use status::{CommitTimes, Outage, ShardState, ShardStatus};
-pub use stock::{
-    StockCode, StockDecision, StockEvent, StockLevel, StockResult, StockUpdateRow, decode_stock_update,
-    encode_stock_update, stock_decisions, stock_level, verify_stock,
-};
-pub use stream::Stream;
+pub use stream::{STREAMS_MAX, SideTable, Stream};
+pub use streams::{StreamChange, StreamState, Streams};
+pub use totals::total;

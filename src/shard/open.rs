@@ -7,7 +7,8 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::error::ShardError;
-use super::file::ShardOptions;
+use super::family::Families;
+use super::options::ShardOptions;
 use super::schema;
 
 /// How long a tool waits for a lock. The writer does not wait inside SQLite at all.
@@ -17,7 +18,11 @@ const READER_PATIENCE: Duration = Duration::from_secs(1);
 const STATEMENTS_MAX: usize = 128;
 
 /// Opens the writer's connection, making the file or bringing it to the current schema.
-pub(super) fn open_writer(path: &Path, options: &ShardOptions) -> Result<Connection, ShardError> {
+pub(super) fn open_writer(
+    path: &Path,
+    options: &ShardOptions,
+    families: &Families,
+) -> Result<Connection, ShardError> {
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags)?;
@@ -43,7 +48,7 @@ pub(super) fn open_writer(path: &Path, options: &ShardOptions) -> Result<Connect
     // Files, not memory, for the sort of an index build: measured twice as fast (0.60 against 1.26 s a
     // million rows) and it stays inside the cache (memory grew by 60 MB a million rows).
     connection.pragma_update(None, "temp_store", "FILE")?;
-    schema::migrate(&mut connection)?;
+    schema::migrate(&mut connection, families)?;
     Ok(connection)
 }
 

@@ -5,21 +5,20 @@ use rusqlite::{Connection, TransactionBehavior};
 use super::error::ShardError;
 use super::ids::{self, Ids, IdsOf};
 use super::partition::check_name;
-use super::stream::Stream;
 use crate::base::keys::{KeyHash, KeyHasher};
 
 /// Rows of one transaction.
 const ROWS: usize = 10_000;
 
 /// The ids as the tables have them, if that is what the rows have; otherwise made anew, about 2 us a row.
-pub(super) fn load_ids(
+pub fn load_ids(
     connection: &mut Connection,
     keys: &KeyHasher,
     of: &'static IdsOf,
 ) -> Result<Ids, ShardError> {
     let sql = "SELECT max(first_id + rows + erased), coalesce(sum(rows + erased), 0) FROM partition \
                WHERE stream = ?1 AND rows + erased > 0";
-    let stream = stream(of).name();
+    let stream = of.stream.name;
     let (next, rows): (Option<i64>, i64) =
         connection.query_row(sql, [stream], |row| Ok((row.get(0)?, row.get(1)?)))?;
     // More ids than rows is what retention leaves for a while.
@@ -32,21 +31,6 @@ pub(super) fn load_ids(
     }
 }
 
-fn stream(of: &IdsOf) -> Stream {
-    if of.prefix == ids::ORDERS.prefix { Stream::Order } else { Stream::ServiceEvent }
-}
-
-/// Row id, tenant and key of every row of a partition.
-fn rows_sql(of: &IdsOf, partition: &str) -> String {
-    match stream(of) {
-        Stream::Order => format!(
-            "SELECT o.id, t.tenant_id, o.order_id FROM {partition} o JOIN tenant_row t ON t.id = o.tenant \
-             ORDER BY o.id"
-        ),
-        _ => format!("SELECT id, tenant_id, event_id FROM {partition} ORDER BY id"),
-    }
-}
-
 fn rebuild(connection: &mut Connection, keys: &KeyHasher, of: &'static IdsOf) -> Result<Ids, ShardError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     for table in ["id_recent", "id_run", "id_chunk"] {
@@ -56,7 +40,7 @@ fn rebuild(connection: &mut Connection, keys: &KeyHasher, of: &'static IdsOf) ->
     let mut ids = Ids::load(&transaction, of)?;
     for (name, first_id, end) in spans(&transaction, of)? {
         let mut next_id = first_id;
-        let mut statement = transaction.prepare(&rows_sql(of, &name))?;
+        let mut statement = transaction.prepare(&(of.rows_sql)(&name))?;
         let mut rows = statement.query([])?;
         let mut staged = 0;
         while let Some(row) = rows.next()? {
@@ -96,8 +80,8 @@ fn spans(connection: &Connection, of: &IdsOf) -> Result<Vec<Span>, ShardError> {
         "SELECT name, first_id, first_id + rows + erased FROM partition WHERE stream = ?1 ORDER BY first_id";
     let mut statement = connection.prepare(sql)?;
     let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
-    let spans: Vec<Span> = statement.query_map([stream(of).name()], read)?.collect::<Result<_, _>>()?;
-    spans.iter().try_for_each(|(name, ..)| check_name(name))?;
+    let spans: Vec<Span> = statement.query_map([of.stream.name], read)?.collect::<Result<_, _>>()?;
+    spans.iter().try_for_each(|(name, ..)| check_name(of.stream, name))?;
     Ok(spans)
 }
 

@@ -1,26 +1,25 @@
 //! Retention: rows leave by whole partitions, a while after they arrived, not by the times clients gave them.
 //!
 //! A partition that was sealed longer ago than the retention is dropped: in one transaction it leaves the
-//! catalogue, the views, the totals and (events) the buckets and the ids. Its pages are freed afterwards, slice
+//! catalogue, the views, the totals and what its family derives of it. Its pages are freed afterwards, slice
 //! by slice. So that a quiet stream's rows leave as well, an open partition is sealed when it is an eighth of
 //! the retention old: rows stay at least as long as asked for, and at most an eighth longer, and a partition's
 //! time to fill.
 
-use std::path::Path;
+use std::any::Any;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 
-use super::buckets::Buckets;
 use super::error::ShardError;
 use super::file::Shard;
-use super::inspect::partitions_of;
 use super::partition::{Partition, check_name, firsts, names};
-use super::retain_clock::{Look, RetainClock, say};
-use super::service_event::ServiceEventRow;
+use super::partitions::partitions_of;
+use super::retain_clock::{Look, say};
+use super::retention::{Leaving, write_hold};
 use super::stream::Stream;
-use super::{open, view};
+use super::view;
 use crate::base::clock;
 
 /// Between two looks for partitions that are old enough.
@@ -29,97 +28,15 @@ const LOOK_EVERY_US: u64 = 10_000_000;
 const OPEN_SHARE: u32 = 8;
 /// Rows deleted between two looks at the clock.
 const DELETE_ROWS: i64 = 1_000;
-/// Rows read in one transaction, so that no checkpoint waits long.
-const READ_ROWS: i64 = 50_000;
 
 /// Rows that left, and first row id and table of the partitions that stay.
 type Left = (u64, Vec<(i64, String)>);
 
-/// Where retention stands.
-#[derive(Debug)]
-pub(super) struct Retention {
-    clock: RetainClock,
-    look_at_us: u64,
-    /// Tables are left to be freed.
-    freeing: bool,
-    /// A partition of events whose share of the buckets is being counted.
-    leaving: Option<Leaving>,
-}
-
-#[derive(Debug)]
-struct Leaving {
-    partition: String,
-    count: Option<JoinHandle<Result<Buckets, ShardError>>>,
-}
-
-impl Retention {
-    /// Looks at the next step instead of later, for tests.
-    #[cfg(test)]
-    pub(super) fn look_now(&mut self) {
-        self.look_at_us = 0;
-    }
-
-    /// Rows change: what is being counted of them is counted again.
-    pub(super) fn stop_counting(&mut self) {
-        self.leaving = None;
-    }
-
-    /// Whether tables that were dropped have pages still.
-    pub(super) fn is_freeing(&self) -> bool {
-        self.freeing
-    }
-
-    #[cfg(test)]
-    pub(super) fn wall_moves(&mut self, by_us: i64) {
-        self.clock.wall_moves(by_us);
-    }
-
-    #[cfg(test)]
-    pub(super) fn is_busy(&self) -> bool {
-        self.leaving.is_some() || self.freeing
-    }
-
-    pub(super) fn load(connection: &Connection, path: &Path) -> Result<Retention, ShardError> {
-        let sql = "SELECT EXISTS (SELECT 1 FROM dropped_partition)";
-        let freeing = connection.query_row(sql, [], |row| row.get(0))?;
-        let held: Option<i64> = connection
-            .query_row("SELECT value FROM total WHERE name = ?1", [HELD], |row| row.get(0))
-            .optional()?;
-        let clock = RetainClock::of_shard(path, held);
-        if held.is_some() || clock.is_held() {
-            write_hold(connection, &clock)?;
-        }
-        Ok(Retention { clock, look_at_us: 0, freeing, leaving: None })
-    }
-}
-
-/// The total that says how far ahead the clock was when dropping was stopped; there while it is. Without it a restart
-/// would believe the clock: what is written meanwhile makes the file look new.
-const HELD: &str = "retention_held_us";
-
-fn write_hold(connection: &Connection, clock: &RetainClock) -> Result<(), ShardError> {
-    if clock.is_held() {
-        let sql = "INSERT INTO total (name, value) VALUES (?1, ?2) \
-                   ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE value != excluded.value";
-        connection.prepare_cached(sql)?.execute(params![HELD, clock.ahead_us()])?;
-    } else {
-        connection.prepare_cached("DELETE FROM total WHERE name = ?1")?.execute([HELD])?;
-    }
-    Ok(())
-}
-
 impl Shard {
-    fn retentions(&self) -> [(Stream, Option<Duration>); 2] {
-        [
-            (Stream::Click, self.options.retention_clicks),
-            (Stream::ServiceEvent, self.options.retention_events),
-        ]
-    }
-
     /// Whether [`Shard::retain`] has something to do now.
     pub(super) fn retain_due(&self) -> bool {
         let is_counted = |leaving: &Leaving| leaving.count.as_ref().is_none_or(JoinHandle::is_finished);
-        let is_set = self.retentions().iter().any(|(_, keep)| keep.is_some());
+        let is_set = !self.options.retention.is_empty();
         self.retention.freeing
             || match &self.retention.leaving {
                 Some(leaving) => is_counted(leaving),
@@ -130,20 +47,28 @@ impl Shard {
     /// One step: drops a partition, seals an old one, or frees pages for about `budget`.
     pub(super) fn retain(&mut self, budget: Duration) -> Result<(), ShardError> {
         if let Some(leaving) = self.retention.leaving.take() {
-            return self.drop_events(leaving);
+            return self.drop_counted(leaving);
         }
         if self.retention.freeing {
             return self.free_slice(budget);
         }
         let may_drop = self.may_drop()?;
-        for (stream, keep) in self.retentions() {
-            let Some(keep) = keep else { continue };
+        for (stream, keep) in self.options.retention.clone() {
             if self.seal_old(stream, keep / OPEN_SHARE)? || (may_drop && self.drop_old(stream, keep)?) {
                 return Ok(());
             }
         }
         self.retention.look_at_us = clock::monotonic_us() + LOOK_EVERY_US;
         Ok(())
+    }
+
+    /// Frees pages of dropped tables, about `budget` long. Returns whether there were any.
+    pub fn free_dropped(&mut self, budget: Duration) -> Result<bool, ShardError> {
+        let is_freeing = self.retention.freeing;
+        if is_freeing {
+            self.retain(budget)?;
+        }
+        Ok(is_freeing)
     }
 
     /// Whether the clock can be believed.
@@ -164,41 +89,29 @@ impl Shard {
     }
 
     /// Seals the open partition of a stream if it is old and not empty.
-    fn seal_old(&mut self, stream: Stream, age: Duration) -> Result<bool, ShardError> {
+    fn seal_old(&mut self, stream: &'static Stream, age: Duration) -> Result<bool, ShardError> {
         let old_us = clock::unix_us().saturating_sub(age.as_micros() as i64);
-        let open = match stream {
-            Stream::Click => Some(&self.click),
-            Stream::ServiceEvent => self.event.as_ref(),
-            // Orders are kept.
-            Stream::Order => None,
-        };
+        let open = self.streams.get(stream).open.as_ref();
         let Some(open) = open.filter(|open| open.rows > 0 && open.created_us <= old_us) else {
             return Ok(false);
         };
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let next = Partition::create(&transaction, stream, Some(open))?;
         transaction.commit()?;
-        match stream {
-            Stream::Click => self.click = next,
-            Stream::ServiceEvent => {
-                self.event_firsts.push((next.next_id, next.name.clone()));
-                self.event = Some(next);
-            }
-            Stream::Order => {}
-        }
-        self.seal_due = true;
+        self.streams.get_mut(stream).opened(next);
+        self.stores.sealed(self.families.family_of(stream));
         Ok(true)
     }
 
     /// Drops the oldest partition of a stream if it was sealed long enough ago and has its index.
-    fn drop_old(&mut self, stream: Stream, keep: Duration) -> Result<bool, ShardError> {
+    fn drop_old(&mut self, stream: &'static Stream, keep: Duration) -> Result<bool, ShardError> {
         let cutoff = clock::unix_us().saturating_sub(keep.as_micros() as i64);
         let oldest = self
             .connection
             .query_row(
                 "SELECT name, sealed_at FROM partition WHERE stream = ?1 AND indexed_at IS NOT NULL \
                  ORDER BY first_id LIMIT 1",
-                [stream.name()],
+                [stream.name],
                 |row| Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?)),
             )
             .optional()?;
@@ -208,52 +121,56 @@ impl Shard {
         if sealed_us > cutoff {
             return Ok(false);
         }
-        check_name(&name)?;
-        if stream == Stream::ServiceEvent {
+        check_name(stream, &name)?;
+        let family = self.families.family_of(stream);
+        let counting = self.stores.at(family).and_then(|store| store.count_leaving(stream));
+        if let Some(counted) = counting {
             let (path, partition) = (self.path.clone(), name.clone());
             let count = std::thread::Builder::new().name("retain".to_owned());
             let count = count.spawn(move || counted(&path, &partition))?;
-            self.retention.leaving = Some(Leaving { partition: name, count: Some(count) });
+            self.retention.leaving = Some(Leaving { stream, partition: name, count: Some(count) });
             return Ok(true);
         }
-        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let rows = leave(&transaction, stream, &name)?;
-        transaction.commit()?;
-        self.rows = self.rows.saturating_sub(rows);
-        self.retention.freeing = true;
+        let (rows, left) = self.drop_partition(stream, &name, None)?;
+        self.left(stream, rows, left);
         Ok(true)
     }
 
-    fn drop_events(&mut self, mut leaving: Leaving) -> Result<(), ShardError> {
+    fn drop_counted(&mut self, mut leaving: Leaving) -> Result<(), ShardError> {
         let gone = |_| ShardError::Other("the thread that counts what leaves is gone".to_owned());
         let Some(count) = leaving.count.take() else { return Ok(()) };
-        let mut buckets = count.join().map_err(gone)??;
-        match self.leave_with_ids(&leaving.partition, &mut buckets) {
-            Ok((rows, left)) => {
-                self.ids.committed();
-                self.event_firsts = left;
-                self.service_events = self.service_events.saturating_sub(rows);
-                self.retention.freeing = true;
-                Ok(())
-            }
-            Err(error) => {
-                self.ids.rolled_back();
-                Err(error)
-            }
+        let counted = count.join().map_err(gone)??;
+        let left = self.drop_partition(leaving.stream, &leaving.partition, Some(counted));
+        if let Some(store) = self.stores.at(self.families.family_of(leaving.stream)) {
+            if left.is_ok() { store.committed() } else { store.rolled_back() }
         }
+        let (rows, left) = left?;
+        self.left(leaving.stream, rows, left);
+        Ok(())
     }
 
-    /// The transaction in which a partition of events leaves: its rows, and the partitions that stay.
-    fn leave_with_ids(&mut self, partition: &str, buckets: &mut Buckets) -> Result<Left, ShardError> {
+    /// The transaction in which a partition leaves: its rows, and the partitions that stay.
+    fn drop_partition(
+        &mut self,
+        stream: &'static Stream,
+        partition: &str,
+        counted: Option<Box<dyn Any + Send>>,
+    ) -> Result<Left, ShardError> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let rows = leave(&transaction, Stream::ServiceEvent, partition)?;
-        let others = partitions_of(&transaction, Stream::ServiceEvent)?;
-        buckets.subtract(&transaction, &others)?;
-        let first_id = others.first().map_or(i64::MAX, |partition| partition.first_id);
-        self.ids.forget_below(&transaction, first_id)?;
-        let left = firsts(&transaction, Stream::ServiceEvent)?;
+        let rows = leave(&transaction, stream, partition)?;
+        if let (Some(counted), Some(store)) = (counted, self.stores.at(self.families.family_of(stream))) {
+            store.leave(&transaction, counted, &partitions_of(&transaction, stream)?)?;
+        }
+        let left = firsts(&transaction, stream)?;
         transaction.commit()?;
         Ok((rows, left))
+    }
+
+    fn left(&mut self, stream: &'static Stream, rows: u64, left: Vec<(i64, String)>) {
+        let state = self.streams.get_mut(stream);
+        state.firsts = left;
+        state.rows = state.rows.saturating_sub(rows);
+        self.retention.freeing = true;
     }
 
     /// Frees pages of dropped tables: indexes first, then rows from the front, the table when it is empty.
@@ -267,7 +184,9 @@ impl Shard {
             self.retention.freeing = false;
             return Ok(());
         };
-        check_name(&name)?;
+        if !self.streams.iter().any(|state| state.stream.has_partition(&name)) {
+            return Err(ShardError::Corrupt("dropped_partition names an unknown table".to_owned()));
+        }
         let index: Option<String> = transaction
             .query_row(
                 "SELECT name FROM sqlite_schema WHERE type = 'index' AND tbl_name = ?1 LIMIT 1",
@@ -298,44 +217,29 @@ impl Shard {
 }
 
 /// Takes a partition out of the catalogue, the views and the totals; how many rows it has.
-fn leave(transaction: &Connection, stream: Stream, name: &str) -> Result<u64, ShardError> {
+fn leave(transaction: &Connection, stream: &'static Stream, name: &str) -> Result<u64, ShardError> {
     let rows: i64 =
         transaction.query_row("SELECT rows FROM partition WHERE name = ?1", [name], |row| row.get(0))?;
     transaction.execute("DELETE FROM partition WHERE name = ?1", [name])?;
     transaction.execute("INSERT INTO dropped_partition (name) VALUES (?1)", [name])?;
     transaction
-        .execute("UPDATE total SET value = value - ?2 WHERE name = ?1", params![stream.total(), rows])?;
+        .execute("UPDATE total SET value = value - ?2 WHERE name = ?1", params![stream.total, rows])?;
     view::cover(transaction, stream, &names(transaction, stream)?)?;
     Ok(rows.unsigned_abs())
 }
 
-/// The buckets of one partition, which does not change any more.
-fn counted(path: &Path, partition: &str) -> Result<Buckets, ShardError> {
-    let reader = open::open_reader(path)?;
-    let mut buckets = Buckets::default();
-    let mut last = i64::MIN;
-    let mut statement = reader.prepare(&format!(
-        "SELECT id, tenant_id, source, event_type, timestamp_us FROM {partition} WHERE id > ?1 \
-         ORDER BY id LIMIT ?2"
-    ))?;
-    loop {
-        let before = last;
-        let mut rows = statement.query([last, READ_ROWS])?;
-        while let Some(row) = rows.next()? {
-            last = row.get(0)?;
-            let text = |at: usize| row.get_ref(at)?.as_str().map_err(rusqlite::Error::from);
-            buckets.count(&ServiceEventRow {
-                timestamp_us: row.get(4)?,
-                received_us: 0,
-                tenant_id: text(1)?,
-                event_id: "",
-                source: text(2)?,
-                event_type: text(3)?,
-                payload: "",
-            });
-        }
-        if last == before {
-            return Ok(buckets);
-        }
+#[cfg(test)]
+impl Shard {
+    /// Looks at the next step instead of later.
+    pub(crate) fn retain_now(&mut self) {
+        self.retention.look_at_us = 0;
+    }
+
+    pub(crate) fn wall_moves(&mut self, by_us: i64) {
+        self.retention.clock.wall_moves(by_us);
+    }
+
+    pub(crate) fn is_retaining(&self) -> bool {
+        self.retention.leaving.is_some() || self.retention.freeing
     }
 }

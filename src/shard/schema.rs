@@ -3,33 +3,25 @@
 use rusqlite::{Connection, TransactionBehavior, params};
 
 use super::error::ShardError;
-use super::stream::Stream;
-use super::view;
+use super::family::Families;
 use crate::base::clock;
 
 /// `FHSD`: what `file(1)` and a second program see in the header.
 const APPLICATION_ID: i32 = 0x4648_5344;
 
-struct Migration {
-    description: &'static str,
-    run: fn(&Connection) -> Result<(), ShardError>,
-}
+/// One step of a file's schema, in a transaction of its own.
+type Migration = fn(&Connection) -> Result<(), ShardError>;
 
+/// The kernel's part of each migration, before the families' ([`Family::migrate`](super::Family::migrate)).
 /// Append-only: number `n` in the list is schema version `n + 1`. What was released is not edited.
-const MIGRATIONS: &[Migration] = &[
-    Migration { description: "partitions of clicks, journal positions, totals", run: version_1 },
-    Migration {
-        description: "idempotent events, their ids and buckets; clicks in order of time",
-        run: version_2,
-    },
-    Migration { description: "orders, customers, products and sales", run: version_3 },
-    Migration { description: "price events, stock, people who were forgotten", run: version_4 },
-    Migration { description: "when orders got their statuses", run: version_5 },
-    Migration { description: "words of customers for any SQLite", run: version_6 },
-];
+const MIGRATIONS: &[Migration] = &[version_1, version_2, nothing, version_4, nothing, nothing];
 
 /// The newest schema this program knows.
-pub(super) const VERSION: u32 = MIGRATIONS.len() as u32;
+pub const VERSION: u32 = MIGRATIONS.len() as u32;
+
+fn nothing(_: &Connection) -> Result<(), ShardError> {
+    Ok(())
+}
 
 /// SQLite keeps the comments inside a statement, so `.schema` explains itself.
 fn version_1(connection: &Connection) -> Result<(), ShardError> {
@@ -74,12 +66,11 @@ CREATE TABLE rejected_record (
   PRIMARY KEY (lane, sequence)
 );
 ";
-    connection.execute_batch(&format!("{tables}{}", view::events_sql()))?;
+    connection.execute_batch(tables)?;
     Ok(())
 }
 
-/// The index in order of time that clicks now keep from their first row is built for those that are there:
-/// about half a second a million rows, once.
+/// Several streams.
 fn version_2(connection: &Connection) -> Result<(), ShardError> {
     connection.execute_batch(
         "
@@ -108,42 +99,19 @@ CREATE TABLE dropped_partition (
   -- Tables that retention has taken out of the views; their pages are freed bit by bit.
   name TEXT PRIMARY KEY
 ) WITHOUT ROWID;
-INSERT INTO total VALUES ('service_events', 0);
 ",
     )?;
-    for name in super::partition::names(connection, Stream::Click)? {
-        connection.execute_batch(&format!("DROP INDEX IF EXISTS {name}_time"))?;
-        connection.execute_batch(&Stream::Click.live_index_sql(&name))?;
-    }
-    connection.execute_batch(&super::ids::schema(super::ids::EVENTS))?;
-    connection.execute_batch(&super::buckets::schema())?;
-    connection.execute_batch(&view::service_events_sql())?;
     Ok(())
 }
 
-/// Nothing that was there changes.
-fn version_3(connection: &Connection) -> Result<(), ShardError> {
-    connection.execute_batch(&super::orders::tables_sql())?;
-    connection.execute_batch(&super::ids::schema(super::ids::ORDERS))?;
-    Ok(())
-}
-
+/// Rows may be erased, and the people they were of are kept out.
 fn version_4(connection: &Connection) -> Result<(), ShardError> {
-    connection.execute_batch(&super::prices::tables_sql())?;
-    connection.execute_batch(&super::stock::tables_sql())?;
-    connection.execute_batch(&super::people::tables_sql())?;
-    Ok(())
-}
-
-/// Orders that have another status than they came with have no time of it: any change is newer.
-fn version_5(connection: &Connection) -> Result<(), ShardError> {
-    Ok(connection.execute_batch(super::orders::status_times_sql())?)
-}
-
-/// The words were a table that SQLite before 3.43 does not know, and programs with one refused the whole file. Version 6
-/// makes it from the first on, so version 3 does not make the old one any more.
-fn version_6(connection: &Connection) -> Result<(), ShardError> {
-    super::orders::make_words(connection)
+    connection.execute_batch(
+        "
+ALTER TABLE partition ADD COLUMN erased INTEGER NOT NULL DEFAULT 0;  -- rows that were, and are not any more
+",
+    )?;
+    super::kept_out::create_tables(connection)
 }
 
 /// Refuses a file of another program or of a newer version, without changing it.
@@ -165,7 +133,7 @@ pub(super) fn check_owner(connection: &Connection) -> Result<(), ShardError> {
 }
 
 /// For what reads every table: an older file is brought up to date by the server that serves it.
-pub(super) fn check_current(connection: &Connection) -> Result<(), ShardError> {
+pub fn check_current(connection: &Connection) -> Result<(), ShardError> {
     match version_of(connection)? {
         VERSION => Ok(()),
         older => Err(ShardError::Other(format!(
@@ -181,17 +149,19 @@ pub fn is_made(connection: &Connection) -> Result<bool, ShardError> {
 
 /// Brings the file to [`VERSION`]: an older one step by step, each in a transaction of its own; a new one at
 /// once, so that nobody sees half of its tables.
-pub(super) fn migrate(connection: &mut Connection) -> Result<(), ShardError> {
+pub fn migrate(connection: &mut Connection, families: &Families) -> Result<(), ShardError> {
     while version_of(connection)? < VERSION {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         // Again under the lock: another program may have been quicker.
         let found = version_of(&transaction)?;
         let steps = if found == 0 { MIGRATIONS.len() } else { 1 };
-        for (version, migration) in (found..).zip(MIGRATIONS.iter().skip(found as usize).take(steps)) {
-            (migration.run)(&transaction)?;
+        let kernels = MIGRATIONS.iter().zip(families.versions).skip(found as usize).take(steps);
+        for (version, (migrate, description)) in (found..).zip(kernels) {
+            migrate(&transaction)?;
+            families.list.iter().try_for_each(|family| family.migrate(&transaction, version + 1))?;
             transaction.execute(
                 "INSERT INTO migration (version, applied_at, description) VALUES (?1, ?2, ?3)",
-                params![version + 1, clock::rfc3339(clock::unix_us()), migration.description],
+                params![version + 1, clock::rfc3339(clock::unix_us()), description],
             )?;
             transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
             transaction.pragma_update(None, "user_version", version + 1)?;

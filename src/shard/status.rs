@@ -7,6 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use hdrhistogram::Histogram;
 
+use super::stream::{STREAMS_MAX, Stream};
 use crate::base::clock;
 use crate::base::counters::Cell;
 use crate::base::ids::{LaneId, Sequence, ShardId};
@@ -72,16 +73,13 @@ pub struct ShardStatus {
     state: AtomicU8,
     was_open: AtomicBool,
     applied: [Cell; LaneId::COUNT_MAX as usize],
-    /// Clicks in the database, over all partitions.
-    pub rows: Cell,
-    /// Idempotent events in the database, over all partitions.
-    pub service_events: Cell,
-    pub orders: Cell,
-    /// Records that were taken and are none of these, since the shard was made.
-    pub beside: Cell,
-    /// Price anomalies and decisions on them that became known, since the start.
-    pub price_changes: Cell,
-    /// Idempotent events that were there already, since the start; conflicts are among them.
+    /// Rows in the database, over all partitions, by the place of their stream.
+    stored: [Cell; STREAMS_MAX],
+    /// Records that were stored and are no row of a stream, since the shard was made.
+    pub other: Cell,
+    /// Numbered changes that became known, since the start.
+    pub changes: Cell,
+    /// Records whose id was there already, since the start; conflicts are among them.
     pub duplicates: Cell,
     pub conflicts: Cell,
     /// Records that could not be stored as rows.
@@ -122,11 +120,9 @@ impl ShardStatus {
             state: AtomicU8::new(ShardState::Reopening as u8),
             was_open: AtomicBool::new(false),
             applied: [const { Cell::new(0) }; LaneId::COUNT_MAX as usize],
-            rows: Cell::default(),
-            service_events: Cell::default(),
-            orders: Cell::default(),
-            beside: Cell::default(),
-            price_changes: Cell::default(),
+            stored: [const { Cell::new(0) }; STREAMS_MAX],
+            other: Cell::default(),
+            changes: Cell::default(),
             duplicates: Cell::default(),
             conflicts: Cell::default(),
             rejected: Cell::default(),
@@ -195,6 +191,23 @@ impl ShardStatus {
     #[must_use]
     pub fn rows_per_commit(&self) -> Option<Arc<Histogram<u64>>> {
         self.rows_per_commit.load_full()
+    }
+
+    /// Rows of a stream in the database, over all partitions.
+    #[must_use]
+    pub fn stored(&self, stream: &'static Stream) -> u64 {
+        self.stored[stream.place].get()
+    }
+
+    /// Rows of all streams.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
+        self.stored.iter().map(Cell::get).sum()
+    }
+
+    /// For the writer.
+    pub fn set_stored(&self, stream: &'static Stream, rows: u64) {
+        self.stored[stream.place].set(rows);
     }
 
     /// For the writer.

@@ -1,122 +1,67 @@
-//! The streams of rows a shard holds, each in partitions of its own.
+//! A stream: rows of one sort, stored in partitions of their own.
 
-use super::orders;
+use std::fmt;
 
-/// What a partition's rows are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stream {
-    /// Events of the collector.
-    Click,
-    /// Idempotent events.
-    ServiceEvent,
-    /// Orders, with their items in a second table of each partition.
-    Order,
+/// Streams that all families together may have: counters of each are kept by its place.
+pub const STREAMS_MAX: usize = 8;
+
+/// Another table that each partition has, with a view over all of them.
+#[derive(Clone, Copy)]
+pub struct SideTable {
+    pub view: &'static str,
+    pub columns: &'static str,
+    /// The table of a partition.
+    pub table: fn(&str) -> String,
+}
+
+/// What a family says of a stream of rows.
+pub struct Stream {
+    /// Where its counters are kept; no other stream has it. Below [`STREAMS_MAX`].
+    pub place: usize,
+    /// Its name in the catalogue, of the view over its partitions, and in front of their numbers.
+    pub name: &'static str,
+    /// Its counter in `total`.
+    pub total: &'static str,
+    /// The schema version that brought the counter.
+    pub since: u32,
+    /// The columns of a partition, in order; `id` first.
+    pub columns: &'static str,
+    /// What an insert binds to them.
+    pub values: &'static str,
+    /// The column that its partitions are in order of.
+    pub time_column: &'static str,
+    /// The table of a partition, and the index that is kept while rows arrive: rows arrive about in order of time, so
+    /// nearly every insert meets the page the last one met.
+    pub create_sql: fn(&str) -> String,
+    pub side_tables: &'static [SideTable],
+    /// Whether a sealed partition gets a further index.
+    pub has_sealed_index: bool,
+    /// Rows of a partition before it is sealed, where it is not what `ShardOptions` says for all streams.
+    pub partition_rows_max: Option<u64>,
 }
 
 impl Stream {
-    pub const ALL: [Stream; 3] = [Stream::Click, Stream::ServiceEvent, Stream::Order];
-
-    /// Its name in the catalogue, of the view over its partitions, and in front of their numbers.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Stream::Click => "click",
-            Stream::ServiceEvent => "service_event",
-            Stream::Order => "sales_order",
-        }
+    pub(super) fn insert_sql(&self, partition: &str) -> String {
+        format!("INSERT INTO {partition} ({}) VALUES ({})", self.columns, self.values)
     }
 
-    /// Its counter in `total`.
-    pub(super) const fn total(self) -> &'static str {
-        match self {
-            Stream::Click => "rows",
-            Stream::ServiceEvent => "service_events",
-            Stream::Order => "orders",
-        }
-    }
-
-    /// The columns of a partition, in order.
-    pub(super) const fn columns(self) -> &'static str {
-        match self {
-            Stream::Click => "id, user_id, timestamp_us, received_us, metadata",
-            Stream::ServiceEvent => {
-                "id, tenant_id, event_id, source, event_type, timestamp_us, received_us, payload"
-            }
-            Stream::Order => {
-                "id, tenant, order_id, customer, status, first_status, currency, ordered_at_us, total, units, \
-                 items, received_us, ingest, ingest_line, content, customer_key"
-            }
-        }
-    }
-
-    pub(super) fn insert_sql(self, partition: &str) -> String {
-        let values = match self {
-            Stream::Click => "?1, ?2, ?3, ?4, ?5",
-            Stream::ServiceEvent => "?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8",
-            Stream::Order => "?1, ?2, ?3, ?4, ?5, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15",
-        };
-        format!("INSERT INTO {partition} ({}) VALUES ({values})", self.columns())
-    }
-
-    /// The table of a partition and the index that is kept while rows arrive: rows arrive about in order of
-    /// time, so nearly every insert meets the page the last one met.
-    pub(super) fn create_sql(self, partition: &str) -> String {
-        match self {
-            Stream::Click => format!(
-                "CREATE TABLE {partition} (
-  -- Events in order of arrival; `id` goes on counting from one partition to the next.
-  id INTEGER PRIMARY KEY,
-  user_id INTEGER NOT NULL,
-  timestamp_us INTEGER NOT NULL,  -- the client's time, microseconds since 1970 UTC
-  received_us INTEGER NOT NULL,   -- when it was accepted
-  metadata TEXT NOT NULL          -- JSON, byte for byte as received
-);
-{}",
-                self.live_index_sql(partition)
-            ),
-            Stream::ServiceEvent => format!(
-                "CREATE TABLE {partition} (
-  -- Events in order of arrival; `id` goes on counting from one partition to the next.
-  -- (tenant_id, event_id) is unique over all partitions and shards; id_recent and id_run see to it.
-  id INTEGER PRIMARY KEY,
-  tenant_id TEXT NOT NULL,
-  event_id TEXT NOT NULL,
-  source TEXT NOT NULL,
-  event_type TEXT NOT NULL,
-  timestamp_us INTEGER NOT NULL,  -- the client's time, microseconds since 1970 UTC
-  received_us INTEGER NOT NULL,   -- when it was accepted
-  payload TEXT NOT NULL           -- a JSON object, byte for byte as received
-);
-{}",
-                self.live_index_sql(partition)
-            ),
-            Stream::Order => orders::partition_sql(partition, &self.live_index_sql(partition)),
-        }
-    }
-
-    pub(super) fn live_index_sql(self, partition: &str) -> String {
-        match self {
-            Stream::Click => format!("CREATE INDEX {partition}_time ON {partition} (timestamp_us, user_id)"),
-            Stream::ServiceEvent => format!(
-                "CREATE INDEX {partition}_order ON {partition} (tenant_id, timestamp_us, event_id, source, event_type)"
-            ),
-            Stream::Order => format!(
-                "CREATE INDEX {partition}_time ON {partition} (tenant, ordered_at_us, order_id, currency, \
-                 status, total, units, customer_key, customer)"
-            ),
-        }
-    }
-
-    /// The column its partitions are in order of.
-    pub(super) const fn time_column(self) -> &'static str {
-        match self {
-            Stream::Click | Stream::ServiceEvent => "timestamp_us",
-            Stream::Order => "ordered_at_us",
-        }
-    }
-
-    /// Whether a sealed partition gets a further index.
-    pub(super) const fn has_sealed_index(self) -> bool {
-        matches!(self, Stream::Click | Stream::Order)
+    /// Whether a table is a partition of it: its name and a number of six digits or more.
+    pub(super) fn has_partition(&self, table: &str) -> bool {
+        let number = table.strip_prefix(self.name).and_then(|rest| rest.strip_prefix('_'));
+        number.is_some_and(|digits| digits.len() >= 6 && digits.bytes().all(|byte| byte.is_ascii_digit()))
     }
 }
+
+impl fmt::Debug for Stream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+impl PartialEq for Stream {
+    fn eq(&self, other: &Stream) -> bool {
+        self.name == other.name
+    }
+}
+
+impl Eq for Stream {}

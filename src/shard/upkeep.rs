@@ -1,49 +1,75 @@
-//! What a shard has to do beside storing rows, in slices: sort ids into runs, erase people, free what retention
-//! dropped, index what was sealed.
+//! What a shard has to do beside storing rows, in slices between batches, stage by stage; and what it asks of its
+//! writer.
 
 use std::time::Duration;
 
 use super::error::ShardError;
+use super::family::Renewed;
 use super::file::Shard;
-use super::seal::BuiltIndex;
+use super::stages::{BuiltIndex, Stage, WriterTask};
+use crate::base::ids::{LaneId, Sequence};
 
 impl Shard {
     /// Whether [`Shard::upkeep`] has something to do now.
     #[must_use]
     pub fn upkeep_due(&self) -> bool {
-        self.ids.work_due()
-            || self.orders.ids.work_due()
-            || self.erasure_due()
-            || self.retain_due()
-            || self.seal_due()
-            || self.orders.seal_due()
+        self.retain_due()
+            || Stage::ALL.iter().any(|stage| self.stores.iter().any(|store| store.upkeep_due(*stage, self)))
     }
 
     /// One slice, about `budget` long: a short transaction of its own. Call it between batches. Returns an
     /// index that it completed.
     pub fn upkeep(&mut self, budget: Duration) -> Result<Option<BuiltIndex>, ShardError> {
-        if self.ids.work_due() {
-            self.ids.work(&mut self.connection, budget)?;
-            return Ok(None);
-        }
-        if self.orders.ids.work_due() {
-            self.orders.ids.work(&mut self.connection, budget)?;
-            return Ok(None);
-        }
-        if self.erasure_due() {
-            self.erase_slice(budget)?;
-            return Ok(None);
-        }
-        if self.retain_due() {
-            self.retain(budget)?;
-            return Ok(None);
-        }
-        if self.seal_due() {
-            return self.seal(budget);
-        }
-        if self.orders.seal_due() {
-            return self.orders.seal(&mut self.connection, &self.path, budget);
+        for stage in Stage::ALL {
+            if stage == Stage::Retain {
+                if self.retain_due() {
+                    self.retain(budget)?;
+                    return Ok(None);
+                }
+                continue;
+            }
+            for family in 0..self.stores.len() {
+                let is_due =
+                    self.stores.iter().nth(family).is_some_and(|store| store.upkeep_due(stage, self));
+                if !is_due {
+                    continue;
+                }
+                let Some(mut store) = self.stores.take(family) else { continue };
+                let done = store.upkeep(stage, self, budget);
+                self.stores.put_back(family, store);
+                return done;
+            }
         }
         Ok(None)
+    }
+
+    /// What only the writer can do, if a family waits for it.
+    #[must_use]
+    pub fn writer_task(&self) -> WriterTask {
+        let mut tasks = self.stores.iter().map(|store| store.writer_task());
+        tasks.find(|task| *task != WriterTask::Nothing).unwrap_or(WriterTask::Nothing)
+    }
+
+    /// After [`WriterTask::ReportLanes`]: the journals' newest records.
+    pub fn lanes_are(&mut self, lanes: &[(LaneId, Sequence)]) {
+        self.stores.iter_mut().for_each(|store| store.lanes_are(lanes));
+    }
+
+    /// Whether bytes that cannot be taken apart may be what [`WriterTask::RenewJournals`] is about.
+    #[must_use]
+    pub fn may_concern(&self, bytes: &[u8]) -> bool {
+        self.stores.iter().any(|store| store.may_concern(bytes))
+    }
+
+    /// After [`WriterTask::RenewJournals`].
+    pub fn journals_renewed(&mut self, renewed: Renewed) -> Result<(), ShardError> {
+        let Shard { stores, connection, .. } = self;
+        stores.iter_mut().try_for_each(|store| store.journals_renewed(connection, renewed))
+    }
+
+    /// After [`WriterTask::CutWal`].
+    pub fn wal_cut(&mut self) -> Result<(), ShardError> {
+        let Shard { stores, connection, .. } = self;
+        stores.iter_mut().try_for_each(|store| store.wal_cut(connection))
     }
 }

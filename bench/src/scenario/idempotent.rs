@@ -6,14 +6,17 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use firehose::base::clock;
 use firehose::base::ids::{LaneId, Sequence};
-use firehose::base::kinds::Kind;
-use firehose::shard::{CheckpointMode, Entry, Records, ServiceEventRow, Shard, ShardFolder, ShardOptions};
+use firehose::events::SERVICE_EVENT;
+use firehose::events::ServiceEventRow;
+use firehose::shard::{CheckpointMode, Entry, Records, Shard, ShardFolder, ShardOptions};
 
 use super::bulk::write_uuid;
 use crate::report::{Limit, Report};
 use crate::run::{Figures, Round};
 use crate::setup::{Folder, Setup};
 use crate::{cpu, process};
+use firehose::events::EVENTS;
+use firehose::families::FAMILIES;
 
 const ROWS_PER_S_MIN: f64 = 500_000.0;
 const BYTES_PER_ID_MAX: f64 = 6.0;
@@ -69,18 +72,18 @@ fn grow(setup: &Setup, ids: Ids) -> Result<Vec<(usize, Figures)>> {
                 }
                 process::pause(Duration::from_millis(1))?;
             }
-            figures.insert("bytes_per_id", shard.id_memory_bytes() as f64 / shard.service_events() as f64);
+            figures.insert("bytes_per_id", shard.id_memory_bytes() as f64 / shard.stored(&EVENTS) as f64);
             let grown = cpu::rss_bytes(std::process::id())?.saturating_sub(before);
             figures.insert("process_growth_mib", grown as f64 / f64::from(1 << 20));
             found.push((million, figures));
         }
     }
-    ensure!(shard.service_events() == 10 * MILLION as u64, "{} events are stored", shard.service_events());
+    ensure!(shard.stored(&EVENTS) == 10 * MILLION as u64, "{} events are stored", shard.stored(&EVENTS));
     drop(shard);
     let start = clock::now();
     let shard = open(&folder, false)?;
     let opened_ms = start.elapsed().as_secs_f64() * 1e3;
-    ensure!(shard.service_events() == 10 * MILLION as u64, "not all were stored");
+    ensure!(shard.stored(&EVENTS) == 10 * MILLION as u64, "not all were stored");
     if let Some((_, figures)) = found.last_mut() {
         figures.insert("reopen_ms", opened_ms);
     }
@@ -108,8 +111,9 @@ pub(crate) fn run_buckets(setup: &Setup) -> Result<Report> {
 }
 
 fn open(folder: &Folder, without_buckets: bool) -> Result<Shard> {
-    let options = ShardOptions { without_buckets, folder_id: [7; 16], ..ShardOptions::default() };
-    Ok(Shard::open(&ShardFolder::new(folder.path().join("shard-00")), &options)?)
+    let options =
+        ShardOptions { without_aggregates: without_buckets, folder_id: [7; 16], ..ShardOptions::default() };
+    Ok(Shard::open(&ShardFolder::new(folder.path().join("shard-00")), &options, &FAMILIES)?)
 }
 
 /// Stores so many rows in batches, with the upkeep that falls due between them.
@@ -121,7 +125,7 @@ fn store(shard: &mut Shard, batch: &mut Batch, rows: usize) -> Result<Figures> {
         let start = clock::now();
         let applied = shard.apply(&[(LaneId::keyed(0), &*batch)], &mut |_, _, _| {})?;
         writing += start.elapsed();
-        ensure!(applied.service_events == BATCH as u64, "{} of a batch were new", applied.service_events);
+        ensure!(applied.stored(&EVENTS) == BATCH as u64, "{} of a batch were new", applied.stored(&EVENTS));
         let start = clock::now();
         if shard.upkeep_due() {
             shard.upkeep(SLICE)?;
@@ -197,7 +201,7 @@ impl Records for Batch {
         let payloads = starts.zip(&self.ends).map(|(start, end)| &self.bytes[start..*end]);
         (self.next..).zip(payloads).map(|(n, payload)| Entry {
             sequence: Sequence(n),
-            kind: Kind::ServiceEvent.number(),
+            kind: SERVICE_EVENT.number(),
             payload,
         })
     }

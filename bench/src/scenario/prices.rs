@@ -9,12 +9,11 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use firehose::base::clock;
 use firehose::base::ids::{LaneId, Sequence};
-use firehose::base::kinds::Kind;
 use firehose::base::money::Currency;
 use firehose::base::prices::PriceRules;
-use firehose::shard::{
-    CheckpointMode, Entry, Observed, PriceEventRow, PriceRow, Records, Shard, ShardFolder, ShardOptions,
-};
+use firehose::prices::PRICE_EVENT;
+use firehose::prices::{PriceEventRow, PriceRow};
+use firehose::shard::{CheckpointMode, Entry, Observed, Records, Shard, ShardFolder, ShardOptions};
 use hdrhistogram::Histogram;
 
 use crate::epoll::{EDGE, Epoll, READABLE};
@@ -23,6 +22,7 @@ use crate::report::{Limit, Report};
 use crate::run::{Figures, Round};
 use crate::setup::{Folder, Setup};
 use crate::{cpu, http, process};
+use firehose::families::FAMILIES;
 
 const CONNECTIONS: usize = 128;
 const PRODUCTS: u64 = 2_000;
@@ -206,7 +206,7 @@ impl Records for Batch {
         let payloads = starts.zip(&self.ends).map(|(start, end)| &self.bytes[start..*end]);
         (self.first + 1..).zip(payloads).map(|(n, payload)| Entry {
             sequence: Sequence(n),
-            kind: Kind::PriceEvent.number(),
+            kind: PRICE_EVENT.number(),
             payload,
         })
     }
@@ -215,7 +215,7 @@ impl Records for Batch {
 fn alone(setup: &Setup) -> Result<Round> {
     let folder = Folder::new(&setup.data_root)?;
     let options = ShardOptions { folder_id: [7; 16], ..ShardOptions::default() };
-    let mut shard = Shard::open(&ShardFolder::new(folder.path().join("shard-00")), &options)?;
+    let mut shard = Shard::open(&ShardFolder::new(folder.path().join("shard-00")), &options, &FAMILIES)?;
     let (mut writing, mut changes) = (Duration::ZERO, 0);
     for first in (0..WRITER_ROWS as u64).step_by(BATCH) {
         ensure!(!process::interrupted(), "interrupted");
@@ -224,7 +224,7 @@ fn alone(setup: &Setup) -> Result<Round> {
         let applied = shard.apply(&[(LaneId::keyed(0), &batch)], &mut |_, _, _| {})?;
         writing += start.elapsed();
         ensure!(applied.rejected == 0, "a price event was none");
-        changes += applied.price_changes;
+        changes += applied.changes;
         if shard.checkpoint_due().is_some() {
             shard.checkpoint(CheckpointMode::Passive)?;
         }

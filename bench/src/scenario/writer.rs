@@ -9,16 +9,17 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use firehose::base::clock;
 use firehose::base::ids::{LaneId, Sequence};
-use firehose::base::kinds::Kind;
-use firehose::shard::{
-    CheckpointMode, Entry, Records, Shard, ShardFolder, ShardOptions, decode, encode_header,
-};
+use firehose::clicks::CLICK;
+use firehose::clicks::decode;
+use firehose::clicks::encode_header;
+use firehose::shard::{CheckpointMode, Entry, Records, Shard, ShardFolder, ShardOptions};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 
 use crate::process;
 use crate::report::{Limit, Report};
 use crate::run::{Figures, Round};
 use crate::setup::{Folder, Setup};
+use firehose::families::FAMILIES;
 
 const BARE_RATIO_MIN: f64 = 0.7;
 /// Fewer than a partition holds, so that no index build is in the way of the comparison.
@@ -91,14 +92,14 @@ struct Batch<'a> {
 impl Records for Batch<'_> {
     fn records(&self) -> impl Iterator<Item = Entry<'_>> {
         let numbered = (self.written as u64 + 1..).zip(self.payloads.batch(self.written, self.count));
-        numbered.map(|(n, payload)| Entry { sequence: Sequence(n), kind: Kind::Click.number(), payload })
+        numbered.map(|(n, payload)| Entry { sequence: Sequence(n), kind: CLICK.number(), payload })
     }
 }
 
 fn apply(setup: &Setup, payloads: &Payloads, rows: usize, batch_rows: usize) -> Result<Round> {
     let folder = Folder::new(&setup.data_root)?;
     let shard_folder = ShardFolder::new(folder.path().join("shard-00"));
-    let mut shard = Shard::open(&shard_folder, &options())?;
+    let mut shard = Shard::open(&shard_folder, &options(), &FAMILIES)?;
     let round = timed(rows, batch_rows, |step| {
         match step {
             Step::Write { written } => {
@@ -123,7 +124,7 @@ fn bare(setup: &Setup, payloads: &Payloads, rows: usize, batch_rows: usize) -> R
     let folder = Folder::new(&setup.data_root)?;
     let shard_folder = ShardFolder::new(folder.path().join("shard-00"));
     // the shard makes its own table; from then on only SQLite is in between
-    drop(Shard::open(&shard_folder, &options())?);
+    drop(Shard::open(&shard_folder, &options(), &FAMILIES)?);
     let mut connection = Connection::open(shard_folder.database())?;
     for (pragma, value) in [("wal_autocheckpoint", 0), ("cache_size", -16 * 1024), ("mmap_size", 0)] {
         connection.pragma_update(None, pragma, value)?;

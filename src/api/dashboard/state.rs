@@ -7,12 +7,15 @@ use super::super::schema::dashboard::{
     CoreState, DashboardState, LastOutage, ProcessState, RouteState, ShardNumbers,
 };
 use crate::base::clock;
+use crate::clicks::CLICKS;
 use crate::config::AckLevel;
+use crate::events::EVENTS;
 use crate::http::Answer;
 use crate::ingest::ShardBoard;
 use crate::journal::LaneState;
 use crate::ops::Process;
 use crate::ops::vitals::{CoreVitals, Route, STATUSES, Vitals};
+use crate::orders::ORDERS;
 use crate::shard::ShardState;
 
 /// Buckets per doubling: values in one bucket differ by less than 9 %.
@@ -84,9 +87,9 @@ fn shard_numbers(board: &ShardBoard) -> ShardNumbers {
         pending_bytes: flow.pending_bytes,
         behind_us: board.behind_us(),
         journal_bytes: board.lanes.iter().map(|lane| LaneState::bytes_on_disk(lane)).sum(),
-        clicks: status.rows.get(),
-        events: status.service_events.get(),
-        orders: status.orders.get(),
+        clicks: status.stored(&CLICKS),
+        events: status.stored(&EVENTS),
+        orders: status.stored(&ORDERS),
         duplicates: status.duplicates.get(),
         rejected: status.rejected.get(),
         partitions: status.partitions.get(),

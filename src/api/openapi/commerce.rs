@@ -16,7 +16,7 @@ use super::{answer, bytes, header, json_of, request_id, with_problems};
 use crate::api::problem::Problem;
 use crate::base::order_status::OrderStatus;
 use crate::commerce::{LIMIT_MAX, SALES_FIELDS};
-use crate::shard::ORDER_FIELDS;
+use crate::orders::ORDER_FIELDS;
 
 /// The problems of an ingest, however its bytes arrive.
 pub(super) const INGESTING: &[Problem] = &[
@@ -311,8 +311,8 @@ mod tests {
     use crate::commerce::{Materialized, SalesPlan, SearchPlan, Summary};
     use crate::event::Decoder;
     use crate::http::Method;
+    use crate::orders::ORDER_FIELDS;
     use crate::query::{Figures, SalesGroup, SalesResult};
-    use crate::shard::ORDER_FIELDS;
 
     fn parsed() -> Value {
         document_of(&[

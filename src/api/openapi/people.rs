@@ -111,7 +111,7 @@ mod tests {
 
     use crate::api::openapi::document_of;
     use crate::api::people::{Erasure, told};
-    use crate::shard::{ErasureReport, ErasureState};
+    use crate::people::{ErasureReport, ErasureState};
 
     #[test]
     fn shapes_are_described_as_they_are_sent() {

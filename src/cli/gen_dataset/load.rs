@@ -11,10 +11,17 @@ use crate::base::keys::KeyHasher;
 use crate::base::kinds::Kind;
 use crate::base::money::Currency;
 use crate::config::DataMode;
+use crate::families::FAMILIES;
+use crate::orders::ORDER;
+use crate::orders::{ItemRow, OrderParts, encode_order};
+use crate::prices::PRICE;
+use crate::prices::PriceRow;
 use crate::shard::{
-    self, CheckpointMode, DataFolder, Entry, ItemRow, Observed, OrderParts, Outcome, PriceRow, Records,
-    Shard, ShardError, ShardOptions, StockRow, encode_order, restrict_new_files,
+    CheckpointMode, DataFolder, Entry, Observed, Outcome, Records, Shard, ShardError, ShardOptions,
+    restrict_new_files,
 };
+use crate::stock::STOCK;
+use crate::stock::StockRow;
 
 /// No core writes a journal with this number, so the load does not change the positions of others.
 const LANE: LaneId = LaneId(63);
@@ -76,7 +83,7 @@ impl Loader {
         let options = ShardOptions { folder_id, ..ShardOptions::default() };
         let opened = folder
             .shards()
-            .map(|(_, of)| Ok((Shard::open(&of, &options)?, Chunk::default())))
+            .map(|(_, of)| Ok((Shard::open(&of, &options, &FAMILIES)?, Chunk::default())))
             .collect::<Result<Vec<_>, ShardError>>()
             .map_err(failed)?;
         Ok(Loader {
@@ -164,7 +171,7 @@ impl Sink for Loader {
             unit_price: item.unit_price_minor as i64,
         });
         let from = (0, 0, self.received_us);
-        self.push((parts.tenant_id, parts.order_id), Kind::Order, |bytes| {
+        self.push((parts.tenant_id, parts.order_id), ORDER, |bytes| {
             encode_order(&parts, from, items, bytes);
         })
     }
@@ -180,13 +187,13 @@ impl Sink for Loader {
         let price =
             PriceRow { observed, price: row.price_minor as i64, currency: currency(row.currency.code)? };
         let place = (row.tenant_id, row.product_id.as_str());
-        self.push(place, Kind::Price, |bytes| price.encode(bytes))
+        self.push(place, PRICE, |bytes| price.encode(bytes))
     }
 
     fn stock_event(&mut self, row: &StockEvent<'_>) -> Result<(), GenError> {
         let change = match row.change {
-            StockChange::Delta(number) => shard::StockChange::Delta(number.into()),
-            StockChange::Quantity(number) => shard::StockChange::Quantity(number.into()),
+            StockChange::Delta(number) => crate::stock::StockChange::Delta(number.into()),
+            StockChange::Quantity(number) => crate::stock::StockChange::Quantity(number.into()),
         };
         let observed = Observed {
             at_us: row.occurred_at_ms * 1_000,
@@ -197,7 +204,7 @@ impl Sink for Loader {
         };
         let stock = StockRow { observed, change };
         let place = (row.tenant_id, row.product_id.as_str());
-        self.push(place, Kind::Stock, |bytes| stock.encode(bytes))
+        self.push(place, STOCK, |bytes| stock.encode(bytes))
     }
 
     fn table_end(&mut self) -> Result<(), GenError> {

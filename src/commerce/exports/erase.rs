@@ -26,7 +26,7 @@ use super::marks::Blocks;
 use super::record::{Checkpoint, Export, ExportState, Progress};
 use super::store::{BESIDE, CHOSEN, ExportStore, FILE, MARKS, PROGRESS};
 use crate::base::{clock, durable};
-use crate::shard::Needles;
+use crate::people::Needles;
 
 const CHOSEN_NEW: &str = "chosen.new";
 /// What a client is told of a file that went.

@@ -22,7 +22,7 @@ use super::text::TextEncoder;
 use crate::base::clock;
 use crate::base::ids::hex;
 use crate::base::order_status::OrderStatus;
-use crate::shard::{ChosenOrder, OrderBatch};
+use crate::orders::{ChosenOrder, OrderBatch};
 
 /// Bytes verified in one step: some 10 ms.
 const VERIFIED_BYTES: u64 = 8 << 20;

@@ -20,8 +20,8 @@ use super::store::{ExportError, ExportStore};
 use crate::base::clock;
 use crate::base::ids::ShardId;
 use crate::cores::executor;
+use crate::orders::{BatchBounds, Choosing, ChosenOrder, NameCache, OrderBatch};
 use crate::query::{self, Filling, QueryError, Readers};
-use crate::shard::{BatchBounds, Choosing, ChosenOrder, NameCache, OrderBatch};
 
 /// Rows of one batch, which is also what is packed by itself: some 1.5 MB of text, 10 ms of work. In a debug build few,
 /// so that tests with few rows see several.

@@ -29,7 +29,7 @@ use super::columns::{Column, Kind};
 use super::spec::{Compression, ExportRows};
 use super::text::write_items;
 use crate::base::order_status::OrderStatus;
-use crate::shard::{BatchItem, BatchOrder, OrderBatch};
+use crate::orders::{BatchItem, BatchOrder, OrderBatch};
 
 /// Rows that end a group: what readers take for one thread's work.
 /// In a debug build few, so that tests with few rows see several groups.

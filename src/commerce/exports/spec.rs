@@ -5,8 +5,8 @@ use serde_json::Value;
 
 use super::super::search::order_filter;
 use super::columns::Column;
+use crate::query::Filter;
 use crate::query::Parameters;
-use crate::shard::read::Filter;
 
 /// Bytes a request may have: long lists of products fit.
 pub const SPEC_BYTES_MAX: usize = 64 * 1024;
@@ -366,7 +366,7 @@ mod tests {
         assert_eq!((spec.filters.product_id.len(), spec.filters.min_total.as_deref()), (2, Some("10.5")));
         let again: ExportSpec = serde_json::from_slice(&serde_json::to_vec(&spec).unwrap()).unwrap();
         assert_eq!(again, spec);
-        let crate::shard::read::Of::Orders(of) = spec.filter("t").unwrap().of else { panic!() };
+        let crate::query::Of::Orders(of) = spec.filter("t").unwrap().of else { panic!() };
         assert_eq!(
             (of.product_ids, of.statuses, of.total_min),
             (vec!["a,b".to_owned(), "c".to_owned()], 4, Some(105_000))

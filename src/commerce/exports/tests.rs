@@ -14,7 +14,8 @@ use super::spec::ExportFormat;
 use super::store::{BESIDE, CHOSEN, ExportStore, FILE, FILES, MARKS};
 use super::{Compression, ExportId};
 use crate::base::order_status::OrderStatus;
-use crate::shard::{ChosenOrder, Needles, OrderBatch};
+use crate::orders::{ChosenOrder, OrderBatch};
+use crate::people::Needles;
 
 /// Orders of one batch: of Parquet, four of them are a group.
 const BATCH: u64 = 500;

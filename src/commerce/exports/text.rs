@@ -7,8 +7,8 @@
 use super::columns::{Column, Kind};
 use super::spec::{ExportFormat, ExportRows};
 use crate::base::money::write_decimal;
+use crate::orders::{BatchItem, BatchOrder, OrderBatch};
 use crate::shard::read::{write_rfc3339, write_string};
-use crate::shard::{BatchItem, BatchOrder, OrderBatch};
 
 /// What a spreadsheet may take for the beginning of a formula; the last four are full-width.
 const FORMULA: [char; 10] = ['=', '+', '-', '@', '\t', '\r', '＝', '＋', '－', '＠'];

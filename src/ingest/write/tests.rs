@@ -14,11 +14,11 @@ use tempfile::TempDir;
 use super::{Stop, Turn, WriteSettings, Writer};
 use crate::base::clock;
 use crate::base::ids::{LaneId, Sequence, ShardId};
-use crate::base::kinds::Kind;
+use crate::clicks::CLICK;
+use crate::clicks::encode_header;
+use crate::families::FAMILIES;
 use crate::journal::{self, Appender, Options, Reader};
-use crate::shard::{
-    Shard, ShardFolder, ShardOptions, ShardStatus, encode_header, inspect, open_reader, verify,
-};
+use crate::shard::{Shard, ShardFolder, ShardOptions, ShardStatus, inspect, open_reader, verify};
 
 const SHARD: ShardId = ShardId(0);
 
@@ -42,7 +42,7 @@ fn settings() -> WriteSettings {
         batch_rows_max: 100,
         quarantine_look: Duration::from_millis(10),
         shard: ShardOptions { page_bytes: 4096, ..ShardOptions::default() },
-        ..WriteSettings::default()
+        ..WriteSettings::new(&FAMILIES)
     }
 }
 
@@ -55,7 +55,8 @@ impl Rig {
     fn on(dir: TempDir, accepted: i64) -> Rig {
         let folder = folder(&dir);
         std::fs::create_dir_all(folder.dir()).unwrap();
-        let positions = inspect(&folder.database()).map(|found| found.positions).unwrap_or_default();
+        let positions =
+            inspect(&folder.database(), &FAMILIES).map(|found| found.positions).unwrap_or_default();
         let options = Options { segment_bytes: 16 * 1024, bytes_max: 1 << 30 };
         let (mut appenders, mut readers) = (Vec::new(), Vec::new());
         for lane in [LaneId::hot(0), LaneId::keyed(0)] {
@@ -92,7 +93,7 @@ impl Rig {
         for _ in 0..events {
             self.accepted += 1;
             let header = encode_header(self.accepted, self.accepted * 1_000, self.accepted * 1_000 + 1);
-            self.appenders[lane].stage(Kind::Click, &[&header, br#"{"page":"/"}"#]);
+            self.appenders[lane].stage(CLICK, &[&header, br#"{"page":"/"}"#]);
         }
         self.appenders[lane].commit().unwrap().last
     }
@@ -108,7 +109,7 @@ impl Rig {
         let users: Vec<i64> =
             statement.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap();
         assert_eq!(users, (1..=self.accepted).collect::<Vec<_>>());
-        assert_eq!(verify(&self.path()).unwrap().problems, Vec::<String>::new());
+        assert_eq!(verify(&self.path(), &FAMILIES).unwrap().problems, Vec::<String>::new());
     }
 }
 

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use super::Writer;
 use super::trouble::WriteError;
+use super::{Writer, publish_rows};
 use crate::base::clock;
-use crate::shard::{CheckpointMode, ErasureWants, Shard, ShardError};
+use crate::shard::{CheckpointMode, Renewed, Shard, ShardError, WriterTask};
 
 /// Between two attempts at a checkpoint that readers hold back.
 const CHECKPOINT_PAUSE: Duration = Duration::from_millis(250);
@@ -116,29 +116,27 @@ impl Writer {
             Err(error) => return Err(error.into()),
         }
         self.status.wal_bytes.set(shard.wal_bytes());
-        self.status.rows.set(shard.rows());
-        self.status.service_events.set(shard.service_events());
-        self.status.orders.set(shard.orders());
+        publish_rows(&self.status, shard);
         self.status.rejected.set(shard.rejected());
         Ok(())
     }
 
-    /// What an erasure needs of the journals and of the WAL.
-    pub(super) fn help_erasure(&mut self) -> Result<(), WriteError> {
+    /// What a family needs of the journals and of the WAL.
+    pub(super) fn help_shard(&mut self) -> Result<(), WriteError> {
         let Some(shard) = &mut self.shard else { return Ok(()) };
-        match shard.erasure_wants() {
-            ErasureWants::Nothing => {
+        match shard.writer_task() {
+            WriterTask::Nothing => {
                 // What an earlier one has begun anew is no help to the next.
                 self.rotation = None;
                 return Ok(());
             }
-            ErasureWants::Lanes => {
+            WriterTask::ReportLanes => {
                 self.rotation = None;
-                shard.erasure_lanes(self.lanes.appended());
+                shard.lanes_are(&self.lanes.appended());
                 return Ok(());
             }
-            ErasureWants::Journals => {}
-            ErasureWants::Wal => return self.cut_wal_for_erasure(),
+            WriterTask::RenewJournals => {}
+            WriterTask::CutWal => return self.cut_wal(),
         }
         let rotation = self.rotation.get_or_insert_with(|| self.lanes.rotate());
         let since_us = clock::monotonic_us() - self.checkpoint_tried_us;
@@ -149,11 +147,10 @@ impl Writer {
         self.checkpoint(CheckpointMode::Truncate)?;
         let (Some(shard), Some(rotation)) = (&mut self.shard, &self.rotation) else { return Ok(()) };
         let Some((journals, bytes)) = self.lanes.are_released(rotation) else { return Ok(()) };
-        let quarantined =
-            self.lanes.purge_quarantine(&|bytes| shard.erasure_may_be_in(bytes) == Some(true))?;
+        let quarantined = self.lanes.purge_quarantine(&|bytes| shard.may_concern(bytes))?;
         // The certificate says that they are gone.
         self.lanes.sync_deletions()?;
-        shard.erasure_journals(journals, bytes, quarantined)?;
+        shard.journals_renewed(Renewed { journals, bytes, quarantined })?;
         self.rotation = None;
         Ok(())
     }
@@ -186,7 +183,7 @@ impl Writer {
     }
 
     /// The database file has every page as it is then, and the WAL, which readers may still use, nothing.
-    fn cut_wal_for_erasure(&mut self) -> Result<(), WriteError> {
+    fn cut_wal(&mut self) -> Result<(), WriteError> {
         if clock::monotonic_us() - self.checkpoint_tried_us < ERASURE_PAUSE.as_micros() as u64 {
             return Ok(());
         }
@@ -194,7 +191,7 @@ impl Writer {
         if let Some(shard) = self.shard.as_mut().filter(|shard| shard.is_wal_cut()) {
             // Cut in the page cache; what was in it must not come back.
             shard.sync_wal()?;
-            shard.erasure_finished()?;
+            shard.wal_cut()?;
             tracing::info!(shard = self.id.0, "a person was erased");
         }
         Ok(())

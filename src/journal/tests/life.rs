@@ -12,8 +12,8 @@ fn records_come_back_in_order_as_they_were_appended() {
     let dir = tempfile::tempdir().unwrap();
     let (mut appender, mut reader, recovered) = reopen(dir.path(), 1 << 20);
     assert_eq!(recovered.last, Sequence::NONE);
-    assert_eq!(appender.stage(Kind::Click, &[b"a", b"", b"bc"]), Sequence(1));
-    assert_eq!(appender.stage(Kind::Click, &[]), Sequence(2));
+    assert_eq!(appender.stage(Kind::new(1), &[b"a", b"", b"bc"]), Sequence(1));
+    assert_eq!(appender.stage(Kind::new(1), &[]), Sequence(2));
     assert_eq!(appender.staged().0, 2);
     let mut batch = Batch::new();
     assert_eq!(reader.read(&mut batch, 10, 1000).unwrap(), 0, "staged is not published");
@@ -42,7 +42,7 @@ fn a_record_larger_than_the_limits_of_a_read_still_comes() {
 fn a_payload_above_the_limit_fails_the_commit_and_costs_no_sequence() {
     let dir = tempfile::tempdir().unwrap();
     let (mut appender, mut reader, _) = reopen(dir.path(), 1 << 20);
-    appender.stage(Kind::Click, &[&vec![0; RECORD_BYTES_MAX], b"one more"]);
+    appender.stage(Kind::new(1), &[&vec![0; RECORD_BYTES_MAX], b"one more"]);
     assert!(matches!(appender.commit(), Err(AppendError::TooLarge)));
     append(&mut appender, &[b"next"]);
     assert_eq!(drain(&mut reader), numbered(&[b"next"]));
@@ -128,7 +128,7 @@ fn the_cap_is_an_error_that_passes_when_there_is_room() {
     let (mut appender, mut reader, _) = open(dir.path(), LANE, None, &options).unwrap();
     let mut accepted = 0;
     loop {
-        let sequence = appender.stage(Kind::Click, &[&[1; 80]]);
+        let sequence = appender.stage(Kind::new(1), &[&[1; 80]]);
         match appender.commit() {
             Ok(committed) => assert_eq!(committed.last, sequence),
             Err(error) => {
@@ -141,7 +141,7 @@ fn the_cap_is_an_error_that_passes_when_there_is_room() {
     assert!(appender.state().bytes_on_disk() <= 1000);
     assert_eq!(drain(&mut reader).len(), accepted);
     assert!(reader.release(Sequence(accepted as u64)).unwrap() > 0);
-    assert_eq!(appender.stage(Kind::Click, &[b"again"]), Sequence(accepted as u64 + 1));
+    assert_eq!(appender.stage(Kind::new(1), &[b"again"]), Sequence(accepted as u64 + 1));
     appender.commit().unwrap();
     assert_eq!(drain(&mut reader), [(accepted as u64 + 1, b"again".to_vec())]);
 }
@@ -154,7 +154,7 @@ fn a_failed_write_publishes_nothing_and_leaves_nothing() {
     // The commit fills this segment and begins two more. A folder occupies the name of the second.
     let stage = |appender: &mut Appender| {
         for byte in 2..=9 {
-            appender.stage(Kind::Click, &[&[byte; 60]]);
+            appender.stage(Kind::new(1), &[&[byte; 60]]);
         }
     };
     let (end, on_disk) = (appender.state().end(), appender.state().bytes_on_disk());

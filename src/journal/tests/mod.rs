@@ -26,7 +26,7 @@ fn reopen(dir: &Path, segment_bytes: u64) -> (Appender, Reader, Recovered) {
 /// Commits each payload as a separate tick.
 fn append(appender: &mut Appender, payloads: &[&[u8]]) {
     for payload in payloads {
-        appender.stage(Kind::Click, &[payload]);
+        appender.stage(Kind::new(1), &[payload]);
         appender.commit().unwrap();
     }
 }

@@ -153,7 +153,7 @@ impl Model {
         assert_eq!(count == 0, expected.is_empty());
         for (record, stored) in batch.records().zip(&expected) {
             assert_eq!((record.sequence.0, record.payload), (stored.sequence, &stored.payload[..]));
-            assert_eq!(record.kind, Kind::Click.number());
+            assert_eq!(record.kind, Kind::new(1).number());
         }
         assert!(count <= expected.len());
         self.read = batch.last().map_or(self.read, |last| last.0);
@@ -207,7 +207,7 @@ impl Model {
                     self.said.1 = (synced > self.said.0).then_some(synced);
                 }
                 let (head, tail) = payload.split_at(bytes / 2);
-                let sequence = appender.stage(Kind::Click, &[head, tail]);
+                let sequence = appender.stage(Kind::new(1), &[head, tail]);
                 self.staged.push(payload);
                 assert_eq!(sequence.0, self.last + self.staged.len() as u64);
             }

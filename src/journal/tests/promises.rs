@@ -120,7 +120,7 @@ fn segments_of_the_version_before_are_read_and_their_damage_is_a_loss() {
     let (mut appender, mut reader, recovered) = reopen(dir.path(), SEGMENT);
     assert_eq!(recovered.damaged, []);
     assert_eq!(drain(&mut reader).len(), 4);
-    appender.stage(Kind::Click, &[b"of this version"]);
+    appender.stage(Kind::new(1), &[b"of this version"]);
     appender.commit().unwrap();
     assert_eq!(drain(&mut reader), [(5, b"of this version".to_vec())]);
     assert_eq!(appender.state().lane(), LANE);

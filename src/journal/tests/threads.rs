@@ -25,7 +25,7 @@ fn a_consumer_sees_every_record_once_while_the_producer_runs() {
             while next <= RECORDS {
                 let tick = (next % 64 + 1).min(RECORDS + 1 - next);
                 for sequence in next..next + tick {
-                    assert_eq!(appender.stage(Kind::Click, &[&payload(sequence)]).0, sequence);
+                    assert_eq!(appender.stage(Kind::new(1), &[&payload(sequence)]).0, sequence);
                 }
                 match appender.commit() {
                     Ok(committed) => {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use super::{Figures, SalesGroup, Spans};
 use crate::base::ids::ShardId;
 use crate::base::money::Currency;
-use crate::shard::{SingleSale, SingleSales, span_of};
+use crate::orders::{SingleSale, SingleSales, span_of};
 
 /// Customers and totals of all groups together; one query at a time holds so much.
 const BYTES_MAX: usize = 80 << 20;

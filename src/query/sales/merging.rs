@@ -7,8 +7,9 @@ use super::super::QueryError;
 use super::super::readers::Readers;
 use super::{Figures, SalesGroup, SalesQuery, SalesResult, Spans};
 use crate::base::money::Currency;
+use crate::orders::ORDERS;
+use crate::orders::{PartsReading, SalesSum, Single, SingleSales, SumKey, SumsBy};
 use crate::shard::read::pin;
-use crate::shard::{self, PartsReading, SalesSum, Single, SingleSales, Stream, SumKey, SumsBy};
 use crate::sketch::{HyperLogLog, SketchError, TDigest};
 
 /// One shard's share: its sums, and the single sales at the edges.
@@ -34,18 +35,18 @@ pub(super) async fn by_sums(
     let shares: Vec<Share> = readers
         .ask_all((Vec::new(), Vec::new()), move |connection| {
             let sums = if inner.0 < inner.1 {
-                shard::sales_sums(connection, &of, by, &asked_spans, inner)?
+                crate::orders::sales_sums(connection, &of, by, &asked_spans, inner)?
             } else {
                 Vec::new()
             };
             let mut singles = Vec::new();
             for edge in edges.into_iter().filter(|edge| edge.0 < edge.1) {
-                let last = pin(connection, Stream::Order)?;
+                let last = pin(connection, &ORDERS)?;
                 // Whole days have no edges; of names there are two at most, each shorter than a day.
                 let (mut of_edge, mut reading) =
                     (SingleSales::default(), Some(PartsReading::new(single, (0, 1))));
                 while let Some(from) = reading {
-                    let (step, next) = shard::single_parts(connection, &of, last, edge, from)?;
+                    let (step, next) = crate::orders::single_parts(connection, &of, last, edge, from)?;
                     of_edge.append(step);
                     reading = next;
                 }
@@ -108,7 +109,7 @@ fn merge(shares: Vec<Share>, spans: &[(i64, i64)], with_details: bool) -> Result
         for SingleSales { sales, names } in singles {
             rows_scanned += sales.len() as u64;
             for sale in sales {
-                let Some(span) = shard::span_of(spans, sale.ordered_at_us) else { continue };
+                let Some(span) = crate::orders::span_of(spans, sale.ordered_at_us) else { continue };
                 let name = names.get(sale.name as usize).cloned().unwrap_or_default();
                 let merged = groups.entry((span as u32, name, sale.currency)).or_default();
                 merged.count(1, sale.units.into(), sale.revenue.into());

@@ -27,8 +27,8 @@ use crate::base::clock;
 use crate::base::tokens::Tokens;
 use crate::cores::executor;
 use crate::cores::stop::Stage;
+use crate::prices::{ChangeMark, PriceChange};
 use crate::query::{self, ChangePosition, CursorKey, QueryError};
-use crate::shard::{ChangeMark, PriceChange};
 
 /// Changes of all tenants that a core keeps for its streams, and their bytes: a stream that falls further behind reads
 /// them from the shards.
@@ -344,7 +344,7 @@ async fn catch_up(lane: &Rc<Lane>, joins: &[Join]) -> Result<(), QueryError> {
     }
     if hub.position.borrow().is_none() {
         // The counts first: what is committed in between is read once more, and is behind by then.
-        let counts = shards.iter().map(|shard| Some(shard.status.price_changes.get())).collect();
+        let counts = shards.iter().map(|shard| Some(shard.status.changes.get())).collect();
         let position = query::change_marks(&lane.readers).await?;
         *hub.seen.borrow_mut() = counts;
         *hub.position.borrow_mut() = Some(Rc::new(position));
@@ -365,7 +365,7 @@ async fn catch_up_shard(lane: &Rc<Lane>, joins: &[Join], place: usize) -> Result
     loop {
         let Some(at) = hub.position.borrow().as_deref().map(mark) else { return Ok(()) };
         let is_ahead = |join: &Join| join.from.as_ref().map(mark).is_some_and(|from| from.change > at.change);
-        let count = Some(shard.status.price_changes.get());
+        let count = Some(shard.status.changes.get());
         let is_new = hub.seen.borrow().get(place).is_none_or(|seen| *seen != count);
         if !is_new && !joins.iter().any(is_ahead) {
             return Ok(());

@@ -16,9 +16,9 @@ use crate::base::clock;
 use crate::base::ids::ShardId;
 use crate::config::AckLevel;
 use crate::event::{DecodeError, ServiceEvent};
+use crate::events::ServiceEventRow;
 use crate::http::Answer;
 use crate::ingest::{self, KeyedRows, Pressure};
-use crate::shard::ServiceEventRow;
 use crate::tenants::Scope;
 
 /// The rows of one request, by the shard they belong to.

@@ -23,14 +23,15 @@ use crate::api::people::{Erasure, PeopleRefused};
 use crate::api::write::WriteRefused;
 use crate::base::clock;
 use crate::base::ids::{ShardId, random_hex};
-use crate::base::kinds::Kind;
 use crate::commerce::{self, Sought};
 use crate::config::AckLevel;
 use crate::cores::executor;
 use crate::http::Answer;
 use crate::ingest::KeyedRows;
+use crate::people::ERASURE;
+use crate::people::{ErasureRecord, KnownCustomer, Needles, RemovedOutside, Subject};
 use crate::query;
-use crate::shard::{ErasureMode, ErasureRecord, KnownCustomer, Needles, RemovedOutside, Subject};
+use crate::shard::ErasureMode;
 
 /// How long a request waits for the end; what takes longer is told later.
 const WAIT: Duration = Duration::from_secs(10);
@@ -192,7 +193,7 @@ async fn erase_clicks(lane: &Rc<Lane>, user_id: i64, wants_disk: bool) -> Result
 async fn send(lane: &Lane, record: &ErasureRecord, wants_disk: bool) -> Result<(), PeopleRefused> {
     let mut begun = Vec::new();
     for shard in (0..lane.shard_count).map(ShardId) {
-        let mut rows = KeyedRows::of(Kind::Erasure);
+        let mut rows = KeyedRows::of(ERASURE);
         let mut encoded = Ok(());
         rows.push_record(0, |bytes| encoded = record.encode(bytes));
         encoded?;

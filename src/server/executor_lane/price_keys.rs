@@ -16,12 +16,12 @@ use crate::api::write::WriteRefused;
 use crate::base::clock;
 use crate::base::ids::ShardId;
 use crate::base::keys::KeyHash;
-use crate::base::kinds::Kind;
 use crate::base::limits::INGEST_KEY_KEPT_US;
 use crate::cores::executor;
 use crate::ingest::KeyedRows;
+use crate::orders::INGEST;
+use crate::orders::IngestRow;
 use crate::query::{self, QueryError};
-use crate::shard::IngestRow;
 
 /// Between two tries to get a key that another request works under.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -166,7 +166,7 @@ impl NewKey {
             fingerprint: &self.fingerprint,
             response: "{}",
         };
-        let mut rows = KeyedRows::of(Kind::Ingest);
+        let mut rows = KeyedRows::of(INGEST);
         rows.push_record(0, |bytes| row.encode(bytes));
         keyed::begin(lane, self.shard, &Arc::new(rows), wants_disk, lane.keyed.commit_wait)
     }

@@ -15,13 +15,15 @@ use crate::api;
 use crate::api::error::EventRefused;
 use crate::api::prices::{self, PriceRefused};
 use crate::base::clock;
-use crate::base::kinds::Kind;
 use crate::commerce::{AnomaliesPlan, PriceEvent, last_event_id, read_decision};
 use crate::config::AckLevel;
 use crate::http::{Answer, Media};
 use crate::ingest::KeyedRows;
+use crate::prices::PRICE_EVENT;
+use crate::prices::PRICE_REVIEW;
+use crate::prices::{AnomalyId, PriceEventRow, PriceReviewRow, PriceRow};
 use crate::query::{self, ParameterError, QueryError};
-use crate::shard::{AnomalyId, Observed, Outcome, PriceEventRow, PriceReviewRow, PriceRow};
+use crate::shard::{Observed, Outcome};
 use crate::tenants::{self, Signed};
 
 /// `POST …/products/{product}/price-event`: 201, 200 for a repeated one, 202 where the commit takes too long.
@@ -74,7 +76,7 @@ pub(in crate::server) async fn post_event(call: Call<'_>, body: Body<'_>) -> Res
         };
         let row = PriceRow { observed, price: event.price, currency: event.currency };
         let row = PriceEventRow::new(row, limits.over(config.price_rules()));
-        let mut rows = KeyedRows::of(Kind::PriceEvent);
+        let mut rows = KeyedRows::of(PRICE_EVENT);
         rows.push_record(0, |bytes| row.encode(bytes));
         (event_id, rows)
     };
@@ -138,7 +140,7 @@ pub(in crate::server) async fn post_review(call: Call<'_>, body: Body<'_>) -> Re
         tenant_id,
         product_id: product_id.as_deref().unwrap_or_default(),
     };
-    let mut rows = KeyedRows::of(Kind::PriceReview);
+    let mut rows = KeyedRows::of(PRICE_REVIEW);
     rows.push_record(0, |bytes| row.encode(bytes));
     let shard = anomaly.place().shard(lane.shard_count);
     let patience = lane.keyed.commit_wait;

@@ -13,9 +13,10 @@ use crate::api::commerce::OrderNotRead;
 use crate::api::error::{Asker, Refuse};
 use crate::base::clock;
 use crate::commerce::{Materialized, SalesCache, SalesPlan, SearchPlan, one_order};
+use crate::events::EventsOf;
 use crate::http::{Answer, Media};
+use crate::query::Of;
 use crate::query::{self, BucketsPlan, Merged, QueryError, RowsPlan, Search, Shape};
-use crate::shard::read::Of;
 use crate::tenants::{Denied, Scope};
 
 const LINES: Media = Media::new("application/x-ndjson");
@@ -51,7 +52,7 @@ impl Refuse for NotRead {
 /// `GET /events`: of the tenant that the query names.
 pub(in crate::server) async fn events(call: Call<'_>, _: Body<'_>) -> Result<Reply, NotRead> {
     let plan = RowsPlan::events(call.query()).map_err(QueryError::Parameters)?;
-    if let Of::Events { tenant_id, .. } = &plan.filter.of {
+    if let Of::Events(EventsOf { tenant_id, .. }) = &plan.filter.of {
         check_tenant(call.lane, &call.principal, tenant_id, Scope::Read)?;
     }
     Ok(rows(&call, plan).await?)

@@ -7,21 +7,17 @@ use super::{IdsOf, lower, store};
 use crate::base::keys::KeyHash;
 use crate::shard::error::ShardError;
 
-pub(in crate::shard) fn runs_sql(of: &IdsOf) -> String {
+pub fn runs_sql(of: &IdsOf) -> String {
     format!("SELECT first_id, ids, chunks FROM {}id_run WHERE first_id >= ?1 ORDER BY first_id", of.prefix)
 }
 
-pub(in crate::shard) fn recent_sql(of: &IdsOf) -> String {
+pub fn recent_sql(of: &IdsOf) -> String {
     format!("SELECT first_id, hashes FROM {}id_recent WHERE first_id >= ?1", of.prefix)
 }
 
 /// The rows whose id may be this one: their own ids are for the caller to compare. Without the filters of the
 /// writer's memory a chunk of every run is read, 4 us each, and the newest ids one by one, up to half a millisecond.
-pub(in crate::shard) fn find(
-    connection: &Connection,
-    of: &IdsOf,
-    hash: KeyHash,
-) -> Result<Vec<i64>, ShardError> {
+pub fn find(connection: &Connection, of: &IdsOf, hash: KeyHash) -> Result<Vec<i64>, ShardError> {
     let hash = lower(hash);
     let mut candidates = Vec::new();
     let mut newest_from = i64::MIN;

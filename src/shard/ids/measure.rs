@@ -9,7 +9,8 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use rusqlite::Connection;
 
-use super::{EVENTS, Ids, schema};
+use super::tests::IDS as OF;
+use super::{Ids, schema};
 use crate::base::clock;
 use crate::base::keys::KeyHash;
 use crate::shard::open::open_plain;
@@ -60,8 +61,8 @@ fn what_an_id_costs_as_they_grow() {
     let path = dir.path().join("ids.db");
     let wal = dir.path().join("ids.db-wal");
     let mut connection = open(&path);
-    connection.execute_batch(&schema(EVENTS)).unwrap();
-    let mut ids = Ids::load(&connection, EVENTS).unwrap();
+    connection.execute_batch(&schema(OF)).unwrap();
+    let mut ids = Ids::load(&connection, OF).unwrap();
     let mut slices: BTreeMap<&str, Histogram<u64>> = BTreeMap::new();
     let (mut false_candidates, mut memory_max) = (0, 0);
     let mut laps = Laps::default();
@@ -134,7 +135,7 @@ fn what_an_id_costs_as_they_grow() {
     println!("{} MB of file", fs::metadata(&path).unwrap().len() >> 20);
     let connection = open(&path);
     let mut at_us = clock::monotonic_us();
-    let mut ids = Ids::load(&connection, EVENTS).unwrap();
+    let mut ids = Ids::load(&connection, OF).unwrap();
     println!("load: {} ms for {} ids", lap(&mut at_us) / 1_000, ids.count());
     assert_eq!(ids.count(), IDS);
     old_ids(&connection, &mut ids);

@@ -28,53 +28,48 @@ mod work;
 
 use rusqlite::{Connection, params};
 
-pub(super) use self::find::{find, recent_sql, runs_sql};
+pub use self::find::{find, recent_sql, runs_sql};
 use self::frozen::Frozen;
 use self::run::Run;
-pub(super) use self::store::schema;
+pub use self::store::schema;
 use self::table::Table;
 use self::work::Leftovers;
 use super::error::ShardError;
+use super::stream::Stream;
 use crate::base::keys::KeyHash;
 
 /// How large the parts are.
 #[derive(Clone, Copy, Debug)]
-struct Sizes {
+pub struct Sizes {
     /// Ids of a run, at least.
-    run_ids_min: usize,
+    pub run_ids_min: usize,
     /// Ids of a chunk, on average.
-    chunk_ids: usize,
+    pub chunk_ids: usize,
 }
 
 /// The filter of a run (1.2 MB) stays in a CPU's second-level cache while a batch is looked up; with the
-/// last batch the table of the newest ids is still below a million slots. A chunk of 3 KiB is little to read for one id, and five fit a page of 16 KiB.
-const SIZES: Sizes = Sizes { run_ids_min: 500_000, chunk_ids: 256 };
-
-/// An order costs ten times an event and comes that much less often: the newest ids may be fewer, and take 3 to
-/// 6 MB less.
-const ORDER_SIZES: Sizes = Sizes { run_ids_min: 125_000, chunk_ids: 256 };
+/// last batch the table of the newest ids is still below a million slots. A chunk of 3 KiB is little to read for one
+/// id, and five fit a page of 16 KiB.
+pub const SIZES: Sizes = Sizes { run_ids_min: 500_000, chunk_ids: 256 };
 
 /// A run has at least this part of all ids, so that their number grows with the logarithm.
 const RUN_PART: u64 = 32;
 
 /// Whose ids, and how their tables are named.
 #[derive(Debug)]
-pub(super) struct IdsOf {
+pub struct IdsOf {
+    pub stream: &'static Stream,
     /// In front of `id_recent`, `id_run` and `id_chunk`.
-    pub(super) prefix: &'static str,
-    what: &'static str,
-    key: &'static str,
-    sizes: Sizes,
+    pub prefix: &'static str,
+    pub what: &'static str,
+    pub key: &'static str,
+    /// Row id, tenant and key of every row of a partition, in order of the row ids.
+    pub rows_sql: fn(&str) -> String,
+    pub sizes: Sizes,
 }
 
-/// The ids of the idempotent events.
-pub(super) const EVENTS: &IdsOf = &IdsOf { prefix: "", what: "event", key: "event id", sizes: SIZES };
-/// The ids of the orders.
-pub(super) const ORDERS: &IdsOf =
-    &IdsOf { prefix: "order_", what: "order", key: "order id", sizes: ORDER_SIZES };
-
 /// The ids of one shard.
-pub(super) struct Ids {
+pub struct Ids {
     of: &'static IdsOf,
     runs: Vec<Run>,
     frozen: Option<Frozen>,
@@ -108,7 +103,7 @@ fn lower(hash: KeyHash) -> u64 {
 
 impl Ids {
     /// From the tables alone. [`ShardError::Corrupt`] where a row of them is missing or damaged.
-    pub(super) fn load(connection: &Connection, of: &'static IdsOf) -> Result<Ids, ShardError> {
+    pub fn load(connection: &Connection, of: &'static IdsOf) -> Result<Ids, ShardError> {
         Ids::load_with(connection, of, of.sizes)
     }
 
@@ -160,7 +155,7 @@ impl Ids {
     /// Candidates among all ids but the newest, for a whole batch: pushes (index into `hashes`, row id), in
     /// no order. Rows below one that was forgotten may be among them. Run by run, so that one filter stays
     /// in the CPU's cache: about 9 ns a run and id, and 4 us where a filter says "perhaps".
-    pub(super) fn look_up(
+    pub fn look_up(
         &mut self,
         connection: &Connection,
         hashes: &[KeyHash],
@@ -190,7 +185,7 @@ impl Ids {
 
     /// Candidates among the newest ids, those staged since the last commit included.
     #[inline]
-    pub(super) fn newest(&self, hash: KeyHash) -> impl Iterator<Item = i64> {
+    pub fn newest(&self, hash: KeyHash) -> impl Iterator<Item = i64> {
         let first_id = self.newest_first_id();
         self.newest.find(lower(hash)).map(move |offset| first_id + i64::from(offset))
     }
@@ -201,7 +196,7 @@ impl Ids {
 
     /// Adds the id of a row that is being stored. Each row is the one after the last.
     #[inline]
-    pub(super) fn stage(&mut self, hash: KeyHash, row_id: i64) {
+    pub fn stage(&mut self, hash: KeyHash, row_id: i64) {
         debug_assert!(self.next_row_id.is_none_or(|next| next == row_id), "a row was left out");
         if self.staged.is_empty() {
             self.staged_from = self.next_row_id;
@@ -213,12 +208,12 @@ impl Ids {
 
     /// The row whose id is staged next; `None` where any may be the first. A shard whose rows go on from
     /// elsewhere has lost ids.
-    pub(super) fn next_row_id(&self) -> Option<i64> {
+    pub fn next_row_id(&self) -> Option<i64> {
         self.next_row_id
     }
 
     /// Writes what is staged; in the transaction of its rows, before COMMIT.
-    pub(super) fn save(&mut self, transaction: &Connection) -> Result<(), ShardError> {
+    pub fn save(&mut self, transaction: &Connection) -> Result<(), ShardError> {
         let Some(next) = self.next_row_id.filter(|_| !self.staged.is_empty()) else { return Ok(()) };
         let first_id = next - self.staged.len() as i64;
         let mut blob = Vec::with_capacity(self.staged.len() * 8 + 4);
@@ -236,7 +231,7 @@ impl Ids {
     }
 
     /// The transaction is committed.
-    pub(super) fn committed(&mut self) {
+    pub fn committed(&mut self) {
         self.staged.clear();
         if let Some(row_id) = self.forget_below.take() {
             let gone = self.runs.iter().take_while(|run| run.end() <= row_id).count();
@@ -247,7 +242,7 @@ impl Ids {
     }
 
     /// The transaction is not: forgets what was staged.
-    pub(super) fn rolled_back(&mut self) {
+    pub fn rolled_back(&mut self) {
         self.forget_below = None;
         if self.staged.is_empty() {
             return;
@@ -261,7 +256,7 @@ impl Ids {
     /// Rows below `row_id` are being deleted: with COMMIT the runs that only name such rows are gone; their
     /// chunks go in later slices of work. Until then, and in runs that name others too, such rows may
     /// still be candidates.
-    pub(super) fn forget_below(&mut self, transaction: &Connection, row_id: i64) -> Result<(), ShardError> {
+    pub fn forget_below(&mut self, transaction: &Connection, row_id: i64) -> Result<(), ShardError> {
         let sql = format!("DELETE FROM {}id_run WHERE first_id + ids <= ?1", self.of.prefix);
         transaction.prepare_cached(&sql)?.execute([row_id])?;
         self.forget_below = self.forget_below.max(Some(row_id));
@@ -269,14 +264,14 @@ impl Ids {
     }
 
     /// Bytes that grow with the ids.
-    pub(super) fn memory_bytes(&self) -> usize {
+    pub fn memory_bytes(&self) -> usize {
         let runs: usize = self.runs.iter().map(|run| size_of::<Run>() + run.filter.memory_bytes()).sum();
         let batch = (self.staged.capacity() + self.lower.capacity() + self.hits.capacity() * 2) * 8;
         runs + self.frozen.as_ref().map_or(0, Frozen::memory_bytes) + self.newest.memory_bytes() + batch
     }
 
     /// Ids it knows, staged ones and those of rows forgotten later than their run included.
-    pub(super) fn count(&self) -> u64 {
+    pub fn count(&self) -> u64 {
         let runs: u64 = self.runs.iter().map(|run| u64::from(run.ids)).sum();
         let frozen = self.frozen.as_ref().map_or(0, Frozen::ids);
         runs + (frozen + self.newest.count()) as u64
@@ -284,7 +279,7 @@ impl Ids {
 
     /// Shorter runs, for tests.
     #[cfg(test)]
-    pub(super) fn shorten_runs(&mut self, run_ids_min: usize) {
+    pub fn shorten_runs(&mut self, run_ids_min: usize) {
         self.sizes = Sizes { run_ids_min, chunk_ids: 4 };
     }
 

@@ -4,7 +4,7 @@ use super::IdsOf;
 use crate::shard::error::ShardError;
 
 /// For a migration of the shard's schema.
-pub(in crate::shard) fn schema(of: &IdsOf) -> String {
+pub fn schema(of: &IdsOf) -> String {
     let IdsOf { prefix, what, key, .. } = of;
     format!(
         "

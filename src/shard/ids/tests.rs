@@ -7,10 +7,29 @@ use std::time::Duration;
 use proptest::prelude::*;
 use rusqlite::{Connection, params};
 
-use super::{EVENTS, Ids, Sizes, schema};
+use super::{Ids, IdsOf, SIZES, Sizes, schema};
 use crate::base::keys::KeyHash;
+use crate::shard::Stream;
 use crate::shard::error::ShardError;
 use crate::shard::open::open_plain;
+
+static ROWS: Stream = Stream {
+    place: 0,
+    name: "row",
+    total: "rows",
+    since: 1,
+    columns: "id",
+    values: "?1",
+    time_column: "id",
+    create_sql: |_| String::new(),
+    side_tables: &[],
+    has_sealed_index: false,
+    partition_rows_max: None,
+};
+
+/// Ids of any rows.
+pub(super) static IDS: &IdsOf =
+    &IdsOf { stream: &ROWS, prefix: "", what: "row", key: "id", rows_sql: |_| String::new(), sizes: SIZES };
 
 /// So small that a run's whole life fits into a few batches.
 const SMALL: Sizes = Sizes { run_ids_min: 40, chunk_ids: 3 };
@@ -66,8 +85,8 @@ impl Model {
     fn new() -> Model {
         let dir = tempfile::tempdir().unwrap();
         let connection = open(&dir.path().join("ids.db"));
-        connection.execute_batch(&schema(EVENTS)).unwrap();
-        let ids = Ids::load_with(&connection, EVENTS, SMALL).unwrap();
+        connection.execute_batch(&schema(IDS)).unwrap();
+        let ids = Ids::load_with(&connection, IDS, SMALL).unwrap();
         Model { dir, connection, ids, rows: BTreeMap::new(), next_row_id: 1, forgotten_below: 1 }
     }
 
@@ -101,7 +120,7 @@ impl Model {
     /// Everything in memory is lost, and the transaction that is open.
     fn reopen(&mut self) {
         self.connection = open(&self.dir.path().join("ids.db"));
-        self.ids = Ids::load_with(&self.connection, EVENTS, SMALL).unwrap();
+        self.ids = Ids::load_with(&self.connection, IDS, SMALL).unwrap();
     }
 
     fn wait_for_thread(&mut self) {
@@ -188,7 +207,7 @@ impl Model {
             rows.retain(|row_id| *row_id >= self.forgotten_below && !found.contains(row_id));
             assert_eq!(rows, Vec::<i64>::new(), "{key} is missed");
             // A reader finds the same in the tables alone, and perhaps rows that were forgotten.
-            let mut read = super::find(&self.connection, EVENTS, hash(*key)).unwrap();
+            let mut read = super::find(&self.connection, IDS, hash(*key)).unwrap();
             read.retain(|row_id| *row_id >= self.forgotten_below || found.contains(row_id));
             read.sort_unstable();
             assert_eq!(read, found, "{key}");
@@ -342,7 +361,7 @@ fn damage_is_said_and_never_believed() {
             let sql = format!("UPDATE {table} SET {blob} = ?2 WHERE {key} = ?1");
             model.connection.execute(&sql, params![id, value]).unwrap();
         };
-        let is_said = || match Ids::load_with(&model.connection, EVENTS, SMALL) {
+        let is_said = || match Ids::load_with(&model.connection, IDS, SMALL) {
             Err(error) => matches!(error, ShardError::Corrupt(_)),
             Ok(mut ids) => {
                 let hashes: Vec<KeyHash> = (0..600).map(hash).collect();
@@ -373,7 +392,7 @@ fn damage_is_said_and_never_believed() {
         ("UPDATE id_recent SET first_id = first_id + 1", "UPDATE id_recent SET first_id = first_id - 1"),
     ] {
         model.connection.execute_batch(broken).unwrap();
-        let loaded = Ids::load_with(&model.connection, EVENTS, SMALL);
+        let loaded = Ids::load_with(&model.connection, IDS, SMALL);
         assert!(matches!(loaded, Err(ShardError::Corrupt(_))), "{broken}");
         model.connection.execute_batch(mended).unwrap();
     }

@@ -62,7 +62,7 @@ impl Leftovers {
 
 impl Ids {
     /// Whether [`Ids::work`] would do something now.
-    pub(in crate::shard) fn work_due(&self) -> bool {
+    pub fn work_due(&self) -> bool {
         let left = &self.leftovers;
         let is_left = [left.recent_below, left.chunks_below, left.chunks_from].iter().any(Option::is_some);
         let is_next = match &self.frozen {
@@ -77,11 +77,7 @@ impl Ids {
     /// its own, of about `budget`. Call it between batches; within one it does nothing. After an error
     /// the slice is as if it had not been. Where ids come faster than a thread sorts the last ones (0.1 us
     /// an id), it waits for the thread.
-    pub(in crate::shard) fn work(
-        &mut self,
-        connection: &mut Connection,
-        budget: Duration,
-    ) -> Result<(), ShardError> {
+    pub fn work(&mut self, connection: &mut Connection, budget: Duration) -> Result<(), ShardError> {
         if !self.work_due() {
             return Ok(());
         }

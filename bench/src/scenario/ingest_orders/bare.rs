@@ -16,16 +16,17 @@ use anyhow::{Context, Result, ensure};
 use firehose::base::clock;
 use firehose::base::ids::{LaneId, Sequence};
 use firehose::base::keys::KeyHasher;
-use firehose::base::kinds::Kind;
-use firehose::shard::{
-    CheckpointMode, Entry, OrderRow, Records, Shard, ShardFolder, ShardOptions, decode_order,
-};
+use firehose::orders::ORDER;
+use firehose::orders::{OrderRow, decode_order};
+use firehose::shard::{CheckpointMode, Entry, Records, Shard, ShardFolder, ShardOptions};
 use rusqlite::{CachedStatement, Connection, Transaction, TransactionBehavior, params};
 
 use crate::orders::Batch;
 use crate::process;
 use crate::run::{Figures, Round};
 use crate::setup::{Folder, Setup};
+use firehose::families::FAMILIES;
+use firehose::orders::ORDERS;
 
 /// Orders of a transaction.
 const BATCH: usize = 10_000;
@@ -45,7 +46,7 @@ struct Part<'r> {
 impl Records for Part<'_> {
     fn records(&self) -> impl Iterator<Item = Entry<'_>> {
         let numbered = (self.first as u64 + 1..).zip(self.records.payloads(self.first, self.count));
-        numbered.map(|(n, payload)| Entry { sequence: Sequence(n), kind: Kind::Order.number(), payload })
+        numbered.map(|(n, payload)| Entry { sequence: Sequence(n), kind: ORDER.number(), payload })
     }
 }
 
@@ -84,7 +85,7 @@ impl Watch {
 pub(super) fn apply(setup: &Setup, records: &Batch) -> Result<Round> {
     let folder = Folder::new(&setup.data_root)?;
     let shard_folder = ShardFolder::new(folder.path().join("shard-00"));
-    let mut shard = Shard::open(&shard_folder, &ShardOptions::default())?;
+    let mut shard = Shard::open(&shard_folder, &ShardOptions::default(), &FAMILIES)?;
     let mut watch = Watch::start();
     for first in (0..records.len()).step_by(BATCH) {
         ensure!(!process::interrupted(), "interrupted");
@@ -98,7 +99,7 @@ pub(super) fn apply(setup: &Setup, records: &Batch) -> Result<Round> {
         }
     }
     shard.checkpoint(CheckpointMode::Passive)?;
-    ensure!(shard.orders() == records.len() as u64, "{} orders are stored", shard.orders());
+    ensure!(shard.stored(&ORDERS) == records.len() as u64, "{} orders are stored", shard.stored(&ORDERS));
     Ok(watch.round(records.len()))
 }
 
@@ -132,7 +133,7 @@ pub(super) fn bare(setup: &Setup, records: &Batch) -> Result<Round> {
 /// The tables of a shard without a row: it makes them itself, the first partition with the first order. From
 /// then on only SQLite is in between.
 fn emptied(folder: &ShardFolder, records: &Batch) -> Result<Connection> {
-    let mut shard = Shard::open(folder, &ShardOptions::default())?;
+    let mut shard = Shard::open(folder, &ShardOptions::default(), &FAMILIES)?;
     shard.apply(&[(LaneId::keyed(0), &Part { records, first: 0, count: 1 })], &mut |_, _, _| {})?;
     drop(shard);
     let connection = Connection::open(folder.database())?;
@@ -290,7 +291,7 @@ mod tests {
         let records = orders::records(&orders::world("--preset tiny --tenants 2", 500)?)?;
         let folders = [Folder::new(&std::env::temp_dir())?, Folder::new(&std::env::temp_dir())?];
         let shards = folders.each_ref().map(|folder| ShardFolder::new(folder.path().join("shard-00")));
-        let mut shard = Shard::open(&shards[0], &ShardOptions::default())?;
+        let mut shard = Shard::open(&shards[0], &ShardOptions::default(), &FAMILIES)?;
         let part = Part { records: &records, first: 0, count: 500 };
         shard.apply(&[(LaneId::keyed(0), &part)], &mut |_, _, _| {})?;
         drop(shard);

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use super::{Rig, SHARD, Turn, folder, settings, until};
 use crate::base::ids::LaneId;
+use crate::clicks::CLICKS;
+use crate::families::FAMILIES;
 use crate::ingest::write::run;
 use crate::shard::{CheckpointMode, Lock, Shard, ShardState};
 
@@ -21,9 +23,9 @@ fn w3_a_lock_held_outside_keeps_every_row_waiting_and_loses_none() {
     rig.accept(0, 500);
     until("busy", || rig.status.state() == ShardState::Busy);
     rig.accept(1, 500);
-    assert_eq!(rig.status.rows.get(), 0);
+    assert_eq!(rig.status.stored(&CLICKS), 0);
     drop(lock);
-    until("all rows", || rig.status.rows.get() == 1_000);
+    until("all rows", || rig.status.stored(&CLICKS) == 1_000);
     assert_eq!(rig.status.state(), ShardState::Open);
     rig.stop.request(Duration::from_secs(30));
     writer.join().unwrap();
@@ -63,7 +65,7 @@ fn a_full_disk_is_waited_for() {
             full += 1;
         }
     }
-    assert!(full >= 10 && rig.status.rows.get() < 3_010);
+    assert!(full >= 10 && rig.status.stored(&CLICKS) < 3_010);
     writer.open_shard().limit_growth(1_000_000);
     writer.settle();
     assert_eq!(rig.status.state(), ShardState::Open);
@@ -116,11 +118,11 @@ fn rows_that_are_in_neither_place_are_counted_as_lost() {
     writer.checkpoint(CheckpointMode::Truncate).unwrap();
     // An empty file takes the place of the full one.
     let other = tempfile::tempdir().unwrap();
-    drop(Shard::open(&folder(&other), &settings().shard).unwrap());
+    drop(Shard::open(&folder(&other), &settings().shard, &FAMILIES).unwrap());
     fs::rename(folder(&other).database(), rig.path()).unwrap();
     writer.settle();
     let lost = rig.status.lost_records.get();
-    assert!(lost > 0 && lost + rig.status.rows.get() == 1_000, "{lost} lost");
+    assert!(lost > 0 && lost + rig.status.stored(&CLICKS) == 1_000, "{lost} lost");
 }
 
 #[test]
@@ -171,7 +173,7 @@ fn a_damaged_file_is_quarantined_and_writing_goes_on_when_it_was_replaced() {
     let restored = rig.dir.path().join("restored.db");
     fs::write(&restored, &good).unwrap();
     fs::rename(&restored, rig.path()).unwrap();
-    until("all rows", || rig.status.rows.get() == 400);
+    until("all rows", || rig.status.stored(&CLICKS) == 400);
     rig.stop.request(Duration::from_secs(30));
     writer.join().unwrap();
     rig.all_stored();
@@ -240,11 +242,11 @@ fn damage_in_the_journal_is_skipped_and_the_rest_is_stored() {
     fs::write(&segment, bytes).unwrap();
     let mut writer = rig.writer();
     writer.settle();
-    assert_eq!(rig.status.rows.get(), 19);
+    assert_eq!(rig.status.stored(&CLICKS), 19);
     assert_eq!(rig.appenders[0].state().damaged_records(), 1);
     rig.accept(0, 5);
     assert_ne!(writer.turn().unwrap(), Turn::Idle);
-    assert_eq!(rig.status.rows.get(), 24);
+    assert_eq!(rig.status.stored(&CLICKS), 24);
 }
 
 #[test]

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use super::{Rig, SHARD, folder, settings, until};
 use crate::base::ids::LaneId;
+use crate::clicks::CLICKS;
+use crate::families::FAMILIES;
 use crate::ingest::write::{Turn, WriteSettings, run};
 use crate::shard::{ShardOptions, ShardState, inspect};
 
@@ -26,7 +28,7 @@ fn what_is_accepted_while_it_runs_is_stored_once_and_a_stop_leaves_nothing_behin
     writer.join().unwrap();
     assert!(!rig.path().with_extension("db-wal").exists(), "the WAL went into the file");
     assert_eq!(rig.status.state(), ShardState::Stopped);
-    assert_eq!(rig.status.rows.get(), rig.accepted as u64);
+    assert_eq!(rig.status.stored(&CLICKS), rig.accepted as u64);
     assert_eq!(rig.status.commit_us().unwrap().len(), rig.status.commits.get());
     rig.all_stored();
     for appender in &rig.appenders {
@@ -42,12 +44,12 @@ fn a_full_batch_does_not_wait_and_no_lane_starves() {
     rig.accept(0, 1_000);
     rig.accept(1, 150);
     assert_eq!(writer.turn().unwrap(), Turn::Behind);
-    assert_eq!(rig.status.rows.get(), 100);
+    assert_eq!(rig.status.stored(&CLICKS), 100);
     assert_eq!(writer.turn().unwrap(), Turn::Behind);
     assert_eq!(rig.status.applied(LaneId::keyed(0)).0, 100, "the second turn began with the other lane");
     while writer.turn().unwrap() == Turn::Behind {}
     writer.settle();
-    assert_eq!((writer.lanes.pending(), rig.status.rows.get()), (0, 1_150));
+    assert_eq!((writer.lanes.pending(), rig.status.stored(&CLICKS)), (0, 1_150));
     rig.all_stored();
 }
 
@@ -92,14 +94,12 @@ fn sealed_partitions_get_their_indexes_while_rows_go_on() {
     let mut writer = rig.writer_with(WriteSettings { shard: small, ..settings() });
     rig.accept(0, 700);
     writer.settle();
-    while writer
-        .shard
-        .as_ref()
-        .is_some_and(|shard| inspect(shard.path()).unwrap().partitions.iter().any(|p| p.sealed && !p.indexed))
-    {
+    while writer.shard.as_ref().is_some_and(|shard| {
+        inspect(shard.path(), &FAMILIES).unwrap().partitions.iter().any(|p| p.sealed && !p.indexed)
+    }) {
         writer.turn().unwrap();
     }
-    let partitions = inspect(&rig.path()).unwrap().partitions;
+    let partitions = inspect(&rig.path(), &FAMILIES).unwrap().partitions;
     assert!(partitions.len() >= 4);
     assert!(partitions.iter().take(3).all(|partition| partition.indexed && partition.rows >= 150));
     rig.all_stored();

@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::{Rig, settings};
+use crate::clicks::CLICKS;
 use crate::ingest::write::WriteSettings;
 use crate::shard::{CheckpointMode, Lock, ShardOptions};
 
@@ -84,7 +85,7 @@ proptest! {
                 }
                 Step::Locked | Step::Unlink => {}
             }
-            prop_assert!(rig.status.rows.get() <= rig.accepted as u64);
+            prop_assert!(rig.status.stored(&CLICKS) <= rig.accepted as u64);
         }
         writer.settle();
         prop_assert_eq!(rig.status.lost_records.get(), 0);

@@ -13,8 +13,8 @@ use super::super::body::Stream;
 use super::super::{Lane, admit};
 use super::{Join, RETRY, Seat, Topic, frame, hub};
 use crate::cores::executor;
+use crate::prices::PriceChange;
 use crate::query::{self, ChangePosition, Changes, QueryError};
-use crate::shard::PriceChange;
 use crate::tenants::{Principal, Scope};
 
 /// How long a new stream waits for the core to know where every shard stands.

@@ -9,12 +9,12 @@ use crate::api::write::WriteRefused;
 use crate::base::clock;
 use crate::base::ids::ShardId;
 use crate::base::keys::KeyHash;
-use crate::base::kinds::Kind;
 use crate::base::limits::INGEST_KEY_KEPT_US;
 use crate::commerce::OrderIngest;
 use crate::ingest::KeyedRows;
+use crate::orders::INGEST;
+use crate::orders::{FinishedIngest, IngestRow};
 use crate::query;
-use crate::shard::{FinishedIngest, IngestRow};
 
 /// What an ingest is known by in its rows: the same for every attempt under its key, so that each knows the
 /// orders of the others as its own.
@@ -97,7 +97,7 @@ impl Named {
             fingerprint,
             response: std::str::from_utf8(response).unwrap_or_default(),
         };
-        let mut rows = KeyedRows::of(Kind::Ingest);
+        let mut rows = KeyedRows::of(INGEST);
         rows.push_record(0, |bytes| row.encode(bytes));
         let begun =
             keyed::begin_when_there_is_room(lane, self.shard(lane), &Arc::new(rows), wants_disk).await?;

@@ -9,11 +9,12 @@ use crate::api;
 use crate::api::commerce::StatusRefused;
 use crate::api::write::WriteRefused;
 use crate::base::clock;
-use crate::base::kinds::Kind;
 use crate::config::AckLevel;
 use crate::http::{Answer, without_mark};
 use crate::ingest::KeyedRows;
-use crate::shard::{Outcome, StatusRow};
+use crate::orders::ORDER_STATUS;
+use crate::orders::StatusRow;
+use crate::shard::Outcome;
 
 /// `PATCH /api/v1/tenants/{tenant}/orders/{order}`: a new status, through the journal like everything else.
 pub(in crate::server) async fn patch(call: Call<'_>, body: Body<'_>) -> Result<Answer, StatusRefused> {
@@ -27,7 +28,7 @@ pub(in crate::server) async fn patch(call: Call<'_>, body: Body<'_>) -> Result<A
         return Err(StatusRefused::NoSuchOrder);
     }
     let row = StatusRow { received_us, occurred_us, status, tenant_id, order_id: &order_id };
-    let mut rows = KeyedRows::of(Kind::OrderStatus);
+    let mut rows = KeyedRows::of(ORDER_STATUS);
     rows.push_record(0, |bytes| row.encode(bytes));
     let shard = lane.keys.hash(tenant_id, &order_id).shard(lane.shard_count);
     let begun =

@@ -1,0 +1,133 @@
+//! Clicks in order of (timestamp, user, id), and how many there are.
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, Row, params_from_iter};
+
+use super::CLICKS;
+use crate::shard::read::{Position, Source, TimeRange, statements, write_rfc3339};
+use crate::shard::{PartitionInfo, ShardError, Stream, partitions_of};
+
+/// Clicks of one user, or of all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClicksOf {
+    pub user_id: Option<i64>,
+}
+
+impl Source for ClicksOf {
+    fn stream(&self) -> &'static Stream {
+        &CLICKS
+    }
+
+    fn cursor_sql(
+        &self,
+        range: &TimeRange,
+        partition: &PartitionInfo,
+        pin: i64,
+        position: &Position,
+        keys_only: bool,
+    ) -> (String, Vec<Value>) {
+        let name = &partition.name;
+        let (compare, bound, order) = range.sql("timestamp_us");
+        let rest = if keys_only { "" } else { ", received_us, metadata" };
+        let columns = format!("SELECT id, timestamp_us, user_id{rest} FROM {name}");
+        let mut values: Vec<Value> = vec![
+            position.timestamp_us.into(),
+            position.user_id.into(),
+            position.id.into(),
+            range.edge().into(),
+            pin.into(),
+        ];
+        let sql = match self.user_id {
+            None => format!(
+                "{columns} INDEXED BY {name}_time WHERE (timestamp_us, user_id, id) {compare} (?1, ?2, ?3) \
+                 AND {bound}?4 AND id <= ?5 ORDER BY timestamp_us {order}, user_id {order}, id {order}"
+            ),
+            Some(user_id) => {
+                values.push(user_id.into());
+                // Equal in user, so time and id are left to compare. The order is that of the index; the
+                // plus keeps the planner from taking the user out of it and then sorting.
+                let (index, user, then) = if partition.indexed {
+                    ("user", "user_id", String::new())
+                } else {
+                    ("time", "+user_id", format!("user_id {order}, "))
+                };
+                format!(
+                    "{columns} INDEXED BY {name}_{index} WHERE {user} = ?6 AND \
+                     (timestamp_us, id) {compare} (?1, ?3) AND {bound}?4 AND id <= ?5 \
+                     ORDER BY timestamp_us {order}, {then}id {order}"
+                )
+            }
+        };
+        (sql, values)
+    }
+
+    fn key(&self, row: &Row<'_>) -> Result<Position, ShardError> {
+        Ok(Position {
+            timestamp_us: row.get(1)?,
+            user_id: row.get(2)?,
+            event_id: String::new(),
+            id: row.get(0)?,
+        })
+    }
+
+    fn render(&self, row: &Row<'_>, key: &Position, out: &mut Vec<u8>) -> Result<(), ShardError> {
+        out.extend_from_slice(b"{\"user_id\":");
+        out.extend_from_slice(itoa::Buffer::new().format(key.user_id).as_bytes());
+        out.extend_from_slice(b",\"timestamp\":\"");
+        write_rfc3339(out, key.timestamp_us);
+        out.extend_from_slice(b"\",\"metadata\":");
+        out.extend_from_slice(row.get_ref(4)?.as_bytes().map_err(rusqlite::Error::from)?);
+        out.extend_from_slice(b",\"received_at\":\"");
+        write_rfc3339(out, row.get(3)?);
+        out.extend_from_slice(b"\"}\n");
+        Ok(())
+    }
+}
+
+/// Clicks in the range: partitions that lie inside it by their counters, the others by an index.
+pub fn count(connection: &Connection, of: &ClicksOf, (from, to): (i64, i64)) -> Result<i64, ShardError> {
+    let mut sum = 0;
+    for partition in &partitions_of(connection, &CLICKS)? {
+        let Some((low, high)) = partition.timestamp_us else { continue };
+        if low >= to || high < from {
+            continue;
+        }
+        let is_whole = of.user_id.is_none() && low >= from && high < to;
+        sum += if is_whole {
+            partition.rows as i64
+        } else {
+            let values: Vec<Value> = [from, to].into_iter().chain(of.user_id).map(Value::from).collect();
+            let mut statement = connection.prepare_cached(&count_sql(of, partition))?;
+            statement.query_row(params_from_iter(values), |row| row.get(0))?
+        };
+    }
+    Ok(sum)
+}
+
+fn count_sql(of: &ClicksOf, partition: &PartitionInfo) -> String {
+    let name = &partition.name;
+    match of.user_id {
+        None => format!(
+            "SELECT count(*) FROM {name} INDEXED BY {name}_time WHERE timestamp_us >= ?1 AND timestamp_us < ?2"
+        ),
+        Some(_) => {
+            let index = if partition.indexed { "user" } else { "time" };
+            format!(
+                "SELECT count(*) FROM {name} INDEXED BY {name}_{index} WHERE timestamp_us >= ?1 \
+                 AND timestamp_us < ?2 AND user_id = ?3"
+            )
+        }
+    }
+}
+
+/// Every SQL text that reads of clicks can issue against a partition, by name; for looking at plans.
+#[must_use]
+pub fn click_statements(partition: &PartitionInfo) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for (what, user_id) in [("clicks", None), ("clicks of a user", Some(1))] {
+        let of = ClicksOf { user_id };
+        found.extend(statements(what, &of, partition));
+        found.push((format!("{what}, counted"), count_sql(&of, partition)));
+    }
+    found
+}

@@ -1,0 +1,233 @@
+//! The index by user of a sealed partition of clicks, built in slices of a few milliseconds, so that no
+//! commit waits for it.
+//!
+//! A thread of its own reads the users of the partition (which does not change any more) and sorts them. The
+//! writer appends them, in order, to a WITHOUT ROWID table: its b-tree is byte for byte what the index would
+//! be (SQLite's file format, section 2.4: both hold the key columns and the row id as one record). When it
+//! is complete, one change of the catalogue makes it the index (`PRAGMA writable_schema`), which every
+//! connection notices by the schema version, and the sqlite3 shell's planner uses. `CREATE INDEX` would
+//! hold the write lock for 0.6 s a million rows.
+
+use std::path::PathBuf;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
+
+use super::CLICKS;
+use super::store::ClickStore;
+use crate::base::clock;
+use crate::shard::partition::{self, to_index};
+use crate::shard::{BuiltIndex, Shard, ShardError, SortPermit, open_reader};
+
+/// Rows read in one transaction, so that no checkpoint waits long.
+const READ_ROWS: i64 = 50_000;
+/// Rows written between two looks at the clock.
+const WRITE_ROWS: usize = 256;
+
+/// user_id, timestamp_us, id: a line of the index.
+type Key = (i64, i64, i64);
+
+/// The index being built.
+#[derive(Debug)]
+pub(super) struct Sealing {
+    partition: String,
+    started_us: u64,
+    sort: Option<JoinHandle<Result<Vec<Key>, ShardError>>>,
+    keys: Vec<Key>,
+    /// How many of the keys are committed.
+    written: usize,
+    /// Held while the keys are in memory.
+    _permit: SortPermit,
+}
+
+/// Whether a sealed partition wants an index.
+pub(super) fn is_due(connection: &Connection) -> Result<bool, ShardError> {
+    Ok(to_index(connection, &CLICKS)?.is_some())
+}
+
+impl Sealing {
+    fn is_waiting(&self) -> bool {
+        self.sort.as_ref().is_some_and(|sort| !sort.is_finished())
+    }
+}
+
+impl ClickStore {
+    /// Whether [`ClickStore::seal`] has something to do now.
+    pub(super) fn is_seal_due(&self) -> bool {
+        self.seal_due && !self.sealing.as_ref().is_some_and(Sealing::is_waiting)
+    }
+
+    /// One slice, about `budget` long, of building what is due. Returns the index with the slice that
+    /// completes it. Call it between batches; what it needs to be told is in the file, so it goes on after a
+    /// crash where it was.
+    pub(super) fn seal(
+        &mut self,
+        shard: &mut Shard,
+        budget: Duration,
+    ) -> Result<Option<BuiltIndex>, ShardError> {
+        let until_us = clock::monotonic_us() + budget.as_micros() as u64;
+        let Some(sealing) = &mut self.sealing else {
+            self.begin_sealing(shard)?;
+            return Ok(None);
+        };
+        if let Some(sort) = &sealing.sort {
+            if !sort.is_finished() {
+                return Ok(None);
+            }
+            if let Some(sort) = sealing.sort.take() {
+                let gone = |_| ShardError::Other("the thread that sorts users is gone".to_owned());
+                // After an error the shard is opened again, and this begun again.
+                sealing.keys = sort.join().map_err(gone)??;
+            }
+            let build = format!("{}_user_build", sealing.partition);
+            let last: Option<Key> = shard
+                .connection()
+                .query_row(
+                    &format!(
+                        "SELECT user_id, timestamp_us, id FROM {build} \
+                         ORDER BY user_id DESC, timestamp_us DESC, id DESC LIMIT 1"
+                    ),
+                    [],
+                    |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+                )
+                .optional()?;
+            // Of a build that a crash ended.
+            sealing.written = last.map_or(0, |last| sealing.keys.partition_point(|key| *key <= last));
+        }
+        let transaction = shard.connection().transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut written = sealing.written;
+        {
+            let mut insert = transaction.prepare_cached(&format!(
+                "INSERT INTO {}_user_build (user_id, timestamp_us, id) VALUES (?1, ?2, ?3)",
+                sealing.partition
+            ))?;
+            while written < sealing.keys.len() {
+                for (user_id, timestamp_us, id) in sealing.keys[written..].iter().take(WRITE_ROWS) {
+                    insert.execute(params![user_id, timestamp_us, id])?;
+                    written += 1;
+                }
+                // After the step, not before it: every slice gets further.
+                if clock::monotonic_us() >= until_us {
+                    break;
+                }
+            }
+        }
+        let done = written == sealing.keys.len();
+        if done {
+            become_index(&transaction, &sealing.partition)?;
+        }
+        transaction.commit()?;
+        sealing.written = written;
+        if !done {
+            return Ok(None);
+        }
+        // Reads the catalogue anew, in which a table is now an index.
+        shard.connection().execute_batch("PRAGMA writable_schema = RESET")?;
+        shard.connection().flush_prepared_statement_cache();
+        let Some(sealing) = self.sealing.take() else { return Ok(None) };
+        self.seal_due = is_due(shard.connection())?;
+        Ok(Some(BuiltIndex {
+            index: format!("{}_user", sealing.partition),
+            rows: sealing.keys.len() as u64,
+            took: Duration::from_micros(clock::monotonic_us() - sealing.started_us),
+            partition: sealing.partition,
+        }))
+    }
+
+    /// Rows are about to go: an index in the making is begun again later. The table it was built in.
+    pub fn stop_sealing(&mut self) -> Option<String> {
+        self.sealing.take().map(|sealing| format!("{}_user_build", sealing.partition))
+    }
+
+    fn begin_sealing(&mut self, shard: &mut Shard) -> Result<(), ShardError> {
+        let Some(name) = to_index(shard.connection(), &CLICKS)? else {
+            self.seal_due = false;
+            return Ok(());
+        };
+        let Some(permit) = SortPermit::take() else { return Ok(()) };
+        let transaction = shard.connection().transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let has_index: bool = transaction.query_row(
+            "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'index' AND name = ?1)",
+            [format!("{name}_user")],
+            |row| row.get(0),
+        )?;
+        if has_index {
+            mark_indexed(&transaction, &name)?;
+            transaction.commit()?;
+            return Ok(());
+        }
+        transaction.execute_batch(&format!(
+            "CREATE TABLE IF NOT EXISTS {name}_user_build (
+  -- Becomes the index {name}_user when it is complete.
+  user_id INTEGER NOT NULL, timestamp_us INTEGER NOT NULL, id INTEGER NOT NULL,
+  PRIMARY KEY (user_id, timestamp_us, id)
+) WITHOUT ROWID"
+        ))?;
+        transaction.commit()?;
+        let (path, partition) = (shard.path().to_owned(), name.clone());
+        let sort = std::thread::Builder::new().name("seal".to_owned()).spawn(move || sort(path, &partition));
+        self.sealing = Some(Sealing {
+            partition: name,
+            started_us: clock::monotonic_us(),
+            // Without a thread it is begun again, later.
+            sort: Some(sort?),
+            keys: Vec::new(),
+            written: 0,
+            _permit: permit,
+        });
+        Ok(())
+    }
+}
+
+/// The lines of the index, in order.
+fn sort(path: PathBuf, partition: &str) -> Result<Vec<Key>, ShardError> {
+    let reader = open_reader(&path)?;
+    let mut keys = Vec::new();
+    let mut last = i64::MIN;
+    let mut statement = reader.prepare(&format!(
+        "SELECT user_id, timestamp_us, id FROM {partition} WHERE id > ?1 ORDER BY id LIMIT ?2"
+    ))?;
+    loop {
+        let before = keys.len();
+        let mut rows = statement.query([last, READ_ROWS])?;
+        while let Some(row) = rows.next()? {
+            keys.push((row.get(0)?, row.get(1)?, row.get(2)?));
+        }
+        match keys[before..].last() {
+            Some((_, _, id)) => last = *id,
+            None => break,
+        }
+    }
+    keys.sort_unstable();
+    Ok(keys)
+}
+
+/// The table that was built takes the index's place in the catalogue.
+fn become_index(transaction: &Connection, partition: &str) -> Result<(), ShardError> {
+    let version: i64 = transaction.pragma_query_value(None, "schema_version", |row| row.get(0))?;
+    transaction.execute_batch("PRAGMA writable_schema = ON")?;
+    let changed = transaction.execute(
+        "UPDATE sqlite_schema SET type = 'index', name = ?1, tbl_name = ?2, sql = ?3 \
+         WHERE type = 'table' AND name = ?4",
+        params![
+            format!("{partition}_user"),
+            partition,
+            format!("CREATE INDEX {partition}_user ON {partition} (user_id, timestamp_us)"),
+            format!("{partition}_user_build"),
+        ],
+    );
+    transaction.execute_batch("PRAGMA writable_schema = OFF")?;
+    if changed? != 1 {
+        return Err(ShardError::Other(format!("{partition}_user_build is not in the catalogue")));
+    }
+    mark_indexed(transaction, partition)?;
+    transaction.pragma_update(None, "schema_version", version + 1)?;
+    Ok(())
+}
+
+fn mark_indexed(transaction: &Connection, partition: &str) -> Result<(), ShardError> {
+    let (_, now) = partition::now();
+    transaction.execute("UPDATE partition SET indexed_at = ?2 WHERE name = ?1", [partition, &now])?;
+    Ok(())
+}

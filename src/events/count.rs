@@ -1,0 +1,156 @@
+//! How many events there are in a stretch of time, without reading them: buckets inside, the index at the ragged edges.
+
+use rusqlite::Connection;
+
+use super::buckets::table_of;
+use super::{EVENTS, EventsOf};
+use crate::base::bucket_size::BucketSize;
+use crate::shard::read::TimeRange;
+use crate::shard::{PartitionInfo, ShardError, partitions_of};
+
+/// One bucket of one shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BucketCount {
+    pub start_us: i64,
+    pub source: String,
+    pub event_type: String,
+    pub count: i64,
+    pub first_us: i64,
+    pub last_us: i64,
+}
+
+/// Events in the range: some hundred microseconds, whatever their number.
+pub fn count(connection: &Connection, of: &EventsOf, (from, to): (i64, i64)) -> Result<i64, ShardError> {
+    let infos = partitions_of(connection, &EVENTS)?;
+    let (inner_from, inner_to) = (ceil(BucketSize::Minute, from), BucketSize::Minute.floor(to));
+    let edge = |from: i64, to: i64| -> Result<i64, ShardError> {
+        let mut sum = 0;
+        if from < to {
+            for partition in &infos {
+                if partition.timestamp_us.is_some_and(|(low, high)| low < to && high >= from) {
+                    sum += by_index(connection, of, partition, from, to)?;
+                }
+            }
+        }
+        Ok(sum)
+    };
+    if inner_from >= inner_to {
+        return edge(from, to);
+    }
+    Ok(edge(from, inner_from)?
+        + by_buckets(connection, of, BucketSize::Day, inner_from, inner_to)?
+        + edge(inner_to, to)?)
+}
+
+fn ceil(size: BucketSize, us: i64) -> i64 {
+    size.floor(us + size.us() - 1)
+}
+
+/// Whole buckets of this size inside, smaller ones at the edges.
+fn by_buckets(
+    connection: &Connection,
+    of: &EventsOf,
+    size: BucketSize,
+    from: i64,
+    to: i64,
+) -> Result<i64, ShardError> {
+    let smaller = match size {
+        BucketSize::Day => Some(BucketSize::Hour),
+        BucketSize::Hour => Some(BucketSize::Minute),
+        BucketSize::Minute => None,
+    };
+    let Some(smaller) = smaller else { return sum_sql(connection, of, size, from, to) };
+    let (inner_from, inner_to) = (ceil(size, from), size.floor(to));
+    if inner_from >= inner_to {
+        return by_buckets(connection, of, smaller, from, to);
+    }
+    Ok(by_buckets(connection, of, smaller, from, inner_from)?
+        + sum_sql(connection, of, size, inner_from, inner_to)?
+        + by_buckets(connection, of, smaller, inner_to, to)?)
+}
+
+fn sum_sql(
+    connection: &Connection,
+    of: &EventsOf,
+    size: BucketSize,
+    from: i64,
+    to: i64,
+) -> Result<i64, ShardError> {
+    let EventsOf { tenant_id, source, event_type } = of;
+    if from >= to {
+        return Ok(0);
+    }
+    let mut statement = connection.prepare_cached(&sum_text(size))?;
+    Ok(statement.query_row((tenant_id, from, to, source, event_type), |row| row.get(0))?)
+}
+
+fn by_index(
+    connection: &Connection,
+    of: &EventsOf,
+    partition: &PartitionInfo,
+    from: i64,
+    to: i64,
+) -> Result<i64, ShardError> {
+    let EventsOf { tenant_id, source, event_type } = of;
+    let mut statement = connection.prepare_cached(&count_sql(partition))?;
+    Ok(statement.query_row((from, to, tenant_id, source, event_type), |row| row.get(0))?)
+}
+
+pub(super) fn count_sql(partition: &PartitionInfo) -> String {
+    let name = &partition.name;
+    format!(
+        "SELECT count(*) FROM {name} INDEXED BY {name}_order WHERE timestamp_us >= ?1 AND timestamp_us < ?2 \
+         AND tenant_id = ?3 AND (?4 IS NULL OR source = ?4) AND (?5 IS NULL OR event_type = ?5)"
+    )
+}
+
+fn sum_text(size: BucketSize) -> String {
+    format!(
+        "SELECT coalesce(sum(count), 0) FROM {} WHERE tenant_id = ?1 AND start_us >= ?2 AND start_us < ?3 \
+         AND (?4 IS NULL OR source = ?4) AND (?5 IS NULL OR event_type = ?5)",
+        table_of(size)
+    )
+}
+
+fn buckets_text(size: BucketSize) -> String {
+    format!(
+        "SELECT start_us, source, event_type, count, first_us, last_us FROM {} WHERE tenant_id = ?1 \
+         AND start_us >= ?2 AND start_us < ?3 AND (?4 IS NULL OR source = ?4) \
+         AND (?5 IS NULL OR event_type = ?5) ORDER BY start_us, source, event_type LIMIT ?6",
+        table_of(size)
+    )
+}
+
+/// Every SQL text that reads of the bucket tables can issue, by name; for looking at plans.
+#[must_use]
+pub fn bucket_statements() -> Vec<(String, String)> {
+    let both = |size: BucketSize| {
+        let table = table_of(size);
+        [(format!("{table}, summed"), sum_text(size)), (format!("{table}, listed"), buckets_text(size))]
+    };
+    BucketSize::ALL.into_iter().flat_map(both).collect()
+}
+
+/// The buckets of one tenant that begin in the range, in order of (start, source, type), at most `limit`.
+pub fn bucket_counts(
+    connection: &Connection,
+    size: BucketSize,
+    (of, range): (&EventsOf, &TimeRange),
+    limit: usize,
+) -> Result<Vec<BucketCount>, ShardError> {
+    let EventsOf { tenant_id, source, event_type } = of;
+    let sql = buckets_text(size);
+    let (from, to) = (range.from_us.unwrap_or(i64::MIN), range.to_us.unwrap_or(i64::MAX));
+    let mut statement = connection.prepare_cached(&sql)?;
+    let rows = statement.query_map((tenant_id, from, to, source, event_type, limit as i64), |row| {
+        Ok(BucketCount {
+            start_us: row.get(0)?,
+            source: row.get(1)?,
+            event_type: row.get(2)?,
+            count: row.get(3)?,
+            first_us: row.get(4)?,
+            last_us: row.get(5)?,
+        })
+    })?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}

@@ -1,0 +1,82 @@
+//! Idempotent events: each id of a tenant is stored once, and counted in buckets of time.
+//!
+//! In: records of `POST /events`. Out: rows in order of arrival, their ids, their buckets. Owns: the stream
+//! [`EVENTS`], its ids, the bucket tables. Never: decides which shard an event belongs to.
+
+mod buckets;
+mod count;
+mod read;
+mod record;
+mod schema;
+mod store;
+mod verify;
+
+use rusqlite::Connection;
+
+pub use self::buckets::Buckets;
+pub use self::count::{BucketCount, bucket_counts, bucket_statements, count};
+pub use self::read::{EventsOf, event_statements};
+pub use self::record::{SERVICE_EVENT, ServiceEventRow, decode_service_event};
+pub use self::schema::EVENTS;
+pub use self::store::EventStore;
+use crate::base::keys::{KeyHash, KeyHasher};
+use crate::base::kinds::{Kind, KindRow};
+use crate::shard::{Carried, Family, Opening, ShardError, Store, Stream, carry_stream};
+
+/// The family of idempotent events.
+#[derive(Clone, Copy, Debug)]
+pub struct Events;
+
+impl Family for Events {
+    fn kinds(&self) -> &'static [KindRow] {
+        record::KINDS
+    }
+
+    fn streams(&self) -> &'static [&'static Stream] {
+        static STREAMS: &[&Stream] = &[&EVENTS];
+        STREAMS
+    }
+
+    fn key_of(&self, keys: &KeyHasher, _kind: Kind, payload: &[u8]) -> Option<KeyHash> {
+        decode_service_event(payload).map(|row| keys.hash(row.tenant_id, row.event_id))
+    }
+
+    fn migrate(&self, connection: &Connection, version: u32) -> Result<(), ShardError> {
+        schema::migrate(connection, version)
+    }
+
+    fn open(&self, opening: Opening<'_>) -> Result<Box<dyn Store>, ShardError> {
+        EventStore::open(opening).map(|store| Box::new(store) as Box<dyn Store>)
+    }
+
+    fn carry(
+        &self,
+        connection: &Connection,
+        take: &mut dyn FnMut(Carried) -> Result<(), ShardError>,
+    ) -> Result<(), ShardError> {
+        let record = |row: &rusqlite::Row<'_>| {
+            let text = |at: usize| row.get_ref(at)?.as_str().map_err(rusqlite::Error::from);
+            let mut payload = Vec::new();
+            ServiceEventRow {
+                tenant_id: text(1)?,
+                event_id: text(2)?,
+                source: text(3)?,
+                event_type: text(4)?,
+                timestamp_us: row.get(5)?,
+                received_us: row.get(6)?,
+                payload: text(7)?,
+            }
+            .encode(&mut payload);
+            Ok(Carried::Row(SERVICE_EVENT, payload))
+        };
+        carry_stream(connection, &EVENTS, record, take)
+    }
+
+    fn verify_aggregates(
+        &self,
+        connection: &Connection,
+        problems: &mut Vec<String>,
+    ) -> Result<u64, ShardError> {
+        verify::verify_aggregates(connection, problems)
+    }
+}

@@ -1,0 +1,128 @@
+//! Events of one tenant in order of (timestamp, event id).
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, Row};
+
+use super::EVENTS;
+use super::count::count_sql;
+use crate::shard::read::{Position, Source, TimeRange, statements, write_rfc3339, write_string};
+use crate::shard::{PartitionInfo, ShardError, Stream};
+
+/// Events of one tenant, of one source or type or of all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventsOf {
+    pub tenant_id: String,
+    pub source: Option<String>,
+    pub event_type: Option<String>,
+}
+
+impl Source for EventsOf {
+    fn stream(&self) -> &'static Stream {
+        &EVENTS
+    }
+
+    fn reads_keys_first(&self) -> bool {
+        self.source.is_some() || self.event_type.is_some()
+    }
+
+    fn cursor_sql(
+        &self,
+        range: &TimeRange,
+        partition: &PartitionInfo,
+        pin: i64,
+        position: &Position,
+        keys_only: bool,
+    ) -> (String, Vec<Value>) {
+        let name = &partition.name;
+        let (compare, bound, order) = range.sql("timestamp_us");
+        let rest = if keys_only { "" } else { ", received_us, payload" };
+        let sql = format!(
+            "SELECT id, timestamp_us, event_id, source, event_type{rest} FROM {name} INDEXED BY {name}_order \
+             WHERE tenant_id = ?1 AND (timestamp_us, event_id) {compare} (?2, ?3) AND {bound}?4 AND id <= ?5 \
+             ORDER BY timestamp_us {order}, event_id {order}"
+        );
+        let values = vec![
+            self.tenant_id.clone().into(),
+            position.timestamp_us.into(),
+            position.event_id.clone().into(),
+            range.edge().into(),
+            pin.into(),
+        ];
+        (sql, values)
+    }
+
+    fn key(&self, row: &Row<'_>) -> Result<Position, ShardError> {
+        Ok(Position { timestamp_us: row.get(1)?, user_id: 0, event_id: row.get(2)?, id: row.get(0)? })
+    }
+
+    fn takes(&self, row: &Row<'_>) -> Result<bool, ShardError> {
+        for (wanted, column) in [(&self.source, 3), (&self.event_type, 4)] {
+            if let Some(wanted) = wanted
+                && row.get_ref(column)?.as_bytes().map_err(rusqlite::Error::from)? != wanted.as_bytes()
+            {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn render(&self, row: &Row<'_>, key: &Position, out: &mut Vec<u8>) -> Result<(), ShardError> {
+        let text = |at: usize| row.get_ref(at)?.as_bytes().map_err(rusqlite::Error::from);
+        event(out, &self.tenant_id, key, [text(3)?, text(4)?], row.get(5)?, text(6)?);
+        Ok(())
+    }
+
+    fn render_by_id(
+        &self,
+        connection: &Connection,
+        partition: &str,
+        row: &Row<'_>,
+        key: &Position,
+        out: &mut Vec<u8>,
+    ) -> Result<(), ShardError> {
+        let names =
+            [3, 4].map(|at| row.get_ref(at).ok().and_then(|name| name.as_bytes().ok()).unwrap_or_default());
+        let sql = format!("SELECT received_us, payload FROM {partition} WHERE id = ?1");
+        let mut statement = connection.prepare_cached(&sql)?;
+        statement.query_row([key.id], |found| {
+            let payload = found.get_ref(1)?.as_bytes().map_err(rusqlite::Error::from)?;
+            event(out, &self.tenant_id, key, names, found.get(0)?, payload);
+            Ok(())
+        })?;
+        Ok(())
+    }
+}
+
+fn event(
+    out: &mut Vec<u8>,
+    tenant_id: &str,
+    key: &Position,
+    [source, event_type]: [&[u8]; 2],
+    received_us: i64,
+    payload: &[u8],
+) {
+    out.extend_from_slice(b"{\"event_id\":");
+    write_string(out, key.event_id.as_bytes());
+    out.extend_from_slice(b",\"tenant_id\":");
+    write_string(out, tenant_id.as_bytes());
+    out.extend_from_slice(b",\"source\":");
+    write_string(out, source);
+    out.extend_from_slice(b",\"event_type\":");
+    write_string(out, event_type);
+    out.extend_from_slice(b",\"timestamp\":\"");
+    write_rfc3339(out, key.timestamp_us);
+    out.extend_from_slice(b"\",\"payload\":");
+    out.extend_from_slice(payload);
+    out.extend_from_slice(b",\"received_at\":\"");
+    write_rfc3339(out, received_us);
+    out.extend_from_slice(b"\"}\n");
+}
+
+/// Every SQL text that reads of events can issue against a partition, by name; for looking at plans.
+#[must_use]
+pub fn event_statements(partition: &PartitionInfo) -> Vec<(String, String)> {
+    let of = EventsOf { tenant_id: "t".to_owned(), source: None, event_type: None };
+    let mut found = statements("events", &of, partition);
+    found.push(("events, counted".to_owned(), count_sql(partition)));
+    found
+}

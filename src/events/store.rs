@@ -1,0 +1,292 @@
+//! Events of a batch become rows, each once; their ids and buckets with them.
+
+use std::any::Any;
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{CachedStatement, Connection, OptionalExtension as _};
+
+use super::buckets::Buckets;
+use super::record::{ServiceEventRow, decode_service_event};
+use super::schema::{EVENT_IDS, EVENTS};
+use crate::base::keys::KeyHash;
+use crate::shard::ids::Ids;
+use crate::shard::{
+    Batch, BatchWriter, BuiltIndex, CountLeaving, Opening, Outcome, PartitionInfo, Record, Shard, ShardError,
+    Stage, Store, Stream, kept_out, load_ids, open_reader,
+};
+
+/// Rows read in one transaction, so that no checkpoint waits long.
+const READ_ROWS: i64 = 50_000;
+
+/// What is kept in memory of a shard's events.
+#[derive(Debug)]
+pub struct EventStore {
+    pub(super) ids: Ids,
+    buckets: Buckets,
+}
+
+impl EventStore {
+    pub(super) fn open(opening: Opening<'_>) -> Result<EventStore, ShardError> {
+        let ids = load_ids(opening.connection, opening.keys, &EVENT_IDS)?;
+        Ok(EventStore { ids, buckets: Buckets::default() })
+    }
+
+    /// Shorter runs of ids, for tests.
+    #[cfg(test)]
+    pub(crate) fn shorten_runs(&mut self, run_ids_min: usize) {
+        self.ids.shorten_runs(run_ids_min);
+    }
+}
+
+impl Store for EventStore {
+    fn begin<'t>(
+        &'t mut self,
+        batch: &mut Batch<'t>,
+        runs: &[&[Record<'t>]],
+    ) -> Result<Box<dyn BatchWriter<'t> + 't>, ShardError> {
+        let connection = batch.connection;
+        let mut sought = Sought::default();
+        for record in runs.iter().copied().flatten() {
+            if let Some(row) = decode_service_event(record.payload) {
+                sought.hashes.push(batch.keys.hash(row.tenant_id, row.event_id));
+                sought.rows.push(row);
+            }
+        }
+        let (mut insert, mut forgets) = (None, false);
+        if !sought.hashes.is_empty() {
+            self.ids.look_up(connection, &sought.hashes, &mut sought.candidates)?;
+            // Run by run as they were found; by row as they are used.
+            sought.candidates.sort_unstable();
+            let open = batch.stream(&EVENTS).partition(connection)?;
+            insert = Some(connection.prepare_cached(&open.insert_sql)?);
+            forgets = kept_out::is_any_event(connection)?;
+        }
+        let buckets = (!batch.options.without_aggregates).then_some(&mut self.buckets);
+        Ok(Box::new(Writer { ids: &mut self.ids, buckets, sought, insert, forgets }))
+    }
+
+    fn committed(&mut self) {
+        self.ids.committed();
+        self.buckets.clear();
+    }
+
+    fn rolled_back(&mut self) {
+        self.ids.rolled_back();
+        self.buckets.clear();
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.ids.memory_bytes()
+    }
+
+    fn upkeep_due(&self, stage: Stage, _shard: &Shard) -> bool {
+        stage == Stage::Ids && self.ids.work_due()
+    }
+
+    fn upkeep(
+        &mut self,
+        _stage: Stage,
+        shard: &mut Shard,
+        budget: Duration,
+    ) -> Result<Option<BuiltIndex>, ShardError> {
+        self.ids.work(shard.connection(), budget)?;
+        Ok(None)
+    }
+
+    fn count_leaving(&self, _stream: &'static Stream) -> Option<CountLeaving> {
+        Some(count_leaving)
+    }
+
+    fn leave(
+        &mut self,
+        transaction: &Connection,
+        counted: Box<dyn Any + Send>,
+        others: &[PartitionInfo],
+    ) -> Result<(), ShardError> {
+        if let Ok(mut buckets) = counted.downcast::<Buckets>() {
+            buckets.subtract(transaction, others)?;
+        }
+        let first_id = others.first().map_or(i64::MAX, |partition| partition.first_id);
+        self.ids.forget_below(transaction, first_id)
+    }
+}
+
+/// The events of a batch, with what may be the same ids in the sorted runs.
+#[derive(Default)]
+struct Sought<'a> {
+    rows: Vec<ServiceEventRow<'a>>,
+    hashes: Vec<KeyHash>,
+    candidates: Vec<(u32, i64)>,
+    /// How many of both were used.
+    next: (usize, usize),
+}
+
+impl<'a> Sought<'a> {
+    /// The next row, if the record is one: they come in the order in which they were decoded.
+    #[inline]
+    fn of(&self, payload: &[u8]) -> Option<ServiceEventRow<'a>> {
+        let row = self.rows.get(self.next.0)?;
+        // A record that is no row was left out: the row at hand belongs to a later one.
+        payload.as_ptr_range().contains(&row.tenant_id.as_ptr()).then_some(*row)
+    }
+}
+
+/// What it takes to know whether an event is new, and to store it.
+struct Writer<'t> {
+    ids: &'t mut Ids,
+    buckets: Option<&'t mut Buckets>,
+    sought: Sought<'t>,
+    insert: Option<CachedStatement<'t>>,
+    /// Events of somebody were erased.
+    forgets: bool,
+}
+
+impl<'t> BatchWriter<'t> for Writer<'t> {
+    fn write(
+        &mut self,
+        batch: &mut Batch<'t>,
+        run: &[Record<'t>],
+        outcomes: &mut Vec<Option<Outcome>>,
+    ) -> Result<(), ShardError> {
+        for record in run {
+            let Some(row) = self.sought.of(record.payload) else {
+                outcomes.push(None);
+                continue;
+            };
+            let outcome = self.store(batch, &row)?;
+            batch.count_known(outcome);
+            batch.received(Some(row.received_us));
+            outcomes.push(Some(outcome));
+        }
+        Ok(())
+    }
+
+    fn finish(self: Box<Self>, batch: &mut Batch<'t>) -> Result<(), ShardError> {
+        if batch.applied.stored(&EVENTS) > 0 {
+            self.ids.save(batch.connection)?;
+            if let Some(buckets) = self.buckets {
+                buckets.save(batch.connection)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<'t> Writer<'t> {
+    /// Stores the row unless its id is there.
+    fn store(&mut self, batch: &mut Batch<'t>, row: &ServiceEventRow<'t>) -> Result<Outcome, ShardError> {
+        let connection = batch.connection;
+        let (index, mut at) = self.sought.next;
+        let hash = self.sought.hashes[index];
+        let mut known = None;
+        while let Some((of, row_id)) = self.sought.candidates.get(at).copied()
+            && of as usize == index
+        {
+            at += 1;
+            known = known.or(self.compare(batch, row, row_id)?);
+        }
+        self.sought.next = (index + 1, at);
+        if known.is_none() {
+            // Rarely more than none; collected, because comparing reads the file.
+            let newest: Vec<i64> = self.ids.newest(hash).collect();
+            for row_id in newest {
+                known = known.or(self.compare(batch, row, row_id)?);
+            }
+        }
+        if let Some(known) = known {
+            return Ok(known);
+        }
+        // The id was there, and stays taken.
+        if self.forgets && kept_out::was_event_erased(connection, hash)? {
+            batch.applied.kept_out = true;
+            return Ok(Outcome::Duplicate);
+        }
+        let (Some(partition), Some(insert)) = (batch.stream(&EVENTS).open(), &mut self.insert) else {
+            return Err(ShardError::Other("an event came before its partition".to_owned()));
+        };
+        insert.raw_bind_parameter(1, partition.id_to_bind())?;
+        insert.raw_bind_parameter(2, row.tenant_id)?;
+        insert.raw_bind_parameter(3, row.event_id)?;
+        insert.raw_bind_parameter(4, row.source)?;
+        insert.raw_bind_parameter(5, row.event_type)?;
+        insert.raw_bind_parameter(6, row.timestamp_us)?;
+        insert.raw_bind_parameter(7, row.received_us)?;
+        insert.raw_bind_parameter(8, row.payload)?;
+        insert.raw_execute()?;
+        partition.check_id(connection)?;
+        self.ids.stage(hash, partition.next_id);
+        if let Some(buckets) = &mut self.buckets {
+            buckets.count(row);
+        }
+        partition.count(row.timestamp_us);
+        batch.count(&EVENTS, 1);
+        Ok(Outcome::Inserted)
+    }
+
+    /// What a stored row says about one that may be the same; `None` where it is another id, or gone.
+    fn compare(
+        &self,
+        batch: &mut Batch<'t>,
+        row: &ServiceEventRow<'_>,
+        row_id: i64,
+    ) -> Result<Option<Outcome>, ShardError> {
+        let connection = batch.connection;
+        let Some(table) = batch.stream(&EVENTS).table_of(row_id) else { return Ok(None) };
+        let mut statement = connection.prepare_cached(&format!(
+            "SELECT tenant_id, event_id, source, event_type, timestamp_us, received_us, payload \
+             FROM {table} WHERE id = ?1"
+        ))?;
+        let compared = statement.query_row([row_id], |found| {
+            let text = |at: usize| found.get_ref(at)?.as_str().map_err(rusqlite::Error::from);
+            let stored = ServiceEventRow {
+                tenant_id: text(0)?,
+                event_id: text(1)?,
+                source: text(2)?,
+                event_type: text(3)?,
+                timestamp_us: found.get(4)?,
+                received_us: found.get(5)?,
+                payload: text(6)?,
+            };
+            Ok(if (stored.tenant_id, stored.event_id) != (row.tenant_id, row.event_id) {
+                None
+            } else if stored.same_content(row) {
+                Some(Outcome::Duplicate)
+            } else {
+                Some(Outcome::Conflict)
+            })
+        });
+        Ok(compared.optional()?.flatten())
+    }
+}
+
+/// The buckets of one partition, which does not change any more.
+fn count_leaving(path: &Path, partition: &str) -> Result<Box<dyn Any + Send>, ShardError> {
+    let reader = open_reader(path)?;
+    let mut buckets = Buckets::default();
+    let mut last = i64::MIN;
+    let mut statement = reader.prepare(&format!(
+        "SELECT id, tenant_id, source, event_type, timestamp_us FROM {partition} WHERE id > ?1 \
+         ORDER BY id LIMIT ?2"
+    ))?;
+    loop {
+        let before = last;
+        let mut rows = statement.query([last, READ_ROWS])?;
+        while let Some(row) = rows.next()? {
+            last = row.get(0)?;
+            let text = |at: usize| row.get_ref(at)?.as_str().map_err(rusqlite::Error::from);
+            buckets.count(&ServiceEventRow {
+                timestamp_us: row.get(4)?,
+                received_us: 0,
+                tenant_id: text(1)?,
+                event_id: "",
+                source: text(2)?,
+                event_type: text(3)?,
+                payload: "",
+            });
+        }
+        if last == before {
+            return Ok(Box::new(buckets));
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! The buckets of events against a recount of the rows (R3), and that no event id is there twice (W2).
+
+use rusqlite::{Connection, Row};
+
+use super::EVENTS;
+use super::buckets::table_of;
+use crate::base::bucket_size::BucketSize;
+use crate::shard::{ShardError, differences, total};
+
+/// Sorts all ids and groups: some seconds a million events, in temporary files. Returns how many events there are.
+pub(super) fn verify_aggregates(
+    connection: &Connection,
+    problems: &mut Vec<String>,
+) -> Result<u64, ShardError> {
+    for size in BucketSize::ALL {
+        let (table, us) = (table_of(size), size.us());
+        let start = format!("timestamp_us - ((timestamp_us % {us}) + {us}) % {us}");
+        let recount = format!(
+            "SELECT tenant_id, {start} AS start_us, source, event_type, count(*), min(timestamp_us), \
+             max(timestamp_us) FROM service_event GROUP BY tenant_id, {start}, source, event_type"
+        );
+        let columns = "tenant_id, start_us, source, event_type, count, first_us, last_us";
+        let told = |row: &Row<'_>| {
+            let (start_us, rows): (i64, i64) = (row.get(1)?, row.get(4)?);
+            Ok(format!("the bucket at {start_us} with {rows} rows"))
+        };
+        differences(connection, (table, columns), &recount, told, problems)?;
+    }
+    let twice: i64 = connection.query_row(
+        "SELECT count(*) FROM (SELECT 1 FROM service_event GROUP BY tenant_id, event_id HAVING count(*) > 1)",
+        [],
+        |row| row.get(0),
+    )?;
+    if twice > 0 {
+        problems.push(format!("{twice} event ids are stored more than once"));
+    }
+    total(connection, EVENTS.total)
+}

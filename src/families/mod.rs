@@ -1,0 +1,26 @@
+//! The closed list of families: what every shard of a data folder stores.
+
+#[cfg(test)]
+mod tests;
+
+use crate::clicks::Clicks;
+use crate::events::Events;
+use crate::orders::Orders;
+use crate::people::People;
+use crate::prices::Prices;
+use crate::shard::Families;
+use crate::stock::Stock;
+
+/// A new family goes to the end: the order is that of migrations and of a reshard.
+pub static FAMILIES: Families = Families {
+    list: &[&Clicks, &Events, &Orders, &Prices, &Stock, &People],
+    rejected_behind: 2,
+    versions: &[
+        "partitions of clicks, journal positions, totals",
+        "idempotent events, their ids and buckets; clicks in order of time",
+        "orders, customers, products and sales",
+        "price events, stock, people who were forgotten",
+        "when orders got their statuses",
+        "words of customers for any SQLite",
+    ],
+};

@@ -1,0 +1,78 @@
+//! Promises of a shard, kept against real files.
+
+mod crash;
+mod events;
+mod kinds;
+mod model;
+mod old_file;
+mod orders;
+mod people;
+mod prices;
+mod rows;
+mod stock;
+
+use std::path::Path;
+
+use super::FAMILIES;
+use crate::base::ids::{LaneId, Sequence};
+use crate::clicks::encode_header;
+use crate::shard::{self, Entry, Records, Shard, ShardError, ShardFolder, ShardOptions};
+
+pub(super) const HOT: LaneId = LaneId(0);
+pub(super) const KEYED: LaneId = LaneId(1);
+
+/// Records in memory, as a journal would hand them out.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Lane(pub(super) Vec<(Sequence, u8, Vec<u8>)>);
+
+impl Records for Lane {
+    fn records(&self) -> impl Iterator<Item = Entry<'_>> {
+        self.0.iter().map(|(sequence, kind, payload)| Entry { sequence: *sequence, kind: *kind, payload })
+    }
+}
+
+pub(super) fn payload(user_id: i64, timestamp_us: i64, metadata: &str) -> Vec<u8> {
+    [&encode_header(user_id, timestamp_us, timestamp_us + 1), metadata.as_bytes()].concat()
+}
+
+/// Clicks with the given sequences; the user is the sequence.
+pub(super) fn clicks(sequences: std::ops::RangeInclusive<u64>) -> Lane {
+    let click = |n: u64| (Sequence(n), 1, payload(n as i64, n as i64 * 1_000, &format!("{{\"n\":{n}}}")));
+    Lane(sequences.map(click).collect())
+}
+
+pub(super) fn folder(dir: &Path) -> ShardFolder {
+    ShardFolder::new(dir.join("shard-00"))
+}
+
+pub(super) fn options() -> ShardOptions {
+    ShardOptions { page_bytes: 4096, ..ShardOptions::default() }
+}
+
+pub(super) fn open(dir: &Path) -> Shard {
+    Shard::open(&folder(dir), &options(), &FAMILIES).unwrap()
+}
+
+/// Opens again. A thread that still reads for upkeep may be the last to close an earlier connection, and then
+/// holds the lock for a moment.
+pub(super) fn reopen(dir: &Path, options: &ShardOptions) -> Shard {
+    loop {
+        match Shard::open(&folder(dir), options, &FAMILIES) {
+            Err(ShardError::Busy) => std::thread::yield_now(),
+            opened => return opened.unwrap(),
+        }
+    }
+}
+
+/// The users of all rows in id order, read as a stranger would.
+pub(super) fn users(path: &Path) -> Vec<i64> {
+    let reader = shard::open_reader(path).unwrap();
+    let mut statement = reader.prepare("SELECT user_id FROM events ORDER BY id").unwrap();
+    statement.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
+}
+
+pub(super) fn sound(path: &Path) -> u64 {
+    let verified = shard::verify(path, &FAMILIES).unwrap();
+    assert_eq!(verified.problems, Vec::<String>::new());
+    verified.rows
+}

@@ -1,0 +1,276 @@
+//! E1 in one shard: cut off after any few slices, an erasure ends all the same, and every figure equals a recount at
+//! every step (R3).
+
+use std::time::Duration;
+
+use super::{KEYED, Lane, folder, options, reopen, sound};
+use crate::base::ids::Sequence;
+use crate::base::keys::KeyHasher;
+use crate::base::money::Currency;
+use crate::base::order_status::OrderStatus;
+use crate::events::SERVICE_EVENT;
+use crate::events::ServiceEventRow;
+use crate::families::FAMILIES;
+use crate::orders::INGEST;
+use crate::orders::ORDER;
+use crate::orders::ORDERS;
+use crate::orders::{IngestRow, ItemRow, OrderParts, encode_order};
+use crate::people::ERASURE;
+use crate::people::{ErasureRecord, RemovedOutside, Subject, erasure, known_customer};
+use crate::shard::{
+    CheckpointMode, ErasureMode, Outcome, Renewed, Shard, ShardOptions, WriterTask, open_reader,
+    verify_aggregates,
+};
+
+fn order(number: usize, customer: &str, name: &str) -> Vec<u8> {
+    line_of((0, 0), number, customer, name)
+}
+
+fn line_of((ingest, line): (i64, i64), number: usize, customer: &str, name: &str) -> Vec<u8> {
+    let parts = OrderParts {
+        tenant_id: "t",
+        order_id: &format!("o{number}"),
+        customer_id: customer,
+        customer_name: name,
+        customer_email: &format!("{customer}@example.org"),
+        status: OrderStatus::ALL[number % 6],
+        currency: Currency::parse("USD").unwrap(),
+        ordered_at_us: number as i64 * 1_700_000_000,
+    };
+    let item =
+        |product_id| ItemRow { product_id, category: "g", quantity: 2, unit_price: 100 + number as i64 };
+    let mut bytes = Vec::new();
+    encode_order(&parts, (ingest, line, 7), [item("p1"), item("p2")].into_iter(), &mut bytes);
+    bytes
+}
+
+fn event(number: usize, payload: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    ServiceEventRow {
+        timestamp_us: number as i64 * 31_000_000,
+        received_us: 1,
+        tenant_id: "t",
+        event_id: &format!("e{number}"),
+        source: "web",
+        event_type: "view",
+        payload,
+    }
+    .encode(&mut bytes);
+    bytes
+}
+
+fn subject() -> Subject {
+    Subject::Customer {
+        tenant_id: "t".to_owned(),
+        customer_id: "cust-Zq7x9".to_owned(),
+        token: "anon-1".to_owned(),
+        names: vec!["Zaphodius".to_owned()],
+        emails: vec!["cust-Zq7x9@example.org".to_owned()],
+    }
+}
+
+fn records() -> Vec<(u8, Vec<u8>)> {
+    let mut records = Vec::new();
+    for number in 0..70 {
+        let is_theirs = number % 4 == 1;
+        let (customer, name) = if is_theirs { ("cust-Zq7x9", "Zaphodius") } else { ("c-1", "Ann") };
+        records.push((ORDER.number(), order(number, customer, name)));
+        let payload = format!("{{\"of\":\"{customer}\",\"pad\":\"{}\"}}", "x".repeat(number * 40));
+        records.push((SERVICE_EVENT.number(), event(number, &payload)));
+    }
+    records
+}
+
+fn small() -> ShardOptions {
+    ShardOptions { partition_rows_max: 20, partition_rows_max_of: vec![(&ORDERS, 25)], ..options() }
+}
+
+fn apply(shard: &mut Shard, records: &[(u8, Vec<u8>)]) -> Vec<Outcome> {
+    let first = shard.position(KEYED).0 + 1;
+    let numbered =
+        records.iter().zip(first..).map(|((kind, payload), n)| (Sequence(n), *kind, payload.clone()));
+    let (lane, mut outcomes) = (Lane(numbered.collect()), Vec::new());
+    shard.apply(&[(KEYED, &lane)], &mut |_, _, outcome| outcomes.push(outcome)).unwrap();
+    outcomes
+}
+
+fn encoded(record: &ErasureRecord) -> (u8, Vec<u8>) {
+    let mut bytes = Vec::new();
+    record.encode(&mut bytes).unwrap();
+    (ERASURE.number(), bytes)
+}
+
+fn cut_off_after(slices: usize, mode: ErasureMode) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut shard = Shard::open(&folder(dir.path()), &small(), &FAMILIES).unwrap();
+    let path = folder(dir.path()).database();
+    for batch in records().chunks(30) {
+        assert!(apply(&mut shard, batch).iter().all(|outcome| *outcome == Outcome::Inserted));
+        // Some sealed partitions get their lists, others are cut off in the middle of them.
+        for _ in 0..slices {
+            shard.upkeep(Duration::ZERO).unwrap();
+        }
+    }
+    let (id, removed) = ("0".repeat(32), RemovedOutside::default());
+    let begin = ErasureRecord::Erase {
+        id: id.clone(),
+        began_us: 1,
+        mode,
+        subject: subject(),
+        names_truncated: false,
+        removed,
+    };
+    let begin = encoded(&begin);
+    apply(&mut shard, &[encoded(&ErasureRecord::Suppress { mode, subject: subject() }), begin.clone()]);
+    // Who it is, with the secret that masks it.
+    let shown = || -> usize {
+        let files = std::fs::read_dir(path.parent().unwrap()).unwrap().map(|file| file.unwrap().path());
+        let files: Vec<Vec<u8>> =
+            files.filter(|file| file.is_file()).map(|file| std::fs::read(file).unwrap()).collect();
+        let is_in = |part: &[u8]| files.iter().any(|file| memchr::memmem::find(file, part).is_some());
+        begin.1.chunks_exact(8).filter(|part| is_in(part)).count()
+    };
+    shard.checkpoint(CheckpointMode::Truncate).unwrap();
+    assert!(shown() > 10);
+    let mut turns = 0;
+    loop {
+        match shard.writer_task() {
+            WriterTask::CutWal => break,
+            WriterTask::RenewJournals => {
+                shard.journals_renewed(Renewed { journals: 1, bytes: 2, quarantined: 3 }).unwrap();
+            }
+            WriterTask::ReportLanes => shard.lanes_are(&shard.positions()),
+            WriterTask::Nothing => {}
+        }
+        if shard.upkeep_due() {
+            shard.upkeep(Duration::ZERO).unwrap();
+        }
+        turns += 1;
+        assert!(turns < 4_000, "it comes to no end");
+        if turns % slices == 0 {
+            if turns < 120 {
+                assert_eq!(verify_aggregates(&path, &FAMILIES).unwrap().problems, Vec::<String>::new());
+            }
+            // Others go on meanwhile.
+            apply(&mut shard, &[(ORDER.number(), order(1_000 + turns, "c-2", "Bob"))]);
+            shard.poison();
+            shard = reopen(dir.path(), &small());
+        }
+    }
+    shard.checkpoint(CheckpointMode::Truncate).unwrap();
+    assert!(shard.is_wal_cut());
+    shard.wal_cut().unwrap();
+    assert_eq!(shown(), 0);
+    let state = erasure(&open_reader(&path).unwrap(), &id).unwrap().unwrap();
+    assert!(
+        state.finished_us.is_some() && state.report.events == 18 && state.report.orders == 18,
+        "{state:?}"
+    );
+    let bytes = std::fs::read(&path).unwrap();
+    for trace in ["Zq7x9", "Zaphodius", "zaphodius"] {
+        assert_eq!(memchr::memmem::find(&bytes, trace.as_bytes()), None, "{trace}");
+    }
+    assert_eq!(verify_aggregates(&path, &FAMILIES).unwrap().problems, Vec::<String>::new());
+    sound(&path);
+    let again = apply(&mut shard, &records());
+    let of_orders = if mode == ErasureMode::Erase { Outcome::Suppressed } else { Outcome::Duplicate };
+    let of_events = if mode == ErasureMode::Erase { Outcome::Duplicate } else { Outcome::Conflict };
+    for (number, pair) in again.as_chunks::<2>().0.iter().enumerate() {
+        let expected = if number % 4 == 1 { [of_orders, of_events] } else { [Outcome::Duplicate; 2] };
+        assert_eq!(*pair, expected, "{number}");
+    }
+}
+
+#[test]
+fn e1_an_erasure_that_is_cut_off_ends_all_the_same() {
+    for slices in [4, 7, 1_000] {
+        cut_off_after(slices, ErasureMode::Erase);
+        cut_off_after(slices, ErasureMode::Pseudonymise);
+    }
+}
+
+/// An order of a pseudonym that is read again, by the same ingest after a crash or by another one.
+#[test]
+fn e1_a_line_that_is_read_again_is_told_as_the_first_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut shard = Shard::open(&folder(dir.path()), &small(), &FAMILIES).unwrap();
+    let of = |line, customer| (ORDER.number(), line_of(line, 1, customer, "Zaphodius"));
+    assert_eq!(apply(&mut shard, &[of((5, 3), "cust-Zq7x9")]), [Outcome::Inserted]);
+    let again = [of((5, 3), "cust-Zq7x9"), of((6, 3), "cust-Zq7x9"), of((6, 4), "c-1")];
+    let told = [Outcome::Repeated, Outcome::Duplicate, Outcome::Conflict];
+    assert_eq!(apply(&mut shard, &again), told);
+    // The same key and line with other content, after a body that was broken off, is no repetition.
+    assert_eq!(apply(&mut shard, &[of((5, 3), "c-1")]), [Outcome::Conflict]);
+    let mode = ErasureMode::Pseudonymise;
+    apply(&mut shard, &[encoded(&ErasureRecord::Suppress { mode, subject: subject() })]);
+    assert_eq!(apply(&mut shard, &again), told);
+    let new = (ORDER.number(), line_of((7, 1), 2, "cust-Zq7x9", "Zaphodius"));
+    assert_eq!(apply(&mut shard, &[new.clone(), new]), [Outcome::Inserted, Outcome::Repeated]);
+}
+
+/// What of a customer is not looked for is told.
+#[test]
+fn e1_more_names_than_are_looked_for_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut shard = Shard::open(&folder(dir.path()), &small(), &FAMILIES).unwrap();
+    let named = |numbers: std::ops::Range<usize>| -> Vec<(u8, Vec<u8>)> {
+        numbers.map(|n| (ORDER.number(), order(n, "cust-Zq7x9", &format!("Zaphodius {n}")))).collect()
+    };
+    let keys = KeyHasher::new(&small().folder_id);
+    let known = || {
+        let reader = open_reader(&folder(dir.path()).database()).unwrap();
+        known_customer(&reader, &keys, "t", "cust-Zq7x9").unwrap()
+    };
+    apply(&mut shard, &named(0..64));
+    assert_eq!((known().names.len(), known().is_truncated), (64, false));
+    apply(&mut shard, &named(64..65));
+    assert_eq!((known().names.len(), known().is_truncated), (64, true));
+    let (mode, removed) = (ErasureMode::Erase, RemovedOutside::default());
+    for (id, names_truncated) in [("0", false), ("1", true)] {
+        let begin = ErasureRecord::Erase {
+            id: id.repeat(32),
+            began_us: 1,
+            mode,
+            subject: subject(),
+            names_truncated,
+            removed,
+        };
+        apply(&mut shard, &[encoded(&begin)]);
+        let reader = open_reader(&folder(dir.path()).database()).unwrap();
+        let state = erasure(&reader, &id.repeat(32)).unwrap().unwrap();
+        assert_eq!(state.names_truncated, names_truncated);
+    }
+}
+
+/// An ingest that was under way when the erasure began ends behind the step that looks at kept answers.
+#[test]
+fn e1_what_an_ingest_is_answered_meanwhile_has_no_order_ids() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut shard = Shard::open(&folder(dir.path()), &small(), &FAMILIES).unwrap();
+    let path = folder(dir.path()).database();
+    let ended = |scope, key| {
+        let mut bytes = Vec::new();
+        let response = r#"{"errors":[{"code":"conflict","line":3,"order_id":"o-zaphod"}]}"#;
+        let row =
+            IngestRow { finished_us: 1, expires_us: i64::MAX, scope, key, fingerprint: &[7; 32], response };
+        row.encode(&mut bytes);
+        (INGEST.number(), bytes)
+    };
+    let (mode, removed) = (ErasureMode::Erase, RemovedOutside::default());
+    let begin = ErasureRecord::Erase {
+        id: "0".repeat(32),
+        began_us: 1,
+        mode,
+        subject: subject(),
+        names_truncated: false,
+        removed,
+    };
+    let suppress = ErasureRecord::Suppress { mode, subject: subject() };
+    apply(&mut shard, &[ended("t", "before"), encoded(&suppress), encoded(&begin)]);
+    apply(&mut shard, &[ended("t", "meanwhile"), ended("*", "of all"), ended("other", "others")]);
+    let reader = open_reader(&path).unwrap();
+    let mut statement =
+        reader.prepare("SELECT key FROM ingest_key WHERE response LIKE '%o-zaphod%' ORDER BY key").unwrap();
+    let named: Vec<String> = statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    assert_eq!(named, ["before", "others"]);
+}

@@ -1,0 +1,546 @@
+//! Price events: each id once, judged against the accepted prices of its own time, whatever happens; decisions once;
+//! changes numbered without a gap; everything the same after it was carried into other shards.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use super::{KEYED, Lane, folder, options, reopen};
+use crate::base::ids::Sequence;
+use crate::base::keys::KeyHasher;
+use crate::base::money::Currency;
+use crate::base::prices::PriceRules;
+use crate::families::FAMILIES;
+use crate::prices::PRICE;
+use crate::prices::PRICE_EVENT;
+use crate::prices::PRICE_REVIEW;
+use crate::prices::judge;
+use crate::prices::{
+    AnomaliesOf, AnomalyId, AnomalyStatus, Decision, PriceEventRow, PriceReviewRow, PriceRow, anomalies,
+    change_mark, changes, first_answer,
+};
+use crate::shard::{
+    Carried, Observed, Outcome, Shard, ShardFolder, ShardOptions, carry, open_reader, verify_aggregates,
+};
+
+/// Small enough that everything meets often.
+#[derive(Clone, Debug)]
+struct Event {
+    tenant: u8,
+    product: u8,
+    id: u8,
+    at: u8,
+    price: i64,
+    yen: bool,
+    strict: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Record {
+    Event(Event),
+    /// A price that is loaded as history.
+    History(Event),
+    /// Of the anomaly that this event would have; approves or rejects; names its product, or another, or none.
+    Review(Event, bool, u8),
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Apply(Vec<Record>),
+    /// The same batch, of which nothing is stored the first time.
+    Locked(Vec<Record>),
+    Reopen,
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let price = prop::sample::select(vec![0, 1, 90, 100, 101, 105, 110, 121, 150, 200]);
+    (0..2_u8, 0..2_u8, 0..25_u8, 0..12_u8, price, any::<bool>(), any::<bool>()).prop_map(
+        |(tenant, product, id, at, price, yen, strict)| Event {
+            tenant,
+            product,
+            id,
+            at,
+            price,
+            // Mostly one currency.
+            yen: yen && id % 5 == 0,
+            strict,
+        },
+    )
+}
+
+fn record() -> impl Strategy<Value = Record> {
+    prop_oneof![
+        8 => event().prop_map(Record::Event),
+        1 => event().prop_map(Record::History),
+        3 => (event(), any::<bool>(), 0..3_u8).prop_map(|(event, yes, named)| Record::Review(event, yes, named)),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let batch = || prop::collection::vec(record(), 1..20);
+    prop_oneof![
+        6 => batch().prop_map(Step::Apply),
+        1 => batch().prop_map(Step::Locked),
+        1 => Just(Step::Reopen),
+    ]
+}
+
+impl Event {
+    fn names(&self) -> [String; 3] {
+        [format!("tenant {}", self.tenant), format!("p{}", self.product), format!("e{}", self.id)]
+    }
+
+    fn rules(&self) -> PriceRules {
+        match self.strict {
+            true => PriceRules { change_bp: 500, score_milli: 2_000, window: 6 },
+            false => PriceRules { change_bp: 3_000, score_milli: 6_000, window: 20 },
+        }
+    }
+
+    fn currency(&self) -> &'static str {
+        if self.yen { "JPY" } else { "USD" }
+    }
+
+    fn row<'a>(&self, names: &'a [String; 3]) -> PriceRow<'a> {
+        let observed = Observed {
+            at_us: i64::from(self.at) * 1_000,
+            received_us: 7 + i64::from(self.id),
+            tenant_id: &names[0],
+            product_id: &names[1],
+            event_id: &names[2],
+        };
+        PriceRow { observed, price: self.price, currency: Currency::parse(self.currency()).unwrap() }
+    }
+
+    fn product_key(&self) -> (u8, u8) {
+        (self.tenant, self.product)
+    }
+}
+
+impl Record {
+    fn encoded(&self, keys: &KeyHasher) -> (u8, Vec<u8>) {
+        let mut bytes = Vec::new();
+        match self {
+            Record::Event(event) => {
+                PriceEventRow::new(event.row(&event.names()), event.rules()).encode(&mut bytes);
+                (PRICE_EVENT.number(), bytes)
+            }
+            Record::History(event) => {
+                event.row(&event.names()).encode(&mut bytes);
+                (PRICE.number(), bytes)
+            }
+            Record::Review(event, approves, named) => {
+                let [tenant, product, id] = event.names();
+                PriceReviewRow {
+                    decision: if *approves { Decision::Approve } else { Decision::Reject },
+                    received_us: 99,
+                    anomaly: AnomalyId::of(keys, &tenant, &product, &id),
+                    tenant_id: &tenant,
+                    product_id: ["", product.as_str(), "another"][usize::from(*named)],
+                }
+                .encode(&mut bytes);
+                (PRICE_REVIEW.number(), bytes)
+            }
+        }
+    }
+}
+
+/// Prices of a product by time and id: price, yen, accepted.
+type History = BTreeMap<(u8, String), (i64, bool, bool)>;
+/// Tenant, product, event.
+type Name = (u8, u8, u8);
+/// Time, price, yen, whether it was out of line.
+type Said = (u8, i64, bool, bool);
+
+/// What a shard should say.
+#[derive(Clone, Debug, Default)]
+struct Model {
+    prices: BTreeMap<(u8, u8), History>,
+    events: BTreeMap<Name, Said>,
+    statuses: BTreeMap<Name, &'static str>,
+    /// Whether it is a decision, and of what.
+    changes: Vec<(bool, Name)>,
+}
+
+impl Model {
+    fn take(&mut self, record: &Record) -> Outcome {
+        match record {
+            Record::History(event) => {
+                let place = (event.at, event.names()[2].clone());
+                let product = self.prices.entry(event.product_key()).or_default();
+                if product.contains_key(&place) {
+                    return Outcome::Duplicate;
+                }
+                product.insert(place, (event.price, event.yen, true));
+                Outcome::Inserted
+            }
+            Record::Event(event) => self.event(event),
+            Record::Review(event, approves, named) => {
+                let key = (event.tenant, event.product, event.id);
+                let wanted = if *approves { "approved" } else { "rejected" };
+                match self.statuses.get_mut(&key) {
+                    None => Outcome::Missing,
+                    Some(_) if *named == 2 => Outcome::Missing,
+                    Some(status) if *status == "open" => {
+                        *status = wanted;
+                        self.changes.push((true, key));
+                        let (at, ..) = self.events[&key];
+                        let product = self.prices.get_mut(&event.product_key()).unwrap();
+                        product.get_mut(&(at, event.names()[2].clone())).unwrap().2 = *approves;
+                        Outcome::Inserted
+                    }
+                    Some(status) if *status == wanted => Outcome::Duplicate,
+                    Some(_) => Outcome::Conflict,
+                }
+            }
+        }
+    }
+
+    fn event(&mut self, event: &Event) -> Outcome {
+        let key = (event.tenant, event.product, event.id);
+        let said = (event.at, event.price, event.yen);
+        if let Some((at, price, yen, _)) = self.events.get(&key) {
+            return if (*at, *price, *yen) == said { Outcome::Duplicate } else { Outcome::Conflict };
+        }
+        let place = (event.at, event.names()[2].clone());
+        let product = self.prices.entry(event.product_key()).or_default();
+        if let Some((price, yen, _)) = product.get(&place) {
+            if (*price, *yen) != (event.price, event.yen) {
+                return Outcome::Conflict;
+            }
+            self.events.insert(key, (event.at, event.price, event.yen, false));
+            return Outcome::Inserted;
+        }
+        let accepted = |(_, (price, yen, is_accepted)): (&(u8, String), &(i64, bool, bool))| {
+            (*is_accepted && *yen == event.yen).then_some(*price)
+        };
+        let before: Vec<i64> = product.range(..place.clone()).rev().filter_map(accepted).take(20).collect();
+        let after: Vec<i64> = product.range(place.clone()..).filter_map(accepted).take(20).collect();
+        let is_odd = judge(event.price, &event.rules(), &before, &after).is_some();
+        product.insert(place, (event.price, event.yen, !is_odd));
+        self.events.insert(key, (event.at, event.price, event.yen, is_odd));
+        if is_odd {
+            self.statuses.insert(key, "open");
+            self.changes.push((false, key));
+        }
+        Outcome::Inserted
+    }
+}
+
+struct Stand {
+    dir: tempfile::TempDir,
+    shard: Option<Shard>,
+    model: Model,
+    keys: KeyHasher,
+    sequence: u64,
+}
+
+impl Stand {
+    fn new() -> Stand {
+        let dir = tempfile::tempdir().unwrap();
+        let shard = Some(reopen(dir.path(), &options()));
+        let keys = KeyHasher::new(&options().folder_id);
+        Stand { dir, shard, model: Model::default(), keys, sequence: 0 }
+    }
+
+    fn lane(&mut self, records: &[Record]) -> Lane {
+        let mut lane = Lane::default();
+        for record in records {
+            self.sequence += 1;
+            let (kind, payload) = record.encoded(&self.keys);
+            lane.0.push((Sequence(self.sequence), kind, payload));
+        }
+        lane
+    }
+
+    fn apply(&mut self, records: &[Record], locked: bool) {
+        let lane = self.lane(records);
+        let shard = self.shard.as_mut().unwrap();
+        if locked {
+            let held = rusqlite::Connection::open(folder(self.dir.path()).database()).unwrap();
+            held.execute_batch("BEGIN EXCLUSIVE").unwrap();
+            shard.apply(&[(KEYED, &lane)], &mut |_, _, _| {}).unwrap_err();
+            held.execute_batch("ROLLBACK").unwrap();
+        }
+        let mut outcomes = Vec::new();
+        let changes_before = self.model.changes.len();
+        let applied = shard.apply(&[(KEYED, &lane)], &mut |_, _, outcome| outcomes.push(outcome)).unwrap();
+        let expected: Vec<Outcome> = records.iter().map(|record| self.model.take(record)).collect();
+        assert_eq!(outcomes, expected, "{records:?}");
+        assert_eq!(applied.changes, (self.model.changes.len() - changes_before) as u64);
+        // Once more, as after a crash behind the commit: nothing changes.
+        let again = shard.apply(&[(KEYED, &lane)], &mut |_, _, _| {}).unwrap();
+        assert_eq!((again.skipped, again.changes), (records.len() as u64, 0));
+    }
+
+    fn check(&self) {
+        let path = folder(self.dir.path()).database();
+        let reader = open_reader(&path).unwrap();
+        let dumped = dump(&reader);
+        let mut expected: Vec<String> = Vec::new();
+        for ((tenant, product), prices) in &self.model.prices {
+            for ((at, id), (price, yen, accepted)) in prices {
+                let currency = if *yen { "JPY" } else { "USD" };
+                expected.push(format!(
+                    "price tenant {tenant} p{product} {id} {} {price} {currency} {}",
+                    i64::from(*at) * 1_000,
+                    u8::from(*accepted)
+                ));
+            }
+        }
+        for ((tenant, product, id), status) in &self.model.statuses {
+            expected.push(format!("anomaly tenant {tenant} p{product} e{id} {status}"));
+        }
+        expected.sort();
+        let shown: Vec<String> =
+            dumped.iter().filter(|line| !line.starts_with("event")).map(|line| short(line)).collect();
+        assert_eq!(shown, expected);
+        assert_eq!(verify_aggregates(&path, &FAMILIES).unwrap().problems, Vec::<String>::new());
+        self.check_changes(&reader);
+    }
+
+    fn check_changes(&self, reader: &rusqlite::Connection) {
+        let mark = change_mark(reader).unwrap();
+        assert!(mark.epoch > 0 && mark.change == self.model.changes.len() as u64);
+        let all = changes(reader, None, (0, mark.change), 10_000).unwrap();
+        assert_eq!(
+            all.iter().map(|change| change.change).collect::<Vec<_>>(),
+            (1..=mark.change).collect::<Vec<_>>()
+        );
+        for (change, (is_review, (tenant, product, id))) in all.iter().zip(&self.model.changes) {
+            assert_eq!((change.is_review, &change.tenant_id), (*is_review, &format!("tenant {tenant}")));
+            let json: serde_json::Value = serde_json::from_slice(&change.json).unwrap();
+            assert_eq!(
+                (&json["product_id"], &json["event_id"]),
+                (&format!("p{product}").into(), &format!("e{id}").into())
+            );
+            let status = self.model.statuses[&(*tenant, *product, *id)];
+            assert_eq!(json["status"], if *is_review { status } else { "open" });
+            assert_eq!(json["reviewed_at"].is_null(), !is_review);
+        }
+        for tenant in 0..2_u8 {
+            let name = format!("tenant {tenant}");
+            let mut found = Vec::new();
+            loop {
+                // In small steps, as a replay reads them.
+                let after = found.last().copied().unwrap_or(0);
+                let more = changes(reader, Some(&name), (after, mark.change), 2).unwrap();
+                if more.is_empty() {
+                    break;
+                }
+                found.extend(more.iter().map(|change| change.change));
+            }
+            let expected = all.iter().filter(|change| change.tenant_id == name).map(|change| change.change);
+            assert_eq!(found, expected.collect::<Vec<_>>());
+            self.check_lists(reader, tenant, &name);
+        }
+    }
+
+    fn check_lists(&self, reader: &rusqlite::Connection, tenant: u8, name: &str) {
+        for product in [None, Some(0_u8), Some(1)] {
+            for status in [None, Some(AnomalyStatus::Open), Some(AnomalyStatus::Approved)] {
+                let mut of = AnomaliesOf {
+                    tenant_id: name.to_owned(),
+                    product_id: product.map(|product| format!("p{product}")),
+                    status,
+                    since_us: None,
+                    after: None,
+                };
+                let whole = anomalies(reader, &of, 1_000).unwrap();
+                let keys: Vec<_> =
+                    whole.iter().map(|line| (line.created_us, line.anomaly_id.clone())).collect();
+                assert!(keys.is_sorted_by(|a, b| a > b));
+                let expected = self.model.statuses.iter().filter(|((of, in_product, _), has)| {
+                    *of == tenant
+                        && product.is_none_or(|product| product == *in_product)
+                        && status.is_none_or(|status| status.as_str() == **has)
+                });
+                assert_eq!(whole.len(), expected.count());
+                let mut paged = Vec::new();
+                loop {
+                    let page = anomalies(reader, &of, 2).unwrap();
+                    let Some(last) = page.last() else { break };
+                    of.after = Some((last.created_us, last.anomaly_id.clone()));
+                    paged.extend(page);
+                }
+                assert_eq!(paged, whole);
+                of.after = None;
+                of.since_us = whole.first().map(|line| line.created_us);
+                let since = anomalies(reader, &of, 1_000).unwrap();
+                assert!(since.iter().all(|line| Some(line.created_us) >= of.since_us));
+                assert_eq!(since.is_empty(), whole.is_empty());
+            }
+        }
+    }
+
+    /// Everything carried into so many new shards says the same as before.
+    fn check_carried(&self, count: u16) {
+        let reader = open_reader(&folder(self.dir.path()).database()).unwrap();
+        let fresh = tempfile::tempdir().unwrap();
+        let of = |shard: u16| ShardFolder::new(fresh.path().join(format!("shard-{shard}")));
+        let mut shards: Vec<Shard> =
+            (0..count).map(|shard| Shard::open(&of(shard), &options(), &FAMILIES).unwrap()).collect();
+        let mut number = 0;
+        carry::<crate::shard::ShardError>(&reader, &FAMILIES, 7, &mut |records| {
+            for record in records {
+                number += 1;
+                let Carried::Row(kind, payload) = record else { panic!("nothing was rejected: {record:?}") };
+                let place = FAMILIES.key_of(&self.keys, *kind, payload).unwrap().shard(count);
+                let lane = Lane(vec![(Sequence(number), kind.number(), payload.clone())]);
+                let mut said = Vec::new();
+                shards[usize::from(place.0)]
+                    .apply(&[(KEYED, &lane)], &mut |_, _, outcome| said.push(outcome))?;
+                assert_eq!(said, [Outcome::Inserted]);
+            }
+            Ok(())
+        })
+        .unwrap();
+        drop(shards);
+        let mut after = Vec::new();
+        for shard in 0..count {
+            let path = of(shard).database();
+            assert_eq!(verify_aggregates(&path, &FAMILIES).unwrap().problems, Vec::<String>::new());
+            let reader = open_reader(&path).unwrap();
+            after.extend(dump(&reader));
+        }
+        after.sort();
+        assert_eq!(after, dump(&reader));
+    }
+}
+
+/// The first words of a line: what the model knows.
+fn short(line: &str) -> String {
+    line.split(" |").next().unwrap_or_default().to_owned()
+}
+
+/// Every price, event and anomaly with all that is kept of it, sorted; no number of a row is in it.
+fn dump(reader: &rusqlite::Connection) -> Vec<String> {
+    let mut lines = Vec::new();
+    for sql in [
+        "SELECT 'price ' || t.tenant_id || ' ' || product_id || ' ' || event_id || ' ' || observed_at_us || ' ' \
+         || price || ' ' || currency || ' ' || accepted FROM price_row JOIN tenant_row t ON t.id = tenant",
+        "SELECT 'anomaly ' || t.tenant_id || ' ' || product_id || ' ' || event_id || ' ' || status || ' | ' \
+         || anomaly_id || quote(observed_at_us) || quote(price) || currency || quote(created_us) || quote(baseline) \
+         || quote(change_bp) || quote(median) || quote(mad) || quote(score_milli) || quote(compared) \
+         || quote(change_bp_max) || quote(score_milli_max) || quote(reviewed_us) \
+         FROM price_anomaly JOIN tenant_row t ON t.id = tenant",
+        "SELECT 'event ' || t.tenant_id || ' ' || e.product_id || ' ' || e.event_id || quote(e.observed_at_us) \
+         || quote(e.price) || e.currency || quote(e.received_us) || quote(e.change_bp_max) \
+         || quote(e.score_milli_max) || quote(window_max) || quote(a.anomaly_id) FROM price_event e \
+         JOIN tenant_row t ON t.id = e.tenant LEFT JOIN price_anomaly a ON a.id = e.anomaly",
+    ] {
+        let mut statement = reader.prepare(sql).unwrap();
+        lines.extend(
+            statement
+                .query_map([], |row| row.get::<_, String>(0))
+                .unwrap()
+                .collect::<Result<Vec<_>, _>>()
+                .unwrap(),
+        );
+    }
+    lines.sort();
+    lines
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+
+    #[test]
+    fn p1_a_shard_says_what_the_model_says(steps in prop::collection::vec(step(), 1..12)) {
+        let mut stand = Stand::new();
+        for step in &steps {
+            match step {
+                Step::Apply(records) => stand.apply(records, false),
+                Step::Locked(records) => stand.apply(records, true),
+                Step::Reopen => {
+                    stand.shard = None;
+                    stand.shard = Some(reopen(stand.dir.path(), &options()));
+                }
+            }
+        }
+        stand.check();
+        for count in [1, 3] {
+            stand.check_carried(count);
+        }
+    }
+}
+
+fn open_at(dir: &Path) -> Shard {
+    Shard::open(&folder(dir), &ShardOptions { page_bytes: 4096, ..ShardOptions::default() }, &FAMILIES)
+        .unwrap()
+}
+
+/// One event of a product, a second after the last.
+fn observed(at: u8, id: u8, price: i64) -> Record {
+    Record::Event(Event { tenant: 0, product: 0, id, at, price, yen: false, strict: false })
+}
+
+#[test]
+fn one_that_comes_late_never_becomes_the_last_accepted() {
+    let mut stand = Stand::new();
+    let answer = |stand: &Stand, id: &str| {
+        let reader = open_reader(&folder(stand.dir.path()).database()).unwrap();
+        let found = first_answer(&reader, "tenant 0", "p0", id).unwrap().unwrap();
+        serde_json::from_str::<serde_json::Value>(&found.anomaly).unwrap()
+    };
+    // 100, then 110 at 10; 130 of the past is in line with 110, which it comes before.
+    stand.apply(&[observed(1, 1, 100), observed(10, 2, 110), observed(5, 3, 130)], false);
+    assert!(answer(&stand, "e3").is_null());
+    // The last accepted is 110 and not 130: 145 is 31.82 % above it.
+    stand.apply(&[observed(11, 4, 145)], false);
+    let anomaly = answer(&stand, "e4");
+    assert_eq!((&anomaly["baseline"], &anomaly["change_percent"]), (&"1.10".into(), &31.82.into()));
+    // It is not accepted, so the next is held against 110 again; once approved, against 145.
+    stand.apply(&[observed(12, 5, 146)], false);
+    assert_eq!(answer(&stand, "e5")["baseline"], "1.10");
+    let approve = |id| {
+        let Record::Event(event) = observed(0, id, 0) else { unreachable!() };
+        Record::Review(event, true, 1)
+    };
+    stand.apply(&[approve(4), observed(13, 6, 147)], false);
+    assert!(answer(&stand, "e6").is_null());
+    // The first answer stays what it was.
+    assert_eq!(answer(&stand, "e4"), anomaly);
+    stand.check();
+}
+
+#[test]
+fn an_older_file_keeps_its_prices_as_accepted_ones() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut shard = open_at(dir.path());
+    let keys = KeyHasher::new(&[0; 16]);
+    let history: Vec<_> = (0..8_u8)
+        .map(|at| {
+            Record::History(Event {
+                tenant: 0,
+                product: 0,
+                id: at,
+                at,
+                price: 100,
+                yen: false,
+                strict: false,
+            })
+        })
+        .collect();
+    let lane = |first: u64, records: &[Record]| {
+        let numbered = records.iter().zip(first..);
+        Lane(
+            numbered
+                .map(|(record, number)| {
+                    let (kind, payload) = record.encoded(&keys);
+                    (Sequence(number), kind, payload)
+                })
+                .collect(),
+        )
+    };
+    shard.apply(&[(KEYED, &lane(1, &history))], &mut |_, _, _| {}).unwrap();
+    shard.apply(&[(KEYED, &lane(20, &[observed(9, 9, 125)]))], &mut |_, _, _| {}).unwrap();
+    let reader = open_reader(&folder(dir.path()).database()).unwrap();
+    let found = first_answer(&reader, "tenant 0", "p0", "e9").unwrap().unwrap();
+    let anomaly: serde_json::Value = serde_json::from_str(&found.anomaly).unwrap();
+    assert_eq!(
+        (&anomaly["reasons"], &anomaly["score"]["prices"]),
+        (&serde_json::json!(["score"]), &8.into())
+    );
+}

@@ -1,0 +1,203 @@
+//! Orders of one customer taken out again, or given to a pseudonym: rows, lists, sums and sketches in the caller's
+//! transaction (R3).
+
+use std::collections::HashSet;
+
+use rusqlite::{CachedStatement, Connection, params};
+
+use super::items_of;
+use super::names::Product;
+use super::schema::{by_customer, by_product, item_ids};
+use super::store::OrderStore;
+use super::sums::Sale;
+use crate::base::money::Currency;
+use crate::base::order_status::OrderStatus;
+use crate::shard::partition::widened;
+use crate::shard::{ShardError, tenant_number};
+
+/// What becomes of an order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Becomes {
+    Nothing,
+    /// Of a customer with this key.
+    Of {
+        customer_key: i64,
+    },
+}
+
+/// Rows that were touched in one partition.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Touched {
+    pub(crate) orders: u64,
+    pub(crate) items: u64,
+    pub(crate) index_entries: u64,
+    /// Earliest and latest time of those that went.
+    pub(crate) times: Option<(i64, i64)>,
+}
+
+/// The numbers of a customer: one for each name and address.
+pub(crate) fn customers_of(
+    connection: &Connection,
+    tenant_id: &str,
+    (customer_id, key): (&str, i64),
+) -> Result<Option<(i64, Vec<i64>)>, ShardError> {
+    let Some(tenant) = tenant_number(connection, tenant_id)? else { return Ok(None) };
+    let sql = "SELECT id FROM customer_row WHERE key = ?1 AND tenant = ?2 AND customer_id = ?3";
+    let mut statement = connection.prepare_cached(sql)?;
+    let found = statement.query_map(params![key, tenant, customer_id], |row| row.get(0))?;
+    Ok(Some((tenant, found.collect::<Result<_, _>>()?)))
+}
+
+/// The orders of these customers in one partition: from its list where it has one, otherwise a look at all of the
+/// tenant's in the index in order of time (0.2 us each).
+pub(crate) fn orders_of(
+    connection: &Connection,
+    table: &str,
+    is_listed: bool,
+    tenant: i64,
+    customers: &[i64],
+) -> Result<Vec<i64>, ShardError> {
+    let mut found = Vec::new();
+    if is_listed {
+        let sql = format!("SELECT id FROM {} WHERE customer = ?1", by_customer(table));
+        let mut statement = connection.prepare_cached(&sql)?;
+        for customer in customers {
+            for id in statement.query_map([customer], |row| row.get(0))? {
+                found.push(id?);
+            }
+        }
+        return Ok(found);
+    }
+    let wanted: HashSet<i64> = customers.iter().copied().collect();
+    let sql = format!("SELECT id, customer FROM {table} INDEXED BY {table}_time WHERE tenant = ?1");
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query([tenant])?;
+    while let Some(row) = rows.next()? {
+        if wanted.contains(&row.get(1)?) {
+            found.push(row.get(0)?);
+        }
+    }
+    Ok(found)
+}
+
+/// An item's product, quantity and price.
+type Line = (Product, (i64, i64));
+
+/// The items of an order.
+pub(super) fn items(connection: &Connection, table: &str, order: i64) -> Result<Vec<Line>, ShardError> {
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT i.product, p.category, i.quantity, i.unit_price, (SELECT min(f.id) FROM product_row f \
+         WHERE f.tenant = p.tenant AND f.product_id = p.product_id) FROM {} i JOIN product_row p \
+         ON p.id = i.product WHERE i.id >= ?1 AND i.id < ?2 ORDER BY i.id",
+        items_of(table)
+    ))?;
+    let read = |row: &rusqlite::Row<'_>| {
+        let product = Product { id: row.get(0)?, category: row.get(1)?, first: row.get(4)? };
+        Ok((product, (row.get(2)?, row.get(3)?)))
+    };
+    Ok(statement.query_map(item_ids(order, order), read)?.collect::<Result<_, _>>()?)
+}
+
+impl OrderStore {
+    /// The numbers of names are looked up again.
+    pub(crate) fn forget_names(&mut self) {
+        self.names = super::names::Names::default();
+    }
+
+    /// Changes so many orders of a partition, with everything that is counted of them; `tables` are all partitions.
+    /// [`Store::committed`](crate::shard::Store::committed) or `rolled_back` after it.
+    pub(crate) fn change(
+        &mut self,
+        transaction: &Connection,
+        table: &str,
+        is_listed: bool,
+        ids: &[i64],
+        becomes: Becomes,
+        tables: &[&str],
+    ) -> Result<Touched, ShardError> {
+        let mut touched = Touched::default();
+        for id in ids {
+            self.change_one(transaction, table, is_listed, *id, becomes, &mut touched)?;
+        }
+        self.sums.save(transaction, tables)?;
+        Ok(touched)
+    }
+
+    fn change_one(
+        &mut self,
+        transaction: &Connection,
+        table: &str,
+        is_listed: bool,
+        id: i64,
+        becomes: Becomes,
+        touched: &mut Touched,
+    ) -> Result<(), ShardError> {
+        let Some((status, customer, sale)) = sale(transaction, table, id)? else { return Ok(()) };
+        if (becomes == Becomes::Of { customer_key: sale.customer_key }) {
+            // Of a slice that a crash cut off from its place.
+            return Ok(());
+        }
+        let items = items(transaction, table, id)?;
+        self.sums.touch(sale.tenant);
+        if status.is_sale() {
+            self.sums.take_out(transaction, &sale, items.iter().copied())?;
+        }
+        touched.orders += 1;
+        if let Becomes::Of { customer_key } = becomes {
+            let sql = format!("UPDATE {table} SET customer_key = ?2 WHERE id = ?1");
+            transaction.prepare_cached(&sql)?.execute(params![id, customer_key])?;
+            // The same figures of another customer: the sketches are made anew.
+            if status.is_sale() {
+                self.sums.add(&Sale { customer_key, ..sale }, items.iter().copied());
+            }
+            touched.index_entries += 1;
+            return Ok(());
+        }
+        let run = |sql: String, values: &[i64]| -> Result<u64, ShardError> {
+            let mut statement: CachedStatement<'_> = transaction.prepare_cached(&sql)?;
+            Ok(statement.execute(rusqlite::params_from_iter(values))? as u64)
+        };
+        let at = sale.ordered_at_us;
+        if is_listed {
+            let sql = |list: String, column: &str| {
+                format!("DELETE FROM {list} WHERE {column} = ?1 AND ordered_at_us = ?2 AND id = ?3")
+            };
+            touched.index_entries += run(sql(by_customer(table), "customer"), &[customer, at, id])?;
+            for (product, _) in &items {
+                touched.index_entries += run(sql(by_product(table), "product"), &[product.id, at, id])?;
+            }
+        }
+        let of_items = format!("DELETE FROM {} WHERE id >= ?1 AND id < ?2", items_of(table));
+        touched.items += run(of_items, &item_ids(id, id))?;
+        touched.index_entries += run(format!("DELETE FROM {table} WHERE id = ?1"), &[id])?;
+        run("DELETE FROM order_status_time WHERE id = ?1".to_owned(), &[id])?;
+        touched.times = Some(widened(touched.times, at));
+        Ok(())
+    }
+}
+
+/// Status and customer of an order, and what of it counts.
+fn sale(
+    connection: &Connection,
+    table: &str,
+    id: i64,
+) -> Result<Option<(OrderStatus, i64, Sale)>, ShardError> {
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT tenant, status, currency, ordered_at_us, total, units, customer_key, customer FROM {table} \
+         WHERE id = ?1"
+    ))?;
+    let mut rows = statement.query([id])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    let damaged = || ShardError::Corrupt(format!("{table} has an order with an unknown status or currency"));
+    let status = OrderStatus::from_code(row.get(1)?).ok_or_else(damaged)?;
+    let currency = Currency::parse(row.get_ref(2)?.as_str().map_err(rusqlite::Error::from)?);
+    let sale = Sale {
+        tenant: row.get(0)?,
+        currency: currency.ok_or_else(damaged)?,
+        ordered_at_us: row.get(3)?,
+        total: row.get(4)?,
+        units: row.get(5)?,
+        customer_key: row.get(6)?,
+    };
+    Ok(Some((status, row.get(7)?, sale)))
+}

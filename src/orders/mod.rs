@@ -1,0 +1,108 @@
+//! Orders of one shard: each once, with its items, the names it repeats, and the sums over time.
+//!
+//! In: records of orders, of new statuses, of finished ingests. Out: rows, sums and sketches, in the caller's
+//! transaction. Owns: the tables of [`schema`]. Never: decides which shard an order belongs to.
+//!
+//! An order is placed by its own id, so that a shard alone can tell whether the tenant has it. Names that
+//! repeat (customers, products, categories) are stored once in each shard that has an order of them.
+
+mod answer;
+mod carry;
+mod erase;
+mod names;
+mod read;
+mod record;
+mod sales;
+mod schema;
+mod seal;
+mod store;
+mod sums;
+mod verify;
+mod words;
+
+use rusqlite::Connection;
+
+pub(crate) use self::answer::without_order_ids;
+pub(crate) use self::erase::{Becomes, customers_of, orders_of};
+pub use self::read::{
+    BatchBounds, BatchItem, BatchOrder, Choosing, ChosenOrder, ExportedFrom, FinishedIngest, Met, NameCache,
+    ORDER_FIELDS, OneOrder, OrderBatch, OrdersOf, Span, choose_orders, find_ingest, forget_pages,
+    order_statements, read_orders, sales_version, statements, step,
+};
+pub use self::record::{
+    INGEST, IngestRow, ItemRow, ORDER, ORDER_STATUS, OrderParts, OrderRow, StatusRow, decode_ingest,
+    decode_order, decode_status, encode_order,
+};
+pub use self::sales::{
+    PartsReading, SalesOf, SalesSum, Single, SingleSale, SingleSales, SumKey, sales_bounds, sales_days,
+    sales_starts, sales_sums, single_parts, single_sales, span_of,
+};
+pub use self::schema::ORDERS;
+pub(crate) use self::schema::items_of;
+pub use self::store::OrderStore;
+pub use self::sums::SumsBy;
+pub(crate) use self::words::{delete_words, merge_words};
+use crate::base::keys::{KeyHash, KeyHasher};
+use crate::base::kinds::{Kind, KindRow};
+use crate::shard::{Carried, Family, Opening, ShardError, Store, Stream, total};
+
+/// The family of orders.
+#[derive(Clone, Copy, Debug)]
+pub struct Orders;
+
+impl Family for Orders {
+    fn kinds(&self) -> &'static [KindRow] {
+        record::KINDS
+    }
+
+    fn streams(&self) -> &'static [&'static Stream] {
+        static STREAMS: &[&Stream] = &[&ORDERS];
+        STREAMS
+    }
+
+    fn key_of(&self, keys: &KeyHasher, kind: Kind, payload: &[u8]) -> Option<KeyHash> {
+        match kind {
+            ORDER => decode_order(payload).map(|row| keys.hash(row.tenant_id, row.order_id)),
+            ORDER_STATUS => decode_status(payload).map(|row| keys.hash(row.tenant_id, row.order_id)),
+            INGEST => decode_ingest(payload).map(|row| keys.hash(row.scope, row.key)),
+            _ => None,
+        }
+    }
+
+    fn migrate(&self, connection: &Connection, version: u32) -> Result<(), ShardError> {
+        schema::migrate(connection, version)
+    }
+
+    fn open(&self, opening: Opening<'_>) -> Result<Box<dyn Store>, ShardError> {
+        OrderStore::open(opening).map(|store| Box::new(store) as Box<dyn Store>)
+    }
+
+    fn carry(
+        &self,
+        connection: &Connection,
+        take: &mut dyn FnMut(Carried) -> Result<(), ShardError>,
+    ) -> Result<(), ShardError> {
+        carry::carry(connection, take)
+    }
+
+    /// Ingests that finished since are not known by their keys. Sent again their rows come too, and are known by their
+    /// lines.
+    fn forget_since(&self, copy: &Connection, began_us: i64) -> Result<(), ShardError> {
+        copy.execute("DELETE FROM ingest_key WHERE finished_us >= ?1", [began_us])?;
+        Ok(())
+    }
+
+    fn verify(&self, connection: &Connection, problems: &mut Vec<String>) -> Result<(), ShardError> {
+        words::verify_entries(connection, problems)
+    }
+
+    fn verify_aggregates(
+        &self,
+        connection: &Connection,
+        problems: &mut Vec<String>,
+    ) -> Result<u64, ShardError> {
+        verify::verify_sales(connection, problems)?;
+        words::verify_words(connection, problems)?;
+        total(connection, ORDERS.total)
+    }
+}

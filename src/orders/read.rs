@@ -1,0 +1,245 @@
+//! Reading orders back, newest first: one bounded step on one shard.
+//!
+//! Each partition is a source in order of (ordered_at, order id): its index in order of time, or, where it is
+//! sealed and few products or customers are asked for, its lists of those. A step merges the sources whose
+//! times overlap.
+
+mod customers;
+mod export;
+mod found;
+mod ingest;
+mod lists;
+mod met;
+mod of;
+mod one;
+mod render;
+mod wanted;
+
+use rusqlite::fallible_streaming_iterator::FallibleStreamingIterator as _;
+use rusqlite::{Connection, OptionalExtension as _, Rows, params};
+
+use self::customers::CustomerSet;
+pub use self::export::{
+    BatchBounds, BatchItem, BatchOrder, Choosing, ChosenOrder, ExportedFrom, NameCache, OrderBatch, Span,
+    choose_orders, forget_pages, read_orders,
+};
+use self::found::{Found, by_id_sql, found, scan_sql};
+use self::ingest::INGEST_SQL;
+pub use self::ingest::{FinishedIngest, find_ingest};
+use self::lists::Lists;
+pub use self::met::Met;
+pub use self::of::{ORDER_FIELDS, OneOrder, OrdersOf};
+use self::render::Renderer;
+use self::wanted::{PRODUCTS_SQL, Wanted, product_numbers};
+use super::schema::ORDER_IDS;
+use super::schema::{by_customer, by_product, items_sql};
+use crate::base::clock;
+use crate::base::ids::ShardId;
+use crate::orders::ORDERS;
+use crate::shard::ids::{recent_sql, runs_sql};
+use crate::shard::read::{Bounds, Partial, PartialRow, Position, TimeRange};
+use crate::shard::{self, ShardError, tenant_number};
+use crate::shard::{PartitionInfo, partitions_of};
+
+/// How long one step may hold its snapshot.
+const STEP_US: u64 = 50_000;
+/// Orders looked at between two looks at the clock.
+const LOOKED_AT: u32 = 256;
+/// One partition's orders in order.
+enum Source<'s> {
+    Scan { rows: Rows<'s>, head: Option<Found> },
+    Lists { lists: Lists<'s>, head: Option<Found> },
+}
+
+impl Source<'_> {
+    fn head(&self) -> Option<&Found> {
+        match self {
+            Source::Scan { head, .. } | Source::Lists { head, .. } => head.as_ref(),
+        }
+    }
+
+    fn advance(&mut self, connection: &Connection, wanted: &Wanted<'_>) -> Result<Option<Found>, ShardError> {
+        match self {
+            Source::Scan { rows, head } => {
+                rows.advance()?;
+                let next = rows.get().map(found).transpose()?;
+                Ok(std::mem::replace(head, next))
+            }
+            Source::Lists { lists, head } => {
+                let next = lists.next(connection, wanted)?;
+                Ok(std::mem::replace(head, next))
+            }
+        }
+    }
+}
+
+/// The orders behind `position` with ids up to `pin`, newest first, as far as the bounds allow. `keys_only`
+/// leaves the rows' bytes out.
+pub fn step(
+    connection: &Connection,
+    shard: ShardId,
+    (range, of): (&TimeRange, &OrdersOf),
+    pin: i64,
+    position: &Position,
+    bounds: Bounds,
+    keys_only: bool,
+) -> Result<Partial, ShardError> {
+    let until_us = clock::monotonic_us() + STEP_US;
+    let mut partial = Partial::default();
+    let Some(tenant) = tenant_number(connection, &of.tenant_id)? else { return Ok(partial) };
+    let products = (!of.product_ids.is_empty())
+        .then(|| product_numbers(connection, tenant, &of.product_ids))
+        .transpose()?;
+    let customers = (!of.words.is_empty())
+        .then(|| of.met.customers(shard, || customers::search(connection, tenant, &of.words)))
+        .transpose()?;
+    if products.as_ref().is_some_and(Vec::is_empty) || customers.as_ref().is_some_and(|set| set.is_empty()) {
+        return Ok(partial);
+    }
+    let from_us = range.from_us.unwrap_or(i64::MIN);
+    let wanted = Wanted { of, tenant, products, customers: customers.as_deref(), pin, from_us };
+    let infos: Vec<PartitionInfo> = partitions_of(connection, &ORDERS)?
+        .into_iter()
+        .filter(|info| info.first_id <= pin && range.overlaps(info, position))
+        .collect();
+    if let Some(order) = &of.order {
+        if let Some((info, order)) = one::find(connection, &infos, &wanted, order)?
+            && wanted.is_behind(&order, position)
+            && wanted.takes(&order)
+            && wanted.has_product(connection, &info.name, order.id)?
+        {
+            if !keys_only {
+                Renderer::new(connection, shard, of)?.write(&info.name, &order, &mut partial.bytes)?;
+            }
+            partial.push_order(&order);
+        }
+        return Ok(partial);
+    }
+    let mut statements = Vec::with_capacity(infos.len());
+    for info in &infos {
+        let by_list = info.indexed && (wanted.products.is_some() || has_few(&wanted));
+        statements.push(if by_list { None } else { Some(connection.prepare_cached(&scan_sql(&info.name))?) });
+    }
+    let mut sources = Vec::with_capacity(infos.len());
+    for (statement, info) in statements.iter_mut().zip(&infos) {
+        let mut source = match statement {
+            Some(statement) => {
+                let (time, order_id) = (position.timestamp_us, &position.event_id);
+                let rows = statement.query(params![tenant, time, order_id, from_us, pin])?;
+                Source::Scan { rows, head: None }
+            }
+            None => {
+                let lists = match (&wanted.products, wanted.customers) {
+                    (Some(products), _) => {
+                        Lists::new(&info.name, by_product(&info.name), "product", products, position)
+                    }
+                    (None, customers) => {
+                        let few = customers.and_then(CustomerSet::few).unwrap_or_default();
+                        Lists::new(&info.name, by_customer(&info.name), "customer", few, position)
+                    }
+                };
+                Source::Lists { lists, head: None }
+            }
+        };
+        source.advance(connection, &wanted)?;
+        sources.push(source);
+    }
+    let mut renderer = Renderer::new(connection, shard, of)?;
+    let mut seen = 0_u32;
+    loop {
+        let newest = sources
+            .iter()
+            .enumerate()
+            .filter_map(|(at, source)| Some((source.head()?, at)))
+            .max_by(|(one, _), (other, _)| {
+                (one.ordered_at_us, &one.order_id).cmp(&(other.ordered_at_us, &other.order_id))
+            })
+            .map(|(_, at)| at);
+        let Some(newest) = newest else { return Ok(partial) };
+        let source = &mut sources[newest];
+        let is_scan = matches!(source, Source::Scan { .. });
+        let partition = infos[newest].name.as_str();
+        let Some(order) = source.advance(connection, &wanted)? else { return Ok(partial) };
+        let takes =
+            !is_scan || wanted.takes(&order) && wanted.has_product(connection, partition, order.id)?;
+        if takes {
+            if !keys_only {
+                renderer.write(partition, &order, &mut partial.bytes)?;
+            }
+            partial.push_order(&order);
+        }
+        seen += 1;
+        let is_full = partial.rows.len() >= bounds.rows || partial.bytes.len() >= bounds.bytes;
+        if is_full || (seen.is_multiple_of(LOOKED_AT) && clock::monotonic_us() >= until_us) {
+            partial.next = Some(Position {
+                timestamp_us: order.ordered_at_us,
+                user_id: 0,
+                event_id: order.order_id,
+                id: order.id,
+            });
+            return Ok(partial);
+        }
+    }
+}
+
+impl Partial {
+    /// A row whose bytes, if any, were written just now.
+    fn push_order(&mut self, order: &Found) {
+        self.ids.extend_from_slice(order.order_id.as_bytes());
+        self.rows.push(PartialRow {
+            timestamp_us: order.ordered_at_us,
+            user_id: 0,
+            id: order.id,
+            line_end: self.bytes.len() as u32,
+            id_end: self.ids.len() as u32,
+        });
+    }
+}
+
+fn has_few(wanted: &Wanted<'_>) -> bool {
+    wanted.customers.is_some_and(|customers| customers.few().is_some())
+}
+
+const VERSION_SQL: &str = "SELECT version FROM sales_version WHERE tenant = ?1";
+/// Goes up with every commit that changes the tenant's orders here; 0 before the first.
+pub fn sales_version(connection: &Connection, tenant_id: &str) -> Result<i64, ShardError> {
+    let Some(tenant) = tenant_number(connection, tenant_id)? else { return Ok(0) };
+    let mut statement = connection.prepare_cached(VERSION_SQL)?;
+    Ok(statement.query_row([tenant], |row| row.get(0)).optional()?.unwrap_or(0))
+}
+
+/// Every SQL text about orders that has nothing to do with a partition, by name; for looking at plans.
+#[must_use]
+pub fn order_statements() -> Vec<(String, String)> {
+    let mut found = vec![
+        ("a tenant's number".to_owned(), shard::TENANT_SQL.to_owned()),
+        ("numbers of a product".to_owned(), PRODUCTS_SQL.to_owned()),
+        ("version of the sales".to_owned(), VERSION_SQL.to_owned()),
+        ("a finished ingest".to_owned(), INGEST_SQL.to_owned()),
+        ("runs of order ids".to_owned(), runs_sql(&ORDER_IDS)),
+        ("the newest order ids".to_owned(), recent_sql(&ORDER_IDS)),
+        ("customers with words".to_owned(), customers::SQL.to_owned()),
+    ];
+    found.extend(render::name_statements());
+    found.extend(super::sales::sum_statements());
+    found
+}
+
+/// Every SQL text a search can issue against a partition, by name; for looking at plans.
+#[must_use]
+pub fn statements(partition: &PartitionInfo) -> Vec<(String, String)> {
+    let name = &partition.name;
+    let mut found = vec![
+        ("orders in order of time".to_owned(), scan_sql(name)),
+        ("an order by its row".to_owned(), by_id_sql(name)),
+        ("items of orders".to_owned(), items_sql(name)),
+    ];
+    found.extend(render::statements(name));
+    found.extend(super::sales::sales_statements(partition));
+    found.extend(export::statements(name));
+    if partition.indexed {
+        found.push(("orders of a product".to_owned(), lists::sql(&by_product(name), "product")));
+        found.push(("orders of a customer".to_owned(), lists::sql(&by_customer(name), "customer")));
+    }
+    found
+}

@@ -1,0 +1,107 @@
+//! The customers whose names or e-mail addresses have certain words.
+
+use rusqlite::Connection;
+
+use super::super::words::tenant_word;
+use crate::shard::ShardError;
+
+/// Customers whose lists are merged; of more, the orders are gone through in order of time.
+pub(in crate::orders) const CUSTOMER_LISTS_MAX: usize = 64;
+
+/// Customers of one shard, as a bitmap over their numbers: an eighth of a byte for each the shard has.
+#[derive(Debug, Default)]
+pub(super) struct CustomerSet {
+    bits: Vec<u64>,
+    count: usize,
+    /// The first ones.
+    few: Vec<i64>,
+}
+
+impl CustomerSet {
+    fn add(&mut self, customer: i64) {
+        let Ok(at) = usize::try_from(customer) else { return };
+        if self.bits.len() <= at / 64 {
+            self.bits.resize(at / 64 + 1, 0);
+        }
+        if self.has(customer) {
+            return;
+        }
+        self.bits[at / 64] |= 1 << (at % 64);
+        self.count += 1;
+        if self.few.len() < CUSTOMER_LISTS_MAX {
+            self.few.push(customer);
+        }
+    }
+
+    pub(super) fn has(&self, customer: i64) -> bool {
+        let at = customer.unsigned_abs() as usize;
+        self.bits.get(at / 64).is_some_and(|bits| bits & 1 << (at % 64) != 0)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// All of them, where they are few.
+    pub(super) fn few(&self) -> Option<&[i64]> {
+        (self.count <= CUSTOMER_LISTS_MAX).then_some(&self.few)
+    }
+}
+
+pub(super) const SQL: &str = "SELECT rowid FROM customer_text WHERE customer_text MATCH ?1";
+
+/// About 1 us a customer found.
+pub(super) fn search(
+    connection: &Connection,
+    tenant: i64,
+    words: &[String],
+) -> Result<CustomerSet, ShardError> {
+    let mut statement = connection.prepare_cached(SQL)?;
+    let mut rows = statement.query([expression(tenant, words)])?;
+    let mut found = CustomerSet::default();
+    while let Some(row) = rows.next()? {
+        found.add(row.get(0)?);
+    }
+    Ok(found)
+}
+
+/// Every word in quotes, so that none of it is taken for syntax.
+fn expression(tenant: i64, words: &[String]) -> String {
+    let mut expression = format!("{{tenant}} : \"{}\"", tenant_word(tenant));
+    for word in words {
+        let (word, star) = match word.strip_suffix('*') {
+            Some(word) => (word, "*"),
+            None => (word.as_str(), ""),
+        };
+        expression.push_str(&format!(" AND {{name email}} : \"{}\"{star}", word.replace('"', "\"\"")));
+    }
+    expression
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_is_never_syntax() {
+        let words = ["ann*".to_owned(), "o\"ne".to_owned(), "NOT".to_owned()];
+        assert_eq!(
+            expression(5, &words),
+            "{tenant} : \"tenant5\" AND {name email} : \"ann\"* AND {name email} : \"o\"\"ne\" \
+             AND {name email} : \"NOT\""
+        );
+    }
+
+    #[test]
+    fn a_set_has_what_was_added() {
+        let mut set = CustomerSet::default();
+        for customer in [3, 64, 64, 1_000] {
+            set.add(customer);
+        }
+        assert!(set.has(3) && set.has(64) && set.has(1_000));
+        assert!(!set.has(4) && !set.has(100_000));
+        assert_eq!(set.few(), Some(&[3, 64, 1_000][..]));
+        (2_000..2_100).for_each(|customer| set.add(customer));
+        assert_eq!(set.few(), None);
+    }
+}

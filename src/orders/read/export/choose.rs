@@ -1,0 +1,169 @@
+//! Which orders are wanted, and their statuses at that time.
+
+use rusqlite::{Connection, Row, params};
+
+use super::super::super::sales::{SalesOf, sales_days};
+use super::super::customers;
+use super::super::found::{Found, damaged};
+use super::super::of::OrdersOf;
+use super::super::wanted::{Wanted, has_product, product_numbers};
+use super::{LOOK, STEP_US, currency};
+use crate::base::clock;
+use crate::base::ids::ShardId;
+use crate::base::order_status::OrderStatus;
+use crate::orders::ORDERS;
+use crate::shard::read::TimeRange;
+use crate::shard::{PartitionInfo, ShardError, partitions_of, tenant_number};
+
+/// Ids that one step of choosing goes through, and orders it looks at in order of time. In a debug build few, so that
+/// tests with few rows go on from step to step.
+const CHOOSE_IDS: i64 = if cfg!(debug_assertions) { 150 } else { 16_384 };
+const CHOOSE_ORDERS: i64 = if cfg!(debug_assertions) { 40 } else { 8_192 };
+/// Wanted orders times this must reach those that are there for tables to be read from end to end.
+const MOST: u64 = 3;
+
+/// One order that is wanted, and the status it is told with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ChosenOrder {
+    pub id: i64,
+    pub status: OrderStatus,
+}
+
+/// Where choosing stands in one shard.
+#[derive(Clone, Debug, Default)]
+pub struct Choosing {
+    /// The highest id of the partitions that are done, or of the rows where tables are read from end to end.
+    after: i64,
+    /// Time and order id of the last order of an unfinished partition that is read in order of time.
+    within: Option<(i64, String)>,
+    /// Whether tables are read from end to end; decided at the first step.
+    whole: Option<bool>,
+}
+
+/// The next orders of the filter with ids up to `pin`, partition by partition; and where to go on, if there is
+/// more. Within a partition they come in order of their ids, or, where few are wanted, of time. About 0.2 us an
+/// order that is there, or 1.5 us one that is wanted. `spare` is an empty list whose memory is used.
+pub fn choose_orders(
+    connection: &Connection,
+    shard: ShardId,
+    (of, range): (&OrdersOf, &TimeRange),
+    pin: i64,
+    mut choosing: Choosing,
+    spare: Vec<ChosenOrder>,
+) -> Result<(Vec<ChosenOrder>, Option<Choosing>), ShardError> {
+    let until_us = clock::monotonic_us() + STEP_US;
+    let mut chosen = spare;
+    let Some(tenant) = tenant_number(connection, &of.tenant_id)? else { return Ok((chosen, None)) };
+    let products = (!of.product_ids.is_empty())
+        .then(|| product_numbers(connection, tenant, &of.product_ids))
+        .transpose()?;
+    let words = (!of.words.is_empty())
+        .then(|| of.met.customers(shard, || customers::search(connection, tenant, &of.words)))
+        .transpose()?;
+    if products.as_ref().is_some_and(Vec::is_empty) || words.as_ref().is_some_and(|set| set.is_empty()) {
+        return Ok((chosen, None));
+    }
+    let (from_us, to_us) = (range.from_us.unwrap_or(i64::MIN), range.to_us.unwrap_or(i64::MAX));
+    let wanted = Wanted { of, tenant, products, customers: words.as_deref(), pin, from_us };
+    let mut infos = partitions_of(connection, &ORDERS)?;
+    infos.retain(|info| {
+        info.first_id <= pin && info.timestamp_us.is_some_and(|(low, high)| low < to_us && high >= from_us)
+    });
+    let end = |info: &PartitionInfo| (info.end_id - 1).min(pin);
+    let Some(info) = infos.iter().find(|info| end(info) > choosing.after) else { return Ok((chosen, None)) };
+    let whole = match choosing.whole {
+        Some(whole) => whole,
+        None => {
+            let of = SalesOf { tenant_id: of.tenant_id.clone(), currency: None };
+            let days = sales_days(connection, &of, (range.from_us, range.to_us))?;
+            let sales: i64 = days.iter().map(|(_, orders)| orders).sum();
+            let there: u64 = infos.iter().map(|info| info.rows).sum();
+            sales.unsigned_abs() * MOST >= there
+        }
+    };
+    choosing.whole = Some(whole);
+    let takes = |found: &Found| -> Result<bool, ShardError> {
+        Ok(wanted.takes(found)
+            && match &wanted.products {
+                Some(products) => has_product(connection, &info.name, found.id, products)?,
+                None => true,
+            })
+    };
+    let mut seen = 0_usize;
+    let mut is_over = || {
+        seen += 1;
+        seen.is_multiple_of(LOOK) && clock::monotonic_us() >= until_us
+    };
+    if whole {
+        let first = choosing.after.max(info.first_id - 1);
+        let last = end(info).min(first + CHOOSE_IDS);
+        // At once: what a list leaves behind as it grows is memory that the process keeps.
+        chosen.reserve_exact(CHOOSE_IDS as usize);
+        let mut statement = connection.prepare_cached(&by_id_sql(&info.name))?;
+        let mut rows = statement.query([first, last])?;
+        choosing.after = last;
+        while let Some(row) = rows.next()? {
+            let at_us: i64 = row.get(0)?;
+            if row.get::<_, i64>(7)? == tenant && (from_us..to_us).contains(&at_us) {
+                let found = bare(row)?;
+                if takes(&found)? {
+                    chosen.push(ChosenOrder { id: found.id, status: found.status });
+                }
+            }
+            if is_over() {
+                choosing.after = row.get(1)?;
+                break;
+            }
+        }
+    } else {
+        // No order has an empty id.
+        let (after_us, after_id) = choosing.within.take().unwrap_or((from_us, String::new()));
+        let mut statement = connection.prepare_cached(&by_time_sql(&info.name))?;
+        let mut rows = statement.query(params![tenant, after_us, after_id, to_us, pin, CHOOSE_ORDERS])?;
+        let mut looked_at = 0;
+        while let Some(row) = rows.next()? {
+            let found = bare(row)?;
+            if takes(&found)? {
+                chosen.push(ChosenOrder { id: found.id, status: found.status });
+            }
+            looked_at += 1;
+            if looked_at == CHOOSE_ORDERS || is_over() {
+                choosing.within = Some((found.ordered_at_us, row.get(7)?));
+                break;
+            }
+        }
+        if choosing.within.is_none() {
+            choosing.after = end(info);
+        }
+    }
+    let is_done = choosing.within.is_none() && choosing.after >= infos.last().map_or(pin, end);
+    Ok((chosen, (!is_done).then_some(choosing)))
+}
+
+/// From columns ordered_at_us, id, currency, status, total, units, customer.
+fn bare(row: &Row<'_>) -> Result<Found, ShardError> {
+    Ok(Found {
+        ordered_at_us: row.get(0)?,
+        order_id: String::new(),
+        id: row.get(1)?,
+        currency: currency(row, 2)?,
+        status: OrderStatus::from_code(row.get(3)?).ok_or_else(damaged)?,
+        total: row.get(4)?,
+        units: row.get(5)?,
+        customer: row.get(6)?,
+    })
+}
+
+const BARE_COLUMNS: &str = "ordered_at_us, id, currency, status, total, units, customer";
+
+pub(super) fn by_id_sql(partition: &str) -> String {
+    format!("SELECT {BARE_COLUMNS}, tenant FROM {partition} WHERE id > ?1 AND id <= ?2 ORDER BY id")
+}
+
+pub(super) fn by_time_sql(partition: &str) -> String {
+    format!(
+        "SELECT {BARE_COLUMNS}, order_id FROM {partition} INDEXED BY {partition}_time WHERE tenant = ?1 \
+         AND (ordered_at_us, order_id) > (?2, ?3) AND ordered_at_us < ?4 AND id <= ?5 \
+         ORDER BY ordered_at_us, order_id LIMIT ?6"
+    )
+}

@@ -1,0 +1,88 @@
+//! What an order has to be, in the numbers of one shard.
+
+use rusqlite::{Connection, params};
+
+use super::customers::CustomerSet;
+use super::found::Found;
+use super::of::OrdersOf;
+use crate::orders::schema::{item_ids, items_sql};
+use crate::shard::ShardError;
+use crate::shard::read::Position;
+
+/// What a row has to be, in the shard's own numbers.
+pub(in crate::orders) struct Wanted<'a> {
+    pub(in crate::orders) of: &'a OrdersOf,
+    pub(in crate::orders) tenant: i64,
+    /// Sorted; `None`: any.
+    pub(in crate::orders) products: Option<Vec<i64>>,
+    pub(in crate::orders) customers: Option<&'a CustomerSet>,
+    pub(in crate::orders) pin: i64,
+    pub(in crate::orders) from_us: i64,
+}
+
+impl Wanted<'_> {
+    pub(in crate::orders) fn takes(&self, found: &Found) -> bool {
+        let status = self.of.statuses == 0 || self.of.statuses & (1 << found.status as u8) != 0;
+        let scaled =
+            || i128::from(found.total) * 10_i128.pow(4_u32.saturating_sub(found.currency.digits().into()));
+        found.id <= self.pin
+            && status
+            && self.of.total_min.is_none_or(|min| scaled() >= min)
+            && self.of.total_max.is_none_or(|max| scaled() <= max)
+            && self.customers.is_none_or(|customers| customers.has(found.customer))
+    }
+}
+
+impl Wanted<'_> {
+    /// Not read yet, and not too old.
+    pub(in crate::orders) fn is_behind(&self, found: &Found, position: &Position) -> bool {
+        found.ordered_at_us >= self.from_us
+            && (found.ordered_at_us, &found.order_id) < (position.timestamp_us, &position.event_id)
+    }
+
+    /// One of its items is of the products, where only those count.
+    pub(in crate::orders) fn has_product(
+        &self,
+        connection: &Connection,
+        partition: &str,
+        id: i64,
+    ) -> Result<bool, ShardError> {
+        let Some(products) = &self.products else { return Ok(true) };
+        has_product(connection, partition, id, products)
+    }
+}
+
+pub(in crate::orders) fn has_product(
+    connection: &Connection,
+    partition: &str,
+    id: i64,
+    products: &[i64],
+) -> Result<bool, ShardError> {
+    let mut statement = connection.prepare_cached(&items_sql(partition))?;
+    let mut rows = statement.query(item_ids(id, id))?;
+    while let Some(row) = rows.next()? {
+        if products.binary_search(&row.get(0)?).is_ok() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+pub(in crate::orders) const PRODUCTS_SQL: &str =
+    "SELECT id FROM product_row WHERE tenant = ?1 AND product_id = ?2";
+
+pub(in crate::orders) fn product_numbers(
+    connection: &Connection,
+    tenant: i64,
+    product_ids: &[String],
+) -> Result<Vec<i64>, ShardError> {
+    let mut statement = connection.prepare_cached(PRODUCTS_SQL)?;
+    let mut numbers = Vec::new();
+    for product_id in product_ids {
+        let rows = statement.query_map(params![tenant, product_id], |row| row.get(0))?;
+        numbers.extend(rows.collect::<Result<Vec<i64>, _>>()?);
+    }
+    numbers.sort_unstable();
+    numbers.dedup();
+    Ok(numbers)
+}

@@ -1,0 +1,267 @@
+//! The tables of the commerce backend: names once each, partitions of orders and items, sums over time.
+
+use rusqlite::Connection;
+
+use super::record::ITEM_IDS;
+use super::words::make_words;
+use crate::shard::ids::{self, IdsOf, Sizes};
+use crate::shard::{ShardError, SideTable, Stream, view};
+
+/// Orders, in order of arrival, with their items in a second table of each partition.
+pub static ORDERS: Stream = Stream {
+    place: 2,
+    name: "sales_order",
+    total: "orders",
+    since: 3,
+    columns: "id, tenant, order_id, customer, status, first_status, currency, ordered_at_us, total, units, items, \
+              received_us, ingest, ingest_line, content, customer_key",
+    values: "?1, ?2, ?3, ?4, ?5, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15",
+    time_column: "ordered_at_us",
+    create_sql: partition_sql,
+    side_tables: &[SideTable { view: "sales_item", columns: ITEM_COLUMNS, table: items_of }],
+    has_sealed_index: true,
+    partition_rows_max: Some(100_000),
+};
+
+/// Their ids. An order costs ten times an event and comes that much less often: the newest ids may be fewer, and take 3
+/// to 6 MB less.
+pub(super) static ORDER_IDS: IdsOf = IdsOf {
+    stream: &ORDERS,
+    prefix: "order_",
+    what: "order",
+    key: "order id",
+    rows_sql: |partition| {
+        format!(
+            "SELECT o.id, t.tenant_id, o.order_id FROM {partition} o JOIN tenant_row t ON t.id = o.tenant \
+             ORDER BY o.id"
+        )
+    },
+    sizes: Sizes { run_ids_min: 125_000, chunk_ids: 256 },
+};
+
+/// Version 3 brought orders, version 5 the times of statuses, version 6 another index of words: the one before was a
+/// table that SQLite before 3.43 does not know, and programs with one refused the whole file. Version 6 makes it from
+/// the first on, so version 3 does not make the old one any more.
+pub(super) fn migrate(connection: &Connection, version: u32) -> Result<(), ShardError> {
+    match version {
+        3 => {
+            connection.execute_batch(&tables_sql())?;
+            connection.execute_batch(&ids::schema(&ORDER_IDS))?;
+        }
+        // Orders that have another status than they came with have no time of it: any change is newer.
+        5 => connection.execute_batch(status_times_sql())?,
+        6 => make_words(connection)?,
+        _ => {}
+    }
+    Ok(())
+}
+
+/// The items' table of a partition of orders.
+pub(crate) fn items_of(partition: &str) -> String {
+    partition.replacen("sales_order", "sales_item", 1)
+}
+
+/// The items of the orders whose item ids are in `[?1, ?2)`, in order of them.
+pub(super) fn items_sql(partition: &str) -> String {
+    format!(
+        "SELECT product, quantity, unit_price, id FROM {} WHERE id >= ?1 AND id < ?2 ORDER BY id",
+        items_of(partition)
+    )
+}
+
+/// Which ids the items of orders `first` to `last` have, from one to before the other.
+pub(super) const fn item_ids(first: i64, last: i64) -> [i64; 2] {
+    [first * ITEM_IDS, (last + 1) * ITEM_IDS]
+}
+
+/// The two tables that a sealed partition gets: its orders by product and by customer.
+pub(crate) fn by_product(partition: &str) -> String {
+    partition.replacen("sales_order", "sales_product", 1)
+}
+
+pub(crate) fn by_customer(partition: &str) -> String {
+    partition.replacen("sales_order", "sales_customer", 1)
+}
+
+/// The tables of one partition, with the index that is kept while rows arrive.
+fn partition_sql(partition: &str) -> String {
+    let items = items_of(partition);
+    format!(
+        "CREATE TABLE {partition} (
+  -- Orders in order of arrival; `id` goes on counting from one partition to the next. (tenant, order_id)
+  -- is unique over all partitions and shards; order_id_recent and order_id_run see to it.
+  id INTEGER PRIMARY KEY,
+  tenant INTEGER NOT NULL,         -- tenant_row.id
+  order_id TEXT NOT NULL,
+  customer INTEGER NOT NULL,       -- customer_row.id
+  status INTEGER NOT NULL,         -- now: 1 pending, 2 paid, 3 shipped, 4 delivered, 5 cancelled, 6 refunded
+  first_status INTEGER NOT NULL,   -- when it came
+  currency TEXT NOT NULL,          -- ISO 4217
+  ordered_at_us INTEGER NOT NULL,  -- microseconds since 1970 UTC, as all times
+  total INTEGER NOT NULL,          -- minor units of the currency
+  units INTEGER NOT NULL,
+  items INTEGER NOT NULL,          -- lines; their ids in {items} are this id * 1024 and on
+  received_us INTEGER NOT NULL,
+  ingest INTEGER NOT NULL,         -- the ingest that brought it, and the line of it
+  ingest_line INTEGER NOT NULL,
+  content INTEGER NOT NULL,        -- a hash of all that makes two orders the same
+  customer_key INTEGER NOT NULL    -- a hash of the customer's id, the same in every shard
+);
+CREATE TABLE {items} (
+  -- The lines of the orders.
+  id INTEGER PRIMARY KEY,
+  tenant INTEGER NOT NULL,
+  product INTEGER NOT NULL,        -- product_row.id
+  quantity INTEGER NOT NULL,
+  unit_price INTEGER NOT NULL      -- minor units
+);
+CREATE INDEX {partition}_time ON {partition} (tenant, ordered_at_us, order_id, currency, status, total, units, \
+         customer_key, customer)"
+    )
+}
+
+/// When each order got its status, where it got another one after it came.
+fn status_times_sql() -> &'static str {
+    "CREATE TABLE order_status_time (
+  -- Orders that were given a status: when the last one that was applied occurred. An older one changes nothing.
+  id INTEGER PRIMARY KEY,       -- of the order
+  occurred_us INTEGER NOT NULL  -- microseconds since 1970 UTC
+);"
+}
+
+/// Everything but the partitions and the words, with views of no partition yet.
+fn tables_sql() -> String {
+    let empty = |columns: &str| {
+        columns.split(", ").map(|column| format!("NULL AS {}", column.trim())).collect::<Vec<_>>().join(", ")
+    };
+    format!(
+        "
+INSERT INTO total VALUES ('orders', 0);
+CREATE TABLE tenant_row (
+  -- Tenants that have orders, by number.
+  id INTEGER PRIMARY KEY,
+  tenant_id TEXT NOT NULL UNIQUE
+);
+CREATE TABLE customer_row (
+  -- Customers as orders name them: one with another name or e-mail address has a row for each.
+  id INTEGER PRIMARY KEY,
+  tenant INTEGER NOT NULL,
+  customer_id TEXT NOT NULL,
+  name TEXT NOT NULL,
+  email TEXT NOT NULL,
+  key INTEGER NOT NULL  -- a hash of (tenant, customer_id)
+);
+CREATE INDEX customer_row_key ON customer_row (key);
+CREATE TABLE category_row (
+  id INTEGER PRIMARY KEY,
+  tenant INTEGER NOT NULL,
+  name TEXT NOT NULL,
+  UNIQUE (tenant, name)
+);
+CREATE TABLE product_row (
+  -- Products as orders name them: one in two categories has two rows.
+  id INTEGER PRIMARY KEY,
+  tenant INTEGER NOT NULL,
+  product_id TEXT NOT NULL,
+  category INTEGER NOT NULL,  -- category_row.id
+  UNIQUE (tenant, product_id, category)
+);
+CREATE TABLE sales_hour (
+  -- Sales (orders that are neither cancelled nor refunded) by hour, UTC, with sketches: HyperLogLog of the
+  -- customers, t-digest of the orders' totals. Equal to a recount of the rows at every commit.
+  tenant INTEGER NOT NULL,
+  currency TEXT NOT NULL,
+  start_us INTEGER NOT NULL,
+  orders INTEGER NOT NULL,
+  units INTEGER NOT NULL,
+  revenue INTEGER NOT NULL,  -- minor units
+  customers BLOB NOT NULL,
+  order_value BLOB NOT NULL,
+  PRIMARY KEY (tenant, currency, start_us)
+) WITHOUT ROWID;
+CREATE TABLE sales_day (
+  -- The same by day.
+  tenant INTEGER NOT NULL,
+  currency TEXT NOT NULL,
+  start_us INTEGER NOT NULL,
+  orders INTEGER NOT NULL,
+  units INTEGER NOT NULL,
+  revenue INTEGER NOT NULL,
+  customers BLOB NOT NULL,
+  order_value BLOB NOT NULL,
+  PRIMARY KEY (tenant, currency, start_us)
+) WITHOUT ROWID;
+CREATE TABLE sales_category (
+  -- The same by day and category: units and revenue of its items, the orders that have one.
+  tenant INTEGER NOT NULL,
+  currency TEXT NOT NULL,
+  start_us INTEGER NOT NULL,
+  category INTEGER NOT NULL,
+  orders INTEGER NOT NULL,
+  units INTEGER NOT NULL,
+  revenue INTEGER NOT NULL,
+  customers BLOB NOT NULL,
+  order_value BLOB NOT NULL,
+  PRIMARY KEY (tenant, currency, start_us, category)
+) WITHOUT ROWID;
+CREATE TABLE sales_by_product (
+  -- Orders, units and revenue by day and product.
+  tenant INTEGER NOT NULL,
+  currency TEXT NOT NULL,
+  start_us INTEGER NOT NULL,
+  product INTEGER NOT NULL,  -- product_row.id
+  orders INTEGER NOT NULL,
+  units INTEGER NOT NULL,
+  revenue INTEGER NOT NULL,
+  PRIMARY KEY (tenant, currency, start_us, product)
+) WITHOUT ROWID;
+CREATE TABLE sales_version (
+  -- Goes up with every commit that changes a tenant's orders here: what was computed before is old.
+  tenant INTEGER PRIMARY KEY,
+  version INTEGER NOT NULL
+);
+CREATE TABLE ingest_key (
+  -- Finished ingests by idempotency key: what is answered to a repetition.
+  scope TEXT NOT NULL,           -- the tenant, or * for a key of all tenants
+  key TEXT NOT NULL,
+  fingerprint BLOB NOT NULL,     -- BLAKE3 of its lines
+  response TEXT NOT NULL,        -- JSON
+  finished_us INTEGER NOT NULL,
+  expires_us INTEGER NOT NULL,
+  PRIMARY KEY (scope, key)
+) WITHOUT ROWID;
+CREATE INDEX ingest_key_expires ON ingest_key (expires_us);
+CREATE VIEW sales_order AS
+  SELECT {} WHERE false;
+CREATE VIEW sales_item AS
+  SELECT {} WHERE false;
+CREATE VIEW orders AS
+  -- One line an order, oldest arrival first; money in minor units of the currency. For speed on much data ask
+  -- sales_order with a tenant number and a range of ordered_at_us: it has an index on both.
+SELECT o.id, t.tenant_id, o.order_id, c.customer_id, c.name AS customer_name, c.email AS customer_email,
+  {} AS status, o.currency, {} AS ordered_at, o.total, o.units, o.items,
+  {} AS received_at
+FROM sales_order o JOIN tenant_row t ON t.id = o.tenant JOIN customer_row c ON c.id = o.customer;
+CREATE VIEW order_items AS
+SELECT i.id / 1024 AS order_row, i.id % 1024 + 1 AS line, t.tenant_id, p.product_id, g.name AS category,
+  i.quantity, i.unit_price
+FROM sales_item i JOIN tenant_row t ON t.id = i.tenant JOIN product_row p ON p.id = i.product
+  JOIN category_row g ON g.id = p.category;
+CREATE VIEW customers AS
+SELECT t.tenant_id, c.customer_id, c.name, c.email
+FROM customer_row c JOIN tenant_row t ON t.id = c.tenant;
+CREATE VIEW products AS
+SELECT t.tenant_id, p.product_id, g.name AS category
+FROM product_row p JOIN tenant_row t ON t.id = p.tenant JOIN category_row g ON g.id = p.category;
+",
+        empty(ORDERS.columns),
+        empty(ITEM_COLUMNS),
+        "CASE o.status WHEN 1 THEN 'pending' WHEN 2 THEN 'paid' WHEN 3 THEN 'shipped' \
+         WHEN 4 THEN 'delivered' WHEN 5 THEN 'cancelled' WHEN 6 THEN 'refunded' END",
+        view::time_sql("o.ordered_at_us"),
+        view::time_sql("o.received_us"),
+    )
+}
+
+/// The columns of the items' tables.
+pub(crate) const ITEM_COLUMNS: &str = "id, tenant, product, quantity, unit_price";

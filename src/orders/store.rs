@@ -1,0 +1,506 @@
+//! Orders, statuses and finished ingests of one batch become rows, each with its outcome.
+
+use std::time::Duration;
+
+use rusqlite::{CachedStatement, Connection, OptionalExtension as _, params};
+
+use super::answer::without_order_ids;
+use super::erase::items;
+use super::names::{Names, Product};
+use super::record::{
+    INGEST, ITEM_IDS, IngestRow, ORDER, ORDER_STATUS, OrderRow, StatusRow, decode_ingest, decode_order,
+    decode_status,
+};
+use super::schema::{ITEM_COLUMNS, ORDER_IDS, ORDERS, items_of};
+use super::seal::{Building, is_due};
+use super::sums::{Sale, Sums};
+use crate::base::keys::{KeyHash, KeyHasher};
+use crate::base::limits::INGEST_KEY_KEPT_US;
+use crate::base::money::Currency;
+use crate::base::order_status::OrderStatus;
+use crate::shard::ids::Ids;
+use crate::shard::kept_out::{self, ErasureMode, Forgotten};
+use crate::shard::{
+    Batch, BatchWriter, BuiltIndex, Opening, Outcome, Record, Shard, ShardError, Stage, Store, load_ids,
+};
+
+/// What is kept in memory of a shard's orders.
+#[derive(Debug)]
+pub struct OrderStore {
+    pub(super) ids: Ids,
+    pub(super) names: Names,
+    pub(super) sums: Sums,
+    pub(super) building: Option<Building>,
+    /// A sealed partition may want its tables by product and customer.
+    pub(super) seal_due: bool,
+}
+
+impl OrderStore {
+    pub(super) fn open(opening: Opening<'_>) -> Result<OrderStore, ShardError> {
+        let Opening { connection, keys, .. } = opening;
+        Ok(OrderStore {
+            ids: load_ids(connection, keys, &ORDER_IDS)?,
+            names: Names::default(),
+            sums: Sums::default(),
+            building: None,
+            seal_due: is_due(connection)?,
+        })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_building(&self) -> bool {
+        self.building.is_some()
+    }
+
+    /// Shorter runs of ids, for tests.
+    #[cfg(test)]
+    pub(crate) fn shorten_runs(&mut self, run_ids_min: usize) {
+        self.ids.shorten_runs(run_ids_min);
+    }
+}
+
+impl Store for OrderStore {
+    fn begin<'t>(
+        &'t mut self,
+        batch: &mut Batch<'t>,
+        runs: &[&[Record<'t>]],
+    ) -> Result<Box<dyn BatchWriter<'t> + 't>, ShardError> {
+        let mut sought = Sought::default();
+        for record in runs.iter().copied().flatten() {
+            sought.push(batch.keys, record);
+        }
+        Writer::begin(self, batch, sought).map(|writer| Box::new(writer) as Box<dyn BatchWriter<'t> + 't>)
+    }
+
+    fn committed(&mut self) {
+        self.ids.committed();
+        self.names.committed();
+        self.sums.clear();
+    }
+
+    fn rolled_back(&mut self) {
+        self.ids.rolled_back();
+        self.names.rolled_back();
+        self.sums.clear();
+    }
+
+    fn sealed(&mut self) {
+        self.seal_due = true;
+    }
+
+    fn memory_bytes(&self) -> usize {
+        self.ids.memory_bytes()
+    }
+
+    fn upkeep_due(&self, stage: Stage, _shard: &Shard) -> bool {
+        match stage {
+            Stage::Ids => self.ids.work_due(),
+            Stage::Seal => self.is_seal_due(),
+            Stage::Erase | Stage::Retain => false,
+        }
+    }
+
+    fn upkeep(
+        &mut self,
+        stage: Stage,
+        shard: &mut Shard,
+        budget: Duration,
+    ) -> Result<Option<BuiltIndex>, ShardError> {
+        if stage == Stage::Ids {
+            self.ids.work(shard.connection(), budget)?;
+            return Ok(None);
+        }
+        let path = shard.path().to_owned();
+        self.seal(shard.connection(), &path, budget)
+    }
+
+    /// What was read of a partition for its tables would come back.
+    fn stop_building(&mut self) {
+        if self.building.take().is_some() {
+            self.seal_due = true;
+        }
+    }
+}
+
+/// One record, decoded.
+#[derive(Clone, Copy)]
+enum Row<'a> {
+    Order(OrderRow<'a>),
+    Status(StatusRow<'a>),
+    Ingest(IngestRow<'a>),
+}
+
+/// The records of a batch, with what may be the same ids in the sorted runs.
+#[derive(Default)]
+struct Sought<'a> {
+    rows: Vec<(&'a [u8], Row<'a>)>,
+    hashes: Vec<KeyHash>,
+    candidates: Vec<(u32, i64)>,
+    /// How many of each were used.
+    next: (usize, usize, usize),
+}
+
+impl<'a> Sought<'a> {
+    /// Takes a record in, if it is one of these.
+    fn push(&mut self, keys: &KeyHasher, record: &Record<'a>) {
+        let payload = record.payload;
+        let row = match record.kind {
+            ORDER => decode_order(payload).map(Row::Order),
+            ORDER_STATUS => decode_status(payload).map(Row::Status),
+            INGEST => decode_ingest(payload).map(Row::Ingest),
+            _ => None,
+        };
+        let Some(row) = row else { return };
+        match row {
+            Row::Order(order) => self.hashes.push(keys.hash(order.tenant_id, order.order_id)),
+            Row::Status(status) => self.hashes.push(keys.hash(status.tenant_id, status.order_id)),
+            Row::Ingest(_) => {}
+        }
+        self.rows.push((payload, row));
+    }
+
+    /// The row of a record, if it is one: they come in the order in which they were pushed.
+    fn next(&mut self, payload: &[u8]) -> Option<Row<'a>> {
+        let (bytes, row) = self.rows.get(self.next.0).copied()?;
+        if !std::ptr::eq(bytes.as_ptr(), payload.as_ptr()) {
+            return None;
+        }
+        self.next.0 += 1;
+        Some(row)
+    }
+}
+
+/// The statements and the state one batch works with.
+struct Writer<'t> {
+    connection: &'t Connection,
+    keys: &'t KeyHasher,
+    orders: &'t mut OrderStore,
+    sought: Sought<'t>,
+    insert_order: Option<CachedStatement<'t>>,
+    insert_item: Option<CachedStatement<'t>>,
+    /// Of the order at hand.
+    products: Vec<Product>,
+}
+
+impl<'t> BatchWriter<'t> for Writer<'t> {
+    fn write(
+        &mut self,
+        batch: &mut Batch<'t>,
+        run: &[Record<'t>],
+        outcomes: &mut Vec<Option<Outcome>>,
+    ) -> Result<(), ShardError> {
+        for record in run {
+            let Some(row) = self.sought.next(record.payload) else {
+                outcomes.push(None);
+                continue;
+            };
+            let (outcome, received_us) = match row {
+                Row::Order(order) => (self.order(batch, &order)?, order.received_us),
+                Row::Status(status) => (self.status(batch, &status)?, status.received_us),
+                Row::Ingest(ingest) => (self.ingest(batch, &ingest)?, ingest.finished_us),
+            };
+            batch.received(Some(received_us));
+            batch.count_known(outcome);
+            outcomes.push(Some(outcome));
+        }
+        Ok(())
+    }
+
+    /// The ids and the sums.
+    fn finish(self: Box<Self>, batch: &mut Batch<'t>) -> Result<(), ShardError> {
+        let Writer { connection, orders, .. } = *self;
+        if batch.applied.stored(&ORDERS) > 0 {
+            orders.ids.save(connection)?;
+        }
+        orders.sums.save(connection, &batch.stream(&ORDERS).tables())
+    }
+}
+
+/// A stored order, as far as a second one or a new status has to know it.
+struct Stored {
+    id: i64,
+    table: String,
+    status: OrderStatus,
+    ingest: i64,
+    line: i64,
+    received_us: i64,
+    content: i64,
+    sale: Sale,
+}
+
+impl Stored {
+    /// What becomes of the same order once more: one that this line of this ingest stored is read again after a
+    /// crash.
+    ///
+    /// One that its key has outlived is another ingest's: under a key that has expired the rows are as they are.
+    fn again(&self, order: &OrderRow<'_>) -> Outcome {
+        let is_line = order.ingest != 0 && (self.ingest, self.line) == (order.ingest, order.line);
+        let is_kept = order.received_us.saturating_sub(self.received_us) < INGEST_KEY_KEPT_US;
+        if is_line && is_kept { Outcome::Repeated } else { Outcome::Duplicate }
+    }
+}
+
+impl<'t> Writer<'t> {
+    /// Looks for the ids of the whole batch, and opens the next partition where the open one is full.
+    fn begin(
+        orders: &'t mut OrderStore,
+        batch: &mut Batch<'t>,
+        mut sought: Sought<'t>,
+    ) -> Result<Writer<'t>, ShardError> {
+        let connection = batch.connection;
+        let (mut insert_order, mut insert_item) = (None, None);
+        if !sought.hashes.is_empty() {
+            orders.ids.look_up(connection, &sought.hashes, &mut sought.candidates)?;
+            // Run by run as they were found; by row as they are used.
+            sought.candidates.sort_unstable();
+            let open = batch.stream(&ORDERS).partition(connection)?;
+            insert_order = Some(connection.prepare_cached(&open.insert_sql)?);
+            let items = items_of(&open.name);
+            let sql = format!("INSERT INTO {items} ({ITEM_COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5)");
+            insert_item = Some(connection.prepare_cached(&sql)?);
+        }
+        let (keys, products) = (batch.keys, Vec::new());
+        Ok(Writer { connection, keys, orders, sought, insert_order, insert_item, products })
+    }
+
+    /// The stored order with this id, if the tenant has one.
+    fn find(
+        &mut self,
+        batch: &mut Batch<'t>,
+        tenant: i64,
+        order_id: &str,
+    ) -> Result<(KeyHash, Option<Stored>), ShardError> {
+        let (_, index, mut at) = self.sought.next;
+        let hash = self.sought.hashes[index];
+        let mut known = None;
+        while let Some((of, row_id)) = self.sought.candidates.get(at).copied()
+            && of as usize == index
+        {
+            at += 1;
+            if known.is_none() {
+                known = self.stored(batch, row_id, tenant, order_id)?;
+            }
+        }
+        (self.sought.next.1, self.sought.next.2) = (index + 1, at);
+        if known.is_none() {
+            let newest: Vec<i64> = self.orders.ids.newest(hash).collect();
+            for row_id in newest {
+                if known.is_none() {
+                    known = self.stored(batch, row_id, tenant, order_id)?;
+                }
+            }
+        }
+        Ok((hash, known))
+    }
+
+    /// The row with this number, if it is that order.
+    fn stored(
+        &self,
+        batch: &mut Batch<'t>,
+        row_id: i64,
+        tenant: i64,
+        order_id: &str,
+    ) -> Result<Option<Stored>, ShardError> {
+        let Some(table) = batch.stream(&ORDERS).table_of(row_id) else { return Ok(None) };
+        let mut statement = self.connection.prepare_cached(&format!(
+            "SELECT tenant, order_id, status, ingest, ingest_line, content, currency, ordered_at_us, total, \
+             units, customer_key, received_us FROM {table} WHERE id = ?1"
+        ))?;
+        let read = |row: &rusqlite::Row<'_>| {
+            let is_it = row.get::<_, i64>(0)? == tenant
+                && row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)? == order_id;
+            if !is_it {
+                return Ok(None);
+            }
+            let status: u8 = row.get(2)?;
+            let currency = row.get_ref(6)?.as_str().map_err(rusqlite::Error::from)?;
+            let (Some(status), Some(currency)) = (OrderStatus::from_code(status), Currency::parse(currency))
+            else {
+                return Ok(None);
+            };
+            Ok(Some(Stored {
+                id: row_id,
+                table: table.to_owned(),
+                status,
+                ingest: row.get(3)?,
+                line: row.get(4)?,
+                received_us: row.get(11)?,
+                content: row.get(5)?,
+                sale: Sale {
+                    tenant,
+                    currency,
+                    ordered_at_us: row.get(7)?,
+                    total: row.get(8)?,
+                    units: row.get(9)?,
+                    customer_key: row.get(10)?,
+                },
+            }))
+        };
+        Ok(statement.query_row([row_id], read).optional()?.flatten())
+    }
+
+    fn order(&mut self, batch: &mut Batch<'t>, order: &OrderRow<'_>) -> Result<Outcome, ShardError> {
+        let tenant = batch.tenants.number(self.connection, order.tenant_id)?;
+        let content = self.keys.digest(order.content) as i64;
+        let (hash, known) = self.find(batch, tenant, order.order_id)?;
+        let mut key = self.keys.hash(order.tenant_id, order.customer_id);
+        let forgotten = match batch.keeps_out_anybody()? {
+            true => kept_out::find(self.connection, key)?,
+            false => None,
+        };
+        batch.applied.kept_out |= forgotten.is_some();
+        let (mut order, mut pseudonym) = (*order, None);
+        match forgotten {
+            Some(Forgotten { mode: ErasureMode::Erase, .. }) => return Ok(Outcome::Suppressed),
+            Some(Forgotten { token, .. }) => {
+                // What is told of it may name the person otherwise than what is stored.
+                if let Some(known) = &known {
+                    return Ok(known.again(&order));
+                }
+                key = self.keys.hash(order.tenant_id, &token);
+                pseudonym = Some(token);
+            }
+            None => {}
+        }
+        if let Some(token) = &pseudonym {
+            (order.customer_id, order.customer_name, order.customer_email) = (token, "", "");
+        }
+        let order = &order;
+        if let Some(known) = known {
+            return Ok(if known.content == content { known.again(order) } else { Outcome::Conflict });
+        }
+        let customer_key = key.0 as i64;
+        let sale = Sale {
+            tenant,
+            currency: order.currency,
+            ordered_at_us: order.ordered_at_us,
+            total: order.total,
+            units: order.units,
+            customer_key,
+        };
+        if order.status.is_sale() && !self.orders.sums.has_room(self.connection, &sale)? {
+            return Ok(Outcome::SumTooLarge);
+        }
+        let names = &mut self.orders.names;
+        let customer = names.customer(self.connection, self.keys, tenant, customer_key, order)?;
+        self.products.clear();
+        for item in order.items() {
+            self.products.push(names.product(self.connection, self.keys, tenant, order.tenant_id, &item)?);
+        }
+        let (Some(open), Some(insert), Some(insert_item)) =
+            (batch.stream(&ORDERS).open(), &mut self.insert_order, &mut self.insert_item)
+        else {
+            return Err(ShardError::Other("an order came before its partition".to_owned()));
+        };
+        let id = open.next_id;
+        insert.raw_bind_parameter(1, open.id_to_bind())?;
+        insert.raw_bind_parameter(2, tenant)?;
+        insert.raw_bind_parameter(3, order.order_id)?;
+        insert.raw_bind_parameter(4, customer)?;
+        insert.raw_bind_parameter(5, order.status as u8)?;
+        insert.raw_bind_parameter(6, order.currency.as_str())?;
+        insert.raw_bind_parameter(7, order.ordered_at_us)?;
+        insert.raw_bind_parameter(8, order.total)?;
+        insert.raw_bind_parameter(9, order.units)?;
+        insert.raw_bind_parameter(10, order.item_count() as i64)?;
+        insert.raw_bind_parameter(11, order.received_us)?;
+        insert.raw_bind_parameter(12, order.ingest)?;
+        insert.raw_bind_parameter(13, order.line)?;
+        insert.raw_bind_parameter(14, content)?;
+        insert.raw_bind_parameter(15, customer_key)?;
+        insert.raw_execute()?;
+        open.check_id(self.connection)?;
+        let item_ids = id.checked_mul(ITEM_IDS).and_then(|first| first.checked_add(ITEM_IDS));
+        if item_ids.is_none() {
+            return Err(ShardError::Other("there are no more item ids".to_owned()));
+        }
+        insert_item.raw_bind_parameter(2, tenant)?;
+        for ((place, item), product) in order.items().enumerate().zip(&self.products) {
+            insert_item.raw_bind_parameter(1, id * ITEM_IDS + place as i64)?;
+            insert_item.raw_bind_parameter(3, product.id)?;
+            insert_item.raw_bind_parameter(4, item.quantity)?;
+            insert_item.raw_bind_parameter(5, item.unit_price)?;
+            insert_item.raw_execute()?;
+        }
+        self.orders.ids.stage(hash, id);
+        open.count(order.ordered_at_us);
+        batch.count(&ORDERS, 1);
+        let sums = &mut self.orders.sums;
+        sums.touch(tenant);
+        if order.status.is_sale() {
+            sums.add(
+                &sale,
+                self.products.iter().copied().zip(order.items().map(|item| (item.quantity, item.unit_price))),
+            );
+        }
+        Ok(Outcome::Inserted)
+    }
+
+    fn status(&mut self, batch: &mut Batch<'t>, status: &StatusRow<'_>) -> Result<Outcome, ShardError> {
+        let tenant = batch.tenants.number(self.connection, status.tenant_id)?;
+        let (_, known) = self.find(batch, tenant, status.order_id)?;
+        let Some(known) = known else { return Ok(Outcome::Missing) };
+        // Of two at the same time the later one to come is the last.
+        if self.last_status_us(known.id)?.is_some_and(|last_us| last_us > status.occurred_us) {
+            return Ok(Outcome::Superseded);
+        }
+        let becomes_sale = status.status.is_sale() && !known.status.is_sale();
+        if becomes_sale && !self.orders.sums.has_room(self.connection, &known.sale)? {
+            return Ok(Outcome::SumTooLarge);
+        }
+        self.set_last_status_us(known.id, status.occurred_us)?;
+        if known.status == status.status {
+            return Ok(Outcome::Duplicate);
+        }
+        self.connection
+            .prepare_cached(&format!("UPDATE {} SET status = ?2 WHERE id = ?1", known.table))?
+            .execute(params![known.id, status.status as u8])?;
+        self.orders.sums.touch(tenant);
+        if known.status.is_sale() != status.status.is_sale() {
+            let items = items(self.connection, &known.table, known.id)?;
+            let items = items.iter().copied();
+            let sums = &mut self.orders.sums;
+            if status.status.is_sale() {
+                sums.add(&known.sale, items);
+            } else {
+                sums.take_out(self.connection, &known.sale, items)?;
+            }
+        }
+        Ok(Outcome::Inserted)
+    }
+
+    /// When the last change of the order's status that was applied occurred.
+    fn last_status_us(&self, order: i64) -> Result<Option<i64>, ShardError> {
+        let sql = "SELECT occurred_us FROM order_status_time WHERE id = ?1";
+        Ok(self.connection.prepare_cached(sql)?.query_row([order], |row| row.get(0)).optional()?)
+    }
+
+    fn set_last_status_us(&self, order: i64, occurred_us: i64) -> Result<(), ShardError> {
+        let sql = "INSERT OR REPLACE INTO order_status_time (id, occurred_us) VALUES (?1, ?2)";
+        self.connection.prepare_cached(sql)?.execute([order, occurred_us])?;
+        Ok(())
+    }
+
+    fn ingest(&self, batch: &mut Batch<'t>, ingest: &IngestRow<'_>) -> Result<Outcome, ShardError> {
+        let IngestRow { finished_us, expires_us, scope, key, fingerprint, response } = *ingest;
+        // It may tell of lines that were read before the person was kept out.
+        let is_erasing = batch.keeps_out_anybody()? && kept_out::is_erasing(self.connection, scope)?;
+        let response = if is_erasing { &without_order_ids(response) } else { response };
+        self.connection
+            .prepare_cached(
+                "INSERT INTO ingest_key (scope, key, fingerprint, response, finished_us, expires_us) \
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (scope, key) DO UPDATE SET \
+                 fingerprint = excluded.fingerprint, response = excluded.response, \
+                 finished_us = excluded.finished_us, expires_us = excluded.expires_us",
+            )?
+            .execute(params![scope, key, fingerprint, response, finished_us, expires_us])?;
+        // Expired ones go bit by bit, as new ones come.
+        self.connection
+            .prepare_cached(
+                "DELETE FROM ingest_key WHERE (scope, key) IN \
+                 (SELECT scope, key FROM ingest_key WHERE expires_us < ?1 ORDER BY expires_us LIMIT 2)",
+            )?
+            .execute([finished_us])?;
+        Ok(Outcome::Inserted)
+    }
+}

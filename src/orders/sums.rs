@@ -1,0 +1,456 @@
+//! Sales by hour, day, category and product, with sketches, kept in the transaction that changes the orders
+//! (R3): from the batch's own groups, so that what a batch costs here depends on its groups.
+
+use std::collections::BTreeMap;
+use std::collections::hash_map::Entry;
+
+use foldhash::{HashMap, HashSet};
+use rusqlite::{CachedStatement, Connection, OptionalExtension as _, params};
+
+use super::items_of;
+use super::names::Product;
+use crate::base::bucket_size::BucketSize;
+use crate::base::money::Currency;
+use crate::shard::ShardError;
+use crate::sketch::{HyperLogLog, TDigest};
+
+/// Counts of products kept room for from one batch to the next.
+const PRODUCTS_KEPT: usize = 1 << 15;
+
+/// What sums are by: the tables they are in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SumsBy {
+    Hour,
+    Day,
+    Category,
+    Product,
+}
+
+impl SumsBy {
+    pub(super) const WITH_SKETCHES: [SumsBy; 3] = [SumsBy::Hour, SumsBy::Day, SumsBy::Category];
+
+    pub(super) const fn table(self) -> &'static str {
+        match self {
+            SumsBy::Hour => "sales_hour",
+            SumsBy::Day => "sales_day",
+            SumsBy::Category => "sales_category",
+            SumsBy::Product => "sales_by_product",
+        }
+    }
+
+    /// The column of the name that sums are by beside the time, where there is one.
+    pub(super) const fn column(self) -> Option<&'static str> {
+        match self {
+            SumsBy::Hour | SumsBy::Day => None,
+            SumsBy::Category => Some("category"),
+            SumsBy::Product => Some("product"),
+        }
+    }
+
+    pub(super) const fn size(self) -> BucketSize {
+        if matches!(self, SumsBy::Hour) { BucketSize::Hour } else { BucketSize::Day }
+    }
+
+    /// How long a sum's stretch of time is.
+    #[must_use]
+    pub const fn us(self) -> i64 {
+        self.size().us()
+    }
+}
+
+/// What of an order counts.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sale {
+    pub(super) tenant: i64,
+    pub(super) currency: Currency,
+    pub(super) ordered_at_us: i64,
+    pub(super) total: i64,
+    pub(super) units: i64,
+    pub(super) customer_key: i64,
+}
+
+/// Orders, units and revenue. No sum overflows, because what would make it is no sale ([`Sums::has_room`]); in a file of
+/// an earlier version it may be at its end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Counts {
+    orders: i64,
+    units: i64,
+    revenue: i64,
+}
+
+impl Counts {
+    fn add(&mut self, more: Counts) {
+        self.orders += more.orders;
+        self.units = self.units.saturating_add(more.units);
+        self.revenue = self.revenue.saturating_add(more.revenue);
+    }
+
+    fn negated(self) -> Counts {
+        Counts { orders: -self.orders, units: -self.units, revenue: -self.revenue }
+    }
+}
+
+/// One group's share of a batch.
+#[derive(Clone, Debug, Default)]
+struct Group {
+    counts: Counts,
+    customers: Vec<u64>,
+    totals: Vec<i64>,
+    /// A sale was taken out: sketches cannot forget, so they are made anew from the rows.
+    is_recounted: bool,
+}
+
+impl Group {
+    fn sale(&mut self, sale: &Sale, counts: Counts, is_added: bool) {
+        if is_added {
+            self.counts.add(counts);
+            self.customers.push(sale.customer_key as u64);
+            self.totals.push(sale.total);
+        } else {
+            self.counts.add(counts.negated());
+            self.is_recounted = true;
+        }
+    }
+
+    fn merge(&mut self, other: &Group) {
+        self.counts.add(other.counts);
+        self.customers.extend_from_slice(&other.customers);
+        self.totals.extend_from_slice(&other.totals);
+        self.is_recounted |= other.is_recounted;
+    }
+}
+
+/// Tenant, currency, start, and the category or product where it is by one.
+pub(super) type Key = (i64, Currency, i64, i64);
+
+/// The groups of one batch.
+#[derive(Debug, Default)]
+pub(super) struct Sums {
+    hours: HashMap<Key, Group>,
+    categories: HashMap<Key, Group>,
+    /// As they came; one key may stand many times.
+    products: Vec<(Key, Counts)>,
+    /// Units and revenue of the days that the batch changes, with what it did so far. Every other sum is a part of one
+    /// of them, and no part is negative: where the day's fits, all do.
+    days: HashMap<(i64, Currency, i64), (i64, i64)>,
+    tenants: HashSet<i64>,
+    /// Category, product, units and revenue of the items at hand.
+    items: Vec<(i64, i64, i64, i64)>,
+    /// First number and number of their products, where one has two of them.
+    alike: Vec<(i64, i64)>,
+}
+
+impl Sums {
+    /// Something of the tenant changes in this batch.
+    pub(super) fn touch(&mut self, tenant: i64) {
+        self.tenants.insert(tenant);
+    }
+
+    /// Whether all sums still fit into 64 bits with this sale. About 2 us for the first of a day in a batch, then 30 ns.
+    pub(super) fn has_room(&mut self, transaction: &Connection, sale: &Sale) -> Result<bool, ShardError> {
+        let (units, revenue) = *self.day(transaction, sale)?;
+        Ok(units.checked_add(sale.units).is_some() && revenue.checked_add(sale.total).is_some())
+    }
+
+    fn day(&mut self, transaction: &Connection, sale: &Sale) -> Result<&mut (i64, i64), ShardError> {
+        let key = (sale.tenant, sale.currency, BucketSize::Day.floor(sale.ordered_at_us));
+        match self.days.entry(key) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(new) => {
+                let values = params![key.0, key.1.as_str(), key.2];
+                let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+                let stored = transaction.prepare_cached(DAY_SQL)?.query_row(values, read).optional()?;
+                Ok(new.insert(stored.unwrap_or_default()))
+            }
+        }
+    }
+
+    /// An order becomes a sale; its items with quantity and price. There is room for it. About 0.3 us with three items.
+    pub(super) fn add(&mut self, sale: &Sale, items: impl Iterator<Item = (Product, (i64, i64))>) {
+        self.change(sale, items, true);
+    }
+
+    /// It is none any more.
+    pub(super) fn take_out(
+        &mut self,
+        transaction: &Connection,
+        sale: &Sale,
+        items: impl Iterator<Item = (Product, (i64, i64))>,
+    ) -> Result<(), ShardError> {
+        self.day(transaction, sale)?;
+        self.change(sale, items, false);
+        Ok(())
+    }
+
+    fn change(&mut self, sale: &Sale, items: impl Iterator<Item = (Product, (i64, i64))>, is_added: bool) {
+        let Sale { tenant, currency, ordered_at_us: at, total, units, .. } = *sale;
+        if let Some(day) = self.days.get_mut(&(tenant, currency, BucketSize::Day.floor(at))) {
+            let sign = if is_added { 1 } else { -1 };
+            *day = (day.0.saturating_add(sign * units), day.1.saturating_add(sign * total));
+        }
+        let hour = (tenant, currency, BucketSize::Hour.floor(at), 0);
+        let counts = Counts { orders: 1, units, revenue: total };
+        self.hours.entry(hour).or_default().sale(sale, counts, is_added);
+        self.items.clear();
+        self.alike.clear();
+        for (product, (quantity, unit_price)) in items {
+            let revenue = quantity.saturating_mul(unit_price);
+            self.items.push((product.category, product.id, quantity, revenue));
+            self.alike.push((product.first, product.id));
+        }
+        self.items.sort_unstable();
+        // A product that is in one order in two categories is in one order: the lowest number has it.
+        if self.alike.iter().all(|(first, product)| first == product) {
+            self.alike.clear();
+        }
+        self.alike.sort_unstable();
+        self.alike.dedup_by_key(|(first, _)| *first);
+        let day_us = BucketSize::Day.floor(at);
+        let sum = |items: &[(i64, i64, i64, i64)]| {
+            items.iter().fold(Counts { orders: 1, ..Counts::default() }, |mut sum, (_, _, units, revenue)| {
+                sum.add(Counts { orders: 0, units: *units, revenue: *revenue });
+                sum
+            })
+        };
+        for of_category in self.items.chunk_by(|one, next| one.0 == next.0) {
+            let Some((category, ..)) = of_category.first() else { continue };
+            let group = self.categories.entry((tenant, currency, day_us, *category)).or_default();
+            group.sale(sale, sum(of_category), is_added);
+            for of_product in of_category.chunk_by(|one, next| one.1 == next.1) {
+                let Some((_, product, ..)) = of_product.first() else { continue };
+                let mut counts = sum(of_product);
+                if !self.alike.is_empty() && !self.alike.iter().any(|(_, counted)| counted == product) {
+                    counts.orders = 0;
+                }
+                let counts = if is_added { counts } else { counts.negated() };
+                self.products.push(((tenant, currency, day_us, *product), counts));
+            }
+        }
+    }
+
+    /// Adds the groups to the tables; in the transaction of the rows, after them. `tables` are all partitions.
+    pub(super) fn save(&mut self, transaction: &Connection, tables: &[&str]) -> Result<(), ShardError> {
+        let mut days: BTreeMap<Key, Group> = BTreeMap::new();
+        let hours: BTreeMap<&Key, &Group> = self.hours.iter().collect();
+        for ((tenant, currency, start_us, _), group) in &hours {
+            let day = (*tenant, *currency, BucketSize::Day.floor(*start_us), 0);
+            days.entry(day).or_default().merge(group);
+        }
+        // In the order of the tables, so that neighbours meet the same page.
+        let days = days.iter().collect();
+        let categories = self.categories.iter().collect();
+        for (by, groups) in [(SumsBy::Hour, hours), (SumsBy::Day, days), (SumsBy::Category, categories)] {
+            if !groups.is_empty() {
+                let mut saving = Saving::begin(transaction, by)?;
+                groups
+                    .into_iter()
+                    .try_for_each(|(key, group)| saving.group(transaction, tables, key, group))?;
+            }
+        }
+        save_products(transaction, &mut self.products)?;
+        for tenant in &self.tenants {
+            transaction
+                .prepare_cached(
+                    "INSERT INTO sales_version (tenant, version) VALUES (?1, 1) \
+                     ON CONFLICT (tenant) DO UPDATE SET version = version + 1",
+                )?
+                .execute([tenant])?;
+        }
+        Ok(())
+    }
+
+    /// After the commit, or instead of it.
+    pub(super) fn clear(&mut self) {
+        self.hours.clear();
+        self.categories.clear();
+        self.days.clear();
+        self.tenants.clear();
+        self.products.clear();
+        self.products.shrink_to(PRODUCTS_KEPT);
+    }
+}
+
+const DAY_SQL: &str =
+    "SELECT units, revenue FROM sales_day WHERE tenant = ?1 AND currency = ?2 AND start_us = ?3";
+
+fn damaged(error: crate::sketch::SketchError) -> ShardError {
+    ShardError::Corrupt(format!("a sketch of the sales: {error}"))
+}
+
+/// The statements that groups of one table are saved with.
+struct Saving<'t> {
+    by: SumsBy,
+    find: CachedStatement<'t>,
+    replace: CachedStatement<'t>,
+    delete: CachedStatement<'t>,
+    /// Encoded sketches.
+    customers: Vec<u8>,
+    values: Vec<u8>,
+}
+
+impl<'t> Saving<'t> {
+    fn begin(transaction: &'t Connection, by: SumsBy) -> Result<Saving<'t>, ShardError> {
+        let table = by.table();
+        let (column, is_it, value) = match by.column() {
+            Some(column) => (format!(", {column}"), format!(" AND {column} = ?4"), ", ?4"),
+            None => Default::default(),
+        };
+        // Without a column there is no fourth parameter.
+        let key = format!("tenant = ?1 AND currency = ?2 AND start_us = ?3{is_it}");
+        Ok(Saving {
+            by,
+            find: transaction.prepare_cached(&format!(
+                "SELECT orders, units, revenue, customers, order_value FROM {table} WHERE {key}"
+            ))?,
+            replace: transaction.prepare_cached(&format!(
+                "INSERT OR REPLACE INTO {table} (orders, units, revenue, customers, order_value, tenant, currency, \
+                 start_us{column}) VALUES (?5, ?6, ?7, ?8, ?9, ?1, ?2, ?3{value})"
+            ))?,
+            delete: transaction.prepare_cached(&format!("DELETE FROM {table} WHERE {key}"))?,
+            customers: Vec::new(),
+            values: Vec::new(),
+        })
+    }
+
+    /// Adds a batch's share to what is there. `tables` are all partitions.
+    fn group(
+        &mut self,
+        transaction: &Connection,
+        tables: &[&str],
+        key: &Key,
+        group: &Group,
+    ) -> Result<(), ShardError> {
+        let (mut counts, mut customers, mut values) =
+            (group.counts, HyperLogLog::new(), TDigest::new(TDigest::COMPRESSION_DEFAULT));
+        bind(&mut self.find, self.by, key)?;
+        let mut rows = self.find.raw_query();
+        if let Some(row) = rows.next()? {
+            counts.add(Counts { orders: row.get(0)?, units: row.get(1)?, revenue: row.get(2)? });
+            if !group.is_recounted {
+                let blob = |at: usize| row.get_ref(at)?.as_blob().map_err(rusqlite::Error::from);
+                customers.merge_encoded(blob(3)?).map_err(damaged)?;
+                values.merge_encoded(blob(4)?).map_err(damaged)?;
+            }
+        }
+        drop(rows);
+        if counts.orders <= 0 {
+            bind(&mut self.delete, self.by, key)?;
+            self.delete.raw_execute()?;
+            return Ok(());
+        }
+        if group.is_recounted {
+            (customers, values) = recount(transaction, tables, self.by, key)?;
+        } else {
+            group.customers.iter().for_each(|key| customers.insert_hash(*key));
+            group.totals.iter().try_for_each(|total| values.insert(*total as f64)).map_err(damaged)?;
+        }
+        self.customers.clear();
+        self.values.clear();
+        customers.encode(&mut self.customers);
+        values.encode(&mut self.values);
+        let replace = &mut self.replace;
+        bind(replace, self.by, key)?;
+        for (at, number) in (5..).zip([counts.orders, counts.units, counts.revenue]) {
+            replace.raw_bind_parameter(at, number)?;
+        }
+        replace.raw_bind_parameter(8, &self.customers)?;
+        replace.raw_bind_parameter(9, &self.values)?;
+        replace.raw_execute()?;
+        Ok(())
+    }
+}
+
+fn bind(statement: &mut CachedStatement<'_>, by: SumsBy, key: &Key) -> Result<(), ShardError> {
+    let (tenant, currency, start_us, name) = *key;
+    statement.raw_bind_parameter(1, tenant)?;
+    statement.raw_bind_parameter(2, currency.as_str())?;
+    statement.raw_bind_parameter(3, start_us)?;
+    if by.column().is_some() {
+        statement.raw_bind_parameter(4, name)?;
+    }
+    Ok(())
+}
+
+/// The sketches of one group, from the rows as they are now: customers and order values.
+pub(super) fn recount(
+    connection: &Connection,
+    tables: &[&str],
+    by: SumsBy,
+    key: &Key,
+) -> Result<(HyperLogLog, TDigest), ShardError> {
+    let (tenant, currency, start_us, category) = *key;
+    let (mut customers, mut values) = (HyperLogLog::new(), TDigest::new(TDigest::COMPRESSION_DEFAULT));
+    for table in tables {
+        let mut statement = connection.prepare_cached(&recount_sql(table, by == SumsBy::Category))?;
+        let range = params![tenant, start_us, start_us + by.us(), currency.as_str(), category];
+        let mut rows = match by {
+            SumsBy::Category => statement.query(range)?,
+            _ => statement.query(&range[..4])?,
+        };
+        while let Some(row) = rows.next()? {
+            customers.insert_hash(row.get::<_, i64>(0)? as u64);
+            values.insert(row.get::<_, i64>(1)? as f64).map_err(damaged)?;
+        }
+    }
+    Ok((customers, values))
+}
+
+/// Customer and total of every sale of a tenant in a stretch of time, of one category where asked for.
+fn recount_sql(table: &str, of_category: bool) -> String {
+    let only = if of_category {
+        let items = items_of(table);
+        format!(
+            " AND EXISTS (SELECT 1 FROM {items} i JOIN product_row p ON p.id = i.product \
+             WHERE i.id >= o.id * 1024 AND i.id < o.id * 1024 + 1024 AND p.category = ?5)"
+        )
+    } else {
+        String::new()
+    };
+    format!(
+        "SELECT o.customer_key, o.total FROM {table} o INDEXED BY {table}_time WHERE o.tenant = ?1 \
+         AND o.ordered_at_us >= ?2 AND o.ordered_at_us < ?3 AND o.currency = ?4 AND o.status <= 4{only}"
+    )
+}
+
+fn save_products(transaction: &Connection, products: &mut [(Key, Counts)]) -> Result<(), ShardError> {
+    if products.is_empty() {
+        return Ok(());
+    }
+    products.sort_unstable_by_key(|(key, _)| *key);
+    let mut upsert = transaction.prepare_cached(
+        "INSERT INTO sales_by_product (tenant, currency, start_us, product, orders, units, revenue) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) ON CONFLICT (tenant, currency, start_us, product) DO UPDATE SET \
+         orders = orders + excluded.orders, units = units + excluded.units, revenue = revenue + excluded.revenue",
+    )?;
+    let mut bound = None;
+    for same in products.chunk_by(|(one, _), (next, _)| one == next) {
+        let Some(((tenant, currency, start_us, product), _)) = same.first() else { continue };
+        let mut counts = Counts::default();
+        same.iter().for_each(|(_, more)| counts.add(*more));
+        // Sold and taken back in one batch is as if nothing had been.
+        if counts == Counts::default() {
+            continue;
+        }
+        // What is bound stays bound: neighbours differ in their product only.
+        if bound != Some((tenant, currency, start_us)) {
+            upsert.raw_bind_parameter(1, tenant)?;
+            upsert.raw_bind_parameter(2, currency.as_str())?;
+            upsert.raw_bind_parameter(3, start_us)?;
+            bound = Some((tenant, currency, start_us));
+        }
+        for (at, number) in (4..).zip([*product, counts.orders, counts.units, counts.revenue]) {
+            upsert.raw_bind_parameter(at, number)?;
+        }
+        upsert.raw_execute()?;
+        // Rarely: the last sale of a product on a day was taken out. Every sale has units.
+        if counts.units < 0 {
+            transaction
+                .prepare_cached(
+                    "DELETE FROM sales_by_product WHERE tenant = ?1 AND currency = ?2 AND start_us = ?3 \
+                     AND product = ?4 AND units <= 0",
+                )?
+                .execute(params![tenant, currency.as_str(), start_us, product])?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,155 @@
+//! The sums of the sales against a recount of the rows (R3).
+
+use rusqlite::{Connection, Row};
+
+use super::sums::{SumsBy, recount};
+use crate::base::money::Currency;
+use crate::orders::ORDERS;
+use crate::shard::ShardError;
+use crate::shard::partition::names;
+use crate::shard::{Problems, differences};
+use crate::sketch::{HyperLogLog, TDigest};
+
+/// How far a digest's quantiles may be from a recounted one's, as a share of the spread of values: both are
+/// within the error of a digest, and orders came in another sequence.
+const QUANTILE_TOLERANCE: f64 = 0.05;
+
+/// Every sum and sketch of the sales, and that no order id is there twice (W2). Sorts all orders and items.
+pub(crate) fn verify_sales(connection: &Connection, problems: &mut Vec<String>) -> Result<(), ShardError> {
+    let floor = |column: &str, us: i64| format!("{column} - (({column} % {us}) + {us}) % {us}");
+    let sale = "o.status <= 4";
+    for by in [SumsBy::Hour, SumsBy::Day] {
+        let start = floor("o.ordered_at_us", by.us());
+        compare(
+            connection,
+            by.table(),
+            "tenant, currency, start_us, 0, orders, units, revenue",
+            &format!(
+                "SELECT o.tenant, o.currency, {start}, 0, count(*), sum(o.units), sum(o.total) FROM sales_order o \
+                 WHERE {sale} GROUP BY o.tenant, o.currency, {start}"
+            ),
+            problems,
+        )?;
+    }
+    let tables = names(connection, &ORDERS)?;
+    for (by, key) in [(SumsBy::Category, "p.category"), (SumsBy::Product, "i.product")] {
+        let (day, column) = (floor("o.ordered_at_us", by.us()), by.column().unwrap_or("0"));
+        let parts: Vec<String> = tables
+            .iter()
+            .map(|orders| {
+                let items = super::items_of(orders);
+                // An order that has one product under two numbers is one of the lower number.
+                let counted = if by == SumsBy::Product { first_sql(&items) } else { "true".to_owned() };
+                format!(
+                    "SELECT o.tenant AS tenant, o.currency AS currency, {day} AS day, {key} AS key, \
+                     count(DISTINCT CASE WHEN {counted} THEN o.id END) AS orders, sum(i.quantity) AS units, \
+                     sum(i.quantity * i.unit_price) AS revenue FROM {items} i CROSS JOIN {orders} o \
+                     ON o.id = i.id / 1024 CROSS JOIN product_row p ON p.id = i.product WHERE {sale} \
+                     GROUP BY o.tenant, o.currency, {day}, {key}"
+                )
+            })
+            .collect();
+        if parts.is_empty() {
+            continue;
+        }
+        let recount = format!(
+            "SELECT tenant, currency, day, key, sum(orders), sum(units), sum(revenue) FROM ({}) \
+             GROUP BY tenant, currency, day, key",
+            parts.join(" UNION ALL ")
+        );
+        let columns = format!("tenant, currency, start_us, {column}, orders, units, revenue");
+        compare(connection, by.table(), &columns, &recount, problems)?;
+    }
+    for by in SumsBy::WITH_SKETCHES {
+        verify_sketches(connection, &tables, by, problems)?;
+    }
+    let twice: i64 = connection.query_row(
+        "SELECT count(*) FROM (SELECT 1 FROM sales_order GROUP BY tenant, order_id HAVING count(*) > 1)",
+        [],
+        |row| row.get(0),
+    )?;
+    if twice > 0 {
+        problems.push(format!("{twice} order ids are stored more than once"));
+    }
+    let mut wrong = 0_i64;
+    // Partition by partition: through the views every order would look through the items of all.
+    for table in &tables {
+        let items = super::items_of(table);
+        let of_order = "i.id >= o.id * 1024 AND i.id < o.id * 1024 + 1024";
+        let sql = format!(
+            "SELECT count(*) FROM {table} o WHERE o.total != (SELECT coalesce(sum(i.quantity * i.unit_price), 0) \
+             FROM {items} i WHERE {of_order}) OR o.items != (SELECT count(*) FROM {items} i WHERE {of_order})"
+        );
+        wrong += connection.query_row(&sql, [], |row| row.get::<_, i64>(0))?;
+    }
+    if wrong > 0 {
+        problems.push(format!("{wrong} orders have other items than they declare"));
+    }
+    Ok(())
+}
+
+/// Whether no item of the order at hand is of the same product under a lower number.
+fn first_sql(items: &str) -> String {
+    format!(
+        "p.id = (SELECT min(f.id) FROM product_row f WHERE f.tenant = p.tenant AND f.product_id = p.product_id) \
+         OR NOT EXISTS (SELECT 1 FROM {items} j JOIN product_row q ON q.id = j.product WHERE j.id >= o.id * 1024 \
+         AND j.id < o.id * 1024 + 1024 AND q.product_id = p.product_id AND q.id < p.id)"
+    )
+}
+
+/// The sums that a table has against those that its rows make.
+fn compare(
+    connection: &Connection,
+    table: &str,
+    columns: &str,
+    recount: &str,
+    problems: &mut Vec<String>,
+) -> Result<(), ShardError> {
+    let told = |row: &Row<'_>| {
+        let (tenant, start_us, orders): (i64, i64, i64) = (row.get(0)?, row.get(2)?, row.get(4)?);
+        Ok(format!("tenant {tenant} at {start_us} with {orders} orders"))
+    };
+    differences(connection, (table, columns), recount, told, problems)
+}
+
+/// A HyperLogLog depends on the set only, so it is the same; a digest on the sequence too, so it is near.
+fn verify_sketches(
+    connection: &Connection,
+    tables: &[String],
+    by: SumsBy,
+    problems: &mut Vec<String>,
+) -> Result<(), ShardError> {
+    let (table, name) = (by.table(), by.column().unwrap_or("0"));
+    let tables: Vec<&str> = tables.iter().map(String::as_str).collect();
+    let sql = format!("SELECT tenant, currency, start_us, {name}, customers, order_value FROM {table}");
+    let mut statement = connection.prepare(&sql)?;
+    let mut rows = statement.query([])?;
+    let mut found = Problems::default();
+    while let Some(row) = rows.next()? {
+        let (tenant, start_us, name): (i64, i64, i64) = (row.get(0)?, row.get(2)?, row.get(3)?);
+        let code: String = row.get(1)?;
+        let currency = Currency::parse(&code)
+            .ok_or_else(|| ShardError::Corrupt(format!("{table} has an unknown currency")))?;
+        let (customers, mut values) = recount(connection, &tables, by, &(tenant, currency, start_us, name))?;
+        let (mut stored_customers, mut stored_values) =
+            (HyperLogLog::new(), TDigest::new(TDigest::COMPRESSION_DEFAULT));
+        let [hll, digest] = [4, 5].map(|at| row.get_ref(at).and_then(|blob| Ok(blob.as_blob()?.to_vec())));
+        let is_readable =
+            stored_customers.merge_encoded(&hll?).is_ok() && stored_values.merge_encoded(&digest?).is_ok();
+        let is_near = values.count() == stored_values.count()
+            && [0.0, 0.5, 0.95, 1.0].into_iter().all(|q| near(&mut values, &mut stored_values, q));
+        if !(is_readable && stored_customers.estimate() == customers.estimate() && is_near) {
+            found.tell(|| format!("{table}: tenant {tenant} at {start_us}: a sketch differs from the rows"));
+        }
+    }
+    problems.extend(found.done(|count| format!("{table}: {count} sketches in total differ from the rows")));
+    Ok(())
+}
+
+fn near(one: &mut TDigest, other: &mut TDigest, q: f64) -> bool {
+    let Some([low, high]) = one.quantile(0.0).zip(one.quantile(1.0)).map(|(low, high)| [low, high]) else {
+        return other.count() == 0;
+    };
+    let distance = one.quantile(q).zip(other.quantile(q)).map(|(a, b)| (a - b).abs());
+    distance.is_some_and(|distance| distance <= (high - low) * QUANTILE_TOLERANCE)
+}

@@ -1,0 +1,35 @@
+//! The lists of who is kept out as records, for carrying them into other shards.
+
+use rusqlite::Connection;
+
+use super::record::{ERASURE, ErasureRecord};
+use crate::shard::kept_out::Forgotten;
+use crate::shard::{Carried, ShardError};
+
+/// Everybody on the list, and then the events.
+pub(super) fn carry(
+    connection: &Connection,
+    take: &mut dyn FnMut(Carried) -> Result<(), ShardError>,
+) -> Result<(), ShardError> {
+    let encoded = |record: ErasureRecord| -> Result<Carried, ShardError> {
+        let mut payload = Vec::new();
+        record.encode(&mut payload)?;
+        Ok(Carried::Row(ERASURE, payload))
+    };
+    let mut statement = connection.prepare("SELECT mode, token, key FROM forgotten")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let read = || -> Result<ErasureRecord, ShardError> {
+            let Forgotten { mode, token } = Forgotten::read(row)?;
+            Ok(ErasureRecord::Forgotten { key: row.get(2)?, mode, token })
+        };
+        take(encoded(read()?)?)?;
+    }
+    let mut statement = connection.prepare("SELECT key FROM erased_event")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let key = row.get(0)?;
+        take(encoded(ErasureRecord::ErasedEvent { key })?)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,139 @@
+//! The bytes of an erasure in a journal record. Nothing of the person can be read in them: they are masked with a
+//! key stream of a secret that stands beside them, and is overwritten together with them.
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::kinds::{Kind, KindRow, Placement};
+use crate::base::limits::RECORD_BYTES_MAX;
+use crate::shard::ErasureMode;
+
+/// One step of the erasure of a person, or one entry of the list of those who are kept out.
+pub const ERASURE: Kind = Kind::new(11);
+
+/// The kinds of this family's records.
+pub(super) const KINDS: &[KindRow] = &[KindRow {
+    kind: ERASURE,
+    name: "erasure",
+    placement: Placement::EveryShard,
+    is_counted: false,
+    rejection: "not an erasure",
+}];
+
+const SECRET_BYTES: usize = 32;
+
+/// Who is meant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Subject {
+    Customer {
+        tenant_id: String,
+        customer_id: String,
+        /// What stands in the customer's place where the orders stay, and of an earlier time when they stayed.
+        token: String,
+        names: Vec<String>,
+        emails: Vec<String>,
+    },
+    /// Of the collector's events, which are no tenant's.
+    User { user_id: i64 },
+}
+
+/// What an erasure that is begun has done by then outside of the shards.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RemovedOutside {
+    pub uploads: u64,
+    pub exports: u64,
+}
+
+/// A record of the kind [`ERASURE`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErasureRecord {
+    /// From here on nothing of the person is taken in.
+    Suppress { mode: ErasureMode, subject: Subject },
+    /// What is there goes, bit by bit.
+    Erase {
+        /// 32 hexadecimal digits.
+        id: String,
+        began_us: i64,
+        mode: ErasureMode,
+        subject: Subject,
+        /// The subject has not all names and addresses that there are.
+        names_truncated: bool,
+        removed: RemovedOutside,
+    },
+    /// A line of the list of those who are kept out, on its way to another shard.
+    Forgotten { key: [u8; 16], mode: ErasureMode, token: String },
+    /// The same of events.
+    ErasedEvent { key: [u8; 16] },
+}
+
+impl ErasureRecord {
+    /// Appends the record's payload to `out`; another one each time.
+    ///
+    /// # Errors
+    /// The system gives no random bytes, or it is larger than a record may be.
+    pub fn encode(&self, out: &mut Vec<u8>) -> std::io::Result<()> {
+        let mut secret = [0; SECRET_BYTES];
+        getrandom::fill(&mut secret).map_err(std::io::Error::other)?;
+        let mut plain = serde_json::to_vec(self).map_err(std::io::Error::other)?;
+        if plain.len() + SECRET_BYTES > RECORD_BYTES_MAX {
+            return Err(std::io::Error::other("the person has more names than fit in one record"));
+        }
+        mask(&secret, &mut plain);
+        out.extend_from_slice(&secret);
+        out.extend_from_slice(&plain);
+        Ok(())
+    }
+
+    /// `None` where the payload is no such record.
+    #[must_use]
+    pub fn decode(payload: &[u8]) -> Option<ErasureRecord> {
+        let (secret, masked) = payload.split_first_chunk::<SECRET_BYTES>()?;
+        let mut plain = masked.to_vec();
+        mask(secret, &mut plain);
+        serde_json::from_slice(&plain).ok()
+    }
+}
+
+/// XOR with the key stream; doing it twice undoes it.
+fn mask(secret: &[u8; SECRET_BYTES], bytes: &mut [u8]) {
+    let mut stream = blake3::Hasher::new_keyed(secret).finalize_xof();
+    let mut block = [0; 256];
+    for chunk in bytes.chunks_mut(block.len()) {
+        stream.fill(&mut block);
+        chunk.iter_mut().zip(block).for_each(|(byte, key)| *byte ^= key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_reads_back_as_written_and_shows_nobody() {
+        let subject = Subject::Customer {
+            tenant_id: "t".to_owned(),
+            customer_id: "zaphod-77".to_owned(),
+            token: "anon-1".to_owned(),
+            names: vec!["Zaphod Beeblebrox".repeat(40)],
+            emails: vec!["z@heart.gold".to_owned()],
+        };
+        let record = ErasureRecord::Erase {
+            id: "0".repeat(32),
+            began_us: 7,
+            mode: ErasureMode::Pseudonymise,
+            subject,
+            names_truncated: true,
+            removed: RemovedOutside { uploads: 1, exports: 2 },
+        };
+        let (mut bytes, mut other) = (Vec::new(), Vec::new());
+        record.encode(&mut bytes).unwrap();
+        record.encode(&mut other).unwrap();
+        assert_ne!(bytes, other);
+        assert_eq!(ErasureRecord::decode(&bytes), Some(record));
+        for word in ["zaphod", "Zaphod", "heart", "erase"] {
+            assert!(!bytes.windows(word.len()).any(|window| window == word.as_bytes()), "{word}");
+        }
+        assert!((0..bytes.len()).all(|cut| ErasureRecord::decode(&bytes[..cut]).is_none()));
+    }
+}

@@ -1,0 +1,141 @@
+//! What an erasure has done in one shard, as the shard keeps it and as others read it.
+
+use rusqlite::{Connection, OptionalExtension as _};
+use serde::{Deserialize, Serialize};
+
+use crate::base::keys::KeyHasher;
+use crate::orders::{ORDERS, customers_of, orders_of};
+use crate::shard::ShardError;
+use crate::shard::kept_out;
+use crate::shard::partitions_of;
+
+/// Names, and addresses, of one customer that are read at most from each shard. Of further ones is only told that
+/// there are some.
+const NAMES_MAX: usize = 64;
+
+/// Rows and files that were touched; nothing of the person.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErasureReport {
+    pub orders: u64,
+    pub items: u64,
+    /// Rows of customers: one for each name and address.
+    pub customers: u64,
+    /// Entries of the index of words.
+    pub words: u64,
+    pub events: u64,
+    pub clicks: u64,
+    /// Entries of other indexes and lists.
+    pub index_entries: u64,
+    pub rejected_records: u64,
+    /// Kept answers of ingests that lost the order ids in their errors.
+    pub ingest_answers: u64,
+    /// Journals that were begun anew, so that their earlier segments went.
+    pub journals: u64,
+    pub journal_bytes: u64,
+    pub quarantined_segments: u64,
+    /// Pages of the database whose unused bytes were overwritten.
+    pub pages: u64,
+}
+
+/// How far an erasure is in one shard.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ErasureState {
+    /// `None` for a user of the collector.
+    pub tenant_id: Option<String>,
+    pub mode: String,
+    pub began_us: i64,
+    pub finished_us: Option<i64>,
+    /// What is being done, or `finished`.
+    pub step: String,
+    pub uploads: u64,
+    pub exports: u64,
+    /// Not all names and addresses were looked for.
+    pub names_truncated: bool,
+    pub report: ErasureReport,
+}
+
+/// An erasure by its id; `None` where the shard does not know it.
+pub fn erasure(connection: &Connection, id: &str) -> Result<Option<ErasureState>, ShardError> {
+    let sql = "SELECT tenant_id, mode, began_us, finished_us, step, uploads, exports, report, names_truncated \
+               FROM erasure WHERE id = ?1";
+    let read = |row: &rusqlite::Row<'_>| {
+        let state = ErasureState {
+            tenant_id: row.get(0)?,
+            mode: row.get(1)?,
+            began_us: row.get(2)?,
+            finished_us: row.get(3)?,
+            step: row.get(4)?,
+            uploads: row.get::<_, i64>(5)?.unsigned_abs(),
+            exports: row.get::<_, i64>(6)?.unsigned_abs(),
+            names_truncated: row.get(8)?,
+            report: ErasureReport::default(),
+        };
+        Ok((state, row.get::<_, String>(7)?))
+    };
+    let found = connection.prepare_cached(sql)?.query_row([id], read).optional()?;
+    let Some((state, report)) = found else { return Ok(None) };
+    Ok(Some(ErasureState { report: parse(&report)?, ..state }))
+}
+
+pub(super) fn parse(report: &str) -> Result<ErasureReport, ShardError> {
+    serde_json::from_str(report).map_err(|_| ShardError::Corrupt("an erasure has no report".to_owned()))
+}
+
+/// What one shard knows of a customer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KnownCustomer {
+    pub names: Vec<String>,
+    pub emails: Vec<String>,
+    /// There are more of them.
+    pub is_truncated: bool,
+    /// Of an earlier time.
+    pub token: Option<String>,
+}
+
+/// A customer by id: the names and addresses that orders in this shard gave.
+pub fn known_customer(
+    connection: &Connection,
+    keys: &KeyHasher,
+    tenant_id: &str,
+    customer_id: &str,
+) -> Result<KnownCustomer, ShardError> {
+    let key = keys.hash(tenant_id, customer_id);
+    let token = kept_out::find(connection, key)?.map(|forgotten| forgotten.token);
+    let mut known = KnownCustomer { token, ..KnownCustomer::default() };
+    let mut statement = connection.prepare_cached(
+        "SELECT c.name, c.email FROM customer_row c JOIN tenant_row t ON t.id = c.tenant \
+         WHERE c.key = ?1 AND t.tenant_id = ?2 AND c.customer_id = ?3",
+    )?;
+    let mut rows = statement.query((key.0 as i64, tenant_id, customer_id))?;
+    while let Some(row) = rows.next()? {
+        for (list, at) in [(&mut known.names, 0), (&mut known.emails, 1)] {
+            let text: String = row.get(at)?;
+            if text.is_empty() || list.contains(&text) {
+                continue;
+            }
+            if list.len() < NAMES_MAX { list.push(text) } else { known.is_truncated = true }
+        }
+    }
+    Ok(known)
+}
+
+/// Row ids of one customer's orders, sorted: from the lists of sealed partitions, and a look at all of the tenant's in
+/// the others (0.2 us each).
+pub fn orders_of_customer(
+    connection: &Connection,
+    keys: &KeyHasher,
+    tenant_id: &str,
+    customer_id: &str,
+) -> Result<Vec<i64>, ShardError> {
+    let key = keys.hash(tenant_id, customer_id).0 as i64;
+    let (tenant, customers) = match customers_of(connection, tenant_id, (customer_id, key))? {
+        Some((tenant, customers)) if !customers.is_empty() => (tenant, customers),
+        _ => return Ok(Vec::new()),
+    };
+    let mut found = Vec::new();
+    for info in partitions_of(connection, &ORDERS)? {
+        found.extend(orders_of(connection, &info.name, info.indexed, tenant, &customers)?);
+    }
+    found.sort_unstable();
+    Ok(found)
+}

@@ -1,0 +1,89 @@
+//! The collector's events of a user.
+
+use rusqlite::TransactionBehavior;
+
+use super::super::record::Subject;
+use super::super::work::Erasing;
+use super::{LOOK_ROWS, max_id};
+use crate::base::clock;
+use crate::clicks::{CLICKS, ClickStore};
+use crate::shard::Shard;
+use crate::shard::ShardError;
+use crate::shard::partition::count_gone;
+use crate::shard::partition::widened;
+use crate::shard::partitions_of;
+
+/// Clicks of a user, from the index by user where the partition has one.
+pub(in super::super) fn erase_clicks(
+    shard: &mut Shard,
+    erasing: &mut Erasing,
+    until_us: u64,
+) -> Result<bool, ShardError> {
+    let Some(Subject::User { user_id }) = erasing.subject else { return Ok(true) };
+    // What was sorted of the rows for an index would bring them back.
+    if let Some((clicks, connection)) = shard.store_mut::<ClickStore>()
+        && let Some(build) = clicks.stop_sealing()
+    {
+        connection.execute_batch(&format!("DROP TABLE IF EXISTS {build}"))?;
+    }
+    let partitions = partitions_of(shard.connection(), &CLICKS)?;
+    let Some(partition) = erasing.partition(partitions.clone()) else { return Ok(true) };
+    let table = partition.name.clone();
+    let Some(end) = max_id(shard.connection(), &table)? else {
+        return Ok(erasing.next_partition(partitions));
+    };
+    if partition.sealed {
+        // Of a build that a crash cut off.
+        shard.connection().execute_batch(&format!("DROP TABLE IF EXISTS {table}_user_build"))?;
+    }
+    let is_listed = partition.sealed && partition.indexed;
+    while erasing.at < end {
+        let (sql, upto) = if is_listed {
+            let by_user = "WHERE user_id = ?1 AND id > ?2 AND id <= ?3 LIMIT 250";
+            (format!("SELECT id, timestamp_us FROM {table} INDEXED BY {table}_user {by_user}"), end)
+        } else {
+            let part = "WHERE user_id = ?1 AND id > ?2 AND id <= ?3";
+            (format!("SELECT id, timestamp_us FROM {table} NOT INDEXED {part}"), erasing.at + LOOK_ROWS * 8)
+        };
+        let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?));
+        let found: Vec<(i64, i64)> = shard
+            .connection()
+            .prepare_cached(&sql)?
+            .query_map([user_id, erasing.at, upto], read)?
+            .collect::<Result<_, _>>()?;
+        // Of a list, so many at a time until none is left.
+        if !is_listed || found.is_empty() {
+            erasing.at = upto;
+        }
+        if !found.is_empty() {
+            drop_clicks(shard, erasing, &table, is_listed, &found)?;
+        }
+        if clock::monotonic_us() >= until_us {
+            return Ok(false);
+        }
+    }
+    Ok(erasing.next_partition(partitions))
+}
+
+fn drop_clicks(
+    shard: &mut Shard,
+    erasing: &mut Erasing,
+    table: &str,
+    is_listed: bool,
+    found: &[(i64, i64)],
+) -> Result<(), ShardError> {
+    let transaction = shard.connection().transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let mut times = None::<(i64, i64)>;
+    for (id, at) in found {
+        transaction.prepare_cached(&format!("DELETE FROM {table} WHERE id = ?1"))?.execute([id])?;
+        times = Some(widened(times, *at));
+    }
+    let gone = found.len() as u64;
+    erasing.report.clicks += gone;
+    erasing.report.index_entries += if is_listed { 2 * gone } else { gone };
+    let gone = count_gone(&transaction, &CLICKS, table, gone, times)?;
+    erasing.save(&transaction)?;
+    transaction.commit()?;
+    shard.rows_gone(&CLICKS, table, &gone);
+    Ok(())
+}

@@ -1,0 +1,158 @@
+//! Orders, customers and their words.
+
+use rusqlite::{TransactionBehavior, params};
+
+use super::super::record::Subject;
+use super::super::work::Erasing;
+use super::ROWS_PER_SLICE;
+use crate::base::clock;
+use crate::orders::{self, Becomes, customers_of, delete_words, orders_of};
+use crate::orders::{ORDERS, OrderStore};
+use crate::shard::ErasureMode;
+use crate::shard::Shard;
+use crate::shard::ShardError;
+use crate::shard::partition::{Gone, count_gone, names};
+use crate::shard::partitions_of;
+use crate::shard::{PartitionInfo, Store as _};
+
+/// Orders of one transaction: each may have the sketches of an hour, a day and some categories made anew.
+const ORDERS_PER_SLICE: usize = 16;
+
+/// Orders of the customer, with their items: gone, or the token's.
+pub(in super::super) fn erase_orders(
+    shard: &mut Shard,
+    erasing: &mut Erasing,
+    until_us: u64,
+) -> Result<bool, ShardError> {
+    let partitions = partitions_of(shard.connection(), &ORDERS)?;
+    let Some(partition) = erasing.partition(partitions.clone()) else { return Ok(true) };
+    let table = partition.name.clone();
+    let becomes = match (&erasing.subject, erasing.mode) {
+        (Some(Subject::Customer { tenant_id, token, .. }), ErasureMode::Pseudonymise) => {
+            Becomes::Of { customer_key: shard.keys().hash(tenant_id, token).0 as i64 }
+        }
+        _ => Becomes::Nothing,
+    };
+    let mut left = match erasing.orders.take() {
+        Some(left) => left,
+        None => {
+            let mut found = Vec::new();
+            for (tenant, customers) in customers(shard, erasing)? {
+                found.extend(orders_of(shard.connection(), &table, partition.indexed, tenant, &customers)?);
+            }
+            found
+        }
+    };
+    while !left.is_empty() {
+        let now = left.split_off(left.len().saturating_sub(ORDERS_PER_SLICE));
+        let before = erasing.report;
+        match change_orders(shard, erasing, &partition, &now, becomes) {
+            Ok(gone) => shard.rows_gone(&ORDERS, &table, &gone),
+            Err(error) => {
+                erasing.report = before;
+                return Err(error);
+            }
+        }
+        if clock::monotonic_us() >= until_us {
+            erasing.orders = Some(left);
+            return Ok(false);
+        }
+    }
+    Ok(erasing.next_partition(partitions))
+}
+
+/// One transaction.
+fn change_orders(
+    shard: &mut Shard,
+    erasing: &mut Erasing,
+    partition: &PartitionInfo,
+    ids: &[i64],
+    becomes: Becomes,
+) -> Result<Gone, ShardError> {
+    let table = &partition.name;
+    let tables = names(shard.connection(), &ORDERS)?;
+    let tables: Vec<&str> = tables.iter().map(String::as_str).collect();
+    let Some((store, connection)) = shard.store_mut::<OrderStore>() else {
+        return Err(ShardError::Other("the shard has no orders".to_owned()));
+    };
+    let mut change = || {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let touched = store.change(&transaction, table, partition.indexed, ids, becomes, &tables)?;
+        erasing.report.orders += touched.orders;
+        erasing.report.items += touched.items;
+        erasing.report.index_entries += touched.index_entries;
+        let gone = if becomes == Becomes::Nothing { touched.orders } else { 0 };
+        let gone = count_gone(&transaction, &ORDERS, table, gone, touched.times)?;
+        erasing.save(&transaction)?;
+        transaction.commit()?;
+        Ok(gone)
+    };
+    let changed = change();
+    if changed.is_ok() {
+        store.committed()
+    } else {
+        store.rolled_back()
+    }
+    changed
+}
+
+/// Tenant and numbers of the customer, for each id that is meant.
+fn customers(shard: &mut Shard, erasing: &Erasing) -> Result<Vec<(i64, Vec<i64>)>, ShardError> {
+    let Some((tenant_id, ids)) = erasing.customer() else { return Ok(Vec::new()) };
+    let mut found = Vec::new();
+    for id in ids {
+        let key = shard.keys().hash(tenant_id, id).0 as i64;
+        found.extend(customers_of(shard.connection(), tenant_id, (id, key))?);
+    }
+    Ok(found)
+}
+
+/// Names and addresses, and their entries in the index of words. No order has them any more, or they are the
+/// token's from now on.
+pub(in super::super) fn erase_customers(
+    shard: &mut Shard,
+    erasing: &mut Erasing,
+    until_us: u64,
+) -> Result<bool, ShardError> {
+    let Some(Subject::Customer { tenant_id, token, .. }) = &erasing.subject else { return Ok(true) };
+    let token_key = shard.keys().hash(tenant_id, token).0 as i64;
+    let customers: Vec<i64> = customers(shard, erasing)?.into_iter().flat_map(|(_, ids)| ids).collect();
+    for now in customers.chunks(ROWS_PER_SLICE as usize) {
+        let transaction = shard.connection().transaction_with_behavior(TransactionBehavior::Immediate)?;
+        for customer in now {
+            // Before the row, which has its text.
+            erasing.report.words += u64::from(delete_words(&transaction, *customer)?);
+            erasing.report.customers += match erasing.mode {
+                ErasureMode::Erase => transaction
+                    .prepare_cached("DELETE FROM customer_row WHERE id = ?1")?
+                    .execute([customer])?,
+                ErasureMode::Pseudonymise => transaction
+                    .prepare_cached(
+                        "UPDATE customer_row SET customer_id = ?2, name = '', email = '', key = ?3 WHERE id = ?1",
+                    )?
+                    .execute(params![customer, token, token_key])?,
+            } as u64;
+        }
+        erasing.save(&transaction)?;
+        transaction.commit()?;
+        if now.len() < customers.len() && clock::monotonic_us() >= until_us {
+            return Ok(false);
+        }
+    }
+    // Nothing of before is taken for what has their numbers next.
+    if let Some((orders, _)) = shard.store_mut::<OrderStore>() {
+        orders.forget_names();
+    }
+    Ok(true)
+}
+
+/// Deleted entries stay in the segments of the index until those are merged with others: all of them are, a few
+/// pages at a time.
+pub(in super::super) fn merge_words(shard: &mut Shard, erasing: &mut Erasing) -> Result<bool, ShardError> {
+    let transaction = shard.connection().transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let mut merging = erasing.merging;
+    let is_done = orders::merge_words(&transaction, &mut merging)?;
+    transaction.commit()?;
+    erasing.merging = merging;
+    Ok(is_done)
+}

@@ -1,0 +1,243 @@
+//! Records of erasures, and the erasure under way: one slice after the other until it is finished.
+
+use std::time::Duration;
+
+use rusqlite::{Connection, TransactionBehavior, params};
+
+use super::needles::Needles;
+use super::record::{ErasureRecord, Subject};
+use super::report::ErasureReport;
+use super::rows::{
+    erase_answers, erase_clicks, erase_customers, erase_events, erase_orders, erase_rejected, merge_words,
+};
+use super::work::{Erasing, Step};
+use crate::base::clock;
+use crate::base::ids::{LaneId, Sequence};
+use crate::shard::{
+    Batch, BatchWriter, BuiltIndex, Outcome, Record, Renewed, Scrub, Shard, ShardError, Stage, Store,
+    WriterTask, erasures_under_way, kept_out,
+};
+
+/// Finished erasures that are remembered; their reports hold nothing of anybody.
+const FINISHED_MAX: i64 = 10_000;
+
+/// What a shard has to erase.
+#[derive(Debug)]
+pub struct PeopleStore {
+    /// There may be one that is not finished.
+    is_due: bool,
+    /// The batch at hand has a record of one.
+    is_staged: bool,
+    active: Option<Box<Erasing>>,
+}
+
+impl PeopleStore {
+    pub(super) fn open(connection: &Connection) -> Result<PeopleStore, ShardError> {
+        Ok(PeopleStore { is_due: erasures_under_way(connection)? > 0, is_staged: false, active: None })
+    }
+
+    fn is_slice_due(&self, shard: &Shard) -> bool {
+        match &self.active {
+            None => self.is_due,
+            Some(erasing) => match erasing.step {
+                Step::Waiting => {
+                    let is_there = |(lane, upto): &(LaneId, Sequence)| shard.position(*lane) >= *upto;
+                    erasing.lanes.as_ref().is_some_and(|lanes| lanes.iter().all(is_there))
+                }
+                Step::Journals | Step::Wal => false,
+                _ => true,
+            },
+        }
+    }
+
+    /// One slice, about `budget` long.
+    fn erase_slice(&mut self, shard: &mut Shard, budget: Duration) -> Result<(), ShardError> {
+        let until_us = clock::monotonic_us() + budget.as_micros() as u64 / 2;
+        let Some(mut erasing) = self.active.take() else {
+            self.active = Erasing::load(shard.connection())?.map(Box::new);
+            self.is_due = self.active.is_some();
+            return Ok(());
+        };
+        // What was read of rows for building indexes, or counted, would bring them back.
+        shard.stop_building();
+        let is_done = match erasing.step {
+            Step::Waiting => true,
+            Step::Orders => erase_orders(shard, &mut erasing, until_us)?,
+            Step::Customers => erase_customers(shard, &mut erasing, until_us)?,
+            Step::Words => merge_words(shard, &mut erasing)?,
+            Step::Events => erase_events(shard, &mut erasing, until_us)?,
+            Step::Clicks => erase_clicks(shard, &mut erasing, until_us)?,
+            Step::Rejected => erase_rejected(shard, &mut erasing, until_us)?,
+            Step::Answers => erase_answers(shard, &mut erasing, until_us)?,
+            // Rows that retention took out of the views are in their tables still.
+            Step::Pages if shard.free_dropped(budget)? => false,
+            Step::Pages => {
+                let transaction =
+                    shard.connection().transaction_with_behavior(TransactionBehavior::Immediate)?;
+                let scrub = erasing.scrub.get_or_insert_with(|| Scrub::at((&erasing.place, erasing.at)));
+                let (pages, is_done) = scrub.slice(&transaction, until_us)?;
+                let (direction, next) = scrub.place();
+                (erasing.place, erasing.at) = (direction.to_owned(), next);
+                erasing.report.pages += pages;
+                erasing.save(&transaction)?;
+                transaction.commit()?;
+                is_done
+            }
+            Step::Journals | Step::Wal => false,
+        };
+        if is_done {
+            erasing.advance();
+            let transaction = shard.connection().transaction_with_behavior(TransactionBehavior::Immediate)?;
+            erasing.save(&transaction)?;
+            transaction.commit()?;
+        }
+        // After an error it is loaded again, as of the last transaction.
+        self.active = Some(erasing);
+        Ok(())
+    }
+}
+
+impl Store for PeopleStore {
+    fn begin<'t>(
+        &'t mut self,
+        _batch: &mut Batch<'t>,
+        _runs: &[&[Record<'t>]],
+    ) -> Result<Box<dyn BatchWriter<'t> + 't>, ShardError> {
+        self.is_staged = true;
+        Ok(Box::new(Writer))
+    }
+
+    fn committed(&mut self) {
+        self.is_due |= std::mem::take(&mut self.is_staged);
+    }
+
+    fn rolled_back(&mut self) {
+        self.is_staged = false;
+    }
+
+    fn upkeep_due(&self, stage: Stage, shard: &Shard) -> bool {
+        stage == Stage::Erase && self.is_slice_due(shard)
+    }
+
+    fn upkeep(
+        &mut self,
+        _stage: Stage,
+        shard: &mut Shard,
+        budget: Duration,
+    ) -> Result<Option<BuiltIndex>, ShardError> {
+        self.erase_slice(shard, budget)?;
+        Ok(None)
+    }
+
+    fn writer_task(&self) -> WriterTask {
+        match &self.active {
+            Some(erasing) if erasing.step == Step::Waiting && erasing.lanes.is_none() => {
+                WriterTask::ReportLanes
+            }
+            Some(erasing) if erasing.step == Step::Journals => WriterTask::RenewJournals,
+            Some(erasing) if erasing.step == Step::Wal => WriterTask::CutWal,
+            _ => WriterTask::Nothing,
+        }
+    }
+
+    /// The records up to these are applied before anything is looked for.
+    fn lanes_are(&mut self, lanes: &[(LaneId, Sequence)]) {
+        if let Some(erasing) = &mut self.active {
+            erasing.lanes = Some(lanes.to_vec());
+        }
+    }
+
+    fn may_concern(&self, bytes: &[u8]) -> bool {
+        self.active.as_ref().is_some_and(|erasing| erasing.may_be_in(bytes))
+    }
+
+    /// Nothing says any more who it was, but for bytes that are unused.
+    fn journals_renewed(&mut self, connection: &mut Connection, renewed: Renewed) -> Result<(), ShardError> {
+        let Some(mut erasing) = self.active.take() else { return Ok(()) };
+        erasing.report.journals = renewed.journals;
+        erasing.report.journal_bytes = renewed.bytes;
+        erasing.report.quarantined_segments = renewed.quarantined;
+        erasing.advance();
+        (erasing.subject, erasing.needles) = (None, Needles::default());
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        erasing.save(&transaction)?;
+        transaction.execute("UPDATE erasure SET subject = NULL WHERE number = ?1", [erasing.number])?;
+        transaction.commit()?;
+        self.active = Some(erasing);
+        Ok(())
+    }
+
+    /// No file has anything of the person.
+    fn wal_cut(&mut self, connection: &mut Connection) -> Result<(), ShardError> {
+        let Some(erasing) = self.active.take() else { return Ok(()) };
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        transaction.execute(
+            "UPDATE erasure SET step = 'finished', finished_us = ?2, place = '', at = 0 WHERE number = ?1",
+            params![erasing.number, clock::unix_us()],
+        )?;
+        transaction.execute(
+            "DELETE FROM erasure WHERE finished_us IS NOT NULL AND number <= ?1",
+            [erasing.number - FINISHED_MAX],
+        )?;
+        transaction.commit()?;
+        self.is_due = erasures_under_way(connection)? > 0;
+        Ok(())
+    }
+}
+
+/// Stores records of this family.
+struct Writer;
+
+impl<'t> BatchWriter<'t> for Writer {
+    fn write(
+        &mut self,
+        batch: &mut Batch<'t>,
+        run: &[Record<'t>],
+        outcomes: &mut Vec<Option<Outcome>>,
+    ) -> Result<(), ShardError> {
+        for record in run {
+            // From this record on.
+            batch.keep_out();
+            outcomes.push(match ErasureRecord::decode(record.payload) {
+                None => None,
+                Some(erasure) => {
+                    store(batch, record.payload, erasure)?;
+                    Some(Outcome::Inserted)
+                }
+            });
+        }
+        Ok(())
+    }
+}
+
+fn store(batch: &Batch<'_>, payload: &[u8], record: ErasureRecord) -> Result<(), ShardError> {
+    let connection = batch.connection;
+    match record {
+        ErasureRecord::Suppress {
+            mode,
+            subject: Subject::Customer { tenant_id, customer_id, token, .. },
+        } => {
+            let key = kept_out::bytes(batch.keys.hash(&tenant_id, &customer_id));
+            kept_out::add(connection, key, mode, &token)?;
+        }
+        // The collector's events have no ids: what comes later is new.
+        ErasureRecord::Suppress { subject: Subject::User { .. }, .. } => {}
+        ErasureRecord::Forgotten { key, mode, token } => kept_out::add(connection, key, mode, &token)?,
+        ErasureRecord::ErasedEvent { key } => kept_out::add_event(connection, key)?,
+        ErasureRecord::Erase { id, began_us, mode, subject, names_truncated, removed } => {
+            let tenant_id = match &subject {
+                Subject::Customer { tenant_id, .. } => Some(tenant_id),
+                Subject::User { .. } => None,
+            };
+            let report = serde_json::to_string(&ErasureReport::default()).unwrap_or_default();
+            let (uploads, exports) = (removed.uploads as i64, removed.exports as i64);
+            connection
+                .prepare_cached(
+                    "INSERT OR IGNORE INTO erasure (id, tenant_id, mode, began_us, step, place, at, uploads, exports, \
+                     names_truncated, subject, report) VALUES (?1, ?2, ?3, ?4, 'waiting', '', 0, ?5, ?6, ?7, ?8, ?9)",
+                )?
+                .execute(params![id, tenant_id, mode.as_str(), began_us, uploads, exports, names_truncated, payload, report])?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,186 @@
+//! An erasure under way: which step it is at, and one slice after the other until it is finished.
+
+use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
+
+use super::needles::{self, Needles};
+use super::record::{ErasureRecord, Subject};
+use super::report::{self, ErasureReport};
+use crate::base::ids::{LaneId, Sequence};
+use crate::shard::{ErasureMode, Scrub, ShardError};
+
+/// What is done, in this order. Who it is has to be known up to the journals, and is written down until then; what is
+/// left of that is overwritten with everything else that is unused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// For the records that the journals held when it began.
+    Waiting,
+    Orders,
+    Customers,
+    /// The index of words is merged until no segment has a deleted entry.
+    Words,
+    Events,
+    Clicks,
+    Rejected,
+    Answers,
+    /// The writer's part: they are begun anew, and what of them is quarantined is looked through.
+    Journals,
+    /// The unused bytes of every page.
+    Pages,
+    /// The writer cuts it: it has pages as they were before that.
+    Wal,
+}
+
+impl Step {
+    const ALL: [Step; 11] = [
+        Step::Waiting,
+        Step::Orders,
+        Step::Customers,
+        Step::Words,
+        Step::Events,
+        Step::Clicks,
+        Step::Rejected,
+        Step::Answers,
+        Step::Journals,
+        Step::Pages,
+        Step::Wal,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Step::Waiting => "waiting",
+            Step::Orders => "orders",
+            Step::Customers => "customers",
+            Step::Words => "words",
+            Step::Events => "events",
+            Step::Clicks => "clicks",
+            Step::Rejected => "rejected",
+            Step::Answers => "answers",
+            Step::Journals => "journals",
+            Step::Pages => "pages",
+            Step::Wal => "wal",
+        }
+    }
+
+    /// The next one of the same subject.
+    fn next(self, is_user: bool) -> Step {
+        match self {
+            Step::Waiting if is_user => Step::Clicks,
+            Step::Events => Step::Rejected,
+            Step::Rejected if is_user => Step::Journals,
+            _ => {
+                let at = Step::ALL.iter().position(|step| *step == self).unwrap_or_default();
+                Step::ALL.get(at + 1).copied().unwrap_or(Step::Wal)
+            }
+        }
+    }
+}
+
+/// The erasure that is being worked on.
+#[derive(Debug)]
+pub(super) struct Erasing {
+    pub(super) number: i64,
+    pub(super) mode: ErasureMode,
+    /// `None` once it is known no more.
+    pub(super) subject: Option<Subject>,
+    pub(super) needles: Needles,
+    pub(super) step: Step,
+    pub(super) place: String,
+    pub(super) at: i64,
+    pub(super) report: ErasureReport,
+    /// Where the lanes must have come to.
+    pub(super) lanes: Option<Vec<(LaneId, Sequence)>>,
+    /// Orders of `place` that are to be changed.
+    pub(super) orders: Option<Vec<i64>>,
+    /// The level of the index of words that is being merged, once that was begun.
+    pub(super) merging: Option<usize>,
+    /// With what it knows of the file.
+    pub(super) scrub: Option<Scrub>,
+}
+
+impl Erasing {
+    pub(super) fn load(connection: &Connection) -> Result<Option<Erasing>, ShardError> {
+        let sql = "SELECT number, step, place, at, subject, report, mode FROM erasure WHERE finished_us IS NULL \
+                   ORDER BY number LIMIT 1";
+        let read = |row: &rusqlite::Row<'_>| {
+            let of: (i64, String, String, i64) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
+            Ok((of, row.get::<_, Option<Vec<u8>>>(4)?, row.get::<_, String>(5)?, row.get::<_, String>(6)?))
+        };
+        let Some(((number, step, place, at), subject, report, mode)) =
+            connection.query_row(sql, [], read).optional()?
+        else {
+            return Ok(None);
+        };
+        let damaged = || ShardError::Corrupt("an erasure cannot be read".to_owned());
+        let subject = match subject.as_deref().map(ErasureRecord::decode) {
+            None => None,
+            Some(Some(ErasureRecord::Erase { subject, .. })) => Some(subject),
+            Some(_) => return Err(damaged()),
+        };
+        let mode = ErasureMode::parse(&mode).ok_or_else(damaged)?;
+        let step = Step::ALL.into_iter().find(|known| known.name() == step).ok_or_else(damaged)?;
+        if subject.is_none() && !matches!(step, Step::Pages | Step::Wal) {
+            return Err(damaged());
+        }
+        let needles = match &subject {
+            Some(Subject::Customer { customer_id, token, names, emails, .. }) => Needles::new(
+                // In erasing, also what stood for the person since an earlier time.
+                [Some(customer_id.as_str()), (mode == ErasureMode::Erase).then_some(token.as_str())]
+                    .into_iter()
+                    .flatten(),
+                emails.iter().map(String::as_str),
+                names.iter().map(String::as_str),
+            ),
+            Some(Subject::User { .. }) | None => Needles::default(),
+        };
+        Ok(Some(Erasing {
+            number,
+            mode,
+            subject,
+            needles,
+            // What it waited for is not known any more.
+            step,
+            place,
+            at,
+            report: report::parse(&report)?,
+            lanes: None,
+            orders: None,
+            merging: None,
+            scrub: None,
+        }))
+    }
+
+    /// Whether bytes that cannot be taken apart may be of the person.
+    pub(super) fn may_be_in(&self, bytes: &[u8]) -> bool {
+        match self.subject {
+            // As a row has it, or as a client wrote it.
+            Some(Subject::User { user_id }) => {
+                memchr::memmem::find(bytes, &user_id.to_le_bytes()).is_some()
+                    || needles::has_number(bytes, user_id)
+            }
+            Some(Subject::Customer { .. }) | None => self.needles.may_be_in(bytes),
+        }
+    }
+
+    pub(super) fn is_user(&self) -> bool {
+        matches!(self.subject, Some(Subject::User { .. }))
+    }
+
+    /// What was done and where it goes on; in the transaction that did it.
+    pub(super) fn save(&self, transaction: &Transaction<'_>) -> Result<(), ShardError> {
+        let report =
+            serde_json::to_string(&self.report).map_err(|error| ShardError::Other(error.to_string()))?;
+        transaction
+            .prepare_cached(
+                "UPDATE erasure SET step = ?2, place = ?3, at = ?4, report = ?5 WHERE number = ?1",
+            )?
+            .execute(params![self.number, self.step.name(), self.place, self.at, report])?;
+        Ok(())
+    }
+
+    /// On to the next step, from its beginning.
+    pub(super) fn advance(&mut self) {
+        self.step = self.step.next(self.is_user());
+        (self.place, self.at) = (String::new(), 0);
+        self.orders = None;
+    }
+}

@@ -1,0 +1,79 @@
+//! Price events of one shard, what is out of line with them, and what people said to it.
+//!
+//! In: records of price events and of decisions. Out: prices, anomalies, numbered changes, in the caller's
+//! transaction. Owns: the tables of [`schema`], the verdict. Never: asks a clock or a setting: a record carries the
+//! limits it is judged by, so that a replay decides as it was decided.
+//!
+//! A product's events are in one shard and are judged one after the other. An accepted price is one that was in line,
+//! one that was approved, or one that was loaded as history.
+
+mod carry;
+mod detect;
+mod history;
+mod read;
+mod record;
+mod schema;
+mod store;
+mod verify;
+
+use rusqlite::Connection;
+
+#[cfg(test)]
+pub(crate) use self::detect::judge;
+pub use self::history::{PriceRow, decode_price};
+pub use self::read::{
+    AnomaliesOf, AnomalyLine, AnomalyStatus, ChangeMark, FirstAnswer, PriceChange, StoredAnomaly, anomalies,
+    anomaly, change_mark, changes, first_answer,
+};
+pub use self::record::{
+    AnomalyId, Decision, NotAnAnomalyId, PRICE, PRICE_EVENT, PRICE_REVIEW, PriceEventRow, PriceReviewRow,
+    decode_price_event, decode_price_review,
+};
+use crate::base::keys::{KeyHash, KeyHasher};
+use crate::base::kinds::{Kind, KindRow};
+use crate::shard::{Carried, Family, Observed, Opening, ShardError, Store};
+
+/// The family of prices.
+#[derive(Clone, Copy, Debug)]
+pub struct Prices;
+
+impl Family for Prices {
+    fn kinds(&self) -> &'static [KindRow] {
+        record::KINDS
+    }
+
+    fn key_of(&self, keys: &KeyHasher, kind: Kind, payload: &[u8]) -> Option<KeyHash> {
+        // A product's history is in one shard.
+        let place = |observed: &Observed<'_>| keys.hash(observed.tenant_id, observed.product_id);
+        match kind {
+            PRICE => decode_price(payload).map(|row| place(&row.observed)),
+            PRICE_EVENT => decode_price_event(payload).map(|event| place(&event.row.observed)),
+            PRICE_REVIEW => decode_price_review(payload).map(|row| row.anomaly.place()),
+            _ => None,
+        }
+    }
+
+    fn migrate(&self, connection: &Connection, version: u32) -> Result<(), ShardError> {
+        schema::migrate(connection, version)
+    }
+
+    fn open(&self, _opening: Opening<'_>) -> Result<Box<dyn Store>, ShardError> {
+        Ok(Box::new(store::PriceStore))
+    }
+
+    fn carry(
+        &self,
+        connection: &Connection,
+        take: &mut dyn FnMut(Carried) -> Result<(), ShardError>,
+    ) -> Result<(), ShardError> {
+        carry::carry(connection, take)
+    }
+
+    fn verify_aggregates(
+        &self,
+        connection: &Connection,
+        problems: &mut Vec<String>,
+    ) -> Result<u64, ShardError> {
+        verify::verify(connection, problems).map(|()| 0)
+    }
+}

@@ -1,0 +1,364 @@
+//! What is asked of price events: the first answer to one, anomalies newest first, changes by number.
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter};
+
+use super::detect::{Finding, Score};
+use super::history::currency_of;
+use super::record::AnomalyId;
+use crate::base::money::{Currency, write_decimal};
+use crate::base::prices::PriceRules;
+use crate::shard::ShardError;
+use crate::shard::read::{write_rfc3339, write_string};
+
+/// What the answer to a price event is made of; never changes once it is stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FirstAnswer {
+    /// JSON of the anomaly as it was found, or `null`.
+    pub anomaly: String,
+}
+
+/// What people have said to an anomaly so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AnomalyStatus {
+    Open,
+    Approved,
+    Rejected,
+}
+
+impl AnomalyStatus {
+    pub const ALL: [AnomalyStatus; 3] =
+        [AnomalyStatus::Open, AnomalyStatus::Approved, AnomalyStatus::Rejected];
+
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            AnomalyStatus::Open => "open",
+            AnomalyStatus::Approved => "approved",
+            AnomalyStatus::Rejected => "rejected",
+        }
+    }
+}
+
+/// Which anomalies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnomaliesOf {
+    pub tenant_id: String,
+    pub product_id: Option<String>,
+    pub status: Option<AnomalyStatus>,
+    /// Found at this time or later, by their event's reception.
+    pub since_us: Option<i64>,
+    /// Behind this one, in the order newest first.
+    pub after: Option<(i64, String)>,
+}
+
+/// One anomaly, rendered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnomalyLine {
+    pub created_us: i64,
+    pub anomaly_id: String,
+    /// A JSON object.
+    pub json: Vec<u8>,
+}
+
+/// One anomaly, found by its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredAnomaly {
+    pub product_id: String,
+    pub json: Vec<u8>,
+}
+
+/// How far a shard's changes have come, and in which numbering. The default is before everything, in any numbering.
+///
+/// A kill takes no number back. A loss of power may, where it takes commits back that the disk did not have yet: they
+/// are made again from the journals, and where several journals feed the shard, perhaps in another order. A reader that
+/// was told of such a commit and comes back after the shard has passed its number again may miss a change then.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChangeMark {
+    pub epoch: u32,
+    pub change: u64,
+}
+
+impl ChangeMark {
+    /// Whether a shard that stands at `now` has no such place: it is another file, or an older copy of the same one, and
+    /// its next numbers are of other changes. What begins at nothing goes with any numbering.
+    #[must_use]
+    pub fn is_lost(self, now: ChangeMark) -> bool {
+        self.change > 0 && (self.epoch != now.epoch || self.change > now.change)
+    }
+}
+
+/// One thing that became known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PriceChange {
+    pub change: u64,
+    pub at_us: i64,
+    pub tenant_id: String,
+    pub product_id: String,
+    /// A decision; else an anomaly.
+    pub is_review: bool,
+    /// The anomaly as it was then.
+    pub json: Vec<u8>,
+}
+
+/// The columns of an anomaly that [`render`] reads, in its order.
+const COLUMNS: &str = "a.anomaly_id, a.product_id, a.event_id, a.observed_at_us, a.price, a.currency, a.created_us, \
+    a.baseline, a.change_bp, a.median, a.mad, a.score_milli, a.compared, a.change_bp_max, a.score_milli_max, \
+    a.status, a.reviewed_us";
+
+/// How an anomaly is shown: as it is, or as it was when it was found.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum As {
+    Now,
+    Found,
+}
+
+fn text<'r>(row: &'r Row<'_>, at: usize) -> Result<&'r str, ShardError> {
+    Ok(row.get_ref(at)?.as_str().map_err(rusqlite::Error::from)?)
+}
+
+/// What was found, from the columns baseline, change_bp, median, mad, score_milli and compared, the first of them at a
+/// place.
+pub(super) fn finding(row: &Row<'_>, first: usize) -> Result<Finding, ShardError> {
+    let score = match row.get::<_, Option<i64>>(first + 4)? {
+        None => None,
+        Some(milli) => Some(Score {
+            median: row.get(first + 2)?,
+            mad: row.get(first + 3)?,
+            milli,
+            count: row.get(first + 5)?,
+        }),
+    };
+    Ok(Finding { baseline: row.get(first)?, change_bp: row.get(first + 1)?, score })
+}
+
+fn write_money(out: &mut Vec<u8>, minor: i64, currency: Currency) {
+    out.push(b'"');
+    write_decimal(minor, currency.digits(), out);
+    out.push(b'"');
+}
+
+/// A number with so many digits behind the point, without zeros at its end.
+fn write_number(out: &mut Vec<u8>, number: i64, digits: u8) {
+    write_decimal(number, digits, out);
+    while out.last() == Some(&b'0') {
+        out.pop();
+    }
+    if out.last() == Some(&b'.') {
+        out.pop();
+    }
+}
+
+/// The part that the answer to the event has as well: what was compared, and by what it is out of line.
+fn render_finding(out: &mut Vec<u8>, row: &Row<'_>) -> Result<(), ShardError> {
+    let finding = finding(row, 7)?;
+    let rules = PriceRules { change_bp: row.get(13)?, score_milli: row.get(14)?, window: 0 };
+    out.extend_from_slice(b",\"change_percent\":");
+    match finding.change_bp {
+        Some(change) => write_number(out, change, 2),
+        None => out.extend_from_slice(b"null"),
+    }
+    out.extend_from_slice(b",\"baseline\":");
+    write_money(out, finding.baseline, currency_of(row, 5)?);
+    out.extend_from_slice(b",\"threshold_percent\":");
+    write_number(out, i64::from(rules.change_bp), 2);
+    out.extend_from_slice(b",\"reasons\":[");
+    let reasons = [(finding.is_by_change(&rules), "\"change\""), (finding.is_by_score(&rules), "\"score\"")];
+    let mut separator: &[u8] = b"";
+    for (_, reason) in reasons.iter().filter(|(is_one, _)| *is_one) {
+        out.extend_from_slice(separator);
+        out.extend_from_slice(reason.as_bytes());
+        separator = b",";
+    }
+    out.extend_from_slice(b"],\"score\":");
+    match finding.score {
+        None => out.extend_from_slice(b"null"),
+        Some(score) => {
+            out.extend_from_slice(b"{\"value\":");
+            write_number(out, score.milli, 3);
+            out.extend_from_slice(b",\"threshold\":");
+            write_number(out, i64::from(rules.score_milli), 3);
+            out.extend_from_slice(b",\"median\":");
+            write_money(out, score.median, currency_of(row, 5)?);
+            out.extend_from_slice(b",\"mad\":");
+            write_money(out, score.mad, currency_of(row, 5)?);
+            out.extend_from_slice(b",\"prices\":");
+            out.extend_from_slice(itoa::Buffer::new().format(score.count).as_bytes());
+            out.push(b'}');
+        }
+    }
+    Ok(())
+}
+
+/// The anomaly as a JSON object.
+fn render(row: &Row<'_>, shown: As) -> Result<Vec<u8>, ShardError> {
+    let mut out = Vec::with_capacity(512);
+    for (name, at) in [("{\"id\":", 0), (",\"product_id\":", 1), (",\"event_id\":", 2)] {
+        out.extend_from_slice(name.as_bytes());
+        write_string(&mut out, text(row, at)?.as_bytes());
+    }
+    out.extend_from_slice(b",\"price\":");
+    write_money(&mut out, row.get(4)?, currency_of(row, 5)?);
+    out.extend_from_slice(b",\"currency\":");
+    write_string(&mut out, text(row, 5)?.as_bytes());
+    for (name, at) in [(",\"observed_at\":\"", 3), (",\"created_at\":\"", 6)] {
+        out.extend_from_slice(name.as_bytes());
+        write_rfc3339(&mut out, row.get(at)?);
+        out.push(b'"');
+    }
+    render_finding(&mut out, row)?;
+    out.extend_from_slice(b",\"status\":");
+    let status = if shown == As::Found { "open" } else { text(row, 15)? };
+    write_string(&mut out, status.as_bytes());
+    out.extend_from_slice(b",\"reviewed_at\":");
+    match row.get::<_, Option<i64>>(16)? {
+        Some(at_us) if shown == As::Now => {
+            out.push(b'"');
+            write_rfc3339(&mut out, at_us);
+            out.push(b'"');
+        }
+        _ => out.extend_from_slice(b"null"),
+    }
+    out.push(b'}');
+    Ok(out)
+}
+
+/// What a price event was answered with, if it is stored.
+pub fn first_answer(
+    connection: &Connection,
+    tenant_id: &str,
+    product_id: &str,
+    event_id: &str,
+) -> Result<Option<FirstAnswer>, ShardError> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM price_event e LEFT JOIN price_anomaly a ON a.id = e.anomaly \
+         WHERE e.tenant = (SELECT id FROM tenant_row WHERE tenant_id = ?1) AND e.product_id = ?2 \
+         AND e.event_id = ?3"
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query(params![tenant_id, product_id, event_id])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    if row.get_ref(0)?.as_str_or_null().map_err(rusqlite::Error::from)?.is_none() {
+        return Ok(Some(FirstAnswer { anomaly: "null".to_owned() }));
+    }
+    let mut out = b"{\"id\":".to_vec();
+    write_string(&mut out, text(row, 0)?.as_bytes());
+    render_finding(&mut out, row)?;
+    out.extend_from_slice(b",\"status\":\"open\"}");
+    let anomaly = String::from_utf8(out).map_err(|error| ShardError::Corrupt(error.to_string()))?;
+    Ok(Some(FirstAnswer { anomaly }))
+}
+
+/// One anomaly of a tenant by its name.
+pub fn anomaly(
+    connection: &Connection,
+    tenant_id: &str,
+    name: AnomalyId,
+) -> Result<Option<StoredAnomaly>, ShardError> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM price_anomaly a WHERE a.anomaly_id = ?1 \
+         AND a.tenant = (SELECT id FROM tenant_row WHERE tenant_id = ?2) ORDER BY a.id LIMIT 1"
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query(params![name.to_string(), tenant_id])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    Ok(Some(StoredAnomaly { product_id: text(row, 1)?.to_owned(), json: render(row, As::Now)? }))
+}
+
+/// A shard's anomalies, newest first, at most `limit`: from an index in that order; with a product and a status
+/// together, over the product's.
+pub fn anomalies(
+    connection: &Connection,
+    of: &AnomaliesOf,
+    limit: usize,
+) -> Result<Vec<AnomalyLine>, ShardError> {
+    let find = "SELECT id FROM tenant_row WHERE tenant_id = ?1";
+    let found = connection.prepare_cached(find)?.query_row([&of.tenant_id], |row| row.get(0)).optional()?;
+    let Some(tenant): Option<i64> = found else { return Ok(Vec::new()) };
+    let mut wanted = String::from("a.tenant = ?");
+    let mut values: Vec<Value> = vec![tenant.into()];
+    let mut also = |text: &str, value: Value| {
+        wanted.push_str(" AND ");
+        wanted.push_str(text);
+        values.push(value);
+    };
+    let index = match (&of.product_id, of.status) {
+        (Some(_), _) => "price_anomaly_product",
+        (None, Some(_)) => "price_anomaly_status",
+        (None, None) => "price_anomaly_time",
+    };
+    if let Some(product_id) = &of.product_id {
+        also("a.product_id = ?", product_id.clone().into());
+    }
+    if let Some(status) = of.status {
+        also("a.status = ?", status.as_str().to_owned().into());
+    }
+    if let Some(since_us) = of.since_us {
+        also("a.created_us >= ?", since_us.into());
+    }
+    if let Some((created_us, anomaly_id)) = &of.after {
+        also("(a.created_us, a.anomaly_id) < (?,", (*created_us).into());
+        wanted.push_str("?)");
+        values.push(anomaly_id.clone().into());
+    }
+    values.push((limit as i64).into());
+    let sql = format!(
+        "SELECT {COLUMNS} FROM price_anomaly a INDEXED BY {index} WHERE {wanted} \
+         ORDER BY a.created_us DESC, a.anomaly_id DESC LIMIT ?"
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query(params_from_iter(values))?;
+    let mut lines = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (created_us, anomaly_id) = (row.get(6)?, text(row, 0)?.to_owned());
+        lines.push(AnomalyLine { created_us, anomaly_id, json: render(row, As::Now)? });
+    }
+    Ok(lines)
+}
+
+/// How far the changes have come.
+pub fn change_mark(connection: &Connection) -> Result<ChangeMark, ShardError> {
+    let sql = "SELECT epoch, (SELECT coalesce(max(change), 0) FROM price_change) FROM price_change_epoch";
+    let read = |row: &Row<'_>| Ok((row.get::<_, u32>(0)?, row.get::<_, i64>(1)?));
+    let (epoch, change) = connection.prepare_cached(sql)?.query_row([], read)?;
+    Ok(ChangeMark { epoch, change: change.unsigned_abs() })
+}
+
+/// Changes with numbers above `after` and up to `upto`, in their order, at most `limit`: of one tenant, or of all.
+pub fn changes(
+    connection: &Connection,
+    tenant_id: Option<&str>,
+    (after, upto): (u64, u64),
+    limit: usize,
+) -> Result<Vec<PriceChange>, ShardError> {
+    let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    let mut values: Vec<Value> = vec![number(after).into(), number(upto).into(), (limit as i64).into()];
+    let (index, whose) = match tenant_id {
+        None => ("NOT INDEXED", ""),
+        Some(tenant_id) => {
+            values.push(tenant_id.to_owned().into());
+            let whose = "AND c.tenant = (SELECT id FROM tenant_row WHERE tenant_id = ?4)";
+            ("INDEXED BY price_change_tenant", whose)
+        }
+    };
+    let sql = format!(
+        "SELECT {COLUMNS}, c.change, c.kind = 'review', c.at_us, t.tenant_id FROM price_change c {index} \
+         CROSS JOIN price_anomaly a ON a.id = c.anomaly CROSS JOIN tenant_row t ON t.id = c.tenant \
+         WHERE c.change > ?1 AND c.change <= ?2 {whose} ORDER BY c.change LIMIT ?3"
+    );
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query(params_from_iter(values))?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next()? {
+        let is_review: bool = row.get(18)?;
+        found.push(PriceChange {
+            change: row.get::<_, i64>(17)?.unsigned_abs(),
+            at_us: row.get(19)?,
+            tenant_id: text(row, 20)?.to_owned(),
+            product_id: text(row, 1)?.to_owned(),
+            is_review,
+            json: render(row, if is_review { As::Now } else { As::Found })?,
+        });
+    }
+    Ok(found)
+}

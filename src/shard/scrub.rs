@@ -1,0 +1,411 @@
+//! Overwriting every unused byte of a shard's file, page by page, in slices between batches.
+//!
+//! SQLite leaves what was deleted where it was until something else takes the place: in free pages, in the free
+//! blocks of a page, and as copies in the gap of pages whose cells were moved to others (which `secure_delete` does
+//! not reach, however long it has been on). So after the rows of a person are gone, all of that is set to zero,
+//! through SQLite's own pager (`sqlite_dbpage`): the WAL, readers and its cache see whole pages, and no stale copy
+//! comes back.
+//!
+//! While other rows are stored, SQLite may give a page that was not reached yet the number of one that was. So the
+//! pages are gone through once upwards and once downwards. That is no full proof: a page that is given another number
+//! in both passes, each time one where the pass has been, is missed.
+
+use std::collections::{HashMap, HashSet};
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::error::ShardError;
+use super::page::{self, FILE_HEADER_BYTES, Overflow};
+use crate::base::clock;
+
+/// Pages between two looks at the clock.
+const PAGES_PER_LOOK: u32 = 8;
+/// The two directions, as they are kept.
+const UP: &str = "up";
+const DOWN: &str = "down";
+/// The byte that SQLite locks; the page it is on holds nothing.
+const LOCK_BYTE: u64 = 1 << 30;
+
+/// The pages that are free, as they were when it was last looked. One taken for free that is not would lose its
+/// rows, so nothing less than the bytes of the list says that they still are.
+#[derive(Debug, Default)]
+struct Free {
+    /// Pages that list others, with their bytes.
+    trunks: HashMap<u32, Vec<u8>>,
+    leaves: HashSet<u32>,
+}
+
+/// Where the work stands.
+#[derive(Debug)]
+pub struct Scrub {
+    is_upwards: bool,
+    /// The next page; 0 before the first of this direction.
+    next: u32,
+    free: Free,
+}
+
+impl Scrub {
+    #[cfg(test)]
+    pub(super) fn new() -> Scrub {
+        Scrub::at((UP, 0))
+    }
+
+    /// Where [`Scrub::place`] said.
+    pub fn at((direction, next): (&str, i64)) -> Scrub {
+        let next = u32::try_from(next).unwrap_or(0);
+        Scrub { is_upwards: direction != DOWN, next, free: Free::default() }
+    }
+
+    /// As it is kept.
+    pub fn place(&self) -> (&'static str, i64) {
+        (if self.is_upwards { UP } else { DOWN }, i64::from(self.next))
+    }
+
+    /// One slice, in the caller's transaction; pages that were changed, and whether all is done. While there is much
+    /// of the list of free pages that is not known, slices get no further than that.
+    pub fn slice(&mut self, transaction: &Connection, until_us: u64) -> Result<(u64, bool), ShardError> {
+        let count: u32 = transaction.pragma_query_value(None, "page_count", |row| row.get(0))?;
+        let mut file = Pages::open(transaction, count, &mut self.free)?;
+        if !file.learn_free(until_us)? {
+            return Ok((0, false));
+        }
+        let first = if self.is_upwards { 1 } else { count };
+        let mut next = if self.next == 0 { first } else { self.next };
+        let mut is_at_end = false;
+        for step in 1_u32.. {
+            // Pages that came meanwhile are new altogether.
+            if next == 0 || next > count {
+                is_at_end = true;
+                break;
+            }
+            file.scrub(next)?;
+            next = if self.is_upwards { next + 1 } else { next - 1 };
+            if step % PAGES_PER_LOOK == 0 && clock::monotonic_us() >= until_us {
+                is_at_end = next == 0;
+                break;
+            }
+        }
+        let is_done = is_at_end && !self.is_upwards;
+        self.next = if is_at_end { 0 } else { next };
+        self.is_upwards &= !is_at_end;
+        Ok((file.changed, is_done))
+    }
+}
+
+/// The pages of the file within one transaction.
+struct Pages<'t, 's> {
+    connection: &'t Connection,
+    page_bytes: usize,
+    usable: usize,
+    count: u32,
+    /// With `auto_vacuum`, which somebody may have turned on, every so many pages one says whose the next ones are.
+    map_every: Option<u32>,
+    first_trunk: u32,
+    free: &'s mut Free,
+    overflows: Vec<Overflow>,
+    changed: u64,
+}
+
+impl<'t, 's> Pages<'t, 's> {
+    fn open(connection: &'t Connection, count: u32, free: &'s mut Free) -> Result<Pages<'t, 's>, ShardError> {
+        let page_bytes: u32 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
+        let page_bytes = page_bytes as usize;
+        let mut pages = Pages {
+            connection,
+            page_bytes,
+            usable: page_bytes,
+            count,
+            map_every: None,
+            first_trunk: 0,
+            free,
+            overflows: Vec::new(),
+            changed: 0,
+        };
+        let first = pages.read(1)?;
+        let reserved = first.get(20).copied().ok_or_else(|| damaged(1))?;
+        pages.usable = page_bytes - usize::from(reserved);
+        let is_mapped = page::u32_at(&first, 52).is_some_and(|root| root != 0);
+        pages.map_every = is_mapped.then_some(pages.usable as u32 / 5 + 1);
+        pages.first_trunk = page::u32_at(&first, 32).ok_or_else(|| damaged(1))?;
+        Ok(pages)
+    }
+
+    /// Brings what is known of the free pages up to date, at least one page of the list a call; whether all is known.
+    /// Every page of the list is read, one for four thousand free ones; entries are made only of what changed.
+    fn learn_free(&mut self, until_us: u64) -> Result<bool, ShardError> {
+        let (mut known, mut changed) = (HashMap::new(), Vec::new());
+        let mut trunk = self.first_trunk;
+        while trunk != 0 {
+            let bytes = self.read(trunk)?;
+            let next = page::u32_at(&bytes, 0).ok_or_else(|| damaged(trunk))?;
+            match self.free.trunks.remove_entry(&trunk) {
+                Some((trunk, before)) if before == bytes => {
+                    known.insert(trunk, before);
+                }
+                before => {
+                    self.free.trunks.extend(before);
+                    changed.push((trunk, bytes));
+                }
+            }
+            if known.len() + changed.len() > self.count as usize {
+                return Err(damaged(trunk));
+            }
+            trunk = next;
+        }
+        // First what is not so any more: a page may have gone from one list to another.
+        for (trunk, bytes) in std::mem::replace(&mut self.free.trunks, known) {
+            for leaf in self.leaves_of(trunk, &bytes)? {
+                self.free.leaves.remove(&leaf);
+            }
+        }
+        let mut left = changed.len();
+        for (trunk, bytes) in changed {
+            self.free.leaves.extend(self.leaves_of(trunk, &bytes)?);
+            self.free.trunks.insert(trunk, bytes);
+            left -= 1;
+            if clock::monotonic_us() >= until_us {
+                break;
+            }
+        }
+        Ok(left == 0)
+    }
+
+    /// The free pages that this one lists.
+    fn leaves_of<'b>(
+        &self,
+        trunk: u32,
+        bytes: &'b [u8],
+    ) -> Result<impl ExactSizeIterator<Item = u32> + use<'b>, ShardError> {
+        let count = page::u32_at(bytes, 4).ok_or_else(|| damaged(trunk))? as usize;
+        let end = count.checked_mul(4).map(|bytes| bytes + 8).filter(|end| *end <= self.usable);
+        let list = end.and_then(|end| bytes.get(8..end)).ok_or_else(|| damaged(trunk))?;
+        Ok(list.as_chunks::<4>().0.iter().map(|number| u32::from_be_bytes(*number)))
+    }
+
+    fn read(&self, number: u32) -> Result<Vec<u8>, ShardError> {
+        let mut statement =
+            self.connection.prepare_cached("SELECT data FROM sqlite_dbpage WHERE pgno = ?1")?;
+        let found = statement.query_row([number], |row| row.get::<_, Vec<u8>>(0)).optional()?;
+        found.filter(|bytes| bytes.len() == self.page_bytes).ok_or_else(|| damaged(number))
+    }
+
+    fn write(&mut self, number: u32, bytes: &[u8]) -> Result<(), ShardError> {
+        let sql = "UPDATE sqlite_dbpage SET data = ?2 WHERE pgno = ?1";
+        self.connection.prepare_cached(sql)?.execute(params![number, bytes])?;
+        self.changed += 1;
+        Ok(())
+    }
+
+    /// Overwrites what is unused on one page, and at the ends of what overflows from it.
+    fn scrub(&mut self, number: u32) -> Result<(), ShardError> {
+        let is_map = self.map_every.is_some_and(|every| number >= 2 && (number - 2).is_multiple_of(every));
+        if is_map || u64::from(number - 1) == LOCK_BYTE / self.page_bytes as u64 {
+            return Ok(());
+        }
+        let mut bytes = self.read(number)?;
+        let usable = self.usable;
+        let was_dirty = if self.free.leaves.contains(&number) {
+            page::wipe(&mut bytes, 0..usable)
+        } else if self.free.trunks.contains_key(&number) {
+            let leaves = self.leaves_of(number, &bytes)?.len();
+            page::wipe(&mut bytes, 8 + 4 * leaves..usable)
+        } else {
+            let header = if number == 1 { FILE_HEADER_BYTES } else { 0 };
+            // What an overflow page holds is looked at from the cell it belongs to. It begins with the number of the
+            // next one, which looks like a tree's first byte from 33 million pages on (512 GB): then what may be
+            // either is left alone.
+            let may_be_overflow = bytes.get(header).is_none_or(|kind| u32::from(*kind) <= self.count >> 24);
+            if !page::is_tree(&bytes, header) || may_be_overflow {
+                return Ok(());
+            }
+            self.overflows.clear();
+            page::wipe_unused(&mut bytes, header, usable, &mut self.overflows).map_err(|_| damaged(number))?
+        };
+        if was_dirty {
+            self.write(number, &bytes)?;
+        }
+        for overflow in std::mem::take(&mut self.overflows) {
+            self.scrub_tail(overflow)?;
+        }
+        Ok(())
+    }
+
+    /// Overwrites what is behind the last byte of a chain of overflow pages.
+    fn scrub_tail(&mut self, Overflow { first_page, mut bytes }: Overflow) -> Result<(), ShardError> {
+        let room = self.usable - 4;
+        let mut number = first_page;
+        while bytes > room {
+            let page = self.read(number)?;
+            number = page::u32_at(&page, 0).filter(|next| *next != 0).ok_or_else(|| damaged(number))?;
+            bytes -= room;
+        }
+        let mut last = self.read(number)?;
+        if page::wipe(&mut last, 4 + bytes..self.usable) {
+            self.write(number, &last)?;
+        }
+        Ok(())
+    }
+}
+
+fn damaged(page: u32) -> ShardError {
+    ShardError::Corrupt(format!("page {page} does not match its position"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Rows of many lengths, moved about and deleted, so that every kind of page has something left over.
+    fn busy(path: &std::path::Path) -> Connection {
+        let connection = Connection::open(path).unwrap();
+        connection
+            .execute_batch(
+                "PRAGMA page_size = 4096; PRAGMA journal_mode = WAL; PRAGMA wal_autocheckpoint = 0;
+                 PRAGMA secure_delete = 0;
+                 CREATE TABLE plain (id INTEGER PRIMARY KEY, text TEXT);
+                 CREATE TABLE pairs (name TEXT, number INTEGER, PRIMARY KEY (name, number)) WITHOUT ROWID;
+                 CREATE INDEX plain_text ON plain (substr(text, 1, 60));
+                 CREATE VIRTUAL TABLE words USING fts5(text, content='', contentless_delete=1);
+                 WITH n(n) AS (VALUES (1) UNION ALL SELECT n + 1 FROM n WHERE n < 3000)
+                 INSERT INTO plain SELECT n, CASE WHEN n % 7 = 0 THEN 'secret-' ELSE 'public-' END || hex(n * 7919 % 3001)
+                   || replace(hex(zeroblob(n % 13 * n % 977)), '0', CASE WHEN n % 7 = 0 THEN 'Secret' ELSE 'p' END) FROM n;
+                 INSERT INTO pairs SELECT substr(text, 1, 900), id FROM plain ORDER BY id * 7919 % 3001;
+                 INSERT INTO words (rowid, text) SELECT id, substr(text, 1, 30) FROM plain;
+                 UPDATE plain SET text = text || 'longer' WHERE id % 11 = 0;
+                 DELETE FROM plain WHERE id % 7 = 0 OR id % 5 = 0;
+                 DELETE FROM pairs WHERE number % 7 = 0 OR number % 5 = 0;
+                 DELETE FROM words WHERE rowid % 7 = 0;
+                 INSERT INTO words (words, rank) VALUES ('optimize', 0);",
+            )
+            .unwrap();
+        connection
+    }
+
+    fn content(connection: &Connection) -> Vec<(String, i64)> {
+        let mut found = Vec::new();
+        for sql in ["SELECT text, id FROM plain ORDER BY id", "SELECT name, number FROM pairs ORDER BY 1, 2"]
+        {
+            let mut statement = connection.prepare(sql).unwrap();
+            let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?))).unwrap();
+            found.extend(rows.map(Result::unwrap));
+        }
+        found
+    }
+
+    fn count(path: &std::path::Path, word: &[u8]) -> usize {
+        memchr::memmem::find_iter(&std::fs::read(path).unwrap(), word).count()
+    }
+
+    #[test]
+    fn e1_what_was_deleted_leaves_no_byte_and_what_is_there_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file.db");
+        let connection = busy(&path);
+        let truncate = |connection: &Connection| {
+            connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+        };
+        truncate(&connection);
+        let before = content(&connection);
+        assert!(count(&path, b"ecret") > 100, "SQLite leaves what was deleted");
+        // Slices of no time at all: each gets a few pages further.
+        let (mut scrub, mut changed, mut slices) = (Scrub::new(), 0, 0);
+        loop {
+            let transaction = connection.unchecked_transaction().unwrap();
+            let (pages, is_done) = scrub.slice(&transaction, 0).unwrap();
+            transaction.commit().unwrap();
+            changed += pages;
+            if is_done {
+                break;
+            }
+            // Now and then as it is read back after a crash.
+            slices += 1;
+            if slices % 7 == 0 {
+                scrub = Scrub::at(scrub.place());
+            }
+        }
+        assert!(changed > 10);
+        truncate(&connection);
+        assert_eq!(count(&path, b"ecret"), 0);
+        assert_eq!(content(&connection), before);
+        let ok: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+        assert_eq!(ok, "ok");
+        connection.execute_batch("INSERT INTO words (words) VALUES ('integrity-check')").unwrap();
+        // Nothing is left to do, and the file takes more.
+        assert_eq!(Scrub::new().slice(&connection, u64::MAX).unwrap().0, 0);
+        connection
+            .execute_batch(
+                "INSERT INTO plain (text) SELECT text || hex(zeroblob(3000)) FROM plain;
+                 DELETE FROM plain WHERE id % 3 = 0; INSERT INTO pairs SELECT text, -id FROM plain;",
+            )
+            .unwrap();
+        let ok: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+        assert_eq!(ok, "ok");
+    }
+
+    /// Between two slices others free pages and take them, so that one that was free a moment ago has rows.
+    #[test]
+    fn what_is_known_of_free_pages_is_never_older_than_the_slice() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file.db");
+        let connection = busy(&path);
+        // A list of many pages.
+        connection
+            .execute_batch(
+                "CREATE TABLE bulk (id INTEGER PRIMARY KEY, text BLOB);
+                 WITH n(n) AS (VALUES (1) UNION ALL SELECT n + 1 FROM n WHERE n < 6000)
+                 INSERT INTO bulk SELECT n, replace(hex(zeroblob(1700)), '0', 'b') FROM n;
+                 DELETE FROM bulk WHERE id > 20;",
+            )
+            .unwrap();
+        let pages = |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, u32>(0)).unwrap();
+        assert!(pages("freelist_count") > 5_000);
+        let (mut scrub, mut slices, mut first) = (Scrub::new(), 0, None);
+        let mut check = Vec::new();
+        loop {
+            slices += 1;
+            let text = format!("{slices:05}").repeat(900);
+            match slices % 3 {
+                0 => connection
+                    .execute("INSERT INTO bulk (text) VALUES (?1)", [&text])
+                    .map(|_| check.push(text)),
+                1 => connection
+                    .execute("DELETE FROM bulk WHERE id < 20 AND id % 9 = ?1", [slices % 9])
+                    .map(|_| ()),
+                _ => connection
+                    .execute("UPDATE plain SET text = text || 'more' WHERE id % 97 = ?1", [slices % 97])
+                    .map(|_| ()),
+            }
+            .unwrap();
+            let transaction = connection.unchecked_transaction().unwrap();
+            let (_, is_done) = scrub.slice(&transaction, 0).unwrap();
+            transaction.commit().unwrap();
+            if first.is_none() && scrub.next > 0 {
+                first = Some(slices);
+            }
+            if is_done {
+                break;
+            }
+        }
+        // The list was taken in over some slices.
+        assert!(first.is_some_and(|first| first > 3), "{first:?}");
+        let mut statement = connection.prepare("SELECT text FROM bulk WHERE id > 20 ORDER BY id").unwrap();
+        let kept: Vec<String> =
+            statement.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+        assert!(kept == check);
+        let ok: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
+        assert_eq!(ok, "ok");
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();
+        assert_eq!(count(&path, b"ecret"), 0);
+    }
+
+    #[test]
+    fn a_page_that_contradicts_itself_is_left_alone() {
+        let mut page = vec![0; 512];
+        page[0] = 13;
+        page[4] = 1;
+        page[8..10].copy_from_slice(&600_u16.to_be_bytes());
+        let before = page.clone();
+        assert!(page::wipe_unused(&mut page, 0, 512, &mut Vec::new()).is_err());
+        assert_eq!(page, before);
+    }
+}

@@ -1,0 +1,55 @@
+//! The open parts of all families, one each, in the order of the families.
+
+use std::any::Any;
+
+use super::family::Store;
+
+/// Each is out of its place while it works on the shard itself.
+#[derive(Debug, Default)]
+pub(super) struct Stores(Vec<Option<Box<dyn Store>>>);
+
+impl Stores {
+    pub(super) fn push(&mut self, store: Box<dyn Store>) {
+        self.0.push(Some(store));
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &dyn Store> {
+        self.0.iter().flatten().map(|store| &**store)
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Box<dyn Store>> {
+        self.0.iter_mut().flatten()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn at(&mut self, family: usize) -> Option<&mut Box<dyn Store>> {
+        self.0.get_mut(family)?.as_mut()
+    }
+
+    pub(super) fn take(&mut self, family: usize) -> Option<Box<dyn Store>> {
+        self.0.get_mut(family)?.take()
+    }
+
+    pub(super) fn put_back(&mut self, family: usize, store: Box<dyn Store>) {
+        if let Some(place) = self.0.get_mut(family) {
+            *place = Some(store);
+        }
+    }
+
+    pub(super) fn sealed(&mut self, family: usize) {
+        if let Some(store) = self.at(family) {
+            store.sealed();
+        }
+    }
+
+    pub(super) fn get<T: Store>(&self) -> Option<&T> {
+        self.iter().find_map(|store| (store as &dyn Any).downcast_ref())
+    }
+
+    pub(super) fn get_mut<T: Store>(&mut self) -> Option<&mut T> {
+        self.iter_mut().find_map(|store| (&mut **store as &mut dyn Any).downcast_mut())
+    }
+}

@@ -1,0 +1,159 @@
+//! The streams of an open shard: of each the partition that rows go to, those before it, and how many rows there are.
+
+use rusqlite::Connection;
+
+use super::error::ShardError;
+use super::options::ShardOptions;
+use super::partition::{Partition, firsts, table_of};
+use super::stream::Stream;
+use super::totals::load_total;
+
+/// One stream of an open shard, as committed.
+#[derive(Debug)]
+pub struct StreamState {
+    pub stream: &'static Stream,
+    /// `None` before the first row.
+    pub open: Option<Partition>,
+    /// First row id and table of every partition, oldest first.
+    pub firsts: Vec<(i64, String)>,
+    /// Rows over all partitions.
+    pub rows: u64,
+    /// Rows of a partition before it is sealed.
+    partition_rows_max: u64,
+}
+
+/// The streams of all families.
+#[derive(Debug)]
+pub struct Streams(Vec<StreamState>);
+
+impl Streams {
+    pub(super) fn load(
+        connection: &Connection,
+        streams: impl Iterator<Item = &'static Stream>,
+        options: &ShardOptions,
+    ) -> Result<Streams, ShardError> {
+        let load = |stream: &'static Stream| {
+            Ok(StreamState {
+                stream,
+                open: Partition::load(connection, stream)?,
+                firsts: firsts(connection, stream)?,
+                rows: load_total(connection, stream.total)?,
+                // A partition without a row would give the next one the same first id.
+                partition_rows_max: options.partition_rows_max(stream).max(1),
+            })
+        };
+        streams.map(load).collect::<Result<_, ShardError>>().map(Streams)
+    }
+
+    /// # Panics
+    /// The stream is of no family of the shard.
+    #[must_use]
+    pub fn get(&self, stream: &'static Stream) -> &StreamState {
+        let found = self.0.iter().find(|state| state.stream == stream);
+        found.unwrap_or_else(|| unreachable!("the shard has no stream {}", stream.name))
+    }
+
+    /// As [`Streams::get`].
+    pub fn get_mut(&mut self, stream: &'static Stream) -> &mut StreamState {
+        let found = self.0.iter_mut().find(|state| state.stream == stream);
+        found.unwrap_or_else(|| unreachable!("the shard has no stream {}", stream.name))
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &StreamState> {
+        self.0.iter()
+    }
+
+    pub(super) fn changes(&self) -> Vec<StreamChange<'_>> {
+        self.0.iter().map(StreamChange::of).collect()
+    }
+
+    /// Takes over what a batch changed.
+    pub(super) fn commit(&mut self, done: Vec<StreamDone>) {
+        for (state, done) in self.0.iter_mut().zip(done) {
+            state.open = done.open;
+            state.firsts.extend(done.firsts);
+            state.rows += done.rows;
+        }
+    }
+}
+
+impl StreamState {
+    /// The next partition becomes the open one. In a transaction that was committed.
+    pub fn opened(&mut self, next: Partition) {
+        self.firsts.push((next.next_id, next.name.clone()));
+        self.open = Some(next);
+    }
+}
+
+/// What a transaction changes of a stream beside the file; taken over by its commit.
+#[derive(Debug)]
+pub struct StreamChange<'t> {
+    before: &'t StreamState,
+    open: Option<Partition>,
+    firsts: Vec<(i64, String)>,
+    is_sealed: bool,
+}
+
+/// A change without its borrow.
+pub(super) struct StreamDone {
+    open: Option<Partition>,
+    firsts: Vec<(i64, String)>,
+    rows: u64,
+}
+
+impl<'t> StreamChange<'t> {
+    fn of(before: &'t StreamState) -> StreamChange<'t> {
+        StreamChange { before, open: before.open.clone(), firsts: Vec::new(), is_sealed: false }
+    }
+
+    #[must_use]
+    pub fn stream(&self) -> &'static Stream {
+        self.before.stream
+    }
+
+    /// The partition that rows go to: the open one, or the next where that is full. In the batch's transaction.
+    pub fn partition(&mut self, transaction: &Connection) -> Result<&mut Partition, ShardError> {
+        let open = match self.open.take() {
+            Some(open) if open.rows < self.before.partition_rows_max => open,
+            full => {
+                self.is_sealed |= full.is_some();
+                let next = Partition::create(transaction, self.before.stream, full.as_ref())?;
+                self.firsts.push((next.next_id, next.name.clone()));
+                next
+            }
+        };
+        Ok(self.open.insert(open))
+    }
+
+    /// The open partition, once there is one.
+    #[inline]
+    pub fn open(&mut self) -> Option<&mut Partition> {
+        self.open.as_mut()
+    }
+
+    /// The table of a row id.
+    #[must_use]
+    pub fn table_of(&self, row_id: i64) -> Option<&str> {
+        let is_new = self.firsts.first().is_some_and(|(first, _)| *first <= row_id);
+        table_of(if is_new { &self.firsts } else { &self.before.firsts }, row_id)
+    }
+
+    /// The tables of all partitions, oldest first.
+    #[must_use]
+    pub fn tables(&self) -> Vec<&str> {
+        self.before.firsts.iter().chain(&self.firsts).map(|(_, name)| name.as_str()).collect()
+    }
+
+    pub(super) fn is_sealed(&self) -> bool {
+        self.is_sealed
+    }
+
+    /// Writes the counters of the open partition.
+    pub(super) fn save(&self, transaction: &Connection) -> Result<(), ShardError> {
+        self.open.as_ref().map_or(Ok(()), |open| open.save(transaction))
+    }
+
+    pub(super) fn done(self, rows: u64) -> StreamDone {
+        StreamDone { open: self.open, firsts: self.firsts, rows }
+    }
+}

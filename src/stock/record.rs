@@ -1,0 +1,260 @@
+//! The bytes of what one request changes of one product in a journal record.
+
+use crate::base::kinds::{Kind, KindRow, Placement};
+use crate::base::stock_mode::{STOCK_MAX, StockMode};
+use crate::shard::Observed;
+
+/// A stock event that was loaded as history, or is carried into another shard.
+pub const STOCK: Kind = Kind::new(7);
+/// What one request changes of one product.
+pub const STOCK_UPDATE: Kind = Kind::new(10);
+
+/// The kinds of this family's records.
+pub(super) const KINDS: &[KindRow] =
+    &[row(STOCK, "stock", "not a stock event"), row(STOCK_UPDATE, "stock_update", "not a change of stock")];
+
+const fn row(kind: Kind, name: &'static str, rejection: &'static str) -> KindRow {
+    KindRow { kind, name, placement: Placement::KeyShard, is_counted: false, rejection }
+}
+
+/// What happened to the stock of a product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StockRow<'a> {
+    pub observed: Observed<'a>,
+    pub change: StockChange,
+}
+
+/// What a stock event says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum StockChange {
+    /// So many came in or, below zero, went out.
+    Delta(i64),
+    /// So many are there.
+    Quantity(i64),
+}
+
+impl StockChange {
+    /// As the tables have it.
+    pub(super) fn parts(self) -> (&'static str, i64) {
+        match self {
+            StockChange::Delta(number) => ("delta", number),
+            StockChange::Quantity(number) => ("quantity", number),
+        }
+    }
+
+    /// `None` for an unknown kind.
+    pub(super) fn from_parts(kind: &str, number: i64) -> Option<StockChange> {
+        [StockChange::Delta(number), StockChange::Quantity(number)]
+            .into_iter()
+            .find(|change| change.parts().0 == kind)
+    }
+}
+
+impl StockRow<'_> {
+    /// Appends the record's payload to `out`.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let (tag, number) = match self.change {
+            StockChange::Delta(number) => (b"dlt", number),
+            StockChange::Quantity(number) => (b"qty", number),
+        };
+        self.observed.encode(number, tag, out);
+    }
+}
+
+/// `None` where the payload is no such record.
+#[must_use]
+pub fn decode_stock(payload: &[u8]) -> Option<StockRow<'_>> {
+    let (observed, number, tag) = Observed::decode(payload)?;
+    let change = match &tag {
+        b"dlt" => StockChange::Delta(number),
+        b"qty" => StockChange::Quantity(number),
+        _ => return None,
+    };
+    Some(StockRow { observed, change })
+}
+
+const HEADER_BYTES: usize = 33;
+const EVENT_BYTES: usize = 18;
+
+/// One event of a product. Two with the same id are the same if all of it is equal, and the mode they came in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StockEvent<'a> {
+    /// When it happened, as the client says; microseconds since 1970 UTC. Events are in order of this, then of
+    /// their ids.
+    pub occurred_us: i64,
+    /// 1 to 200 bytes.
+    pub event_id: &'a str,
+    pub change: StockChange,
+}
+
+/// What one request changes of one product.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StockUpdateRow<'a> {
+    pub received_us: i64,
+    /// Names what is decided of this record until it is read: the request, and the product's place in it. Nobody
+    /// will ask for that of request 0.
+    pub request: i64,
+    pub place: u32,
+    pub mode: StockMode,
+    /// In mode `reject` the version this is meant for; below zero none that there can be.
+    pub expected_version: i64,
+    /// At most 200 bytes each.
+    pub tenant_id: &'a str,
+    pub product_id: &'a str,
+    /// At least one, in order, no id twice.
+    pub events: Vec<StockEvent<'a>>,
+}
+
+/// Appends the record's payload to `out`. The events in any order, no id twice.
+pub fn encode_stock_update(row: &StockUpdateRow<'_>, out: &mut Vec<u8>) {
+    for number in [row.received_us, row.request, row.expected_version] {
+        out.extend_from_slice(&number.to_le_bytes());
+    }
+    out.extend_from_slice(&row.place.to_le_bytes());
+    out.push(row.mode.code());
+    out.extend_from_slice(&(row.events.len() as u16).to_le_bytes());
+    out.push(row.tenant_id.len() as u8);
+    out.push(row.product_id.len() as u8);
+    for event in &row.events {
+        let (tag, number) = match event.change {
+            StockChange::Delta(number) => (b'd', number),
+            StockChange::Quantity(number) => (b'q', number),
+        };
+        out.extend_from_slice(&event.occurred_us.to_le_bytes());
+        out.extend_from_slice(&number.to_le_bytes());
+        out.push(tag);
+        out.push(event.event_id.len() as u8);
+    }
+    for text in [row.tenant_id, row.product_id] {
+        out.extend_from_slice(text.as_bytes());
+    }
+    for event in &row.events {
+        out.extend_from_slice(event.event_id.as_bytes());
+    }
+}
+
+/// `None` where the payload is no such record.
+#[must_use]
+pub fn decode_stock_update(payload: &[u8]) -> Option<StockUpdateRow<'_>> {
+    let (header, rest) = payload.split_first_chunk::<HEADER_BYTES>()?;
+    let (words, header) = header.split_at(24);
+    let [received_us, request, expected_version] =
+        [0, 1, 2].map(|at| i64::from_le_bytes(words.as_chunks::<8>().0[at]));
+    let (place, header) = header.split_first_chunk::<4>()?;
+    let [mode, count_low, count_high, tenant, product] = header else { return None };
+    let count = usize::from(u16::from_le_bytes([*count_low, *count_high]));
+    let (numbers, texts) = rest.split_at_checked(count * EVENT_BYTES)?;
+    let texts = std::str::from_utf8(texts).ok()?;
+    let (tenant_id, texts) = texts.split_at_checked(usize::from(*tenant))?;
+    let (product_id, mut texts) = texts.split_at_checked(usize::from(*product))?;
+    let mut events = Vec::with_capacity(count);
+    for event in numbers.as_chunks::<EVENT_BYTES>().0 {
+        let (occurred_us, event) = event.split_first_chunk::<8>()?;
+        let (number, event) = event.split_first_chunk::<8>()?;
+        let [tag, length] = event else { return None };
+        let number = i64::from_le_bytes(*number);
+        let change = match tag {
+            b'd' if number.unsigned_abs() <= STOCK_MAX as u64 => StockChange::Delta(number),
+            b'q' if (0..=STOCK_MAX).contains(&number) => StockChange::Quantity(number),
+            _ => return None,
+        };
+        let event_id;
+        (event_id, texts) = texts.split_at_checked(usize::from(*length))?;
+        if event_id.is_empty() {
+            return None;
+        }
+        events.push(StockEvent { occurred_us: i64::from_le_bytes(*occurred_us), event_id, change });
+    }
+    let is_whole = texts.is_empty() && !tenant_id.is_empty() && !product_id.is_empty() && count > 0;
+    if !is_whole || has_twins(&events) {
+        return None;
+    }
+    events.sort_unstable();
+    Some(StockUpdateRow {
+        received_us,
+        request,
+        place: u32::from_le_bytes(*place),
+        mode: StockMode::from_code(*mode)?,
+        expected_version,
+        tenant_id,
+        product_id,
+        events,
+    })
+}
+
+/// Whether two events have one id: they could not both be stored.
+fn has_twins(events: &[StockEvent<'_>]) -> bool {
+    if events.len() < 2 {
+        return false;
+    }
+    let mut ids: Vec<&str> = events.iter().map(|event| event.event_id).collect();
+    ids.sort_unstable();
+    ids.windows(2).any(|pair| pair[0] == pair[1])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stock_event_reads_back_as_written_and_nothing_else_does() {
+        let observed =
+            Observed { at_us: -1, received_us: 2, tenant_id: "t", product_id: "pü", event_id: "e" };
+        for change in [StockChange::Delta(-3), StockChange::Quantity(7)] {
+            let stock = StockRow { observed, change };
+            let mut bytes = Vec::new();
+            stock.encode(&mut bytes);
+            assert_eq!(decode_stock(&bytes), Some(stock));
+        }
+        // A price.
+        let mut bytes = Vec::new();
+        observed.encode(1999, b"JPY", &mut bytes);
+        assert_eq!(decode_stock(&bytes), None);
+    }
+
+    fn row() -> StockUpdateRow<'static> {
+        let event = |occurred_us, event_id, change| StockEvent { occurred_us, event_id, change };
+        StockUpdateRow {
+            received_us: 5,
+            request: 7,
+            place: 3,
+            mode: StockMode::Reject,
+            expected_version: -1,
+            tenant_id: "tenant_1",
+            product_id: "pü",
+            events: vec![
+                event(-9, "e2", StockChange::Delta(-3)),
+                event(1, "e1", StockChange::Quantity(STOCK_MAX)),
+            ],
+        }
+    }
+
+    #[test]
+    fn a_change_reads_back_in_order_and_nothing_else_is_one() {
+        let mut bytes = Vec::new();
+        let mut shuffled = row();
+        shuffled.events.reverse();
+        encode_stock_update(&shuffled, &mut bytes);
+        assert_eq!(decode_stock_update(&bytes), Some(row()));
+        assert!((0..bytes.len()).all(|cut| decode_stock_update(&bytes[..cut]).is_none()));
+        assert_eq!(decode_stock_update(&[&bytes[..], b"x"].concat()), None);
+        for (at, byte) in [(28, 9), (32, 0)] {
+            let mut other = bytes.clone();
+            other[at] = byte;
+            assert_eq!(decode_stock_update(&other), None, "{at}");
+        }
+        let refused = |events: Vec<StockEvent<'static>>| {
+            let mut bytes = Vec::new();
+            encode_stock_update(&StockUpdateRow { events, ..row() }, &mut bytes);
+            decode_stock_update(&bytes).is_none()
+        };
+        let event = row().events[0];
+        assert!(refused(vec![event, StockEvent { occurred_us: 0, ..event }]), "one id twice");
+        assert!(refused(Vec::new()));
+        for change in
+            [StockChange::Quantity(-1), StockChange::Delta(i64::MIN), StockChange::Quantity(STOCK_MAX + 1)]
+        {
+            assert!(refused(vec![StockEvent { change, ..event }]), "{change:?}");
+        }
+    }
+}

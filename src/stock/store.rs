@@ -1,0 +1,284 @@
+//! One record after the other becomes events and a level, or is refused; what was decided is kept to be answered.
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::decide::{Level, Mode, StockCode, next};
+use super::read::{StockDecision, StockResult};
+use super::record::{
+    STOCK, STOCK_UPDATE, StockEvent, StockRow, StockUpdateRow, decode_stock, decode_stock_update,
+};
+use crate::base::clock;
+use crate::shard::{Batch, BatchWriter, Outcome, Record, ShardError, Store};
+
+/// How long what was decided is kept: whoever waits for it waits for `commit_wait`, a second or a few.
+const ANSWER_KEPT_US: i64 = 60_000_000;
+/// So many that are older go with about one of [`ANSWERS_PER_EXPIRY`] that come: more than come.
+const EXPIRED_AT_ONCE: u32 = 64;
+const ANSWERS_PER_EXPIRY: u64 = 32;
+
+/// A product whose stock is known, with its row.
+struct Known {
+    id: i64,
+    level: Level,
+}
+
+/// What became of a change before this one.
+struct Seen {
+    quantity: i64,
+    version: i64,
+}
+
+/// Nothing of stock is kept in memory.
+#[derive(Debug)]
+pub(super) struct StockStore;
+
+impl Store for StockStore {
+    fn begin<'t>(
+        &'t mut self,
+        _batch: &mut Batch<'t>,
+        _runs: &[&[Record<'t>]],
+    ) -> Result<Box<dyn BatchWriter<'t> + 't>, ShardError> {
+        Ok(Box::new(Writer))
+    }
+}
+
+/// Stores records of this family.
+struct Writer;
+
+impl<'t> BatchWriter<'t> for Writer {
+    fn write(
+        &mut self,
+        batch: &mut Batch<'t>,
+        run: &[Record<'t>],
+        outcomes: &mut Vec<Option<Outcome>>,
+    ) -> Result<(), ShardError> {
+        for record in run {
+            outcomes.push(match record.kind {
+                STOCK => decode_stock(record.payload).map(|row| history(batch, &row)).transpose()?,
+                STOCK_UPDATE => {
+                    decode_stock_update(record.payload).map(|row| update(batch, &row)).transpose()?
+                }
+                _ => None,
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Decides a change, and keeps what was decided for whoever waits for it.
+fn update(batch: &mut Batch<'_>, row: &StockUpdateRow<'_>) -> Result<Outcome, ShardError> {
+    let connection = batch.connection;
+    let tenant = batch.tenants.number(connection, row.tenant_id)?;
+    let change = Change {
+        tenant,
+        product_id: row.product_id,
+        mode: Mode::Asked(row.mode),
+        expected_version: row.expected_version,
+        received_us: row.received_us,
+        events: &row.events,
+    };
+    let decision = change.apply(connection)?;
+    let now_us = clock::unix_us();
+    // Nobody waits any longer for what comes late, after an outage or from another folder.
+    if row.request != 0 && row.received_us > now_us - ANSWER_KEPT_US {
+        keep(connection, row.request, row.place, &decision)?;
+        if is_turn_to_expire(row.request, row.place) {
+            expire(connection, now_us)?;
+        }
+    }
+    Ok(decision.result.into())
+}
+
+fn history(batch: &mut Batch<'_>, row: &StockRow<'_>) -> Result<Outcome, ShardError> {
+    let tenant = batch.tenants.number(batch.connection, row.observed.tenant_id)?;
+    let outcome = store_history(batch.connection, tenant, row)?;
+    batch.count_known(outcome);
+    batch.received(Some(row.observed.received_us));
+    Ok(outcome)
+}
+
+/// Stores an event of before unless it is there.
+fn store_history(connection: &Connection, tenant: i64, row: &StockRow<'_>) -> Result<Outcome, ShardError> {
+    let seen = &row.observed;
+    let event = StockEvent { occurred_us: seen.at_us, event_id: seen.event_id, change: row.change };
+    let change = Change {
+        tenant,
+        product_id: seen.product_id,
+        mode: Mode::History,
+        expected_version: 0,
+        received_us: seen.received_us,
+        events: &[event],
+    };
+    Ok(change.apply(connection)?.result.into())
+}
+
+/// One change of one product, not yet decided.
+struct Change<'a> {
+    tenant: i64,
+    product_id: &'a str,
+    mode: Mode,
+    expected_version: i64,
+    received_us: i64,
+    /// In order.
+    events: &'a [StockEvent<'a>],
+}
+
+impl Change<'_> {
+    fn apply(&self, connection: &Connection) -> Result<StockDecision, ShardError> {
+        let known = self.known(connection)?;
+        let level = known.as_ref().map_or_else(Level::default, |known| known.level.clone());
+        let of =
+            |result, code| StockDecision { result, code, quantity: level.quantity, version: level.version };
+        match self.seen(connection, known.as_ref())? {
+            Ok(None) => {}
+            Ok(Some(Seen { quantity, version })) => {
+                return Ok(StockDecision { result: StockResult::Duplicate, code: None, quantity, version });
+            }
+            Err(code) => return Ok(of(StockResult::Conflict, Some(code))),
+        }
+        match next(&level, self.mode, self.expected_version, self.events) {
+            Ok((next, is_superseded)) => {
+                self.store(connection, known.map(|known| known.id), &next)?;
+                Ok(StockDecision {
+                    result: StockResult::Applied,
+                    code: is_superseded.then_some(StockCode::Superseded),
+                    quantity: next.quantity,
+                    version: next.version,
+                })
+            }
+            Err(StockCode::StaleVersion) => Ok(of(StockResult::Conflict, Some(StockCode::StaleVersion))),
+            Err(code) => Ok(of(StockResult::Rejected, Some(code))),
+        }
+    }
+
+    fn known(&self, connection: &Connection) -> Result<Option<Known>, ShardError> {
+        let sql = "SELECT id, quantity, version, newest_us, newest_event_id FROM stock_level \
+                   WHERE tenant = ?1 AND product_id = ?2";
+        let read = |row: &rusqlite::Row<'_>| {
+            let newest = Some((row.get(3)?, row.get(4)?));
+            let level = Level { quantity: row.get(1)?, version: row.get(2)?, newest };
+            Ok(Known { id: row.get(0)?, level })
+        };
+        let mut statement = connection.prepare_cached(sql)?;
+        Ok(statement.query_row(params![self.tenant, self.product_id], read).optional()?)
+    }
+
+    /// What the events came to before: nothing where they are all new, the last of their changes where all were
+    /// there, a conflict otherwise.
+    fn seen(
+        &self,
+        connection: &Connection,
+        known: Option<&Known>,
+    ) -> Result<Result<Option<Seen>, StockCode>, ShardError> {
+        let Some(known) = known else { return Ok(Ok(None)) };
+        let mut statement = connection.prepare_cached(
+            "SELECT mode, kind, number, occurred_at_us, stock, version FROM stock_event \
+             WHERE product = ?1 AND event_id = ?2",
+        )?;
+        let (mut last, mut count): (Option<Seen>, usize) = (None, 0);
+        for event in self.events {
+            let (kind, number) = event.change.parts();
+            let read = |row: &rusqlite::Row<'_>| {
+                let is_same = row.get::<_, u8>(0)? == self.mode.code()
+                    && row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)? == kind
+                    && row.get::<_, i64>(2)? == number
+                    && row.get::<_, i64>(3)? == event.occurred_us;
+                Ok((is_same, Seen { quantity: row.get(4)?, version: row.get(5)? }))
+            };
+            match statement.query_row(params![known.id, event.event_id], read).optional()? {
+                None => {}
+                Some((false, _)) => return Ok(Err(StockCode::EventIdReused)),
+                Some((true, seen)) => {
+                    count += 1;
+                    if last.as_ref().is_none_or(|last| last.version < seen.version) {
+                        last = Some(seen);
+                    }
+                }
+            }
+        }
+        Ok(if count == 0 || count == self.events.len() { Ok(last) } else { Err(StockCode::PartlySeen) })
+    }
+
+    fn store(&self, connection: &Connection, known: Option<i64>, next: &Level) -> Result<(), ShardError> {
+        let Level { quantity, version, newest: Some((newest_us, newest_event_id)) } = next else {
+            return Err(ShardError::Other("a change without an event".to_owned()));
+        };
+        let product = match known {
+            Some(id) => {
+                let sql = "UPDATE stock_level SET quantity = ?2, version = ?3, newest_us = ?4, \
+                           newest_event_id = ?5, updated_us = ?6 WHERE id = ?1";
+                let values = params![id, quantity, version, newest_us, newest_event_id, self.received_us];
+                connection.prepare_cached(sql)?.execute(values)?;
+                id
+            }
+            None => {
+                let sql = "INSERT INTO stock_level (tenant, product_id, quantity, version, newest_us, \
+                           newest_event_id, updated_us) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+                connection.prepare_cached(sql)?.insert(params![
+                    self.tenant,
+                    self.product_id,
+                    quantity,
+                    version,
+                    newest_us,
+                    newest_event_id,
+                    self.received_us
+                ])?
+            }
+        };
+        let mut insert = connection.prepare_cached(
+            "INSERT INTO stock_event (product, event_id, version, mode, kind, number, stock, occurred_at_us, \
+             received_us) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        )?;
+        for event in self.events {
+            let (kind, number) = event.change.parts();
+            insert.execute(params![
+                product,
+                event.event_id,
+                version,
+                self.mode.code(),
+                kind,
+                number,
+                quantity,
+                event.occurred_us,
+                self.received_us
+            ])?;
+        }
+        Ok(())
+    }
+}
+
+fn keep(
+    connection: &Connection,
+    request: i64,
+    place: u32,
+    decision: &StockDecision,
+) -> Result<(), ShardError> {
+    let StockDecision { result, code, quantity, version } = decision;
+    let code = code.map_or(0, |code| code as u8);
+    connection
+        .prepare_cached(
+            "INSERT OR REPLACE INTO stock_answer (request, place, result, code, quantity, version) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?
+        .execute(params![request, place, *result as u8, code, quantity, version])?;
+    Ok(())
+}
+
+/// Of about one in [`ANSWERS_PER_EXPIRY`], whatever places a shard's products have in requests: a product may stand
+/// at the same one each time. Requests are numbered by time, so that the sum differs; the multiplication (by 2^64
+/// over the golden ratio) spreads sums that are near each other over all values.
+fn is_turn_to_expire(request: i64, place: u32) -> bool {
+    let sum = request.unsigned_abs().wrapping_add(u64::from(place));
+    sum.wrapping_mul(0x9e37_79b9_7f4a_7c15) < u64::MAX / ANSWERS_PER_EXPIRY
+}
+
+/// Requests are numbered by time: the oldest ones come first.
+fn expire(connection: &Connection, now_us: i64) -> Result<(), ShardError> {
+    connection
+        .prepare_cached(
+            "DELETE FROM stock_answer WHERE (request, place) IN \
+             (SELECT request, place FROM stock_answer WHERE request < ?1 ORDER BY request LIMIT ?2)",
+        )?
+        .execute(params![(now_us - ANSWER_KEPT_US) << 8, EXPIRED_AT_ONCE])?;
+    Ok(())
+}
