@@ -32,7 +32,7 @@
 //! 1. `POST /events` and `/events/bulk` are served by an executor. [`event::Decoder`] parses each row separately.
 //! 2. A hash of (tenant, event id) selects the shard ([`base::keys`]). The core that feeds this shard journals the rows
 //!    in its `keyed` lane and wakes the writer. Rows of another core's shard go there through a bounded mailbox
-//!    (`server/executor_lane/keyed.rs`).
+//!    (`lane/keyed.rs`).
 //! 3. [`shard::Shard::apply`] sorts the records of a batch by family. The events' store (`events/store.rs`) looks up
 //!    candidates in the shard's memory of ids (`shard/ids`), compares them with the stored rows, stores new rows with
 //!    their buckets, and returns the outcome of each row.
@@ -48,7 +48,7 @@
 //! ```
 //!
 //! 1. `POST /api/v1/ingest/orders` claims its idempotency key first: one core holds the name while the ingest runs
-//!    (`server/executor_lane/orders.rs`). A finished ingest is answered from `ingest_key`.
+//!    (`server/endpoints/orders.rs`). A finished ingest is answered from `ingest_key`.
 //! 2. [`unpack`] returns lines with constant memory, [`event::Decoder`] parses each into an order or lists every
 //!    invalid field, and [`commerce`] stages it for its shard. A full stage is journaled. A limited number of portions
 //!    waits for commits; beyond it, the body is not read further. At the end, the journals of the rows are synced at
@@ -77,21 +77,21 @@
 //!
 //! # The life of a price
 //!
-//! 1. `POST …/price-event` (`server/executor_lane/prices.rs`) checks the signature, the buckets ([`tenants`]) and the
+//! 1. `POST …/price-event` (`server/endpoints/prices.rs`) checks the signature, the buckets ([`tenants`]) and the
 //!    body (`commerce/prices.rs`). hash(tenant, product) selects the shard, so one writer checks a product's prices one
 //!    after the other. The record contains the tenant's limits, so a replay decides the same.
 //! 2. `prices/store.rs` recognises a repeated id, reads the accepted prices around the event's own time and calls
 //!    `prices/detect.rs`. The price, the verdict and, for an anomaly, a numbered change are one commit. The
 //!    response is read back from what is committed, so every retry gets the same one.
-//! 3. A commit with changes wakes every core's reader of changes (`server/executor_lane/changes.rs`), which reads new
+//! 3. A commit with changes wakes every core's reader of changes (`server/endpoints/changes.rs`), which reads new
 //!    ones once for all its streams. The id of a stream event is a sealed number for each shard, from which a stream
 //!    can always resume.
 //! 4. A decision is an ordinary record. An approved price counts as accepted from then on.
 //!
 //! # The life of an upload
 //!
-//! Orders arrive in one request (`server/executor_lane/orders.rs`) or resumably by tus
-//! (`server/executor_lane/uploads.rs`). The bytes go to `DATA/uploads/<id>/body` and the lines to the same journals.
+//! Orders arrive in one request (`server/endpoints/orders.rs`) or resumably by tus
+//! (`server/endpoints/uploads.rs`). The bytes go to `DATA/uploads/<id>/body` and the lines to the same journals.
 //! Once the lines are committed and their journals synced, the upload writes a checkpoint. After a crash, the body is
 //! truncated to the checkpoint and compared with its checksum. Rows that arrive again are recognised by their ingest
 //! and line. While a sync of the journals fails, the checkpoint does not advance, and a complete upload is not
@@ -100,7 +100,7 @@
 //! # The life of an export
 //!
 //! `POST …/reports/export` pins the shards and writes `DATA/exports/<id>/state.json`
-//! (`server/executor_lane/exports.rs`). One core runs a few jobs at a time ([`commerce::run_export`]). A job records
+//! (`server/endpoints/exports.rs`). One core runs a few jobs at a time ([`commerce::run_export`]). A job records
 //! the selected orders with their statuses, then reads them in batches (`orders/read/export`), encodes each on
 //! a reader's thread and ends it with a checkpoint. A download follows the file up to that checkpoint. After a kill the
 //! job continues there and writes the same bytes as an uninterrupted one. `docs/exports.md` describes what clients may
@@ -108,7 +108,7 @@
 //!
 //! # The life of an erasure
 //!
-//! 1. `DELETE …/customers/{customer}` (`server/executor_lane/people.rs`) writes a first record to every shard's `keyed`
+//! 1. `DELETE …/customers/{customer}` (`server/endpoints/people.rs`) writes a first record to every shard's `keyed`
 //!    journal, which adds the customer to the list of suppressed people. Uploads and exports with the customer are
 //!    deleted next.
 //! 2. A second record starts the work in every shard (`people/store.rs`). It waits until all lanes have passed their
@@ -168,7 +168,8 @@
 //!    of other origins, and requests under an unknown host name, are refused unless the row permits them
 //!    (`api/callers.rs`).
 //! 2. Its handler is `pub(in crate::server) async fn name(call: Call<'_>, body: Body<'_>) -> Result<R, E>` in
-//!    `server/executor_lane/…`. `R` is an [`Answer`](http::Answer) or a `Reply` that streams, `E` an error that
+//!    `server/endpoints/…`. What it keeps on a core between requests is a [`Component`](lane::Component), listed in
+//!    `server/components.rs`. `R` is an [`Answer`](http::Answer) or a `Reply` that streams, `E` an error that
 //!    implements [`api::error::Refuse`]. By then the tenant in the path is valid, permitted and charged. Other
 //!    parameters (`call.request.parameter("order")`) may be anything, even empty.
 //! 3. A handler that only reads memory is a function of [`api::Asked`] in `api/…`. It may be `hot` if it requires no
@@ -205,8 +206,9 @@
 //! | 7 | [`commerce`] | orders, searches and sales as clients see them |
 //! | 7 | [`ops`] | log, metrics, profiles, the operators' listener |
 //! | 8 | [`api`] | everything derived from a table of endpoints, problems, OpenAPI |
-//! | 9 | [`server`] | assembly; the table of endpoints; the loops of each core |
-//! | 10 | [`cli`] | commands, including datasets generated from a seed |
+//! | 9 | [`lane`] | one core's executor: requests, bodies, memory, admission, mailboxes between cores |
+//! | 10 | [`server`] | assembly; the table of endpoints and their handlers; the loop of each core |
+//! | 11 | [`cli`] | commands, including datasets generated from a seed |
 //!
 //! A folder imports only lower ranks, through their `mod.rs`. `tests/house.rs` checks it.
 //!
@@ -301,6 +303,7 @@ pub mod families;
 pub mod http;
 pub mod ingest;
 pub mod journal;
+pub mod lane;
 pub mod ops;
 pub mod orders;
 pub mod people;

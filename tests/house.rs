@@ -29,6 +29,7 @@ const RANKS: &[&[&str]] = &[
     &["ingest", "query"],
     &["commerce", "ops"],
     &["api"],
+    &["lane"],
     &["server"],
     &["cli"],
 ];

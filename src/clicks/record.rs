@@ -14,7 +14,7 @@ pub(super) const KINDS: &[KindRow] = &[KindRow {
     rejection: "not a click",
 }];
 
-/// What stands before the metadata.
+/// The size of the fields in front of the metadata.
 pub const CLICK_HEADER_BYTES: usize = 24;
 
 /// One accepted event, borrowed from its record.

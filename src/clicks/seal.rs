@@ -59,7 +59,7 @@ impl ClickStore {
     }
 
     /// One slice, about `budget` long, of building what is due. Returns the index with the slice that
-    /// completes it. Call it between batches; what it needs to be told is in the file, so it goes on after a
+    /// completes it. Call it between batches; its state is in the file, so it continues after a
     /// crash where it was.
     pub(super) fn seal(
         &mut self,
@@ -122,7 +122,7 @@ impl ClickStore {
         if !done {
             return Ok(None);
         }
-        // Reads the catalogue anew, in which a table is now an index.
+        // Reads the catalogue again, in which a table is now an index.
         shard.connection().execute_batch("PRAGMA writable_schema = RESET")?;
         shard.connection().flush_prepared_statement_cache();
         let Some(sealing) = self.sealing.take() else { return Ok(None) };

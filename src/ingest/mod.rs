@@ -18,6 +18,7 @@
 
 mod board;
 mod drain;
+mod feeding;
 mod intake;
 mod keyed;
 mod verdicts;
@@ -25,6 +26,7 @@ pub mod write;
 
 pub use board::{Board, Flow, ShardBoard, Whereabouts};
 pub use drain::DrainRate;
+pub use feeding::{feeds, home, is_fed_by};
 pub use intake::{Appended, Intake, Pressure, Refused};
 pub use keyed::{KeyedRows, Written};
 pub use verdicts::{ShardVerdicts, Verdicts};

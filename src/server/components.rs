@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use super::ServeError;
-use super::executor_lane::changes::Hub;
-use super::executor_lane::component::Components;
-use super::executor_lane::exports::Exports;
-use super::executor_lane::reads::KeptSales;
-use super::executor_lane::stock::Numbers;
-use super::executor_lane::uploads::Uploads;
+use super::endpoints::changes::Hub;
+use super::endpoints::exports::Exports;
+use super::endpoints::reads::KeptSales;
+use super::endpoints::stock::Numbers;
+use super::endpoints::uploads::Uploads;
 use crate::commerce::{ExportStore, UploadStore};
 use crate::config::Config;
+use crate::lane::Components;
 
 /// What the cores share.
 #[derive(Clone)]

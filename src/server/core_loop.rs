@@ -21,8 +21,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 use super::connections::{After, Connections, Key, Phase};
-use super::endpoints::{CLICKS, ENDPOINTS, Handler, NOWHERE, at_once};
-use super::handover::HandedOver;
+use super::endpoints::{CLICKS, ENDPOINTS, NOWHERE};
 use crate::api::error::Asker;
 use crate::api::error::Refuse as _;
 use crate::api::{self, Asked, Caller, Found, NotCalled, Operation, Preflight};
@@ -36,6 +35,8 @@ use crate::http::{
     Cors, Framing, Head, Method, Next, Refusal, RequestIds, To, Wanted, peek, sent_bytes_max, write_answer,
 };
 use crate::ingest::{Appended, Intake, Pressure, Refused};
+use crate::lane::HandedOver;
+use crate::lane::{Handler, at_once};
 use crate::ops::Format;
 use crate::ops::vitals::{CoreVitals, Latency, Vitals};
 use crate::tenants::{Denied, Desk, Need, Now};

@@ -7,9 +7,6 @@ mod components;
 mod connections;
 mod core_loop;
 mod endpoints;
-mod executor_lane;
-mod gated;
-mod handover;
 mod open;
 mod watch;
 mod writers;
@@ -38,13 +35,15 @@ use crate::cores::{epoll, mailbox, preflight};
 use crate::http::{Method, RequestIds};
 use crate::ingest::Intake;
 use crate::journal::{JournalError, Syncer};
+use crate::lane;
+use crate::lane::at_once;
 use crate::ops;
 use crate::ops::vitals::{CoreVitals, Vitals};
 use crate::query::{CursorKey, Readers};
 use crate::shard::FolderError;
 use crate::tenants::{Desk, Keeper, Need, Registry, TenantsError};
 use components::Stores;
-use endpoints::{ENDPOINTS, at_once};
+use endpoints::ENDPOINTS;
 
 /// Connections on their way from one core to another, or from a lane to its executor.
 const MAILBOX_MAX: usize = 1024;
@@ -368,7 +367,7 @@ fn start_cores(
         outboxes.push(peers);
     }
     let (forwards, forwarded): (Vec<_>, Vec<_>) =
-        (0..count).map(|_| async_channel::bounded(executor_lane::keyed::FORWARDS_MAX)).unzip();
+        (0..count).map(|_| async_channel::bounded(lane::FORWARDS_MAX)).unzip();
     let stores = Stores::open(&vitals.config)?;
     let mut forwarded = forwarded.into_iter();
     let mut threads = Vec::new();
@@ -382,7 +381,8 @@ fn start_cores(
         let (sync_wanted, sync_asked) = async_channel::bounded(1);
         let syncers = lanes.states().map(Syncer::new).collect();
         let id = CoreId(core as u16);
-        let executor_parts = executor_lane::Parts {
+        let executor_parts = lane::Parts {
+            endpoints: &ENDPOINTS,
             core,
             vitals: vitals.clone(),
             intake: intake(lanes.keyed),
@@ -421,7 +421,7 @@ fn start_cores(
         threads.push(watched_thread(name.clone(), vitals.stop.clone(), tell.clone(), move || {
             settle(cpu, Rank::Executor);
             let stop = executor_parts.vitals.stop.clone();
-            let outcome = executor::run(runtime, &name, cpu, executor_lane::run(executor_parts));
+            let outcome = executor::run(runtime, &name, cpu, lane::run(executor_parts));
             debug_assert!(outcome.is_err() || stop.stage() >= Stage::Flushing);
             outcome.map_err(|error| error.to_string())
         })?);

@@ -8,6 +8,7 @@ use crate::base::ids::{LaneId, Sequence, ShardId};
 use crate::base::keys::KeyHasher;
 use crate::config::Config;
 use crate::families::FAMILIES;
+use crate::ingest::feeds;
 use crate::ingest::write::Journals;
 use crate::ingest::{Board, ShardBoard, ShardVerdicts, Verdicts};
 use crate::journal::{self, Appender, LaneState, Reader, Syncer};
@@ -64,27 +65,6 @@ pub(super) struct Opened {
     pub(super) cursors: CursorKey,
     /// Where the readers find each shard.
     pub(super) databases: Vec<ReadShard>,
-}
-
-/// Which shards a core feeds, and with which index among the cores that feed the same one. With at
-/// least as many shards as cores, each shard has one core; with fewer, cores share a shard, each with
-/// journals of its own.
-fn feeds(core: usize, cores: usize, shards: usize) -> Vec<(usize, u8)> {
-    if shards >= cores {
-        (core..shards).step_by(cores).map(|shard| (shard, 0)).collect()
-    } else {
-        vec![(core % shards, (core / shards) as u8)]
-    }
-}
-
-/// Whether a core feeds a shard.
-pub(super) fn is_fed_by(shard: usize, core: usize, cores: usize, shards: usize) -> bool {
-    feeds(core, cores, shards).iter().any(|(fed, _)| *fed == shard)
-}
-
-/// The core whose CPU a shard's writer shares.
-pub(super) fn home(shard: usize, cores: usize) -> usize {
-    shard % cores
 }
 
 pub(super) fn open(config: &Config, cores: usize) -> Result<Opened, ServeError> {
@@ -228,26 +208,4 @@ fn open_lane(
         );
     }
     Ok((appender, reader))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_shard_is_fed_and_no_journal_has_two_writers() {
-        for cores in 1..9 {
-            for shards in 1..9 {
-                let mut all: Vec<_> = (0..cores).flat_map(|core| feeds(core, cores, shards)).collect();
-                let before = all.len();
-                all.sort_unstable();
-                all.dedup();
-                assert_eq!(all.len(), before, "{cores} cores, {shards} shards");
-                let mut fed: Vec<_> = all.iter().map(|(shard, _)| *shard).collect();
-                fed.dedup();
-                assert_eq!(fed, (0..shards).collect::<Vec<_>>(), "{cores} cores, {shards} shards");
-                assert!((0..shards).all(|shard| home(shard, cores) < cores));
-            }
-        }
-    }
 }

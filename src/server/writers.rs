@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::open::{ShardParts, home};
+use super::open::ShardParts;
 use crate::clicks::CLICKS;
 use crate::config::Config;
 use crate::cores::pin::Rank;
 use crate::events::EVENTS;
 use crate::families::FAMILIES;
 use crate::ingest::Board;
+use crate::ingest::home;
 use crate::ingest::write::{self, Stop, WriteSettings};
 use crate::orders::ORDERS;
 use crate::shard::ShardOptions;

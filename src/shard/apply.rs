@@ -98,7 +98,7 @@ impl<'a> Sorted<'a> {
 impl Shard {
     /// Stores one batch of each lane in one transaction: all of it, or nothing on any error. Records at
     /// or below a lane's position are skipped, so the same batch may come again after any failure.
-    /// `outcome` is told of every keyed row before the commit: nothing of it holds unless this returns Ok.
+    /// `outcome` is called for every keyed record before the commit; an outcome is valid only if this returns Ok.
     /// About 0.8 us a row of 200 bytes at 10,000 rows, 2 us a keyed one, plus 100 us a call.
     pub fn apply<R: Records>(
         &mut self,

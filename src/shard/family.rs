@@ -312,8 +312,8 @@ impl Applied {
 pub struct Families {
     /// In the order in which they migrate, open and are carried.
     pub list: &'static [&'static dyn Family],
-    /// Rejected records are carried behind so many families. A reshard that was interrupted goes on by the number of a
-    /// record, so this place never changes.
+    /// The number of families before the rejected records in what is carried. An interrupted reshard resumes at the
+    /// number of a record, so this place never changes.
     pub rejected_behind: usize,
     /// What each schema version brought, as the table `migration` says it; the first is version 1.
     pub versions: &'static [&'static str],

@@ -27,7 +27,7 @@ pub(super) fn install(path: &Path) -> Result<(), ShardError> {
         // Before the other name goes.
         durable::sync_folder(durable::holder_of(path))?;
     }
-    // Where another file took the place, the copy stays beside it for the operator.
+    // If another file has the name, the copy remains next to it for the operator.
     if Identity::of(path)? == Some(copy) {
         remove(&healed)?;
         durable::sync_folder(durable::holder_of(path))?;

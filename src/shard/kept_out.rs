@@ -73,7 +73,7 @@ CREATE TABLE erasure (
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Forgotten {
     pub mode: ErasureMode,
-    /// What stands for them where orders are kept.
+    /// The pseudonym of the person, if orders are kept.
     pub token: String,
 }
 
@@ -110,7 +110,7 @@ impl Forgotten {
     }
 }
 
-/// Puts somebody on the list. Erased is more than pseudonymised, and the first token stands.
+/// Adds a person to the list. Erasure overrides pseudonymisation, and the first token is kept.
 pub fn add(connection: &Connection, key: [u8; 16], mode: ErasureMode, token: &str) -> Result<(), ShardError> {
     connection
         .prepare_cached(

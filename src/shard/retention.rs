@@ -1,4 +1,4 @@
-//! Where retention stands in one shard.
+//! The state of retention in one shard.
 
 use std::any::Any;
 use std::path::Path;
@@ -10,7 +10,7 @@ use super::error::ShardError;
 use super::retain_clock::RetainClock;
 use super::stream::Stream;
 
-/// Where retention stands.
+/// The state of retention.
 #[derive(Debug)]
 pub(super) struct Retention {
     pub(super) clock: RetainClock,

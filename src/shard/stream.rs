@@ -59,8 +59,9 @@ impl fmt::Debug for Stream {
 }
 
 impl PartialEq for Stream {
+    #[inline]
     fn eq(&self, other: &Stream) -> bool {
-        self.name == other.name
+        self.place == other.place
     }
 }
 

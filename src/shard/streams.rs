@@ -85,7 +85,7 @@ impl StreamState {
     }
 }
 
-/// What a transaction changes of a stream beside the file; taken over by its commit.
+/// The changes of a stream in one transaction, outside of the file. Its commit applies them.
 #[derive(Debug)]
 pub struct StreamChange<'t> {
     before: &'t StreamState,

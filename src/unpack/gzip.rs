@@ -3,7 +3,7 @@
 use super::error::Fault;
 use super::inflate::Inflate;
 use super::input::Step;
-use super::unpacker::Pipe;
+use super::pipe::Pipe;
 
 #[derive(Debug)]
 pub(super) struct Gzip {

@@ -6,7 +6,8 @@
 use super::error::Fault;
 use super::input::Step;
 use super::magic::{Encoding, MAGIC_BYTES};
-use super::unpacker::{Pipe, Source};
+use super::pipe::Pipe;
+use super::source::Source;
 
 pub(super) struct Layer {
     pub(super) pipe: Pipe,

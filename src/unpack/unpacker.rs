@@ -3,18 +3,15 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::block::Block;
 use super::error::{Fault, Place, UnpackError};
-use super::gzip::Gzip;
-use super::inflate::MEMORY_BYTES;
-use super::input::{Input, Step};
+use super::input::Step;
 use super::layer::Layer;
-use super::limits::{Limits, Meter};
+use super::limits::Limits;
 use super::lines::{Found, Lines};
 use super::magic::{Encoding, MAGIC_BYTES};
+use super::pipe::Pipe;
 use super::skipped::Skipped;
-use super::zip::Zip;
-use super::zstd::Zstd;
+use super::source::Source;
 
 /// Decompresses an upload and splits it into lines.
 ///
@@ -84,37 +81,6 @@ pub struct Resume {
     pub lines: u64,
 }
 
-/// The input and output of decoders.
-#[derive(Debug)]
-pub(super) struct Pipe {
-    pub(super) input: Input,
-    pub(super) block: Block,
-    pub(super) meter: Meter,
-    /// Bytes of the upload that were read, if `input` is not the upload itself.
-    pub(super) upload_bytes: Option<u64>,
-}
-
-impl Pipe {
-    pub(super) fn new(limits: Limits, offset_bytes: u64) -> Pipe {
-        Pipe {
-            input: Input::starting_at(offset_bytes),
-            block: Block::default(),
-            meter: Meter::new(limits, offset_bytes),
-            upload_bytes: None,
-        }
-    }
-
-    /// Adds decoded bytes to the block and to the meter.
-    pub(super) fn decoded(&mut self, bytes: usize) -> Result<(), Fault> {
-        self.block.fill(bytes);
-        self.meter.add(bytes, self.upload_bytes.unwrap_or_else(|| self.input.consumed_bytes()))
-    }
-
-    pub(super) fn entries_max(&self) -> u32 {
-        self.meter.entries_max()
-    }
-}
-
 /// The position within a decoded text.
 enum Text {
     /// At its first bytes, which are too few to detect its encoding.
@@ -124,58 +90,6 @@ enum Text {
 
 impl Text {
     const NEW: Text = Text::Head(Vec::new());
-}
-
-pub(super) enum Source {
-    /// The first bytes, until there are enough to detect the encoding.
-    Untold(Vec<u8>),
-    Plain,
-    Gzip(Box<Gzip>),
-    Zstd(Zstd),
-    Zip(Box<Zip>),
-}
-
-impl Source {
-    fn of(encoding: Encoding) -> Result<Source, Fault> {
-        Ok(match encoding {
-            Encoding::Plain => Source::Plain,
-            Encoding::Gzip => Source::Gzip(Box::new(Gzip::new())),
-            Encoding::Zstd => Source::Zstd(Zstd::new()?),
-            Encoding::Zip => Source::Zip(Box::new(Zip::new())),
-        })
-    }
-
-    /// For bytes whose encoding is known.
-    pub(super) fn packed(encoding: Encoding) -> Result<Source, Fault> {
-        Source::of(encoding)
-    }
-
-    /// One step of a decoder; `None` while the encoding is not known.
-    pub(super) fn decode(&mut self, pipe: &mut Pipe) -> Option<Result<Step, Fault>> {
-        match self {
-            Source::Untold(_) => None,
-            Source::Plain => Some(plain(pipe)),
-            Source::Gzip(gzip) => Some(gzip.step(pipe)),
-            Source::Zstd(zstd) => Some(zstd.step(pipe)),
-            Source::Zip(zip) => Some(zip.step(pipe)),
-        }
-    }
-
-    fn memory_bytes(&self) -> usize {
-        match self {
-            Source::Untold(_) | Source::Plain => 0,
-            Source::Gzip(_) => MEMORY_BYTES,
-            Source::Zstd(zstd) => zstd.memory_bytes(),
-            Source::Zip(zip) => zip.memory_bytes(),
-        }
-    }
-
-    pub(super) fn zip(&self) -> Option<&Zip> {
-        match self {
-            Source::Zip(zip) => Some(zip),
-            _ => None,
-        }
-    }
 }
 
 enum Turn {
@@ -514,18 +428,7 @@ impl Unpacker {
 impl Unpacker {
     /// Memory for a line that is carried over, and for a header.
     pub(super) fn held_bytes(&self) -> usize {
-        let header_bytes = self.source.zip().map_or(0, Zip::held_bytes);
+        let header_bytes = self.source.zip().map_or(0, super::zip::Zip::held_bytes);
         self.lines.held_bytes() + header_bytes
     }
-}
-
-/// Plain bytes are their own block.
-fn plain(pipe: &mut Pipe) -> Result<Step, Fault> {
-    if pipe.input.is_empty() {
-        return Ok(if pipe.input.is_ended() { Step::End } else { Step::Hungry });
-    }
-    let bytes = pipe.input.take(u64::MAX);
-    pipe.decoded(bytes.len())?;
-    pipe.block.lend(bytes);
-    Ok(Step::Block)
 }

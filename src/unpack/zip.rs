@@ -3,6 +3,7 @@
 //! The format is designed to be read from its end. To detect archives that mislead a reader from the front, the
 //! directory is compared with the entries at the end: [`directory::Tally`].
 
+mod bytes;
 mod descriptor;
 mod directory;
 mod local;
@@ -10,8 +11,8 @@ mod local;
 use super::error::Fault;
 use super::inflate::{Inflate, MEMORY_BYTES};
 use super::input::{Input, Step};
+use super::pipe::Pipe;
 use super::skipped::Skipped;
-use super::unpacker::Pipe;
 use descriptor::Descriptor;
 use directory::{Directory, Tally};
 use local::{Entry, Method};
@@ -83,18 +84,6 @@ impl Header {
         self.bytes.drain(..length);
         self.offset_bytes += length as u64;
     }
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> u16 {
-    bytes.get(at..at + 2).map_or(0, |bytes| u16::from_le_bytes([bytes[0], bytes[1]]))
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    bytes.get(at..at + 4).map_or(0, |bytes| u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    u64::from(u32_at(bytes, at)) | u64::from(u32_at(bytes, at + 4)) << 32
 }
 
 impl Zip {

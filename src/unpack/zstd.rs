@@ -4,7 +4,7 @@ use zstd::zstd_safe::{DCtx, DParameter, ErrorCode, InBuffer, OutBuffer, get_erro
 
 use super::error::Fault;
 use super::input::Step;
-use super::unpacker::Pipe;
+use super::pipe::Pipe;
 
 /// 8 MiB, which every level up to 19 respects: a few bytes in a frame's header must not cost more. `--long` and
 /// `--ultra` exceed it.

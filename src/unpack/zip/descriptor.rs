@@ -4,7 +4,7 @@
 //! forms are tried, and the one that matches must be followed by a header. In 32 bits, sizes of 4 GiB and more are
 //! compared by their lower halves, as macOS writes them.
 
-use super::{u32_at, u64_at};
+use super::bytes::{u32_at, u64_at};
 use crate::unpack::error::Fault;
 
 /// The longest form, and the signature after it. After the shortest form there are always more bytes than this: an

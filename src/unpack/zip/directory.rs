@@ -2,8 +2,9 @@
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
+use super::Header;
+use super::bytes::{u16_at, u32_at, u64_at};
 use super::local::{from_zip64, hash, name_and_extra};
-use super::{Header, u16_at, u32_at, u64_at};
 use crate::unpack::error::Fault;
 use crate::unpack::input::{Input, Step};
 

@@ -2,8 +2,8 @@
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 
+use super::bytes::{u16_at, u32_at, u64_at};
 use super::directory::Record;
-use super::{u16_at, u32_at, u64_at};
 use crate::unpack::error::Fault;
 
 /// Name and extra field follow these.

@@ -1,0 +1,154 @@
+//! The body of an answer: whole, or rows that are read while the client takes them.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, SizeHint};
+
+use super::packing::PackedBody;
+use crate::query::QueryError;
+
+pub type NextBytes<'p> = Pin<Box<dyn Future<Output = Result<Option<Vec<u8>>, Broken>> + 'p>>;
+
+/// A body that is read piece by piece while the client takes it.
+pub trait Pieces {
+    /// The next piece; `None` behind the last.
+    fn next(&mut self) -> NextBytes<'_>;
+}
+
+/// A body that goes on until one side ends it.
+pub trait Stream {
+    /// The next bytes; `None` at its end.
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>>;
+}
+
+/// Why an answer is broken off.
+#[derive(Debug, thiserror::Error)]
+pub enum Broken {
+    #[error(transparent)]
+    Query(#[from] QueryError),
+    /// Its source has ended, for a reason that is not an error of the server.
+    #[error("{0}")]
+    Ended(&'static str),
+    #[error("the response could not be compressed: {0}")]
+    Packing(#[from] std::io::Error),
+}
+
+type NextPiece = Pin<Box<dyn Future<Output = (Box<dyn Pieces>, Result<Option<Vec<u8>>, Broken>)>>>;
+
+pub enum AnswerBody {
+    Whole(Bytes),
+    /// A piece in hand, and the one that is being read: no more is read than the client takes.
+    Rows {
+        ready: Option<Bytes>,
+        next: Option<NextPiece>,
+        /// Bytes to come, where that is known.
+        left: Option<u64>,
+        /// Ranges and digests count these bytes.
+        is_fixed: bool,
+    },
+    Packed(Box<PackedBody>),
+    /// Ends when the server drains.
+    Stream(Box<dyn Stream>),
+}
+
+impl AnswerBody {
+    pub fn empty() -> AnswerBody {
+        AnswerBody::Whole(Bytes::new())
+    }
+
+    pub fn rows(first: Option<Vec<u8>>, rows: Box<dyn Pieces>) -> AnswerBody {
+        let ready = first.map(Bytes::from);
+        let next = ready.is_some().then(|| piece(rows));
+        AnswerBody::Rows { ready, next, left: None, is_fixed: false }
+    }
+
+    /// Pieces whose first one may take a while; so many bytes, if that is known.
+    pub fn following(rows: Box<dyn Pieces>, left: Option<u64>) -> AnswerBody {
+        let next = (left != Some(0)).then(|| piece(rows));
+        AnswerBody::Rows { ready: None, next, left, is_fixed: true }
+    }
+
+    /// Whether another coding of it is as good, and it may be longer than `bytes`.
+    pub fn may_be_packed(&self, bytes: usize) -> bool {
+        match self {
+            AnswerBody::Whole(whole) => whole.len() > bytes,
+            AnswerBody::Rows { ready, next, is_fixed, .. } => {
+                !is_fixed && (next.is_some() || ready.as_ref().is_some_and(|ready| ready.len() > bytes))
+            }
+            AnswerBody::Packed(_) | AnswerBody::Stream(_) => false,
+        }
+    }
+}
+
+fn piece(mut rows: Box<dyn Pieces>) -> NextPiece {
+    Box::pin(async move {
+        let next = rows.next().await;
+        (rows, next)
+    })
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = Broken;
+
+    /// An error breaks the framing off: the client sees that the answer is not whole.
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match self.get_mut() {
+            AnswerBody::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
+            AnswerBody::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            AnswerBody::Stream(stream) => {
+                stream.poll_next(context).map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
+            }
+            AnswerBody::Packed(packed) => packed.poll(context),
+            AnswerBody::Rows { ready, next, left, .. } => {
+                if let Some(bytes) = ready.take() {
+                    return Poll::Ready(Some(Ok(Frame::data(bytes))));
+                }
+                let Some(coming) = next else { return Poll::Ready(None) };
+                let (rows, outcome) = ready!(coming.as_mut().poll(context));
+                *next = None;
+                match outcome {
+                    Ok(Some(bytes)) => {
+                        *left = left.map(|left| left.saturating_sub(bytes.len() as u64));
+                        *next = (*left != Some(0)).then(|| piece(rows));
+                        Poll::Ready(Some(Ok(Frame::data(Bytes::from(bytes)))))
+                    }
+                    Ok(None) => Poll::Ready(None),
+                    Err(error) => {
+                        match &error {
+                            // Its own log says why; the reader is only one who notices.
+                            Broken::Ended(reason) => tracing::info!(reason, "a response was aborted"),
+                            error => tracing::error!(%error, "a stream of rows was aborted"),
+                        }
+                        Poll::Ready(Some(Err(error)))
+                    }
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            AnswerBody::Whole(bytes) => bytes.is_empty(),
+            AnswerBody::Stream(_) => false,
+            AnswerBody::Packed(packed) => packed.is_end(),
+            AnswerBody::Rows { ready, next, .. } => ready.is_none() && next.is_none(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            AnswerBody::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            AnswerBody::Rows { left: Some(left), .. } => SizeHint::with_exact(*left),
+            AnswerBody::Rows { left: None, .. } | AnswerBody::Packed(_) | AnswerBody::Stream(_) => {
+                SizeHint::default()
+            }
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! The executor's connection as hyper sees it: only bytes that passed the same checks as on the hot
+//! lane, within the same time limits.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use crate::base::clock;
+use crate::cores::{executor, socket::Socket};
+use crate::http::{Gate, Passed, Refusal};
+
+/// Bytes asked of the socket at once, and the most that is held back for one head.
+const READ_BYTES: usize = 16 * 1024;
+
+/// How long each phase of a connection may last.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    pub head: Duration,
+    pub body: Duration,
+    pub idle: Duration,
+    pub write: Duration,
+}
+
+/// Shared by the stream (inside hyper) and the service: why the connection is being ended.
+pub type SharedGate = Rc<RefCell<Gate>>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waiting {
+    Idle,
+    Head,
+    Body,
+}
+
+type Timer = Pin<Box<dyn Future<Output = ()>>>;
+
+/// One timer, set again only when it fires early or would fire late: a request that comes in one piece costs no timer
+/// of its own, for the next idle time ends behind the one that was set.
+#[derive(Default)]
+struct Alarm {
+    /// When it fires, and the timer.
+    timer: Option<(u64, Timer)>,
+}
+
+impl Alarm {
+    /// Ready once `deadline_us` is over; wakes the task then.
+    fn poll(&mut self, context: &mut Context<'_>, deadline_us: u64) -> Poll<()> {
+        loop {
+            let now_us = clock::monotonic_us();
+            if now_us >= deadline_us {
+                self.timer = None;
+                return Poll::Ready(());
+            }
+            // A head that has begun may take less time than the silence before it.
+            if self.timer.as_ref().is_some_and(|(due_us, _)| *due_us > deadline_us) {
+                self.timer = None;
+            }
+            let (_, timer) = self.timer.get_or_insert_with(|| {
+                let left = Duration::from_micros(deadline_us - now_us);
+                (deadline_us, Box::pin(executor::sleep(left)))
+            });
+            ready!(timer.as_mut().poll(context));
+            self.timer = None;
+        }
+    }
+}
+
+pub(super) struct Gated {
+    socket: Socket,
+    gate: SharedGate,
+    times: Times,
+    /// Received, not yet passed on; what may pass stands in front.
+    inbox: Vec<u8>,
+    passing: usize,
+    waiting: Waiting,
+    read_deadline_us: u64,
+    write_deadline_us: Option<u64>,
+    read_alarm: Alarm,
+    write_alarm: Alarm,
+    /// The peer has ended its direction, or nothing more is to be read.
+    ended: bool,
+}
+
+impl Gated {
+    pub(super) fn new(socket: Socket, unread: Vec<u8>, gate: SharedGate, times: Times) -> Gated {
+        let read_deadline_us = clock::monotonic_us() + times.idle.as_micros() as u64;
+        Gated {
+            socket,
+            gate,
+            times,
+            inbox: unread,
+            passing: 0,
+            waiting: Waiting::Idle,
+            read_deadline_us,
+            write_deadline_us: None,
+            read_alarm: Alarm::default(),
+            write_alarm: Alarm::default(),
+            ended: false,
+        }
+    }
+
+    pub(super) fn into_socket(self) -> Socket {
+        self.socket
+    }
+
+    /// Sets the time limit that belongs to what is being waited for; it runs from where that began.
+    fn watch(&mut self) {
+        let waiting = match (self.gate.borrow().in_body(), self.inbox.is_empty()) {
+            (true, _) => Waiting::Body,
+            (false, false) => Waiting::Head,
+            (false, true) => Waiting::Idle,
+        };
+        if waiting != self.waiting {
+            self.waiting = waiting;
+            let time = match waiting {
+                Waiting::Idle => self.times.idle,
+                Waiting::Head => self.times.head,
+                Waiting::Body => self.times.body,
+            };
+            self.read_deadline_us = clock::monotonic_us() + time.as_micros() as u64;
+        }
+    }
+
+    /// Puts a request for the refusal in the place of everything that has not passed.
+    fn replace_by_refusal(&mut self) {
+        self.inbox = Gate::refusal_request();
+        self.passing = self.inbox.len();
+        self.ended = true;
+    }
+}
+
+impl hyper::rt::Read for Gated {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        mut into: hyper::rt::ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        loop {
+            if this.passing > 0 {
+                let count = this.passing.min(into.remaining());
+                into.put_slice(&this.inbox[..count]);
+                this.inbox.drain(..count);
+                this.passing -= count;
+                // What is answered for long needs no room for a next request.
+                if this.inbox.is_empty() {
+                    this.inbox = Vec::new();
+                }
+                return Poll::Ready(Ok(()));
+            }
+            if this.ended {
+                return Poll::Ready(Ok(()));
+            }
+            let in_body = this.gate.borrow().in_body();
+            let passed = this.gate.borrow_mut().pass(&this.inbox);
+            match passed {
+                Passed::Bytes(count) => {
+                    this.passing = count;
+                    // A new request begins: its limits run from here. A piece of a body (dripping gains
+                    // nothing) or an empty line between requests begins nothing.
+                    if !in_body && !this.inbox.starts_with(b"\r\n") {
+                        this.waiting = Waiting::Idle;
+                        this.watch();
+                    }
+                    continue;
+                }
+                // In the middle of a body hyper is told by an error, and whoever reads the body answers.
+                Passed::Refused(_) if in_body => {
+                    this.ended = true;
+                    return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+                }
+                Passed::Refused(_) => {
+                    this.replace_by_refusal();
+                    continue;
+                }
+                Passed::Nothing => {}
+            }
+            this.watch();
+            let filled = this.inbox.len();
+            this.inbox.resize(filled + READ_BYTES, 0);
+            let received = this.socket.poll_read(context, &mut this.inbox[filled..]);
+            let count = match &received {
+                Poll::Ready(Ok(count)) => *count,
+                _ => 0,
+            };
+            this.inbox.truncate(filled + count);
+            match received {
+                Poll::Ready(Ok(0)) => {
+                    this.ended = true;
+                    return Poll::Ready(Ok(()));
+                }
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    let allowed_us = match this.waiting {
+                        Waiting::Body => this.gate.borrow().allowed_us(),
+                        Waiting::Idle | Waiting::Head => 0,
+                    };
+                    ready!(this.read_alarm.poll(context, this.read_deadline_us.saturating_add(allowed_us)));
+                    match this.waiting {
+                        Waiting::Idle => this.ended = true,
+                        Waiting::Head => {
+                            this.gate.borrow_mut().refuse(Refusal::HeadTimeout);
+                            this.replace_by_refusal();
+                        }
+                        Waiting::Body => {
+                            this.gate.borrow_mut().refuse(Refusal::BodyTimeout);
+                            this.ended = true;
+                            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl hyper::rt::Write for Gated {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        match this.socket.poll_write(context, bytes) {
+            Poll::Pending => {
+                let limit_us = this.times.write.as_micros() as u64;
+                let deadline_us =
+                    *this.write_deadline_us.get_or_insert_with(|| clock::monotonic_us() + limit_us);
+                ready!(this.write_alarm.poll(context, deadline_us));
+                Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+            }
+            written => {
+                this.write_deadline_us = None;
+                written
+            }
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.get_mut().socket.poll_shutdown(context)
+    }
+}

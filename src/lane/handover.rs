@@ -1,0 +1,21 @@
+//! A socket on its way from the hot lane to the executor of the same core.
+
+use std::net::TcpStream;
+use std::os::fd::OwnedFd;
+
+/// The socket and the bytes already read from it, beginning with a head nobody has answered.
+#[derive(Debug)]
+pub struct HandedOver {
+    pub fd: OwnedFd,
+    pub unread: Vec<u8>,
+}
+
+impl HandedOver {
+    pub fn new(fd: OwnedFd, unread: Vec<u8>) -> HandedOver {
+        HandedOver { fd, unread }
+    }
+
+    pub fn into_parts(self) -> (TcpStream, Vec<u8>) {
+        (TcpStream::from(self.fd), self.unread)
+    }
+}

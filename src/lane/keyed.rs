@@ -1,0 +1,424 @@
+//! Rows with keys: to the journal of the core that feeds their shard, and back with what became of them.
+//!
+//! ```text
+//!  this core feeds the shard:   append_rows ─► hurry the writer ─► its commit wakes us ─► verdicts
+//!  another core does:           Forward ─► (its executor does the same) ─► reply
+//! ```
+//! Every way is bounded: a full mailbox or journal is refused at once, a commit that does not come within
+//! the time is answered with "accepted", which the journal keeps.
+
+use std::collections::hash_map::Entry;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use futures_lite::FutureExt as _;
+
+use super::mailbox::{Begun, Forward, Grant, Refused, Settled, Waiter};
+use super::state::Lane;
+use super::sync::on_disk;
+use crate::base::clock;
+use crate::base::ids::{Sequence, ShardId};
+use crate::cores::executor;
+use crate::ingest::{Appended, KeyedRows, Pressure, Written};
+use crate::ingest::{home, is_fed_by};
+
+/// Requests of other cores that this one works on; the others stay in the mailbox, which fills.
+const FORWARDS_OPEN_MAX: usize = 1024;
+/// Beyond the commit's own time limit: a core that does not answer by then is stuck.
+const REPLY_PATIENCE: Duration = Duration::from_secs(4);
+
+/// How long rows that a client cannot send again by themselves wait for their journal, and for their commit.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+/// How long they wait for a shard over its high-water mark.
+const QUEUE_PATIENCE: Duration = Duration::from_secs(1);
+const PRESSURE_PAUSE: Duration = Duration::from_millis(20);
+
+/// How long another core may take to sync a journal: a disk under load takes seconds.
+const SYNC_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Journals the rows here or hands them to the core that feeds their shard; does not wait.
+pub fn begin(
+    lane: &Lane,
+    shard: ShardId,
+    rows: &Arc<KeyedRows>,
+    wants_disk: bool,
+    patience: Duration,
+) -> Result<Begun, Refused> {
+    let mut intake = lane.intake.borrow_mut();
+    if let Some(place) = intake.lane_of(shard) {
+        if wants_disk && intake.sync_failed(place) {
+            return Err(Refused::Pressure(Pressure::Unsynced));
+        }
+        let written = intake.append_rows(place, rows).map_err(Refused::Pressure)?;
+        lane.me.executor.accepted_events.add(rows.len() as u64);
+        lane.me.executor.accepted_bytes.add(rows.bytes() as u64);
+        return Ok(Begun::Here(written));
+    }
+    drop(intake);
+    let (reply, replied) = async_channel::bounded(1);
+    let owner = home(usize::from(shard.0), lane.keyed.forwards.len());
+    let forward = Forward::Rows { shard, rows: rows.clone(), wants_disk, patience, reply };
+    match lane.keyed.forwards.get(owner).map(|to| to.try_send(forward)) {
+        Some(Ok(())) => Ok(Begun::There(replied)),
+        _ => Err(Refused::MailboxFull),
+    }
+}
+
+/// Journals rows as soon as there is room. A shard over its high-water mark is given [`QUEUE_PATIENCE`]: one ingest
+/// has little under way, so the queue is not its own, and whoever sends is told to come back.
+pub async fn begin_when_there_is_room(
+    lane: &Lane,
+    shard: ShardId,
+    rows: &Arc<KeyedRows>,
+    wants_disk: bool,
+) -> Result<Begun, Refused> {
+    let since_us = clock::monotonic_us();
+    loop {
+        let refused = match begin(lane, shard, rows, wants_disk, PATIENCE) {
+            Ok(begun) => return Ok(begun),
+            Err(refused) => refused,
+        };
+        let patience = match refused {
+            Refused::Pressure(Pressure::QueueFull { .. }) => QUEUE_PATIENCE,
+            Refused::MailboxFull => PATIENCE,
+            _ => return Err(refused),
+        };
+        if clock::monotonic_us() - since_us >= patience.as_micros() as u64 {
+            return Err(refused);
+        }
+        executor::sleep(PRESSURE_PAUSE).await;
+    }
+}
+
+/// Waits for what became of the rows: the commit, or the end of its time.
+pub async fn settle(
+    lane: &Lane,
+    begun: Begun,
+    wants_disk: bool,
+    patience: Duration,
+) -> Result<Settled, Refused> {
+    match begun {
+        Begun::Here(written) => settle_here(lane, written, wants_disk, patience).await,
+        Begun::There(replied) => receive(replied, patience + REPLY_PATIENCE).await?,
+    }
+}
+
+async fn settle_here(
+    lane: &Lane,
+    written: Written,
+    wants_disk: bool,
+    patience: Duration,
+) -> Result<Settled, Refused> {
+    let place = written.appended.lane;
+    let deadline_us = clock::monotonic_us() + patience.as_micros() as u64;
+    poll_fn(|context| {
+        lane.keyed.verdicts[place].await_commit();
+        if lane.intake.borrow().applied(place) >= written.last || clock::monotonic_us() >= deadline_us {
+            return Poll::Ready(());
+        }
+        let waiter = Waiter { last: written.last, deadline_us, waker: context.waker().clone() };
+        lane.keyed.waiters.borrow_mut()[place].0.push_back(waiter);
+        Poll::Pending
+    })
+    .await;
+    let mut synced = true;
+    if wants_disk {
+        // What became of the rows may rest on what other cores have journaled of their shard.
+        let others = ask_feeders(lane, written.first.shard, |core| core != lane.core).await;
+        synced = on_disk(lane, written.appended).await && others_synced(others).await?;
+    }
+    let applied = lane.intake.borrow().applied(place);
+    let verdicts = &lane.keyed.verdicts[place];
+    let outcomes = (written.first.sequence.0..=written.last.0)
+        .map(|sequence| (Sequence(sequence) <= applied).then(|| verdicts.of(Sequence(sequence))).flatten())
+        .collect();
+    Ok(Settled { first: written.first, outcomes, synced, upto: written.appended.upto })
+}
+
+/// As [`all_synced`], for rows that are journaled: a core that could not be asked has not failed to sync, and that
+/// nothing was stored cannot be said any more.
+async fn others_synced(asked: Result<Vec<async_channel::Receiver<bool>>, Refused>) -> Result<bool, Refused> {
+    let asked = asked.map_err(|_| Refused::NoAnswer)?;
+    all_synced(asked).await.map_err(|_| Refused::NoAnswer)
+}
+
+/// Wakes those whose rows are committed, after every commit that somebody waited for.
+pub async fn run_commits(lane: Rc<Lane>, committed: async_channel::Receiver<()>) {
+    while committed.recv().await.is_ok() {
+        wake(&lane, 0);
+    }
+}
+
+/// Wakes those whose rows are committed or whose time is over.
+pub fn wake(lane: &Lane, now_us: u64) {
+    let mut ready = Vec::new();
+    for (place, waiters) in lane.keyed.waiters.borrow_mut().iter_mut().enumerate() {
+        if waiters.0.is_empty() {
+            continue;
+        }
+        // Before the look: a commit after it wakes us again.
+        lane.keyed.verdicts[place].await_commit();
+        let applied = lane.intake.borrow().applied(place);
+        while let Some(first) = waiters.0.front()
+            && (first.last <= applied || first.deadline_us <= now_us)
+        {
+            ready.extend(waiters.0.pop_front());
+        }
+    }
+    for waiter in ready {
+        waiter.waker.wake();
+    }
+}
+
+/// Serves the other cores.
+pub async fn run_forwards(lane: Rc<Lane>, forwarded: async_channel::Receiver<Forward>) {
+    let open = Rc::new(std::cell::Cell::new(0_usize));
+    while let Ok(forward) = forwarded.recv().await {
+        let (shard, rows, wants_disk, patience, reply) = match forward {
+            Forward::Rows { shard, rows, wants_disk, patience, reply } => {
+                (shard, rows, wants_disk, patience, reply)
+            }
+            Forward::Claim { name, owner, wanted, reply } => {
+                let grant = match lane.claims.borrow_mut().entry(name.clone()) {
+                    Entry::Vacant(free) => {
+                        free.insert(wanted);
+                        Some(Grant { owner, name: Some(name) })
+                    }
+                    Entry::Occupied(held) => {
+                        // Full: it was told already.
+                        let _ = held.get().try_send(());
+                        None
+                    }
+                };
+                // Whoever asked may have gone: the grant comes back, now or when the unread reply is dropped.
+                let _ = reply.try_send(grant);
+                continue;
+            }
+            Forward::Release { name } => {
+                lane.claims.borrow_mut().remove(&name);
+                continue;
+            }
+            Forward::Sync { shard, upto, reply } => {
+                let lane = lane.clone();
+                executor::spawn(async move {
+                    // Whoever asked may have gone.
+                    let _ = reply.try_send(sync_here(&lane, shard, upto).await);
+                });
+                continue;
+            }
+        };
+        let begun = begin(&lane, shard, &rows, wants_disk, patience);
+        let (lane, counted) = (lane.clone(), open.clone());
+        counted.set(counted.get() + 1);
+        executor::spawn(async move {
+            let settled = match begun {
+                Ok(begun) => settle(&lane, begun, wants_disk, patience).await,
+                Err(refused) => Err(refused),
+            };
+            // Whoever asked may have gone.
+            let _ = reply.try_send(settled);
+            counted.set(counted.get() - 1);
+        });
+        while open.get() >= FORWARDS_OPEN_MAX {
+            executor::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+/// Syncs this core's journal of a shard; whether it is on disk up to there.
+async fn sync_here(lane: &Lane, shard: ShardId, upto: Option<u64>) -> bool {
+    let appended = {
+        let intake = lane.intake.borrow();
+        intake.lane_of(shard).map(|place| Appended { lane: place, upto: upto.unwrap_or(intake.end(place)) })
+    };
+    match appended {
+        Some(appended) => on_disk(lane, appended).await,
+        None => false,
+    }
+}
+
+/// Where rows end in the journals that [`begin`] of this core takes for their shards.
+#[derive(Clone, Debug, Default)]
+pub struct JournalEnds(Vec<(ShardId, u64)>);
+
+impl JournalEnds {
+    /// Rows of this shard end there.
+    pub fn add(&mut self, shard: ShardId, upto: u64) {
+        match self.0.iter_mut().find(|(known, _)| *known == shard) {
+            Some((_, end)) => *end = upto.max(*end),
+            None => self.0.push((shard, upto)),
+        }
+    }
+
+    /// Syncs the journals up to there, side by side, and forgets those ends; whether all are on disk. One fdatasync
+    /// a journal serves every request that waits for it.
+    pub async fn sync(&mut self, lane: &Lane) -> Result<bool, Refused> {
+        let (mut here, mut asked) = (Vec::new(), Vec::new());
+        for (shard, upto) in &self.0 {
+            let mut owner = home(usize::from(shard.0), lane.keyed.forwards.len());
+            if lane.intake.borrow().lane_of(*shard).is_some() {
+                owner = lane.core;
+                here.push((*shard, *upto));
+            } else {
+                asked.push(ask_sync(lane, owner, *shard, Some(*upto)).await?);
+            }
+            // A duplicate names a row that another core may have journaled.
+            asked.append(&mut ask_feeders(lane, *shard, |core| core != owner).await?);
+        }
+        let mut synced = true;
+        for (shard, upto) in here {
+            synced &= sync_here(lane, shard, Some(upto)).await;
+        }
+        synced &= all_synced(asked).await?;
+        if synced {
+            self.0.clear();
+        }
+        Ok(synced)
+    }
+}
+
+/// Asks another core; waits for room in its mailbox, where one commit may wake hundreds who ask at once.
+async fn ask_sync(
+    lane: &Lane,
+    core: usize,
+    shard: ShardId,
+    upto: Option<u64>,
+) -> Result<async_channel::Receiver<bool>, Refused> {
+    let (reply, replied) = async_channel::bounded(1);
+    let to = lane.keyed.forwards.get(core).ok_or(Refused::NoAnswer)?;
+    send(to, Forward::Sync { shard, upto, reply }, SYNC_PATIENCE).await.map(|()| replied)
+}
+
+/// Waits for room in a mailbox, at most so long.
+async fn send(to: &async_channel::Sender<Forward>, ask: Forward, patience: Duration) -> Result<(), Refused> {
+    let sent = async { to.send(ask).await.map_err(|_| Refused::NoAnswer) };
+    let full = async {
+        executor::sleep(patience).await;
+        Err(Refused::MailboxFull)
+    };
+    sent.or(full).await
+}
+
+/// Waits for an answer, at most so long.
+async fn receive<T>(replied: async_channel::Receiver<T>, patience: Duration) -> Result<T, Refused> {
+    let silent = async {
+        executor::sleep(patience).await;
+        Err(async_channel::RecvError)
+    };
+    replied.recv().or(silent).await.map_err(|_| Refused::NoAnswer)
+}
+
+/// Syncs what every core has journaled of a shard so far: what was committed there, whoever sent it, survives a power
+/// cut then. Whether it does.
+pub async fn sync_shard(lane: &Lane, shard: ShardId) -> Result<bool, Refused> {
+    let others = ask_feeders(lane, shard, |core| core != lane.core).await?;
+    let is_here = lane.intake.borrow().lane_of(shard).is_some();
+    let here = !is_here || sync_here(lane, shard, None).await;
+    Ok(all_synced(others).await? && here)
+}
+
+/// Begins to sync what these cores have journaled of a shard that they feed.
+async fn ask_feeders(
+    lane: &Lane,
+    shard: ShardId,
+    is_asked: impl Fn(usize) -> bool,
+) -> Result<Vec<async_channel::Receiver<bool>>, Refused> {
+    let (cores, shards) = (lane.keyed.forwards.len(), usize::from(lane.shard_count));
+    let feeds = |core: &usize| is_fed_by(usize::from(shard.0), *core, cores, shards);
+    let mut asked = Vec::new();
+    for core in (0..cores).filter(feeds).filter(|core| is_asked(*core)) {
+        asked.push(ask_sync(lane, core, shard, None).await?);
+    }
+    Ok(asked)
+}
+
+async fn all_synced(asked: Vec<async_channel::Receiver<bool>>) -> Result<bool, Refused> {
+    let mut synced = true;
+    for replied in asked {
+        synced &= receive(replied, SYNC_PATIENCE).await?;
+    }
+    Ok(synced)
+}
+
+/// A name that is held by one request of all cores, until it is dropped.
+pub struct Claim {
+    _grant: Grant,
+    wanted: async_channel::Receiver<()>,
+}
+
+impl Claim {
+    /// Comes back when somebody else asks for the name.
+    pub async fn wanted(&self) {
+        if self.wanted.recv().await.is_err() {
+            std::future::pending().await
+        }
+    }
+}
+
+/// Asks the core that a hash leads to for a name. `None`: another request holds it.
+pub async fn claim(lane: &Lane, shard: ShardId, name: String) -> Result<Option<Claim>, Refused> {
+    let core = home(usize::from(shard.0), lane.keyed.forwards.len());
+    let Some(owner) = lane.keyed.forwards.get(core) else { return Err(Refused::NoAnswer) };
+    let (reply, replied) = async_channel::bounded(1);
+    let (tell, wanted) = async_channel::bounded(1);
+    let ask = Forward::Claim { name, owner: owner.clone(), wanted: tell, reply };
+    // A burst of requests may ask within one tick.
+    send(owner, ask, REPLY_PATIENCE).await?;
+    let grant = receive(replied, REPLY_PATIENCE).await?;
+    Ok(grant.map(|grant| Claim { _grant: grant, wanted }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn granted(owner: &async_channel::Sender<Forward>) -> Option<Grant> {
+        Some(Grant { owner: owner.clone(), name: Some("name".to_owned()) })
+    }
+
+    fn is_released(mailbox: &async_channel::Receiver<Forward>) -> bool {
+        let released = mailbox.try_recv();
+        assert!(mailbox.is_empty(), "once");
+        matches!(released, Ok(Forward::Release { name }) if name == "name")
+    }
+
+    #[test]
+    fn a_core_that_cannot_be_asked_is_not_a_failed_sync_of_rows_that_are_journaled() {
+        let synced = |asked| futures_lite::future::block_on(others_synced(asked));
+        let replied = |answer: Option<bool>| {
+            let (reply, replied) = async_channel::bounded(1);
+            answer.into_iter().for_each(|answer| reply.try_send(answer).unwrap());
+            replied
+        };
+        assert!(matches!(synced(Err(Refused::MailboxFull)), Err(Refused::NoAnswer)));
+        assert!(matches!(synced(Ok(vec![replied(Some(true)), replied(Some(true))])), Ok(true)));
+        assert!(matches!(synced(Ok(vec![replied(Some(false)), replied(Some(true))])), Ok(false)));
+    }
+
+    #[test]
+    fn a_name_granted_to_a_client_that_vanished_is_given_back() {
+        let (owner, mailbox) = async_channel::bounded(4);
+        // Gone before the grant.
+        let (reply, replied) = async_channel::bounded(1);
+        drop(replied);
+        let _ = reply.try_send(granted(&owner));
+        assert!(is_released(&mailbox));
+        // Gone after it, without having looked.
+        let (reply, replied) = async_channel::bounded(1);
+        reply.try_send(granted(&owner)).unwrap();
+        drop(replied);
+        drop(reply);
+        assert!(is_released(&mailbox));
+        // Gone with the name in hand; not while it is.
+        let (reply, replied) = async_channel::bounded(1);
+        reply.try_send(granted(&owner)).unwrap();
+        drop(reply);
+        let held = replied.try_recv().unwrap();
+        assert!(mailbox.is_empty());
+        drop(held);
+        assert!(is_released(&mailbox));
+    }
+}

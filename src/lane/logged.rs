@@ -1,0 +1,67 @@
+//! One line of the log for what was asked: each ingest, upload, status, review, export and erasure; of events, prices and
+//! stock the first of each status in a second, so that a refusal is seen whatever else goes on.
+//!
+//! Never: what a body says, or the key it came with.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+
+use super::call::RequestHead;
+use super::state::Lane;
+use crate::api::{Logged, commerce::ingest_key};
+
+/// Between two lines of one route and status that are sampled.
+const SAMPLE_US: u64 = 1_000_000;
+
+/// When each route was last logged with a status; as many as there are routes and statuses.
+#[derive(Debug, Default)]
+pub struct Samples(RefCell<HashMap<(usize, u16), u64>>);
+
+impl Samples {
+    /// Whether this one is the first in a second.
+    fn is_first(&self, row: usize, status: u16, now_us: u64) -> bool {
+        let mut last = self.0.borrow_mut();
+        let is_first = last.get(&(row, status)).is_none_or(|at_us| now_us >= at_us + SAMPLE_US);
+        if is_first {
+            last.insert((row, status), now_us);
+        }
+        is_first
+    }
+}
+
+pub(super) fn answered(lane: &Lane, request: &RequestHead, status: u16, duration_us: u64) {
+    let (found, request_id) = (&request.found, &request.id);
+    let now_us = request.started_us + duration_us;
+    let is_line = match found.operation.map_or(Logged::Never, |operation| operation.logged) {
+        Logged::Each => true,
+        Logged::Sampled => lane.samples.is_first(found.row, status, now_us),
+        Logged::Never => false,
+    };
+    let route = found.route();
+    if !is_line {
+        return tracing::debug!(request_id, route, status, duration_us, "answered");
+    }
+    if !tracing::enabled!(tracing::Level::INFO) {
+        return;
+    }
+    let method = request.method_name();
+    let in_path = Some(&*request.tenant).filter(|tenant| !tenant.is_empty());
+    let tenant = in_path.or_else(|| request.owner.get().map(|tenant| &**tenant));
+    let idempotency_key = ingest_key(&request.headers).ok();
+    let (idempotency_key, rows) = (idempotency_key.as_deref(), request.rows.get());
+    tracing::info!(request_id, tenant, method, route, status, duration_us, idempotency_key, rows, "answered");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_of_each_status_in_a_second_is_logged() {
+        let samples = Samples::default();
+        let first = |row, status, now_us| samples.is_first(row, status, now_us);
+        assert!(first(1, 201, 0) && !first(1, 201, 999_999));
+        assert!(first(1, 429, 10) && first(2, 201, 10), "another status and another route are others");
+        assert!(first(1, 201, 1_000_000) && !first(1, 429, 1_000_009) && first(1, 429, 1_000_010));
+    }
+}

@@ -1,0 +1,37 @@
+//! One core's executor: hyper for every connection that the hot lane hands over, journaled rows, and the group
+//! fdatasync that `ack=disk` waits for.
+//!
+//! In: sockets with their unread bytes; a table of endpoints. Out: responses. Owns: requests, their bodies and memory,
+//! who may do what, the mailboxes between cores. Never: names a feature; a feature is an endpoint's handler, and a
+//! [`Component`] where it keeps something between requests.
+
+mod admit;
+mod body;
+mod call;
+mod component;
+mod gated;
+mod handover;
+pub mod keyed;
+mod logged;
+mod mailbox;
+mod memory;
+mod packed;
+mod packing;
+mod respond;
+mod run;
+mod state;
+mod sync;
+mod task;
+
+pub use admit::{admit, charge_as_it_comes, charge_tenant, check_tenant, now, tenant_of};
+pub use body::{AnswerBody, Broken, NextBytes, Pieces, Stream};
+pub use call::{Body, Call, Handler, Reply, RequestHead, StreamTask, Task, at_once};
+pub use component::{Component, Components};
+pub use gated::SharedGate;
+pub use handover::HandedOver;
+pub use mailbox::{Begun, FORWARDS_MAX, Forward, Grant, Refused, Settled};
+pub use memory::{Held, Spent};
+pub use run::{Parts, run};
+pub use state::Lane;
+pub use sync::on_disk;
+pub use task::detached;

@@ -1,0 +1,66 @@
+//! Answers compressed for clients that ask for it (RFC 9110 §12.5.3): those over a kilobyte, and rows that are streamed,
+//! whose length nobody knows yet.
+//!
+//! Downloads of exports stay as they are: their ranges and digests count the bytes of the file. So do streams of
+//! changes, whose lines must not wait for each other.
+
+use bytes::Bytes;
+
+use super::body::AnswerBody;
+use super::call::{Reply, RequestHead};
+use super::packing::{Coding, PackedBody, Packer, STEP_BYTES};
+use super::state::Lane;
+use crate::http::{Answer, preferred_coding};
+
+/// A smaller answer fits into a segment or two as it is.
+const PACKED_MIN: usize = 1024;
+
+/// The reply, compressed where the request takes that, the answer gains by it and there is memory for an encoder.
+pub(super) fn packed(lane: &Lane, request: &RequestHead, mut reply: Reply) -> Reply {
+    if !is_packable(&reply) {
+        return reply;
+    }
+    reply.answer = reply.answer.with("Vary", "Accept-Encoding");
+    let Some(coding) = preferred_coding(&request.values("accept-encoding"), &Coding::NAMES) else {
+        return reply;
+    };
+    let coding = Coding::ALL[coding];
+    let mut held = lane.memory.hold();
+    if held.add(coding.bytes()).is_err() {
+        return reply;
+    }
+    let Ok(packer) = Packer::new(coding) else { return reply };
+    let body = match reply.body.take() {
+        None if reply.answer.body.len() <= STEP_BYTES => {
+            if let Ok(packed) = packer.whole(&reply.answer.body)
+                && packed.len() < reply.answer.body.len()
+            {
+                reply.answer = coded(Answer { body: packed.into(), ..reply.answer }, coding);
+            }
+            return reply;
+        }
+        None => AnswerBody::Whole(match std::mem::take(&mut reply.answer.body) {
+            std::borrow::Cow::Borrowed(bytes) => Bytes::from_static(bytes),
+            std::borrow::Cow::Owned(bytes) => Bytes::from(bytes),
+        }),
+        Some(body) => body,
+    };
+    let packed = PackedBody { inner: Box::new(body), rest: Bytes::new(), packer: Some(packer), _held: held };
+    Reply::streamed(coded(reply.answer, coding), AnswerBody::Packed(Box::new(packed)))
+}
+
+fn coded(answer: Answer, coding: Coding) -> Answer {
+    answer.with("Content-Encoding", Coding::NAMES[coding as usize])
+}
+
+fn is_packable(Reply { answer, body }: &Reply) -> bool {
+    // A tag, a range and a digest are of these bytes; what has a coding already needs no other.
+    const OF_THESE_BYTES: [&str; 4] = ["ETag", "Content-Range", "Repr-Digest", "Content-Encoding"];
+    let is_long = match body {
+        None => answer.body.len() > PACKED_MIN,
+        Some(body) => body.may_be_packed(PACKED_MIN),
+    };
+    let is_text = answer.content_type.starts_with("text/")
+        || ["json", "javascript", "xml", "openmetrics"].iter().any(|kind| answer.content_type.contains(kind));
+    is_long && is_text && !answer.headers.iter().any(|(name, _)| OF_THESE_BYTES.contains(name))
+}

@@ -1,0 +1,196 @@
+//! One request of the executor's lane: who asks, the body, the handler of its endpoint, the answer.
+
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use hyper::body::{Body as _, Incoming};
+use hyper::{Request, Response};
+
+use super::admit::{admit, charge_rest, charge_tenant, check_tenant, with_standing};
+use super::body::AnswerBody;
+use super::call::{Body, Call, Handler, Reply, RequestHead, at_once};
+use super::gated::SharedGate;
+use super::logged;
+use super::packed::packed;
+use super::state::Lane;
+use crate::api::error::Refuse as _;
+use crate::api::{self, Asked, NotCalled};
+use crate::base::clock;
+use crate::http::{Answer, Method, REFUSED_PATH, Refusal, sent_bytes_max};
+use crate::ops;
+use crate::tenants::{Denied, Need, Principal};
+
+pub(super) async fn respond(
+    lane: &Rc<Lane>,
+    gate: &SharedGate,
+    peer: Option<IpAddr>,
+    request: Request<Incoming>,
+) -> Response<AnswerBody> {
+    let (parts, body) = request.into_parts();
+    let request = RequestHead::new(lane, peer, parts);
+    let refusal = gate.borrow().refused();
+    let reply = match refusal {
+        Some(refusal) if request.uri.path() == REFUSED_PATH => refusal.answer(&request.asker(lane)).into(),
+        _ => match (request.check_caller(lane), no_such_place(lane, &request)) {
+            (Err(not_called), _) => turned_away(lane, gate, &request, body, not_called).await.into(),
+            (Ok(()), Some(answer)) => answer.into(),
+            (Ok(()), None) => reply(lane, gate, &request, body).await,
+        },
+    };
+    let reply = with_standing(lane, &request, reply);
+    let (found, status) = (&request.found, reply.answer.status);
+    lane.me.executor.count_request(found.row, status);
+    let duration_us = clock::monotonic_us() - request.started_us;
+    lane.me.executor.time_request(found.row, duration_us);
+    logged::answered(lane, &request, status, duration_us);
+    packed(lane, &request, reply).response(lane, &request)
+}
+
+/// The answer to a page that may not ask; what it has sent is dropped first, as far as a body may go here.
+async fn turned_away(
+    lane: &Lane,
+    gate: &SharedGate,
+    request: &RequestHead,
+    body: Incoming,
+    not_called: NotCalled,
+) -> Answer {
+    let is_dropped = read_body(lane, gate, request, body, false).await.is_ok();
+    Answer { close: !is_dropped, ..not_called.answer(&request.asker(lane)) }
+}
+
+async fn reply(lane: &Rc<Lane>, gate: &SharedGate, request: &RequestHead, body: Incoming) -> Reply {
+    let call = |principal| Call { lane, gate, request, principal };
+    let handler = request.found.operation.map(|operation| operation.handler);
+    if let Some(Handler::Stream(task)) = handler {
+        return task(call(Principal::ANYONE), body).await;
+    }
+    // Whole before anybody looks at it, as on the hot lane: the same bodies are refused, and the next request
+    // stands where it should.
+    match (admitted_body(lane, gate, request, body).await, handler) {
+        // That nobody wants the body is a better reason than its size.
+        (Err(NotTaken::Refused(Refusal::BodyTooLarge)), None) if request.method != Method::Options => {
+            Answer { close: true, ..in_memory(lane, request) }.into()
+        }
+        (Err(NotTaken::Refused(refusal)), _) => refusal.answer(&request.asker(lane)).into(),
+        (Err(NotTaken::Denied(denied)), _) => denied.answer(&request.asker(lane)).into(),
+        (Ok((principal, body)), Some(Handler::Task(task) | Handler::Click(task))) => {
+            task(call(principal), body).await
+        }
+        (Ok(_), _) => in_memory(lane, request).into(),
+    }
+}
+
+fn in_memory(lane: &Lane, request: &RequestHead) -> Answer {
+    let (accept, codings) = (request.values("accept"), request.values("accept-encoding"));
+    let wants = api::Wants::new(&accept, &codings, request.header("if-none-match"));
+    let (format, asker) = (ops::negotiate(&accept), request.asker(lane));
+    let asked = Asked::new(request.uri.path(), format, wants, &lane.vitals, asker)
+        .with_preflight(request.preflight(lane));
+    at_once(&request.found, request.method, &asked)
+}
+
+/// The answer where the path names a tenant or a product that cannot be one.
+fn no_such_place(lane: &Lane, request: &RequestHead) -> Option<Answer> {
+    let endpoint = request.found.endpoint?;
+    let asker = request.asker(lane);
+    if endpoint.has_tenant() && !api::commerce::is_identifier(&request.tenant) {
+        return Some(api::commerce::no_such_tenant(asker.request_id, asker.problems));
+    }
+    if endpoint.checks_product && !api::commerce::is_identifier(&request.parameter("product")) {
+        return Some(api::prices::no_such_product(asker.request_id, asker.problems));
+    }
+    None
+}
+
+/// Why there is no body to work on.
+enum NotTaken {
+    Refused(Refusal),
+    Denied(Denied),
+}
+
+impl From<Refusal> for NotTaken {
+    fn from(refusal: Refusal) -> NotTaken {
+        NotTaken::Refused(refusal)
+    }
+}
+
+impl From<Denied> for NotTaken {
+    fn from(denied: Denied) -> NotTaken {
+        NotTaken::Denied(denied)
+    }
+}
+
+/// Who asks, and their body. That of one who may not, or that nobody wants, is read all the same, so that the next
+/// request stands where it should, but not kept.
+async fn admitted_body<'l>(
+    lane: &'l Lane,
+    gate: &SharedGate,
+    request: &RequestHead,
+    body: Incoming,
+) -> Result<(Principal, Body<'l>), NotTaken> {
+    let admitted = admit(lane, request, &body);
+    let wants =
+        request.found.operation.is_some_and(|operation| matches!(operation.body, api::Body::Whole(_)));
+    let body = read_body(lane, gate, request, body, admitted.is_ok() && wants).await?;
+    let admitted = admitted?;
+    charge_rest(lane, &admitted, body.seen)?;
+    let principal = admitted.principal;
+    if let (Some(endpoint), Need::Scope(scope)) = (request.found.endpoint, request.found.need())
+        && endpoint.has_tenant()
+    {
+        check_tenant(lane, &principal, &request.tenant, scope)?;
+        charge_tenant(lane, request, &principal, &request.tenant, body.bytes.len() as u64)?;
+    }
+    Ok((principal, body))
+}
+
+/// Reads the whole body, within the endpoint's limit and the lane's; keeps it if told to.
+async fn read_body<'l>(
+    lane: &'l Lane,
+    gate: &SharedGate,
+    request: &RequestHead,
+    mut body: Incoming,
+    keep: bool,
+) -> Result<Body<'l>, Refusal> {
+    let decoded_bytes_max = request.found.body_bytes_max(&lane.vitals.config) as usize;
+    let bytes_max = sent_bytes_max(request.coding(), decoded_bytes_max);
+    // Before the first read, which would invite a waiting client to send it.
+    if body.size_hint().lower() > bytes_max as u64 {
+        return Err(Refusal::BodyTooLarge);
+    }
+    let (held, _lane) = (lane.memory.hold(), std::marker::PhantomData);
+    let mut read = Body { bytes: Bytes::new(), seen: 0, held, _lane };
+    let mut more = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(frame) = frame else {
+            // A broken chunk or a time limit (said by the gate), or a peer that left half-way.
+            return Err(gate.borrow().refused().unwrap_or(Refusal::BodyIncomplete));
+        };
+        let Ok(data) = frame.into_data() else { continue };
+        read.seen += data.len();
+        if read.seen > bytes_max {
+            return Err(Refusal::BodyTooLarge);
+        }
+        if !keep {
+            continue;
+        }
+        if read.held.add(data.len()).is_err() && !lane.release_memory() {
+            return Err(Refusal::BuffersFull);
+        }
+        if read.bytes.is_empty() && more.is_empty() {
+            read.bytes = data;
+            continue;
+        }
+        // Copied together: a client that sends single bytes must not cost a piece of memory for each.
+        if more.is_empty() {
+            more.extend_from_slice(&std::mem::take(&mut read.bytes));
+        }
+        more.extend_from_slice(&data);
+    }
+    if !more.is_empty() {
+        read.bytes = Bytes::from(more);
+    }
+    Ok(read)
+}

@@ -1,0 +1,78 @@
+//! What one core's executor shares among its requests. It knows no feature: what a feature keeps here is a
+//! [`Component`].
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Waker;
+
+use super::call::Handler;
+use super::component::{Component, Components};
+use super::gated::Times;
+use super::logged::Samples;
+use super::mailbox::Keyed;
+use super::memory::{Held, Memory, Spent};
+use crate::api::Endpoints;
+use crate::api::error::EventRefused;
+use crate::base::keys::KeyHasher;
+use crate::event::Decoder;
+use crate::http::RequestIds;
+use crate::ingest::Intake;
+use crate::ops::vitals::{CoreVitals, Latency, Vitals};
+use crate::query::{CursorKey, Readers};
+use crate::tenants::Desk;
+
+/// One core's executor.
+pub struct Lane {
+    pub endpoints: &'static Endpoints<Handler>,
+    pub core: usize,
+    pub me: Arc<CoreVitals>,
+    pub vitals: Arc<Vitals>,
+    pub intake: RefCell<Intake>,
+    pub request_ids: RefCell<RequestIds>,
+    pub desk: RefCell<Desk>,
+    pub latency: RefCell<Latency>,
+    /// A message: somebody here waits for the executor's own journals to be on disk.
+    pub sync_wanted: (async_channel::Sender<()>, async_channel::Receiver<()>),
+    /// Those who wait for the next fdatasync of them.
+    pub waiting: RefCell<Vec<Waker>>,
+    /// What of the sampled routes was logged.
+    pub samples: Samples,
+    pub times: Times,
+    pub decoder: RefCell<Decoder>,
+    pub keys: KeyHasher,
+    pub cursors: CursorKey,
+    pub readers: Readers,
+    pub shard_count: u16,
+    pub keyed: Keyed,
+    pub components: Components,
+    /// Names that requests of any core hold here, each with the bell that another request rings to ask for it.
+    pub claims: RefCell<HashMap<String, async_channel::Sender<()>>>,
+    /// Closed when the server drains: one bell for all connections, where a timer each would cost an idle one 7 us
+    /// every time it looks.
+    pub draining: (async_channel::Sender<()>, async_channel::Receiver<()>),
+    /// Of bodies and ingests, all connections together.
+    pub memory: Rc<Memory>,
+}
+
+impl Lane {
+    /// Counts what a request holds from now on until it is answered; refuses it where there is no memory for it.
+    pub fn charge(&self, held: &mut Held, bytes: usize) -> Result<(), EventRefused> {
+        match held.set(bytes) {
+            Err(Spent) if !self.release_memory() => Err(EventRefused::MemorySpent),
+            _ => Ok(()),
+        }
+    }
+
+    /// The component of this type.
+    pub fn component<T: Component>(&self) -> &T {
+        self.components.get()
+    }
+
+    /// Where memory is spent, asks the components to give some back. Returns whether there is enough again.
+    pub fn release_memory(&self) -> bool {
+        while self.memory.is_spent() && self.components.release_memory() {}
+        !self.memory.is_spent()
+    }
+}

@@ -1,0 +1,272 @@
+//! One stream: what it reads of the ring, and of the shards where it is behind.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_lite::FutureExt as _;
+
+use super::{Join, RETRY, Seat, Topic, frame, hub};
+use crate::cores::executor;
+use crate::lane::Stream;
+use crate::lane::{self, Lane};
+use crate::prices::PriceChange;
+use crate::query::{self, ChangePosition, Changes, QueryError};
+use crate::tenants::{Principal, Scope};
+
+/// How long a new stream waits for the core to know where every shard stands.
+const JOIN_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A stream's entry in its topic, until it is dropped.
+struct Seated {
+    lane: Rc<Lane>,
+    topic: Rc<Topic>,
+    seat: usize,
+}
+
+impl Seated {
+    fn new(lane: &Rc<Lane>, tenant_id: &str) -> Seated {
+        let hub = hub(lane);
+        let topic = hub.topic(tenant_id);
+        let number = hub.numbers.replace(hub.numbers.get() + 1);
+        let seat =
+            topic.seats.borrow_mut().insert(Seat { number, waker: None, beat_due: false, check_due: false });
+        hub.streams.set(hub.streams.get() + 1);
+        lane.me.executor.streams.set(hub.streams.get() as u64);
+        Seated { lane: lane.clone(), topic, seat }
+    }
+
+    /// Whether it is to be asked, now, if it may still be read.
+    fn takes_check(&self) -> bool {
+        let mut seats = self.topic.seats.borrow_mut();
+        seats.get_mut(self.seat).is_some_and(|seat| std::mem::take(&mut seat.check_due))
+    }
+
+    /// Keeps the waker; whether a comment is due.
+    fn wait(&self, waker: &Waker) -> bool {
+        let mut seats = self.topic.seats.borrow_mut();
+        let Some(seat) = seats.get_mut(self.seat) else { return false };
+        if seat.beat_due {
+            seat.beat_due = false;
+            return true;
+        }
+        if !seat.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            seat.waker = Some(waker.clone());
+        }
+        false
+    }
+}
+
+impl Drop for Seated {
+    fn drop(&mut self) {
+        let hub = hub(&self.lane);
+        let is_empty = {
+            let mut seats = self.topic.seats.borrow_mut();
+            seats.try_remove(self.seat);
+            seats.is_empty()
+        };
+        if is_empty {
+            hub.topics.borrow_mut().remove(&self.topic.tenant_id);
+        }
+        hub.streams.set(hub.streams.get() - 1);
+        self.lane.me.executor.streams.set(hub.streams.get() as u64);
+    }
+}
+
+type NextChange = Pin<Box<dyn Future<Output = (Changes, Option<PriceChange>)>>>;
+
+enum State {
+    /// Its first bytes are still to be sent.
+    Begins(Bytes),
+    /// Reads what it missed from the shards.
+    Replays(NextChange),
+    /// Looks into the ring.
+    Follows,
+}
+
+/// One stream: poll it for the next bytes.
+pub(in crate::server) struct ChangeStream {
+    seated: Seated,
+    principal: Principal,
+    product_id: Option<Box<str>>,
+    state: State,
+    /// What it is to read before it follows.
+    behind: Option<Changes>,
+    /// Behind the last change that it was given, or that was none of its own.
+    at: Rc<ChangePosition>,
+    /// Where its reader comes back: the last id that it was sent.
+    told: Rc<ChangePosition>,
+    /// The number in the ring it looks at next.
+    next: u64,
+}
+
+/// Begins a stream of a tenant's changes, or of one product's: from now on, or behind the event with an id.
+///
+/// # Errors
+/// An id that is none; a shard that cannot be read.
+pub(in crate::server) async fn begin(
+    lane: &Rc<Lane>,
+    principal: &Principal,
+    tenant_id: &str,
+    product_id: Option<&str>,
+    last_id: Option<&str>,
+) -> Result<ChangeStream, QueryError> {
+    let from = match last_id {
+        None => None,
+        Some(text) => {
+            let open = |now: &ChangePosition| ChangePosition::open(&lane.cursors, tenant_id, text, now);
+            let known = hub(lane).position.borrow().as_deref().and_then(|now| open(now).ok());
+            // The shards are asked only for what this core has not read yet.
+            Some(match known {
+                Some(from) => from,
+                None => open(&query::change_marks(&lane.readers).await?)?,
+            })
+        }
+    };
+    // Seated first: from here on the core reads.
+    let seated = Seated::new(lane, tenant_id);
+    let (reply, replied) = async_channel::bounded(1);
+    hub(lane).joins.borrow_mut().push(Join { from: from.clone(), reply });
+    let _ = hub(lane).poke.try_send(());
+    let patience = async {
+        executor::sleep(JOIN_PATIENCE).await;
+        Err(async_channel::RecvError)
+    };
+    replied.recv().or(patience).await.map_err(|_| QueryError::Busy)?;
+    // Of one moment: what was read is behind the position, what comes is behind the number.
+    let now = hub(lane).position.borrow().clone().ok_or(QueryError::Busy)?;
+    let next = hub(lane).ring.borrow().end();
+    let behind = from.clone().map(|from| Changes::new(&lane.readers, tenant_id, from, now.clone()));
+    let at = from.map_or_else(|| now.clone(), Rc::new);
+    // An id without data is kept by the reader, so that one that comes back before the first event misses none.
+    let id = at.seal(&lane.cursors, tenant_id)?.0;
+    let first = Bytes::from(format!(": changes of prices\nretry: 2000\nid: {id}\n\n"));
+    let product_id = product_id.map(Box::from);
+    let (principal, state, told) = (*principal, State::Begins(first), at.clone());
+    Ok(ChangeStream { seated, principal, product_id, state, behind, at, told, next })
+}
+
+/// The next change of a replay; waits out what cannot be read for now.
+fn replay(lane: Rc<Lane>, mut changes: Changes) -> NextChange {
+    Box::pin(async move {
+        loop {
+            // Given back however this ends: a connection that breaks off drops its replay at whatever point it is.
+            let token = hub(&lane).tokens.token().await;
+            let next = changes.next().await;
+            drop(token);
+            match next {
+                Ok(change) => return (changes, change),
+                Err(error) => {
+                    tracing::debug!(%error, "a replay of changes waits");
+                    executor::sleep(RETRY).await;
+                }
+            }
+        }
+    })
+}
+
+impl ChangeStream {
+    /// Whether who reads it still may. A key that ends lets nothing more out.
+    fn is_allowed(&self) -> bool {
+        let Seated { lane, topic, .. } = &self.seated;
+        let mut desk = lane.desk.borrow_mut();
+        desk.authorize_again(&self.principal, &topic.tenant_id, Scope::Read, lane::now()).is_ok()
+    }
+
+    /// A comment; with an id where it has come further without an event of its own, so that who comes back does not have
+    /// all of that read again. An event without data is none, but its id is kept (HTML, 9.2.6: the id is set before the
+    /// data is looked at).
+    fn beat(&mut self) -> Bytes {
+        if self.told != self.at
+            && let Ok(id) = self.at.seal(&self.seated.lane.cursors, &self.seated.topic.tenant_id)
+        {
+            self.told = self.at.clone();
+            return format!(":\nid: {}\n\n", id.0).into();
+        }
+        Bytes::from_static(b":\n\n")
+    }
+}
+
+impl Stream for ChangeStream {
+    /// It ends when the server drains, or when its reader may read no more and is told why when it comes back.
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let lane = self.seated.lane.clone();
+        if self.seated.takes_check() && !self.is_allowed() {
+            return Poll::Ready(None);
+        }
+        loop {
+            if hub(&lane).closing.get() {
+                return Poll::Ready(None);
+            }
+            match &mut self.state {
+                State::Begins(first) => {
+                    let first = std::mem::take(first);
+                    self.state = match self.behind.take() {
+                        Some(changes) => State::Replays(replay(lane, changes)),
+                        None => State::Follows,
+                    };
+                    return Poll::Ready(Some(first));
+                }
+                State::Replays(coming) => match coming.as_mut().poll(context) {
+                    Poll::Pending if self.seated.wait(context.waker()) => {
+                        return Poll::Ready(Some(self.beat()));
+                    }
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready((changes, None)) => {
+                        self.at = Rc::new(changes.position().clone());
+                        self.state = State::Follows;
+                    }
+                    Poll::Ready((changes, Some(change))) => {
+                        self.at = Rc::new(changes.position().clone());
+                        self.state = State::Replays(replay(lane.clone(), changes));
+                        if self.product_id.as_deref().is_some_and(|product| *product != *change.product_id) {
+                            continue;
+                        }
+                        match frame(&lane.cursors, &self.seated.topic.tenant_id, &self.at, &change) {
+                            Ok(frame) => {
+                                self.told = self.at.clone();
+                                return Poll::Ready(Some(frame));
+                            }
+                            // Not without its id: the stream ends, and the reader comes back.
+                            Err(_) => return Poll::Ready(None),
+                        }
+                    }
+                },
+                State::Follows => {
+                    let topic = &self.seated.topic;
+                    let ring = hub(&lane).ring.borrow();
+                    if self.next <= topic.dropped.get() {
+                        lane.me.executor.streams_lagged.add(1);
+                        let Some(upto) = hub(&lane).position.borrow().clone() else {
+                            return Poll::Ready(None);
+                        };
+                        let from = (*self.at).clone();
+                        self.next = ring.end();
+                        let changes = Changes::new(&lane.readers, &topic.tenant_id, from, upto);
+                        self.state = State::Replays(replay(lane.clone(), changes));
+                        let told = &b"event: lagged\ndata: {}\n\n"[..];
+                        return Poll::Ready(Some(Bytes::from_static(told)));
+                    }
+                    if let Some((next, entry)) = ring.next(self.next, topic, self.product_id.as_deref()) {
+                        self.next = next;
+                        self.at = entry.after.clone();
+                        self.told = entry.after.clone();
+                        return Poll::Ready(Some(entry.frame.clone()));
+                    }
+                    // Nothing up to here is its own, so it stands where the core does.
+                    self.next = ring.end();
+                    if let Some(position) = &*hub(&lane).position.borrow() {
+                        self.at = position.clone();
+                    }
+                    if self.seated.wait(context.waker()) {
+                        return Poll::Ready(Some(self.beat()));
+                    }
+                    return Poll::Pending;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! `POST /event` of a connection that is here already; `POST /events` and `/events/bulk`: decode, route by key, journal, wait for the commit, say what became
+//! of every row.
+
+use std::sync::Arc;
+
+use crate::api;
+use crate::api::error::{EventRefused, RowErrors};
+use crate::api::events::{Bulk, RowRefusal};
+use crate::base::clock;
+use crate::base::ids::ShardId;
+use crate::config::AckLevel;
+use crate::event::{DecodeError, ServiceEvent};
+use crate::events::ServiceEventRow;
+use crate::http::Answer;
+use crate::ingest::{self, KeyedRows, Pressure};
+use crate::lane::Body;
+use crate::lane::Lane;
+use crate::lane::check_tenant;
+use crate::lane::keyed;
+use crate::lane::on_disk;
+use crate::lane::{Begun, Refused, Settled};
+use crate::lane::{Call, RequestHead};
+use crate::tenants::Scope;
+
+/// The rows of one request, by the shard they belong to.
+struct Sorted {
+    shards: Vec<KeyedRows>,
+    received_us: i64,
+}
+
+impl Sorted {
+    fn new(shard_count: u16) -> Sorted {
+        let shards = (0..shard_count).map(|_| KeyedRows::default()).collect();
+        Sorted { shards, received_us: clock::unix_us() }
+    }
+
+    fn push(&mut self, lane: &Lane, index: usize, event: &ServiceEvent<'_>) -> ShardId {
+        let shard = lane.keys.hash(&event.tenant_id, &event.event_id).shard(lane.shard_count);
+        let row = ServiceEventRow {
+            timestamp_us: event.timestamp_us,
+            received_us: self.received_us,
+            tenant_id: &event.tenant_id,
+            event_id: &event.event_id,
+            source: &event.source,
+            event_type: &event.event_type,
+            payload: event.payload,
+        };
+        self.shards[usize::from(shard.0)].push(index, &row);
+        shard
+    }
+}
+
+/// An event of the collector, as on the hot lane.
+pub(in crate::server) async fn post_click(call: Call<'_>, body: Body<'_>) -> Result<Answer, EventRefused> {
+    let Call { lane, request, .. } = call;
+    let disk = api::event::wants_disk(call.query(), lane.vitals.config.ack)?;
+    let coding = request.coding().ok_or(EventRefused::UnknownCoding)?;
+    let (receipt, appended) = {
+        let mut intake = lane.intake.borrow_mut();
+        intake.begin(clock::monotonic_us());
+        if let Some(pressure) = intake.no_promise().filter(|_| disk) {
+            return Err(ingest::Refused::Pressure(pressure).into());
+        }
+        let receipt = intake.take(coding, &body.bytes, clock::unix_us())?;
+        (receipt, intake.commit().map_err(ingest::Refused::Pressure)?)
+    };
+    lane.me.executor.accepted_bytes.add(body.bytes.len() as u64);
+    lane.me.executor.accepted_events.add(1);
+    drop(body);
+    let level = match (disk, appended) {
+        (true, Some(appended)) if !on_disk(lane, appended).await => return Err(EventRefused::Unsynced),
+        (true, _) => AckLevel::Disk,
+        (false, _) => AckLevel::Os,
+    };
+    acked(lane, request);
+    Ok(api::event::accepted(level, receipt))
+}
+
+/// Counts the time to an answer that takes events.
+fn acked(lane: &Lane, request: &RequestHead) {
+    let took_us = clock::monotonic_us() - request.started_us;
+    let mut latency = lane.latency.borrow_mut();
+    latency.histogram.saturating_record(took_us.max(1));
+    latency.sum_us += took_us;
+}
+
+/// One event: 201, 200 for a duplicate, 202 where the commit takes too long.
+pub(in crate::server) async fn post_one(call: Call<'_>, body: Body<'_>) -> Result<Answer, EventRefused> {
+    let Call { lane, request, principal, .. } = call;
+    let wants_disk = api::event::wants_disk(call.query(), lane.vitals.config.ack)?;
+    let (event_id, begun) = {
+        let mut inflated = Vec::new();
+        let bytes = call.decoded(&body, &mut inflated)?;
+        let mut decoder = lane.decoder.borrow_mut();
+        let event = decoder.service_event(bytes).map_err(ingest::Refused::Decode)?;
+        request.rows.set(Some(1));
+        check_tenant(lane, &principal, &event.tenant_id, Scope::Write)?;
+        let mut sorted = Sorted::new(lane.shard_count);
+        let shard = sorted.push(lane, 0, &event);
+        let rows = std::mem::take(&mut sorted.shards[usize::from(shard.0)]);
+        (
+            event.event_id.into_owned(),
+            keyed::begin(lane, shard, &Arc::new(rows), wants_disk, lane.keyed.commit_wait)?,
+        )
+    };
+    drop(body);
+    let Settled { first, outcomes, synced, .. } =
+        keyed::settle(lane, begun, wants_disk, lane.keyed.commit_wait).await?;
+    if !synced {
+        return Err(EventRefused::UnsyncedKeyed);
+    }
+    let outcome = outcomes.first().copied().flatten();
+    acked(lane, request);
+    Ok(api::events::one(outcome, &event_id, AckLevel::of(wants_disk), first))
+}
+
+/// Many events: each row by itself, bad ones never sink good ones.
+pub(in crate::server) async fn post_bulk(call: Call<'_>, body: Body<'_>) -> Result<Answer, EventRefused> {
+    let Call { lane, request, principal, .. } = call;
+    let wants_disk = api::event::wants_disk(call.query(), lane.vitals.config.ack)?;
+    let mut sorted = Sorted::new(lane.shard_count);
+    let mut invalid: Vec<RowErrors> = Vec::new();
+    let mut held = lane.memory.hold();
+    {
+        let mut inflated = Vec::new();
+        let bytes = call.decoded(&body, &mut inflated)?;
+        // Read without a pause in between: the rows are counted in the place of it.
+        let mut row =
+            |index: usize, line: Option<usize>, event: Result<ServiceEvent<'_>, DecodeError>| match event {
+                Ok(event) if check_tenant(lane, &principal, &event.tenant_id, Scope::Write).is_err() => {
+                    invalid.push(RowErrors { index, line, error: api::events::wrong_tenant() });
+                }
+                Ok(event) => {
+                    sorted.push(lane, index, &event);
+                }
+                Err(error) => invalid.push(RowErrors { index, line, error }),
+            };
+        lane.decoder.borrow_mut().bulk(bytes, is_ndjson(request), &mut row).map_err(EventRefused::Bulk)?;
+    }
+    drop(body);
+    lane.charge(&mut held, sorted.shards.iter().map(KeyedRows::memory_bytes).sum())?;
+    let valid: usize = sorted.shards.iter().map(KeyedRows::len).sum();
+    request.rows.set(Some((valid + invalid.len()) as u64));
+    // Everything is journaled or on its way before anything is waited for: the shards commit side by side.
+    let patience = lane.keyed.commit_wait;
+    let shards = std::mem::take(&mut sorted.shards);
+    let filled = shards.into_iter().enumerate().filter(|(_, rows)| !rows.is_empty());
+    let begun: Vec<(Arc<KeyedRows>, Result<Begun, Refused>)> = filled
+        .map(|(shard, rows)| {
+            let rows = Arc::new(rows);
+            let begun = keyed::begin(lane, ShardId(shard as u16), &rows, wants_disk, patience);
+            (rows, begun)
+        })
+        .collect();
+    let mut settled = Vec::with_capacity(begun.len());
+    for (rows, begun) in begun {
+        let outcome = match begun {
+            Ok(begun) => keyed::settle(lane, begun, wants_disk, patience).await,
+            Err(refused) => Err(refused),
+        };
+        settled.push((rows, outcome));
+    }
+    if settled.iter().any(|(_, outcome)| matches!(outcome, Ok(settled) if !settled.synced)) {
+        return Err(EventRefused::UnsyncedKeyed);
+    }
+    // Nothing was taken: the request as a whole is refused, for our reasons before its own.
+    if !settled.iter().any(|(_, outcome)| outcome.is_ok()) {
+        return match settled.into_iter().find_map(|(_, outcome)| outcome.err()) {
+            Some(refused) => Err(refused.into()),
+            None => Err(EventRefused::Rows(invalid)),
+        };
+    }
+    let mut bulk = Bulk::default();
+    invalid.iter().for_each(|row| bulk.invalid(row));
+    for (rows, outcome) in &settled {
+        match outcome {
+            Ok(settled) => {
+                let outcomes = settled.outcomes.iter().copied();
+                rows.names()
+                    .zip(outcomes)
+                    .for_each(|((index, id), outcome)| bulk.settled(index, id, outcome));
+            }
+            Err(refused) => {
+                let refusal = RowRefusal::from(*refused);
+                rows.names().for_each(|(index, id)| bulk.refused(index, id, refusal));
+            }
+        }
+    }
+    acked(lane, request);
+    Ok(bulk.answer(AckLevel::of(wants_disk)))
+}
+
+fn is_ndjson(request: &RequestHead) -> bool {
+    let content_type = request.headers.get("content-type").map_or(&b""[..], |value| value.as_bytes());
+    let essence = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    ["application/x-ndjson", "application/ndjson", "application/jsonl"]
+        .iter()
+        .any(|known| essence.eq_ignore_ascii_case(known.as_bytes()))
+}
+
+impl From<Refused> for EventRefused {
+    fn from(refused: Refused) -> EventRefused {
+        match refused {
+            Refused::Pressure(pressure) => ingest::Refused::Pressure(pressure).into(),
+            Refused::MailboxFull => EventRefused::CoreBusy,
+            Refused::NoAnswer => EventRefused::OutcomeUnknown,
+        }
+    }
+}
+
+impl From<Refused> for RowRefusal {
+    fn from(refused: Refused) -> RowRefusal {
+        match refused {
+            Refused::Pressure(Pressure::QueueFull { .. }) => RowRefusal::QueueFull,
+            Refused::Pressure(Pressure::JournalFull) => RowRefusal::JournalFull,
+            Refused::Pressure(Pressure::JournalBroken | Pressure::Unsynced) | Refused::MailboxFull => {
+                RowRefusal::Overloaded
+            }
+            Refused::NoAnswer => RowRefusal::OutcomeUnknown,
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Exports of orders: takes them on, tells of them, removes them, hands their files out; one core runs them.
+//!
+//! ```text
+//! POST ──► claim the idempotency key ─► pins ─► ExportStore::create ─► 201
+//! run  ──► the oldest that waits ─► run_export ─► done, or failed with its reason       (core 0)
+//! GET …/download ─► ranges ─► ExportPieces ─► the file up to its checkpoint, and on as it grows
+//! ```
+
+mod download;
+mod run;
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use self::download::ExportPieces;
+use crate::api;
+use crate::api::commerce::ingest_key;
+use crate::api::exports::ExportRefused;
+use crate::api::write::WriteRefused;
+use crate::base::clock;
+use crate::commerce::{Export, ExportId, ExportRecord, ExportSpec, ExportStore, Progress};
+use crate::config::AckLevel;
+use crate::cores::executor;
+use crate::http::{Answer, without_mark};
+use crate::lane::AnswerBody;
+use crate::lane::Body;
+use crate::lane::Component;
+use crate::lane::Lane;
+use crate::lane::keyed;
+use crate::lane::keyed::Claim;
+use crate::lane::{Call, Reply};
+use crate::query;
+
+/// The exports of the data folder, as this core reaches them.
+pub(in crate::server) struct Exports(Arc<ExportStore>);
+
+impl Exports {
+    pub(in crate::server) fn new(store: Arc<ExportStore>) -> Exports {
+        Exports(store)
+    }
+}
+
+impl Component for Exports {
+    fn start(&self, lane: &Rc<Lane>) {
+        if lane.core == RUNNING_CORE {
+            executor::spawn(run::run(lane.clone()));
+            executor::spawn(run::run_expiry(lane.clone()));
+        }
+    }
+
+    fn tick(&self, lane: &Lane) {
+        if lane.core == RUNNING_CORE {
+            publish(lane);
+        }
+    }
+}
+
+/// The core that runs them.
+const RUNNING_CORE: usize = 0;
+
+pub(super) fn export_store(lane: &Lane) -> &Arc<ExportStore> {
+    &lane.component::<Exports>().0
+}
+
+/// Updates the metrics.
+fn publish(lane: &Lane) {
+    let (store, vitals) = (export_store(lane), &lane.vitals.exports);
+    let open = store.all().iter().filter(|export| export.progress().state.is_open()).count();
+    vitals.open.set(open as u64);
+    vitals.bytes.set(store.bytes());
+    for (cell, total) in [
+        (&vitals.rows, &store.rows_total),
+        (&vitals.done, &store.done_total),
+        (&vitals.failed, &store.failed_total),
+    ] {
+        cell.set(total.load(Ordering::Relaxed));
+    }
+}
+
+/// All of a tenant.
+pub(in crate::server) async fn list(call: Call<'_>, _: Body<'_>) -> Result<Answer, ExportRefused> {
+    let all = export_store(call.lane).all();
+    let own: Vec<_> = all.iter().filter(|export| export.tenant == call.tenant()).cloned().collect();
+    Ok(api::exports::list(&own))
+}
+
+/// The one in the path.
+fn find(call: &Call<'_>) -> Result<Arc<Export>, ExportRefused> {
+    let found = export_store(call.lane).find(call.tenant(), &call.request.parameter("export"));
+    found.ok_or(ExportRefused::NotFound)
+}
+
+pub(in crate::server) async fn get(call: Call<'_>, _: Body<'_>) -> Result<Answer, ExportRefused> {
+    Ok(api::exports::told(&*find(&call)?))
+}
+
+pub(in crate::server) async fn delete(call: Call<'_>, _: Body<'_>) -> Result<Answer, ExportRefused> {
+    let wants_disk = call.wants_disk()?;
+    let (lane, export) = (call.lane, find(&call)?);
+    let store = export_store(lane).clone();
+    let removed = export.clone();
+    executor::blocking(move || store.remove(&removed)).await?;
+    let store = export_store(lane).clone();
+    // The file may be large; should it not go now, the next look for expired ones takes it.
+    if let Ok(Err(error)) = lane.readers.compute(move || store.sweep()).await {
+        tracing::warn!(export = export.id.as_str(), %error, "files of a deleted export remain");
+    }
+    Ok(api::exports::removed(AckLevel::of(wants_disk)))
+}
+
+pub(in crate::server) async fn download(call: Call<'_>, _: Body<'_>) -> Result<Reply, ExportRefused> {
+    let (lane, export) = (call.lane, find(&call)?);
+    let progress = export.progress();
+    let download = api::exports::download(&export, &progress, &call.request.headers, call.is_head())?;
+    let Some((from, until)) = download.part else { return Ok(download.answer.into()) };
+    let path = export_store(lane).file_of(&export);
+    let pieces = ExportPieces::new(lane.clone(), export, &progress, path, (from, until));
+    let body = AnswerBody::following(Box::new(pieces), download.length);
+    Ok(Reply::streamed(download.answer, body))
+}
+
+/// Takes one on: what was committed when this answers is what it tells.
+pub(in crate::server) async fn create(call: Call<'_>, body: Body<'_>) -> Result<Answer, ExportRefused> {
+    let Call { lane, request, .. } = call;
+    let tenant_id = call.tenant();
+    let key = match ingest_key(&request.headers) {
+        Ok(key) => Some(key),
+        Err(WriteRefused::KeyMissing) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let wants_disk = call.wants_disk()?;
+    let spec = ExportSpec::read(without_mark(&body.bytes)).map_err(ExportRefused::Invalid)?;
+    drop(body);
+    let mut _claimed = None;
+    if let Some(key) = &key {
+        // Two requests with one key come to one export.
+        _claimed = Some(claim(lane, tenant_id, key).await?);
+        if let Some(export) = export_store(lane).find_key(tenant_id, key) {
+            return match export.spec == spec {
+                true => Ok(api::exports::created(&export, true, AckLevel::of(wants_disk))),
+                false => Err(WriteRefused::KeyReused.into()),
+            };
+        }
+    }
+    if lane.vitals.board.disk_low() {
+        return Err(ExportRefused::DiskLow);
+    }
+    export_store(lane).has_room(tenant_id)?;
+    let pins = query::order_pins(&lane.readers).await?;
+    let record = ExportRecord {
+        id: ExportId::random().map_err(std::io::Error::other)?,
+        tenant: tenant_id.to_owned(),
+        key,
+        spec,
+        created_us: clock::unix_us(),
+        pins,
+        progress: Progress::begin(),
+    };
+    let store = export_store(lane).clone();
+    // Its files are synced, which takes longer than the core may stand still.
+    let export = executor::blocking(move || Ok(store.create(record))).await??;
+    Ok(api::exports::created(&export, false, AckLevel::of(wants_disk)))
+}
+
+async fn claim(lane: &Lane, tenant_id: &str, key: &str) -> Result<Claim, ExportRefused> {
+    let shard = lane.keys.hash(tenant_id, key).shard(lane.shard_count);
+    let claim = keyed::claim(lane, shard, format!("export\0{tenant_id}\0{key}")).await;
+    let claim = claim.map_err(|refused| ExportRefused::Ingest(refused.into()))?;
+    claim.ok_or_else(|| WriteRefused::Running.into())
+}

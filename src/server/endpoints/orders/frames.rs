@@ -1,0 +1,81 @@
+//! The body of a request as it comes, charged to its tenant, within its time.
+
+use bytes::Bytes;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+
+use crate::api::write::WriteRefused;
+use crate::base::clock;
+use crate::http::Refusal;
+use crate::lane::charge_as_it_comes;
+use crate::lane::{Lane, SharedGate};
+use crate::tenants::Principal;
+
+/// A body without an end is given its time limit anew for every so many bytes.
+const PACE_BYTES: u64 = 64 * 1024;
+
+/// A request's body as it comes.
+pub(in crate::server) struct Frames<'g> {
+    pub(in crate::server) lane: &'g Lane,
+    principal: Principal,
+    body: Incoming,
+    gate: &'g SharedGate,
+    pace: Pace,
+    /// Since when nobody has asked for more of it.
+    left_us: u64,
+}
+
+/// How slowly a body may come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::server) enum Pace {
+    /// Not slower than [`PACE_BYTES`] in the time a body has: it is begun anew if it is cut off.
+    Steady,
+    /// As slowly as it likes, as long as it never rests for that time: what came of it is kept.
+    AnyButResting,
+}
+
+impl<'g> Frames<'g> {
+    pub(in crate::server) fn new(
+        lane: &'g Lane,
+        principal: Principal,
+        body: Incoming,
+        gate: &'g SharedGate,
+        pace: Pace,
+    ) -> Frames<'g> {
+        Frames { lane, principal, body, gate, pace, left_us: clock::monotonic_us() }
+    }
+
+    /// `None` at its end.
+    pub(in crate::server) async fn next(&mut self) -> Result<Option<Bytes>, WriteRefused> {
+        // What the rows waited for is none of the sender's time.
+        self.gate.borrow_mut().allow(clock::monotonic_us() - self.left_us);
+        let next = self.read().await;
+        self.left_us = clock::monotonic_us();
+        next
+    }
+
+    async fn read(&mut self) -> Result<Option<Bytes>, WriteRefused> {
+        let begun_us = clock::monotonic_us();
+        while let Some(frame) = self.body.frame().await {
+            let Ok(frame) = frame else {
+                let refusal = self.gate.borrow().refused();
+                return Err(WriteRefused::Refusal(refusal.unwrap_or(Refusal::BodyIncomplete)));
+            };
+            if let Ok(data) = frame.into_data()
+                && !data.is_empty()
+            {
+                let body_us = self.lane.times.body.as_micros() as u64;
+                let earned_us = match self.pace {
+                    Pace::Steady => body_us * data.len() as u64 / PACE_BYTES,
+                    Pace::AnyButResting => clock::monotonic_us() - begun_us,
+                };
+                self.gate.borrow_mut().allow(earned_us);
+                let asked_us = clock::monotonic_us();
+                charge_as_it_comes(self.lane, &self.principal, data.len() as u64).await;
+                self.gate.borrow_mut().allow(clock::monotonic_us() - asked_us);
+                return Ok(Some(data));
+            }
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,157 @@
+//! Rows of one body on their way: staged by shard, journaled in portions, settled by commits.
+//!
+//! A bounded number of portions waits for commits; beyond it nothing more is read.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::api::write::WriteRefused;
+use crate::commerce::OrderIngest;
+use crate::http::Refusal;
+use crate::ingest::KeyedRows;
+use crate::lane::Lane;
+use crate::lane::keyed;
+use crate::lane::keyed::{JournalEnds, PATIENCE};
+use crate::lane::{Begun, Settled};
+use crate::lane::{Held, Spent};
+use crate::unpack::{Limits, Next, Unpacker};
+
+/// Bytes of rows that go to their journals together.
+const STAGED_BYTES: usize = 256 * 1024;
+/// Such portions that wait for their commits.
+const OPEN_MAX: usize = 6;
+
+/// Rows on their way to a commit.
+struct Portion {
+    rows: Arc<KeyedRows>,
+    begun: Begun,
+}
+
+/// One upload being taken in, wherever its bytes come from.
+pub(in crate::server) struct Intaking {
+    pub(in crate::server) ingest: OrderIngest,
+    open: VecDeque<Portion>,
+    /// Lines from the first one on that the summary knows already.
+    lines_known: u64,
+    /// Whether what is settled is to survive a power cut.
+    wants_disk: bool,
+    /// Where the rows end that the summary names and that may not be on disk yet.
+    ends: JournalEnds,
+    /// How long a portion may wait for its commit.
+    pub(super) patience: Duration,
+    /// The memory of unpacking and of rows under way.
+    held: Option<Held>,
+}
+
+impl Intaking {
+    pub(in crate::server) fn new(ingest: OrderIngest, wants_disk: bool) -> Intaking {
+        Intaking::behind(ingest, 0, wants_disk)
+    }
+
+    /// Goes on where `ingest.summary` has so many lines already; they come again and are passed over.
+    pub(in crate::server) fn behind(ingest: OrderIngest, lines_known: u64, wants_disk: bool) -> Intaking {
+        let (open, ends) = (VecDeque::new(), JournalEnds::default());
+        Intaking { ingest, open, lines_known, wants_disk, ends, patience: PATIENCE, held: None }
+    }
+
+    /// What comes from now on is acked at this level.
+    pub(in crate::server) fn set_wants_disk(&mut self, wants_disk: bool) {
+        self.wants_disk = wants_disk;
+    }
+
+    /// Takes in every line the unpacker has.
+    pub(in crate::server) async fn drain(
+        &mut self,
+        lane: &Lane,
+        unpacker: &mut Unpacker,
+        lines_before: u64,
+    ) -> Result<(), WriteRefused> {
+        loop {
+            let is_drained = {
+                let mut decoder = lane.decoder.borrow_mut();
+                loop {
+                    match unpacker.next()? {
+                        Next::Hungry | Next::End => break true,
+                        Next::Line(line) if line.number <= self.lines_known => {}
+                        Next::Line(line) if line.is_too_long => {
+                            self.ingest
+                                .too_long(lines_before + line.number, Limits::default().line_bytes_max);
+                        }
+                        Next::Line(line) => {
+                            let number = lines_before + line.number;
+                            self.ingest.line(&mut decoder, &lane.keys, number, line.bytes);
+                        }
+                    }
+                    if self.ingest.staged_bytes() >= STAGED_BYTES {
+                        break false;
+                    }
+                }
+            };
+            if is_drained {
+                return self.hold(lane, unpacker.memory_bytes());
+            }
+            self.hand_on(lane).await?;
+        }
+    }
+
+    /// Counts what is held just now, `unpacker_bytes` of it by the unpacker.
+    fn hold(&mut self, lane: &Lane, unpacker_bytes: usize) -> Result<(), WriteRefused> {
+        let open_bytes: usize = self.open.iter().map(|portion| portion.rows.bytes()).sum();
+        let bytes = unpacker_bytes + self.ingest.staged_bytes() + open_bytes;
+        let held = self.held.get_or_insert_with(|| lane.memory.hold());
+        match held.set(bytes) {
+            Err(Spent) if !lane.release_memory() => Err(Refusal::BuffersFull.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// What is staged goes to its journals; waits where too much is under way.
+    async fn hand_on(&mut self, lane: &Lane) -> Result<(), WriteRefused> {
+        for (shard, rows) in self.ingest.take() {
+            let rows = Arc::new(rows);
+            let begun = keyed::begin_when_there_is_room(lane, shard, &rows, self.wants_disk).await?;
+            self.open.push_back(Portion { rows, begun });
+        }
+        while self.open.len() > OPEN_MAX * usize::from(lane.shard_count) {
+            self.settle_one(lane).await?;
+        }
+        Ok(())
+    }
+
+    async fn settle_one(&mut self, lane: &Lane) -> Result<(), WriteRefused> {
+        let Some(Portion { rows, begun }) = self.open.pop_front() else { return Ok(()) };
+        let settled = keyed::settle(lane, begun, self.wants_disk, self.patience).await?;
+        let Settled { first, outcomes, synced, upto } = settled;
+        if !synced {
+            return Err(WriteRefused::Unsynced);
+        }
+        self.ends.add(first.shard, upto);
+        for ((line, payload), outcome) in rows.rows().zip(outcomes) {
+            let outcome = outcome.ok_or(WriteRefused::NotCommitted)?;
+            self.ingest.summary.settle(line as u64, payload, outcome);
+        }
+        Ok(())
+    }
+
+    /// Everything taken in so far is committed.
+    pub(in crate::server) async fn settle(&mut self, lane: &Lane) -> Result<(), WriteRefused> {
+        self.hand_on(lane).await?;
+        while !self.open.is_empty() {
+            self.settle_one(lane).await?;
+        }
+        self.ingest.summary.sort();
+        Ok(())
+    }
+
+    /// Syncs the rows whatever the ack level: what names them from here on, a key or a checkpoint, may reach the disk
+    /// at any moment, and must not be there without them. Where the sync fails, who asks for the disk is refused.
+    /// Others go on, and `false` says that nothing may name the rows yet.
+    pub(in crate::server) async fn make_durable(&mut self, lane: &Lane) -> Result<bool, WriteRefused> {
+        let synced = self.ends.sync(lane).await?;
+        match synced || !self.wants_disk {
+            true => Ok(synced),
+            false => Err(WriteRefused::Unsynced),
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! An ingest by its idempotency key: one request at a time works under it, and its answer is kept.
+
+use std::sync::Arc;
+
+use super::intaking::Intaking;
+use crate::api::write::WriteRefused;
+use crate::base::clock;
+use crate::base::ids::ShardId;
+use crate::base::keys::KeyHash;
+use crate::base::limits::INGEST_KEY_KEPT_US;
+use crate::commerce::OrderIngest;
+use crate::ingest::KeyedRows;
+use crate::lane::Lane;
+use crate::lane::keyed;
+use crate::lane::keyed::{Claim, PATIENCE};
+use crate::orders::INGEST;
+use crate::orders::{FinishedIngest, IngestRow};
+use crate::query;
+
+/// What an ingest is known by in its rows: the same for every attempt under its key, so that each knows the
+/// orders of the others as its own.
+pub(in crate::server) fn ingest_id(key: KeyHash) -> i64 {
+    // Positive, and 0 means none; all 63 bits of it, or ingests would take each other's orders for their own.
+    ((key.0 as i64) & i64::MAX).max(1)
+}
+
+/// An ingest by its idempotency key, which nobody else works under meanwhile.
+pub(in crate::server) struct Named {
+    scope: String,
+    key: String,
+    hash: KeyHash,
+    _claim: Claim,
+}
+
+impl Named {
+    pub(in crate::server) async fn claim(
+        lane: &Lane,
+        tenant: Option<&str>,
+        key: &str,
+    ) -> Result<Named, WriteRefused> {
+        let scope = tenant.unwrap_or("*").to_owned();
+        let hash = lane.keys.hash(&scope, key);
+        let name = format!("ingest\0{scope}\0{key}");
+        let claim = keyed::claim(lane, hash.shard(lane.shard_count), name).await?;
+        let claim = claim.ok_or(WriteRefused::Running)?;
+        Ok(Named { scope, key: key.to_owned(), hash, _claim: claim })
+    }
+
+    fn shard(&self, lane: &Lane) -> ShardId {
+        self.hash.shard(lane.shard_count)
+    }
+
+    /// What was answered before, if it was.
+    pub(in crate::server) async fn finished(
+        &self,
+        lane: &Lane,
+    ) -> Result<Option<FinishedIngest>, WriteRefused> {
+        let found = query::finished_ingest(&lane.readers, self.shard(lane), &self.scope, &self.key).await?;
+        Ok(found.filter(|finished| finished.expires_us > clock::unix_us()))
+    }
+
+    pub(in crate::server) fn begin(&self, lane: &Lane, tenant: Option<&str>, wants_disk: bool) -> Intaking {
+        let id = ingest_id(self.hash);
+        let ingest = OrderIngest::new(id, tenant.map(str::to_owned), clock::unix_us(), lane.shard_count);
+        Intaking::new(ingest, wants_disk)
+    }
+
+    /// What was answered before survives what is promised of it now. Its rows do: they were on disk before it was
+    /// journaled.
+    pub(in crate::server) async fn keep(&self, lane: &Lane, wants_disk: bool) -> Result<(), WriteRefused> {
+        let kept = !wants_disk || keyed::sync_shard(lane, self.shard(lane)).await?;
+        kept.then_some(()).ok_or(WriteRefused::Unsynced)
+    }
+
+    /// Remembers what is answered. The rows it names are on disk by now.
+    pub(in crate::server) async fn finish(
+        &self,
+        lane: &Lane,
+        fingerprint: &[u8; 32],
+        response: &[u8],
+        wants_disk: bool,
+    ) -> Result<(), WriteRefused> {
+        let finished_us = clock::unix_us();
+        let row = IngestRow {
+            finished_us,
+            expires_us: finished_us + INGEST_KEY_KEPT_US,
+            scope: &self.scope,
+            key: &self.key,
+            fingerprint,
+            response: std::str::from_utf8(response).unwrap_or_default(),
+        };
+        let mut rows = KeyedRows::of(INGEST);
+        rows.push_record(0, |bytes| row.encode(bytes));
+        let begun =
+            keyed::begin_when_there_is_room(lane, self.shard(lane), &Arc::new(rows), wants_disk).await?;
+        let settled = keyed::settle(lane, begun, wants_disk, PATIENCE).await?;
+        if !settled.synced {
+            return Err(WriteRefused::Unsynced);
+        }
+        // It will be, but a repetition before that would be answered anew.
+        settled.outcomes.first().copied().flatten().map(drop).ok_or(WriteRefused::NotCommitted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::keys::KeyHasher;
+
+    #[test]
+    fn every_key_has_an_ingest_of_its_own() {
+        let keys = KeyHasher::new(&[3; 16]);
+        let id = |number: u32| ingest_id(keys.hash("t", &number.to_string()));
+        let mut ids: Vec<i64> = (0..10_000).map(id).collect();
+        assert_eq!((id(7), ingest_id(KeyHash(0)), ingest_id(KeyHash(u128::MAX))), (ids[7], 1, i64::MAX));
+        ids.sort_unstable();
+        ids.dedup();
+        assert!(ids.len() == 10_000 && ids[0] > 0);
+    }
+}

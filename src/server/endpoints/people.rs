@@ -1,0 +1,232 @@
+//! `DELETE …/customers/{customer}` and `/clicks/users/{user_id}`: a person goes from every shard and from the files
+//! beside them.
+//!
+//! ```text
+//! suppress ─► every shard ─► uploads, exports ─► erase ─► every shard ─► wait for all ─► 200, or 202 and a place
+//! ```
+//! Once the second record is committed everywhere the shards go on by themselves, also after a crash; until then
+//! nothing was promised, and asking again does the rest.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::exports;
+use super::uploads::forget;
+use crate::api;
+use crate::api::people::{Erasure, PeopleRefused};
+use crate::api::write::WriteRefused;
+use crate::base::clock;
+use crate::base::ids::{ShardId, random_hex};
+use crate::commerce::{self, Sought};
+use crate::config::AckLevel;
+use crate::cores::executor;
+use crate::http::Answer;
+use crate::ingest::KeyedRows;
+use crate::lane::Body;
+use crate::lane::Call;
+use crate::lane::Lane;
+use crate::lane::detached;
+use crate::lane::keyed;
+use crate::lane::keyed::{Claim, PATIENCE};
+use crate::people::ERASURE;
+use crate::people::{ErasureRecord, KnownCustomer, Needles, RemovedOutside, Subject};
+use crate::query;
+use crate::shard::ErasureMode;
+
+/// How long a request waits for the end; what takes longer is told later.
+const WAIT: Duration = Duration::from_secs(10);
+/// Between two looks whether it is finished.
+const LOOK: Duration = Duration::from_millis(20);
+/// How long it waits for another one that begins with the same person.
+const CLAIM_WAIT: Duration = Duration::from_secs(5);
+/// How long it waits for the jobs of the tenant's exports to end a batch.
+const REST_WAIT: Duration = Duration::from_secs(30);
+
+/// `DELETE …/customers/{customer}`.
+pub(in crate::server) async fn erase_customer(call: Call<'_>, _: Body<'_>) -> Result<Answer, PeopleRefused> {
+    let mode = api::people::mode(call.query(), true)?;
+    let customer_id = call.request.parameter("customer");
+    if !api::commerce::is_identifier(&customer_id) {
+        return Err(PeopleRefused::NoSuchPerson);
+    }
+    let wants_disk = call.wants_disk()?;
+    let (lane, tenant_id) = (call.lane.clone(), call.tenant().to_owned());
+    // Whoever asked may go away; what was begun is brought to where the shards go on.
+    let erased = detached(async move { erase(&lane, mode, tenant_id, customer_id, wants_disk).await });
+    erased.await.unwrap_or(Err(PeopleRefused::Lost))
+}
+
+/// `DELETE /clicks/users/{user_id}`.
+pub(in crate::server) async fn erase_user(call: Call<'_>, _: Body<'_>) -> Result<Answer, PeopleRefused> {
+    api::people::mode(call.query(), false)?;
+    let user_id = call.request.parameter("user_id").parse().map_err(|_| PeopleRefused::NoSuchPerson)?;
+    let wants_disk = call.wants_disk()?;
+    let lane = call.lane.clone();
+    let erased = detached(async move { erase_clicks(&lane, user_id, wants_disk).await });
+    erased.await.unwrap_or(Err(PeopleRefused::Lost))
+}
+
+/// How an erasure stands: a tenant's, or of clicks.
+pub(in crate::server) async fn erasure(call: Call<'_>, _: Body<'_>) -> Result<Answer, PeopleRefused> {
+    let tenant_id = Some(call.tenant()).filter(|tenant| !tenant.is_empty());
+    let id = call.request.parameter("erasure");
+    let shards = query::erasure(&call.lane.readers, &id).await?;
+    let is_theirs = shards.iter().flatten().any(|shard| shard.tenant_id.as_deref() == tenant_id);
+    if !is_theirs {
+        return Err(PeopleRefused::NoSuchErasure);
+    }
+    Ok(api::people::told(&Erasure { id: &id, shards: &shards }))
+}
+
+fn random() -> Result<String, PeopleRefused> {
+    Ok(random_hex().map_err(std::io::Error::other)?)
+}
+
+fn check_folder(lane: &Lane) -> Result<(), PeopleRefused> {
+    match commerce::in_the_way(&lane.vitals.config.data)? {
+        Some(name) => Err(PeopleRefused::InTheWay(name)),
+        None => Ok(()),
+    }
+}
+
+/// One request at a time begins with one person: both would give out a token.
+async fn claim(lane: &Lane, tenant_id: &str, customer_id: &str) -> Result<Claim, PeopleRefused> {
+    let until_us = clock::monotonic_us() + CLAIM_WAIT.as_micros() as u64;
+    let shard = lane.keys.hash(tenant_id, customer_id).shard(lane.shard_count);
+    loop {
+        let name = format!("person\0{tenant_id}\0{customer_id}");
+        if let Some(claim) = keyed::claim(lane, shard, name).await.map_err(WriteRefused::from)? {
+            return Ok(claim);
+        }
+        if clock::monotonic_us() >= until_us {
+            return Err(PeopleRefused::Beginning);
+        }
+        executor::sleep(LOOK).await;
+    }
+}
+
+async fn erase(
+    lane: &Rc<Lane>,
+    mode: ErasureMode,
+    tenant_id: String,
+    customer_id: String,
+    wants_disk: bool,
+) -> Result<Answer, PeopleRefused> {
+    check_folder(lane)?;
+    let claim = claim(lane, &tenant_id, &customer_id).await?;
+    let began_us = clock::unix_us();
+    let known = query::known_customer(&lane.readers, lane.keys, &tenant_id, &customer_id).await?;
+    let token = match known.token {
+        Some(token) => token,
+        None => format!("anon-{}", random()?),
+    };
+    let subject = |names, emails| Subject::Customer {
+        tenant_id: tenant_id.clone(),
+        customer_id: customer_id.clone(),
+        token: token.clone(),
+        names,
+        emails,
+    };
+    // What an export chose before this is looked at; what one chooses afterwards waits for the shards.
+    let hold = exports::export_store(lane).hold(&tenant_id);
+    send(lane, &ErasureRecord::Suppress { mode, subject: subject(Vec::new(), Vec::new()) }, wants_disk)
+        .await?;
+    // Again: what came before that record is committed now, and nothing comes after it.
+    let known = query::known_customer(&lane.readers, lane.keys, &tenant_id, &customer_id).await?;
+    let KnownCustomer { names, emails, is_truncated, .. } = known;
+    let needles = Needles::new(
+        [customer_id.as_str()],
+        emails.iter().map(String::as_str),
+        names.iter().map(String::as_str),
+    );
+    let sought = Arc::new(Sought { tenant_id: tenant_id.clone(), customer_id: customer_id.clone(), needles });
+    let uploads = forget(lane, sought.clone()).await?;
+    let exports = erase_from_exports(lane, mode, &sought).await?;
+    let id = random()?;
+    let removed = RemovedOutside { uploads, exports };
+    let record = ErasureRecord::Erase {
+        id: id.clone(),
+        began_us,
+        mode,
+        subject: subject(names, emails),
+        names_truncated: is_truncated,
+        removed,
+    };
+    send(lane, &record, wants_disk).await?;
+    drop((claim, hold));
+    let location = format!("/api/v1/tenants/{}/erasures/{id}", api::commerce::encoded(&tenant_id));
+    wait(lane, &id, location, wants_disk).await
+}
+
+/// How many of the tenant's exports had to do with the person. The caller holds them.
+async fn erase_from_exports(
+    lane: &Lane,
+    mode: ErasureMode,
+    sought: &Arc<Sought>,
+) -> Result<u64, PeopleRefused> {
+    let until_us = clock::monotonic_us() + REST_WAIT.as_micros() as u64;
+    while !exports::export_store(lane).is_at_rest(&sought.tenant_id) {
+        if clock::monotonic_us() >= until_us {
+            return Err(PeopleRefused::Beginning);
+        }
+        executor::sleep(LOOK).await;
+    }
+    let (tenant_id, customer_id) = (&sought.tenant_id, &sought.customer_id);
+    let rows = query::orders_of_customer(&lane.readers, lane.keys, tenant_id, customer_id).await?;
+    let (store, sought, are_kept) =
+        (exports::export_store(lane).clone(), sought.clone(), mode == ErasureMode::Pseudonymise);
+    let erase = move || store.erase_person(&sought.tenant_id, (&rows, are_kept), &sought.needles);
+    Ok(lane.readers.compute(erase).await??)
+}
+
+async fn erase_clicks(lane: &Rc<Lane>, user_id: i64, wants_disk: bool) -> Result<Answer, PeopleRefused> {
+    check_folder(lane)?;
+    let (id, began_us) = (random()?, clock::unix_us());
+    let (mode, removed) = (ErasureMode::Erase, RemovedOutside::default());
+    let (id_of, subject) = (id.clone(), Subject::User { user_id });
+    let record = ErasureRecord::Erase { id: id_of, began_us, mode, subject, names_truncated: false, removed };
+    send(lane, &record, wants_disk).await?;
+    wait(lane, &id, format!("/clicks/erasures/{id}"), wants_disk).await
+}
+
+/// A record to every shard; comes back when all have committed it.
+async fn send(lane: &Lane, record: &ErasureRecord, wants_disk: bool) -> Result<(), PeopleRefused> {
+    let mut begun = Vec::new();
+    for shard in (0..lane.shard_count).map(ShardId) {
+        let mut rows = KeyedRows::of(ERASURE);
+        let mut encoded = Ok(());
+        rows.push_record(0, |bytes| encoded = record.encode(bytes));
+        encoded?;
+        let rows = Arc::new(rows);
+        begun.push(
+            keyed::begin_when_there_is_room(lane, shard, &rows, wants_disk)
+                .await
+                .map_err(WriteRefused::from)?,
+        );
+    }
+    for begun in begun {
+        let settled = keyed::settle(lane, begun, wants_disk, PATIENCE).await.map_err(WriteRefused::from)?;
+        if !settled.synced {
+            return Err(WriteRefused::Unsynced.into());
+        }
+        settled.outcomes.first().copied().flatten().ok_or(WriteRefused::NotCommitted)?;
+    }
+    Ok(())
+}
+
+/// For the end, or for so long.
+async fn wait(lane: &Lane, id: &str, location: String, wants_disk: bool) -> Result<Answer, PeopleRefused> {
+    let until_us = clock::monotonic_us() + WAIT.as_micros() as u64;
+    loop {
+        let shards = query::erasure(&lane.readers, id).await?;
+        let erasure = Erasure { id, shards: &shards };
+        if erasure.is_finished() {
+            return Ok(api::people::erased(&erasure, AckLevel::of(wants_disk)));
+        }
+        if clock::monotonic_us() >= until_us {
+            return Ok(api::people::accepted(&erasure, location, AckLevel::of(wants_disk)));
+        }
+        executor::sleep(LOOK).await;
+    }
+}

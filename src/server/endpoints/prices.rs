@@ -1,0 +1,206 @@
+//! Price events in, anomalies out, decisions on them: each through the journal of the core that feeds its product's
+//! shard, each answered from what the shard has committed.
+
+use std::sync::Arc;
+
+use super::changes;
+use super::price_keys::{self, PriceName};
+use super::reads::NotRead;
+use crate::api;
+use crate::api::error::EventRefused;
+use crate::api::prices::{self, PriceRefused};
+use crate::base::clock;
+use crate::commerce::{AnomaliesPlan, PriceEvent, last_event_id, read_decision};
+use crate::config::AckLevel;
+use crate::http::{Answer, Media};
+use crate::ingest::KeyedRows;
+use crate::lane::AnswerBody;
+use crate::lane::Body;
+use crate::lane::Settled;
+use crate::lane::keyed;
+use crate::lane::now;
+use crate::lane::{Call, Reply, RequestHead};
+use crate::prices::PRICE_EVENT;
+use crate::prices::PRICE_REVIEW;
+use crate::prices::{AnomalyId, PriceEventRow, PriceReviewRow, PriceRow};
+use crate::query::{self, ParameterError, QueryError};
+use crate::shard::{Observed, Outcome};
+use crate::tenants::{self, Signed};
+
+/// `POST …/products/{product}/price-event`: 201, 200 for a repeated one, 202 where the commit takes too long.
+pub(in crate::server) async fn post_event(call: Call<'_>, body: Body<'_>) -> Result<Answer, PriceRefused> {
+    let Call { lane, request, .. } = call;
+    let (tenant_id, product_id) = (call.tenant(), request.parameter("product"));
+    let now = now();
+    let (limits, secrets) = {
+        let mut desk = lane.desk.borrow_mut();
+        (desk.prices_of(tenant_id), desk.secrets_of(tenant_id))
+    };
+    // Before anything is said about the body.
+    let is_signed = !secrets.is_empty();
+    if is_signed {
+        // Given twice says as little as not given.
+        let header = |name| api::commerce::header(&request.headers, name).ok().flatten();
+        let signed = Signed {
+            id: header("webhook-id"),
+            timestamp: header("webhook-timestamp"),
+            signature: header("webhook-signature"),
+            body: &body.bytes,
+        };
+        tenants::verify(&secrets, &signed, now.unix_us)?;
+    }
+    let config = &lane.vitals.config;
+    let product = lane.keys.hash(tenant_id, &product_id);
+    // The lower half: the upper one is the same for all that a shard has.
+    let names = [lane.keys.hash_all([tenant_id]).0 as u64, product.0 as u64];
+    let rates = [
+        limits.events_per_s.unwrap_or(config.price_events_per_second),
+        limits.product_events_per_s.unwrap_or(config.product_events_per_second),
+    ];
+    lane.desk.borrow().charge_price_event(names, rates, now)?;
+    let wants_disk = api::event::wants_disk(call.query(), config.ack)?;
+    let key = prices::key(&request.headers, is_signed);
+    let (event_id, rows) = {
+        let mut inflated = Vec::new();
+        let bytes = call.decoded(&body, &mut inflated)?;
+        let event = PriceEvent::read(bytes, now.unix_us)?;
+        let event_id = match event.event_id {
+            Some(event_id) => event_id.into_owned(),
+            None => prices::event_id(&request.headers, is_signed)?,
+        };
+        let observed = Observed {
+            at_us: event.observed_us,
+            received_us: now.unix_us,
+            tenant_id,
+            product_id: &product_id,
+            event_id: &event_id,
+        };
+        let row = PriceRow { observed, price: event.price, currency: event.currency };
+        let row = PriceEventRow::new(row, limits.over(config.price_rules()));
+        let mut rows = KeyedRows::of(PRICE_EVENT);
+        rows.push_record(0, |bytes| row.encode(bytes));
+        (event_id, rows)
+    };
+    drop(body);
+    let shard = product.shard(lane.shard_count);
+    let patience = lane.keyed.commit_wait;
+    let name = PriceName { tenant_id, product_id: &product_id, event_id: &event_id, product };
+    let new_key = price_keys::check(lane, name, key.as_deref()).await?;
+    // First: a key that stands for an event that was refused is as good for its next try.
+    let key_told = new_key.map(|key| key.remember(lane, wants_disk)).transpose()?;
+    let begun = keyed::begin(lane, shard, &Arc::new(rows), wants_disk, patience)?;
+    let Settled { first, outcomes, synced, .. } = keyed::settle(lane, begun, wants_disk, patience).await?;
+    if let Some(told) = key_told.filter(|_| wants_disk) {
+        // On disk beside its event; it was begun before that and waits no longer.
+        let _ = told.recv().await;
+    }
+    if !synced {
+        return Err(EventRefused::UnsyncedKeyed.into());
+    }
+    let is_new = match outcomes.first().copied().flatten() {
+        Some(Outcome::Inserted) => true,
+        Some(Outcome::Duplicate) => false,
+        Some(Outcome::Conflict) => return Err(PriceRefused::Conflict),
+        Some(_) => return Err(PriceRefused::NotStored),
+        None => return Ok(prices::accepted(&event_id, AckLevel::of(wants_disk), first)),
+    };
+    // As it is committed, so that it can be given again for ever.
+    let answer = query::first_answer(&lane.readers, shard, tenant_id, &product_id, &event_id).await;
+    match answer {
+        Ok(Some(answer)) => Ok(prices::recorded(&answer, is_new, AckLevel::of(wants_disk))),
+        Ok(None) => Err(PriceRefused::NotStored),
+        // It is stored, and who asks again is told what was found.
+        Err(error) => {
+            tracing::debug!(%error, "the response to a price event cannot be read");
+            Ok(prices::accepted(&event_id, AckLevel::of(wants_disk), first))
+        }
+    }
+}
+
+/// `POST …/price-anomalies/{id}/review`: the anomaly as it is now; 409 where something else was decided before.
+pub(in crate::server) async fn post_review(call: Call<'_>, body: Body<'_>) -> Result<Answer, PriceRefused> {
+    let Call { lane, request, .. } = call;
+    let tenant_id = call.tenant();
+    let wants_disk = api::event::wants_disk(call.query(), lane.vitals.config.ack)?;
+    let decision = {
+        let mut inflated = Vec::new();
+        let bytes = call.decoded(&body, &mut inflated)?;
+        read_decision(bytes).ok_or(PriceRefused::InvalidReview)?
+    };
+    drop(body);
+    let name = request.parameter("anomaly");
+    let anomaly: AnomalyId = name.parse().map_err(|_| PriceRefused::NoSuchAnomaly)?;
+    let product_id = product(request);
+    if product_id.as_deref().is_some_and(|product| !api::commerce::is_identifier(product)) {
+        return Err(PriceRefused::NoSuchAnomaly);
+    }
+    let row = PriceReviewRow {
+        decision,
+        received_us: clock::unix_us(),
+        anomaly,
+        tenant_id,
+        product_id: product_id.as_deref().unwrap_or_default(),
+    };
+    let mut rows = KeyedRows::of(PRICE_REVIEW);
+    rows.push_record(0, |bytes| row.encode(bytes));
+    let shard = anomaly.place().shard(lane.shard_count);
+    let patience = lane.keyed.commit_wait;
+    let begun = keyed::begin(lane, shard, &Arc::new(rows), wants_disk, patience)?;
+    let settled = keyed::settle(lane, begun, wants_disk, patience).await?;
+    if !settled.synced {
+        return Err(EventRefused::Unsynced.into());
+    }
+    let is_new = match settled.outcomes.first().copied().flatten() {
+        Some(Outcome::Inserted) => true,
+        Some(Outcome::Duplicate) => false,
+        Some(Outcome::Conflict) => return Err(PriceRefused::Reviewed),
+        Some(Outcome::Missing) => return Err(PriceRefused::NoSuchAnomaly),
+        Some(_) => return Err(PriceRefused::NotStored),
+        // Which of two decisions stands is not known before the commit; asking again is safe.
+        None => return Err(PriceRefused::NotCommitted),
+    };
+    let stored = query::stored_anomaly(&lane.readers, shard, tenant_id, anomaly).await;
+    match stored {
+        Ok(Some(stored)) => Ok(prices::reviewed_as(&stored, is_new, AckLevel::of(wants_disk))),
+        Ok(None) => Err(PriceRefused::NoSuchAnomaly),
+        Err(error) => Err(PriceRefused::Query(error)),
+    }
+}
+
+/// `GET …/price-anomalies` of a tenant or a product: a page, or a stream of what changes.
+pub(in crate::server) async fn list(call: Call<'_>, _: Body<'_>) -> Result<Reply, NotRead> {
+    let Call { lane, request, principal, .. } = call;
+    let (tenant_id, product_id) = (call.tenant(), product(request));
+    if request.preferred(&[Media::new("text/event-stream"), Media::new("application/json")], 1) == 0 {
+        let asked = last_event_id(call.query()).map_err(QueryError::Parameters)?;
+        let not_an_id = || QueryError::Parameters(vec![not_an_id()]);
+        let last_id = api::commerce::header(&request.headers, "last-event-id").map_err(|_| not_an_id())?;
+        let given = match last_id {
+            Some(id) => Some(std::str::from_utf8(id).map_err(|_| not_an_id())?),
+            None => asked.as_deref(),
+        };
+        let given = given.filter(|id| !id.is_empty());
+        let answer = prices::streamed();
+        if call.is_head() {
+            return Ok(Reply::streamed(answer, AnswerBody::empty()));
+        }
+        let stream = changes::begin(lane, &principal, tenant_id, product_id.as_deref(), given).await?;
+        return Ok(Reply::streamed(answer, AnswerBody::Stream(Box::new(stream))));
+    }
+    let plan = AnomaliesPlan::new(tenant_id, product_id.as_deref(), call.query());
+    let AnomaliesPlan { of, limit, cursor } = plan.map_err(QueryError::Parameters)?;
+    let only = product_id.map(|product_id| lane.keys.hash(tenant_id, &product_id).shard(lane.shard_count));
+    let page =
+        query::anomalies_page(&lane.readers, &lane.cursors, of, only, limit, cursor.as_deref()).await?;
+    Ok(prices::page(&page).into())
+}
+
+/// The product, where the path names one.
+fn product(request: &RequestHead) -> Option<String> {
+    request.found.endpoint.and_then(|endpoint| endpoint.parameter(request.uri.path(), "product"))
+}
+
+fn not_an_id() -> ParameterError {
+    let detail = "Last-Event-ID is not an id of this stream, or is repeated".to_owned();
+    ParameterError { name: "Last-Event-ID", code: "invalid_event_id", detail }
+}

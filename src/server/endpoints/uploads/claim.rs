@@ -1,0 +1,60 @@
+//! One request at a time works on an upload: a newer one waits for an older one that is about to end.
+
+use std::time::Duration;
+
+use super::super::orders;
+use crate::api::uploads::UploadRefused;
+use crate::api::write::WriteRefused;
+use crate::base::clock;
+use crate::commerce::UploadId;
+use crate::cores::executor;
+use crate::lane::Lane;
+use crate::lane::keyed;
+use crate::lane::keyed::Claim;
+
+/// How long a request waits for the one before it. One whose connection is dead, or whose client rests, makes way
+/// within [`super::piece::REST`]; one that still sends does not.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Between two tries, doubled from the first to the last.
+const PAUSE_MIN: Duration = Duration::from_millis(2);
+const PAUSE_MAX: Duration = Duration::from_millis(100);
+
+/// The upload's name, held by this request alone.
+pub(super) async fn claim(lane: &Lane, id: &UploadId) -> Result<Claim, UploadRefused> {
+    let until_us = clock::monotonic_us() + PATIENCE.as_micros() as u64;
+    let mut pause = PAUSE_MIN;
+    loop {
+        if let Some(claim) = try_claim(lane, id).await? {
+            return Ok(claim);
+        }
+        if clock::monotonic_us() >= until_us {
+            return Err(UploadRefused::Locked);
+        }
+        executor::sleep(pause).await;
+        pause = PAUSE_MAX.min(pause * 2);
+    }
+}
+
+/// `None`: somebody works on it, and was told.
+pub(super) async fn try_claim(lane: &Lane, id: &UploadId) -> Result<Option<Claim>, UploadRefused> {
+    let shard = lane.keys.hash("upload", id.as_str()).shard(lane.shard_count);
+    let claim = keyed::claim(lane, shard, format!("upload\0{}", id.as_str())).await;
+    claim.map_err(|refused| WriteRefused::from(refused).into())
+}
+
+/// The ingest's key, likewise: at the end of an upload that was given one.
+pub(super) async fn name(
+    lane: &Lane,
+    tenant: Option<&str>,
+    key: &str,
+) -> Result<orders::Named, WriteRefused> {
+    let until_us = clock::monotonic_us() + PATIENCE.as_micros() as u64;
+    loop {
+        match orders::Named::claim(lane, tenant, key).await {
+            Err(WriteRefused::Running) if clock::monotonic_us() < until_us => {
+                executor::sleep(PAUSE_MAX).await;
+            }
+            claimed => return claimed,
+        }
+    }
+}

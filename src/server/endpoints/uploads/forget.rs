@@ -1,0 +1,76 @@
+//! Uploads that have lines of a person go; the others lose the order ids in their errors.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::claim::claim;
+use super::upload_store;
+use crate::api::people::PeopleRefused;
+use crate::api::uploads::UploadRefused;
+use crate::commerce::{Sought, State, UploadError, UploadId, must_go};
+use crate::cores::executor;
+use crate::lane::Lane;
+
+/// Of the tenant's uploads, and those of keys of all tenants. How many went. One that cannot be looked through keeps
+/// none of the others, but is an error: nobody may be told that the person is erased.
+pub(in crate::server) async fn forget(lane: &Rc<Lane>, sought: Arc<Sought>) -> Result<u64, PeopleRefused> {
+    let store = upload_store(lane).clone();
+    let mut failed =
+        lane.readers.compute(move || store.remove_left_over()).await?.err().map(PeopleRefused::Io);
+    let mut removed = 0;
+    for id in upload_store(lane).all()? {
+        match forget_one(lane, &sought, &id).await {
+            Ok(went) => removed += u64::from(went),
+            Err(error) => failed = failed.or(Some(error)),
+        }
+    }
+    // Of those that cannot be read nobody can say whose they are.
+    let store = upload_store(lane).clone();
+    match executor::blocking(move || store.remove_aside(i64::MAX)).await {
+        Ok(count) => removed += count,
+        Err(error) => failed = failed.or(Some(error.into())),
+    }
+    failed.map_or(Ok(removed), Err)
+}
+
+/// Whether it went.
+async fn forget_one(lane: &Rc<Lane>, sought: &Arc<Sought>, id: &UploadId) -> Result<bool, PeopleRefused> {
+    let refused = |error: UploadError| PeopleRefused::Upload(UploadRefused::Store(error));
+    let concerns = |tenant: &Option<String>| tenant.as_ref().is_none_or(|tenant| *tenant == sought.tenant_id);
+    match upload_store(lane).load(id) {
+        Ok(Some(upload)) if concerns(&upload.tenant) => {}
+        Ok(_) => return Ok(false),
+        Err(UploadError::Unreadable(_)) => {}
+        Err(error) => return Err(refused(error)),
+    }
+    let _claim = claim(lane, id).await?;
+    let store = upload_store(lane).clone();
+    let mut upload = match store.load(id) {
+        Ok(Some(upload)) => upload,
+        Ok(None) => return Ok(false),
+        Err(UploadError::Unreadable(_)) => {
+            let id = id.clone();
+            executor::blocking(move || store.set_aside(&id)).await?;
+            return Ok(false);
+        }
+        Err(error) => return Err(refused(error)),
+    };
+    let (store, sought, looked) = (upload_store(lane).clone(), sought.clone(), upload.clone());
+    let must_go = lane.readers.compute(move || must_go(&store, &looked, &sought)).await?;
+    let (store, must_go) = (upload_store(lane).clone(), must_go?);
+    executor::blocking(move || {
+        if must_go {
+            store.remove(&upload)?;
+            return Ok(true);
+        }
+        if upload.state != State::Receiving {
+            store.forget_body(&upload)?;
+        }
+        if upload.checkpoint.summary.forget_order_ids() {
+            store.save(&mut upload, true)?;
+        }
+        Ok(false)
+    })
+    .await
+    .map_err(PeopleRefused::Io)
+}
