@@ -162,7 +162,7 @@ fn x1_an_export_ends_under_erasures_without_a_pause_and_a_download_meanwhile_nev
 fn an_erasure_that_is_killed_at_any_moment_is_done_when_it_is_asked_for_again() {
     let folder = Folder::new();
     let flags = ["--shards", "2"];
-    let (mut server, orders) = filled(&folder, &flags, 12_000);
+    let (mut server, orders) = filled(&folder, &flags, 30_000);
     let (mut gone, mut chance) = (Gone::default(), Chance::new());
     let wish = json!({"format": "ndjson", "fields": ["order_id", "customer_id", "customer_name", "items"]});
     let mut customers = (0..).map(|number: u64| name_of((number % 50) * STRIDE + number / 50));
