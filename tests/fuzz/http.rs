@@ -1,0 +1,99 @@
+//! The HTTP state machine against itself and against the gate.
+//!
+//! The first byte is the number of cuts, the next two of each are its place; the rest is what a peer sends. However it
+//! is cut, the same requests come out; the gate passes exactly the bytes that the connection consumes; both refuse the
+//! same for the same reason.
+
+use firehose::http::{Connection, Gate, Next, Passed, Refusal, Wanted};
+
+/// So large that only the gate's own rules decide: it knows no limit of a body.
+const BODY_BYTES_MAX: usize = usize::MAX >> 1;
+
+/// What a connection makes of its bytes.
+#[derive(Debug, Default, PartialEq)]
+struct Seen {
+    /// What decides the answer, in words, and the body.
+    requests: Vec<(String, Vec<u8>)>,
+    refusal: Option<Refusal>,
+    in_body: bool,
+}
+
+/// Feeds `input` in pieces that end at `cuts`.
+fn through_connection(input: &[u8], cuts: &[usize]) -> Seen {
+    let (mut connection, mut seen) = (Connection::default(), Seen::default());
+    let (mut buffer, mut filled, mut start) = (vec![0; input.len()], 0, 0);
+    for &end in cuts {
+        buffer[filled..filled + end - start].copy_from_slice(&input[start..end]);
+        filled += end - start;
+        start = end;
+        while filled > 0 {
+            let here = Wanted::Here { body_bytes_max: BODY_BYTES_MAX };
+            let drop = match connection.next(&mut buffer, &mut filled, |_| here) {
+                Next::More { .. } => break,
+                Next::Skip(bytes) => bytes,
+                Next::Request { head, body, consumed } => {
+                    let words =
+                        format!("{:?} {} {:?} {:?}", head.method, head.path, head.query, head.request_id);
+                    seen.requests.push((words, body.to_vec()));
+                    consumed
+                }
+                Next::HandOver => unreachable!("everything is wanted here"),
+                Next::Refused(refusal) => {
+                    seen.refusal = Some(refusal);
+                    return seen;
+                }
+            };
+            assert!(drop > 0 && drop <= filled);
+            buffer.copy_within(drop..filled, 0);
+            filled -= drop;
+        }
+    }
+    seen.in_body = connection.in_body();
+    seen
+}
+
+/// The same for the gate: what it let pass and why it stopped.
+fn through_gate(input: &[u8], cuts: &[usize]) -> (usize, Option<Refusal>, bool) {
+    let (mut gate, mut passed) = (Gate::default(), 0);
+    for &end in cuts {
+        loop {
+            match gate.pass(&input[passed..end]) {
+                Passed::Bytes(count) => {
+                    assert!(count > 0 && passed + count <= end);
+                    passed += count;
+                }
+                Passed::Nothing => break,
+                Passed::Refused(refusal) => return (passed, Some(refusal), gate.in_body()),
+            }
+        }
+    }
+    (passed, None, gate.in_body())
+}
+
+pub fn check(data: &[u8]) {
+    let Some((&count, rest)) = data.split_first() else { return };
+    let count = usize::from(count % 32);
+    if rest.len() < count * 2 {
+        return;
+    }
+    let (places, input) = rest.split_at(count * 2);
+    let mut cuts: Vec<usize> = places
+        .chunks(2)
+        .map(|place| usize::from(u16::from_le_bytes([place[0], place[1]])) % (input.len() + 1))
+        .collect();
+    cuts.push(input.len());
+    cuts.sort_unstable();
+
+    let whole = through_connection(input, &[input.len()]);
+    assert_eq!(whole, through_connection(input, &cuts));
+    let (passed, refusal, in_body) = through_gate(input, &[input.len()]);
+    let (passed_cut, refusal_cut, _) = through_gate(input, &cuts);
+    assert_eq!((refusal, whole.refusal), (refusal_cut, refusal));
+    if refusal.is_none() {
+        assert_eq!((passed, in_body), (passed_cut, whole.in_body));
+    }
+    // What has passed is what the connection reads as the same requests, and nothing of another.
+    let again = through_connection(&input[..passed], &[passed]);
+    assert_eq!(again.requests, whole.requests);
+    assert_eq!(again.refusal, None);
+}
