@@ -14,8 +14,8 @@ use super::work::{Erasing, Step};
 use crate::base::clock;
 use crate::base::ids::{LaneId, Sequence};
 use crate::shard::{
-    Batch, BatchWriter, BuiltIndex, Outcome, Record, Renewed, Scrub, Shard, ShardError, Stage, Store,
-    WriterTask, erasures_under_way, kept_out,
+    Batch, BatchWriter, BuiltIndex, EachRecord, Outcome, Record, Renewed, Scrub, Shard, ShardError, Stage,
+    Store, WriterTask, erasures_under_way, kept_out,
 };
 
 /// Finished erasures that are remembered; their reports hold nothing of anybody.
@@ -104,7 +104,7 @@ impl Store for PeopleStore {
         _runs: &[&[Record<'t>]],
     ) -> Result<Box<dyn BatchWriter<'t> + 't>, ShardError> {
         self.is_staged = true;
-        Ok(Box::new(Writer))
+        Ok(Box::new(EachRecord(write)))
     }
 
     fn committed(&mut self) {
@@ -185,29 +185,13 @@ impl Store for PeopleStore {
     }
 }
 
-/// Stores records of this family.
-struct Writer;
-
-impl<'t> BatchWriter<'t> for Writer {
-    fn write(
-        &mut self,
-        batch: &mut Batch<'t>,
-        run: &[Record<'t>],
-        outcomes: &mut Vec<Option<Outcome>>,
-    ) -> Result<(), ShardError> {
-        for record in run {
-            // From this record on.
-            batch.keep_out();
-            outcomes.push(match ErasureRecord::decode(record.payload) {
-                None => None,
-                Some(erasure) => {
-                    store(batch, record.payload, erasure)?;
-                    Some(Outcome::Inserted)
-                }
-            });
-        }
-        Ok(())
-    }
+/// Decides one record of this family.
+fn write(batch: &mut Batch<'_>, record: &Record<'_>) -> Result<Option<Outcome>, ShardError> {
+    // From this record on.
+    batch.keep_out();
+    let Some(erasure) = ErasureRecord::decode(record.payload) else { return Ok(None) };
+    store(batch, record.payload, erasure)?;
+    Ok(Some(Outcome::Inserted))
 }
 
 fn store(batch: &Batch<'_>, payload: &[u8], record: ErasureRecord) -> Result<(), ShardError> {

@@ -31,7 +31,7 @@ pub use self::record::{
 };
 use crate::base::keys::{KeyHash, KeyHasher};
 use crate::base::kinds::{Kind, KindRow};
-use crate::shard::{Carried, Family, Observed, Opening, ShardError, Store};
+use crate::shard::{Carried, Family, Observed, Opening, ShardError, Stateless, Store};
 
 /// The family of prices.
 #[derive(Clone, Copy, Debug)]
@@ -58,7 +58,7 @@ impl Family for Prices {
     }
 
     fn open(&self, _opening: Opening<'_>) -> Result<Box<dyn Store>, ShardError> {
-        Ok(Box::new(store::PriceStore))
+        Ok(Box::new(Stateless(store::write)))
     }
 
     fn carry(

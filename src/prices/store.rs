@@ -9,46 +9,16 @@ use super::record::{
     decode_price_event, decode_price_review,
 };
 use crate::base::prices::PriceRules;
-use crate::shard::{Batch, BatchWriter, Outcome, Record, ShardError, Store};
+use crate::shard::{Batch, Outcome, Record, ShardError};
 
-/// Nothing of prices is kept in memory.
-#[derive(Debug)]
-pub(super) struct PriceStore;
-
-impl Store for PriceStore {
-    fn begin<'t>(
-        &'t mut self,
-        _batch: &mut Batch<'t>,
-        _runs: &[&[Record<'t>]],
-    ) -> Result<Box<dyn BatchWriter<'t> + 't>, ShardError> {
-        Ok(Box::new(Writer))
-    }
-}
-
-/// Stores records of this family.
-struct Writer;
-
-impl<'t> BatchWriter<'t> for Writer {
-    fn write(
-        &mut self,
-        batch: &mut Batch<'t>,
-        run: &[Record<'t>],
-        outcomes: &mut Vec<Option<Outcome>>,
-    ) -> Result<(), ShardError> {
-        for record in run {
-            outcomes.push(match record.kind {
-                PRICE => decode_price(record.payload).map(|row| history(batch, &row)).transpose()?,
-                PRICE_EVENT => {
-                    decode_price_event(record.payload).map(|row| event(batch, &row)).transpose()?
-                }
-                PRICE_REVIEW => {
-                    decode_price_review(record.payload).map(|row| review(batch, &row)).transpose()?
-                }
-                _ => None,
-            });
-        }
-        Ok(())
-    }
+/// Decides one record of this family.
+pub(super) fn write(batch: &mut Batch<'_>, record: &Record<'_>) -> Result<Option<Outcome>, ShardError> {
+    Ok(match record.kind {
+        PRICE => decode_price(record.payload).map(|row| history(batch, &row)).transpose()?,
+        PRICE_EVENT => decode_price_event(record.payload).map(|row| event(batch, &row)).transpose()?,
+        PRICE_REVIEW => decode_price_review(record.payload).map(|row| review(batch, &row)).transpose()?,
+        _ => None,
+    })
 }
 
 fn history(batch: &mut Batch<'_>, row: &PriceRow<'_>) -> Result<Outcome, ShardError> {

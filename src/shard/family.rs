@@ -203,6 +203,40 @@ pub trait BatchWriter<'t> {
     }
 }
 
+/// Decides one record. A call through this pointer is for records that cost microseconds.
+pub type WriteRecord = for<'t> fn(&mut Batch<'t>, &Record<'t>) -> Result<Option<Outcome>, ShardError>;
+
+/// A [`BatchWriter`] that decides one record after the other.
+pub struct EachRecord(pub WriteRecord);
+
+impl<'t> BatchWriter<'t> for EachRecord {
+    fn write(
+        &mut self,
+        batch: &mut Batch<'t>,
+        run: &[Record<'t>],
+        outcomes: &mut Vec<Option<Outcome>>,
+    ) -> Result<(), ShardError> {
+        for record in run {
+            outcomes.push((self.0)(batch, record)?);
+        }
+        Ok(())
+    }
+}
+
+/// The [`Store`] of a family that keeps nothing in memory.
+#[derive(Debug)]
+pub struct Stateless(pub WriteRecord);
+
+impl Store for Stateless {
+    fn begin<'t>(
+        &'t mut self,
+        _batch: &mut Batch<'t>,
+        _runs: &[&[Record<'t>]],
+    ) -> Result<Box<dyn BatchWriter<'t> + 't>, ShardError> {
+        Ok(Box::new(EachRecord(self.0)))
+    }
+}
+
 /// What the writers of one batch share.
 pub struct Batch<'t> {
     /// Within the batch's transaction.

@@ -62,7 +62,8 @@ pub use catalog::{DataFolder, ShardFolder};
 pub use checkpoint::{Checkpoint, CheckpointMode};
 pub use error::{FolderError, ShardError};
 pub use family::{
-    Applied, Batch, BatchWriter, CountLeaving, Families, Family, Opening, Record, Renewed, Store,
+    Applied, Batch, BatchWriter, CountLeaving, EachRecord, Families, Family, Opening, Record, Renewed,
+    Stateless, Store, WriteRecord,
 };
 pub use file::Shard;
 pub use identity::Identity;

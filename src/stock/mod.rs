@@ -32,7 +32,7 @@ pub(crate) use self::verify::recount;
 pub use self::verify::verify_stock;
 use crate::base::keys::{KeyHash, KeyHasher};
 use crate::base::kinds::{Kind, KindRow};
-use crate::shard::{Carried, Family, Opening, ShardError, Store};
+use crate::shard::{Carried, Family, Opening, ShardError, Stateless, Store};
 
 /// The family of stock.
 #[derive(Clone, Copy, Debug)]
@@ -58,7 +58,7 @@ impl Family for Stock {
     }
 
     fn open(&self, _opening: Opening<'_>) -> Result<Box<dyn Store>, ShardError> {
-        Ok(Box::new(store::StockStore))
+        Ok(Box::new(Stateless(store::write)))
     }
 
     fn carry(

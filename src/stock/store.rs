@@ -8,7 +8,7 @@ use super::record::{
     STOCK, STOCK_UPDATE, StockEvent, StockRow, StockUpdateRow, decode_stock, decode_stock_update,
 };
 use crate::base::clock;
-use crate::shard::{Batch, BatchWriter, Outcome, Record, ShardError, Store};
+use crate::shard::{Batch, Outcome, Record, ShardError};
 
 /// How long what was decided is kept: whoever waits for it waits for `commit_wait`, a second or a few.
 const ANSWER_KEPT_US: i64 = 60_000_000;
@@ -28,41 +28,13 @@ struct Seen {
     version: i64,
 }
 
-/// Nothing of stock is kept in memory.
-#[derive(Debug)]
-pub(super) struct StockStore;
-
-impl Store for StockStore {
-    fn begin<'t>(
-        &'t mut self,
-        _batch: &mut Batch<'t>,
-        _runs: &[&[Record<'t>]],
-    ) -> Result<Box<dyn BatchWriter<'t> + 't>, ShardError> {
-        Ok(Box::new(Writer))
-    }
-}
-
-/// Stores records of this family.
-struct Writer;
-
-impl<'t> BatchWriter<'t> for Writer {
-    fn write(
-        &mut self,
-        batch: &mut Batch<'t>,
-        run: &[Record<'t>],
-        outcomes: &mut Vec<Option<Outcome>>,
-    ) -> Result<(), ShardError> {
-        for record in run {
-            outcomes.push(match record.kind {
-                STOCK => decode_stock(record.payload).map(|row| history(batch, &row)).transpose()?,
-                STOCK_UPDATE => {
-                    decode_stock_update(record.payload).map(|row| update(batch, &row)).transpose()?
-                }
-                _ => None,
-            });
-        }
-        Ok(())
-    }
+/// Decides one record of this family.
+pub(super) fn write(batch: &mut Batch<'_>, record: &Record<'_>) -> Result<Option<Outcome>, ShardError> {
+    Ok(match record.kind {
+        STOCK => decode_stock(record.payload).map(|row| history(batch, &row)).transpose()?,
+        STOCK_UPDATE => decode_stock_update(record.payload).map(|row| update(batch, &row)).transpose()?,
+        _ => None,
+    })
 }
 
 /// Decides a change, and keeps what was decided for whoever waits for it.

@@ -12,7 +12,7 @@ thread_local! {
     static DECODER: RefCell<Decoder> = RefCell::new(Decoder::new());
 }
 
-pub fn check(body: &[u8]) {
+pub(crate) fn check(body: &[u8]) {
     let is_json = serde_json::from_slice::<&RawValue>(body).is_ok();
     let verdict = DECODER.with_borrow_mut(|decoder| decoder.click(body));
     match verdict {

@@ -70,7 +70,7 @@ fn through_gate(input: &[u8], cuts: &[usize]) -> (usize, Option<Refusal>, bool) 
     (passed, None, gate.in_body())
 }
 
-pub fn check(data: &[u8]) {
+pub(crate) fn check(data: &[u8]) {
     let Some((&count, rest)) = data.split_first() else { return };
     let count = usize::from(count % 32);
     if rest.len() < count * 2 {
