@@ -51,7 +51,7 @@ pub struct ProblemDocument {
     /// The HTTP status code, repeated.
     #[schema(example = 422)]
     pub status: u16,
-    /// What was wrong with this request.
+    /// The fault of this request.
     pub detail: String,
     /// The request's id, as in the `X-Request-Id` header.
     pub instance: String,

@@ -19,7 +19,7 @@ pub enum Placement {
     EveryShard,
 }
 
-/// What is true of every record of a kind.
+/// The properties of a record kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KindRow {
     pub kind: Kind,

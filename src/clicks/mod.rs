@@ -42,7 +42,7 @@ impl Family for Clicks {
     }
 
     fn open(&self, opening: Opening<'_>) -> Result<Box<dyn Store>, ShardError> {
-        ClickStore::open(opening).map(|store| Box::new(store) as Box<dyn Store>)
+        Ok(Box::new(ClickStore::open(opening)?))
     }
 
     fn carry(

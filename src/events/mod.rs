@@ -46,7 +46,7 @@ impl Family for Events {
     }
 
     fn open(&self, opening: Opening<'_>) -> Result<Box<dyn Store>, ShardError> {
-        EventStore::open(opening).map(|store| Box::new(store) as Box<dyn Store>)
+        Ok(Box::new(EventStore::open(opening)?))
     }
 
     fn carry(

@@ -9,8 +9,7 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension as _};
 use super::buckets::Buckets;
 use super::record::{ServiceEventRow, decode_service_event};
 use super::schema::{EVENT_IDS, EVENTS};
-use crate::base::keys::KeyHash;
-use crate::shard::ids::Ids;
+use crate::shard::ids::{BatchIds, Ids};
 use crate::shard::{
     Batch, BatchWriter, BuiltIndex, CountLeaving, Opening, Outcome, PartitionInfo, Record, Shard, ShardError,
     Stage, Store, Stream, kept_out, load_ids, open_reader,
@@ -49,15 +48,13 @@ impl Store for EventStore {
         let mut sought = Sought::default();
         for record in runs.iter().copied().flatten() {
             if let Some(row) = decode_service_event(record.payload) {
-                sought.hashes.push(batch.keys.hash(row.tenant_id, row.event_id));
+                sought.ids.push(batch.keys.hash(row.tenant_id, row.event_id));
                 sought.rows.push(row);
             }
         }
         let (mut insert, mut forgets) = (None, false);
-        if !sought.hashes.is_empty() {
-            self.ids.look_up(connection, &sought.hashes, &mut sought.candidates)?;
-            // Run by run as they were found; by row as they are used.
-            sought.candidates.sort_unstable();
+        if !sought.ids.is_empty() {
+            sought.ids.look_up(&mut self.ids, connection)?;
             let open = batch.stream(&EVENTS).partition(connection)?;
             insert = Some(connection.prepare_cached(&open.insert_sql)?);
             forgets = kept_out::is_any_event(connection)?;
@@ -112,21 +109,20 @@ impl Store for EventStore {
     }
 }
 
-/// The events of a batch, with what may be the same ids in the sorted runs.
+/// The events of a batch and their ids.
 #[derive(Default)]
 struct Sought<'a> {
     rows: Vec<ServiceEventRow<'a>>,
-    hashes: Vec<KeyHash>,
-    candidates: Vec<(u32, i64)>,
-    /// How many of both were used.
-    next: (usize, usize),
+    ids: BatchIds,
+    /// The number of rows that were used.
+    next: usize,
 }
 
 impl<'a> Sought<'a> {
     /// The next row, if the record is one: they come in the order in which they were decoded.
     #[inline]
     fn of(&self, payload: &[u8]) -> Option<ServiceEventRow<'a>> {
-        let row = self.rows.get(self.next.0)?;
+        let row = self.rows.get(self.next)?;
         // A record that is no row was left out: the row at hand belongs to a later one.
         payload.as_ptr_range().contains(&row.tenant_id.as_ptr()).then_some(*row)
     }
@@ -177,23 +173,8 @@ impl<'t> Writer<'t> {
     /// Stores the row unless its id is there.
     fn store(&mut self, batch: &mut Batch<'t>, row: &ServiceEventRow<'t>) -> Result<Outcome, ShardError> {
         let connection = batch.connection;
-        let (index, mut at) = self.sought.next;
-        let hash = self.sought.hashes[index];
-        let mut known = None;
-        while let Some((of, row_id)) = self.sought.candidates.get(at).copied()
-            && of as usize == index
-        {
-            at += 1;
-            known = known.or(self.compare(batch, row, row_id)?);
-        }
-        self.sought.next = (index + 1, at);
-        if known.is_none() {
-            // Rarely more than none; collected, because comparing reads the file.
-            let newest: Vec<i64> = self.ids.newest(hash).collect();
-            for row_id in newest {
-                known = known.or(self.compare(batch, row, row_id)?);
-            }
-        }
+        self.sought.next += 1;
+        let (hash, known) = self.sought.ids.find(self.ids, |row_id| compare(batch, row, row_id))?;
         if let Some(known) = known {
             return Ok(known);
         }
@@ -223,41 +204,40 @@ impl<'t> Writer<'t> {
         batch.count(&EVENTS, 1);
         Ok(Outcome::Inserted)
     }
+}
 
-    /// What a stored row says about one that may be the same; `None` where it is another id, or gone.
-    fn compare(
-        &self,
-        batch: &mut Batch<'t>,
-        row: &ServiceEventRow<'_>,
-        row_id: i64,
-    ) -> Result<Option<Outcome>, ShardError> {
-        let connection = batch.connection;
-        let Some(table) = batch.stream(&EVENTS).table_of(row_id) else { return Ok(None) };
-        let mut statement = connection.prepare_cached(&format!(
-            "SELECT tenant_id, event_id, source, event_type, timestamp_us, received_us, payload \
-             FROM {table} WHERE id = ?1"
-        ))?;
-        let compared = statement.query_row([row_id], |found| {
-            let text = |at: usize| found.get_ref(at)?.as_str().map_err(rusqlite::Error::from);
-            let stored = ServiceEventRow {
-                tenant_id: text(0)?,
-                event_id: text(1)?,
-                source: text(2)?,
-                event_type: text(3)?,
-                timestamp_us: found.get(4)?,
-                received_us: found.get(5)?,
-                payload: text(6)?,
-            };
-            Ok(if (stored.tenant_id, stored.event_id) != (row.tenant_id, row.event_id) {
-                None
-            } else if stored.same_content(row) {
-                Some(Outcome::Duplicate)
-            } else {
-                Some(Outcome::Conflict)
-            })
-        });
-        Ok(compared.optional()?.flatten())
-    }
+/// What a stored row says about one that may be the same; `None` where it is another id, or gone.
+fn compare(
+    batch: &mut Batch<'_>,
+    row: &ServiceEventRow<'_>,
+    row_id: i64,
+) -> Result<Option<Outcome>, ShardError> {
+    let connection = batch.connection;
+    let Some(table) = batch.stream(&EVENTS).table_of(row_id) else { return Ok(None) };
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT tenant_id, event_id, source, event_type, timestamp_us, received_us, payload \
+         FROM {table} WHERE id = ?1"
+    ))?;
+    let compared = statement.query_row([row_id], |found| {
+        let text = |at: usize| found.get_ref(at)?.as_str().map_err(rusqlite::Error::from);
+        let stored = ServiceEventRow {
+            tenant_id: text(0)?,
+            event_id: text(1)?,
+            source: text(2)?,
+            event_type: text(3)?,
+            timestamp_us: found.get(4)?,
+            received_us: found.get(5)?,
+            payload: text(6)?,
+        };
+        Ok(if (stored.tenant_id, stored.event_id) != (row.tenant_id, row.event_id) {
+            None
+        } else if stored.same_content(row) {
+            Some(Outcome::Duplicate)
+        } else {
+            Some(Outcome::Conflict)
+        })
+    });
+    Ok(compared.optional()?.flatten())
 }
 
 /// The buckets of one partition, which does not change any more.

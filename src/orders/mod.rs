@@ -74,7 +74,7 @@ impl Family for Orders {
     }
 
     fn open(&self, opening: Opening<'_>) -> Result<Box<dyn Store>, ShardError> {
-        OrderStore::open(opening).map(|store| Box::new(store) as Box<dyn Store>)
+        Ok(Box::new(OrderStore::open(opening)?))
     }
 
     fn carry(

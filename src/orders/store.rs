@@ -18,7 +18,7 @@ use crate::base::keys::{KeyHash, KeyHasher};
 use crate::base::limits::INGEST_KEY_KEPT_US;
 use crate::base::money::Currency;
 use crate::base::order_status::OrderStatus;
-use crate::shard::ids::Ids;
+use crate::shard::ids::{BatchIds, Ids};
 use crate::shard::kept_out::{self, ErasureMode, Forgotten};
 use crate::shard::{
     Batch, BatchWriter, BuiltIndex, Opening, Outcome, Record, Shard, ShardError, Stage, Store, load_ids,
@@ -69,7 +69,7 @@ impl Store for OrderStore {
         for record in runs.iter().copied().flatten() {
             sought.push(batch.keys, record);
         }
-        Writer::begin(self, batch, sought).map(|writer| Box::new(writer) as Box<dyn BatchWriter<'t> + 't>)
+        Ok(Box::new(Writer::begin(self, batch, sought)?))
     }
 
     fn committed(&mut self) {
@@ -130,14 +130,13 @@ enum Row<'a> {
     Ingest(IngestRow<'a>),
 }
 
-/// The records of a batch, with what may be the same ids in the sorted runs.
+/// The records of a batch, and the ids of their orders.
 #[derive(Default)]
 struct Sought<'a> {
     rows: Vec<(&'a [u8], Row<'a>)>,
-    hashes: Vec<KeyHash>,
-    candidates: Vec<(u32, i64)>,
-    /// How many of each were used.
-    next: (usize, usize, usize),
+    ids: BatchIds,
+    /// The number of rows that were used.
+    next: usize,
 }
 
 impl<'a> Sought<'a> {
@@ -152,8 +151,8 @@ impl<'a> Sought<'a> {
         };
         let Some(row) = row else { return };
         match row {
-            Row::Order(order) => self.hashes.push(keys.hash(order.tenant_id, order.order_id)),
-            Row::Status(status) => self.hashes.push(keys.hash(status.tenant_id, status.order_id)),
+            Row::Order(order) => self.ids.push(keys.hash(order.tenant_id, order.order_id)),
+            Row::Status(status) => self.ids.push(keys.hash(status.tenant_id, status.order_id)),
             Row::Ingest(_) => {}
         }
         self.rows.push((payload, row));
@@ -161,11 +160,11 @@ impl<'a> Sought<'a> {
 
     /// The row of a record, if it is one: they come in the order in which they were pushed.
     fn next(&mut self, payload: &[u8]) -> Option<Row<'a>> {
-        let (bytes, row) = self.rows.get(self.next.0).copied()?;
+        let (bytes, row) = self.rows.get(self.next).copied()?;
         if !std::ptr::eq(bytes.as_ptr(), payload.as_ptr()) {
             return None;
         }
-        self.next.0 += 1;
+        self.next += 1;
         Some(row)
     }
 }
@@ -249,10 +248,8 @@ impl<'t> Writer<'t> {
     ) -> Result<Writer<'t>, ShardError> {
         let connection = batch.connection;
         let (mut insert_order, mut insert_item) = (None, None);
-        if !sought.hashes.is_empty() {
-            orders.ids.look_up(connection, &sought.hashes, &mut sought.candidates)?;
-            // Run by run as they were found; by row as they are used.
-            sought.candidates.sort_unstable();
+        if !sought.ids.is_empty() {
+            sought.ids.look_up(&mut orders.ids, connection)?;
             let open = batch.stream(&ORDERS).partition(connection)?;
             insert_order = Some(connection.prepare_cached(&open.insert_sql)?);
             let items = items_of(&open.name);
@@ -270,73 +267,7 @@ impl<'t> Writer<'t> {
         tenant: i64,
         order_id: &str,
     ) -> Result<(KeyHash, Option<Stored>), ShardError> {
-        let (_, index, mut at) = self.sought.next;
-        let hash = self.sought.hashes[index];
-        let mut known = None;
-        while let Some((of, row_id)) = self.sought.candidates.get(at).copied()
-            && of as usize == index
-        {
-            at += 1;
-            if known.is_none() {
-                known = self.stored(batch, row_id, tenant, order_id)?;
-            }
-        }
-        (self.sought.next.1, self.sought.next.2) = (index + 1, at);
-        if known.is_none() {
-            let newest: Vec<i64> = self.orders.ids.newest(hash).collect();
-            for row_id in newest {
-                if known.is_none() {
-                    known = self.stored(batch, row_id, tenant, order_id)?;
-                }
-            }
-        }
-        Ok((hash, known))
-    }
-
-    /// The row with this number, if it is that order.
-    fn stored(
-        &self,
-        batch: &mut Batch<'t>,
-        row_id: i64,
-        tenant: i64,
-        order_id: &str,
-    ) -> Result<Option<Stored>, ShardError> {
-        let Some(table) = batch.stream(&ORDERS).table_of(row_id) else { return Ok(None) };
-        let mut statement = self.connection.prepare_cached(&format!(
-            "SELECT tenant, order_id, status, ingest, ingest_line, content, currency, ordered_at_us, total, \
-             units, customer_key, received_us FROM {table} WHERE id = ?1"
-        ))?;
-        let read = |row: &rusqlite::Row<'_>| {
-            let is_it = row.get::<_, i64>(0)? == tenant
-                && row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)? == order_id;
-            if !is_it {
-                return Ok(None);
-            }
-            let status: u8 = row.get(2)?;
-            let currency = row.get_ref(6)?.as_str().map_err(rusqlite::Error::from)?;
-            let (Some(status), Some(currency)) = (OrderStatus::from_code(status), Currency::parse(currency))
-            else {
-                return Ok(None);
-            };
-            Ok(Some(Stored {
-                id: row_id,
-                table: table.to_owned(),
-                status,
-                ingest: row.get(3)?,
-                line: row.get(4)?,
-                received_us: row.get(11)?,
-                content: row.get(5)?,
-                sale: Sale {
-                    tenant,
-                    currency,
-                    ordered_at_us: row.get(7)?,
-                    total: row.get(8)?,
-                    units: row.get(9)?,
-                    customer_key: row.get(10)?,
-                },
-            }))
-        };
-        Ok(statement.query_row([row_id], read).optional()?.flatten())
+        self.sought.ids.find(&self.orders.ids, |row_id| stored(batch, row_id, tenant, order_id))
     }
 
     fn order(&mut self, batch: &mut Batch<'t>, order: &OrderRow<'_>) -> Result<Outcome, ShardError> {
@@ -503,4 +434,50 @@ impl<'t> Writer<'t> {
             .execute([finished_us])?;
         Ok(Outcome::Inserted)
     }
+}
+
+/// The row with this number, if it is that order.
+fn stored(
+    batch: &mut Batch<'_>,
+    row_id: i64,
+    tenant: i64,
+    order_id: &str,
+) -> Result<Option<Stored>, ShardError> {
+    let connection = batch.connection;
+    let Some(table) = batch.stream(&ORDERS).table_of(row_id) else { return Ok(None) };
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT tenant, order_id, status, ingest, ingest_line, content, currency, ordered_at_us, total, \
+         units, customer_key, received_us FROM {table} WHERE id = ?1"
+    ))?;
+    let read = |row: &rusqlite::Row<'_>| {
+        let is_it = row.get::<_, i64>(0)? == tenant
+            && row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)? == order_id;
+        if !is_it {
+            return Ok(None);
+        }
+        let status: u8 = row.get(2)?;
+        let currency = row.get_ref(6)?.as_str().map_err(rusqlite::Error::from)?;
+        let (Some(status), Some(currency)) = (OrderStatus::from_code(status), Currency::parse(currency))
+        else {
+            return Ok(None);
+        };
+        Ok(Some(Stored {
+            id: row_id,
+            table: table.to_owned(),
+            status,
+            ingest: row.get(3)?,
+            line: row.get(4)?,
+            received_us: row.get(11)?,
+            content: row.get(5)?,
+            sale: Sale {
+                tenant,
+                currency,
+                ordered_at_us: row.get(7)?,
+                total: row.get(8)?,
+                units: row.get(9)?,
+                customer_key: row.get(10)?,
+            },
+        }))
+    };
+    Ok(statement.query_row([row_id], read).optional()?.flatten())
 }

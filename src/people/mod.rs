@@ -51,7 +51,7 @@ impl Family for People {
     }
 
     fn open(&self, opening: Opening<'_>) -> Result<Box<dyn Store>, ShardError> {
-        PeopleStore::open(opening.connection).map(|store| Box::new(store) as Box<dyn Store>)
+        Ok(Box::new(PeopleStore::open(opening.connection)?))
     }
 
     fn carry(

@@ -205,9 +205,9 @@ impl Shard {
         self.stores.get()
     }
 
-    /// As [`Shard::store`], with the connection that it works with.
-    pub fn store_mut<T: Store>(&mut self) -> Option<(&mut T, &mut Connection)> {
-        Some((self.stores.get_mut()?, &mut self.connection))
+    /// As [`Shard::store`], with the connection and the streams that it works with.
+    pub fn store_mut<T: Store>(&mut self) -> Option<(&mut T, &mut Connection, &Streams)> {
+        Some((self.stores.get_mut()?, &mut self.connection, &self.streams))
     }
 
     /// Forgets what was read of rows for indexes in the making, and for what leaves: rows are about to be erased.

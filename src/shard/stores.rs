@@ -21,10 +21,6 @@ impl Stores {
         self.0.iter_mut().flatten()
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.0.len()
-    }
-
     pub(super) fn at(&mut self, family: usize) -> Option<&mut Box<dyn Store>> {
         self.0.get_mut(family)?.as_mut()
     }

@@ -78,6 +78,12 @@ impl Streams {
 }
 
 impl StreamState {
+    /// The tables of all partitions, oldest first.
+    #[must_use]
+    pub fn tables(&self) -> Vec<&str> {
+        self.firsts.iter().map(|(_, name)| name.as_str()).collect()
+    }
+
     /// The next partition becomes the open one. In a transaction that was committed.
     pub fn opened(&mut self, next: Partition) {
         self.firsts.push((next.next_id, next.name.clone()));
@@ -141,7 +147,9 @@ impl<'t> StreamChange<'t> {
     /// The tables of all partitions, oldest first.
     #[must_use]
     pub fn tables(&self) -> Vec<&str> {
-        self.before.firsts.iter().chain(&self.firsts).map(|(_, name)| name.as_str()).collect()
+        let mut tables = self.before.tables();
+        tables.extend(self.firsts.iter().map(|(_, name)| name.as_str()));
+        tables
     }
 
     pub(super) fn is_sealed(&self) -> bool {

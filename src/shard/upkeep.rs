@@ -28,17 +28,14 @@ impl Shard {
                 }
                 continue;
             }
-            for family in 0..self.stores.len() {
-                let is_due =
-                    self.stores.iter().nth(family).is_some_and(|store| store.upkeep_due(stage, self));
-                if !is_due {
-                    continue;
-                }
-                let Some(mut store) = self.stores.take(family) else { continue };
-                let done = store.upkeep(stage, self, budget);
-                self.stores.put_back(family, store);
-                return done;
-            }
+            let due = self.stores.iter().position(|store| store.upkeep_due(stage, self));
+            let Some((family, mut store)) = due.and_then(|family| Some((family, self.stores.take(family)?)))
+            else {
+                continue;
+            };
+            let done = store.upkeep(stage, self, budget);
+            self.stores.put_back(family, store);
+            return done;
         }
         Ok(None)
     }

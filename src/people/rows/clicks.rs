@@ -21,7 +21,7 @@ pub(in super::super) fn erase_clicks(
 ) -> Result<bool, ShardError> {
     let Some(Subject::User { user_id }) = erasing.subject else { return Ok(true) };
     // What was sorted of the rows for an index would bring them back.
-    if let Some((clicks, connection)) = shard.store_mut::<ClickStore>()
+    if let Some((clicks, connection, _)) = shard.store_mut::<ClickStore>()
         && let Some(build) = clicks.stop_sealing()
     {
         connection.execute_batch(&format!("DROP TABLE IF EXISTS {build}"))?;

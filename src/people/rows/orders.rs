@@ -11,7 +11,7 @@ use crate::orders::{ORDERS, OrderStore};
 use crate::shard::ErasureMode;
 use crate::shard::Shard;
 use crate::shard::ShardError;
-use crate::shard::partition::{Gone, count_gone, names};
+use crate::shard::partition::{Gone, count_gone};
 use crate::shard::partitions_of;
 use crate::shard::{PartitionInfo, Store as _};
 
@@ -70,11 +70,10 @@ fn change_orders(
     becomes: Becomes,
 ) -> Result<Gone, ShardError> {
     let table = &partition.name;
-    let tables = names(shard.connection(), &ORDERS)?;
-    let tables: Vec<&str> = tables.iter().map(String::as_str).collect();
-    let Some((store, connection)) = shard.store_mut::<OrderStore>() else {
+    let Some((store, connection, streams)) = shard.store_mut::<OrderStore>() else {
         return Err(ShardError::Other("the shard has no orders".to_owned()));
     };
+    let tables = streams.get(&ORDERS).tables();
     let mut change = || {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let touched = store.change(&transaction, table, partition.indexed, ids, becomes, &tables)?;
@@ -140,7 +139,7 @@ pub(in super::super) fn erase_customers(
         }
     }
     // Nothing of before is taken for what has their numbers next.
-    if let Some((orders, _)) = shard.store_mut::<OrderStore>() {
+    if let Some((orders, ..)) = shard.store_mut::<OrderStore>() {
         orders.forget_names();
     }
     Ok(true)

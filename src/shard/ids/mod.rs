@@ -14,6 +14,7 @@
 //! new, [`Ids::stage`]; [`Ids::save`], the caller's COMMIT, [`Ids::committed`]. Only the lower 64 bits of
 //! a hash are used: among ten million ids two share them once in 370,000 shards, which costs a comparison.
 
+mod batch;
 mod filter;
 mod find;
 mod frozen;
@@ -28,6 +29,7 @@ mod work;
 
 use rusqlite::{Connection, params};
 
+pub use self::batch::BatchIds;
 pub use self::find::{find, recent_sql, runs_sql};
 use self::frozen::Frozen;
 use self::run::Run;

@@ -1,4 +1,4 @@
-//! What is not the fault of the request: 5xx.
+//! Failures of the server: 5xx.
 
 use super::{Entry, Problem, entry};
 

@@ -1,4 +1,4 @@
-//! Requests that cannot be read, and bodies that are not what they should be: 400.
+//! Malformed requests and bodies: 400.
 
 use super::{Entry, Problem, entry};
 

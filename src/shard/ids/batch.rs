@@ -1,0 +1,69 @@
+//! The ids of one batch: looked up together, then found one after the other in the order in which they were pushed.
+
+use rusqlite::Connection;
+
+use super::Ids;
+use crate::base::keys::KeyHash;
+use crate::shard::error::ShardError;
+
+/// The hashes of a batch's ids, with the rows of the sorted runs that may have them.
+#[derive(Debug, Default)]
+pub struct BatchIds {
+    hashes: Vec<KeyHash>,
+    /// Index of the hash and row id, in order.
+    candidates: Vec<(u32, i64)>,
+    /// The next hash, and its first candidate.
+    next: (usize, usize),
+}
+
+impl BatchIds {
+    pub fn push(&mut self, hash: KeyHash) {
+        self.hashes.push(hash);
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.hashes.is_empty()
+    }
+
+    /// Looks up all of them in the sorted runs; once, after the last [`BatchIds::push`].
+    pub fn look_up(&mut self, ids: &mut Ids, connection: &Connection) -> Result<(), ShardError> {
+        ids.look_up(connection, &self.hashes, &mut self.candidates)?;
+        // The lookup returns them by run; they are used by row.
+        self.candidates.sort_unstable();
+        Ok(())
+    }
+
+    /// The next id: its hash, and the first candidate that `known` recognises. Candidates of the sorted runs come
+    /// before the newest ids.
+    ///
+    /// # Panics
+    /// There are no more ids.
+    pub fn find<T>(
+        &mut self,
+        ids: &Ids,
+        mut known: impl FnMut(i64) -> Result<Option<T>, ShardError>,
+    ) -> Result<(KeyHash, Option<T>), ShardError> {
+        let (index, mut at) = self.next;
+        let hash = self.hashes[index];
+        let mut found = None;
+        while let Some((of, row_id)) = self.candidates.get(at).copied()
+            && of as usize == index
+        {
+            at += 1;
+            if found.is_none() {
+                found = known(row_id)?;
+            }
+        }
+        self.next = (index + 1, at);
+        if found.is_none() {
+            for row_id in ids.newest(hash) {
+                found = known(row_id)?;
+                if found.is_some() {
+                    break;
+                }
+            }
+        }
+        Ok((hash, found))
+    }
+}
