@@ -127,6 +127,41 @@ fn each_policy_keeps_what_it_says() {
     }
 }
 
+/// A file system changes a file's length and blocks in one step. A WAL that lost its end only would be a prefix of
+/// commits that the database has passed, which no database survives.
+#[test]
+fn a_truncation_is_kept_or_lost_as_a_whole() {
+    let Some(rig) = Rig::new() else { return };
+    let path = rig.disk.path().join("file");
+    let file =
+        OpenOptions::new().create(true).truncate(true).read(true).write(true).open(&path).expect("a file");
+    let old = [b'a'; 8 * 4096].to_vec();
+    file.write_all_at(&old, 0).expect("written");
+    rig.disk.settle();
+    file.set_len(4096).expect("truncated");
+    file.write_all_at(&[b'b'; 3 * 4096], 4096).expect("written");
+    let may_be = |bytes: &[u8]| {
+        let (first, rest) = bytes.split_at(4096);
+        let is_truncated = rest.chunks(512).all(|sector| sector == [b'b'; 512] || sector == [0; 512]);
+        first == &old[..4096] && (rest == &old[4096..] || (rest.len() <= 3 * 4096 && is_truncated))
+    };
+    for order in BOTH {
+        for policy in Policy::LOSING {
+            let mut seen = std::collections::BTreeSet::new();
+            for seed in 0..if policy.is_by_chance() { 40 } else { 1 } {
+                let bytes = read(&image(&rig, order, policy, seed), "file").expect("it was settled");
+                assert!(may_be(&bytes), "{policy:?} {seed}");
+                seen.insert(bytes.len());
+            }
+            if matches!(policy, Policy::Pages | Policy::Sectors) {
+                assert_eq!(seen, [4096, 4 * 4096, 8 * 4096].into(), "{policy:?}");
+            }
+        }
+    }
+    let everything = read(&image(&rig, Order::Ext4, Policy::Everything, 0), "file");
+    assert_eq!(everything, Some([&old[..4096], &[b'b'; 3 * 4096]].concat()));
+}
+
 #[test]
 fn a_rename_before_its_bytes_are_synced_can_leave_an_empty_file() {
     let Some(rig) = Rig::new() else { return };

@@ -23,6 +23,17 @@ pub enum Change {
     Resize(u64),
 }
 
+impl Change {
+    /// The length of a file that had this one.
+    pub fn length_after(&self, before: u64) -> u64 {
+        match self {
+            Change::Write { offset, bytes } => before.max(offset + bytes.len() as u64),
+            Change::Zero { .. } => before,
+            Change::Resize(length) => *length,
+        }
+    }
+}
+
 impl Content {
     pub fn length(&self) -> u64 {
         self.length

@@ -129,7 +129,9 @@ impl Image<'_> {
             }
             Policy::ZeroedFiles => {
                 let mut bytes = node.on_disk.clone();
-                bytes.resize(node.content.length());
+                for (_, change) in &node.pending {
+                    bytes.resize(change.length_after(bytes.length()));
+                }
                 bytes
             }
             Policy::Pages => in_blocks(node, PAGE, &mut self.chance),
@@ -139,32 +141,53 @@ impl Image<'_> {
 }
 
 /// Each block as it was after some of the changes that touched it, in their order; the length, too.
+///
+/// A truncation is one change of the inode, which a file system keeps or loses as a whole. A kept one has taken its
+/// bytes from every block. After a lost one, the old blocks still belong to the file, and later writes to them went to
+/// new blocks that do not.
 fn in_blocks(node: &Node, block_bytes: u64, chance: &mut Chance) -> Content {
     let changes: Vec<&Change> = node.pending.iter().map(|(_, change)| change).collect();
-    let (mut whole, mut lengths) = (node.on_disk.clone(), vec![node.on_disk.length()]);
-    for change in &changes {
+    let (mut whole, mut lengths, mut truncations) = (node.on_disk.clone(), Vec::new(), Vec::new());
+    for (index, change) in changes.iter().enumerate() {
+        let before = whole.length();
         whole.apply(change);
         lengths.push(whole.length());
+        if whole.length() < before {
+            truncations.push((index, whole.length()));
+        }
     }
+    let kept_truncations = chance.below(truncations.len() as u64 + 1) as usize;
+    let (kept, lost) = truncations.split_at(kept_truncations);
+    // The length is one of those between the last truncation that was kept and the first that was lost.
+    let ends_before = lost.first().map_or(changes.len(), |(index, _)| *index);
+    let lengths = match kept.last() {
+        Some((index, _)) => lengths[*index..ends_before].to_vec(),
+        None => [&[node.on_disk.length()], &lengths[..ends_before]].concat(),
+    };
     let longest = lengths.iter().copied().max().unwrap_or_default();
-    let mut touched: BTreeMap<u64, Vec<&Change>> = BTreeMap::new();
-    for change in changes {
+    let mut touched: BTreeMap<u64, Vec<(usize, &Change)>> = BTreeMap::new();
+    for (index, change) in changes.into_iter().enumerate() {
         let (from, to) = match change {
             Change::Write { offset, bytes } => (*offset, offset + bytes.len() as u64),
             Change::Zero { offset, length } => (*offset, (offset + length).min(longest)),
             Change::Resize(length) => (*length, longest),
         };
-        for block in from / block_bytes..to.div_ceil(block_bytes) {
-            touched.entry(block).or_default().push(change);
+        for block in from / block_bytes..to.min(longest).div_ceil(block_bytes) {
+            let is_lost = lost.iter().any(|(of, length)| index >= *of && (block + 1) * block_bytes > *length);
+            if !is_lost {
+                touched.entry(block).or_default().push((index, change));
+            }
         }
     }
     let mut result = node.on_disk.clone();
     result.resize(longest);
     for (block, changes) in touched {
-        let kept = chance.below(changes.len() as u64 + 1) as usize;
+        let is_kept = |index: &usize| kept.iter().any(|(of, _)| of == index);
+        let at_least = changes.iter().rposition(|(index, _)| is_kept(index)).map_or(0, |last| last + 1);
+        let kept = at_least + chance.below((changes.len() - at_least) as u64 + 1) as usize;
         let start = block * block_bytes;
         let mut bytes = result.read(start, block_bytes);
-        changes[..kept].iter().for_each(|change| apply_within(&mut bytes, start, change));
+        changes[..kept].iter().for_each(|(_, change)| apply_within(&mut bytes, start, change));
         result.write(start, &bytes);
     }
     result.resize(lengths[chance.below(lengths.len() as u64) as usize]);
