@@ -1,7 +1,7 @@
 //! Clicks: the collector's events, from any client, stored in order of arrival.
 //!
-//! In: records of `POST /event`. Out: rows in order of arrival, an index by user of every sealed partition. Owns: the
-//! stream [`CLICKS`]. Never: looks for duplicates; a click has no id.
+//! In: records of `POST /event`. Out: rows in order of arrival, and an index by user for every sealed partition.
+//! Owns: the stream [`CLICKS`]. Never: looks for duplicates, because a click has no id.
 
 mod read;
 mod record;

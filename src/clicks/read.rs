@@ -1,4 +1,4 @@
-//! Clicks in order of (timestamp, user, id), and how many there are.
+//! Reads of clicks in order of (timestamp, user, id), and their number.
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row, params_from_iter};
@@ -7,7 +7,7 @@ use super::CLICKS;
 use crate::shard::read::{Position, Source, TimeRange, statements, write_rfc3339};
 use crate::shard::{PartitionInfo, ShardError, Stream, partitions_of};
 
-/// Clicks of one user, or of all.
+/// A selection of clicks: those of one user, or all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClicksOf {
     pub user_id: Option<i64>,
@@ -44,8 +44,8 @@ impl Source for ClicksOf {
             ),
             Some(user_id) => {
                 values.push(user_id.into());
-                // Equal in user, so time and id are left to compare. The order is that of the index; the
-                // plus keeps the planner from taking the user out of it and then sorting.
+                // The user is fixed, so only time and id are compared. The order is that of the index. The plus keeps
+                // the planner from dropping the user from the order and then sorting.
                 let (index, user, then) = if partition.indexed {
                     ("user", "user_id", String::new())
                 } else {
@@ -84,7 +84,8 @@ impl Source for ClicksOf {
     }
 }
 
-/// Clicks in the range: partitions that lie inside it by their counters, the others by an index.
+/// Counts the clicks in the range. Partitions that lie inside it contribute their counters; an index counts the rows
+/// of the others.
 pub fn count(connection: &Connection, of: &ClicksOf, (from, to): (i64, i64)) -> Result<i64, ShardError> {
     let mut sum = 0;
     for partition in &partitions_of(connection, &CLICKS)? {
@@ -120,7 +121,8 @@ fn count_sql(of: &ClicksOf, partition: &PartitionInfo) -> String {
     }
 }
 
-/// Every SQL text that reads of clicks can issue against a partition, by name; for looking at plans.
+/// Returns every SQL text that reads of clicks can issue against a partition, with its name, to check the query
+/// plans.
 #[must_use]
 pub fn click_statements(partition: &PartitionInfo) -> Vec<(String, String)> {
     let mut found = Vec::new();

@@ -1,4 +1,4 @@
-//! The tables of clicks: a stream in partitions, and the view over it.
+//! The tables of clicks: a partitioned stream and the view over it.
 
 use rusqlite::Connection;
 
@@ -39,8 +39,8 @@ fn live_index_sql(partition: &str) -> String {
     format!("CREATE INDEX {partition}_time ON {partition} (timestamp_us, user_id)")
 }
 
-/// Version 1 made the view; version 2 keeps an index in order of time from the first row, built for those that are
-/// there: about half a second a million rows, once.
+/// Version 1 creates the view. Version 2 indexes every partition by time from its first row. It builds the index of
+/// the existing partitions once, which takes about half a second per million rows.
 pub(super) fn migrate(connection: &Connection, version: u32) -> Result<(), ShardError> {
     match version {
         1 => connection.execute_batch(&events_sql())?,
@@ -55,7 +55,7 @@ pub(super) fn migrate(connection: &Connection, version: u32) -> Result<(), Shard
     Ok(())
 }
 
-/// `CREATE VIEW events`. The view names `click`, so it stays as it is when partitions are added.
+/// Returns the SQL of `CREATE VIEW events`. The view reads `click`, so it does not change when partitions are added.
 fn events_sql() -> String {
     format!(
         "

@@ -1,12 +1,12 @@
-//! The index by user of a sealed partition of clicks, built in slices of a few milliseconds, so that no
-//! commit waits for it.
+//! The index by user of a sealed partition of clicks. It is built in slices of a few milliseconds, so that no commit
+//! waits for it.
 //!
-//! A thread of its own reads the users of the partition (which does not change any more) and sorts them. The
-//! writer appends them, in order, to a WITHOUT ROWID table: its b-tree is byte for byte what the index would
-//! be (SQLite's file format, section 2.4: both hold the key columns and the row id as one record). When it
-//! is complete, one change of the catalogue makes it the index (`PRAGMA writable_schema`), which every
-//! connection notices by the schema version, and the sqlite3 shell's planner uses. `CREATE INDEX` would
-//! hold the write lock for 0.6 s a million rows.
+//! A separate thread reads the users of the partition, which no longer changes, and sorts them. The writer appends
+//! them in order to a WITHOUT ROWID table. The b-tree of this table equals that of the index byte for byte: both
+//! store the key columns and the row id as one record (SQLite's file format, section 2.4). Once the table is
+//! complete, one change of the catalogue (`PRAGMA writable_schema`) turns it into the index. Every connection notices
+//! the change by the schema version, and the planner of the sqlite3 shell uses the index. `CREATE INDEX` would hold
+//! the write lock for 0.6 s per million rows.
 
 use std::path::PathBuf;
 use std::thread::JoinHandle;
@@ -20,28 +20,28 @@ use crate::base::clock;
 use crate::shard::partition::{self, to_index};
 use crate::shard::{BuiltIndex, Shard, ShardError, SortPermit, open_reader};
 
-/// Rows read in one transaction, so that no checkpoint waits long.
+/// The number of rows read in one transaction, small enough that no checkpoint waits long.
 const READ_ROWS: i64 = 50_000;
-/// Rows written between two looks at the clock.
+/// The number of rows written between two reads of the clock.
 const WRITE_ROWS: usize = 256;
 
-/// user_id, timestamp_us, id: a line of the index.
+/// An entry of the index: user_id, timestamp_us, id.
 type Key = (i64, i64, i64);
 
-/// The index being built.
+/// An index that is being built.
 #[derive(Debug)]
 pub(super) struct Sealing {
     partition: String,
     started_us: u64,
     sort: Option<JoinHandle<Result<Vec<Key>, ShardError>>>,
     keys: Vec<Key>,
-    /// How many of the keys are committed.
+    /// The number of committed keys.
     written: usize,
     /// Held while the keys are in memory.
     _permit: SortPermit,
 }
 
-/// Whether a sealed partition wants an index.
+/// Returns `true` if a sealed partition lacks its index.
 pub(super) fn is_due(connection: &Connection) -> Result<bool, ShardError> {
     Ok(to_index(connection, &CLICKS)?.is_some())
 }
@@ -53,14 +53,13 @@ impl Sealing {
 }
 
 impl ClickStore {
-    /// Whether [`ClickStore::seal`] has something to do now.
+    /// Returns `true` if [`ClickStore::seal`] has work to do now.
     pub(super) fn is_seal_due(&self) -> bool {
         self.seal_due && !self.sealing.as_ref().is_some_and(Sealing::is_waiting)
     }
 
-    /// One slice, about `budget` long, of building what is due. Returns the index with the slice that
-    /// completes it. Call it between batches; its state is in the file, so it continues after a
-    /// crash where it was.
+    /// Runs one slice, about `budget` long, of building the index that is due. Returns the index with the slice that
+    /// completes it. Call it between batches. The state is in the file, so the work continues after a crash.
     pub(super) fn seal(
         &mut self,
         shard: &mut Shard,
@@ -77,7 +76,7 @@ impl ClickStore {
             }
             if let Some(sort) = sealing.sort.take() {
                 let gone = |_| ShardError::Other("the thread that sorts users is gone".to_owned());
-                // After an error the shard is opened again, and this begun again.
+                // After an error the shard is reopened, and the index is begun again.
                 sealing.keys = sort.join().map_err(gone)??;
             }
             let build = format!("{}_user_build", sealing.partition);
@@ -92,7 +91,7 @@ impl ClickStore {
                     |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
                 )
                 .optional()?;
-            // Of a build that a crash ended.
+            // The rows up to `last` are from an earlier build that a crash ended.
             sealing.written = last.map_or(0, |last| sealing.keys.partition_point(|key| *key <= last));
         }
         let transaction = shard.connection().transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -107,7 +106,7 @@ impl ClickStore {
                     insert.execute(params![user_id, timestamp_us, id])?;
                     written += 1;
                 }
-                // After the step, not before it: every slice gets further.
+                // The check follows the step, so that every slice makes progress.
                 if clock::monotonic_us() >= until_us {
                     break;
                 }
@@ -122,7 +121,7 @@ impl ClickStore {
         if !done {
             return Ok(None);
         }
-        // Reads the catalogue again, in which a table is now an index.
+        // Reloads the catalogue, in which a table is now an index.
         shard.connection().execute_batch("PRAGMA writable_schema = RESET")?;
         shard.connection().flush_prepared_statement_cache();
         let Some(sealing) = self.sealing.take() else { return Ok(None) };
@@ -135,7 +134,8 @@ impl ClickStore {
         }))
     }
 
-    /// Rows are about to go: an index in the making is begun again later. The table it was built in.
+    /// Stops building an index because rows are about to be deleted. The index is begun again later. Returns the name
+    /// of the table in which it was built.
     pub fn stop_sealing(&mut self) -> Option<String> {
         self.sealing.take().map(|sealing| format!("{}_user_build", sealing.partition))
     }
@@ -170,7 +170,7 @@ impl ClickStore {
         self.sealing = Some(Sealing {
             partition: name,
             started_us: clock::monotonic_us(),
-            // Without a thread it is begun again, later.
+            // If the thread cannot start, the index is begun again later.
             sort: Some(sort?),
             keys: Vec::new(),
             written: 0,
@@ -180,7 +180,7 @@ impl ClickStore {
     }
 }
 
-/// The lines of the index, in order.
+/// Returns the entries of the index in order.
 fn sort(path: PathBuf, partition: &str) -> Result<Vec<Key>, ShardError> {
     let reader = open_reader(&path)?;
     let mut keys = Vec::new();
@@ -203,7 +203,7 @@ fn sort(path: PathBuf, partition: &str) -> Result<Vec<Key>, ShardError> {
     Ok(keys)
 }
 
-/// The table that was built takes the index's place in the catalogue.
+/// Turns the finished table into the index by a change of the catalogue.
 fn become_index(transaction: &Connection, partition: &str) -> Result<(), ShardError> {
     let version: i64 = transaction.pragma_query_value(None, "schema_version", |row| row.get(0))?;
     transaction.execute_batch("PRAGMA writable_schema = ON")?;

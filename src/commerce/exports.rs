@@ -1,18 +1,19 @@
-//! Exports: orders or their items as a file, made in the background and read while it is made.
+//! Exports: orders or their items as a file, written in the background and readable while it is written.
 //!
 //! ```text
 //! POST ──► ExportSpec ──► ExportStore::create ──► state.json            DATA/exports/<id>/
 //! job      choose (ids and statuses) ──► read batches ──► encode ──► file ──► checkpoint ──► … ──► done
 //! GET …/download                                            file, up to the checkpoint ──► client
 //! ```
-//! In: a JSON body, orders of a snapshot. Out: files whose bytes never change once they were given out. Owns:
-//! `DATA/exports`, its budget, the formats. Never: sockets, SQL.
 //!
-//! What a file holds is decided in its first seconds: each shard's orders up to its pin that the filters take, with
-//! their status, are written down in `chosen`. All else of an order never changes. So a job that was killed makes
-//! the same bytes again, and goes on from its last checkpoint: `state.json` says how many bytes and which orders it
-//! covers, and their digest; nobody is given a byte behind it. An erasure takes blocks out of a file that is being made
-//! (`splice.rs`): it is another file then, of another generation.
+//! In: a JSON body, orders of a snapshot. Out: files whose bytes never change once they are sent. Owns:
+//! `DATA/exports`, its budget, the formats. Never: uses sockets or SQL.
+//!
+//! The content of a file is decided in its first seconds: the orders of each shard up to its pin that match the
+//! filters are recorded in `chosen`, with their statuses. Nothing else of an order ever changes. A job that was
+//! killed therefore produces the same bytes again, and continues at its last checkpoint. `state.json` contains the
+//! bytes and orders that the checkpoint covers, and their digest. No client receives a byte after it. An erasure
+//! removes blocks from an unfinished file (`splice.rs`); the file is then a different one, of another generation.
 
 mod columns;
 mod erase;

@@ -1,4 +1,4 @@
-//! Orders in: lines to staged rows by shard, outcomes to a summary with the first thousand errors.
+//! Ingest of orders: lines become staged rows by shard, and outcomes become a summary with the first thousand errors.
 
 use std::borrow::Cow;
 
@@ -13,13 +13,13 @@ use crate::orders::{ItemRow, OrderParts, decode_order, encode_order};
 use crate::shard::Outcome;
 use crate::unpack::{SKIPPED_MAX, Skipped};
 
-/// Errors told of one ingest; more are counted.
+/// The maximum number of errors that one ingest reports. Further ones are only counted.
 const ERRORS_MAX: usize = 1_000;
 
-/// What is wrong with one line.
+/// An error in one line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IngestError {
-    /// From 1, over the whole upload.
+    /// Counted from 1, over the whole upload.
     pub line: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub order_id: Option<String>,
@@ -29,44 +29,44 @@ pub struct IngestError {
     pub detail: String,
 }
 
-/// What became of the lines of one ingest.
+/// The outcomes of the lines of one ingest.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Summary {
     pub inserted: u64,
-    /// Orders that the tenant has already, with this content or another.
+    /// Orders that the tenant already has, with this content or another.
     pub duplicate: u64,
-    /// Lines that are not an order, orders that could not be stored.
+    /// Lines that are not an order, and orders that could not be stored.
     pub failed: u64,
-    /// Of the failed ones: orders whose customer was erased.
+    /// The failed orders whose customer was erased.
     #[serde(default)]
     known: u64,
     errors: Vec<IngestError>,
     errors_truncated: bool,
-    /// Parts and entries that were not read; the first of them.
+    /// The first parts and entries that were not read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     skipped: Vec<SkippedPart>,
     #[serde(default)]
     skipped_truncated: bool,
-    /// What the first line looks like, where it is no order.
+    /// The format that the first line seems to have, if it is not an order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     shape: Option<Shape>,
 }
 
-/// Part of a form, or entry of an archive, that was not read.
+/// A part of a form, or an entry of an archive, that was not read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SkippedPart {
     pub name: String,
     pub reason: Cow<'static, str>,
 }
 
-/// The answer to a finished ingest.
+/// The response to a finished ingest.
 #[derive(Debug, Serialize)]
 pub(super) struct Answer<'s> {
     rows_received: u64,
     rows_inserted: u64,
     rows_duplicate: u64,
     rows_failed: u64,
-    /// Seconds.
+    /// In seconds.
     processing_time: f64,
     idempotency_key: &'s str,
     errors: &'s [IngestError],
@@ -81,14 +81,14 @@ impl Summary {
         self.inserted + self.duplicate + self.failed
     }
 
-    /// Whether an order of it is in the database, by this ingest or another and perhaps with other content, or was kept
-    /// out. An ingest without one is refused: its key stays free for the mended file.
+    /// Returns `true` if an order of the ingest is in the database, by this ingest or another and perhaps with other
+    /// content, or was suppressed. An ingest without one is refused, and its key remains free for the corrected file.
     #[must_use]
     pub fn is_anything_known(&self) -> bool {
         self.inserted + self.duplicate + self.known > 0
     }
 
-    /// A part that was not read, and why not.
+    /// Adds a part that was not read, and the reason.
     pub fn skip(&mut self, name: String, reason: &'static str) {
         match self.skipped.len() < SKIPPED_MAX {
             true => self.skipped.push(SkippedPart { name, reason: Cow::Borrowed(reason) }),
@@ -96,7 +96,7 @@ impl Summary {
         }
     }
 
-    /// Entries of an archive that were not read.
+    /// Adds the entries of an archive that were not read.
     pub fn skip_entries(&mut self, skipped: &Skipped) {
         for name in &skipped.names {
             self.skip(name.to_string(), "the entry is not named *.ndjson, *.jsonl or *.json");
@@ -114,7 +114,7 @@ impl Summary {
         (self.errors_truncated, self.skipped_truncated)
     }
 
-    /// Where nothing of it is known: what to do about it, in a sentence.
+    /// Returns a sentence that advises the client if [`Summary::is_anything_known`] is false.
     #[must_use]
     pub fn advice(&self) -> String {
         let rows = self.received();
@@ -139,7 +139,7 @@ impl Summary {
         }
     }
 
-    /// What is told so far, in the order of the lines.
+    /// Returns the errors reported so far, in the order of the lines.
     #[must_use]
     pub fn errors(&self) -> &[IngestError] {
         &self.errors
@@ -156,7 +156,7 @@ impl Summary {
             return;
         }
         self.errors_truncated = true;
-        // Shards answer in turns: an earlier line may be told after later ones.
+        // Shards answer in turns, so an earlier line may be reported after later ones.
         if let Some(last) = self.errors.iter_mut().max_by_key(|known| known.line)
             && error.line < last.line
         {
@@ -164,7 +164,7 @@ impl Summary {
         }
     }
 
-    /// The fate of one order that was journaled; `payload` is its record.
+    /// Counts the outcome of one journaled order. `payload` is its record.
     pub fn settle(&mut self, line: u64, payload: &[u8], outcome: Outcome) {
         self.known += u64::from(outcome == Outcome::Suppressed);
         match outcome {
@@ -181,7 +181,7 @@ impl Summary {
                         .to_owned(),
                 });
             }
-            // Its id is not told: the answer is kept, and nothing of the person is to be.
+            // The order's id is not reported. The response is kept, and must contain nothing about the person.
             Outcome::Suppressed => self.fail(IngestError {
                 line,
                 order_id: None,
@@ -208,7 +208,8 @@ impl Summary {
         }
     }
 
-    /// The errors keep their lines; names of what was skipped go too. Whether there was any of either.
+    /// Removes the order ids of the errors and the names of skipped parts. The errors keep their lines. Returns
+    /// `true` if there were any ids or names.
     pub fn forget_order_ids(&mut self) -> bool {
         let ids = self.errors.iter_mut().filter_map(|error| error.order_id.take());
         let forgotten = ids.count() + self.skipped.len();
@@ -216,12 +217,12 @@ impl Summary {
         forgotten > 0
     }
 
-    /// Outcomes come shard by shard; the errors are told by line.
+    /// Sorts the errors by line, because outcomes arrive shard by shard.
     pub fn sort(&mut self) {
         self.errors.sort_by_key(|error| error.line);
     }
 
-    /// The answer, as JSON.
+    /// Returns the response as JSON.
     #[must_use]
     pub fn json(&self, key: &str, took_us: u64) -> Vec<u8> {
         serde_json::to_vec(&self.answer(key, took_us)).unwrap_or_default()
@@ -243,20 +244,20 @@ impl Summary {
     }
 }
 
-/// What a first line that is no order looks like.
+/// The format that a first line seems to have, if it is not an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Shape {
     /// Names or values between separators.
     Csv,
-    /// The beginning of a JSON value that goes on in the next line.
+    /// The beginning of a JSON value that continues on the next line.
     Document,
-    /// A whole array.
+    /// A complete array.
     Array,
 }
 
 impl Shape {
-    /// Of a first line. `None`: it looks like what it should be.
+    /// Returns the format of a first line; `None` if it looks like an order.
     fn of(line: &[u8]) -> Option<Shape> {
         let line = line.trim_ascii();
         let read = || serde_json::from_slice::<serde::de::IgnoredAny>(line);
@@ -291,9 +292,9 @@ impl Shape {
 /// The lines of one upload on their way to their shards.
 #[derive(Debug)]
 pub struct OrderIngest {
-    /// What this ingest is known by in the rows; the same for a repetition.
+    /// The number of this ingest in the rows. A repetition has the same one.
     id: i64,
-    /// The tenant whose orders may come; `None`: any.
+    /// The tenant whose orders are accepted; `None` for any tenant.
     tenant: Option<String>,
     received_us: i64,
     staged: Vec<KeyedRows>,
@@ -314,7 +315,7 @@ impl OrderIngest {
         }
     }
 
-    /// Takes one line in. About 1.5 us for an order of three items.
+    /// Stages one line, or counts it as failed. Takes about 1.5 us for an order of three items.
     pub fn line(&mut self, decoder: &mut Decoder, keys: &KeyHasher, number: u64, line: &[u8]) {
         match decoder.order(line) {
             Ok(order) if self.tenant.as_ref().is_some_and(|tenant| tenant != order.tenant_id) => {
@@ -336,7 +337,7 @@ impl OrderIngest {
         }
     }
 
-    /// A line of which only the beginning was kept.
+    /// Counts as failed a line of which only the beginning was kept.
     pub fn too_long(&mut self, number: u64, bytes_max: usize) {
         self.summary.fail(IngestError {
             line: number,
@@ -377,7 +378,7 @@ impl OrderIngest {
         self.staged_bytes
     }
 
-    /// What is staged, by shard; nothing is afterwards.
+    /// Takes the staged rows, by shard.
     pub fn take(&mut self) -> Vec<(ShardId, KeyedRows)> {
         self.staged_bytes = 0;
         let places = self.staged.iter_mut().enumerate().filter(|(_, rows)| !rows.is_empty());
@@ -395,7 +396,7 @@ fn told(line: u64, error: &OrderError) -> IngestError {
         order_id: error.order_id().map(str::to_owned),
         pointer: first.map_or_else(String::new, |fault| fault.pointer.to_string()),
         code: Cow::Borrowed(error.code().as_str()),
-        // All of them in one sentence; the pointer is the first one's.
+        // All faults are in one sentence; the pointer is that of the first one.
         detail: error.to_string(),
     }
 }

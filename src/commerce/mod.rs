@@ -1,8 +1,8 @@
-//! The commerce backend: one file or folder a question, each tenant by itself.
+//! The commerce backend: one file or folder for each kind of request, each tenant separately.
 //!
-//! In: parameters, lines of an upload. Out: plans, staged rows, summaries, figures. Owns: what an order, a sale
-//! and a finished ingest mean to a client; the files of uploads under way and of exports. Never: sockets, SQL, a
-//! question without a tenant.
+//! In: parameters, and the lines of an upload. Out: plans, staged rows, summaries and figures. Owns: the meaning of
+//! an order, a sale and a finished ingest to a client; the files of running uploads and of exports. Never: uses
+//! sockets or SQL, or answers a request without a tenant.
 
 mod exports;
 mod ingest;

@@ -1,4 +1,5 @@
-//! What of a person is in the data folder beside the shards: uploads under way, exports, and what is in the way.
+//! A person's data in the data folder, outside the shards: running uploads, exports, and files that prevent an
+//! erasure.
 
 use std::fs;
 use std::io;
@@ -9,10 +10,10 @@ use crate::event::Decoder;
 use crate::people::Needles;
 use crate::unpack::{Encoding, Limits, Next, Unpacker};
 
-/// Bytes of a body that are looked at at once.
+/// The number of bytes of a body that are searched at once.
 const SLICE_BYTES: usize = 64 * 1024;
 
-/// The person an upload may have lines of.
+/// A person whose lines an upload may contain.
 #[derive(Clone, Debug)]
 pub struct Sought {
     pub tenant_id: String,
@@ -20,11 +21,11 @@ pub struct Sought {
     pub needles: Needles,
 }
 
-/// Files in the data folder that hold rows nobody looks after: copies that an operator keeps. Nothing can be erased
-/// from them, and nobody may be told that it was.
+/// Returns the name of a file or folder in the data folder with rows that the server does not maintain: a copy that
+/// an operator keeps. Nothing can be erased from it, so an erasure must not be reported as complete while it exists.
 ///
 /// # Errors
-/// As the disk has them.
+/// Errors of the file system.
 pub fn in_the_way(data: &Path) -> io::Result<Option<String>> {
     for name in ["before-reshard", "reshard"] {
         if data.join(name).exists() {
@@ -43,13 +44,14 @@ pub fn in_the_way(data: &Path) -> io::Result<Option<String>> {
     Ok(None)
 }
 
-/// Whether the upload has to go: its body has a line of the person or may have, or what is known of it names them.
-/// Reads the whole body, 400 MB of lines a second. Of one that is packed and not whole nobody can tell.
+/// Returns `true` if the upload must be deleted. Its body contains or may contain a line of the person, or its
+/// metadata, key or failure names the person. Reads the whole body, 400 MB of lines a second. An incomplete body that
+/// is compressed cannot be searched to its end, and counts as a match.
 ///
 /// # Errors
-/// As the disk has them.
+/// Errors of the file system.
 pub fn must_go(store: &UploadStore, upload: &Upload, sought: &Sought) -> io::Result<bool> {
-    // Why it failed may name a part of an archive.
+    // The reason of the failure may name a part of an archive.
     let reason = match &upload.state {
         State::Failed { detail, .. } => Some(detail.as_str()),
         _ => None,
@@ -64,7 +66,7 @@ pub fn must_go(store: &UploadStore, upload: &Upload, sought: &Sought) -> io::Res
         return Ok(false);
     }
     let body = match store.body(upload) {
-        // Somebody took the file away: the upload can never be resumed, and must not keep anybody from being erased.
+        // The file was removed by hand. The upload can never be resumed, and must not prevent an erasure.
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
         body => body?,
     };
@@ -86,7 +88,7 @@ pub fn must_go(store: &UploadStore, upload: &Upload, sought: &Sought) -> io::Res
                 }
                 Ok(Next::Line(_)) => {}
                 Ok(Next::Hungry | Next::End) => break,
-                // Cut off, or damaged.
+                // The body is truncated or damaged.
                 Err(_) => return Ok(true),
             }
         }
@@ -101,7 +103,7 @@ pub fn must_go(store: &UploadStore, upload: &Upload, sought: &Sought) -> io::Res
     }
 }
 
-/// tus metadata has its values in base64.
+/// Searches the values of tus metadata, which are in base64.
 fn in_metadata(upload: &Upload, sought: &Sought) -> bool {
     use base64::Engine as _;
     let values = upload.metadata.split(',').filter_map(|pair| pair.trim().split_once(' '));
@@ -117,7 +119,7 @@ impl Sought {
         }
         match decoder.order(line) {
             Ok(order) => order.tenant_id == self.tenant_id && order.customer_id == self.customer_id,
-            // The last line may be half of one.
+            // The last line may be incomplete.
             Err(_) => self.needles.may_be_in(line),
         }
     }
@@ -174,7 +176,7 @@ mod tests {
                 "{}",
                 String::from_utf8_lossy(&body)
             );
-            // Without its file it is of no use to anybody.
+            // Without its file, the upload is of no use.
             fs::remove_file(data.path().join("uploads").join(upload.id.as_str()).join("body")).unwrap();
             assert!(must_go(&store, &upload, &sought).unwrap());
         }

@@ -1,4 +1,4 @@
-//! Price events in and anomalies out: the body of one, a decision, the parameters of a list.
+//! The requests about prices: the body of a price event, a decision, and the parameters of a list of anomalies.
 
 use std::borrow::Cow;
 
@@ -11,25 +11,25 @@ use crate::event::{is_too_deep, parse_rfc3339};
 use crate::prices::{AnomaliesOf, AnomalyStatus, Decision};
 use crate::query::{ParameterError, Parameters};
 
-/// Anomalies of one answer, unless it says; and at most.
+/// The number of anomalies in a response: the default, and the maximum.
 const LIMIT: usize = 100;
 pub const ANOMALIES_MAX: usize = 1_000;
-/// How far ahead of the server's clock a price may have been observed: one of the wrong year would be the last
-/// accepted for as long, and every other one late.
+/// How far ahead of the server's clock a price may have been observed. A price of the wrong year would otherwise be
+/// the last accepted one until then, and every other price would be late.
 const AHEAD_US: i64 = 366 * 86_400_000_000;
 
-/// A price event as a client says it.
+/// A price event as a client sends it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PriceEvent<'b> {
-    /// `None`: a header has it.
+    /// `None` if a header contains it.
     pub event_id: Option<Cow<'b, str>>,
-    /// Minor units.
+    /// In minor units.
     pub price: i64,
     pub currency: Currency,
     pub observed_us: i64,
 }
 
-/// What is wrong with one member.
+/// An error in one member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {
     pub pointer: &'static str,
@@ -37,14 +37,14 @@ pub struct Fault {
     pub detail: &'static str,
 }
 
-/// Why a body is no price event.
+/// Why a body is not a price event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BadBody {
     NotUtf8,
     NotJson,
-    /// Nested deeper than any body may be. Told before anything else, as of every event.
+    /// Nested deeper than any body may be. As for every event, this is checked first.
     TooDeep,
-    /// JSON, but every one of these is wrong.
+    /// JSON, but all of these members are invalid.
     Members(Vec<Fault>),
 }
 
@@ -98,7 +98,7 @@ fn currency(value: Option<&RawValue>) -> Result<Currency, Fault> {
     }
 }
 
-/// `digits` are those of the largest currency where the event's is not known.
+/// Parses a price. `digits` are those of the event's currency, or the most of any currency if it is unknown.
 fn price(value: Option<&RawValue>, digits: u8) -> Result<i64, Fault> {
     let Some(value) = value else { return fault("/price", "missing_field", "price is required") };
     let parsed = match value.get().as_bytes() {
@@ -147,10 +147,10 @@ fn observed(value: Option<&RawValue>, now_us: i64) -> Result<i64, Fault> {
 }
 
 impl<'b> PriceEvent<'b> {
-    /// Of the body of `…/price-event`; other members are ignored.
+    /// Reads the body of `…/price-event`. Other members are ignored.
     ///
     /// # Errors
-    /// [`BadBody`], with every member that is wrong.
+    /// [`BadBody`], with every invalid member.
     pub fn read(body: &'b [u8], now_us: i64) -> Result<PriceEvent<'b>, BadBody> {
         if is_too_deep(body) {
             return Err(BadBody::TooDeep);
@@ -164,7 +164,7 @@ impl<'b> PriceEvent<'b> {
             serde_json::error::Category::Data => no_object(),
             _ => BadBody::NotJson,
         })?;
-        // An array of as many would be read as well.
+        // An array with the same number of values would be read as well.
         if !is_object(body) {
             return Err(no_object());
         }
@@ -192,7 +192,7 @@ fn is_object(json: &[u8]) -> bool {
     json.trim_ascii_start().first() == Some(&b'{')
 }
 
-/// The decision that the body of a review asks for; `None`: it is none.
+/// Returns the decision that the body of a review asks for; `None` if there is none.
 #[must_use]
 pub fn read_decision(body: &[u8]) -> Option<Decision> {
     #[derive(Deserialize)]
@@ -205,7 +205,7 @@ pub fn read_decision(body: &[u8]) -> Option<Decision> {
     Decision::parse(&review.decision)
 }
 
-/// A list of anomalies.
+/// A request for a list of anomalies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AnomaliesPlan {
     pub of: AnomaliesOf,
@@ -214,7 +214,7 @@ pub struct AnomaliesPlan {
 }
 
 impl AnomaliesPlan {
-    /// Of the query string of `…/price-anomalies`.
+    /// Reads the query string of `…/price-anomalies`.
     pub fn new(
         tenant_id: &str,
         product_id: Option<&str>,
@@ -242,8 +242,8 @@ impl AnomaliesPlan {
     }
 }
 
-/// The place a stream of changes is to go on from, where its query names one: readers that cannot set the header
-/// `Last-Event-ID` spell it in many ways.
+/// Returns the position from which a stream of changes continues, if the query contains one. Readers that cannot set
+/// the header `Last-Event-ID` spell its name in many ways.
 pub fn last_event_id(query: Option<&str>) -> Result<Option<String>, Vec<ParameterError>> {
     let spelt = |pair: &str| match pair.split_once('=') {
         Some((name, value)) if is_last_event_id(name) => format!("{LAST_EVENT_ID}={value}"),
@@ -257,7 +257,7 @@ pub fn last_event_id(query: Option<&str>) -> Result<Option<String>, Vec<Paramete
 
 const LAST_EVENT_ID: &str = "last_event_id";
 
-/// `lastEventId` (event-source-polyfill), `Last-Event-ID`, `lastEventID`, `evs_last_event_id`, …
+/// Recognises `lastEventId` (event-source-polyfill), `Last-Event-ID`, `lastEventID`, `evs_last_event_id`, …
 fn is_last_event_id(name: &str) -> bool {
     let letters = || name.chars().filter(|sign| !matches!(sign, '-' | '_'));
     ["lasteventid", "evslasteventid"]

@@ -1,4 +1,4 @@
-//! Sales figures: a query string to a question, its result to an answer that says how it was made.
+//! Sales figures: a query string becomes a question, and its result a response that describes how it was computed.
 
 use jiff::tz::TimeZone;
 use serde::Serialize;
@@ -9,23 +9,23 @@ use crate::orders::SalesOf;
 use crate::query::{self, GroupBy, ParameterError, Parameters, SalesGroup, SalesQuery, SalesResult};
 use crate::sketch::HyperLogLog;
 
-/// One question, and what its answer is kept under.
+/// One question, and the key under which its answer is cached.
 #[derive(Clone, Debug)]
 pub struct SalesPlan {
     pub query: SalesQuery,
-    /// The same for questions that mean the same.
+    /// Equal for all questions with the same meaning.
     pub key: String,
 }
 
-/// What `fields` may name.
+/// The names that `fields` accepts.
 pub const FIELDS: [&str; 5] = ["orders", "units", "revenue", "unique_customers", "order_value"];
-/// How far a digest's rank may be off, as a share of all values: one and a half times the half of a centroid,
-/// pi/200 sqrt(q (1 - q)), that a digest of compression 200 is held to. Digests that were merged at every commit
-/// of a year had at most 0.0082 at p50 and 0.0031 at p95.
+/// The maximum error of a digest's rank, as a share of all values. It is 1.5 times half a centroid. In a digest of
+/// compression 200, half a centroid is at most pi/200 sqrt(q (1 - q)). Digests that were merged at every commit of a
+/// year had an error of at most 0.0082 at p50 and 0.0031 at p95.
 const RANK_ERROR: [(&str, f64); 3] = [("p50", 0.012), ("p95", 0.0052), ("p99", 0.0024)];
 
 impl SalesPlan {
-    /// Of the query string of `…/metrics/sales`.
+    /// Reads the query string of `…/metrics/sales`.
     pub fn new(tenant_id: &str, query: Option<&str>) -> Result<SalesPlan, Vec<ParameterError>> {
         let known =
             &["group_by", "from", "to", "start_date", "end_date", "tz", "precision", "currency", "fields"];
@@ -99,7 +99,7 @@ struct Meta<'m> {
     error_bounds: serde_json::Value,
     rows_scanned: u64,
     preaggregated: bool,
-    /// Whether it was computed before, and nothing has changed since.
+    /// If true, it was computed before, and nothing has changed since.
     materialized: bool,
     as_of: String,
     elapsed_ms: f64,
@@ -114,7 +114,7 @@ struct Method {
     order_value: Option<&'static str>,
 }
 
-/// The part of an answer that stays the same while no order changes.
+/// The part of a response that remains the same until an order changes.
 #[derive(Clone, Debug)]
 pub struct Materialized {
     /// `"groups":[…]`.
@@ -150,13 +150,13 @@ impl Materialized {
         }
     }
 
-    /// Bytes it keeps.
+    /// Returns its size in memory, in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.groups.len() + size_of::<Materialized>()
     }
 
-    /// The whole answer.
+    /// Returns the complete response.
     #[must_use]
     pub fn json(&self, materialized: bool, elapsed_us: u64) -> Vec<u8> {
         let method =
@@ -224,19 +224,19 @@ fn told<'g>(group: &'g SalesGroup, key: &'g str) -> Group<'g> {
     }
 }
 
-/// Answers that hold until an order of their tenant changes: each is good for the shards' versions it was
-/// made at.
+/// The answers that are valid until an order of their tenant changes. Each is valid for the versions of the shards at
+/// which it was computed.
 #[derive(Debug, Default)]
 pub struct SalesCache {
     kept: Vec<(String, Vec<i64>, Materialized)>,
     bytes: usize,
 }
 
-/// Of one core.
+/// The maximum size of one core's cache.
 const CACHE_BYTES_MAX: usize = 8 << 20;
 
 impl SalesCache {
-    /// The answer to the same question, if nothing has changed.
+    /// Returns the answer to the same question, if nothing has changed.
     #[must_use]
     pub fn get(&mut self, key: &str, versions: &[i64]) -> Option<&Materialized> {
         let at = self.kept.iter().position(|(known, ..)| known == key)?;
@@ -250,7 +250,7 @@ impl SalesCache {
         self.kept.last().map(|(.., materialized)| materialized)
     }
 
-    /// Keeps an answer; the least recently used ones make room.
+    /// Stores an answer. The least recently used ones make room for it.
     pub fn put(&mut self, key: String, versions: Vec<i64>, materialized: Materialized) {
         if let Some(at) = self.kept.iter().position(|(known, ..)| *known == key) {
             self.remove(at);

@@ -1,4 +1,4 @@
-//! Orders out: a query string to a plan of a search.
+//! Searches of orders: a query string becomes the plan of a search.
 
 use crate::base::keys::{KeyHash, KeyHasher};
 use crate::base::limits::IDENTIFIER_BYTES_MAX;
@@ -7,14 +7,14 @@ use crate::orders::{ORDER_FIELDS, OneOrder, OrdersOf};
 use crate::query::{Filter, Of};
 use crate::query::{ParameterError, Parameters};
 
-/// Orders of one answer, unless it says; and at most.
+/// The number of orders in a response: the default, and the maximum.
 const LIMIT: usize = 1_000;
 pub const LIMIT_MAX: usize = 100_000;
-/// Products and words of one search.
+/// The maximum numbers of products and words in one search, and of bytes in a word.
 const PRODUCTS_MAX: usize = 50;
 const WORDS_MAX: usize = 10;
 const WORD_BYTES_MAX: usize = 100;
-/// Fields of an order, unless it says: all but when it was received.
+/// The default fields of an order: all except its time of reception.
 const FIELDS: u16 = (1 << 11) - 1;
 
 const _: () = assert!(ORDER_FIELDS.len() == 12);
@@ -28,7 +28,7 @@ pub struct SearchPlan {
 }
 
 impl SearchPlan {
-    /// Of the query string of `…/orders/search`.
+    /// Reads the query string of `…/orders/search`.
     pub fn new(
         tenant_id: &str,
         query: Option<&str>,
@@ -63,7 +63,7 @@ impl SearchPlan {
     }
 }
 
-/// One order of a tenant with all there is of it, and the hash that names its shard.
+/// Returns the filter of one order of a tenant, with all its fields, and the hash that selects its shard.
 #[must_use]
 pub fn one_order(tenant_id: &str, order_id: &str, keys: &KeyHasher) -> (Filter, KeyHash) {
     let mut filter = order_filter(tenant_id, &mut Parameters::read(None, &[]), Vec::new());
@@ -91,7 +91,7 @@ fn order_id(parameters: &mut Parameters) -> Option<String> {
     Some(order_id)
 }
 
-/// Which orders, by the parameters they have in a search.
+/// Reads the filter of orders from the parameters of a search.
 pub(super) fn order_filter(tenant_id: &str, parameters: &mut Parameters, product_ids: Vec<String>) -> Filter {
     let zone = parameters.zone();
     let (from_us, to_us) = parameters.range(zone.as_ref());
@@ -109,7 +109,7 @@ pub(super) fn order_filter(tenant_id: &str, parameters: &mut Parameters, product
     Filter { of: Of::Orders(Box::new(of)), from_us, to_us, descending: true }
 }
 
-/// A list separated by commas.
+/// Takes a parameter that is a list separated by commas.
 fn list(parameters: &mut Parameters, name: &'static str) -> Vec<String> {
     let text = parameters.take(name).unwrap_or_default();
     text.split(',').filter(|part| !part.is_empty()).map(str::to_owned).collect()
@@ -141,7 +141,7 @@ fn statuses(parameters: &mut Parameters) -> u8 {
     mask
 }
 
-/// Ten-thousandths of a currency's unit: no currency has smaller ones.
+/// Takes an amount in ten-thousandths of a currency's unit. No currency has smaller ones.
 fn amount(parameters: &mut Parameters, name: &'static str) -> Option<i128> {
     let text = parameters.take(name)?;
     match crate::base::money::parse_decimal(text.as_bytes(), 4) {
@@ -157,7 +157,7 @@ fn amount(parameters: &mut Parameters, name: &'static str) -> Option<i128> {
 
 fn words(parameters: &mut Parameters) -> Vec<String> {
     let Some(text) = parameters.take("q") else { return Vec::new() };
-    // Signs that stand by themselves are in no name's words either.
+    // A word without letters or digits is ignored. The indexed words of names contain none either.
     let has_letters = |word: &&str| word.chars().any(char::is_alphanumeric);
     let words: Vec<String> = text.split_whitespace().filter(has_letters).map(str::to_owned).collect();
     if words.is_empty()

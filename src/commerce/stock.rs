@@ -1,5 +1,5 @@
-//! Updates of stock: rows put together by product, each product a record of its own for its shard, and what is said
-//! of every product in the end.
+//! Updates of stock. The rows of a request are grouped by product, each product becomes a record for its shard, and
+//! the response reports the result of every product.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -14,10 +14,10 @@ use crate::stock::{
     StockChange, StockDecision, StockEvent, StockResult, StockUpdateRow, encode_stock_update,
 };
 
-/// What a record adds to its events, with room to spare.
+/// The number of bytes that a record adds to its events, with some to spare.
 const RECORD_HEAD_BYTES_MAX: usize = 1024;
 
-/// What is wrong with one row: `index` counts from 0, `pointer` is within the row.
+/// An error in one row. `index` counts from 0, and `pointer` is within the row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StockRowError {
     pub index: usize,
@@ -27,41 +27,41 @@ pub struct StockRowError {
 /// One product of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StockProduct {
-    /// `None` where a row does not say which; such a row stands by itself.
+    /// `None` if a row does not contain the id. Such a row is an entry of its own.
     pub product_id: Option<String>,
     pub state: StockState,
 }
 
-/// Where a product of a request stands.
+/// The state of a product of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StockState {
-    /// One of its rows is wrong: the first of them.
+    /// A row is invalid. This is the first error.
     Invalid(StockRowError),
-    /// On its way, in the rows of a shard.
+    /// Sent in the rows of a shard.
     Sent { shard: u16 },
-    /// Not taken, for our reasons.
+    /// Not accepted, for a reason on the server's side.
     Refused(&'static str),
-    /// The writer's word.
+    /// The writer has decided.
     Decided(StockDecision),
-    /// In the journal; the writer has not come to it yet.
+    /// In the journal, but not decided yet.
     Pending,
-    /// In the journal or not: nobody answered.
+    /// Perhaps in the journal; there was no answer.
     Unknown,
 }
 
-/// A request for stock, by product.
+/// A request for stock changes, grouped by product.
 #[derive(Debug)]
 pub struct StockBatch {
     /// In the order of their first rows.
     pub products: Vec<StockProduct>,
-    /// By shard: the records, whose index is the product's.
+    /// The records of each shard. The index of a record is that of its product.
     pub shards: Vec<KeyedRows>,
-    /// Everything that is wrong with the rows.
+    /// All errors of the rows.
     pub errors: Vec<StockRowError>,
 }
 
 impl StockBatch {
-    /// About the bytes that it holds, and that its answer will.
+    /// Returns the approximate bytes of the batch and of its response.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         let rows: usize = self.shards.iter().map(KeyedRows::memory_bytes).sum();
@@ -70,7 +70,7 @@ impl StockBatch {
     }
 }
 
-/// About what is said of one product, its texts included.
+/// The approximate bytes of one product in a response, including its texts.
 const ANSWER_BYTES: usize = 256;
 
 /// The rows of one product so far.
@@ -81,7 +81,7 @@ struct Gathered<'b> {
     fault: Option<StockRowError>,
 }
 
-/// Of whom, how, and by what name the answers are asked for.
+/// The tenant, number and time of a request, and the number of shards.
 #[derive(Clone, Copy, Debug)]
 pub struct StockAsk<'a> {
     pub tenant_id: &'a str,
@@ -91,7 +91,7 @@ pub struct StockAsk<'a> {
 }
 
 impl StockBatch {
-    /// Puts the rows together. A product with a wrong row is invalid as a whole; the others go on their way.
+    /// Groups the rows. A product with an invalid row is invalid as a whole; the others are sent.
     #[must_use]
     pub fn new(keys: &KeyHasher, ask: &StockAsk<'_>, request: StockRequest<'_>) -> StockBatch {
         let mode = request.mode;
@@ -99,7 +99,7 @@ impl StockBatch {
         let mut products: Vec<StockProduct> = Vec::new();
         let mut gathered: Vec<Gathered<'_>> = Vec::new();
         let mut places: HashMap<Cow<'_, str>, usize> = HashMap::new();
-        // Whether an id came before is asked once for all rows of a product.
+        // Finds the repeated ids of a product without a scan of its rows.
         let mut seen: HashMap<(usize, Cow<'_, str>), usize> = HashMap::new();
         for (index, row) in request.rows.into_iter().enumerate() {
             let row = match row {
@@ -191,13 +191,13 @@ impl StockBatch {
         StockBatch { products, shards, errors }
     }
 
-    /// Whether no product is to be tried.
+    /// Returns `true` if no product is to be tried.
     #[must_use]
     pub fn is_invalid(&self) -> bool {
         self.shards.iter().all(KeyedRows::is_empty)
     }
 
-    /// Whether a product was changed, now or before, or will be decided.
+    /// Returns `true` if a product was changed, now or before, or will be decided.
     #[must_use]
     pub fn has_good_news(&self) -> bool {
         self.products.iter().any(|product| match product.state {
@@ -209,7 +209,7 @@ impl StockBatch {
         })
     }
 
-    /// What is known now of all products that went to a shard.
+    /// Sets the state of all products that were sent to a shard.
     pub fn settle(&mut self, shard: u16, state: StockState) {
         for product in &mut self.products {
             if product.state == (StockState::Sent { shard }) {
@@ -218,7 +218,7 @@ impl StockBatch {
         }
     }
 
-    /// The writer's word on one product, by its place.
+    /// Sets the writer's decision on one product, by its place.
     pub fn decide(&mut self, place: usize, decision: StockDecision) {
         if let Some(product) = self.products.get_mut(place) {
             product.state = StockState::Decided(decision);
@@ -226,7 +226,8 @@ impl StockBatch {
     }
 }
 
-/// Within one request the same row twice is one; to the shard the expected version is no part of an event.
+/// Returns `true` if two rows of one request are the same, in which case they count once. The expected version is
+/// compared here, because for the shard it is not part of an event.
 fn is_same(one: &StockUpdate<'_>, other: &StockUpdate<'_>) -> bool {
     (one.amount, one.occurred_at_us, one.expected_version)
         == (other.amount, other.occurred_at_us, other.expected_version)
@@ -240,7 +241,8 @@ fn event<'u>(update: &'u StockUpdate<'_>) -> StockEvent<'u> {
     StockEvent { occurred_us: update.occurred_at_us, event_id: &update.event_id, change }
 }
 
-/// The version that all rows expect. Where they differ none is right for all: one that there never is.
+/// Returns the version that all rows expect. If they differ, no version is right for all, and the result is one that
+/// never exists.
 fn expected(mode: StockMode, events: &[StockUpdate<'_>]) -> i64 {
     let mut versions = events.iter().map(|event| event.expected_version);
     match (mode, versions.next().flatten()) {
@@ -254,7 +256,8 @@ const REUSED: FieldError = FieldError {
     code: Code::EventIdReused,
     detail: "another update of this product in this request has the same event_id and other content",
 };
-/// How far ahead of the clock an update may have occurred: one from the far future would stand for as long.
+/// How far ahead of the clock an update may have occurred. An update from the far future would remain the newest
+/// until then.
 const AHEAD_US: i64 = 86_400_000_000;
 const AHEAD: FieldError = FieldError {
     pointer: "/occurred_at",
@@ -342,7 +345,7 @@ mod tests {
     fn an_update_from_the_far_future_is_refused_and_pins_no_level() {
         let at =
             |time: &str| json!({"event_id": time, "product_id": time, "quantity": 1, "occurred_at": time});
-        // The clock says 1 us after 1970 began.
+        // The clock is 1 us past the start of 1970.
         let times = ["1970-01-02T00:00:00.000001Z", "1970-01-02T00:00:00.000002Z", "2099-01-01T00:00:00Z"];
         let batch = batch("last_write_wins", json!(times.map(at)));
         let wrong: Vec<_> =

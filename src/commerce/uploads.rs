@@ -1,15 +1,15 @@
-//! Resumable uploads of orders: what is known of each, and its files, which survive the process.
+//! Resumable uploads of orders: the state of each upload and its files, which survive the process.
 //!
 //! ```text
-//! DATA/uploads/<id>/info.json   who, how long, how far: replaced as a whole, by a rename
-//!                   body        the bytes as they came; goes when the upload has ended
+//! DATA/uploads/<id>/info.json   tenant, length, progress: replaced as a whole, by a rename
+//!                   body        the bytes as received; deleted when the upload has ended
 //! ```
-//! The order of writing is what makes a reported offset a promise: bytes to `body`, their rows committed, then
-//! the checkpoint in `info.json`. What is behind the checkpoint is read from `body` again; rows that were stored
-//! already are known by the id of their ingest and their line.
+//! The order of writes makes a reported offset a promise: first the bytes go to `body`, then their rows are
+//! committed, then the checkpoint in `info.json` advances. The bytes after the checkpoint are read from `body` again.
+//! Rows that are already stored are recognised by the id of their ingest and their line.
 //!
-//! In: bytes, a checkpoint. Out: an [`Upload`], its [`Body`]. Owns: `DATA/uploads`, the room uploads may take
-//! together ([`room`]). Never: a look at what the bytes say; more than one writer an upload (the caller's affair).
+//! In: bytes, a checkpoint. Out: an [`Upload`], its [`Body`]. Owns: `DATA/uploads`, and the space that uploads may
+//! occupy together ([`room`]). Never: interprets the bytes. The caller ensures that each upload has a single writer.
 
 mod body;
 mod checksum;

@@ -1,6 +1,6 @@
-//! Counts of events by tenant, source and type in minutes, hours and days, kept in the transaction that
-//! stores the rows (R3), from the batch's own pre-aggregation: what a batch costs here depends on its groups,
-//! not on its rows.
+//! Counts of events by tenant, source and type in minutes, hours and days. The transaction that stores the rows
+//! updates them (R3) from the batch's own pre-aggregation. The cost of a batch therefore depends on its groups, not
+//! on its rows.
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -11,7 +11,7 @@ use super::record::ServiceEventRow;
 use crate::base::bucket_size::BucketSize;
 use crate::shard::{PartitionInfo, ShardError};
 
-/// The table of the buckets of a size.
+/// Returns the table of the buckets of a size.
 pub(super) const fn table_of(size: BucketSize) -> &'static str {
     match size {
         BucketSize::Minute => "bucket_minute",
@@ -20,7 +20,7 @@ pub(super) const fn table_of(size: BucketSize) -> &'static str {
     }
 }
 
-/// The three tables.
+/// Returns the SQL of the three tables.
 pub(super) fn schema() -> String {
     BucketSize::ALL
         .map(|size| {
@@ -44,7 +44,7 @@ CREATE TABLE {table} (
         .concat()
 }
 
-/// Count, earliest and latest time of one group.
+/// The count, the earliest and the latest time of one group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Tally {
     count: i64,
@@ -65,8 +65,8 @@ impl Tally {
     }
 }
 
-/// A group's number and the start of a minute, mixed by one multiplication (Fibonacci hashing): the numbers
-/// are ours, nobody chooses them.
+/// A hasher of a group's number and the start of a minute, which mixes by one multiplication (Fibonacci hashing). The
+/// server assigns the numbers, so no client can choose them.
 #[derive(Default)]
 struct Mix(u64);
 
@@ -92,13 +92,13 @@ impl Hasher for Mix {
 
 type ByMinute = HashMap<(u32, i64), Tally, BuildHasherDefault<Mix>>;
 
-/// Names of groups kept from one batch to the next; beyond it they are forgotten.
+/// The number of groups whose names are kept between batches. Beyond it, all are forgotten.
 const GROUPS_KEPT: usize = 20_000;
 
-/// Groups remembered by a few bits of their names.
+/// The number of groups remembered by a few bits of their names.
 const RECENT: usize = 256;
 
-/// A few bits of a group's names; two groups with the same ones cost a look into the map.
+/// Returns a few bits of a group's names. If two groups have the same bits, the map is searched.
 #[inline]
 fn spot(names: [&str; 3]) -> usize {
     let mut bits = 0_u64;
@@ -120,19 +120,19 @@ struct Group {
     source: Box<str>,
     event_type: Box<str>,
     minute: i64,
-    /// Nothing yet where the count is 0.
+    /// Empty while its count is 0.
     tally: Tally,
 }
 
 /// The pre-aggregation of one batch.
 #[derive(Debug)]
 pub struct Buckets {
-    /// `tenant NUL source NUL type` to the group's number; names have no control characters.
+    /// The group's number by `tenant NUL source NUL type`. Names contain no control characters.
     numbers: HashMap<Box<str>, u32>,
     groups: Vec<Group>,
-    /// Groups met lately, by a few bits of their names: nearly always right, and cheaper than the map.
+    /// The groups counted recently, by a few bits of their names. Nearly always right, and cheaper than the map.
     recent: [u32; RECENT],
-    /// Groups that have a tally.
+    /// The groups that have a tally.
     counted: Vec<u32>,
     minutes: ByMinute,
 }
@@ -150,7 +150,7 @@ impl Default for Buckets {
 }
 
 impl Buckets {
-    /// Counts a row that is being inserted. About 30 ns; no allocation for a group that is known.
+    /// Counts a row that is being inserted. Takes about 30 ns, and allocates nothing for a known group.
     #[inline]
     pub fn count(&mut self, row: &ServiceEventRow<'_>) {
         let names = [row.tenant_id, row.source, row.event_type];
@@ -173,7 +173,7 @@ impl Buckets {
         } else if group.minute == minute {
             group.tally.add(Tally::of(row.timestamp_us));
         } else {
-            // On to another minute; the one before is kept aside.
+            // The row is in another minute, so the tally of the previous one moves to the map.
             add(&mut self.minutes, (number, group.minute), group.tally);
             (group.minute, group.tally) = (minute, Tally::of(row.timestamp_us));
         }
@@ -197,7 +197,7 @@ impl Buckets {
         number
     }
 
-    /// Adds the batch's counts to the tables. In the caller's transaction; [`Buckets::clear`] after it.
+    /// Adds the batch's counts to the tables, in the caller's transaction. Call [`Buckets::clear`] after it.
     pub fn save(&mut self, transaction: &Connection) -> Result<(), ShardError> {
         for size in BucketSize::ALL {
             let mut upsert = transaction.prepare_cached(upsert_sql(size))?;
@@ -209,8 +209,8 @@ impl Buckets {
         Ok(())
     }
 
-    /// Takes the counts of rows that leave out of the tables; `others` are the partitions that stay, in which
-    /// the earliest and latest times of what is left are looked up. In the caller's transaction.
+    /// Subtracts the counts of the leaving rows from the tables, in the caller's transaction. `others` are the
+    /// remaining partitions, in which it looks up the earliest and latest times of the remaining rows.
     pub fn subtract(&mut self, transaction: &Connection, others: &[PartitionInfo]) -> Result<(), ShardError> {
         for size in BucketSize::ALL {
             let table = table_of(size);
@@ -240,7 +240,7 @@ impl Buckets {
         Ok(())
     }
 
-    /// The counts by bucket of one size, in the order of the tables, so that neighbours meet the same page.
+    /// Returns the counts by bucket of one size, in the order of the tables, so that neighbours are on the same page.
     fn sums(&mut self, size: BucketSize) -> BTreeMap<(&str, i64, &str, &str), Tally> {
         for number in self.counted.drain(..) {
             let group = &mut self.groups[number as usize];
@@ -256,7 +256,7 @@ impl Buckets {
         sums
     }
 
-    /// After the commit, or instead of it.
+    /// Discards the counts. Call it after the commit, or instead of it.
     pub fn clear(&mut self) {
         for number in self.counted.drain(..) {
             self.groups[number as usize].tally.count = 0;
@@ -273,7 +273,7 @@ fn add(minutes: &mut ByMinute, at: (u32, i64), tally: Tally) {
     minutes.entry(at).and_modify(|sum| sum.add(tally)).or_insert(tally);
 }
 
-/// Earliest and latest time of a bucket's rows in these partitions.
+/// Returns the earliest and latest time of a bucket's rows in these partitions.
 fn edges(
     transaction: &Connection,
     partitions: &[PartitionInfo],

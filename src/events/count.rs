@@ -1,4 +1,4 @@
-//! How many events there are in a stretch of time, without reading them: buckets inside, the index at the ragged edges.
+//! Counts the events in a time range without reading them: by buckets inside it, by the index at its edges.
 
 use rusqlite::Connection;
 
@@ -19,7 +19,7 @@ pub struct BucketCount {
     pub last_us: i64,
 }
 
-/// Events in the range: some hundred microseconds, whatever their number.
+/// Counts the events in the range. Takes some hundred microseconds, whatever their number.
 pub fn count(connection: &Connection, of: &EventsOf, (from, to): (i64, i64)) -> Result<i64, ShardError> {
     let infos = partitions_of(connection, &EVENTS)?;
     let (inner_from, inner_to) = (ceil(BucketSize::Minute, from), BucketSize::Minute.floor(to));
@@ -46,7 +46,7 @@ fn ceil(size: BucketSize, us: i64) -> i64 {
     size.floor(us + size.us() - 1)
 }
 
-/// Whole buckets of this size inside, smaller ones at the edges.
+/// Counts by whole buckets of this size inside the range, and by smaller ones at its edges.
 fn by_buckets(
     connection: &Connection,
     of: &EventsOf,
@@ -121,7 +121,7 @@ fn buckets_text(size: BucketSize) -> String {
     )
 }
 
-/// Every SQL text that reads of the bucket tables can issue, by name; for looking at plans.
+/// Returns every SQL text that reads of the bucket tables can issue, with its name, to check the query plans.
 #[must_use]
 pub fn bucket_statements() -> Vec<(String, String)> {
     let both = |size: BucketSize| {
@@ -131,7 +131,7 @@ pub fn bucket_statements() -> Vec<(String, String)> {
     BucketSize::ALL.into_iter().flat_map(both).collect()
 }
 
-/// The buckets of one tenant that begin in the range, in order of (start, source, type), at most `limit`.
+/// Returns at most `limit` buckets of one tenant that begin in the range, in order of (start, source, type).
 pub fn bucket_counts(
     connection: &Connection,
     size: BucketSize,

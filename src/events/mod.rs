@@ -1,7 +1,7 @@
-//! Idempotent events: each id of a tenant is stored once, and counted in buckets of time.
+//! Idempotent events: each event id of a tenant is stored once, and its event is counted in buckets of time.
 //!
-//! In: records of `POST /events`. Out: rows in order of arrival, their ids, their buckets. Owns: the stream
-//! [`EVENTS`], its ids, the bucket tables. Never: decides which shard an event belongs to.
+//! In: records of `POST /events`. Out: rows in order of arrival, their ids and their buckets. Owns: the stream
+//! [`EVENTS`], its ids and the bucket tables. Never: decides which shard an event belongs to.
 
 mod buckets;
 mod count;

@@ -1,4 +1,4 @@
-//! Events of one tenant in order of (timestamp, event id).
+//! Reads of one tenant's events in order of (timestamp, event id).
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row};
@@ -8,7 +8,7 @@ use super::count::count_sql;
 use crate::shard::read::{Position, Source, TimeRange, statements, write_rfc3339, write_string};
 use crate::shard::{PartitionInfo, ShardError, Stream};
 
-/// Events of one tenant, of one source or type or of all.
+/// A selection of events: those of one tenant, and optionally only those of one source or type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventsOf {
     pub tenant_id: String,
@@ -118,7 +118,8 @@ fn event(
     out.extend_from_slice(b"\"}\n");
 }
 
-/// Every SQL text that reads of events can issue against a partition, by name; for looking at plans.
+/// Returns every SQL text that reads of events can issue against a partition, with its name, to check the query
+/// plans.
 #[must_use]
 pub fn event_statements(partition: &PartitionInfo) -> Vec<(String, String)> {
     let of = EventsOf { tenant_id: "t".to_owned(), source: None, event_type: None };

@@ -1,12 +1,11 @@
-//! The bytes of one idempotent event in a journal record: two times, four lengths, then the texts as
-//! received.
+//! The bytes of one idempotent event in a journal record: two times, four lengths, then the texts as received.
 
 use crate::base::kinds::{Kind, KindRow, Placement};
 
 /// One row of `POST /events` or `/events/bulk`.
 pub const SERVICE_EVENT: Kind = Kind::new(2);
 
-/// The kinds of this family's records.
+/// The record kinds of this family.
 pub(super) const KINDS: &[KindRow] = &[KindRow {
     kind: SERVICE_EVENT,
     name: "service_event",
@@ -20,11 +19,11 @@ const HEADER_BYTES: usize = 20;
 /// One event of the events service, borrowed from its record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ServiceEventRow<'a> {
-    /// When it happened, as the client says; microseconds since 1970 UTC.
+    /// The client's time of the event, in microseconds since 1970 UTC.
     pub timestamp_us: i64,
-    /// When it was accepted.
+    /// The time of acceptance.
     pub received_us: i64,
-    /// These four have 1 to 200 bytes.
+    /// This and the next three fields have 1 to 200 bytes.
     pub tenant_id: &'a str,
     pub event_id: &'a str,
     pub source: &'a str,
@@ -34,7 +33,7 @@ pub struct ServiceEventRow<'a> {
 }
 
 impl ServiceEventRow<'_> {
-    /// Whether both say the same happened; when they were accepted does not count.
+    /// Returns `true` if both have the same content. The time of acceptance is not part of it.
     #[must_use]
     pub fn same_content(&self, other: &ServiceEventRow<'_>) -> bool {
         (self.timestamp_us, self.source, self.event_type, self.payload)
@@ -57,7 +56,7 @@ impl ServiceEventRow<'_> {
     }
 }
 
-/// `None` where the payload is no such record.
+/// Decodes a payload. Returns `None` if it is not such a record.
 #[inline]
 #[must_use]
 pub fn decode_service_event(payload: &[u8]) -> Option<ServiceEventRow<'_>> {

@@ -1,4 +1,4 @@
-//! Events of a batch become rows, each once; their ids and buckets with them.
+//! Stores the events of a batch as rows, each once, with their ids and buckets.
 
 use std::any::Any;
 use std::path::Path;
@@ -15,10 +15,10 @@ use crate::shard::{
     Stage, Store, Stream, kept_out, load_ids, open_reader,
 };
 
-/// Rows read in one transaction, so that no checkpoint waits long.
+/// The number of rows read in one transaction, small enough that no checkpoint waits long.
 const READ_ROWS: i64 = 50_000;
 
-/// What is kept in memory of a shard's events.
+/// The state of a shard's events in memory.
 #[derive(Debug)]
 pub struct EventStore {
     pub(super) ids: Ids,
@@ -31,7 +31,7 @@ impl EventStore {
         Ok(EventStore { ids, buckets: Buckets::default() })
     }
 
-    /// Shorter runs of ids, for tests.
+    /// Shortens the runs of ids, for tests.
     #[cfg(test)]
     pub(crate) fn shorten_runs(&mut self, run_ids_min: usize) {
         self.ids.shorten_runs(run_ids_min);
@@ -114,27 +114,27 @@ impl Store for EventStore {
 struct Sought<'a> {
     rows: Vec<ServiceEventRow<'a>>,
     ids: BatchIds,
-    /// The number of rows that were used.
+    /// The number of rows already used.
     next: usize,
 }
 
 impl<'a> Sought<'a> {
-    /// The next row, if the record is one: they come in the order in which they were decoded.
+    /// Returns the next row if it belongs to this record. Rows have the order in which they were decoded.
     #[inline]
     fn of(&self, payload: &[u8]) -> Option<ServiceEventRow<'a>> {
         let row = self.rows.get(self.next)?;
-        // A record that is no row was left out: the row at hand belongs to a later one.
+        // A record that is not a row was skipped, so the row at hand belongs to a later record.
         payload.as_ptr_range().contains(&row.tenant_id.as_ptr()).then_some(*row)
     }
 }
 
-/// What it takes to know whether an event is new, and to store it.
+/// The state that determines whether an event is new, and that stores it.
 struct Writer<'t> {
     ids: &'t mut Ids,
     buckets: Option<&'t mut Buckets>,
     sought: Sought<'t>,
     insert: Option<CachedStatement<'t>>,
-    /// Events of somebody were erased.
+    /// Set if a person's events were erased.
     forgets: bool,
 }
 
@@ -170,7 +170,7 @@ impl<'t> BatchWriter<'t> for Writer<'t> {
 }
 
 impl<'t> Writer<'t> {
-    /// Stores the row unless its id is there.
+    /// Stores the row unless its id is already stored.
     fn store(&mut self, batch: &mut Batch<'t>, row: &ServiceEventRow<'t>) -> Result<Outcome, ShardError> {
         let connection = batch.connection;
         self.sought.next += 1;
@@ -178,7 +178,7 @@ impl<'t> Writer<'t> {
         if let Some(known) = known {
             return Ok(known);
         }
-        // The id was there, and stays taken.
+        // An erased event had this id, which remains taken.
         if self.forgets && kept_out::was_event_erased(connection, hash)? {
             batch.applied.kept_out = true;
             return Ok(Outcome::Duplicate);
@@ -206,7 +206,8 @@ impl<'t> Writer<'t> {
     }
 }
 
-/// What a stored row says about one that may be the same; `None` where it is another id, or gone.
+/// Compares the row with a stored one that may be the same. Returns `None` if the stored row has another id or is
+/// gone.
 fn compare(
     batch: &mut Batch<'_>,
     row: &ServiceEventRow<'_>,
@@ -240,7 +241,7 @@ fn compare(
     Ok(compared.optional()?.flatten())
 }
 
-/// The buckets of one partition, which does not change any more.
+/// Counts one partition, which no longer changes, in buckets.
 fn count_leaving(path: &Path, partition: &str) -> Result<Box<dyn Any + Send>, ShardError> {
     let reader = open_reader(path)?;
     let mut buckets = Buckets::default();

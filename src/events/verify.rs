@@ -1,4 +1,4 @@
-//! The buckets of events against a recount of the rows (R3), and that no event id is there twice (W2).
+//! Compares the buckets of events with a recount of the rows (R3), and checks that no event id is stored twice (W2).
 
 use rusqlite::{Connection, Row};
 
@@ -7,7 +7,8 @@ use super::buckets::table_of;
 use crate::base::bucket_size::BucketSize;
 use crate::shard::{ShardError, differences, total};
 
-/// Sorts all ids and groups: some seconds a million events, in temporary files. Returns how many events there are.
+/// Sorts all ids and groups in temporary files, which takes some seconds per million events. Returns the number of
+/// events.
 pub(super) fn verify_aggregates(
     connection: &Connection,
     problems: &mut Vec<String>,

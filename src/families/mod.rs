@@ -1,4 +1,4 @@
-//! The closed list of families: what every shard of a data folder stores.
+//! The closed list of families: everything that a shard of a data folder stores.
 
 #[cfg(test)]
 mod tests;
@@ -11,7 +11,7 @@ use crate::prices::Prices;
 use crate::shard::Families;
 use crate::stock::Stock;
 
-/// A new family goes to the end: the order is that of migrations and of a reshard.
+/// A new family goes to the end, because migrations and reshards follow this order.
 pub static FAMILIES: Families = Families {
     list: &[&Clicks, &Events, &Orders, &Prices, &Stock, &People],
     rejected_behind: 2,

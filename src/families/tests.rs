@@ -1,4 +1,4 @@
-//! Promises of a shard, kept against real files.
+//! Promises of a shard, tested on real files.
 
 mod crash;
 mod events;
@@ -21,7 +21,7 @@ use crate::shard::{self, Entry, Records, Shard, ShardError, ShardFolder, ShardOp
 pub(super) const HOT: LaneId = LaneId(0);
 pub(super) const KEYED: LaneId = LaneId(1);
 
-/// Records in memory, as a journal would hand them out.
+/// Records in memory, in the form in which a journal returns them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Lane(pub(super) Vec<(Sequence, u8, Vec<u8>)>);
 
@@ -35,7 +35,7 @@ pub(super) fn payload(user_id: i64, timestamp_us: i64, metadata: &str) -> Vec<u8
     [&encode_header(user_id, timestamp_us, timestamp_us + 1), metadata.as_bytes()].concat()
 }
 
-/// Clicks with the given sequences; the user is the sequence.
+/// Returns clicks with the given sequences. The user is the sequence.
 pub(super) fn clicks(sequences: std::ops::RangeInclusive<u64>) -> Lane {
     let click = |n: u64| (Sequence(n), 1, payload(n as i64, n as i64 * 1_000, &format!("{{\"n\":{n}}}")));
     Lane(sequences.map(click).collect())
@@ -53,7 +53,7 @@ pub(super) fn open(dir: &Path) -> Shard {
     Shard::open(&folder(dir), &options(), &FAMILIES).unwrap()
 }
 
-/// Opens again. A thread that still reads for upkeep may be the last to close an earlier connection, and then
+/// Opens a shard again. A thread that still reads for upkeep may be the last to close an earlier connection, and then
 /// holds the lock for a moment.
 pub(super) fn reopen(dir: &Path, options: &ShardOptions) -> Shard {
     loop {
@@ -64,7 +64,7 @@ pub(super) fn reopen(dir: &Path, options: &ShardOptions) -> Shard {
     }
 }
 
-/// The users of all rows in id order, read as a stranger would.
+/// Returns the users of all rows in id order, read as another program would read them.
 pub(super) fn users(path: &Path) -> Vec<i64> {
     let reader = shard::open_reader(path).unwrap();
     let mut statement = reader.prepare("SELECT user_id FROM events ORDER BY id").unwrap();

@@ -1,4 +1,4 @@
-//! What any thread may see of the way from journal to shard: positions, never locks.
+//! The state of the path from journal to shard that any thread may read: positions, never locks.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -11,20 +11,20 @@ use crate::base::ids::{LaneId, Receipt, Sequence, ShardId};
 use crate::journal::LaneState;
 use crate::shard::{ShardState, ShardStatus};
 
-/// One shard and the lanes that feed it. Totals count since the data folder was created: they are the
-/// journal's own sequence numbers, so accepted = stored + pending holds at every moment (W4).
+/// One shard and the lanes that feed it. Totals count from the creation of the data folder. They are the journal's
+/// own sequence numbers, so accepted = stored + pending at every moment (W4).
 #[derive(Debug)]
 pub struct ShardBoard {
     pub shard: ShardId,
     pub status: Arc<ShardStatus>,
     pub lanes: Vec<Arc<LaneState>>,
-    /// Records per second at which the backlog was last drained, 0 while nothing drains it; written by the watcher.
+    /// Records per second at which the backlog was last drained; 0 while nothing drains it. The watcher writes it.
     pub drained_per_s: Cell,
     /// The writer's thread, once it runs.
     pub writer: OnceLock<Thread>,
 }
 
-/// Events on their way, of one shard or all.
+/// Counts of the events of one shard or of all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Flow {
     pub received: u64,
@@ -40,16 +40,17 @@ impl Flow {
 }
 
 impl ShardBoard {
-    /// Somebody waits for the next commit: an idle writer begins now instead of at its next interval.
+    /// Wakes an idle writer, so that it begins now instead of at its next interval, because a request waits for the
+    /// next commit.
     pub fn hurry(&self) {
         if let Some(writer) = self.writer.get() {
             writer.unpark();
         }
     }
 
-    /// How long the oldest event that is not stored waits at the most, in microseconds: how far behind the shard is;
-    /// 0 when nothing waits. Events came after the newest that is stored, and after the writer last had nothing to
-    /// do; so time in which nothing came does not count.
+    /// Returns how far behind the shard is: an upper bound on how long the oldest event that is not stored has
+    /// waited, in microseconds; 0 if no event waits. Waiting events arrived after the newest stored one, and after
+    /// the writer last had nothing to do. Time in which no event arrived therefore does not count.
     #[must_use]
     pub fn behind_us(&self) -> u64 {
         if self.flow().pending() == 0 {
@@ -59,10 +60,10 @@ impl ShardBoard {
         clock::unix_us().saturating_sub(since_us as i64).max(0).unsigned_abs()
     }
 
-    /// Seconds that a client whose events were refused is asked to wait.
+    /// Returns the seconds that a client is asked to wait after a refusal.
     #[must_use]
     pub fn wait_s(&self) -> u64 {
-        // A writer in trouble drains nothing, whatever it did a moment ago.
+        // A writer that cannot write drains nothing, whatever its last rate was.
         let is_written = self.status.state() == ShardState::Open;
         drain::wait_s(self.flow().pending(), if is_written { self.drained_per_s.get() } else { 0 })
     }
@@ -71,7 +72,8 @@ impl ShardBoard {
     pub fn flow(&self) -> Flow {
         let mut flow = Flow::default();
         for lane in &self.lanes {
-            // Applied first: what is applied later was appended before it.
+            // The applied position is read first: a record is appended before it is applied, so it is counted as
+            // received.
             let applied = self.status.applied(lane.lane()).0;
             flow.processed += applied;
             flow.received += lane.appended().0.max(applied);
@@ -81,19 +83,19 @@ impl ShardBoard {
     }
 }
 
-/// Where an accepted event stands.
+/// The state of an accepted event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Whereabouts {
     Stored,
     Pending,
-    /// Never given out.
+    /// The receipt was never issued.
     Unknown,
 }
 
 #[derive(Debug)]
 pub struct Board {
     pub shards: Vec<ShardBoard>,
-    /// Less than the reserve is free on the data disk.
+    /// Set while less than the reserve is free on the data disk.
     disk_low: AtomicBool,
     pub disk_free_bytes: Cell,
 }

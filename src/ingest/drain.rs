@@ -1,25 +1,27 @@
-//! How fast a shard's backlog is being drained, and how long a refused client is asked to wait for it.
+//! The rate at which a shard's backlog is drained, and the time that a refused client is asked to wait for it.
 
 use super::board::Flow;
 
-/// The bounds of what a client is asked to wait, in seconds.
+/// The bounds of the time that a client is asked to wait, in seconds.
 const WAIT_S: (u64, u64) = (1, 30);
-/// The same where nothing drains, so that nobody can know better.
+/// The same while nothing is drained, so that the time is unknown.
 const WAIT_STUCK_S: u64 = 5;
 
-/// Measures one shard, from one look to the next. A look every second is enough.
+/// Measures one shard from sample to sample. One sample per second is enough.
 ///
-/// A shard that has little to do drains as fast as events arrive, which says nothing about how fast it could. So
-/// only a look that found a backlog before it and behind it measures; another one can only raise what was measured.
+/// A shard that has little to do drains as fast as events arrive, which does not show how fast it could drain.
+/// Therefore only a sample with a backlog before and after it is a measurement. Any other sample can only raise the
+/// measured rate.
 #[derive(Debug, Default)]
 pub struct DrainRate {
-    /// What was last measured, per second; 0 before the first time.
+    /// The last measured rate per second; 0 before the first measurement.
     measured_per_s: u64,
     seen: Option<(Flow, u64)>,
 }
 
 impl DrainRate {
-    /// Records per second at which the backlog was last drained; 0 while nothing drains it, or nobody knows.
+    /// Takes a sample. Returns the records per second at which the backlog was last drained; 0 while nothing drains
+    /// it, or while the rate is unknown.
     pub fn look(&mut self, flow: Flow, now_us: u64) -> u64 {
         let Some((before, at_us)) = self.seen.replace((flow, now_us)) else { return 0 };
         let drained = flow.processed.saturating_sub(before.processed);
@@ -28,12 +30,12 @@ impl DrainRate {
             return if is_waiting { 0 } else { self.measured_per_s };
         }
         let per_s = (drained * 1_000_000 / (now_us - at_us).max(1)).max(1);
-        // A tenth of a second's work waited at both ends: it was not for want of events.
+        // A tenth of a second's work waited at both ends, so arrivals did not limit the rate.
         let is_backlog = before.pending().min(flow.pending()) >= drained / 10 && is_waiting;
         self.measured_per_s = match self.measured_per_s {
             0 if is_backlog => per_s,
             0 => 0,
-            // Half the old, half the new: steady enough for a Retry-After.
+            // Half the old rate and half the new: steady enough for a Retry-After.
             known if is_backlog => (known + per_s).div_ceil(2),
             known => known.max(per_s),
         };
@@ -41,7 +43,7 @@ impl DrainRate {
     }
 }
 
-/// Seconds until a backlog is drained at this rate, within bounds.
+/// Returns the seconds until a backlog is drained at this rate, within bounds.
 pub(super) fn wait_s(pending: u64, per_s: u64) -> u64 {
     match per_s {
         0 => WAIT_STUCK_S,

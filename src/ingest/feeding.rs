@@ -1,8 +1,8 @@
-//! Which cores feed which shards.
+//! The assignment of shards to the cores that feed them.
 
-/// Which shards a core feeds, and with which index among the cores that feed the same one. With at
-/// least as many shards as cores, each shard has one core; with fewer, cores share a shard, each with
-/// journals of its own.
+/// Returns the shards that a core feeds, each with the core's index among the cores that feed the same shard. With at
+/// least as many shards as cores, each shard has one core. With fewer, cores share a shard, each with journals of its
+/// own.
 #[must_use]
 pub fn feeds(core: usize, cores: usize, shards: usize) -> Vec<(usize, u8)> {
     if shards >= cores {
@@ -12,13 +12,13 @@ pub fn feeds(core: usize, cores: usize, shards: usize) -> Vec<(usize, u8)> {
     }
 }
 
-/// Whether a core feeds a shard.
+/// Returns `true` if a core feeds a shard.
 #[must_use]
 pub fn is_fed_by(shard: usize, core: usize, cores: usize, shards: usize) -> bool {
     feeds(core, cores, shards).iter().any(|(fed, _)| *fed == shard)
 }
 
-/// The core whose CPU a shard's writer shares.
+/// Returns the core whose CPU a shard's writer shares.
 #[must_use]
 pub fn home(shard: usize, cores: usize) -> usize {
     shard % cores

@@ -1,4 +1,4 @@
-//! One thread's way in: admit → decode → route → journal. The thread's own lanes, nothing shared.
+//! The intake of one thread: admit → decode → route → journal. It uses the thread's own lanes and shares nothing.
 
 use std::sync::Arc;
 
@@ -10,20 +10,21 @@ use crate::event::{DecodeError, Decoder};
 use crate::http::{Coding, InflateError, without_mark};
 use crate::journal::{AppendError, Appender};
 
-/// How long events go to one of the thread's shards before the next is considered: long enough for
-/// full transactions and one file to sync, short enough that shards fill evenly.
+/// How long events go to one of the thread's shards before the next one is considered. It is long enough for full
+/// transactions and for one file to sync, and short enough that shards fill evenly.
 const SLICE_US: u64 = 50_000;
 
-/// Why nothing more is taken just now. Nothing of the refused request was stored.
+/// Why nothing more is accepted at the moment. Nothing of the refused request was stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pressure {
     /// 429: the shard is behind by more than the high-water mark.
     QueueFull { events: u64, bytes: u64, delay_s: u64 },
-    /// 507: the journal has reached its cap, or the disk is full (or nearly).
+    /// 507: the journal has reached its cap, or the disk is full or nearly full.
     JournalFull,
-    /// 503: the journal could not be written for another reason (it is in the log).
+    /// 503: the journal could not be written for another reason, which is in the log.
     JournalBroken,
-    /// 503 to who asks for the disk: an fsync failed, and the database does not hold yet what that may have cost.
+    /// 503 for requests that ask for the disk: an fsync failed, and the database does not contain yet what may be
+    /// lost by that.
     Unsynced,
 }
 
@@ -64,7 +65,7 @@ pub struct Intake {
 }
 
 impl Intake {
-    /// `appenders`: one for each shard this thread feeds, at least one.
+    /// Creates an intake with at least one appender: one for each shard that this thread feeds.
     #[must_use]
     pub fn new(
         board: Arc<Board>,
@@ -91,12 +92,12 @@ impl Intake {
         }
     }
 
-    /// Begins a tick: chooses the shard for its events and sees whether it may take any.
+    /// Begins a tick: selects the shard for its events and checks whether the shard may accept any.
     pub fn begin(&mut self, now_us: u64) {
         if self.lanes.len() > 1 && now_us >= self.slice_end_us {
             self.slice_end_us = now_us + SLICE_US;
-            // The least loaded after the current one: even shards take turns, a locked one is left out
-            // as soon as it falls behind.
+            // The least loaded shard after the current one. Evenly loaded shards take turns, and a locked one is
+            // skipped as soon as it falls behind.
             let behind = |at: &usize| self.board.shards[self.lanes[*at].place].flow().pending_bytes >> 20;
             let count = self.lanes.len();
             let turn = (1..=count).map(|step| (self.current + step) % count);
@@ -105,7 +106,7 @@ impl Intake {
         self.pressure = self.look(self.current);
     }
 
-    /// Why no shard takes any more, whichever core feeds it; `None` while one of them does.
+    /// Returns why no shard accepts more, whichever core feeds it; `None` while one of them does.
     #[must_use]
     pub fn pressure_everywhere(&self) -> Option<Pressure> {
         let places = 0..self.board.shards.len();
@@ -131,7 +132,7 @@ impl Intake {
         Some(Pressure::QueueFull { events, bytes, delay_s: shard.wait_s() })
     }
 
-    /// Decodes one event and stages its record; it is published by the next [`Intake::commit`].
+    /// Decodes one event and stages its record. The next [`Intake::commit`] publishes it.
     pub fn take(&mut self, coding: Coding, body: &[u8], received_us: i64) -> Result<Receipt, Refused> {
         if let Some(pressure) = self.pressure {
             return Err(Refused::Pressure(pressure));
@@ -153,13 +154,13 @@ impl Intake {
         Ok(Receipt { shard: lane.shard, lane: lane.appender.state().lane(), sequence })
     }
 
-    /// Bytes waiting for the next commit.
+    /// Returns the bytes that wait for the next commit.
     #[must_use]
     pub fn staged_bytes(&self) -> usize {
         self.lanes[self.current].appender.staged().1
     }
 
-    /// One write for everything staged. On an error none of it was published and none may be acked.
+    /// Writes everything staged with one write. On an error, none of it was published and none may be acknowledged.
     pub fn commit(&mut self) -> Result<Option<Appended>, Pressure> {
         if self.lanes[self.current].appender.staged().0 == 0 {
             return Ok(None);
@@ -178,13 +179,13 @@ impl Intake {
         }
     }
 
-    /// Index of the lane that feeds a shard; `None` where another core does.
+    /// Returns the index of the lane that feeds a shard, or `None` if another core does.
     #[must_use]
     pub fn lane_of(&self, shard: ShardId) -> Option<usize> {
         self.lanes.iter().position(|lane| lane.shard == shard)
     }
 
-    /// Journals the rows of one request, all of them or none, with one write. At least one row, and
+    /// Journals the rows of one request, all of them or none, with one write. There must be at least one row, and
     /// nothing staged: `take` and `commit` come in pairs.
     pub fn append_rows(&mut self, lane: usize, rows: &KeyedRows) -> Result<Written, Pressure> {
         if let Some(pressure) = self.look(lane) {
@@ -203,20 +204,21 @@ impl Intake {
         Ok(Written { first, last, appended })
     }
 
-    /// The last record of a lane whose fate is committed.
+    /// Returns the last record of a lane whose outcome is committed.
     #[must_use]
     pub fn applied(&self, lane: usize) -> Sequence {
         let Lane { place, appender, .. } = &self.lanes[lane];
         self.board.shards[*place].status.applied(appender.state().lane())
     }
 
-    /// Offset behind the last record of a lane.
+    /// Returns the offset after the last record of a lane.
     #[must_use]
     pub fn end(&self, lane: usize) -> u64 {
         self.lanes[lane].appender.state().end()
     }
 
-    /// Leaves the segments that are asked to be left though nothing comes; between ticks. What fails is tried again.
+    /// Begins the new segments that were requested, even if no record arrives. Call it between ticks. What fails is
+    /// tried again.
     pub fn rotate(&mut self) {
         for lane in &mut self.lanes {
             if let Err(error) = lane.appender.rotate_if_asked() {
@@ -225,8 +227,8 @@ impl Intake {
         }
     }
 
-    /// The last thing before the thread ends: segments that may hold data of people who are kept out are left, so that
-    /// the writer's last checkpoint deletes them.
+    /// Begins new segments in journals that may contain data of suppressed people, so that the writer's last
+    /// checkpoint deletes the old ones. This is the last step before the thread ends.
     pub fn leave_kept_out(&mut self) {
         for lane in &self.lanes {
             if self.board.shards[lane.place].status.kept_out.get() > 0 {
@@ -236,24 +238,25 @@ impl Intake {
         self.rotate();
     }
 
-    /// Drops what is staged (its requests could not be answered).
+    /// Drops what is staged, because its requests could not be answered.
     pub fn abandon(&mut self) {
         self.lanes[self.current].appender.abandon();
     }
 
-    /// Offset up to which a lane's bytes survive a power cut.
+    /// Returns the offset up to which a lane's bytes survive a power cut.
     #[must_use]
     pub fn synced(&self, lane: usize) -> u64 {
         self.lanes[lane].appender.state().synced()
     }
 
-    /// Why the disk cannot be promised to an event of this tick; nothing of it is taken then.
+    /// Returns why the disk cannot be promised to an event of this tick. Such an event is not accepted at all.
     #[must_use]
     pub fn no_promise(&self) -> Option<Pressure> {
         self.sync_failed(self.current).then_some(Pressure::Unsynced)
     }
 
-    /// An fsync failed and the bytes behind it are not in the database yet: `ack=disk` cannot be given.
+    /// Returns `true` if an fsync failed and the bytes after it are not in the database yet, so that `ack=disk`
+    /// cannot be promised.
     #[must_use]
     pub fn sync_failed(&self, lane: usize) -> bool {
         self.lanes[lane].appender.state().sync_failed()

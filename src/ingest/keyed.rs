@@ -1,4 +1,4 @@
-//! Rows of one request on their way to the shard their keys belong to.
+//! Rows of one request on their way to the shard of their keys.
 
 use crate::base::ids::{Receipt, Sequence};
 use crate::base::kinds::Kind;
@@ -7,18 +7,18 @@ use crate::events::{ServiceEventRow, decode_service_event};
 
 use super::Appended;
 
-/// Rows of one request that belong to one shard, encoded as its journal will hold them, one after
-/// another in one allocation.
+/// Rows of one request that belong to one shard. They are encoded as in its journal, one after another in one
+/// allocation.
 #[derive(Clone, Debug)]
 pub struct KeyedRows {
     kind: Kind,
     bytes: Vec<u8>,
     ends: Vec<u32>,
-    /// Where each stood in its request.
+    /// The index of each row in its request.
     indexes: Vec<u32>,
 }
 
-/// Of idempotent events.
+/// The default kind is idempotent events.
 impl Default for KeyedRows {
     fn default() -> KeyedRows {
         KeyedRows::of(SERVICE_EVENT)
@@ -26,7 +26,7 @@ impl Default for KeyedRows {
 }
 
 impl KeyedRows {
-    /// Rows of one kind.
+    /// Creates an empty set of rows of one kind.
     #[must_use]
     pub fn of(kind: Kind) -> KeyedRows {
         KeyedRows { kind, bytes: Vec::new(), ends: Vec::new(), indexes: Vec::new() }
@@ -36,7 +36,7 @@ impl KeyedRows {
         self.push_record(index, |bytes| row.encode(bytes));
     }
 
-    /// A row that `encode` appends as its journal will hold it.
+    /// Adds a row, which `encode` appends as in the journal.
     pub fn push_record(&mut self, index: usize, encode: impl FnOnce(&mut Vec<u8>)) {
         encode(&mut self.bytes);
         self.ends.push(self.bytes.len() as u32);
@@ -48,7 +48,7 @@ impl KeyedRows {
         self.kind
     }
 
-    /// Index in the request and journal payload of every row, in order.
+    /// Returns the index in the request and the journal payload of every row, in order.
     pub fn rows(&self) -> impl Iterator<Item = (usize, &[u8])> {
         self.indexes.iter().map(|index| *index as usize).zip(self.payloads())
     }
@@ -68,26 +68,26 @@ impl KeyedRows {
         self.bytes.len()
     }
 
-    /// Bytes that they hold.
+    /// Returns the bytes of memory that the rows occupy.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
         self.bytes.capacity() + (self.ends.capacity() + self.indexes.capacity()) * size_of::<u32>()
     }
 
-    /// The journal payloads, in order.
+    /// Returns the journal payloads, in order.
     pub fn payloads(&self) -> impl Iterator<Item = &[u8]> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
         starts.zip(&self.ends).map(|(start, end)| &self.bytes[start as usize..*end as usize])
     }
 
-    /// Index in the request and event id of every row, in order.
+    /// Returns the index in the request and the event id of every row, in order.
     pub fn names(&self) -> impl Iterator<Item = (usize, &str)> {
         let ids = self.payloads().map(|payload| decode_service_event(payload).map_or("", |row| row.event_id));
         self.indexes.iter().map(|index| *index as usize).zip(ids)
     }
 }
 
-/// Rows that stand in a journal now: sequences `first` to `last` of one lane.
+/// Rows that are journaled: the sequences from `first` to `last` of one lane.
 #[derive(Clone, Copy, Debug)]
 pub struct Written {
     pub first: Receipt,

@@ -2,19 +2,19 @@
 //!
 //! ```text
 //! Intake::begin   admit    is there room? (429, 507) which of the thread's shards?
-//! Intake::take    decode   event::Decoder checks the JSON, nothing is copied but into the journal's stage
+//! Intake::take    decode   event::Decoder checks the JSON; the only copy is the one into the journal's stage
 //!                 route    /event goes to a shard of the accepting core
 //! Intake::commit  journal  one write for everything of the tick; from here on the event survives kill -9
 //!                 ack      the lane answers 202 now (`os`) or when the next group fdatasync is done (`disk`)
 //! write::run      commit   the shard's writer reads the journal and stores rows and position in one
-//!                          transaction; a checkpoint later lets the segment be deleted
+//!                          transaction; after a later checkpoint the segment can be deleted
 //! ```
-//! An event with an id goes another way between decode and ack: its key's hash names the shard
-//! ([`crate::base::keys`]), [`Intake::append_rows`] journals it on the core that feeds that shard, the writer
-//! decides whether it is new, and tells by [`Verdicts`] once that is committed.
+//! An event with an id takes another path between decode and ack. The hash of its key selects the shard
+//! ([`crate::base::keys`]), and [`Intake::append_rows`] journals it on the core that feeds that shard. The writer
+//! decides whether it is new, and reports its outcome through [`Verdicts`] once that is committed.
 //!
-//! In: bodies of requests. Out: receipts, rows. Owns: the order of these steps. Never: a lock between
-//! threads; an ack before the append.
+//! In: bodies of requests. Out: receipts, rows. Owns: the order of these steps. Never: shares a lock between threads,
+//! or acknowledges before the append.
 
 mod board;
 mod drain;

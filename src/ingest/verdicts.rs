@@ -1,5 +1,5 @@
-//! What became of keyed rows: a ring a keyed lane, written by the shard's writer, read by the executor
-//! that owes an answer.
+//! The outcomes of keyed rows: one ring per keyed lane. The shard's writer writes it, and the executor that has to
+//! answer reads it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
@@ -7,31 +7,31 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering, fence};
 use crate::base::ids::{LaneId, Sequence};
 use crate::shard::Outcome;
 
-/// Rows a ring remembers. An answer is read right after its commit; a reader that comes later than so
-/// many rows finds nothing and says "accepted", which is true as well.
+/// Rows that a ring remembers. An outcome is read right after its commit. A reader that is late by more rows finds
+/// nothing and answers "accepted", which is also true.
 const RING_ROWS: usize = 1 << 18;
 const OUTCOME_BITS: u32 = 4;
-/// 0 is no outcome.
+/// 0 is not an outcome.
 const _: () = assert!(Outcome::ALL.len() < 1 << OUTCOME_BITS);
 
-/// The ring of one lane. One writer, one reader; 1 MiB.
+/// The ring of one lane: one writer, one reader, 1 MiB.
 #[derive(Debug)]
 pub struct Verdicts {
     ring: Box<[AtomicU32]>,
-    /// Somebody waits for the next commit.
+    /// Set while a request waits for the next commit.
     is_awaited: AtomicBool,
     wake: async_channel::Sender<()>,
 }
 
 impl Verdicts {
-    /// `wake` gets a message after a commit that somebody waited for.
+    /// Creates an empty ring. `wake` gets a message after a commit that a request waited for.
     #[must_use]
     pub fn new(wake: async_channel::Sender<()>) -> Verdicts {
         let ring = (0..RING_ROWS).map(|_| AtomicU32::new(0)).collect();
         Verdicts { ring, is_awaited: AtomicBool::new(false), wake }
     }
 
-    /// Which turn of the ring a sequence belongs to, so that an old entry is never taken for a new one.
+    /// Returns the turn of the ring that a sequence belongs to, so that an old entry is never mistaken for a new one.
     fn turn(sequence: Sequence) -> u32 {
         ((sequence.0 / RING_ROWS as u64) as u32) << OUTCOME_BITS
     }
@@ -44,7 +44,7 @@ impl Verdicts {
         self.slot(sequence).store(Verdicts::turn(sequence) | outcome as u32, Ordering::Relaxed);
     }
 
-    /// The outcome of a row whose commit was published. `None` where it is not known any more.
+    /// Returns the outcome of a row whose commit was published, or `None` if the ring no longer has it.
     #[must_use]
     pub fn of(&self, sequence: Sequence) -> Option<Outcome> {
         let entry = self.slot(sequence).load(Ordering::Relaxed);
@@ -55,7 +55,7 @@ impl Verdicts {
         Outcome::ALL.into_iter().find(|known| *known as u32 == outcome)
     }
 
-    /// Asks for a wake-up after the next commit. Look at the applied position after this, not before.
+    /// Requests a wake-up after the next commit. Read the applied position after this call, not before.
     pub fn await_commit(&self) {
         self.is_awaited.store(true, Ordering::Relaxed);
         fence(Ordering::SeqCst);
@@ -65,7 +65,7 @@ impl Verdicts {
         fence(Ordering::SeqCst);
         if self.is_awaited.load(Ordering::Relaxed) {
             self.is_awaited.store(false, Ordering::Relaxed);
-            // Full means that a wake-up is on its way already.
+            // A full channel means that a wake-up is on its way already.
             let _ = self.wake.try_send(());
         }
     }
@@ -75,7 +75,7 @@ impl Verdicts {
 #[derive(Debug, Default)]
 pub struct ShardVerdicts {
     lanes: Vec<(LaneId, Arc<Verdicts>)>,
-    /// To every core that streams changes of prices; a message each, after a commit with some.
+    /// Senders to every core that streams changes of prices. Each gets a message after a commit with such changes.
     watchers: Vec<async_channel::Sender<()>>,
 }
 
@@ -85,7 +85,7 @@ impl ShardVerdicts {
         ShardVerdicts { lanes, watchers: Vec::new() }
     }
 
-    /// Tells these of changes of prices as well.
+    /// Also notifies these of changes of prices.
     #[must_use]
     pub fn watched_by(self, watchers: Vec<async_channel::Sender<()>>) -> ShardVerdicts {
         ShardVerdicts { watchers, ..self }
@@ -93,7 +93,7 @@ impl ShardVerdicts {
 }
 
 impl super::write::Outcomes for ShardVerdicts {
-    /// Ahead of the commit: nobody looks before the position is published.
+    /// Runs before the commit. No one reads the outcome before the position is published.
     fn note(&self, lane: LaneId, sequence: Sequence, outcome: Outcome) {
         if let Some((_, verdicts)) = self.lanes.iter().find(|(known, _)| *known == lane) {
             verdicts.note(sequence, outcome);
@@ -108,7 +108,7 @@ impl super::write::Outcomes for ShardVerdicts {
 
     fn changed(&self) {
         for watcher in &self.watchers {
-            // Full means that a wake-up is on its way already.
+            // A full channel means that a wake-up is on its way already.
             let _ = watcher.try_send(());
         }
     }
@@ -134,7 +134,7 @@ mod tests {
         assert_eq!(verdicts.of(later), None);
         writer.note(lane, later, Outcome::Inserted);
         assert_eq!((verdicts.of(first), verdicts.of(later)), (None, Some(Outcome::Inserted)));
-        // Only a commit that somebody waits for wakes anybody, and once.
+        // Only a commit that is waited for sends a wake-up, and sends one.
         writer.committed();
         assert!(woken.try_recv().is_err());
         verdicts.await_commit();

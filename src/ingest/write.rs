@@ -1,11 +1,10 @@
-//! The writer of one shard: takes what the journals hold and commits it, for ever.
+//! The writer of one shard. It commits the records of the journals until it is stopped.
 //!
-//! In: the lanes' readers. Out: rows, published positions, freed segments. Owns: the shard's connection
-//! (W3), on a blocking thread of its own that may wait for hours; the listener does not notice.
-//! Never: loses its place, trusts a connection after a failure, or ends because of one.
+//! In: the lanes' readers. Out: rows, published positions, freed segments. Owns: the shard's connection (W3), on a
+//! blocking thread of its own that may wait for hours without an effect on the listener. Never: loses its position,
+//! trusts a connection after a failure, or ends because of one.
 //!
-//! One turn: identity → read the lanes → one transaction → publish → checkpoint and release → one slice of
-//! upkeep.
+//! One turn: identity → read the lanes → one transaction → publish → checkpoint and release → one slice of upkeep.
 
 mod lanes;
 mod stop;
@@ -32,29 +31,29 @@ use crate::shard::{
     ShardStatus,
 };
 
-/// Between two slices of upkeep of a writer that has nothing else to do.
+/// The pause between two slices of upkeep of a writer that has nothing else to do.
 const UPKEEP_PAUSE: Duration = Duration::from_millis(1);
 
-/// How a writer works.
+/// The settings of a writer.
 #[derive(Clone, Debug)]
 pub struct WriteSettings {
-    /// How long rows may wait for company when little arrives; a full batch does not wait.
+    /// How long rows may wait for others when few arrive. A full batch does not wait.
     pub flush_interval: Duration,
-    /// Rows of one transaction: from 10,000 on, more gain nothing.
+    /// Maximum rows of one transaction. More than 10,000 gain nothing.
     pub batch_rows_max: usize,
-    /// Journal bytes of one transaction; one record may be larger.
+    /// Maximum journal bytes of one transaction. One record may be larger.
     pub batch_bytes_max: usize,
-    /// A WAL with data in it is carried over at least this often, so that the journal can let go.
+    /// A WAL that contains data is checkpointed at least this often, so that the journal can release segments.
     pub checkpoint_age_max: Duration,
-    /// How often a quarantined file is looked at.
+    /// How often a quarantined file is checked.
     pub quarantine_look: Duration,
     pub shard: ShardOptions,
-    /// What the shard stores.
+    /// The families that the shard stores.
     pub families: &'static Families,
 }
 
 impl WriteSettings {
-    /// What was measured to be good, for shards of these families.
+    /// Returns the settings that performed well in measurements, for shards of these families.
     #[must_use]
     pub fn new(families: &'static Families) -> WriteSettings {
         WriteSettings {
@@ -69,25 +68,25 @@ impl WriteSettings {
     }
 }
 
-/// Who is told what became of keyed rows.
+/// The receiver of the outcomes of keyed rows.
 pub trait Outcomes {
-    /// A row's fate, inside the transaction: it holds once the row's position is published.
+    /// Receives the outcome of a row, inside the transaction. It is valid once the row's position is published.
     fn note(&self, lane: LaneId, sequence: Sequence, outcome: Outcome);
-    /// A transaction was committed and its positions are published.
+    /// Runs after a transaction was committed and its positions were published.
     fn committed(&self);
-    /// One was committed with numbered changes in it, and their count is published.
+    /// Runs after a transaction with numbered changes was committed and their count was published.
     fn changed(&self) {}
 }
 
-/// Nobody.
+/// Ignores all outcomes.
 impl Outcomes for () {
     fn note(&self, _: LaneId, _: Sequence, _: Outcome) {}
     fn committed(&self) {}
 }
 
-/// Writes one shard until `stop` is requested and everything the journals hold is committed, or its
-/// deadline has passed. Blocks the calling thread, which others may unpark to end an idle wait early.
-/// A failure of the database never ends it: it waits, heals or reopens, and says so in `status`.
+/// Writes one shard until `stop` is requested and everything in the journals is committed, or until the deadline has
+/// passed. Blocks the calling thread, which others may unpark to end an idle wait early. A failure of the database
+/// never ends it: it waits, restores the file or reopens it, and reports the failure in `status`.
 pub fn run(
     shard: ShardId,
     folder: ShardFolder,
@@ -102,7 +101,7 @@ pub fn run(
     let mut panicked = None;
     loop {
         let ended = panic::catch_unwind(AssertUnwindSafe(|| {
-            // Inside, so that a second panic does not end the thread either.
+            // Inside the closure, so that a second panic does not end the thread either.
             if let Some(cause) = panicked.take() {
                 writer.recover(cause);
             }
@@ -115,14 +114,14 @@ pub fn run(
     }
 }
 
-/// What a turn leaves.
+/// The result of a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Turn {
-    /// A batch was committed and about another one waits.
+    /// A batch was committed, and at least half of another one waits.
     Behind,
-    /// A batch was committed, little or nothing waits.
+    /// A batch was committed, and little or nothing waits.
     Wrote,
-    /// The journals hold nothing that is not committed.
+    /// The journals contain nothing that is not committed.
     Idle,
 }
 
@@ -138,13 +137,14 @@ struct Writer {
     trouble: Trouble,
     outcomes: Box<dyn Outcomes>,
     checkpoint_tried_us: u64,
-    /// Since when no checkpoint came to its end.
+    /// The time since which no checkpoint was complete.
     incomplete_since_us: Option<u64>,
-    /// Upkeep that found no room is left alone until then.
+    /// Upkeep that found no space is not tried again before this time.
     upkeep_from_us: u64,
-    /// Journals that an erasure has begun anew.
+    /// The rotation of the journals for an erasure.
     rotation: Option<Rotation>,
-    /// The same because data of people who were erased came again; the next ones not before this moment.
+    /// The rotation of journals because data of erased people arrived again. The next one does not begin before
+    /// `forget_from_us`.
     forgetting: Option<Rotation>,
     forget_from_us: u64,
     #[cfg(test)]
@@ -184,7 +184,7 @@ impl Writer {
         }
     }
 
-    /// Turn after turn. Returns when asked to stop and done, or out of time.
+    /// Runs turn after turn. Returns when a stop is requested and everything is done, or when time has run out.
     fn work(&mut self) {
         loop {
             match self.turn() {
@@ -194,7 +194,7 @@ impl Writer {
                         Turn::Behind => {}
                         Turn::Idle if self.stop.requested() => return self.finish(),
                         _ if self.stop.requested() => {}
-                        // The next slice, unless a record comes first.
+                        // The next slice follows, unless a record arrives first.
                         _ if self.upkeep_due() => thread::park_timeout(UPKEEP_PAUSE),
                         _ => thread::park_timeout(self.settings.flush_interval),
                     }
@@ -223,7 +223,7 @@ impl Writer {
         }
         let Some(shard) = &mut self.shard else { return Ok(Turn::Idle) };
         shard.check_identity()?;
-        // After a failure the same batch is still here.
+        // After a failure, the same batch is still here.
         if self.lanes.is_empty() {
             self.lanes.read(self.settings.batch_rows_max, self.settings.batch_bytes_max)?;
         }
@@ -250,7 +250,7 @@ impl Writer {
         Ok(turn)
     }
 
-    /// Opens the shard and puts every lane where its position says.
+    /// Opens the shard and moves every lane to its position.
     fn open(&mut self) -> Result<(), WriteError> {
         self.trouble.check_quarantine(&self.folder)?;
         let shard = Shard::open(&self.folder, &self.settings.shard, self.settings.families)?;
@@ -278,7 +278,7 @@ impl Writer {
             );
         };
         self.lanes.seek(|lane| shard.position(lane), missing)?;
-        // Before the positions, which count these too.
+        // Set before the positions, which include these records.
         self.status.other.set(shard.other());
         for lane in self.lanes.ids() {
             self.status.set_applied(lane, shard.position(lane));
@@ -290,7 +290,7 @@ impl Writer {
         self.status.rejected.set(shard.rejected());
         self.status.database_bytes.set(shard.database_bytes());
         self.status.partitions.set(shard.partitions()?);
-        // The journals of an earlier life may hold what came of them.
+        // The journals of an earlier run may contain data of suppressed people.
         self.status.kept_out.set(u64::from(shard.keeps_out_anybody()?));
         self.status.set_state(ShardState::Open);
         tracing::info!(shard = self.id.0, path = %shard.path().display(), rows = shard.rows(), "shard open");
@@ -300,7 +300,7 @@ impl Writer {
 
     fn publish(&mut self, applied: &Applied, took_us: u64) {
         let Some(shard) = &self.shard else { return };
-        // Before the positions, which count these too.
+        // Set before the positions, which include these records.
         self.status.other.set(shard.other());
         for lane in self.lanes.ids() {
             self.status.set_applied(lane, shard.position(lane));
@@ -334,7 +334,7 @@ impl Writer {
         self.trouble.applied();
     }
 
-    /// Waits out a failure, in slices, so that a stop is noticed.
+    /// Waits after a failure, in slices, so that a stop is noticed.
     fn wait(&self, pause: Duration) {
         let until_us = clock::monotonic_us() + pause.as_micros() as u64;
         let was_requested = self.stop.requested();
@@ -347,7 +347,8 @@ impl Writer {
         }
     }
 
-    /// Everything is committed: the WAL goes into the file, the journals are emptied, the file is closed.
+    /// Ends the writer once everything is committed: moves the WAL into the file, empties the journals and closes the
+    /// file.
     fn finish(&mut self) {
         if let Err(error) = self.checkpoint(CheckpointMode::Truncate) {
             tracing::warn!(shard = self.id.0, %error, "the last checkpoint failed; the journal keeps the \
@@ -359,7 +360,7 @@ impl Writer {
         tracing::info!(shard = self.id.0, rows = self.status.rows(), "shard closed");
     }
 
-    /// Out of time: what is not committed stays in the journal.
+    /// Ends the writer because time has run out. What is not committed remains in the journal.
     fn give_up(&mut self) {
         let pending = self.lanes.pending();
         tracing::warn!(
@@ -374,7 +375,7 @@ impl Writer {
         self.status.set_state(ShardState::Stopped);
     }
 
-    /// After a panic in a turn: nothing the connection says is trusted.
+    /// Recovers from a panic in a turn. Nothing that the connection reports is trusted.
     fn recover(&mut self, cause: Box<dyn std::any::Any + Send>) {
         self.lanes.forget();
         let said = cause.downcast_ref::<&str>().copied();

@@ -1,4 +1,5 @@
-//! Who asks, whether they may, and what their tenant has left: before the body is kept, after it is whole.
+//! Admission of requests: authentication, authorization and quotas. One part runs before the body is kept, the rest
+//! once the body is complete.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,11 +14,11 @@ use crate::cores::executor;
 use crate::http::Credential;
 use crate::tenants::{Denied, Now, Principal, Scope};
 
-/// One that was let in.
+/// An admitted request.
 #[derive(Clone, Copy, Debug)]
 pub struct Admitted {
     pub principal: Principal,
-    /// Bytes that were charged already, as far as the head tells them.
+    /// Bytes that were already charged, as far as the head declares them.
     charged_bytes: u64,
 }
 
@@ -25,27 +26,27 @@ pub fn now() -> Now {
     Now { unix_us: clock::unix_us(), monotonic_us: clock::monotonic_us() }
 }
 
-/// The key a request brings; the same rules as in the hot lane's heads.
+/// Returns the key of a request. The rules are those of the hot lane's heads.
 fn credential(request: &RequestHead) -> Credential<'_> {
     let given = request.headers.get_all("authorization").iter();
     let bearer = given.fold(Credential::Absent, |found, value| found.and_authorization(value.as_bytes()));
     request.headers.get_all("x-api-key").iter().fold(bearer, |found, value| found.and_key(value.as_bytes()))
 }
 
-/// Decides on the head alone; charges the request and the length it names.
+/// Admits a request by its head alone. Charges the request and the length that the head declares.
 pub fn admit(lane: &Lane, request: &RequestHead, body: &Incoming) -> Result<Admitted, Denied> {
     let now = now();
     request.charge_address(lane, now)?;
     let mut desk = lane.desk.borrow_mut();
     let principal = desk.authorize(credential(request), request.found.need(), now)?;
-    // A body that is taken in as it comes is charged as it comes.
+    // A body that is streamed in is charged as it arrives.
     let charged_bytes = if request.found.streams_in() { 0 } else { body.size_hint().lower() };
     desk.charge(&principal, 1, charged_bytes, now)?;
     request.payer.set(desk.payer(&principal, None));
     Ok(Admitted { principal, charged_bytes })
 }
 
-/// Charges what the head did not tell: the bytes of a chunked body.
+/// Charges the bytes that the head did not declare: those of a chunked body.
 pub(super) fn charge_rest(lane: &Lane, admitted: &Admitted, body_bytes: usize) -> Result<(), Denied> {
     match (body_bytes as u64).checked_sub(admitted.charged_bytes) {
         None | Some(0) => Ok(()),
@@ -53,12 +54,12 @@ pub(super) fn charge_rest(lane: &Lane, admitted: &Admitted, body_bytes: usize) -
     }
 }
 
-/// Whether the principal may do this to the tenant that the request names.
+/// Checks that the principal may do this to the tenant that the request names.
 pub fn check_tenant(lane: &Lane, principal: &Principal, tenant: &str, scope: Scope) -> Result<(), Denied> {
     lane.desk.borrow_mut().authorize_tenant(principal, tenant, scope)
 }
 
-/// Charges a request to the tenant that its path names, where its key is not bound to one.
+/// Charges a request to the tenant in its path, if its key is not bound to a tenant.
 pub fn charge_tenant(
     lane: &Lane,
     request: &RequestHead,
@@ -72,8 +73,8 @@ pub fn charge_tenant(
     Ok(())
 }
 
-/// The answer, with where the quotas of the tenant stand that was charged for it. Not to a click: those are mostly
-/// answered on the hot lane, which says it in refusals only.
+/// Adds the state of the charged tenant's quotas to the response. Responses to clicks do not have it: the hot lane
+/// sends most of them, and it reports quotas only in refusals.
 pub(super) fn with_standing(lane: &Lane, request: &RequestHead, reply: Reply) -> Reply {
     match request.payer.get() {
         Some(payer) if !request.found.is_hot => {
@@ -84,12 +85,12 @@ pub(super) fn with_standing(lane: &Lane, request: &RequestHead, reply: Reply) ->
     }
 }
 
-/// Charges bytes of a body as they come; where the tenant has none left, waits until it has.
+/// Charges bytes of a body as they arrive. If the tenant has none left, waits until it has.
 pub async fn charge_as_it_comes(lane: &Lane, principal: &Principal, bytes: u64) {
     let mut left = bytes;
     while left > 0 {
         let part = left.min(lane.desk.borrow_mut().bytes_at_once(principal));
-        // By itself: the desk must not stay borrowed while this waits.
+        // A statement of its own: the desk must not remain borrowed during the wait.
         let charged = lane.desk.borrow_mut().charge(principal, 0, part, now());
         match charged {
             Err(Denied::Limited(limited)) => {
@@ -101,11 +102,11 @@ pub async fn charge_as_it_comes(lane: &Lane, principal: &Principal, bytes: u64) 
     }
 }
 
-/// Between two looks whether there are bytes again: a body that waits may still be stopped.
+/// The wait between two attempts to charge. It is bounded because a body that waits may still be stopped.
 const WAIT_MIN: Duration = Duration::from_millis(1);
 const WAIT_MAX: Duration = Duration::from_secs(1);
 
-/// The tenant that the key is bound to.
+/// Returns the tenant that the key is bound to.
 pub fn tenant_of(lane: &Lane, request: &RequestHead, principal: &Principal) -> Option<Arc<str>> {
     let tenant = lane.desk.borrow_mut().tenant_of(principal)?;
     Some(request.owner.get_or_init(|| tenant).clone())

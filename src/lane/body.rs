@@ -1,4 +1,4 @@
-//! The body of an answer: whole, or rows that are read while the client takes them.
+//! The body of a response: complete, or rows that are read while the client receives them.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -12,24 +12,24 @@ use crate::query::QueryError;
 
 pub type NextBytes<'p> = Pin<Box<dyn Future<Output = Result<Option<Vec<u8>>, Broken>> + 'p>>;
 
-/// A body that is read piece by piece while the client takes it.
+/// A body that is read piece by piece while the client receives it.
 pub trait Pieces {
-    /// The next piece; `None` behind the last.
+    /// Returns the next piece, or `None` after the last one.
     fn next(&mut self) -> NextBytes<'_>;
 }
 
-/// A body that goes on until one side ends it.
+/// A body that continues until one side ends it.
 pub trait Stream {
-    /// The next bytes; `None` at its end.
+    /// Returns the next bytes, or `None` at the end.
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>>;
 }
 
-/// Why an answer is broken off.
+/// Why a response is aborted.
 #[derive(Debug, thiserror::Error)]
 pub enum Broken {
     #[error(transparent)]
     Query(#[from] QueryError),
-    /// Its source has ended, for a reason that is not an error of the server.
+    /// The source has ended, for a reason that is not an error of the server.
     #[error("{0}")]
     Ended(&'static str),
     #[error("the response could not be compressed: {0}")]
@@ -40,17 +40,17 @@ type NextPiece = Pin<Box<dyn Future<Output = (Box<dyn Pieces>, Result<Option<Vec
 
 pub enum AnswerBody {
     Whole(Bytes),
-    /// A piece in hand, and the one that is being read: no more is read than the client takes.
+    /// A ready piece, and the one that is being read. No more is read than the client takes.
     Rows {
         ready: Option<Bytes>,
         next: Option<NextPiece>,
-        /// Bytes to come, where that is known.
+        /// The number of remaining bytes, if known.
         left: Option<u64>,
-        /// Ranges and digests count these bytes.
+        /// Set if ranges and digests count these bytes.
         is_fixed: bool,
     },
     Packed(Box<PackedBody>),
-    /// Ends when the server drains.
+    /// A stream that ends when the server drains.
     Stream(Box<dyn Stream>),
 }
 
@@ -65,13 +65,13 @@ impl AnswerBody {
         AnswerBody::Rows { ready, next, left: None, is_fixed: false }
     }
 
-    /// Pieces whose first one may take a while; so many bytes, if that is known.
+    /// Returns a body whose first piece may take a while. `left` is its length, if known.
     pub fn following(rows: Box<dyn Pieces>, left: Option<u64>) -> AnswerBody {
         let next = (left != Some(0)).then(|| piece(rows));
         AnswerBody::Rows { ready: None, next, left, is_fixed: true }
     }
 
-    /// Whether another coding of it is as good, and it may be longer than `bytes`.
+    /// Returns `true` if another coding of the body is equivalent, and the body may be longer than `bytes`.
     pub fn may_be_packed(&self, bytes: usize) -> bool {
         match self {
             AnswerBody::Whole(whole) => whole.len() > bytes,
@@ -94,7 +94,7 @@ impl Body for AnswerBody {
     type Data = Bytes;
     type Error = Broken;
 
-    /// An error breaks the framing off: the client sees that the answer is not whole.
+    /// Returns the next frame. An error aborts the framing, so the client sees that the response is incomplete.
     fn poll_frame(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -122,7 +122,7 @@ impl Body for AnswerBody {
                     Ok(None) => Poll::Ready(None),
                     Err(error) => {
                         match &error {
-                            // Its own log says why; the reader is only one who notices.
+                            // The source has logged the reason itself. This reader only notices the end.
                             Broken::Ended(reason) => tracing::info!(reason, "a response was aborted"),
                             error => tracing::error!(%error, "a stream of rows was aborted"),
                         }

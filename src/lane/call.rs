@@ -1,5 +1,5 @@
-//! A request on its way through the lane: its head as all handlers see it, what a handler is called with, and what
-//! it answers.
+//! A request on its way through the lane: its head as all handlers see it, the arguments of a handler, and its
+//! result.
 
 use std::cell::{Cell, OnceCell};
 use std::fmt;
@@ -29,21 +29,21 @@ use crate::http::{self, Answer, Coding, Cors, Media, Method, without_mark};
 use crate::ingest;
 use crate::tenants::{Denied, Now, Payer, Principal};
 
-/// The head of a request, where it goes, and who pays for it.
+/// The head of a request, its endpoint, and the tenant that pays for it.
 pub struct RequestHead {
     parts: hyper::http::request::Parts,
-    /// Who is at the other end of the connection; asked of the kernel only where it matters.
+    /// The peer's address. The kernel is asked for it only if addresses are limited.
     peer: Option<IpAddr>,
     pub method: Method,
     pub found: Found<Handler>,
     pub id: String,
-    /// The tenant in the path; empty where there is none.
+    /// The tenant in the path; empty if there is none.
     pub tenant: String,
-    /// Whose budget was charged, once one was.
+    /// The payer whose budget was charged, once one was.
     pub payer: Cell<Option<Payer>>,
-    /// The tenant of its key, where the path names none and a handler asked; for the log.
+    /// The tenant of the key, if the path has none and a handler asked for it. For the log.
     pub owner: OnceCell<Arc<str>>,
-    /// Rows it brought, where a handler counted them; for the log.
+    /// The number of rows in the request, if a handler counted them. For the log.
     pub rows: Cell<Option<u64>>,
     pub started_us: u64,
 }
@@ -56,7 +56,7 @@ impl Deref for RequestHead {
     }
 }
 
-/// The method that a POST names, for clients and proxies that know no other.
+/// Returns the method that a POST requests in a header, for clients and proxies that cannot send it.
 fn overriding(headers: &hyper::HeaderMap) -> Option<Method> {
     let named = headers.get("x-http-method-override")?.as_bytes();
     let known = [("PATCH", Method::Patch), ("HEAD", Method::Head), ("DELETE", Method::Delete)];
@@ -104,32 +104,32 @@ impl RequestHead {
         }
     }
 
-    /// As it was written.
+    /// Returns the method as the client wrote it.
     pub fn method_name(&self) -> &str {
         self.parts.method.as_str()
     }
 
-    /// A segment of the path by its name in the endpoint's template; empty where it has none.
+    /// Returns a segment of the path by its name in the endpoint's template; empty if the template has none.
     pub fn parameter(&self, name: &str) -> String {
         self.found.parameter(self.uri.path(), name)
     }
 
-    /// The text of a header field that is there once, or the first of several.
+    /// Returns the text of a header field. If it has several lines, returns the first.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
-    /// The values of a header field, however many lines it has.
+    /// Returns the values of a header field, one for each of its lines.
     pub fn values(&self, name: &str) -> Vec<&str> {
         self.headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok()).collect()
     }
 
-    /// Which of these the client prefers by its `Accept`; where it leaves that open, the usual one.
+    /// Returns which of these the client prefers by its `Accept`, or the usual one if it has no preference.
     pub fn preferred(&self, offers: &[Media], usual: usize) -> usize {
         http::preferred(&self.values("accept"), offers, usual)
     }
 
-    /// `None` where the request names a coding that is not understood, or several.
+    /// Returns the coding of the body, or `None` if the request names an unsupported coding, or several.
     pub fn coding(&self) -> Option<Coding> {
         let mut codings = self.headers.get_all("content-encoding").iter();
         match (codings.next(), codings.next()) {
@@ -147,7 +147,8 @@ impl RequestHead {
         }
     }
 
-    /// Charges the client that the peer is, or that it asks for, where its address is counted.
+    /// Charges the client if its address is limited. The client is the peer, or the one that a trusted proxy forwards
+    /// for.
     pub fn charge_address(&self, lane: &Lane, now: Now) -> Result<(), Denied> {
         let (Some(peer), Pages::Every) = (self.peer, self.found.pages(self.method)) else { return Ok(()) };
         if self.method == Method::Options {
@@ -158,15 +159,15 @@ impl RequestHead {
         lane.desk.borrow().charge_address(client, now)
     }
 
-    /// What the head says of its page and of this server's name.
+    /// Returns the page that the request comes from and the name of this server, as the head gives them.
     fn caller(&self) -> Caller<'_> {
-        // That of the target, where it is there: RFC 9112 §3.2.2.
+        // The authority in the target takes precedence: RFC 9112 §3.2.2.
         let in_target = self.uri.authority().map(|authority| authority.as_str().as_bytes());
         let host = in_target.or_else(|| self.headers.get("host").map(hyper::header::HeaderValue::as_bytes));
         Caller::new(host, self.headers.get_all("origin").iter().map(hyper::header::HeaderValue::as_bytes))
     }
 
-    /// Whether a page may ask this, under this name.
+    /// Checks that a page may make this request, under this name.
     pub fn check_caller(&self, lane: &Lane) -> Result<(), NotCalled> {
         let is_open = || lane.desk.borrow_mut().is_open();
         self.caller().check(&lane.vitals.config, self.found.pages(self.method), self.method, is_open)
@@ -181,7 +182,7 @@ impl RequestHead {
         Preflight { cors: self.cors(lane), wanted_headers: wanted.map(hyper::header::HeaderValue::as_bytes) }
     }
 
-    /// An HTTP/1.0 request that does not ask to keep the connection.
+    /// Returns `true` for an HTTP/1.0 request that does not ask to keep the connection open.
     fn is_last(&self) -> bool {
         let asks = |value: &hyper::header::HeaderValue| {
             let mut options = value.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
@@ -191,14 +192,14 @@ impl RequestHead {
     }
 }
 
-/// What a handler is called with.
+/// The arguments of a handler.
 #[derive(Clone, Copy)]
 pub struct Call<'c> {
     pub lane: &'c Rc<Lane>,
     pub gate: &'c SharedGate,
     pub request: &'c RequestHead,
-    /// Who asks. Where the path names a tenant, they may do this to it, and it was charged. Nobody yet where the body is
-    /// taken in as it comes.
+    /// The authenticated principal. If the path names a tenant, the principal may do this to it, and the tenant was
+    /// charged. `Principal::ANYONE` if the body is streamed in, because such a handler authorizes by itself.
     pub principal: Principal,
 }
 
@@ -207,7 +208,7 @@ impl<'c> Call<'c> {
         self.request.asker(self.lane)
     }
 
-    /// The tenant in the path.
+    /// Returns the tenant in the path.
     pub fn tenant(&self) -> &'c str {
         &self.request.tenant
     }
@@ -216,13 +217,13 @@ impl<'c> Call<'c> {
         self.request.method == Method::Head
     }
 
-    /// Whether the answer waits until what it promises survives a power cut.
+    /// Returns `true` if the response waits until its promise survives a power cut.
     pub fn wants_disk(&self) -> Result<bool, WriteRefused> {
         let wants_disk = api::event::wants_disk(self.query(), self.lane.vitals.config.ack);
         wants_disk.map_err(|_| WriteRefused::AckParameter)
     }
 
-    /// The body as it was before it was compressed, within the endpoint's limit and without a byte order mark.
+    /// Returns the decompressed body, within the endpoint's limit and without a byte order mark.
     pub fn decoded<'b>(
         &self,
         body: &'b Body<'_>,
@@ -242,19 +243,19 @@ impl<'c> Call<'c> {
         Ok(without_mark(body))
     }
 
-    /// The query string.
+    /// Returns the query string.
     pub fn query(&self) -> Option<&'c str> {
         self.request.uri.query()
     }
 }
 
 type Answering<'c> = Pin<Box<dyn Future<Output = Reply> + 'c>>;
-/// A handler of requests whose body is whole.
+/// A handler of requests with a complete body.
 pub type Task = for<'c> fn(Call<'c>, Body<'c>) -> Answering<'c>;
-/// A handler that takes the body in as it comes; it lets in, itself, who may.
+/// A handler that reads the body as it arrives. It authorizes the request by itself.
 pub type StreamTask = for<'c> fn(Call<'c>, Incoming) -> Answering<'c>;
 
-/// Everything at once, or the head now and the body as it comes.
+/// A complete response, or a head followed by a body that is streamed.
 pub struct Reply {
     pub answer: Answer,
     pub body: Option<AnswerBody>,
@@ -271,7 +272,7 @@ impl Reply {
         Reply { answer, body: Some(body) }
     }
 
-    /// What a handler said, or why it did not.
+    /// Converts the result of a handler, or its refusal.
     pub fn of<R: Into<Reply>>(said: Result<R, impl Refuse>, asker: &Asker<'_>) -> Reply {
         said.map_or_else(|refused| refused.answer(asker).into(), Into::into)
     }
@@ -299,7 +300,7 @@ impl Reply {
             std::borrow::Cow::Owned(bytes) => Bytes::from(bytes),
         };
         response.body(body.unwrap_or(AnswerBody::Whole(whole))).unwrap_or_else(|error| {
-            // Only a header value with control characters could do this, and we write none.
+            // Only a header value with control characters can cause this, and the server writes none.
             tracing::error!(%error, "a response could not be built");
             let mut empty = Response::new(AnswerBody::empty());
             *empty.status_mut() = hyper::StatusCode::INTERNAL_SERVER_ERROR;
@@ -308,27 +309,28 @@ impl Reply {
     }
 }
 
-/// A body, counted among the bytes the lane holds until it is dropped.
+/// A body. Its bytes count towards the memory of the lane until it is dropped.
 pub struct Body<'l> {
     pub bytes: Bytes,
-    /// Bytes that came, kept or not.
+    /// Received bytes, kept or not.
     pub(super) seen: usize,
     pub(super) held: Held,
     pub(super) _lane: std::marker::PhantomData<&'l Lane>,
 }
 
-/// What answers an operation.
+/// The handler of an operation.
 #[derive(Clone, Copy)]
 pub enum Handler {
-    /// From memory, without waiting.
+    /// Answers from memory, without waiting.
     Memory(fn(&Asked<'_>) -> Answer),
-    /// Adds to the answer to OPTIONS.
+    /// Adds to the response to OPTIONS.
     Preflight(fn(Answer, &Config) -> Answer),
-    /// An event of the collector: the listener stages it and answers after its append; on the executor, this.
+    /// An event of the collector. The listener stages it and answers after its append. On the executor, this task
+    /// does.
     Click(Task),
-    /// With the whole body, on the executor.
+    /// Takes the complete body, on the executor.
     Task(Task),
-    /// Takes the body in as it comes, on the executor.
+    /// Reads the body as it arrives, on the executor.
     Stream(StreamTask),
 }
 
@@ -344,7 +346,7 @@ impl fmt::Debug for Handler {
     }
 }
 
-/// The answer where no task is needed: from memory, to OPTIONS, 404 or 405.
+/// Returns the response that needs no task: one from memory, or one to OPTIONS, or a 404 or 405.
 pub fn at_once(found: &Found<Handler>, method: Method, asked: &Asked<'_>) -> Answer {
     match found.operation.map(|operation| operation.handler) {
         Some(Handler::Memory(answer)) => answer(asked),

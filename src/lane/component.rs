@@ -1,26 +1,26 @@
-//! What endpoints keep on a core between requests, and what they do without one. The lane stores it and knows none of it
-//! by name.
+//! What endpoints keep on a core between requests, and their work outside of requests. The lane stores components and
+//! knows none of them by name.
 
 use std::any::Any;
 use std::rc::Rc;
 
 use super::state::Lane;
 
-/// State of one feature on one core.
+/// The state of one feature on one core.
 pub trait Component: Any {
-    /// Spawns its tasks, once, when the core starts.
+    /// Spawns the component's tasks. Called once, when the core starts.
     fn start(&self, _lane: &Rc<Lane>) {}
 
-    /// Called at every housekeeping of the core.
+    /// Runs at every housekeeping of the core.
     fn tick(&self, _lane: &Lane) {}
 
-    /// Gives back some of the memory that it holds only to be quicker. Returns whether there was any.
+    /// Releases some of the memory that the component holds only for speed. Returns `true` if there was any.
     fn release_memory(&self) -> bool {
         false
     }
 }
 
-/// The components of a core, one of each type.
+/// The components of a core, at most one of each type.
 #[derive(Default)]
 pub struct Components(Vec<Box<dyn Component>>);
 
@@ -30,10 +30,10 @@ impl Components {
         self
     }
 
-    /// The component of this type. There are few, so they are searched in order.
+    /// Returns the component of this type. There are few, so they are searched in order.
     ///
     /// # Panics
-    /// The core was started without it.
+    /// Panics if the core was started without the component.
     pub fn get<T: Component>(&self) -> &T {
         let found = self.0.iter().find_map(|component| (&**component as &dyn Any).downcast_ref());
         found.unwrap_or_else(|| unreachable!("no component {}", std::any::type_name::<T>()))

@@ -1,5 +1,5 @@
-//! The executor's connection as hyper sees it: only bytes that passed the same checks as on the hot
-//! lane, within the same time limits.
+//! The executor's connection as hyper sees it. It passes only bytes that satisfy the checks of the hot lane, within
+//! the same time limits.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -13,10 +13,10 @@ use crate::base::clock;
 use crate::cores::{executor, socket::Socket};
 use crate::http::{Gate, Passed, Refusal};
 
-/// Bytes asked of the socket at once, and the most that is held back for one head.
+/// Bytes that one read of the socket requests, and the most that is held back for one head.
 const READ_BYTES: usize = 16 * 1024;
 
-/// How long each phase of a connection may last.
+/// The time limits of the phases of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Times {
     pub head: Duration,
@@ -25,7 +25,7 @@ pub struct Times {
     pub write: Duration,
 }
 
-/// Shared by the stream (inside hyper) and the service: why the connection is being ended.
+/// Shared by the stream (inside hyper) and the service. It records why the connection ends.
 pub type SharedGate = Rc<RefCell<Gate>>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,16 +37,16 @@ enum Waiting {
 
 type Timer = Pin<Box<dyn Future<Output = ()>>>;
 
-/// One timer, set again only when it fires early or would fire late: a request that comes in one piece costs no timer
-/// of its own, for the next idle time ends behind the one that was set.
+/// One timer, which is set again only when it fires early or would fire late. A request that arrives in one piece
+/// needs no timer of its own, because the next idle time ends after the one that was set.
 #[derive(Default)]
 struct Alarm {
-    /// When it fires, and the timer.
+    /// The time at which the timer fires, and the timer.
     timer: Option<(u64, Timer)>,
 }
 
 impl Alarm {
-    /// Ready once `deadline_us` is over; wakes the task then.
+    /// Returns [`Poll::Ready`] once `deadline_us` has passed. Until then, wakes the task at that time.
     fn poll(&mut self, context: &mut Context<'_>, deadline_us: u64) -> Poll<()> {
         loop {
             let now_us = clock::monotonic_us();
@@ -54,7 +54,7 @@ impl Alarm {
                 self.timer = None;
                 return Poll::Ready(());
             }
-            // A head that has begun may take less time than the silence before it.
+            // A head that has begun may have less time left than the idle time before it.
             if self.timer.as_ref().is_some_and(|(due_us, _)| *due_us > deadline_us) {
                 self.timer = None;
             }
@@ -72,7 +72,7 @@ pub(super) struct Gated {
     socket: Socket,
     gate: SharedGate,
     times: Times,
-    /// Received, not yet passed on; what may pass stands in front.
+    /// Received bytes that were not passed to hyper yet. Those that may pass come first.
     inbox: Vec<u8>,
     passing: usize,
     waiting: Waiting,
@@ -80,7 +80,7 @@ pub(super) struct Gated {
     write_deadline_us: Option<u64>,
     read_alarm: Alarm,
     write_alarm: Alarm,
-    /// The peer has ended its direction, or nothing more is to be read.
+    /// Set once the peer has ended its direction, or nothing more is to be read.
     ended: bool,
 }
 
@@ -106,7 +106,7 @@ impl Gated {
         self.socket
     }
 
-    /// Sets the time limit that belongs to what is being waited for; it runs from where that began.
+    /// Sets the time limit of the current phase. It runs from the beginning of the phase.
     fn watch(&mut self) {
         let waiting = match (self.gate.borrow().in_body(), self.inbox.is_empty()) {
             (true, _) => Waiting::Body,
@@ -124,7 +124,7 @@ impl Gated {
         }
     }
 
-    /// Puts a request for the refusal in the place of everything that has not passed.
+    /// Replaces everything that has not passed by a request for the refusal.
     fn replace_by_refusal(&mut self) {
         self.inbox = Gate::refusal_request();
         self.passing = self.inbox.len();
@@ -145,7 +145,7 @@ impl hyper::rt::Read for Gated {
                 into.put_slice(&this.inbox[..count]);
                 this.inbox.drain(..count);
                 this.passing -= count;
-                // What is answered for long needs no room for a next request.
+                // A request that takes long to answer needs no buffer for the next one.
                 if this.inbox.is_empty() {
                     this.inbox = Vec::new();
                 }
@@ -159,15 +159,15 @@ impl hyper::rt::Read for Gated {
             match passed {
                 Passed::Bytes(count) => {
                     this.passing = count;
-                    // A new request begins: its limits run from here. A piece of a body (dripping gains
-                    // nothing) or an empty line between requests begins nothing.
+                    // A new request begins, and its limits run from here. A piece of a body does not begin one, so
+                    // dripping gains nothing. An empty line between requests does not either.
                     if !in_body && !this.inbox.starts_with(b"\r\n") {
                         this.waiting = Waiting::Idle;
                         this.watch();
                     }
                     continue;
                 }
-                // In the middle of a body hyper is told by an error, and whoever reads the body answers.
+                // In the middle of a body, hyper gets an error, and the reader of the body answers.
                 Passed::Refused(_) if in_body => {
                     this.ended = true;
                     return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));

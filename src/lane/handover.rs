@@ -1,9 +1,9 @@
-//! A socket on its way from the hot lane to the executor of the same core.
+//! A socket that moves from the hot lane to the executor of the same core.
 
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 
-/// The socket and the bytes already read from it, beginning with a head nobody has answered.
+/// The socket and the bytes already read from it. They begin with a head that has no response yet.
 #[derive(Debug)]
 pub struct HandedOver {
     pub fd: OwnedFd,

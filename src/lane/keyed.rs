@@ -1,11 +1,11 @@
-//! Rows with keys: to the journal of the core that feeds their shard, and back with what became of them.
+//! The path of rows with keys: to the journal of the core that feeds their shard, and back with their outcomes.
 //!
 //! ```text
 //!  this core feeds the shard:   append_rows ─► hurry the writer ─► its commit wakes us ─► verdicts
 //!  another core does:           Forward ─► (its executor does the same) ─► reply
 //! ```
-//! Every way is bounded: a full mailbox or journal is refused at once, a commit that does not come within
-//! the time is answered with "accepted", which the journal keeps.
+//! Every step is bounded. A full mailbox or journal is refused at once. If a commit does not arrive in time, the
+//! response is "accepted", and the journal keeps the rows.
 
 use std::collections::hash_map::Entry;
 use std::future::poll_fn;
@@ -25,21 +25,21 @@ use crate::cores::executor;
 use crate::ingest::{Appended, KeyedRows, Pressure, Written};
 use crate::ingest::{home, is_fed_by};
 
-/// Requests of other cores that this one works on; the others stay in the mailbox, which fills.
+/// Requests of other cores that this one handles at a time. The others wait in the mailbox, which fills.
 const FORWARDS_OPEN_MAX: usize = 1024;
-/// Beyond the commit's own time limit: a core that does not answer by then is stuck.
+/// Time in addition to the commit's own limit. A core that does not reply by then is stuck.
 const REPLY_PATIENCE: Duration = Duration::from_secs(4);
 
-/// How long rows that a client cannot send again by themselves wait for their journal, and for their commit.
+/// How long rows wait for their journal, and for their commit, if their client cannot send them again individually.
 pub const PATIENCE: Duration = Duration::from_secs(30);
-/// How long they wait for a shard over its high-water mark.
+/// How long such rows wait for a shard over its high-water mark.
 const QUEUE_PATIENCE: Duration = Duration::from_secs(1);
 const PRESSURE_PAUSE: Duration = Duration::from_millis(20);
 
-/// How long another core may take to sync a journal: a disk under load takes seconds.
+/// How long another core may take to sync a journal. A disk under load takes seconds.
 const SYNC_PATIENCE: Duration = Duration::from_secs(30);
 
-/// Journals the rows here or hands them to the core that feeds their shard; does not wait.
+/// Journals the rows here, or sends them to the core that feeds their shard. Does not wait.
 pub fn begin(
     lane: &Lane,
     shard: ShardId,
@@ -67,8 +67,8 @@ pub fn begin(
     }
 }
 
-/// Journals rows as soon as there is room. A shard over its high-water mark is given [`QUEUE_PATIENCE`]: one ingest
-/// has little under way, so the queue is not its own, and whoever sends is told to come back.
+/// Journals rows as soon as there is room. For a shard over its high-water mark, waits at most [`QUEUE_PATIENCE`]:
+/// one ingest has few rows in progress, so the queue is not its own, and the client is asked to retry.
 pub async fn begin_when_there_is_room(
     lane: &Lane,
     shard: ShardId,
@@ -93,7 +93,7 @@ pub async fn begin_when_there_is_room(
     }
 }
 
-/// Waits for what became of the rows: the commit, or the end of its time.
+/// Waits for the outcomes of the rows: until the commit, or until the time limit.
 pub async fn settle(
     lane: &Lane,
     begun: Begun,
@@ -126,7 +126,7 @@ async fn settle_here(
     .await;
     let mut synced = true;
     if wants_disk {
-        // What became of the rows may rest on what other cores have journaled of their shard.
+        // The outcomes of the rows may depend on records of their shard that other cores have journaled.
         let others = ask_feeders(lane, written.first.shard, |core| core != lane.core).await;
         synced = on_disk(lane, written.appended).await && others_synced(others).await?;
     }
@@ -138,28 +138,28 @@ async fn settle_here(
     Ok(Settled { first: written.first, outcomes, synced, upto: written.appended.upto })
 }
 
-/// As [`all_synced`], for rows that are journaled: a core that could not be asked has not failed to sync, and that
-/// nothing was stored cannot be said any more.
+/// Like [`all_synced`], for rows that are journaled. A core that could not be asked has not failed to sync, and the
+/// response can no longer claim that nothing was stored.
 async fn others_synced(asked: Result<Vec<async_channel::Receiver<bool>>, Refused>) -> Result<bool, Refused> {
     let asked = asked.map_err(|_| Refused::NoAnswer)?;
     all_synced(asked).await.map_err(|_| Refused::NoAnswer)
 }
 
-/// Wakes those whose rows are committed, after every commit that somebody waited for.
+/// Wakes the waiters whose rows are committed, after every commit that had waiters.
 pub async fn run_commits(lane: Rc<Lane>, committed: async_channel::Receiver<()>) {
     while committed.recv().await.is_ok() {
         wake(&lane, 0);
     }
 }
 
-/// Wakes those whose rows are committed or whose time is over.
+/// Wakes the waiters whose rows are committed or whose time has passed.
 pub fn wake(lane: &Lane, now_us: u64) {
     let mut ready = Vec::new();
     for (place, waiters) in lane.keyed.waiters.borrow_mut().iter_mut().enumerate() {
         if waiters.0.is_empty() {
             continue;
         }
-        // Before the look: a commit after it wakes us again.
+        // This precedes reading the applied position, so that a later commit wakes this lane again.
         lane.keyed.verdicts[place].await_commit();
         let applied = lane.intake.borrow().applied(place);
         while let Some(first) = waiters.0.front()
@@ -188,12 +188,13 @@ pub async fn run_forwards(lane: Rc<Lane>, forwarded: async_channel::Receiver<For
                         Some(Grant { owner, name: Some(name) })
                     }
                     Entry::Occupied(held) => {
-                        // Full: it was told already.
+                        // If the channel is full, the holder has been notified already.
                         let _ = held.get().try_send(());
                         None
                     }
                 };
-                // Whoever asked may have gone: the grant comes back, now or when the unread reply is dropped.
+                // The requester may be gone. Then the grant is released, either now or when the unread reply is
+                // dropped.
                 let _ = reply.try_send(grant);
                 continue;
             }
@@ -204,7 +205,7 @@ pub async fn run_forwards(lane: Rc<Lane>, forwarded: async_channel::Receiver<For
             Forward::Sync { shard, upto, reply } => {
                 let lane = lane.clone();
                 executor::spawn(async move {
-                    // Whoever asked may have gone.
+                    // The requester may be gone.
                     let _ = reply.try_send(sync_here(&lane, shard, upto).await);
                 });
                 continue;
@@ -218,7 +219,7 @@ pub async fn run_forwards(lane: Rc<Lane>, forwarded: async_channel::Receiver<For
                 Ok(begun) => settle(&lane, begun, wants_disk, patience).await,
                 Err(refused) => Err(refused),
             };
-            // Whoever asked may have gone.
+            // The requester may be gone.
             let _ = reply.try_send(settled);
             counted.set(counted.get() - 1);
         });
@@ -228,7 +229,7 @@ pub async fn run_forwards(lane: Rc<Lane>, forwarded: async_channel::Receiver<For
     }
 }
 
-/// Syncs this core's journal of a shard; whether it is on disk up to there.
+/// Syncs this core's journal of a shard. Returns `true` if it is on disk up to the offset.
 async fn sync_here(lane: &Lane, shard: ShardId, upto: Option<u64>) -> bool {
     let appended = {
         let intake = lane.intake.borrow();
@@ -240,12 +241,12 @@ async fn sync_here(lane: &Lane, shard: ShardId, upto: Option<u64>) -> bool {
     }
 }
 
-/// Where rows end in the journals that [`begin`] of this core takes for their shards.
+/// The ends of rows in the journals that [`begin`] selects for their shards on this core.
 #[derive(Clone, Debug, Default)]
 pub struct JournalEnds(Vec<(ShardId, u64)>);
 
 impl JournalEnds {
-    /// Rows of this shard end there.
+    /// Records that rows of this shard end at `upto`.
     pub fn add(&mut self, shard: ShardId, upto: u64) {
         match self.0.iter_mut().find(|(known, _)| *known == shard) {
             Some((_, end)) => *end = upto.max(*end),
@@ -253,8 +254,8 @@ impl JournalEnds {
         }
     }
 
-    /// Syncs the journals up to there, side by side, and forgets those ends; whether all are on disk. One fdatasync
-    /// a journal serves every request that waits for it.
+    /// Syncs the journals up to these ends, concurrently, and forgets the ends. Returns `true` if all are on disk.
+    /// One fdatasync per journal serves every request that waits for it.
     pub async fn sync(&mut self, lane: &Lane) -> Result<bool, Refused> {
         let (mut here, mut asked) = (Vec::new(), Vec::new());
         for (shard, upto) in &self.0 {
@@ -265,7 +266,7 @@ impl JournalEnds {
             } else {
                 asked.push(ask_sync(lane, owner, *shard, Some(*upto)).await?);
             }
-            // A duplicate names a row that another core may have journaled.
+            // A duplicate refers to a row that another core may have journaled.
             asked.append(&mut ask_feeders(lane, *shard, |core| core != owner).await?);
         }
         let mut synced = true;
@@ -280,7 +281,8 @@ impl JournalEnds {
     }
 }
 
-/// Asks another core; waits for room in its mailbox, where one commit may wake hundreds who ask at once.
+/// Requests a sync from another core. Waits for room in its mailbox, because one commit may wake hundreds of requests
+/// that need a sync at once.
 async fn ask_sync(
     lane: &Lane,
     core: usize,
@@ -292,7 +294,7 @@ async fn ask_sync(
     send(to, Forward::Sync { shard, upto, reply }, SYNC_PATIENCE).await.map(|()| replied)
 }
 
-/// Waits for room in a mailbox, at most so long.
+/// Sends to a mailbox. Waits for room in it for at most `patience`.
 async fn send(to: &async_channel::Sender<Forward>, ask: Forward, patience: Duration) -> Result<(), Refused> {
     let sent = async { to.send(ask).await.map_err(|_| Refused::NoAnswer) };
     let full = async {
@@ -302,7 +304,7 @@ async fn send(to: &async_channel::Sender<Forward>, ask: Forward, patience: Durat
     sent.or(full).await
 }
 
-/// Waits for an answer, at most so long.
+/// Waits for a reply for at most `patience`.
 async fn receive<T>(replied: async_channel::Receiver<T>, patience: Duration) -> Result<T, Refused> {
     let silent = async {
         executor::sleep(patience).await;
@@ -311,8 +313,8 @@ async fn receive<T>(replied: async_channel::Receiver<T>, patience: Duration) -> 
     replied.recv().or(silent).await.map_err(|_| Refused::NoAnswer)
 }
 
-/// Syncs what every core has journaled of a shard so far: what was committed there, whoever sent it, survives a power
-/// cut then. Whether it does.
+/// Syncs what every core has journaled of a shard so far, so that everything committed there, from any sender,
+/// survives a power cut. Returns `true` if it does.
 pub async fn sync_shard(lane: &Lane, shard: ShardId) -> Result<bool, Refused> {
     let others = ask_feeders(lane, shard, |core| core != lane.core).await?;
     let is_here = lane.intake.borrow().lane_of(shard).is_some();
@@ -320,7 +322,7 @@ pub async fn sync_shard(lane: &Lane, shard: ShardId) -> Result<bool, Refused> {
     Ok(all_synced(others).await? && here)
 }
 
-/// Begins to sync what these cores have journaled of a shard that they feed.
+/// Begins to sync what the selected cores have journaled of a shard that they feed.
 async fn ask_feeders(
     lane: &Lane,
     shard: ShardId,
@@ -343,14 +345,14 @@ async fn all_synced(asked: Vec<async_channel::Receiver<bool>>) -> Result<bool, R
     Ok(synced)
 }
 
-/// A name that is held by one request of all cores, until it is dropped.
+/// A name that one request of all cores holds until this is dropped.
 pub struct Claim {
     _grant: Grant,
     wanted: async_channel::Receiver<()>,
 }
 
 impl Claim {
-    /// Comes back when somebody else asks for the name.
+    /// Returns when another request asks for the name.
     pub async fn wanted(&self) {
         if self.wanted.recv().await.is_err() {
             std::future::pending().await
@@ -358,14 +360,14 @@ impl Claim {
     }
 }
 
-/// Asks the core that a hash leads to for a name. `None`: another request holds it.
+/// Claims a name at the core that a hash selects. Returns `None` if another request holds it.
 pub async fn claim(lane: &Lane, shard: ShardId, name: String) -> Result<Option<Claim>, Refused> {
     let core = home(usize::from(shard.0), lane.keyed.forwards.len());
     let Some(owner) = lane.keyed.forwards.get(core) else { return Err(Refused::NoAnswer) };
     let (reply, replied) = async_channel::bounded(1);
     let (tell, wanted) = async_channel::bounded(1);
     let ask = Forward::Claim { name, owner: owner.clone(), wanted: tell, reply };
-    // A burst of requests may ask within one tick.
+    // A burst of requests may ask within one tick, so this waits for room.
     send(owner, ask, REPLY_PATIENCE).await?;
     let grant = receive(replied, REPLY_PATIENCE).await?;
     Ok(grant.map(|grant| Claim { _grant: grant, wanted }))
@@ -401,18 +403,18 @@ mod tests {
     #[test]
     fn a_name_granted_to_a_client_that_vanished_is_given_back() {
         let (owner, mailbox) = async_channel::bounded(4);
-        // Gone before the grant.
+        // The client is gone before the grant.
         let (reply, replied) = async_channel::bounded(1);
         drop(replied);
         let _ = reply.try_send(granted(&owner));
         assert!(is_released(&mailbox));
-        // Gone after it, without having looked.
+        // It is gone after the grant, without having read it.
         let (reply, replied) = async_channel::bounded(1);
         reply.try_send(granted(&owner)).unwrap();
         drop(replied);
         drop(reply);
         assert!(is_released(&mailbox));
-        // Gone with the name in hand; not while it is.
+        // It is gone with the name in its hands. The name is not released before that.
         let (reply, replied) = async_channel::bounded(1);
         reply.try_send(granted(&owner)).unwrap();
         drop(reply);

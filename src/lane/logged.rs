@@ -1,7 +1,8 @@
-//! One line of the log for what was asked: each ingest, upload, status, review, export and erasure; of events, prices and
-//! stock the first of each status in a second, so that a refusal is seen whatever else goes on.
+//! The log line of a response. Each ingest, upload, status change, review, export and erasure has one. For events,
+//! prices and stock, only the first response of each status in a second has one, so that a refusal is visible
+//! whatever else happens.
 //!
-//! Never: what a body says, or the key it came with.
+//! Never: logs the content of a body, or the key of its request.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -10,15 +11,15 @@ use super::call::RequestHead;
 use super::state::Lane;
 use crate::api::{Logged, commerce::ingest_key};
 
-/// Between two lines of one route and status that are sampled.
+/// The time between two lines of one sampled route and status.
 const SAMPLE_US: u64 = 1_000_000;
 
-/// When each route was last logged with a status; as many as there are routes and statuses.
+/// When each route was last logged with a status. There is one entry per route and status.
 #[derive(Debug, Default)]
 pub struct Samples(RefCell<HashMap<(usize, u16), u64>>);
 
 impl Samples {
-    /// Whether this one is the first in a second.
+    /// Returns `true` if this response is the first in a second.
     fn is_first(&self, row: usize, status: u16, now_us: u64) -> bool {
         let mut last = self.0.borrow_mut();
         let is_first = last.get(&(row, status)).is_none_or(|at_us| now_us >= at_us + SAMPLE_US);

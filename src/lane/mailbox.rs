@@ -1,4 +1,4 @@
-//! What the executors of cores ask of each other, and what is known of rows that were handed on.
+//! The messages between the executors of cores, and the state of rows that were sent to a journal.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -12,12 +12,12 @@ use crate::cores::executor;
 use crate::ingest::{KeyedRows, Pressure, Verdicts, Written};
 use crate::shard::Outcome;
 
-/// Requests of other cores that wait in this one's mailbox.
+/// Requests of other cores that may wait in the mailbox of one.
 pub const FORWARDS_MAX: usize = 256;
-/// What one core asks of another.
+/// A request of one core to another.
 #[derive(Debug)]
 pub enum Forward {
-    /// To take rows of a shard that the other one feeds.
+    /// Take rows of a shard that the receiver feeds.
     Rows {
         shard: ShardId,
         rows: Arc<KeyedRows>,
@@ -25,40 +25,41 @@ pub enum Forward {
         patience: Duration,
         reply: async_channel::Sender<Result<Settled, Refused>>,
     },
-    /// To hold a name for the sender, which alone may work under it. If another request holds it, that one gets a
-    /// message through its own `wanted`. `owner` is the mailbox that this goes to, for the release.
+    /// Hold a name for the sender, which alone may work under it. If another request holds the name, that request
+    /// gets a message through its own `wanted`. `owner` is the mailbox that receives this, for the release.
     Claim {
         name: String,
         owner: async_channel::Sender<Forward>,
         wanted: async_channel::Sender<()>,
         reply: async_channel::Sender<Option<Grant>>,
     },
-    /// To release it.
+    /// Release the name.
     Release { name: String },
-    /// To sync its journal of a shard, up to there or up to its end; whether it is on disk then.
+    /// Sync the journal of a shard, up to an offset or up to its end. The reply is `true` if it is on disk then.
     Sync { shard: ShardId, upto: Option<u64>, reply: async_channel::Sender<bool> },
 }
 
-/// What is known of rows that were journaled.
+/// The outcome of rows that were journaled.
 #[derive(Debug)]
 pub struct Settled {
-    /// The first row's; the others follow.
+    /// The receipt of the first row. Those of the others follow it.
     pub first: Receipt,
-    /// One a row; `None`: journaled, but not committed in time.
+    /// One per row. `None` if the row is journaled, but was not committed in time.
     pub outcomes: Vec<Option<Outcome>>,
-    /// Whether the rows are on disk with all that their outcomes rest on, where that was asked for.
+    /// If a sync was requested, whether the rows are on disk with everything that their outcomes depend on. Otherwise
+    /// `true`.
     pub synced: bool,
-    /// Offset behind the rows in their journal.
+    /// Offset after the rows in their journal.
     pub upto: u64,
 }
 
-/// Why none of the rows was taken.
+/// Why none of the rows was accepted.
 #[derive(Clone, Copy, Debug)]
 pub enum Refused {
     Pressure(Pressure),
-    /// The owner core's mailbox is full.
+    /// The mailbox of the owner core is full.
     MailboxFull,
-    /// The owner core does not answer; it may or may not have the rows.
+    /// The owner core does not reply. It may or may not have the rows.
     NoAnswer,
 }
 
@@ -71,13 +72,13 @@ impl From<Refused> for WriteRefused {
     }
 }
 
-/// Rows that were handed on and are to be settled.
+/// Rows that were journaled or forwarded, and whose outcomes are pending.
 pub enum Begun {
     Here(Written),
     There(async_channel::Receiver<Result<Settled, Refused>>),
 }
 
-/// Those who wait for a commit of one lane, in the order of their sequences.
+/// The requests that wait for a commit of one lane, in the order of their sequences.
 #[derive(Default)]
 pub struct Waiters(pub VecDeque<Waiter>);
 
@@ -92,7 +93,7 @@ pub struct Keyed {
     /// By the index of the intake's lanes.
     pub verdicts: Vec<Arc<Verdicts>>,
     pub waiters: RefCell<Vec<Waiters>>,
-    /// To the executor of every core, this one's own included.
+    /// The mailboxes of the executors of every core, including this one.
     pub forwards: Vec<async_channel::Sender<Forward>>,
     /// How long a request waits for the commit of its rows.
     pub commit_wait: Duration,
@@ -109,8 +110,8 @@ impl Keyed {
     }
 }
 
-/// A name that was granted, wherever it is on its way: given back when it is dropped, also by a reply that nobody
-/// came to read.
+/// A granted name on its way to the claimant. It is released when it is dropped, even within a reply that is never
+/// read.
 #[derive(Debug)]
 pub struct Grant {
     pub owner: async_channel::Sender<Forward>,

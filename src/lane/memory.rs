@@ -1,17 +1,18 @@
-//! The memory of one core's executor lane that clients decide about: bodies that are kept, and what unpacking and
-//! staging an ingest hold. One budget for all of it; whoever goes beyond it is refused, and gives back what it held.
+//! The memory of one core's executor lane that clients control: bodies that are kept, and the buffers of unpacking
+//! and staging an ingest. All of it shares one budget. A request that exceeds the budget is refused, and releases
+//! what it held.
 
 use std::cell::Cell;
 use std::rc::Rc;
 
-/// What is held, and how much may be.
+/// The held bytes and their limit.
 #[derive(Debug)]
 pub struct Memory {
     bytes: Cell<usize>,
     bytes_max: usize,
 }
 
-/// There is no more.
+/// The budget is exhausted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Spent;
 
@@ -33,7 +34,7 @@ impl Memory {
     }
 }
 
-/// What one request or upload holds; counted until it is dropped.
+/// The memory of one request or upload. It is counted until this is dropped.
 #[derive(Debug)]
 pub struct Held {
     memory: Rc<Memory>,
@@ -41,18 +42,17 @@ pub struct Held {
 }
 
 impl Held {
-    /// It holds so many bytes more.
+    /// Increases the held bytes by `bytes`.
     pub fn add(&mut self, bytes: usize) -> Result<(), Spent> {
         self.set(self.bytes + bytes)
     }
 
-    /// It holds so many bytes now. They are counted also where they are too many: whoever holds them lets go of them
-    /// next.
+    /// Sets the held bytes. They are counted even if they exceed the budget, because the holder releases them next.
     pub fn set(&mut self, bytes: usize) -> Result<(), Spent> {
         let grows = bytes > self.bytes;
         self.memory.bytes.set(self.memory.bytes.get() - self.bytes + bytes);
         self.bytes = bytes;
-        // One that shrinks is not who is to blame.
+        // A holder that shrinks is not the cause.
         if grows && self.memory.is_spent() { Err(Spent) } else { Ok(()) }
     }
 }

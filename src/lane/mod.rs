@@ -1,9 +1,9 @@
 //! One core's executor: hyper for every connection that the hot lane hands over, journaled rows, and the group
 //! fdatasync that `ack=disk` waits for.
 //!
-//! In: sockets with their unread bytes; a table of endpoints. Out: responses. Owns: requests, their bodies and memory,
-//! who may do what, the mailboxes between cores. Never: names a feature; a feature is an endpoint's handler, and a
-//! [`Component`] where it keeps something between requests.
+//! In: sockets with their unread bytes; a table of endpoints. Out: responses. Owns: requests, their bodies and
+//! memory, admission, the mailboxes between cores. Never: names a feature. A feature is the handler of an endpoint,
+//! and a [`Component`] if it keeps something between requests.
 
 mod admit;
 mod body;

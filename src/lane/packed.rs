@@ -1,8 +1,8 @@
-//! Answers compressed for clients that ask for it (RFC 9110 §12.5.3): those over a kilobyte, and rows that are streamed,
-//! whose length nobody knows yet.
+//! Compression of responses for clients that accept it (RFC 9110 §12.5.3): those over a kilobyte, and streams of
+//! rows, whose length is not known yet.
 //!
-//! Downloads of exports stay as they are: their ranges and digests count the bytes of the file. So do streams of
-//! changes, whose lines must not wait for each other.
+//! Downloads of exports are not compressed, because their ranges and digests count the bytes of the file. Streams of
+//! changes are not either, because their lines must not wait for each other.
 
 use bytes::Bytes;
 
@@ -12,10 +12,10 @@ use super::packing::{Coding, PackedBody, Packer, STEP_BYTES};
 use super::state::Lane;
 use crate::http::{Answer, preferred_coding};
 
-/// A smaller answer fits into a segment or two as it is.
+/// A smaller response fits into a segment or two as it is.
 const PACKED_MIN: usize = 1024;
 
-/// The reply, compressed where the request takes that, the answer gains by it and there is memory for an encoder.
+/// Compresses the reply if the request accepts it, the response benefits, and there is memory for an encoder.
 pub(super) fn packed(lane: &Lane, request: &RequestHead, mut reply: Reply) -> Reply {
     if !is_packable(&reply) {
         return reply;
@@ -54,7 +54,7 @@ fn coded(answer: Answer, coding: Coding) -> Answer {
 }
 
 fn is_packable(Reply { answer, body }: &Reply) -> bool {
-    // A tag, a range and a digest are of these bytes; what has a coding already needs no other.
+    // A tag, a range and a digest refer to these bytes. A response that already has a coding needs no other.
     const OF_THESE_BYTES: [&str; 4] = ["ETag", "Content-Range", "Repr-Digest", "Content-Encoding"];
     let is_long = match body {
         None => answer.body.len() > PACKED_MIN,

@@ -1,4 +1,4 @@
-//! The encoders of compressed answers, and a body that is compressed as the client takes it.
+//! The encoders of compressed responses, and a body that is compressed while the client receives it.
 
 use std::io::{self, Write as _};
 use std::pin::Pin;
@@ -13,15 +13,15 @@ use zstd::stream::write::Encoder as ZstdEncoder;
 use super::body::{AnswerBody, Broken};
 use super::memory::Held;
 
-/// Bytes compressed between two looks at the socket: less than a millisecond of the executor.
+/// Bytes that are compressed between two polls of the socket: less than a millisecond of the executor.
 pub(super) const STEP_BYTES: usize = 64 * 1024;
-/// A window that a client can be expected to give to each answer, and that keeps the encoder small.
+/// A window that a client can be expected to allocate for each response, and that keeps the encoder small.
 pub(super) const ZSTD_WINDOW_LOG: u32 = 18;
-/// What an encoder holds, its output included.
+/// The memory of an encoder, including its output.
 pub(super) const GZIP_BYTES: usize = 384 * 1024;
 pub(super) const ZSTD_BYTES: usize = 1024 * 1024;
 
-/// In the order of preference where a client leaves it open.
+/// In the order of preference if a client has none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Coding {
     Zstd,
@@ -57,7 +57,7 @@ impl Packer {
         })
     }
 
-    /// What a client can unpack of all that was pushed so far.
+    /// Returns compressed bytes from which a client can decompress everything that was pushed so far.
     pub(super) fn push(&mut self, bytes: &[u8]) -> io::Result<Vec<u8>> {
         match self {
             Packer::Gzip(encoder) => {
@@ -89,13 +89,13 @@ impl Packer {
     }
 }
 
-/// A body that is compressed as the client takes it; every piece can be unpacked when it arrives. One that is broken
-/// off lacks its end.
+/// A body that is compressed while the client receives it. Every piece can be decompressed when it arrives. An
+/// aborted body lacks its end.
 pub struct PackedBody {
     pub(super) inner: Box<AnswerBody>,
-    /// What is yet to be pushed of a piece.
+    /// The rest of a piece that was not pushed yet.
     pub(super) rest: Bytes,
-    /// `None` once the end was given.
+    /// `None` once the end was returned.
     pub(super) packer: Option<Packer>,
     pub(super) _held: Held,
 }

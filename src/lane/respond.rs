@@ -1,4 +1,4 @@
-//! One request of the executor's lane: who asks, the body, the handler of its endpoint, the answer.
+//! The handling of one request on the executor: admission, the body, the endpoint's handler, the response.
 
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -48,7 +48,8 @@ pub(super) async fn respond(
     packed(lane, &request, reply).response(lane, &request)
 }
 
-/// The answer to a page that may not ask; what it has sent is dropped first, as far as a body may go here.
+/// Returns the response to a page that may not make this request. First reads and drops the body, within the limit of
+/// a body here.
 async fn turned_away(
     lane: &Lane,
     gate: &SharedGate,
@@ -66,10 +67,10 @@ async fn reply(lane: &Rc<Lane>, gate: &SharedGate, request: &RequestHead, body: 
     if let Some(Handler::Stream(task)) = handler {
         return task(call(Principal::ANYONE), body).await;
     }
-    // Whole before anybody looks at it, as on the hot lane: the same bodies are refused, and the next request
-    // stands where it should.
+    // The body is complete before anything checks it, as on the hot lane. Thus the same bodies are refused, and the
+    // next request begins where it should.
     match (admitted_body(lane, gate, request, body).await, handler) {
-        // That nobody wants the body is a better reason than its size.
+        // That there is no operation for the body is a better reason than its size.
         (Err(NotTaken::Refused(Refusal::BodyTooLarge)), None) if request.method != Method::Options => {
             Answer { close: true, ..in_memory(lane, request) }.into()
         }
@@ -91,7 +92,7 @@ fn in_memory(lane: &Lane, request: &RequestHead) -> Answer {
     at_once(&request.found, request.method, &asked)
 }
 
-/// The answer where the path names a tenant or a product that cannot be one.
+/// Returns the response if the path contains an invalid tenant or product.
 fn no_such_place(lane: &Lane, request: &RequestHead) -> Option<Answer> {
     let endpoint = request.found.endpoint?;
     let asker = request.asker(lane);
@@ -104,7 +105,7 @@ fn no_such_place(lane: &Lane, request: &RequestHead) -> Option<Answer> {
     None
 }
 
-/// Why there is no body to work on.
+/// Why there is no body to handle.
 enum NotTaken {
     Refused(Refusal),
     Denied(Denied),
@@ -122,8 +123,8 @@ impl From<Denied> for NotTaken {
     }
 }
 
-/// Who asks, and their body. That of one who may not, or that nobody wants, is read all the same, so that the next
-/// request stands where it should, but not kept.
+/// Returns the principal and the body. The body of a refused request, or of an operation that takes none, is read but
+/// not kept, so that the next request begins where it should.
 async fn admitted_body<'l>(
     lane: &'l Lane,
     gate: &SharedGate,
@@ -146,7 +147,7 @@ async fn admitted_body<'l>(
     Ok((principal, body))
 }
 
-/// Reads the whole body, within the endpoint's limit and the lane's; keeps it if told to.
+/// Reads the complete body, within the endpoint's limit and the lane's. Stores it if `keep` is set.
 async fn read_body<'l>(
     lane: &'l Lane,
     gate: &SharedGate,
@@ -156,7 +157,7 @@ async fn read_body<'l>(
 ) -> Result<Body<'l>, Refusal> {
     let decoded_bytes_max = request.found.body_bytes_max(&lane.vitals.config) as usize;
     let bytes_max = sent_bytes_max(request.coding(), decoded_bytes_max);
-    // Before the first read, which would invite a waiting client to send it.
+    // Before the first read, which would ask a waiting client to send the body.
     if body.size_hint().lower() > bytes_max as u64 {
         return Err(Refusal::BodyTooLarge);
     }
@@ -165,7 +166,7 @@ async fn read_body<'l>(
     let mut more = Vec::new();
     while let Some(frame) = body.frame().await {
         let Ok(frame) = frame else {
-            // A broken chunk or a time limit (said by the gate), or a peer that left half-way.
+            // A malformed chunk or a time limit, both recorded by the gate, or a peer that left halfway.
             return Err(gate.borrow().refused().unwrap_or(Refusal::BodyIncomplete));
         };
         let Ok(data) = frame.into_data() else { continue };
@@ -183,7 +184,7 @@ async fn read_body<'l>(
             read.bytes = data;
             continue;
         }
-        // Copied together: a client that sends single bytes must not cost a piece of memory for each.
+        // Copied into one buffer: a client that sends single bytes must not cost an allocation for each.
         if more.is_empty() {
             more.extend_from_slice(&std::mem::take(&mut read.bytes));
         }

@@ -1,5 +1,5 @@
-//! One core's executor: hyper for every connection the hot lane hands over, and the group fdatasync
-//! that `ack=disk` waits for.
+//! One core's executor: hyper for every connection that the hot lane hands over, and the group fdatasync that
+//! `ack=disk` waits for.
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -37,13 +37,13 @@ use crate::ops::vitals::Vitals;
 use crate::query::{CursorKey, Readers};
 use crate::tenants::Desk;
 
-/// How often the lane looks at the stages of stopping and publishes its latencies.
+/// How often the lane checks the stage of stopping and publishes its latencies.
 const HOUSEKEEPING: Duration = Duration::from_millis(200);
 /// What a refused or finished peer may still send before the socket is closed, in bytes and time.
 const LINGER_BYTES_MAX: usize = 1 << 20;
 const LINGER: Duration = Duration::from_secs(1);
 
-/// What an executor lane is made of.
+/// The parts of an executor lane.
 pub struct Parts {
     pub endpoints: &'static Endpoints<Handler>,
     pub core: usize,
@@ -52,9 +52,9 @@ pub struct Parts {
     pub request_ids: RequestIds,
     pub desk: Desk,
     pub handed_over: async_channel::Receiver<HandedOver>,
-    /// The listener wants its journals on disk.
+    /// Receives a message when the listener wants its journals on disk.
     pub sync_wanted: async_channel::Receiver<()>,
-    /// Every lane this core appends to.
+    /// A syncer for every lane that this core appends to.
     pub syncers: Vec<Syncer>,
     pub listener_wake: Arc<Wake>,
     pub keys: KeyHasher,
@@ -62,10 +62,10 @@ pub struct Parts {
     pub readers: Readers,
     pub verdicts: Vec<Arc<Verdicts>>,
     pub committed: async_channel::Receiver<()>,
-    /// To every core's executor, and from the others to this one.
+    /// Senders to every core's executor, and the mailbox of this one.
     pub forwards: Vec<async_channel::Sender<Forward>>,
     pub forwarded: async_channel::Receiver<Forward>,
-    /// Makes the components of this core, on its own thread.
+    /// Creates the components of this core, on its own thread.
     pub components: Box<dyn FnOnce() -> Components + Send>,
 }
 
@@ -131,7 +131,7 @@ pub async fn run(parts: Parts) {
     lane.intake.borrow_mut().leave_kept_out();
 }
 
-/// Keeps the count of connections right however the task ends.
+/// Keeps the count of connections correct however the task ends.
 struct Counted<'l>(&'l Lane);
 
 impl Drop for Counted<'_> {
@@ -163,7 +163,7 @@ async fn serve(lane: &Rc<Lane>, handed: HandedOver) {
         .max_buf_size(crate::base::limits::HEAD_BYTES_MAX * 2)
         .auto_date_header(false)
         .serve_connection(gated, service);
-    // So that an idle connection does not hold up a stop.
+    // Closed when the server drains, so that an idle connection does not delay a stop.
     let mut bell = pin!(lane.draining.1.recv());
     let mut draining = false;
     let outcome = poll_fn(|context| {
@@ -174,12 +174,11 @@ async fn serve(lane: &Rc<Lane>, handed: HandedOver) {
         connection.poll_without_shutdown(context)
     })
     .await;
-    drop(outcome); // A peer that went away or broke off is no news.
+    drop(outcome); // A peer that left or reset the connection is not worth a log line.
     linger(connection.into_parts().io.into_socket()).await;
 }
 
-/// Ends our direction and drops what the peer still sends, so that it reads our last answer instead of
-/// a reset.
+/// Ends our direction and drops what the peer still sends, so that it reads our last response instead of a reset.
 async fn linger(mut socket: Socket) {
     let _ = poll_fn(|context| socket.poll_shutdown(context)).await;
     let mut left = LINGER_BYTES_MAX;

@@ -1,4 +1,4 @@
-//! What one core's executor shares among its requests. It knows no feature: what a feature keeps here is a
+//! The state that the requests of one core's executor share. It knows no feature: what a feature keeps here is a
 //! [`Component`].
 
 use std::cell::RefCell;
@@ -33,11 +33,11 @@ pub struct Lane {
     pub request_ids: RefCell<RequestIds>,
     pub desk: RefCell<Desk>,
     pub latency: RefCell<Latency>,
-    /// A message: somebody here waits for the executor's own journals to be on disk.
+    /// Receives a message when a request here waits for the executor's own journals to be on disk.
     pub sync_wanted: (async_channel::Sender<()>, async_channel::Receiver<()>),
-    /// Those who wait for the next fdatasync of them.
+    /// The requests that wait for the next fdatasync of these journals.
     pub waiting: RefCell<Vec<Waker>>,
-    /// What of the sampled routes was logged.
+    /// The log times of sampled routes.
     pub samples: Samples,
     pub times: Times,
     pub decoder: RefCell<Decoder>,
@@ -47,17 +47,17 @@ pub struct Lane {
     pub shard_count: u16,
     pub keyed: Keyed,
     pub components: Components,
-    /// Names that requests of any core hold here, each with the bell that another request rings to ask for it.
+    /// Names that requests of any core hold here. Each has a channel through which another request asks for it.
     pub claims: RefCell<HashMap<String, async_channel::Sender<()>>>,
-    /// Closed when the server drains: one bell for all connections, where a timer each would cost an idle one 7 us
-    /// every time it looks.
+    /// Closed when the server drains. One channel serves all connections, because a timer for each would cost an idle
+    /// connection 7 us at every check.
     pub draining: (async_channel::Sender<()>, async_channel::Receiver<()>),
-    /// Of bodies and ingests, all connections together.
+    /// The memory of bodies and ingests, for all connections together.
     pub memory: Rc<Memory>,
 }
 
 impl Lane {
-    /// Counts what a request holds from now on until it is answered; refuses it where there is no memory for it.
+    /// Counts the bytes that a request holds from now on until it is answered. Refuses them if there is no memory.
     pub fn charge(&self, held: &mut Held, bytes: usize) -> Result<(), EventRefused> {
         match held.set(bytes) {
             Err(Spent) if !self.release_memory() => Err(EventRefused::MemorySpent),
@@ -65,12 +65,12 @@ impl Lane {
         }
     }
 
-    /// The component of this type.
+    /// Returns the component of this type.
     pub fn component<T: Component>(&self) -> &T {
         self.components.get()
     }
 
-    /// Where memory is spent, asks the components to give some back. Returns whether there is enough again.
+    /// Asks the components to release memory while the budget is exceeded. Returns `true` if there is enough again.
     pub fn release_memory(&self) -> bool {
         while self.memory.is_spent() && self.components.release_memory() {}
         !self.memory.is_spent()

@@ -1,4 +1,4 @@
-//! The group fdatasync that `ack=disk` waits for: one serves every request of the ticks it covers.
+//! The group fdatasync that `ack=disk` waits for. One serves every request of the ticks that it covers.
 
 use std::future::poll_fn;
 use std::io;
@@ -14,8 +14,8 @@ use crate::cores::wake::Wake;
 use crate::ingest::Appended;
 use crate::journal::Syncer;
 
-/// One fdatasync after the other, each for everything appended before it began. Only the journals of those who wait
-/// are synced: an answer that rests on a few rows does not wait for all that the listener takes.
+/// Runs one fdatasync after the other, each for everything appended before it began. Only journals that requests wait
+/// for are synced: a response that depends on a few rows does not wait for everything that the listener accepts.
 pub(super) async fn run(
     lane: Rc<Lane>,
     listener_wants: async_channel::Receiver<()>,
@@ -49,7 +49,7 @@ pub(super) async fn run(
     }
 }
 
-/// Never comes back where nobody is left to send one.
+/// Waits for a message. Never returns once there is no sender left.
 async fn message(wanted: &async_channel::Receiver<()>) {
     if wanted.recv().await.is_err() {
         std::future::pending().await
@@ -70,7 +70,7 @@ async fn sync(files: &Files, syncers: &mut [Syncer]) {
         let mut outcome = Ok(());
         for file in &plan.files {
             let synced = files.sync_data(file).await;
-            // Gone: the database holds everything in it, durably.
+            // A deleted file needs no sync: the database contains everything in it, durably.
             let is_released = matches!(&synced, Err(error) if error.kind() == io::ErrorKind::NotFound);
             outcome = if is_released { outcome } else { outcome.and(synced) };
         }
@@ -88,7 +88,7 @@ async fn sync(files: &Files, syncers: &mut [Syncer]) {
     }
 }
 
-/// Waits until the lane's bytes up to `upto` are on disk; whether they are.
+/// Waits until the lane's bytes up to `upto` are on disk. Returns `true` if they are.
 pub async fn on_disk(lane: &Lane, appended: Appended) -> bool {
     poll_fn(|context| {
         let intake = lane.intake.borrow();
@@ -99,7 +99,8 @@ pub async fn on_disk(lane: &Lane, appended: Appended) -> bool {
             return Poll::Ready(false);
         }
         lane.waiting.borrow_mut().push(context.waker().clone());
-        // At every look: the sync that woke us may have been for less. A full channel means that it looks anyway.
+        // Sent at every poll, because the sync that woke us may have covered less. A full channel means that a sync
+        // follows anyway.
         let _ = lane.sync_wanted.0.try_send(());
         Poll::Pending
     })

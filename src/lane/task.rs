@@ -1,10 +1,10 @@
-//! Work that outlives the request that asked for it.
+//! Work that outlives the request that started it.
 
 use std::future::Future;
 
 use crate::cores::executor;
 
-/// Does the work to its end, whether or not its request stays to hear of it. `None`: it panicked.
+/// Runs the work to its end, even if its request is gone by then. Returns `None` if the work panicked.
 pub async fn detached<T: 'static>(work: impl Future<Output = T> + 'static) -> Option<T> {
     let (tell, told) = async_channel::bounded(1);
     executor::spawn(async move {

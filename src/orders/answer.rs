@@ -1,7 +1,7 @@
-//! The kept answer of a finished ingest, when customers are erased.
+//! The stored response of a finished ingest, when customers are erased.
 
-/// The answer of an ingest without the order ids in its errors and the names of what was skipped. One that makes no
-/// sense loses everything.
+/// Returns the response of an ingest without the order ids in its errors and without the names of skipped entries.
+/// Returns an empty object if the response is not valid JSON or still contains any.
 pub(crate) fn without_order_ids(response: &str) -> String {
     let Ok(mut answer) = serde_json::from_str::<serde_json::Value>(response) else { return "{}".to_owned() };
     if let Some(errors) = answer.get_mut("errors").and_then(serde_json::Value::as_array_mut) {
@@ -13,7 +13,7 @@ pub(crate) fn without_order_ids(response: &str) -> String {
         *skipped = serde_json::Value::Array(Vec::new());
     }
     let text = answer.to_string();
-    // Elsewhere there is none.
+    // No other field contains them.
     let is_left = text.contains("\"order_id\"") || text.contains("\"skipped\":[{");
     if is_left { "{}".to_owned() } else { text }
 }

@@ -1,5 +1,4 @@
-//! Orders, their statuses and finished ingests as the records they came from, for carrying them into other
-//! shards.
+//! Converts orders, their statuses and finished ingests back to records, to carry them into other shards.
 
 use rusqlite::{Connection, Row};
 
@@ -9,8 +8,8 @@ use crate::base::money::Currency;
 use crate::base::order_status::OrderStatus;
 use crate::shard::{Carried, ShardError, partition};
 
-/// Every order in order of arrival, each followed by its status where it has another than it came with; then the
-/// finished ingests.
+/// Passes every order to `take`, in order of arrival, each followed by a status record if its status has changed
+/// since. The finished ingests follow.
 pub(super) fn carry(
     connection: &Connection,
     take: &mut dyn FnMut(Carried) -> Result<(), ShardError>,

@@ -1,5 +1,5 @@
-//! Orders of one customer taken out again, or given to a pseudonym: rows, lists, sums and sketches in the caller's
-//! transaction (R3).
+//! Removes the orders of one customer, or assigns them to a pseudonym: rows, lists, sums and sketches in the
+//! caller's transaction (R3).
 
 use std::collections::HashSet;
 
@@ -15,27 +15,27 @@ use crate::base::order_status::OrderStatus;
 use crate::shard::partition::widened;
 use crate::shard::{ShardError, tenant_number};
 
-/// What becomes of an order.
+/// The effect of an erasure on an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Becomes {
     Nothing,
-    /// Of a customer with this key.
+    /// The order belongs to a customer with this key.
     Of {
         customer_key: i64,
     },
 }
 
-/// Rows that were touched in one partition.
+/// Counts of the rows that were changed in one partition.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Touched {
     pub(crate) orders: u64,
     pub(crate) items: u64,
     pub(crate) index_entries: u64,
-    /// Earliest and latest time of those that went.
+    /// Earliest and latest time of the deleted orders.
     pub(crate) times: Option<(i64, i64)>,
 }
 
-/// The numbers of a customer: one for each name and address.
+/// Returns the numbers of a customer: one for each combination of name and address.
 pub(crate) fn customers_of(
     connection: &Connection,
     tenant_id: &str,
@@ -48,8 +48,8 @@ pub(crate) fn customers_of(
     Ok(Some((tenant, found.collect::<Result<_, _>>()?)))
 }
 
-/// The orders of these customers in one partition: from its list where it has one, otherwise a look at all of the
-/// tenant's in the index in order of time (0.2 us each).
+/// Returns the orders of these customers in one partition. Reads them from the partition's list if it has one.
+/// Otherwise reads all orders of the tenant from the index in order of time (0.2 us each).
 pub(crate) fn orders_of(
     connection: &Connection,
     table: &str,
@@ -83,7 +83,7 @@ pub(crate) fn orders_of(
 /// An item's product, quantity and price.
 type Line = (Product, (i64, i64));
 
-/// The items of an order.
+/// Returns the items of an order.
 pub(super) fn items(connection: &Connection, table: &str, order: i64) -> Result<Vec<Line>, ShardError> {
     let mut statement = connection.prepare_cached(&format!(
         "SELECT i.product, p.category, i.quantity, i.unit_price, (SELECT min(f.id) FROM product_row f \
@@ -99,13 +99,14 @@ pub(super) fn items(connection: &Connection, table: &str, order: i64) -> Result<
 }
 
 impl OrderStore {
-    /// The numbers of names are looked up again.
+    /// Forgets the numbers of names, so that they are looked up again.
     pub(crate) fn forget_names(&mut self) {
         self.names = super::names::Names::default();
     }
 
-    /// Changes so many orders of a partition, with everything that is counted of them; `tables` are all partitions.
-    /// [`Store::committed`](crate::shard::Store::committed) or `rolled_back` after it.
+    /// Changes the given orders of a partition, with everything that is counted of them. `tables` are the tables of
+    /// all partitions. The caller must call [`Store::committed`](crate::shard::Store::committed) or `rolled_back`
+    /// afterwards.
     pub(crate) fn change(
         &mut self,
         transaction: &Connection,
@@ -134,7 +135,7 @@ impl OrderStore {
     ) -> Result<(), ShardError> {
         let Some((status, customer, sale)) = sale(transaction, table, id)? else { return Ok(()) };
         if (becomes == Becomes::Of { customer_key: sale.customer_key }) {
-            // Of a slice that a crash cut off from its place.
+            // A slice before a crash has already changed this order.
             return Ok(());
         }
         let items = items(transaction, table, id)?;
@@ -146,7 +147,7 @@ impl OrderStore {
         if let Becomes::Of { customer_key } = becomes {
             let sql = format!("UPDATE {table} SET customer_key = ?2 WHERE id = ?1");
             transaction.prepare_cached(&sql)?.execute(params![id, customer_key])?;
-            // The same figures of another customer: the sketches are made anew.
+            // The same figures belong to another customer, so the sketches are rebuilt.
             if status.is_sale() {
                 self.sums.add(&Sale { customer_key, ..sale }, items.iter().copied());
             }
@@ -176,7 +177,7 @@ impl OrderStore {
     }
 }
 
-/// Status and customer of an order, and what of it counts.
+/// Returns the status and customer of an order, and the part of it that sums count.
 fn sale(
     connection: &Connection,
     table: &str,

@@ -1,10 +1,10 @@
-//! Orders of one shard: each once, with its items, the names it repeats, and the sums over time.
+//! The orders of one shard: each order once, with its items, the names that orders repeat, and sums over time.
 //!
-//! In: records of orders, of new statuses, of finished ingests. Out: rows, sums and sketches, in the caller's
+//! In: records of orders, new statuses and finished ingests. Out: rows, sums and sketches, in the caller's
 //! transaction. Owns: the tables of [`schema`]. Never: decides which shard an order belongs to.
 //!
-//! An order is placed by its own id, so that a shard alone can tell whether the tenant has it. Names that
-//! repeat (customers, products, categories) are stored once in each shard that has an order of them.
+//! The order's own id selects the shard, so one shard alone knows whether the tenant already has the order. Names
+//! that repeat (customers, products, categories) are stored once in each shard that has an order with them.
 
 mod answer;
 mod carry;
@@ -85,8 +85,8 @@ impl Family for Orders {
         carry::carry(connection, take)
     }
 
-    /// Ingests that finished since are not known by their keys. Sent again their rows come too, and are known by their
-    /// lines.
+    /// Forgets the keys of ingests that finished at or after `began_us`. If such an ingest is sent again, its rows
+    /// arrive again too, and are recognised by their lines.
     fn forget_since(&self, copy: &Connection, began_us: i64) -> Result<(), ShardError> {
         copy.execute("DELETE FROM ingest_key WHERE finished_us >= ?1", [began_us])?;
         Ok(())

@@ -1,5 +1,4 @@
-//! Names that orders repeat, stored once each: customers, categories, products. What was met lately
-//! is in memory.
+//! Names that orders repeat, stored once each: customers, categories, products. The most recent ones are in memory.
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
@@ -8,22 +7,22 @@ use super::words::insert_words;
 use crate::base::keys::KeyHasher;
 use crate::shard::{RecentNumbers, ShardError};
 
-/// The numbers of names.
+/// The numbers of recently used names.
 #[derive(Default)]
 pub(super) struct Names {
     customers: RecentNumbers<1, { 1 << 15 }>,
     categories: RecentNumbers<1, { 1 << 8 }>,
     products: RecentNumbers<3, { 1 << 14 }>,
-    /// Some of it is not committed.
+    /// Set while some of them are not committed.
     is_dirty: bool,
 }
 
-/// A product's number and its category's.
+/// A product's number and the number of its category.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Product {
     pub(crate) id: i64,
     pub(crate) category: i64,
-    /// The lowest number of the product's id: one that comes in several categories has several.
+    /// The lowest number of the product's id. A product in several categories has several numbers.
     pub(crate) first: i64,
 }
 
@@ -44,7 +43,7 @@ impl Names {
         }
     }
 
-    /// The number of the customer as this order names it.
+    /// Returns the number of the customer with the name and e-mail address of this order.
     pub(super) fn customer(
         &mut self,
         connection: &Connection,
@@ -81,7 +80,7 @@ impl Names {
         Ok(customer)
     }
 
-    /// The number of an item's product, with its category's.
+    /// Returns the number of an item's product, with the number of its category.
     pub(super) fn product(
         &mut self,
         connection: &Connection,
@@ -95,7 +94,7 @@ impl Names {
             return Ok(Product { id, category, first });
         }
         let category = self.category(connection, keys, tenant, tenant_id, item.category)?;
-        // One look finds it in all its categories.
+        // One query finds the product in all its categories.
         let (mut known, mut first) = (None, i64::MAX);
         let mut find = connection
             .prepare_cached("SELECT id, category FROM product_row WHERE tenant = ?1 AND product_id = ?2")?;

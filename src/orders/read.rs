@@ -1,8 +1,8 @@
-//! Reading orders back, newest first: one bounded step on one shard.
+//! Reads orders, newest first, in bounded steps on one shard.
 //!
-//! Each partition is a source in order of (ordered_at, order id): its index in order of time, or, where it is
-//! sealed and few products or customers are asked for, its lists of those. A step merges the sources whose
-//! times overlap.
+//! Each partition is a source in order of (ordered_at, order id). The source is the partition's index in order of
+//! time or, if the partition is sealed and few products or customers are requested, its lists of those. A step
+//! merges the sources whose times overlap.
 
 mod customers;
 mod export;
@@ -43,9 +43,9 @@ use crate::shard::{PartitionInfo, partitions_of};
 
 /// How long one step may hold its snapshot.
 const STEP_US: u64 = 50_000;
-/// Orders looked at between two looks at the clock.
+/// Orders read between two checks of the clock.
 const LOOKED_AT: u32 = 256;
-/// One partition's orders in order.
+/// The orders of one partition, in order.
 enum Source<'s> {
     Scan { rows: Rows<'s>, head: Option<Found> },
     Lists { lists: Lists<'s>, head: Option<Found> },
@@ -73,8 +73,8 @@ impl Source<'_> {
     }
 }
 
-/// The orders behind `position` with ids up to `pin`, newest first, as far as the bounds allow. `keys_only`
-/// leaves the rows' bytes out.
+/// Returns the orders after `position` with ids up to `pin`, newest first, within the bounds. With `keys_only`, the
+/// bytes of the rows are omitted.
 pub fn step(
     connection: &Connection,
     shard: ShardId,
@@ -183,7 +183,7 @@ pub fn step(
 }
 
 impl Partial {
-    /// A row whose bytes, if any, were written just now.
+    /// Appends a row. Its bytes, if any, have just been written.
     fn push_order(&mut self, order: &Found) {
         self.ids.extend_from_slice(order.order_id.as_bytes());
         self.rows.push(PartialRow {
@@ -201,14 +201,15 @@ fn has_few(wanted: &Wanted<'_>) -> bool {
 }
 
 const VERSION_SQL: &str = "SELECT version FROM sales_version WHERE tenant = ?1";
-/// Goes up with every commit that changes the tenant's orders here; 0 before the first.
+/// Returns a version that every commit increments if it changes the tenant's orders in this shard; 0 before the
+/// first.
 pub fn sales_version(connection: &Connection, tenant_id: &str) -> Result<i64, ShardError> {
     let Some(tenant) = tenant_number(connection, tenant_id)? else { return Ok(0) };
     let mut statement = connection.prepare_cached(VERSION_SQL)?;
     Ok(statement.query_row([tenant], |row| row.get(0)).optional()?.unwrap_or(0))
 }
 
-/// Every SQL text about orders that has nothing to do with a partition, by name; for looking at plans.
+/// Returns every SQL text about orders that does not depend on a partition, with its name, for checking query plans.
 #[must_use]
 pub fn order_statements() -> Vec<(String, String)> {
     let mut found = vec![
@@ -225,7 +226,7 @@ pub fn order_statements() -> Vec<(String, String)> {
     found
 }
 
-/// Every SQL text a search can issue against a partition, by name; for looking at plans.
+/// Returns every SQL text that a search can issue against a partition, with its name, for checking query plans.
 #[must_use]
 pub fn statements(partition: &PartitionInfo) -> Vec<(String, String)> {
     let name = &partition.name;

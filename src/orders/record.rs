@@ -1,4 +1,4 @@
-//! The bytes of an order, of a change of its status and of a finished ingest in a journal record.
+//! The bytes of an order, a status change and a finished ingest in a journal record.
 
 use crate::base::kinds::{Kind, KindRow, Placement};
 use crate::base::limits::ORDER_ITEMS_MAX;
@@ -9,7 +9,7 @@ use crate::base::order_status::OrderStatus;
 pub const ORDER: Kind = Kind::new(3);
 /// A new status of an order.
 pub const ORDER_STATUS: Kind = Kind::new(4);
-/// A finished ingest: what its idempotency key stands for.
+/// A finished ingest, which its idempotency key refers to.
 pub const INGEST: Kind = Kind::new(5);
 
 /// The kinds of this family's records.
@@ -25,14 +25,15 @@ const fn row(kind: Kind, name: &'static str, is_counted: bool, rejection: &'stat
 
 pub(crate) const ITEM_IDS: i64 = 1_024;
 
-/// One order, borrowed from its record. Texts as the field rules of an order leave them: identifiers of at
-/// most 200 bytes, a name of at most 200, an e-mail address of at most 320, no control characters.
+/// One order, borrowed from its record. The texts satisfy the field rules of an order: identifiers of at most 200
+/// bytes, a name of at most 200, an e-mail address of at most 320, no control characters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OrderRow<'a> {
-    /// Which ingest brought it, and in which line: an ingest that is repeated knows its own orders.
+    /// The ingest that the order arrived in, with its line there. A repeated ingest recognises its own orders by
+    /// them.
     pub ingest: i64,
     pub line: i64,
-    /// When it was accepted; microseconds since 1970 UTC, as all times.
+    /// When the order was accepted, in microseconds since 1970 UTC, like all times.
     pub received_us: i64,
     pub tenant_id: &'a str,
     pub order_id: &'a str,
@@ -42,21 +43,22 @@ pub struct OrderRow<'a> {
     pub status: OrderStatus,
     pub currency: Currency,
     pub ordered_at_us: i64,
-    /// Minor units; what the items add up to.
+    /// Minor units; the sum of the items.
     pub total: i64,
-    /// What the quantities add up to.
+    /// The sum of the quantities.
     pub units: i64,
     items: Items<'a>,
-    /// Everything that makes two orders the same: all but the ingest and when it was accepted.
+    /// The bytes that are equal for two equal orders: everything but the ingest, the line and the time of
+    /// acceptance.
     pub content: &'a [u8],
 }
 
-/// The items of an order, not yet taken apart.
+/// The items of an order, not yet parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Items<'a> {
     count: u16,
     bytes: &'a str,
-    /// Quantity and price of each, 16 bytes, then the lengths of its texts, 2 bytes.
+    /// For each item its quantity and price, 16 bytes, then the lengths of its texts, 2 bytes.
     numbers: &'a [u8],
 }
 
@@ -66,13 +68,13 @@ pub struct ItemRow<'a> {
     pub product_id: &'a str,
     pub category: &'a str,
     pub quantity: i64,
-    /// Minor units, of one.
+    /// Minor units, for one unit.
     pub unit_price: i64,
 }
 
 const NUMBERS_BYTES: usize = 18;
 
-/// What an order consists of, for [`encode_order`].
+/// The contents of an order, for [`encode_order`].
 #[derive(Clone, Copy, Debug)]
 pub struct OrderParts<'a> {
     pub tenant_id: &'a str,
@@ -85,7 +87,8 @@ pub struct OrderParts<'a> {
     pub ordered_at_us: i64,
 }
 
-/// Appends the record's payload to `out`. At most [`ORDER_ITEMS_MAX`] items; the texts within their rules.
+/// Appends the record's payload to `out`. The caller passes at most [`ORDER_ITEMS_MAX`] items, and texts that
+/// satisfy their rules.
 pub fn encode_order<'i>(
     order: &OrderParts<'_>,
     (ingest, line, received_us): (i64, i64, i64),
@@ -118,7 +121,7 @@ pub fn encode_order<'i>(
     }
 }
 
-/// `None` where the payload is no such record, or its total does not fit.
+/// Returns `None` if the payload is not an order, or if its total does not fit into 64 bits.
 #[must_use]
 pub fn decode_order(payload: &[u8]) -> Option<OrderRow<'_>> {
     let (ingest, rest) = number(payload)?;
@@ -150,7 +153,7 @@ pub fn decode_order(payload: &[u8]) -> Option<OrderRow<'_>> {
         units = units.checked_add(item.quantity)?;
         taken += 1;
     }
-    // An item whose texts are cut off in the middle ends the iteration early.
+    // An item whose texts are truncated ends the iteration early.
     if taken != count {
         return None;
     }
@@ -208,18 +211,18 @@ impl<'a> OrderRow<'a> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StatusRow<'a> {
     pub received_us: i64,
-    /// When it became so; [`StatusRow::UNKNOWN_US`] where nobody knows any more.
+    /// When the status changed; [`StatusRow::UNKNOWN_US`] if that is no longer known.
     pub occurred_us: i64,
     pub status: OrderStatus,
     pub tenant_id: &'a str,
     pub order_id: &'a str,
 }
 
-/// Beside a status: the time at which it became so stands behind it, for it is not that of the receipt.
+/// A flag in the status byte. If set, the time of the change follows, because it differs from the time of receipt.
 const HAS_OCCURRED: u8 = 0x80;
 
 impl StatusRow<'_> {
-    /// Before any other: what comes next is newer.
+    /// Earlier than any other time, so that every later change is newer.
     pub const UNKNOWN_US: i64 = i64::MIN;
 
     /// Appends the record's payload to `out`.
@@ -237,7 +240,7 @@ impl StatusRow<'_> {
     }
 }
 
-/// `None` where the payload is no such record.
+/// Returns `None` if the payload is not a status change.
 #[must_use]
 pub fn decode_status(payload: &[u8]) -> Option<StatusRow<'_>> {
     let (received_us, rest) = number(payload)?;
@@ -254,13 +257,13 @@ pub fn decode_status(payload: &[u8]) -> Option<StatusRow<'_>> {
     is_named.then_some(StatusRow { received_us, occurred_us, status, tenant_id, order_id })
 }
 
-/// A finished ingest: the fingerprint of its content and what was answered.
+/// A finished ingest: the fingerprint of its content, and its response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IngestRow<'a> {
     pub finished_us: i64,
-    /// Until when the key is kept.
+    /// When the key expires.
     pub expires_us: i64,
-    /// Whose key it is: a tenant, or `*` for a key of all tenants.
+    /// The owner of the key: a tenant, or `*` for a key of all tenants.
     pub scope: &'a str,
     /// The idempotency key.
     pub key: &'a str,
@@ -270,7 +273,7 @@ pub struct IngestRow<'a> {
 }
 
 impl IngestRow<'_> {
-    /// Appends the record's payload to `out`. Scope and key of at most 255 bytes.
+    /// Appends the record's payload to `out`. Scope and key have at most 255 bytes.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.finished_us.to_le_bytes());
         out.extend_from_slice(&self.expires_us.to_le_bytes());
@@ -283,7 +286,7 @@ impl IngestRow<'_> {
     }
 }
 
-/// `None` where the payload is no such record.
+/// Returns `None` if the payload is not a finished ingest.
 #[must_use]
 pub fn decode_ingest(payload: &[u8]) -> Option<IngestRow<'_>> {
     let (finished_us, rest) = number(payload)?;
@@ -331,7 +334,7 @@ mod tests {
             let is_order = decode_order(&bytes[..cut]).is_some();
             assert!(!is_order, "{cut}");
         }
-        // The same order from elsewhere has the same content.
+        // The same order from another ingest has the same content.
         let mut other = Vec::new();
         encode_order(&parts(), (0, 0, 0), items().into_iter(), &mut other);
         assert_eq!(decode_order(&other).unwrap().content, row.content);

@@ -1,4 +1,4 @@
-//! Sales of one tenant, read for figures: groups with sketches from the sums, or single sales from the rows.
+//! Reads the sales of one tenant for figures: groups with sketches from the sums, or single sales from the rows.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -15,26 +15,26 @@ use crate::shard::{PartitionInfo, partitions_of};
 use crate::shard::{ShardError, tenant_number};
 use crate::sketch::{HyperLogLog, TDigest};
 
-/// Which sales.
+/// The selected sales.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SalesOf {
     pub tenant_id: String,
     pub currency: Option<Currency>,
 }
 
-/// A sum over a stretch of time, of one category or product where it is by those.
+/// A sum over a period, optionally of one category or product.
 #[derive(Clone, Debug, Default)]
 pub struct SalesSum {
     pub orders: i64,
-    /// Several rows' together, so perhaps more than one row holds.
+    /// The total of several rows, which may exceed 64 bits.
     pub units: i128,
     pub revenue: i128,
-    /// Encoded sketches; empty of products.
+    /// Encoded sketches; empty for products.
     pub customers: Vec<u8>,
     pub order_value: Vec<u8>,
 }
 
-/// Sums of a tenant and currency in a stretch of time.
+/// Returns the SQL that reads the sums of a tenant and currency in a period.
 fn sums_sql(by: SumsBy) -> String {
     let sketches = if SumsBy::WITH_SKETCHES.contains(&by) { ", customers, order_value" } else { "" };
     format!(
@@ -46,7 +46,7 @@ fn sums_sql(by: SumsBy) -> String {
 }
 
 impl SumsBy {
-    /// What a number in the second column stands for.
+    /// Returns the name for a number in the second column.
     fn name(self, connection: &Connection, number: i64) -> Result<String, ShardError> {
         let sql = match self {
             SumsBy::Hour | SumsBy::Day => return Ok(String::new()),
@@ -63,15 +63,15 @@ const CATEGORY_NAME_SQL: &str = "SELECT name FROM category_row WHERE id = ?1";
 /// Group, name (of a category or product) and currency.
 pub type SumKey = (u32, String, Currency);
 
-/// Which of the groups in time, which are in order and do not overlap, a time falls into.
+/// Returns the index of the span that contains a time. The spans are in order and do not overlap.
 #[must_use]
 pub fn span_of(spans: &[(i64, i64)], us: i64) -> Option<usize> {
     let at = spans.partition_point(|(start_us, _)| *start_us <= us).checked_sub(1)?;
     spans.get(at).filter(|(_, end_us)| us < *end_us).map(|_| at)
 }
 
-/// The sums of `[from, to)`, added up by group: `spans` are where groups begin and end, in order. What falls between
-/// them is none of the question. The range is of whole hours or days, as `by` has them. Adds the sums' sketches.
+/// Returns the sums of `[from, to)`, added up by group, with their sketches. `spans` are the start and end of each
+/// group, in order; times between them are ignored. The range consists of whole hours or days, depending on `by`.
 pub fn sales_sums(
     connection: &Connection,
     of: &SalesOf,
@@ -105,7 +105,7 @@ pub fn sales_sums(
 
 const CURRENCY_SQL: &str = "SELECT min(currency) FROM sales_day WHERE tenant = ?1 AND currency > ?2";
 
-/// The currencies a tenant has sales in, or the one that is asked for. One seek each.
+/// Returns the currencies in which a tenant has sales, or the requested one. Takes one seek each.
 fn currencies(connection: &Connection, of: &SalesOf, tenant: i64) -> Result<Vec<Currency>, ShardError> {
     if let Some(currency) = of.currency {
         return Ok(vec![currency]);
@@ -121,7 +121,7 @@ fn currencies(connection: &Connection, of: &SalesOf, tenant: i64) -> Result<Vec<
     }
 }
 
-/// One sum while it is added up. A single row's sketches are handed on as they are.
+/// One sum while it is added up. The sketches of a single row are returned unchanged.
 #[derive(Default)]
 struct Adding {
     orders: i64,
@@ -145,7 +145,7 @@ impl Adding {
         if self.customers.len() >= PARTS_MAX { self.unite() } else { Ok(()) }
     }
 
-    /// Makes one of several sketches.
+    /// Merges the collected sketches into one.
     fn unite(&mut self) -> Result<(), ShardError> {
         if self.customers.len() < 2 {
             return Ok(());
@@ -173,10 +173,10 @@ impl Adding {
     }
 }
 
-/// Sketches that are held before they are made one.
+/// Sketches that are collected before they are merged.
 const PARTS_MAX: usize = 32;
 
-/// The first and the last day that has sales.
+/// Returns the first and the last day with sales.
 pub fn sales_bounds(
     connection: &Connection,
     of: &SalesOf,
@@ -204,12 +204,14 @@ const FIRST_DAY_SQL: &str = "SELECT start_us FROM sales_day WHERE tenant = ?1 AN
 const LAST_DAY_SQL: &str = "SELECT start_us FROM sales_day WHERE tenant = ?1 AND currency = ?2 \
                             AND start_us >= ?3 AND start_us < ?4 ORDER BY start_us DESC LIMIT 1";
 
-/// Where the day of a time begins; the earliest one begins before time does.
+/// Returns the start of the day that contains a time. Saturates for the earliest day, which begins before
+/// `i64::MIN`.
 fn day_of(us: i64) -> i64 {
     us.saturating_sub(us.rem_euclid(BucketSize::Day.us()))
 }
 
-/// Where the hours or days begin that have sales, in order, at most `limit` of each currency; `None` bounds are open.
+/// Returns the starts of the hours or days with sales, in order, at most `limit` for each currency. A bound of
+/// `None` is open.
 pub fn sales_starts(
     connection: &Connection,
     of: &SalesOf,
@@ -218,7 +220,7 @@ pub fn sales_starts(
     limit: usize,
 ) -> Result<Vec<i64>, ShardError> {
     let Some(tenant) = tenant_number(connection, &of.tenant_id)? else { return Ok(Vec::new()) };
-    // The one that `from` is in begins before it.
+    // The hour or day that contains `from` begins before it.
     let from_us = from_us.map_or(i64::MIN, |from| from.saturating_sub(from.rem_euclid(by.us())));
     let to_us = to_us.unwrap_or(i64::MAX);
     let mut starts = BTreeSet::new();
@@ -239,7 +241,7 @@ fn starts_sql(by: SumsBy) -> String {
     )
 }
 
-/// How many sales each day has: (start, orders), in order; `None` bounds are open.
+/// Returns the number of sales of each day as (start, orders), in order. A bound of `None` is open.
 pub fn sales_days(
     connection: &Connection,
     of: &SalesOf,
@@ -247,7 +249,7 @@ pub fn sales_days(
 ) -> Result<Vec<(i64, i64)>, ShardError> {
     let Some(tenant) = tenant_number(connection, &of.tenant_id)? else { return Ok(Vec::new()) };
     let mut days: BTreeMap<i64, i64> = BTreeMap::new();
-    // The day that `from` is in begins before it.
+    // The day that contains `from` begins before it.
     let from_us = from_us.map_or(i64::MIN, day_of);
     let to_us = to_us.unwrap_or(i64::MAX);
     for currency in currencies(connection, of, tenant)? {
@@ -263,16 +265,16 @@ pub fn sales_days(
 const DAYS_SQL: &str = "SELECT start_us, orders FROM sales_day WHERE tenant = ?1 AND currency = ?2 \
                         AND start_us >= ?3 AND start_us < ?4 ORDER BY start_us";
 
-/// What single sales are told by.
+/// How orders are divided into single sales.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Single {
-    /// One for each order and category it has.
+    /// One for each order and category in it.
     Category,
-    /// One for each order and product it has.
+    /// One for each order and product in it.
     Product,
 }
 
-/// One sale, or the part of it that is of one name.
+/// One sale, or its part of one category or product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SingleSale {
     pub ordered_at_us: i64,
@@ -280,29 +282,30 @@ pub struct SingleSale {
     pub name: u32,
     pub currency: Currency,
     pub customer_key: u64,
-    /// Of the whole order.
+    /// The total of the whole order.
     pub total: i64,
     pub units: i64,
     pub revenue: i64,
 }
 
-/// Single sales with the names they refer to.
+/// Single sales with the names that they refer to.
 #[derive(Clone, Debug, Default)]
 pub struct SingleSales {
     pub sales: Vec<SingleSale>,
-    /// Of a reading of parts: those that no earlier step has told.
+    /// In a reading of parts, only names that no earlier step has returned.
     pub names: Vec<String>,
 }
 
 impl SingleSales {
-    /// The next step of the same reading.
+    /// Appends the next step of the same reading.
     pub fn append(&mut self, next: SingleSales) {
         self.sales.extend(next.sales);
         self.names.extend(next.names);
     }
 }
 
-/// Every sale of `[from, to)` among orders up to `pin`, one for each order, about in order of time. 0.2 us each.
+/// Returns every sale of `[from, to)` among orders up to `pin`, one for each order, approximately in order of time.
+/// Takes 0.2 us each.
 pub fn single_sales(
     connection: &Connection,
     of: &SalesOf,
@@ -322,25 +325,26 @@ pub fn single_sales(
     Ok(found)
 }
 
-/// Where a reading of parts stands in one shard. It is handed from step to step, because what it has learnt (the
-/// names of products, whether most of a table is wanted) would cost more than a step to learn again.
+/// The state of a reading of parts in one shard. Each step receives it from the step before, because its knowledge
+/// (the names of products, whether most of a table is selected) would cost more than a step to gather again.
 #[derive(Debug)]
 pub struct PartsReading {
     by: Single,
-    /// Names whose hash is not in the n-th of so many parts are left out.
+    /// The index of a share and the number of shares. Names whose hash is in another share are omitted.
     share: (u32, u32),
-    /// The highest order id of the partitions that are done, or of the rows where a table is read end to end.
+    /// The highest order id of the finished partitions, or of the rows read so far if tables are read from end to
+    /// end.
     after: i64,
-    /// Time and order id of the last order of an unfinished partition that is read in order of time.
+    /// Time and order id of the last order read, if a partition is read in order of time and is not finished.
     within: Option<(i64, String)>,
-    /// Whether tables are read from end to end; decided at the first step.
+    /// Whether tables are read from end to end. The first step decides it.
     whole: Option<bool>,
-    /// By product number: the name's number, or one of the two below.
+    /// By product number: the number of the name, or one of the two constants below.
     products: Vec<u32>,
     numbers: HashMap<String, u32>,
 }
 
-/// A product that was not met yet.
+/// A product that has not been looked up yet.
 const UNKNOWN: u32 = u32::MAX;
 /// A product whose name is not in the share.
 const LEFT_OUT: u32 = u32::MAX - 1;
@@ -359,14 +363,15 @@ impl PartsReading {
         }
     }
 
-    /// The number of what an item counts for, of its product or its category. About 2 us once, then 2 ns.
+    /// Returns the number of the name, of a product or its category, that an item counts for. Takes about 2 us the
+    /// first time, then 2 ns.
     fn number(
         &mut self,
         connection: &Connection,
         product: i64,
         names: &mut Vec<String>,
     ) -> Result<Option<u32>, ShardError> {
-        // Products are numbered from 1 without gaps, so that a place each is few bytes.
+        // Products are numbered from 1 without gaps, so one slot for each takes few bytes.
         let place = usize::try_from(product).unwrap_or(usize::MAX);
         let known = self.products.get(place).copied().unwrap_or(UNKNOWN);
         if known < LEFT_OUT {
@@ -380,7 +385,7 @@ impl PartsReading {
             connection.prepare_cached(sql)?.query_row([product], |row| row.get(0)).optional()?;
         let name = name.ok_or_else(|| ShardError::Corrupt("an item has an unknown product".to_owned()))?;
         let (share, of) = self.share;
-        // Spread by any hash that is the same in every shard.
+        // Any hash works that is the same in every shard.
         let is_ours = crc32c::crc32c(name.as_bytes()) % of.max(1) == share;
         let next = self.numbers.len() as u32;
         let number = is_ours.then(|| {
@@ -397,9 +402,9 @@ impl PartsReading {
     }
 }
 
-/// The next step of a reading: sales of `[from, to)` among orders up to `pin`, one for each order and name it has,
-/// of some ten thousand orders; and the reading where there is more. About 0.3 us an order and 0.2 us an item
-/// where most orders are asked for.
+/// Does the next step of a reading. Returns the sales of `[from, to)` among some ten thousand orders up to `pin`,
+/// one for each order and name in it, and the reading if there is more. Takes about 0.3 us an order and 0.2 us an
+/// item if most orders are selected.
 pub fn single_parts(
     connection: &Connection,
     of: &SalesOf,
@@ -423,7 +428,7 @@ pub fn single_parts(
     };
     reading.whole = Some(whole);
     if whole {
-        // Where most of what is there is wanted, both tables are read from end to end, side by side.
+        // If most of the rows are selected, both tables are read from end to end, side by side.
         let ids = (reading.after.max(info.first_id - 1), end(info));
         reading.after = parts_by_id(connection, of, tenant, (info, ids), range, &mut reading, &mut found)?;
     } else {
@@ -436,7 +441,8 @@ pub fn single_parts(
     Ok((found, (!is_done).then_some(reading)))
 }
 
-/// A step over the orders of one partition in order of time; where it stopped, if it did.
+/// Does a step over the orders of one partition in order of time. Returns where it stopped, unless it reached the
+/// end.
 fn parts_by_time(
     connection: &Connection,
     of: &SalesOf,
@@ -446,7 +452,7 @@ fn parts_by_time(
     reading: &mut PartsReading,
     found: &mut SingleSales,
 ) -> Result<Option<(i64, String)>, ShardError> {
-    // No order has an empty id.
+    // An order id is never empty.
     let (after_us, after_id) = reading.within.take().unwrap_or((from_us, String::new()));
     let mut statement = connection.prepare_cached(&sales_behind_sql(&info.name))?;
     let mut items = connection.prepare_cached(&items_sql(&info.name))?;
@@ -469,7 +475,8 @@ fn parts_by_time(
     Ok(last)
 }
 
-/// A step over the orders of one partition in order of their ids, which are in `(after, last]`; up to which.
+/// Does a step over the orders of one partition with ids in `(after, last]`, in order of id. Returns the last id of
+/// the step.
 fn parts_by_id(
     connection: &Connection,
     of: &SalesOf,
@@ -511,7 +518,7 @@ fn parts_by_id(
     Ok(last)
 }
 
-/// Wanted orders times this must reach those that are there.
+/// Tables are read from end to end if the selected orders times this number reach the stored ones.
 const MOST: u64 = 3;
 /// Orders of one step: some 10 ms, and 2 MB of single sales.
 const STEP_ORDERS: i64 = if cfg!(test) { 3 } else { 8_192 };
@@ -533,7 +540,7 @@ fn values(of: &SalesOf, tenant: i64, pin: i64, (from_us, to_us): (i64, i64)) -> 
     [tenant.into(), from_us.into(), to_us.into(), pin.into(), currency.into()]
 }
 
-/// The currency that was met last: mostly the next one too.
+/// The most recent currency, which is usually the next one too.
 #[derive(Default)]
 struct Currencies(Option<Currency>);
 
@@ -549,7 +556,7 @@ impl Currencies {
     }
 }
 
-/// From columns ordered_at_us, currency, customer_key, total, units.
+/// Reads a sale from columns ordered_at_us, currency, customer_key, total, units.
 fn sale(row: &Row<'_>, currencies: &mut Currencies) -> Result<SingleSale, ShardError> {
     let total = row.get(3)?;
     Ok(SingleSale {
@@ -563,7 +570,7 @@ fn sale(row: &Row<'_>, currencies: &mut Currencies) -> Result<SingleSale, ShardE
     })
 }
 
-/// Adds an item to what its order has of the item's name; those of this order begin at `first`.
+/// Adds an item to the part of its order with the item's name. The parts of this order begin at index `first`.
 fn add_line(
     connection: &Connection,
     line: &Row<'_>,
@@ -575,7 +582,7 @@ fn add_line(
     let (product, quantity, unit_price): (i64, i64, i64) = (line.get(0)?, line.get(1)?, line.get(2)?);
     let Some(name) = reading.number(connection, product, &mut found.names)? else { return Ok(()) };
     let revenue = quantity.saturating_mul(unit_price);
-    // Orders have few items.
+    // A linear search, because orders have few items.
     match found.sales[first..].iter_mut().find(|part| part.name == name) {
         Some(part) => {
             part.units = part.units.saturating_add(quantity);
@@ -594,7 +601,7 @@ fn sales_sql(partition: &str) -> String {
     )
 }
 
-/// Of sales behind one of them.
+/// Like [`sales_sql`], for sales after a position.
 fn sales_behind_sql(partition: &str) -> String {
     format!(
         "SELECT ordered_at_us, currency, customer_key, total, units, id, order_id FROM {partition} \
@@ -614,7 +621,7 @@ const PRODUCT_SQL: &str = "SELECT product_id FROM product_row WHERE id = ?1";
 const CATEGORY_SQL: &str =
     "SELECT g.name FROM product_row p JOIN category_row g ON g.id = p.category WHERE p.id = ?1";
 
-/// Every SQL text of the figures that reads a partition, by name; for looking at plans.
+/// Returns every SQL text of figures that reads a partition, with its name, for checking query plans.
 #[must_use]
 pub(crate) fn sales_statements(partition: &PartitionInfo) -> Vec<(String, String)> {
     vec![
@@ -624,7 +631,7 @@ pub(crate) fn sales_statements(partition: &PartitionInfo) -> Vec<(String, String
     ]
 }
 
-/// The others.
+/// Returns every other SQL text of figures, with its name.
 #[must_use]
 pub(crate) fn sum_statements() -> Vec<(String, String)> {
     vec![

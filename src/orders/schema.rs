@@ -1,4 +1,4 @@
-//! The tables of the commerce backend: names once each, partitions of orders and items, sums over time.
+//! The tables of the commerce backend: names, partitions of orders and items, sums over time.
 
 use rusqlite::Connection;
 
@@ -7,7 +7,7 @@ use super::words::make_words;
 use crate::shard::ids::{self, IdsOf, Sizes};
 use crate::shard::{ShardError, SideTable, Stream, view};
 
-/// Orders, in order of arrival, with their items in a second table of each partition.
+/// The stream of orders, in order of arrival. Each partition has a second table for their items.
 pub static ORDERS: Stream = Stream {
     place: 2,
     name: "sales_order",
@@ -23,8 +23,8 @@ pub static ORDERS: Stream = Stream {
     partition_rows_max: Some(100_000),
 };
 
-/// Their ids. An order costs ten times an event and comes that much less often: the newest ids may be fewer, and take 3
-/// to 6 MB less.
+/// The ids of orders. Storing an order costs ten times as much as storing an event, and orders arrive that much less
+/// often. Fewer newest ids are therefore sufficient, which saves 3 to 6 MB.
 pub(super) static ORDER_IDS: IdsOf = IdsOf {
     stream: &ORDERS,
     prefix: "order_",
@@ -39,16 +39,17 @@ pub(super) static ORDER_IDS: IdsOf = IdsOf {
     sizes: Sizes { run_ids_min: 125_000, chunk_ids: 256 },
 };
 
-/// Version 3 brought orders, version 5 the times of statuses, version 6 another index of words: the one before was a
-/// table that SQLite before 3.43 does not know, and programs with one refused the whole file. Version 6 makes it from
-/// the first on, so version 3 does not make the old one any more.
+/// Version 3 added orders, version 5 the times of statuses, version 6 another index of words. The earlier index was
+/// a kind of table that SQLite before 3.43 does not support, so programs with such a SQLite refused the whole file.
+/// Version 6 builds the index from the beginning, so version 3 no longer creates the old one.
 pub(super) fn migrate(connection: &Connection, version: u32) -> Result<(), ShardError> {
     match version {
         3 => {
             connection.execute_batch(&tables_sql())?;
             connection.execute_batch(&ids::schema(&ORDER_IDS))?;
         }
-        // Orders that have another status than they came with have no time of it: any change is newer.
+        // For orders whose status has already changed, the time of that change is not known. Any new change is
+        // newer.
         5 => connection.execute_batch(status_times_sql())?,
         6 => make_words(connection)?,
         _ => {}
@@ -56,12 +57,12 @@ pub(super) fn migrate(connection: &Connection, version: u32) -> Result<(), Shard
     Ok(())
 }
 
-/// The items' table of a partition of orders.
+/// Returns the name of the items' table of a partition of orders.
 pub(crate) fn items_of(partition: &str) -> String {
     partition.replacen("sales_order", "sales_item", 1)
 }
 
-/// The items of the orders whose item ids are in `[?1, ?2)`, in order of them.
+/// Returns the SQL that reads the items with ids in `[?1, ?2)`, in order of id.
 pub(super) fn items_sql(partition: &str) -> String {
     format!(
         "SELECT product, quantity, unit_price, id FROM {} WHERE id >= ?1 AND id < ?2 ORDER BY id",
@@ -69,12 +70,13 @@ pub(super) fn items_sql(partition: &str) -> String {
     )
 }
 
-/// Which ids the items of orders `first` to `last` have, from one to before the other.
+/// Returns the range of ids of the items of orders `first` to `last`. The end is exclusive.
 pub(super) const fn item_ids(first: i64, last: i64) -> [i64; 2] {
     [first * ITEM_IDS, (last + 1) * ITEM_IDS]
 }
 
-/// The two tables that a sealed partition gets: its orders by product and by customer.
+/// Returns the name of the table with a sealed partition's orders by product. The partition also gets the table of
+/// [`by_customer`].
 pub(crate) fn by_product(partition: &str) -> String {
     partition.replacen("sales_order", "sales_product", 1)
 }
@@ -83,7 +85,7 @@ pub(crate) fn by_customer(partition: &str) -> String {
     partition.replacen("sales_order", "sales_customer", 1)
 }
 
-/// The tables of one partition, with the index that is kept while rows arrive.
+/// Returns the SQL that creates the tables of one partition, with the index that is maintained while rows arrive.
 fn partition_sql(partition: &str) -> String {
     let items = items_of(partition);
     format!(
@@ -120,7 +122,7 @@ CREATE INDEX {partition}_time ON {partition} (tenant, ordered_at_us, order_id, c
     )
 }
 
-/// When each order got its status, where it got another one after it came.
+/// Returns the SQL that creates the table of status times, for orders whose status changed after they arrived.
 fn status_times_sql() -> &'static str {
     "CREATE TABLE order_status_time (
   -- Orders that were given a status: when the last one that was applied occurred. An older one changes nothing.
@@ -129,7 +131,8 @@ fn status_times_sql() -> &'static str {
 );"
 }
 
-/// Everything but the partitions and the words, with views of no partition yet.
+/// Returns the SQL that creates everything but the partitions and the index of words. The views have no partition
+/// yet.
 fn tables_sql() -> String {
     let empty = |columns: &str| {
         columns.split(", ").map(|column| format!("NULL AS {}", column.trim())).collect::<Vec<_>>().join(", ")

@@ -1,9 +1,9 @@
-//! Two tables that a sealed partition of orders gets: its orders by product and by customer, written in order and
-//! in slices of a few milliseconds, so that no commit waits for them.
+//! Builds two tables for a sealed partition of orders: its orders by product and by customer. They are written in
+//! order and in slices of a few milliseconds, so that no commit waits for them.
 //!
-//! An index kept while orders arrive would be updated in random places: at three million items every commit
-//! would dirty nearly all of its pages. A thread reads and sorts the sealed partition (24 bytes an entry), the
-//! writer appends. After a crash it begins again.
+//! An index maintained while orders arrive would be updated in random places: with three million items, every commit
+//! would dirty nearly all of its pages. Here, a thread reads and sorts the sealed partition (24 bytes an entry), and
+//! the writer appends. After a crash, the work begins again.
 
 use std::path::PathBuf;
 use std::thread::JoinHandle;
@@ -21,7 +21,7 @@ use crate::shard::{BuiltIndex, SortPermit, open_reader};
 
 /// Rows read in one transaction, so that no checkpoint waits long.
 const READ_ROWS: i64 = 50_000;
-/// Rows written between two looks at the clock.
+/// Rows written between two checks of the clock.
 const WRITE_ROWS: usize = 256;
 
 /// Product or customer, time, order.
@@ -34,13 +34,13 @@ pub(super) struct Building {
     started_us: u64,
     sort: Option<JoinHandle<Result<[Vec<Entry>; 2], ShardError>>>,
     entries: [Vec<Entry>; 2],
-    /// How many of each are committed.
+    /// Number of committed entries of each table.
     written: [usize; 2],
     /// Held while the entries are in memory.
     _permit: SortPermit,
 }
 
-/// Whether a sealed partition wants its tables.
+/// Returns `true` if a sealed partition lacks its tables.
 pub(super) fn is_due(connection: &Connection) -> Result<bool, ShardError> {
     Ok(to_index(connection, &ORDERS)?.is_some())
 }
@@ -50,17 +50,17 @@ fn tables_of(partition: &str) -> [(String, &'static str); 2] {
 }
 
 impl OrderStore {
-    /// Whether a slice could be done now: not while the sort is under way.
+    /// Returns `true` if a slice can be done now. It cannot while the sort is running.
     pub(super) fn is_seal_due(&self) -> bool {
         let is_ready = match &self.building {
             Some(building) => building.sort.as_ref().is_none_or(JoinHandle::is_finished),
-            // Another shard's entries are in memory.
+            // The entries of another shard are in memory.
             None => !SortPermit::is_taken(),
         };
         self.seal_due && is_ready
     }
 
-    /// One slice of about `budget`. Returns what was completed.
+    /// Does one slice of about `budget`. Returns the completed index, if any.
     pub(super) fn seal(
         &mut self,
         connection: &mut Connection,
@@ -109,7 +109,7 @@ fn begin(connection: &mut Connection, path: &std::path::Path) -> Result<Option<B
     let Some(permit) = SortPermit::take() else { return Ok(None) };
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     for (table, what) in tables_of(&partition) {
-        // Of an attempt that a crash ended.
+        // Left by an attempt that a crash ended.
         transaction.execute_batch(&format!(
             "DROP TABLE IF EXISTS {table};
 CREATE TABLE {table} (
@@ -134,7 +134,7 @@ CREATE TABLE {table} (
     }))
 }
 
-/// Reads both in order of arrival, in bounded transactions; the partition has no new orders any more.
+/// Reads orders and items in order of arrival, in bounded transactions. A sealed partition receives no new orders.
 fn sort(path: PathBuf, partition: &str) -> Result<[Vec<Entry>; 2], ShardError> {
     let connection = open_reader(&path)?;
     let items = items_of(partition);
@@ -147,7 +147,7 @@ fn sort(path: PathBuf, partition: &str) -> Result<[Vec<Entry>; 2], ShardError> {
             connection.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0))?;
         Ok(counted.unsigned_abs() as usize)
     };
-    // Exactly as large as they have to be: 24 bytes an item and an order.
+    // The exact capacity: 24 bytes an item and an order.
     let mut found = [Vec::with_capacity(count(&items)?), Vec::with_capacity(count(partition)?)];
     let mut last_id = i64::MIN;
     loop {
@@ -174,13 +174,13 @@ fn sort(path: PathBuf, partition: &str) -> Result<[Vec<Entry>; 2], ShardError> {
     }
     for entries in &mut found {
         entries.sort_unstable();
-        // An order with one product in two lines is there once.
+        // An order with one product in two lines has one entry.
         entries.dedup();
     }
     Ok(found)
 }
 
-/// Whether everything is written.
+/// Writes entries until `until_us`. Returns `true` once everything is written.
 fn write(building: &mut Building, connection: &mut Connection, until_us: u64) -> Result<bool, ShardError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut written = building.written;

@@ -1,4 +1,4 @@
-//! Orders, statuses and finished ingests of one batch become rows, each with its outcome.
+//! Stores the orders, statuses and finished ingests of one batch as rows, and returns the outcome of each record.
 
 use std::time::Duration;
 
@@ -24,14 +24,14 @@ use crate::shard::{
     Batch, BatchWriter, BuiltIndex, Opening, Outcome, Record, Shard, ShardError, Stage, Store, load_ids,
 };
 
-/// What is kept in memory of a shard's orders.
+/// The state of a shard's orders that is kept in memory.
 #[derive(Debug)]
 pub struct OrderStore {
     pub(super) ids: Ids,
     pub(super) names: Names,
     pub(super) sums: Sums,
     pub(super) building: Option<Building>,
-    /// A sealed partition may want its tables by product and customer.
+    /// Set if a sealed partition may lack its tables by product and customer.
     pub(super) seal_due: bool,
 }
 
@@ -52,7 +52,7 @@ impl OrderStore {
         self.building.is_some()
     }
 
-    /// Shorter runs of ids, for tests.
+    /// Shortens the runs of ids, for tests.
     #[cfg(test)]
     pub(crate) fn shorten_runs(&mut self, run_ids_min: usize) {
         self.ids.shorten_runs(run_ids_min);
@@ -114,7 +114,7 @@ impl Store for OrderStore {
         self.seal(shard.connection(), &path, budget)
     }
 
-    /// What was read of a partition for its tables would come back.
+    /// Stops the build, because the entries that it has already read would restore erased rows.
     fn stop_building(&mut self) {
         if self.building.take().is_some() {
             self.seal_due = true;
@@ -122,7 +122,7 @@ impl Store for OrderStore {
     }
 }
 
-/// One record, decoded.
+/// One decoded record.
 #[derive(Clone, Copy)]
 enum Row<'a> {
     Order(OrderRow<'a>),
@@ -135,12 +135,12 @@ enum Row<'a> {
 struct Sought<'a> {
     rows: Vec<(&'a [u8], Row<'a>)>,
     ids: BatchIds,
-    /// The number of rows that were used.
+    /// Number of rows that were already returned.
     next: usize,
 }
 
 impl<'a> Sought<'a> {
-    /// Takes a record in, if it is one of these.
+    /// Adds a record if it belongs to this family and is valid.
     fn push(&mut self, keys: &KeyHasher, record: &Record<'a>) {
         let payload = record.payload;
         let row = match record.kind {
@@ -158,7 +158,7 @@ impl<'a> Sought<'a> {
         self.rows.push((payload, row));
     }
 
-    /// The row of a record, if it is one: they come in the order in which they were pushed.
+    /// Returns the row of a record if it has one. Records arrive in the order in which they were pushed.
     fn next(&mut self, payload: &[u8]) -> Option<Row<'a>> {
         let (bytes, row) = self.rows.get(self.next).copied()?;
         if !std::ptr::eq(bytes.as_ptr(), payload.as_ptr()) {
@@ -169,7 +169,7 @@ impl<'a> Sought<'a> {
     }
 }
 
-/// The statements and the state one batch works with.
+/// The statements and the state of one batch.
 struct Writer<'t> {
     connection: &'t Connection,
     keys: &'t KeyHasher,
@@ -177,7 +177,7 @@ struct Writer<'t> {
     sought: Sought<'t>,
     insert_order: Option<CachedStatement<'t>>,
     insert_item: Option<CachedStatement<'t>>,
-    /// Of the order at hand.
+    /// The products of the current order.
     products: Vec<Product>,
 }
 
@@ -205,7 +205,7 @@ impl<'t> BatchWriter<'t> for Writer<'t> {
         Ok(())
     }
 
-    /// The ids and the sums.
+    /// Saves the ids and the sums.
     fn finish(self: Box<Self>, batch: &mut Batch<'t>) -> Result<(), ShardError> {
         let Writer { connection, orders, .. } = *self;
         if batch.applied.stored(&ORDERS) > 0 {
@@ -215,7 +215,7 @@ impl<'t> BatchWriter<'t> for Writer<'t> {
     }
 }
 
-/// A stored order, as far as a second one or a new status has to know it.
+/// The parts of a stored order that a second order or a new status requires.
 struct Stored {
     id: i64,
     table: String,
@@ -228,10 +228,11 @@ struct Stored {
 }
 
 impl Stored {
-    /// What becomes of the same order once more: one that this line of this ingest stored is read again after a
-    /// crash.
+    /// Returns the outcome of the same order when it arrives again. An order that the same line of the same ingest
+    /// stored is read again after a crash: it is repeated.
     ///
-    /// One that its key has outlived is another ingest's: under a key that has expired the rows are as they are.
+    /// If the row has outlived its key, the record belongs to another ingest, which reused the expired key. The
+    /// order is then a duplicate, and the row remains unchanged.
     fn again(&self, order: &OrderRow<'_>) -> Outcome {
         let is_line = order.ingest != 0 && (self.ingest, self.line) == (order.ingest, order.line);
         let is_kept = order.received_us.saturating_sub(self.received_us) < INGEST_KEY_KEPT_US;
@@ -240,7 +241,7 @@ impl Stored {
 }
 
 impl<'t> Writer<'t> {
-    /// Looks for the ids of the whole batch, and opens the next partition where the open one is full.
+    /// Looks up the ids of the whole batch, and opens the next partition if the open one is full.
     fn begin(
         orders: &'t mut OrderStore,
         batch: &mut Batch<'t>,
@@ -260,7 +261,7 @@ impl<'t> Writer<'t> {
         Ok(Writer { connection, keys, orders, sought, insert_order, insert_item, products })
     }
 
-    /// The stored order with this id, if the tenant has one.
+    /// Returns the stored order with this id, if the tenant has one.
     fn find(
         &mut self,
         batch: &mut Batch<'t>,
@@ -284,7 +285,7 @@ impl<'t> Writer<'t> {
         match forgotten {
             Some(Forgotten { mode: ErasureMode::Erase, .. }) => return Ok(Outcome::Suppressed),
             Some(Forgotten { token, .. }) => {
-                // What is told of it may name the person otherwise than what is stored.
+                // The contents are not compared: the record may name the person differently from the stored order.
                 if let Some(known) = &known {
                     return Ok(known.again(&order));
                 }
@@ -371,7 +372,7 @@ impl<'t> Writer<'t> {
         let tenant = batch.tenants.number(self.connection, status.tenant_id)?;
         let (_, known) = self.find(batch, tenant, status.order_id)?;
         let Some(known) = known else { return Ok(Outcome::Missing) };
-        // Of two at the same time the later one to come is the last.
+        // Of two changes with the same time, the one that arrives last wins.
         if self.last_status_us(known.id)?.is_some_and(|last_us| last_us > status.occurred_us) {
             return Ok(Outcome::Superseded);
         }
@@ -400,7 +401,7 @@ impl<'t> Writer<'t> {
         Ok(Outcome::Inserted)
     }
 
-    /// When the last change of the order's status that was applied occurred.
+    /// Returns the time of the last status change that was applied to the order.
     fn last_status_us(&self, order: i64) -> Result<Option<i64>, ShardError> {
         let sql = "SELECT occurred_us FROM order_status_time WHERE id = ?1";
         Ok(self.connection.prepare_cached(sql)?.query_row([order], |row| row.get(0)).optional()?)
@@ -414,7 +415,7 @@ impl<'t> Writer<'t> {
 
     fn ingest(&self, batch: &mut Batch<'t>, ingest: &IngestRow<'_>) -> Result<Outcome, ShardError> {
         let IngestRow { finished_us, expires_us, scope, key, fingerprint, response } = *ingest;
-        // It may tell of lines that were read before the person was kept out.
+        // The response may list lines that were read before the person was suppressed.
         let is_erasing = batch.keeps_out_anybody()? && kept_out::is_erasing(self.connection, scope)?;
         let response = if is_erasing { &without_order_ids(response) } else { response };
         self.connection
@@ -425,7 +426,7 @@ impl<'t> Writer<'t> {
                  finished_us = excluded.finished_us, expires_us = excluded.expires_us",
             )?
             .execute(params![scope, key, fingerprint, response, finished_us, expires_us])?;
-        // Expired ones go bit by bit, as new ones come.
+        // Expired keys are deleted gradually, as new ones arrive.
         self.connection
             .prepare_cached(
                 "DELETE FROM ingest_key WHERE (scope, key) IN \
@@ -436,7 +437,7 @@ impl<'t> Writer<'t> {
     }
 }
 
-/// The row with this number, if it is that order.
+/// Returns the row with this number if it is the order sought.
 fn stored(
     batch: &mut Batch<'_>,
     row_id: i64,

@@ -1,5 +1,5 @@
-//! Sales by hour, day, category and product, with sketches, kept in the transaction that changes the orders
-//! (R3): from the batch's own groups, so that what a batch costs here depends on its groups.
+//! Sums and sketches of sales by hour, day, category and product. They are updated in the transaction that changes
+//! the orders (R3), from the groups of the batch. The cost of a batch therefore depends on the number of its groups.
 
 use std::collections::BTreeMap;
 use std::collections::hash_map::Entry;
@@ -14,10 +14,10 @@ use crate::base::money::Currency;
 use crate::shard::ShardError;
 use crate::sketch::{HyperLogLog, TDigest};
 
-/// Counts of products kept room for from one batch to the next.
+/// Capacity for counts of products that is kept from one batch to the next.
 const PRODUCTS_KEPT: usize = 1 << 15;
 
-/// What sums are by: the tables they are in.
+/// The grouping of sums; each has a table of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SumsBy {
     Hour,
@@ -38,7 +38,7 @@ impl SumsBy {
         }
     }
 
-    /// The column of the name that sums are by beside the time, where there is one.
+    /// Returns the column of the category or product, if the sums have one in addition to the time.
     pub(super) const fn column(self) -> Option<&'static str> {
         match self {
             SumsBy::Hour | SumsBy::Day => None,
@@ -51,14 +51,14 @@ impl SumsBy {
         if matches!(self, SumsBy::Hour) { BucketSize::Hour } else { BucketSize::Day }
     }
 
-    /// How long a sum's stretch of time is.
+    /// Returns the length of a sum's period.
     #[must_use]
     pub const fn us(self) -> i64 {
         self.size().us()
     }
 }
 
-/// What of an order counts.
+/// The part of an order that sums count.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sale {
     pub(super) tenant: i64,
@@ -69,8 +69,8 @@ pub(super) struct Sale {
     pub(super) customer_key: i64,
 }
 
-/// Orders, units and revenue. No sum overflows, because what would make it is no sale ([`Sums::has_room`]); in a file of
-/// an earlier version it may be at its end.
+/// Orders, units and revenue. No sum overflows, because an order that would cause an overflow is not counted as a
+/// sale ([`Sums::has_room`]). In a file of an earlier version, a sum may already be at its limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Counts {
     orders: i64,
@@ -96,7 +96,7 @@ struct Group {
     counts: Counts,
     customers: Vec<u64>,
     totals: Vec<i64>,
-    /// A sale was taken out: sketches cannot forget, so they are made anew from the rows.
+    /// Set once a sale is removed. Sketches cannot forget a value, so they are rebuilt from the rows.
     is_recounted: bool,
 }
 
@@ -120,7 +120,7 @@ impl Group {
     }
 }
 
-/// Tenant, currency, start, and the category or product where it is by one.
+/// Tenant, currency, start, and the number of the category or product (0 for hours and days).
 pub(super) type Key = (i64, Currency, i64, i64);
 
 /// The groups of one batch.
@@ -128,25 +128,26 @@ pub(super) type Key = (i64, Currency, i64, i64);
 pub(super) struct Sums {
     hours: HashMap<Key, Group>,
     categories: HashMap<Key, Group>,
-    /// As they came; one key may stand many times.
+    /// In order of arrival; one key may occur many times.
     products: Vec<(Key, Counts)>,
-    /// Units and revenue of the days that the batch changes, with what it did so far. Every other sum is a part of one
-    /// of them, and no part is negative: where the day's fits, all do.
+    /// Units and revenue of the days that the batch changes, including its changes so far. Every other sum is a part
+    /// of the sum of a day, and no part is negative. If a day's sum fits into 64 bits, all sums do.
     days: HashMap<(i64, Currency, i64), (i64, i64)>,
     tenants: HashSet<i64>,
-    /// Category, product, units and revenue of the items at hand.
+    /// Category, product, units and revenue of the items of the current order.
     items: Vec<(i64, i64, i64, i64)>,
-    /// First number and number of their products, where one has two of them.
+    /// For each product of these items, its first number and its lowest number in the order. Empty if none differ.
     alike: Vec<(i64, i64)>,
 }
 
 impl Sums {
-    /// Something of the tenant changes in this batch.
+    /// Records that the batch changes orders of the tenant.
     pub(super) fn touch(&mut self, tenant: i64) {
         self.tenants.insert(tenant);
     }
 
-    /// Whether all sums still fit into 64 bits with this sale. About 2 us for the first of a day in a batch, then 30 ns.
+    /// Returns `true` if all sums still fit into 64 bits with this sale. Takes about 2 us for the first sale of a
+    /// day in a batch, then 30 ns.
     pub(super) fn has_room(&mut self, transaction: &Connection, sale: &Sale) -> Result<bool, ShardError> {
         let (units, revenue) = *self.day(transaction, sale)?;
         Ok(units.checked_add(sale.units).is_some() && revenue.checked_add(sale.total).is_some())
@@ -165,12 +166,13 @@ impl Sums {
         }
     }
 
-    /// An order becomes a sale; its items with quantity and price. There is room for it. About 0.3 us with three items.
+    /// Adds an order that becomes a sale, with quantity and price of its items. The caller has checked
+    /// [`Sums::has_room`]. Takes about 0.3 us with three items.
     pub(super) fn add(&mut self, sale: &Sale, items: impl Iterator<Item = (Product, (i64, i64))>) {
         self.change(sale, items, true);
     }
 
-    /// It is none any more.
+    /// Removes an order that is no longer a sale.
     pub(super) fn take_out(
         &mut self,
         transaction: &Connection,
@@ -199,7 +201,8 @@ impl Sums {
             self.alike.push((product.first, product.id));
         }
         self.items.sort_unstable();
-        // A product that is in one order in two categories is in one order: the lowest number has it.
+        // An order counts once for a product, even if it contains the product in two categories. The lowest number
+        // of the product counts it.
         if self.alike.iter().all(|(first, product)| first == product) {
             self.alike.clear();
         }
@@ -228,7 +231,8 @@ impl Sums {
         }
     }
 
-    /// Adds the groups to the tables; in the transaction of the rows, after them. `tables` are all partitions.
+    /// Adds the groups to the tables, in the transaction of the rows and after them. `tables` are the tables of all
+    /// partitions.
     pub(super) fn save(&mut self, transaction: &Connection, tables: &[&str]) -> Result<(), ShardError> {
         let mut days: BTreeMap<Key, Group> = BTreeMap::new();
         let hours: BTreeMap<&Key, &Group> = self.hours.iter().collect();
@@ -236,7 +240,7 @@ impl Sums {
             let day = (*tenant, *currency, BucketSize::Day.floor(*start_us), 0);
             days.entry(day).or_default().merge(group);
         }
-        // In the order of the tables, so that neighbours meet the same page.
+        // In the order of the tables, so that neighbouring groups use the same page.
         let days = days.iter().collect();
         let categories = self.categories.iter().collect();
         for (by, groups) in [(SumsBy::Hour, hours), (SumsBy::Day, days), (SumsBy::Category, categories)] {
@@ -259,7 +263,7 @@ impl Sums {
         Ok(())
     }
 
-    /// After the commit, or instead of it.
+    /// Discards the groups, after the commit or instead of it.
     pub(super) fn clear(&mut self) {
         self.hours.clear();
         self.categories.clear();
@@ -277,13 +281,13 @@ fn damaged(error: crate::sketch::SketchError) -> ShardError {
     ShardError::Corrupt(format!("a sketch of the sales: {error}"))
 }
 
-/// The statements that groups of one table are saved with.
+/// The statements that save the groups of one table.
 struct Saving<'t> {
     by: SumsBy,
     find: CachedStatement<'t>,
     replace: CachedStatement<'t>,
     delete: CachedStatement<'t>,
-    /// Encoded sketches.
+    /// Buffers for the encoded sketches.
     customers: Vec<u8>,
     values: Vec<u8>,
 }
@@ -295,7 +299,7 @@ impl<'t> Saving<'t> {
             Some(column) => (format!(", {column}"), format!(" AND {column} = ?4"), ", ?4"),
             None => Default::default(),
         };
-        // Without a column there is no fourth parameter.
+        // Tables without a column have no fourth parameter.
         let key = format!("tenant = ?1 AND currency = ?2 AND start_us = ?3{is_it}");
         Ok(Saving {
             by,
@@ -312,7 +316,7 @@ impl<'t> Saving<'t> {
         })
     }
 
-    /// Adds a batch's share to what is there. `tables` are all partitions.
+    /// Adds a batch's share to the stored sum. `tables` are the tables of all partitions.
     fn group(
         &mut self,
         transaction: &Connection,
@@ -371,7 +375,7 @@ fn bind(statement: &mut CachedStatement<'_>, by: SumsBy, key: &Key) -> Result<()
     Ok(())
 }
 
-/// The sketches of one group, from the rows as they are now: customers and order values.
+/// Rebuilds the sketches of customers and order values of one group from the current rows.
 pub(super) fn recount(
     connection: &Connection,
     tables: &[&str],
@@ -395,7 +399,7 @@ pub(super) fn recount(
     Ok((customers, values))
 }
 
-/// Customer and total of every sale of a tenant in a stretch of time, of one category where asked for.
+/// Selects customer and total of every sale of a tenant in a period, optionally of one category.
 fn recount_sql(table: &str, of_category: bool) -> String {
     let only = if of_category {
         let items = items_of(table);
@@ -427,11 +431,11 @@ fn save_products(transaction: &Connection, products: &mut [(Key, Counts)]) -> Re
         let Some(((tenant, currency, start_us, product), _)) = same.first() else { continue };
         let mut counts = Counts::default();
         same.iter().for_each(|(_, more)| counts.add(*more));
-        // Sold and taken back in one batch is as if nothing had been.
+        // The batch added and removed the same sales.
         if counts == Counts::default() {
             continue;
         }
-        // What is bound stays bound: neighbours differ in their product only.
+        // Bound parameters stay bound, and neighbouring groups differ only in their product.
         if bound != Some((tenant, currency, start_us)) {
             upsert.raw_bind_parameter(1, tenant)?;
             upsert.raw_bind_parameter(2, currency.as_str())?;
@@ -442,7 +446,7 @@ fn save_products(transaction: &Connection, products: &mut [(Key, Counts)]) -> Re
             upsert.raw_bind_parameter(at, number)?;
         }
         upsert.raw_execute()?;
-        // Rarely: the last sale of a product on a day was taken out. Every sale has units.
+        // Rare: the last sale of a product on a day was removed. Every sale has units.
         if counts.units < 0 {
             transaction
                 .prepare_cached(

@@ -1,4 +1,4 @@
-//! The sums of the sales against a recount of the rows (R3).
+//! Compares the sums of sales with a recount of the rows (R3).
 
 use rusqlite::{Connection, Row};
 
@@ -10,11 +10,11 @@ use crate::shard::partition::names;
 use crate::shard::{Problems, differences};
 use crate::sketch::{HyperLogLog, TDigest};
 
-/// How far a digest's quantiles may be from a recounted one's, as a share of the spread of values: both are
-/// within the error of a digest, and orders came in another sequence.
+/// The permitted distance between a stored digest's quantiles and recounted ones, as a share of the range of values.
+/// Both are within the error of a digest, and the orders arrived in another sequence.
 const QUANTILE_TOLERANCE: f64 = 0.05;
 
-/// Every sum and sketch of the sales, and that no order id is there twice (W2). Sorts all orders and items.
+/// Checks every sum and sketch of sales, and that no order id is stored twice (W2). Sorts all orders and items.
 pub(crate) fn verify_sales(connection: &Connection, problems: &mut Vec<String>) -> Result<(), ShardError> {
     let floor = |column: &str, us: i64| format!("{column} - (({column} % {us}) + {us}) % {us}");
     let sale = "o.status <= 4";
@@ -38,7 +38,7 @@ pub(crate) fn verify_sales(connection: &Connection, problems: &mut Vec<String>) 
             .iter()
             .map(|orders| {
                 let items = super::items_of(orders);
-                // An order that has one product under two numbers is one of the lower number.
+                // An order that contains one product under two numbers counts for the lower number.
                 let counted = if by == SumsBy::Product { first_sql(&items) } else { "true".to_owned() };
                 format!(
                     "SELECT o.tenant AS tenant, o.currency AS currency, {day} AS day, {key} AS key, \
@@ -72,7 +72,7 @@ pub(crate) fn verify_sales(connection: &Connection, problems: &mut Vec<String>) 
         problems.push(format!("{twice} order ids are stored more than once"));
     }
     let mut wrong = 0_i64;
-    // Partition by partition: through the views every order would look through the items of all.
+    // Partition by partition, because through the views every order would search the items of all partitions.
     for table in &tables {
         let items = super::items_of(table);
         let of_order = "i.id >= o.id * 1024 AND i.id < o.id * 1024 + 1024";
@@ -88,7 +88,7 @@ pub(crate) fn verify_sales(connection: &Connection, problems: &mut Vec<String>) 
     Ok(())
 }
 
-/// Whether no item of the order at hand is of the same product under a lower number.
+/// Returns a condition that is true if no item of the current order is the same product under a lower number.
 fn first_sql(items: &str) -> String {
     format!(
         "p.id = (SELECT min(f.id) FROM product_row f WHERE f.tenant = p.tenant AND f.product_id = p.product_id) \
@@ -97,7 +97,7 @@ fn first_sql(items: &str) -> String {
     )
 }
 
-/// The sums that a table has against those that its rows make.
+/// Compares the sums in a table with those computed from the rows.
 fn compare(
     connection: &Connection,
     table: &str,
@@ -112,7 +112,8 @@ fn compare(
     differences(connection, (table, columns), recount, told, problems)
 }
 
-/// A HyperLogLog depends on the set only, so it is the same; a digest on the sequence too, so it is near.
+/// Compares stored sketches with rebuilt ones. A HyperLogLog depends only on the set, so it must be equal. A digest
+/// also depends on the sequence, so it must be close.
 fn verify_sketches(
     connection: &Connection,
     tables: &[String],

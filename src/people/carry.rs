@@ -1,4 +1,4 @@
-//! The lists of who is kept out as records, for carrying them into other shards.
+//! Converts the lists of suppressed people and events back to records, to carry them into other shards.
 
 use rusqlite::Connection;
 
@@ -6,7 +6,7 @@ use super::record::{ERASURE, ErasureRecord};
 use crate::shard::kept_out::Forgotten;
 use crate::shard::{Carried, ShardError};
 
-/// Everybody on the list, and then the events.
+/// Passes every suppressed person to `take`, then the erased events.
 pub(super) fn carry(
     connection: &Connection,
     take: &mut dyn FnMut(Carried) -> Result<(), ShardError>,

@@ -1,16 +1,18 @@
-//! People who are to be forgotten: their rows go, and a list says that they stay away.
+//! The erasure of people: their rows are deleted, and a list suppresses later ones.
 //!
-//! In: records of the kind [`ERASURE`]. Out: rows that are gone or have no name, pages without a byte that is
-//! not used, a report. Owns: the erasure under way, step by step; the kernel keeps the lists (`shard::kept_out`). Never: stops others' rows; every
-//! step is a slice of upkeep, and begins again after a crash where it was.
+//! In: records of the kind [`ERASURE`]. Out: deleted rows, or rows without a name; pages whose unused bytes are
+//! overwritten; a report. Owns: the running erasure and its steps (the kernel keeps the lists, `shard::kept_out`).
+//! Never: blocks the rows of others.
+//!
+//! Every step is done in slices of upkeep, and continues after a crash where it was.
 //!
 //! ```text
-//! suppress ─► erase ─► wait for what the journals held ─► orders ─► customers ─► words ─► events │ clicks ─►
-//! rejected records, answers ─► journals begun anew ─► who it was ─► unused bytes of every page ─► WAL cut ─►
-//! finished
+//! suppress ─► erase ─► wait for the journals ─► orders ─► customers ─► words ─► events │ clicks ─► rejected records,
+//! responses ─► new journals ─► subject deleted ─► unused bytes of every page ─► WAL truncated ─► finished
 //! ```
-//! `Suppress` comes first and to every shard: from then on nothing new of the person is stored, so what the later
-//! steps have passed stays clean.
+//!
+//! `Suppress` comes first and goes to every shard. From then on no new data of the person is stored, so the rows
+//! that later steps have processed remain clean.
 
 mod carry;
 mod needles;
@@ -32,7 +34,7 @@ use crate::base::keys::{KeyHash, KeyHasher};
 use crate::base::kinds::{Kind, KindRow};
 use crate::shard::{Carried, Family, Opening, ShardError, Store};
 
-/// The family of people who are erased.
+/// The family of erased people.
 #[derive(Clone, Copy, Debug)]
 pub struct People;
 
@@ -45,7 +47,7 @@ impl Family for People {
         None
     }
 
-    /// The kernel made the tables: other families ask them.
+    /// Does nothing: the kernel creates the tables, because other families query them.
     fn migrate(&self, _connection: &Connection, _version: u32) -> Result<(), ShardError> {
         Ok(())
     }

@@ -1,28 +1,30 @@
-//! Whether a text speaks of a person, and the same text without them.
+//! Finds a person in a text, and replaces the person there.
 //!
-//! A customer is known by id and e-mail address. A name is not enough: another person may have it too.
-//! - An e-mail address counts wherever it stands by itself, in any case of letters.
-//! - An id counts as a whole JSON string; one of [`FREE_ID_BYTES_MIN`] bytes that is no plain number, also as a
-//!   word within a longer text. A number that happens to be the id does not.
+//! A customer is identified by id and e-mail address. A name is not sufficient, because another person may have it
+//! too.
 //!
-//! Both are looked for in the text as it stands and with its JSON escapes resolved.
+//! - An e-mail address matches anywhere if it is a whole address, in any case of letters.
+//! - An id matches as a whole JSON string. An id of at least [`FREE_ID_BYTES_MIN`] bytes that is not a plain number
+//!   also matches as a word within a longer text. A number that happens to equal the id does not match.
+//!
+//! Both are searched in the text as written and with its JSON escapes resolved.
 
 use std::borrow::Cow;
 
 use memchr::memmem;
 
-/// Shorter ids are words of every language.
+/// Minimum length of an id that also matches as a word. Shorter ids may be ordinary words.
 const FREE_ID_BYTES_MIN: usize = 6;
-/// What is shorter, or has no @, is no address that could be looked for within a text.
+/// Minimum length of an address to search for. It must also contain an @.
 const EMAIL_BYTES_MIN: usize = 6;
 
-/// What is looked for.
+/// The texts to search for.
 #[derive(Clone, Debug, Default)]
 pub struct Needles {
     ids: Vec<String>,
     /// In lower case.
     emails: Vec<String>,
-    /// Only replaced, never looked for.
+    /// Only replaced, never searched for.
     names: Vec<String>,
 }
 
@@ -36,7 +38,7 @@ impl Needles {
         let kept = |text: &&str| !text.trim().is_empty();
         let is_address = |text: &&str| text.len() >= EMAIL_BYTES_MIN && text.contains('@');
         let mut names: Vec<String> = names.into_iter().filter(kept).map(str::to_owned).collect();
-        // The longer one first: it may begin with the shorter one.
+        // The longest first, because it may begin with a shorter one.
         names.sort_by_key(|name| std::cmp::Reverse(name.len()));
         Needles {
             ids: ids.into_iter().filter(kept).map(str::to_owned).collect(),
@@ -45,7 +47,7 @@ impl Needles {
         }
     }
 
-    /// Whether the text speaks of the person. JSON or not.
+    /// Returns `true` if the text refers to the person. It need not be JSON.
     #[must_use]
     pub fn are_in(&self, text: &[u8]) -> bool {
         self.stand_in(text) || memchr::memchr(b'\\', text).is_some_and(|_| self.stand_in(&unescaped(text)))
@@ -64,13 +66,14 @@ impl Needles {
             .any(|email| places(&lower, email.as_bytes()).any(|at| is_address(&lower, at, email)))
     }
 
-    /// Whether an identifier, which is no JSON, is the person's or has theirs as a part.
+    /// Returns `true` if an identifier, which is not JSON, is the person's or contains theirs.
     #[must_use]
     pub fn are_in_name(&self, name: &str) -> bool {
         self.ids.iter().any(|id| id == name) || self.stand_in(name.as_bytes())
     }
 
-    /// Whether the bytes hold the id or the address anywhere, whatever is around it. Of what cannot be taken apart.
+    /// Returns `true` if the bytes contain the id or the address anywhere, whatever precedes or follows it. For
+    /// bytes that cannot be parsed.
     #[must_use]
     pub fn may_be_in(&self, bytes: &[u8]) -> bool {
         let lower = || bytes.to_ascii_lowercase();
@@ -82,8 +85,8 @@ impl Needles {
             || self.are_in(bytes)
     }
 
-    /// The JSON object with `token` in the place of ids, addresses and names, however they are written; an empty one
-    /// where that cannot be done. Only what stands in strings is replaced: a name may be a number, or `null`.
+    /// Returns the JSON object with ids, addresses and names replaced by `token`, however they are escaped, or an
+    /// empty object if that is impossible. Only strings are changed, because a name may also be a number or `null`.
     #[must_use]
     pub fn replaced(&self, text: &str, token: &str) -> String {
         let replaced = self.replaced_in_strings(text, token);
@@ -91,7 +94,7 @@ impl Needles {
         replaced.filter(is_clean).unwrap_or_else(|| "{}".to_owned())
     }
 
-    /// `None` where a string does not end, or its replacement names the person once more.
+    /// Returns `None` if a string does not end, or if its replacement refers to the person again.
     fn replaced_in_strings(&self, text: &str, token: &str) -> Option<String> {
         let (mut out, mut rest) = (String::with_capacity(text.len()), text);
         while let Some(begin) = memchr::memchr(b'"', rest.as_bytes()) {
@@ -117,7 +120,7 @@ impl Needles {
         Some(out)
     }
 
-    /// In the content of one string, without escapes.
+    /// Replaces in the content of one string, without escapes.
     fn replaced_in_string(&self, text: &str, token: &str) -> String {
         if self.ids.iter().any(|id| id == text) {
             return token.to_owned();
@@ -150,7 +153,7 @@ impl Needles {
     }
 }
 
-/// How long the content of a string is that begins here.
+/// Returns the length of a string's content, which starts at the beginning of `text`.
 fn string_end(text: &[u8]) -> Option<usize> {
     let mut at = 0;
     loop {
@@ -166,7 +169,8 @@ fn is_object(text: &str) -> bool {
     text.trim_start().starts_with('{') && serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok()
 }
 
-/// Every place, also of those that begin within one another: which of them counts is seen by what is around.
+/// Returns every position of the needle, including overlapping ones. The caller checks the surrounding bytes of
+/// each.
 fn places<'t>(text: &'t [u8], needle: &'t [u8]) -> impl Iterator<Item = usize> + 't {
     let finder = memmem::Finder::new(needle);
     let mut from = 0;
@@ -177,7 +181,7 @@ fn places<'t>(text: &'t [u8], needle: &'t [u8]) -> impl Iterator<Item = usize> +
     })
 }
 
-/// Whether the number stands there in decimal digits, and not as a part of a longer one.
+/// Returns `true` if the bytes contain the number in decimal digits that are not part of a longer number.
 pub(super) fn has_number(bytes: &[u8], number: i64) -> bool {
     let digits = number.to_string();
     places(bytes, digits.as_bytes()).any(|at| {
@@ -206,7 +210,7 @@ fn put(
     out
 }
 
-/// A letter of any script goes on with bytes above 127.
+/// Returns `true` if a byte continues a word. Bytes above 127 do, because they may belong to a letter of any script.
 fn goes_on(byte: Option<&u8>, also: &[u8]) -> bool {
     byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte >= 0x80 || also.contains(byte))
 }
@@ -230,12 +234,12 @@ fn is_id(text: &[u8], at: usize, id: &str) -> bool {
 fn is_address(text: &[u8], at: usize, email: &str) -> bool {
     let (before, behind) = around(text, at, email.len());
     let next = text.get(at + email.len() + 1);
-    // A full stop may end a sentence or go on with another domain.
+    // A full stop may end a sentence, or continue with another part of a domain.
     let goes_on_behind = goes_on(behind, b"-_") || behind == Some(&b'.') && goes_on(next, b"");
     !goes_on(before, b"._%+-") && !goes_on_behind
 }
 
-/// The text with its JSON escapes resolved; half a surrogate pair becomes U+FFFD. For looking only.
+/// Returns the text with its JSON escapes resolved, for searching only. Half a surrogate pair becomes U+FFFD.
 fn unescaped(text: &[u8]) -> Cow<'_, [u8]> {
     if memchr::memchr(b'\\', text).is_none() {
         return Cow::Borrowed(text);
@@ -347,7 +351,7 @@ mod tests {
             (r#"{"c":"\u0063ust-77","n":1.50}"#, r#"{"c":"anon-1","n":1.50}"#),
             (r#"{"cust-77":"a\n\"Zaphod\u0020Beeblebrox\""}"#, r#"{"anon-1":"a\n\"anon-1\""}"#),
             (r#"{"c":"\ud800","d":"cust-77"}"#, r#"{"c":"\ud800","d":"anon-1"}"#),
-            // What cannot be taken apart.
+            // Texts that cannot be parsed.
             (r#"{"c":"cust-77"#, "{}"),
             (r#"["cust-77"]"#, "{}"),
         ] {
@@ -366,7 +370,7 @@ mod tests {
             ("true", r#"{"n":1,"k":[null,true,"n\n1","J\u00f6rg, null"],"c":"a-1"}"#),
             ("J\u{f6}rg", r#"{"n":1,"k":[null,true,"n\n1","a-1, null"],"c":"a-1"}"#),
         ] {
-            // One that is a part of the token cannot be replaced.
+            // A name that is part of the token cannot be replaced.
             let token = if name == "1" { "a-2" } else { "a-1" };
             let expected = if name == "1" { expected.replace("a-1", "a-2") } else { expected.to_owned() };
             assert_eq!(of(name).replaced(text, token), expected, "{name}");
@@ -400,7 +404,7 @@ mod tests {
         })
     }
 
-    /// Every string of it, names of members included.
+    /// Collects every string of a value, including the names of members.
     fn strings(value: &serde_json::Value, found: &mut Vec<String>) {
         match value {
             serde_json::Value::String(text) => found.push(text.clone()),

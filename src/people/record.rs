@@ -1,5 +1,5 @@
-//! The bytes of an erasure in a journal record. Nothing of the person can be read in them: they are masked with a
-//! key stream of a secret that stands beside them, and is overwritten together with them.
+//! The bytes of an erasure in a journal record. No data of the person is readable in them: they are masked with a
+//! key stream. Its secret is stored next to them and is overwritten together with them.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,7 +7,7 @@ use crate::base::kinds::{Kind, KindRow, Placement};
 use crate::base::limits::RECORD_BYTES_MAX;
 use crate::shard::ErasureMode;
 
-/// One step of the erasure of a person, or one entry of the list of those who are kept out.
+/// One step of the erasure of a person, or one entry of the lists of suppressed people and events.
 pub const ERASURE: Kind = Kind::new(11);
 
 /// The kinds of this family's records.
@@ -21,23 +21,23 @@ pub(super) const KINDS: &[KindRow] = &[KindRow {
 
 const SECRET_BYTES: usize = 32;
 
-/// Who is meant.
+/// The person to erase.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Subject {
     Customer {
         tenant_id: String,
         customer_id: String,
-        /// What stands in the customer's place where the orders stay, and of an earlier time when they stayed.
+        /// Replaces the customer if the orders are kept, now or since an earlier erasure.
         token: String,
         names: Vec<String>,
         emails: Vec<String>,
     },
-    /// Of the collector's events, which are no tenant's.
+    /// A user in the collector's events, which belong to no tenant.
     User { user_id: i64 },
 }
 
-/// What an erasure that is begun has done by then outside of the shards.
+/// Counts of the files that the erasure removed outside the shards before this record.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RemovedOutside {
     pub uploads: u64,
@@ -48,30 +48,30 @@ pub struct RemovedOutside {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErasureRecord {
-    /// From here on nothing of the person is taken in.
+    /// Suppresses later data of the person.
     Suppress { mode: ErasureMode, subject: Subject },
-    /// What is there goes, bit by bit.
+    /// Erases the stored data, step by step.
     Erase {
         /// 32 hexadecimal digits.
         id: String,
         began_us: i64,
         mode: ErasureMode,
         subject: Subject,
-        /// The subject has not all names and addresses that there are.
+        /// Set if the person has more names and addresses than the subject contains.
         names_truncated: bool,
         removed: RemovedOutside,
     },
-    /// A line of the list of those who are kept out, on its way to another shard.
+    /// An entry of the list of suppressed people, on its way to another shard.
     Forgotten { key: [u8; 16], mode: ErasureMode, token: String },
-    /// The same of events.
+    /// An entry of the list of erased events, on its way to another shard.
     ErasedEvent { key: [u8; 16] },
 }
 
 impl ErasureRecord {
-    /// Appends the record's payload to `out`; another one each time.
+    /// Appends the record's payload to `out`. The bytes differ each time.
     ///
     /// # Errors
-    /// The system gives no random bytes, or it is larger than a record may be.
+    /// The system provides no random bytes, or the payload is larger than a record may be.
     pub fn encode(&self, out: &mut Vec<u8>) -> std::io::Result<()> {
         let mut secret = [0; SECRET_BYTES];
         getrandom::fill(&mut secret).map_err(std::io::Error::other)?;
@@ -85,7 +85,7 @@ impl ErasureRecord {
         Ok(())
     }
 
-    /// `None` where the payload is no such record.
+    /// Returns `None` if the payload is not an erasure.
     #[must_use]
     pub fn decode(payload: &[u8]) -> Option<ErasureRecord> {
         let (secret, masked) = payload.split_first_chunk::<SECRET_BYTES>()?;
@@ -95,7 +95,7 @@ impl ErasureRecord {
     }
 }
 
-/// XOR with the key stream; doing it twice undoes it.
+/// Combines the bytes with the key stream by XOR. A second call restores them.
 fn mask(secret: &[u8; SECRET_BYTES], bytes: &mut [u8]) {
     let mut stream = blake3::Hasher::new_keyed(secret).finalize_xof();
     let mut block = [0; 256];

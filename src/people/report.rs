@@ -1,4 +1,4 @@
-//! What an erasure has done in one shard, as the shard keeps it and as others read it.
+//! The progress of an erasure in one shard, as stored there and as read by others.
 
 use rusqlite::{Connection, OptionalExtension as _};
 use serde::{Deserialize, Serialize};
@@ -9,16 +9,16 @@ use crate::shard::ShardError;
 use crate::shard::kept_out;
 use crate::shard::partitions_of;
 
-/// Names, and addresses, of one customer that are read at most from each shard. Of further ones is only told that
-/// there are some.
+/// Maximum number of names, and of addresses, of one customer that are read from each shard. Further ones only set
+/// [`KnownCustomer::is_truncated`].
 const NAMES_MAX: usize = 64;
 
-/// Rows and files that were touched; nothing of the person.
+/// Counts of changed rows and files. Contains no data of the person.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ErasureReport {
     pub orders: u64,
     pub items: u64,
-    /// Rows of customers: one for each name and address.
+    /// Rows of customers: one for each combination of name and address.
     pub customers: u64,
     /// Entries of the index of words.
     pub words: u64,
@@ -27,9 +27,9 @@ pub struct ErasureReport {
     /// Entries of other indexes and lists.
     pub index_entries: u64,
     pub rejected_records: u64,
-    /// Kept answers of ingests that lost the order ids in their errors.
+    /// Stored ingest responses whose errors lost their order ids.
     pub ingest_answers: u64,
-    /// Journals that were begun anew, so that their earlier segments went.
+    /// Journals that began a new segment, so that earlier segments could be deleted.
     pub journals: u64,
     pub journal_bytes: u64,
     pub quarantined_segments: u64,
@@ -37,7 +37,7 @@ pub struct ErasureReport {
     pub pages: u64,
 }
 
-/// How far an erasure is in one shard.
+/// The state of an erasure in one shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ErasureState {
     /// `None` for a user of the collector.
@@ -45,16 +45,16 @@ pub struct ErasureState {
     pub mode: String,
     pub began_us: i64,
     pub finished_us: Option<i64>,
-    /// What is being done, or `finished`.
+    /// The current step, or `finished`.
     pub step: String,
     pub uploads: u64,
     pub exports: u64,
-    /// Not all names and addresses were looked for.
+    /// Set if not all names and addresses were searched for.
     pub names_truncated: bool,
     pub report: ErasureReport,
 }
 
-/// An erasure by its id; `None` where the shard does not know it.
+/// Returns an erasure by its id, or `None` if the shard does not have it.
 pub fn erasure(connection: &Connection, id: &str) -> Result<Option<ErasureState>, ShardError> {
     let sql = "SELECT tenant_id, mode, began_us, finished_us, step, uploads, exports, report, names_truncated \
                FROM erasure WHERE id = ?1";
@@ -81,18 +81,18 @@ pub(super) fn parse(report: &str) -> Result<ErasureReport, ShardError> {
     serde_json::from_str(report).map_err(|_| ShardError::Corrupt("an erasure has no report".to_owned()))
 }
 
-/// What one shard knows of a customer.
+/// The data of a customer in one shard.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct KnownCustomer {
     pub names: Vec<String>,
     pub emails: Vec<String>,
-    /// There are more of them.
+    /// Set if there are more names or addresses.
     pub is_truncated: bool,
-    /// Of an earlier time.
+    /// The token of an earlier erasure.
     pub token: Option<String>,
 }
 
-/// A customer by id: the names and addresses that orders in this shard gave.
+/// Returns the names and addresses of a customer that orders in this shard contain.
 pub fn known_customer(
     connection: &Connection,
     keys: &KeyHasher,
@@ -119,8 +119,8 @@ pub fn known_customer(
     Ok(known)
 }
 
-/// Row ids of one customer's orders, sorted: from the lists of sealed partitions, and a look at all of the tenant's in
-/// the others (0.2 us each).
+/// Returns the row ids of one customer's orders, sorted. Reads them from the lists of sealed partitions. In other
+/// partitions, reads all orders of the tenant (0.2 us each).
 pub fn orders_of_customer(
     connection: &Connection,
     keys: &KeyHasher,

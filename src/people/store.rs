@@ -1,4 +1,4 @@
-//! Records of erasures, and the erasure under way: one slice after the other until it is finished.
+//! Stores records of erasures, and does the running erasure slice by slice.
 
 use std::time::Duration;
 
@@ -18,15 +18,15 @@ use crate::shard::{
     Store, WriterTask, erasures_under_way, kept_out,
 };
 
-/// Finished erasures that are remembered; their reports hold nothing of anybody.
+/// Finished erasures that are kept. Their reports contain no personal data.
 const FINISHED_MAX: i64 = 10_000;
 
-/// What a shard has to erase.
+/// The state of a shard's erasures.
 #[derive(Debug)]
 pub struct PeopleStore {
-    /// There may be one that is not finished.
+    /// Set if there may be an unfinished erasure.
     is_due: bool,
-    /// The batch at hand has a record of one.
+    /// Set if the current batch contains a record of an erasure.
     is_staged: bool,
     active: Option<Box<Erasing>>,
 }
@@ -50,7 +50,7 @@ impl PeopleStore {
         }
     }
 
-    /// One slice, about `budget` long.
+    /// Does one slice of about `budget`.
     fn erase_slice(&mut self, shard: &mut Shard, budget: Duration) -> Result<(), ShardError> {
         let until_us = clock::monotonic_us() + budget.as_micros() as u64 / 2;
         let Some(mut erasing) = self.active.take() else {
@@ -58,7 +58,7 @@ impl PeopleStore {
             self.is_due = self.active.is_some();
             return Ok(());
         };
-        // What was read of rows for building indexes, or counted, would bring them back.
+        // Rows that were read to build an index, or counted, would otherwise reappear in it.
         shard.stop_building();
         let is_done = match erasing.step {
             Step::Waiting => true,
@@ -69,7 +69,7 @@ impl PeopleStore {
             Step::Clicks => erase_clicks(shard, &mut erasing, until_us)?,
             Step::Rejected => erase_rejected(shard, &mut erasing, until_us)?,
             Step::Answers => erase_answers(shard, &mut erasing, until_us)?,
-            // Rows that retention took out of the views are in their tables still.
+            // Rows that retention removed from the views are still in their tables.
             Step::Pages if shard.free_dropped(budget)? => false,
             Step::Pages => {
                 let transaction =
@@ -91,7 +91,7 @@ impl PeopleStore {
             erasing.save(&transaction)?;
             transaction.commit()?;
         }
-        // After an error it is loaded again, as of the last transaction.
+        // After an error, the erasure is loaded again, in the state of the last transaction.
         self.active = Some(erasing);
         Ok(())
     }
@@ -140,7 +140,7 @@ impl Store for PeopleStore {
         }
     }
 
-    /// The records up to these are applied before anything is looked for.
+    /// Sets the positions to wait for. All records up to them are applied before the search for rows begins.
     fn lanes_are(&mut self, lanes: &[(LaneId, Sequence)]) {
         if let Some(erasing) = &mut self.active {
             erasing.lanes = Some(lanes.to_vec());
@@ -151,7 +151,7 @@ impl Store for PeopleStore {
         self.active.as_ref().is_some_and(|erasing| erasing.may_be_in(bytes))
     }
 
-    /// Nothing says any more who it was, but for bytes that are unused.
+    /// Deletes the subject. From then on, only unused bytes may still identify the person.
     fn journals_renewed(&mut self, connection: &mut Connection, renewed: Renewed) -> Result<(), ShardError> {
         let Some(mut erasing) = self.active.take() else { return Ok(()) };
         erasing.report.journals = renewed.journals;
@@ -167,7 +167,7 @@ impl Store for PeopleStore {
         Ok(())
     }
 
-    /// No file has anything of the person.
+    /// Finishes the erasure. No file contains data of the person any more.
     fn wal_cut(&mut self, connection: &mut Connection) -> Result<(), ShardError> {
         let Some(erasing) = self.active.take() else { return Ok(()) };
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -185,9 +185,9 @@ impl Store for PeopleStore {
     }
 }
 
-/// Decides one record of this family.
+/// Stores one record of this family.
 fn write(batch: &mut Batch<'_>, record: &Record<'_>) -> Result<Option<Outcome>, ShardError> {
-    // From this record on.
+    // Applies from this record on.
     batch.keep_out();
     let Some(erasure) = ErasureRecord::decode(record.payload) else { return Ok(None) };
     store(batch, record.payload, erasure)?;
@@ -204,7 +204,7 @@ fn store(batch: &Batch<'_>, payload: &[u8], record: ErasureRecord) -> Result<(),
             let key = kept_out::bytes(batch.keys.hash(&tenant_id, &customer_id));
             kept_out::add(connection, key, mode, &token)?;
         }
-        // The collector's events have no ids: what comes later is new.
+        // The collector's events have no ids, so later events cannot be recognised.
         ErasureRecord::Suppress { subject: Subject::User { .. }, .. } => {}
         ErasureRecord::Forgotten { key, mode, token } => kept_out::add(connection, key, mode, &token)?,
         ErasureRecord::ErasedEvent { key } => kept_out::add_event(connection, key)?,

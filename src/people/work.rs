@@ -1,4 +1,4 @@
-//! An erasure under way: which step it is at, and one slice after the other until it is finished.
+//! The running erasure and its current step.
 
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
@@ -8,25 +8,25 @@ use super::report::{self, ErasureReport};
 use crate::base::ids::{LaneId, Sequence};
 use crate::shard::{ErasureMode, Scrub, ShardError};
 
-/// What is done, in this order. Who it is has to be known up to the journals, and is written down until then; what is
-/// left of that is overwritten with everything else that is unused.
+/// The steps, in order. The steps up to `Journals` require the subject, which is stored until then. Its remains are
+/// overwritten together with all other unused bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// For the records that the journals held when it began.
+    /// Waits for the records that the journals contained at the beginning.
     Waiting,
     Orders,
     Customers,
-    /// The index of words is merged until no segment has a deleted entry.
+    /// Merges the index of words until no segment contains a deleted entry.
     Words,
     Events,
     Clicks,
     Rejected,
     Answers,
-    /// The writer's part: they are begun anew, and what of them is quarantined is looked through.
+    /// The writer has each journal begin a new segment, and searches quarantined segments.
     Journals,
-    /// The unused bytes of every page.
+    /// Overwrites the unused bytes of every page.
     Pages,
-    /// The writer cuts it: it has pages as they were before that.
+    /// The writer truncates the WAL, which contains earlier versions of pages.
     Wal,
 }
 
@@ -61,7 +61,7 @@ impl Step {
         }
     }
 
-    /// The next one of the same subject.
+    /// Returns the next step for the same kind of subject.
     fn next(self, is_user: bool) -> Step {
         match self {
             Step::Waiting if is_user => Step::Clicks,
@@ -75,25 +75,25 @@ impl Step {
     }
 }
 
-/// The erasure that is being worked on.
+/// The running erasure.
 #[derive(Debug)]
 pub(super) struct Erasing {
     pub(super) number: i64,
     pub(super) mode: ErasureMode,
-    /// `None` once it is known no more.
+    /// `None` once the subject is deleted.
     pub(super) subject: Option<Subject>,
     pub(super) needles: Needles,
     pub(super) step: Step,
     pub(super) place: String,
     pub(super) at: i64,
     pub(super) report: ErasureReport,
-    /// Where the lanes must have come to.
+    /// The positions that the lanes must reach.
     pub(super) lanes: Option<Vec<(LaneId, Sequence)>>,
-    /// Orders of `place` that are to be changed.
+    /// Orders of `place` that are still to be changed.
     pub(super) orders: Option<Vec<i64>>,
-    /// The level of the index of words that is being merged, once that was begun.
+    /// The level of the index of words that the merge reads from, once it has begun.
     pub(super) merging: Option<usize>,
-    /// With what it knows of the file.
+    /// The scrub of unused bytes, with its knowledge of the file.
     pub(super) scrub: Option<Scrub>,
 }
 
@@ -123,7 +123,7 @@ impl Erasing {
         }
         let needles = match &subject {
             Some(Subject::Customer { customer_id, token, names, emails, .. }) => Needles::new(
-                // In erasing, also what stood for the person since an earlier time.
+                // An erasure also removes the token of an earlier pseudonymisation.
                 [Some(customer_id.as_str()), (mode == ErasureMode::Erase).then_some(token.as_str())]
                     .into_iter()
                     .flatten(),
@@ -137,7 +137,7 @@ impl Erasing {
             mode,
             subject,
             needles,
-            // What it waited for is not known any more.
+            // The positions that it waited for are not stored; a waiting erasure requests them again.
             step,
             place,
             at,
@@ -149,10 +149,10 @@ impl Erasing {
         }))
     }
 
-    /// Whether bytes that cannot be taken apart may be of the person.
+    /// Returns `true` if bytes that cannot be parsed may belong to the person.
     pub(super) fn may_be_in(&self, bytes: &[u8]) -> bool {
         match self.subject {
-            // As a row has it, or as a client wrote it.
+            // As stored in a row, or as written by a client.
             Some(Subject::User { user_id }) => {
                 memchr::memmem::find(bytes, &user_id.to_le_bytes()).is_some()
                     || needles::has_number(bytes, user_id)
@@ -165,7 +165,7 @@ impl Erasing {
         matches!(self.subject, Some(Subject::User { .. }))
     }
 
-    /// What was done and where it goes on; in the transaction that did it.
+    /// Saves the progress, in the transaction of the work itself.
     pub(super) fn save(&self, transaction: &Transaction<'_>) -> Result<(), ShardError> {
         let report =
             serde_json::to_string(&self.report).map_err(|error| ShardError::Other(error.to_string()))?;
@@ -177,7 +177,7 @@ impl Erasing {
         Ok(())
     }
 
-    /// On to the next step, from its beginning.
+    /// Begins the next step.
     pub(super) fn advance(&mut self) {
         self.step = self.step.next(self.is_user());
         (self.place, self.at) = (String::new(), 0);

@@ -1,5 +1,5 @@
-//! Price events as the records they came from, with the verdict on each and what was said to it, for carrying them
-//! into other shards. Changes get new numbers there, in the order of arrival.
+//! Converts price events back to the records from which they were stored, to carry them into other shards. Each
+//! record contains the verdict and the decision on it. Changes get new numbers there, in the order of arrival.
 
 use rusqlite::{Connection, Row};
 
@@ -9,7 +9,7 @@ use super::record::{Decision, Judged, PRICE_EVENT, PriceEventRow, Review};
 use crate::base::prices::PriceRules;
 use crate::shard::{Carried, ShardError};
 
-/// Every price, and then the price events, which say of each price whether it is accepted.
+/// Passes every price to `take`, and then the price events, which determine whether each price is accepted.
 pub(super) fn carry(
     connection: &Connection,
     take: &mut dyn FnMut(Carried) -> Result<(), ShardError>,

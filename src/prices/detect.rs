@@ -1,48 +1,49 @@
-//! Whether a price is out of line with the accepted ones around it: two rules, in whole numbers, so that a replay
-//! decides alike on any machine.
+//! Decides whether a price is an anomaly: whether it differs too much from the accepted prices around it. Two rules
+//! decide, in whole numbers, so that a replay gives the same result on any machine.
 //!
-//! The first: it differs by more than so many percent from the accepted price before it. One that comes late, with
-//! accepted prices on both sides of its own time, is held against the nearer of the two neighbours: a price may be
-//! of before or of after a change that was accepted.
+//! The first rule: the price differs from the accepted price before it by more than a percentage. A late price may
+//! have accepted prices on both sides of its own time. It is compared with the neighbour nearer in value, because it
+//! may belong before or after an accepted change.
 //!
-//! The second: its modified z-score `0.6745 · |x − median| / MAD` (Iglewicz, Hoaglin 1993) among the last accepted
-//! prices is too high; it sees the drift that stays below the first, step by step. Prices that hardly ever change
-//! have a MAD of zero or next to it, and any change of theirs would be out of line: the MAD counts as
-//! [`MAD_FLOOR_PERCENT`] of the median at the least. Fewer than [`SCORE_COUNT_MIN`] prices have no score.
+//! The second rule: the modified z-score `0.6745 · |x − median| / MAD` (Iglewicz, Hoaglin 1993) among the last
+//! accepted prices is too high. This detects a drift whose steps are each below the first limit. Prices that hardly
+//! ever change have a MAD of zero or close to it, so any change of them would be an anomaly. The MAD is therefore at
+//! least [`MAD_FLOOR_PERCENT`] of the median. Fewer than [`SCORE_COUNT_MIN`] prices have no score.
 
 use crate::base::prices::PriceRules;
 
-/// Accepted prices that a score needs: below, the median is one of very few.
+/// The number of accepted prices that a score needs. A median of fewer means little.
 pub(super) const SCORE_COUNT_MIN: usize = 5;
-/// Of the median. With a limit of 3.5 a price must be 10.4 % away from the median to be out of line by its score.
+/// Percentage of the median. With a limit of 3.5, a price must be 10.4 % away from the median to be an anomaly by its
+/// score.
 const MAD_FLOOR_PERCENT: i128 = 2;
-/// `Φ⁻¹(3/4)` in ten-thousandths: it makes a MAD comparable to a standard deviation.
+/// `Φ⁻¹(3/4)` in ten-thousandths, which makes a MAD comparable to a standard deviation.
 const NORMAL: i128 = 6_745;
 
-/// What an anomaly was compared with. Prices are minor units.
+/// The comparison that makes a price an anomaly. Prices are in minor units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Finding {
-    /// The accepted price it was held against.
+    /// The accepted price with which it was compared.
     pub(super) baseline: i64,
-    /// The difference in hundredths of a percent of the baseline; `None`: of a baseline of zero.
+    /// The difference in hundredths of a percent of the baseline; `None` for a baseline of zero.
     pub(super) change_bp: Option<i64>,
-    /// `None`: too few prices.
+    /// `None` if there are too few prices.
     pub(super) score: Option<Score>,
 }
 
-/// Where a price stands among others.
+/// The modified z-score of a price, and the numbers from which it is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Score {
     pub(super) median: i64,
     pub(super) mad: i64,
-    /// Thousandths.
+    /// The score in thousandths.
     pub(super) milli: i64,
-    /// Prices that were looked at.
+    /// The number of prices in the window.
     pub(super) count: u16,
 }
 
 impl Finding {
-    /// Whether it is the change that is too large. One of a baseline of zero always is.
+    /// Returns `true` if the change is too large. A change from a baseline of zero always is.
     pub(super) fn is_by_change(&self, rules: &PriceRules) -> bool {
         self.change_bp.is_none_or(|change| change.unsigned_abs() > u64::from(rules.change_bp))
     }
@@ -52,13 +53,13 @@ impl Finding {
     }
 }
 
-/// What is out of line with a price; `None`: nothing. `before` are accepted prices ahead of its own time, the newest
-/// first; `after` those behind it, the oldest first: none where it is the newest. Both of its currency, at most
-/// [`PriceRules::window`] of each.
+/// Returns the finding if the price is an anomaly. `before` are the accepted prices before its own time, newest
+/// first. `after` are those after it, oldest first, and empty if the price is the newest. Both are in its currency,
+/// with at most [`PriceRules::window`] prices each.
 pub(crate) fn judge(price: i64, rules: &PriceRules, before: &[i64], after: &[i64]) -> Option<Finding> {
     let neighbours = [before.first(), after.first()].into_iter().flatten();
     let (_, baseline) = neighbours.map(|&base| (distance(price, base), base)).reduce(|best, next| {
-        // The earlier one where both are as near.
+        // If both are equally near, the earlier one is the baseline.
         if is_nearer(next.0, best.0) { next } else { best }
     })?;
     let window = usize::from(rules.window);
@@ -70,13 +71,13 @@ pub(crate) fn judge(price: i64, rules: &PriceRules, before: &[i64], after: &[i64
     (finding.is_by_change(rules) || finding.is_by_score(rules)).then_some(finding)
 }
 
-/// How far a price is from a base, as a fraction.
+/// Returns the distance of a price from a base, as a fraction.
 fn distance(price: i64, base: i64) -> (u128, u128) {
     ((i128::from(price) - i128::from(base)).unsigned_abs(), i128::from(base).unsigned_abs())
 }
 
 fn is_nearer((a, of_a): (u128, u128), (b, of_b): (u128, u128)) -> bool {
-    // From zero everything but zero is infinitely far.
+    // Any other price is infinitely far from zero.
     match (of_a, of_b) {
         (0, 0) => a < b,
         (0, _) => a == 0 && b > 0,
@@ -85,7 +86,8 @@ fn is_nearer((a, of_a): (u128, u128), (b, of_b): (u128, u128)) -> bool {
     }
 }
 
-/// Rounded away from zero, so that no change above a limit is brought down to it.
+/// Returns the change in hundredths of a percent. It is rounded away from zero, so that no change above a limit is
+/// rounded down to it.
 fn change_bp(price: i64, base: i64) -> Option<i64> {
     if price == base {
         return Some(0);
@@ -99,7 +101,7 @@ fn change_bp(price: i64, base: i64) -> Option<i64> {
     Some(if difference < 0 { -rounded } else { rounded })
 }
 
-/// Middle of the sorted; of an even number the mean of the two, rounded down.
+/// Returns the middle of sorted prices. For an even number of prices, it is the mean of the middle two, rounded down.
 fn median(sorted: &[i64]) -> i64 {
     let middle = sorted.len() / 2;
     match sorted {
@@ -121,7 +123,7 @@ fn score(price: i64, prices: &mut [i64]) -> Option<Score> {
     prices.sort_unstable();
     let mad = median(prices);
     let away = (i128::from(price) - i128::from(middle)).abs();
-    // In hundredths of a minor unit: a floor below one unit is one as well.
+    // In hundredths of a minor unit, so that a floor below one unit has an effect.
     let scale = (i128::from(mad) * 100).max(i128::from(middle) * MAD_FLOOR_PERCENT).max(1);
     let milli = NORMAL * away * 10 / scale;
     let milli = i64::try_from(milli).unwrap_or(i64::MAX);
@@ -144,7 +146,7 @@ mod tests {
         let up = judge(1_201, &RULES, &[1_000], &[]).unwrap();
         assert_eq!((up.baseline, up.change_bp, up.score), (1_000, Some(2_010), None));
         assert_eq!(judge(799, &RULES, &[1_000], &[]).unwrap().change_bp, Some(-2_010));
-        // A hair above the limit is above it, however it is rounded.
+        // A price just above the limit is above it, whatever the rounding.
         assert_eq!(judge(1_200_000_001, &RULES, &[1_000_000_000], &[]).unwrap().change_bp, Some(2_001));
     }
 
@@ -161,7 +163,8 @@ mod tests {
 
     #[test]
     fn one_that_comes_late_is_held_against_the_nearer_neighbour_of_its_time() {
-        // 10.00 before and an accepted 15.00 after: either is in line, what lies beyond is not.
+        // The price before is 10.00 and the accepted one after is 15.00. Prices near either are accepted, prices
+        // beyond are not.
         for price in [900, 1_100, 1_400, 1_600] {
             assert_eq!(judge(price, &RULES, &[1_000], &[1_500]), None, "{price}");
         }
@@ -169,7 +172,7 @@ mod tests {
         assert_eq!((found.baseline, found.change_bp), (1_500, Some(3_334)));
         assert_eq!(judge(500, &RULES, &[1_000], &[1_500]).unwrap().baseline, 1_000);
         assert_eq!(judge(500, &RULES, &[1_000], &[1_000]).unwrap().baseline, 1_000);
-        // Ahead of everything: only what comes after is there.
+        // Nothing precedes it, so only the later price is compared.
         assert_eq!(judge(2_000, &RULES, &[], &[1_500]).unwrap().baseline, 1_500);
         assert_eq!(judge(5, &RULES, &[0], &[5]), None);
     }
@@ -177,14 +180,14 @@ mod tests {
     #[test]
     fn a_mad_of_zero_has_a_floor_and_drift_is_seen() {
         let still = [1_000; 10];
-        // The floor is 20: 10.4 % are 3.5 of them over 0.6745.
+        // The floor is 20, and 3.5 * 20 / 0.6745 is 10.4 % of 1,000.
         assert_eq!(judge(1_103, &RULES, &still, &[]), None);
         let found = judge(1_104, &RULES, &still, &[]).unwrap();
         assert_eq!(found.score, Some(Score { median: 1_000, mad: 0, milli: 3_507, count: 10 }));
         assert!(!found.is_by_change(&RULES) && found.is_by_score(&RULES));
         // Four prices have no score.
         assert_eq!(judge(1_104, &RULES, &still[..4], &[]), None);
-        // Each step is 15 %; the third is out of line with where the prices were.
+        // Each step is 15 %. The third one is an anomaly among the earlier prices.
         let mut before = vec![1_000; 8];
         let mut steps = 0;
         let mut price = 1_000;
@@ -221,7 +224,7 @@ mod tests {
     }
 
     proptest! {
-        /// The same rules in floating point, from the definitions: both decide alike, except where a score is on
+        /// The same rules in floating point, from the definitions. Both give the same result, unless a score equals
         /// the limit to within rounding.
         #[test]
         fn it_decides_as_the_definitions_do(

@@ -1,4 +1,4 @@
-//! Prices that were loaded as history: records, rows, and back.
+//! Prices loaded as history: their records and rows, and the conversion in both directions.
 
 use rusqlite::{Connection, Row, params};
 
@@ -10,7 +10,7 @@ use crate::shard::{Carried, Observed, Outcome, ShardError};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PriceRow<'a> {
     pub observed: Observed<'a>,
-    /// Minor units.
+    /// In minor units.
     pub price: i64,
     pub currency: Currency,
 }
@@ -24,7 +24,7 @@ impl PriceRow<'_> {
     }
 }
 
-/// `None` where the payload is no such record.
+/// Decodes a payload. Returns `None` if it is not such a record.
 #[must_use]
 pub fn decode_price(payload: &[u8]) -> Option<PriceRow<'_>> {
     let (observed, price, code) = Observed::decode(payload)?;
@@ -32,7 +32,7 @@ pub fn decode_price(payload: &[u8]) -> Option<PriceRow<'_>> {
     Some(PriceRow { observed, price, currency })
 }
 
-/// Stores a price unless it is there.
+/// Stores a price unless it is already stored.
 pub(super) fn store_history(
     connection: &Connection,
     tenant: i64,
@@ -56,7 +56,7 @@ pub(super) fn store_history(
     Ok(if stored > 0 { Outcome::Inserted } else { Outcome::Duplicate })
 }
 
-/// All prices as the records they came from.
+/// Passes all prices to `take` as the records from which they were stored.
 pub(super) fn carry_history(
     connection: &Connection,
     take: &mut dyn FnMut(Carried) -> Result<(), ShardError>,
@@ -73,7 +73,7 @@ pub(super) fn carry_history(
     Ok(())
 }
 
-/// From columns tenant, product, event, observed_at_us, received_us, price, currency.
+/// Reads a price from the columns tenant, product, event, observed_at_us, received_us, price, currency.
 pub(super) fn price_of<'r>(row: &'r Row<'_>) -> Result<PriceRow<'r>, ShardError> {
     let text = |at: usize| row.get_ref(at)?.as_str().map_err(rusqlite::Error::from);
     let observed = Observed {
@@ -86,7 +86,7 @@ pub(super) fn price_of<'r>(row: &'r Row<'_>) -> Result<PriceRow<'r>, ShardError>
     Ok(PriceRow { observed, price: row.get(5)?, currency: currency_of(row, 6)? })
 }
 
-/// A price's currency, from the column at a place.
+/// Reads a price's currency from the column at a position.
 pub(super) fn currency_of(row: &Row<'_>, at: usize) -> Result<Currency, ShardError> {
     Currency::parse(row.get_ref(at)?.as_str().map_err(rusqlite::Error::from)?)
         .ok_or_else(|| ShardError::Corrupt("a price has an unknown currency".to_owned()))
@@ -105,7 +105,7 @@ mod tests {
         price.encode(&mut bytes);
         assert_eq!(decode_price(&bytes), Some(price));
         assert!((0..bytes.len()).all(|cut| decode_price(&bytes[..cut]).is_none()));
-        // A stock event.
+        // A stock event is not a price.
         for tag in [b"dlt", b"qty"] {
             let mut bytes = Vec::new();
             observed.encode(7, tag, &mut bytes);

@@ -1,11 +1,11 @@
-//! Price events of one shard, what is out of line with them, and what people said to it.
+//! Price events of one shard, their anomalies, and the decisions on these.
 //!
-//! In: records of price events and of decisions. Out: prices, anomalies, numbered changes, in the caller's
-//! transaction. Owns: the tables of [`schema`], the verdict. Never: asks a clock or a setting: a record carries the
-//! limits it is judged by, so that a replay decides as it was decided.
+//! In: records of price events and of decisions. Out: prices, anomalies and numbered changes, in the caller's
+//! transaction. Owns: the tables of [`schema`], and the verdict. Never: reads the clock or a setting. A record
+//! contains the limits by which it is judged, so that a replay reaches the same verdict.
 //!
-//! A product's events are in one shard and are judged one after the other. An accepted price is one that was in line,
-//! one that was approved, or one that was loaded as history.
+//! A product's events are in one shard and are judged one after the other. An accepted price is one without an
+//! anomaly, one that was approved, or one that was loaded as history.
 
 mod carry;
 mod detect;
@@ -43,7 +43,7 @@ impl Family for Prices {
     }
 
     fn key_of(&self, keys: &KeyHasher, kind: Kind, payload: &[u8]) -> Option<KeyHash> {
-        // A product's history is in one shard.
+        // All of a product's history is in one shard.
         let place = |observed: &Observed<'_>| keys.hash(observed.tenant_id, observed.product_id);
         match kind {
             PRICE => decode_price(payload).map(|row| place(&row.observed)),

@@ -1,4 +1,4 @@
-//! What is asked of price events: the first answer to one, anomalies newest first, changes by number.
+//! Reads of prices: the first answer to a price event, anomalies newest first, and changes by number.
 
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter};
@@ -11,14 +11,14 @@ use crate::base::prices::PriceRules;
 use crate::shard::ShardError;
 use crate::shard::read::{write_rfc3339, write_string};
 
-/// What the answer to a price event is made of; never changes once it is stored.
+/// The content of the response to a price event. It never changes once it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FirstAnswer {
     /// JSON of the anomaly as it was found, or `null`.
     pub anomaly: String,
 }
 
-/// What people have said to an anomaly so far.
+/// The current decision on an anomaly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AnomalyStatus {
     Open,
@@ -40,19 +40,19 @@ impl AnomalyStatus {
     }
 }
 
-/// Which anomalies.
+/// A selection of anomalies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AnomaliesOf {
     pub tenant_id: String,
     pub product_id: Option<String>,
     pub status: Option<AnomalyStatus>,
-    /// Found at this time or later, by their event's reception.
+    /// Only anomalies whose event was received at this time or later.
     pub since_us: Option<i64>,
-    /// Behind this one, in the order newest first.
+    /// Only anomalies after this one, in the order newest first.
     pub after: Option<(i64, String)>,
 }
 
-/// One anomaly, rendered.
+/// One rendered anomaly.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AnomalyLine {
     pub created_us: i64,
@@ -68,11 +68,12 @@ pub struct StoredAnomaly {
     pub json: Vec<u8>,
 }
 
-/// How far a shard's changes have come, and in which numbering. The default is before everything, in any numbering.
+/// A position among a shard's changes, and the numbering that it belongs to. The default precedes every change in any
+/// numbering.
 ///
-/// A kill takes no number back. A loss of power may, where it takes commits back that the disk did not have yet: they
-/// are made again from the journals, and where several journals feed the shard, perhaps in another order. A reader that
-/// was told of such a commit and comes back after the shard has passed its number again may miss a change then.
+/// All numbers survive a kill. A power cut may undo commits that were not yet on the disk. They are repeated from the
+/// journals, possibly in another order if several journals feed the shard. A reader that received such a commit, and
+/// returns after the shard has passed its number again, may then miss a change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ChangeMark {
     pub epoch: u32,
@@ -80,24 +81,25 @@ pub struct ChangeMark {
 }
 
 impl ChangeMark {
-    /// Whether a shard that stands at `now` has no such place: it is another file, or an older copy of the same one, and
-    /// its next numbers are of other changes. What begins at nothing goes with any numbering.
+    /// Returns `true` if this position does not exist in a shard whose newest position is `now`. The shard is then
+    /// another file, or an older copy of the same file, and its next numbers belong to other changes. A position of
+    /// zero is valid in any numbering.
     #[must_use]
     pub fn is_lost(self, now: ChangeMark) -> bool {
         self.change > 0 && (self.epoch != now.epoch || self.change > now.change)
     }
 }
 
-/// One thing that became known.
+/// A new anomaly, or a decision on one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PriceChange {
     pub change: u64,
     pub at_us: i64,
     pub tenant_id: String,
     pub product_id: String,
-    /// A decision; else an anomaly.
+    /// If true, the change is a decision, otherwise an anomaly.
     pub is_review: bool,
-    /// The anomaly as it was then.
+    /// The anomaly as it was at that time.
     pub json: Vec<u8>,
 }
 
@@ -106,7 +108,7 @@ const COLUMNS: &str = "a.anomaly_id, a.product_id, a.event_id, a.observed_at_us,
     a.baseline, a.change_bp, a.median, a.mad, a.score_milli, a.compared, a.change_bp_max, a.score_milli_max, \
     a.status, a.reviewed_us";
 
-/// How an anomaly is shown: as it is, or as it was when it was found.
+/// How an anomaly is rendered: as it is now, or as it was found.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum As {
     Now,
@@ -117,8 +119,8 @@ fn text<'r>(row: &'r Row<'_>, at: usize) -> Result<&'r str, ShardError> {
     Ok(row.get_ref(at)?.as_str().map_err(rusqlite::Error::from)?)
 }
 
-/// What was found, from the columns baseline, change_bp, median, mad, score_milli and compared, the first of them at a
-/// place.
+/// Reads a finding from the columns baseline, change_bp, median, mad, score_milli and compared, which begin at
+/// `first`.
 pub(super) fn finding(row: &Row<'_>, first: usize) -> Result<Finding, ShardError> {
     let score = match row.get::<_, Option<i64>>(first + 4)? {
         None => None,
@@ -138,7 +140,7 @@ fn write_money(out: &mut Vec<u8>, minor: i64, currency: Currency) {
     out.push(b'"');
 }
 
-/// A number with so many digits behind the point, without zeros at its end.
+/// Writes a number with `digits` decimal places, without trailing zeros.
 fn write_number(out: &mut Vec<u8>, number: i64, digits: u8) {
     write_decimal(number, digits, out);
     while out.last() == Some(&b'0') {
@@ -149,7 +151,8 @@ fn write_number(out: &mut Vec<u8>, number: i64, digits: u8) {
     }
 }
 
-/// The part that the answer to the event has as well: what was compared, and by what it is out of line.
+/// Renders the part that the response to the event also contains: the comparison, and the rules that the price
+/// violates.
 fn render_finding(out: &mut Vec<u8>, row: &Row<'_>) -> Result<(), ShardError> {
     let finding = finding(row, 7)?;
     let rules = PriceRules { change_bp: row.get(13)?, score_milli: row.get(14)?, window: 0 };
@@ -190,7 +193,7 @@ fn render_finding(out: &mut Vec<u8>, row: &Row<'_>) -> Result<(), ShardError> {
     Ok(())
 }
 
-/// The anomaly as a JSON object.
+/// Renders the anomaly as a JSON object.
 fn render(row: &Row<'_>, shown: As) -> Result<Vec<u8>, ShardError> {
     let mut out = Vec::with_capacity(512);
     for (name, at) in [("{\"id\":", 0), (",\"product_id\":", 1), (",\"event_id\":", 2)] {
@@ -223,7 +226,7 @@ fn render(row: &Row<'_>, shown: As) -> Result<Vec<u8>, ShardError> {
     Ok(out)
 }
 
-/// What a price event was answered with, if it is stored.
+/// Returns the first answer to a price event, if the event is stored.
 pub fn first_answer(
     connection: &Connection,
     tenant_id: &str,
@@ -249,7 +252,7 @@ pub fn first_answer(
     Ok(Some(FirstAnswer { anomaly }))
 }
 
-/// One anomaly of a tenant by its name.
+/// Returns one anomaly of a tenant by its name.
 pub fn anomaly(
     connection: &Connection,
     tenant_id: &str,
@@ -265,8 +268,8 @@ pub fn anomaly(
     Ok(Some(StoredAnomaly { product_id: text(row, 1)?.to_owned(), json: render(row, As::Now)? }))
 }
 
-/// A shard's anomalies, newest first, at most `limit`: from an index in that order; with a product and a status
-/// together, over the product's.
+/// Returns at most `limit` anomalies of a shard, newest first, from an index in this order. With both a product and a
+/// status, all anomalies of the product are scanned.
 pub fn anomalies(
     connection: &Connection,
     of: &AnomaliesOf,
@@ -316,7 +319,7 @@ pub fn anomalies(
     Ok(lines)
 }
 
-/// How far the changes have come.
+/// Returns the position of the newest change.
 pub fn change_mark(connection: &Connection) -> Result<ChangeMark, ShardError> {
     let sql = "SELECT epoch, (SELECT coalesce(max(change), 0) FROM price_change) FROM price_change_epoch";
     let read = |row: &Row<'_>| Ok((row.get::<_, u32>(0)?, row.get::<_, i64>(1)?));
@@ -324,7 +327,7 @@ pub fn change_mark(connection: &Connection) -> Result<ChangeMark, ShardError> {
     Ok(ChangeMark { epoch, change: change.unsigned_abs() })
 }
 
-/// Changes with numbers above `after` and up to `upto`, in their order, at most `limit`: of one tenant, or of all.
+/// Returns at most `limit` changes with numbers above `after` and up to `upto`, in order, of one tenant or of all.
 pub fn changes(
     connection: &Connection,
     tenant_id: Option<&str>,

@@ -1,11 +1,11 @@
 //! The bytes of price events and of decisions on anomalies in a journal record.
 //!
 //! ```text
-//! event     form 1 | change limit 4 | score limit 4 | window 2 | what was found, in form 2 only | a price's record
+//! event     form 1 | change limit 4 | score limit 4 | window 2 | the finding, in form 2 only | a price's record
 //! decision  decision 1 | decided at 8 | anomaly 16 | tenant's length 1 | tenant | product, or nothing
 //! ```
-//! Form 0 is one that is still to be judged; 1 and 2 were judged in another shard, which is how they are carried:
-//! as nothing special, or with what was found and what was said to it. Numbers are little-endian.
+//! An event of form 0 is still to be judged. Forms 1 and 2 were judged in another shard and are carried from there:
+//! form 1 without an anomaly, form 2 with the finding and the decision on it. Numbers are little-endian.
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,14 +16,14 @@ use crate::base::keys::{KeyHash, KeyHasher};
 use crate::base::kinds::{Kind, KindRow, Placement};
 use crate::base::prices::PriceRules;
 
-/// A price that was loaded as history, or is carried into another shard.
+/// A price that was loaded as history or is carried into another shard.
 pub const PRICE: Kind = Kind::new(6);
-/// A price event, with the limits it is judged by.
+/// A price event with the limits by which it is judged.
 pub const PRICE_EVENT: Kind = Kind::new(8);
 /// A decision on a price anomaly. A reshard carries it within its price event.
 pub const PRICE_REVIEW: Kind = Kind::new(9);
 
-/// The kinds of this family's records.
+/// The record kinds of this family.
 pub(super) const KINDS: &[KindRow] = &[
     row(PRICE, "price", "not a price"),
     row(PRICE_EVENT, "price_event", "not a price event"),
@@ -34,8 +34,9 @@ const fn row(kind: Kind, name: &'static str, rejection: &'static str) -> KindRow
     KindRow { kind, name, placement: Placement::KeyShard, is_counted: false, rejection }
 }
 
-/// Names an anomaly: 32 hexadecimal digits, the same for the life of a folder, however many shards it has. The upper
-/// half is the upper half of its product's hash, which is what names the shard; the lower half is of its event.
+/// The name of an anomaly: 32 hexadecimal digits. It does not change during the life of a data folder, whatever the
+/// number of shards. The upper half is the upper half of the product's hash, which selects the shard. The lower half
+/// is a hash of the event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct AnomalyId(u128);
 
@@ -46,7 +47,7 @@ impl AnomalyId {
         AnomalyId(upper | u128::from(keys.hash_all([tenant_id, product_id, event_id]).0 as u64))
     }
 
-    /// What names the shard of its product.
+    /// Returns the hash that selects the shard of its product.
     #[must_use]
     pub fn place(self) -> KeyHash {
         KeyHash(self.0)
@@ -59,14 +60,14 @@ impl fmt::Display for AnomalyId {
     }
 }
 
-/// The text names no anomaly.
+/// The error for a text that is not the name of an anomaly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotAnAnomalyId;
 
 impl FromStr for AnomalyId {
     type Err = NotAnAnomalyId;
 
-    /// One spelling an anomaly: 32 lower-case digits.
+    /// Parses 32 lower-case digits. Each anomaly has only this spelling.
     fn from_str(text: &str) -> Result<AnomalyId, NotAnAnomalyId> {
         let is_hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
         if text.len() != 32 || !text.bytes().all(is_hex) {
@@ -76,12 +77,12 @@ impl FromStr for AnomalyId {
     }
 }
 
-/// What people say to an anomaly.
+/// A decision on an anomaly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// The price stands: it is an accepted one from now on.
+    /// The price counts as accepted from now on.
     Approve,
-    /// It does not.
+    /// The price does not count as accepted.
     Reject,
 }
 
@@ -95,7 +96,7 @@ impl Decision {
         }
     }
 
-    /// What it makes of the anomaly.
+    /// Returns the status of an anomaly after this decision.
     #[must_use]
     pub fn status(self) -> &'static str {
         match self {
@@ -104,7 +105,7 @@ impl Decision {
         }
     }
 
-    /// In a record; 0 is none.
+    /// Returns the code in a record, where 0 means no decision.
     fn code(self) -> u8 {
         match self {
             Decision::Approve => 1,
@@ -125,31 +126,31 @@ impl Decision {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PriceEventRow<'a> {
     pub row: PriceRow<'a>,
-    /// The limits that were in force when it came.
+    /// The limits in force when the event arrived.
     pub rules: PriceRules,
-    /// `None`: the writer judges it.
+    /// `None` if the writer is to judge the event.
     pub(super) judged: Option<Judged>,
 }
 
-/// A verdict of another shard.
+/// The verdict of another shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Judged {
-    /// `None`: nothing was out of line.
+    /// `None` if the price is not an anomaly.
     pub(super) anomaly: Option<(Finding, Option<Review>)>,
 }
 
-/// What was said to an anomaly, and when.
+/// A decision on an anomaly, with its time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Review {
     pub(super) decision: Decision,
     pub(super) at_us: i64,
 }
 
-/// "None" among the numbers of a finding: no price and no score is that low.
+/// Means "none" among the numbers of a finding. No price and no score is that low.
 const NOTHING: i64 = i64::MIN;
 
 impl<'a> PriceEventRow<'a> {
-    /// One that is to be judged.
+    /// Creates an event that is to be judged.
     #[must_use]
     pub fn new(row: PriceRow<'a>, rules: PriceRules) -> PriceEventRow<'a> {
         PriceEventRow { row, rules, judged: None }
@@ -208,7 +209,7 @@ fn judged(bytes: &mut &[u8]) -> Option<Judged> {
     Some(Judged { anomaly: Some((Finding { baseline, change_bp, score }, review)) })
 }
 
-/// `None` where the payload is no such record.
+/// Decodes a payload. Returns `None` if it is not such a record.
 #[must_use]
 pub fn decode_price_event(payload: &[u8]) -> Option<PriceEventRow<'_>> {
     let (form, rest) = payload.split_first()?;
@@ -229,14 +230,14 @@ pub fn decode_price_event(payload: &[u8]) -> Option<PriceEventRow<'_>> {
     Some(PriceEventRow { row: decode_price(rest)?, rules, judged })
 }
 
-/// A decision on an anomaly.
+/// A decision on an anomaly, as journaled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PriceReviewRow<'a> {
     pub decision: Decision,
     pub received_us: i64,
     pub anomaly: AnomalyId,
     pub tenant_id: &'a str,
-    /// The product it must be of; empty where any will do.
+    /// The product that the anomaly must belong to; empty for any product.
     pub product_id: &'a str,
 }
 
@@ -252,7 +253,7 @@ impl PriceReviewRow<'_> {
     }
 }
 
-/// `None` where the payload is no such record.
+/// Decodes a payload. Returns `None` if it is not such a record.
 #[must_use]
 pub fn decode_price_review(payload: &[u8]) -> Option<PriceReviewRow<'_>> {
     let (decision, rest) = payload.split_first()?;

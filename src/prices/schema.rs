@@ -1,10 +1,11 @@
-//! The tables of price events, of anomalies and of what changed, each explained where `.schema` shows it.
+//! The tables of price events, anomalies and changes. Comments in the SQL explain them, and `.schema` shows these
+//! comments.
 
 use rusqlite::Connection;
 
 use crate::shard::{ShardError, view};
 
-/// Version 3 brought prices, version 4 events and anomalies.
+/// Version 3 adds prices, version 4 events and anomalies.
 pub(super) fn migrate(connection: &Connection, version: u32) -> Result<(), ShardError> {
     match version {
         3 => connection.execute_batch(&history_sql())?,
@@ -14,7 +15,7 @@ pub(super) fn migrate(connection: &Connection, version: u32) -> Result<(), Shard
     Ok(())
 }
 
-/// The table of observed prices, with its view.
+/// Returns the SQL of the table of observed prices, with its view.
 fn history_sql() -> String {
     format!(
         "
@@ -37,8 +38,8 @@ FROM price_row p JOIN tenant_row t ON t.id = p.tenant;
     )
 }
 
-/// The tables, with their views. Prices that are there already count as accepted; their index takes about a second
-/// a million.
+/// Returns the SQL of the tables, with their views. Existing prices count as accepted. Their index takes about a
+/// second per million.
 fn tables_sql() -> String {
     format!(
         "

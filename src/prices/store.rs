@@ -1,4 +1,5 @@
-//! Price events and decisions of one batch become rows: dedupe, compare, store, number what changed.
+//! Stores the price events and decisions of a batch: finds duplicates, compares prices, stores them, and numbers the
+//! changes.
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
@@ -11,7 +12,7 @@ use super::record::{
 use crate::base::prices::PriceRules;
 use crate::shard::{Batch, Outcome, Record, ShardError};
 
-/// Decides one record of this family.
+/// Stores one record of this family, and returns its outcome.
 pub(super) fn write(batch: &mut Batch<'_>, record: &Record<'_>) -> Result<Option<Outcome>, ShardError> {
     Ok(match record.kind {
         PRICE => decode_price(record.payload).map(|row| history(batch, &row)).transpose()?,
@@ -29,7 +30,7 @@ fn history(batch: &mut Batch<'_>, row: &PriceRow<'_>) -> Result<Outcome, ShardEr
     Ok(outcome)
 }
 
-/// Conflict: the tenant has another price event of this product with this id.
+/// Stores a price event. It is a conflict if the tenant has another price event of this product with this id.
 fn event(batch: &mut Batch<'_>, event: &PriceEventRow<'_>) -> Result<Outcome, ShardError> {
     let row = &event.row;
     let tenant = batch.tenants.number(batch.connection, row.observed.tenant_id)?;
@@ -42,7 +43,7 @@ fn event(batch: &mut Batch<'_>, event: &PriceEventRow<'_>) -> Result<Outcome, Sh
         }
         None => match in_history(batch.connection, tenant, row)? {
             Some(false) => return Ok(Outcome::Conflict),
-            // Loaded as history, where every price is an accepted one.
+            // The price was loaded as history, in which every price is accepted.
             Some(true) => (None, None),
             None => {
                 let before = accepted(batch.connection, tenant, row, &event.rules, Side::Before)?;
@@ -81,7 +82,7 @@ fn event(batch: &mut Batch<'_>, event: &PriceEventRow<'_>) -> Result<Outcome, Sh
     Ok(Outcome::Inserted)
 }
 
-/// What a stored event with this id says; `None` where there is none.
+/// Compares the event with the stored one of this id. Returns `None` if there is none.
 fn stored(connection: &Connection, tenant: i64, row: &PriceRow<'_>) -> Result<Option<Outcome>, ShardError> {
     let found = connection
         .prepare_cached(
@@ -103,7 +104,7 @@ fn stored(connection: &Connection, tenant: i64, row: &PriceRow<'_>) -> Result<Op
     Ok(found.map(|is_same| if is_same { Outcome::Duplicate } else { Outcome::Conflict }))
 }
 
-/// Whether history has this observation, and then whether it says the same.
+/// Looks for this observation in the history. Returns whether its content is the same, or `None` if there is none.
 fn in_history(connection: &Connection, tenant: i64, row: &PriceRow<'_>) -> Result<Option<bool>, ShardError> {
     Ok(connection
         .prepare_cached(
@@ -130,7 +131,7 @@ enum Side {
     After,
 }
 
-/// Accepted prices of the product in the event's currency on one side of its time, the nearest first.
+/// Returns the accepted prices of the product in the event's currency on one side of its time, nearest first.
 fn accepted(
     connection: &Connection,
     tenant: i64,
@@ -157,7 +158,7 @@ fn accepted(
         row.currency.as_str(),
         row.observed.at_us,
         row.observed.event_id,
-        // The neighbour, also where no score is wanted.
+        // The neighbour is needed even if no score is wanted.
         rules.window.max(1)
     ];
     let prices = statement.query_map(values, |found| found.get(0))?;
@@ -235,7 +236,7 @@ fn store_anomaly(
     Ok(anomaly)
 }
 
-/// Gives the change the next number: the table keeps every one, so the highest is the last.
+/// Gives the change the next number. The table keeps every row, so the highest number is the last.
 fn note(batch: &mut Batch<'_>, tenant: i64, kind: &str, anomaly: i64, at_us: i64) -> Result<(), ShardError> {
     batch
         .connection
@@ -245,7 +246,7 @@ fn note(batch: &mut Batch<'_>, tenant: i64, kind: &str, anomaly: i64, at_us: i64
     Ok(())
 }
 
-/// Duplicate: the same was decided before. Conflict: something else was.
+/// Stores a decision. It is a duplicate if the same was decided before, and a conflict if something else was.
 fn review(batch: &mut Batch<'_>, review: &PriceReviewRow<'_>) -> Result<Outcome, ShardError> {
     let tenant = batch.tenants.number(batch.connection, review.tenant_id)?;
     let found = batch

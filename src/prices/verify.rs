@@ -1,10 +1,10 @@
-//! Price events, prices, anomalies and changes against each other.
+//! Compares price events, prices, anomalies and changes with each other.
 
 use rusqlite::Connection;
 
 use crate::shard::ShardError;
 
-/// What must hold, and how many rows it does not hold for.
+/// The possible problems, each with the SQL that counts the affected rows.
 const CHECKS: &[(&str, &str)] = &[
     (
         "price events without their price",
@@ -36,7 +36,7 @@ const CHECKS: &[(&str, &str)] = &[
     ),
 ];
 
-/// Scans and looks up: some seconds a million price events.
+/// Scans the rows and looks up others, which takes some seconds per million price events.
 pub(super) fn verify(connection: &Connection, problems: &mut Vec<String>) -> Result<(), ShardError> {
     for (what, sql) in CHECKS {
         let found: i64 = connection.query_row(sql, [], |row| row.get(0))?;

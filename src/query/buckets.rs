@@ -1,4 +1,4 @@
-//! Counts over time, merged over the shards; days (and hours) of a time zone from smaller buckets.
+//! Counts over time, merged over the shards. Days and hours of a time zone are built from smaller buckets.
 
 use std::collections::BTreeMap;
 
@@ -12,15 +12,15 @@ use super::{QueryError, local};
 use crate::base::bucket_size::BucketSize;
 use crate::events::bucket_counts;
 
-/// Buckets of one answer, and of one shard's share of it.
+/// Maximum buckets of one answer, and of one shard's share of it.
 const BUCKETS_MAX: usize = 100_000;
 /// Longer than any civil day.
 const DAY_MAX_US: i64 = 26 * BucketSize::Hour.us();
-/// Transitions of a zone outside of these years do not decide how its buckets are made: local mean times of
-/// the 19th century had odd seconds.
+/// Only the transitions of a zone in these years decide how its buckets are built: local mean times of the 19th
+/// century had odd seconds.
 const YEARS_US: (i64, i64) = (0, 4_102_444_800_000_000);
 
-/// The events of one source and type in one stretch of time.
+/// The events of one source and type in one period.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bucket {
     pub start_us: i64,
@@ -31,14 +31,14 @@ pub struct Bucket {
     pub last_us: i64,
 }
 
-/// The buckets that begin in the plan's range, in order of (start, source, type).
+/// Returns the buckets that begin in the plan's range, in order of (start, source, type).
 pub async fn buckets(readers: &Readers, plan: &BucketsPlan) -> Result<Vec<Bucket>, QueryError> {
     let _permit = readers.permit()?;
     let zone = plan.zone.as_ref().filter(|_| plan.size != BucketSize::Minute);
     let size = zone.map_or(plan.size, |zone| pieces(zone, plan));
     let mut filter = plan.filter.clone();
     if size != plan.size {
-        // A bucket that begins in the range may end behind it.
+        // A bucket that begins in the range may end after it.
         filter.to_us = filter.to_us.map(|to| to.saturating_add(DAY_MAX_US));
         filter.from_us = filter.from_us.map(|from| size.floor(from));
     }
@@ -84,7 +84,8 @@ pub async fn buckets(readers: &Readers, plan: &BucketsPlan) -> Result<Vec<Bucket
     Ok(merged.into_iter().map(bucket).collect())
 }
 
-/// What a zone's buckets are put together from: whole hours where its offsets are whole hours all along.
+/// Returns the size of the pieces that a zone's buckets are built from: hours if all offsets of the zone in the range
+/// are whole hours, else minutes.
 fn pieces(zone: &TimeZone, plan: &BucketsPlan) -> BucketSize {
     let from = plan.filter.from_us.unwrap_or(i64::MIN).clamp(YEARS_US.0, YEARS_US.1);
     let to = plan.filter.to_us.unwrap_or(i64::MAX).clamp(YEARS_US.0, YEARS_US.1);
@@ -102,11 +103,11 @@ fn pieces(zone: &TimeZone, plan: &BucketsPlan) -> BucketSize {
     }
 }
 
-/// Beginnings of a zone's buckets; neighbours share theirs.
+/// Finds the beginnings of a zone's buckets. Neighbours share theirs.
 struct Starts<'z> {
     zone: Option<&'z TimeZone>,
     size: BucketSize,
-    /// Start of the last bucket, and of the one behind it.
+    /// Start of the last bucket, and of the one after it.
     last: Option<(i64, i64)>,
 }
 

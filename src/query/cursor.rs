@@ -1,12 +1,12 @@
-//! Cursors: where a query stands, in the client's hands and closed to it.
+//! Cursors: the position of a query, which the client holds and cannot read.
 //!
-//! URL-safe base64 of: version (1 byte), nonce (24), then, encrypted and sealed with XChaCha20-Poly1305
-//! (RFC 8439 with the longer nonce of draft-irtf-cfrg-xchacha-03, which may be drawn at random without end):
-//! fingerprint of the filter (8), total (8), the last row's shard (2), time (8), user (8), row id (8), length and
-//! text of its event id (1 + n), number of shards (2), the highest row id of each (8). Integers are little-endian.
-//! The row ids count the rows of all tenants, which is why nobody may read them. A cursor is good for its filter
-//! and its folder, for as long as the folder is; rows that are deleted meanwhile are simply not there any more.
-//! Sealing or opening one takes about 2 us.
+//! URL-safe base64 of: version (1 byte), nonce (24), then, encrypted and authenticated with XChaCha20-Poly1305 (RFC
+//! 8439 with the longer nonce of draft-irtf-cfrg-xchacha-03, which allows any number of random nonces): fingerprint
+//! of the filter (8), total (8), the last row's shard (2), time (8), user (8), row id (8), length and text of its
+//! event id (1 + n), number of shards (2), the highest row id of each (8). Integers are little-endian. The row ids
+//! count the rows of all tenants, which is why no client may read them. A cursor is valid for its filter and its
+//! folder, as long as the folder exists. Rows that are deleted in the meantime are missing from the result. Sealing
+//! or opening a cursor takes about 2 us.
 
 use std::hash::Hasher as _;
 
@@ -39,7 +39,7 @@ impl std::fmt::Debug for CursorKey {
     }
 }
 
-/// Where a query stands: behind a row, among rows up to the pins.
+/// The position of a query: after a row, among rows up to the pins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Cursor {
     pub(super) total: u64,
@@ -49,7 +49,7 @@ pub(super) struct Cursor {
 }
 
 impl CursorKey {
-    /// From the random secret of a data folder, which nobody but its owner can read.
+    /// Derives the key from the random secret of a data folder, which only its owner can read.
     #[must_use]
     pub fn new(secret: &[u8]) -> CursorKey {
         let mut fingerprint = [0; 16];
@@ -57,8 +57,10 @@ impl CursorKey {
         CursorKey { secret: blake3::derive_key("firehose 2026-11 cursors", secret), fingerprint }
     }
 
+    /// Seals a cursor.
+    ///
     /// # Errors
-    /// [`QueryError::Busy`] where the system has no random bytes, which no running system is known for.
+    /// Returns [`QueryError::Busy`] if the system has no random bytes. No running system is known to do this.
     pub(super) fn seal(&self, filter: &Filter, cursor: &Cursor) -> Result<String, QueryError> {
         let Position { timestamp_us, user_id, event_id, id } = &cursor.position;
         let mut bytes = self.fingerprint(filter).to_le_bytes().to_vec();
@@ -76,13 +78,13 @@ impl CursorKey {
         Ok(URL_SAFE_NO_PAD.encode([vec![VERSION], self.encrypted(&[VERSION], &bytes)?].concat()))
     }
 
-    /// The cursor, if it is one of ours and of this filter.
+    /// Opens a cursor that was sealed with this key for this filter.
     pub(super) fn open(&self, filter: &Filter, shards: usize, text: &str) -> Result<Cursor, ParameterError> {
         let wrong = |code, detail: &str| ParameterError { name: "cursor", code, detail: detail.to_owned() };
         let invalid = || wrong("invalid_cursor", "invalid cursor; start again without one");
         let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| invalid())?;
         let (version, rest) = bytes.split_at_checked(1).ok_or_else(invalid)?;
-        // The version is sealed with it: one of another version does not open.
+        // The version is authenticated too, so a cursor of another version does not open.
         let opened = self.decrypted(version, rest).ok_or_else(invalid)?;
         let (fingerprint, cursor) = parse(&opened).filter(|_| version == [VERSION]).ok_or_else(invalid)?;
         if fingerprint != self.fingerprint(filter) {
@@ -100,7 +102,7 @@ impl CursorKey {
         Ok(cursor)
     }
 
-    /// The cursor of a request, where it has one.
+    /// Opens the cursor of a request, if it has one.
     pub(super) fn open_given(
         &self,
         filter: &Filter,
@@ -111,7 +113,7 @@ impl CursorKey {
         opened.map_err(|error| QueryError::Parameters(vec![error]))
     }
 
-    /// Bytes of another kind in a client's hands: good for their context alone.
+    /// Seals bytes of another kind for a client to hold. They are valid only for their context.
     ///
     /// # Errors
     /// As [`CursorKey::seal`].
@@ -119,12 +121,12 @@ impl CursorKey {
         Ok(URL_SAFE_NO_PAD.encode(self.encrypted(context, bytes)?))
     }
 
-    /// What [`CursorKey::seal_bytes`] sealed for this context; `None` for any other text.
+    /// Opens what [`CursorKey::seal_bytes`] sealed for this context. Returns `None` for any other text.
     pub(super) fn open_bytes(&self, context: &[u8], text: &str) -> Option<Vec<u8>> {
         self.decrypted(context, &URL_SAFE_NO_PAD.decode(text).ok()?)
     }
 
-    /// A nonce, and what is encrypted with it.
+    /// Returns a nonce and the bytes encrypted with it.
     fn encrypted(&self, context: &[u8], bytes: &[u8]) -> Result<Vec<u8>, QueryError> {
         let mut nonce = [0; NONCE_BYTES];
         getrandom::fill(&mut nonce).map_err(|_| QueryError::Busy)?;

@@ -1,5 +1,5 @@
-//! Reading for exports: a snapshot's pins, the orders that are chosen, what is told of them; each a bounded step on
-//! a reader's thread.
+//! Reads for exports: the pins of a snapshot, the selection of orders, and their data. Each is a bounded step on a
+//! reader's thread.
 
 use super::QueryError;
 use super::filter::{Filter, Of};
@@ -13,40 +13,41 @@ use crate::orders::{
 use crate::shard;
 use crate::shard::read::pin;
 
-/// A batch being filled, and the names known by then.
+/// A batch that is being filled, and the names known so far.
 pub type Filling = (OrderBatch, NameCache);
 
-/// A step of filling that is under way; its end is awaited with [`Filled::wait`].
+/// A running step of filling. [`Filled::wait`] waits for its end.
 #[derive(Debug)]
 pub struct Filled(super::readers::Answer<Option<(Filling, usize)>>);
 
 impl Filled {
-    /// The batch, and how many of the chosen orders it took.
+    /// Returns the batch, and how many of the chosen orders it received.
     pub async fn wait(self) -> Result<(Filling, usize), QueryError> {
         received(self.0.recv().await)?.ok_or(QueryError::Busy)
     }
 }
 
-/// The highest row id of each shard's orders: whatever is committed later is behind it.
+/// Returns the highest row id of each shard's orders. Whatever is committed later has a higher one.
 pub async fn order_pins(readers: &Readers) -> Result<Vec<i64>, QueryError> {
     readers.ask_all(0_i64, |connection| pin(connection, &ORDERS)).await
 }
 
-/// Whether rows of the tenant are on their way out of some shard: an export could have them still.
+/// Returns `true` if rows of the tenant are being erased from some shard. An export could still contain them.
 pub async fn is_erasing(readers: &Readers, tenant_id: &str) -> Result<bool, QueryError> {
     let tenant_id = tenant_id.to_owned();
     let shards = readers.ask_all(false, move |connection| shard::is_erasing(connection, &tenant_id)).await?;
     Ok(shards.contains(&true))
 }
 
-/// Whether orders of the tenant still have a name somewhere that a pseudonym is taking the place of.
+/// Returns `true` if orders of the tenant still have a name somewhere that a pseudonym is replacing.
 pub async fn is_pseudonymising(readers: &Readers, tenant_id: &str) -> Result<bool, QueryError> {
     let tenant_id = tenant_id.to_owned();
     let look = move |connection: &rusqlite::Connection| shard::is_pseudonymising(connection, &tenant_id);
     Ok(readers.ask_all(false, look).await?.contains(&true))
 }
 
-/// The next orders of one shard that the filter takes; where to go on, if there is more. `spare` is an empty list.
+/// Returns the next orders of one shard that match the filter, and where to continue if there are more. `spare` is an
+/// empty list whose memory is reused.
 pub async fn choose(
     readers: &Readers,
     shard: ShardId,
@@ -63,7 +64,7 @@ pub async fn choose(
     received(readers.ask(shard, (Vec::new(), None), step)?.recv().await)
 }
 
-/// The shard was read from end to end: what its reader keeps of it would only take room.
+/// Releases what a reader caches of a shard. After a read of the whole shard, it would only occupy memory.
 pub async fn forget(readers: &Readers, shard: ShardId) {
     if let Ok(asked) = readers.ask(shard, (), forget_pages) {
         let _ = asked.recv().await;

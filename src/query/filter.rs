@@ -1,4 +1,4 @@
-//! Which rows a query is about, whatever stream they are in: one step on one shard, and how many there are.
+//! The selection of rows by a query, for any stream: one step on one shard, and the number of rows.
 
 use rusqlite::Connection;
 
@@ -9,11 +9,11 @@ use crate::orders::{self, OrdersOf};
 use crate::shard::read::{self, Bounds, Partial, Position, TimeRange};
 use crate::shard::{PartitionInfo, ShardError, Stream};
 
-/// Before and after every time that can be stored, and days.
+/// Whole days before and after every time that can be stored.
 const EARLIEST_US: i64 = -800_000 * 86_400_000_000;
 const LATEST_US: i64 = 3_000_000 * 86_400_000_000;
 
-/// Which rows; times from inclusive, to exclusive, microseconds since 1970.
+/// The rows of a query. Times are from inclusive, to exclusive, in microseconds since 1970.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Filter {
     pub of: Of,
@@ -22,7 +22,7 @@ pub struct Filter {
     pub descending: bool,
 }
 
-/// Whose rows.
+/// The stream and the owner of the rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Of {
     /// Idempotent events of one tenant, in order of (timestamp, event id).
@@ -48,15 +48,15 @@ impl Filter {
         TimeRange { from_us: self.from_us, to_us: self.to_us, descending: self.descending }
     }
 
-    /// In front of the first row.
+    /// Returns the position before the first row.
     #[must_use]
     pub fn start(&self) -> Position {
         self.range().start()
     }
 }
 
-/// The rows behind `position` with ids up to `pin`, as far as the bounds allow. `keys_only` leaves `bytes`
-/// empty: for stepping over rows.
+/// Reads the rows after `position` with ids up to `pin`, as far as the bounds allow. `keys_only` leaves `bytes`
+/// empty, for skipping rows.
 pub(super) fn step(
     connection: &Connection,
     shard: ShardId,
@@ -74,7 +74,7 @@ pub(super) fn step(
     }
 }
 
-/// Rows of the filter. Orders are not counted: what a search has is known at its end.
+/// Counts the rows of the filter. Orders are not counted: the number of rows of a search is known at its end.
 pub(super) fn count(connection: &Connection, filter: &Filter) -> Result<u64, ShardError> {
     let from = filter.from_us.unwrap_or(EARLIEST_US).max(EARLIEST_US);
     let to = filter.to_us.unwrap_or(LATEST_US).min(LATEST_US);
@@ -89,7 +89,8 @@ pub(super) fn count(connection: &Connection, filter: &Filter) -> Result<u64, Sha
     Ok(counted.unsigned_abs())
 }
 
-/// Every SQL text that reads of this kind can issue against a partition, by name; for looking at plans.
+/// Returns every SQL text that reads of this kind can issue against a partition, by name, for the inspection of
+/// plans.
 #[must_use]
 pub fn statements(partition: &PartitionInfo) -> Vec<(String, String)> {
     match partition.stream {

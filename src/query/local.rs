@@ -1,8 +1,8 @@
-//! Hours and days of a local clock: where the one that a time falls into begins, and where the next one does.
+//! Hours and days of a local clock: the beginning of the one that contains a time, and of the next one.
 //!
-//! Offsets change by less than an hour at times (Lord Howe), and then an hour goes on through what is repeated of
-//! it, or begins behind what is skipped. An hour that is repeated whole is two. Times that have no date (the ends
-//! of the calendar) begin by themselves.
+//! Some offsets change by less than an hour (Lord Howe). Then an hour includes the part of it that is repeated, or
+//! begins after the part that is skipped. An hour that is repeated completely is two. A time without a date (at the
+//! ends of the calendar) is its own beginning.
 
 use jiff::Timestamp;
 use jiff::civil::{Date, DateTime};
@@ -12,29 +12,29 @@ use crate::base::bucket_size::BucketSize;
 use crate::base::clock;
 use crate::base::limits::{TIME_US_MAX, TIME_US_MIN};
 
-/// The first date that is written with a year of four digits. What a zone still has of the day before it counts for
+/// The first date whose year is written with four digits. What a zone still has of the day before counts as part of
 /// it.
 const FIRST_DATE: Date = Date::constant(0, 1, 1);
 
-/// When the clock of a zone shows a time, as one that may be stored, or the first behind all that are.
+/// Returns when the clock of a zone shows a time: a time that may be stored, or the first one after all of those.
 pub(super) fn time_of(zone: &TimeZone, time: DateTime) -> i64 {
     let us = time.to_zoned(zone.clone()).map(|zoned| zoned.timestamp().as_microsecond());
-    // What the calendar has no instant for is before or behind all that it has.
+    // A time for which the calendar has no instant is before or after all that have one.
     us.unwrap_or(if time.year() > 0 { i64::MAX } else { i64::MIN }).clamp(TIME_US_MIN, TIME_US_MAX + 1)
 }
 
-/// The date that a time falls on.
+/// Returns the date that contains a time.
 pub fn date_of(zone: &TimeZone, us: i64) -> Date {
     clock::timestamp(us).to_zoned(zone.clone()).date().max(FIRST_DATE)
 }
 
-/// A time as the clock of a zone shows it, RFC 3339 with its offset. Where that clock shows no year of four digits, as
-/// the clock of UTC does.
+/// Formats a time as the clock of a zone shows it, in RFC 3339 with its offset. If that clock shows a year without
+/// four digits, formats it as the clock of UTC shows it.
 pub fn rfc3339_in(zone: &TimeZone, us: i64) -> String {
     let time = clock::timestamp(us);
     let zoned = time.to_zoned(zone.clone());
     let zoned = if zoned.year() < 0 { time.to_zoned(TimeZone::UTC) } else { zoned };
-    // RFC 3339 has whole minutes; a local mean time had seconds too.
+    // Offsets in RFC 3339 are whole minutes. Those of local mean times have seconds too.
     let offset_s = zoned.offset().seconds();
     let zoned = match offset_s % 60 {
         0 => zoned,
@@ -44,13 +44,13 @@ pub fn rfc3339_in(zone: &TimeZone, us: i64) -> String {
     zoned.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string()
 }
 
-/// Where the hour of a time begins.
+/// Returns the beginning of the hour that contains a time.
 pub(super) fn hour_start(zone: &TimeZone, us: i64) -> i64 {
     let us_of = |offset: Offset| i64::from(offset.seconds()) * 1_000_000;
     let Ok(time) = Timestamp::from_microsecond(us) else { return us };
     let offset = zone.to_offset(time);
     let start = BucketSize::Hour.floor(us + us_of(offset)) - us_of(offset);
-    // A change at this very moment counts as well.
+    // A change at this very moment counts too.
     let behind = Timestamp::from_microsecond(us + 1).unwrap_or(time);
     let Some(change) = zone.preceding(behind).next().map(|change| change.timestamp()) else { return start };
     let changed_us = change.as_microsecond();
@@ -58,22 +58,22 @@ pub(super) fn hour_start(zone: &TimeZone, us: i64) -> i64 {
         return start;
     }
     let before = Timestamp::from_microsecond(changed_us - 1).map_or(offset, |time| zone.to_offset(time));
-    // It goes on only where this hour is the one that the change broke into or ended.
+    // The hour that began before the change continues only if the change interrupted or ended it.
     let begun = start + us_of(offset) - us_of(before);
     let goes_on = begun < changed_us && changed_us <= begun + BucketSize::Hour.us();
     if goes_on { begun } else { changed_us }
 }
 
-/// Where the hour of a time ends.
+/// Returns the end of the hour that contains a time.
 pub(super) fn next_hour(zone: &TimeZone, us: i64) -> i64 {
-    // An hour of the clock is longer than one where some of it is repeated.
+    // An hour of the clock lasts longer than an hour if part of it is repeated.
     let mut at = us + BucketSize::Hour.us();
     let mut next = hour_start(zone, at);
     while next <= us {
         at += BucketSize::Hour.us();
         next = hour_start(zone, at);
     }
-    // Where some is skipped, there may be a shorter one before it; behind the last time there is nothing.
+    // If part of an hour is skipped, a shorter hour may precede the one found. After the last time there is none.
     while next <= TIME_US_MAX {
         let before = hour_start(zone, next - 1);
         if before <= us {
@@ -84,7 +84,7 @@ pub(super) fn next_hour(zone: &TimeZone, us: i64) -> i64 {
     next
 }
 
-/// Where the day of a time begins.
+/// Returns the beginning of the day that contains a time.
 pub(super) fn day_start(zone: &TimeZone, us: i64) -> i64 {
     let Ok(time) = Timestamp::from_microsecond(us) else { return us };
     let zoned = time.to_zoned(zone.clone());
@@ -95,7 +95,7 @@ pub(super) fn day_start(zone: &TimeZone, us: i64) -> i64 {
     zoned.start_of_day().map_or(us, |zoned| zoned.timestamp().as_microsecond())
 }
 
-/// Where the day of a time ends.
+/// Returns the end of the day that contains a time.
 pub(super) fn next_day(zone: &TimeZone, us: i64) -> i64 {
     let next = Timestamp::from_microsecond(us)
         .and_then(|time| time.to_zoned(zone.clone()).date().max(FIRST_DATE).tomorrow())
@@ -119,7 +119,7 @@ mod tests {
     fn days_and_hours_begin_where_the_zone_says() {
         let berlin = zone("Europe/Berlin");
         let day = us("2026-03-28T23:00:00Z");
-        // 23 hours.
+        // A day of 23 hours.
         assert_eq!(next_day(&berlin, day), us("2026-03-29T22:00:00Z"));
         assert_eq!(
             next_hour(&zone("Asia/Kathmandu"), us("2026-01-01T00:00:00Z")),
@@ -138,8 +138,8 @@ mod tests {
             };
             found.iter().map(local).collect::<Vec<_>>().join(" ")
         };
-        // Lord Howe goes back by half an hour at 02:00, so that the hour before has 90 minutes, and forward by as
-        // much, so that the hour after has 30.
+        // Lord Howe sets the clock back by half an hour at 02:00, so that the hour before has 90 minutes. It sets it
+        // forward by as much, so that the hour after has 30.
         assert_eq!(
             hours("Australia/Lord_Howe", "2026-04-04T13:00:00Z", "2026-04-04T16:30:00Z"),
             "00:00+11 01:00+11 02:00+10:30 03:00+10:30"
@@ -176,7 +176,7 @@ mod tests {
             ("Europe/Berlin", "2026-10-25T00:30:00Z", "02:00+02"),
             ("Europe/Berlin", "2026-10-25T01:30:00Z", "02:00+01"),
             ("Asia/Kathmandu", "2026-01-01T00:14:00Z", "05:00+05:45"),
-            // A minute past midnight, into the hour before.
+            // At a minute past midnight, the clock goes back into the hour before.
             ("America/Goose_Bay", "2010-11-07T02:59:00Z", "23:00-03"),
             ("America/Goose_Bay", "2010-11-07T03:00:30Z", "00:00-03"),
             ("America/Goose_Bay", "2010-11-07T03:30:00Z", "23:01-04"),

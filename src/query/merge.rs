@@ -1,4 +1,4 @@
-//! The shards' partials in one order. While one partial of a shard is taken, its next is read.
+//! The shards' partials in one order. While one partial of a shard is consumed, its next one is read.
 
 use std::cmp::Ordering;
 
@@ -11,10 +11,10 @@ use crate::shard::read::{Bounds, Partial, Position};
 
 /// Memory of all partials of one query.
 const QUERY_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// One partial, at most.
+/// The largest size of one partial.
 const PARTIAL_BYTES_MAX: usize = 256 * 1024;
 const PARTIAL_ROWS_MAX: usize = 2_048;
-/// Pieces handed on.
+/// The size at which a chunk is returned.
 const CHUNK_BYTES: usize = 64 * 1024;
 
 /// Whole rows, each ending in a line feed.
@@ -30,13 +30,13 @@ impl Chunk {
         if !is_first && self.rows > 0 {
             out.push(b',');
         }
-        // Within a row a line feed is escaped.
+        // A line feed within a row is escaped.
         let rows = self.bytes.strip_suffix(b"\n").unwrap_or(&self.bytes);
         out.extend(rows.iter().map(|byte| if *byte == b'\n' { b',' } else { *byte }));
     }
 }
 
-/// A running query: pull it with [`Merged::next`]; dropping it ends it.
+/// A running query. [`Merged::next`] returns its rows; dropping it ends the query.
 #[derive(Debug)]
 pub struct Merged {
     readers: Readers,
@@ -44,12 +44,12 @@ pub struct Merged {
     shards: Vec<Side>,
     bounds: Bounds,
     keys_only: bool,
-    /// The last row that was handed on.
+    /// The last row that was returned.
     last: Option<(ShardId, Position)>,
     _permit: Permit,
 }
 
-/// What rows are compared by: time, user, event id; and the row id.
+/// The sort key of a row (time, user, event id), followed by its row id.
 type Head<'p> = (i64, i64, &'p [u8], i64);
 
 /// One shard's side of the merge.
@@ -58,7 +58,7 @@ struct Side {
     shard: ShardId,
     pin: i64,
     partial: Partial,
-    /// The next row of the partial.
+    /// Index of the next row of the partial.
     at: usize,
     coming: Option<Answer<Partial>>,
 }
@@ -85,7 +85,7 @@ impl Side {
 }
 
 impl Merged {
-    /// Rows from the beginning, or behind `after`, among those up to the pins (one a shard, in order).
+    /// Begins a merge from the first row or after `after`, among the rows up to the pins (one per shard, in order).
     pub(super) fn begin(
         readers: &Readers,
         permit: Permit,
@@ -127,7 +127,7 @@ impl Merged {
         })
     }
 
-    /// Makes sure that every shard shows its next row, or has none left.
+    /// Makes sure that every shard has its next row in memory, or has none left.
     async fn fill(&mut self) -> Result<(), QueryError> {
         for index in 0..self.shards.len() {
             while self.shards[index].at >= self.shards[index].partial.rows.len() {
@@ -142,7 +142,7 @@ impl Merged {
         Ok(())
     }
 
-    /// The side whose row comes next; ties in the order of the shards.
+    /// Returns the side whose row is next. The order of the shards breaks ties.
     fn best(&self) -> Option<usize> {
         let mut best: Option<(usize, Head<'_>)> = None;
         for (index, side) in self.shards.iter().enumerate() {
@@ -158,11 +158,11 @@ impl Merged {
         best.map(|(index, _)| index)
     }
 
-    /// The next piece of whole rows; `None` after the last. `rows_max` bounds it further.
+    /// Returns the next chunk of whole rows, or `None` after the last. `rows_max` limits it further.
     pub async fn next(&mut self, rows_max: usize) -> Result<Option<Chunk>, QueryError> {
         let mut chunk = Chunk::default();
         while chunk.rows < rows_max && chunk.bytes.len() < CHUNK_BYTES {
-            // Only when a shard has run dry does anything have to be waited for.
+            // A wait is only necessary if the partial of a shard is exhausted.
             if self.shards.iter().any(|side| side.at >= side.partial.rows.len() && side.coming.is_some()) {
                 self.fill().await?;
             }
@@ -179,7 +179,7 @@ impl Merged {
         Ok((chunk.rows > 0).then_some(chunk))
     }
 
-    /// The cursor behind the last row handed on, which filled a piece; `None` where no other row follows.
+    /// Returns the cursor after the last returned row, which filled a chunk, or `None` if no row follows it.
     pub(super) async fn next_cursor(
         &mut self,
         key: &CursorKey,
@@ -191,14 +191,14 @@ impl Merged {
         key.seal(&self.filter, &Cursor { total, shard, position, pins }).map(Some)
     }
 
-    /// The last row handed on, once a piece was full.
+    /// Returns the last row of the last full chunk.
     pub(super) fn last(&self) -> Option<&(ShardId, Position)> {
         self.last.as_ref()
     }
 }
 
-/// Where one shard goes on behind a row of any shard. Events differ in (time, id), so the row's own place
-/// will do; clicks that are equal in time and user come in the order of the shards.
+/// Returns where one shard continues after a row of any shard. Events differ in (time, id), so the row's own position
+/// is enough. Clicks with the same time and user are in the order of the shards.
 fn resume(filter: &Filter, cursor: &Cursor, shard: ShardId) -> Position {
     let id = match (shard.cmp(&cursor.shard), filter.descending) {
         (Ordering::Equal, _) => cursor.position.id,

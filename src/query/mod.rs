@@ -1,17 +1,17 @@
 //! The life of a query: plan → fan out → partial → merge → stream (R1, R2).
 //!
 //! ```text
-//! plan      EventsPlan, ClicksPlan, BucketsPlan   the parameters, checked; no plan of events lacks a tenant
-//! fan out   Readers::ask                          a bounded step on each shard, on the readers' threads
-//! partial   filter::step                          sorted rows of one shard, rendered
-//! merge     Merged                                the shards' partials in one order
-//! stream    Merged::next, page                    pieces for a socket, or one page with its cursor
+//! plan      RowsPlan, BucketsPlan   the parameters, checked; no plan of events lacks a tenant
+//! fan out   Readers::ask            a bounded step on each shard, on the readers' threads
+//! partial   filter::step            sorted rows of one shard, rendered
+//! merge     Merged                  the shards' partials in one order
+//! stream    Merged::next, page      pieces for a socket, or one page with its cursor
 //! ```
-//! In: a query string. Out: bytes of JSON. Owns: the readers' threads and their connections. Never: holds a
-//! snapshot longer than one step; writes; answers without a shard as if it were empty.
+//! In: a query string. Out: bytes of JSON. Owns: the readers' threads and their connections. Never: holds a snapshot
+//! longer than one step, writes, or treats a shard that it cannot read as empty.
 //!
-//! The first contact with a shard pins its highest row id. Rows that arrive later are not part of the query,
-//! however long it lasts, so they shift and repeat nothing and `total` stays true.
+//! The first step on a shard pins its highest row id. Rows that arrive later are not part of the query, however long
+//! it runs. Therefore they shift or repeat no row, and `total` remains correct.
 
 mod buckets;
 mod cursor;
@@ -55,16 +55,16 @@ use crate::base::ids::ShardId;
 /// Why a query has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum QueryError {
-    /// The asker's: parameters, or a cursor that is not for this query.
+    /// A mistake of the client: its parameters, or a cursor of another query.
     #[error("{}", .0.first().map_or("invalid parameters", |first| &first.detail))]
     Parameters(Vec<ParameterError>),
-    /// Ours, for now: as many queries are open as may be.
+    /// A temporary limit of the server: the maximum number of queries is open.
     #[error("the limit of concurrent queries is reached")]
     Busy,
-    /// The asker's: more is wanted at once than one query may hold.
+    /// A mistake of the client: it requests more than one query may hold.
     #[error("{0}")]
     TooLarge(&'static str),
-    /// A shard could not be read: an answer without it would be short.
+    /// A shard could not be read. An answer without it would be incomplete.
     #[error("shard {shard} cannot be read: {reason}")]
     Shard { shard: ShardId, reason: String },
 }

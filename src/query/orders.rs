@@ -1,4 +1,4 @@
-//! What of the commerce backend is asked of single shards: finished ingests, one order.
+//! Queries of the commerce backend to single shards: finished ingests, one order.
 
 use super::QueryError;
 use super::filter::{Filter, step};
@@ -7,7 +7,7 @@ use crate::base::ids::ShardId;
 use crate::orders::FinishedIngest;
 use crate::shard::read::Bounds;
 
-/// What was answered to an idempotency key, if it was and is kept.
+/// Returns the response to an idempotency key, if there was one and it is kept.
 pub async fn finished_ingest(
     readers: &Readers,
     shard: ShardId,
@@ -19,10 +19,10 @@ pub async fn finished_ingest(
     received(readers.ask(shard, None, step)?.recv().await)
 }
 
-/// The order that the filter names, as a line of JSON; `None` where its shard does not have it.
+/// Returns the order that the filter names as a line of JSON, or `None` if its shard does not have it.
 ///
 /// # Errors
-/// Where the shard cannot be read.
+/// Returns an error if the shard cannot be read.
 pub async fn order(readers: &Readers, shard: ShardId, filter: Filter) -> Result<Option<Vec<u8>>, QueryError> {
     let bounds = Bounds { rows: 1, bytes: usize::MAX };
     let ask = move |connection: &rusqlite::Connection| {

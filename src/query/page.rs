@@ -1,4 +1,4 @@
-//! One page of rows with its cursor, or all of them as a stream.
+//! One page of rows with its cursor, or all rows as a stream.
 
 use super::QueryError;
 use super::cursor::{Cursor, CursorKey};
@@ -17,7 +17,7 @@ pub struct Page {
     pub next_cursor: Option<String>,
 }
 
-/// One page: pins, total, then the rows behind the cursor, or behind so many pages.
+/// Reads one page: pins, total, then the rows after the cursor or after the skipped pages.
 pub async fn page(readers: &Readers, key: &CursorKey, plan: &RowsPlan) -> Result<Page, QueryError> {
     let permit = readers.permit()?;
     let (filter, paging) = (&plan.filter, &plan.paging);
@@ -31,7 +31,7 @@ pub async fn page(readers: &Readers, key: &CursorKey, plan: &RowsPlan) -> Result
         return Ok(Page { rows: Vec::new(), total, next_cursor: None });
     }
     if skip > 0 && after.is_none() {
-        // Keys only: what is stepped over is never read as rows.
+        // Keys only: skipped rows are never read as rows.
         let inner = readers.permit()?;
         let mut keys = Merged::begin(readers, inner, filter.clone(), &pins, None, None, true)?;
         let mut left = skip;
@@ -57,7 +57,7 @@ pub async fn page(readers: &Readers, key: &CursorKey, plan: &RowsPlan) -> Result
     Ok(Page { rows, total, next_cursor })
 }
 
-/// All rows of the plan, or all behind its cursor; page numbers do not count here.
+/// Streams all rows of the plan, or all after its cursor. Page numbers have no effect here.
 pub async fn stream(readers: &Readers, key: &CursorKey, plan: &RowsPlan) -> Result<Merged, QueryError> {
     let permit = readers.permit()?;
     let after = key.open_given(&plan.filter, readers.shard_count(), plan.paging.cursor.as_deref())?;
@@ -68,7 +68,7 @@ pub async fn stream(readers: &Readers, key: &CursorKey, plan: &RowsPlan) -> Resu
     Merged::begin(readers, permit, plan.filter.clone(), &pins, after.as_ref(), None, false)
 }
 
-/// The highest row id of every shard, and how many rows there are up to it, as of one moment a shard.
+/// Returns the highest row id of every shard, and the number of rows up to it, as of one moment per shard.
 async fn pins(readers: &Readers, plan: &RowsPlan, with_total: bool) -> Result<(Vec<i64>, u64), QueryError> {
     let filter = plan.filter.clone();
     let answers = readers

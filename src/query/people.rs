@@ -1,17 +1,17 @@
-//! What the shards know of one customer, and how far an erasure is in each.
+//! The data that the shards have of one customer, and the progress of an erasure in each.
 
 use super::QueryError;
 use super::readers::Readers;
 use crate::base::keys::KeyHasher;
 use crate::people::{ErasureState, KnownCustomer};
 
-/// Bytes of names and addresses that are taken along: those of all shards fit one journal record.
+/// Maximum bytes of names and addresses. Those of all shards fit into one journal record.
 const NAMES_BYTES_MAX: usize = 512 * 1024;
 
-/// Row ids of one customer's orders, of each shard.
+/// Returns the row ids of one customer's orders, by shard.
 ///
 /// # Errors
-/// A shard cannot be read now.
+/// Returns an error if a shard cannot be read now.
 pub async fn orders_of_customer(
     readers: &Readers,
     keys: KeyHasher,
@@ -24,7 +24,7 @@ pub async fn orders_of_customer(
     readers.ask_all(Vec::new(), step).await
 }
 
-/// A customer as all shards together know it, with as many names and addresses as one record holds.
+/// Returns a customer as all shards together know it, with as many names and addresses as one record holds.
 pub async fn known_customer(
     readers: &Readers,
     keys: KeyHasher,
@@ -59,7 +59,7 @@ pub async fn known_customer(
     Ok(all)
 }
 
-/// An erasure in every shard, in their order; `None` where one does not know it.
+/// Returns the state of an erasure in every shard, in their order; `None` for a shard that does not know it.
 pub async fn erasure(readers: &Readers, id: &str) -> Result<Vec<Option<ErasureState>>, QueryError> {
     let id = id.to_owned();
     readers.ask_all(None, move |connection| crate::people::erasure(connection, &id)).await

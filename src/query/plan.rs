@@ -1,4 +1,4 @@
-//! From a query string to a plan, with everything that is wrong with it.
+//! The conversion of a query string to a plan, or to a list of all its errors.
 
 use std::borrow::Cow;
 
@@ -14,26 +14,26 @@ use crate::clicks::ClicksOf;
 use crate::event::parse_rfc3339_bound;
 use crate::events::EventsOf;
 
-/// Rows of a page, unless it says; and at most.
+/// Rows of a page: the default and the maximum.
 const PAGE_SIZE: usize = 100;
 const PAGE_SIZE_MAX: usize = 1_000;
-/// Rows that `page=` steps over; beyond, only a cursor is quick.
+/// Rows that `page=` may skip. Beyond that, only a cursor is fast.
 const SKIP_MAX: u64 = 1_000_000;
 
-/// What is wrong with one parameter.
+/// An error in one parameter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ParameterError {
-    /// As it was named, where it is one of ours; empty for a name that is not.
+    /// The name of a known parameter; empty for an unknown one.
     pub name: &'static str,
     pub code: &'static str,
     pub detail: String,
 }
 
-/// Which page.
+/// The requested page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Paging {
     pub page_size: usize,
-    /// From 1; not with a cursor.
+    /// From 1. Not combined with a cursor.
     pub page: u64,
     pub cursor: Option<String>,
 }
@@ -51,21 +51,21 @@ pub struct BucketsPlan {
     pub tenant_id: String,
     pub size: BucketSize,
     pub filter: Filter,
-    /// `None`: UTC.
+    /// `None` means UTC.
     pub zone: Option<TimeZone>,
 }
 
-/// One end of a stretch of time, as it was asked for.
+/// One end of a period, as requested.
 #[derive(Clone, Copy)]
 enum Bound {
     /// A day of the zone.
     Day(Date),
-    /// Microseconds since 1970 UTC, perhaps of no time that is stored.
+    /// Microseconds since 1970 UTC, possibly outside the times that may be stored.
     Time(i64),
 }
 
 impl Bound {
-    /// Where it begins.
+    /// Returns the beginning of the bound.
     fn us(self, zone: &TimeZone) -> i64 {
         match self {
             Bound::Day(date) => local::time_of(zone, date.to_datetime(jiff::civil::Time::midnight())),
@@ -73,17 +73,17 @@ impl Bound {
         }
     }
 
-    /// Where it ends, if it is included: a day with the day, a time at once.
+    /// Returns the end of the bound if it is included: the end of a day, or the time itself.
     fn end_us(self, zone: &TimeZone) -> i64 {
         match self {
-            // Behind the last day there is nothing.
+            // No day follows the last one.
             Bound::Day(date) => date.tomorrow().map_or(i64::MAX, |next| Bound::Day(next).us(zone)),
             Bound::Time(us) => us,
         }
     }
 }
 
-/// The parameters of a query string by name, and what was wrong so far.
+/// The parameters of a query string by name, and the errors so far.
 pub struct Parameters {
     known: &'static [&'static str],
     values: Vec<Option<String>>,
@@ -104,7 +104,7 @@ impl Parameters {
                 parameters.wrong("", "unknown_parameter", &detail);
                 continue;
             };
-            // A field of a form that was left empty.
+            // An empty field of a form.
             if value.is_empty() {
                 continue;
             }
@@ -115,7 +115,7 @@ impl Parameters {
         parameters
     }
 
-    /// The same of values that come by themselves.
+    /// Creates parameters from separate values.
     #[must_use]
     pub fn of(known: &'static [&'static str], given: &[(&str, &Option<String>)]) -> Parameters {
         let value = |name: &&str| {
@@ -143,13 +143,13 @@ impl Parameters {
         Some(text)
     }
 
-    /// A time or the beginning of a day, as one that is stored or the first behind all that are.
+    /// Returns a time or the beginning of a day: a time that may be stored, or the first one after all of those.
     pub fn time(&mut self, name: &'static str, zone: Option<&TimeZone>) -> Option<i64> {
         let bound = self.bound(name, zone)?;
         Some(bound.us(zone.unwrap_or(&TimeZone::UTC)).clamp(TIME_US_MIN, TIME_US_MAX + 1))
     }
 
-    /// A day, a time as bodies have them, or with a zone what its clock shows.
+    /// Parses a day, a time in the format of bodies or, with a zone, a time of its clock.
     fn bound(&mut self, name: &'static str, zone: Option<&TimeZone>) -> Option<Bound> {
         let text = self.take(name)?;
         let of_clock = |zone| date_time(&text).map(|time| Bound::Time(local::time_of(zone, time)));
@@ -167,7 +167,7 @@ impl Parameters {
         bound
     }
 
-    /// The zone that `tz` names.
+    /// Returns the zone that `tz` names.
     pub fn zone(&mut self) -> Option<TimeZone> {
         let zone = TimeZone::get(&self.take("tz")?).ok();
         if zone.is_none() {
@@ -202,8 +202,9 @@ impl Parameters {
         chosen
     }
 
-    /// From when to before when: `from` and `to`, or `start_date` and `end_date`, whose day is included; days are the
-    /// zone's. Bounds beyond all times that are stored are as good as the first or the last of them.
+    /// Returns the beginning (inclusive) and the end (exclusive) of the range. They are `from` and `to`, or
+    /// `start_date` and `end_date`, whose day is included. Days are those of the zone. Bounds outside the times that
+    /// may be stored are equivalent to the first or the last of these.
     pub fn range(&mut self, zone: Option<&TimeZone>) -> (Option<i64>, Option<i64>) {
         let given = |names: [&str; 2]| {
             let of = |name: &str| self.known.iter().position(|known| *known == name);
@@ -221,7 +222,7 @@ impl Parameters {
         let from_us = start.map(|start| start.us(&utc));
         let to_us = end.map(|end| if is_by_dates { end.end_us(&utc) } else { end.us(&utc) });
         let is_backwards = match (start, end) {
-            // Some zones left out a day: it begins where it ends.
+            // Some zones skipped a day, which begins where it ends.
             (Some(Bound::Day(start)), Some(Bound::Day(end))) if is_by_dates => start > end,
             (Some(Bound::Day(start)), Some(Bound::Day(end))) => start >= end,
             _ => from_us.zip(to_us).is_some_and(|(from, to)| from >= to),
@@ -275,7 +276,7 @@ impl Parameters {
 }
 
 impl RowsPlan {
-    /// Of `GET /events`.
+    /// Parses the query of `GET /events`.
     pub fn events(query: Option<&str>) -> Result<RowsPlan, Vec<ParameterError>> {
         let known = &[
             "tenant_id",
@@ -297,7 +298,7 @@ impl RowsPlan {
         RowsPlan::finish(parameters, of)
     }
 
-    /// Of `GET /clicks`.
+    /// Parses the query of `GET /clicks`.
     pub fn clicks(query: Option<&str>) -> Result<RowsPlan, Vec<ParameterError>> {
         let known = &[
             "user_id",
@@ -326,7 +327,7 @@ impl RowsPlan {
 }
 
 impl BucketsPlan {
-    /// Of `GET /metrics?tenant_id=…`.
+    /// Parses the query of `GET /metrics?tenant_id=…`.
     pub fn new(query: Option<&str>) -> Result<BucketsPlan, Vec<ParameterError>> {
         let known = &[
             "tenant_id",
@@ -358,21 +359,21 @@ impl BucketsPlan {
     }
 }
 
-/// A date as bodies have it before the time.
+/// Parses a date in the format that precedes the time in bodies.
 fn day(text: &str) -> Option<Date> {
     let is_one = text.len() == 10 && text.starts_with(|first: char| first.is_ascii_digit());
     if is_one { text.parse().ok() } else { None }
 }
 
-/// A date and a time of day without an offset.
+/// Parses a date and a time of day without an offset.
 fn date_time(text: &str) -> Option<DateTime> {
     let is_one =
         text.get(10..).is_some_and(|time| time.len() > 5 && !time.contains(['Z', 'z', '+', '-', '[']));
     if is_one { text.parse().ok() } else { None }
 }
 
-/// A plus that was not encoded came as a space: where an offset to the east begins it was one. The space between a
-/// date and a time stays.
+/// Restores a plus that was not encoded and therefore arrived as a space, at the start of an offset to the east. The
+/// space between a date and a time remains.
 fn with_plus(text: &str) -> Cow<'_, str> {
     match text.as_bytes() {
         [.., b' ', _, _, b':', _, _] if text.len() > "2024-01-15 10:30".len() => {
@@ -383,7 +384,8 @@ fn with_plus(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Percent-decoding, `+` as a space; `None` where a `%` has no two digits behind it or that is not UTF-8.
+/// Decodes percent-encoding, and `+` as a space. Returns `None` if a `%` is not followed by two digits, or if the
+/// result is not UTF-8.
 fn decoded(text: &str) -> Option<String> {
     let is_escape =
         |rest: &str| rest.as_bytes().get(..2).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit));

@@ -1,7 +1,7 @@
-//! What is asked of price events over all shards: a page of anomalies, and changes behind a place in every shard.
+//! Queries about price events over all shards: a page of anomalies, and the changes after a position in every shard.
 //!
-//! A place among changes is a number for each shard. A client holds it sealed, as the id of an event: whatever shard
-//! the next change comes from, nothing is missed and nothing is told twice.
+//! A position among the changes is a number for each shard. A client holds it sealed, as the id of an event.
+//! Whichever shard the next change comes from, none is missed and none is repeated.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -15,14 +15,15 @@ use crate::prices::{
 };
 use crate::shard::ShardError;
 
-/// A step on one shard, on its way.
+/// A running step on one shard.
 struct Asked<T> {
     shard: ShardId,
     answer: readers::Answer<Option<T>>,
 }
 
-/// Asks a shard for what must not be short. Its writer makes the file when the server starts, and a new one where it
-/// was taken away: while there is none, nothing is known of the shard, which is not that nothing was written to it.
+/// Asks a shard for an answer that must be complete. The shard's writer creates the file when the server starts, and
+/// a new one if it was removed. While there is no file, the content of the shard is unknown, which is not the same as
+/// empty.
 fn ask<T: Send + 'static>(
     readers: &Readers,
     shard: ShardId,
@@ -42,7 +43,7 @@ impl<T> Asked<T> {
     }
 }
 
-/// What a price event was answered with, if it is stored.
+/// Returns the response to a price event, if the event is stored.
 pub async fn first_answer(
     readers: &Readers,
     shard: ShardId,
@@ -57,7 +58,7 @@ pub async fn first_answer(
     ask(readers, shard, step)?.get().await
 }
 
-/// One anomaly of a tenant.
+/// Returns one anomaly of a tenant.
 pub async fn stored_anomaly(
     readers: &Readers,
     shard: ShardId,
@@ -76,7 +77,7 @@ pub struct AnomaliesPage {
     pub next_cursor: Option<String>,
 }
 
-/// What a cursor of anomalies is sealed for: the same question.
+/// Returns the context that a cursor of anomalies is sealed for: the same query.
 fn context(of: &AnomaliesOf) -> Vec<u8> {
     let mut context = b"price anomalies".to_vec();
     let since = of.since_us.map(|since| since.to_string());
@@ -93,17 +94,17 @@ fn context(of: &AnomaliesOf) -> Vec<u8> {
     context
 }
 
-/// Anomalies of a shard in hand while a page is merged.
+/// Anomalies of one shard in memory while a page is merged.
 struct Newest {
     shard: ShardId,
-    /// Behind the last one that was read.
+    /// The query, after the last anomaly that was read.
     of: AnomaliesOf,
     ready: VecDeque<AnomalyLine>,
-    /// Nothing more comes from this shard.
+    /// Set once the shard has no more anomalies.
     is_done: bool,
 }
 
-/// Asks every shard whose anomalies are used up, side by side.
+/// Asks every shard whose anomalies in memory are exhausted, concurrently.
 async fn fill(readers: &Readers, shards: &mut [Newest], rows: usize) -> Result<(), QueryError> {
     let mut asked = Vec::new();
     for (place, newest) in shards.iter().enumerate() {
@@ -126,11 +127,12 @@ async fn fill(readers: &Readers, shards: &mut [Newest], rows: usize) -> Result<(
     Ok(())
 }
 
-/// The least a shard is asked for where there are several: a round costs more than a few rows that are not wanted.
+/// The minimum number of rows requested from each of several shards. A round costs more than a few unneeded rows.
 const ROUND_ROWS: usize = 16;
 
-/// One page of anomalies, newest first, from one shard where they are of one product, else merged over all. Of each
-/// shard twice its part of a page is in memory, not a page: together about as much as two pages.
+/// Returns one page of anomalies, newest first. They come from one shard if they are of one product, else they are
+/// merged over all. Of each shard, twice its part of a page is in memory, and not a whole page. Together this is
+/// about two pages.
 pub async fn anomalies_page(
     readers: &Readers,
     key: &CursorKey,
@@ -158,7 +160,7 @@ pub async fn anomalies_page(
         of.after = Some(after.ok_or_else(wrong)?);
     }
     let asked: Vec<ShardId> = only.map_or_else(|| readers.shards().collect(), |shard| vec![shard]);
-    // One more than the page has, which tells whether there is another.
+    // One more than the page has, which shows whether another page follows.
     let wanted = limit + 1;
     let rows = match asked.len() {
         1 => wanted,
@@ -188,16 +190,16 @@ pub async fn anomalies_page(
     Ok(AnomaliesPage { anomalies, next_cursor })
 }
 
-/// A place among the changes of every shard, in the order of the shards.
+/// A position among the changes of every shard, in the order of the shards.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ChangePosition(pub Vec<ChangeMark>);
 
-/// A place as a client holds it.
+/// A position in the form that a client holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChangeId(pub String);
 
 impl ChangePosition {
-    /// The id of an event after which a reader stands here.
+    /// Returns the id of an event after which a reader is at this position.
     pub fn seal(&self, key: &CursorKey, tenant_id: &str) -> Result<ChangeId, QueryError> {
         let mut bytes = Vec::with_capacity(self.0.len() * 12);
         for mark in &self.0 {
@@ -207,9 +209,11 @@ impl ChangePosition {
         key.seal_bytes(&ChangePosition::context(tenant_id), &bytes).map(ChangeId)
     }
 
+    /// Opens an id that a client sent.
+    ///
     /// # Errors
-    /// [`QueryError::Parameters`] where the text is no id of this tenant's changes in this folder as it is now
-    /// distributed.
+    /// Returns [`QueryError::Parameters`] if the text is not an id of this tenant's changes in this folder with its
+    /// current shards.
     pub fn open(
         key: &CursorKey,
         tenant_id: &str,
@@ -244,7 +248,7 @@ impl ChangePosition {
     }
 }
 
-/// How far every shard's changes have come.
+/// Returns the latest position of every shard's changes.
 pub async fn change_marks(readers: &Readers) -> Result<ChangePosition, QueryError> {
     let asked = readers.shards().map(|shard| ask(readers, shard, crate::prices::change_mark));
     let asked = asked.collect::<Result<Vec<_>, _>>()?;
@@ -255,8 +259,8 @@ pub async fn change_marks(readers: &Readers) -> Result<ChangePosition, QueryErro
     Ok(ChangePosition(marks))
 }
 
-/// Changes of one shard behind a place, of all tenants, with its numbering and how far it has come. None where the
-/// place is lost.
+/// Returns changes of one shard after a position, of all tenants, with the shard's current mark: its epoch and its
+/// last change. Returns no changes if the position is lost.
 pub async fn changes_of_shard(
     readers: &Readers,
     place: usize,
@@ -274,26 +278,26 @@ pub async fn changes_of_shard(
     ask(readers, shard, step)?.get().await
 }
 
-/// Changes of a shard in hand while a replay merges it with the others.
+/// Changes of one shard in memory while a replay merges them with the others.
 #[derive(Debug, Default)]
 struct Ahead {
     ready: VecDeque<PriceChange>,
-    /// Nothing more comes from this shard.
+    /// Set once the shard has no more changes.
     is_done: bool,
 }
 
-/// A tenant's changes between two places, over all shards in the order of their times.
+/// A tenant's changes between two positions, over all shards in the order of their times.
 #[derive(Debug)]
 pub struct Changes {
     readers: Readers,
     tenant_id: String,
-    /// Behind the last one that was given.
+    /// The position after the last returned change.
     at: ChangePosition,
     upto: Rc<ChangePosition>,
     shards: Vec<Ahead>,
 }
 
-/// Changes that a replay asks a shard for at once; of each as many are in memory.
+/// Changes that a replay requests from a shard at once. As many changes of each shard are in memory.
 const STEP_CHANGES: usize = 64;
 
 impl Changes {
@@ -311,13 +315,13 @@ impl Changes {
         Changes { readers: readers.clone(), tenant_id: tenant_id.to_owned(), at: from, upto, shards }
     }
 
-    /// Where a reader of all that was given so far stands.
+    /// Returns the position of a reader that has everything returned so far.
     #[must_use]
     pub fn position(&self) -> &ChangePosition {
         &self.at
     }
 
-    /// The next change; `None` at the end, where the position is the upper one.
+    /// Returns the next change, or `None` at the end, where the position is the upper one.
     pub async fn next(&mut self) -> Result<Option<PriceChange>, QueryError> {
         self.fill().await?;
         let heads = self.shards.iter().enumerate();
@@ -333,7 +337,7 @@ impl Changes {
         Ok(change)
     }
 
-    /// Asks every shard whose changes are used up, side by side.
+    /// Asks every shard whose changes in memory are exhausted, concurrently.
     async fn fill(&mut self) -> Result<(), QueryError> {
         let mut asked = Vec::new();
         for (place, ahead) in self.shards.iter().enumerate() {
@@ -344,7 +348,7 @@ impl Changes {
             let (tenant_id, upto) = (self.tenant_id.clone(), self.upto.0[place]);
             let range = (self.at.0[place].change, upto.change);
             let step = move |connection: &rusqlite::Connection| {
-                // Gone with the file they were in: other changes have their numbers now.
+                // The changes are lost with the file that contained them. Other changes have their numbers now.
                 if upto.is_lost(crate::prices::change_mark(connection)?) {
                     return Ok(Vec::new());
                 }
@@ -388,7 +392,7 @@ mod tests {
         }
     }
 
-    /// A shard with a first price and so many that are out of line with it.
+    /// Returns a shard with a first price and `anomalies` prices that differ too much from it.
     fn shard_of(folder: &ShardFolder, anomalies: u64) -> Shard {
         let mut shard = Shard::open(folder, &ShardOptions::default(), &FAMILIES).unwrap();
         let event = |n: u64| {
@@ -433,7 +437,7 @@ mod tests {
         is_told(block_on(changes_of_shard(&readers, 0, now.0[0], 9)).map(drop));
         is_told(block_on(first_answer(&readers, ShardId(0), "t", "p", "e0")).map(drop));
         is_told(block_on(replay.next()).map(drop));
-        // It is back, and nothing is missing.
+        // The file is back, and nothing is missing.
         std::fs::rename(&aside, &path).unwrap();
         let numbers: Vec<u64> =
             std::iter::from_fn(|| block_on(replay.next()).unwrap().map(|change| change.change)).collect();
@@ -479,7 +483,7 @@ mod tests {
         let readers = Readers::start(vec![ReadShard::alone(0, shard.path())], &[0], 1).unwrap();
         let now = block_on(change_marks(&readers)).unwrap().0[0];
         let key = CursorKey::new(&[3; 16]);
-        // As after an older copy was put in its place: the same numbering, but less of it.
+        // As after an older copy has replaced the file: the same epoch, but fewer changes.
         let ahead = ChangeMark { change: 4, ..now };
         let other = ChangeMark { epoch: now.epoch.wrapping_add(1), change: 1 };
         for (place, is_lost) in [(ahead, true), (other, true), (now, false), (ChangeMark::default(), false)] {

@@ -1,7 +1,7 @@
-//! The readers: a few blocking threads with read-only connections, bounded queues of steps before them.
+//! The readers: a few blocking threads with read-only connections, behind bounded queues of steps.
 //!
-//! Every shard has its threads, of its own core where there are as many: what one of them has read of the file
-//! is in its page cache when the next step comes.
+//! Every shard has its threads, on its own core if there are as many shards as cores. What one of them has read of
+//! the file is in its page cache when the next step arrives.
 
 use std::collections::HashMap;
 use std::io;
@@ -19,28 +19,28 @@ use crate::base::tokens::{Token, Tokens};
 use crate::cores::pin::{self, Rank};
 use crate::shard::{ShardError, ShardStatus, is_made, open_reader};
 
-/// Steps that wait in one queue: two a shard for every open query of a small folder.
+/// Maximum steps that wait in one queue: two per shard for every open query of a small folder.
 const QUEUE_MAX: usize = 4_096;
-/// Queries open at once, for each reading thread.
+/// Maximum open queries for each reading thread.
 const QUERIES_PER_THREAD: usize = 16;
-/// Connections a thread keeps open.
+/// Maximum connections that a thread keeps open.
 const CONNECTIONS_MAX: usize = 32;
-/// Page caches of all connections together, and of one: the kernel's holds what is read again, but a page that
-/// is not here costs a call and a copy, 3 us.
+/// Page caches of all connections together, and of one. The kernel's cache contains what is read again, but a page
+/// that is not here costs a call and a copy, 3 us.
 const CACHES_KIB: i64 = 24 * 1024;
 const CACHE_KIB: std::ops::RangeInclusive<i64> = 1_024..=8_192;
 
 type Step = Box<dyn FnOnce(&mut Connections) + Send>;
 
-/// A handle on the readers; clones share them. The threads end with the last handle.
+/// A handle on the readers. Clones share them. The threads end with the last handle.
 #[derive(Clone, Debug)]
 pub struct Readers {
     shards: Arc<[ReadShard]>,
-    /// The n-th shard's steps wait in the n-th of them, beginning again from the first.
+    /// The queues of steps. The n-th shard uses the n-th of them, modulo their number.
     queues: Arc<[async_channel::Sender<Step>]>,
     open: Arc<AtomicUsize>,
     queries_max: usize,
-    /// One: whoever has it may hold much.
+    /// One token. Its holder may use much memory.
     heavy: Tokens,
 }
 
@@ -49,20 +49,20 @@ pub struct Readers {
 pub struct ReadShard {
     pub shard: ShardId,
     pub path: PathBuf,
-    /// Its writer's word: whether a file that is not there should be.
+    /// The state that its writer reports, which shows whether a missing file should exist.
     pub status: Arc<ShardStatus>,
 }
 
 #[cfg(test)]
 impl ReadShard {
-    /// Without a writer.
+    /// Creates a shard without a writer.
     pub(super) fn alone(number: u16, path: &std::path::Path) -> ReadShard {
         let shard = ShardId(number);
         ReadShard { shard, path: path.to_owned(), status: Arc::new(ShardStatus::new(shard)) }
     }
 }
 
-/// One open query; dropping it makes room for another.
+/// One open query. Dropping it makes room for another.
 #[derive(Debug)]
 pub struct Permit(Arc<AtomicUsize>);
 
@@ -72,7 +72,7 @@ impl Drop for Permit {
     }
 }
 
-/// One shard's answer, on its way.
+/// One shard's pending answer.
 pub(super) type Answer<T> = async_channel::Receiver<Result<T, QueryError>>;
 
 impl Readers {
@@ -108,14 +108,14 @@ impl Readers {
         Ok(Readers { shards: shards.into(), queues: queues.into(), open: Arc::default(), queries_max, heavy })
     }
 
-    /// Room for one query, or [`QueryError::Busy`].
+    /// Reserves room for one query, or returns [`QueryError::Busy`].
     pub fn permit(&self) -> Result<Permit, QueryError> {
         let open = self.open.fetch_add(1, Ordering::AcqRel);
         let permit = Permit(self.open.clone());
         if open >= self.queries_max { Err(QueryError::Busy) } else { Ok(permit) }
     }
 
-    /// Waits until no other query holds much.
+    /// Waits until no other query uses much memory.
     pub(super) async fn heavy(&self) -> Token {
         self.heavy.token().await
     }
@@ -129,9 +129,9 @@ impl Readers {
         self.shards.len()
     }
 
-    /// Has a step done on one shard, in a read transaction. `absent` is the answer of a shard that was never
-    /// written; one that was, and whose file is not there now, gives an error. Nobody waiting for it any more, it is
-    /// left out.
+    /// Runs a step on one shard, in a read transaction. `absent` is the answer of a shard that was never written. A
+    /// shard that was written, and whose file is missing now, returns an error. The step is skipped if the receiver
+    /// of its answer is gone.
     pub(super) fn ask<T: Send + 'static>(
         &self,
         shard: ShardId,
@@ -157,7 +157,7 @@ impl Readers {
         Ok(told)
     }
 
-    /// Has something computed on a reader's thread: what takes longer than a core's loop may stand still.
+    /// Runs work on a reader's thread. It is for work that takes longer than a core's loop may pause.
     pub async fn compute<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
@@ -171,7 +171,7 @@ impl Readers {
         received(told.recv().await)
     }
 
-    /// The same step on every shard, side by side; the answers in the order of the shards.
+    /// Runs the same step on every shard, concurrently. Returns the answers in the order of the shards.
     pub(super) async fn ask_all<T: Clone + Send + 'static>(
         &self,
         absent: T,
@@ -187,7 +187,7 @@ impl Readers {
     }
 }
 
-/// A reader that panicked says nothing more.
+/// Returns a received answer, or [`QueryError::Busy`] if the reader panicked and sent none.
 pub(super) fn received<T>(
     answer: Result<Result<T, QueryError>, async_channel::RecvError>,
 ) -> Result<T, QueryError> {
@@ -219,7 +219,7 @@ impl Connections {
         step: impl FnOnce(&Connection) -> Result<T, ShardError>,
     ) -> Result<T, ShardError> {
         let path = &*known.path;
-        // Asked before the file is looked for: one that is just being made is not missing.
+        // Read before the file is looked up: a file that is being created is not missing.
         let was_open = known.status.was_open();
         let missing = |absent| if was_open { Err(ShardError::Missing) } else { Ok(absent) };
         let file = match std::fs::metadata(path) {
@@ -230,7 +230,7 @@ impl Connections {
             }
             Err(error) => return Err(error.into()),
         };
-        // A file that took the place of another is opened anew; SQLite would go on with the old one.
+        // A file that replaced another is opened again. SQLite would continue with the old one.
         if self.open.get(path).is_some_and(|opened| opened.file != file) {
             self.open.remove(path);
         }

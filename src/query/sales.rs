@@ -5,8 +5,8 @@
 //! exact    days to windows of about as many sales ─► ask every shard for each window's sales, the next window's
 //!          while this one's are added ─► distinct customers and ranks of each group
 //! ```
-//! Exact figures of names (products, categories) hold every name's customers and totals at once; what does not
-//! fit is done in several passes, each over a part of the names.
+//! Exact figures of names (products, categories) hold the customers and totals of every name at once. If they do not
+//! fit into memory, they are computed in several passes, each over a part of the names.
 
 mod adding;
 mod merging;
@@ -25,16 +25,16 @@ use crate::orders::ORDERS;
 use crate::orders::{PartsReading, SalesOf, Single, SingleSales, SumsBy};
 use crate::shard::read::pin;
 
-/// Sales of one window, over all shards: 50 bytes each.
+/// Sales of one window, over all shards. Each takes 50 bytes.
 const WINDOW_SALES: i64 = 60_000;
-/// Passes over the sales, at most.
+/// Maximum passes over the sales.
 const PASSES_MAX: u32 = 64;
-/// Groups of one answer; only those that hold sales count.
+/// Maximum groups of one answer. Only those with sales count.
 const GROUPS_MAX: usize = 200_000;
 const TOO_MANY_GROUPS: QueryError =
     QueryError::TooLarge("more than 200000 groups have sales in this range; use a shorter one");
 
-/// What a group is.
+/// The kind of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GroupBy {
     Day,
@@ -43,17 +43,17 @@ pub enum GroupBy {
     Category,
 }
 
-/// A question about sales.
+/// A query about sales.
 #[derive(Clone, Debug)]
 pub struct SalesQuery {
     pub of: SalesOf,
     pub group_by: GroupBy,
-    /// From when to before when.
+    /// The beginning (inclusive) and the end (exclusive).
     pub range_us: (Option<i64>, Option<i64>),
-    /// Whose days and hours groups are.
+    /// The zone whose days and hours are groups.
     pub zone: TimeZone,
     pub exact: bool,
-    /// Whether customers and order values are wanted, and not only counts.
+    /// Set if customers and order values are wanted in addition to counts.
     pub with_details: bool,
 }
 
@@ -61,14 +61,14 @@ pub struct SalesQuery {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Figures {
     pub orders: i64,
-    /// Sums of many rows: no number of them is too large.
+    /// Sums of many rows, of a type that no number of rows overflows.
     pub units: i128,
     pub revenue: i128,
-    /// Different customers, and the totals at p50, p95 and p99.
+    /// The number of distinct customers, and the order totals at p50, p95 and p99.
     pub details: Option<(u64, [i64; 3])>,
 }
 
-/// One group: by its beginning in time, or by its name.
+/// One group, identified by its beginning in time or by its name.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SalesGroup {
     pub start_us: i64,
@@ -77,24 +77,24 @@ pub struct SalesGroup {
     pub figures: Figures,
 }
 
-/// The answer.
+/// The answer to a query about sales.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SalesResult {
     /// In order of time or name, then currency.
     pub groups: Vec<SalesGroup>,
     pub rows_scanned: u64,
     pub preaggregated: bool,
-    /// Whether customers and order values are estimates.
+    /// Set if customers and order values are estimates.
     pub estimated: bool,
 }
 
-/// Goes up with every change of the tenant's orders, by shard.
+/// Returns a number for each shard that increases with every change of the tenant's orders.
 pub async fn sales_versions(readers: &Readers, tenant_id: &str) -> Result<Vec<i64>, QueryError> {
     let tenant_id = tenant_id.to_owned();
     readers.ask_all(0, move |connection| crate::orders::sales_version(connection, &tenant_id)).await
 }
 
-/// The figures, as of one moment a shard and step.
+/// Computes the figures, as of one moment per shard and step.
 pub async fn sales(readers: &Readers, query: &SalesQuery) -> Result<SalesResult, QueryError> {
     let _permit = readers.permit()?;
     let spans = match query.group_by {
@@ -128,25 +128,25 @@ pub async fn sales(readers: &Readers, query: &SalesQuery) -> Result<SalesResult,
     }
 }
 
-/// Where groups begin and end, in order: of those that hold sales, or of one that is all there is.
+/// The beginnings and ends of groups, in order. The groups are those that may contain sales, or one over everything.
 type Spans = Arc<[(i64, i64)]>;
 
-/// From when to when there are sales within the range: whole days of the zone.
+/// Returns the period within the range that contains sales, in whole days of the zone.
 async fn bounds(readers: &Readers, query: &SalesQuery) -> Result<Option<(i64, i64)>, QueryError> {
     let (of, range) = (query.of.clone(), query.range_us);
     let shares =
         readers.ask_all(None, move |connection| crate::orders::sales_bounds(connection, &of, range)).await?;
     let found = shares.into_iter().flatten().reduce(|one, other| (one.0.min(other.0), one.1.max(other.1)));
     let Some((first, last)) = found else { return Ok(None) };
-    // Whole days of the zone round the UTC days that have sales.
+    // Whole days of the zone around the UTC days with sales.
     let first = local::day_start(&query.zone, first);
     let last = local::next_day(&query.zone, last + BucketSize::Day.us() - 1);
     let (from_us, to_us) = (range.0.unwrap_or(first).max(first), range.1.unwrap_or(last).min(last));
     Ok((from_us < to_us).then_some((from_us, to_us)))
 }
 
-/// The days or hours of the zone that may hold sales: those that share time with a day or hour of UTC that does.
-/// However far those are from one another, nothing is done for what lies between.
+/// Returns the days or hours of the zone that may contain sales: those that overlap a day or hour of UTC with sales.
+/// Gaps between them cost nothing, however long they are.
 async fn spans(readers: &Readers, query: &SalesQuery, by: SumsBy) -> Result<Spans, QueryError> {
     let (of, range) = (query.of.clone(), query.range_us);
     let shares = readers
@@ -185,7 +185,7 @@ fn local_spans(
     spans
 }
 
-/// How many sales each UTC day has.
+/// Returns the number of sales of each UTC day.
 async fn days(
     readers: &Readers,
     query: &SalesQuery,
@@ -204,7 +204,7 @@ async fn days(
     Ok(days.into_iter().collect())
 }
 
-/// Windows of about [`WINDOW_SALES`] sales, from the sales of each UTC day.
+/// Returns windows of about [`WINDOW_SALES`] sales, from the sales of each UTC day.
 fn windows((from_us, to_us): (i64, i64), days: &[(i64, i64)]) -> Vec<(i64, i64)> {
     let mut windows = Vec::new();
     let (mut begin, mut sales) = (from_us, 0);
@@ -219,7 +219,7 @@ fn windows((from_us, to_us): (i64, i64), days: &[(i64, i64)]) -> Vec<(i64, i64)>
     windows
 }
 
-/// From every single sale.
+/// Computes the figures from every single sale.
 async fn scan(
     readers: &Readers,
     query: &SalesQuery,
@@ -250,7 +250,7 @@ async fn scan(
 
 const TOO_LARGE: QueryError = QueryError::TooLarge("an exact answer exceeds the memory limit of a query");
 
-/// Groups in time: window after window, the next one read while this one is added.
+/// Computes groups in time, window after window. The next window is read while this one is added.
 async fn by_window(
     readers: &Readers,
     query: &SalesQuery,
@@ -292,7 +292,8 @@ async fn by_window(
     finished(readers, vec![adding]).await
 }
 
-/// Groups by name, in passes over parts of the names; `None` where one of them does not fit.
+/// Computes groups by name, in passes over parts of the names. Returns `None` if one of them does not fit into
+/// memory.
 async fn by_name(
     readers: &Readers,
     query: &SalesQuery,
@@ -384,7 +385,7 @@ mod tests {
             let found = spans("UTC", by, &far, (None, None));
             assert_eq!(found.iter().map(|span| span.0).collect::<Vec<_>>(), far.map(us));
         }
-        // A day of UTC is of two in Berlin, an hour of two in Kolkata; neighbours share theirs.
+        // A day of UTC is part of two in Berlin, an hour is part of two in Kolkata. Neighbours share one.
         let days = ["2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"];
         assert_eq!(spans("Europe/Berlin", SumsBy::Day, &days, (None, None)).len(), 3);
         let hours = spans("Asia/Kolkata", SumsBy::Hour, &["2026-01-01T10:00:00Z"], (None, None));

@@ -1,5 +1,4 @@
-//! A search as a stream with an end that can be told from a break: rows, then how many they were and where to
-//! go on.
+//! A search as a stream whose end differs from an abort: rows, then their number and where to continue.
 
 use super::QueryError;
 use super::cursor::CursorKey;
@@ -8,16 +7,16 @@ use super::merge::Merged;
 use super::readers::Readers;
 use crate::shard::read::pin;
 
-/// What the rows come as.
+/// The format of the rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
     /// One JSON object with the rows in an array.
     Object,
-    /// A line each, and a last one with `"_end":true`.
+    /// One line per row, and a last one with `"_end":true`.
     Lines,
 }
 
-/// A running search: pull it with [`Search::next`].
+/// A running search. [`Search::next`] returns its pieces.
 #[derive(Debug)]
 pub struct Search {
     merged: Merged,
@@ -31,7 +30,7 @@ pub struct Search {
 }
 
 impl Search {
-    /// Up to `limit` rows of the filter, or of those behind the cursor.
+    /// Begins a search for up to `limit` rows of the filter, or of those after the cursor.
     pub async fn begin(
         readers: &Readers,
         key: &CursorKey,
@@ -54,7 +53,7 @@ impl Search {
         Ok(Search { merged, key, pins, shape, left: limit, rows: 0, begun: false, ended: false })
     }
 
-    /// The next piece; `None` after the last. After an error there is no end.
+    /// Returns the next piece, or `None` after the last. After an error, the search sends no end.
     pub async fn next(&mut self) -> Result<Option<Vec<u8>>, QueryError> {
         if self.ended {
             return Ok(None);

@@ -1,14 +1,14 @@
-//! What is asked of the one shard that has a product: its stock, and what was decided of a request.
+//! Queries to the one shard that has a product: its stock, and the decisions on a request.
 
 use super::QueryError;
 use super::readers::{Readers, received};
 use crate::base::ids::ShardId;
 use crate::stock::{StockDecision, StockLevel};
 
-/// What the shard's writer decided of a request, by the product's place in it.
+/// Returns the decisions of the shard's writer on a request, by the product's index in it.
 ///
 /// # Errors
-/// Where the shard cannot be read.
+/// Returns an error if the shard cannot be read.
 pub async fn stock_decisions(
     readers: &Readers,
     shard: ShardId,
@@ -18,10 +18,10 @@ pub async fn stock_decisions(
     received(readers.ask(shard, Vec::new(), step)?.recv().await)
 }
 
-/// The stock of a product; `None` where nothing ever happened to it.
+/// Returns the stock of a product, or `None` if the product never had a change.
 ///
 /// # Errors
-/// Where the shard cannot be read.
+/// Returns an error if the shard cannot be read.
 pub async fn stock_level(
     readers: &Readers,
     shard: ShardId,

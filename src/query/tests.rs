@@ -1,5 +1,5 @@
-//! Plans of every statement, hostile parameters and cursors, shards that cannot be read. That N shards answer
-//! as one is `tests/one_vs_many.rs`.
+//! Plans of every statement, hostile parameters and cursors, shards that cannot be read. `tests/one_vs_many.rs` tests
+//! that N shards answer as one.
 
 use std::fmt::Write as _;
 
@@ -58,7 +58,7 @@ fn rows(numbers: std::ops::Range<u64>) -> Rows {
     Rows(numbers.map(row).collect())
 }
 
-/// Orders of two items each.
+/// Returns orders of two items each.
 fn orders(numbers: std::ops::Range<u64>) -> Rows {
     let row = |n: u64| {
         let order_id = format!("o{n}");
@@ -80,7 +80,7 @@ fn orders(numbers: std::ops::Range<u64>) -> Rows {
     Rows(numbers.map(row).collect())
 }
 
-/// A shard with sealed and open partitions of every stream, indexes built.
+/// Returns a shard with sealed and open partitions of every stream, and with their indexes.
 fn shard(dir: &std::path::Path) -> Shard {
     let options = ShardOptions {
         partition_rows_max: 200,
@@ -112,7 +112,7 @@ fn readers(shard: &Shard) -> Readers {
     Readers::start(vec![ReadShard::alone(0, shard.path())], &[0], 1).unwrap()
 }
 
-/// What `bench/plans.md` shows. To write it anew: `UPDATE_PLANS=1 cargo test --lib every_statement`.
+/// Compares the plans with `bench/plans.md`. `UPDATE_PLANS=1 cargo test --lib every_statement` writes it again.
 #[test]
 fn every_statement_finds_its_rows_by_an_index() {
     let dir = tempfile::tempdir().unwrap();
@@ -142,13 +142,13 @@ fn every_statement_finds_its_rows_by_an_index() {
         for at in 1..=explain.parameter_count() {
             explain.raw_bind_parameter(at, 1).unwrap();
         }
-        // One whose plan depends on what is bound is prepared anew each time it is taken from the cache.
+        // A statement whose plan depends on bound values is prepared again each time it is taken from the cache.
         let mut statement = reader.prepare(&sql).unwrap();
         for value in 1..4 {
             for at in 1..=statement.parameter_count() {
                 statement.raw_bind_parameter(at, value).unwrap();
             }
-            // Some want other types; what happens then is not what is looked for here.
+            // Some require other types. Their errors do not matter here.
             let _ = statement.raw_query().next();
             statement.clear_bindings();
         }
@@ -160,7 +160,7 @@ fn every_statement_finds_its_rows_by_an_index() {
         while let Some(line) = lines.next().unwrap() {
             plan.push(line.get::<_, String>(3).unwrap());
         }
-        // A search for words is one in the words' own index, whatever SQLite calls it.
+        // A search for words uses the words' own index, although SQLite calls it a scan.
         let is_words = |line: &str| line.starts_with("SCAN customer_text VIRTUAL TABLE INDEX");
         let scans = plan.iter().any(|line| line.starts_with("SCAN") && !is_words(line));
         let sorts = plan.iter().any(|line| line.contains("TEMP B-TREE"));
@@ -188,7 +188,7 @@ fn wrong_parameters_are_named_each_with_its_reason() {
         ("tenant_id=t&from=2024-01-15T10:30:00%2B01:00&order=desc&page=3&page_size=1000", &[]),
         ("tenant_id=t&from=2024-01-15T10:30:00+01:00", &[]),
         ("", &[("tenant_id", "missing_parameter")]),
-        // A field of a form that was left empty is one that was not sent.
+        // An empty field of a form is treated as absent.
         ("tenant_id=", &[("tenant_id", "missing_parameter")]),
         ("tenant_id=t&source=&event_type=&from=&to=&tz=&order=&page=&page_size=&cursor=", &[]),
         ("tenant_id=t&source=&source=web", &[]),
@@ -260,13 +260,13 @@ fn a_bound_is_a_day_of_the_zone_or_a_time_in_every_spelling_that_rows_may_have()
     // A day of 23 hours.
     let berlin = (us("2026-03-28T23:00:00Z"), us("2026-03-29T22:00:00Z"));
     assert_eq!(range("start_date=2026-03-29&end_date=2026-03-29&tz=Europe/Berlin"), berlin);
-    // What lies behind all times that are stored is as good as their end.
+    // A bound after all times that may be stored is equivalent to their end.
     let end = Some(crate::base::limits::TIME_US_MAX + 1);
     for to in ["end_date=9999-12-30", "end_date=9999-12-31", "to=9999-12-31", "to=9999-12-31T23:59:59-23:59"]
     {
         for zone in ["UTC", "Asia/Tokyo", "America/New_York"] {
             let asked = range(&format!("{to}&tz={zone}")).1;
-            // A day of the east ends, or begins, before the last time there is.
+            // A day in the east ends, or begins, before the last time that may be stored.
             assert!(
                 asked == end
                     || (zone == "Asia/Tokyo" && matches!(to, "end_date=9999-12-30" | "to=9999-12-31")),
@@ -287,7 +287,7 @@ fn a_cursor_reads_back_and_a_forged_one_does_not() {
     let cursor = Cursor { total: 12, shard: ShardId(1), position, pins: vec![4, 5] };
     let text = key.seal(&filter, &cursor).unwrap();
     assert_eq!(key.open(&filter, 2, &text).as_ref(), Ok(&cursor));
-    // Nothing of it shows, not even that two are the same.
+    // No part of it is visible, not even that two cursors are the same.
     let again = key.seal(&filter, &cursor).unwrap();
     assert_ne!(again, text);
     let bytes = base64::Engine::decode(&base64::engine::general_purpose::URL_SAFE_NO_PAD, &text).unwrap();
@@ -312,7 +312,7 @@ fn a_cursor_reads_back_and_a_forged_one_does_not() {
         let mut forged = text.clone().into_bytes();
         forged[at] = if forged[at] == b'A' { b'B' } else { b'A' };
         let forged = String::from_utf8(forged).unwrap();
-        // The last character's spare bits may not matter; base64 refuses those that are set.
+        // The spare bits of the last character might not matter, but base64 refuses any that are set.
         assert_eq!(code(&key, &filter, 2, &forged), "invalid_cursor", "{at}");
         assert_eq!(code(&key, &filter, 2, &text[..at]), "invalid_cursor");
     }

@@ -1,4 +1,4 @@
-//! The components of the endpoints: what all cores share of them, and what each core has for itself.
+//! The components of the endpoints: what all cores share, and what each core has for itself.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::commerce::{ExportStore, UploadStore};
 use crate::config::Config;
 use crate::lane::Components;
 
-/// What the cores share.
+/// The stores that the cores share.
 #[derive(Clone)]
 pub(super) struct Stores {
     uploads: Arc<UploadStore>,
@@ -28,7 +28,7 @@ impl Stores {
         })
     }
 
-    /// Those of one core. `prices_changed` tells of commits with changes of prices.
+    /// Creates the components of one core. `prices_changed` gets a message after commits with changes of prices.
     pub(super) fn components(
         self,
         core: usize,

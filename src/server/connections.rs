@@ -1,16 +1,16 @@
-//! The hot lane's connections: a slab of small entries; memory is held only by those in the middle of
-//! something.
+//! The hot lane's connections: a slab of small entries. Only connections in the middle of a request or response hold
+//! memory.
 
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use crate::http::Connection;
 
-/// Names an entry; stale names (of a connection closed in the same tick) find nothing.
+/// The name of an entry. A stale key, of a connection that was closed in the same tick, finds nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Key(pub(super) u64);
 
-/// What a connection waits for: each has its own time limit.
+/// What a connection waits for. Each phase has its own time limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     /// The next request.
@@ -19,20 +19,20 @@ pub(super) enum Phase {
     Head,
     /// The rest of a body, from the end of its head.
     Body,
-    /// The disk, before an answer that promises it.
+    /// The disk, before a response that promises it.
     Held,
-    /// The peer, to take its answer.
+    /// The peer, which has to receive its response.
     Write,
-    /// The peer, to see our close before its unread bytes would turn it into a reset.
+    /// The peer, which has to see our close before its unread bytes would turn it into a reset.
     Linger,
 }
 
-/// What is to become of a connection once its answers are sent.
+/// The next step of a connection once its responses are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum After {
     KeepAlive,
     Close,
-    /// Refused in the middle of something: what it still sends is read and dropped for a while.
+    /// Refused in the middle of a request: what the peer still sends is read and dropped for a while.
     Linger,
     HandOver,
 }
@@ -42,19 +42,19 @@ pub(super) struct Conn {
     generation: u32,
     pub(super) phase: Phase,
     pub(super) after: After,
-    /// The socket may hold more than was read: look again when nothing stands in the way.
+    /// Set if the socket may contain more than was read. It is read again once nothing blocks the connection.
     pub(super) more: bool,
-    /// What was read in this tick is not parsed yet.
+    /// Set while bytes that were read in this tick are not parsed yet.
     pub(super) unparsed: bool,
-    /// Answers of this tick are owed, and may turn out to wait for the disk. Whoever parsed more before that is known
-    /// would put later answers behind them under the wrong promise.
+    /// Set while responses of this tick are owed, which may have to wait for the disk. If more were parsed before
+    /// that is known, later responses would follow them under the wrong promise.
     pub(super) is_owed: bool,
     pub(super) hung_up: bool,
     pub(super) deadline_ms: u64,
-    /// Who is at the other end; asked of the kernel only where it matters.
+    /// The peer's address. The kernel is asked for it only if addresses are limited.
     pub(super) peer: Option<IpAddr>,
     pub(super) parser: Connection,
-    /// Received and not yet consumed; no allocation while it is empty.
+    /// Received and not yet consumed. Holds no allocation while it is empty.
     pub(super) input: Vec<u8>,
     /// Rendered and not yet sent.
     pub(super) output: Vec<u8>,
@@ -65,7 +65,7 @@ impl Conn {
         self.fd.as_raw_fd()
     }
 
-    /// Nothing may be read now: an answer of an earlier request has to leave first.
+    /// Returns `true` if nothing may be read now, because a response to an earlier request has to be sent first.
     pub(super) fn is_blocked(&self) -> bool {
         self.unparsed
             || self.is_owed
@@ -116,17 +116,17 @@ impl Connections {
         Some(conn)
     }
 
-    /// Bytes held for connections in the middle of something.
+    /// Returns the bytes held for connections in the middle of a request or response.
     pub(super) fn buffered(&self) -> usize {
         self.buffered
     }
 
-    /// To be told after a change of a connection's buffers: their capacities before it.
+    /// Counts a change of a connection's buffers from a capacity of `before` to one of `after`.
     pub(super) fn rebuffered(&mut self, before: usize, after: usize) {
         self.buffered = self.buffered + after - before;
     }
 
-    /// Keys of the connections past their deadline, and of idle ones when `idle_too`.
+    /// Collects the keys of the connections past their deadline, and those of idle ones if `idle_too`.
     pub(super) fn overdue(&self, now_ms: u64, idle_too: bool, into: &mut Vec<Key>) {
         for (at, conn) in &self.entries {
             if conn.deadline_ms <= now_ms || (idle_too && conn.phase == Phase::Idle) {

@@ -1,11 +1,11 @@
-//! One core's hot lane: an epoll loop over a closed list of wake-ups (a new connection, a readable or
-//! writable one, a message from another core, a finished fdatasync, the clock).
+//! One core's hot lane: an epoll loop over a closed list of wake-ups (a new connection, a readable or writable one, a
+//! message from another core, a finished fdatasync, the clock).
 //!
 //! ```text
 //! wait ─► read every ready connection ─► parse, check, stage ─► one append ─► answer ─► wait
 //! ```
-//! In a steady state it makes no system call beyond epoll_wait, recv, send and one write a tick, takes
-//! no lock and allocates nothing (S2).
+//! In a steady state it makes no system call beyond epoll_wait, recv, send and one write a tick, takes no lock and
+//! allocates nothing (S2).
 
 mod answer;
 mod arrive;
@@ -41,23 +41,23 @@ use crate::ops::Format;
 use crate::ops::vitals::{CoreVitals, Latency, Vitals};
 use crate::tenants::{Denied, Desk, Need, Now};
 
-/// Descriptors reported by one wait.
+/// Maximum descriptors that one wait reports.
 const EVENTS_MAX: usize = 1024;
-/// Connections accepted in one tick, so that a storm of new ones does not starve the others.
+/// Maximum connections accepted in one tick, so that a storm of new ones does not starve the others.
 const ACCEPTS_MAX: usize = 64;
-/// Bytes asked of a connection at once.
+/// Maximum bytes of one read of a connection.
 const RECV_BYTES: usize = 64 * 1024;
-/// Staged bytes that end a tick early: bounds the memory of a tick and the size of one append.
+/// Staged bytes that end a tick early. They bound the memory of a tick and the size of one append.
 const TICK_BYTES_MAX: usize = 1 << 20;
-/// Answers that end a tick early, for the same reason.
+/// Responses that end a tick early, for the same reason.
 const TICK_ANSWERS_MAX: usize = 4 * 1024;
-/// Room for what one tick reads before it is parsed.
+/// Space for what one tick reads before it is parsed.
 const SCRATCH_BYTES: usize = 1 << 20;
-/// After a refusal the peer's unread bytes are dropped for so long, or until it closes.
+/// How long the peer's unread bytes are dropped after a refusal, unless it closes earlier.
 const LINGER_MS: u64 = 1_000;
-/// Accepting pauses after an error such as EMFILE.
+/// The pause of accepting after an error such as EMFILE.
 const ACCEPT_PAUSE_MS: u64 = 50;
-/// Accepted events are logged one in so long.
+/// The interval in which one accepted event is logged.
 const SAMPLE_MS: u64 = 1_000;
 /// Smallest buffer for a partial request.
 const INPUT_BYTES_MIN: usize = 2 * 1024;
@@ -76,11 +76,11 @@ struct Limits {
     event_bytes_max: usize,
     buffer_bytes_max: usize,
     connections_max: u64,
-    /// Events are counted by their client's address.
+    /// Set if events are counted by their client's address.
     by_address: bool,
 }
 
-/// What a listener is made of.
+/// The parts of a listener.
 pub(super) struct Parts {
     pub(super) core: usize,
     pub(super) vitals: Arc<Vitals>,
@@ -88,30 +88,30 @@ pub(super) struct Parts {
     pub(super) intake: Intake,
     pub(super) request_ids: RequestIds,
     pub(super) desk: Desk,
-    /// Connections that other cores pass on.
+    /// Connections that other cores pass to this one.
     pub(super) inbox: Vec<mailbox::Receiver<OwnedFd>>,
-    /// Where connections are passed on to; `None` for the own core.
+    /// Mailboxes of the cores that connections are passed to; `None` for this core.
     pub(super) peers: Vec<Option<mailbox::Sender<OwnedFd>>>,
     pub(super) executor: async_channel::Sender<HandedOver>,
     pub(super) sync_wanted: async_channel::Sender<()>,
 }
 
-/// An answer owed, in the order of the requests; those of one connection stand together.
+/// An owed response. They are in the order of the requests, and those of one connection are adjacent.
 struct Owed {
     key: Key,
     what: What,
 }
 
 enum What {
-    /// Rendered after the append: nobody is told before it is true.
+    /// Rendered after the append, so that no promise is sent before it is true.
     Accepted { receipt: crate::base::ids::Receipt, disk: bool, to: Addressee },
     /// Rendered already: a range of the arena.
     Rendered { start: usize, end: usize },
-    /// Nothing to say; the connection's next step is in its `after`.
+    /// No response. The connection's next step is in its `after`.
     Nothing,
 }
 
-/// What of a request its answer needs, when the request's bytes are gone.
+/// The data of a request that its response needs after the request's bytes are gone.
 #[derive(Clone, Copy)]
 struct Addressee {
     request_id: (usize, usize),
@@ -120,14 +120,14 @@ struct Addressee {
     has_origin: bool,
 }
 
-/// What one connection sent: a range of the scratch buffer.
+/// The bytes that one connection sent: a range of the scratch buffer.
 struct Read {
     key: Key,
     start: usize,
     end: usize,
 }
 
-/// One connection's answers: a range of `out`.
+/// One connection's responses: a range of `out`.
 struct Group {
     key: Key,
     start: usize,
@@ -136,7 +136,7 @@ struct Group {
     disk: bool,
 }
 
-/// When each status of refused events was last logged; a status beyond these is not sampled.
+/// When each status of refused events was last logged. A status beyond these is not sampled.
 #[derive(Default)]
 struct Refusals([(u16, u64); 8]);
 
@@ -153,7 +153,7 @@ impl Refusals {
     }
 }
 
-/// Connections whose answers wait for the disk.
+/// A connection whose responses wait for the disk.
 struct Held {
     key: Key,
     lane: usize,
@@ -169,22 +169,22 @@ pub(super) struct CoreLoop {
     me: Arc<CoreVitals>,
     limits: Limits,
     epoll: Epoll,
-    /// Watched at the moment; the socket itself is closed when the server drains.
+    /// Set while the listener is in the epoll set. The socket itself is closed when the server drains.
     accepting: bool,
     listener: Option<TcpListener>,
     connections: Connections,
-    /// What this tick has read and not parsed yet, one range a connection.
+    /// Bytes that this tick has read and not parsed yet, one range per connection.
     scratch: Vec<u8>,
     scratch_filled: usize,
     reads: Vec<Read>,
     started_us: u64,
-    /// Rendered answers and request ids of this tick.
+    /// Rendered responses and request ids of this tick.
     arena: Vec<u8>,
     owed: Vec<Owed>,
-    /// The answers of this tick, one range a connection.
+    /// The responses of this tick, one range per connection.
     out: Vec<u8>,
     groups: Vec<Group>,
-    /// Connections to look at again without waiting.
+    /// Connections to read again without waiting.
     again: Vec<Key>,
     held: VecDeque<Held>,
     overdue: Vec<Key>,
@@ -193,10 +193,10 @@ pub(super) struct CoreLoop {
     unix_us: i64,
     date: [u8; 29],
     date_s: i64,
-    /// The request this tick logs: one a second, the lane has no time for more.
+    /// The request that this tick logs. There is one a second, because the lane has no time for more.
     sampled: Option<(Key, String)>,
     sample_at_ms: u64,
-    /// The same of refused events: the first of each status in a second, at level info.
+    /// The same for refused events: the first of each status in a second, at level info.
     refusals: Refusals,
     sweep_at_ms: u64,
     publish_at_ms: u64,
@@ -256,7 +256,7 @@ impl CoreLoop {
         })
     }
 
-    /// Serves until the server flushes; every connection left then is closed.
+    /// Serves until the server flushes. Closes the connections that are left then.
     pub(super) fn run(mut self) -> io::Result<()> {
         self.read_clock();
         loop {
@@ -288,7 +288,8 @@ impl CoreLoop {
         }
     }
 
-    /// A bug that one client's bytes reach costs that client its connection, not the others their core.
+    /// Runs work for one connection and catches its panic. A bug that one client's bytes trigger costs that client
+    /// its connection, but does not cost the others their core.
     fn guarded(&mut self, key: Key, work: impl FnOnce(&mut CoreLoop)) {
         if std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| work(self))).is_err() {
             tracing::error!(
@@ -318,7 +319,8 @@ impl CoreLoop {
         (self.sweep_at_ms.saturating_sub(self.now_ms()) + 1).min(self.limits.sweep_ms) as u32
     }
 
-    /// Time limits, counters and the stages of stopping; whether to go on.
+    /// Enforces time limits, publishes counters and checks the stage of stopping. Returns `false` when the loop has
+    /// to end.
     fn duties(&mut self) -> bool {
         let now_ms = self.now_ms();
         if now_ms < self.sweep_at_ms {

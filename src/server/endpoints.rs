@@ -1,4 +1,4 @@
-//! The one table of endpoints: a row a path, a line a method. What else is known of an endpoint is derived from its
+//! The table of endpoints: a row per path, a line per method. Everything else about an endpoint is derived from its
 //! row ([`api::Endpoints`]).
 
 pub(super) mod changes;
@@ -25,7 +25,7 @@ use crate::ops::vitals::ROUTES;
 use crate::tenants::{Need, Scope};
 use utoipa::openapi::path::OperationBuilder;
 
-/// An async function as a row has it: what it refuses becomes an answer here.
+/// Converts an async function to the form that a row has. Its refusals become responses here.
 macro_rules! task {
     ($handler:path) => {
         |call, body| {
@@ -41,10 +41,10 @@ const OPEN: Need = Need::Nothing;
 const WRITE: Need = Need::Scope(Scope::Write);
 const MANAGE: Need = Need::Scope(Scope::Manage);
 const READ: Need = Need::Scope(Scope::Read);
-/// How an upload stands, for whoever sends it and whoever looks on.
+/// The status of an upload, for its sender and for readers.
 const MANAGE_OR_READ: Need = Need::Either(Scope::Manage, Scope::Read);
 const ADMIN: Need = Need::Scope(Scope::Admin);
-/// Of no one tenant: clicks, and the server's own figures.
+/// Data of no single tenant: clicks, and the server's own figures.
 const READ_ALL: Need = Need::AllTenants(Scope::Read);
 const ADMIN_ALL: Need = Need::AllTenants(Scope::Admin);
 
@@ -73,12 +73,12 @@ const fn operation(
     }
 }
 
-/// Of what comes thousands of times a second.
+/// Samples the log of an operation that is called thousands of times a second.
 const fn sampled(operation: Operation<Handler>) -> Operation<Handler> {
     Operation { logged: Logged::Sampled, ..operation }
 }
 
-/// On the executor.
+/// Creates a GET that runs on the executor.
 const fn get(need: Need, task: Task, describe: Describe) -> Operation<Handler> {
     operation(Method::Get, need, Body::Unused, Handler::Task(task), describe)
 }
@@ -91,7 +91,7 @@ const fn post(need: Need, body: Body, task: Task, describe: Describe) -> Operati
     operation(Method::Post, need, body, Handler::Task(task), describe)
 }
 
-/// GET of what is in memory.
+/// Creates a GET that is answered from memory.
 const fn page(need: Need, answer: fn(&Asked<'_>) -> Answer, describe: Describe) -> Operation<Handler> {
     operation(Method::Get, need, Body::Unused, Handler::Memory(answer), describe)
 }
@@ -100,17 +100,17 @@ const fn hot(operation: Operation<Handler>) -> Operation<Handler> {
     Operation { lane: Lane::Hot, ..operation }
 }
 
-/// What every page may call: it only appends events.
+/// Lets every page call an operation, because it only appends events.
 const fn for_every_page(operation: Operation<Handler>) -> Operation<Handler> {
     Operation { pages: Pages::Every, ..operation }
 }
 
-/// What is asked for under whatever name: by probes and scrapes.
+/// Lets an operation be called under any name, as probes and scrapes do.
 const fn by_any_name(operation: Operation<Handler>) -> Operation<Handler> {
     Operation { pages: Pages::OwnByAnyName, ..operation }
 }
 
-/// Every endpoint. The first is found before the others are looked at.
+/// Every endpoint. The first one is found before the others are compared.
 const ROWS: &[Endpoint<Handler>] = &[
     Endpoint::new(
         "/event",
@@ -249,7 +249,7 @@ const ROWS: &[Endpoint<Handler>] = &[
         "/api/v1/tenants/{tenant}/reports/export",
         &[
             get(READ, task!(exports::list), exports_doc::list),
-            // An export is a way to read: whoever may make one may remove it.
+            // An export is a way to read, so a client that may create one may delete it.
             post(READ, Body::Whole(|_| SPEC_BYTES_MAX as u64), task!(exports::create), exports_doc::create),
         ],
     ),
@@ -291,7 +291,7 @@ const ROWS: &[Endpoint<Handler>] = &[
     Endpoint::new("/readyz", &[by_any_name(hot(page(OPEN, READY, || openapi::get_ready("readyz"))))])
         .counted_as("/ready")
         .for_operators(),
-    // Two things behind one door: the page for Prometheus, and a tenant's counts over time.
+    // Two resources at one path: the page for Prometheus, and a tenant's counts over time.
     Endpoint::new("/metrics", &[by_any_name(page(READ_ALL, api::metrics::answer, events_doc::get_metrics))])
         .for_operators(),
     Endpoint::new("/metrics", &[get(READ, task!(reads::buckets), events_doc::get_metrics)])
@@ -315,12 +315,12 @@ const REVIEW: &str = "/api/v1/tenants/{tenant}/price-anomalies/{anomaly}/review"
 const HEALTH: fn(&Asked<'_>) -> Answer = |asked| health::health(asked.vitals);
 const READY: fn(&Asked<'_>) -> Answer = |asked| health::ready(asked.vitals);
 
-/// All of them.
+/// The table of all endpoints.
 pub(super) static ENDPOINTS: Endpoints<Handler> = Endpoints(ROWS);
 
 /// The row of the collector's events, which the listener counts by the tick.
 pub(super) const CLICKS: usize = 0;
-/// The row that counts what has no endpoint.
+/// The row that counts requests without an endpoint.
 pub(super) const NOWHERE: usize = ROWS.len();
 
 const _: () = {
@@ -334,7 +334,7 @@ const _: () = {
             let is_streamed = matches!(operations[at].body, Body::Streamed);
             let streams = matches!(operations[at].handler, Handler::Stream(_));
             assert!(is_streamed == streams, "a row with a streamed body states it in both columns");
-            // The listener answers a path as a whole, asks for a key where it takes an event, and never waits.
+            // The listener answers a path with all its methods, requires a key only for events, and never waits.
             let is_hot = matches!(operations[at].lane, Lane::Hot);
             let may_be = match operations[at].handler {
                 Handler::Click(_) => true,

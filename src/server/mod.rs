@@ -1,7 +1,7 @@
-//! Assembly: data folder → journals → writers → cores → listeners; and the way back.
+//! Assembly: data folder → journals → writers → cores → listeners, and their orderly end.
 //!
-//! In: a frozen [`Config`]. Out: a process that serves until it is told to stop. Owns: every thread and
-//! the order in which they start and end. Never: a decision about a request.
+//! In: a frozen [`Config`]. Out: a process that serves until it is asked to stop. Owns: every thread, and the order
+//! in which they start and end. Never: decides about a request.
 
 mod components;
 mod connections;
@@ -45,15 +45,15 @@ use crate::tenants::{Desk, Keeper, Need, Registry, TenantsError};
 use components::Stores;
 use endpoints::ENDPOINTS;
 
-/// Connections on their way from one core to another, or from a lane to its executor.
+/// Maximum connections on their way from one core to another, or from a lane to its executor.
 const MAILBOX_MAX: usize = 1024;
-/// A listener and an executor: each asks at a desk of its own.
+/// A listener and an executor. Each has a desk of its own.
 const LANES_PER_CORE: usize = 2;
 
 /// Why the server did not start, or ended by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The machine cannot run it as told: exit status 78.
+    /// The machine cannot run the server as configured: exit status 78.
     #[error("{0}")]
     Environment(String),
     #[error(transparent)]
@@ -70,24 +70,24 @@ pub enum ServeError {
     Io(#[from] io::Error),
 }
 
-/// What the main thread waits for.
+/// An event that the main thread waits for.
 enum Event {
     Signal(i32),
     Ended { name: String, outcome: Result<(), String> },
 }
 
-/// Every operation that the server has: path template, method, and what it asks of a key.
+/// Returns every operation of the server: path template, method, and required access.
 pub fn operations() -> impl Iterator<Item = (&'static str, Method, Need)> {
     let rows = ENDPOINTS.0.iter();
     rows.flat_map(|row| row.operations.iter().map(|operation| (row.path, operation.method, operation.need)))
 }
 
-/// Serves until SIGTERM or SIGINT, then drains: unready first, then no new connections, then the
-/// journals are stored. A second signal ends the process at once.
+/// Serves until SIGTERM or SIGINT, then drains: first the server is unready, then it accepts no new connections, then
+/// the journals are stored. A second signal ends the process at once.
 pub fn serve(mut config: Config) -> Result<(), ServeError> {
     let (tell, told) = async_channel::bounded(64);
     watch_signals(tell.clone())?;
-    // A write beyond RLIMIT_FSIZE is an error to be answered with 507, not the end of the process.
+    // A write beyond RLIMIT_FSIZE is an error with the response 507, and does not end the process.
     let ignored = Arc::new(AtomicBool::new(false));
     signal_hook::flag::register(SIGXFSZ, ignored)?;
     match preflight::raise_limits() {
@@ -120,7 +120,7 @@ pub fn serve(mut config: Config) -> Result<(), ServeError> {
         started_monotonic_us: clock::monotonic_us(),
         config,
     });
-    // Before anything is pinned: its threads inherit the CPUs of this one.
+    // Before any thread is pinned, because the threads of `ops` inherit the CPUs of this one.
     let ops_address = start_ops(&vitals)?;
     let registry = keeper.registry().clone().with_rate_per_address(vitals.config.rate_per_address);
     let watcher = watch::start(vitals.clone(), keeper)?;
@@ -178,7 +178,8 @@ pub fn serve(mut config: Config) -> Result<(), ServeError> {
     failure.map_or(Ok(()), Err)
 }
 
-/// Ready says no, the sockets close, open requests end (or their time does), the lanes end.
+/// Drains the cores: reports unready, closes the listening sockets, waits until open requests have ended or the
+/// timeout has passed, and ends the lanes.
 fn drain(vitals: &Vitals, cores: Vec<JoinHandle<()>>) {
     vitals.stop.advance(Stage::Unready);
     clock::pause(vitals.config.drain_delay);
@@ -193,13 +194,13 @@ fn drain(vitals: &Vitals, cores: Vec<JoinHandle<()>>) {
     }
 }
 
-/// The first SIGTERM or SIGINT is an event, the second the end.
+/// Reports the first SIGTERM or SIGINT as an event. The second ends the process.
 fn watch_signals(tell: async_channel::Sender<Event>) -> io::Result<()> {
     let mut signals = signal_hook::iterator::Signals::new([SIGTERM, SIGINT])?;
     thread("signals", move || {
         for (count, signal) in signals.forever().enumerate() {
             if count > 0 {
-                // 128 + signal, as a shell reports it; nothing acked is lost, the journal has it.
+                // 128 + signal, as a shell reports it. Nothing acknowledged is lost, because the journal contains it.
                 std::process::exit(128 + signal);
             }
             let _ = tell.send_blocking(Event::Signal(signal));
@@ -212,7 +213,7 @@ fn thread(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<JoinHa
     std::thread::Builder::new().name(name.to_owned()).spawn(body)
 }
 
-/// A thread whose end, orderly or not, the main thread hears of.
+/// Starts a thread whose end, orderly or not, is reported to the main thread.
 fn watched_thread(
     name: String,
     stop: Arc<Stop>,
@@ -265,7 +266,7 @@ fn choose_cpus(config: &Config) -> Result<Vec<usize>, ServeError> {
     Ok(cpus)
 }
 
-/// An address that other machines reach is served with keys, or when the operator insists.
+/// Checks that an address that other machines can reach is served with keys, unless the operator insists.
 fn may_listen(config: &Config, registry: &Registry) -> Result<(), ServeError> {
     let is_loopback = config.listen.ip().to_canonical().is_loopback();
     if is_loopback || config.insecure || registry.has_usable_key(clock::unix_us()) {
@@ -280,11 +281,11 @@ fn may_listen(config: &Config, registry: &Registry) -> Result<(), ServeError> {
     )))
 }
 
-/// One listening socket a core on the same address.
+/// Binds one listening socket per core to the same address.
 fn bind(address: SocketAddr, count: usize) -> Result<Vec<TcpListener>, ServeError> {
     let failed = |source| ServeError::Listen { address, source };
-    // Sockets that share their port would also share it with another server of the same user: a socket
-    // that does not share finds out.
+    // Sockets that share their port would also share it with another server of the same user. A socket that does not
+    // share detects it.
     drop(TcpListener::bind(address).map_err(failed)?);
     let first = epoll::listen(address).map_err(failed)?;
     let actual = first.local_addr()?;
@@ -302,7 +303,7 @@ fn ops_problem(problem: api::Problem, detail: &str) -> ops::OpsAnswer {
 
 fn start_ops(vitals: &Arc<Vitals>) -> Result<Option<SocketAddr>, ServeError> {
     let Some(address) = vitals.config.ops_listen else { return Ok(None) };
-    // No key is asked for here, so that there are some makes no name safe.
+    // This listener requires no key, so the existence of keys makes no name safe.
     let guard = {
         let vitals = vitals.clone();
         move |asked: &ops::OpsAsked<'_>| {
@@ -335,7 +336,7 @@ fn start_ops(vitals: &Arc<Vitals>) -> Result<Option<SocketAddr>, ServeError> {
     ops::start(address, guard, pages).map(Some).map_err(|source| ServeError::Listen { address, source })
 }
 
-/// What every core needs to know who asks, and its executor to place keys and to read rows back.
+/// What every core needs to authorize requests, and its executor to place keys and to read rows.
 struct Reading {
     registry: Registry,
     keys: KeyHasher,
@@ -440,7 +441,7 @@ fn start_cores(
     Ok(threads)
 }
 
-/// Pins the calling thread; what the system refuses costs speed, not truth.
+/// Pins the calling thread. A refusal by the system costs speed, but not correctness.
 fn settle(cpu: usize, rank: Rank) {
     if let Err(error) = pin::settle(cpu, rank) {
         tracing::warn!(cpu, %error, "a thread could not be pinned or ranked");

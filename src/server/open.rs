@@ -1,4 +1,4 @@
-//! Opening the data folder: which journals each core writes, which each shard reads.
+//! Opening the data folder: the journals that each core writes and each shard reads.
 
 use std::sync::Arc;
 
@@ -15,16 +15,16 @@ use crate::journal::{self, Appender, LaneState, Reader, Syncer};
 use crate::query::{CursorKey, ReadShard};
 use crate::shard::{self, DataFolder, ShardFolder, ShardStatus};
 
-/// The journals one core appends to: its listener's and its executor's, one for each shard it feeds.
+/// The journals that one core appends to: its listener's and its executor's, one for each shard that it feeds.
 pub(super) struct CoreLanes {
     pub(super) hot: Vec<(ShardId, Appender)>,
     pub(super) keyed: Vec<(ShardId, Appender)>,
-    /// What became of the rows of each keyed journal, in their order.
+    /// The outcomes of the rows of each keyed journal, in the order of the journals.
     pub(super) verdicts: Vec<Arc<Verdicts>>,
-    /// A message after every commit that somebody here waits for.
+    /// Receives a message after every commit that a request here waits for.
     pub(super) committed: async_channel::Receiver<()>,
     commits: async_channel::Sender<()>,
-    /// A message after every commit with changes of prices, of any shard.
+    /// Gets a message after every commit with changes of prices, of any shard.
     pub(super) prices_changed: (async_channel::Sender<()>, async_channel::Receiver<()>),
 }
 
@@ -47,7 +47,7 @@ impl CoreLanes {
     }
 }
 
-/// One shard with the journals its writer reads.
+/// One shard with the journals that its writer reads.
 pub(super) struct ShardParts {
     pub(super) shard: ShardId,
     pub(super) folder: ShardFolder,
@@ -63,7 +63,7 @@ pub(super) struct Opened {
     pub(super) shards: Vec<ShardParts>,
     pub(super) keys: KeyHasher,
     pub(super) cursors: CursorKey,
-    /// Where the readers find each shard.
+    /// Each shard as the readers know it.
     pub(super) databases: Vec<ReadShard>,
 }
 
@@ -108,12 +108,12 @@ pub(super) fn open(config: &Config, cores: usize) -> Result<Opened, ServeError> 
                 of.verdicts.push(of_lane);
                 of.keyed.push((shard, appender));
             } else {
-                // Nobody syncs it from here on, and what it holds may have been promised.
+                // No thread syncs this journal from here on, and its records may have been promised.
                 Syncer::new(appender.state().clone()).sync()?;
                 journals.idle.push(appender);
             }
         }
-        // Also the names that a start before this one made and was killed before it synced them.
+        // Also syncs the names that an earlier start created, if it was killed before it synced them.
         durable::sync_folder(shard_folder.dir())?;
         let status = Arc::new(ShardStatus::new(shard));
         for (lane, sequence) in applied.unwrap_or_default() {
@@ -151,7 +151,7 @@ pub(super) fn open(config: &Config, cores: usize) -> Result<Opened, ServeError> 
     })
 }
 
-/// How far the database has come, where it can be read: new records are numbered behind it.
+/// Returns the positions of the database, if it can be read. New records are numbered after them.
 fn applied_positions(folder: &ShardFolder) -> Option<Vec<(LaneId, Sequence)>> {
     let path = folder.database();
     if !path.exists() {

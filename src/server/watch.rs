@@ -1,5 +1,4 @@
-//! What is looked at once a second: free space on the data disk, how fast each shard is being written, and
-//! whether keys have changed.
+//! Checks that run once a second: the free space on the data disk, the write rate of each shard, and changes of keys.
 
 use std::io;
 use std::sync::Arc;
@@ -48,7 +47,7 @@ fn look_at_disk(vitals: &Vitals) {
                 }
             }
         }
-        // Unmounted, perhaps: the appends themselves will say so.
+        // The disk may be unmounted. The appends themselves report that.
         Err(error) => tracing::warn!(%error, "the free space of the data folder cannot be read"),
     }
 }

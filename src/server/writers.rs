@@ -1,4 +1,4 @@
-//! The writers' threads: one a shard, on the CPU of the core that feeds it.
+//! The writers' threads: one per shard, on the CPU of the core that feeds it.
 
 use std::io;
 use std::sync::Arc;
@@ -50,12 +50,12 @@ impl Writers {
         Ok(Writers { stop, threads })
     }
 
-    /// Stores what the journals still hold, for at most so long, and closes the shards.
+    /// Stores what the journals still contain, for at most `patience`, and closes the shards.
     pub(super) fn finish(self, patience: Duration) {
         self.stop.request(patience);
         for thread in self.threads {
             thread.thread().unpark();
-            // A writer catches its own panics; what is left here has been logged.
+            // A writer catches its own panics, and has logged what is left here.
             let _ = thread.join();
         }
     }

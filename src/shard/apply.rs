@@ -1,8 +1,8 @@
-//! A batch becomes rows: records, journal positions, counters and what families derive, in one transaction (W1, W2,
+//! Stores a batch: records, journal positions, counters and the families' derived tables, in one transaction (W1, W2,
 //! W4, R3).
 //!
-//! The kernel sorts the records by family and hands each family its own, in runs that keep the order of the journals;
-//! what becomes of a record is the family's business. A record that is no row never stops the shard.
+//! The kernel sorts the records by family and passes each family its own, in runs that keep the order of the
+//! journals. The family decides the outcome of a record. An invalid record never stops the shard.
 
 use rusqlite::{Connection, TransactionBehavior, params};
 
@@ -20,29 +20,29 @@ use crate::base::kinds::KindRow;
 #[derive(Clone, Copy, Debug)]
 pub struct Entry<'a> {
     pub sequence: Sequence,
-    /// The number of a kind, or one that a newer program wrote.
+    /// The number of a kind, possibly one that a newer program wrote.
     pub kind: u8,
     pub payload: &'a [u8],
 }
 
-/// Where records come from: whatever a journal hands out, in order of their sequences.
+/// A source of records, such as a batch read from a journal, in order of their sequences.
 pub trait Records {
     fn records(&self) -> impl Iterator<Item = Entry<'_>>;
 }
 
-/// Records of one family that follow each other; of none where the kind is unknown.
+/// Consecutive records of one family, or of none if their kind is unknown.
 struct Run {
     family: Option<u8>,
     from: usize,
     to: usize,
 }
 
-/// The records of a batch that are above their lane's position, in order, and what they are.
+/// The records of a batch that are above their lane's position, in order, with their division into runs.
 struct Sorted<'a> {
     records: Vec<Record<'a>>,
     runs: Vec<Run>,
     positions: Positions,
-    /// Lanes that got further.
+    /// Lanes whose position advanced.
     lanes: Vec<LaneId>,
     skipped: u64,
 }
@@ -96,10 +96,10 @@ impl<'a> Sorted<'a> {
 }
 
 impl Shard {
-    /// Stores one batch of each lane in one transaction: all of it, or nothing on any error. Records at
-    /// or below a lane's position are skipped, so the same batch may come again after any failure.
-    /// `outcome` is called for every keyed record before the commit; an outcome is valid only if this returns Ok.
-    /// About 0.8 us a row of 200 bytes at 10,000 rows, 2 us a keyed one, plus 100 us a call.
+    /// Stores one batch of each lane in one transaction. On an error, nothing is stored. Records at or below a lane's
+    /// position are skipped, so the same batch may be applied again after any failure. `outcome` is called for every
+    /// keyed record before the commit; an outcome is valid only if this function returns `Ok`. Takes about 0.8 us per
+    /// row of 200 bytes at 10,000 rows, 2 us per keyed row, plus 100 us per call.
     pub fn apply<R: Records>(
         &mut self,
         lanes: &[(LaneId, &R)],
@@ -114,7 +114,7 @@ impl Shard {
                 return Err(error);
             }
         };
-        // Only now: what is in memory is what is committed.
+        // Only after the commit, so that memory equals the committed state.
         self.stores.iter_mut().for_each(|store| store.committed());
         self.tenants.committed();
         self.streams.commit(done);
@@ -127,7 +127,8 @@ impl Shard {
         Ok(applied)
     }
 
-    /// What was committed, what it changed of the streams, and the families with a sealed partition.
+    /// Writes a batch. Returns what was committed, the changes of the streams, and the families with a sealed
+    /// partition.
     fn write(
         &mut self,
         sorted: &Sorted<'_>,
@@ -199,7 +200,7 @@ impl Shard {
         }
         add(&transaction, REJECTED, applied.rejected)?;
         if applied.other > 0 {
-            // Files of before have no such row.
+            // Older files have no such row.
             transaction
                 .prepare_cached(
                     "INSERT INTO total (name, value) VALUES (?1, ?2) \
@@ -217,7 +218,7 @@ impl Shard {
     }
 }
 
-/// Keeps a record that is no row as it is, with the reason.
+/// Keeps the bytes of an invalid record, with the reason.
 fn reject(transaction: &Connection, record: &Record<'_>, reason: &str) -> Result<(), ShardError> {
     transaction
         .prepare_cached(
@@ -235,15 +236,15 @@ fn reject(transaction: &Connection, record: &Record<'_>, reason: &str) -> Result
 }
 
 impl Shard {
-    /// After everything was carried in: the lane's position becomes the number of records that are here, so
-    /// that what is received is again what is stored and pending.
+    /// Sets the position of a lane to the number of rows and rejected records, after everything was carried in. The
+    /// number of received records then equals the stored plus the pending ones again.
     pub fn number_from(&mut self, lane: LaneId) -> Result<(), ShardError> {
         let records = self.rows() + self.rejected;
         self.connection.execute(
             "UPDATE journal_position SET sequence = ?2 WHERE lane = ?1",
             params![lane.0, records as i64],
         )?;
-        // The records that were copied with them are in no journal of the new numbers.
+        // The other records were carried too, but are not counted in the new position.
         self.connection.execute("UPDATE total SET value = 0 WHERE name = ?1", [OTHER])?;
         self.other = 0;
         self.positions = Positions::load(&self.connection)?;

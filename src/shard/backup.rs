@@ -1,4 +1,4 @@
-//! A copy of one shard as of one moment, made while its server writes on.
+//! A consistent copy of one shard, made while its server continues to write.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -12,15 +12,15 @@ use super::inspect::{Verified, verify};
 use super::open;
 use crate::base::durable;
 
-/// Pages copied between two reports of progress: 16 MiB at the default page size.
+/// Pages copied between two progress reports: 16 MiB at the default page size.
 const STEP_PAGES: i32 = 1024;
 
-/// Copies the shard at `source` to the new file `copy`, syncs it and verifies it: SQLite's integrity check
-/// and a recount of everything. The backup of the folder began at `began_us`: what families keep of rows in other
-/// shards and came later is left out ([`Family::forget_since`](super::Family::forget_since)). `progress` gets pages done
-/// and pages in all. The source is read in one transaction, so the copy is of one moment; the WAL of a running server
-/// cannot start over meanwhile.
-/// About two seconds a gigabyte, the verification included.
+/// Copies the shard at `source` to the new file `copy`, syncs it and verifies it with SQLite's integrity check and a
+/// recount of everything. The backup of the folder began at `began_us`. Newer data that refers to rows of other
+/// shards is left out ([`Family::forget_since`](super::Family::forget_since)). `progress` is called with the number
+/// of copied pages and the total. The source is read in one transaction, so the copy is a snapshot, and the WAL of a
+/// running server cannot restart until the copy is complete. Takes about two seconds per gigabyte, including the
+/// verification.
 pub fn backup(
     source: &Path,
     copy: &Path,
@@ -35,7 +35,7 @@ pub fn backup(
         return Err(ShardError::Other(format!("{} already exists", copy.display())));
     }
     let reader = open::open_reader(source)?;
-    // A reader with a transaction of its own keeps its snapshot from one step to the next.
+    // The transaction keeps the same snapshot from one step to the next.
     let snapshot = reader.unchecked_transaction()?;
     snapshot.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
     let mut target = open::open_plain(copy, true)?;
@@ -57,7 +57,7 @@ pub fn backup(
     target.close().map_err(|(_, error)| error)?;
     File::open(copy)?.sync_all()?;
     let verified = verify(copy, families)?;
-    // What looking at it left; a copy is one file.
+    // Removes the files that the verification left, because a copy is one file.
     for suffix in ["-wal", "-shm"] {
         match fs::remove_file(beside(copy, suffix)) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),

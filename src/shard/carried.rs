@@ -1,18 +1,18 @@
-//! A row as the record it came from, on its way to another shard.
+//! A row in the form of its record, on its way to another shard.
 
 use crate::base::kinds::Kind;
 
-/// One row or one rejected record, with its payload as a journal would hold it.
+/// One row or one rejected record, with its payload in the form of a journal record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Carried {
-    /// What a good record of this kind became.
+    /// The row of a valid record of this kind.
     Row(Kind, Vec<u8>),
-    /// A record of `rejected_record`, with its number: that may be no kind.
+    /// A record of `rejected_record`, with its number, which may be an unknown kind.
     Rejected(u8, Vec<u8>),
 }
 
 impl Carried {
-    /// The number of its kind.
+    /// Returns the number of its kind.
     #[must_use]
     pub fn number(&self) -> u8 {
         match self {

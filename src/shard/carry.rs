@@ -1,4 +1,4 @@
-//! Rows of one shard as the records they came from, for carrying them into other shards.
+//! Reads the rows of one shard as records, to carry them into other shards.
 
 use rusqlite::{Connection, Row};
 
@@ -8,8 +8,8 @@ use super::family::Families;
 use super::partition;
 use super::stream::Stream;
 
-/// Everything a shard stores, in a fixed order: the rows of each family in order of arrival, and the rejected records.
-/// Calls `take` with batches of at most `rows_max`.
+/// Reads everything that a shard stores, in a fixed order: the rows of each family in order of arrival, and the
+/// rejected records. Calls `take` with batches of at most `rows_max`.
 pub fn carry<E: From<ShardError>>(
     connection: &Connection,
     families: &Families,
@@ -17,7 +17,7 @@ pub fn carry<E: From<ShardError>>(
     take: &mut dyn FnMut(&[Carried]) -> Result<(), E>,
 ) -> Result<(), E> {
     let mut batch: Vec<Carried> = Vec::with_capacity(rows_max);
-    // An error of the taker's own goes round the families.
+    // Families return only `ShardError`, so an error of `take` is kept here.
     let mut stopped = None;
     let mut push = |record| {
         batch.push(record);
@@ -61,7 +61,7 @@ fn carry_rejected(
     Ok(())
 }
 
-/// Every row of a stream in order of arrival, as the record that `record` makes of its columns.
+/// Reads every row of a stream in order of arrival. `record` converts a row's columns to a record.
 pub fn carry_stream(
     connection: &Connection,
     stream: &'static Stream,

@@ -1,4 +1,4 @@
-//! The data folder: its manifest, its lock, and where each shard's files are.
+//! The data folder: its manifest, its lock, and the location of each shard's files.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -10,19 +10,19 @@ use crate::base::durable;
 use crate::base::ids::{LaneId, ShardId};
 use crate::base::limits::SHARD_COUNT_MAX;
 
-/// Beside the manifest while `firehose reshard` is under way.
+/// A file next to the manifest while `firehose reshard` is in progress.
 const RESHARD_MARKER: &str = "reshard.json";
 
-/// A data folder. One that was opened (not only looked at) is locked until this is dropped.
+/// A data folder. Unless it was only read with [`DataFolder::look`], it stays locked until this value is dropped.
 #[derive(Debug)]
 pub struct DataFolder {
     dir: PathBuf,
     manifest: Manifest,
-    /// Held for the `flock` on it; the kernel releases it however the process ends.
+    /// The file with the `flock`. The kernel releases it no matter how the process ends.
     _lock: Option<File>,
 }
 
-/// Where one shard's files are.
+/// The location of one shard's files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShardFolder {
     dir: PathBuf,
@@ -39,19 +39,19 @@ impl ShardFolder {
         &self.dir
     }
 
-    /// The SQLite file.
+    /// Returns the path of the SQLite file.
     #[must_use]
     pub fn database(&self) -> PathBuf {
         self.dir.join("shard.db")
     }
 
-    /// The folder of one lane's journal.
+    /// Returns the folder of one lane's journal.
     #[must_use]
     pub fn lane(&self, lane: LaneId) -> PathBuf {
         self.dir.join(lane.folder())
     }
 
-    /// The lanes that have a folder, in order.
+    /// Returns the lanes that have a folder, in order.
     pub fn lanes(&self) -> io::Result<Vec<LaneId>> {
         let mut lanes = Vec::new();
         for entry in fs::read_dir(&self.dir)? {
@@ -68,9 +68,9 @@ impl ShardFolder {
 }
 
 impl DataFolder {
-    /// Opens a data folder for serving, making it first where it is absent or empty, and locks it.
-    /// `shards_wanted` is what the operator asked for, `create_default` the number for a new folder
-    /// if nothing was asked. Syncs files: milliseconds; call it at start only.
+    /// Opens a data folder for serving and locks it. Creates it if it is absent or empty. `shards_wanted` is the
+    /// operator's setting; `create_default` is the number for a new folder without this setting. Syncs files, which
+    /// takes milliseconds, so call it only at start.
     pub fn open(
         dir: &Path,
         shards_wanted: Option<u16>,
@@ -80,9 +80,10 @@ impl DataFolder {
             return Err(FolderError::ShardCount(wanted));
         }
         durable::create_folder(dir).map_err(|error| FolderError::io(dir, error))?;
-        // The name may be of a start that was killed before it synced it; a folder above that is closed to us is its owner's.
+        // A start that was killed may have created the name without syncing it. A folder above that is closed to this
+        // process is its owner's responsibility.
         let _ = durable::sync_folder(durable::holder_of(dir));
-        // Before the lock file is made: someone else's folder stays as it is.
+        // Before the lock file is created, so that a foreign folder is not changed.
         if Manifest::read(dir)?.is_none() && !is_empty(dir).map_err(|error| FolderError::io(dir, error))? {
             return Err(FolderError::NotOurs(dir.to_owned()));
         }
@@ -115,19 +116,19 @@ impl DataFolder {
         Ok(folder)
     }
 
-    /// Locks a folder that is there, for changing what it is made of; nothing is created or checked.
+    /// Locks an existing folder, to change its structure. Creates and checks nothing.
     pub fn take(dir: &Path) -> Result<DataFolder, FolderError> {
         let manifest = Manifest::read(dir)?.ok_or_else(|| FolderError::NoManifest(dir.to_owned()))?;
         Ok(DataFolder { dir: dir.to_owned(), manifest, _lock: Some(lock(dir)?) })
     }
 
-    /// The file that says that the shards are being distributed anew.
+    /// Returns the path of the file that exists while the shards are redistributed.
     #[must_use]
     pub fn reshard_marker(&self) -> PathBuf {
         self.dir.join(RESHARD_MARKER)
     }
 
-    /// Reads what a folder is without locking or changing it; for tools, also while a server runs.
+    /// Reads a folder's manifest without locking or changing the folder. Tools use it, even while a server runs.
     pub fn look(dir: &Path) -> Result<DataFolder, FolderError> {
         let manifest = Manifest::read(dir)?.ok_or_else(|| FolderError::NoManifest(dir.to_owned()))?;
         Ok(DataFolder { dir: dir.to_owned(), manifest, _lock: None })
@@ -143,19 +144,20 @@ impl DataFolder {
         &self.manifest
     }
 
-    /// Where a shard's files are.
+    /// Returns the location of a shard's files.
     #[must_use]
     pub fn shard(&self, shard: ShardId) -> ShardFolder {
         ShardFolder::new(self.dir.join(shard.folder()))
     }
 
-    /// Every shard of the folder, in order.
+    /// Returns every shard of the folder, in order.
     pub fn shards(&self) -> impl Iterator<Item = (ShardId, ShardFolder)> + '_ {
         (0..self.manifest.shards).map(|index| (ShardId(index), self.shard(ShardId(index))))
     }
 }
 
-/// Nothing in it but what an interrupted start leaves, keys made before the first start, or a fresh file system's `lost+found`.
+/// Returns `true` if a folder contains only what an interrupted start leaves, keys created before the first start, or
+/// the `lost+found` of a new file system.
 fn is_empty(dir: &Path) -> io::Result<bool> {
     for entry in fs::read_dir(dir)? {
         let name = entry?.file_name();
@@ -183,7 +185,7 @@ fn lock(dir: &Path) -> Result<File, FolderError> {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
             let mut pid = String::new();
-            // The pid is a courtesy: an unreadable one must not hide who is refused and why.
+            // The pid is a courtesy: an unreadable one must not hide the refusal and its reason.
             let _ = (&mut file).take(20).read_to_string(&mut pid);
             let pid = pid.trim();
             let known = !pid.is_empty() && pid.bytes().all(|byte| byte.is_ascii_digit());

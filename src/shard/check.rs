@@ -1,16 +1,17 @@
-//! Whether the path of an open shard still names its file, and whether that is as long as it was left.
+//! Checks that the path of an open shard still names its file, and that the file was not truncated.
 
 use super::error::ShardError;
 use super::file::Shard;
 use super::identity::{Identity, beside};
 
 impl Shard {
-    /// [`ShardError::Truncated`] where the open file is shorter than the last checkpoint left it: only a checkpoint of
-    /// ours makes it shorter. Pages that are not in the WAL are gone then, and the next checkpoint would hide that.
+    /// Returns [`ShardError::Truncated`] if the open file is shorter than the last checkpoint left it. Only a
+    /// checkpoint of this connection makes the file shorter, so another program truncated it. Pages that are not in
+    /// the WAL are then lost, and the next checkpoint would hide this.
     pub(super) fn check_size(&self) -> Result<(), ShardError> {
         match Identity::with_bytes(&self.path)? {
             Some((identity, found)) if identity == self.identity => self.check_bytes(found),
-            // Under another name or none it is looked after elsewhere.
+            // [`Shard::check_identity`] handles a file with another name or without one.
             _ => Ok(()),
         }
     }
@@ -22,7 +23,7 @@ impl Shard {
         }
     }
 
-    /// [`ShardError::Missing`] or [`ShardError::Replaced`] where the path (or its WAL's) is no longer
+    /// Returns [`ShardError::Missing`] or [`ShardError::Replaced`] if the path (or that of the WAL) no longer names
     /// the file that is open here.
     pub fn check_identity(&self) -> Result<(), ShardError> {
         match Identity::with_bytes(&self.path)? {
@@ -30,7 +31,7 @@ impl Shard {
             Some((found, _)) if found != self.identity => return Err(ShardError::Replaced),
             Some((_, bytes)) => self.check_bytes(bytes)?,
         }
-        // A removed WAL takes every commit since the last checkpoint with it when this process ends.
+        // If the WAL was removed, every commit since the last checkpoint is lost when this process ends.
         if self.wal_identity.is_some() && Identity::of(&beside(&self.path, "-wal"))? != self.wal_identity {
             return Err(ShardError::Missing);
         }

@@ -1,57 +1,61 @@
-//! What can go wrong with a shard or its folder, whose fault it is and what the writer does next.
+//! Errors of a shard or its folder, their cause, and the writer's reaction.
 
 use std::io;
 use std::path::PathBuf;
 
 use rusqlite::ErrorCode;
 
-/// Why a shard did not do what was asked. Nothing of the batch was stored in any of these cases.
+/// The reason why an operation on a shard failed. In all of these cases, nothing of the batch was stored.
 #[derive(Debug, thiserror::Error)]
 pub enum ShardError {
-    /// Another process holds a lock. Nobody's fault: wait a moment, try the same batch again.
+    /// Another process holds a lock, which is not a fault. The writer waits a moment and retries the same batch.
     #[error("another process holds a lock on the database; the batch is retried")]
     Busy,
-    /// The disk (or a quota) is full. Wait and try again; one small success proves no room.
+    /// The disk (or a quota) is full. The writer waits and retries. One small success does not prove that there is
+    /// space.
     #[error("no space for the database; the batch is retried and the journal keeps it")]
     Full,
-    /// The file is damaged. Stop applying and keep the journal until the file was replaced.
+    /// The file is damaged. The writer applies nothing and keeps the journal until the file is replaced.
     #[error("the database is damaged ({0}); restore it or move it away, the journal keeps new records")]
     Corrupt(String),
-    /// A valid SQLite file that this program did not make. Treated like a damaged one.
+    /// A valid SQLite file that this program did not create. It is treated like a damaged one.
     #[error("the database was not created by this program ({0}); move it away")]
     Foreign(String),
-    /// Written by a newer version. Nothing is touched; run that version or move the file away.
+    /// A newer version wrote the file. It is not changed. The operator runs that version or moves the file away.
     #[error(
         "the database has schema version {found}, but this program supports versions up to {known}; use \
              a newer program"
     )]
     TooNew {
-        /// What the file says.
+        /// The version of the file.
         found: u32,
-        /// The newest this program knows.
+        /// The newest version that this program supports.
         known: u32,
     },
-    /// The path is gone while the file is still open here: heal it from the open connection.
+    /// The path no longer exists, but the file is still open here. The writer heals it from the open connection.
     #[error(
         "the database file was removed from its folder; the server copies it back from the open \
              connection"
     )]
     Missing,
-    /// The path names another file than the one open here: close, open the new one, take its position.
+    /// The path names another file than the open one. The writer closes this one, opens the new one and continues at
+    /// its position.
     #[error("the database file was replaced; the server opens the new one")]
     Replaced,
-    /// Somebody cut the open file. What it held is in no file of the shard; the journal keeps what it still has.
+    /// Another program truncated the open file. The lost content is in no file of the shard. The journal keeps what
+    /// it still has.
     #[error(
         "the database file has {found} bytes instead of {expected}: it was truncated; restore it or move it \
          away, the journal keeps its records"
     )]
     Truncated {
-        /// Its length now, in bytes.
+        /// The current length, in bytes.
         found: u64,
-        /// As the last checkpoint left it.
+        /// The length that the last checkpoint left.
         expected: u64,
     },
-    /// The environment failed. The connection is not trusted again: close it, reopen, try again.
+    /// The environment failed. The connection is not trusted any more. The writer closes it, reopens the file and
+    /// retries.
     #[error("the database failed ({0}); the server closes and reopens it")]
     Other(String),
 }
@@ -78,8 +82,8 @@ impl From<io::Error> for ShardError {
     }
 }
 
-/// Why a data folder cannot be used. The operator's to settle; retrying changes nothing, except
-/// after [`FolderError::Held`].
+/// The reason why a data folder cannot be used. The operator has to fix it. A retry helps only after
+/// [`FolderError::Held`].
 #[derive(Debug, thiserror::Error)]
 pub enum FolderError {
     #[error("{}: {source}", path.display())]
@@ -94,7 +98,7 @@ pub enum FolderError {
     )]
     Held {
         dir: PathBuf,
-        /// As the holder wrote it; `unknown` where it had not yet.
+        /// The pid that the holder wrote, or `unknown` if it has not written it yet.
         pid: String,
     },
     #[error(

@@ -1,8 +1,8 @@
-//! What a shard knows of a feature: its record kinds, its streams and tables, and how it stores a batch.
+//! The interface between a shard and a feature: its record kinds, its streams and tables, and how it stores a batch.
 //!
-//! A [`Family`] is what is true without a file; a [`Store`] is what one open shard keeps in memory of it; a
-//! [`BatchWriter`] lives for one transaction. The closed list of families is handed in where a shard is opened. A
-//! call through one of these traits serves a run of records of one family, not a record.
+//! A [`Family`] is the part that needs no open file. A [`Store`] is its memory in one open shard. A [`BatchWriter`]
+//! lives for one transaction. The caller that opens a shard passes the closed list of families. A call through one of
+//! these traits serves a run of records of one family, not a single record.
 
 use std::any::Any;
 use std::fmt::Debug;
@@ -33,45 +33,47 @@ pub struct Record<'t> {
     pub payload: &'t [u8],
 }
 
-/// One feature's share of every shard.
+/// The part of one feature in every shard.
 pub trait Family: Sync {
-    /// The kinds of its records.
+    /// Returns the kinds of its records.
     fn kinds(&self) -> &'static [KindRow];
 
-    /// The streams of its rows.
+    /// Returns the streams of its rows.
     fn streams(&self) -> &'static [&'static Stream] {
         &[]
     }
 
-    /// The key that names the shard of a good record; `None` where the kind has no key, or the payload is no such
-    /// record.
+    /// Returns the key that selects the shard of a valid record. Returns `None` if the kind has no key or the payload
+    /// is invalid.
     fn key_of(&self, keys: &KeyHasher, kind: Kind, payload: &[u8]) -> Option<KeyHash>;
 
-    /// Its part of the migration to a schema version, in the migration's transaction. What was released is not edited.
+    /// Does its part of the migration to a schema version, in the migration's transaction. Released versions are
+    /// never edited.
     fn migrate(&self, connection: &Connection, version: u32) -> Result<(), ShardError>;
 
-    /// What it keeps in memory of an open shard.
+    /// Opens its store: the memory of this family for an open shard.
     fn open(&self, opening: Opening<'_>) -> Result<Box<dyn Store>, ShardError>;
 
-    /// Every row as the record it came from, in a fixed order.
+    /// Reads every row as the record it came from, in a fixed order.
     fn carry(
         &self,
         connection: &Connection,
         take: &mut dyn FnMut(Carried) -> Result<(), ShardError>,
     ) -> Result<(), ShardError>;
 
-    /// Forgets in a copy of a shard what came since then and speaks of rows in other shards: their copies may be of an
-    /// earlier moment.
+    /// Deletes from a copy of a shard what was stored after `began_us` and refers to rows of other shards, whose
+    /// copies may be of an earlier moment.
     fn forget_since(&self, _copy: &Connection, _began_us: i64) -> Result<(), ShardError> {
         Ok(())
     }
 
-    /// What it can check of its tables without sorting the rows.
+    /// Verifies the properties of its tables that need no sorting of the rows.
     fn verify(&self, _connection: &Connection, _problems: &mut Vec<String>) -> Result<(), ShardError> {
         Ok(())
     }
 
-    /// Its derived tables against a recount of the rows, and that no id is there twice. Returns the rows it recounted.
+    /// Compares its derived tables with a recount of the rows, and checks that each id is stored once. Returns the
+    /// number of recounted rows.
     fn verify_aggregates(
         &self,
         _connection: &Connection,
@@ -81,7 +83,7 @@ pub trait Family: Sync {
     }
 }
 
-/// What a family opens its store from.
+/// The parts of a shard from which a family opens its store.
 pub struct Opening<'o> {
     pub connection: &'o mut Connection,
     pub keys: &'o KeyHasher,
@@ -89,39 +91,40 @@ pub struct Opening<'o> {
     pub streams: &'o mut Streams,
 }
 
-/// What the rows of a partition leave behind in derived tables, counted before the partition is dropped.
+/// A function that counts the share of a partition's rows in derived tables, before the partition is dropped. Its
+/// arguments are the path of the database and the table of the partition.
 pub type CountLeaving = fn(&Path, &str) -> Result<Box<dyn Any + Send>, ShardError>;
 
 /// One family's part of an open shard.
 pub trait Store: Any + Debug + Send {
-    /// Prepares for the records of one batch, which come in runs; in the batch's transaction. Called only for a batch
-    /// that has some.
+    /// Prepares for the records of one batch, which are passed in runs, in the batch's transaction. It is called only
+    /// for a batch that has records of this family.
     fn begin<'t>(
         &'t mut self,
         batch: &mut Batch<'t>,
         runs: &[&[Record<'t>]],
     ) -> Result<Box<dyn BatchWriter<'t> + 't>, ShardError>;
 
-    /// A transaction that changed its tables is committed.
+    /// Called after the commit of a transaction that changed its tables.
     fn committed(&mut self) {}
 
-    /// Such a transaction was rolled back: what it staged in memory is forgotten.
+    /// Called after the rollback of such a transaction. Discards everything that it staged in memory.
     fn rolled_back(&mut self) {}
 
-    /// A partition of one of its streams was sealed.
+    /// Called after a partition of one of its streams was sealed.
     fn sealed(&mut self) {}
 
-    /// Bytes that grow with the rows.
+    /// Returns the bytes of memory that grow with the rows.
     fn memory_bytes(&self) -> usize {
         0
     }
 
-    /// Whether [`Store::upkeep`] has something to do in this stage.
+    /// Returns `true` if [`Store::upkeep`] has work in this stage.
     fn upkeep_due(&self, _stage: Stage, _shard: &Shard) -> bool {
         false
     }
 
-    /// One slice of a stage, about `budget` long, in transactions of its own.
+    /// Does one slice of a stage, about `budget` long, in transactions of its own.
     fn upkeep(
         &mut self,
         _stage: Stage,
@@ -131,15 +134,17 @@ pub trait Store: Any + Debug + Send {
         Ok(None)
     }
 
-    /// Forgets what was read of rows for an index in the making: rows are about to be erased.
+    /// Discards what was read from rows for an unfinished index, because rows are about to be erased.
     fn stop_building(&mut self) {}
 
-    /// How to count what leaves with a partition; `None` where rows are all there is.
+    /// Returns how to count the share of a partition that is about to be dropped, or `None` if nothing is derived
+    /// from its rows.
     fn count_leaving(&self, _stream: &'static Stream) -> Option<CountLeaving> {
         None
     }
 
-    /// Takes what was counted out of its tables, in the transaction in which a partition is dropped; `others` stay.
+    /// Subtracts the counted share from its derived tables, in the transaction that drops the partition. `others` are
+    /// the remaining partitions.
     fn leave(
         &mut self,
         _transaction: &Connection,
@@ -149,20 +154,20 @@ pub trait Store: Any + Debug + Send {
         Ok(())
     }
 
-    /// What it waits for that only the shard's writer can do.
+    /// Returns the task that this family waits for and that only the shard's writer can do.
     fn writer_task(&self) -> WriterTask {
         WriterTask::Nothing
     }
 
-    /// After [`WriterTask::ReportLanes`]: the newest record of every lane.
+    /// Receives the newest record of every lane, after [`WriterTask::ReportLanes`].
     fn lanes_are(&mut self, _lanes: &[(LaneId, Sequence)]) {}
 
-    /// Whether bytes that cannot be taken apart may be what [`WriterTask::RenewJournals`] is about.
+    /// Returns `true` if undecodable bytes may contain what [`WriterTask::RenewJournals`] has to remove.
     fn may_concern(&self, _bytes: &[u8]) -> bool {
         false
     }
 
-    /// After [`WriterTask::RenewJournals`].
+    /// Called after [`WriterTask::RenewJournals`].
     fn journals_renewed(
         &mut self,
         _connection: &mut Connection,
@@ -171,16 +176,16 @@ pub trait Store: Any + Debug + Send {
         Ok(())
     }
 
-    /// After [`WriterTask::CutWal`].
+    /// Called after [`WriterTask::CutWal`].
     fn wal_cut(&mut self, _connection: &mut Connection) -> Result<(), ShardError> {
         Ok(())
     }
 }
 
-/// What the writer did for [`WriterTask::RenewJournals`].
+/// The result of [`WriterTask::RenewJournals`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Renewed {
-    /// Journals that were begun again, and the bytes that this freed.
+    /// Journals that began a new segment, and the bytes that this freed.
     pub journals: u64,
     pub bytes: u64,
     /// Quarantined segments that were deleted.
@@ -189,7 +194,7 @@ pub struct Renewed {
 
 /// Stores the records of one family in one transaction.
 pub trait BatchWriter<'t> {
-    /// Stores records that follow each other, and pushes the outcome of each; `None` for one that is no row.
+    /// Stores consecutive records and pushes the outcome of each, or `None` for an invalid one.
     fn write(
         &mut self,
         batch: &mut Batch<'t>,
@@ -197,16 +202,16 @@ pub trait BatchWriter<'t> {
         outcomes: &mut Vec<Option<Outcome>>,
     ) -> Result<(), ShardError>;
 
-    /// After the last record, before COMMIT: writes what was added up.
+    /// Writes accumulated changes, after the last record and before COMMIT.
     fn finish(self: Box<Self>, _batch: &mut Batch<'t>) -> Result<(), ShardError> {
         Ok(())
     }
 }
 
-/// Decides one record. A call through this pointer is for records that cost microseconds.
+/// A function that stores one record. The indirect call per record is acceptable for records that take microseconds.
 pub type WriteRecord = for<'t> fn(&mut Batch<'t>, &Record<'t>) -> Result<Option<Outcome>, ShardError>;
 
-/// A [`BatchWriter`] that decides one record after the other.
+/// A [`BatchWriter`] that processes one record after the other.
 pub struct EachRecord(pub WriteRecord);
 
 impl<'t> BatchWriter<'t> for EachRecord {
@@ -237,24 +242,24 @@ impl Store for Stateless {
     }
 }
 
-/// What the writers of one batch share.
+/// The state that the writers of one batch share.
 pub struct Batch<'t> {
-    /// Within the batch's transaction.
+    /// The connection, within the batch's transaction.
     pub connection: &'t Connection,
     pub keys: &'t KeyHasher,
     pub options: &'t ShardOptions,
     pub tenants: &'t mut super::names::TenantNumbers,
     pub applied: Applied,
-    /// Whether anybody is kept out; known once it was asked.
+    /// Whether any person is suppressed. `None` until the first query.
     pub(super) keeps_out: Option<bool>,
     pub(super) changes: Vec<StreamChange<'t>>,
 }
 
 impl<'t> Batch<'t> {
-    /// The open partition of a stream, and those before it.
+    /// Returns the changes of a stream: its open partition and those before it.
     ///
     /// # Panics
-    /// The stream is of no family of the shard.
+    /// Panics if no family of the shard has the stream.
     pub fn stream(&mut self, stream: &'static Stream) -> &mut StreamChange<'t> {
         let found = self.changes.iter_mut().find(|change| change.stream() == stream);
         found.unwrap_or_else(|| unreachable!("the shard has no stream {}", stream.name))
@@ -266,7 +271,7 @@ impl<'t> Batch<'t> {
         self.applied.stored[stream.place] += rows;
     }
 
-    /// Records were accepted then, or earlier.
+    /// Raises the newest acceptance time to `received_us`.
     #[inline]
     pub fn received(&mut self, received_us: Option<i64>) {
         self.applied.received_us_max = self.applied.received_us_max.max(received_us);
@@ -284,7 +289,7 @@ impl<'t> Batch<'t> {
         }
     }
 
-    /// Whether anybody is kept out ([`super::kept_out`]).
+    /// Returns `true` if any person is suppressed ([`super::kept_out`]).
     pub fn keeps_out_anybody(&mut self) -> Result<bool, ShardError> {
         match self.keeps_out {
             Some(known) => Ok(known),
@@ -296,45 +301,45 @@ impl<'t> Batch<'t> {
         }
     }
 
-    /// From this record on somebody is kept out.
+    /// Notes that a person is suppressed from this record on.
     pub fn keep_out(&mut self) {
         self.keeps_out = Some(true);
     }
 }
 
-/// What one [`Shard::apply`] committed.
+/// The result of one [`Shard::apply`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
-    /// Rows stored, by the place of their stream.
+    /// Stored rows, by the place of their stream.
     pub stored: [u64; STREAMS_MAX],
-    /// Records whose id was there already, conflicts included.
+    /// Records whose id was already stored, including conflicts.
     pub duplicates: u64,
-    /// Those of them that had other content.
+    /// Duplicates with different content.
     pub conflicts: u64,
-    /// Records at or below the stored position: they were applied before.
+    /// Records at or below the stored position, which were applied before.
     pub skipped: u64,
-    /// Records kept in `rejected_record` because they are no rows.
+    /// Invalid records, kept in `rejected_record`.
     pub rejected: u64,
-    /// The newest acceptance time among the rows; microseconds since 1970.
+    /// The newest acceptance time among the rows, in microseconds since 1970.
     pub received_us_max: Option<i64>,
     /// Whether a partition was sealed and the next one opened.
     pub sealed: bool,
-    /// Numbered changes that became known, for those who follow them.
+    /// New numbered changes, for the clients that follow them.
     pub changes: u64,
-    /// Records that were stored and are no row of a stream.
+    /// Stored records that are not rows of a stream.
     pub other: u64,
-    /// Records came of people who are kept out: the journals have what the rows have not.
+    /// Set if there were records of suppressed people, so the journals contain data that the rows do not.
     pub kept_out: bool,
 }
 
 impl Applied {
-    /// Rows stored of a stream.
+    /// Returns the stored rows of a stream.
     #[must_use]
     pub fn stored(&self, stream: &'static Stream) -> u64 {
         self.stored[stream.place]
     }
 
-    /// Rows stored of all streams.
+    /// Returns the stored rows of all streams.
     #[must_use]
     pub fn rows(&self) -> u64 {
         self.stored.iter().sum()
@@ -344,12 +349,12 @@ impl Applied {
 /// The closed list of families of a data folder.
 #[derive(Clone, Copy)]
 pub struct Families {
-    /// In the order in which they migrate, open and are carried.
+    /// The families, in the order in which they are migrated, opened and carried.
     pub list: &'static [&'static dyn Family],
-    /// The number of families before the rejected records in what is carried. An interrupted reshard resumes at the
-    /// number of a record, so this place never changes.
+    /// The number of families before the rejected records when a shard is carried. An interrupted reshard resumes at
+    /// the number of a record, so this value never changes.
     pub rejected_behind: usize,
-    /// What each schema version brought, as the table `migration` says it; the first is version 1.
+    /// The description of each schema version in the table `migration`, starting with version 1.
     pub versions: &'static [&'static str],
 }
 
@@ -360,7 +365,8 @@ impl Debug for Families {
 }
 
 impl Families {
-    /// The row of a kind by its number, and the place of its family; `None` for a number that a newer program wrote.
+    /// Returns the row of a kind by its number, and the index of its family. Returns `None` for a number that a newer
+    /// program wrote.
     #[inline]
     #[must_use]
     pub fn find(&self, number: u8) -> Option<(usize, &'static KindRow)> {
@@ -370,30 +376,30 @@ impl Families {
         })
     }
 
-    /// The row of a kind by its number.
+    /// Returns the row of a kind by its number.
     #[must_use]
     pub fn kind(&self, number: u8) -> Option<&'static KindRow> {
         self.find(number).map(|(_, row)| row)
     }
 
-    /// Every kind, in order of the families.
+    /// Returns every kind, in order of the families.
     pub fn kinds(&self) -> impl Iterator<Item = &'static KindRow> {
         self.list.iter().flat_map(|family| family.kinds())
     }
 
-    /// Every stream, in order of the families.
+    /// Returns every stream, in order of the families.
     pub fn streams(&self) -> impl Iterator<Item = &'static Stream> {
         self.list.iter().flat_map(|family| family.streams().iter().copied())
     }
 
-    /// The place of the family that has a stream.
+    /// Returns the index of the family that has a stream.
     pub(super) fn family_of(&self, stream: &'static Stream) -> usize {
         let has_it = |family: &&dyn Family| family.streams().contains(&stream);
         self.list.iter().position(has_it).unwrap_or(usize::MAX)
     }
 
-    /// Whether a record adds one to the counts of the shard that takes it: rows of streams and rejected records
-    /// together. Every rejected record does, also of a kind whose rows do not.
+    /// Returns `true` if a record increases the count of rows and rejected records in the shard that receives it.
+    /// Every rejected record does, even if the rows of its kind do not.
     #[must_use]
     pub fn counts(&self, carried: &Carried) -> bool {
         match carried {
@@ -402,7 +408,7 @@ impl Families {
         }
     }
 
-    /// The key that names the shard of a good record.
+    /// Returns the key that selects the shard of a valid record.
     #[must_use]
     pub fn key_of(&self, keys: &KeyHasher, kind: Kind, payload: &[u8]) -> Option<KeyHash> {
         let (family, _) = self.find(kind.number())?;
@@ -410,7 +416,7 @@ impl Families {
     }
 }
 
-/// The kinds of all families by number, with the place of the family.
+/// The kinds of all families by number, with the index of the family.
 pub(super) struct KindTable([Option<(u8, &'static KindRow)>; 256]);
 
 impl KindTable {

@@ -1,4 +1,4 @@
-//! One open shard: the connection, and what the file says about itself, kept in memory.
+//! One open shard: the connection, and the file's catalogue and counters in memory.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -40,16 +40,16 @@ pub struct Shard {
     pub(super) stores: Stores,
     pub(super) tenants: TenantNumbers,
     pub(super) positions: Positions,
-    /// Records that were stored and are no row of a stream.
+    /// Stored records that are not rows of a stream.
     pub(super) other: u64,
     pub(super) rejected: u64,
     pub(super) retention: Retention,
-    /// Frames in the WAL, as SQLite says after each commit.
+    /// WAL frames, as SQLite reports them after each commit.
     pub(super) wal_frames: Arc<Cell>,
-    /// How many of them a checkpoint has carried over.
+    /// WAL frames that a checkpoint has copied.
     pub(super) wal_frames_carried: u64,
     pub(super) frame_bytes: u64,
-    /// How long the last checkpoint left the file.
+    /// The length of the file after the last checkpoint.
     pub(super) file_bytes: u64,
 }
 
@@ -60,9 +60,9 @@ impl std::fmt::Debug for Shard {
 }
 
 impl Shard {
-    /// Opens `shard.db` of a folder for these families, making the folder and the file where they are absent,
-    /// finishing a heal that was interrupted, migrating an older schema. Milliseconds; more after a crash, when
-    /// SQLite reads the WAL (its last valid commit counts).
+    /// Opens the `shard.db` of a folder for these families. Creates the folder and the file if they are absent,
+    /// finishes an interrupted heal, and migrates an older schema. Takes milliseconds, or more after a crash, when
+    /// SQLite reads the WAL up to its last valid commit.
     pub fn open(
         folder: &ShardFolder,
         options: &ShardOptions,
@@ -122,69 +122,69 @@ impl Shard {
         &self.path
     }
 
-    /// The last record of a lane whose row is committed; [`Sequence::NONE`] for a lane never seen.
+    /// Returns the last committed record of a lane, or [`Sequence::NONE`] for an unknown lane.
     #[must_use]
     pub fn position(&self, lane: LaneId) -> Sequence {
         self.positions.get(lane)
     }
 
-    /// Every lane with a position.
+    /// Returns every lane that has a position.
     #[must_use]
     pub fn positions(&self) -> Vec<(LaneId, Sequence)> {
         self.positions.list()
     }
 
-    /// Rows of a stream committed, over all partitions.
+    /// Returns the committed rows of a stream, over all partitions.
     #[must_use]
     pub fn stored(&self, stream: &'static Stream) -> u64 {
         self.streams.get(stream).rows
     }
 
-    /// Rows of all streams.
+    /// Returns the committed rows of all streams.
     #[must_use]
     pub fn rows(&self) -> u64 {
         self.streams.iter().map(|state| state.rows).sum()
     }
 
-    /// The streams of its families, with what is committed.
+    /// Returns the streams of its families, as committed.
     pub fn streams(&self) -> impl Iterator<Item = &StreamState> {
         self.streams.iter()
     }
 
-    /// Records committed that are no row of a stream.
+    /// Returns the committed records that are not rows of a stream.
     #[must_use]
     pub fn other(&self) -> u64 {
         self.other
     }
 
-    /// Memory of what the families know of ids.
+    /// Returns the memory that the families use for ids.
     #[must_use]
     pub fn id_memory_bytes(&self) -> usize {
         self.stores.iter().map(Store::memory_bytes).sum()
     }
 
-    /// Records that could not be stored as rows.
+    /// Returns the number of rejected records.
     #[must_use]
     pub fn rejected(&self) -> u64 {
         self.rejected
     }
 
-    /// Bytes of `shard.db`, as the file system says; 0 where it does not answer.
+    /// Returns the bytes of `shard.db`, or 0 if the file system reports an error.
     #[must_use]
     pub fn database_bytes(&self) -> u64 {
         fs::metadata(&self.path).map_or(0, |found| found.len())
     }
 
-    /// Tables of all streams. Reads the catalogue: a few rows of one page that is in memory.
+    /// Returns the number of tables of all streams. Reads the catalogue: a few rows of one cached page.
     ///
     /// # Errors
-    /// What SQLite says.
+    /// SQLite's error.
     pub fn partitions(&self) -> Result<u64, ShardError> {
         let mut statement = self.connection.prepare_cached("SELECT count(*) FROM partition")?;
         Ok(statement.query_row([], |row| row.get::<_, i64>(0))?.unsigned_abs())
     }
 
-    /// What a family works with outside of batches.
+    /// Returns the connection, for a family's work outside of batches.
     pub fn connection(&mut self) -> &mut Connection {
         &mut self.connection
     }
@@ -199,30 +199,32 @@ impl Shard {
         &self.options
     }
 
-    /// The part of another family; `None` where the shard has none, or it is at work.
+    /// Returns the store of another family. Returns `None` if the shard has no such store, or if the store itself is
+    /// at work.
     #[must_use]
     pub fn store<T: Store>(&self) -> Option<&T> {
         self.stores.get()
     }
 
-    /// As [`Shard::store`], with the connection and the streams that it works with.
+    /// Returns what [`Shard::store`] does, with the connection and the streams that the store uses.
     pub fn store_mut<T: Store>(&mut self) -> Option<(&mut T, &mut Connection, &Streams)> {
         Some((self.stores.get_mut()?, &mut self.connection, &self.streams))
     }
 
-    /// Forgets what was read of rows for indexes in the making, and for what leaves: rows are about to be erased.
+    /// Discards what was read from rows for unfinished indexes and for partitions to drop, because rows are about to
+    /// be erased.
     pub fn stop_building(&mut self) {
         self.stores.iter_mut().for_each(|store| store.stop_building());
         self.retention.stop_counting();
     }
 
-    /// Rejected records were deleted, in a transaction that is committed.
+    /// Subtracts rejected records that a committed transaction deleted.
     pub fn rejected_gone(&mut self, records: u64) {
         self.rejected -= records;
     }
 
-    /// Rows of a table were deleted, in a transaction that is committed and in which
-    /// [`partition::count_gone`] said what is left.
+    /// Subtracts rows that a committed transaction deleted from a table. [`partition::count_gone`] returned the
+    /// remaining state in that transaction.
     pub fn rows_gone(&mut self, stream: &'static Stream, table: &str, gone: &Gone) {
         let state = self.streams.get_mut(stream);
         state.rows -= gone.rows;
@@ -231,22 +233,22 @@ impl Shard {
         }
     }
 
-    /// Whether data of anybody is kept out, so that an old journal may hold some.
+    /// Returns `true` if any data is suppressed, which an old journal may still contain.
     pub fn keeps_out_anybody(&self) -> Result<bool, ShardError> {
         super::kept_out::is_anything(&self.connection)
     }
 
-    /// A full disk, for tests: the database cannot grow beyond so many pages more.
+    /// Simulates a full disk in tests: the database can grow by at most `pages` pages.
     #[cfg(test)]
     pub(crate) fn limit_growth(&self, pages: i64) {
         let now: i64 = self.connection.pragma_query_value(None, "page_count", |row| row.get(0)).unwrap();
         self.connection.pragma_update_and_check(None, "max_page_count", now + pages, |_| Ok(())).unwrap();
     }
 
-    /// Closes the connection after a failure, carrying nothing over. What it holds is not trusted.
+    /// Closes the connection after a failure, without a checkpoint, because its content is not trusted.
     pub fn poison(self) {
         let keep = rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
-        // If even that fails, closing does a checkpoint, which SQLite guards by itself.
+        // If this fails, closing does a checkpoint, which SQLite protects by itself.
         let _ = self.connection.set_db_config(keep, true);
     }
 }

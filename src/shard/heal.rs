@@ -1,5 +1,5 @@
-//! What to do when the path of an open shard stops naming it: copy it back from the open connection, or
-//! leave it for the file that took its place.
+//! Handles an open shard whose path no longer names its file: copies it back from the open connection, or releases
+//! the path to the file that replaced it.
 
 use std::fs::File;
 use std::path::Path;
@@ -15,12 +15,12 @@ use super::open;
 use crate::base::durable;
 
 impl Shard {
-    /// After [`ShardError::Missing`]: brings every committed row back under the shard's name, through the
-    /// connection that still has them. The next [`Shard::open`] finds them; drop this shard before.
-    /// May be called again after an error. Copies the whole database, about a second a gigabyte.
+    /// Restores every committed row under the shard's name after [`ShardError::Missing`], through the connection that
+    /// still has them. The next [`Shard::open`] finds the copy; drop this shard first. May be called again after an
+    /// error. Copies the whole database, about a second per gigabyte.
     pub fn heal(&mut self) -> Result<(), ShardError> {
         if Identity::of(&self.path)? == Some(self.identity) {
-            // Only the WAL lost its name: its rows go into the database file.
+            // Only the WAL lost its name. Its rows go into the database file.
             return match self.checkpoint(CheckpointMode::Passive)?.complete {
                 true => Ok(()),
                 false => Err(ShardError::Busy),
@@ -44,14 +44,14 @@ impl Shard {
         Ok(())
     }
 
-    /// After [`ShardError::Replaced`]: closes this one without touching what the other file brought with
-    /// it. A WAL that is still ours is first carried over into our file, wherever that was moved, and
-    /// then removed, because SQLite would take it for the new file's.
+    /// Closes this shard after [`ShardError::Replaced`], without touching the files that belong to the new one. If
+    /// the WAL is still this shard's own, it is first copied into the old file, wherever that was moved, and then
+    /// removed, because SQLite would treat it as the new file's.
     pub fn leave(mut self) -> Result<(), ShardError> {
         let wal = beside(&self.path, "-wal");
         let is_ours = self.wal_identity.is_some() && Identity::of(&wal)? == self.wal_identity;
         if is_ours {
-            // A courtesy to whoever moved the file: the journal may still have these rows as well.
+            // A courtesy to anyone who moved the file. The journal may still have these rows too.
             let _ = self.checkpoint(CheckpointMode::Passive);
         }
         let path = self.path.clone();

@@ -1,4 +1,5 @@
-//! The copy of a database that lost its name: made under one name, complete under another, installed at the next open.
+//! The copy of a database that lost its name. It is written under one name, complete under another, and installed at
+//! the next open.
 
 use std::path::Path;
 use std::{fs, io};
@@ -7,24 +8,25 @@ use super::error::ShardError;
 use super::identity::{Identity, beside};
 use crate::base::durable;
 
-/// A copy that is being made, and one that is complete and waits to become `shard.db`.
+/// The suffix of an unfinished copy, and that of a complete copy that is going to be `shard.db`.
 pub(super) const PART: &str = ".healed-part";
 pub(super) const HEALED: &str = ".healed";
 
-/// Gives a complete copy its name, unless something has that name by now. Called before each open.
+/// Gives a complete copy its name, unless another file has the name by now. Called before each open.
 pub(super) fn install(path: &Path) -> Result<(), ShardError> {
     let healed = beside(path, HEALED);
     let Some(copy) = Identity::of(&healed)? else { return Ok(()) };
     if Identity::of(path)?.is_none() {
-        // Left by the file that lost its name; SQLite would replay it into the copy, which has it all.
+        // These belong to the file that lost its name. SQLite would replay the WAL into the copy, which already has
+        // everything.
         remove(&beside(path, "-wal"))?;
         remove(&beside(path, "-shm"))?;
-        // A link, not a rename: it fails where someone has put a file there in the meantime.
+        // A link instead of a rename, because it fails if someone created a file there in the meantime.
         match fs::hard_link(&healed, path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             done => done?,
         }
-        // Before the other name goes.
+        // The folder is synced before the other name is removed.
         durable::sync_folder(durable::holder_of(path))?;
     }
     // If another file has the name, the copy remains next to it for the operator.

@@ -1,11 +1,11 @@
-//! Which file a path names. SQLite goes on answering OK after its file was unlinked or replaced, so the
-//! writer looks before each batch (one `stat` a file, about a microsecond).
+//! The identity of the file that a path names. SQLite still returns OK after its file was unlinked or replaced, so
+//! the writer checks it before each batch (one `stat` per file, about a microsecond).
 
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-/// Device and inode.
+/// Device and inode of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Identity {
     device: u64,
@@ -13,12 +13,12 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// `None` where nothing has that name.
+    /// Returns the identity of the file at `path`, or `None` if there is no such file.
     pub fn of(path: &Path) -> io::Result<Option<Identity>> {
         Ok(Identity::with_bytes(path)?.map(|(identity, _)| identity))
     }
 
-    /// With the length of the file.
+    /// Returns the identity and the length of the file.
     pub(super) fn with_bytes(path: &Path) -> io::Result<Option<(Identity, u64)>> {
         match std::fs::metadata(path) {
             Ok(found) => Ok(Some((Identity { device: found.dev(), inode: found.ino() }, found.len()))),
@@ -30,7 +30,7 @@ impl Identity {
     }
 }
 
-/// `shard.db` → `shard.db-wal` and the like.
+/// Returns the path with a suffix, such as `shard.db-wal` for `shard.db`.
 pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);

@@ -1,4 +1,4 @@
-//! Looking at a shard from outside, read-only, also while a server writes to it.
+//! Read-only inspection of a shard from outside, even while a server writes to it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use super::totals::{REJECTED, total};
 use super::{open, partition, schema};
 use crate::base::ids::{LaneId, Sequence};
 
-/// What a shard holds, as of one moment.
+/// The content of a shard at one moment.
 #[derive(Clone, Debug)]
 pub struct Inspection {
     pub path: PathBuf,
@@ -26,24 +26,24 @@ pub struct Inspection {
     /// Rows of every stream, in order of the families.
     pub stored: Vec<(&'static Stream, u64)>,
     pub rejected: u64,
-    /// Oldest first within each stream.
+    /// Partitions, oldest first within each stream.
     pub partitions: Vec<PartitionInfo>,
     pub positions: Vec<(LaneId, Sequence)>,
 }
 
-/// What [`verify`] found.
+/// The result of [`verify`].
 #[derive(Clone, Debug)]
 pub struct Verified {
-    /// Of all streams.
+    /// Rows of all streams.
     pub rows: u64,
     /// Empty if the shard is sound.
     pub problems: Vec<String>,
 }
 
-/// Problems told of one check; more are only counted.
+/// The number of problems that one check reports. Further ones are only counted.
 const PROBLEMS_MAX: usize = 20;
 
-/// What one check finds.
+/// The problems that one check finds.
 #[derive(Default)]
 pub struct Problems {
     told: Vec<String>,
@@ -51,7 +51,7 @@ pub struct Problems {
 }
 
 impl Inspection {
-    /// Rows of a stream.
+    /// Returns the rows of a stream.
     #[must_use]
     pub fn stored(&self, stream: &'static Stream) -> u64 {
         self.stored.iter().find(|(of, _)| *of == stream).map_or(0, |(_, rows)| *rows)
@@ -66,7 +66,7 @@ impl Problems {
         }
     }
 
-    /// With a last line of how many there are, where that is more than are told.
+    /// Returns the problems, with a last line of their total number if not all are reported.
     pub fn done(mut self, in_all: impl FnOnce(usize) -> String) -> Vec<String> {
         if self.count > self.told.len() {
             self.told.push(in_all(self.count));
@@ -75,10 +75,10 @@ impl Problems {
     }
 }
 
-/// Reads counters and the catalogue, not the rows: milliseconds. Of a file of an older schema as well.
+/// Reads counters and the catalogue but no rows, in milliseconds. Supports files of older schemas.
 pub fn inspect(path: &Path, families: &Families) -> Result<Inspection, ShardError> {
     let connection = open::open_reader(path)?;
-    // One snapshot for all that follows.
+    // One snapshot for all following reads.
     let snapshot = connection.unchecked_transaction()?;
     let bytes = |path: &Path| fs::metadata(path).map_or(0, |found| found.len());
     let number =
@@ -102,8 +102,8 @@ pub fn inspect(path: &Path, families: &Families) -> Result<Inspection, ShardErro
     })
 }
 
-/// SQLite's integrity check, and every counter against a recount. Reads the whole file, and holds a
-/// snapshot meanwhile: the WAL of a running server grows until it ends.
+/// Runs SQLite's integrity check, and compares every counter with a recount. Reads the whole file with one snapshot,
+/// so the WAL of a running server grows until it ends.
 pub fn verify(path: &Path, families: &Families) -> Result<Verified, ShardError> {
     let connection = open::open_reader(path)?;
     schema::check_current(&connection)?;
@@ -155,14 +155,14 @@ pub fn verify(path: &Path, families: &Families) -> Result<Verified, ShardError> 
     Ok(Verified { rows, problems })
 }
 
-/// What families derive of their rows against a recount, both ways, and that no id is there twice (W2, R3).
-/// Sorts all ids and groups: some seconds a million events, in temporary files.
+/// Compares what families derive from their rows with a recount, in both directions, and checks that each id is
+/// stored once (W2, R3). Sorts all ids and groups, which takes a few seconds per million events, in temporary files.
 pub fn verify_aggregates(path: &Path, families: &Families) -> Result<Verified, ShardError> {
     let connection = open::open_reader(path)?;
     schema::check_current(&connection)?;
     connection.pragma_update(None, "temp_store", "FILE")?;
     let snapshot = connection.unchecked_transaction()?;
-    // Temporary tables are all that it can write: the file is opened for reading.
+    // Only temporary tables can be written, because the file is open for reading.
     snapshot.pragma_update(None, "query_only", false)?;
     let mut problems = Vec::new();
     let mut rows = 0;
@@ -172,7 +172,7 @@ pub fn verify_aggregates(path: &Path, families: &Families) -> Result<Verified, S
     Ok(Verified { rows, problems })
 }
 
-/// A table's lines against those that a query makes of the rows, both ways; `told` names a line.
+/// Compares a table's rows with the result of the query `recount`, in both directions. `told` describes a row.
 pub fn differences(
     connection: &Connection,
     (table, columns): (&str, &str),

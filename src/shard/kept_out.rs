@@ -1,5 +1,5 @@
-//! Who is kept out, and whose erasure is under way: lists that every family asks before it stores something of a
-//! person. They hold hashes that only this data folder's key makes, so that they name nobody.
+//! The lists of suppressed people and of running erasures. Every family checks them before it stores something about
+//! a person. They contain hashes that depend on this data folder's key, and therefore name no one.
 
 use rusqlite::{Connection, Row, params};
 use serde::{Deserialize, Serialize};
@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 use super::error::ShardError;
 use crate::base::keys::KeyHash;
 
-/// What happens to what is known of a person.
+/// The treatment of a person's data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErasureMode {
-    /// It goes, with the orders.
+    /// The data is deleted, including the orders.
     Erase,
-    /// Orders and figures stay, under a random name.
+    /// Orders and figures remain, under a random name.
     Pseudonymise,
 }
 
@@ -69,7 +69,7 @@ CREATE TABLE erasure (
     Ok(())
 }
 
-/// What is done with what comes of a person who was erased.
+/// The treatment of new data of an erased person.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Forgotten {
     pub mode: ErasureMode,
@@ -77,24 +77,24 @@ pub struct Forgotten {
     pub token: String,
 }
 
-/// Whether anybody is kept out.
+/// Returns `true` if any person is suppressed.
 pub fn is_anybody(connection: &Connection) -> Result<bool, ShardError> {
     let sql = "SELECT EXISTS (SELECT 1 FROM forgotten)";
     Ok(connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
 }
 
-/// Whether the events of anybody are.
+/// Returns `true` if any event is suppressed.
 pub fn is_any_event(connection: &Connection) -> Result<bool, ShardError> {
     let sql = "SELECT EXISTS (SELECT 1 FROM erased_event)";
     Ok(connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
 }
 
-/// Whether anybody is, or the events of anybody are.
+/// Returns `true` if any person or event is suppressed.
 pub(super) fn is_anything(connection: &Connection) -> Result<bool, ShardError> {
     Ok(is_anybody(connection)? || is_any_event(connection)?)
 }
 
-/// By the hash of tenant and customer id.
+/// Finds a suppressed person by the hash of tenant and customer id.
 pub fn find(connection: &Connection, key: KeyHash) -> Result<Option<Forgotten>, ShardError> {
     let mut statement = connection.prepare_cached("SELECT mode, token FROM forgotten WHERE key = ?1")?;
     let mut rows = statement.query([bytes(key)])?;
@@ -102,7 +102,7 @@ pub fn find(connection: &Connection, key: KeyHash) -> Result<Option<Forgotten>, 
 }
 
 impl Forgotten {
-    /// From the columns mode and token.
+    /// Reads the columns mode and token.
     pub fn read(row: &Row<'_>) -> Result<Forgotten, ShardError> {
         let unknown = || ShardError::Corrupt("the list of the forgotten has an unknown mode".to_owned());
         let mode = ErasureMode::parse(row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?);
@@ -121,14 +121,14 @@ pub fn add(connection: &Connection, key: [u8; 16], mode: ErasureMode, token: &st
     Ok(())
 }
 
-/// An event that was erased is not stored a second time.
+/// Adds an erased event to the list, so that it is not stored a second time.
 pub fn add_event(connection: &Connection, key: [u8; 16]) -> Result<(), ShardError> {
     let sql = "INSERT OR IGNORE INTO erased_event (key) VALUES (?1)";
     connection.prepare_cached(sql)?.execute([key])?;
     Ok(())
 }
 
-/// By the hash of tenant and event id.
+/// Returns `true` if an event was erased, by the hash of tenant and event id.
 pub fn was_event_erased(connection: &Connection, key: KeyHash) -> Result<bool, ShardError> {
     let sql = "SELECT EXISTS (SELECT 1 FROM erased_event WHERE key = ?1)";
     Ok(connection.prepare_cached(sql)?.query_row([bytes(key)], |row| row.get(0))?)
@@ -138,9 +138,9 @@ pub fn bytes(key: KeyHash) -> [u8; 16] {
     key.0.to_be_bytes()
 }
 
-/// Erasures that are not finished.
+/// Returns the number of unfinished erasures.
 pub fn erasures_under_way(connection: &Connection) -> Result<u64, ShardError> {
-    // A file that was not brought up to date yet has none.
+    // A file that was not migrated yet has no such table.
     let sql = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'erasure'";
     if connection.query_row(sql, [], |row| row.get::<_, i64>(0))? == 0 {
         return Ok(0);
@@ -149,14 +149,14 @@ pub fn erasures_under_way(connection: &Connection) -> Result<u64, ShardError> {
     Ok(connection.query_row(sql, [], |row| row.get::<_, i64>(0))?.unsigned_abs())
 }
 
-/// Whether a customer is being erased of this tenant, or, by `*`, of any.
+/// Returns `true` while a customer of this tenant is being erased. With `*`, any tenant counts.
 pub fn is_erasing(connection: &Connection, scope: &str) -> Result<bool, ShardError> {
     let sql = "SELECT EXISTS (SELECT 1 FROM erasure WHERE finished_us IS NULL AND tenant_id IS NOT NULL \
                AND ?1 IN (tenant_id, '*'))";
     Ok(connection.prepare_cached(sql)?.query_row([scope], |row| row.get(0))?)
 }
 
-/// Whether a customer of this tenant is being given a pseudonym.
+/// Returns `true` while a customer of this tenant is being pseudonymised.
 pub fn is_pseudonymising(connection: &Connection, tenant_id: &str) -> Result<bool, ShardError> {
     let sql =
         "SELECT EXISTS (SELECT 1 FROM erasure WHERE finished_us IS NULL AND tenant_id = ?1 AND mode = ?2)";

@@ -1,4 +1,4 @@
-//! Holding a shard's write lock from outside, as any other program could: the outage rehearsal.
+//! Holds a shard's write lock from outside, as any other program could. Used to rehearse an outage.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,14 +9,14 @@ use super::error::ShardError;
 use super::open;
 use crate::base::clock;
 
-/// An exclusive lock on a shard; dropping it lets go.
+/// An exclusive lock on a shard. Dropping it releases the lock.
 #[derive(Debug)]
 pub struct Lock {
     _connection: Connection,
 }
 
 impl Lock {
-    /// Takes the lock, waiting at most `patience` for a running commit to end. The file must exist.
+    /// Takes the lock. Waits at most `patience` for a running commit to end. The file must exist.
     pub fn take(path: &Path, patience: Duration) -> Result<Lock, ShardError> {
         let connection = open::open_plain(path, false)?;
         connection.busy_timeout(patience)?;
@@ -25,8 +25,8 @@ impl Lock {
     }
 }
 
-/// Locks a shard for a time, then lets go. Blocks the caller for `duration` plus up to 5 s of waiting for
-/// the lock.
+/// Locks a shard for `duration`, then releases it. Blocks the caller for this time, plus up to 5 s of waiting for the
+/// lock.
 pub fn hold(path: &Path, duration: Duration) -> Result<(), ShardError> {
     let lock = Lock::take(path, Duration::from_secs(5))?;
     clock::pause(duration);

@@ -1,4 +1,4 @@
-//! `manifest.json`: what a data folder is, written once when it is made.
+//! `manifest.json`: the identity and shape of a data folder, written when the folder is created.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -11,25 +11,25 @@ use crate::base::ids::random_hex;
 use crate::base::limits::SHARD_COUNT_MAX;
 use crate::base::{clock, durable};
 
-/// The newest format this program reads and the one it writes.
+/// The newest format that this program reads, and the one that it writes.
 const FORMAT: u64 = 1;
-/// A manifest is a few hundred bytes; more is not one.
+/// A manifest is a few hundred bytes. A larger file is not a manifest.
 const MANIFEST_BYTES_MAX: u64 = 64 * 1024;
 
-/// What `manifest.json` says.
+/// The content of `manifest.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
     pub format: u64,
-    /// 32 random hex digits: tells two folders apart.
+    /// 32 random hex digits that distinguish this folder from others.
     pub id: String,
-    /// How many shards the folder has; fixed when it is made.
+    /// The number of shards, fixed when the folder is created.
     pub shards: u16,
     /// RFC 3339, UTC.
     pub created_at: String,
 }
 
 impl Manifest {
-    /// The 16 bytes of the id: the key of [`crate::base::keys::KeyHasher`]. Zeros for an id that is none,
+    /// Returns the 16 bytes of the id: the key of [`crate::base::keys::KeyHasher`]. Returns zeros for an invalid id,
     /// which [`Manifest::read`] refuses.
     #[must_use]
     pub fn folder_id(&self) -> [u8; 16] {
@@ -44,7 +44,7 @@ impl Manifest {
         Ok(Manifest { format: FORMAT, id, shards, created_at: clock::rfc3339(clock::unix_us()) })
     }
 
-    /// `None` where there is none.
+    /// Reads the manifest of a folder, or returns `None` if there is none.
     pub(super) fn read(dir: &Path) -> Result<Option<Manifest>, FolderError> {
         let path = dir.join(Manifest::FILE);
         let mut text = Vec::new();
@@ -55,7 +55,7 @@ impl Manifest {
         }
         .map_err(|error| FolderError::io(&path, error))?;
         let bad = |why: String| FolderError::BadManifest { path: path.clone(), why };
-        // The format first: a newer one may have other fields.
+        // The format is checked first, because a newer one may have other fields.
         let value: serde_json::Value =
             serde_json::from_slice(&text).map_err(|error| bad(error.to_string()))?;
         let found = value.get("format").and_then(serde_json::Value::as_u64);
@@ -75,17 +75,17 @@ impl Manifest {
         Ok(Some(manifest))
     }
 
-    /// The same manifest in another folder, which it makes a data folder.
+    /// Writes the same manifest to another folder, which becomes a data folder.
     pub fn copy_to(&self, dir: &Path) -> Result<(), FolderError> {
         self.write(dir)
     }
 
-    /// The same folder with another number of shards.
+    /// Writes the manifest with another number of shards.
     pub fn with_shards(&self, shards: u16, dir: &Path) -> Result<(), FolderError> {
         Manifest { shards, ..self.clone() }.write(dir)
     }
 
-    /// Whole or not at all, also after a power cut.
+    /// Writes the manifest atomically, even with respect to a power cut.
     pub(super) fn write(&self, dir: &Path) -> Result<(), FolderError> {
         let path = dir.join(Manifest::FILE);
         let mut text =

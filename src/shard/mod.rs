@@ -1,14 +1,14 @@
-//! One SQLite file and the folder it lives in: a kernel that stores records of families it knows by a trait, and
-//! nothing about who asks for them.
+//! One SQLite file and its folder: a kernel that stores the records of families. It knows them only by a trait, and
+//! knows nothing about its callers.
 //!
-//! In: records a journal holds. Out: rows, journal positions and counters, committed together.
-//! Owns: `shard.db`, the only calls that open SQLite, the data folder's manifest and lock; partitions, ids, retention,
-//! the overwriting of unused bytes. Never: names a feature; waits, retries, logs, or decides what happens after an
-//! error; the writer above does.
+//! In: records from the journals. Out: rows, journal positions and counters, committed together. Owns: `shard.db`,
+//! the only calls that open SQLite, the data folder's manifest and lock; partitions, ids, retention, the overwriting
+//! of unused bytes. Never: names a feature, waits, retries, logs, or decides what happens after an error; the writer
+//! above does that.
 //!
-//! The life of a batch: [`Shard::check_identity`] → [`Shard::apply`] (rows, positions and counters in
-//! one transaction) → [`Shard::checkpoint`] (what is in the database file for good) → the journal may
-//! forget it. [`Family`] says what a feature brings.
+//! The life of a batch: [`Shard::check_identity`] → [`Shard::apply`] (rows, positions and counters in one
+//! transaction) → [`Shard::checkpoint`] (copies them durably into the database file) → the journal may delete them.
+//! [`Family`] is the interface to a feature.
 
 mod apply;
 mod backup;

@@ -1,20 +1,20 @@
-//! Numbers of texts that rows repeat: the tenants', and what families use to keep their own in memory.
+//! Numbers that replace repeated texts in rows: those of tenants, and a cache in which families keep their own.
 
 use foldhash::HashMap;
 use rusqlite::{Connection, OptionalExtension as _};
 
 use super::error::ShardError;
 
-/// Tenants that are kept; beyond it all are forgotten and read again.
+/// The number of tenants kept in memory. Beyond it, all are dropped and read again.
 const TENANTS_MAX: usize = 1 << 14;
 
-/// Names that may have one place; the one that was met the longest ago makes way.
+/// Entries per place. A new entry replaces the least recently used one.
 const WAYS: usize = 4;
 
-/// What was met lately at each of so many places (a power of two), by a 128-bit keyed hash of which the lower bits
-/// name the place and the upper 64 are kept. Allocated with the first: 64 bytes a place for one number, 96 for
-/// three. Two texts with one hash would be taken for one; nobody can choose them, and a billion texts meet it once in
-/// 10^20 folders.
+/// A cache of the numbers of recently used texts, with `PLACES` places (a power of two). The key is a 128-bit keyed
+/// hash: the lower bits select the place, and the upper 64 are stored. Memory is allocated with the first entry: 64
+/// bytes per place for one number, 96 for three. Two texts with the same hash would be confused. No one can choose
+/// such texts, and a billion texts contain such a pair in one of 10^20 folders.
 pub struct RecentNumbers<const NUMBERS: usize, const PLACES: usize>(Vec<[(u64, [u32; NUMBERS]); WAYS]>);
 
 impl<const NUMBERS: usize, const PLACES: usize> Default for RecentNumbers<NUMBERS, PLACES> {
@@ -28,14 +28,14 @@ impl<const NUMBERS: usize, const PLACES: usize> RecentNumbers<NUMBERS, PLACES> {
     pub fn get(&mut self, hash: u128) -> Option<[i64; NUMBERS]> {
         let place = self.0.get_mut(hash as usize % PLACES)?;
         let tag = (hash >> 64) as u64;
-        // Numbers begin with 1.
+        // 0 marks an empty entry, because numbers start at 1.
         let at = place.iter().position(|(known, numbers)| *known == tag && numbers.first() != Some(&0))?;
         place[..=at].rotate_right(1);
         Some(place[0].1.map(i64::from))
     }
 
     pub fn set(&mut self, hash: u128, numbers: [i64; NUMBERS]) {
-        // Beyond 32 bits it is read from the table each time.
+        // A number of more than 32 bits is not cached, but read from the table each time.
         if numbers.iter().any(|number| u32::try_from(*number).is_err()) {
             return;
         }
@@ -48,11 +48,11 @@ impl<const NUMBERS: usize, const PLACES: usize> RecentNumbers<NUMBERS, PLACES> {
     }
 }
 
-/// The numbers of tenants, which most families store in place of the name.
+/// The numbers of tenants, which most families store instead of the name.
 #[derive(Default)]
 pub struct TenantNumbers {
     known: HashMap<Box<str>, i64>,
-    /// Some of it is not committed.
+    /// Set while some of `known` is not committed.
     is_dirty: bool,
 }
 
@@ -73,7 +73,7 @@ impl TenantNumbers {
         }
     }
 
-    /// The tenant's number, given out if it is new.
+    /// Returns the tenant's number. Assigns one to a new tenant.
     pub fn number(&mut self, connection: &Connection, tenant_id: &str) -> Result<i64, ShardError> {
         if let Some(tenant) = self.known.get(tenant_id) {
             return Ok(*tenant);
@@ -94,10 +94,10 @@ impl TenantNumbers {
     }
 }
 
-/// Finds the number of a tenant; for looking at plans.
+/// Finds the number of a tenant. Public to check its query plan.
 pub const TENANT_SQL: &str = "SELECT id FROM tenant_row WHERE tenant_id = ?1";
 
-/// The number of a tenant, if it has rows here.
+/// Returns the number of a tenant, if it has rows here.
 pub fn tenant_number(connection: &Connection, tenant_id: &str) -> Result<Option<i64>, ShardError> {
     Ok(connection.prepare_cached(TENANT_SQL)?.query_row([tenant_id], |row| row.get(0)).optional()?)
 }

@@ -1,18 +1,18 @@
-//! A number that was observed of a product at some time: the record that prices and stock have in common.
+//! A number that was observed for a product at some time: the common part of the records of prices and stock.
 
-/// Who observed what, where: the part both have.
+/// The context of an observation: its times, tenant, product and event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Observed<'a> {
     pub at_us: i64,
     pub received_us: i64,
-    /// At most 255 bytes each.
+    /// The three ids have at most 255 bytes each.
     pub tenant_id: &'a str,
     pub product_id: &'a str,
     pub event_id: &'a str,
 }
 
 impl Observed<'_> {
-    /// Appends a record's payload to `out`: the number, and a tag of the record's own.
+    /// Appends a record's payload to `out`, with the number and a tag that depends on the kind of record.
     pub fn encode(&self, number: i64, tag: &[u8; 3], out: &mut Vec<u8>) {
         for number in [self.at_us, self.received_us, number] {
             out.extend_from_slice(&number.to_le_bytes());
@@ -25,7 +25,7 @@ impl Observed<'_> {
         }
     }
 
-    /// With the number and the tag. `None` where the payload is no such record.
+    /// Returns the observation with the number and the tag, or `None` for an invalid payload.
     #[must_use]
     pub fn decode(payload: &[u8]) -> Option<(Observed<'_>, i64, [u8; 3])> {
         let (numbers, rest) = payload.split_first_chunk::<24>()?;

@@ -1,28 +1,29 @@
-//! How a shard is written.
+//! Settings of a shard.
 
 use super::stream::Stream;
 
-/// How a shard is written. The defaults were measured (200-byte events, two cores, ext4).
+/// The settings of a shard. The defaults were measured (200-byte events, two cores, ext4).
 #[derive(Clone, Debug)]
 pub struct ShardOptions {
-    /// Of a file that is made now. 16 KiB: 1.2 to 1.4 M rows/s at 1,000 to 10,000 rows a commit against
-    /// 0.9 to 1.1 M with 4 KiB; 32 KiB gains nothing more and costs small commits.
+    /// The page size of a new file. With 16 KiB: 1.2 to 1.4 M rows/s at 1,000 to 10,000 rows per commit, compared
+    /// with 0.9 to 1.1 M with 4 KiB. 32 KiB is not faster, and makes small commits slower.
     pub page_bytes: u32,
     /// SQLite's page cache. Appending needs little; an index build sorts within it.
     pub cache_bytes: u64,
-    /// Rows of a partition before it is sealed, unless its stream says otherwise. Its index in order of time grows to
-    /// 6 MB: times that jump about dirty all of it in every commit, which costs 0.4 us a row; at 1 M rows it would be
-    /// 2 us.
+    /// Rows of a partition before it is sealed, unless its stream has its own limit. The partition's index by time
+    /// grows to 6 MB. Rows in random order of time change all of it in every commit, which takes 0.4 us per row; with
+    /// 1 M rows it would take 2 us.
     pub partition_rows_max: u64,
-    /// The same for single streams.
+    /// The same limit for single streams.
     pub partition_rows_max_of: Vec<(&'static Stream, u64)>,
-    /// WAL bytes after which a checkpoint is due: 32 MiB takes 50 to 120 ms.
+    /// WAL bytes after which a checkpoint is due. A checkpoint of 32 MiB takes 50 to 120 ms.
     pub checkpoint_wal_bytes: u64,
-    /// The data folder's id: what its event ids are hashed with.
+    /// The data folder's id: the key of the event ids' hashes.
     pub folder_id: [u8; 16],
-    /// How long rows of a stream are kept after their partition was sealed; for ever where it is not listed.
+    /// How long rows of a stream are kept after their partition was sealed. Streams that are not listed are kept
+    /// permanently.
     pub retention: Vec<(&'static Stream, std::time::Duration)>,
-    /// Leaves derived tables out where a family can, for measuring what they cost; such a file fails
+    /// If true, families that can do so write no derived tables, to measure their cost. Such a file fails
     /// `verify_aggregates`.
     #[doc(hidden)]
     pub without_aggregates: bool,

@@ -1,31 +1,31 @@
-//! One page of a SQLite file as the file format describes it: which of its bytes hold something, and which only
-//! what was there before.
+//! One page of a SQLite file, by the file format: which of its bytes are in use, and which are remains of earlier
+//! content.
 
 use std::ops::Range;
 
-/// A page that is not what its place says it is.
+/// A page whose content contradicts its position or itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Malformed;
 
-/// The bytes of one cell that stand on other pages.
+/// The bytes of one cell that are on other pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Overflow {
     pub(super) first_page: u32,
     pub(super) bytes: usize,
 }
 
-/// The file's header is in front of the first page's.
+/// Bytes of the file's header, which precedes that of the first page.
 pub(super) const FILE_HEADER_BYTES: usize = 100;
 const INDEX_INTERIOR: u8 = 2;
 const TABLE_INTERIOR: u8 = 5;
 const INDEX_LEAF: u8 = 10;
 const TABLE_LEAF: u8 = 13;
-/// Of a cell, however small.
+/// The minimum size of a cell.
 const CELL_BYTES_MIN: usize = 4;
-/// Of a free block: the next one, and its own length.
+/// The header of a free block: the next block, and its own length.
 const FREE_BLOCK_HEADER_BYTES: usize = 4;
 
-/// Whether it may be a page of a b-tree.
+/// Returns `true` if the page may belong to a b-tree.
 pub(super) fn is_tree(page: &[u8], header: usize) -> bool {
     matches!(page.get(header), Some(&(INDEX_INTERIOR | TABLE_INTERIOR | INDEX_LEAF | TABLE_LEAF)))
 }
@@ -39,7 +39,7 @@ pub(super) fn u32_at(page: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_be_bytes(*page.get(at..)?.first_chunk::<4>()?))
 }
 
-/// Zeros in these bytes; whether there was anything else.
+/// Sets these bytes to zero. Returns `true` if any was not.
 pub(super) fn wipe(page: &mut [u8], range: Range<usize>) -> bool {
     let Some(bytes) = page.get_mut(range) else { return false };
     let was_dirty = bytes.iter().any(|byte| *byte != 0);
@@ -47,9 +47,9 @@ pub(super) fn wipe(page: &mut [u8], range: Range<usize>) -> bool {
     was_dirty
 }
 
-/// Overwrites what is unused in a page of a b-tree: between the cells, in free blocks, behind the list of cells.
-/// Its header begins at `header`; `usable` bytes of it are SQLite's. Whether something was there; what of its cells
-/// stands elsewhere is pushed to `overflows`.
+/// Overwrites the unused bytes of a b-tree page: between the cells, in free blocks, and behind the list of cells. The
+/// page's header begins at `header`; SQLite uses `usable` bytes of the page. Returns `true` if any byte changed.
+/// Pushes the parts of its cells that are on other pages to `overflows`.
 pub(super) fn wipe_unused(
     page: &mut [u8],
     header: usize,
@@ -59,7 +59,7 @@ pub(super) fn wipe_unused(
     let mut used = used(page, header, usable, overflows).ok_or(Malformed)?;
     used.sort_unstable_by_key(|range| range.start);
     let (mut was_dirty, mut end) = (false, 0);
-    // Looked at as a whole before anything is changed.
+    // Everything is checked before anything is changed.
     for range in &used {
         if range.start < end || range.end > usable {
             return Err(Malformed);
@@ -74,7 +74,7 @@ pub(super) fn wipe_unused(
     Ok(was_dirty | wipe(page, end..usable))
 }
 
-/// Every stretch that holds something; `None` where the page contradicts itself.
+/// Returns every range in use, or `None` if the page contradicts itself.
 fn used(
     page: &[u8],
     header: usize,
@@ -123,7 +123,7 @@ fn used(
     Some(used)
 }
 
-/// How many of a payload's bytes are in its cell.
+/// Returns how many bytes of a payload are in its cell.
 fn local(payload: usize, usable: usize, is_index: bool) -> usize {
     let most = if is_index { (usable - 12) * 64 / 255 - 23 } else { usable - 35 };
     if payload <= most {
@@ -134,7 +134,7 @@ fn local(payload: usize, usable: usize, is_index: bool) -> usize {
     if fits <= most { fits } else { least }
 }
 
-/// A number of one to nine bytes, and how many.
+/// Reads a number of one to nine bytes. Returns it with its length.
 fn varint(page: &[u8], at: usize) -> Option<(u64, usize)> {
     let mut number = 0_u64;
     for length in 0..9 {

@@ -1,6 +1,6 @@
-//! The partitions of a shard: of each stream an open one that rows are appended to, and the sealed ones.
-//! Each keeps an index in order of time from its first row; a further index on a random key would cost 20 to
-//! 40 times the insert, so clicks get theirs when the partition is sealed (`seal`).
+//! The partitions of a shard: for each stream an open one, to which rows are appended, and the sealed ones. Each has
+//! an index by time from its first row. A further index on a random key would make inserts 20 to 40 times slower, so
+//! clicks get theirs when the partition is sealed (`seal`).
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
@@ -9,21 +9,21 @@ use super::stream::Stream;
 use super::view;
 use crate::base::clock;
 
-/// The partition rows go to. A copy is changed during a transaction and taken over by its commit.
+/// The partition to which rows are appended. A transaction changes a copy, which its commit installs.
 #[derive(Clone, Debug)]
 pub struct Partition {
     pub name: String,
     pub insert_sql: String,
     pub next_id: i64,
     pub rows: u64,
-    /// When it was made; microseconds since 1970.
+    /// The time of its creation, in microseconds since 1970.
     pub created_us: i64,
     timestamp_us: Option<(i64, i64)>,
-    /// The greatest id is not the one before the next: rows were erased.
+    /// Set if the greatest id is not the one before `next_id`, because rows were erased.
     has_gap: bool,
 }
 
-/// Earliest and latest time, with this one among them.
+/// Returns the earliest and latest time, including this one.
 #[inline]
 pub fn widened(times: Option<(i64, i64)>, us: i64) -> (i64, i64) {
     times.map_or((us, us), |(low, high)| (low.min(us), high.max(us)))
@@ -43,14 +43,14 @@ impl Partition {
         }
     }
 
-    /// What to insert as the id of the next row. After the first, SQLite counts on by itself (the greatest id
-    /// and one), which saves it the look whether the id is there already: a twentieth of the insert.
+    /// Returns the id to bind for the next row. After the first row, SQLite assigns the greatest id plus one by
+    /// itself. This saves the search for an existing id: a twentieth of the insert.
     #[inline]
     pub fn id_to_bind(&self) -> Option<i64> {
         (self.rows == 0 || self.has_gap).then_some(self.next_id)
     }
 
-    /// Whether the row just inserted got `next_id`, as everything else assumes.
+    /// Checks that the row just inserted got `next_id`, which everything else assumes.
     #[inline]
     pub fn check_id(&self, connection: &Connection) -> Result<(), ShardError> {
         if connection.last_insert_rowid() == self.next_id {
@@ -68,7 +68,7 @@ impl Partition {
         self.timestamp_us = Some(widened(self.timestamp_us, timestamp_us));
     }
 
-    /// The open partition of a stream, where the file has one.
+    /// Loads the open partition of a stream, if the file has one.
     pub fn load(connection: &Connection, stream: &'static Stream) -> Result<Option<Partition>, ShardError> {
         let sql = "SELECT name, first_id, rows, timestamp_us_min, timestamp_us_max, created_at, erased FROM partition \
                    WHERE stream = ?1 AND sealed_at IS NULL ORDER BY first_id DESC LIMIT 1";
@@ -85,7 +85,7 @@ impl Partition {
         let created_us = created_at.parse::<jiff::Timestamp>().map_or(0, jiff::Timestamp::as_microsecond);
         let mut partition = Partition::new(name, stream, first_id, created_us);
         let behind = last_id.map_or(first_id, |last| last.saturating_add(1));
-        // Ids are not given out again: others know rows by them.
+        // Ids are never reused, because other tables refer to rows by them.
         partition.next_id = behind.max(first_id.saturating_add(rows).saturating_add(erased));
         partition.has_gap = partition.next_id > behind;
         partition.rows = u64::try_from(rows)
@@ -94,14 +94,14 @@ impl Partition {
         Ok(Some(partition))
     }
 
-    /// Makes the next partition of a stream, `previous` being sealed. In the caller's transaction.
+    /// Seals `previous` and creates the next partition of a stream, in the caller's transaction.
     pub fn create(
         transaction: &Connection,
         stream: &'static Stream,
         previous: Option<&Partition>,
     ) -> Result<Partition, ShardError> {
         let mut names = names(transaction, stream)?;
-        // The open one is never dropped, so no name comes back.
+        // The open partition is never dropped, so no name is reused.
         let number =
             names.last().and_then(|name| name.rsplit('_').next()?.parse::<u64>().ok()).unwrap_or(0) + 1;
         let (created_us, now) = now();
@@ -126,14 +126,14 @@ impl Partition {
         Ok(partition)
     }
 
-    /// Rows of the open partition went; with the times of what is left.
+    /// Subtracts erased rows from the open partition, and sets the times of the remaining ones.
     pub fn erased(&mut self, rows: u64, timestamp_us: Option<(i64, i64)>) {
         self.rows = self.rows.saturating_sub(rows);
         self.timestamp_us = timestamp_us;
         self.has_gap = true;
     }
 
-    /// Writes the counters of the open partition. In the caller's transaction.
+    /// Writes the counters of the open partition, in the caller's transaction.
     pub fn save(&self, transaction: &Connection) -> Result<(), ShardError> {
         let (min, max) = self.timestamp_us.unzip();
         transaction
@@ -145,13 +145,13 @@ impl Partition {
     }
 }
 
-/// The time, as a number and as the catalogue has it.
+/// Returns the current time, as a number and in the catalogue's format.
 pub fn now() -> (i64, String) {
     let us = clock::unix_us();
     (us, clock::rfc3339(us))
 }
 
-/// The tables of a stream, oldest first.
+/// Returns the tables of a stream, oldest first.
 pub fn names(connection: &Connection, stream: &'static Stream) -> Result<Vec<String>, ShardError> {
     let mut statement =
         connection.prepare_cached("SELECT name FROM partition WHERE stream = ?1 ORDER BY first_id")?;
@@ -160,7 +160,7 @@ pub fn names(connection: &Connection, stream: &'static Stream) -> Result<Vec<Str
     Ok(names)
 }
 
-/// First row id and table of every partition of a stream, oldest first.
+/// Returns the first row id and table of every partition of a stream, oldest first.
 pub fn firsts(connection: &Connection, stream: &'static Stream) -> Result<Vec<(i64, String)>, ShardError> {
     let mut statement = connection
         .prepare_cached("SELECT first_id, name FROM partition WHERE stream = ?1 ORDER BY first_id")?;
@@ -170,13 +170,13 @@ pub fn firsts(connection: &Connection, stream: &'static Stream) -> Result<Vec<(i
     Ok(firsts)
 }
 
-/// The table that a row id belongs to, of those whose first ids are known.
+/// Returns the table of a row id, from the first ids of all tables.
 pub fn table_of(firsts: &[(i64, String)], row_id: i64) -> Option<&str> {
     let place = firsts.partition_point(|(first, _)| *first <= row_id).checked_sub(1)?;
     firsts.get(place).map(|(_, table)| table.as_str())
 }
 
-/// The oldest sealed partition of a stream that is still to get its index.
+/// Returns the oldest sealed partition of a stream that still needs its index.
 pub fn to_index(connection: &Connection, stream: &'static Stream) -> Result<Option<String>, ShardError> {
     let sql = "SELECT name FROM partition WHERE stream = ?1 AND sealed_at IS NOT NULL AND indexed_at IS NULL \
                ORDER BY first_id LIMIT 1";
@@ -185,7 +185,7 @@ pub fn to_index(connection: &Connection, stream: &'static Stream) -> Result<Opti
     Ok(name)
 }
 
-/// A name from the file goes into SQL text only if this program could have written it.
+/// Checks a name from the file before it is used in SQL text: this program must be able to have written it.
 pub fn check_name(stream: &'static Stream, name: &str) -> Result<(), ShardError> {
     if stream.has_partition(name) {
         return Ok(());
@@ -193,17 +193,17 @@ pub fn check_name(stream: &'static Stream, name: &str) -> Result<(), ShardError>
     Err(ShardError::Corrupt("the partition table names an unknown table".to_owned()))
 }
 
-/// Rows that went out of a partition.
+/// Rows that were deleted from a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gone {
     pub rows: u64,
-    /// Earliest and latest time of the rows that are left.
+    /// The earliest and latest time of the remaining rows.
     pub times_left: Option<(i64, i64)>,
 }
 
-/// Takes rows that went out of the counters of their partition and stream. Earliest and latest time of those that
-/// are left are looked for where one of them went: in an index where the table has one, otherwise in the whole
-/// partition (10 ms a hundred thousand rows).
+/// Subtracts deleted rows from the counters of their partition and stream. If the earliest or latest row was among
+/// them, it searches for the new bounds: in an index if the table has one, otherwise in the whole partition (10 ms
+/// per hundred thousand rows).
 pub fn count_gone(
     transaction: &Connection,
     stream: &'static Stream,

@@ -1,4 +1,4 @@
-//! The catalogue of partitions, as a reader sees it.
+//! The catalogue of partitions, for readers.
 
 use rusqlite::{Connection, Row};
 
@@ -6,13 +6,13 @@ use super::error::ShardError;
 use super::partition::check_name;
 use super::stream::Stream;
 
-/// One partition's line in the catalogue.
+/// One partition's row in the catalogue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartitionInfo {
     pub name: String,
     pub stream: &'static Stream,
     pub first_id: i64,
-    /// The row id behind the last that was given out; rows that were erased had one too.
+    /// The row id after the last one that was assigned. Erased rows had an id too.
     pub end_id: i64,
     pub rows: u64,
     pub timestamp_us: Option<(i64, i64)>,
@@ -20,7 +20,7 @@ pub struct PartitionInfo {
     pub indexed: bool,
 }
 
-/// The catalogue of one stream, oldest first.
+/// Reads the catalogue of one stream, oldest first.
 pub fn partitions_of(
     snapshot: &Connection,
     stream: &'static Stream,

@@ -1,4 +1,4 @@
-//! The last record of each lane whose row is committed.
+//! The last committed record of each lane.
 
 use rusqlite::Connection;
 

@@ -1,4 +1,4 @@
-//! Who may read the data folder: its owner, or a group as well; some files its owner alone.
+//! Permissions of the data folder: its owner, or a group as well, may read it. Some files are for the owner alone.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read as _};
@@ -10,25 +10,25 @@ use rustix::fs::Mode;
 use super::error::FolderError;
 use crate::base::durable;
 
-/// What holds secrets: nobody but the owner, whatever the folder's mode is.
+/// The mode of files with secrets: only the owner may use them, whatever the folder's mode is.
 pub(super) const SECRET_MODE: u32 = 0o600;
-/// Secrets of the webhooks and hashes of the keys.
+/// The file with the secrets of webhooks and the hashes of keys.
 pub const TENANTS_FILE: &str = "tenants.db";
-/// What cursors are sealed with.
+/// The file with the key that seals cursors.
 const CURSORS_FILE: &str = "cursors.key";
-/// Bytes of a file that is a key.
+/// The length of a key file.
 const KEY_BYTES: usize = 32;
 
-/// From now on this process makes folders with this mode at the most, and files with its part that is not execution.
+/// Limits the mode of folders that this process creates to this mode, and that of files to its read and write bits.
 /// SQLite gives the WAL the mode of its database.
 pub fn restrict_new_files(folder_mode: u32) {
     rustix::process::umask(Mode::from_raw_mode(0o777 & !folder_mode));
 }
 
-/// Makes an empty file of secrets where there is none, so that it is never looser than it has to be.
+/// Creates an empty file for secrets if there is none, so that its mode is never too permissive.
 ///
 /// # Errors
-/// It can neither be found nor made.
+/// The file neither exists nor can be created.
 pub fn make_secret_file(path: &Path) -> io::Result<()> {
     match OpenOptions::new().write(true).create_new(true).mode(SECRET_MODE).open(path) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
@@ -36,20 +36,20 @@ pub fn make_secret_file(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The random key of a data folder's cursors, made at the first start. Another folder has another; without it, cursors
-/// and places in streams that were given out mean nothing.
+/// Returns the random key of a data folder's cursors, which is created at the first start. Every folder has its own.
+/// Without it, issued cursors and positions in streams are invalid.
 ///
 /// # Errors
-/// The file cannot be read or made, or is no key.
+/// The file cannot be read or created, or is not a key.
 pub fn cursor_secret(folder: &Path) -> Result<[u8; KEY_BYTES], FolderError> {
     let path = folder.join(CURSORS_FILE);
     secret_in(&path).map_err(|error| FolderError::io(&path, error))
 }
 
-/// Gives a copy of a data folder its key: cursors that were given out continue on the copy.
+/// Copies the key of a data folder to a copy of the folder, so that issued cursors remain valid there.
 ///
 /// # Errors
-/// As [`cursor_secret`], or the copy's folder cannot be written.
+/// Those of [`cursor_secret`], or the copy's folder cannot be written.
 pub fn copy_cursor_secret(from: &Path, to: &Path) -> Result<(), FolderError> {
     let secret = cursor_secret(from)?;
     let path = to.join(CURSORS_FILE);
@@ -80,7 +80,7 @@ fn secret_in(path: &Path) -> io::Result<[u8; KEY_BYTES]> {
     }
 }
 
-/// Something that more people may use than should.
+/// A file or folder whose mode permits more than it should.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Loose {
     pub path: PathBuf,
@@ -95,8 +95,9 @@ impl std::fmt::Display for Loose {
     }
 }
 
-/// What of a data folder is looser than it should be. Behind a folder that lets nobody else in nothing else counts,
-/// but the secrets: a folder is soon moved or opened up. Nothing where nothing is there.
+/// Returns the parts of a data folder whose mode permits more than it should: the folder itself and the files with
+/// secrets. A private folder protects all its other files. Secrets are checked nevertheless, because a folder may
+/// soon be moved or opened to others. An absent folder has no such parts.
 #[must_use]
 pub fn loose(folder: &Path, folder_mode: u32) -> Vec<Loose> {
     let mut found = Vec::new();

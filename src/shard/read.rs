@@ -1,8 +1,8 @@
-//! Reading rows back in order: one bounded step on one shard, in a read transaction of its own.
+//! Reads rows in order: one bounded step on one shard, in a read transaction of its own.
 //!
-//! Every partition keeps its rows in the order reads want (an index), so a step is a merge over the cursors of
-//! those partitions whose times overlap. It ends after so many rows, bytes or milliseconds, and says where to
-//! go on: no reader ever holds back a checkpoint for long.
+//! Every partition has an index in the order that reads need, so a step merges the cursors of the partitions whose
+//! times overlap. It ends after a number of rows, bytes or milliseconds, and returns the position at which the next
+//! one begins. Therefore no reader delays a checkpoint for long.
 
 mod render;
 
@@ -18,12 +18,12 @@ use super::partitions::{PartitionInfo, partitions_of};
 use super::stream::Stream;
 use crate::base::clock;
 
-/// How long one step may hold its snapshot.
+/// How long one step may keep its snapshot.
 const STEP_US: u64 = 50_000;
-/// Keys between two looks at the clock.
+/// Keys between two checks of the clock.
 const KEYS_PER_LOOK: u32 = 256;
 
-/// Times from inclusive, to exclusive, microseconds since 1970, and the direction in which they are read.
+/// A range of times, from inclusive, to exclusive, in microseconds since 1970, and the direction in which it is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimeRange {
     pub from_us: Option<i64>,
@@ -31,17 +31,18 @@ pub struct TimeRange {
     pub descending: bool,
 }
 
-/// Rows of one stream, in an order of its own, as a family reads them.
+/// The rows of one stream, in the source's own order, as a family reads them.
 pub trait Source {
     fn stream(&self) -> &'static Stream;
 
-    /// Whether the row's key and what is filtered by come from the index; the row itself is then looked up by id.
+    /// Returns `true` if the index contains the row's key and the filtered columns. The row itself is then looked up
+    /// by id.
     fn reads_keys_first(&self) -> bool {
         false
     }
 
-    /// One partition's rows behind a position, in order. Column 0 is the id, 1 the time, then what the order and the
-    /// filter need. With `keys_only` what is in an index.
+    /// Returns the SQL that reads one partition's rows after a position, in order. Column 0 is the id, column 1 the
+    /// time, then the columns of the order and the filter. With `keys_only`, it reads only what an index contains.
     fn cursor_sql(
         &self,
         range: &TimeRange,
@@ -51,18 +52,18 @@ pub trait Source {
         keys_only: bool,
     ) -> (String, Vec<Value>);
 
-    /// The key of a cursor's row.
+    /// Returns the key of a cursor's row.
     fn key(&self, row: &Row<'_>) -> Result<Position, ShardError>;
 
-    /// Whether the row is one of those; its times are the index's business.
+    /// Returns `true` if the row matches the filter. The index already selects the times.
     fn takes(&self, _row: &Row<'_>) -> Result<bool, ShardError> {
         Ok(true)
     }
 
-    /// Renders a row whose cursor brings all its columns as a line of JSON.
+    /// Renders a row as a line of JSON, from a cursor that has all its columns.
     fn render(&self, row: &Row<'_>, key: &Position, out: &mut Vec<u8>) -> Result<(), ShardError>;
 
-    /// Renders a row whose cursor brings what is in the index only.
+    /// Renders a row from a cursor that has only the columns of the index.
     fn render_by_id(
         &self,
         _connection: &Connection,
@@ -75,7 +76,7 @@ pub trait Source {
     }
 }
 
-/// A place in the order of one shard's rows. The parts a stream does not sort by are empty.
+/// A position in the order of one shard's rows. The parts that a stream does not sort by are empty.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
     pub timestamp_us: i64,
@@ -84,7 +85,7 @@ pub struct Position {
     pub id: i64,
 }
 
-/// How much one step may bring.
+/// The limits of one step.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
     pub rows: usize,
@@ -95,10 +96,10 @@ pub struct Bounds {
 #[derive(Debug, Default)]
 pub struct Partial {
     pub rows: Vec<PartialRow>,
-    /// The rows' JSON, each with a line end; event ids for the merge in `ids`.
+    /// The rows' JSON, one per line. The event ids for the merge are in `ids`.
     pub bytes: Vec<u8>,
     pub ids: Vec<u8>,
-    /// Where the next step begins; `None` at the end.
+    /// The position of the next step; `None` at the end.
     pub next: Option<Position>,
 }
 
@@ -108,13 +109,13 @@ pub struct PartialRow {
     pub timestamp_us: i64,
     pub user_id: i64,
     pub id: i64,
-    /// End of its line in `bytes`, of its event id in `ids`; they begin where the row before ends.
+    /// The end of its line in `bytes`, and of its event id in `ids`. They begin where those of the row before end.
     pub line_end: u32,
     pub id_end: u32,
 }
 
 impl TimeRange {
-    /// In front of the first row.
+    /// Returns the position before the first row.
     #[must_use]
     pub fn start(&self) -> Position {
         let timestamp_us =
@@ -123,7 +124,8 @@ impl TimeRange {
         Position { timestamp_us, user_id: i64::MIN, event_id: String::new(), id: edge }
     }
 
-    /// How a position is compared with, how the other end is bound, and the direction: parts of an SQL text.
+    /// Returns parts of an SQL text: the comparison with a position, the condition of the other end, and the
+    /// direction.
     #[must_use]
     pub fn sql(&self, time_column: &str) -> (&'static str, String, &'static str) {
         match self.descending {
@@ -132,7 +134,7 @@ impl TimeRange {
         }
     }
 
-    /// The end that reading goes to.
+    /// Returns the time at which reading ends.
     #[must_use]
     pub fn edge(&self) -> i64 {
         match self.descending {
@@ -141,12 +143,12 @@ impl TimeRange {
         }
     }
 
-    /// Whether a partition may have rows behind a position.
+    /// Returns `true` if a partition may have rows after a position.
     #[must_use]
     pub fn overlaps(&self, partition: &PartitionInfo, position: &Position) -> bool {
         let Some((low, high)) = partition.timestamp_us else { return false };
         let (mut from, mut to) = (self.from_us.unwrap_or(i64::MIN), self.to_us.unwrap_or(i64::MAX));
-        // What lies behind is read already.
+        // Everything before the position was already read.
         if self.descending {
             to = to.min(position.timestamp_us.saturating_add(1));
         } else {
@@ -156,15 +158,15 @@ impl TimeRange {
     }
 }
 
-/// The highest row id of a stream: later rows get higher ones. 0 where there is none.
+/// Returns the highest row id of a stream, or 0 if it has none. Later rows get higher ids.
 pub fn pin(connection: &Connection, stream: &'static Stream) -> Result<i64, ShardError> {
     let sql = "SELECT coalesce(max(first_id + rows + erased - 1), 0) FROM partition WHERE stream = ?1";
     let last: i64 = connection.prepare_cached(sql)?.query_row([stream.name], |row| row.get(0))?;
     Ok(last)
 }
 
-/// The rows behind `position` with ids up to `pin`, as far as the bounds allow. `keys_only` leaves `bytes`
-/// empty: for stepping over rows.
+/// Reads the rows after `position` with ids up to `pin`, within the limits. With `keys_only`, `bytes` remains empty:
+/// this skips rows.
 pub fn step<S: Source>(
     connection: &Connection,
     (source, range): (&S, &TimeRange),
@@ -228,7 +230,7 @@ pub fn step<S: Source>(
     }
 }
 
-/// Rows of one partition in order, the next key taken out.
+/// The rows of one partition in order, with the next key already extracted.
 struct Cursor<'s> {
     rows: Rows<'s>,
     partition: &'s PartitionInfo,
@@ -255,14 +257,14 @@ impl<'s> Cursor<'s> {
     }
 }
 
-/// The cursor with the next key; partitions are few.
+/// Returns the cursor with the next key, by a linear search, because there are few partitions.
 fn choose(cursors: &[Cursor<'_>], descending: bool) -> Option<usize> {
     let keyed = cursors.iter().enumerate().filter_map(|(at, cursor)| Some((cursor.key.as_ref()?, at)));
     if descending { keyed.max_by_key(|(key, _)| *key) } else { keyed.min_by_key(|(key, _)| *key) }
         .map(|(_, at)| at)
 }
 
-/// Every SQL text that reads of this kind can issue against a partition, by name; for looking at plans.
+/// Returns every SQL text that reads of this kind issue against a partition, with a name. Used to check query plans.
 #[must_use]
 pub fn statements<S: Source>(what: &str, source: &S, partition: &PartitionInfo) -> Vec<(String, String)> {
     let mut found = Vec::new();

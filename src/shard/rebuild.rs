@@ -1,4 +1,4 @@
-//! The ids of a shard made anew from its rows, where their tables are damaged or do not go with the rows.
+//! Rebuilds the ids of a shard from its rows if their tables are damaged or do not match the rows.
 
 use rusqlite::{Connection, TransactionBehavior};
 
@@ -7,10 +7,10 @@ use super::ids::{self, Ids, IdsOf};
 use super::partition::check_name;
 use crate::base::keys::{KeyHash, KeyHasher};
 
-/// Rows of one transaction.
+/// Ids that are saved at a time.
 const ROWS: usize = 10_000;
 
-/// The ids as the tables have them, if that is what the rows have; otherwise made anew, about 2 us a row.
+/// Loads the ids from their tables if they match the rows. Otherwise rebuilds them, about 2 us per row.
 pub fn load_ids(
     connection: &mut Connection,
     keys: &KeyHasher,
@@ -21,7 +21,7 @@ pub fn load_ids(
     let stream = of.stream.name;
     let (next, rows): (Option<i64>, i64) =
         connection.query_row(sql, [stream], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    // More ids than rows is what retention leaves for a while.
+    // Retention leaves more ids than rows for a while.
     let fits =
         |ids: &Ids| next.is_none() || (ids.next_row_id() == next && ids.count() >= rows.unsigned_abs());
     match Ids::load(connection, of) {
@@ -47,7 +47,7 @@ fn rebuild(connection: &mut Connection, keys: &KeyHasher, of: &'static IdsOf) ->
             let text = |at: usize| row.get_ref(at)?.as_str().map_err(rusqlite::Error::from);
             let id: i64 = row.get(0)?;
             let hash = keys.hash(text(1)?, text(2)?);
-            // Ids are known by their place: each row that was erased has one too.
+            // The position of an id determines its row, so each erased row needs an id too.
             while next_id < id {
                 ids.stage(of_nobody(keys, next_id), next_id);
                 (next_id, staged) = (next_id + 1, staged + 1);
@@ -56,7 +56,7 @@ fn rebuild(connection: &mut Connection, keys: &KeyHasher, of: &'static IdsOf) ->
             (next_id, staged) = (id.saturating_add(1), staged + 1);
             if staged >= ROWS {
                 staged = 0;
-                // One line of the table; all of them are one transaction, so that a crash leaves the old state.
+                // Saves one row of id_recent. All of them are one transaction, so a crash leaves the old state.
                 ids.save(&transaction)?;
                 ids.committed();
             }
@@ -68,11 +68,11 @@ fn rebuild(connection: &mut Connection, keys: &KeyHasher, of: &'static IdsOf) ->
         ids.committed();
     }
     transaction.commit()?;
-    // What is in memory is one large table; read back, it is what any start would have.
+    // In memory, the ids are now one large table. Loading them gives the same state as any start.
     Ids::load(connection, of)
 }
 
-/// A partition, its first row id and the one behind its last.
+/// A partition, its first row id and the one after its last.
 type Span = (String, i64, i64);
 
 fn spans(connection: &Connection, of: &IdsOf) -> Result<Vec<Span>, ShardError> {
@@ -85,7 +85,7 @@ fn spans(connection: &Connection, of: &IdsOf) -> Result<Vec<Span>, ShardError> {
     Ok(spans)
 }
 
-/// What stands for a row that was erased: no tenant is empty.
+/// Returns the hash that replaces an erased row's. No tenant id is empty, so it equals no real one.
 fn of_nobody(keys: &KeyHasher, id: i64) -> KeyHash {
     keys.hash("", &id.to_string())
 }

@@ -1,10 +1,11 @@
-//! Retention: rows leave by whole partitions, a while after they arrived, not by the times clients gave them.
+//! Retention: rows are dropped by whole partitions, some time after their arrival, regardless of the times that
+//! clients gave them.
 //!
-//! A partition that was sealed longer ago than the retention is dropped: in one transaction it leaves the
-//! catalogue, the views, the totals and what its family derives of it. Its pages are freed afterwards, slice
-//! by slice. So that a quiet stream's rows leave as well, an open partition is sealed when it is an eighth of
-//! the retention old: rows stay at least as long as asked for, and at most an eighth longer, and a partition's
-//! time to fill.
+//! A partition that was sealed longer ago than the retention is dropped: one transaction removes it from the
+//! catalogue, the views, the totals and what its family derives from it. Its pages are freed afterwards, slice by
+//! slice. An open partition is sealed when it is an eighth of the retention old, so that rows of a quiet stream are
+//! dropped too. Rows therefore remain at least as long as requested, and at most an eighth longer, plus the time in
+//! which a partition fills.
 
 use std::any::Any;
 use std::thread::JoinHandle;
@@ -22,18 +23,18 @@ use super::stream::Stream;
 use super::view;
 use crate::base::clock;
 
-/// Between two looks for partitions that are old enough.
+/// The time between two searches for old partitions.
 const LOOK_EVERY_US: u64 = 10_000_000;
-/// An open partition is sealed after this part of the retention.
+/// An open partition is sealed after 1/`OPEN_SHARE` of the retention.
 const OPEN_SHARE: u32 = 8;
-/// Rows deleted between two looks at the clock.
+/// Rows deleted between two checks of the clock.
 const DELETE_ROWS: i64 = 1_000;
 
-/// Rows that left, and first row id and table of the partitions that stay.
+/// The number of dropped rows, and the first row id and table of the remaining partitions.
 type Left = (u64, Vec<(i64, String)>);
 
 impl Shard {
-    /// Whether [`Shard::retain`] has something to do now.
+    /// Returns `true` if [`Shard::retain`] has work now.
     pub(super) fn retain_due(&self) -> bool {
         let is_counted = |leaving: &Leaving| leaving.count.as_ref().is_none_or(JoinHandle::is_finished);
         let is_set = !self.options.retention.is_empty();
@@ -44,7 +45,7 @@ impl Shard {
             }
     }
 
-    /// One step: drops a partition, seals an old one, or frees pages for about `budget`.
+    /// Does one step: drops a partition, seals an old one, or frees pages for about `budget`.
     pub(super) fn retain(&mut self, budget: Duration) -> Result<(), ShardError> {
         if let Some(leaving) = self.retention.leaving.take() {
             return self.drop_counted(leaving);
@@ -62,7 +63,7 @@ impl Shard {
         Ok(())
     }
 
-    /// Frees pages of dropped tables, about `budget` long. Returns whether there were any.
+    /// Frees pages of dropped tables for about `budget`. Returns `true` if there were any.
     pub fn free_dropped(&mut self, budget: Duration) -> Result<bool, ShardError> {
         let is_freeing = self.retention.freeing;
         if is_freeing {
@@ -71,7 +72,7 @@ impl Shard {
         Ok(is_freeing)
     }
 
-    /// Whether the clock can be believed.
+    /// Returns `true` if the clock can be trusted.
     fn may_drop(&mut self) -> Result<bool, ShardError> {
         let was_held = self.retention.clock.is_held();
         let look = self.retention.clock.look(clock::unix_us(), clock::monotonic_us());
@@ -149,7 +150,7 @@ impl Shard {
         Ok(())
     }
 
-    /// The transaction in which a partition leaves: its rows, and the partitions that stay.
+    /// Drops a partition in one transaction. Returns its rows and the remaining partitions.
     fn drop_partition(
         &mut self,
         stream: &'static Stream,
@@ -173,7 +174,7 @@ impl Shard {
         self.retention.freeing = true;
     }
 
-    /// Frees pages of dropped tables: indexes first, then rows from the front, the table when it is empty.
+    /// Frees pages of dropped tables: first indexes, then rows from the front, then the empty table.
     fn free_slice(&mut self, budget: Duration) -> Result<(), ShardError> {
         let until_us = clock::monotonic_us() + budget.as_micros() as u64;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -216,7 +217,7 @@ impl Shard {
     }
 }
 
-/// Takes a partition out of the catalogue, the views and the totals; how many rows it has.
+/// Removes a partition from the catalogue, the views and the totals. Returns its number of rows.
 fn leave(transaction: &Connection, stream: &'static Stream, name: &str) -> Result<u64, ShardError> {
     let rows: i64 =
         transaction.query_row("SELECT rows FROM partition WHERE name = ?1", [name], |row| row.get(0))?;
@@ -230,7 +231,7 @@ fn leave(transaction: &Connection, stream: &'static Stream, name: &str) -> Resul
 
 #[cfg(test)]
 impl Shard {
-    /// Looks at the next step instead of later.
+    /// Makes the next step search for old partitions.
     pub(crate) fn retain_now(&mut self) {
         self.retention.look_at_us = 0;
     }

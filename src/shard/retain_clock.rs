@@ -1,41 +1,41 @@
-//! Whether the wall clock can be believed when rows are to be dropped for their age.
+//! Decides whether the wall clock can be trusted when rows are dropped because of their age.
 //!
-//! A clock that jumps a year ahead makes every partition look old, and what was dropped does not come back. So a jump
-//! against the clock that only counts, or a folder that nobody wrote to for a long time, stops dropping for a day: time
-//! to set the clock back, after which dropping goes on at once.
+//! A clock that jumps a year ahead makes every partition look old, and dropped rows cannot be recovered. Therefore a
+//! jump relative to the monotonic clock, or a folder that was not written for a long time, stops dropping for a day.
+//! In this time the clock can be set back, and then dropping continues at once.
 
 use std::path::Path;
 
 use crate::base::clock;
 
-/// More than this between the two clocks from one look to the next is a jump: far above what a network time service
-/// does to a clock that runs.
+/// A greater difference between the two clocks from one check to the next is a jump. It is far above what a network
+/// time service does to a running clock.
 const JUMP_US: i64 = 10 * 60 * 1_000_000;
-/// The same for the time since the shard was last written, when it is opened.
+/// The same limit for the time since the shard was last written, when it is opened.
 const REST_US: i64 = 7 * 86_400 * 1_000_000;
-/// How long nothing is dropped then.
+/// How long dropping stops after a jump.
 const HOLD_US: u64 = 86_400 * 1_000_000;
 
-/// What the clocks said when they were last looked at.
+/// The readings of both clocks at the last check, and the current hold.
 #[derive(Debug)]
 pub(super) struct RetainClock {
     wall_us: i64,
     counted_us: u64,
-    /// Nothing is dropped until then, by the clock that counts.
+    /// The monotonic time until which nothing is dropped.
     held_until_us: u64,
-    /// How far ahead the wall clock jumped since it was last believed.
+    /// How far ahead the wall clock jumped since it was last trusted.
     ahead_us: i64,
 }
 
-/// What a look finds.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Look {
-    /// Drop what is old.
+    /// Old rows may be dropped.
     MayDrop,
-    /// The clock has just jumped ahead by so much, in microseconds.
+    /// The clock has just jumped ahead by this many microseconds.
     Jumped(i64),
     Held,
-    /// It was set back: it is believed again.
+    /// The clock was set back and is trusted again.
     Mended,
 }
 
@@ -44,8 +44,9 @@ impl RetainClock {
         RetainClock { wall_us, counted_us, held_until_us: 0, ahead_us: 0 }
     }
 
-    /// For a shard that is opened: that it was last written long ago is as good as a jump. A shard that only rested
-    /// loses a day. A hold that had not ended begins again: `held_us` is how far ahead the clock was then.
+    /// Creates the clock of a shard that is opened. If the shard was last written long ago, this counts as a jump; a
+    /// shard that was only idle loses a day. An unfinished hold starts again: `held_us` is how far ahead the clock
+    /// was then.
     pub(super) fn of_shard(path: &Path, held_us: Option<i64>) -> RetainClock {
         let mut this = RetainClock::new(clock::unix_us(), clock::monotonic_us());
         if let Some(ahead_us) = held_us {
@@ -77,23 +78,24 @@ impl RetainClock {
         self.ahead_us = ahead_us;
     }
 
-    /// As if the wall clock had been moved by so much since the last look.
+    /// Simulates that the wall clock was moved by `by_us` since the last check.
     #[cfg(test)]
     pub(super) fn wall_moves(&mut self, by_us: i64) {
         self.wall_us -= by_us;
     }
 
-    /// Whether nothing is dropped, as of the last look.
+    /// Returns `true` if nothing is dropped, as of the last check.
     pub(super) fn is_held(&self) -> bool {
         self.counted_us < self.held_until_us
     }
 
-    /// How far ahead the clock was when the hold began.
+    /// Returns how far ahead the clock was when the hold began.
     pub(super) fn ahead_us(&self) -> i64 {
         self.ahead_us
     }
 
-    /// Looks at both clocks; often, so that what a network time service does adds up to no jump.
+    /// Checks both clocks. It is called often, so that the corrections of a network time service do not add up to a
+    /// jump.
     pub(super) fn look(&mut self, wall_us: i64, counted_us: u64) -> Look {
         let counted = counted_us.saturating_sub(self.counted_us) as i64;
         let jump_us = wall_us.saturating_sub(self.wall_us).saturating_sub(counted);
@@ -119,7 +121,7 @@ impl RetainClock {
     }
 }
 
-/// Tells the operator.
+/// Reports a hold to the operator.
 pub(super) fn say(path: &Path, ahead_us: i64) {
     tracing::error!(
         path = %path.display(),
@@ -153,7 +155,7 @@ mod tests {
         assert_eq!(clock.look(wall_us + 1_000_000, 1_001 * SECOND), Look::Held);
         assert_eq!(clock.look(wall_us + 2_000_000 - YEAR_US, 1_002 * SECOND), Look::Mended);
         assert_eq!(clock.look(wall_us + 3_000_000 - YEAR_US, 1_003 * SECOND), Look::MayDrop);
-        // One that stays is believed after a day.
+        // A clock that stays ahead is trusted after a day.
         let at = wall_us + 4_000_000;
         assert!(matches!(clock.look(at, 1_004 * SECOND), Look::Jumped(_)));
         let day = 86_400 * SECOND;

@@ -15,9 +15,9 @@ use super::stream::Stream;
 pub(super) struct Retention {
     pub(super) clock: RetainClock,
     pub(super) look_at_us: u64,
-    /// Tables are left to be freed.
+    /// Set while dropped tables still have pages to free.
     pub(super) freeing: bool,
-    /// A partition whose share of its family's derived tables is being counted.
+    /// The partition whose share of its family's derived tables is being counted.
     pub(super) leaving: Option<Leaving>,
 }
 
@@ -29,7 +29,7 @@ pub(super) struct Leaving {
 }
 
 impl Retention {
-    /// Rows change: what is being counted of them is counted again.
+    /// Discards a running count, because rows are about to change. It is repeated later.
     pub(super) fn stop_counting(&mut self) {
         self.leaving = None;
     }
@@ -48,8 +48,8 @@ impl Retention {
     }
 }
 
-/// The total that says how far ahead the clock was when dropping was stopped; there while it is. Without it a restart
-/// would believe the clock: what is written meanwhile makes the file look new.
+/// The total that stores how far ahead the clock was when dropping stopped. It exists only while dropping is stopped.
+/// Without it, a restart would trust the clock, because writes in the meantime make the file look new.
 const HELD: &str = "retention_held_us";
 
 pub(super) fn write_hold(connection: &Connection, clock: &RetainClock) -> Result<(), ShardError> {

@@ -1,4 +1,4 @@
-//! What a shard contains: the tables that are always there, and the migrations that made them.
+//! The schema of a shard: the tables that always exist, and the migrations that create them.
 
 use rusqlite::{Connection, TransactionBehavior, params};
 
@@ -6,24 +6,24 @@ use super::error::ShardError;
 use super::family::Families;
 use crate::base::clock;
 
-/// `FHSD`: what `file(1)` and a second program see in the header.
+/// `FHSD`: the application id that `file(1)` and other programs see in the header.
 const APPLICATION_ID: i32 = 0x4648_5344;
 
-/// One step of a file's schema, in a transaction of its own.
+/// One migration of a file's schema, in a transaction of its own.
 type Migration = fn(&Connection) -> Result<(), ShardError>;
 
 /// The kernel's part of each migration, before the families' ([`Family::migrate`](super::Family::migrate)).
-/// Append-only: number `n` in the list is schema version `n + 1`. What was released is not edited.
+/// Append-only: entry `n` of the list is schema version `n + 1`. Released versions are never edited.
 const MIGRATIONS: &[Migration] = &[version_1, version_2, nothing, version_4, nothing, nothing];
 
-/// The newest schema this program knows.
+/// The newest schema version that this program supports.
 pub const VERSION: u32 = MIGRATIONS.len() as u32;
 
 fn nothing(_: &Connection) -> Result<(), ShardError> {
     Ok(())
 }
 
-/// SQLite keeps the comments inside a statement, so `.schema` explains itself.
+/// SQLite keeps the comments inside a statement, so `.schema` documents the tables.
 fn version_1(connection: &Connection) -> Result<(), ShardError> {
     let tables = "
 CREATE TABLE migration (
@@ -70,7 +70,7 @@ CREATE TABLE rejected_record (
     Ok(())
 }
 
-/// Several streams.
+/// Adds support for several streams.
 fn version_2(connection: &Connection) -> Result<(), ShardError> {
     connection.execute_batch(
         "
@@ -104,7 +104,7 @@ CREATE TABLE dropped_partition (
     Ok(())
 }
 
-/// Rows may be erased, and the people they were of are kept out.
+/// Adds the erasure of rows and the suppression of people.
 fn version_4(connection: &Connection) -> Result<(), ShardError> {
     connection.execute_batch(
         "
@@ -116,7 +116,7 @@ ALTER TABLE partition ADD COLUMN erased INTEGER NOT NULL DEFAULT 0;  -- rows tha
 
 /// Refuses a file of another program or of a newer version, without changing it.
 pub(super) fn check_owner(connection: &Connection) -> Result<(), ShardError> {
-    // All of it as of one moment: the file may be in the making.
+    // One snapshot, because another program may be creating the file.
     let snapshot = connection.unchecked_transaction()?;
     let id: i32 = snapshot.pragma_query_value(None, "application_id", |row| row.get(0))?;
     let version = version_of(&snapshot)?;
@@ -132,7 +132,8 @@ pub(super) fn check_owner(connection: &Connection) -> Result<(), ShardError> {
     Ok(())
 }
 
-/// For what reads every table: an older file is brought up to date by the server that serves it.
+/// Checks that the file has the current schema. Used by operations that read every table. The server that serves an
+/// older file migrates it.
 pub fn check_current(connection: &Connection) -> Result<(), ShardError> {
     match version_of(connection)? {
         VERSION => Ok(()),
@@ -142,17 +143,18 @@ pub fn check_current(connection: &Connection) -> Result<(), ShardError> {
     }
 }
 
-/// Whether the file has its tables. One without them is being made: nothing was ever written to it.
+/// Returns `true` if the file has its tables. A file without them is being created, and nothing was ever written to
+/// it.
 pub fn is_made(connection: &Connection) -> Result<bool, ShardError> {
     Ok(version_of(connection)? > 0)
 }
 
-/// Brings the file to [`VERSION`]: an older one step by step, each in a transaction of its own; a new one at
-/// once, so that nobody sees half of its tables.
+/// Migrates the file to [`VERSION`]: an older one step by step, each in a transaction of its own; a new one in a
+/// single transaction, so that no one sees half of its tables.
 pub fn migrate(connection: &mut Connection, families: &Families) -> Result<(), ShardError> {
     while version_of(connection)? < VERSION {
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        // Again under the lock: another program may have been quicker.
+        // Checked again under the lock, because another program may have been faster.
         let found = version_of(&transaction)?;
         let steps = if found == 0 { MIGRATIONS.len() } else { 1 };
         let kernels = MIGRATIONS.iter().zip(families.versions).skip(found as usize).take(steps);

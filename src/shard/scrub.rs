@@ -1,14 +1,14 @@
-//! Overwriting every unused byte of a shard's file, page by page, in slices between batches.
+//! Overwrites every unused byte of a shard's file, page by page, in slices between batches.
 //!
-//! SQLite leaves what was deleted where it was until something else takes the place: in free pages, in the free
-//! blocks of a page, and as copies in the gap of pages whose cells were moved to others (which `secure_delete` does
-//! not reach, however long it has been on). So after the rows of a person are gone, all of that is set to zero,
-//! through SQLite's own pager (`sqlite_dbpage`): the WAL, readers and its cache see whole pages, and no stale copy
-//! comes back.
+//! SQLite leaves deleted content where it was until other content replaces it: in free pages, in the free blocks of a
+//! page, and as copies in the gap of pages whose cells were moved to others (which `secure_delete` does not reach, no
+//! matter how long it has been on). After the rows of a person are deleted, all of that is set to zero through
+//! SQLite's own pager (`sqlite_dbpage`). Therefore the WAL, readers and SQLite's cache see whole pages, and no stale
+//! copy reappears.
 //!
-//! While other rows are stored, SQLite may give a page that was not reached yet the number of one that was. So the
-//! pages are gone through once upwards and once downwards. That is no full proof: a page that is given another number
-//! in both passes, each time one where the pass has been, is missed.
+//! While other rows are stored, SQLite may move a page that was not reached yet to the number of one that was.
+//! Therefore the pages are processed once upwards and once downwards. One case remains: a page is missed if it is
+//! moved in both passes, each time to a number that the pass has already processed.
 
 use std::collections::{HashMap, HashSet};
 
@@ -18,24 +18,24 @@ use super::error::ShardError;
 use super::page::{self, FILE_HEADER_BYTES, Overflow};
 use crate::base::clock;
 
-/// Pages between two looks at the clock.
+/// Pages between two checks of the clock.
 const PAGES_PER_LOOK: u32 = 8;
-/// The two directions, as they are kept.
+/// The two directions, as they are stored.
 const UP: &str = "up";
 const DOWN: &str = "down";
-/// The byte that SQLite locks; the page it is on holds nothing.
+/// The byte that SQLite locks. Its page is unused.
 const LOCK_BYTE: u64 = 1 << 30;
 
-/// The pages that are free, as they were when it was last looked. One taken for free that is not would lose its
-/// rows, so nothing less than the bytes of the list says that they still are.
+/// The free pages, as last read. A page in use that is wrongly treated as free would lose its rows. Therefore an
+/// entry is valid only while the bytes of the free list are unchanged.
 #[derive(Debug, Default)]
 struct Free {
-    /// Pages that list others, with their bytes.
+    /// Pages that list other free pages, with their bytes.
     trunks: HashMap<u32, Vec<u8>>,
     leaves: HashSet<u32>,
 }
 
-/// Where the work stands.
+/// The progress of the work.
 #[derive(Debug)]
 pub struct Scrub {
     is_upwards: bool,
@@ -50,19 +50,19 @@ impl Scrub {
         Scrub::at((UP, 0))
     }
 
-    /// Where [`Scrub::place`] said.
+    /// Continues at a position that [`Scrub::place`] returned.
     pub fn at((direction, next): (&str, i64)) -> Scrub {
         let next = u32::try_from(next).unwrap_or(0);
         Scrub { is_upwards: direction != DOWN, next, free: Free::default() }
     }
 
-    /// As it is kept.
+    /// Returns the position, as it is stored.
     pub fn place(&self) -> (&'static str, i64) {
         (if self.is_upwards { UP } else { DOWN }, i64::from(self.next))
     }
 
-    /// One slice, in the caller's transaction; pages that were changed, and whether all is done. While there is much
-    /// of the list of free pages that is not known, slices get no further than that.
+    /// Does one slice, in the caller's transaction. Returns the number of changed pages, and whether everything is
+    /// done. While a large part of the list of free pages is unknown, a slice only reads the list.
     pub fn slice(&mut self, transaction: &Connection, until_us: u64) -> Result<(u64, bool), ShardError> {
         let count: u32 = transaction.pragma_query_value(None, "page_count", |row| row.get(0))?;
         let mut file = Pages::open(transaction, count, &mut self.free)?;
@@ -73,7 +73,7 @@ impl Scrub {
         let mut next = if self.next == 0 { first } else { self.next };
         let mut is_at_end = false;
         for step in 1_u32.. {
-            // Pages that came meanwhile are new altogether.
+            // Pages added in the meantime never held older content.
             if next == 0 || next > count {
                 is_at_end = true;
                 break;
@@ -98,7 +98,8 @@ struct Pages<'t, 's> {
     page_bytes: usize,
     usable: usize,
     count: u32,
-    /// With `auto_vacuum`, which somebody may have turned on, every so many pages one says whose the next ones are.
+    /// The distance of pointer-map pages, which state the parents of the pages after them. They exist with
+    /// `auto_vacuum`, which another program may have enabled.
     map_every: Option<u32>,
     first_trunk: u32,
     free: &'s mut Free,
@@ -130,8 +131,9 @@ impl<'t, 's> Pages<'t, 's> {
         Ok(pages)
     }
 
-    /// Brings what is known of the free pages up to date, at least one page of the list a call; whether all is known.
-    /// Every page of the list is read, one for four thousand free ones; entries are made only of what changed.
+    /// Updates the known free pages, by at least one page of the list per call. Returns `true` if all are known.
+    /// Reads every page of the list, one for four thousand free pages, but updates entries only for those that
+    /// changed.
     fn learn_free(&mut self, until_us: u64) -> Result<bool, ShardError> {
         let (mut known, mut changed) = (HashMap::new(), Vec::new());
         let mut trunk = self.first_trunk;
@@ -152,7 +154,7 @@ impl<'t, 's> Pages<'t, 's> {
             }
             trunk = next;
         }
-        // First what is not so any more: a page may have gone from one list to another.
+        // Outdated entries are removed first, because a page may have moved from one list to another.
         for (trunk, bytes) in std::mem::replace(&mut self.free.trunks, known) {
             for leaf in self.leaves_of(trunk, &bytes)? {
                 self.free.leaves.remove(&leaf);
@@ -170,7 +172,7 @@ impl<'t, 's> Pages<'t, 's> {
         Ok(left == 0)
     }
 
-    /// The free pages that this one lists.
+    /// Returns the free pages that this page lists.
     fn leaves_of<'b>(
         &self,
         trunk: u32,
@@ -196,7 +198,7 @@ impl<'t, 's> Pages<'t, 's> {
         Ok(())
     }
 
-    /// Overwrites what is unused on one page, and at the ends of what overflows from it.
+    /// Overwrites the unused bytes of one page, and those after the ends of its overflow chains.
     fn scrub(&mut self, number: u32) -> Result<(), ShardError> {
         let is_map = self.map_every.is_some_and(|every| number >= 2 && (number - 2).is_multiple_of(every));
         if is_map || u64::from(number - 1) == LOCK_BYTE / self.page_bytes as u64 {
@@ -211,9 +213,9 @@ impl<'t, 's> Pages<'t, 's> {
             page::wipe(&mut bytes, 8 + 4 * leaves..usable)
         } else {
             let header = if number == 1 { FILE_HEADER_BYTES } else { 0 };
-            // What an overflow page holds is looked at from the cell it belongs to. It begins with the number of the
-            // next one, which looks like a tree's first byte from 33 million pages on (512 GB): then what may be
-            // either is left alone.
+            // An overflow page is processed from the cell that it belongs to. It begins with the number of the next
+            // page. From 33 million pages (512 GB) on, the first byte of this number may look like that of a b-tree
+            // page, and then a page that may be either is left unchanged.
             let may_be_overflow = bytes.get(header).is_none_or(|kind| u32::from(*kind) <= self.count >> 24);
             if !page::is_tree(&bytes, header) || may_be_overflow {
                 return Ok(());
@@ -230,7 +232,7 @@ impl<'t, 's> Pages<'t, 's> {
         Ok(())
     }
 
-    /// Overwrites what is behind the last byte of a chain of overflow pages.
+    /// Overwrites the bytes after the end of a chain of overflow pages.
     fn scrub_tail(&mut self, Overflow { first_page, mut bytes }: Overflow) -> Result<(), ShardError> {
         let room = self.usable - 4;
         let mut number = first_page;
@@ -255,7 +257,7 @@ fn damaged(page: u32) -> ShardError {
 mod tests {
     use super::*;
 
-    /// Rows of many lengths, moved about and deleted, so that every kind of page has something left over.
+    /// Creates a file whose rows of many lengths were moved and deleted, so that every kind of page has remains.
     fn busy(path: &std::path::Path) -> Connection {
         let connection = Connection::open(path).unwrap();
         connection
@@ -307,7 +309,7 @@ mod tests {
         truncate(&connection);
         let before = content(&connection);
         assert!(count(&path, b"ecret") > 100, "SQLite leaves what was deleted");
-        // Slices of no time at all: each gets a few pages further.
+        // Slices with no budget: each processes a few pages.
         let (mut scrub, mut changed, mut slices) = (Scrub::new(), 0, 0);
         loop {
             let transaction = connection.unchecked_transaction().unwrap();
@@ -317,7 +319,7 @@ mod tests {
             if is_done {
                 break;
             }
-            // Now and then as it is read back after a crash.
+            // Occasionally, the position is read back, as after a crash.
             slices += 1;
             if slices % 7 == 0 {
                 scrub = Scrub::at(scrub.place());
@@ -330,7 +332,7 @@ mod tests {
         let ok: String = connection.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
         assert_eq!(ok, "ok");
         connection.execute_batch("INSERT INTO words (words) VALUES ('integrity-check')").unwrap();
-        // Nothing is left to do, and the file takes more.
+        // Nothing is left to do, and the file accepts more rows.
         assert_eq!(Scrub::new().slice(&connection, u64::MAX).unwrap().0, 0);
         connection
             .execute_batch(
@@ -342,13 +344,13 @@ mod tests {
         assert_eq!(ok, "ok");
     }
 
-    /// Between two slices others free pages and take them, so that one that was free a moment ago has rows.
+    /// Between two slices, other statements free pages and reuse them, so a page that was free a moment ago has rows.
     #[test]
     fn what_is_known_of_free_pages_is_never_older_than_the_slice() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file.db");
         let connection = busy(&path);
-        // A list of many pages.
+        // A free list of many pages.
         connection
             .execute_batch(
                 "CREATE TABLE bulk (id INTEGER PRIMARY KEY, text BLOB);
@@ -386,7 +388,7 @@ mod tests {
                 break;
             }
         }
-        // The list was taken in over some slices.
+        // Reading the list took several slices.
         assert!(first.is_some_and(|first| first > 3), "{first:?}");
         let mut statement = connection.prepare("SELECT text FROM bulk WHERE id > 20 ORDER BY id").unwrap();
         let kept: Vec<String> =

@@ -1,9 +1,9 @@
-//! The stages of upkeep, what a shard asks of its writer, and the indexes that are built.
+//! The stages of upkeep, a shard's requests to its writer, and the indexes that are built.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// What is done first if several are due.
+/// The stages of upkeep, in order of priority.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// The newest ids are sorted into runs.
@@ -20,15 +20,16 @@ impl Stage {
     pub(super) const ALL: [Stage; 4] = [Stage::Ids, Stage::Erase, Stage::Retain, Stage::Seal];
 }
 
-/// What a family waits for that only the shard's writer can do.
+/// A task that a family waits for and that only the shard's writer can do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriterTask {
     Nothing,
-    /// To say how far the journals are ([`Shard::lanes_are`](super::Shard::lanes_are)).
+    /// The writer passes the newest record of each journal to [`Shard::lanes_are`](super::Shard::lanes_are).
     ReportLanes,
-    /// To begin the journals again and look through what is quarantined ([`Shard::journals_renewed`](super::Shard::journals_renewed)).
+    /// The writer begins new journal segments, checks the quarantined ones, and calls
+    /// [`Shard::journals_renewed`](super::Shard::journals_renewed).
     RenewJournals,
-    /// To cut the WAL ([`Shard::wal_cut`](super::Shard::wal_cut)).
+    /// The writer truncates the WAL and calls [`Shard::wal_cut`](super::Shard::wal_cut).
     CutWal,
 }
 
@@ -38,14 +39,14 @@ pub struct BuiltIndex {
     pub partition: String,
     pub index: String,
     pub rows: u64,
-    /// Since it was begun, mostly spent on other work.
+    /// The time since the build began, mostly spent on other work.
     pub took: Duration,
 }
 
-/// One sort at a time in this process: 24 bytes a row.
+/// Set while a sort runs. The process runs one at a time, because a sort needs 24 bytes per row.
 static SORTING: AtomicBool = AtomicBool::new(false);
 
-/// Held while the lines of an index are in memory.
+/// The permit to sort, held while the entries of an index are in memory.
 #[derive(Debug)]
 pub struct SortPermit;
 

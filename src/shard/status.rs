@@ -1,4 +1,4 @@
-//! What any thread may know about a shard without asking its writer: plain cells that the writer sets.
+//! The state of a shard that any thread can read without asking its writer: plain cells that the writer sets.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -12,19 +12,19 @@ use crate::base::clock;
 use crate::base::counters::Cell;
 use crate::base::ids::{LaneId, Sequence, ShardId};
 
-/// What the writer of a shard is doing.
+/// The current state of a shard's writer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum ShardState {
-    /// Not written after a failure, or not open yet; tried again within two seconds.
+    /// Closed after a failure, or not open yet. The writer retries within two seconds.
     Reopening = 0,
     /// Writing, or ready to.
     Open = 1,
-    /// Waiting for another process to let go of a lock.
+    /// Waiting for another process to release a lock.
     Busy = 2,
-    /// Waiting for room on the disk.
+    /// Waiting for space on the disk.
     Full = 3,
-    /// Damaged: nothing is applied until the file was replaced; the journal keeps what is new.
+    /// Damaged. Nothing is applied until the file is replaced; the journal keeps new records.
     Quarantined = 4,
     /// The writer has ended.
     Stopped = 5,
@@ -53,20 +53,20 @@ impl ShardState {
     }
 }
 
-/// A stretch of time in which the database was not written; what was accepted waited in the journals.
+/// A period in which the database was not written. Accepted records waited in the journals.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outage {
-    /// In a word or two: `locked`, `disk full`, `quarantined`, …
+    /// The cause in a word or two: `locked`, `disk full`, `quarantined`, …
     pub what: &'static str,
-    /// The failure it began with. Never text of a payload.
+    /// The failure with which it began. Never contains text of a payload.
     pub reason: String,
-    /// Microseconds since 1970.
+    /// The beginning, in microseconds since 1970.
     pub began_us: i64,
-    /// `None` while it lasts.
+    /// `None` while the outage lasts.
     pub ended_us: Option<i64>,
 }
 
-/// One shard's published numbers. The fields are written by the shard's writer only (W3).
+/// One shard's published figures. Only the shard's writer sets the fields (W3).
 #[derive(Debug)]
 pub struct ShardStatus {
     pub shard: ShardId,
@@ -75,36 +75,36 @@ pub struct ShardStatus {
     applied: [Cell; LaneId::COUNT_MAX as usize],
     /// Rows in the database, over all partitions, by the place of their stream.
     stored: [Cell; STREAMS_MAX],
-    /// Records that were stored and are no row of a stream, since the shard was made.
+    /// Stored records that are not rows of a stream, since the shard was created.
     pub other: Cell,
-    /// Numbered changes that became known, since the start.
+    /// New numbered changes since the start.
     pub changes: Cell,
-    /// Records whose id was there already, since the start; conflicts are among them.
+    /// Records since the start whose id was already stored, including conflicts.
     pub duplicates: Cell,
     pub conflicts: Cell,
     /// Records that could not be stored as rows.
     pub rejected: Cell,
     pub commits: Cell,
     pub checkpoints: Cell,
-    /// Times the connection was closed after a failure and opened again.
+    /// How often the connection was closed after a failure and opened again.
     pub reopened: Cell,
-    /// Records that were in neither the database nor the journal when the shard was opened. The journal
-    /// counts damage by itself; a loss may be in both numbers.
+    /// Records that were neither in the database nor in the journal when the shard was opened. The journal counts
+    /// damage separately, so a loss may be in both figures.
     pub lost_records: Cell,
     /// Tables of all streams, as of the last checkpoint.
     pub partitions: Cell,
     pub database_bytes: Cell,
-    /// Bytes in the WAL that no checkpoint has carried over.
+    /// Bytes in the WAL that no checkpoint has copied.
     pub wal_bytes: Cell,
-    /// Since when a reader outside keeps the WAL from being carried over; microseconds since 1970, 0 while none does.
+    /// Since when an outside reader prevents a complete checkpoint, in microseconds since 1970. 0 while none does.
     pub wal_pinned_us: Cell,
-    /// When the last commit ended; microseconds since 1970, 0 before the first.
+    /// When the last commit ended, in microseconds since 1970. 0 before the first.
     pub last_commit_us: Cell,
-    /// 1 while a journal may hold data of people who are kept out, which no row has.
+    /// 1 while a journal may contain data of suppressed people that no row contains.
     pub kept_out: Cell,
-    /// When the writer last found nothing to do, or the start; microseconds since 1970.
+    /// When the writer last had nothing to do, or the time of the start, in microseconds since 1970.
     pub caught_up_us: Cell,
-    /// The newest acceptance time among the rows committed; microseconds since 1970, 0 before the first.
+    /// The newest acceptance time among the committed rows, in microseconds since 1970. 0 before the first.
     pub received_us_max: Cell,
     commit_us: ArcSwapOption<Histogram<u64>>,
     rows_per_commit: ArcSwapOption<Histogram<u64>>,
@@ -157,60 +157,61 @@ impl ShardStatus {
         }
     }
 
-    /// Whether the database was open since the start: one that is not found is missing then, and not yet to be made.
+    /// Returns `true` if the database was open since the start. A database that is not found is then missing, rather
+    /// than not created yet.
     #[must_use]
     pub fn was_open(&self) -> bool {
         self.was_open.load(Ordering::Acquire)
     }
 
-    /// The last record of a lane that is committed.
+    /// Returns the last committed record of a lane.
     #[must_use]
     pub fn applied(&self, lane: LaneId) -> Sequence {
         Sequence(self.applied.get(usize::from(lane.0)).map_or(0, Cell::get))
     }
 
-    /// Why the last thing that failed did; kept after it was overcome.
+    /// Returns the most recent error. It is kept after the recovery.
     #[must_use]
     pub fn last_error(&self) -> Option<Arc<String>> {
         self.last_error.load_full()
     }
 
-    /// The outage that lasts, else the last one there was since the start.
+    /// Returns the current outage, or the last one since the start.
     #[must_use]
     pub fn outage(&self) -> Option<Arc<Outage>> {
         self.outage.load_full()
     }
 
-    /// Commit latencies in microseconds since the start, at most about a second old.
+    /// Returns commit latencies in microseconds since the start, at most about a second old.
     #[must_use]
     pub fn commit_us(&self) -> Option<Arc<Histogram<u64>>> {
         self.commit_us.load_full()
     }
 
-    /// Rows per commit since the start, at most about a second old.
+    /// Returns rows per commit since the start, at most about a second old.
     #[must_use]
     pub fn rows_per_commit(&self) -> Option<Arc<Histogram<u64>>> {
         self.rows_per_commit.load_full()
     }
 
-    /// Rows of a stream in the database, over all partitions.
+    /// Returns the rows of a stream in the database, over all partitions.
     #[must_use]
     pub fn stored(&self, stream: &'static Stream) -> u64 {
         self.stored[stream.place].get()
     }
 
-    /// Rows of all streams.
+    /// Returns the rows of all streams.
     #[must_use]
     pub fn rows(&self) -> u64 {
         self.stored.iter().map(Cell::get).sum()
     }
 
-    /// For the writer.
+    /// Sets the rows of a stream. Only the writer calls this.
     pub fn set_stored(&self, stream: &'static Stream, rows: u64) {
         self.stored[stream.place].set(rows);
     }
 
-    /// For the writer.
+    /// Sets the state. Only the writer calls this.
     pub fn set_state(&self, state: ShardState) {
         if state == ShardState::Open {
             self.was_open.store(true, Ordering::Release);
@@ -218,26 +219,27 @@ impl ShardStatus {
         self.state.store(state as u8, Ordering::Release);
     }
 
-    /// For the writer. A position may fall back: after a flipped bit in the WAL it does.
+    /// Sets the position of a lane. Only the writer calls this. A position may decrease, after a flipped bit in the
+    /// WAL.
     pub fn set_applied(&self, lane: LaneId, sequence: Sequence) {
         if let Some(cell) = self.applied.get(usize::from(lane.0)) {
             cell.set(sequence.0);
         }
     }
 
-    /// For the writer. Never give it text from a payload.
+    /// Sets the most recent error, which must not contain text of a payload. Only the writer calls this.
     pub fn set_last_error(&self, error: String) {
         self.last_error.store(Some(Arc::new(error)));
     }
 
-    /// For the writer: an outage begins, or the one that lasts turns out to be another.
+    /// Begins an outage, or changes the cause of the current one. Only the writer calls this.
     pub fn begin_outage(&self, what: &'static str, reason: String) {
         let lasting = self.outage().filter(|outage| outage.ended_us.is_none());
         let began_us = lasting.map_or_else(clock::unix_us, |outage| outage.began_us);
         self.outage.store(Some(Arc::new(Outage { what, reason, began_us, ended_us: None })));
     }
 
-    /// For the writer: the outage, if one lasts, is over.
+    /// Ends the current outage, if any. Only the writer calls this.
     pub fn end_outage(&self) {
         if let Some(outage) = self.outage().filter(|outage| outage.ended_us.is_none()) {
             let ended_us = Some(clock::unix_us().max(outage.began_us));
@@ -246,7 +248,7 @@ impl ShardStatus {
     }
 }
 
-/// The writer's own histograms; clones are published at most once a second (20 KiB each).
+/// The writer's own histograms. Clones are published at most once a second (20 KiB each).
 #[derive(Debug)]
 pub struct CommitTimes {
     commit_us: Histogram<u64>,
@@ -268,14 +270,14 @@ impl CommitTimes {
         CommitTimes { commit_us: empty(), rows: empty(), published_us: 0, is_new: false }
     }
 
-    /// Counts one commit; a few nanoseconds.
+    /// Counts one commit, in a few nanoseconds.
     pub fn record(&mut self, took_us: u64, rows: u64) {
         self.commit_us.saturating_record(took_us);
         self.rows.saturating_record(rows);
         self.is_new = true;
     }
 
-    /// Publishes what is new if the last time is a second ago. Call it every turn, idle ones too.
+    /// Publishes new values if the last publication was at least a second ago. Call it every turn, even an idle one.
     pub fn publish_if_due(&mut self, status: &ShardStatus) {
         let now_us = clock::monotonic_us();
         let is_due = now_us.saturating_sub(self.published_us) >= Self::PUBLISH_EVERY.as_micros() as u64;

@@ -1,10 +1,10 @@
-//! The open parts of all families, one each, in the order of the families.
+//! The stores of all families, one each, in the order of the families.
 
 use std::any::Any;
 
 use super::family::Store;
 
-/// Each is out of its place while it works on the shard itself.
+/// A list of stores. A store is taken out of its place while it works on the shard itself.
 #[derive(Debug, Default)]
 pub(super) struct Stores(Vec<Option<Box<dyn Store>>>);
 

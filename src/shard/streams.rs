@@ -1,4 +1,4 @@
-//! The streams of an open shard: of each the partition that rows go to, those before it, and how many rows there are.
+//! The streams of an open shard: for each, the open partition, the earlier ones, and the number of rows.
 
 use rusqlite::Connection;
 
@@ -14,7 +14,7 @@ pub struct StreamState {
     pub stream: &'static Stream,
     /// `None` before the first row.
     pub open: Option<Partition>,
-    /// First row id and table of every partition, oldest first.
+    /// The first row id and table of every partition, oldest first.
     pub firsts: Vec<(i64, String)>,
     /// Rows over all partitions.
     pub rows: u64,
@@ -45,15 +45,17 @@ impl Streams {
         streams.map(load).collect::<Result<_, ShardError>>().map(Streams)
     }
 
+    /// Returns the state of a stream.
+    ///
     /// # Panics
-    /// The stream is of no family of the shard.
+    /// Panics if no family of the shard has the stream.
     #[must_use]
     pub fn get(&self, stream: &'static Stream) -> &StreamState {
         let found = self.0.iter().find(|state| state.stream == stream);
         found.unwrap_or_else(|| unreachable!("the shard has no stream {}", stream.name))
     }
 
-    /// As [`Streams::get`].
+    /// Returns the state of a stream, as [`Streams::get`] does.
     pub fn get_mut(&mut self, stream: &'static Stream) -> &mut StreamState {
         let found = self.0.iter_mut().find(|state| state.stream == stream);
         found.unwrap_or_else(|| unreachable!("the shard has no stream {}", stream.name))
@@ -67,7 +69,7 @@ impl Streams {
         self.0.iter().map(StreamChange::of).collect()
     }
 
-    /// Takes over what a batch changed.
+    /// Applies the changes of a committed batch.
     pub(super) fn commit(&mut self, done: Vec<StreamDone>) {
         for (state, done) in self.0.iter_mut().zip(done) {
             state.open = done.open;
@@ -78,20 +80,20 @@ impl Streams {
 }
 
 impl StreamState {
-    /// The tables of all partitions, oldest first.
+    /// Returns the tables of all partitions, oldest first.
     #[must_use]
     pub fn tables(&self) -> Vec<&str> {
         self.firsts.iter().map(|(_, name)| name.as_str()).collect()
     }
 
-    /// The next partition becomes the open one. In a transaction that was committed.
+    /// Makes the next partition the open one, after the commit that created it.
     pub fn opened(&mut self, next: Partition) {
         self.firsts.push((next.next_id, next.name.clone()));
         self.open = Some(next);
     }
 }
 
-/// The changes of a stream in one transaction, outside of the file. Its commit applies them.
+/// The changes of a stream in one transaction, outside of the file. The commit applies them.
 #[derive(Debug)]
 pub struct StreamChange<'t> {
     before: &'t StreamState,
@@ -117,7 +119,8 @@ impl<'t> StreamChange<'t> {
         self.before.stream
     }
 
-    /// The partition that rows go to: the open one, or the next where that is full. In the batch's transaction.
+    /// Returns the partition for new rows: the open one, or a new one if that is full. Called in the batch's
+    /// transaction.
     pub fn partition(&mut self, transaction: &Connection) -> Result<&mut Partition, ShardError> {
         let open = match self.open.take() {
             Some(open) if open.rows < self.before.partition_rows_max => open,
@@ -131,20 +134,20 @@ impl<'t> StreamChange<'t> {
         Ok(self.open.insert(open))
     }
 
-    /// The open partition, once there is one.
+    /// Returns the open partition, if there is one.
     #[inline]
     pub fn open(&mut self) -> Option<&mut Partition> {
         self.open.as_mut()
     }
 
-    /// The table of a row id.
+    /// Returns the table of a row id.
     #[must_use]
     pub fn table_of(&self, row_id: i64) -> Option<&str> {
         let is_new = self.firsts.first().is_some_and(|(first, _)| *first <= row_id);
         table_of(if is_new { &self.firsts } else { &self.before.firsts }, row_id)
     }
 
-    /// The tables of all partitions, oldest first.
+    /// Returns the tables of all partitions, oldest first.
     #[must_use]
     pub fn tables(&self) -> Vec<&str> {
         let mut tables = self.before.tables();

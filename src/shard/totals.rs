@@ -4,12 +4,12 @@ use rusqlite::{Connection, params};
 
 use super::error::ShardError;
 
-/// The total of the rejected records.
+/// The total of rejected records.
 pub(super) const REJECTED: &str = "rejected_records";
-/// The total of the records that were stored and are no row of a stream.
+/// The total of stored records that are not rows of a stream.
 pub(super) const OTHER: &str = "other_records";
 
-/// Adds to a total that is there.
+/// Adds to an existing total.
 pub(super) fn add(transaction: &Connection, total: &str, more: u64) -> Result<(), ShardError> {
     if more > 0 {
         transaction
@@ -28,7 +28,7 @@ pub(super) fn load_total(connection: &Connection, name: &str) -> Result<u64, Sha
     u64::try_from(value).map_err(|_| ShardError::Corrupt(format!("total {name} is {value}")))
 }
 
-/// A counter of `total`.
+/// Returns a counter of `total`.
 pub fn total(snapshot: &Connection, name: &str) -> Result<u64, ShardError> {
     let value: i64 =
         snapshot.query_row("SELECT value FROM total WHERE name = ?1", [name], |row| row.get(0))?;

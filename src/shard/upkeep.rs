@@ -1,5 +1,5 @@
-//! What a shard has to do beside storing rows, in slices between batches, stage by stage; and what it asks of its
-//! writer.
+//! The work of a shard in addition to storing rows, in slices between batches, stage by stage; and its requests to
+//! the writer.
 
 use std::time::Duration;
 
@@ -10,15 +10,15 @@ use super::stages::{BuiltIndex, Stage, WriterTask};
 use crate::base::ids::{LaneId, Sequence};
 
 impl Shard {
-    /// Whether [`Shard::upkeep`] has something to do now.
+    /// Returns `true` if [`Shard::upkeep`] has work now.
     #[must_use]
     pub fn upkeep_due(&self) -> bool {
         self.retain_due()
             || Stage::ALL.iter().any(|stage| self.stores.iter().any(|store| store.upkeep_due(*stage, self)))
     }
 
-    /// One slice, about `budget` long: a short transaction of its own. Call it between batches. Returns an
-    /// index that it completed.
+    /// Does one slice of about `budget`: a short transaction of its own. Call it between batches. Returns an index if
+    /// the slice completed one.
     pub fn upkeep(&mut self, budget: Duration) -> Result<Option<BuiltIndex>, ShardError> {
         for stage in Stage::ALL {
             if stage == Stage::Retain {
@@ -40,31 +40,31 @@ impl Shard {
         Ok(None)
     }
 
-    /// What only the writer can do, if a family waits for it.
+    /// Returns the task that a family waits for and that only the writer can do.
     #[must_use]
     pub fn writer_task(&self) -> WriterTask {
         let mut tasks = self.stores.iter().map(|store| store.writer_task());
         tasks.find(|task| *task != WriterTask::Nothing).unwrap_or(WriterTask::Nothing)
     }
 
-    /// After [`WriterTask::ReportLanes`]: the journals' newest records.
+    /// Passes the newest records of the journals to the families, after [`WriterTask::ReportLanes`].
     pub fn lanes_are(&mut self, lanes: &[(LaneId, Sequence)]) {
         self.stores.iter_mut().for_each(|store| store.lanes_are(lanes));
     }
 
-    /// Whether bytes that cannot be taken apart may be what [`WriterTask::RenewJournals`] is about.
+    /// Returns `true` if undecodable bytes may contain what [`WriterTask::RenewJournals`] has to remove.
     #[must_use]
     pub fn may_concern(&self, bytes: &[u8]) -> bool {
         self.stores.iter().any(|store| store.may_concern(bytes))
     }
 
-    /// After [`WriterTask::RenewJournals`].
+    /// Passes the result of [`WriterTask::RenewJournals`] to the families.
     pub fn journals_renewed(&mut self, renewed: Renewed) -> Result<(), ShardError> {
         let Shard { stores, connection, .. } = self;
         stores.iter_mut().try_for_each(|store| store.journals_renewed(connection, renewed))
     }
 
-    /// After [`WriterTask::CutWal`].
+    /// Notifies the families after [`WriterTask::CutWal`].
     pub fn wal_cut(&mut self) -> Result<(), ShardError> {
         let Shard { stores, connection, .. } = self;
         stores.iter_mut().try_for_each(|store| store.wal_cut(connection))

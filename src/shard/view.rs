@@ -1,5 +1,4 @@
-//! The views that are every partition of a stream in one, and how views show times to someone with the sqlite3
-//! shell.
+//! The views that combine all partitions of a stream, and the times that they show in the sqlite3 shell.
 
 use std::fmt::Write as _;
 
@@ -8,12 +7,12 @@ use rusqlite::Connection;
 use super::error::ShardError;
 use super::stream::Stream;
 
-/// Partitions one SELECT unites. The stock shell refuses more than 500; above this many, a stream's view
-/// unites groups (`click_group_001`, …) of this size.
+/// The number of partitions that one SELECT combines. The stock shell refuses more than 500. Above this number, a
+/// stream's view combines groups (`click_group_001`, …) of this size.
 pub(super) const GROUP_PARTITIONS_MAX: usize = 400;
 
-/// RFC 3339 with six digits, so that text order is time order. Integer arithmetic with a floor, right
-/// before 1970 too; outside the years 0000 to 9999 the integer is shown.
+/// Returns SQL for RFC 3339 with six digits of the second, so that text order is time order. Uses integer arithmetic
+/// with a floor, which is correct before 1970 too. Outside of the years 0000 to 9999, it shows the integer.
 pub fn time_sql(column: &str) -> String {
     let micros = format!("(({column} % 1000000 + 1000000) % 1000000)");
     format!(
@@ -22,8 +21,8 @@ pub fn time_sql(column: &str) -> String {
     )
 }
 
-/// Makes the stream's view cover `partitions` (oldest first). Call it in the transaction that changed them.
-/// Full groups are left alone: under a millisecond up to 400 partitions, a few beyond.
+/// Makes the stream's view cover `partitions` (oldest first). Call it in the transaction that changed them. Full
+/// groups are not changed. Takes less than a millisecond up to 400 partitions, and a few beyond.
 pub(super) fn cover(
     transaction: &Connection,
     stream: &'static Stream,
@@ -58,8 +57,8 @@ fn cover_as(
     replace(transaction, name, columns, &groups)
 }
 
-/// Whether the view exists and has the first and the last of its members: a group grows at its end and
-/// shrinks at its beginning, so it is complete.
+/// Returns `true` if the view exists and has the first and the last of its members. A group grows at its end and
+/// shrinks at its beginning, so it is then complete.
 fn covers(transaction: &Connection, view: &str, members: &[String]) -> Result<bool, ShardError> {
     let (Some(first), Some(last)) = (members.first(), members.last()) else { return Ok(true) };
     let mut statement = transaction.prepare_cached(

@@ -1,5 +1,5 @@
-//! Every change of every product as the record it came from, for carrying it into another shard: taken there in
-//! this order it comes to the same levels, versions and answers.
+//! Converts every change of every product back to the record from which it was stored, to carry it into another
+//! shard. Applied there in this order, the records result in the same levels, versions and answers.
 
 use rusqlite::Connection;
 
@@ -9,7 +9,7 @@ use super::record::{STOCK, STOCK_UPDATE, StockRow, StockUpdateRow, encode_stock_
 use crate::base::stock_mode::StockMode;
 use crate::shard::{Carried, Observed, ShardError};
 
-/// The changes of every product, in order.
+/// Passes the changes of every product to `take`, in order.
 pub(super) fn carry(
     connection: &Connection,
     take: &mut dyn FnMut(Carried) -> Result<(), ShardError>,

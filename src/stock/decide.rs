@@ -1,15 +1,15 @@
-//! What a change does to a level: the one place that says so, asked by the writer and by the recount.
+//! The effect of a change on a level. This is its only definition; the writer and the recount both use it.
 
 use super::record::StockChange;
 use super::record::StockEvent;
 use crate::base::stock_mode::{STOCK_MAX, StockMode};
 
-/// How a change came.
+/// The mode in which a change applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
     Asked(StockMode),
-    /// What happened elsewhere and was carried in: deltas add up, whatever that makes of the stock, and a
-    /// quantity stands if it is the newest.
+    /// Events that happened elsewhere and were carried in. Deltas add up, whatever the resulting stock. A quantity
+    /// applies if it is the newest.
     History,
 }
 
@@ -32,27 +32,28 @@ impl Mode {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Level {
     pub(super) quantity: i64,
-    /// How many changes there were.
+    /// The number of changes so far.
     pub(super) version: i64,
-    /// Time and id of the newest event of them all; none before the first.
+    /// Time and id of the newest of all events; `None` before the first.
     pub(super) newest: Option<(i64, String)>,
 }
 
-/// Why a change is what it is, for programs. The numbers are stored for a moment; append-only all the same.
+/// The reason for a result, for a client's program to read. The numbers are stored only briefly, but are append-only
+/// nevertheless.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum StockCode {
-    /// Applied, but an event that was there is newer: the quantity is that one's.
+    /// The change is applied, but a stored event is newer and its quantity remains.
     Superseded = 1,
     /// The stock would be below zero.
     NegativeStock = 2,
-    /// The product is at another version.
+    /// The product has another version.
     StaleVersion = 3,
     /// The product has an event with this id and other content.
     EventIdReused = 4,
-    /// Some of the events are there already and some are not.
+    /// Some of the events are already stored, and some are not.
     PartlySeen = 5,
-    /// The stock would be more than 2^53 - 1.
+    /// The stock would exceed 2^53 - 1.
     StockTooLarge = 6,
 }
 
@@ -66,7 +67,7 @@ impl StockCode {
         StockCode::StockTooLarge,
     ];
 
-    /// As it stands in an answer.
+    /// Returns the name of the code in a response.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -84,8 +85,9 @@ impl StockCode {
     }
 }
 
-/// The level behind a change, and whether a newer event kept it from having an effect; or why it cannot be.
-/// `events` are the change's, in order, none of them seen before; `expected_version` counts in mode `reject`.
+/// Returns the level after a change, and whether a newer event kept the change from having an effect. Fails with the
+/// reason if the change is impossible. `events` are those of the change, in order, none of them seen before. Only
+/// mode `reject` uses `expected_version`.
 pub(super) fn next(
     level: &Level,
     mode: Mode,
@@ -112,11 +114,11 @@ pub(super) fn next(
                     _ => quantity = stated(event, quantity),
                 }
             }
-            // It happened: there is nobody to refuse it to.
+            // The event has already happened, so it cannot be refused.
             quantity = quantity.clamp((-STOCK_MAX).into(), STOCK_MAX.into());
         }
     }
-    // What was below zero before may rise.
+    // A stock that is already below zero may rise.
     if mode != Mode::History && quantity < 0 && quantity < i128::from(level.quantity) {
         return Err(StockCode::NegativeStock);
     }
@@ -127,7 +129,7 @@ pub(super) fn next(
         Some(newest) if is_newer(newest, level) => Some((newest.occurred_us, newest.event_id.to_owned())),
         _ => level.newest.clone(),
     };
-    // Within the limits, so within 64 bits.
+    // The quantity is within the limits, so it fits into 64 bits.
     Ok((Level { quantity: quantity as i64, version: level.version + 1, newest }, is_superseded))
 }
 
@@ -169,10 +171,10 @@ mod tests {
         let (first, superseded) = next(&Level::default(), LWW, 0, &b).unwrap();
         assert_eq!((&first, superseded), (&level(70, 1, (7, "b")), false));
         assert_eq!(next(&first, LWW, 0, &a), Ok((level(70, 2, (7, "b")), true)));
-        // Of one time the greater id.
+        // At equal times, the greater id is newer.
         assert_eq!(next(&first, LWW, 0, &[set(7, "a", 1)]), Ok((level(70, 2, (7, "b")), true)));
         assert_eq!(next(&first, LWW, 0, &[set(7, "c", 1)]), Ok((level(1, 2, (7, "c")), false)));
-        // The newest of several; a newer delta stands against an older quantity.
+        // The newest of several events applies. A newer delta takes precedence over an older quantity.
         assert_eq!(
             next(&first, LWW, 0, &[set(3, "z", 3), set(9, "y", 9)]),
             Ok((level(9, 2, (9, "y")), false))

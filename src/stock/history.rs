@@ -1,4 +1,4 @@
-//! The events of every product as the changes they came in, one after the other.
+//! The events of every product, grouped by the changes that they arrived in, in order.
 
 use rusqlite::{Connection, Row};
 
@@ -16,13 +16,14 @@ pub(super) struct Applied {
     pub(super) version: i64,
     pub(super) mode: Mode,
     pub(super) received_us: i64,
-    /// What it left; `None` where its events do not agree about that, or about when and how they came.
+    /// The stock after the change; `None` if its events disagree about it, about their mode or about their time of
+    /// arrival.
     pub(super) stock: Option<i64>,
     events: Vec<(i64, String, StockChange)>,
 }
 
 impl Applied {
-    /// In order.
+    /// Returns the events in order.
     pub(super) fn events(&self) -> Vec<StockEvent<'_>> {
         let events = self.events.iter();
         events
@@ -61,13 +62,13 @@ impl Applied {
     }
 }
 
-/// Calls `take` with every change, product by product, in order of their versions. Sorts one product's events at
-/// a time.
+/// Calls `take` with every change, product by product, in order of versions. Sorts the events of one product at a
+/// time.
 pub(super) fn changes<E: From<ShardError>>(
     connection: &Connection,
     take: &mut dyn FnMut(&Applied) -> Result<(), E>,
 ) -> Result<(), E> {
-    // In this order of tables the key of the first one is the first part of the order.
+    // With the tables joined in this order, the key of the first one begins the sort order.
     let sql = "SELECT e.product, e.version, e.mode, e.kind, e.number, e.stock, e.occurred_at_us, e.received_us, \
                e.event_id, t.tenant_id, l.product_id FROM stock_event e \
                CROSS JOIN stock_level l ON l.id = e.product CROSS JOIN tenant_row t ON t.id = l.tenant \

@@ -1,12 +1,12 @@
-//! The stock of one shard's products, kept equal to what happened to it.
+//! The stock of one shard's products, which always equals the result of its events.
 //!
-//! In: records of what one request changes of one product, and of what happened before this program kept stock.
-//! Out: events, levels and what was decided of each record, in the caller's transaction. Owns: the tables of
-//! [`schema`]. Never: decides which shard a product belongs to; forgets an event that counts.
+//! In: records of the changes that one request makes to one product, and of events from before this program kept
+//! stock. Out: events, levels and the decision on each record, in the caller's transaction. Owns: the tables of
+//! [`schema`]. Never: decides which shard a product belongs to, or forgets an event that counts.
 //!
-//! A product is placed by (tenant, product id), and a shard has one writer: what [`take`] decides of a product it
-//! decides one record after the other. [`decide`] alone says what a record does to a level; the writer and the
-//! recount ([`verify`]) both ask it.
+//! The hash of (tenant, product id) selects the shard of a product. A shard has one writer, so the records of a
+//! product are decided one after the other. [`decide`] alone defines the effect of a record on a level. The writer
+//! and the recount ([`verify`]) both use it.
 
 mod carry;
 mod decide;

@@ -1,4 +1,4 @@
-//! What is read of the stock: a product's level, and what was decided of a request.
+//! Reads of stock: the level of a product, and the decisions on a request.
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
@@ -6,17 +6,17 @@ use super::decide::StockCode;
 use crate::shard::Outcome;
 use crate::shard::ShardError;
 
-/// What became of a change. The numbers are stored for a moment.
+/// The result of a change. The numbers are stored only briefly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum StockResult {
-    /// The events are stored, the version went up by one.
+    /// The events are stored, and the version has increased by one.
     Applied = 1,
-    /// All of them were there already; nothing changed.
+    /// All events were already stored; nothing changed.
     Duplicate = 2,
-    /// They do not fit what is there; nothing changed.
+    /// The events contradict the stored state; nothing changed.
     Conflict = 3,
-    /// They would make the stock what it cannot be; nothing changed.
+    /// The events would make the stock invalid; nothing changed.
     Rejected = 4,
 }
 
@@ -30,12 +30,13 @@ impl From<StockResult> for Outcome {
     }
 }
 
-/// What the writer decided of one product in one request, at the moment of its commit.
+/// The writer's decision on one product of one request, at the moment of its commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StockDecision {
     pub result: StockResult,
     pub code: Option<StockCode>,
-    /// The stock and the version then: of an applied change with it, of a duplicate those of the first time.
+    /// The stock and the version at that moment. They include an applied change; a duplicate has those of its first
+    /// time.
     pub quantity: i64,
     pub version: i64,
 }
@@ -44,13 +45,14 @@ pub struct StockDecision {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StockLevel {
     pub quantity: i64,
-    /// Changes so far; the first one makes it 1.
+    /// The number of changes so far; the first one makes it 1.
     pub version: i64,
-    /// When the last change was accepted; microseconds since 1970.
+    /// The time of acceptance of the last change, in microseconds since 1970.
     pub updated_us: i64,
 }
 
-/// What was decided of a request here, by the product's place in it. Gone some time after the commit.
+/// Returns this shard's decisions on a request, by the product's place in it. They are deleted some time after the
+/// commit.
 pub fn stock_decisions(
     connection: &Connection,
     request: i64,
@@ -75,7 +77,7 @@ pub fn stock_decisions(
     Ok(found)
 }
 
-/// The stock of a product; `None` where nothing ever happened to it.
+/// Returns the stock of a product; `None` if the product has no events.
 pub fn stock_level(
     connection: &Connection,
     tenant_id: &str,

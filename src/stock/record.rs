@@ -1,15 +1,15 @@
-//! The bytes of what one request changes of one product in a journal record.
+//! The bytes of one request's changes to one product in a journal record.
 
 use crate::base::kinds::{Kind, KindRow, Placement};
 use crate::base::stock_mode::{STOCK_MAX, StockMode};
 use crate::shard::Observed;
 
-/// A stock event that was loaded as history, or is carried into another shard.
+/// A stock event that was loaded as history or is carried into another shard.
 pub const STOCK: Kind = Kind::new(7);
-/// What one request changes of one product.
+/// The changes that one request makes to one product.
 pub const STOCK_UPDATE: Kind = Kind::new(10);
 
-/// The kinds of this family's records.
+/// The record kinds of this family.
 pub(super) const KINDS: &[KindRow] =
     &[row(STOCK, "stock", "not a stock event"), row(STOCK_UPDATE, "stock_update", "not a change of stock")];
 
@@ -17,24 +17,24 @@ const fn row(kind: Kind, name: &'static str, rejection: &'static str) -> KindRow
     KindRow { kind, name, placement: Placement::KeyShard, is_counted: false, rejection }
 }
 
-/// What happened to the stock of a product.
+/// A stock event of history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StockRow<'a> {
     pub observed: Observed<'a>,
     pub change: StockChange,
 }
 
-/// What a stock event says.
+/// The content of a stock event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum StockChange {
-    /// So many came in or, below zero, went out.
+    /// That many units came in or, below zero, went out.
     Delta(i64),
-    /// So many are there.
+    /// That many units are in stock.
     Quantity(i64),
 }
 
 impl StockChange {
-    /// As the tables have it.
+    /// Returns the kind and the number, as the tables store them.
     pub(super) fn parts(self) -> (&'static str, i64) {
         match self {
             StockChange::Delta(number) => ("delta", number),
@@ -42,7 +42,7 @@ impl StockChange {
         }
     }
 
-    /// `None` for an unknown kind.
+    /// Returns the change of a stored kind and number; `None` for an unknown kind.
     pub(super) fn from_parts(kind: &str, number: i64) -> Option<StockChange> {
         [StockChange::Delta(number), StockChange::Quantity(number)]
             .into_iter()
@@ -61,7 +61,7 @@ impl StockRow<'_> {
     }
 }
 
-/// `None` where the payload is no such record.
+/// Decodes a payload. Returns `None` if it is not such a record.
 #[must_use]
 pub fn decode_stock(payload: &[u8]) -> Option<StockRow<'_>> {
     let (observed, number, tag) = Observed::decode(payload)?;
@@ -76,36 +76,36 @@ pub fn decode_stock(payload: &[u8]) -> Option<StockRow<'_>> {
 const HEADER_BYTES: usize = 33;
 const EVENT_BYTES: usize = 18;
 
-/// One event of a product. Two with the same id are the same if all of it is equal, and the mode they came in.
+/// One event of a product. Two events with the same id are the same if all their fields and their modes are equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct StockEvent<'a> {
-    /// When it happened, as the client says; microseconds since 1970 UTC. Events are in order of this, then of
-    /// their ids.
+    /// The client's time of the event, in microseconds since 1970 UTC. Events are ordered by this time, then by their
+    /// ids.
     pub occurred_us: i64,
     /// 1 to 200 bytes.
     pub event_id: &'a str,
     pub change: StockChange,
 }
 
-/// What one request changes of one product.
+/// The changes that one request makes to one product, as journaled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StockUpdateRow<'a> {
     pub received_us: i64,
-    /// Names what is decided of this record until it is read: the request, and the product's place in it. Nobody
-    /// will ask for that of request 0.
+    /// The request's number. Together with the product's place in the request, it names the decision on this record
+    /// until the decision is read. No one reads the decisions of request 0.
     pub request: i64,
     pub place: u32,
     pub mode: StockMode,
-    /// In mode `reject` the version this is meant for; below zero none that there can be.
+    /// The version that the change expects, in mode `reject`. No product has a version below zero.
     pub expected_version: i64,
-    /// At most 200 bytes each.
+    /// The tenant and the product have at most 200 bytes each.
     pub tenant_id: &'a str,
     pub product_id: &'a str,
-    /// At least one, in order, no id twice.
+    /// At least one event, in order, with distinct ids.
     pub events: Vec<StockEvent<'a>>,
 }
 
-/// Appends the record's payload to `out`. The events in any order, no id twice.
+/// Appends the record's payload to `out`. The events have distinct ids and may be in any order.
 pub fn encode_stock_update(row: &StockUpdateRow<'_>, out: &mut Vec<u8>) {
     for number in [row.received_us, row.request, row.expected_version] {
         out.extend_from_slice(&number.to_le_bytes());
@@ -133,7 +133,7 @@ pub fn encode_stock_update(row: &StockUpdateRow<'_>, out: &mut Vec<u8>) {
     }
 }
 
-/// `None` where the payload is no such record.
+/// Decodes a payload. Returns `None` if it is not such a record.
 #[must_use]
 pub fn decode_stock_update(payload: &[u8]) -> Option<StockUpdateRow<'_>> {
     let (header, rest) = payload.split_first_chunk::<HEADER_BYTES>()?;
@@ -182,7 +182,7 @@ pub fn decode_stock_update(payload: &[u8]) -> Option<StockUpdateRow<'_>> {
     })
 }
 
-/// Whether two events have one id: they could not both be stored.
+/// Returns `true` if two events have the same id, so that they could not both be stored.
 fn has_twins(events: &[StockEvent<'_>]) -> bool {
     if events.len() < 2 {
         return false;
@@ -206,7 +206,7 @@ mod tests {
             stock.encode(&mut bytes);
             assert_eq!(decode_stock(&bytes), Some(stock));
         }
-        // A price.
+        // A price is not a stock event.
         let mut bytes = Vec::new();
         observed.encode(1999, b"JPY", &mut bytes);
         assert_eq!(decode_stock(&bytes), None);

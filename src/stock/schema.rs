@@ -1,11 +1,11 @@
-//! The tables of the stock, and what becomes of the events that were stored before there were levels.
+//! The tables of stock, and the conversion of events that were stored before there were levels.
 
 use rusqlite::Connection;
 
 use crate::shard::ShardError;
 use crate::shard::view::time_sql;
 
-/// Version 3 brought stock events, version 4 levels.
+/// Version 3 adds stock events, version 4 levels.
 pub(super) fn migrate(connection: &Connection, version: u32) -> Result<(), ShardError> {
     match version {
         3 => connection.execute_batch(&events_sql())?,
@@ -15,7 +15,7 @@ pub(super) fn migrate(connection: &Connection, version: u32) -> Result<(), Shard
     Ok(())
 }
 
-/// Stock events as version 3 had them, with their view.
+/// Returns the SQL of the stock events of version 3, with their view.
 fn events_sql() -> String {
     format!(
         "
@@ -38,7 +38,7 @@ FROM stock_row s JOIN tenant_row t ON t.id = s.tenant;
     )
 }
 
-/// The tables with their views. Stock events of before are taken over as history, in order of their times.
+/// Returns the SQL of the tables, with their views. Earlier stock events become history, in order of their times.
 pub(crate) fn tables_sql() -> String {
     format!(
         "
@@ -96,8 +96,9 @@ FROM stock_event e JOIN stock_level l ON l.id = e.product JOIN tenant_row t ON t
     )
 }
 
-/// In order of time every quantity is the newest when its turn comes, so the stock behind an event is the last
-/// quantity with what was added since. An id that a product has twice counts once, at its first time.
+/// Converts the stock events of version 3. In order of time, every quantity is the newest at its turn. The stock
+/// after an event is therefore the last quantity plus all later deltas. If a product has the same id twice, the id
+/// counts once, at its first time.
 const MIGRATE: &str = "
 CREATE TABLE stock_taken_over AS
   SELECT tenant, product_id, event_id, kind, number, occurred_at_us, received_us,

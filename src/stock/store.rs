@@ -1,4 +1,5 @@
-//! One record after the other becomes events and a level, or is refused; what was decided is kept to be answered.
+//! Decides one record after the other. A record becomes events and a level, or is refused. The decision is kept for
+//! the response.
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
@@ -10,19 +11,20 @@ use super::record::{
 use crate::base::clock;
 use crate::shard::{Batch, Outcome, Record, ShardError};
 
-/// How long what was decided is kept: whoever waits for it waits for `commit_wait`, a second or a few.
+/// How long a decision is kept. A request waits for it for at most `commit_wait`, one or a few seconds.
 const ANSWER_KEPT_US: i64 = 60_000_000;
-/// So many that are older go with about one of [`ANSWERS_PER_EXPIRY`] that come: more than come.
+/// The number of old answers deleted at once, with about one of [`ANSWERS_PER_EXPIRY`] new ones. More are deleted
+/// than arrive.
 const EXPIRED_AT_ONCE: u32 = 64;
 const ANSWERS_PER_EXPIRY: u64 = 32;
 
-/// A product whose stock is known, with its row.
+/// The known stock of a product, with its row.
 struct Known {
     id: i64,
     level: Level,
 }
 
-/// What became of a change before this one.
+/// The result of an earlier change.
 struct Seen {
     quantity: i64,
     version: i64,
@@ -37,7 +39,7 @@ pub(super) fn write(batch: &mut Batch<'_>, record: &Record<'_>) -> Result<Option
     })
 }
 
-/// Decides a change, and keeps what was decided for whoever waits for it.
+/// Decides a change, and keeps the decision for the request that waits for it.
 fn update(batch: &mut Batch<'_>, row: &StockUpdateRow<'_>) -> Result<Outcome, ShardError> {
     let connection = batch.connection;
     let tenant = batch.tenants.number(connection, row.tenant_id)?;
@@ -51,7 +53,7 @@ fn update(batch: &mut Batch<'_>, row: &StockUpdateRow<'_>) -> Result<Outcome, Sh
     };
     let decision = change.apply(connection)?;
     let now_us = clock::unix_us();
-    // Nobody waits any longer for what comes late, after an outage or from another folder.
+    // No request waits for a record that arrives late, after an outage or from another folder.
     if row.request != 0 && row.received_us > now_us - ANSWER_KEPT_US {
         keep(connection, row.request, row.place, &decision)?;
         if is_turn_to_expire(row.request, row.place) {
@@ -69,7 +71,7 @@ fn history(batch: &mut Batch<'_>, row: &StockRow<'_>) -> Result<Outcome, ShardEr
     Ok(outcome)
 }
 
-/// Stores an event of before unless it is there.
+/// Stores an event of history unless it is already stored.
 fn store_history(connection: &Connection, tenant: i64, row: &StockRow<'_>) -> Result<Outcome, ShardError> {
     let seen = &row.observed;
     let event = StockEvent { occurred_us: seen.at_us, event_id: seen.event_id, change: row.change };
@@ -84,14 +86,14 @@ fn store_history(connection: &Connection, tenant: i64, row: &StockRow<'_>) -> Re
     Ok(change.apply(connection)?.result.into())
 }
 
-/// One change of one product, not yet decided.
+/// One change of one product that is not yet decided.
 struct Change<'a> {
     tenant: i64,
     product_id: &'a str,
     mode: Mode,
     expected_version: i64,
     received_us: i64,
-    /// In order.
+    /// Ordered by time, then by id.
     events: &'a [StockEvent<'a>],
 }
 
@@ -135,8 +137,8 @@ impl Change<'_> {
         Ok(statement.query_row(params![self.tenant, self.product_id], read).optional()?)
     }
 
-    /// What the events came to before: nothing where they are all new, the last of their changes where all were
-    /// there, a conflict otherwise.
+    /// Returns the earlier result of the events. It is `None` if all events are new, and the result of their last
+    /// change if all are already stored. Anything else is a conflict.
     fn seen(
         &self,
         connection: &Connection,
@@ -236,15 +238,15 @@ fn keep(
     Ok(())
 }
 
-/// Of about one in [`ANSWERS_PER_EXPIRY`], whatever places a shard's products have in requests: a product may stand
-/// at the same one each time. Requests are numbered by time, so that the sum differs; the multiplication (by 2^64
-/// over the golden ratio) spreads sums that are near each other over all values.
+/// Returns `true` for about one in [`ANSWERS_PER_EXPIRY`] answers, whatever the places of a shard's products in
+/// requests. A product may have the same place each time, but requests are numbered by time, so the sums differ. The
+/// multiplication (by 2^64 over the golden ratio) spreads nearby sums over all values.
 fn is_turn_to_expire(request: i64, place: u32) -> bool {
     let sum = request.unsigned_abs().wrapping_add(u64::from(place));
     sum.wrapping_mul(0x9e37_79b9_7f4a_7c15) < u64::MAX / ANSWERS_PER_EXPIRY
 }
 
-/// Requests are numbered by time: the oldest ones come first.
+/// Deletes expired answers. Requests are numbered by time, so the oldest ones are deleted first.
 fn expire(connection: &Connection, now_us: i64) -> Result<(), ShardError> {
     connection
         .prepare_cached(

@@ -1,4 +1,4 @@
-//! The levels against a recount from the events.
+//! Compares the levels with a recount from the events.
 
 use std::path::Path;
 
@@ -8,9 +8,9 @@ use super::decide::{Level, next};
 use super::history::changes;
 use crate::shard::{Problems, ShardError, Verified, check_current, open_reader};
 
-/// Takes the events of every product once more, change by change as they came in, and compares: every version is
-/// there once, every change leaves what it said it left, and the level is what the last one left. Reads all
-/// events, sorted a product at a time; about a second a million.
+/// Replays the events of every product, change by change as they arrived, and compares the results. Every version
+/// must occur once, every change must result in the stock that it recorded, and the level must equal the result of
+/// the last change. Reads all events, sorted one product at a time, which takes about a second per million.
 pub fn verify_stock(path: &Path) -> Result<Verified, ShardError> {
     let connection = open_reader(path)?;
     check_current(&connection)?;

@@ -69,7 +69,7 @@ pub(super) struct Product {
     pub(super) category: u8,
 }
 
-/// The products of a tenant. Prices are log-normal around the category's median, and many end in 99.
+/// Returns the products of a tenant. Prices are log-normal around the category's median, and many end in 99.
 pub(super) fn products(seed: u64, tenant: u32, count: u32, currency: Currency) -> Vec<Product> {
     let mut random = Random::new(key(seed, Use::Catalogue, tenant));
     (0..count).map(|_| product(&mut random, currency)).collect()

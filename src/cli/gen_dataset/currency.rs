@@ -33,18 +33,18 @@ const KNOWN: &[Currency] = &[
 ];
 
 impl Currency {
-    /// The currency with a code, in capitals.
+    /// Returns the currency with a code, in capitals.
     #[must_use]
     pub fn of(code: &str) -> Option<Currency> {
         KNOWN.iter().copied().find(|known| known.code == code)
     }
 
-    /// Every code.
+    /// Returns every code.
     pub(super) fn codes() -> impl Iterator<Item = &'static str> {
         KNOWN.iter().map(|known| known.code)
     }
 
-    /// A price in this currency's minor units for `cents` US cents, at least 1.
+    /// Returns the price in this currency's minor units for `cents` US cents, at least 1.
     pub(super) fn price_of_usd_cents(self, cents: u64) -> u64 {
         (cents * u64::from(self.minor_for_usd) / 100).max(1)
     }
@@ -54,7 +54,7 @@ impl Currency {
         write_magnitude(minor, self.digits, out);
     }
 
-    /// An amount as decimal text.
+    /// Returns an amount as decimal text.
     #[must_use]
     pub fn text(self, minor: u64) -> String {
         let mut out = Vec::new();

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// Why there is no dataset.
 #[derive(Debug, thiserror::Error)]
 pub enum GenError {
-    /// Invalid parameters; the caller's to correct.
+    /// Invalid parameters, which the caller must correct.
     #[error("{0}")]
     Parameters(String),
 

@@ -25,7 +25,7 @@ const NAMES: &[&str] = &[
     "dataset.sql",
 ];
 
-/// Bytes buffered before a write.
+/// The number of bytes that are buffered before a write.
 const BUFFER_BYTES: usize = 1 << 20;
 
 /// A folder for one dataset.
@@ -38,7 +38,7 @@ impl Folder {
     /// Creates the folder if it is missing.
     ///
     /// # Errors
-    /// If it contains a dataset already, unless `force`; if it cannot be created.
+    /// If the folder already contains a dataset, unless `force` is set, or if it cannot be created.
     pub(super) fn prepare(path: &Path, force: bool) -> Result<Folder, GenError> {
         fs::create_dir_all(path).map_err(GenError::file(path))?;
         if !force && let Some(found) = NAMES.iter().copied().find(|name| path.join(name).exists()) {
@@ -47,7 +47,7 @@ impl Folder {
         Ok(Folder { path: path.to_owned() })
     }
 
-    /// A file with this future name.
+    /// Creates a file that will have this name.
     pub(super) fn file(&self, name: &'static str) -> Result<Draft, GenError> {
         debug_assert!(NAMES.contains(&name), "{name}");
         let temporary = self.path.join(format!(".{name}.partial"));
@@ -94,7 +94,7 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    /// The buffer to which the next row is appended. Call [`Draft::row_done`] afterwards.
+    /// Returns the buffer to which the next row is appended. Call [`Draft::row_done`] afterwards.
     pub(super) fn buffer(&mut self) -> &mut Vec<u8> {
         &mut self.buffer
     }
@@ -123,7 +123,7 @@ impl Draft {
     }
 }
 
-/// For writers that need one: they write bytes in blocks, while rows use [`Draft::buffer`].
+/// For writers that require it. They write bytes in blocks, while rows use [`Draft::buffer`].
 impl Write for Draft {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.buffer.extend_from_slice(bytes);
@@ -133,7 +133,7 @@ impl Write for Draft {
         Ok(bytes.len())
     }
 
-    /// Flushes into the draft, which is written to the file at the end.
+    /// Leaves the bytes in the buffer, which is written to the file at the end.
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Rows from the world into a sink, table by table, with the truth of the orders.
+//! Passes rows from the world to a sink, table by table, and counts the orders into the truth.
 
 use super::error::GenError;
 use super::orders::Orders;
@@ -18,7 +18,7 @@ pub enum Table {
 }
 
 impl Table {
-    /// In the order of generation.
+    /// Every table, in the order of generation.
     pub const ALL: [Table; 5] =
         [Table::Customers, Table::Products, Table::Orders, Table::PriceSamples, Table::StockEvents];
 
@@ -33,7 +33,7 @@ impl Table {
         }
     }
 
-    /// Its number of rows.
+    /// Returns the number of rows of the table.
     #[must_use]
     pub fn rows(self, spec: &Spec) -> u64 {
         match self {

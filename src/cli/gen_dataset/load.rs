@@ -1,5 +1,5 @@
-//! Rows directly into a data folder, through the code that stores journal records, in chunks of one transaction each.
-//! No server may use the folder meanwhile: its lock is held.
+//! Stores rows directly in a data folder, through the code that stores journal records, in chunks of one transaction
+//! each. The loader holds the folder's lock, so no server can use the folder meanwhile.
 
 use std::path::Path;
 
@@ -25,12 +25,12 @@ use crate::stock::StockRow;
 
 /// No core writes a journal with this number, so the load does not change the positions of others.
 const LANE: LaneId = LaneId(63);
-/// Rows of one shard that are stored together.
+/// The number of rows of one shard that are stored together.
 const CHUNK_ROWS: usize = 20_000;
-/// Pause between two slices of upkeep.
+/// The duration of a slice of upkeep.
 const UPKEEP_SLICE: std::time::Duration = std::time::Duration::from_millis(50);
 
-/// Loads a folder; creates it if it is missing.
+/// Loads rows into a data folder, which it creates if it is missing.
 pub(super) struct Loader {
     _folder: DataFolder,
     keys: KeyHasher,
@@ -74,9 +74,9 @@ fn failed(error: impl std::error::Error + Send + Sync + 'static) -> GenError {
 }
 
 impl Loader {
-    /// `shards` is the number for a new folder.
+    /// Opens a data folder. `shards` is the number for a new one.
     pub(super) fn open(path: &Path, shards: u16) -> Result<Loader, GenError> {
-        // As a server does by default.
+        // A server does the same by default.
         restrict_new_files(DataMode::Owner.folder_mode());
         let folder = DataFolder::open(path, None, shards).map_err(failed)?;
         let folder_id = folder.manifest().folder_id();

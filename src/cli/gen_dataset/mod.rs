@@ -2,8 +2,8 @@
 //!
 //! In: parameters, including the seed. Out: files (NDJSON, CSV or SQL) with `truth.json`, the totals that a correct
 //! system must report for them; or requests to a server. Owns: the content of the data, bit by bit (its own random
-//! numbers and logarithms). Never: more than one order in memory, except the chunk that is being posted; randomness
-//! from anything but the seed.
+//! numbers and logarithms). Never: holds more than one order in memory, except for the chunk that is being posted, or
+//! uses randomness from anything but the seed.
 //!
 //! [`World`] has the fixed data, [`Orders`] is the stream of orders, and a [`Sink`] accepts rows; [`feed`] connects
 //! them. Times and seasons: `season`. Popularity: `zipf`. The expected totals: `truth`.
@@ -129,7 +129,7 @@ pub fn gen_dataset(args: &GenArgs) -> ExitCode {
 
 fn run(args: &GenArgs) -> Result<(), GenError> {
     let spec = args.spec.check()?;
-    // Before any work, so that an invalid address or an occupied folder is reported at once.
+    // This precedes any work, so that an invalid address or an occupied folder is reported at once.
     let poster = args.post.as_ref().map(|url| {
         let target =
             Target { url: url.clone(), key: args.key.clone(), chunk_rows: args.chunk, gzip: args.gzip };
@@ -227,7 +227,7 @@ fn load_folder(world: &World, mut loader: Loader) -> Result<(), GenError> {
 
 fn post_orders(world: &World, mut poster: Poster) -> Result<(), GenError> {
     let outcome = watch(world, Table::Orders, &mut poster);
-    // Also after an interruption, because the server has stored rows by then.
+    // The sums are also reported after an interruption, because the server has stored rows by then.
     let Posted { chunks, rows_sent, rows_inserted, rows_duplicate, rows_failed, retries, first_error } =
         poster.posted().clone();
     if let Ok(figure) = &outcome {

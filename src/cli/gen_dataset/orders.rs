@@ -48,7 +48,7 @@ impl<'w> Orders<'w> {
         }
     }
 
-    /// The next order; `None` after the last.
+    /// Returns the next order; `None` after the last.
     #[expect(clippy::should_implement_trait, reason = "what it gives borrows from it: no Iterator can")]
     pub fn next(&mut self) -> Option<Order<'_>> {
         let (ordered_at_ms, index) = self.timeline.next()?;
@@ -107,7 +107,7 @@ fn status(random: &mut Random) -> OrderStatus {
     }
 }
 
-/// 1 to 5, mostly 1.
+/// Returns 1 to 5, mostly 1.
 fn quantity(random: &mut Random) -> u32 {
     match random.below(100) {
         0..=61 => 1,

@@ -1,4 +1,4 @@
-//! Orders through the API: NDJSON in chunks, each under an idempotency key, retried if that may help.
+//! Posts orders through the API: NDJSON in chunks, each under an idempotency key, retried if that may help.
 //!
 //! One chunk remains in memory until the server has answered it, because a retry needs the same bytes under the same
 //! key. Rows that were stored by the first attempt are then not stored again.
@@ -98,7 +98,7 @@ enum Try {
 }
 
 impl Poster {
-    /// For a dataset's parameters. Sends nothing yet.
+    /// Creates a sink for a dataset's parameters. Sends nothing yet.
     ///
     /// # Errors
     /// If the address is not HTTP without TLS.
@@ -141,7 +141,7 @@ impl Poster {
         })
     }
 
-    /// The sums of the responses so far.
+    /// Returns the sums of the responses so far.
     #[must_use]
     pub fn posted(&self) -> &Posted {
         &self.posted
@@ -196,7 +196,7 @@ impl Poster {
         Ok(())
     }
 
-    /// One request. `was_lost`: an earlier attempt of this chunk may still be running on the server.
+    /// Sends one request. If `was_lost` is set, an earlier attempt of this chunk may still be running on the server.
     fn attempt(&self, chunk: u64, body: &[u8], was_lost: bool) -> Try {
         let mut request = self
             .agent
@@ -267,7 +267,7 @@ fn again(status: u16, headers: &HeaderMap) -> Try {
     Try::Again { reason: format!("status {status}"), pause: asked.and_then(retry_after), is_lost: false }
 }
 
-/// Seconds or a date (RFC 9110 §10.2.3); `None` for anything else.
+/// Parses seconds or a date (RFC 9110 §10.2.3). Returns `None` for anything else.
 fn retry_after(text: &str) -> Option<Duration> {
     if let Ok(seconds) = text.trim().parse() {
         return Some(Duration::from_secs(seconds));
@@ -281,7 +281,7 @@ fn text(response: &mut Response<Body>) -> Result<String, ureq::Error> {
     response.body_mut().with_config().limit(ANSWER_BYTES_MAX).lossy_utf8(true).read_to_string()
 }
 
-/// The detail of a problem document, or the start of another body.
+/// Returns the detail of a problem document, or the start of another body.
 fn detail(text: &str) -> String {
     let problem: Option<Value> = serde_json::from_str(text).ok();
     let said = problem

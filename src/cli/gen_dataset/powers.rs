@@ -6,7 +6,7 @@
 const LN_2_HIGH: f64 = 6.931_471_803_691_238e-1;
 const LN_2_LOW: f64 = 1.908_214_929_270_587_7e-10;
 
-/// The natural logarithm of a positive, normal number; relative error below 1e-14.
+/// Returns the natural logarithm of a positive, normal number, with a relative error below 1e-14.
 #[must_use]
 pub(super) fn ln(x: f64) -> f64 {
     debug_assert!(x.is_normal() && x > 0.0, "{x} has no logarithm here");
@@ -28,7 +28,7 @@ pub(super) fn ln(x: f64) -> f64 {
     exponent * LN_2_HIGH + (2.0 * s * sum + exponent * LN_2_LOW)
 }
 
-/// e to the power of `x`; relative error below 1e-14. 0 below -700, and at most e⁷⁰⁰.
+/// Returns e to the power of `x`, with a relative error below 1e-14. The result is 0 below -700, and at most e⁷⁰⁰.
 #[must_use]
 pub(super) fn exp(x: f64) -> f64 {
     if x < -700.0 {

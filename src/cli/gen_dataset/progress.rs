@@ -6,9 +6,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::base::clock;
 
-/// Rows between two reads of the clock.
+/// The number of rows between two reads of the clock.
 const STEP_ROWS: u64 = 4096;
-/// Time between two lines without a terminal.
+/// The time between two lines without a terminal.
 const LINE_EVERY_US: u64 = 5_000_000;
 
 /// The progress of one table.
@@ -19,7 +19,7 @@ pub(super) struct Progress {
     rows: u64,
     start_us: u64,
     next_line_us: u64,
-    /// Only on a terminal.
+    /// `None` without a terminal.
     bar: Option<ProgressBar>,
 }
 
@@ -62,7 +62,7 @@ impl Progress {
         }
     }
 
-    /// The table is complete.
+    /// Completes the table, and returns its figures.
     pub(super) fn finish(self, bytes: u64) -> Figure {
         if let Some(bar) = self.bar {
             bar.finish_and_clear();
@@ -83,7 +83,7 @@ fn per_second(count: u64, time_us: u64) -> u64 {
     (u128::from(count) * 1_000_000 / u128::from(time_us.max(1))) as u64
 }
 
-/// The figures as an aligned table: rows, seconds, rows/s, MB/s (of 10⁶ bytes).
+/// Formats the figures as an aligned table: rows, seconds, rows/s, MB/s (of 10⁶ bytes).
 pub(super) fn table(figures: &[Figure]) -> String {
     let mut text = format!("{:14}{:>12}{:>10}{:>12}{:>9}\n", "table", "rows", "seconds", "rows/s", "MB/s");
     for figure in figures {

@@ -19,7 +19,7 @@ pub(super) enum Use {
     Ranks = 9,
 }
 
-/// The finaliser of splitmix64: every input bit affects every output bit.
+/// Applies the finaliser of splitmix64: every input bit affects every output bit.
 #[must_use]
 pub(super) fn mix(value: u64) -> u64 {
     let mut mixed = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -28,7 +28,7 @@ pub(super) fn mix(value: u64) -> u64 {
     mixed ^ (mixed >> 31)
 }
 
-/// The key of one stream, from a seed, a purpose, and a tenant (or 0).
+/// Returns the key of one stream, from a seed, a purpose, and a tenant (or 0).
 #[must_use]
 pub(super) fn key(seed: u64, for_use: Use, tenant: u32) -> u64 {
     mix(mix(mix(seed) ^ for_use as u64) ^ u64::from(tenant))
@@ -56,17 +56,18 @@ impl Random {
         bits
     }
 
-    /// 0 ≤ x < 1 in steps of 2⁻⁵³.
+    /// Returns a number 0 ≤ x < 1 in steps of 2⁻⁵³.
     pub(super) fn unit(&mut self) -> f64 {
         (self.bits() >> 11) as f64 * (1.0 / 9_007_199_254_740_992.0)
     }
 
-    /// 0 < x ≤ 1 in steps of 2⁻⁵³: for logarithms.
+    /// Returns a number 0 < x ≤ 1 in steps of 2⁻⁵³, for logarithms.
     pub(super) fn unit_above_zero(&mut self) -> f64 {
         ((self.bits() >> 11) + 1) as f64 * (1.0 / 9_007_199_254_740_992.0)
     }
 
-    /// 0 to `below` - 1, without bias (Lemire, "Fast random integer generation in an interval", 2019). Returns 0 for 0.
+    /// Returns 0 to `below` - 1, without bias (Lemire, "Fast random integer generation in an interval", 2019).
+    /// Returns 0 for 0.
     pub(super) fn below(&mut self, below: u64) -> u64 {
         loop {
             let wide = u128::from(self.bits()) * u128::from(below);
@@ -77,13 +78,13 @@ impl Random {
         }
     }
 
-    /// True with a probability of `times` in a thousand.
+    /// Returns `true` with a probability of `times` in a thousand.
     pub(super) fn per_mille(&mut self, times: u64) -> bool {
         self.below(1000) < times
     }
 
-    /// Mean 0, deviation 1, from -6 to 6: the sum of twelve uniforms (Irwin and Hall, 1927), because additions round
-    /// alike on every machine.
+    /// Returns a number of mean 0 and deviation 1, from -6 to 6. It is the sum of twelve uniforms (Irwin and Hall,
+    /// 1927), because additions round alike on every machine.
     pub(super) fn bell(&mut self) -> f64 {
         (0..12).map(|_| self.unit()).sum::<f64>() - 6.0
     }

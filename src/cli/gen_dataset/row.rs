@@ -15,7 +15,7 @@ impl Id {
     /// The longest id: a word, a tenant of 10 digits, a number of 12.
     const BYTES_MAX: usize = 31;
 
-    /// A prefix and a number of at least `width` digits.
+    /// Creates an id from a prefix and a number of at least `width` digits.
     pub(super) fn new(prefix: &str, number: u64, width: usize) -> Id {
         let mut id = Id { text: [0; Id::BYTES_MAX], length: 0 };
         let mut digits = itoa::Buffer::new();
@@ -32,13 +32,13 @@ impl Id {
         self.length += more.len() as u8;
     }
 
-    /// The text, as bytes.
+    /// Returns the text as bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.text[..usize::from(self.length)]
     }
 
-    /// The text.
+    /// Returns the text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         // It consists of a str's bytes and digits.
@@ -81,7 +81,7 @@ pub struct Order<'a> {
 }
 
 impl Order<'_> {
-    /// The order's total in minor units.
+    /// Returns the order's total in minor units.
     #[must_use]
     pub fn total_minor(&self) -> u64 {
         self.items.iter().map(|item| u64::from(item.quantity) * item.unit_price_minor).sum()
@@ -142,7 +142,7 @@ pub struct StockEvent<'a> {
 /// needs one method.
 ///
 /// # Errors
-/// Why a row was not accepted. Generation stops there. A foreign sink wraps its own errors in
+/// The reason why a row was not accepted. Generation stops there. A foreign sink wraps its own errors in
 /// [`GenError::Sink`].
 pub trait Sink {
     fn customer(&mut self, _row: &Customer<'_>) -> Result<(), GenError> {
@@ -168,7 +168,7 @@ pub trait Sink {
         Ok(())
     }
 
-    /// Bytes written or sent so far, for the figures at the end.
+    /// Returns the bytes written or sent so far, for the figures at the end.
     fn bytes(&self) -> u64;
 }
 

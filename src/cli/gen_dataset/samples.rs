@@ -6,11 +6,11 @@ use super::row::{Id, PriceSample, Sink, StockChange, StockEvent};
 use super::season::Timeline;
 use super::world::{World, product_id};
 
-/// The part of price samples that are far off, in thousandths: a slipped decimal point, a wrong currency.
+/// The share of price samples that are far off, in thousandths, as by a slipped decimal point or a wrong currency.
 const PRICE_SLIPS_PER_MILLE: u64 = 5;
 
 impl World {
-    /// Every price sample: the product's price within 3 %, and sometimes far off.
+    /// Generates every price sample: the product's price within 3 %, and sometimes far off.
     pub(super) fn price_samples(
         &self,
         sink: &mut dyn Sink,
@@ -37,7 +37,7 @@ impl World {
         })
     }
 
-    /// Every stock event: sales of a few, deliveries of many, and sometimes a count.
+    /// Generates every stock event: sales of a few, deliveries of many, and sometimes a count.
     pub(super) fn stock_events(
         &self,
         sink: &mut dyn Sink,
@@ -63,7 +63,8 @@ impl World {
         })
     }
 
-    /// The sorted times of `count` events of all tenants, each with the tenant's own numbers.
+    /// Calls `each` with the sorted times of `total` events of all tenants, and with the random numbers of their
+    /// tenant.
     fn events(
         &self,
         times: Use,

@@ -50,14 +50,14 @@ impl Season {
         Season { start_ms: start_ms(start), sums }
     }
 
-    /// The end of the last day, exclusive.
+    /// Returns the end of the last day, exclusive.
     #[cfg(test)]
     fn end_ms(&self) -> i64 {
         self.start_ms + (self.sums.len() as i64 - 1) * HOUR_MS
     }
 }
 
-/// The first moment of a date, in milliseconds since 1970 UTC.
+/// Returns the first moment of a date, in milliseconds since 1970 UTC.
 pub(super) fn start_ms(date: Date) -> i64 {
     i64::from((date - Date::constant(1970, 1, 1)).get_days()) * DAY_MS
 }
@@ -79,7 +79,7 @@ impl Arrivals {
         Arrivals { random, left: count, log_rest: 0.0, hour: 0, last_ms: i64::MIN }
     }
 
-    /// The next time in milliseconds since 1970.
+    /// Returns the next time in milliseconds since 1970.
     fn next(&mut self, season: &Season) -> Option<i64> {
         if self.left == 0 {
             return None;
@@ -101,7 +101,7 @@ impl Arrivals {
     }
 }
 
-/// The times of all tenants in one ascending order. A heap with one entry per tenant.
+/// The times of all tenants in one ascending order, from a heap with one entry per tenant.
 #[derive(Debug)]
 pub(super) struct Timeline<'s> {
     season: &'s Season,
@@ -111,7 +111,7 @@ pub(super) struct Timeline<'s> {
 }
 
 impl<'s> Timeline<'s> {
-    /// With this many times of each tenant.
+    /// Creates a timeline with this many times of each tenant.
     pub(super) fn new(
         season: &'s Season,
         seed: u64,
@@ -127,7 +127,7 @@ impl<'s> Timeline<'s> {
         timeline
     }
 
-    /// The next time in milliseconds since 1970, and its tenant.
+    /// Returns the next time in milliseconds since 1970, and its tenant.
     pub(super) fn next(&mut self) -> Option<(i64, u32)> {
         let mut head = self.heads.peek_mut()?;
         let Reverse((time_ms, tenant)) = *head;

@@ -102,7 +102,7 @@ pub struct Spec {
 }
 
 impl SpecArgs {
-    /// The preset with the flags that override it.
+    /// Returns the preset with the flags that override it.
     ///
     /// # Errors
     /// The first invalid parameter.
@@ -169,7 +169,7 @@ impl Spec {
         if !(1..=DAYS_MAX).contains(&self.days) {
             return no(format!("--days: 1 to {DAYS_MAX}"));
         }
-        // RFC 3339 has four digits a year, and nothing is before 1970.
+        // RFC 3339 has four digits for the year, and the years before 1970 are excluded.
         let end = self.start.checked_add(jiff::Span::new().days(self.days));
         if self.start.year() < 1970 || end.is_err() {
             return no(format!(
@@ -183,14 +183,14 @@ impl Spec {
         Ok(())
     }
 
-    /// A tenant's share of a count: equal shares, with the remainder to the first tenants.
+    /// Returns a tenant's share of a count: equal shares, with the remainder to the first tenants.
     #[must_use]
     pub(super) fn share(&self, total: u64, tenant: u32) -> u64 {
         let tenants = u64::from(self.tenants);
         total / tenants + u64::from(u64::from(tenant) < total % tenants)
     }
 
-    /// Sixteen hexadecimal digits that identify everything but the seed, and `more` (FNV-1a, 64 bits).
+    /// Returns sixteen hexadecimal digits that identify everything but the seed, and `more` (FNV-1a, 64 bits).
     #[must_use]
     pub fn hash(&self, more: &str) -> String {
         let codes: Vec<_> = self.currencies.iter().map(|currency| currency.code).collect();

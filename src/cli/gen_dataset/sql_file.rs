@@ -7,7 +7,7 @@ use super::folder::{Draft, Folder};
 use super::row::{Customer, Order, PriceSample, Product, Sink, StockChange, StockEvent};
 use super::text::{Clockface, push_number};
 
-/// Rows per INSERT.
+/// The number of rows per INSERT.
 const ROWS_MAX: u32 = 500;
 
 const TABLES: &str = "\
@@ -58,7 +58,7 @@ impl SqlFile {
         vec![self.draft]
     }
 
-    /// Called after a row: writes full statements to the file.
+    /// Ends a row, and writes full statements to the file.
     fn row_done(&mut self) -> Result<(), GenError> {
         if self.rows.rows >= ROWS_MAX || self.items.rows >= ROWS_MAX {
             self.write_statements();
@@ -151,7 +151,7 @@ impl Sink for SqlFile {
 struct Statement {
     text: Vec<u8>,
     rows: u32,
-    /// The open row already has a value.
+    /// Set if the open row already has a value.
     has_value: bool,
 }
 
@@ -176,7 +176,7 @@ impl Statement {
         }
     }
 
-    /// Quoted text; inner quotes are doubled.
+    /// Appends quoted texts, with inner quotes doubled.
     fn texts(&mut self, texts: &[&str]) -> &mut Statement {
         for text in texts {
             self.comma();
@@ -192,7 +192,7 @@ impl Statement {
         self
     }
 
-    /// Text without quotes in it.
+    /// Appends a text that contains no quotes.
     fn plain(&mut self, text: &[u8]) -> &mut Statement {
         self.comma();
         self.text.push(b'\'');
@@ -213,7 +213,7 @@ impl Statement {
         self
     }
 
-    /// Closes the statement and moves it out; nothing if it has no rows.
+    /// Closes the statement and moves it to `out`. Writes nothing if it has no rows.
     fn write_to(&mut self, out: &mut Vec<u8>) {
         if self.rows > 0 {
             out.extend_from_slice(&self.text);

@@ -24,7 +24,7 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// Usually appends; sometimes sorts in everything that waits.
+    /// Adds an amount. This usually appends it, and sometimes sorts all unsorted ones.
     pub(super) fn add(&mut self, amount: u64) {
         self.waiting.push(amount);
         self.total += 1;
@@ -33,7 +33,8 @@ impl Tally {
         }
     }
 
-    /// Nearest rank: the amount at position ceil(q·n) of the sorted list, from 1. Zeros without amounts.
+    /// Returns the quantiles by nearest rank: the amount at position ceil(q·n) of the sorted list, from 1. They are
+    /// zero if there are no amounts.
     pub(super) fn quantiles(&mut self) -> Quantiles {
         self.sort_in();
         let [p50, p95, p99] = [50, 95, 99].map(|percent| self.ranked((self.total * percent).div_ceil(100)));

@@ -1,4 +1,4 @@
-//! Rows as text: JSON strings, numbers, times, into reused buffers.
+//! Rows as text: JSON strings, numbers and times, written to reused buffers.
 
 use super::row::{Customer, Order, PriceSample, Product, StockChange, StockEvent};
 use super::season::DAY_MS;
@@ -36,7 +36,7 @@ impl Clockface {
         Clockface { day: 0, text: *b"1970-01-01T00:00:00.000Z" }
     }
 
-    /// Milliseconds since 1970 UTC as text.
+    /// Formats milliseconds since 1970 UTC.
     pub(super) fn text(&mut self, unix_ms: i64) -> &[u8; 24] {
         let day = unix_ms.div_euclid(DAY_MS);
         if day != self.day {
@@ -53,7 +53,8 @@ impl Clockface {
     }
 }
 
-/// Days since 1970 as `2026-03-01`. Outside the years 0 to 9999, which the parameters exclude, the epoch.
+/// Formats days since 1970 as `2026-03-01`. Outside the years 0 to 9999, which the parameters exclude, the result is
+/// the epoch.
 pub(super) fn date(day: i64) -> [u8; 10] {
     let time = jiff::Timestamp::from_second(day.saturating_mul(86_400)).unwrap_or_default();
     let date = time.to_zoned(jiff::tz::TimeZone::UTC).date();
@@ -71,7 +72,7 @@ fn two_digits(value: u32, to: &mut [u8]) {
     to[1] = b'0' + (value % 10) as u8;
 }
 
-/// Appends an order as one line of NDJSON. About 460 bytes at 2.5 items.
+/// Appends an order as one line of NDJSON, about 460 bytes at 2.5 items.
 pub(super) fn push_order(order: &Order<'_>, clock: &mut Clockface, out: &mut Vec<u8>) {
     out.extend_from_slice(b"{\"order_id\":\"");
     out.extend_from_slice(order.order_id.as_bytes());

@@ -55,18 +55,18 @@ impl World {
         }
     }
 
-    /// Its parameters.
+    /// Returns the parameters.
     #[must_use]
     pub fn spec(&self) -> &Spec {
         &self.spec
     }
 
-    /// A random product of a tenant, weighted by popularity.
+    /// Returns a random product of a tenant, weighted by popularity.
     pub(super) fn some_product(&self, tenant: &Tenant, random: &mut Random) -> u32 {
         tenant.product_ranks.at(self.product_popularity.rank(random) - 1)
     }
 
-    /// Every customer, tenant by tenant.
+    /// Passes every customer to the sink, tenant by tenant.
     pub(super) fn customers(&self, sink: &mut dyn Sink, row_done: &mut dyn FnMut()) -> Result<(), GenError> {
         let mut person = Person::default();
         for tenant in &self.tenants {
@@ -85,7 +85,7 @@ impl World {
         Ok(())
     }
 
-    /// Every product, tenant by tenant.
+    /// Passes every product to the sink, tenant by tenant.
     pub(super) fn products(&self, sink: &mut dyn Sink, row_done: &mut dyn FnMut()) -> Result<(), GenError> {
         let mut name = String::new();
         for tenant in &self.tenants {
@@ -133,18 +133,18 @@ impl Tenant {
         self.products[number as usize]
     }
 
-    /// A random customer, weighted by loyalty.
+    /// Returns a random customer, weighted by loyalty.
     pub(super) fn some_customer(&self, random: &mut Random) -> u32 {
         self.customer_ranks.at(self.customer_popularity.rank(random) - 1)
     }
 }
 
-/// `cust-0000001` for the number 0.
+/// Returns a customer's id: `cust-0000001` for the number 0.
 pub(super) fn customer_id(number: u32) -> Id {
     Id::new("cust-", u64::from(number) + 1, 7)
 }
 
-/// `prod-00001` for the number 0.
+/// Returns a product's id: `prod-00001` for the number 0.
 pub(super) fn product_id(number: u32) -> Id {
     Id::new("prod-", u64::from(number) + 1, 5)
 }

@@ -32,7 +32,7 @@ impl Zipf {
         zipf
     }
 
-    /// The next rank, from 1.
+    /// Returns the next rank, from 1.
     pub(super) fn rank(&self, random: &mut Random) -> u32 {
         loop {
             let u = self.low + random.unit() * (self.high - self.low);
@@ -46,21 +46,21 @@ impl Zipf {
         }
     }
 
-    /// x^-s.
+    /// Returns x^-s.
     fn share(&self, x: f64) -> f64 {
         exp(-self.exponent * ln(x))
     }
 
-    /// The integral of x^-s from 1: (x^(1-s) - 1) / (1 - s).
+    /// Returns the integral of x^-s from 1: (x^(1-s) - 1) / (1 - s).
     fn integral(&self, x: f64) -> f64 {
         let rest = 1.0 - self.exponent;
         (exp(rest * ln(x)) - 1.0) / rest
     }
 
-    /// The x of an integral.
+    /// Returns the x of an integral.
     fn inverse(&self, integral: f64) -> f64 {
         let rest = 1.0 - self.exponent;
-        // Below 0 only by rounding; the clamp keeps the logarithm's argument normal.
+        // The value is below 0 only by rounding. The clamp keeps the logarithm's argument normal.
         exp(ln((1.0 + integral * rest).max(1e-300)) / rest)
     }
 }
@@ -84,7 +84,7 @@ impl Shuffle {
         Shuffle { count, factor, offset: random.below(count) }
     }
 
-    /// The position of `index` (0 ≤ `index` < count).
+    /// Returns the position of `index` (0 ≤ `index` < count).
     pub(super) fn at(&self, index: u32) -> u32 {
         // Both factors are below 2^32: no overflow.
         ((u64::from(index) * self.factor + self.offset) % self.count) as u32

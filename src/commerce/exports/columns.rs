@@ -1,4 +1,4 @@
-//! What of an order, and of its items, an export may tell.
+//! The columns of an order and of its items that an export may contain.
 
 use super::spec::{ExportFormat, ExportRows};
 
@@ -28,7 +28,7 @@ pub enum Column {
     Amount,
 }
 
-/// What its values are.
+/// The type of a column's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Text,
@@ -61,7 +61,7 @@ impl Column {
         Column::Amount,
     ];
 
-    /// As `fields` and the file have it.
+    /// Returns the name in `fields` and in the file.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -97,7 +97,7 @@ impl Column {
         }
     }
 
-    /// Of an item, and not of the whole order.
+    /// Returns `true` if the column belongs to an item and not to the whole order.
     pub(super) fn is_of_item(self) -> bool {
         matches!(
             self,
@@ -110,7 +110,7 @@ impl Column {
         )
     }
 
-    /// Whether rows of this kind may have it.
+    /// Returns `true` if rows of this kind may have the column.
     pub(super) fn fits(self, rows: ExportRows) -> bool {
         match rows {
             ExportRows::Orders => !self.is_of_item(),
@@ -118,8 +118,8 @@ impl Column {
         }
     }
 
-    /// Whether it is there where no fields are named. A line of NDJSON is what a search gives; a table has columns
-    /// of one value.
+    /// Returns `true` if the column is present by default. A line of NDJSON equals one of a search, and a table has
+    /// columns with single values.
     pub(super) fn is_default(self, format: ExportFormat, rows: ExportRows) -> bool {
         let of_rows = match (self, format) {
             (Column::ReceivedAt, _) => false,

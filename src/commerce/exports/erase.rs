@@ -1,20 +1,21 @@
-//! What becomes of a tenant's exports when a person is erased.
+//! Removes a person from a tenant's exports.
 //!
-//! A file that does not hold orders of the person stays. One that is finished and does is gone, and says why. One that
-//! is being made leaves out what it has not written yet. Where it has, it is spliced ([`super::splice`]): the blocks
-//! that hold the person's orders go, and the other orders of those blocks are written again at the end, under another
-//! generation. So an export that is longer than the time between two erasures ends all the same: each one costs it no
-//! more than the blocks with the person's orders, and a job gets farther than it was before it makes way for the next
-//! one ([`super::job`]). Which orders an export holds is in `chosen`, in the order of the file, so nothing is unpacked.
+//! A file without orders of the person remains. A finished file with such orders is deleted, and its export reports
+//! the reason. An unfinished file omits the orders that it does not contain yet. If it contains some already, it is
+//! spliced ([`super::splice`]): the blocks with the person's orders are removed, and the other orders of these
+//! blocks are written again at the end, under another generation. An export that takes longer than the time between
+//! two erasures therefore ends nevertheless: each erasure costs it only the blocks with the person's orders, and a
+//! job advances beyond its earlier position before it yields to the next erasure ([`super::job`]). `chosen` lists
+//! the orders of an export in the order of the file, so nothing has to be unpacked.
 //!
-//! An export begins again only where it cannot be spliced: an older version began the file, the files are damaged,
-//! there is no room for a second one, or a kill left a list of another length than its counts say.
+//! An export restarts only if it cannot be spliced: an older version began the file, the files are damaged, there is
+//! no room for a second file, or a kill left a list whose length differs from its counts.
 //!
-//! Orders that stay under a pseudonym are written again under it, once every shard has it. An export that looks for
-//! words of names (`q`) leaves them out instead: among orders that a name found, the pseudonym would be tied to that
-//! name, and `q` finds no pseudonym.
+//! Orders that are kept under a pseudonym are written again under it, once every shard has it. An export with a
+//! search for names (`q`) omits them instead: in its results, the pseudonym would be linked to the name, and `q`
+//! does not find pseudonyms.
 //!
-//! Nobody works on the exports meanwhile ([`super::store::Hold`]), and no order of the person is added.
+//! Meanwhile no job works on the exports ([`super::store::Hold`]), and no order of the person is added.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read as _, Write as _};
@@ -29,15 +30,16 @@ use crate::base::{clock, durable};
 use crate::people::Needles;
 
 const CHOSEN_NEW: &str = "chosen.new";
-/// What a client is told of a file that went.
+/// The error that a deleted file reports to clients.
 const REASON: &str = "it contained a person who was erased";
 
 impl ExportStore {
-    /// Takes a person out of the tenant's exports: `rows` are the ids of their orders, sorted, of each shard, which
-    /// `are_kept` under another name or go. How many exports had to do with them. Reads 8 bytes for each order that the tenant's exports tell.
+    /// Removes a person from the tenant's exports. `rows` are the sorted ids of the person's orders in each shard,
+    /// which `are_kept` under another name or are deleted. Returns how many exports were affected. Reads 8 bytes for
+    /// each order in the tenant's exports.
     ///
     /// # Errors
-    /// The disk's first one; the others are done. Asked again, it does the rest.
+    /// Returns the first I/O error, after it has processed the other exports. Another call does the rest.
     pub fn erase_person(
         &self,
         tenant: &str,
@@ -65,7 +67,7 @@ impl ExportStore {
         let state =
             serde_json::to_vec(&export.record(Progress::clone(&progress))).map_err(io::Error::other)?;
         if needles.are_in(&state) {
-            // Its filters or its key name the person.
+            // Its filters or its key refer to the person.
             self.remove(export)?;
             return Ok(true);
         }
@@ -86,12 +88,12 @@ impl ExportStore {
                 }
                 Ok(true)
             }
-            // Nothing was chosen yet, or there is nothing any more. A crash may have left files all the same.
+            // The export has no selection yet, or no file any more. A crash may nevertheless have left files.
             _ => self.drop_files(export).map(|()| false),
         }
     }
 
-    /// Takes the orders at these places out, or sees to it that they get their pseudonym.
+    /// Removes the orders at these places, or has them wait for their pseudonym.
     fn take_out(&self, export: &Export, places: &[u64], counts: &[u64], are_kept: bool) -> io::Result<()> {
         let progress = export.progress();
         let are_kept = are_kept && export.spec.filters.q.is_none();
@@ -104,11 +106,12 @@ impl ExportStore {
         }
         let progress = Progress { awaits_pseudonym: true, ..Progress::clone(&progress) };
         self.publish(export, progress, true)?;
-        // An older state that a power cut brings back would count as newer: it covers as many bytes.
+        // If a power cut restored the older state, it would count as newer because it covers as many bytes.
         durable::remove(&self.folder_of(&export.id).join(PROGRESS))
     }
 
-    /// Cuts off what a kill left behind the checkpoint: it may hold orders that are not to be written any more.
+    /// Truncates the bytes that a kill left after the checkpoint. They may contain orders that must not be written
+    /// any more.
     fn cut_tail(&self, export: &Export, checkpoint: &Checkpoint) -> io::Result<()> {
         for (name, bytes) in
             [(FILE, checkpoint.bytes), (BESIDE, checkpoint.beside), (MARKS, checkpoint.marks)]
@@ -122,7 +125,7 @@ impl ExportStore {
         Ok(())
     }
 
-    /// Chooses anew and makes another file, when a job comes to it. What there is of the file goes.
+    /// Deletes the file. The next job selects the orders again and writes another file.
     pub(super) fn begin_again(&self, export: &Export) -> io::Result<()> {
         let progress = export.progress();
         let generation = progress.generation + 1;
@@ -155,7 +158,7 @@ impl ExportStore {
         Ok(())
     }
 
-    /// Where among the chosen orders these rows are; `None` where nobody can know any more.
+    /// Returns the places of these rows in the selection, or `None` if they can no longer be determined.
     fn places(
         &self,
         export: &Export,
@@ -198,8 +201,8 @@ impl ExportStore {
         Ok(Some(looking.places))
     }
 
-    /// Takes orders out of those that are still to be told. A crash in between leaves a list of another length than the
-    /// counts say, which the job notices.
+    /// Removes orders that are not written yet from the selection. A crash in between leaves a list whose length
+    /// differs from the counts, which the job detects.
     fn leave_out(&self, export: &Export, places: &[u64], counts: &[u64]) -> io::Result<()> {
         let folder = self.folder_of(&export.id);
         copy_without(&folder, places)?;
@@ -217,7 +220,7 @@ impl ExportStore {
     }
 }
 
-/// A reading of the chosen orders for those of a person.
+/// A search of the selection for orders of a person.
 struct Looking {
     chosen: BufReader<File>,
     at: u64,
@@ -225,7 +228,7 @@ struct Looking {
 }
 
 impl Looking {
-    /// Looks at the next ones, all of the shard where these rows are the person's.
+    /// Searches the next `count` orders, all of the shard in which the person has these rows.
     fn look(&mut self, count: u64, rows: &[i64]) -> io::Result<()> {
         for place in self.at..self.at + count {
             let mut word = [0; CHOSEN_BYTES as usize];
@@ -265,7 +268,7 @@ mod tests {
         Needles::new(["c-17"], ["zaphod@heartofgold.example"], [])
     }
 
-    /// An export of two shards that has told so many of orders 10 to 14 and 20 to 24.
+    /// Returns an export of two shards with orders 10 to 14 and 20 to 24, of which `told` are written.
     fn export(store: &ExportStore, state: ExportState, told: u64) -> Arc<Export> {
         let export = store.create(record(r#"{"format":"ndjson"}"#)).unwrap();
         let words = [10..15_u64, 20..25].into_iter().flatten().flat_map(|id| (id << 3).to_le_bytes());
@@ -288,7 +291,7 @@ mod tests {
         let store = ExportStore::open(data.path(), 1 << 30, 1_000).unwrap();
         let tenant = record(r#"{"format":"csv"}"#).tenant;
         let done = export(&store, ExportState::Done, 10);
-        // Of the other shard, and of no export.
+        // Rows of the other shard, and rows in no export.
         assert_eq!(
             store.erase_person(&tenant, (&[vec![20, 99], vec![10, 11]], false), &needles()).unwrap(),
             0
@@ -299,12 +302,12 @@ mod tests {
         assert_eq!((done.progress().state, store.file_of(&done).exists()), (ExportState::Erased, false));
         assert_eq!(done.told()["error"], REASON);
         assert!(store.find(&tenant, done.id.as_str()).is_some(), "it still says why");
-        // One of which nobody knows what it tells.
+        // An export whose orders are unknown.
         let unknown = export(&store, ExportState::Done, 10);
         fs::remove_file(store.folder_of(&unknown.id).join(CHOSEN)).unwrap();
         assert_eq!(store.erase_person(&tenant, (&[vec![], vec![]], false), &needles()).unwrap(), 1);
         assert_eq!(unknown.progress().state, ExportState::Erased);
-        // One that is asked for by the person's name.
+        // An export that is filtered by the person's address.
         let named =
             store.create(record(r#"{"format":"csv","filters":{"q":"zaphod@heartofgold.example"}}"#)).unwrap();
         assert_eq!(store.erase_person(&tenant, (&[vec![], vec![]], false), &needles()).unwrap(), 1);
@@ -332,7 +335,7 @@ mod tests {
         assert_ne!(running.etag(&progress), etag);
         assert!(!store.file_of(&running).exists() && !store.folder_of(&running.id).join(FILE).exists());
         assert_eq!(store.find(&tenant, running.id.as_str()).unwrap().id, running.id);
-        // Not begun: there is nothing to take out.
+        // Not begun: there is nothing to remove.
         let queued = store.create(record(r#"{"format":"csv"}"#)).unwrap();
         assert_eq!(store.erase_person(&tenant, (&[vec![10], vec![]], false), &needles()).unwrap(), 0);
         assert_eq!(queued.progress().generation, 0);

@@ -1,8 +1,8 @@
-//! The file of one export while it is made: batches in, bytes and a checkpoint out.
+//! The file of one export while it is written: batches in, bytes and checkpoints out.
 //!
-//! What is in front of a checkpoint is verified by its digest when the work goes on after a start, which a kill
-//! never fails and a power cut may. The bytes of a checkpoint are written before `state.json` says so, and what
-//! lies behind them is cut off.
+//! When the work continues after a restart, the bytes before the checkpoint are verified by their digest. After a
+//! kill they always match; after a power cut they may not. The bytes of a checkpoint are written before `state.json`
+//! records it, and bytes after it are truncated.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
@@ -27,20 +27,20 @@ use crate::orders::{ChosenOrder, OrderBatch};
 /// Bytes verified in one step: some 10 ms.
 const VERIFIED_BYTES: u64 = 8 << 20;
 
-/// Where rows become bytes.
+/// Converts rows to bytes.
 #[derive(Debug)]
 enum Encoder {
     Text { encoder: TextEncoder, compression: Compression, raw: Vec<u8> },
     Parquet(Box<ParquetEncoder>),
 }
 
-/// The file being made.
+/// The file being written.
 #[derive(Debug)]
 pub(super) struct ExportFile {
     store: Arc<ExportStore>,
     export: Arc<Export>,
     file: File,
-    /// Of Parquet: what is known of the row groups.
+    /// Parquet only: the metadata of the row groups.
     beside: File,
     marks: File,
     digest: Sha256,
@@ -48,16 +48,16 @@ pub(super) struct ExportFile {
     marks_digest: Sha256,
     encoder: Encoder,
     checkpoint: Checkpoint,
-    /// Orders taken in, the group that is not yet written included.
+    /// Received orders, including those of the group that is not written yet.
     orders: u64,
-    /// Of each shard in turn, where the orders end that were taken in and are not yet written.
+    /// The end of each run of orders of one shard that are received and not written yet.
     runs: Vec<(u32, u64)>,
-    /// Rows were written since it was opened.
+    /// Set once rows were written since the file was opened.
     has_advanced: bool,
     out: Vec<u8>,
 }
 
-/// What a step left to do.
+/// The work that a step left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Left {
     Nothing,
@@ -71,10 +71,10 @@ pub(super) fn opened(store: &ExportStore, export: &Export, name: &str) -> io::Re
 }
 
 impl ExportFile {
-    /// Opens it behind its checkpoint, yet to be verified.
+    /// Opens the file at its checkpoint. It must still be verified.
     ///
     /// # Errors
-    /// The disk's.
+    /// Returns I/O errors.
     pub(super) fn open(store: Arc<ExportStore>, export: Arc<Export>) -> io::Result<ExportFile> {
         let (file, beside) = (opened(&store, &export, FILE)?, opened(&store, &export, BESIDE)?);
         let marks = opened(&store, &export, MARKS)?;
@@ -110,8 +110,8 @@ impl ExportFile {
         })
     }
 
-    /// Where [`ExportFile::verify`] begins: behind what this process wrote or verified already. An erasure makes jobs
-    /// begin again and again, which must not read a long file each time.
+    /// Returns the start of [`ExportFile::verify`]: the end of the bytes that this process has already written or
+    /// verified. Erasures restart jobs again and again, and these must not read a long file each time.
     pub(super) fn seen(&mut self) -> u64 {
         let generation = self.export.progress().generation;
         match self.export.seen.load_full() {
@@ -129,11 +129,12 @@ impl ExportFile {
         self.export.seen.store(Some(Arc::new(seen)));
     }
 
-    /// Reads the next part of what is in front of the checkpoint, `from` the byte where the last step ended; where
-    /// this one did. `None`: all of it is right, and what lay behind it is cut off.
+    /// Verifies the next part of the bytes before the checkpoint, starting at `from`, where the last step ended.
+    /// Returns the end of this step, or `None` once all bytes are verified and the bytes after the checkpoint are
+    /// truncated.
     ///
     /// # Errors
-    /// The disk's. Where the bytes are not those that were written, the file begins anew as another generation.
+    /// Returns I/O errors. If the bytes differ from those written, the file restarts as another generation.
     pub(super) fn verify(&mut self, from: u64) -> io::Result<Option<u64>> {
         let until = self.checkpoint.bytes.min(from + VERIFIED_BYTES);
         let (mut at, mut block) = (from, vec![0; 256 * 1024]);
@@ -180,7 +181,7 @@ impl ExportFile {
         Ok(None)
     }
 
-    /// Whether what is beside the file is what was written: some KB a row group.
+    /// Returns `true` if the side file contains what was written: some KB for each row group.
     fn verify_beside(&mut self) -> io::Result<bool> {
         if self.beside.metadata()?.len() < self.checkpoint.beside {
             return Ok(false);
@@ -190,7 +191,7 @@ impl ExportFile {
         Ok(is_empty || hex(&self.beside_digest.clone().finalize()) == self.checkpoint.beside_digest)
     }
 
-    /// Whether the marks are those that were written: 40 bytes a block.
+    /// Returns `true` if the marks are those that were written: 40 bytes a block.
     fn verify_marks(&mut self) -> io::Result<bool> {
         if self.marks.metadata()?.len() < self.checkpoint.marks {
             return Ok(false);
@@ -208,18 +209,19 @@ impl ExportFile {
         Ok(beside)
     }
 
-    /// How many of the chosen orders it has.
+    /// Returns how many of the chosen orders the file has received.
     pub(super) fn orders(&self) -> u64 {
         self.orders
     }
 
-    /// Whether rows were written since it was opened, and the file holds more orders than these: a job that leaves off
-    /// then has not worked for nothing.
+    /// Returns `true` if rows were written since the file was opened and it contains more than this many orders. A
+    /// job that stops then has made progress.
     pub(super) fn has_advanced_behind(&self, orders: u64) -> bool {
         self.has_advanced && self.checkpoint.orders > orders
     }
 
-    /// Writes what stands in front of all rows, as a block of its own: the rows behind it may go.
+    /// Writes the bytes that precede all rows as a block of their own, because the first block of rows may be
+    /// removed later.
     fn begin(&mut self) -> Result<(), ExportError> {
         self.out.clear();
         match &mut self.encoder {
@@ -236,10 +238,10 @@ impl ExportFile {
         self.append(0, &[])
     }
 
-    /// Takes the next orders in, all of one shard, whose index this is.
+    /// Receives the next orders, all of the shard with this index.
     ///
     /// # Errors
-    /// No room, or the disk's.
+    /// Returns [`ExportError::NoRoom`] or I/O errors.
     pub(super) fn take(&mut self, batch: &mut OrderBatch, shard: u32) -> Result<Left, ExportError> {
         if self.checkpoint.bytes == 0 {
             self.begin()?;
@@ -262,10 +264,10 @@ impl ExportFile {
         }
     }
 
-    /// Goes on with a group of rows that is full, a column at a time.
+    /// Continues with a full group of rows, one column at a time.
     ///
     /// # Errors
-    /// No room, or the disk's.
+    /// Returns [`ExportError::NoRoom`] or I/O errors.
     pub(super) fn go_on(&mut self) -> Result<Left, ExportError> {
         let offset = self.checkpoint.bytes;
         let Encoder::Parquet(encoder) = &mut self.encoder else { return Ok(Left::Nothing) };
@@ -278,9 +280,9 @@ impl ExportFile {
         Ok(Left::Nothing)
     }
 
-    /// Writes `out`, and says that it is there.
+    /// Writes `out` and publishes the new checkpoint.
     fn append(&mut self, rows: u64, beside: &[u8]) -> Result<(), ExportError> {
-        // The marks of a file that an older version began would not be of all of it.
+        // If an older version began the file, marks would not cover all of it.
         let has_marks = self.checkpoint.bytes == 0 || self.checkpoint.marks > 0;
         let grown = (rows, self.out.len() as u64, beside.len() as u64);
         let marks = if has_marks { marks_of(&self.checkpoint, &self.runs, grown) } else { Vec::new() };
@@ -309,15 +311,15 @@ impl ExportFile {
         Ok(())
     }
 
-    /// Whether something was taken in that is not yet written.
+    /// Returns `true` if rows were received and not written yet.
     pub(super) fn is_holding(&self) -> bool {
         matches!(&self.encoder, Encoder::Parquet(encoder) if encoder.has_rows())
     }
 
-    /// After the last order: what ends the file. It is on disk then, and done.
+    /// Ends the file after the last order. The file is then synced, and the export is done.
     ///
     /// # Errors
-    /// No room, or the disk's.
+    /// Returns [`ExportError::NoRoom`] or I/O errors.
     pub(super) fn finish(mut self) -> Result<(), ExportError> {
         self.out.clear();
         let is_empty = self.checkpoint.bytes == 0;
@@ -328,7 +330,8 @@ impl ExportFile {
                 }
                 self.out.extend_from_slice(&encoder.end(&self.read_beside()?)?);
             }
-            // One without rows has its header all the same, and what is packed is a whole piece of nothing.
+            // A file without rows nevertheless has its header. If it is compressed, it is a complete member even
+            // without content.
             Encoder::Text { encoder, compression, .. } if is_empty => {
                 let mut head = Vec::new();
                 encoder.head(&mut head);
@@ -352,7 +355,7 @@ impl ExportFile {
             ..Progress::clone(&self.export.progress())
         };
         self.store.publish(&self.export, progress, true)?;
-        // What was chosen stays, and the marks: they say whether the file tells of a person who is to be erased.
+        // The selection and the marks are kept. They show whether the file contains a person who is to be erased.
         let folder = self.store.folder_of(&self.export.id);
         let _ = std::fs::remove_file(folder.join(BESIDE));
         let chosen = std::fs::metadata(folder.join(CHOSEN)).map_or(0, |found| found.len());
@@ -363,7 +366,7 @@ impl ExportFile {
     }
 }
 
-/// The chosen orders of all shards, one after another: 8 bytes each, the row id and below it 3 bits of status.
+/// The chosen orders of all shards, one after another: 8 bytes each, the row id with 3 bits of status below it.
 #[derive(Debug)]
 pub(super) struct ChosenFile(File);
 
@@ -374,12 +377,12 @@ impl ChosenFile {
         opened(store, export, CHOSEN).map(ChosenFile)
     }
 
-    /// Forgets all of them.
+    /// Removes all orders.
     pub(super) fn clear(&self) -> io::Result<()> {
         self.0.set_len(0)
     }
 
-    /// Appends behind what was written through this.
+    /// Appends orders after those already written through this handle.
     pub(super) fn append(
         &mut self,
         store: &ExportStore,
@@ -394,12 +397,12 @@ impl ChosenFile {
         Ok(())
     }
 
-    /// How many there are.
+    /// Returns the number of orders.
     pub(super) fn count(&self) -> io::Result<u64> {
         Ok(self.0.metadata()?.len() / CHOSEN_BYTES)
     }
 
-    /// All of them are there: they survive a power cut from here on.
+    /// Syncs the file, so that the orders survive a power cut.
     pub(super) fn sync(&self) -> io::Result<()> {
         self.0.sync_all()
     }

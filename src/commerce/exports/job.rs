@@ -1,12 +1,13 @@
-//! One export from its beginning, or its last checkpoint, to its end.
+//! Runs one export from its beginning, or from its last checkpoint, to its end.
 //!
 //! ```text
 //! choose   each shard's orders, in steps ──► chosen
-//! verify   what a run before this one wrote
+//! verify   the bytes that an earlier run wrote
 //! read     chosen orders ──► batch      (one batch ahead)
 //! encode   batch ──► bytes ──► file ──► checkpoint
 //! ```
-//! All that takes long is done on readers' threads in steps of some 20 ms; what runs here waits, and opens files.
+//!
+//! Long work is done on readers' threads in steps of some 20 ms. The code here waits, and opens files.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -23,28 +24,28 @@ use crate::cores::executor;
 use crate::orders::{BatchBounds, Choosing, ChosenOrder, NameCache, OrderBatch};
 use crate::query::{self, Filling, QueryError, Readers};
 
-/// Rows of one batch, which is also what is packed by itself: some 1.5 MB of text, 10 ms of work. In a debug build few,
-/// so that tests with few rows see several.
+/// Rows of one batch, which is also compressed separately: some 1.5 MB of text, 10 ms of work. Few in a debug build,
+/// so that tests with few rows have several batches.
 const BATCH_ORDERS: usize = if cfg!(debug_assertions) { 300 } else { 4_096 };
 const BATCH_ITEMS: usize = if cfg!(debug_assertions) { 600 } else { 8_192 };
-/// Chosen orders held at once: 16 bytes each.
+/// Chosen orders in memory at once: 16 bytes each.
 const CHOSEN_HELD: usize = 16_384;
-/// How often a step is tried again that could not be done, and how long between.
+/// Number of attempts of a step that fails, and the pause between them.
 const TRIES: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(250);
-/// How long a job may let an erasure wait until it has chosen, or written more than it had before the last splice: an
-/// export gets on then, however fast erasures follow one another. Erasures wait longer than this.
+/// How long a job may delay an erasure until it has chosen its orders, or has written more than before the last
+/// splice. An export therefore advances however fast erasures follow one another. Erasures wait longer than this.
 const STAY_US: u64 = 10_000_000;
 
-/// Why an export came to nothing, or was not finished.
+/// Why an export did not finish.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportFailure {
     #[error("it was deleted")]
     Removed,
-    /// Ask again a little later.
+    /// Retry a little later.
     #[error("rows of the tenant are being erased")]
     Erasing,
-    /// Ask again once nobody holds the tenant's exports.
+    /// Retry once the hold on the tenant's exports is released.
     #[error("an erasure is checking the tenant's exports")]
     Held,
     #[error("the data disk has less than disk_reserve free")]
@@ -63,10 +64,11 @@ impl From<std::io::Error> for ExportFailure {
     }
 }
 
-/// Brings an export to its end. Dropped on the way, it goes on from its last checkpoint.
+/// Runs an export to its end. If the future is dropped, the export continues at its last checkpoint later. Calls
+/// `is_disk_low` before every batch.
 ///
 /// # Errors
-/// Why it cannot be; its state does not say so yet. `is_disk_low` is asked before every batch.
+/// Returns why the export cannot finish. Its state does not contain the reason yet.
 pub async fn run_export(
     store: &Arc<ExportStore>,
     readers: &Readers,
@@ -84,7 +86,7 @@ pub async fn run_export(
     let is_early = if export.progress().chosen.is_none() {
         query::is_erasing(readers, &export.tenant).await?
     } else {
-        // Of what was chosen an erasure that only deletes took its orders out already.
+        // An erasure that only deletes has already removed its orders from the selection.
         export.progress().awaits_pseudonym && query::is_pseudonymising(readers, &export.tenant).await?
     };
     if is_early {
@@ -110,13 +112,13 @@ pub async fn run_export(
     let spliced = export.progress().spliced;
     let chosen = ChosenFile::open(store, export)?;
     if chosen.count()? != spliced + counts.iter().sum::<u64>() {
-        // An erasure that took orders out of it was cut off half-way.
+        // An erasure was interrupted while it removed orders from the selection.
         store.begin_again(export)?;
         return Err(ExportFailure::Erasing);
     }
     let mut file = verified(store, readers, export, &may_go_on).await?;
     if file.orders() < spliced {
-        // It is made from the beginning, and nobody knows any more of which shards those orders are.
+        // The file is rewritten from its beginning, and the shards of these orders are no longer known.
         store.begin_again(export)?;
         return Err(ExportFailure::Erasing);
     }
@@ -130,7 +132,7 @@ pub async fn run_export(
     while let Some(taken) = batch {
         let has_advanced = file.has_advanced_behind(reached);
         if has_advanced || clock::monotonic_us() >= until_us { may_go_on() } else { may_stay() }?;
-        // The next batch is read while this one is encoded.
+        // Reads the next batch while this one is encoded.
         let (next, written) = zip(batches.next(), encoded(readers, file, taken)).await;
         let spare;
         (file, spare) = written?;
@@ -143,7 +145,7 @@ pub async fn run_export(
     compute(readers, move || file.finish().map_err(ExportFailure::from)).await
 }
 
-/// Computes on a reader's thread; where all their queues are full, after a while.
+/// Computes on a reader's thread. If the queues of all readers are full, it waits.
 async fn compute<T: Send + 'static>(
     readers: &Readers,
     work: impl FnOnce() -> Result<T, ExportFailure> + Send + 'static,
@@ -151,7 +153,7 @@ async fn compute<T: Send + 'static>(
     readers.compute(work).await.map_err(ExportFailure::from)?
 }
 
-/// Tries what may fail for a while: a full queue, a shard that is being put in place.
+/// Retries work that may fail for a while, because a queue is full or a shard is being replaced.
 async fn patiently<T, F: Future<Output = Result<T, QueryError>>>(
     mut work: impl FnMut() -> F,
 ) -> Result<T, QueryError> {
@@ -167,7 +169,7 @@ async fn patiently<T, F: Future<Output = Result<T, QueryError>>>(
     }
 }
 
-/// Writes down which orders it is about, and how they stand.
+/// Records the selected orders and their statuses.
 async fn choose(
     store: &Arc<ExportStore>,
     readers: &Readers,
@@ -180,7 +182,7 @@ async fn choose(
     file.clear()?;
     store.recharge(export, 0);
     let mut counts = Vec::with_capacity(shards.len());
-    // Goes from hand to hand: a list that one thread makes and another one frees is long in coming back.
+    // The list is passed back and forth, because memory that another thread frees returns late.
     let mut spare = Vec::new();
     for (shard, pin) in shards.iter().zip(&export.pins) {
         let (mut count, mut choosing) = (0, Some(Choosing::default()));
@@ -259,21 +261,21 @@ async fn gone_on(readers: &Readers, mut file: ExportFile) -> Result<ExportFile, 
     }
 }
 
-/// Reads the chosen orders, batch after batch: their borders depend on the orders alone.
+/// Reads the chosen orders in batches. The boundaries depend only on the orders.
 struct Batches<'r> {
     readers: &'r Readers,
     tenant: &'r str,
     shards: &'r [ShardId],
-    /// Of each shard, where its orders end among all.
+    /// For each shard, the end of its orders in the selection.
     ends: Vec<u64>,
     chosen: ChosenFile,
     bounds: BatchBounds,
-    /// The next one to read, among all.
+    /// The next order to read, as a place in the selection.
     at: u64,
-    /// The following ones, as far as they are read in.
+    /// The following orders that are already in memory.
     held: Vec<ChosenOrder>,
     names: NameCache,
-    /// One that was encoded, for the next to be read into.
+    /// An encoded batch, whose memory the next one reuses.
     spare: OrderBatch,
 }
 
@@ -306,7 +308,7 @@ impl<'r> Batches<'r> {
         }
     }
 
-    /// With the index of their shard; `None`: there are no more.
+    /// Returns the next batch with the index of its shard, or `None` at the end.
     async fn next(&mut self) -> Result<Option<(u32, OrderBatch)>, ExportFailure> {
         let of = self.ends.partition_point(|end| *end <= self.at);
         let (Some(shard), Some(end)) = (self.shards.get(of), self.ends.get(of)) else { return Ok(None) };
@@ -314,7 +316,7 @@ impl<'r> Batches<'r> {
         while self.at < *end && !self.bounds.is_full(&batch) {
             if self.held.is_empty() {
                 let count = (CHOSEN_HELD as u64).min(end - self.at) as usize;
-                // Mostly in the page cache: just written, or read from after a start in blocks of 128 KiB.
+                // Usually in the page cache: either just written, or read in blocks of 128 KiB after a restart.
                 self.held = self.chosen.read(self.at, count)?;
             }
             let step: Vec<_> = self.held.iter().take(self.bounds.orders).copied().collect();
@@ -330,7 +332,7 @@ impl<'r> Batches<'r> {
         Ok(Some((of as u32, batch)))
     }
 
-    /// A step; one that fails is tried again from the same place.
+    /// Does one step. A step that fails is tried again from the same place.
     async fn fill(
         &self,
         shard: ShardId,

@@ -1,8 +1,9 @@
-//! The side file `marks`: where each block of an export's file ends, and which orders the block holds.
+//! The side file `marks`: the end of each block of an export's file, and the orders in the block.
 //!
-//! A record is a run of orders of one shard. A block is the records up to the one with which the file grows: one
-//! record of text, of a Parquet row group one for each shard it has orders of. The head of the file is a block
-//! without orders. A checkpoint covers the records by their number of bytes and their digest.
+//! A record describes a run of orders of one shard. A block consists of the records up to the one with which the
+//! file grows: one record for a block of text, and for a Parquet row group one record for each shard with orders in
+//! it. The head of the file is a block without orders. A checkpoint covers the records by their number of bytes and
+//! their digest.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read as _, Take};
@@ -19,16 +20,16 @@ const MARK_BYTES: usize = 40;
 const NO_SHARD: u32 = u32::MAX;
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// One record: everything but the shard is counted from the beginning of the file to the end of the run.
+/// One record. Except for the shard, the numbers count from the beginning of the file to the end of the run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Mark {
     /// An index, not an id.
     shard: u32,
     orders: u64,
     rows: u64,
-    /// Of the file.
+    /// Bytes of the file.
     bytes: u64,
-    /// Of what is kept beside it.
+    /// Bytes of the side file.
     beside: u64,
 }
 
@@ -52,8 +53,8 @@ impl Mark {
     }
 }
 
-/// The records of a block that is appended behind what is there: where its runs end, each of one shard, and by how many
-/// rows, bytes, and bytes beside the file it grows.
+/// Returns the records of a block to append: the end of each of its runs, each of one shard, and the rows, bytes and
+/// side-file bytes that the block adds.
 pub(super) fn marks_of(
     before: &Checkpoint,
     runs: &[(u32, u64)],
@@ -74,14 +75,14 @@ pub(super) fn marks_of(
     out
 }
 
-/// Orders of one shard that follow one another: their places among the chosen ones.
+/// Consecutive orders of one shard, as places in the selection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Run {
     pub(super) shard: u32,
     pub(super) places: Range<u64>,
 }
 
-/// What was appended to the file at once.
+/// The part of the file that one append wrote.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Block {
     pub(super) runs: Vec<Run>,
@@ -91,7 +92,7 @@ pub(super) struct Block {
     pub(super) beside: Range<u64>,
 }
 
-/// Reads the blocks in order; holds one at a time.
+/// Reads the blocks in order, one at a time.
 #[derive(Debug)]
 pub(super) struct Blocks {
     records: BufReader<Take<File>>,
@@ -99,7 +100,7 @@ pub(super) struct Blocks {
 }
 
 impl Blocks {
-    /// `None`: the records are not those that the checkpoint covers, or it covers none.
+    /// Returns `None` if the records are not those that the checkpoint covers, or if it covers none.
     pub(super) fn open(path: &Path, checkpoint: &Checkpoint) -> io::Result<Option<Blocks>> {
         let open = || File::open(path).map(|file| file.take(checkpoint.marks));
         if checkpoint.marks == 0 {
@@ -193,7 +194,7 @@ mod tests {
         };
         assert!(Blocks::open(&path, &checkpoint).unwrap().is_none(), "there is no such file");
         let length = written.len();
-        // What lies behind the checkpoint is not read.
+        // Bytes after the checkpoint are not read.
         written.extend_from_slice(&[7; 50]);
         std::fs::write(&path, &written).unwrap();
         let blocks: Vec<Block> =

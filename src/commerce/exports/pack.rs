@@ -1,5 +1,5 @@
-//! Packed pieces: gzip members (RFC 1952 §2.2) and zstd frames (RFC 8878 §3.1), which follow one another in a file
-//! as if they were one.
+//! Compressed pieces: gzip members (RFC 1952 §2.2) and zstd frames (RFC 8878 §3.1). Concatenated in a file, they
+//! decompress as one stream.
 
 use std::io::{self, Write as _};
 
@@ -7,14 +7,15 @@ use flate2::write::GzEncoder;
 
 use super::spec::Compression;
 
-/// The usual levels: a tenth larger than the best, several times as fast.
+/// The usual levels. The output is a tenth larger than with the best levels, at several times the speed.
 const GZIP_LEVEL: u32 = 6;
 const ZSTD_LEVEL: i32 = 3;
 
-/// Appends the bytes, packed by themselves. No time and no name goes in: the same bytes always give the same piece.
+/// Appends the bytes, compressed as a separate piece. The piece contains neither a time nor a name, so the same
+/// bytes always produce the same piece.
 ///
 /// # Errors
-/// None of writing to memory; what the packer says of itself.
+/// Returns errors of the compressor. Writing to memory does not fail.
 pub(super) fn pack(compression: Compression, bytes: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
     match compression {
         Compression::None => out.extend_from_slice(bytes),

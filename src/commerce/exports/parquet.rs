@@ -1,12 +1,12 @@
-//! Rows as Parquet: one row group after another, each made whole in memory, a column at a time.
+//! Rows as Parquet: one row group after another, each built in memory, one column at a time.
 //!
-//! The footer names all row groups, so it comes last; what it will say of each is kept beside the file (`groups`) as
-//! soon as the group is written. After a kill the file goes on behind its last group, and the footer is made of what
-//! was kept, in an uncut run as well: both end in the same bytes.
+//! The footer lists all row groups, so it comes last. The metadata of each group is stored in a side file (`groups`)
+//! as soon as the group is written. After a kill, the file continues after its last group. The footer is built from
+//! the stored metadata, in an uninterrupted run too, so both end in the same bytes.
 //!
-//! Types are those that DuckDB, Arrow and Spark read alike: UTF-8 strings, INT64 counts, timestamps in microseconds
-//! UTC, money as DECIMAL(38, 4). No currency has smaller coins than ten-thousandths, and the largest amount that is
-//! stored fits with room; `currency` says of what.
+//! The types are those that DuckDB, Arrow and Spark read alike: UTF-8 strings, INT64 counts, timestamps in
+//! microseconds UTC, money as DECIMAL(38, 4). No currency has units smaller than ten-thousandths, and the largest
+//! stored amount fits easily. The column `currency` contains the currency of the amounts.
 
 use std::io;
 use std::sync::Arc;
@@ -31,14 +31,14 @@ use super::text::write_items;
 use crate::base::order_status::OrderStatus;
 use crate::orders::{BatchItem, BatchOrder, OrderBatch};
 
-/// Rows that end a group: what readers take for one thread's work.
-/// In a debug build few, so that tests with few rows see several groups.
+/// Rows that end a group: the amount that readers assign to one thread. Few in a debug build, so that tests with few
+/// rows have several groups.
 const GROUP_ROWS: u64 = if cfg!(debug_assertions) { 2_000 } else { 65_536 };
-/// Bytes of texts and items that end a group early: they may be long and many.
+/// Bytes of texts and items that end a group early, because texts may be long and items many.
 const GROUP_BYTES_MAX: usize = 16 << 20;
-/// Digits behind the point.
+/// Digits after the decimal point.
 const SCALE: u32 = 4;
-/// Values handed to a column at a time.
+/// Values passed to a column at a time.
 const VALUES: usize = 2_048;
 const MAGIC: &[u8; 4] = b"PAR1";
 
@@ -46,7 +46,7 @@ fn failed(error: ParquetError) -> io::Error {
     io::Error::other(format!("parquet: {error}"))
 }
 
-/// Makes the parts of one file.
+/// Encodes the parts of one file.
 #[derive(Debug)]
 pub(super) struct ParquetEncoder {
     tenant: Bytes,
@@ -57,10 +57,10 @@ pub(super) struct ParquetEncoder {
     group: Vec<Batch>,
     group_rows: u64,
     group_bytes: usize,
-    /// The columns of the group that are made.
+    /// The completed columns of the group.
     chunks: Vec<(Vec<u8>, ColumnChunkMetaData)>,
-    /// Memory of a group that was written, for the next one: what is freed on another thread than it was taken on
-    /// stays with the process for a while.
+    /// Memory of a written group, for the next one. Memory that another thread frees remains with the process for a
+    /// while.
     spare_batches: Vec<OrderBatch>,
     spare_chunks: Vec<Vec<u8>>,
 }
@@ -74,7 +74,7 @@ struct Batch {
 
 impl ParquetEncoder {
     /// # Errors
-    /// None of a schema of ours; what the library says of it.
+    /// Returns errors of the library. None are expected for a schema of these columns.
     pub(super) fn new(
         tenant: &str,
         rows: ExportRows,
@@ -118,19 +118,19 @@ impl ParquetEncoder {
         })
     }
 
-    /// What a file begins with.
+    /// Appends the beginning of a file.
     pub(super) fn head(out: &mut Vec<u8>) {
         out.extend_from_slice(MAGIC);
     }
 
-    /// Takes rows in and leaves an empty batch in their place; whether the group is full.
+    /// Receives rows and leaves an empty batch in their place. Returns `true` if the group is full.
     pub(super) fn take(&mut self, batch: &mut OrderBatch) -> bool {
         let mut rows = std::mem::replace(batch, self.spare_batches.pop().unwrap_or_default());
         self.group_rows += match self.rows {
             ExportRows::Orders => rows.orders.len(),
             ExportRows::Items => rows.items.len(),
         } as u64;
-        // Not the length of the text: that depends on how often reading it was interrupted.
+        // The length of the text is not used, because it depends on how often reading was interrupted.
         self.group_bytes += rows.orders.iter().map(|order| rows.order_bytes(order)).sum::<usize>();
         self.group_bytes += rows.items.iter().map(|item| rows.item_bytes(item)).sum::<usize>();
         let text = Bytes::from(rows.take_text().into_bytes());
@@ -142,10 +142,10 @@ impl ParquetEncoder {
         self.group_rows > 0
     }
 
-    /// Makes the next column of the group; whether there is one more. Some 10 ms each.
+    /// Encodes the next column of the group. Returns `true` if there is another one. Takes some 10 ms for each.
     ///
     /// # Errors
-    /// The library's.
+    /// Returns errors of the library.
     pub(super) fn next_column(&mut self) -> io::Result<bool> {
         let at = self.chunks.len();
         let sink = self.spare_chunks.pop().unwrap_or_default();
@@ -154,11 +154,11 @@ impl ParquetEncoder {
         Ok(self.chunks.len() < self.columns.len())
     }
 
-    /// Appends the group, once all its columns are made; how many rows it has, and what is to be kept of it beside the
-    /// file. `offset` is where in the file it will stand.
+    /// Appends the group, once all its columns are encoded. Returns its number of rows and its metadata for the side
+    /// file. `offset` is the position of the group in the file.
     ///
     /// # Errors
-    /// The library's.
+    /// Returns errors of the library.
     pub(super) fn end_group(&mut self, offset: u64, out: &mut Vec<u8>) -> io::Result<(u64, Vec<u8>)> {
         let (start, mut chunks, mut uncompressed) = (out.len(), Vec::new(), 0);
         for (mut chunk, metadata) in self.chunks.drain(..) {
@@ -198,10 +198,11 @@ impl ParquetEncoder {
         Ok((rows, beside))
     }
 
-    /// What is kept of one group beside the file, once the group stands this much farther in front.
+    /// Returns the stored metadata of one group, adjusted for a group that is this many bytes nearer to the
+    /// beginning of the file.
     ///
     /// # Errors
-    /// It is not what [`ParquetEncoder::end_group`] gave.
+    /// Fails if the bytes are not from [`ParquetEncoder::end_group`].
     pub(super) fn moved(&self, beside: &[u8], by: u64) -> io::Result<Vec<u8>> {
         let by = by as i64;
         let mut moved = Vec::new();
@@ -222,10 +223,10 @@ impl ParquetEncoder {
         Ok(moved)
     }
 
-    /// The end of a file whose groups left this beside it.
+    /// Returns the end of a file, from the stored metadata of its groups.
     ///
     /// # Errors
-    /// It is not what [`ParquetEncoder::end_group`] gave.
+    /// Fails if the bytes are not from [`ParquetEncoder::end_group`].
     pub(super) fn end(&self, beside: &[u8]) -> io::Result<Vec<u8>> {
         self.footer(groups_of(beside)?)
     }
@@ -270,7 +271,7 @@ impl ParquetEncoder {
         Ok((sink.into_inner()?, closed.metadata))
     }
 
-    /// Hands the values of one column on, row by row.
+    /// Passes the values of one column to `write`, row by row.
     fn each<V>(
         &self,
         value: impl Fn(&Batch, &BatchOrder, Option<&BatchItem>, &[BatchItem]) -> V,
@@ -328,7 +329,7 @@ impl ParquetEncoder {
     }
 }
 
-/// The groups that left this beside the file.
+/// Decodes the stored metadata of groups.
 fn groups_of(beside: &[u8]) -> io::Result<Vec<RowGroupMetaData>> {
     let cut = || io::Error::other("the stored row groups are truncated");
     let (mut groups, mut rest) = (Vec::new(), beside);
@@ -337,7 +338,7 @@ fn groups_of(beside: &[u8]) -> io::Result<Vec<RowGroupMetaData>> {
         let (footer, behind) =
             behind.split_at_checked(u32::from_le_bytes(*length) as usize).ok_or_else(cut)?;
         rest = behind;
-        // In front of its length and the magic bytes.
+        // The metadata precedes its length and the magic bytes.
         let thrift = footer.get(..footer.len().saturating_sub(8)).ok_or_else(cut)?;
         let metadata = ParquetMetaDataReader::decode_metadata(thrift).map_err(failed)?;
         groups.extend_from_slice(metadata.row_groups());

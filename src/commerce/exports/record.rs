@@ -1,4 +1,4 @@
-//! What is known of one export: as `state.json` keeps it, as a client is told, as its readers watch it.
+//! One export: as stored in `state.json`, as shown to clients, and as watched by its readers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
@@ -12,18 +12,18 @@ use super::spec::ExportSpec;
 use crate::base::clock;
 use crate::base::ids::{is_random_hex, random_hex};
 
-/// 128 random bits in hexadecimal: nobody guesses one.
+/// 128 random bits in hexadecimal, which cannot be guessed.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ExportId(String);
 
 impl ExportId {
     /// # Errors
-    /// The system gives no random bytes.
+    /// The system provides no random bytes.
     pub fn random() -> Result<ExportId, getrandom::Error> {
         random_hex().map(ExportId)
     }
 
-    /// `None` for anything else: it becomes the name of a folder.
+    /// Returns `None` for any other text, because the id becomes the name of a folder.
     #[must_use]
     pub fn parse(text: &str) -> Option<ExportId> {
         is_random_hex(text).then(|| ExportId(text.to_owned()))
@@ -38,14 +38,14 @@ impl ExportId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ExportState {
-    /// Others run first.
+    /// Waiting for other exports.
     Queued,
     Running,
     Done,
     Failed,
-    /// Only its name is left.
+    /// Only the record is left.
     Expired,
-    /// It told of a person who was erased, and its file went with them.
+    /// The file contained an erased person and was deleted.
     Erased,
 }
 
@@ -62,28 +62,28 @@ impl ExportState {
         }
     }
 
-    /// Whether more bytes may come.
+    /// Returns `true` if the file may still grow.
     #[must_use]
     pub fn is_open(self) -> bool {
         matches!(self, ExportState::Queued | ExportState::Running)
     }
 }
 
-/// How far the file is: all in front of it stays as it is.
+/// The progress of the file. The bytes before it do not change any more.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checkpoint {
-    /// Of the chosen ones.
+    /// Number of chosen orders.
     pub orders: u64,
     pub rows: u64,
-    /// Of the file.
+    /// Bytes of the file.
     pub bytes: u64,
     /// SHA-256 of those bytes, in hexadecimal.
     pub digest: String,
-    /// Bytes of what is kept beside the file to finish it (Parquet's row groups).
+    /// Bytes of the side file that is required to finish the file (Parquet's row groups).
     pub beside: u64,
     /// Their SHA-256.
     pub beside_digest: String,
-    /// Bytes of the marks, which say where the file's blocks end; none of a file that an older version began.
+    /// Bytes of the marks, which contain the ends of the file's blocks; 0 if an older version began the file.
     #[serde(default)]
     pub marks: u64,
     /// Their SHA-256.
@@ -91,18 +91,19 @@ pub struct Checkpoint {
     pub marks_digest: String,
 }
 
-/// What changes while it is made. One is replaced by the next as a whole.
+/// The changing part of an export. Each update replaces it as a whole.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
     pub state: ExportState,
-    /// Goes up when bytes had to be made anew that somebody may have: the file is another one then.
+    /// Incremented when bytes that a client may have must be written again. The file is then a different one.
     pub generation: u32,
-    /// How many orders of each shard were chosen; once all are. Without the spliced ones.
+    /// Number of chosen orders of each shard, without the spliced ones; `None` until all are chosen.
     pub chosen: Option<Vec<u64>>,
-    /// The first of the chosen orders: the file holds them since the last splice, and the marks name their shards.
+    /// Number of orders at the beginning of the selection that the file contains since the last splice. The marks
+    /// contain their shards.
     #[serde(default)]
     pub spliced: u64,
-    /// Orders of a person who gets a pseudonym are read only once they have it.
+    /// Set while orders wait for a pseudonym. They are read only once they have it.
     #[serde(default)]
     pub awaits_pseudonym: bool,
     pub checkpoint: Checkpoint,
@@ -112,7 +113,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Of a new one.
+    /// Returns the progress of a new export.
     #[must_use]
     pub fn begin() -> Progress {
         Progress {
@@ -128,14 +129,14 @@ impl Progress {
         }
     }
 
-    /// All that were chosen.
+    /// Returns the number of all chosen orders.
     #[must_use]
     pub fn orders(&self) -> Option<u64> {
         self.chosen.as_ref().map(|counts| self.spliced + counts.iter().sum::<u64>())
     }
 }
 
-/// The digest of the first bytes of a file that this process wrote or read: they are not read again.
+/// The digest of the first bytes of a file. This process has written or read them, and does not read them again.
 #[derive(Clone, Debug)]
 pub(super) struct Seen {
     pub(super) generation: u32,
@@ -151,12 +152,12 @@ pub struct ExportRecord {
     pub key: Option<String>,
     pub spec: ExportSpec,
     pub created_us: i64,
-    /// The highest row id of each shard's orders when it was created.
+    /// The highest row id of each shard's orders when the export was created.
     pub pins: Vec<i64>,
     pub progress: Progress,
 }
 
-/// One export, shared by those who make it, ask for it and read it.
+/// One export, shared by the job that writes it and the requests that read it.
 #[derive(Debug)]
 pub struct Export {
     pub id: ExportId,
@@ -167,12 +168,12 @@ pub struct Export {
     pub pins: Vec<i64>,
     pub(super) progress: ArcSwap<Progress>,
     pub(super) removed: AtomicBool,
-    /// A job is at work on it.
+    /// Set while a job is working on the export.
     pub(super) running: AtomicBool,
-    /// Bytes it is charged for.
+    /// Bytes charged for the export.
     pub(super) held: AtomicU64,
     pub(super) seen: ArcSwapOption<Seen>,
-    /// The most orders that the file held before a splice of this process.
+    /// The highest number of orders that the file contained before a splice in this process.
     pub(super) reached: AtomicU64,
 }
 
@@ -196,7 +197,7 @@ impl Export {
         }
     }
 
-    /// As `state.json` has it with this progress.
+    /// Returns the content of `state.json` with this progress.
     pub(super) fn record(&self, progress: Progress) -> ExportRecord {
         ExportRecord {
             id: self.id.clone(),
@@ -214,21 +215,22 @@ impl Export {
         self.progress.load_full()
     }
 
-    /// It was deleted, whoever still holds it.
+    /// Returns `true` if the export was deleted, even if it is still in use.
     #[must_use]
     pub fn is_removed(&self) -> bool {
         self.removed.load(Ordering::Acquire)
     }
 
-    /// Says that a job is at work on it from now on, or not any more. Whoever holds the tenant's exports first and looks
-    /// then ([`super::ExportStore::is_at_rest`]) and the job, which does both the other way round, never miss each other.
+    /// Records whether a job is working on the export. A thread that first holds the tenant's exports and then
+    /// checks for a job ([`super::ExportStore::is_at_rest`]), and a job, which does both in the opposite order,
+    /// cannot miss each other.
     pub fn set_running(&self, is_running: bool) {
         self.running.store(is_running, Ordering::SeqCst);
         fence(Ordering::SeqCst);
     }
 
-    /// The strong validator of its bytes (RFC 9110 §8.8.3): the same while the file grows, because what was given
-    /// out never changes.
+    /// Returns the strong validator of the file's bytes (RFC 9110 §8.8.3). It remains the same while the file grows,
+    /// because sent bytes never change.
     #[must_use]
     pub fn etag(&self, progress: &Progress) -> String {
         format!("\"{}-{}\"", self.id.as_str(), progress.generation)
@@ -245,7 +247,7 @@ impl Export {
         format!("{kind}-{at}Z-{}.{}", &self.id.as_str()[..8], self.spec.extension())
     }
 
-    /// What a client is told.
+    /// Returns the export as JSON for clients.
     #[must_use]
     pub fn told(&self) -> serde_json::Value {
         let progress = self.progress();
@@ -254,7 +256,7 @@ impl Export {
         let percent = match (state, orders) {
             (ExportState::Done | ExportState::Expired, _) => 100.0,
             (_, Some(orders)) if orders > 0 => {
-                // To a tenth, and 100 only at the end.
+                // Rounded down to a tenth; 100 only at the end.
                 ((checkpoint.orders as f64 / orders as f64 * 1_000.0).floor() / 10.0).min(99.9)
             }
             _ => 0.0,
@@ -285,10 +287,10 @@ impl Export {
     }
 }
 
-/// What RFC 3986 (2.3) does not let stand as it is.
+/// Characters that RFC 3986 (2.3) requires to be encoded.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// The path of an export.
+/// Returns the path of an export.
 #[must_use]
 pub fn location(export: &Export) -> String {
     let tenant = utf8_percent_encode(&export.tenant, RESERVED);

@@ -1,4 +1,4 @@
-//! What an export is to be: the JSON of its request, checked, and its canonical form that is kept.
+//! The specification of an export: the JSON of its request, checked, and the canonical form that is stored.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -8,7 +8,7 @@ use super::columns::Column;
 use crate::query::Filter;
 use crate::query::Parameters;
 
-/// Bytes a request may have: long lists of products fit.
+/// Maximum length of a request in bytes. Long lists of products fit.
 pub const SPEC_BYTES_MAX: usize = 64 * 1024;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,13 +19,13 @@ pub enum ExportFormat {
     Parquet,
 }
 
-/// What one row is.
+/// The content of one row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ExportRows {
     /// An order.
     Orders,
-    /// A line of an order, with what the order has.
+    /// A line of an order, together with the fields of the order.
     Items,
 }
 
@@ -37,7 +37,7 @@ pub enum Compression {
     Zstd,
 }
 
-/// Which orders, as texts: what was asked for, for people to read again.
+/// The selected orders, as the texts of the request, so that people can read them again.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Filters {
     #[serde(skip_serializing_if = "Option::is_none", default)]
@@ -62,7 +62,7 @@ pub struct Filters {
     pub q: Option<String>,
 }
 
-/// One export as it was asked for, with nothing left open.
+/// A complete specification, with all defaults filled in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ExportSpec {
     pub format: ExportFormat,
@@ -73,7 +73,7 @@ pub struct ExportSpec {
     pub fields: Vec<String>,
 }
 
-/// What is wrong with a request.
+/// An error in a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExportFault {
     /// JSON Pointer.
@@ -83,10 +83,10 @@ pub struct ExportFault {
 }
 
 impl ExportSpec {
-    /// Of a request's body.
+    /// Reads the specification from a request's body.
     ///
     /// # Errors
-    /// Everything that is wrong with it; nothing of it is repeated.
+    /// Returns every error in the body. No error repeats any of its content.
     pub fn read(body: &[u8]) -> Result<ExportSpec, Vec<ExportFault>> {
         let mut reader = Reader { faults: Vec::new() };
         let Ok(Value::Object(mut members)) = serde_json::from_slice(body) else {
@@ -127,10 +127,10 @@ impl ExportSpec {
         if reader.faults.is_empty() { Ok(spec) } else { Err(reader.faults) }
     }
 
-    /// Which orders of the tenant.
+    /// Returns the filter of the tenant's orders.
     ///
     /// # Errors
-    /// What is wrong with the filters.
+    /// Returns every error in the filters.
     pub fn filter(&self, tenant_id: &str) -> Result<Filter, Vec<ExportFault>> {
         let Filters { from, to, start_date, end_date, tz, product_id, status, min_total, max_total, q } =
             &self.filters;
@@ -165,13 +165,13 @@ impl ExportSpec {
         self.fields.iter().filter_map(column).collect()
     }
 
-    /// Whether the items of the orders are needed.
+    /// Returns `true` if the export requires the items of the orders.
     #[must_use]
     pub fn with_items(&self) -> bool {
         self.rows == ExportRows::Items || self.columns().contains(&Column::Items)
     }
 
-    /// What a file of it ends in.
+    /// Returns the extension of the file's name.
     #[must_use]
     pub fn extension(&self) -> &'static str {
         match (self.format, self.compression) {
@@ -185,7 +185,8 @@ impl ExportSpec {
         }
     }
 
-    /// The media type of its file. What is packed is told as that: a content coding would be taken off on the way.
+    /// Returns the media type of the file. Compression is reported as a media type, because a content coding would
+    /// be removed in transit.
     #[must_use]
     pub fn content_type(&self) -> &'static str {
         match (self.format, self.compression) {
@@ -294,7 +295,7 @@ impl Reader {
         }
     }
 
-    /// A text, or several in an array.
+    /// Returns the texts of a string or of an array of strings.
     fn list(&mut self, value: Option<Value>, pointer: &'static str) -> Vec<String> {
         let values = match value {
             None => return Vec::new(),

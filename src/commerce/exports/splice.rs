@@ -1,16 +1,17 @@
-//! The file of a running export without the blocks that hold orders of a person who is erased.
+//! Removes the blocks with orders of an erased person from the file of a running export.
 //!
 //! ```text
-//! marks ──► blocks ──► kept:    bytes ──► file.new-G    orders ──► chosen.new-G, in front
-//!                  └─► dropped: orders that are not the person's ──► chosen.new-G, at the end, by shard
+//! marks ──► blocks ──► kept:    bytes ──► file.new-G    orders ──► chosen.new-G, at the beginning
+//!                  └─► dropped: orders of other people ──► chosen.new-G, at the end, by shard
 //! state.json of generation G ──► file.new-G → file, …
 //! ```
-//! `state.json` is the commit. Before it the new files are drafts that the next start removes, and the erasure, which
-//! was not answered, is asked for again. After it the start completes the renames ([`settle`]). The name of a draft
-//! has the generation it belongs to, so no other one takes it up. Where a splice cannot be made, for want of room or
-//! of marks, the export begins again.
 //!
-//! Work: one reading and one writing of the file, and as many orders to write again as the dropped blocks hold.
+//! `state.json` is the commit. Before it, the new files are drafts. The next start removes them, and the erasure is
+//! requested again because it had no response. After the commit, the next start completes the renames ([`settle`]).
+//! The name of a draft contains its generation, so no other generation uses it. If a splice is impossible, because
+//! room or marks are missing, the export restarts.
+//!
+//! The cost: the file is read and written once, and the other orders of the dropped blocks are written again.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read as _, Seek as _, SeekFrom, Write as _};
@@ -33,15 +34,15 @@ use crate::base::ids::hex;
 
 const BUFFER_BYTES: usize = 256 * 1024;
 
-/// What a file is called until the state of this generation is written.
+/// Returns the name of a file until the state of this generation is written.
 fn draft(folder: &Path, name: &str, generation: u32) -> PathBuf {
     folder.join(format!("{name}.new-{generation}"))
 }
 
-/// Gives the drafts of this generation their names, and removes all others.
+/// Gives the drafts of this generation their final names, and removes all others.
 ///
 /// # Errors
-/// The disk's.
+/// Returns I/O errors.
 pub(super) fn settle(folder: &Path, generation: u32) -> io::Result<()> {
     let mut is_changed = false;
     for entry in fs::read_dir(folder)? {
@@ -61,19 +62,19 @@ pub(super) fn settle(folder: &Path, generation: u32) -> io::Result<()> {
     if is_changed { durable::sync_folder(folder) } else { Ok(()) }
 }
 
-/// The part of sorted places that is within a range.
+/// Returns the sorted places that are within a range.
 fn within<'p>(places: &'p [u64], range: &Range<u64>) -> &'p [u64] {
     let at = |end: u64| places.partition_point(|place| *place < end);
     &places[at(range.start)..at(range.end)]
 }
 
 impl ExportStore {
-    /// Drops the blocks that hold orders at `places`, some of which the file holds. Their other orders are written
-    /// again at the end; those at `places` too, where they are `kept` under a pseudonym. The file is of another
-    /// generation afterwards. Nobody works on the export meanwhile.
+    /// Drops the blocks that contain orders at `places`; the file contains at least one of these. The other orders
+    /// of these blocks are written again at the end. The orders at `places` are written again too if they `are_kept`
+    /// under a pseudonym. The file then has another generation. No job may work on the export meanwhile.
     ///
     /// # Errors
-    /// The disk's. The file is the old one then and the erasure is not done.
+    /// Returns I/O errors. The file is then unchanged, and the erasure is not done.
     pub(super) fn splice(&self, export: &Export, places: &[u64], are_kept: bool) -> io::Result<()> {
         let held = export.held.load(Ordering::Relaxed);
         let outcome = match self.spliced(export, places, are_kept) {
@@ -83,13 +84,13 @@ impl ExportStore {
         };
         let Err(error) = outcome else { return Ok(()) };
         tracing::warn!(export = export.id.as_str(), %error, "an export cannot be spliced");
-        // No state has this number.
+        // No state has this generation.
         settle(&self.folder_of(&export.id), u32::MAX)?;
         self.recharge(export, held);
         self.begin_again(export)
     }
 
-    /// Writes the drafts; `None` where the old files are not what was written.
+    /// Writes the drafts. Returns `None` if the old files differ from what was written.
     pub(super) fn spliced(
         &self,
         export: &Export,
@@ -111,7 +112,7 @@ impl ExportStore {
                 chosen.copy(block.orders, &[])?;
             } else {
                 cut.drop(&block)?;
-                // At most as many as the person has orders, times the shards of a block.
+                // At most the number of the person's orders times the shards of a block.
                 dropped.extend(block.runs);
             }
         }
@@ -143,12 +144,12 @@ impl ExportStore {
         Ok(Some(Spliced { progress, digest }))
     }
 
-    /// Puts the drafts in the place of the old files.
+    /// Replaces the old files by the drafts.
     fn swap(&self, export: &Export, Spliced { progress, digest }: Spliced) -> io::Result<()> {
         let (folder, generation) = (self.folder_of(&export.id), progress.generation);
         export.reached.fetch_max(export.progress().checkpoint.orders, Ordering::Relaxed);
         self.write(export, &progress, true)?;
-        // Whoever reads the old file is cut, and nobody reads until the new one has its name.
+        // Readers of the old file are aborted, and no one reads until the new one has its name.
         let unread = Progress { checkpoint: Checkpoint::default(), ..progress.clone() };
         export.progress.store(Arc::new(unread));
         for name in FILES {
@@ -171,13 +172,13 @@ impl ExportStore {
     }
 }
 
-/// The drafts are written, and this is the state that makes them the files.
+/// The state that turns the written drafts into the files.
 pub(super) struct Spliced {
     pub(super) progress: Progress,
     digest: Sha256,
 }
 
-/// The blocks on their way from the old file to the new one.
+/// Copies the blocks from the old file to the new one.
 struct Cut {
     file: File,
     beside: BufReader<File>,
@@ -185,15 +186,15 @@ struct Cut {
     new_file: File,
     new_beside: BufWriter<File>,
     new_marks: BufWriter<File>,
-    /// Of the old file; `None` where this process knows its bytes already.
+    /// The digest of the old file; `None` if this process has already verified its bytes.
     old_digest: Option<Sha256>,
     old_beside_digest: Sha256,
     digest: Sha256,
     beside_digest: Sha256,
     marks_digest: Sha256,
-    /// Of the new file, without digests.
+    /// The checkpoint of the new file, without digests.
     checkpoint: Checkpoint,
-    /// Where the blocks end that were seen.
+    /// The end of the blocks read so far.
     seen: (u64, u64, u64),
     buffer: Vec<u8>,
 }
@@ -234,7 +235,7 @@ impl Cut {
         Ok(beside)
     }
 
-    /// Reads the bytes of a block, and writes them where it is kept.
+    /// Reads the bytes of a block, and writes them if it is kept.
     fn pass(&mut self, block: &Block, is_kept: bool) -> io::Result<()> {
         let mut at = block.bytes.start;
         while at < block.bytes.end {
@@ -281,7 +282,7 @@ impl Cut {
         Ok(())
     }
 
-    /// The new files are on disk; what a checkpoint says of them. `None`: the old ones were not what theirs says.
+    /// Syncs the new files and returns their checkpoint. Returns `None` if the old files did not match theirs.
     fn end(mut self, old: &Checkpoint) -> io::Result<Option<(Checkpoint, Sha256)>> {
         let is_right = self.seen == (old.orders, old.bytes, old.beside)
             && self.old_digest.take().is_none_or(|digest| hex(&digest.finalize()) == old.digest)
@@ -304,11 +305,11 @@ impl Cut {
     }
 }
 
-/// The chosen orders in their new order.
+/// Writes the chosen orders in their new order.
 struct Chosen {
     from: File,
     to: BufWriter<File>,
-    /// Written so far.
+    /// Number of orders written so far.
     orders: u64,
 }
 
@@ -319,7 +320,7 @@ impl Chosen {
         Ok(Chosen { from, to: BufWriter::with_capacity(BUFFER_BYTES, to), orders: 0 })
     }
 
-    /// Appends those in the range that are not at these places.
+    /// Appends the orders of the range that are not at these places.
     fn copy(&mut self, range: Range<u64>, gone: &[u64]) -> io::Result<()> {
         let mut at = range.start;
         for place in within(gone, &range) {

@@ -1,9 +1,10 @@
-//! The exports of a data folder: what there is, who may add to it, how many bytes all of it takes.
+//! The exports of a data folder: their files, their limits and the bytes that they use.
 //!
-//! Each has a folder with `state.json`, which is replaced as a whole and synced; `file`, what is downloaded; and while it
-//! is made `chosen`, `marks`, of Parquet `groups`, and `progress.json`, a state that is newer and not synced: after a kill it
-//! holds, after a power cut it may be anything, and then `state.json` does. All are known in memory too, so that being
-//! asked touches no disk.
+//! Each export has a folder. It contains `state.json`, which is replaced as a whole and synced, and `file`, which
+//! clients download. While the file is written, the folder also contains `chosen`, `marks`, for Parquet `groups`,
+//! and `progress.json`, a newer state that is not synced. After a kill, `progress.json` is valid. After a power cut
+//! it may contain anything, and then `state.json` applies. All exports are in memory too, so that requests for them
+//! need no disk access.
 
 use std::fs;
 use std::io;
@@ -17,7 +18,7 @@ use super::record::{Export, ExportId, ExportRecord, ExportState, Progress};
 use super::splice;
 use crate::base::{clock, durable};
 
-/// Below the data folder.
+/// The name of the folder within the data folder.
 const FOLDER: &str = "exports";
 const STATE: &str = "state.json";
 pub(super) const PROGRESS: &str = "progress.json";
@@ -25,17 +26,17 @@ pub(super) const FILE: &str = "file";
 pub(super) const CHOSEN: &str = "chosen";
 pub(super) const BESIDE: &str = "groups";
 pub(super) const MARKS: &str = "marks";
-/// All but the states.
+/// All files except the states.
 pub(super) const FILES: [&str; 4] = [FILE, CHOSEN, BESIDE, MARKS];
-/// What is being removed is called so first: a crash on the way leaves no half export.
+/// The prefix that a folder gets before it is removed, so that a crash leaves no incomplete export.
 const GONE: &str = "gone-";
-/// Exports that are known at once, of all tenants (2 KiB of memory each) and of one.
+/// Maximum number of exports of all tenants (2 KiB of memory each) and of one tenant.
 const EXPORTS_MAX: usize = 2_000;
 const EXPORTS_PER_TENANT_MAX: usize = 200;
-/// With less left than this there is no use in beginning.
+/// Minimum room for a new export. With less, beginning one is useless.
 const ROOM_MIN: u64 = 32 * 1024;
 
-/// Why an export is not taken on.
+/// Why an export is not created.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
     #[error("the exports together have reached the limit of {bytes_max} bytes")]
@@ -46,7 +47,7 @@ pub enum ExportError {
     Io(#[from] io::Error),
 }
 
-/// As long as this is there, no job works on the tenant's exports.
+/// While this guard exists, no job works on the tenant's exports.
 #[derive(Debug)]
 pub struct Hold {
     store: Arc<ExportStore>,
@@ -66,7 +67,7 @@ impl Drop for Hold {
     }
 }
 
-/// Every export of one data folder.
+/// All exports of one data folder.
 #[derive(Debug)]
 pub struct ExportStore {
     folder: PathBuf,
@@ -74,9 +75,9 @@ pub struct ExportStore {
     expiry_us: i64,
     bytes: AtomicU64,
     all: ArcSwap<Vec<Arc<Export>>>,
-    /// Tenants on whose exports nobody works now, once for each [`Hold`].
+    /// Tenants whose exports are held, once for each [`Hold`].
     held: ArcSwap<Vec<String>>,
-    /// A message: there is one to run.
+    /// A message means that there is an export to run.
     wake: (async_channel::Sender<()>, async_channel::Receiver<()>),
     /// Rows written and jobs ended, for the metrics.
     pub rows_total: AtomicU64,
@@ -85,11 +86,11 @@ pub struct ExportStore {
 }
 
 impl ExportStore {
-    /// Learns what is there, clears away what a crash left half-made, and completes what it left half-named. Reads
-    /// one small file and one folder an export.
+    /// Reads the existing exports, removes incomplete ones that a crash left, and completes renames. Reads one small
+    /// file and one folder for each export.
     ///
     /// # Errors
-    /// As the disk has them.
+    /// Returns I/O errors.
     pub fn open(data: &Path, bytes_max: u64, expiry_us: i64) -> io::Result<ExportStore> {
         let folder = data.join(FOLDER);
         durable::create_folder(&folder)?;
@@ -114,7 +115,7 @@ impl ExportStore {
                         bytes += held;
                         all.push(Arc::new(export));
                     }
-                    // Nobody would find it, nor what it tells of whom.
+                    // Neither a request nor an erasure could find this export.
                     _ => {
                         tracing::error!(
                             export = name,
@@ -124,7 +125,7 @@ impl ExportStore {
                         fs::remove_dir_all(&path)?;
                     }
                 },
-                // Its creation was not answered.
+                // The request that created it had no response.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => fs::remove_dir_all(&path)?,
                 Err(error) => return Err(error),
             }
@@ -151,49 +152,49 @@ impl ExportStore {
         self.folder.join(id.as_str())
     }
 
-    /// What is downloaded.
+    /// Returns the path of the file to download.
     #[must_use]
     pub fn file_of(&self, export: &Export) -> PathBuf {
         self.folder_of(&export.id).join(FILE)
     }
 
-    /// Bytes that all of them take.
+    /// Returns the bytes that all exports use.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// All there are, oldest first.
+    /// Returns all exports, oldest first.
     #[must_use]
     pub fn all(&self) -> Arc<Vec<Arc<Export>>> {
         self.all.load_full()
     }
 
-    /// The tenant's export with this id.
+    /// Returns the tenant's export with this id.
     #[must_use]
     pub fn find(&self, tenant: &str, id: &str) -> Option<Arc<Export>> {
         let all = self.all.load();
         all.iter().find(|export| export.id.as_str() == id && export.tenant == tenant).cloned()
     }
 
-    /// The tenant's export that was asked for with this idempotency key.
+    /// Returns the tenant's export that was requested with this idempotency key.
     #[must_use]
     pub fn find_key(&self, tenant: &str, key: &str) -> Option<Arc<Export>> {
         let all = self.all.load();
         all.iter().find(|export| export.tenant == tenant && export.key.as_deref() == Some(key)).cloned()
     }
 
-    /// Waits until there may be one to run.
+    /// Waits until there may be an export to run.
     pub async fn wanted(&self) {
         let _ = self.wake.1.recv().await;
     }
 
-    /// Whoever waits for [`ExportStore::wanted`] looks again.
+    /// Has the task that waits for [`ExportStore::wanted`] check again.
     pub fn wake(&self) {
         let _ = self.wake.0.try_send(());
     }
 
-    /// Whether one more would be taken on.
+    /// Checks that another export may be created.
     ///
     /// # Errors
     /// [`ExportError::NoRoom`], [`ExportError::TooMany`].
@@ -207,7 +208,7 @@ impl ExportStore {
         Ok(())
     }
 
-    /// Keeps the tenant's exports from being worked on until the guard goes; a job at work ends its batch first, see
+    /// Prevents work on the tenant's exports until the guard is dropped. A running job finishes its batch first, see
     /// [`ExportStore::is_at_rest`].
     #[must_use]
     pub fn hold(self: &Arc<ExportStore>, tenant: &str) -> Hold {
@@ -220,7 +221,7 @@ impl ExportStore {
         Hold { store: self.clone(), tenant: tenant.to_owned() }
     }
 
-    /// Whether no job is at work on the tenant's exports; it stays so as long as a [`Hold`] is there.
+    /// Returns `true` if no job is working on the tenant's exports. This remains so while a [`Hold`] exists.
     #[must_use]
     pub fn is_at_rest(&self, tenant: &str) -> bool {
         let all = self.all.load();
@@ -232,10 +233,10 @@ impl ExportStore {
         self.held.load().iter().any(|held| held == tenant)
     }
 
-    /// Takes it on: once this returns it is there after a power cut as well.
+    /// Creates an export. Once this returns, the export survives a power cut.
     ///
     /// # Errors
-    /// [`ExportStore::has_room`]'s, or the disk's; nothing is left of it then.
+    /// The errors of [`ExportStore::has_room`], or I/O errors. Nothing is left of the export then.
     pub fn create(&self, record: ExportRecord) -> Result<Arc<Export>, ExportError> {
         self.has_room(&record.tenant)?;
         let export = Arc::new(Export::new(record));
@@ -265,10 +266,10 @@ impl ExportStore {
         Ok(export)
     }
 
-    /// Makes this its progress, on disk first. `synced`: it survives a power cut too.
+    /// Writes the progress to disk, then sets it in memory. If `synced`, it survives a power cut.
     ///
     /// # Errors
-    /// The disk's; what was before holds on.
+    /// Returns I/O errors. The earlier progress then remains.
     pub fn publish(&self, export: &Export, progress: Progress, synced: bool) -> io::Result<()> {
         self.write(export, &progress, synced)?;
         export.progress.store(Arc::new(progress));
@@ -280,7 +281,7 @@ impl ExportStore {
         let record = serde_json::to_vec(&export.record(progress.clone())).map_err(io::Error::other)?;
         if synced {
             durable::replace(&folder.join(STATE), &record)?;
-            // It is older now, and known to be so should it come back.
+            // It is now older, and is recognised as such if it reappears.
             let _ = fs::remove_file(folder.join(PROGRESS));
             return Ok(());
         }
@@ -292,7 +293,7 @@ impl ExportStore {
     /// Charges bytes that are about to be written.
     ///
     /// # Errors
-    /// [`ExportError::NoRoom`], and nothing is charged.
+    /// [`ExportError::NoRoom`]; nothing is charged then.
     pub(super) fn charge(&self, export: &Export, bytes: u64) -> Result<(), ExportError> {
         let before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
         if before.saturating_add(bytes) > self.bytes_max {
@@ -303,17 +304,17 @@ impl ExportStore {
         Ok(())
     }
 
-    /// Gives back what it is charged for and does not take any more: its files have so many bytes now.
+    /// Sets the charge of an export to the bytes that its files now use.
     pub(super) fn recharge(&self, export: &Export, bytes: u64) {
         let held = export.held.swap(bytes, Ordering::Relaxed);
-        // In one step: another job never sees both.
+        // In one step, so that another job never sees both charges.
         match bytes.checked_sub(held) {
             Some(more) => self.bytes.fetch_add(more, Ordering::Relaxed),
             None => self.bytes.fetch_sub(held - bytes, Ordering::Relaxed),
         };
     }
 
-    /// It came to nothing: says why, and its bytes go, which takes a while for a large file.
+    /// Ends an export that failed, with the reason. Deletes its files, which takes a while for a large one.
     pub fn fail(&self, export: &Export, reason: &str) {
         let mut progress = Progress::clone(&export.progress());
         let now_us = clock::unix_us();
@@ -326,26 +327,26 @@ impl ExportStore {
         if let Err(error) = self.write(export, &progress, true)
             && !export.is_removed()
         {
-            // It runs once more after a start, and fails or not.
+            // After a restart the export runs again, and may fail again.
             tracing::error!(export = export.id.as_str(), %error, "the state of an export cannot be written");
         }
         export.progress.store(Arc::new(progress));
     }
 
-    /// Gives back all it is charged for: it was removed, and nobody writes to it any more.
+    /// Releases the whole charge of an export that was removed and is no longer written.
     pub fn release(&self, export: &Export) {
         self.recharge(export, 0);
     }
 
-    /// When one that ends now may go.
+    /// Returns the time at which an export that ends now expires.
     pub(super) fn expires_us(&self, now_us: i64) -> i64 {
         now_us.saturating_add(self.expiry_us)
     }
 
-    /// Removes its files, which do not come back after a power cut either.
+    /// Removes the export's files. They do not reappear after a power cut.
     ///
     /// # Errors
-    /// The disk's first one; what can be removed is.
+    /// Returns the first I/O error, after it has removed all files that it can.
     pub(super) fn drop_files(&self, export: &Export) -> io::Result<()> {
         let folder = self.folder_of(&export.id);
         let (mut outcome, mut is_changed) = (Ok(()), false);
@@ -361,14 +362,14 @@ impl ExportStore {
         if is_changed { outcome.and(durable::sync_folder(&folder)) } else { outcome }
     }
 
-    /// Removes it: nobody finds it from here on, and who reads it is broken off. Its files go with the next
-    /// [`ExportStore::sweep`].
+    /// Removes an export. From now on no request finds it, and its downloads are aborted. The next
+    /// [`ExportStore::sweep`] deletes its files.
     ///
     /// # Errors
-    /// The disk's; it is still there then.
+    /// Returns I/O errors. The export then still exists.
     pub fn remove(&self, export: &Export) -> io::Result<()> {
         let gone = self.folder.join(format!("{GONE}{}", export.id.as_str()));
-        // First, so that a job whose files go knows why.
+        // First, so that a job whose files disappear knows the reason.
         export.removed.store(true, Ordering::Release);
         match durable::rename(&self.folder_of(&export.id), &gone) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -387,10 +388,10 @@ impl ExportStore {
         Ok(())
     }
 
-    /// Deletes the files of all that were removed: some milliseconds a gigabyte.
+    /// Deletes the files of all removed exports. Takes some milliseconds a gigabyte.
     ///
     /// # Errors
-    /// The disk's first one; those that can be deleted are.
+    /// Returns the first I/O error, after it has deleted all files that it can.
     pub fn sweep(&self) -> io::Result<()> {
         let (mut outcome, mut is_changed) = (Ok(()), false);
         for entry in fs::read_dir(&self.folder)? {
@@ -400,16 +401,16 @@ impl ExportStore {
             }
             is_changed = true;
             match fs::remove_dir_all(entry.path()) {
-                // Another sweep was there before.
+                // Another sweep has already deleted it.
                 Err(error) if error.kind() != io::ErrorKind::NotFound => outcome = outcome.and(Err(error)),
                 _ => {}
             }
         }
-        // Whoever erases rows says that they are gone.
+        // An erasure relies on the deletion being durable.
         if is_changed { outcome.and(durable::sync_folder(&self.folder)) } else { outcome }
     }
 
-    /// Takes the bytes of those whose time is over, then, after as long again, their names.
+    /// Deletes the files of expired exports and, after the same time again, the exports themselves.
     pub fn expire(&self, now_us: i64) {
         for export in self.all().iter() {
             let progress = export.progress();
@@ -441,7 +442,8 @@ impl ExportStore {
     }
 }
 
-/// With the progress beside it, where that is of the same run and farther.
+/// Returns the unsynced record if it belongs to the same run and has advanced at least as far; otherwise the synced
+/// one.
 fn newest(synced: ExportRecord, folder: &Path) -> ExportRecord {
     let beside = fs::read(folder.join(PROGRESS)).ok();
     let beside = beside.and_then(|written| serde_json::from_slice::<ExportRecord>(&written).ok());

@@ -1,5 +1,5 @@
-//! Erasures while a file is made: whatever they hit, and whenever a crash comes, the file ends with the orders that
-//! are left, each once.
+//! Erasures while a file is written. Whichever orders they remove, and whenever a crash occurs, the file ends with
+//! each of the remaining orders once.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,9 +17,9 @@ use crate::base::order_status::OrderStatus;
 use crate::orders::{ChosenOrder, OrderBatch};
 use crate::people::Needles;
 
-/// Orders of one batch: of Parquet, four of them are a group.
+/// Orders of one batch. Four batches are a Parquet group.
 const BATCH: u64 = 500;
-/// Orders of each of three shards; the second has none. The ids are unique across shards.
+/// Orders of each of three shards; the second one has none. The ids are unique across shards.
 const SHARDS: [std::ops::Range<u64>; 3] = [0..5_200, 0..0, 5_200..9_000];
 
 struct Made {
@@ -30,7 +30,7 @@ struct Made {
 }
 
 impl Made {
-    /// An export of all orders, none of which is written.
+    /// Creates an export of all orders, none of which is written.
     fn new(wish: &str) -> Made {
         Made::with_room(wish, 1 << 30)
     }
@@ -70,12 +70,12 @@ impl Made {
         self.store.publish(&export, progress, true).unwrap();
     }
 
-    /// A kill and a start.
+    /// Simulates a kill and a restart.
     fn restart(&mut self) {
         self.store = Arc::new(ExportStore::open(self.data.path(), 1 << 30, 1_000).unwrap());
     }
 
-    /// Writes so many batches, as a job does; whether the file is done.
+    /// Writes this many batches, as a job does. Returns `true` if the file is done.
     fn write(&self, batches: usize) -> bool {
         let export = self.export();
         let mut file = ExportFile::open(self.store.clone(), export.clone()).unwrap();
@@ -134,7 +134,7 @@ impl Made {
         self.store.erase_person(&self.tenant, (&Made::rows(ids), are_kept), &needles).unwrap()
     }
 
-    /// The orders that the file holds in front of its checkpoint, in its order.
+    /// Returns the orders before the file's checkpoint, in the order of the file.
     fn held(&self) -> Vec<u64> {
         let export = self.export();
         let mut bytes = fs::read(self.path(FILE)).unwrap();
@@ -152,7 +152,7 @@ impl Made {
     }
 }
 
-/// The numbers of the orders in these bytes.
+/// Returns the numbers of the orders in these bytes.
 fn orders_of(export: &Export, bytes: &[u8]) -> Vec<u64> {
     let number = |id: &str| id.strip_prefix("o-").unwrap().parse().unwrap();
     if export.spec.format == ExportFormat::Parquet {
@@ -197,7 +197,7 @@ fn check_whole(made: &Made, left: &BTreeSet<u64>) {
     assert_eq!(made.drafts(), 0);
 }
 
-/// Before there were splices every erasure below made the export begin again, and it never ended.
+/// Without splices, every erasure below would restart the export, and it would never end.
 #[test]
 fn an_export_under_erasures_ends_with_the_orders_that_are_left_each_once() {
     for format in ["csv", "ndjson", "parquet"] {
@@ -205,13 +205,13 @@ fn an_export_under_erasures_ends_with_the_orders_that_are_left_each_once() {
             let mut made = Made::new(&wish(format, compression));
             let (mut left, mut round) = (all(), 0);
             let mut generation = 0;
-            // Each erasure costs a block, or of Parquet a group of four batches.
+            // Each erasure costs a block; in Parquet, a group of four batches.
             let batches = if format == "parquet" { 9 } else { 3 };
             while !made.write(batches) {
                 round += 1;
                 assert!(round < 400, "{format} {compression}: it does not end");
                 let told = made.export().progress().checkpoint.orders;
-                // An order that the file holds, one that it does not hold, and one of no export.
+                // An order in the file, one that is not in it yet, and one of no export.
                 let chosen = ChosenFile::open(&made.store, &made.export()).unwrap();
                 let at = |place: u64| chosen.read(place, 1).unwrap()[0].id as u64;
                 let orders = made.export().progress().orders().unwrap();
@@ -232,7 +232,7 @@ fn an_export_under_erasures_ends_with_the_orders_that_are_left_each_once() {
             }
             assert!(round >= 3, "{format} {compression}: {round}");
             check_whole(&made, &left);
-            // What it holds is known, and a finished file goes with a person it holds orders of.
+            // The orders of a finished file are known, and an erasure of one of them deletes the file.
             made.restart();
             assert_eq!(made.erase(&[1 << 40], false), 0);
             assert_eq!(made.erase(&[*left.last().unwrap()], false), 1);
@@ -244,7 +244,7 @@ fn an_export_under_erasures_ends_with_the_orders_that_are_left_each_once() {
 #[test]
 fn a_splice_that_a_crash_cuts_is_undone_or_completed() {
     for format in ["csv", "parquet"] {
-        // Before the state, and after so many renames.
+        // A crash before the state is written, and one after this many renames.
         for renamed in [None, Some(0), Some(1), Some(2), Some(3), Some(4)] {
             let mut made = Made::new(&wish(format, "zstd"));
             assert!(!made.write(14));
@@ -270,7 +270,7 @@ fn a_splice_that_a_crash_cuts_is_undone_or_completed() {
                 if format == "csv" {
                     assert_eq!(made.held(), held);
                 }
-                // It was not answered, and is asked for again.
+                // The erasure had no response, and is requested again.
                 assert_eq!(made.erase(&[3, 4], false), 1);
             } else {
                 assert_eq!(after.generation, before.generation + 1);
@@ -288,7 +288,7 @@ fn a_splice_that_a_crash_cuts_is_undone_or_completed() {
 
 #[test]
 fn what_cannot_be_spliced_begins_again_and_nothing_of_the_person_stays() {
-    // No room for a second file.
+    // There is no room for a second file.
     let room = 400 * 1024;
     let made = Made::with_room(&wish("csv", "none"), room);
     assert!(!made.write(17));
@@ -297,7 +297,7 @@ fn what_cannot_be_spliced_begins_again_and_nothing_of_the_person_stays() {
     made.store.charge(&made.export(), room - before).unwrap();
     assert_eq!(made.erase(&[3], false), 1);
     check_begun(&made);
-    // Marks of an older version: there are none.
+    // An older version wrote no marks.
     let made = Made::new(&wish("csv", "none"));
     assert!(!made.write(5));
     let mut progress = Progress::clone(&made.export().progress());
@@ -307,7 +307,7 @@ fn what_cannot_be_spliced_begins_again_and_nothing_of_the_person_stays() {
     assert_eq!(made.export().progress().checkpoint.marks, 0, "half of them would be of no use");
     assert_eq!(made.erase(&[3], false), 1);
     check_begun(&made);
-    // Damaged files, and this process does not know of it.
+    // The files are damaged, and this process has not verified them.
     for name in [FILE, MARKS, BESIDE] {
         let mut made = Made::new(&wish("parquet", "none"));
         assert!(!made.write(5));
@@ -361,7 +361,7 @@ fn what_a_kill_left_behind_the_checkpoint_goes_with_the_person() {
 fn orders_under_a_pseudonym_are_written_again_once_they_have_it_and_left_out_where_a_name_found_them() {
     let made = Made::new(&wish("ndjson", "gzip"));
     assert!(!made.write(5));
-    // Not written yet: nothing of the file changes, but its orders wait.
+    // An order that is not written yet: the file does not change, but its orders wait.
     let (folder, etag) = (made.path(""), made.export().etag(&made.export().progress()));
     assert_eq!(made.erase(&[8_000], true), 1);
     let progress = made.export().progress();
@@ -370,7 +370,7 @@ fn orders_under_a_pseudonym_are_written_again_once_they_have_it_and_left_out_whe
     assert!(!folder.join("progress.json").exists());
     let progress = Progress { awaits_pseudonym: false, ..Progress::clone(&progress) };
     made.store.publish(&made.export(), progress, false).unwrap();
-    // Written: out of the file, and at the end of its shard.
+    // A written order: it is removed from the file and added at the end of its shard.
     assert_eq!(made.erase(&[700], true), 1);
     let progress = made.export().progress();
     assert_eq!((progress.awaits_pseudonym, progress.generation, progress.spliced), (true, 1, 2_000));
@@ -380,7 +380,7 @@ fn orders_under_a_pseudonym_are_written_again_once_they_have_it_and_left_out_whe
     let place = made.held().iter().position(|id| *id == 700).unwrap();
     assert_eq!(place, 2_000 + (5_200 - 2_500) + 200);
 
-    // `q` looks for words of names, and finds no pseudonym.
+    // `q` searches words of names, and does not find pseudonyms.
     let named = Made::new(r#"{"format":"ndjson","fields":["order_id","status"],"filters":{"q":"zaphod"}}"#);
     assert!(!named.write(5));
     assert_eq!(named.erase(&[700, 8_000], true), 1);

@@ -1,8 +1,9 @@
 //! Rows as text: CSV (RFC 4180) and NDJSON.
 //!
-//! A cell of CSV that a client's text begins with `=`, `+`, `-`, `@`, a tab or a carriage return, if need be behind
-//! spaces and signs that are not seen, gets an apostrophe in front: a spreadsheet would take it for a formula. Numbers and times are ours and stay as they are; whoever needs
-//! texts byte for byte takes NDJSON or Parquet.
+//! A spreadsheet may interpret a client's text as a formula if it begins with `=`, `+`, `-`, `@`, a tab or a
+//! carriage return, possibly after spaces and invisible characters. In CSV, such a cell gets an apostrophe in front.
+//! Numbers and times come from the server and remain unchanged. A client that needs the exact texts uses NDJSON or
+//! Parquet.
 
 use super::columns::{Column, Kind};
 use super::spec::{ExportFormat, ExportRows};
@@ -10,17 +11,17 @@ use crate::base::money::write_decimal;
 use crate::orders::{BatchItem, BatchOrder, OrderBatch};
 use crate::shard::read::{write_rfc3339, write_string};
 
-/// What a spreadsheet may take for the beginning of a formula; the last four are full-width.
+/// Characters that may begin a formula in a spreadsheet; the last four are full-width.
 const FORMULA: [char; 10] = ['=', '+', '-', '@', '\t', '\r', '＝', '＋', '－', '＠'];
 
-/// Signs that are not seen: soft hyphen, joiners, marks of direction, byte order mark. A spreadsheet may drop them, as
-/// it may drop spaces of whatever width, and come to what follows.
+/// Returns `true` for invisible characters: soft hyphen, joiners, direction marks, byte order mark. A spreadsheet
+/// may drop them, like spaces of any width, and interpret the rest.
 fn is_unseen(sign: char) -> bool {
     matches!(sign, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}')
         || matches!(sign, '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}')
 }
 
-/// Whether a spreadsheet may take a text for a formula.
+/// Returns `true` if a spreadsheet may interpret a text as a formula.
 fn may_be_formula(text: &str) -> bool {
     if text.as_bytes().first().is_none_or(u8::is_ascii_alphanumeric) {
         return false;
@@ -35,7 +36,7 @@ pub(super) struct TextEncoder {
     tenant: String,
     is_json: bool,
     rows: ExportRows,
-    /// Each column, with what stands in front of its values.
+    /// Each column, with the bytes that precede its values.
     cells: Vec<(Column, Vec<u8>)>,
 }
 
@@ -60,7 +61,7 @@ impl TextEncoder {
         TextEncoder { tenant: tenant.to_owned(), is_json, rows, cells }
     }
 
-    /// What stands in front of all rows.
+    /// Appends the bytes that precede all rows.
     pub(super) fn head(&self, out: &mut Vec<u8>) {
         if self.is_json {
             return;
@@ -76,7 +77,7 @@ impl TextEncoder {
         if self.is_json { b"}\n" } else { b"\r\n" }
     }
 
-    /// Appends the rows of a batch; how many. About 0.4 us a row.
+    /// Appends the rows of a batch and returns their number. Takes about 0.4 us a row.
     pub(super) fn rows(&self, batch: &OrderBatch, out: &mut Vec<u8>) -> u64 {
         match self.rows {
             ExportRows::Orders => self.orders(batch, out),
@@ -98,7 +99,8 @@ impl TextEncoder {
         batch.orders.len() as u64
     }
 
-    /// What the items of an order have in common is written once and copied, and so is each product of the batch.
+    /// Appends the rows of items. The columns that an order's items have in common are rendered once and copied, and
+    /// so is each product of the batch.
     fn items(&self, batch: &OrderBatch, out: &mut Vec<u8>) -> u64 {
         let (mut common, mut ends) = (Vec::new(), Vec::new());
         let (mut products, mut product_ends) = (Vec::new(), vec![0]);
@@ -179,12 +181,12 @@ impl TextEncoder {
                 write_items(batch, batch.all_text(), order, items, &mut json);
                 quoted(b"", &json, out);
             }
-            // Of an item.
+            // A column of an item.
             _ => debug_assert_ne!(column.kind(), Kind::Json),
         }
     }
 
-    /// A client's text.
+    /// Writes a client's text.
     fn text(&self, text: &str, out: &mut Vec<u8>) {
         if self.is_json {
             return write_string(out, text.as_bytes());
@@ -197,7 +199,7 @@ impl TextEncoder {
         out.extend_from_slice(text.as_bytes());
     }
 
-    /// A text of ours without anything to escape.
+    /// Writes a text of the server, which needs no escaping.
     fn own(&self, out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
         let quote: &[u8] = if self.is_json { b"\"" } else { b"" };
         out.extend_from_slice(quote);
@@ -213,13 +215,14 @@ impl TextEncoder {
         self.own(out, |out| write_rfc3339(out, us));
     }
 
-    /// With all digits of the currency; in JSON a text, as everywhere: a number would be read as a float.
+    /// Writes all digits of the currency. In JSON the amount is a string, as everywhere, because a number would be
+    /// read as a float.
     fn money(&self, minor: i64, order: &BatchOrder, out: &mut Vec<u8>) {
         self.own(out, |out| write_decimal(minor, order.currency.digits(), out));
     }
 }
 
-/// A cell of CSV in quotes, behind `guard`, which has none in it.
+/// Writes a quoted CSV cell. `guard` precedes the text and contains no quote.
 fn quoted(guard: &[u8], text: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
     out.extend_from_slice(guard);
@@ -232,7 +235,7 @@ fn quoted(guard: &[u8], text: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// The items of an order as a search gives them.
+/// Writes the items of an order like a search does.
 pub(super) fn write_items(
     batch: &OrderBatch,
     text: &[u8],

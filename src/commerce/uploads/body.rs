@@ -1,4 +1,4 @@
-//! The bytes of one upload on disk: appended at a known length, read again, cut back.
+//! The bytes of one upload on disk: appended at a known length, read again, truncated.
 
 use std::fs::File;
 use std::io;
@@ -15,7 +15,8 @@ pub struct Body {
     path: PathBuf,
     file: File,
     length: u64,
-    /// What it takes: more than its length where bytes that failed could not be cut off.
+    /// The bytes counted in the space of all uploads. More than the length if bytes of a failed write could not be
+    /// truncated.
     counted: u64,
     place: Place,
 }
@@ -36,24 +37,25 @@ impl Body {
         &self.path
     }
 
-    /// In bytes.
+    /// Returns the length in bytes.
     #[must_use]
     pub fn length(&self) -> u64 {
         self.length
     }
 
-    /// Into the page cache; 3 us for 16 KiB.
+    /// Appends bytes, to the page cache only. Takes 3 us for 16 KiB.
     ///
     /// # Errors
-    /// As the disk has them, or where the uploads have no more room. The body is as long as before then, whatever a
-    /// part of the bytes has reached.
+    /// Errors of the file system, or [`io::ErrorKind::QuotaExceeded`] if the uploads have no more space. The body
+    /// then has the same length as before, even if a part of the bytes was written.
     pub fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         let length = self.length + bytes.len() as u64;
         let counted = self.counted.max(length);
         self.place.try_grow(self.counted, counted).map_err(|_| io::ErrorKind::QuotaExceeded)?;
         self.counted = counted;
         if let Err(error) = self.file.write_all_at(bytes, self.length) {
-            // Room for others, where there is none; the length that counts is ours.
+            // Truncation frees space for others on a full disk. It may fail, because only `self.length` determines
+            // the content.
             let there = match self.file.set_len(self.length) {
                 Ok(()) => self.length,
                 Err(_) => self.file.metadata().map_or(self.counted, |file| file.len()),
@@ -65,18 +67,18 @@ impl Body {
         Ok(())
     }
 
-    /// CRC-32C of bytes that follow others, whose sum is `before`.
+    /// Returns the CRC-32C of bytes that follow others, whose checksum is `before`.
     #[must_use]
     pub fn sum(before: u32, bytes: &[u8]) -> u32 {
         crc32c::crc32c_append(before, bytes)
     }
 
-    /// What came survives a power cut, at this length.
+    /// Syncs the file. Afterwards, its bytes and its length survive a power cut.
     pub fn sync(&self) -> io::Result<()> {
         self.file.sync_all()
     }
 
-    /// Forgets what is behind `length`.
+    /// Truncates the body to `length`.
     pub fn cut(&mut self, length: u64) -> io::Result<()> {
         if length < self.length {
             self.file.set_len(length)?;
@@ -86,13 +88,13 @@ impl Body {
         Ok(())
     }
 
-    /// It takes no more than this.
+    /// Reduces the counted bytes.
     fn count(&mut self, counted: u64) {
         self.place.shrink(self.counted, counted);
         self.counted = counted;
     }
 
-    /// At most `bytes_max` bytes from `offset` on; none at the end.
+    /// Reads at most `bytes_max` bytes from `offset`, and none at the end.
     pub fn read(&self, offset: u64, bytes_max: usize) -> io::Result<Bytes> {
         let left = self.length.saturating_sub(offset);
         let mut bytes = vec![0; left.min(bytes_max as u64) as usize];

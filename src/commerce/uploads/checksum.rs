@@ -1,10 +1,10 @@
-//! The checksum a client sends with a piece of an upload: SHA-1 or SHA-256 (FIPS 180-4).
+//! The checksum that a client sends with a piece of an upload: SHA-1 or SHA-256 (FIPS 180-4).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha1::Digest as _;
 
-/// What the bytes of a piece are to add up to.
+/// The expected digest of a piece.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Checksum {
     Sha1([u8; 20]),
@@ -21,10 +21,10 @@ pub enum ChecksumError {
 }
 
 impl Checksum {
-    /// What is understood, as tus lists it.
+    /// The supported algorithms, as tus lists them.
     pub const ALGORITHMS: &str = "sha1,sha256";
 
-    /// From a header: `sha1 Kq5sNclPz7QV2+lfQIuc6R7oRu0=`.
+    /// Parses a header: `sha1 Kq5sNclPz7QV2+lfQIuc6R7oRu0=`.
     ///
     /// # Errors
     /// [`ChecksumError`].
@@ -39,7 +39,7 @@ impl Checksum {
         checksum.map_err(|_| ChecksumError::Malformed)
     }
 
-    /// Begins to add up.
+    /// Begins a digest with the same algorithm.
     #[must_use]
     pub fn begin(&self) -> DigestOf {
         match self {
@@ -48,7 +48,7 @@ impl Checksum {
         }
     }
 
-    /// Whether the bytes were those that were meant.
+    /// Returns `true` if the bytes have the expected digest.
     #[must_use]
     pub fn is_met_by(&self, digest: DigestOf) -> bool {
         match (self, digest) {
@@ -59,7 +59,7 @@ impl Checksum {
     }
 }
 
-/// The bytes of a piece, as far as they came. With the CPU's own instructions about 1 GB/s, without half of it.
+/// The digest of the bytes of a piece so far. About 1 GB/s with the CPU's own instructions, half of it without.
 #[derive(Clone, Debug)]
 pub enum DigestOf {
     Sha1(sha1::Sha1),

@@ -1,12 +1,13 @@
-//! A copy of every upload as of a moment, made while its server writes on: what a backup takes along.
+//! A copy of every upload at one moment, made for a backup while the server continues to write.
 //!
-//! An upload's info is replaced as a whole, and the bytes of its body in front of the checkpoint never change. So
-//! the copy is the info as it is read, and of the body what is in front of its checkpoint: no piece that is on its
-//! way, none that waits for its checksum.
+//! An upload's info is replaced as a whole, and the bytes of its body before the checkpoint never change. The copy
+//! therefore consists of the info as it is read, and of the body up to its checkpoint. It contains no piece that is
+//! being received, and none that waits for its checksum.
 //!
-//! Rows in front of a checkpoint were committed before it was written. Whoever copies the shards *after* this has
-//! all of them, and perhaps more: those come again with what the client sends from the checkpoint on, and are known
-//! by their ingest and line. The other way round the checkpoint would promise rows that are not there.
+//! Rows before a checkpoint were committed before it was written. If the shards are copied *after* the uploads, their
+//! copy has all of these rows, and perhaps more. The client sends the additional ones again from the checkpoint on,
+//! and they are recognised by their ingest and line. In the opposite order, the checkpoint would promise rows that
+//! are missing.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -16,23 +17,24 @@ use super::record::{State, Upload, UploadId};
 use super::store::{BODY, FOLDER, INFO};
 use crate::base::durable;
 
-/// How often an info is read again because its body went meanwhile. Once is enough: it goes behind the last info.
+/// How many times an info is read if its body is deleted meanwhile. A second time is enough, because a body is
+/// deleted after the last info was written.
 const LOOKS: usize = 3;
 
-/// What was copied.
+/// The result of a copy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CopiedUploads {
     pub uploads: u64,
-    /// Of their bodies.
+    /// The size of their bodies.
     pub bytes: u64,
-    /// Those whose files make no sense; the server cannot continue them either.
+    /// The uploads whose files are unreadable. The server cannot continue them either.
     pub unreadable: Vec<String>,
 }
 
 /// Copies the uploads of the data folder `data` to the folder `dest`, which has none, and syncs them.
 ///
 /// # Errors
-/// As the disk has them.
+/// Errors of the file system.
 pub fn copy_uploads(data: &Path, dest: &Path) -> io::Result<CopiedUploads> {
     let mut copied = CopiedUploads::default();
     let entries = match fs::read_dir(data.join(FOLDER)) {
@@ -74,7 +76,7 @@ fn copy(from: &Path, to: &Path) -> io::Result<Copied> {
             State::Receiving => found(File::open(from.join(BODY)))?.map(Some),
             _ => Some(None),
         };
-        // It has ended since, and its info says so now.
+        // The upload has ended since, and its info now reports it.
         let Some(body) = body else { continue };
         fs::create_dir(to)?;
         let mut bytes = 0;
@@ -85,7 +87,7 @@ fn copy(from: &Path, to: &Path) -> io::Result<Copied> {
         }
         fs::write(to.join(INFO), &written)?;
         let target = File::options().write(true).open(to.join(INFO))?;
-        // How long it has rested is counted from there.
+        // The server measures the time without progress from this modification time.
         target.set_modified(info.metadata()?.modified()?)?;
         target.sync_all()?;
         durable::sync_folder(to)?;
@@ -126,7 +128,7 @@ mod tests {
         ended.state = State::Finished;
         store.write(&mut ended).unwrap();
         store.publish(&ended.id).unwrap();
-        // Its body stays, as after a crash before it went.
+        // Its body remains, as after a crash before the deletion.
         fs::write(store.path(&broken.id).join(INFO), "{").unwrap();
         fs::create_dir(store.path(&UploadId::random().unwrap())).unwrap();
 
@@ -139,7 +141,8 @@ mod tests {
         }
         let body = |one: &Upload| copy.body(one).map(|body| body.read(0, 99).unwrap().to_vec());
         assert_eq!(body(&held).unwrap(), b"abcd");
-        // Lost by a power cut: whoever opens it sees that, and begins anew.
+        // A power cut lost bytes before the checkpoint. The server detects this when it opens the upload, and begins
+        // again.
         assert_eq!(body(&shorter).unwrap(), b"abcdef");
         assert!(body(&ended).is_err() && copy.load(&broken.id).unwrap().is_none());
         let modified =

@@ -1,4 +1,4 @@
-//! What is known of one upload, as `info.json` keeps it and as a client is told.
+//! The state of one upload, as `info.json` stores it and as a client sees it.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,18 +7,18 @@ use crate::base::clock;
 use crate::base::ids::{is_random_hex, random_hex};
 use crate::unpack::{Resume, UnpackError};
 
-/// 128 random bits in hexadecimal: knowing it is half of being allowed to use it.
+/// 128 random bits in hexadecimal. Knowledge of the id is half of the permission to use it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct UploadId(String);
 
 impl UploadId {
     /// # Errors
-    /// The system gives no random bytes.
+    /// The system returns no random bytes.
     pub fn random() -> Result<UploadId, getrandom::Error> {
         random_hex().map(UploadId)
     }
 
-    /// `None` for anything else: it becomes the name of a folder.
+    /// Returns `None` for anything else, because the id becomes the name of a folder.
     #[must_use]
     pub fn parse(text: &str) -> Option<UploadId> {
         is_random_hex(text).then(|| UploadId(text.to_owned()))
@@ -30,15 +30,15 @@ impl UploadId {
     }
 }
 
-/// What is asked for when an upload is created.
+/// The parameters of a new upload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wish {
-    /// In bytes; as many as it may have, where it is told later.
+    /// In bytes. The maximum, if the length is deferred.
     pub length: u64,
     pub is_deferred: bool,
-    /// As it was sent, to be sent back.
+    /// As sent, to be returned.
     pub metadata: String,
-    /// The idempotency key, where one was given.
+    /// The idempotency key, if the client sent one.
     pub key: Option<String>,
 }
 
@@ -46,21 +46,21 @@ pub struct Wish {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Upload {
     pub id: UploadId,
-    /// Whose orders may come, and who may ask for it; `None`: anybody's.
+    /// The tenant whose orders are accepted, and whose clients may see the upload; `None` for any tenant.
     pub tenant: Option<String>,
     pub key: Option<String>,
-    /// In bytes, as declared; as many as it may have while that is deferred.
+    /// In bytes, as declared. The maximum, while the length is deferred.
     pub length: u64,
-    /// A later piece tells the length.
+    /// Set while a later piece is to declare the length.
     #[serde(default)]
     pub is_deferred: bool,
     pub metadata: String,
     pub created_us: i64,
-    /// When it may go, if nothing more happens to it.
+    /// When the upload may be deleted, if nothing more happens to it.
     pub expires_us: i64,
-    /// How often it was saved: what is in memory elsewhere is of this moment or of an earlier one.
+    /// The number of times it was saved. Copies in memory elsewhere are of this version or of an earlier one.
     pub version: u64,
-    /// Bytes of the body from here on wait for their checksum, and count for nothing without it.
+    /// The bytes of the body from this offset on wait for their checksum, and do not count without it.
     pub held_from: Option<u64>,
     pub state: State,
     pub checkpoint: Checkpoint,
@@ -71,23 +71,23 @@ pub struct Upload {
 pub enum State {
     Receiving,
     Finished,
-    /// What it is packed in cannot be read any further. What was stored by then stays.
+    /// The body cannot be unpacked any further. Rows stored by then remain.
     Failed {
         damage: Damage,
         detail: String,
     },
-    /// Only its name is left.
+    /// Only its name remains.
     Expired,
 }
 
-/// What is wrong with bytes that cannot be read.
+/// Why bytes cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Damage {
     TooLarge,
     Unsupported,
     Damaged,
-    /// Nothing is: no line of it is an order that is stored, or was before.
+    /// The bytes are readable, but no line is an order that is stored now or was stored before.
     NothingKnown,
 }
 
@@ -101,48 +101,48 @@ impl From<&UnpackError> for Damage {
     }
 }
 
-/// Everything in front of it is committed.
+/// A position in the body. Everything before it is committed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Checkpoint {
-    /// Bytes of the body that were fed to the unpacker.
+    /// The number of bytes of the body that were passed to the unpacker.
     pub offset: u64,
-    /// Lines of which the summary tells.
+    /// The number of lines that the summary covers.
     pub lines: u64,
-    /// CRC-32C of the body up to `offset`; none of an earlier version's.
+    /// CRC-32C of the body up to `offset`; `None` if an earlier version wrote the checkpoint.
     #[serde(default)]
     pub sum: Option<u32>,
-    /// Whether the body was synced up to there, so that no more is to be done for who asks for the disk. That its bytes
-    /// are the ones that came, `sum` tells: a sync that succeeds after one that failed says nothing.
+    /// Set if the body was synced up to `offset`, so that a client that requires the disk needs no further sync. Only
+    /// `sum` proves that the bytes are the received ones: a sync that succeeds after a failed one proves nothing.
     #[serde(default)]
     pub is_synced: bool,
-    /// Where plain lines can go on; anything packed is unpacked from its start.
+    /// Where plain lines can continue. Anything compressed is unpacked from its start.
     pub resume: Option<Resume>,
-    /// Time that was spent on it.
+    /// The time spent on the upload.
     pub worked_us: u64,
     pub summary: Summary,
 }
 
-/// What a client is told of an upload.
+/// The state of an upload that a client sees.
 #[derive(Serialize)]
 struct Told<'u> {
     id: &'u str,
-    /// Bytes whose rows are stored.
+    /// The bytes whose rows are stored.
     offset: u64,
-    /// `null` until it is told.
+    /// `null` until it is declared.
     length: Option<u64>,
     state: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<&'u str>,
     created_at: String,
     expires_at: String,
-    /// Orders that are in the database, by this upload or another.
+    /// The orders that are in the database, by this upload or another.
     rows_committed: u64,
     #[serde(flatten)]
     answer: Answer<'u>,
 }
 
 impl Upload {
-    /// As it begins; `expiry_us` from now on it may go.
+    /// Creates an upload that expires `expiry_us` from now.
     #[must_use]
     pub fn new(id: UploadId, tenant: Option<String>, wish: Wish, expiry_us: i64) -> Upload {
         let created_us = clock::unix_us();
@@ -162,19 +162,19 @@ impl Upload {
         }
     }
 
-    /// The idempotency key: the one that was given, or the id.
+    /// Returns the idempotency key: the one that the client sent, or the id.
     #[must_use]
     pub fn key(&self) -> &str {
         self.key.as_deref().unwrap_or(self.id.as_str())
     }
 
-    /// Whether it has all of its bytes, with so many.
+    /// Returns `true` if the upload is complete with this many bytes.
     #[must_use]
     pub fn is_whole(&self, offset: u64) -> bool {
         !self.is_deferred && offset == self.length
     }
 
-    /// Whether one whose key is bound to this tenant (`None`: to all) may know of it.
+    /// Returns `true` if a client whose key belongs to this tenant (`None`: to all tenants) may see the upload.
     #[must_use]
     pub fn is_of(&self, tenant: Option<&str>) -> bool {
         tenant.is_none() || tenant == self.tenant.as_deref()
@@ -185,7 +185,7 @@ impl Upload {
         self.state == State::Expired || self.expires_us <= now_us
     }
 
-    /// The running summary, or the final one: the fields of an ingest's answer, and how far it is.
+    /// Returns the running or final summary: the fields of an ingest's response, and the progress.
     #[must_use]
     pub fn json(&self) -> Vec<u8> {
         let Checkpoint { offset, worked_us, summary, .. } = &self.checkpoint;

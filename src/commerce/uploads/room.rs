@@ -1,28 +1,29 @@
-//! The room uploads take together: bytes that were received, a small reserve for each, and a share for each tenant.
+//! The space that uploads occupy together: received bytes, a small reserve for each upload, and a share for each
+//! tenant.
 //!
-//! A tenant may have as much as is left for the others: alone half of all, beside another that has its share a third,
-//! and so on. So nobody takes the last of it, and who has little is let in. A key of all tenants has no share: it may
-//! have all.
+//! A tenant may use as much as it leaves to the others. If it is alone, that is half of all; next to another that has
+//! used its share, a third; and so on. No tenant can therefore exhaust the space, and one that uses little is
+//! admitted. A key of all tenants has no share: it may use everything.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// What an upload counts before it has more bytes: a folder, an info, a body of a block or two.
+/// The bytes that an upload counts before it has more: a folder, an info, and a body of a block or two.
 pub(super) const RESERVE_BYTES: u64 = 64 << 10;
-/// Uploads under way at once, and as many more that have ended: each is a folder, and is looked at now and then.
+/// The maximum number of running uploads, and also of ended ones. Each is a folder that is checked now and then.
 pub(super) const UPLOADS_MAX: u64 = 10_000;
-/// Tenants by a hash of their names; two in one place share what one may have.
+/// The number of places for tenants, by a hash of their names. Two tenants in one place share the limit of one.
 const PLACES: usize = 1_024;
 
-/// Bytes and uploads under way, of one tenant or of all.
+/// The number of running uploads and their bytes, of one tenant or of all.
 #[derive(Debug, Default)]
 struct Taken {
     bytes: AtomicU64,
     uploads: AtomicU64,
 }
 
-/// What is taken, by all cores.
+/// The used space, counted by all cores.
 #[derive(Debug)]
 pub(super) struct Room {
     bytes_max: u64,
@@ -30,22 +31,22 @@ pub(super) struct Room {
     tenants: Box<[Taken]>,
 }
 
-/// Why there is none.
+/// The limit that is reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Full {
     Bytes,
     Uploads,
 }
 
-/// What one upload has of it.
+/// The counts that one upload belongs to.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
     room: Arc<Room>,
-    /// `None`: of no tenant.
+    /// `None` if the upload belongs to no tenant.
     at: Option<usize>,
 }
 
-/// What a body of so many bytes counts.
+/// Returns the bytes that a body of this length counts.
 fn counted(length: u64) -> u64 {
     length.max(RESERVE_BYTES)
 }
@@ -71,12 +72,12 @@ impl Room {
     }
 }
 
-/// Adds, and says how much it is then.
+/// Adds to a count, and returns the sum.
 fn add(taken: &AtomicU64, more: u64) -> u64 {
     taken.fetch_add(more, Ordering::Relaxed) + more
 }
 
-/// Takes away, and never more than there is: one mistake is not to shut uploads for all.
+/// Subtracts from a count, but not below zero, so that one mistake does not block uploads for all.
 fn sub(taken: &AtomicU64, less: u64) {
     let _ =
         taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| Some(taken.saturating_sub(less)));
@@ -87,7 +88,7 @@ impl Place {
         self.room.tenants.get(self.at?)
     }
 
-    /// Whether both limits hold with what was just added to both counts.
+    /// Returns `true` if both counts are within their limits after an addition.
     fn holds(all: u64, own: Option<u64>, most: u64) -> bool {
         match own {
             _ if all > most => false,
@@ -96,7 +97,7 @@ impl Place {
         }
     }
 
-    /// Counts one that is there already, whatever the limits say.
+    /// Counts an upload that already exists, whatever the limits.
     pub(super) fn take(&self, length: u64) {
         for taken in [Some(&self.room.all), self.tenant()].into_iter().flatten() {
             add(&taken.bytes, counted(length));
@@ -104,7 +105,7 @@ impl Place {
         }
     }
 
-    /// Counts a new one.
+    /// Counts a new upload, if the limits allow it.
     pub(super) fn try_take(&self) -> Result<(), Full> {
         let (all, own) = (&self.room.all, self.tenant());
         let uploads = Place::holds(add(&all.uploads, 1), own.map(|own| add(&own.uploads, 1)), UPLOADS_MAX);
@@ -126,7 +127,7 @@ impl Place {
         taken
     }
 
-    /// A body grows to so many bytes.
+    /// Counts the growth of a body, if the limits allow it.
     pub(super) fn try_grow(&self, from: u64, to: u64) -> Result<(), Full> {
         let more = counted(to) - counted(from);
         if more == 0 {
@@ -140,7 +141,7 @@ impl Place {
         Err(Full::Bytes)
     }
 
-    /// A body is cut back.
+    /// Counts the truncation of a body.
     pub(super) fn shrink(&self, from: u64, to: u64) {
         let less = counted(from) - counted(to);
         for taken in [Some(&self.room.all), self.tenant()].into_iter().flatten() {
@@ -148,7 +149,7 @@ impl Place {
         }
     }
 
-    /// One is no longer under way.
+    /// Stops counting an upload that is no longer running.
     pub(super) fn give_back(&self, length: u64) {
         for taken in [Some(&self.room.all), self.tenant()].into_iter().flatten() {
             sub(&taken.bytes, counted(length));

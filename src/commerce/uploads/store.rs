@@ -1,7 +1,7 @@
-//! The folder of uploads. What they may take together is counted in `room`.
+//! The folder of uploads. `room` counts the space that they occupy together.
 //!
-//! An upload has room for as long as it has a body: whoever removes the file gives the room back, so that nobody does
-//! twice, whatever failed in between.
+//! An upload occupies space as long as it has a body. The code that removes the file releases the space, so that the
+//! space is released only once, whatever fails in between.
 
 use std::collections::HashMap;
 use std::fs;
@@ -17,13 +17,13 @@ use crate::base::durable;
 
 pub(super) const FOLDER: &str = "uploads";
 pub(super) const INFO: &str = "info.json";
-/// In front of the id of an upload whose info makes no sense.
+/// Precedes the id of an upload whose info is unreadable.
 const ASIDE: &str = "aside-";
-/// Behind the id of an upload whose folder is being made.
+/// Follows the id of an upload whose folder is being created.
 const MAKING: &str = ".new";
 pub(super) const BODY: &str = "body";
 
-/// Why an upload cannot be kept.
+/// Why an upload cannot be stored.
 #[derive(Debug, thiserror::Error)]
 pub enum UploadError {
     #[error(
@@ -38,25 +38,25 @@ pub enum UploadError {
     Io(#[from] io::Error),
 }
 
-/// Every upload there is. The cores share it; who writes to one upload has made sure to be the only one.
+/// All uploads, shared by the cores. The writer of an upload has ensured that it is the only one.
 #[derive(Debug)]
 pub struct UploadStore {
     folder: PathBuf,
     bytes_max: u64,
-    /// Of those under way.
+    /// The space of the running uploads.
     room: Arc<Room>,
-    /// Those that have ended, oldest first: the first of them leave where there are too many.
+    /// The ended uploads, oldest first. The first ones are removed if there are too many.
     ended: (async_channel::Sender<UploadId>, async_channel::Receiver<UploadId>),
-    /// Those that were there at the start: whether their body was checked against its checkpoint since.
+    /// The uploads that existed at the start, and whether their body was compared with its checkpoint since.
     checked: HashMap<UploadId, AtomicBool>,
 }
 
 impl UploadStore {
-    /// Counts what is there, clears away what a crash left half-made and sets aside what cannot be read. Reads one small
-    /// file an upload.
+    /// Counts the existing uploads, removes those that a crash left incomplete, and sets unreadable ones aside. Reads
+    /// one small file per upload.
     ///
     /// # Errors
-    /// As the disk has them.
+    /// Errors of the file system.
     pub fn open(data: &Path, bytes_max: u64) -> io::Result<UploadStore> {
         let folder = data.join(FOLDER);
         durable::create_folder(&folder)?;
@@ -106,28 +106,28 @@ impl UploadStore {
         Ok(store)
     }
 
-    /// Whether the body was not used since the start: what is in it may not be what came.
+    /// Returns `true` if the body was not used since the start. Its content may differ from the received bytes.
     #[must_use]
     pub fn is_unchecked(&self, id: &UploadId) -> bool {
         self.checked.get(id).is_some_and(|checked| !checked.load(Ordering::Relaxed))
     }
 
-    /// It was checked.
+    /// Marks the body as checked.
     pub fn note_checked(&self, id: &UploadId) {
         if let Some(checked) = self.checked.get(id) {
             checked.store(true, Ordering::Relaxed);
         }
     }
 
-    /// Takes an upload whose info cannot be read out of the way: nobody can say whose it is, or continue it. Nor whose
-    /// share it takes: that one is counted anew at the next start.
+    /// Sets aside an upload whose info is unreadable: its tenant is unknown, and no one can continue it. The tenant's
+    /// share is therefore corrected only at the next start.
     ///
     /// # Errors
-    /// As the disk has them.
+    /// Errors of the file system.
     pub fn set_aside(&self, id: &UploadId) -> io::Result<()> {
         let length = self.length(id);
         let put = self.put_aside(id);
-        // A failure to sync may have come behind the rename.
+        // The rename may have succeeded before a sync failed.
         if let Some(length) = length
             && !self.has_body(id)
         {
@@ -140,10 +140,10 @@ impl UploadStore {
         durable::rename(&self.folder_of(id), &self.folder.join(format!("{ASIDE}{}", id.as_str())))
     }
 
-    /// Removes those that were set aside and not written since `before_us`; how many.
+    /// Removes the uploads that were set aside and not written since `before_us`. Returns their number.
     ///
     /// # Errors
-    /// The first of the disk's; the others are tried all the same.
+    /// The first error of the file system. The other uploads are tried nevertheless.
     pub fn remove_aside(&self, before_us: i64) -> io::Result<u64> {
         let (mut removed, mut done) = (0, Ok(()));
         for entry in fs::read_dir(&self.folder)? {
@@ -169,12 +169,12 @@ impl UploadStore {
         self.room.place(upload.tenant.as_deref())
     }
 
-    /// Bytes of its body.
+    /// Returns the length of the body in bytes.
     fn length(&self, id: &UploadId) -> Option<u64> {
         fs::metadata(self.body_of(id)).ok().map(|body| body.len())
     }
 
-    /// Whether it takes room. One that has ended does where its end failed half-way.
+    /// Returns `true` if the upload occupies space. An ended upload does if its end failed halfway.
     #[must_use]
     pub fn has_body(&self, id: &UploadId) -> bool {
         self.length(id).is_some()
@@ -187,7 +187,7 @@ impl UploadStore {
         }
     }
 
-    /// One more has ended; the oldest makes room for it where there are too many.
+    /// Adds an ended upload. If there are too many, the oldest one is removed.
     fn remember_ended(&self, upload: &Upload) {
         let mut unsent = self.ended.0.try_send(upload.id.clone());
         while let Err(async_channel::TrySendError::Full(id)) = unsent {
@@ -200,7 +200,7 @@ impl UploadStore {
         }
     }
 
-    /// Removes one that has ended, if it is still there. Nobody works on it: all that is left to do is to read its info.
+    /// Removes an ended upload, if it still exists. No one works on it; its info can only be read.
     fn remove_ended(&self, id: &UploadId) -> Result<(), UploadError> {
         match self.load(id)? {
             Some(upload) if upload.state != State::Receiving => Ok(self.remove(&upload)?),
@@ -216,16 +216,16 @@ impl UploadStore {
         self.folder_of(id).join(BODY)
     }
 
-    /// The folder an upload's files are in.
+    /// Returns the folder of an upload's files.
     #[must_use]
     pub fn path(&self, id: &UploadId) -> PathBuf {
         self.folder_of(id)
     }
 
-    /// Every upload that has a folder.
+    /// Returns every upload that has a folder.
     ///
     /// # Errors
-    /// As the disk has them.
+    /// Errors of the file system.
     pub fn all(&self) -> io::Result<Vec<UploadId>> {
         self.ids()
     }
@@ -238,17 +238,18 @@ impl UploadStore {
         Ok(ids)
     }
 
-    /// Those whose info was not written since `before_us`: one `stat` each.
+    /// Returns the uploads whose info was not written since `before_us`, with one `stat` each.
     pub fn resting(&self, before_us: i64) -> io::Result<Vec<UploadId>> {
         let mut ids = self.ids()?;
         ids.retain(|id| is_older(&self.folder_of(id).join(INFO), before_us));
         Ok(ids)
     }
 
-    /// Makes its folder, an empty body and its info; they survive a power cut.
+    /// Creates the folder, an empty body and the info. They survive a power cut.
     ///
     /// # Errors
-    /// [`UploadError::NoRoom`], [`UploadError::TooMany`], or the disk's; nothing is left of it then.
+    /// [`UploadError::NoRoom`], [`UploadError::TooMany`], or an error of the file system. Nothing of the upload
+    /// remains then.
     pub fn create(&self, upload: &mut Upload) -> Result<(), UploadError> {
         let place = self.place(upload);
         place.try_take().map_err(|full| self.full(full))?;
@@ -259,11 +260,11 @@ impl UploadStore {
         made
     }
 
-    /// It may have failed before it got its name or behind that.
+    /// Removes an upload whose creation failed, before or after it got its name.
     fn unmake(&self, id: &UploadId, place: &Place) {
         let folders = [self.making(id), self.folder_of(id)];
         for folder in &folders {
-            // First what makes it an upload.
+            // The info is removed first, because it makes a folder an upload.
             let _ = fs::remove_file(folder.join(INFO));
             let _ = fs::remove_dir_all(folder);
         }
@@ -276,7 +277,8 @@ impl UploadStore {
         self.folder.join(format!("{}{MAKING}", id.as_str()))
     }
 
-    /// It gets its name as a whole: one without an info is being removed, or should have been.
+    /// Creates the folder under a temporary name, and renames it when it is complete. A folder without an info is
+    /// therefore being removed, or should have been.
     fn make(&self, upload: &mut Upload) -> Result<(), UploadError> {
         let folder = self.making(&upload.id);
         fs::create_dir(&folder)?;
@@ -287,7 +289,7 @@ impl UploadStore {
         Ok(durable::rename(&folder, &self.folder_of(&upload.id))?)
     }
 
-    /// `None`: there is none with this id.
+    /// Loads an upload. Returns `None` if there is none with this id.
     pub fn load(&self, id: &UploadId) -> Result<Option<Upload>, UploadError> {
         let written = match fs::read(self.folder_of(id).join(INFO)) {
             Ok(written) => written,
@@ -298,37 +300,37 @@ impl UploadStore {
         upload.map(Some).map_err(|_| UploadError::Unreadable(id.as_str().to_owned()))
     }
 
-    /// Replaces the info by its next version: after a power cut it is one of them as a whole. With `is_kept` it is
-    /// this one.
+    /// Replaces the info by its next version. After a power cut, the info is one of the two as a whole. With
+    /// `is_kept`, it is this one.
     ///
     /// # Errors
-    /// As the disk has them; either version holds then.
+    /// Errors of the file system. Either version may be valid then.
     pub fn save(&self, upload: &mut Upload, is_kept: bool) -> io::Result<()> {
         self.write(upload)?;
         self.publish(&upload.id)?;
         if is_kept { durable::sync_folder(&self.folder_of(&upload.id)) } else { Ok(()) }
     }
 
-    /// Writes the next version of the info beside the one that holds, and syncs it.
+    /// Writes the next version of the info next to the valid one, and syncs it.
     pub(super) fn write(&self, upload: &mut Upload) -> io::Result<()> {
         upload.version += 1;
         let path = durable::draft_of(&self.folder_of(&upload.id).join(INFO));
         durable::write(&path, &serde_json::to_vec(upload).map_err(io::Error::other)?)
     }
 
-    /// What was written holds from now on.
+    /// Makes the written info the valid one.
     pub(super) fn publish(&self, id: &UploadId) -> io::Result<()> {
         let info = self.folder_of(id).join(INFO);
         fs::rename(durable::draft_of(&info), info)
     }
 
-    /// Its body, which counts what it takes.
+    /// Opens the body, which counts the space that it occupies.
     pub fn body(&self, upload: &Upload) -> io::Result<Body> {
         Body::open(&self.body_of(&upload.id), self.place(upload))
     }
 
-    /// After an info was kept that is no longer [`State::Receiving`]: the body goes, and its room is free. Where there
-    /// are too many that have ended, the oldest goes as a whole.
+    /// Deletes the body and frees its space. Call it after an info was stored that is no longer [`State::Receiving`].
+    /// If there are too many ended uploads, the oldest one is removed.
     pub fn ended(&self, upload: &Upload) -> io::Result<()> {
         self.remember_ended(upload);
         self.remove_body(upload)
@@ -343,19 +345,19 @@ impl UploadStore {
         Ok(())
     }
 
-    /// Of one that is no longer [`State::Receiving`]: again, in case that it could not go then. It does not come back
-    /// after a power cut.
+    /// Deletes the body of an upload that is no longer [`State::Receiving`], in case this failed before. The body
+    /// does not reappear after a power cut.
     pub fn forget_body(&self, upload: &Upload) -> io::Result<()> {
         self.remove_body(upload)?;
         durable::sync_folder(&self.folder_of(&upload.id))
     }
 
-    /// All of it goes, and does not come back after a power cut.
+    /// Removes an upload. It does not reappear after a power cut.
     pub fn remove(&self, upload: &Upload) -> io::Result<()> {
-        // First what makes it an upload: what a crash leaves then is cleared away at the next start, what a failure
-        // leaves also before somebody is erased.
+        // The info is removed first, because it makes a folder an upload. The next start removes what a crash leaves.
+        // The next erasure also removes what a failure leaves.
         fs::remove_file(self.folder_of(&upload.id).join(INFO))?;
-        // Nobody else can from now on, so it is given back even where the file stays.
+        // No other code can release the space from now on, so it is released even if the file remains.
         if let Some(length) = self.length(&upload.id) {
             self.place(upload).give_back(length);
         }
@@ -363,10 +365,10 @@ impl UploadStore {
         durable::sync_folder(&self.folder)
     }
 
-    /// Takes away what is left of uploads whose removal failed half-way: nobody knows of them any more.
+    /// Removes the remains of uploads whose removal failed halfway. Nothing refers to them any more.
     ///
     /// # Errors
-    /// The first of the disk's; the others are tried all the same.
+    /// The first error of the file system. The other uploads are tried nevertheless.
     pub fn remove_left_over(&self) -> io::Result<()> {
         let mut done = Ok(());
         for id in self.ids()? {
@@ -378,7 +380,7 @@ impl UploadStore {
             };
             done = done.and(removed);
         }
-        // Also those that went before, and whose loss was not synced then.
+        // This also syncs earlier removals that were not synced.
         done.and(durable::sync_folder(&self.folder))
     }
 }
@@ -389,7 +391,7 @@ fn is_older(path: &Path, before_us: i64) -> bool {
     since.is_some_and(|since| since.as_micros() as i64 <= before_us)
 }
 
-/// What is not there any more needs no removing.
+/// Treats a missing file as removed.
 fn gone(removed: io::Result<()>) -> io::Result<()> {
     match removed {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -417,7 +419,7 @@ mod tests {
     fn room_is_taken_by_bytes_and_given_back_and_counted_again_after_a_start() {
         let data = tempfile::tempdir().unwrap();
         let store = UploadStore::open(data.path(), 1_000 * KIB).unwrap();
-        // What they declare counts for nothing.
+        // Declared lengths do not count.
         let (mut first, mut second, mut third) = (upload(1 << 40), upload(1 << 40), upload(1));
         store.create(&mut first).unwrap();
         store.create(&mut second).unwrap();
@@ -436,7 +438,7 @@ mod tests {
         store.ended(&second).unwrap();
         assert_eq!(room(&store), (1, 100 * KIB));
         store.create(&mut third).unwrap();
-        // As a crash leaves them: one without an info, one whose body should have gone.
+        // The state after a crash: one upload without an info, and one whose body should have been deleted.
         fs::create_dir(store.path(&UploadId::random().unwrap())).unwrap();
         fs::create_dir(store.making(&UploadId::random().unwrap())).unwrap();
         Body::create(&store.path(&second.id).join(BODY)).unwrap();
@@ -458,7 +460,7 @@ mod tests {
         store.create(&mut other).unwrap();
         grow(&store, &other, 100 * KIB).unwrap();
         let others = (1, 100 * KIB);
-        // Its end was published, its folder could not be synced: nobody was told.
+        // Its end was published, but its folder could not be synced, so the end was not reported.
         let finish = |one: &mut Upload| {
             store.create(one).unwrap();
             grow(&store, one, 200 * KIB).unwrap();
@@ -472,7 +474,7 @@ mod tests {
         assert!(store.has_body(&ended.id));
         store.ended(&ended).unwrap();
         assert_eq!(room(&store), others);
-        // Asked for again.
+        // The end is repeated.
         store.ended(&ended).unwrap();
         store.remove(&ended).unwrap();
         assert_eq!(room(&store), others);
@@ -483,7 +485,7 @@ mod tests {
         store.forget_body(&forgotten).unwrap();
         store.forget_body(&forgotten).unwrap();
         assert_eq!(room(&store), others);
-        // One that got its name, and whose name could not be synced.
+        // An upload that got its name, but whose name could not be synced.
         let mut unmade = upload(9);
         let place = store.place(&unmade);
         place.try_take().unwrap();
@@ -520,7 +522,7 @@ mod tests {
             store.ended(&one).unwrap();
             ids.push(one.id);
         }
-        // As many as may be: whoever comes next takes the place of the oldest.
+        // The maximum is reached, so the next one takes the place of the oldest.
         while store.ended.0.try_send(UploadId::random().unwrap()).is_ok() {}
         let mut last = upload(0);
         store.create(&mut last).unwrap();
@@ -542,7 +544,7 @@ mod tests {
         store.create(&mut other).unwrap();
         store.body(&one).unwrap().append(b"line").unwrap();
         fs::remove_file(store.path(&one.id).join(INFO)).unwrap();
-        // One that somebody makes at the same time.
+        // An upload that is being created at the same time.
         let making = store.making(&UploadId::random().unwrap());
         fs::create_dir(&making).unwrap();
         store.remove_left_over().unwrap();

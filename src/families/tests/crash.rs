@@ -1,4 +1,4 @@
-//! What happens to the file from outside: locks, full disks, flipped bits, removed and replaced files.
+//! Faults from outside: locks, full disks, flipped bits, removed and replaced files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ fn a_lock_held_outside_is_busy_and_the_same_batch_goes_in_afterwards() {
     for _ in 0..3 {
         assert!(matches!(shard.apply(&[(HOT, &clicks(2..=9))], &mut |_, _, _| {}), Err(ShardError::Busy)));
     }
-    // A file that needs no migration opens under the lock too.
+    // A file that needs no migration opens even while it is locked.
     assert_eq!(open(dir.path()).stored(&CLICKS), 1);
     drop(lock);
     assert_eq!(shard.apply(&[(HOT, &clicks(2..=9))], &mut |_, _, _| {}).unwrap().stored(&CLICKS), 8);
@@ -139,7 +139,7 @@ fn a_file_put_in_the_place_of_a_healed_copy_wins() {
     assert!(beside(&path, ".healed").exists(), "the copy stays beside it");
 }
 
-/// Copies what a kill -9 at this moment would leave.
+/// Copies the files that a kill -9 at this moment would leave.
 fn killed(shard: &Shard, to: &Path) {
     let target = folder(to);
     fs::create_dir_all(target.dir()).unwrap();
@@ -201,7 +201,7 @@ fn positions_are_durable_only_after_a_complete_checkpoint() {
     let done = shard.checkpoint(CheckpointMode::Passive).unwrap();
     assert!(done.complete && done.wal_bytes == 0);
     assert_eq!(done.durable, [(HOT, Sequence(500))]);
-    // A reader that stays open holds back what is committed after it began.
+    // An open reader prevents a checkpoint from copying commits after its snapshot.
     let reader = open_reader(shard.path()).unwrap();
     reader.execute_batch("BEGIN; SELECT count(*) FROM events").unwrap();
     shard.apply(&[(HOT, &clicks(501..=900))], &mut |_, _, _| {}).unwrap();

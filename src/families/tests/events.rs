@@ -1,4 +1,5 @@
-//! Idempotent events: each id once, with the right answer, whatever happens; buckets equal a recount (W2, R3).
+//! Idempotent events: each id is stored once, with the right outcome, under any sequence of steps. Buckets equal a
+//! recount (W2, R3).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use crate::events::ServiceEventRow;
 use crate::families::FAMILIES;
 use crate::shard::{Lock, Outcome, Shard, ShardError, ShardOptions};
 
-/// Small enough that everything meets often.
+/// An event with few possible values, so that all combinations are frequent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Event {
     tenant: u8,
@@ -116,8 +117,8 @@ proptest! {
                     let mut told = Vec::new();
                     // The records of another lane in the same transaction.
                     let hot = clicks(shard.position(HOT).0 + 1..=shard.position(HOT).0 + 1);
-                    // A thread that reads for upkeep may be the last to close an earlier connection, and then
-                    // holds the lock for a moment.
+                    // A thread that reads for upkeep may be the last to close an earlier connection, and then holds
+                    // the lock for a moment.
                     let applied = loop {
                         told.clear();
                         let mut tell = |_, _, outcome| told.push(outcome);
@@ -132,7 +133,7 @@ proptest! {
                     prop_assert_eq!(applied.conflicts, count(Outcome::Conflict));
                     prop_assert_eq!(applied.duplicates, count(Outcome::Duplicate) + count(Outcome::Conflict));
                     prop_assert_eq!(&told, &wanted);
-                    // The same once more changes nothing and tells nothing.
+                    // The same batch again changes nothing and reports no outcome.
                     let again = shard.apply(&[(KEYED, &lane)], &mut |_, _, _| panic!("told twice")).unwrap();
                     prop_assert_eq!((again.skipped, again.stored(&EVENTS)), (lane.0.len() as u64, 0));
                 }
@@ -165,7 +166,7 @@ proptest! {
         let verified = crate::shard::verify_aggregates(shard.path(), &FAMILIES).unwrap();
         prop_assert_eq!(verified.problems, Vec::<String>::new());
         prop_assert_eq!(verified.rows, model.stored.len() as u64);
-        // As a stranger sees it.
+        // The rows as another program sees them.
         let reader = crate::shard::open_reader(shard.path()).unwrap();
         let mut statement = reader
             .prepare("SELECT tenant_id, event_id, source, payload FROM service_events ORDER BY tenant_id, event_id")
@@ -204,7 +205,7 @@ fn a_wrong_bucket_and_a_second_row_of_an_id_are_found() {
     assert_eq!(twice, ["1 event ids are stored more than once"]);
 }
 
-/// Upkeep, looking for what is too old all the time, until it is so.
+/// Runs upkeep, with frequent checks for old partitions, until the condition is true.
 fn retain_until(shard: &mut Shard, is_so: impl Fn(&Shard) -> bool) {
     for turn in 0..1_000_000 {
         if is_so(shard) && !shard.is_retaining() {
@@ -245,16 +246,16 @@ fn a_clock_that_jumped_ahead_drops_nothing_after_a_restart_either() {
     shard.apply(&[(HOT, &clicks(1..=45))], &mut |_, _, _| {}).unwrap();
     assert_eq!(look(&mut shard), 45);
     drop(shard);
-    // The file is as new as the clock says.
+    // The file is as new as the clock, so only the stored hold stops retention.
     let mut shard = super::reopen(dir.path(), &options);
     assert_eq!(look(&mut shard), 45);
     shard.wall_moves(-year_us);
-    // It was set back.
+    // The clock was set back.
     retain_until(&mut shard, |shard| shard.stored(&CLICKS) == 0);
     drop(shard);
     let mut shard = super::reopen(dir.path(), &options);
     shard.apply(&[(HOT, &clicks(46..=50))], &mut |_, _, _| {}).unwrap();
-    // And nothing is held any more.
+    // Nothing is held back any more.
     retain_until(&mut shard, |shard| shard.stored(&CLICKS) == 0);
 }
 
@@ -287,7 +288,7 @@ fn what_is_too_old_leaves_rows_views_totals_buckets_and_ids_and_may_come_again()
     drop(shard);
 
     let mut shard = super::reopen(dir.path(), &drop_all);
-    // A crash at any step of it loses and repeats nothing.
+    // A crash at any step loses nothing and repeats nothing.
     for _ in 0..40 {
         shard.retain_now();
         let _ = shard.upkeep(Duration::ZERO);
@@ -306,7 +307,7 @@ fn what_is_too_old_leaves_rows_views_totals_buckets_and_ids_and_may_come_again()
     assert_eq!(count("SELECT count(*) FROM dropped_partition"), 0);
     let tables = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name GLOB '*_00000?'";
     assert_eq!(count(tables), 2, "the open partitions are left");
-    // The ids went with their rows; what is stored now is known again.
+    // The ids were deleted with their rows. New ids are recognised again.
     let mut after = Model { applied: model.applied, ..Model::default() };
     for outcome in [Outcome::Inserted, Outcome::Duplicate] {
         let lane = after.lane(&events[..30]);
@@ -349,7 +350,7 @@ fn damaged_or_lost_id_tables_are_made_anew_from_the_rows() {
         let applied = shard.apply(&[(KEYED, &model.lane(&events))], &mut |_, _, outcome| told.push(outcome));
         match applied {
             Ok(applied) => assert_eq!((applied.stored(&EVENTS), applied.duplicates), (0, 100), "{damage}"),
-            // Found when a chunk is wanted: the writer opens the shard again.
+            // The damage is found when a chunk is read. The writer then opens the shard again.
             Err(error) => {
                 assert!(matches!(error, ShardError::Corrupt(_)), "{damage}: {error}");
                 continue;

@@ -1,4 +1,4 @@
-//! What the table of kinds says is what a shard does with a record of each.
+//! A shard treats a record of each kind as the table of kinds specifies.
 
 use std::collections::BTreeSet;
 
@@ -33,7 +33,8 @@ use crate::stock::{StockChange, StockEvent, StockRow, StockUpdateRow, encode_sto
 
 const UNKNOWN: u8 = 200;
 
-/// A good record of a kind. Those of all kinds, in order of the numbers, fit each other.
+/// Returns a valid record of a kind. The records of all kinds, in order of their numbers, are consistent with each
+/// other.
 fn good(keys: &KeyHasher, kind: Kind) -> Vec<u8> {
     let mut bytes = Vec::new();
     let out = &mut bytes;
@@ -115,7 +116,7 @@ fn good(keys: &KeyHasher, kind: Kind) -> Vec<u8> {
     bytes
 }
 
-/// The outcome of one record, if it is reported.
+/// Applies one record and returns its outcome, if one is reported.
 fn apply(shard: &mut Shard, number: u8, payload: &[u8]) -> (Applied, Option<Outcome>) {
     let next = Sequence(shard.position(KEYED).0 + 1);
     let (lane, mut reported) = (Lane(vec![(next, number, payload.to_vec())]), Vec::new());
@@ -128,7 +129,7 @@ fn counts(shard: &Shard) -> u64 {
     shard.rows() + shard.rejected()
 }
 
-/// The rows of all kinds, in order of the numbers.
+/// Returns the rows of all kinds, in order of their numbers.
 fn kinds() -> Vec<&'static KindRow> {
     let mut kinds: Vec<_> = FAMILIES.kinds().collect();
     kinds.sort_by_key(|row| row.kind);
@@ -221,7 +222,7 @@ fn a_bad_record_of_every_kind_is_rejected_under_its_name_and_carried_as_what_it_
         Ok(())
     })
     .unwrap();
-    // A row of every kind that was stored is handed out again, or is within another.
+    // Each stored kind is carried, on its own or within the record of another kind.
     let rows = carried.iter().filter_map(|record| match record {
         Carried::Row(kind, _) => Some(*kind),
         Carried::Rejected(..) => None,

@@ -1,4 +1,4 @@
-//! Any order of batches, crashes, locks and checkpoints, against a plain list of what was accepted.
+//! Any sequence of batches, crashes, locks and checkpoints, compared with a plain list of the accepted records.
 
 use proptest::prelude::*;
 
@@ -9,7 +9,7 @@ use crate::shard::{CheckpointMode, Lock, ShardError, ShardOptions};
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// Records go on from `back` before the position, `more` beyond it.
+    /// Records that start `back` before the position and end `more` after it.
     Apply {
         lane: bool,
         back: u64,
@@ -73,7 +73,7 @@ proptest! {
                 Step::Checkpoint { truncate } => {
                     let mode = if truncate { CheckpointMode::Truncate } else { CheckpointMode::Passive };
                     let mut done = shard.checkpoint(mode).unwrap();
-                    // The thread that sorts for an index reads now and then, also that of a shard that was closed.
+                    // The thread that sorts for an index reads from time to time, even if its shard was closed.
                     for _ in 0..100_000 {
                         if done.complete {
                             break;

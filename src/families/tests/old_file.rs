@@ -1,4 +1,4 @@
-//! Files that earlier versions wrote are in `tests/fixtures/` and must go on opening, with every row.
+//! Files of earlier versions, from `tests/fixtures/`, still open, with every row.
 
 use std::fs;
 use std::path::Path;

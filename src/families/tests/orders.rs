@@ -1,5 +1,5 @@
-//! Orders: each id once, with the right answer, whatever happens; sums equal a recount (W2, R3); a search finds
-//! what the rows say.
+//! Orders: each id is stored once, with the right outcome, under any sequence of steps. Sums equal a recount (W2,
+//! R3). A search returns what the rows contain.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -24,13 +24,13 @@ use crate::orders::{
 use crate::shard::read::{Bounds, Position, TimeRange, pin};
 use crate::shard::{Lock, Outcome, Shard, ShardError, ShardOptions};
 
-/// Small enough that everything meets often.
+/// An order with few possible values, so that all combinations are frequent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Order {
     tenant: u8,
     id: u8,
     customer: u8,
-    /// Of the customer as this order names it.
+    /// The customer's name in this order.
     name: u8,
     status: u8,
     hour: i8,
@@ -100,7 +100,7 @@ fn price(product: u8) -> i64 {
 #[derive(Clone, Debug)]
 enum Step {
     Apply(Vec<Order>),
-    /// The same ingest, with the same lines, again.
+    /// The same lines of the same ingest, applied twice.
     Again(Vec<Order>),
     Statuses(Vec<(u8, u8, u8)>),
     Locked(Vec<Order>),
@@ -127,7 +127,7 @@ fn any_step() -> impl Strategy<Value = Step> {
 
 #[derive(Default)]
 struct Model {
-    /// With the status it has now.
+    /// Each order with its current status.
     stored: BTreeMap<(u8, u8), (Order, u8)>,
     applied: u64,
 }
@@ -174,7 +174,7 @@ fn settle(shard: &mut Shard) {
     }
 }
 
-/// Which orders.
+/// A search: the selected orders and their time range.
 type Search = (OrdersOf, TimeRange);
 
 fn search(of: OrdersOf, from_us: Option<i64>, to_us: Option<i64>) -> Search {
@@ -195,7 +195,7 @@ fn of_tenant(tenant: u8) -> OrdersOf {
     }
 }
 
-/// Every order of a filter, read in steps of at most `rows`.
+/// Returns every order that a search finds, read in steps of at most `rows`.
 fn found(shard: &Shard, (of, range): &Search, rows: usize) -> Vec<String> {
     let reader = crate::shard::open_reader(shard.path()).unwrap();
     let last = pin(&reader, &ORDERS).unwrap();
@@ -212,7 +212,7 @@ fn found(shard: &Shard, (of, range): &Search, rows: usize) -> Vec<String> {
     lines
 }
 
-/// Whether an order with this status now is meant.
+/// Returns `true` if a search selects an order with this current status.
 type Takes = Box<dyn Fn(&Order, u8) -> bool>;
 
 fn check_searches(shard: &Shard, model: &Model) {
@@ -285,7 +285,7 @@ fn check_searches(shard: &Shard, model: &Model) {
 /// A sale's time, name, currency, total, units and revenue.
 type Part = (i64, String, Currency, i64, i64, i64);
 
-/// Reads of single sales, by every way there is: few of many orders, most of them, in passes over the names.
+/// Reads single sales in every way: few of many orders, most of them, and in passes over the names.
 fn check_parts(shard: &Shard, model: &Model) {
     let reader = crate::shard::open_reader(shard.path()).unwrap();
     let last = pin(&reader, &ORDERS).unwrap();
@@ -358,7 +358,7 @@ proptest! {
                     let lane = model.lane(&orders, ingests);
                     let first = apply(&mut shard, &lane).unwrap();
                     prop_assert_eq!(&first, &model.take(&orders));
-                    // Its own orders are known as such; what was not its own is not.
+                    // Orders that this ingest stored are reported as repeated. The other outcomes do not change.
                     let expected: Vec<Outcome> = first
                         .iter()
                         .map(|said| if *said == Outcome::Inserted { Outcome::Repeated } else { *said })

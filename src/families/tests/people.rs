@@ -1,5 +1,5 @@
-//! E1 in one shard: cut off after any few slices, an erasure ends all the same, and every figure equals a recount at
-//! every step (R3).
+//! E1 in one shard: an erasure that is interrupted after every few slices still finishes, and every figure equals a
+//! recount at every step (R3).
 
 use std::time::Duration;
 
@@ -106,7 +106,7 @@ fn cut_off_after(slices: usize, mode: ErasureMode) {
     let path = folder(dir.path()).database();
     for batch in records().chunks(30) {
         assert!(apply(&mut shard, batch).iter().all(|outcome| *outcome == Outcome::Inserted));
-        // Some sealed partitions get their lists, others are cut off in the middle of them.
+        // Some sealed partitions get their lists. In others, the work is interrupted halfway.
         for _ in 0..slices {
             shard.upkeep(Duration::ZERO).unwrap();
         }
@@ -122,7 +122,7 @@ fn cut_off_after(slices: usize, mode: ErasureMode) {
     };
     let begin = encoded(&begin);
     apply(&mut shard, &[encoded(&ErasureRecord::Suppress { mode, subject: subject() }), begin.clone()]);
-    // Who it is, with the secret that masks it.
+    // Counts the parts of the masked subject and of its secret that are in the shard's files.
     let shown = || -> usize {
         let files = std::fs::read_dir(path.parent().unwrap()).unwrap().map(|file| file.unwrap().path());
         let files: Vec<Vec<u8>> =
@@ -151,7 +151,7 @@ fn cut_off_after(slices: usize, mode: ErasureMode) {
             if turns < 120 {
                 assert_eq!(verify_aggregates(&path, &FAMILIES).unwrap().problems, Vec::<String>::new());
             }
-            // Others go on meanwhile.
+            // Orders of other customers continue to arrive.
             apply(&mut shard, &[(ORDER.number(), order(1_000 + turns, "c-2", "Bob"))]);
             shard.poison();
             shard = reopen(dir.path(), &small());
@@ -189,7 +189,7 @@ fn e1_an_erasure_that_is_cut_off_ends_all_the_same() {
     }
 }
 
-/// An order of a pseudonym that is read again, by the same ingest after a crash or by another one.
+/// An order of a pseudonymised customer is read again, by the same ingest after a crash or by another one.
 #[test]
 fn e1_a_line_that_is_read_again_is_told_as_the_first_time() {
     let dir = tempfile::tempdir().unwrap();
@@ -199,7 +199,7 @@ fn e1_a_line_that_is_read_again_is_told_as_the_first_time() {
     let again = [of((5, 3), "cust-Zq7x9"), of((6, 3), "cust-Zq7x9"), of((6, 4), "c-1")];
     let told = [Outcome::Repeated, Outcome::Duplicate, Outcome::Conflict];
     assert_eq!(apply(&mut shard, &again), told);
-    // The same key and line with other content, after a body that was broken off, is no repetition.
+    // The same key and line with other content, after an aborted body, is not a repetition.
     assert_eq!(apply(&mut shard, &[of((5, 3), "c-1")]), [Outcome::Conflict]);
     let mode = ErasureMode::Pseudonymise;
     apply(&mut shard, &[encoded(&ErasureRecord::Suppress { mode, subject: subject() })]);
@@ -208,7 +208,7 @@ fn e1_a_line_that_is_read_again_is_told_as_the_first_time() {
     assert_eq!(apply(&mut shard, &[new.clone(), new]), [Outcome::Inserted, Outcome::Repeated]);
 }
 
-/// What of a customer is not looked for is told.
+/// The state of an erasure shows if a customer had more names than an erasure searches for.
 #[test]
 fn e1_more_names_than_are_looked_for_are_told() {
     let dir = tempfile::tempdir().unwrap();
@@ -242,7 +242,7 @@ fn e1_more_names_than_are_looked_for_are_told() {
     }
 }
 
-/// An ingest that was under way when the erasure began ends behind the step that looks at kept answers.
+/// An ingest that was running when the erasure began ends after the step that erases stored responses.
 #[test]
 fn e1_what_an_ingest_is_answered_meanwhile_has_no_order_ids() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,5 +1,6 @@
-//! Price events: each id once, judged against the accepted prices of its own time, whatever happens; decisions once;
-//! changes numbered without a gap; everything the same after it was carried into other shards.
+//! Price events: each id is stored once and compared with the accepted prices of its own time, under any sequence of
+//! steps. A decision is stored once. Changes are numbered without a gap. Everything is the same after it was carried
+//! into other shards.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -24,7 +25,7 @@ use crate::shard::{
     Carried, Observed, Outcome, Shard, ShardFolder, ShardOptions, carry, open_reader, verify_aggregates,
 };
 
-/// Small enough that everything meets often.
+/// A price event with few possible values, so that all combinations are frequent.
 #[derive(Clone, Debug)]
 struct Event {
     tenant: u8,
@@ -41,14 +42,15 @@ enum Record {
     Event(Event),
     /// A price that is loaded as history.
     History(Event),
-    /// Of the anomaly that this event would have; approves or rejects; names its product, or another, or none.
+    /// A review of the anomaly that this event would have. It approves or rejects, and names the event's product,
+    /// another one, or none.
     Review(Event, bool, u8),
 }
 
 #[derive(Clone, Debug)]
 enum Step {
     Apply(Vec<Record>),
-    /// The same batch, of which nothing is stored the first time.
+    /// A batch that is applied twice, the first time while the database is locked.
     Locked(Vec<Record>),
     Reopen,
 }
@@ -62,7 +64,7 @@ fn event() -> impl Strategy<Value = Event> {
             id,
             at,
             price,
-            // Mostly one currency.
+            // Most prices have the same currency.
             yen: yen && id % 5 == 0,
             strict,
         },
@@ -150,16 +152,16 @@ impl Record {
 type History = BTreeMap<(u8, String), (i64, bool, bool)>;
 /// Tenant, product, event.
 type Name = (u8, u8, u8);
-/// Time, price, yen, whether it was out of line.
+/// Time, price, yen, whether it was an anomaly.
 type Said = (u8, i64, bool, bool);
 
-/// What a shard should say.
+/// The expected content of a shard.
 #[derive(Clone, Debug, Default)]
 struct Model {
     prices: BTreeMap<(u8, u8), History>,
     events: BTreeMap<Name, Said>,
     statuses: BTreeMap<Name, &'static str>,
-    /// Whether it is a decision, and of what.
+    /// Whether each change is a decision, and the event that it belongs to.
     changes: Vec<(bool, Name)>,
 }
 
@@ -269,7 +271,7 @@ impl Stand {
         let expected: Vec<Outcome> = records.iter().map(|record| self.model.take(record)).collect();
         assert_eq!(outcomes, expected, "{records:?}");
         assert_eq!(applied.changes, (self.model.changes.len() - changes_before) as u64);
-        // Once more, as after a crash behind the commit: nothing changes.
+        // The same batch again, as after a crash that follows the commit, changes nothing.
         let again = shard.apply(&[(KEYED, &lane)], &mut |_, _, _| {}).unwrap();
         assert_eq!((again.skipped, again.changes), (records.len() as u64, 0));
     }
@@ -374,7 +376,7 @@ impl Stand {
         }
     }
 
-    /// Everything carried into so many new shards says the same as before.
+    /// Carries everything into `count` new shards and checks that the result equals the original.
     fn check_carried(&self, count: u16) {
         let reader = open_reader(&folder(self.dir.path()).database()).unwrap();
         let fresh = tempfile::tempdir().unwrap();
@@ -409,12 +411,12 @@ impl Stand {
     }
 }
 
-/// The first words of a line: what the model knows.
+/// Returns the first words of a line: the part that the model knows.
 fn short(line: &str) -> String {
     line.split(" |").next().unwrap_or_default().to_owned()
 }
 
-/// Every price, event and anomaly with all that is kept of it, sorted; no number of a row is in it.
+/// Returns every price, event and anomaly with all their columns, sorted, without row numbers.
 fn dump(reader: &rusqlite::Connection) -> Vec<String> {
     let mut lines = Vec::new();
     for sql in [
@@ -471,7 +473,7 @@ fn open_at(dir: &Path) -> Shard {
         .unwrap()
 }
 
-/// One event of a product, a second after the last.
+/// Returns an event of the product, observed at `at`.
 fn observed(at: u8, id: u8, price: i64) -> Record {
     Record::Event(Event { tenant: 0, product: 0, id, at, price, yen: false, strict: false })
 }
@@ -484,14 +486,15 @@ fn one_that_comes_late_never_becomes_the_last_accepted() {
         let found = first_answer(&reader, "tenant 0", "p0", id).unwrap().unwrap();
         serde_json::from_str::<serde_json::Value>(&found.anomaly).unwrap()
     };
-    // 100, then 110 at 10; 130 of the past is in line with 110, which it comes before.
+    // The price is 100 at 1 and 110 at 10. A late price of 130 at 5 is in line with 110, which it precedes.
     stand.apply(&[observed(1, 1, 100), observed(10, 2, 110), observed(5, 3, 130)], false);
     assert!(answer(&stand, "e3").is_null());
-    // The last accepted is 110 and not 130: 145 is 31.82 % above it.
+    // The last accepted price is 110, not 130: 145 is 31.82 % above it.
     stand.apply(&[observed(11, 4, 145)], false);
     let anomaly = answer(&stand, "e4");
     assert_eq!((&anomaly["baseline"], &anomaly["change_percent"]), (&"1.10".into(), &31.82.into()));
-    // It is not accepted, so the next is held against 110 again; once approved, against 145.
+    // 145 is not accepted, so the next price is compared with 110 again. Once 145 is approved, the next is compared
+    // with 145.
     stand.apply(&[observed(12, 5, 146)], false);
     assert_eq!(answer(&stand, "e5")["baseline"], "1.10");
     let approve = |id| {
@@ -500,7 +503,7 @@ fn one_that_comes_late_never_becomes_the_last_accepted() {
     };
     stand.apply(&[approve(4), observed(13, 6, 147)], false);
     assert!(answer(&stand, "e6").is_null());
-    // The first answer stays what it was.
+    // The first answer does not change.
     assert_eq!(answer(&stand, "e4"), anomaly);
     stand.check();
 }

@@ -1,4 +1,4 @@
-//! What ends up in the tables, and how someone with the sqlite3 shell sees it.
+//! The content of the tables, and how it appears in the sqlite3 shell.
 
 use super::{HOT, KEYED, Lane, clicks, folder, open, options, payload, sound, users};
 use crate::base::ids::{LaneId, Sequence};
@@ -12,7 +12,7 @@ fn the_same_records_are_stored_once_however_often_they_come() {
     let mut shard = open(dir.path());
     let first = shard.apply(&[(HOT, &clicks(1..=3)), (KEYED, &clicks(1..=2))], &mut |_, _, _| {}).unwrap();
     assert_eq!((first.stored(&CLICKS), first.skipped, first.received_us_max), (5, 0, Some(3_001)));
-    // Dropped without a checkpoint, reopened, and the same journal again, overlapping and beyond.
+    // The shard is closed without a checkpoint and reopened. The journal then repeats records and adds new ones.
     shard.poison();
     let mut shard = open(dir.path());
     assert_eq!(shard.position(HOT), Sequence(3));
@@ -104,13 +104,13 @@ fn a_full_partition_is_sealed_and_gets_its_index_in_slices() {
     assert!(!shard.apply(&[(HOT, &clicks(1..=1_000))], &mut |_, _, _| {}).unwrap().sealed);
     assert!(!shard.upkeep_due());
     assert!(shard.apply(&[(HOT, &clicks(1_001..=1_002))], &mut |_, _, _| {}).unwrap().sealed);
-    // Open all along, with the old catalogue in mind.
+    // This reader stays open, with the old schema in memory.
     let reader = open_reader(shard.path()).unwrap();
     let count = |sql: &str| reader.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
     assert_eq!(count("SELECT count(*) FROM click WHERE user_id = 3"), 1);
     let mut next = 1_003;
     let built = loop {
-        // A slice of a few rows, rows in between, and now and then a crash.
+        // A slice of a few rows, with new rows in between and an occasional crash.
         if let Some(built) = shard.upkeep(std::time::Duration::ZERO).unwrap() {
             break built;
         }
@@ -133,7 +133,7 @@ fn a_full_partition_is_sealed_and_gets_its_index_in_slices() {
         ("click_000001", 1_000, true, true)
     );
     assert_eq!(first.timestamp_us, Some((1_000, 1_000_000)));
-    // It is an index to every connection, the one that was open before too, and holds what it should.
+    // Every connection sees the finished index, including the one that was open before, and it has every row.
     assert_eq!(
         count("SELECT count(*) FROM click_000001 INDEXED BY click_000001_user WHERE user_id > 0"),
         1_000
@@ -156,7 +156,7 @@ fn a_thousand_partitions_read_as_one_table() {
         shard.apply(&[(HOT, &clicks(n..=n))], &mut |_, _, _| {}).unwrap();
     }
     let reader = open_reader(shard.path()).unwrap();
-    // What the stock shell allows.
+    // The limit of the stock shell.
     reader.set_limit(rusqlite::limits::Limit::SQLITE_LIMIT_COMPOUND_SELECT, 500).unwrap();
     let sums: (i64, i64, i64) = reader
         .query_row("SELECT count(*), sum(user_id), max(id) FROM events", [], |row| {

@@ -1,5 +1,5 @@
-//! Stock against a model, through locks, full disks and restarts: what is decided, what is there, what a recount and
-//! another shard make of it (T1).
+//! Stock compared with a model, through locks, full disks and restarts: the decisions, the levels, a recount, and a
+//! copy in another shard (T1).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::stock::{
     encode_stock_update, recount, stock_decisions, stock_level, tables_sql, verify_stock,
 };
 
-/// One event: small numbers, so that everything meets often.
+/// An event with small numbers, so that all combinations are frequent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Event {
     at: i8,
@@ -33,9 +33,9 @@ struct Event {
 struct Change {
     tenant: u8,
     product: u8,
-    /// `None`: history.
+    /// `None` for history.
     mode: Option<StockMode>,
-    /// How far the expected version is from the right one.
+    /// The difference between the expected version and the right one.
     off: i8,
     events: Vec<Event>,
 }
@@ -76,7 +76,7 @@ fn change() -> impl Strategy<Value = Change> {
     )
 }
 
-/// A product as a list of what was applied, from which everything follows.
+/// A product as the list of applied changes, from which everything follows.
 #[derive(Clone, Debug, Default)]
 struct Product {
     changes: Vec<(Option<StockMode>, Vec<Event>, i64)>,
@@ -163,7 +163,7 @@ fn product(number: u8) -> String {
 }
 
 impl Model {
-    /// The records of some changes, and what is to be decided of each.
+    /// Returns the records of some changes, and the expected decision on each.
     fn lane(&mut self, changes: &[Change], request: i64) -> (Lane, Vec<Option<StockDecision>>) {
         let (mut lane, mut expected) = (Lane::default(), Vec::new());
         for (place, change) in changes.iter().enumerate() {
@@ -221,7 +221,7 @@ fn apply(shard: &mut Shard, lane: &Lane) -> Result<Vec<Outcome>, ShardError> {
     shard.apply(&[(KEYED, lane)], &mut |_, _, outcome| said.push(outcome)).map(|_| said)
 }
 
-/// What the shard kept of a request is what was to be decided.
+/// Checks that the shard kept the expected decisions for a request.
 fn check(shard: &Shard, request: i64, expected: &[Option<StockDecision>]) {
     let reader = open_reader(shard.path()).unwrap();
     let kept: BTreeMap<u32, StockDecision> = stock_decisions(&reader, request).unwrap().into_iter().collect();
@@ -245,7 +245,7 @@ fn lines(path: &std::path::Path, view: &str) -> Vec<String> {
 #[derive(Clone, Debug)]
 enum Step {
     Apply(Vec<Change>),
-    /// And the same once more, as a client that got no answer.
+    /// The same changes twice, as from a client that got no response.
     Twice(Vec<Change>),
     Locked(Vec<Change>),
     Full(Vec<Change>),
@@ -326,7 +326,7 @@ proptest! {
         sound(shard.path());
         prop_assert_eq!(verify_stock(shard.path()).unwrap().problems, Vec::<String>::new());
 
-        // Carried into another shard, everything is the same there.
+        // Everything is the same after it was carried into another shard.
         let other = tempfile::tempdir().unwrap();
         let mut copy = reopen(other.path(), &options());
         let mut sequence = 0;
@@ -410,7 +410,7 @@ fn what_was_decided_is_kept_for_a_while_only() {
     let kept =
         || -> i64 { stranger.query_row("SELECT count(*) FROM stock_answer", [], |row| row.get(0)).unwrap() };
     assert_eq!(kept(), 1);
-    // Of a record that comes that late nobody asks any more.
+    // The decision on a record that arrives this late is not kept, because no request waits for it.
     let mut late = one(2, "e2");
     late[..8].copy_from_slice(&(clock::unix_us() - 3_600_000_000).to_le_bytes());
     apply(&mut shard, &Lane(vec![(Sequence(2), STOCK_UPDATE.number(), late)])).unwrap();
@@ -418,8 +418,9 @@ fn what_was_decided_is_kept_for_a_while_only() {
     assert_eq!(stock_level(&stranger, "t", "p").unwrap().unwrap().version, 2);
 }
 
-/// Which places a shard's products have in requests is nobody's choice: also where each is at one place only, and
-/// whether few requests have many products or many have one, no more is kept than came in the last minute.
+/// Only decisions of the last minute are kept. This does not depend on the positions of a shard's products in
+/// requests, even if all have the same one. Nor does it depend on whether few requests have many products, or many
+/// requests have one.
 #[test]
 fn what_was_decided_goes_wherever_its_product_stands() {
     let dir = tempfile::tempdir().unwrap();
@@ -430,13 +431,13 @@ fn what_was_decided_goes_wherever_its_product_stands() {
     let now_us = clock::unix_us();
     let mut sequence = 0;
     for (requests, places) in [(400, 7..8), (1, 33..64), (40, 1..32), (1_000, 9_999..10_000)] {
-        // As if all that is there were of an hour ago.
+        // Makes all kept decisions one hour old.
         stranger.execute_batch("UPDATE stock_answer SET request = request - (3600000000 << 8)").unwrap();
         let (before, mut records) = (sequence, Vec::new());
         for request in 0..requests {
             for place in places.clone() {
                 sequence += 1;
-                // Some hundred microseconds lie between two.
+                // Some hundred microseconds between two requests.
                 let of = ((now_us + i64::from(request) * 613) << 8, place);
                 let payload = one_of(of, sequence as i64, &format!("e{sequence}"));
                 records.push((Sequence(sequence), STOCK_UPDATE.number(), payload));
@@ -461,7 +462,7 @@ fn what_is_no_change_of_stock_is_kept_aside() {
     sound(shard.path());
 }
 
-/// Files of schema version 3 have stock events and no levels.
+/// Files of schema version 3 have stock events but no levels.
 #[test]
 fn events_of_before_are_taken_over_in_order_of_their_times() {
     let connection = Connection::open_in_memory().unwrap();

@@ -1,4 +1,4 @@
-//! The journals a writer reads: one reader and one batch each, within one budget.
+//! The journals that a writer reads: one reader and one batch each, within one budget.
 
 use crate::base::durable;
 use crate::base::ids::{LaneId, Sequence};
@@ -15,7 +15,7 @@ impl Records for Batch {
     }
 }
 
-/// What a writer reads, and the journals of an earlier life of the folder that nobody appends to now.
+/// The journals that a writer reads, and those of an earlier run that no thread appends to now.
 #[derive(Default)]
 pub struct Journals {
     pub readers: Vec<Reader>,
@@ -28,7 +28,7 @@ impl From<Vec<Reader>> for Journals {
     }
 }
 
-/// Journals that are to be begun anew, and the offset behind which each then begins.
+/// Journals that were asked to begin a new segment, each with the offset at which that segment begins.
 pub(super) struct Rotation {
     asked: Vec<(LaneId, u64)>,
     bytes_before: u64,
@@ -37,15 +37,15 @@ pub(super) struct Rotation {
 pub(super) struct Lanes {
     lanes: Vec<Lane>,
     idle: Vec<Appender>,
-    /// Who reads first next time, so that a full lane never starves the others.
+    /// The lane that is read first next time, so that a full lane never starves the others.
     first: usize,
 }
 
 struct Lane {
     reader: Reader,
-    /// Read and not yet committed; kept over failures.
+    /// Read and not yet committed. Kept across failures.
     batch: Batch,
-    /// `None` until the reader was put behind a position.
+    /// `None` until the reader was moved to a position.
     applied: Option<Sequence>,
 }
 
@@ -61,7 +61,7 @@ impl Lanes {
         Lanes { lanes: readers.into_iter().map(lane).collect(), idle, first: 0 }
     }
 
-    /// The newest record of every lane.
+    /// Returns the newest record of every lane.
     pub(super) fn appended(&self) -> Vec<(LaneId, Sequence)> {
         self.lanes.iter().map(|lane| (lane.id(), lane.reader.state().appended())).collect()
     }
@@ -70,12 +70,12 @@ impl Lanes {
         self.lanes.iter().map(|lane| lane.reader.state().bytes_on_disk()).sum()
     }
 
-    /// Asks every lane to begin another segment.
+    /// Asks every lane to begin a new segment.
     pub(super) fn rotate(&mut self) -> Rotation {
         self.rotate_those(|_| true)
     }
 
-    /// Asks those that have people in them.
+    /// Asks the lanes that may contain data of people to begin a new segment.
     pub(super) fn rotate_keyed(&mut self) -> Rotation {
         self.rotate_those(|lane| !lane.is_hot())
     }
@@ -87,7 +87,8 @@ impl Lanes {
         Rotation { asked, bytes_before: self.bytes_on_disk() }
     }
 
-    /// Whether all lanes did.
+    /// Returns `true` if all of these lanes have begun their new segments. Rotates the journals without a producer
+    /// first.
     pub(super) fn are_rotated(&mut self, rotation: &Rotation) -> bool {
         for appender in &mut self.idle {
             if let Err(error) = appender.rotate_if_asked() {
@@ -98,8 +99,7 @@ impl Lanes {
         self.of(rotation).all(|(lane, from)| lane.reader.state().is_rotated(from))
     }
 
-    /// Whether everything in front of the new segments is deleted: then how many journals that were, and how many
-    /// bytes less there are.
+    /// Returns the number of rotated journals and the freed bytes once everything before the new segments is deleted.
     pub(super) fn are_released(&self, rotation: &Rotation) -> Option<(u64, u64)> {
         let freed = rotation.bytes_before.saturating_sub(self.bytes_on_disk());
         let is_all = self.of(rotation).all(|(lane, from)| lane.reader.is_released_below(from));
@@ -112,12 +112,12 @@ impl Lanes {
         })
     }
 
-    /// Deletes quarantined segments of which this says so; how many.
+    /// Deletes the quarantined segments for which `is_wanted` returns `true`. Returns their number.
     pub(super) fn purge_quarantine(&self, is_wanted: &dyn Fn(&[u8]) -> bool) -> Result<u64, JournalError> {
         self.lanes.iter().map(|lane| lane.reader.purge_quarantine(is_wanted)).sum()
     }
 
-    /// What was deleted of the journals does not come back after a power cut.
+    /// Makes sure that deleted parts of the journals do not reappear after a power cut.
     pub(super) fn sync_deletions(&self) -> Result<(), JournalError> {
         self.lanes.iter().try_for_each(|lane| lane.reader.sync_deletions())
     }
@@ -134,7 +134,7 @@ impl Lanes {
         self.lanes.iter().map(|lane| (lane.id(), &lane.batch)).collect()
     }
 
-    /// The batches are in the database.
+    /// Empties the batches, which are in the database now.
     pub(super) fn committed(&mut self) {
         for lane in &mut self.lanes {
             lane.applied = lane.applied.max(lane.batch.last());
@@ -142,7 +142,7 @@ impl Lanes {
         }
     }
 
-    /// Records published and not yet committed, the batches in hand included.
+    /// Returns the number of records that are published and not yet committed, including the current batches.
     pub(super) fn pending(&self) -> u64 {
         let waiting = |lane: &Lane| {
             let applied = lane.applied.unwrap_or(Sequence::NONE);
@@ -151,7 +151,7 @@ impl Lanes {
         self.lanes.iter().map(waiting).sum()
     }
 
-    /// Fills the batches from the lanes in turn until the budget is used up.
+    /// Fills the batches from the lanes in turn until the budget is exhausted.
     pub(super) fn read(&mut self, rows_max: usize, bytes_max: usize) -> Result<(), JournalError> {
         let count = self.lanes.len();
         let (mut rows, mut bytes) = (rows_max, bytes_max);
@@ -187,14 +187,14 @@ impl Lanes {
         Ok(())
     }
 
-    /// Makes the folders that were removed under a running server, so that the journals can go on.
+    /// Creates the folders that were removed under a running server, so that the journals can continue.
     pub(super) fn make_folders(&self) -> std::io::Result<()> {
         self.lanes.iter().try_for_each(|lane| durable::create_folder(lane.reader.state().dir()))
     }
 
-    /// Puts every lane behind its position and tells what is missing there, also where a later lane
-    /// fails. A lane that stands there already keeps its batch and its open file, which may have lost
-    /// its name together with the database's.
+    /// Moves every lane to its position and reports what is missing there, even if a later lane fails. A lane that is
+    /// already at its position keeps its batch and its open file, which may have lost its name together with the
+    /// database's.
     pub(super) fn seek(
         &mut self,
         position: impl Fn(LaneId) -> Sequence,
@@ -215,7 +215,7 @@ impl Lanes {
         Ok(())
     }
 
-    /// After a panic: where the readers stand is not known.
+    /// Forgets the positions of the readers, which are unknown after a panic.
     pub(super) fn forget(&mut self) {
         for lane in &mut self.lanes {
             lane.batch.clear();
@@ -223,7 +223,7 @@ impl Lanes {
         }
     }
 
-    /// Syncs every lane up to where it was read; the first error after trying all.
+    /// Syncs every lane up to where it was read. Tries all of them and returns the first error.
     pub(super) fn sync_applied(&mut self) -> Result<(), JournalError> {
         self.lanes.iter_mut().map(|lane| lane.reader.sync_applied()).fold(Ok(()), Result::and)
     }
@@ -231,7 +231,7 @@ impl Lanes {
     pub(super) fn release(&mut self, lane: LaneId, durable: Sequence) -> Result<(), JournalError> {
         match self.lanes.iter_mut().find(|known| known.id() == lane) {
             Some(known) => known.reader.release(durable).map(|_| ()),
-            // A lane of an earlier life of this folder that nobody reads now.
+            // A lane of an earlier run that has no reader now.
             None => Ok(()),
         }
     }

@@ -1,11 +1,11 @@
-//! How a writer is asked to end.
+//! The request to a writer to end.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::base::clock;
 
-/// A request to stop with a deadline; shared, lock-free. Unpark the writers' threads after setting it.
+/// A request to stop, with a deadline. It is shared and lock-free. Unpark the writers' threads after setting it.
 #[derive(Debug, Default)]
 pub struct Stop {
     requested: AtomicBool,
@@ -18,7 +18,8 @@ impl Stop {
         Stop::default()
     }
 
-    /// Commit what the journals hold, for at most `patience`, then end. A second call moves the deadline.
+    /// Asks the writer to commit what the journals contain, for at most `patience`, and then to end. A second call
+    /// moves the deadline.
     pub fn request(&self, patience: Duration) {
         let deadline_us = clock::monotonic_us().saturating_add(patience.as_micros() as u64);
         self.deadline_us.store(deadline_us, Ordering::Relaxed);
@@ -30,7 +31,7 @@ impl Stop {
         self.requested.load(Ordering::Acquire)
     }
 
-    /// Whether the time to commit the rest is over.
+    /// Returns `true` if the time to commit the rest is over.
     #[must_use]
     pub fn expired(&self) -> bool {
         self.requested() && clock::monotonic_us() >= self.deadline_us.load(Ordering::Relaxed)

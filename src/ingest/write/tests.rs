@@ -22,7 +22,7 @@ use crate::shard::{Shard, ShardFolder, ShardOptions, ShardStatus, inspect, open_
 
 const SHARD: ShardId = ShardId(0);
 
-/// A shard's folder with two lanes and whoever writes them.
+/// A shard's folder with two lanes and their appenders.
 struct Rig {
     dir: TempDir,
     appenders: Vec<Appender>,
@@ -51,7 +51,7 @@ impl Rig {
         Rig::on(tempfile::tempdir().unwrap(), 0)
     }
 
-    /// A start of the server on a folder that may have been used.
+    /// Starts the server on a folder that may have been used.
     fn on(dir: TempDir, accepted: i64) -> Rig {
         let folder = folder(&dir);
         std::fs::create_dir_all(folder.dir()).unwrap();
@@ -69,7 +69,7 @@ impl Rig {
         Rig { dir, appenders, readers, status, stop, accepted }
     }
 
-    /// The server dies: nothing is flushed or closed in order.
+    /// Kills the server: nothing is flushed or closed in order.
     fn restart(self, writer: Writer) -> Rig {
         if let Some(shard) = writer.shard {
             shard.poison();
@@ -88,7 +88,7 @@ impl Rig {
         Writer::new(SHARD, folder(&self.dir), readers.into(), status, stop, settings)
     }
 
-    /// Accepts events on a lane; their users count up over all lanes.
+    /// Accepts events on a lane. Their users count up over all lanes.
     fn accept(&mut self, lane: usize, events: i64) -> Sequence {
         for _ in 0..events {
             self.accepted += 1;
@@ -102,7 +102,7 @@ impl Rig {
         folder(&self.dir).database()
     }
 
-    /// Every accepted event is a row, once, and the database is sound.
+    /// Asserts that every accepted event is a row, once, and that the database is sound.
     fn all_stored(&self) {
         let reader = open_reader(&self.path()).unwrap();
         let mut statement = reader.prepare("SELECT user_id FROM events ORDER BY user_id").unwrap();
@@ -114,7 +114,7 @@ impl Rig {
 }
 
 impl Writer {
-    /// Turns, weather included but not waited for, until nothing is pending.
+    /// Runs turns until nothing is pending. Failures are handled, but without their pauses.
     fn settle(&mut self) {
         for _ in 0..10_000 {
             match self.turn() {
@@ -133,7 +133,7 @@ impl Writer {
     }
 }
 
-/// Waits for another thread to get somewhere; the deadline only ends a test that has failed.
+/// Waits for another thread to make progress. The deadline only ends a test that has failed.
 fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline_us = clock::monotonic_us() + 30_000_000;
     while !is_so() {

@@ -1,5 +1,5 @@
-//! Bad weather: what the writer does about each failure, how long it waits, and what it says. Each
-//! trouble is logged once when it begins and once when it is over.
+//! Failures: how the writer handles each, how long it waits, and what it reports. Each outage is logged once when it
+//! begins and once when it is over.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use crate::base::clock;
 use crate::journal::JournalError;
 use crate::shard::{ShardError, ShardFolder, ShardState, ShardStatus};
 
-/// A lock held outside: from short waits to long ones.
+/// For a lock held outside the server: from short waits to long ones.
 const BUSY_PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
-/// A connection or a journal that failed.
+/// For a connection or a journal that failed.
 const FAILED_PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
-/// One small success proves no room, so there is no hurry.
+/// For a full disk. One small success does not prove that there is space, so there is no hurry.
 const FULL_PAUSE: Duration = Duration::from_millis(200);
 
-/// Why a turn did not end well.
+/// Why a turn failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum WriteError {
     #[error("{0}")]
@@ -30,18 +30,18 @@ pub(super) enum WriteError {
     Panicked(String),
 }
 
-/// What is going on, since when.
+/// The current outage and the state of its handling.
 #[derive(Debug)]
 pub(super) struct Trouble {
     status: Arc<ShardStatus>,
     current: Option<(&'static str, u64)>,
     pause: Duration,
-    /// Corruption seen since the last commit: the first may be a damaged WAL, which reopening drops.
+    /// Corruption errors since the last commit. The first may come from a damaged WAL, which reopening drops.
     corrupt: u32,
     quarantine: Option<Fingerprint>,
 }
 
-/// Enough to see that someone replaced or mended a file.
+/// Enough data to notice that a file was replaced or fixed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Fingerprint(Option<(u64, u64, u64, i64, i64)>);
 
@@ -57,7 +57,7 @@ impl Trouble {
         Trouble { status, current: None, pause: Duration::ZERO, corrupt: 0, quarantine: None }
     }
 
-    /// Whether the file may be opened: not while it is the one that was quarantined.
+    /// Checks that the file may be opened: not while it is the one that was quarantined.
     pub(super) fn check_quarantine(&mut self, folder: &ShardFolder) -> Result<(), WriteError> {
         if self.quarantine.is_some_and(|known| known == Fingerprint::of(folder)) {
             return Err(WriteError::Quarantined);
@@ -72,12 +72,12 @@ impl Trouble {
         Ok(())
     }
 
-    /// A batch was committed.
+    /// Runs after a batch was committed.
     pub(super) fn applied(&mut self) {
         self.corrupt = 0;
     }
 
-    /// A turn went well.
+    /// Runs after a successful turn.
     pub(super) fn over(&mut self, pending: u64) {
         self.pause = Duration::ZERO;
         if let Some((what, since_us)) = self.current.take() {
@@ -103,7 +103,7 @@ impl Trouble {
         tracing::error!(shard = self.status.shard.0, what, pending, %error, "the database cannot be written");
     }
 
-    /// The next pause between the bounds, doubling.
+    /// Returns the next pause between the bounds, doubling each time.
     fn back_off(&mut self, (least, most): (Duration, Duration)) -> Duration {
         self.pause = (self.pause * 2).clamp(least, most);
         self.pause
@@ -111,8 +111,8 @@ impl Trouble {
 }
 
 impl Writer {
-    /// Does what the failure asks for and says how long to wait before the next turn. The batches in
-    /// hand stay unless the shard is opened again, which reads them anew.
+    /// Handles a failure and returns how long to wait before the next turn. The current batches remain, unless the
+    /// shard is opened again, which reads them again.
     pub(super) fn weather(&mut self, error: WriteError) -> Duration {
         let pending = self.lanes.pending();
         if !matches!(error, WriteError::Quarantined) {
@@ -163,7 +163,7 @@ impl Writer {
         }
     }
 
-    /// Poisons the connection: the next turn opens the shard again and goes on from its position.
+    /// Poisons the connection. The next turn opens the shard again and continues from its position.
     fn reopen(&mut self, error: &WriteError, pending: u64) -> Duration {
         self.trouble.begin("failed", error, pending);
         self.status.set_state(ShardState::Reopening);
@@ -174,7 +174,7 @@ impl Writer {
         self.trouble.back_off(FAILED_PAUSES)
     }
 
-    /// Leaves the file as it is until someone changes it. The journal keeps what arrives.
+    /// Leaves the file as it is until someone changes it. The journal keeps the records that arrive.
     fn quarantine(&mut self, error: &WriteError, pending: u64) -> Duration {
         self.trouble.begin("quarantined", error, pending);
         if let Some(shard) = self.shard.take() {
@@ -193,7 +193,7 @@ impl Writer {
         }
         match self.shard.as_mut().map(crate::shard::Shard::heal) {
             Some(Err(error)) => {
-                // The rows exist only in this connection now: it stays open until they are copied.
+                // The rows exist only in this connection now. It stays open until they are copied.
                 tracing::error!(shard = self.id.0, %error, "the removed database could not be copied back");
                 self.status.set_last_error(error.to_string());
                 self.trouble.back_off(FAILED_PAUSES)
@@ -210,8 +210,8 @@ impl Writer {
         }
     }
 
-    /// On a full disk, what a checkpoint carries over lets the journals delete segments and the WAL
-    /// start from the front.
+    /// Frees space on a full disk: a checkpoint lets the journals delete segments and the WAL restart at its
+    /// beginning.
     fn make_room(&mut self) {
         if self.shard.as_ref().is_some_and(|shard| shard.wal_bytes() > 0)
             && let Err(error) = self.checkpoint(crate::shard::CheckpointMode::Passive)

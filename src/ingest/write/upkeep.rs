@@ -1,4 +1,4 @@
-//! What a writer does between batches: checkpoints, letting the journals forget, slices of upkeep.
+//! The work of a writer between batches: checkpoints, the release of journal segments, slices of upkeep.
 
 use std::time::Duration;
 
@@ -7,21 +7,21 @@ use super::{Writer, publish_rows};
 use crate::base::clock;
 use crate::shard::{CheckpointMode, Renewed, Shard, ShardError, WriterTask};
 
-/// Between two attempts at a checkpoint that readers hold back.
+/// The pause between two attempts at a checkpoint that readers delay.
 const CHECKPOINT_PAUSE: Duration = Duration::from_millis(250);
-/// Between two attempts to cut the WAL for an erasure.
+/// The pause between two attempts to truncate the WAL for an erasure.
 const ERASURE_PAUSE: Duration = Duration::from_millis(20);
-/// Between two times that journals are begun again because data of people who were erased came again.
+/// The pause between two rotations of journals because data of erased people arrived again.
 const FORGET_PAUSE: Duration = Duration::from_secs(60);
-/// So long no checkpoint came to its end before a reader outside is named.
+/// How long checkpoints may remain incomplete before a reader outside the server is reported.
 const PINNED_AFTER: Duration = Duration::from_secs(5);
 /// A slice of upkeep between two batches: far below a flush interval.
 const UPKEEP_SLICE: Duration = Duration::from_millis(4);
-/// After upkeep found no room.
+/// The pause after upkeep found no space.
 const UPKEEP_FULL_PAUSE: Duration = Duration::from_secs(60);
 
 impl Writer {
-    /// The checkpoint that is due by size or by age.
+    /// Runs the checkpoint that is due by size or by age.
     pub(super) fn carry_over(&mut self) -> Result<(), WriteError> {
         let Some(shard) = &self.shard else { return Ok(()) };
         let since_us = clock::monotonic_us() - self.checkpoint_tried_us;
@@ -33,11 +33,11 @@ impl Writer {
         }
     }
 
-    /// Syncs the journals, checkpoints, and lets the journals forget what is durable now.
+    /// Syncs the journals, checkpoints, and lets the journals release what is durable now.
     pub(super) fn checkpoint(&mut self, mode: CheckpointMode) -> Result<(), WriteError> {
         let Some(shard) = &mut self.shard else { return Ok(()) };
-        // A failed sync of the journal is no reason to keep rows out of the database file: after a power
-        // cut the journal goes on behind the database's position.
+        // A failed sync of the journal does not keep rows out of the database file. After a power cut, the journal
+        // continues after the database's position.
         if let Err(error) = self.lanes.sync_applied() {
             tracing::error!(shard = self.id.0, %error, "the journal could not be synced");
         }
@@ -57,8 +57,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Our own readers read for milliseconds; one that keeps a checkpoint from its end for longer is another program's.
-    /// Until it goes, the WAL and the journals grow.
+    /// Reports a reader that prevents checkpoints from completing. Our own readers read for milliseconds, so one that
+    /// does so for longer belongs to another program. Until it ends, the WAL and the journals grow.
     fn note_pin(&mut self, is_complete: bool) {
         let (now_us, pinned_us) = (clock::monotonic_us(), &self.status.wal_pinned_us);
         if is_complete {
@@ -82,12 +82,12 @@ impl Writer {
         }
     }
 
-    /// Whether a slice of upkeep could be done now.
+    /// Returns `true` if a slice of upkeep can run now.
     pub(super) fn upkeep_due(&self) -> bool {
         self.shard.as_ref().is_some_and(Shard::upkeep_due) && clock::monotonic_us() >= self.upkeep_from_us
     }
 
-    /// One slice a turn of what makes reads and look-ups fast and gives disk back.
+    /// Runs one slice of upkeep per turn. Upkeep makes reads and lookups fast, and frees disk space.
     pub(super) fn keep_up(&mut self) -> Result<(), WriteError> {
         if !self.upkeep_due() {
             return Ok(());
@@ -105,7 +105,7 @@ impl Writer {
                     "index built"
                 );
             }
-            // Rows go on without it.
+            // Rows are stored without it.
             Err(ShardError::Full) => {
                 self.upkeep_from_us = clock::monotonic_us() + UPKEEP_FULL_PAUSE.as_micros() as u64;
                 tracing::warn!(
@@ -121,12 +121,12 @@ impl Writer {
         Ok(())
     }
 
-    /// What a family needs of the journals and of the WAL.
+    /// Does what a family needs of the journals and of the WAL.
     pub(super) fn help_shard(&mut self) -> Result<(), WriteError> {
         let Some(shard) = &mut self.shard else { return Ok(()) };
         match shard.writer_task() {
             WriterTask::Nothing => {
-                // What an earlier one has begun anew is no help to the next.
+                // The rotation of an earlier task does not serve the next one.
                 self.rotation = None;
                 return Ok(());
             }
@@ -143,26 +143,26 @@ impl Writer {
         if !self.lanes.are_rotated(rotation) || since_us < ERASURE_PAUSE.as_micros() as u64 {
             return Ok(());
         }
-        // The journals let go of what the database file has, once no reader holds that back.
+        // The journals release what the database file contains, once no reader delays the checkpoint.
         self.checkpoint(CheckpointMode::Truncate)?;
         let (Some(shard), Some(rotation)) = (&mut self.shard, &self.rotation) else { return Ok(()) };
         let Some((journals, bytes)) = self.lanes.are_released(rotation) else { return Ok(()) };
         let quarantined = self.lanes.purge_quarantine(&|bytes| shard.may_concern(bytes))?;
-        // The certificate says that they are gone.
+        // The certificate states that they are gone, so the deletions must be durable.
         self.lanes.sync_deletions()?;
         shard.journals_renewed(Renewed { journals, bytes, quarantined })?;
         self.rotation = None;
         Ok(())
     }
 
-    /// Data of people who were erased came again and was kept out of the rows: the journals that hold it are begun
-    /// again and the old segments deleted, once a minute at the most.
+    /// Removes data of erased people that arrived again. The rows do not have it. The journals that do begin new
+    /// segments, and the old ones are deleted, at most once a minute.
     pub(super) fn forget_again(&mut self) -> Result<(), WriteError> {
         let now_us = clock::monotonic_us();
         let is_erasing = self.rotation.is_some();
         let Some(rotation) = &self.forgetting else {
             if self.status.kept_out.get() > 0 && now_us >= self.forget_from_us && !is_erasing {
-                // Before the look at the lanes: what comes later is for the next time.
+                // Cleared before the lanes are read: what arrives later is for the next time.
                 self.status.kept_out.set(0);
                 self.forget_from_us = now_us + FORGET_PAUSE.as_micros() as u64;
                 self.forgetting = Some(self.lanes.rotate_keyed());
@@ -182,14 +182,15 @@ impl Writer {
         Ok(())
     }
 
-    /// The database file has every page as it is then, and the WAL, which readers may still use, nothing.
+    /// Truncates the WAL for an erasure. Then the database file contains every page in its current state, and the
+    /// WAL, which readers may still use, contains nothing.
     fn cut_wal(&mut self) -> Result<(), WriteError> {
         if clock::monotonic_us() - self.checkpoint_tried_us < ERASURE_PAUSE.as_micros() as u64 {
             return Ok(());
         }
         self.checkpoint(CheckpointMode::Truncate)?;
         if let Some(shard) = self.shard.as_mut().filter(|shard| shard.is_wal_cut()) {
-            // Cut in the page cache; what was in it must not come back.
+            // The WAL is truncated in the page cache only, and its old content must not reappear.
             shard.sync_wal()?;
             shard.wal_cut()?;
             tracing::info!(shard = self.id.0, "a person was erased");

@@ -1,19 +1,19 @@
-//! The customers whose names or e-mail addresses have certain words.
+//! Finds the customers whose names or e-mail addresses contain given words.
 
 use rusqlite::Connection;
 
 use super::super::words::tenant_word;
 use crate::shard::ShardError;
 
-/// Customers whose lists are merged; of more, the orders are gone through in order of time.
+/// Maximum number of customers whose lists are merged. For more, the orders are read in order of time.
 pub(in crate::orders) const CUSTOMER_LISTS_MAX: usize = 64;
 
-/// Customers of one shard, as a bitmap over their numbers: an eighth of a byte for each the shard has.
+/// A set of customers of one shard, as a bitmap over their numbers: one bit for each customer of the shard.
 #[derive(Debug, Default)]
 pub(super) struct CustomerSet {
     bits: Vec<u64>,
     count: usize,
-    /// The first ones.
+    /// The first [`CUSTOMER_LISTS_MAX`] customers.
     few: Vec<i64>,
 }
 
@@ -42,7 +42,7 @@ impl CustomerSet {
         self.count == 0
     }
 
-    /// All of them, where they are few.
+    /// Returns all customers if there are at most [`CUSTOMER_LISTS_MAX`].
     pub(super) fn few(&self) -> Option<&[i64]> {
         (self.count <= CUSTOMER_LISTS_MAX).then_some(&self.few)
     }
@@ -50,7 +50,7 @@ impl CustomerSet {
 
 pub(super) const SQL: &str = "SELECT rowid FROM customer_text WHERE customer_text MATCH ?1";
 
-/// About 1 us a customer found.
+/// Returns the customers that match all words. Takes about 1 us for each customer found.
 pub(super) fn search(
     connection: &Connection,
     tenant: i64,
@@ -65,7 +65,7 @@ pub(super) fn search(
     Ok(found)
 }
 
-/// Every word in quotes, so that none of it is taken for syntax.
+/// Returns the FTS5 expression. Every word is quoted, so that it cannot contain syntax.
 fn expression(tenant: i64, words: &[String]) -> String {
     let mut expression = format!("{{tenant}} : \"{}\"", tenant_word(tenant));
     for word in words {

@@ -1,4 +1,4 @@
-//! One order as the index in order of time has it.
+//! One order, as stored in the index in order of time.
 
 use rusqlite::Row;
 
@@ -6,7 +6,7 @@ use crate::base::money::Currency;
 use crate::base::order_status::OrderStatus;
 use crate::shard::ShardError;
 
-/// One order as the index has it.
+/// One order, as stored in the index.
 #[derive(Clone, Debug)]
 pub(in crate::orders) struct Found {
     pub(in crate::orders) ordered_at_us: i64,
@@ -23,7 +23,7 @@ pub(in crate::orders) fn damaged() -> ShardError {
     ShardError::Corrupt("an order has an unknown status or currency".to_owned())
 }
 
-/// From columns ordered_at_us, order_id, id, currency, status, total, units, customer.
+/// Reads an order from columns ordered_at_us, order_id, id, currency, status, total, units, customer.
 pub(in crate::orders) fn found(row: &Row<'_>) -> Result<Found, ShardError> {
     let text = |at: usize| row.get_ref(at)?.as_str().map_err(rusqlite::Error::from);
     Ok(Found {
@@ -45,7 +45,7 @@ pub(in crate::orders) fn by_id_sql(partition: &str) -> String {
     format!("SELECT {FOUND_COLUMNS} FROM {partition} WHERE id = ?1 AND tenant = ?2")
 }
 
-/// The orders behind a position, newest first.
+/// Returns the SQL that reads the orders after a position, newest first.
 pub(in crate::orders) fn scan_sql(partition: &str) -> String {
     format!(
         "SELECT {FOUND_COLUMNS} FROM {partition} INDEXED BY {partition}_time WHERE tenant = ?1 \

@@ -15,7 +15,7 @@ pub struct FinishedIngest {
     pub expires_us: i64,
 }
 
-/// What was answered to an idempotency key, if it was and is kept.
+/// Returns the finished ingest of an idempotency key, if it is stored.
 pub fn find_ingest(
     connection: &Connection,
     scope: &str,

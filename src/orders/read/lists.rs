@@ -1,4 +1,4 @@
-//! The orders of a few products or customers of a sealed partition, in order of (ordered_at, order id).
+//! Reads the orders of a few products or customers in a sealed partition, in order of (ordered_at, order id).
 
 use std::collections::VecDeque;
 
@@ -12,13 +12,13 @@ use crate::shard::read::Position;
 /// Entries read at once from one list.
 const READ_AHEAD: usize = 256;
 
-/// Several lists of one partition, merged; an order that is in two of them is there once.
+/// Several lists of one partition, merged. An order in two lists is returned once.
 pub(super) struct Lists<'s> {
     partition: &'s str,
     sql: String,
     lists: Vec<List>,
     position: &'s Position,
-    /// Orders of one moment, the next one first.
+    /// Orders with the same time, the next one first.
     ready: VecDeque<Found>,
 }
 
@@ -26,7 +26,7 @@ struct List {
     key: i64,
     /// Time and order, newest first.
     entries: VecDeque<(i64, i64)>,
-    /// Entries from here on have been read.
+    /// Only older entries than this one are still to be read.
     read_to: (i64, i64),
     is_done: bool,
 }
@@ -46,7 +46,8 @@ impl<'s> Lists<'s> {
         keys: &[i64],
         position: &'s Position,
     ) -> Lists<'s> {
-        // Orders of the position's own moment may come behind it: the ids say nothing about that.
+        // Starts with the position's own time, because row ids do not show which orders of that time follow the
+        // position.
         let read_to = (position.timestamp_us.saturating_add(1), i64::MIN);
         let lists = keys
             .iter()
@@ -55,7 +56,7 @@ impl<'s> Lists<'s> {
         Lists { partition, sql: sql(&table, key), lists, position, ready: VecDeque::new() }
     }
 
-    /// The next order that is wanted. One statement for every [`READ_AHEAD`] entries of a list.
+    /// Returns the next matching order. Executes one statement for every [`READ_AHEAD`] entries of a list.
     pub(super) fn next(
         &mut self,
         connection: &Connection,

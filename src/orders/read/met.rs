@@ -1,4 +1,4 @@
-//! What the steps of one query have met in each shard, for the steps that follow.
+//! Results of the steps of one query in each shard, for the steps that follow.
 
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -9,14 +9,14 @@ use crate::base::ids::ShardId;
 use crate::base::limits::SHARD_COUNT_MAX;
 use crate::shard::ShardError;
 
-/// Of one shard.
+/// The results in one shard.
 #[derive(Default)]
 struct InShard {
     customers: OnceLock<Arc<CustomerSet>>,
     products: OnceLock<Products>,
 }
 
-/// Of all shards; clones share it.
+/// The results in all shards. Clones share them.
 #[derive(Clone)]
 pub struct Met(Arc<[InShard]>);
 
@@ -32,7 +32,7 @@ impl fmt::Debug for Met {
     }
 }
 
-/// What was met is no part of the question.
+/// These results are not part of the query.
 impl PartialEq for Met {
     fn eq(&self, _: &Met) -> bool {
         true
@@ -42,7 +42,7 @@ impl PartialEq for Met {
 impl Eq for Met {}
 
 impl Met {
-    /// The customers that the question's words find, looked up by the first step.
+    /// Returns the customers that match the words of the query. The first step looks them up.
     pub(super) fn customers(
         &self,
         shard: ShardId,
@@ -52,12 +52,12 @@ impl Met {
         if let Some(known) = met.customers.get() {
             return Ok(known.clone());
         }
-        // One step at a time asks a shard, so nobody else is searching.
+        // A shard serves one step of a query at a time, so no other step is searching.
         let found = Arc::new(search()?);
         Ok(met.customers.get_or_init(|| found).clone())
     }
 
-    /// Names of products.
+    /// Returns the names of products.
     pub(super) fn products(&self, shard: ShardId) -> Option<&Products> {
         self.0.get(usize::from(shard.0)).map(|met| met.products.get_or_init(Products::default))
     }

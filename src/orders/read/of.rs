@@ -1,9 +1,9 @@
-//! Which orders of one tenant, and what of them.
+//! The selected orders of one tenant, and their selected fields.
 
 use super::met::Met;
 use crate::base::keys::KeyHash;
 
-/// A part of an order that an answer may have, by its bit in a set of fields.
+/// The fields of an order that a response may contain. A set of fields has one bit for each, in this order.
 pub const ORDER_FIELDS: [&str; 12] = [
     "order_id",
     "tenant_id",
@@ -19,24 +19,24 @@ pub const ORDER_FIELDS: [&str; 12] = [
     "received_at",
 ];
 
-/// Which orders of one tenant, and what of them.
+/// The selected orders of one tenant, and their selected fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OrdersOf {
     pub tenant_id: String,
-    /// This one only.
+    /// Selects only this order.
     pub order: Option<OneOrder>,
-    /// Orders with one of these products; all where it is empty.
+    /// Selects orders with at least one of these products; empty for all.
     pub product_ids: Vec<String>,
-    /// The allowed statuses, by the bit of their number; 0 for all.
+    /// The permitted statuses, by the bit of their number; 0 for all.
     pub statuses: u8,
     /// Bounds of the total in ten-thousandths of the currency's unit, inclusive.
     pub total_min: Option<i128>,
     pub total_max: Option<i128>,
-    /// Words of the customer's name or e-mail address, all of them; a `*` at the end makes a prefix.
+    /// Words that the customer's name or e-mail address must all contain. A `*` at the end makes a prefix.
     pub words: Vec<String>,
     /// Bits of [`ORDER_FIELDS`].
     pub fields: u16,
-    /// Names that were met so far.
+    /// The results of earlier steps.
     pub met: Met,
 }
 

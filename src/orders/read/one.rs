@@ -1,4 +1,4 @@
-//! One order by its id.
+//! Finds one order by its id.
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
@@ -10,7 +10,7 @@ use crate::shard::PartitionInfo;
 use crate::shard::ShardError;
 use crate::shard::ids;
 
-/// The order, and which of the partitions has it.
+/// Returns the order and the partition that contains it.
 pub(super) fn find<'p>(
     connection: &Connection,
     partitions: &'p [PartitionInfo],

@@ -1,4 +1,4 @@
-//! Orders as lines of JSON, with the fields that are asked for.
+//! Renders orders as lines of JSON, with the requested fields.
 
 use std::sync::OnceLock;
 
@@ -12,13 +12,13 @@ use crate::base::money::write_decimal;
 use crate::shard::ShardError;
 use crate::shard::read::{write_rfc3339, write_string};
 
-/// Products whose names one query keeps of a shard: 32 bytes each, and their names.
+/// Maximum number of products whose names one query keeps for a shard: 32 bytes each, and their names.
 const PRODUCTS_MAX: usize = 4_096;
 
 /// A product's number and its part of an item's JSON.
 type Known = (i64, Box<[u8]>);
 
-/// Names of products that a query has met in one shard. Each place keeps the first that comes.
+/// Names of products that a query has used in one shard. Each slot keeps the first product that is assigned to it.
 pub(super) struct Products(Box<[OnceLock<Known>]>);
 
 impl Default for Products {
@@ -38,7 +38,7 @@ pub(super) struct Renderer<'c> {
     connection: &'c Connection,
     of: &'c OrdersOf,
     fields: u16,
-    /// Of the partition at hand.
+    /// The partition of `items`.
     partition: String,
     items: Option<CachedStatement<'c>>,
     customer: CachedStatement<'c>,
@@ -88,7 +88,7 @@ impl<'c> Renderer<'c> {
         asks(self.fields, field)
     }
 
-    /// One line. About 3 us with all fields and three items.
+    /// Writes one line. Takes about 3 us with all fields and three items.
     pub(super) fn write(
         &mut self,
         partition: &str,
@@ -144,7 +144,7 @@ impl<'c> Renderer<'c> {
             out.push(b'"');
         }
         match out.get_mut(start) {
-            // The first comma.
+            // Replaces the first comma.
             Some(first) => *first = b'{',
             None => out.push(b'{'),
         }
@@ -171,7 +171,7 @@ impl<'c> Renderer<'c> {
     fn items(&mut self, partition: &str, id: i64, digits: u8, out: &mut Vec<u8>) -> Result<(), ShardError> {
         out.extend_from_slice(b",\"items\":[");
         if self.partition != partition {
-            // The one before goes back to the connection first.
+            // Returns the previous statement to the connection first.
             self.items = None;
             self.items = Some(self.connection.prepare_cached(&items_sql(partition))?);
             partition.clone_into(&mut self.partition);
@@ -206,7 +206,7 @@ impl<'c> Renderer<'c> {
     }
 }
 
-/// `"product_id":…,"category":…`.
+/// Writes `"product_id":…,"category":…`.
 fn write_product(
     statement: &mut CachedStatement<'_>,
     product: i64,

@@ -1,4 +1,4 @@
-//! What an order has to be, in the numbers of one shard.
+//! The conditions on an order, in the numbers of one shard.
 
 use rusqlite::{Connection, params};
 
@@ -9,11 +9,11 @@ use crate::orders::schema::{item_ids, items_sql};
 use crate::shard::ShardError;
 use crate::shard::read::Position;
 
-/// What a row has to be, in the shard's own numbers.
+/// The conditions on a row, in the shard's own numbers.
 pub(in crate::orders) struct Wanted<'a> {
     pub(in crate::orders) of: &'a OrdersOf,
     pub(in crate::orders) tenant: i64,
-    /// Sorted; `None`: any.
+    /// Sorted; `None` for all products.
     pub(in crate::orders) products: Option<Vec<i64>>,
     pub(in crate::orders) customers: Option<&'a CustomerSet>,
     pub(in crate::orders) pin: i64,
@@ -34,13 +34,13 @@ impl Wanted<'_> {
 }
 
 impl Wanted<'_> {
-    /// Not read yet, and not too old.
+    /// Returns `true` if the order is after the position and not older than the range.
     pub(in crate::orders) fn is_behind(&self, found: &Found, position: &Position) -> bool {
         found.ordered_at_us >= self.from_us
             && (found.ordered_at_us, &found.order_id) < (position.timestamp_us, &position.event_id)
     }
 
-    /// One of its items is of the products, where only those count.
+    /// Returns `true` if one of the order's items is of a selected product, or if all products are selected.
     pub(in crate::orders) fn has_product(
         &self,
         connection: &Connection,

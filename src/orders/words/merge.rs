@@ -1,27 +1,27 @@
-//! Merging the segments of the index of words until none names a deleted entry, a few pages at a time.
+//! Merges the segments of the index of words until none contains a deleted entry, a few pages at a time.
 //!
-//! FTS5 deletes an entry by marking its words as deleted in a new segment. A merge drops the marks only if its output
-//! is the one segment of the last level there is. Levels are never taken away, and small segments move up to lower
-//! ones: then `'optimize'` merges all segments into one that is not on the last level, keeps the marks with their
-//! words, and finds nothing to do from then on. So the levels are looked at first, and an index that would end like
-//! this gets a segment that puts all of them on a new last level.
+//! FTS5 deletes an entry by marking its words as deleted in a new segment. A merge drops the marks only if its
+//! output is the only segment of the last level. Levels are never removed, and small segments are promoted to
+//! earlier levels. In such an index, `'optimize'` merges all segments into one that is not on the last level, keeps
+//! the marks with their words, and finds nothing to do from then on. So the levels are checked first. An index that
+//! would end like this gets one more segment, which makes the merge write to a new last level.
 
 use rusqlite::Connection;
 
 use super::{delete_entry, rebuild, tenant_word};
 use crate::shard::ShardError;
 
-/// Pages that one step of merging writes: 250 KB.
+/// Pages that one step of a merge writes: 250 KB.
 const MERGE_PAGES: i64 = 64;
-/// An index of so many pages (some hundred customers) is made again at once.
+/// An index of at most this many pages (some hundred customers) is rebuilt at once.
 const REBUILD_PAGES_MAX: u64 = 8;
 /// No customer has this number.
 const NO_CUSTOMER: i64 = 0;
-/// The row of `customer_text_data` that says which segments there are.
+/// The row of `customer_text_data` that describes the segments.
 const STRUCTURE_ROW: i64 = 10;
 
-/// One step, in a transaction of its own; whether no deleted entry is left that was there when the first step was
-/// made. `level` is where the merge reads from, `None` before the first step.
+/// Does one step, in a transaction of its own. Returns `true` once every entry is gone that was deleted before the
+/// first step. `level` is the level that the merge reads from, and `None` before the first step.
 pub(crate) fn merge_words(transaction: &Connection, level: &mut Option<usize>) -> Result<bool, ShardError> {
     match level {
         None => {
@@ -30,12 +30,12 @@ pub(crate) fn merge_words(transaction: &Connection, level: &mut Option<usize>) -
                 rebuild(transaction)?;
                 return Ok(true);
             }
-            // A segment by itself is not merged.
+            // FTS5 does not merge a single segment.
             if structure.segments() == 1 {
                 add_segment(transaction)?;
                 structure = Structure::read(transaction)?;
             }
-            // One page into the next level, then a segment that is not part of that merge.
+            // Merges one page into the next level, then adds a segment that is not part of that merge.
             if structure.would_keep_deleted() {
                 merge(transaction, -1)?;
                 add_segment(transaction)?;
@@ -45,44 +45,45 @@ pub(crate) fn merge_words(transaction: &Connection, level: &mut Option<usize>) -
                 rebuild(transaction)?;
                 return Ok(true);
             }
-            // A negative number takes all segments in.
+            // A negative number merges all segments.
             merge(transaction, -MERGE_PAGES)?;
         }
-        // A positive one continues, unless as many segments came meanwhile as are being merged: then with those.
+        // A positive number continues the merge. If as many segments have arrived meanwhile as are being merged,
+        // FTS5 merges those instead.
         Some(_) => {
             if !merge(transaction, MERGE_PAGES)? {
                 merge(transaction, -MERGE_PAGES)?;
             }
         }
     }
-    // What comes meanwhile may be merged too, on levels before this one.
+    // Segments that arrive meanwhile may be merged too, on levels before this one.
     let reads_from = Structure::read(transaction)?.merges_from();
     *level = reads_from.filter(|reads_from| level.is_none_or(|level| *reads_from >= level));
     Ok(level.is_none())
 }
 
-/// Merges so many pages; whether anything was.
+/// Merges this many pages. Returns `true` if anything was merged.
 fn merge(connection: &Connection, pages: i64) -> Result<bool, ShardError> {
     let before = connection.total_changes();
     connection
         .prepare_cached("INSERT INTO customer_text (customer_text, rank) VALUES ('merge', ?1)")?
         .execute([pages])?;
-    // Every such statement counts as one change.
+    // Each such statement itself counts as one change.
     Ok(connection.total_changes() - before > 1)
 }
 
-/// An entry that comes and goes leaves a segment on the first level.
+/// Adds a segment to the first level, by inserting and deleting an entry.
 fn add_segment(connection: &Connection) -> Result<(), ShardError> {
     let tenant = tenant_word(NO_CUSTOMER);
     let sql = "INSERT INTO customer_text (rowid, name, email, tenant) VALUES (?1, '', '', ?2)";
     connection.prepare_cached(sql)?.execute((NO_CUSTOMER, &tenant))?;
     delete_entry(connection, NO_CUSTOMER, ["", "", &tenant])?;
-    // Written out, with nothing merged.
+    // Writes the segment and merges nothing.
     merge(connection, 0)?;
     Ok(())
 }
 
-/// The levels of the index, the first one with the newest segments.
+/// The levels of the index. The first one has the newest segments.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Structure {
     levels: Vec<Level>,
@@ -92,7 +93,7 @@ pub(super) struct Structure {
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Level {
     segments: u64,
-    /// Those that are being merged into one of the next level.
+    /// Segments that are being merged into one of the next level.
     merging: u64,
 }
 
@@ -104,8 +105,9 @@ impl Structure {
             .ok_or_else(|| ShardError::Corrupt("the structure of customer_text cannot be read".to_owned()))
     }
 
-    /// A cookie of four bytes, then variable-length numbers: levels, segments, a counter; for each level segments that
-    /// are being merged, segments; for each of those its number, first and last page.
+    /// Decodes a cookie of four bytes, followed by variable-length numbers: the numbers of levels and segments, and
+    /// a counter; for each level, the number of segments that are being merged and the number of segments; for each
+    /// segment, its number and its first and last page.
     fn decode(block: &[u8]) -> Option<Structure> {
         let mut rest = block.get(4..)?;
         let (levels, _segments, _written) = (number(&mut rest)?, number(&mut rest)?, number(&mut rest)?);
@@ -125,8 +127,9 @@ impl Structure {
         self.levels.iter().map(|level| level.segments).sum()
     }
 
-    /// Whether a merge of all segments would end on a level that is not the last: all are on one level or being merged
-    /// from it, so that FTS5 merges them from there, and two levels or more follow.
+    /// Returns `true` if a merge of all segments would end on a level that is not the last. This is the case if all
+    /// segments are on one level or are being merged from it, so that FTS5 merges them from there, and at least two
+    /// levels follow.
     fn would_keep_deleted(&self) -> bool {
         let all = self.segments();
         let is_merged_from = |level: &Level| {
@@ -136,13 +139,13 @@ impl Structure {
         self.levels.iter().position(is_merged_from).is_some_and(|at| self.levels.len() > at + 2)
     }
 
-    /// The last level that segments are being merged from.
+    /// Returns the last level from which segments are being merged.
     fn merges_from(&self) -> Option<usize> {
         self.levels.iter().rposition(|level| level.merging > 0)
     }
 }
 
-/// SQLite's variable-length number: seven bits a byte, the highest first, eight in the ninth.
+/// Decodes SQLite's variable-length number: seven bits a byte, the highest first, and eight in the ninth byte.
 fn number(bytes: &mut &[u8]) -> Option<u64> {
     let mut number = 0_u64;
     for at in 0..9 {

@@ -1,7 +1,8 @@
-//! The words of customers' names and addresses: an entry of a full-text index for each customer that has either.
+//! The words of customers' names and addresses: a full-text index with an entry for each customer that has either.
 //!
-//! `customer_text` keeps no text, and any SQLite with FTS5 reads it. An entry goes by the command `'delete'` with the
-//! text it was made of: `customer_row` has it until the same transaction changes it. Owns: `customer_text`.
+//! `customer_text` stores no text, and every SQLite with FTS5 can read it. The command `'delete'` removes an entry
+//! and requires the text of the entry. `customer_row` contains that text until the same transaction changes it.
+//! Owns: `customer_text`.
 
 mod merge;
 #[cfg(test)]
@@ -20,23 +21,24 @@ const TABLE: &str = "CREATE VIRTUAL TABLE customer_text USING fts5(
   tokenize=\"unicode61 remove_diacritics 2\"
 );";
 
-/// The entries there are: a pseudonym has neither name nor address. The last column is [`tenant_word`].
+/// Selects the expected entries. A pseudonym has neither name nor address. The last column is [`tenant_word`].
 const ENTRIES: &str =
     "SELECT id, name, email, 'tenant' || tenant FROM customer_row WHERE (name != '' OR email != '')";
 
-/// A tenant's word in `customer_text`.
+/// Returns a tenant's word in `customer_text`.
 pub(crate) fn tenant_word(tenant: i64) -> String {
     format!("tenant{tenant}")
 }
 
-/// Makes the table of the customers that are there, in the place of the one that earlier versions made: up to 10 us a
-/// customer. FTS5 flushes every megabyte of words, and SQLite's cache spills into the WAL, so memory stays flat.
+/// Creates the table with the existing customers, in place of the one of earlier versions. Takes up to 10 us a
+/// customer. FTS5 flushes every megabyte of words, and SQLite's cache spills into the WAL, so memory remains
+/// constant.
 pub(crate) fn make_words(connection: &Connection) -> Result<(), ShardError> {
     connection.execute_batch(&format!("DROP TABLE IF EXISTS customer_text;\n{TABLE}"))?;
     insert_all(connection)
 }
 
-/// All entries again, in the caller's transaction: no segment of the index has a deleted one.
+/// Rebuilds all entries in the caller's transaction, so that no segment of the index contains a deleted one.
 fn rebuild(connection: &Connection) -> Result<(), ShardError> {
     connection.execute("INSERT INTO customer_text (customer_text) VALUES ('delete-all')", [])?;
     insert_all(connection)
@@ -48,7 +50,7 @@ fn insert_all(connection: &Connection) -> Result<(), ShardError> {
     Ok(())
 }
 
-/// The entry of a new customer.
+/// Inserts the entry of a new customer.
 pub(super) fn insert_words(
     connection: &Connection,
     (customer, tenant): (i64, i64),
@@ -62,8 +64,8 @@ pub(super) fn insert_words(
     Ok(())
 }
 
-/// Deletes a customer's entry, before its row changes in the same transaction; whether it had one. FTS5 takes the
-/// command at its word: for an entry that is not there, its counts would be wrong from then on.
+/// Deletes a customer's entry, before its row changes in the same transaction. Returns `true` if it had one. FTS5
+/// does not check the command: deleting a missing entry would make its counts permanently wrong.
 pub(crate) fn delete_words(connection: &Connection, customer: i64) -> Result<bool, ShardError> {
     let find = "SELECT name, email, tenant FROM customer_row WHERE id = ?1 \
                 AND EXISTS (SELECT 1 FROM customer_text_docsize WHERE id = ?1)";

@@ -1,4 +1,5 @@
-//! E1 in the index of words: whatever segments there are, a deleted entry's words are in none once it is merged.
+//! E1 for the index of words: once merged, no segment contains a word of a deleted entry, whatever segments there
+//! were.
 
 use rusqlite::{Connection, params};
 
@@ -9,7 +10,7 @@ use crate::shard::{Families, VERSION};
 static ONLY_ORDERS: Families =
     Families { list: &[&crate::orders::Orders], rejected_behind: 0, versions: &[""; VERSION as usize] };
 
-/// No other word begins with its letter, so no other word's prefix shortens it in the file.
+/// No other word begins with its letter, so the file stores it without a shared prefix.
 const SECRET: &str = "zaphodius";
 
 struct Index {
@@ -24,7 +25,7 @@ impl Index {
         Index { connection, next: 1 }
     }
 
-    /// One transaction of so many customers, and of one with this name.
+    /// Inserts `count` customers, and one with this name, in one transaction.
     fn insert(&mut self, count: i64, name: Option<&str>) -> i64 {
         self.connection.execute_batch("BEGIN").unwrap();
         for _ in 0..count {
@@ -57,7 +58,8 @@ impl Index {
         self.connection.execute("INSERT INTO customer_text (customer_text) VALUES ('optimize')", []).unwrap();
     }
 
-    /// Every step of a merge in a transaction of its own, with `meanwhile` between two; how many there were.
+    /// Runs each step of a merge in a transaction of its own, and `meanwhile` between two steps. Returns the number
+    /// of steps.
     fn merge(&mut self, mut meanwhile: impl FnMut(&mut Index, &mut Option<usize>)) -> usize {
         let mut level = None;
         for steps in 1..10_000 {
@@ -91,7 +93,7 @@ impl Index {
         problems
     }
 
-    /// An index whose segments are all on the first of many levels.
+    /// Makes an index whose segments are all on the first of many levels.
     fn with_levels(&mut self) -> i64 {
         self.insert(2_000, None);
         for _ in 0..3 {
@@ -107,7 +109,7 @@ fn e1_a_deleted_word_is_in_no_segment_where_levels_are_left_over() {
     let mut index = Index::new();
     let customer = index.with_levels();
     assert!(index.delete(customer));
-    // The control: what FTS5's own command leaves, also the second time.
+    // The control: FTS5's own command leaves the word, even the second time.
     index.connection.execute_batch("BEGIN").unwrap();
     (0..2).for_each(|_| index.optimize());
     assert!(index.is_in_a_segment(SECRET), "if it does not any more, there is less to do");
@@ -118,7 +120,7 @@ fn e1_a_deleted_word_is_in_no_segment_where_levels_are_left_over() {
     assert_eq!(index.problems(), [""; 0]);
 }
 
-/// What was left of it by a merge that was no use is one segment, of which FTS5 merges nothing.
+/// An unsuccessful merge leaves a single segment, which FTS5 does not merge again.
 #[test]
 fn e1_a_deleted_word_is_in_no_segment_where_there_is_only_one() {
     let mut index = Index::new();
@@ -153,7 +155,7 @@ fn e1_a_deleted_word_is_in_no_segment_whatever_comes_meanwhile() {
     }
 }
 
-/// Erasure after erasure, in a small index and in one that grows: the levels do not pile up.
+/// One erasure after another, in a small index and in one that grows, does not accumulate levels.
 #[test]
 fn e1_many_erasures_leave_a_sound_index() {
     let mut index = Index::new();
@@ -184,7 +186,7 @@ fn an_entry_that_is_not_there_is_not_deleted() {
 fn an_index_of_other_words_is_found() {
     let mut index = Index::new();
     let customer = index.insert(3, Some("Ann Smith"));
-    // With another tenant's word it is as wrong as with another name.
+    // Another tenant's word is as wrong as another name.
     for change in ["name = 'Ann Smyth'", "tenant = tenant + 1"] {
         let sql = format!("UPDATE customer_row SET {change} WHERE id = ?1");
         index.connection.execute_batch("BEGIN").unwrap();
@@ -194,7 +196,7 @@ fn an_index_of_other_words_is_found() {
     }
     index.connection.execute("DELETE FROM customer_row WHERE id = ?1", [customer]).unwrap();
     assert!(index.problems()[0].contains(&format!("customer {customer}")));
-    // Made again of the rows it is right.
+    // Rebuilt from the rows, it is correct.
     make_words(&index.connection).unwrap();
     assert_eq!(index.problems(), [""; 0]);
 }

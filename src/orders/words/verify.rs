@@ -1,5 +1,5 @@
-//! The index of words against the customers it is made of. SQLite's own check of an index without text looks at its
-//! structure only, not at what it should hold.
+//! Compares the index of words with the customers. SQLite's own check of an index without text checks only its
+//! structure, not its content.
 
 use std::cmp::Ordering;
 
@@ -9,15 +9,15 @@ use super::{ENTRIES, TABLE};
 use crate::shard::ShardError;
 use crate::shard::{Problems, differences};
 
-/// Whether each customer with a name or an address has an entry, and no other entry is there.
+/// Checks that each customer with a name or an address has an entry, and that there are no other entries.
 pub(crate) fn verify_entries(connection: &Connection, problems: &mut Vec<String>) -> Result<(), ShardError> {
     let recount = format!("SELECT id FROM ({ENTRIES})");
     let told = |row: &Row<'_>| Ok(format!("customer {}", row.get::<_, i64>(0)?));
     differences(connection, ("customer_text_docsize", "id"), &recount, told, problems)
 }
 
-/// Every word of the index, with its place, against an index that is made of the rows: in temporary files, for which the
-/// connection may write. Both are read in order, side by side.
+/// Compares every word of the index, with its position, with an index built from the rows. That index is in
+/// temporary files, to which the connection may write. Both are read in order, side by side.
 pub(crate) fn verify_words(connection: &Connection, problems: &mut Vec<String>) -> Result<(), ShardError> {
     let table = TABLE.replacen("customer_text", "temp.expected_text", 1);
     connection.execute_batch(&format!(
@@ -33,7 +33,7 @@ CREATE VIRTUAL TABLE temp.customer_word USING fts5vocab(main, customer_text, ins
     let (mut is, mut should) = (Word::next(&mut stored)?, Word::next(&mut expected)?);
     let mut found = Problems::default();
     loop {
-        // A word comes before the end.
+        // A remaining word sorts before the end of the other index.
         let order = match (&is, &should) {
             (None, None) => break,
             (Some(_), None) => Ordering::Less,
@@ -45,7 +45,7 @@ CREATE VIRTUAL TABLE temp.customer_word USING fts5vocab(main, customer_text, ins
             Ordering::Greater => should.as_ref().map(|word| (word.customer, "is missing")),
             Ordering::Equal => None,
         };
-        // The word itself is nobody's business.
+        // The word itself is personal data, so it is not reported.
         if let Some((customer, what)) = wrong {
             found.tell(|| format!("customer_text: a word of customer {customer}: {what}"));
         }
@@ -60,7 +60,7 @@ CREATE VIRTUAL TABLE temp.customer_word USING fts5vocab(main, customer_text, ins
     Ok(())
 }
 
-/// A word where it stands, in the order of an index.
+/// A word with its position, in the order of an index.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Word {
     word: String,

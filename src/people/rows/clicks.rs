@@ -1,4 +1,4 @@
-//! The collector's events of a user.
+//! Erases a user's events of the collector.
 
 use rusqlite::TransactionBehavior;
 
@@ -13,14 +13,14 @@ use crate::shard::partition::count_gone;
 use crate::shard::partition::widened;
 use crate::shard::partitions_of;
 
-/// Clicks of a user, from the index by user where the partition has one.
+/// Deletes the clicks of a user. Reads them from the index by user if the partition has one.
 pub(in super::super) fn erase_clicks(
     shard: &mut Shard,
     erasing: &mut Erasing,
     until_us: u64,
 ) -> Result<bool, ShardError> {
     let Some(Subject::User { user_id }) = erasing.subject else { return Ok(true) };
-    // What was sorted of the rows for an index would bring them back.
+    // Rows that were sorted for an index would otherwise reappear in it.
     if let Some((clicks, connection, _)) = shard.store_mut::<ClickStore>()
         && let Some(build) = clicks.stop_sealing()
     {
@@ -33,7 +33,7 @@ pub(in super::super) fn erase_clicks(
         return Ok(erasing.next_partition(partitions));
     };
     if partition.sealed {
-        // Of a build that a crash cut off.
+        // Left by a build that a crash ended.
         shard.connection().execute_batch(&format!("DROP TABLE IF EXISTS {table}_user_build"))?;
     }
     let is_listed = partition.sealed && partition.indexed;
@@ -51,7 +51,7 @@ pub(in super::super) fn erase_clicks(
             .prepare_cached(&sql)?
             .query_map([user_id, erasing.at, upto], read)?
             .collect::<Result<_, _>>()?;
-        // Of a list, so many at a time until none is left.
+        // Rows found by the index are deleted in portions until none is left.
         if !is_listed || found.is_empty() {
             erasing.at = upto;
         }

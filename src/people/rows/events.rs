@@ -1,4 +1,4 @@
-//! Service events that speak of a customer.
+//! Erases service events that refer to a customer.
 
 use rusqlite::{Connection, TransactionBehavior, params};
 
@@ -17,7 +17,7 @@ use crate::shard::partition::widened;
 use crate::shard::partitions_of;
 use crate::shard::{ErasureMode, kept_out};
 
-/// Service events of the tenant that speak of the customer.
+/// Deletes the tenant's service events that refer to the customer, or replaces the customer in them.
 pub(in super::super) fn erase_events(
     shard: &mut Shard,
     erasing: &mut Erasing,
@@ -83,7 +83,7 @@ fn change_events(
     Ok(())
 }
 
-/// An event that speaks of the person.
+/// An event that refers to the person.
 struct Speaking {
     id: i64,
     event_id: String,
@@ -91,7 +91,7 @@ struct Speaking {
     event_type: String,
     timestamp_us: i64,
     payload: String,
-    /// In what an event is known by, which nothing can take the place of.
+    /// Set if the event's id, source or type refers to the person. These cannot be replaced.
     is_named: bool,
 }
 
@@ -109,7 +109,7 @@ impl Speaking {
     }
 }
 
-/// The tenant's events with ids in this stretch that speak of the person.
+/// Returns the tenant's events with ids in `(after, upto]` that refer to the person.
 fn speaking(
     connection: &Connection,
     table: &str,

@@ -1,4 +1,4 @@
-//! What was kept beside the rows: records that could not be stored, and answers of ingests.
+//! Erases data stored in addition to the rows: rejected records and ingest responses.
 
 use rusqlite::{TransactionBehavior, params};
 
@@ -10,7 +10,7 @@ use crate::orders::without_order_ids;
 use crate::shard::Shard;
 use crate::shard::ShardError;
 
-/// Records that were no rows, and of which nothing is known but their bytes.
+/// Deletes rejected records that may contain the person. They are not rows, so only their bytes can be searched.
 pub(in super::super) fn erase_rejected(
     shard: &mut Shard,
     erasing: &mut Erasing,
@@ -53,8 +53,8 @@ pub(in super::super) fn erase_rejected(
     }
 }
 
-/// Kept answers of ingests lose the order ids in their errors; the lines tell as much. Keys that name the person
-/// are forgotten.
+/// Removes the order ids from the errors of stored ingest responses; the line numbers in them are sufficient.
+/// Deletes idempotency keys that refer to the person.
 pub(in super::super) fn erase_answers(
     shard: &mut Shard,
     erasing: &mut Erasing,

@@ -1,5 +1,5 @@
-//! The rows of a person, stream by stream: each function is one slice of its step, and says whether the step is
-//! done. Counters, buckets and sums change in the same transaction (R3).
+//! Erases the rows of a person, stream by stream. Each function does one slice of its step and returns `true` once
+//! the step is done. Counters, buckets and sums change in the same transaction (R3).
 
 mod clicks;
 mod events;
@@ -19,13 +19,13 @@ use crate::shard::ErasureMode;
 use crate::shard::PartitionInfo;
 use crate::shard::ShardError;
 
-/// Rows of customers, rejected records or answers of one transaction.
+/// Rows of customers, rejected records or responses in one transaction.
 const ROWS_PER_SLICE: i64 = 64;
-/// Rows that are looked through between two looks at the clock.
+/// Rows that are searched between two checks of the clock.
 const LOOK_ROWS: i64 = 250;
 
 impl Erasing {
-    /// Tenant and the ids under which the person may have orders.
+    /// Returns the tenant, and the ids under which the person may have orders.
     fn customer(&self) -> Option<(&str, Vec<&str>)> {
         let Some(Subject::Customer { tenant_id, customer_id, token, .. }) = &self.subject else {
             return None;
@@ -37,7 +37,7 @@ impl Erasing {
         Some((tenant_id, ids))
     }
 
-    /// The next partition to work on, from where the last slice was.
+    /// Returns the partition to work on, starting where the last slice ended.
     fn partition(&mut self, partitions: Vec<PartitionInfo>) -> Option<PartitionInfo> {
         if self.place.is_empty() {
             let first = partitions.into_iter().next()?;
@@ -46,7 +46,7 @@ impl Erasing {
         }
         let number = |name: &str| name.rsplit('_').next().and_then(|digits| digits.parse::<u64>().ok());
         let reached = number(&self.place);
-        // Retention may have dropped it.
+        // Retention may have dropped the partition.
         let found = partitions.into_iter().find(|partition| number(&partition.name) >= reached)?;
         if found.name != self.place {
             self.begin(&found);
@@ -58,7 +58,7 @@ impl Erasing {
         (self.place, self.at, self.orders) = (partition.name.clone(), partition.first_id - 1, None);
     }
 
-    /// On to the partition behind this one; whether there is none.
+    /// Continues with the next partition. Returns `true` if there is none.
     fn next_partition(&mut self, partitions: Vec<PartitionInfo>) -> bool {
         let behind = partitions.into_iter().skip_while(|partition| partition.name != self.place).nth(1);
         match behind {

@@ -1,4 +1,4 @@
-//! Orders, customers and their words.
+//! Erases orders, customers and their words.
 
 use rusqlite::{TransactionBehavior, params};
 
@@ -15,10 +15,10 @@ use crate::shard::partition::{Gone, count_gone};
 use crate::shard::partitions_of;
 use crate::shard::{PartitionInfo, Store as _};
 
-/// Orders of one transaction: each may have the sketches of an hour, a day and some categories made anew.
+/// Orders of one transaction. Each may require the sketches of an hour, a day and some categories to be rebuilt.
 const ORDERS_PER_SLICE: usize = 16;
 
-/// Orders of the customer, with their items: gone, or the token's.
+/// Deletes the customer's orders with their items, or assigns them to the token.
 pub(in super::super) fn erase_orders(
     shard: &mut Shard,
     erasing: &mut Erasing,
@@ -61,7 +61,7 @@ pub(in super::super) fn erase_orders(
     Ok(erasing.next_partition(partitions))
 }
 
-/// One transaction.
+/// Changes these orders in one transaction.
 fn change_orders(
     shard: &mut Shard,
     erasing: &mut Erasing,
@@ -95,7 +95,7 @@ fn change_orders(
     changed
 }
 
-/// Tenant and numbers of the customer, for each id that is meant.
+/// Returns the tenant and the numbers of the customer, for each id of the person.
 fn customers(shard: &mut Shard, erasing: &Erasing) -> Result<Vec<(i64, Vec<i64>)>, ShardError> {
     let Some((tenant_id, ids)) = erasing.customer() else { return Ok(Vec::new()) };
     let mut found = Vec::new();
@@ -106,8 +106,8 @@ fn customers(shard: &mut Shard, erasing: &Erasing) -> Result<Vec<(i64, Vec<i64>)
     Ok(found)
 }
 
-/// Names and addresses, and their entries in the index of words. No order has them any more, or they are the
-/// token's from now on.
+/// Deletes names and addresses with their entries in the index of words, or replaces them by the token. No order
+/// refers to the deleted ones any more.
 pub(in super::super) fn erase_customers(
     shard: &mut Shard,
     erasing: &mut Erasing,
@@ -119,7 +119,7 @@ pub(in super::super) fn erase_customers(
     for now in customers.chunks(ROWS_PER_SLICE as usize) {
         let transaction = shard.connection().transaction_with_behavior(TransactionBehavior::Immediate)?;
         for customer in now {
-            // Before the row, which has its text.
+            // Before the row changes, because the entry requires its text.
             erasing.report.words += u64::from(delete_words(&transaction, *customer)?);
             erasing.report.customers += match erasing.mode {
                 ErasureMode::Erase => transaction
@@ -138,15 +138,15 @@ pub(in super::super) fn erase_customers(
             return Ok(false);
         }
     }
-    // Nothing of before is taken for what has their numbers next.
+    // The numbers in memory are forgotten, because other names may get them next.
     if let Some((orders, ..)) = shard.store_mut::<OrderStore>() {
         orders.forget_names();
     }
     Ok(true)
 }
 
-/// Deleted entries stay in the segments of the index until those are merged with others: all of them are, a few
-/// pages at a time.
+/// Merges the segments of the index of words, a few pages at a time. Deleted entries remain in the segments until
+/// they are merged with all others.
 pub(in super::super) fn merge_words(shard: &mut Shard, erasing: &mut Erasing) -> Result<bool, ShardError> {
     let transaction = shard.connection().transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut merging = erasing.merging;

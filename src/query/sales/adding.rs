@@ -1,4 +1,4 @@
-//! Single sales added up by group: distinct customers by sorting, ranks by sorting.
+//! Single sales, added up by group. Both distinct customers and ranks are found by sorting.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -7,7 +7,7 @@ use crate::base::ids::ShardId;
 use crate::base::money::Currency;
 use crate::orders::{SingleSale, SingleSales, span_of};
 
-/// Customers and totals of all groups together; one query at a time holds so much.
+/// Maximum memory of the customers and totals of all groups together. Only one query at a time holds this much.
 const BYTES_MAX: usize = 80 << 20;
 
 /// The groups of one pass.
@@ -15,7 +15,7 @@ const BYTES_MAX: usize = 80 << 20;
 pub(super) struct Adding {
     spans: Spans,
     names: HashMap<String, u32>,
-    /// By shard: the numbers here of the names it told, in its order.
+    /// By shard: our number for each name that the shard sent, in its order.
     numbers: HashMap<ShardId, Vec<u32>>,
     open: BTreeMap<(u32, u32, Currency), Group>,
     done: Vec<SalesGroup>,
@@ -32,14 +32,14 @@ struct Group {
     totals: Totals,
 }
 
-/// Different keys, sorted, and those that came since they were.
+/// Distinct keys: sorted ones, and those that arrived since the last sort.
 #[derive(Debug, Default)]
 struct Distinct {
     sorted: Vec<u64>,
     fresh: Vec<u64>,
 }
 
-/// Keys that come at least before they are sorted in.
+/// Minimum number of fresh keys that are merged at once.
 const FRESH_MIN: usize = 1_024;
 
 impl Distinct {
@@ -51,7 +51,8 @@ impl Distinct {
         }
     }
 
-    /// Sorts the fresh keys in. Linear, a quarter as often as there are keys.
+    /// Merges the fresh keys into the sorted ones, in linear time. [`Distinct::push`] does so only once there are
+    /// [`FRESH_MIN`] of them, and a quarter of the sorted ones.
     fn settle(&mut self) {
         self.fresh.sort_unstable();
         self.fresh.dedup();
@@ -63,7 +64,7 @@ impl Distinct {
         let (mut from, mut to) = (self.sorted.len(), self.sorted.len() + self.fresh.len());
         self.sorted.reserve_exact(self.fresh.len());
         self.sorted.resize(to, 0);
-        // From the end, so that nothing is overwritten that is still to be moved.
+        // From the end, so that no key is overwritten before it is moved.
         while let Some(key) = self.fresh.pop() {
             while from > 0 && self.sorted[from - 1] > key {
                 (from, to) = (from - 1, to - 1);
@@ -84,7 +85,7 @@ impl Distinct {
     }
 }
 
-/// Grows by a quarter, where a vector by itself would grow to twice its length.
+/// Pushes a value. The vector grows by a quarter instead of doubling.
 #[inline]
 fn push_tight<T>(values: &mut Vec<T>, value: T) {
     if values.len() == values.capacity() {
@@ -93,11 +94,11 @@ fn push_tight<T>(values: &mut Vec<T>, value: T) {
     values.push(value);
 }
 
-/// Totals by size: nearly all fit in half the bytes.
+/// Totals by size. Nearly all fit into half the bytes.
 #[derive(Debug, Default)]
 struct Totals {
     small: Vec<u32>,
-    /// Those that do not fit: greater than all others. None is negative.
+    /// Totals that do not fit into 32 bits, and are therefore greater than all others. None is negative.
     large: Vec<i64>,
 }
 
@@ -118,7 +119,7 @@ impl Totals {
         self.small.capacity() * size_of::<u32>() + self.large.capacity() * size_of::<i64>()
     }
 
-    /// The value that at least the share `q` of all are not above; 0 where there is none.
+    /// Returns the least value such that at least the share `q` of all are not above it; 0 if there are none.
     fn nearest_rank(&mut self, q: f64) -> i64 {
         let rank = ((q * self.len() as f64).ceil() as usize).clamp(1, self.len().max(1)) - 1;
         if rank < self.small.len() {
@@ -142,12 +143,12 @@ impl Adding {
         }
     }
 
-    /// Whether more is held than may be.
+    /// Returns `true` if the groups hold more memory than allowed.
     pub(super) fn is_full(&self) -> bool {
         self.bytes > BYTES_MAX
     }
 
-    /// Takes the next step of each shard. About 30 ns a sale.
+    /// Adds the next step of each shard. Takes about 30 ns per sale.
     pub(super) fn add(&mut self, shares: Vec<(ShardId, SingleSales)>) {
         for (shard, share) in shares {
             let numbers = self.numbers.entry(shard).or_default();
@@ -156,7 +157,7 @@ impl Adding {
                 numbers.push(*self.names.entry(name).or_insert(next));
             }
             self.rows += share.sales.len() as u64;
-            // Sales come about in order of time: neighbours are of one group.
+            // Sales are roughly in order of time, so neighbours are mostly in one group.
             let (spans, mut span) = (&self.spans, (i64::MAX, i64::MIN, 0_u32));
             let mut group_of = |at_us: i64| {
                 if at_us < span.0 || at_us >= span.1 {
@@ -170,7 +171,7 @@ impl Adding {
                 .iter()
                 .filter_map(|sale| {
                     let name = numbers.get(sale.name as usize).copied().unwrap_or_default();
-                    // A sale of no group came after the groups were looked for.
+                    // A sale without a group arrived after the groups were determined.
                     Some(((group_of(sale.ordered_at_us)?, name, sale.currency), sale))
                 })
                 .peekable();
@@ -186,7 +187,7 @@ impl Adding {
         }
     }
 
-    /// Groups in time that end by then are complete.
+    /// Completes the groups in time that end by `end_us`.
     pub(super) fn finish_before(&mut self, end_us: i64) {
         while let Some(entry) = self.open.first_entry() {
             let (span, _, currency) = *entry.key();
@@ -200,7 +201,7 @@ impl Adding {
         }
     }
 
-    /// Nothing more comes: every group's figures instead of its values.
+    /// Replaces the values of every group by its figures. Nothing may be added afterwards.
     pub(super) fn settled(mut self) -> Adding {
         let mut names = vec![String::new(); self.names.len()];
         for (name, number) in &self.names {
@@ -214,7 +215,7 @@ impl Adding {
         self
     }
 
-    /// All groups, and how many sales they are of.
+    /// Returns all groups, and the number of their sales.
     pub(super) fn finish(self) -> (Vec<SalesGroup>, u64) {
         let settled = self.settled();
         (settled.done, settled.rows)

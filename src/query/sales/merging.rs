@@ -1,4 +1,4 @@
-//! Sums of every shard, merged by group; what of a range is no whole day comes from single sales.
+//! Sums of every shard, merged by group. The parts of a range that are not whole days come from single sales.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,7 +24,7 @@ pub(super) async fn by_sums(
 ) -> Result<SalesResult, QueryError> {
     let us = by.us();
     let inner = (from_us + (-from_us).rem_euclid(us), to_us - to_us.rem_euclid(us));
-    // A range within one day has no whole one.
+    // A range within one day contains no whole day.
     let (inner, edges) = if inner.0 <= inner.1 {
         (inner, [(from_us, inner.0), (inner.1, to_us)])
     } else {
@@ -42,7 +42,7 @@ pub(super) async fn by_sums(
             let mut singles = Vec::new();
             for edge in edges.into_iter().filter(|edge| edge.0 < edge.1) {
                 let last = pin(connection, &ORDERS)?;
-                // Whole days have no edges; of names there are two at most, each shorter than a day.
+                // Groups in time have no edges. Sums by name have at most two, each shorter than a day.
                 let (mut of_edge, mut reading) =
                     (SingleSales::default(), Some(PartsReading::new(single, (0, 1))));
                 while let Some(from) = reading {

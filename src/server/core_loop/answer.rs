@@ -1,21 +1,22 @@
-//! What is owed to a request, and what becomes of its connection then.
+//! Responses that are owed to requests, and the next step of their connections.
 
 use super::*;
 
-/// Why a request is not answered as it wishes.
+/// Why a request is refused.
 enum NotAnswered {
     Event(api::error::EventRefused),
     Called(NotCalled),
 }
 
-/// What the head says of its page and of this server's name; looked for in the bytes, so for no accepted event.
+/// Returns the page and the host name that the head gives. They are searched for in its bytes, so this is not called
+/// for accepted events.
 fn caller<'b>(head: &Head<'b>) -> Caller<'b> {
     let origins = head.has_origin.then(|| head.field("origin")).into_iter().flatten();
     Caller::new(head.host(), origins)
 }
 
 impl CoreLoop {
-    /// Owes the answer to one whole request; whether the connection stays.
+    /// Adds the response to one complete request to the owed ones. Returns `true` if the connection remains.
     pub(super) fn answer(&mut self, key: Key, found: &Found<Handler>, head: &Head<'_>, body: &[u8]) -> bool {
         let keep_alive = head.keep_alive && self.parts.vitals.stop.stage() < Stage::Draining;
         let answer = match found.operation {
@@ -92,7 +93,7 @@ impl CoreLoop {
         keep_alive && !answer.close
     }
 
-    /// Whether a page may ask this, under this name.
+    /// Checks that a page may make this request, under this name.
     fn check_caller(&mut self, found: &Found<Handler>, head: &Head<'_>) -> Result<(), NotCalled> {
         let Parts { vitals, desk, .. } = &mut self.parts;
         caller(head).check(&vitals.config, found.pages(head.method), head.method, || desk.is_open())
@@ -120,9 +121,9 @@ impl CoreLoop {
         Ok((receipt, disk))
     }
 
-    /// Charges the client that the peer is, or that it asks for.
+    /// Charges the client, which is the peer or the one that a trusted proxy forwards for.
     fn charge_address(&mut self, key: Key, head: &Head<'_>, now: Now) -> Result<(), Denied> {
-        // A peer that is gone already gets no answer either.
+        // A peer that is already gone gets no response either.
         let Some(peer) = self.connections.get(key).and_then(|conn| conn.peer) else { return Ok(()) };
         let trusted = &self.parts.vitals.config.trusted_proxies;
         let client = client_address(peer, trusted, head.field("x-forwarded-for"));
@@ -135,7 +136,8 @@ impl CoreLoop {
         self.owed.push(Owed { key, what: What::Rendered { start, end: self.arena.len() } });
     }
 
-    /// `bytes` begin with the refused request: of a sound head the answer still takes over what it must.
+    /// Adds a refusal to the owed responses. `bytes` begin with the refused request. If its head is valid, the
+    /// response still has its request id, its method and its CORS lines.
     pub(super) fn owe_refusal(&mut self, key: Key, refusal: Refusal, bytes: &[u8]) {
         let head = peek(bytes);
         let id = match head.and_then(|head| head.request_id) {
@@ -162,7 +164,7 @@ impl CoreLoop {
         self.owed.push(Owed { key, what: What::Rendered { start, end: self.arena.len() } });
     }
 
-    /// Refuses outside of parsing: a time limit, the memory limit.
+    /// Refuses a request outside of parsing, because of a time limit or the memory limit.
     pub(super) fn refuse(&mut self, key: Key, refusal: Refusal) {
         let Some(conn) = self.connections.get(key) else { return };
         let input = std::mem::take(&mut conn.input);
@@ -171,7 +173,7 @@ impl CoreLoop {
         self.settle(key, After::Linger);
     }
 
-    /// Decides what becomes of the connection once what it is owed has left.
+    /// Sets the connection's next step for when its owed responses have been sent.
     pub(super) fn settle(&mut self, key: Key, after: After) {
         if let Some(conn) = self.connections.get(key) {
             conn.after = after;

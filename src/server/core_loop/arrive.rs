@@ -1,4 +1,4 @@
-//! Connections come: from the kernel, or from a core that has more.
+//! New connections: from the kernel, or from a core that has more.
 
 use super::*;
 
@@ -9,7 +9,7 @@ impl CoreLoop {
             match epoll::accept(listener) {
                 Ok(fd) => self.place(fd),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-                // The peer was gone before we looked; the next one may be there.
+                // The peer left before we accepted it. The next one may be there.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
                     tracing::warn!(core = self.parts.core, %error, "accepting pauses for {ACCEPT_PAUSE_MS} ms");
@@ -25,7 +25,7 @@ impl CoreLoop {
         if self.accepting {
             self.accepting = false;
             if let Some(listener) = &self.listener {
-                // It was added by us; there is nothing to do about an error.
+                // We added it, so there is nothing to do about an error.
                 let _ = self.epoll.remove(listener);
             }
         }
@@ -57,7 +57,7 @@ impl CoreLoop {
             Some(peer) => match peer.send(fd) {
                 Ok(()) => return,
                 Err(fd) => {
-                    // Its mailbox is full: keep the connection, and the counts right.
+                    // Its mailbox is full: keep the connection, and correct the counts.
                     self.parts.vitals.cores[chosen].connection_closed();
                     self.me.connection_opened();
                     fd
@@ -77,7 +77,7 @@ impl CoreLoop {
         }
     }
 
-    /// 503 to one connection too many, as far as its socket takes it at once.
+    /// Sends 503 to a connection above the limit, as far as its socket accepts it at once.
     pub(super) fn turn_away(&mut self, fd: &OwnedFd) {
         let id = self.parts.request_ids.give();
         let limit = self.limits.event_bytes_max as u64;
@@ -88,17 +88,17 @@ impl CoreLoop {
             minor: 1,
             keep_alive: false,
             head_only: false,
-            // Nothing was read: it may be a page's post of events, which may read this and try again.
+            // Nothing was read. It may be a page's post of events, and the page may read this and try again.
             cors: Cors::Every { has_origin: true },
         };
         self.out.clear();
         write_answer(&mut self.out, &answer, &to);
-        // It is leaving either way.
+        // The connection ends either way.
         let _ = epoll::send(fd.as_raw_fd(), &self.out);
         epoll::shutdown_write(fd);
     }
 
-    /// A message from another core, or word that something was synced.
+    /// Handles a wake-up: connections from other cores, or the end of a sync.
     pub(super) fn woken(&mut self) {
         self.parts.wake.clear();
         for from in 0..self.parts.inbox.len() {

@@ -1,4 +1,4 @@
-//! Connections speak: bytes become requests, requests become owed answers.
+//! The conversion of received bytes to requests, and of requests to owed responses.
 
 use super::*;
 
@@ -20,7 +20,7 @@ impl CoreLoop {
         }
     }
 
-    /// Reads once (edge-triggered: what stays in the socket is noted in `more` or `again`).
+    /// Reads once. Readiness is edge-triggered, so `more` or `again` records what remains in the socket.
     pub(super) fn readable(&mut self, key: Key) {
         if self.scratch.len() - self.scratch_filled < RECV_BYTES {
             self.parse_reads();
@@ -69,15 +69,16 @@ impl CoreLoop {
         self.look_again_if_nothing_owed(key, owed_before);
     }
 
-    /// Where an answer is owed, the connection is looked at again after it has left.
+    /// Schedules the connection to be read again, unless a response is owed. In that case, the end of its send
+    /// schedules it.
     pub(super) fn look_again_if_nothing_owed(&mut self, key: Key, owed_before: usize) {
         if self.owed.len() == owed_before && self.connections.get(key).is_some_and(|conn| conn.more) {
             self.again.push(key);
         }
     }
 
-    /// Parses what was read into the scratch buffer. Reading first and parsing then keeps each kind of
-    /// code in the processor's caches: a quarter of the lane's own time.
+    /// Parses what was read into the scratch buffer. Reading everything first and then parsing it keeps each kind of
+    /// code in the processor's caches, which saves a quarter of the lane's own time.
     pub(super) fn parse_reads(&mut self) {
         let mut scratch = std::mem::take(&mut self.scratch);
         let reads = std::mem::take(&mut self.reads);
@@ -105,12 +106,12 @@ impl CoreLoop {
         self.look_again_if_nothing_owed(key, owed_before);
     }
 
-    /// What a read says of the connection; the count where there is something to parse.
+    /// Handles the result of a read. Returns the count if there is something to parse.
     pub(super) fn received(&mut self, key: Key, received: io::Result<usize>, is_full: bool) -> Option<usize> {
         match received {
             Ok(0) => {
-                // The peer has ended its direction: answers of whole requests have left or are owed and
-                // still leave; half a request will never be whole.
+                // The peer has ended its direction. Responses to complete requests have been sent, or are owed and
+                // will be sent. A partial request will never be complete.
                 self.settle(key, After::Close);
                 None
             }
@@ -129,8 +130,8 @@ impl CoreLoop {
         }
     }
 
-    /// The connection's buffer with room for at least as much again; `None` when the lane holds too
-    /// much already (the connection is refused).
+    /// Returns the connection's buffer with room for at least as much again. If the lane holds too much already,
+    /// refuses the connection and returns `None`.
     pub(super) fn room_for_more(&mut self, key: Key) -> Option<Vec<u8>> {
         let full = self.connections.buffered() > self.limits.buffer_bytes_max;
         let conn = self.connections.get(key)?;
@@ -156,7 +157,7 @@ impl CoreLoop {
         }
     }
 
-    /// Keeps what is left of the scratch buffer for the next read.
+    /// Keeps the rest of the scratch buffer for the next read.
     pub(super) fn keep(&mut self, key: Key, rest: &[u8]) {
         if rest.is_empty() {
             return;
@@ -169,7 +170,7 @@ impl CoreLoop {
         self.put_input(key, input);
     }
 
-    /// Parses `buffer[..filled]` and answers every whole request in it; gives the range that is left.
+    /// Parses `buffer[..filled]` and answers every complete request in it. Returns the range that is left.
     pub(super) fn consume(&mut self, key: Key, buffer: &mut [u8], filled: usize) -> (usize, usize) {
         let owed_before = self.owed.len();
         let Some(conn) = self.connections.get(key) else { return (0, 0) };
@@ -185,7 +186,7 @@ impl CoreLoop {
             let next = parser.next(&mut buffer[start..filled], &mut left, |head| {
                 wanted(found.insert(find(head)), head, event_bytes_max)
             });
-            // Chunks were moved together: the bytes behind them have moved down.
+            // Chunks were joined, so the bytes after them have moved down.
             let end = start + left;
             match next {
                 Next::More { send_continue } => {
@@ -198,7 +199,7 @@ impl CoreLoop {
                 Next::Skip(bytes) => start += bytes,
                 Next::Request { head, body, consumed } => {
                     answered = true;
-                    // Where the body came later, the head was looked at then.
+                    // If the body arrived after the head, the lookup was in an earlier read and is repeated here.
                     let found = found.unwrap_or_else(|| find(&head));
                     let keep_alive = self.answer(key, &found, &head, body);
                     start += consumed;
@@ -224,8 +225,8 @@ impl CoreLoop {
                 (true, false) => Phase::Head,
                 (true, true) => Phase::Body,
             };
-            // A limit runs from where its phase began, not from the last byte: dripping gains nothing,
-            // nor do empty lines.
+            // A limit runs from the beginning of its phase, not from the last byte. Therefore dripping gains nothing,
+            // and empty lines do not either.
             if answered || phase != conn.phase {
                 conn.phase = phase;
                 conn.deadline_ms = self.now_us / 1000
@@ -239,7 +240,7 @@ impl CoreLoop {
         match after {
             After::KeepAlive => {}
             After::Close => {
-                // Closing on unread bytes would reset the connection and could take the answer with it.
+                // Closing with unread bytes would reset the connection, and the response could be lost.
                 let unread = start < filled || self.connections.get(key).is_some_and(|conn| conn.more);
                 start = filled;
                 self.settle(key, if unread { After::Linger } else { After::Close });
@@ -255,8 +256,8 @@ pub(super) fn find(head: &Head<'_>) -> Found<Handler> {
     ENDPOINTS.find(head.path, head.method, head.query)
 }
 
-/// What this lane answers itself; everything else goes to the executor. So does a body that nobody wants, unless it
-/// is small: it must not be refused for its size where its path or method is what is wrong.
+/// Returns what this lane answers itself. Everything else goes to the executor. A body without an operation does too,
+/// unless it is small: it must not be refused for its size if its path or method is the error.
 fn wanted(found: &Found<Handler>, head: &Head<'_>, event_bytes_max: usize) -> Wanted {
     if !found.is_hot {
         return Wanted::Elsewhere;

@@ -1,8 +1,8 @@
-//! The end of a tick: one append, then every answer; those that promise the disk wait for it.
+//! The end of a tick: one append, then every response. Those that promise the disk wait for it.
 
 use super::*;
 
-/// Logs the answer to an event: what was told, when it was.
+/// Logs the response to an event when it is sent, with the status that was sent.
 #[cold]
 fn log_answered(core: usize, request_id: &str, status: u16, since_us: u64) {
     let route = ENDPOINTS.0[CLICKS].route;
@@ -11,7 +11,7 @@ fn log_answered(core: usize, request_id: &str, status: u16, since_us: u64) {
 }
 
 impl CoreLoop {
-    /// One append for all events of the tick, then every answer.
+    /// Appends all events of the tick with one write, then sends every response.
     pub(super) fn finish_tick(&mut self) {
         if self.owed.is_empty() {
             return;
@@ -49,13 +49,13 @@ impl CoreLoop {
         self.out = out;
         self.groups = groups;
         if sync {
-            // A full channel means that the executor will look anyway.
+            // A full channel means that the executor will sync anyway.
             let _ = self.parts.sync_wanted.try_send(());
         }
         if accepted > 0 {
             self.acked(accepted, self.started_us);
         }
-        // One that waits for the disk is logged once it has its answer, one that was refused with the refusals.
+        // A response that waits for the disk is logged once it is sent, and a refused one with the refusals.
         if let Some((_, request_id)) = self.sampled.take()
             && appended.is_ok()
         {
@@ -63,7 +63,7 @@ impl CoreLoop {
         }
     }
 
-    /// Keeps answers that promise the disk until they are true.
+    /// Holds responses that promise the disk until the promise is true.
     pub(super) fn hold(&mut self, group: &Group, bytes: &[u8], appended: Appended) {
         let Some(conn) = self.connections.get(group.key) else { return };
         conn.is_owed = false;
@@ -86,8 +86,8 @@ impl CoreLoop {
         self.close_above_budget(group.key);
     }
 
-    /// Renders one connection's answers behind those of the others: how many events they accept, and whether one of
-    /// them promises the disk.
+    /// Renders one connection's responses after those of the others. Returns how many events they accept, and whether
+    /// one of them promises the disk.
     pub(super) fn render(
         &mut self,
         owed: &[Owed],
@@ -133,7 +133,7 @@ impl CoreLoop {
         (events, any_disk)
     }
 
-    /// Counts acks of events and how long they took.
+    /// Counts acknowledged events and their latency.
     pub(super) fn acked(&mut self, events: u64, since_us: u64) {
         let took_us = clock::monotonic_us() - since_us;
         self.latency.histogram.saturating_record_n(took_us.max(1), events);
@@ -142,7 +142,7 @@ impl CoreLoop {
         self.me.hot.requests[CLICKS][1].add(events);
     }
 
-    /// Sends a connection its answers; what the socket does not take waits in the connection.
+    /// Sends responses to a connection. What the socket does not accept waits in the connection.
     pub(super) fn send(&mut self, key: Key, bytes: &[u8]) {
         let Some(conn) = self.connections.get(key) else { return };
         conn.is_owed = false;
@@ -155,7 +155,7 @@ impl CoreLoop {
             conn.output.extend_from_slice(bytes);
             let after = conn.output.capacity();
             self.connections.rebuffered(before, after);
-            // Behind an answer that waits for the disk, it leaves with that one.
+            // After a response that waits for the disk, it is sent with that one.
             if !waits_for_disk {
                 self.flush(key);
             }
@@ -181,7 +181,8 @@ impl CoreLoop {
         self.close_above_budget(key);
     }
 
-    /// Answers that nobody takes must not fill the memory: the connection that would go above it ends.
+    /// Closes the connection if the buffers exceed their limit. Responses that no peer receives must not fill the
+    /// memory.
     pub(super) fn close_above_budget(&mut self, key: Key) {
         if self.connections.buffered() > self.limits.buffer_bytes_max {
             self.close(key);
@@ -214,7 +215,7 @@ impl CoreLoop {
         }
     }
 
-    /// Everything owed has left: the connection's next step.
+    /// Takes the connection's next step after everything owed was sent.
     pub(super) fn sent(&mut self, key: Key) {
         let now_ms = self.now_us / 1000;
         let Some(conn) = self.connections.get(key) else { return };
@@ -268,7 +269,7 @@ impl CoreLoop {
 
     pub(super) fn hand_over(&mut self, key: Key) {
         let Some(conn) = self.connections.remove(key) else { return };
-        // Still open, so that the executor is the only one to watch it.
+        // The socket remains open, so it is removed here. Only the executor may watch it.
         let _ = self.epoll.remove(&conn.fd);
         self.me.hot.handed_over.add(1);
         match self.parts.executor.try_send(HandedOver::new(conn.fd, conn.input)) {
@@ -287,7 +288,7 @@ impl CoreLoop {
         }
     }
 
-    /// Releases the answers whose events are on disk by now.
+    /// Releases the responses whose events are on disk by now.
     pub(super) fn release_held(&mut self) {
         while let Some(first) = self.held.front() {
             let is_synced = self.parts.intake.synced(first.lane) >= first.upto;
@@ -305,7 +306,8 @@ impl CoreLoop {
         }
     }
 
-    /// Takes back the promises of the disk among a connection's answers, which have not left; how many.
+    /// Replaces the disk promises among a connection's responses, which were not sent yet, by refusals. Returns their
+    /// number.
     #[cold]
     fn retract(&mut self, held: &mut Held) -> u64 {
         let sampled = held.sampled.take();
@@ -324,7 +326,7 @@ impl CoreLoop {
             }
             answer
         });
-        // It may be one of those that were not promised the disk.
+        // The sampled request may be one without a promise of the disk.
         held.sampled = sampled.filter(|_| !is_sample_retracted);
         let (before, after) = (conn.output.capacity(), output.capacity());
         conn.output = output;

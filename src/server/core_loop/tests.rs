@@ -1,4 +1,4 @@
-//! Answers that wait for the disk, where a tick commits more than once.
+//! Responses that wait for the disk, in a tick that commits more than once.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
@@ -81,8 +81,8 @@ impl Rig {
         self.lane.parts.intake.begin(self.lane.now_us);
     }
 
-    /// Two requests, the second read in the tick in which the first is owed its answer; with `commits_between`, others
-    /// fill the tick before the second is parsed.
+    /// Sends two requests. The second is read in the tick in which the first is owed its response. With
+    /// `commits_between`, the tick is committed before the second is parsed, as if others had filled it.
     fn send_two(&mut self, second: &str, commits_between: bool) -> Option<crate::journal::SyncPlan> {
         let first = event("disk");
         let (head, rest) = first.split_at(20);
@@ -105,7 +105,7 @@ impl Rig {
         plan
     }
 
-    /// What is left to do is done, in further ticks.
+    /// Does the remaining work, in further ticks.
     fn go_on(&mut self) {
         self.lane.release_held();
         for key in std::mem::take(&mut self.lane.again) {
@@ -115,7 +115,7 @@ impl Rig {
         self.finish_tick();
     }
 
-    /// What the peer was sent so far: status and promise of each answer.
+    /// Returns what the peer received so far: the status and the promise of each response.
     fn answers(&mut self) -> Vec<String> {
         self.peer.set_nonblocking(true).unwrap();
         let (mut bytes, mut read) = (Vec::new(), [0; 4096]);

@@ -1,13 +1,15 @@
-//! Changes of prices as they become known: one reader a core for all its streams, a ring they all look into.
+//! Changes of prices as they become known. Each core has one reader for all its streams, and a ring that these
+//! streams read.
 //!
 //! ```text
 //!  write-XX ─ commit with changes ─► a message to every core ─► this core's task reads what is new, once
 //!                                                              └► ring ─► streams of those tenants are woken
 //! ```
-//! A stream is a place in the ring and a place in every shard: a few hundred bytes beside its connection. One that
-//! comes back with an id, or whose entries have left the ring (a slow reader), goes on from the shards and then joins
-//! the ring where the task stood when it asked: nothing is missed between the two, nothing told twice.
-//! Bounded: the ring by entries and bytes; a replay by a few rows of each shard; replays that read at once by tokens.
+//! A stream is a position in the ring and a position in every shard: a few hundred bytes in addition to its
+//! connection. A stream that resumes with an id, or whose entries have left the ring (a slow reader), continues from
+//! the shards. It then joins the ring at the position that the task had when the stream asked. Between the two, no
+//! change is missed and none is sent twice. Everything is bounded: the ring by entries and bytes, a replay by a few
+//! rows of each shard, and the replays that read at once by tokens.
 
 mod stream;
 
@@ -30,39 +32,39 @@ use crate::lane::Lane;
 use crate::prices::{ChangeMark, PriceChange};
 use crate::query::{self, ChangePosition, CursorKey, QueryError};
 
-/// Changes of all tenants that a core keeps for its streams, and their bytes: a stream that falls further behind reads
-/// them from the shards.
+/// Maximum changes of all tenants that a core keeps for its streams, and their bytes. A stream that falls further
+/// behind reads them from the shards.
 const RING_CHANGES: usize = 1_024;
 const RING_BYTES: usize = 2 << 20;
-/// Changes read from one shard at once.
+/// Maximum changes of one read of a shard.
 const READ_CHANGES: usize = 256;
-/// Replays of a core that ask the shards at once; others wait.
+/// Maximum replays of a core that read the shards at once. Others wait.
 const REPLAYS: usize = 8;
-/// Between two tries to read a shard that could not be read.
+/// The pause between two attempts to read a shard that could not be read.
 const RETRY: Duration = Duration::from_millis(100);
-/// Every stream gets a comment this often, so that what is between notices neither a silence nor misses a break.
+/// Every stream gets a comment this often, so that no intermediary sees a silent connection or misses a broken one.
 const BEAT_S: u64 = 15;
 
 /// One tenant with streams on this core.
 struct Topic {
     tenant_id: Rc<str>,
     seats: RefCell<Slab<Seat>>,
-    /// The newest of its entries that has left the ring; 0 for none.
+    /// The number of the newest of its entries that has left the ring; 0 if none has.
     dropped: Cell<u64>,
 }
 
-/// One stream, as far as it has to be woken.
+/// The data that is required to wake one stream.
 struct Seat {
-    /// Which second of [`BEAT_S`] is its own.
+    /// Selects the second of [`BEAT_S`] in which the stream gets its comment.
     number: u64,
     waker: Option<Waker>,
     beat_due: bool,
-    /// Whether it may still be read is to be asked again.
+    /// Set if the permission to read has to be checked again.
     check_due: bool,
 }
 
 impl Seat {
-    /// What is due every [`BEAT_S`].
+    /// Marks what is due every [`BEAT_S`].
     fn beat(&mut self) -> Option<Waker> {
         self.beat_due = true;
         self.check()
@@ -79,7 +81,7 @@ struct Entry {
     topic: Rc<Topic>,
     product_id: Box<str>,
     frame: Bytes,
-    /// Where a stream stands that has it.
+    /// The position of a stream that has received this entry.
     after: Rc<ChangePosition>,
 }
 
@@ -89,7 +91,7 @@ impl Entry {
     }
 }
 
-/// Entries by a number that counts up from 1.
+/// Entries with numbers that count up from 1.
 struct Ring {
     entries: VecDeque<Entry>,
     first: u64,
@@ -112,8 +114,8 @@ impl Ring {
         }
     }
 
-    /// The next entry of a topic and product from a number on, with the number and the place behind it. `None`: none
-    /// up to the end.
+    /// Returns the next entry of a topic and product, beginning at number `from`, together with the number after it.
+    /// Returns `None` if there is none up to the end.
     fn next(&self, from: u64, topic: &Rc<Topic>, product_id: Option<&str>) -> Option<(u64, &Entry)> {
         let skip = from.saturating_sub(self.first) as usize;
         let found = self.entries.iter().enumerate().skip(skip).find(|(_, entry)| {
@@ -123,7 +125,7 @@ impl Ring {
     }
 }
 
-/// A new stream that waits for the core to have come as far as it has.
+/// A new stream that waits until the core has read as far as the stream has.
 struct Join {
     from: Option<ChangePosition>,
     reply: async_channel::Sender<()>,
@@ -131,7 +133,7 @@ struct Join {
 
 /// All streams of one core.
 pub(in crate::server) struct Hub {
-    /// How far every shard was read; `None` while there is no stream.
+    /// The position up to which every shard was read; `None` while there is no stream.
     position: RefCell<Option<Rc<ChangePosition>>>,
     /// How many changes each shard had published when it was last read.
     seen: RefCell<Vec<Option<u64>>>,
@@ -141,7 +143,7 @@ pub(in crate::server) struct Hub {
     /// Wakes the task, as a commit with changes of any shard does.
     poke: async_channel::Sender<()>,
     changed: async_channel::Receiver<()>,
-    /// Of [`REPLAYS`].
+    /// Limits the replays that read at once to [`REPLAYS`].
     tokens: Tokens,
     streams: Cell<usize>,
     numbers: Cell<u64>,
@@ -181,7 +183,7 @@ impl Hub {
         topic
     }
 
-    /// Takes in changes of one shard, in their order.
+    /// Adds changes of one shard, in their order.
     fn take(
         &self,
         key: &CursorKey,
@@ -214,8 +216,8 @@ impl Hub {
         Ok(())
     }
 
-    /// Answers new streams, and forgets those that wait no more. While a shard cannot be read, one may join that has
-    /// seen nothing the core has not: it is told what that shard has in the meantime once it can be read.
+    /// Replies to new streams, and drops those that no longer wait. While a shard cannot be read, a stream may join
+    /// if it has seen nothing that the core has not. It gets that shard's changes once the shard can be read.
     fn let_join(&self, joins: &mut Vec<Join>, all_read: bool) {
         let position = self.position.borrow();
         let is_there = |join: &Join| {
@@ -232,8 +234,8 @@ impl Hub {
         });
     }
 
-    /// Comments for those whose second it is; the end for all when the server drains, and for those that a change of
-    /// keys has shut out.
+    /// Wakes the streams whose second it is, for their comment. Wakes all streams to end them when the server drains,
+    /// and to check their permission after a change of keys.
     fn keep(&self, now_us: u64, stage: Stage, keys_changed: bool) {
         if stage >= Stage::Draining && !self.closing.replace(true) {
             self.topics.borrow().values().for_each(|topic| topic.wake_all());
@@ -246,7 +248,7 @@ impl Hub {
         if before == second || before == 0 {
             return;
         }
-        // A core that stood still makes up for what it missed.
+        // A core that was blocked makes up for the seconds it missed.
         let missed = (second - before).min(BEAT_S);
         let is_due = |number: u64| (number + second) % BEAT_S < missed;
         self.topics.borrow().values().for_each(|topic| topic.wake(|seat| is_due(seat.number), Seat::beat));
@@ -283,12 +285,12 @@ impl Topic {
         for (_, seat) in self.seats.borrow_mut().iter_mut().filter(|(_, seat)| is_meant(seat)) {
             wakers.extend(mark(seat));
         }
-        // The seats are free again: who is woken may look at its own.
+        // The seats are no longer borrowed, so a woken stream may access its own.
         wakers.into_iter().for_each(Waker::wake);
     }
 }
 
-/// One event of the stream, with the place behind it as its id.
+/// Returns one event of the stream, with the position after it as its id.
 fn frame(
     key: &CursorKey,
     tenant_id: &str,
@@ -303,9 +305,9 @@ fn frame(
     Ok(frame.into())
 }
 
-/// Reads what is new whenever a shard says there is, and whenever a stream joins.
+/// Reads new changes whenever a shard reports some, and whenever a stream joins.
 async fn run(lane: Rc<Lane>, changed: async_channel::Receiver<()>) {
-    // What was logged last, so that a shard that stays as it is is said once.
+    // The error that was logged last, so that a persistent one is logged once.
     let mut failing: Option<String> = None;
     while changed.recv().await.is_ok() {
         let mut joins = Vec::new();
@@ -338,18 +340,19 @@ async fn catch_up(lane: &Rc<Lane>, joins: &[Join]) -> Result<(), QueryError> {
     let hub = hub(lane);
     let shards = &lane.vitals.board.shards;
     if hub.streams.get() == 0 {
-        // Nobody listens: where the shards stand is asked again when somebody does.
+        // There is no stream. The positions of the shards are read again when there is one.
         *hub.position.borrow_mut() = None;
         return Ok(());
     }
     if hub.position.borrow().is_none() {
-        // The counts first: what is committed in between is read once more, and is behind by then.
+        // The counts are read first. A commit in between causes one more read, which finds nothing after the
+        // position.
         let counts = shards.iter().map(|shard| Some(shard.status.changes.get())).collect();
         let position = query::change_marks(&lane.readers).await?;
         *hub.seen.borrow_mut() = counts;
         *hub.position.borrow_mut() = Some(Rc::new(position));
     }
-    // One after the other: one that fails keeps none of the others from being read, one that is slow delays them.
+    // One shard after the other. A shard that fails does not prevent reads of the others. A slow one delays them.
     let mut outcome = Ok(());
     for place in 0..shards.len() {
         outcome = outcome.and(catch_up_shard(lane, joins, place).await);
@@ -357,7 +360,7 @@ async fn catch_up(lane: &Rc<Lane>, joins: &[Join]) -> Result<(), QueryError> {
     outcome
 }
 
-/// Reads one shard to where it is now, if there is something new.
+/// Reads one shard up to its present end, if it has new changes.
 async fn catch_up_shard(lane: &Rc<Lane>, joins: &[Join], place: usize) -> Result<(), QueryError> {
     let hub = hub(lane);
     let Some(shard) = lane.vitals.board.shards.get(place) else { return Ok(()) };
@@ -370,7 +373,7 @@ async fn catch_up_shard(lane: &Rc<Lane>, joins: &[Join], place: usize) -> Result
         if !is_new && !joins.iter().any(is_ahead) {
             return Ok(());
         }
-        // Until it is read to the end there is something new.
+        // Until the shard is read to its end, it has new changes.
         if let Some(seen) = hub.seen.borrow_mut().get_mut(place) {
             *seen = None;
         }

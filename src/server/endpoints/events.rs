@@ -1,5 +1,5 @@
-//! `POST /event` of a connection that is here already; `POST /events` and `/events/bulk`: decode, route by key, journal, wait for the commit, say what became
-//! of every row.
+//! `POST /event` on a connection that the executor already has. `POST /events` and `/events/bulk`: decode, route by
+//! key, journal, wait for the commit, and report the outcome of every row.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ use crate::lane::{Begun, Refused, Settled};
 use crate::lane::{Call, RequestHead};
 use crate::tenants::Scope;
 
-/// The rows of one request, by the shard they belong to.
+/// The rows of one request, by their shard.
 struct Sorted {
     shards: Vec<KeyedRows>,
     received_us: i64,
@@ -50,7 +50,7 @@ impl Sorted {
     }
 }
 
-/// An event of the collector, as on the hot lane.
+/// Handles an event of the collector, as the hot lane does.
 pub(in crate::server) async fn post_click(call: Call<'_>, body: Body<'_>) -> Result<Answer, EventRefused> {
     let Call { lane, request, .. } = call;
     let disk = api::event::wants_disk(call.query(), lane.vitals.config.ack)?;
@@ -76,7 +76,7 @@ pub(in crate::server) async fn post_click(call: Call<'_>, body: Body<'_>) -> Res
     Ok(api::event::accepted(level, receipt))
 }
 
-/// Counts the time to an answer that takes events.
+/// Records the latency of a response that accepts events.
 fn acked(lane: &Lane, request: &RequestHead) {
     let took_us = clock::monotonic_us() - request.started_us;
     let mut latency = lane.latency.borrow_mut();
@@ -84,7 +84,7 @@ fn acked(lane: &Lane, request: &RequestHead) {
     latency.sum_us += took_us;
 }
 
-/// One event: 201, 200 for a duplicate, 202 where the commit takes too long.
+/// Handles one event: 201, 200 for a duplicate, or 202 if the commit takes too long.
 pub(in crate::server) async fn post_one(call: Call<'_>, body: Body<'_>) -> Result<Answer, EventRefused> {
     let Call { lane, request, principal, .. } = call;
     let wants_disk = api::event::wants_disk(call.query(), lane.vitals.config.ack)?;
@@ -114,7 +114,7 @@ pub(in crate::server) async fn post_one(call: Call<'_>, body: Body<'_>) -> Resul
     Ok(api::events::one(outcome, &event_id, AckLevel::of(wants_disk), first))
 }
 
-/// Many events: each row by itself, bad ones never sink good ones.
+/// Handles many events. Each row is handled separately, and invalid rows do not affect valid ones.
 pub(in crate::server) async fn post_bulk(call: Call<'_>, body: Body<'_>) -> Result<Answer, EventRefused> {
     let Call { lane, request, principal, .. } = call;
     let wants_disk = api::event::wants_disk(call.query(), lane.vitals.config.ack)?;
@@ -124,7 +124,7 @@ pub(in crate::server) async fn post_bulk(call: Call<'_>, body: Body<'_>) -> Resu
     {
         let mut inflated = Vec::new();
         let bytes = call.decoded(&body, &mut inflated)?;
-        // Read without a pause in between: the rows are counted in the place of it.
+        // Nothing is awaited between here and the charge below, which counts the rows in place of the body.
         let mut row =
             |index: usize, line: Option<usize>, event: Result<ServiceEvent<'_>, DecodeError>| match event {
                 Ok(event) if check_tenant(lane, &principal, &event.tenant_id, Scope::Write).is_err() => {
@@ -141,7 +141,7 @@ pub(in crate::server) async fn post_bulk(call: Call<'_>, body: Body<'_>) -> Resu
     lane.charge(&mut held, sorted.shards.iter().map(KeyedRows::memory_bytes).sum())?;
     let valid: usize = sorted.shards.iter().map(KeyedRows::len).sum();
     request.rows.set(Some((valid + invalid.len()) as u64));
-    // Everything is journaled or on its way before anything is waited for: the shards commit side by side.
+    // Everything is journaled or forwarded before anything is waited for, so the shards commit concurrently.
     let patience = lane.keyed.commit_wait;
     let shards = std::mem::take(&mut sorted.shards);
     let filled = shards.into_iter().enumerate().filter(|(_, rows)| !rows.is_empty());
@@ -163,7 +163,7 @@ pub(in crate::server) async fn post_bulk(call: Call<'_>, body: Body<'_>) -> Resu
     if settled.iter().any(|(_, outcome)| matches!(outcome, Ok(settled) if !settled.synced)) {
         return Err(EventRefused::UnsyncedKeyed);
     }
-    // Nothing was taken: the request as a whole is refused, for our reasons before its own.
+    // No row was accepted. The request is refused as a whole, and the server's reasons precede the request's own.
     if !settled.iter().any(|(_, outcome)| outcome.is_ok()) {
         return match settled.into_iter().find_map(|(_, outcome)| outcome.err()) {
             Some(refused) => Err(refused.into()),

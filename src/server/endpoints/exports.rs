@@ -1,9 +1,9 @@
-//! Exports of orders: takes them on, tells of them, removes them, hands their files out; one core runs them.
+//! Exports of orders: their creation, status, deletion and download. One core runs them.
 //!
 //! ```text
 //! POST ──► claim the idempotency key ─► pins ─► ExportStore::create ─► 201
 //! run  ──► the oldest that waits ─► run_export ─► done, or failed with its reason       (core 0)
-//! GET …/download ─► ranges ─► ExportPieces ─► the file up to its checkpoint, and on as it grows
+//! GET …/download ─► ranges ─► ExportPieces ─► the file up to its checkpoint, and further as it grows
 //! ```
 
 mod download;
@@ -32,7 +32,7 @@ use crate::lane::keyed::Claim;
 use crate::lane::{Call, Reply};
 use crate::query;
 
-/// The exports of the data folder, as this core reaches them.
+/// This core's access to the exports of the data folder.
 pub(in crate::server) struct Exports(Arc<ExportStore>);
 
 impl Exports {
@@ -56,7 +56,7 @@ impl Component for Exports {
     }
 }
 
-/// The core that runs them.
+/// The core that runs exports.
 const RUNNING_CORE: usize = 0;
 
 pub(super) fn export_store(lane: &Lane) -> &Arc<ExportStore> {
@@ -78,14 +78,14 @@ fn publish(lane: &Lane) {
     }
 }
 
-/// All of a tenant.
+/// Lists the exports of a tenant.
 pub(in crate::server) async fn list(call: Call<'_>, _: Body<'_>) -> Result<Answer, ExportRefused> {
     let all = export_store(call.lane).all();
     let own: Vec<_> = all.iter().filter(|export| export.tenant == call.tenant()).cloned().collect();
     Ok(api::exports::list(&own))
 }
 
-/// The one in the path.
+/// Finds the export in the path.
 fn find(call: &Call<'_>) -> Result<Arc<Export>, ExportRefused> {
     let found = export_store(call.lane).find(call.tenant(), &call.request.parameter("export"));
     found.ok_or(ExportRefused::NotFound)
@@ -102,7 +102,7 @@ pub(in crate::server) async fn delete(call: Call<'_>, _: Body<'_>) -> Result<Ans
     let removed = export.clone();
     executor::blocking(move || store.remove(&removed)).await?;
     let store = export_store(lane).clone();
-    // The file may be large; should it not go now, the next look for expired ones takes it.
+    // The file may be large. If it cannot be deleted now, the next check for expired exports deletes it.
     if let Ok(Err(error)) = lane.readers.compute(move || store.sweep()).await {
         tracing::warn!(export = export.id.as_str(), %error, "files of a deleted export remain");
     }
@@ -120,7 +120,7 @@ pub(in crate::server) async fn download(call: Call<'_>, _: Body<'_>) -> Result<R
     Ok(Reply::streamed(download.answer, body))
 }
 
-/// Takes one on: what was committed when this answers is what it tells.
+/// Creates an export of what is committed at this moment.
 pub(in crate::server) async fn create(call: Call<'_>, body: Body<'_>) -> Result<Answer, ExportRefused> {
     let Call { lane, request, .. } = call;
     let tenant_id = call.tenant();
@@ -134,7 +134,7 @@ pub(in crate::server) async fn create(call: Call<'_>, body: Body<'_>) -> Result<
     drop(body);
     let mut _claimed = None;
     if let Some(key) = &key {
-        // Two requests with one key come to one export.
+        // Two requests with one key get one export.
         _claimed = Some(claim(lane, tenant_id, key).await?);
         if let Some(export) = export_store(lane).find_key(tenant_id, key) {
             return match export.spec == spec {
@@ -158,7 +158,7 @@ pub(in crate::server) async fn create(call: Call<'_>, body: Body<'_>) -> Result<
         progress: Progress::begin(),
     };
     let store = export_store(lane).clone();
-    // Its files are synced, which takes longer than the core may stand still.
+    // The creation syncs files, which takes longer than the core may block.
     let export = executor::blocking(move || Ok(store.create(record))).await??;
     Ok(api::exports::created(&export, false, AckLevel::of(wants_disk)))
 }

@@ -1,11 +1,10 @@
-//! `POST /api/v1/ingest/orders`: a body of any size, line by line into journals, commit by commit into a
-//! summary.
+//! `POST /api/v1/ingest/orders`: a body of any size, line by line into journals, commit by commit into a summary.
 //!
 //! ```text
 //! frames ─► (multipart) ─► unpack ─► line ─► staged by shard ─► journal ─► commit ─► summary
 //! ```
-//! What is held: one frame, what unpacking holds, and some portions of rows on their way to a commit
-//! ([`intaking`]). A shard that falls behind stops the reading, and so the sender.
+//! Memory holds one frame, the buffers of unpacking, and some portions of rows on their way to a commit
+//! ([`intaking`]). A shard that falls behind stops the reads of the body, and thereby the sender.
 
 mod body;
 mod form;
@@ -38,7 +37,7 @@ use crate::unpack::{Limits, Next, Unpacker};
 struct Uploads {
     unpacker: Unpacker,
     decoded_bytes_max: u64,
-    /// Lines of the uploads before.
+    /// Lines of the previous uploads.
     lines_before: u64,
     fingerprint: Fingerprint,
 }
@@ -60,7 +59,7 @@ impl Uploads {
         }
     }
 
-    /// The upload has ended; the next one may begin.
+    /// Ends an upload. The next one may begin.
     fn ended(&mut self) {
         if let Some(fingerprint) = self.unpacker.fingerprint() {
             self.fingerprint.add(fingerprint);
@@ -71,12 +70,12 @@ impl Uploads {
     }
 }
 
-/// What any number of uploads are known by together: of one its own, of several a hash of theirs.
+/// The common fingerprint of any number of uploads: of one its own, of several a hash over theirs.
 #[derive(Default)]
 struct Fingerprint {
     first: [u8; 32],
     count: u64,
-    /// Over all of them, one behind the other.
+    /// The hash over all of them, one after the other.
     all: blake3::Hasher,
 }
 
@@ -97,7 +96,7 @@ impl Fingerprint {
     }
 }
 
-/// Takes orders in.
+/// A receiver that ingests the lines as orders.
 struct Ingesting<'l> {
     lane: &'l Lane,
     uploads: Uploads,
@@ -122,7 +121,7 @@ impl Take for Ingesting<'_> {
     }
 }
 
-/// Only looks whether the lines are the same as before.
+/// A receiver that only checks that the lines are the same as before.
 struct Comparing<'l> {
     lane: &'l Lane,
     uploads: Uploads,
@@ -143,7 +142,7 @@ impl Take for Comparing<'_> {
     }
 }
 
-/// The whole endpoint.
+/// Handles `POST /api/v1/ingest/orders`.
 pub(in crate::server) async fn post(call: Call<'_>, body: Incoming) -> Result<Answer, IngestEnded> {
     let Call { lane, gate, request, .. } = call;
     let principal = admit(lane, request, &body).map_err(WriteRefused::Denied)?.principal;
@@ -155,7 +154,7 @@ pub(in crate::server) async fn post(call: Call<'_>, body: Incoming) -> Result<An
     if !is_understood(request) {
         return Err(WriteRefused::ContentCoding.into());
     }
-    // Where no shard takes any more, nothing of the body is worth reading.
+    // If no shard accepts more, no part of the body is worth reading.
     if let Some(pressure) = lane.intake.borrow().pressure_everywhere() {
         return Err(WriteRefused::Pressure(pressure).into());
     }
@@ -176,7 +175,7 @@ pub(in crate::server) async fn post(call: Call<'_>, body: Incoming) -> Result<An
     let mut ingesting = Ingesting { lane, uploads, intaking };
     let poured = pour(frames, boundary, &mut ingesting).await;
     if matches!(poured, Err(WriteRefused::Pressure(_))) {
-        // Whoever is to come back later is told so now, with what is known by then.
+        // A client that has to retry later gets its response now, with what is known by then.
         ingesting.intaking.patience = lane.keyed.commit_wait;
     }
     let settled = ingesting.intaking.settle(lane).await;
@@ -191,7 +190,7 @@ pub(in crate::server) async fn post(call: Call<'_>, body: Incoming) -> Result<An
         Err(refused) => return Err(IngestEnded { refused, summary: Some(summary) }),
     };
     if !summary.is_anything_known() {
-        // Its key stays free.
+        // Its key remains free.
         let refused = WriteRefused::NothingKnown(summary.advice());
         return Err(IngestEnded { refused, summary: Some(summary) });
     }
@@ -200,7 +199,7 @@ pub(in crate::server) async fn post(call: Call<'_>, body: Incoming) -> Result<An
         let finished = named.finish(lane, &ingesting.uploads.fingerprint.get(), &response, wants_disk).await;
         finished.map_err(|refused| IngestEnded { refused, summary: Some(summary) })?;
     } else {
-        // The key stays free, and the orders are duplicates when they come again.
+        // The key remains free, and the orders are duplicates when they arrive again.
         tracing::warn!(
             key,
             "the server does not remember an ingest by its key, because its rows could not \
@@ -210,7 +209,8 @@ pub(in crate::server) async fn post(call: Call<'_>, body: Incoming) -> Result<An
     Ok(api::commerce::ingested(response, AckLevel::of(wants_disk)))
 }
 
-/// The bytes tell how they are packed; a header may say the same.
+/// Returns `true` if the codings in the header are known. The bytes show how they are compressed, and a header may
+/// repeat it.
 fn is_understood(request: &RequestHead) -> bool {
     let mut codings = request.headers.get_all("content-encoding").iter();
     codings.all(|coding| {

@@ -1,11 +1,11 @@
-//! `DELETE …/customers/{customer}` and `/clicks/users/{user_id}`: a person goes from every shard and from the files
-//! beside them.
+//! `DELETE …/customers/{customer}` and `/clicks/users/{user_id}`: the erasure of a person from every shard and from
+//! the files next to them.
 //!
 //! ```text
-//! suppress ─► every shard ─► uploads, exports ─► erase ─► every shard ─► wait for all ─► 200, or 202 and a place
+//! suppress ─► every shard ─► uploads, exports ─► erase ─► every shard ─► wait for all ─► 200, or 202 with a location
 //! ```
-//! Once the second record is committed everywhere the shards go on by themselves, also after a crash; until then
-//! nothing was promised, and asking again does the rest.
+//! Once the second record is committed everywhere, the shards continue by themselves, even after a crash. Until then
+//! nothing was promised, and a repeated request does the rest.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -34,16 +34,16 @@ use crate::people::{ErasureRecord, KnownCustomer, Needles, RemovedOutside, Subje
 use crate::query;
 use crate::shard::ErasureMode;
 
-/// How long a request waits for the end; what takes longer is told later.
+/// How long a request waits for the end. A longer erasure is reported later.
 const WAIT: Duration = Duration::from_secs(10);
-/// Between two looks whether it is finished.
+/// The pause between two checks for the end.
 const LOOK: Duration = Duration::from_millis(20);
-/// How long it waits for another one that begins with the same person.
+/// How long a request waits for another one that begins with the same person.
 const CLAIM_WAIT: Duration = Duration::from_secs(5);
-/// How long it waits for the jobs of the tenant's exports to end a batch.
+/// How long a request waits for the jobs of the tenant's exports to end a batch.
 const REST_WAIT: Duration = Duration::from_secs(30);
 
-/// `DELETE …/customers/{customer}`.
+/// Handles `DELETE …/customers/{customer}`.
 pub(in crate::server) async fn erase_customer(call: Call<'_>, _: Body<'_>) -> Result<Answer, PeopleRefused> {
     let mode = api::people::mode(call.query(), true)?;
     let customer_id = call.request.parameter("customer");
@@ -52,12 +52,12 @@ pub(in crate::server) async fn erase_customer(call: Call<'_>, _: Body<'_>) -> Re
     }
     let wants_disk = call.wants_disk()?;
     let (lane, tenant_id) = (call.lane.clone(), call.tenant().to_owned());
-    // Whoever asked may go away; what was begun is brought to where the shards go on.
+    // The client may leave. What was begun is still brought to the point from which the shards continue.
     let erased = detached(async move { erase(&lane, mode, tenant_id, customer_id, wants_disk).await });
     erased.await.unwrap_or(Err(PeopleRefused::Lost))
 }
 
-/// `DELETE /clicks/users/{user_id}`.
+/// Handles `DELETE /clicks/users/{user_id}`.
 pub(in crate::server) async fn erase_user(call: Call<'_>, _: Body<'_>) -> Result<Answer, PeopleRefused> {
     api::people::mode(call.query(), false)?;
     let user_id = call.request.parameter("user_id").parse().map_err(|_| PeopleRefused::NoSuchPerson)?;
@@ -67,7 +67,7 @@ pub(in crate::server) async fn erase_user(call: Call<'_>, _: Body<'_>) -> Result
     erased.await.unwrap_or(Err(PeopleRefused::Lost))
 }
 
-/// How an erasure stands: a tenant's, or of clicks.
+/// Reports the state of an erasure, either a tenant's or one of clicks.
 pub(in crate::server) async fn erasure(call: Call<'_>, _: Body<'_>) -> Result<Answer, PeopleRefused> {
     let tenant_id = Some(call.tenant()).filter(|tenant| !tenant.is_empty());
     let id = call.request.parameter("erasure");
@@ -90,7 +90,7 @@ fn check_folder(lane: &Lane) -> Result<(), PeopleRefused> {
     }
 }
 
-/// One request at a time begins with one person: both would give out a token.
+/// Claims a person for one request at a time, because two that begin together would both issue a token.
 async fn claim(lane: &Lane, tenant_id: &str, customer_id: &str) -> Result<Claim, PeopleRefused> {
     let until_us = clock::monotonic_us() + CLAIM_WAIT.as_micros() as u64;
     let shard = lane.keys.hash(tenant_id, customer_id).shard(lane.shard_count);
@@ -128,11 +128,11 @@ async fn erase(
         names,
         emails,
     };
-    // What an export chose before this is looked at; what one chooses afterwards waits for the shards.
+    // What an export chose before this is checked. An export that chooses afterwards waits for the shards.
     let hold = exports::export_store(lane).hold(&tenant_id);
     send(lane, &ErasureRecord::Suppress { mode, subject: subject(Vec::new(), Vec::new()) }, wants_disk)
         .await?;
-    // Again: what came before that record is committed now, and nothing comes after it.
+    // Read again: what arrived before that record is committed now, and nothing arrives after it.
     let known = query::known_customer(&lane.readers, lane.keys, &tenant_id, &customer_id).await?;
     let KnownCustomer { names, emails, is_truncated, .. } = known;
     let needles = Needles::new(
@@ -159,7 +159,7 @@ async fn erase(
     wait(lane, &id, location, wants_disk).await
 }
 
-/// How many of the tenant's exports had to do with the person. The caller holds them.
+/// Erases the person from the tenant's exports, which the caller holds. Returns how many were concerned.
 async fn erase_from_exports(
     lane: &Lane,
     mode: ErasureMode,
@@ -190,7 +190,7 @@ async fn erase_clicks(lane: &Rc<Lane>, user_id: i64, wants_disk: bool) -> Result
     wait(lane, &id, format!("/clicks/erasures/{id}"), wants_disk).await
 }
 
-/// A record to every shard; comes back when all have committed it.
+/// Sends a record to every shard. Returns when all have committed it.
 async fn send(lane: &Lane, record: &ErasureRecord, wants_disk: bool) -> Result<(), PeopleRefused> {
     let mut begun = Vec::new();
     for shard in (0..lane.shard_count).map(ShardId) {
@@ -215,7 +215,7 @@ async fn send(lane: &Lane, record: &ErasureRecord, wants_disk: bool) -> Result<(
     Ok(())
 }
 
-/// For the end, or for so long.
+/// Waits for the end, for at most [`WAIT`].
 async fn wait(lane: &Lane, id: &str, location: String, wants_disk: bool) -> Result<Answer, PeopleRefused> {
     let until_us = clock::monotonic_us() + WAIT.as_micros() as u64;
     loop {

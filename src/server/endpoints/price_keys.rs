@@ -1,7 +1,7 @@
-//! Keys of price events. An `Idempotency-Key` or `webhook-id` that came with an `event_id` stands for that one from
-//! then on, as long as an ingest's key does; with another one it is a conflict.
+//! Keys of price events. An `Idempotency-Key` or `webhook-id` that arrived with an `event_id` identifies that event
+//! from then on, for as long as the key of an ingest does. With another `event_id`, it is a conflict.
 //!
-//! The pair is kept as an ingest is: under a hash of the key, with a fingerprint of the id and nothing else.
+//! The pair is stored like an ingest: under a hash of the key, with a fingerprint of the id and nothing else.
 
 use std::future::Future;
 use std::rc::Rc;
@@ -24,25 +24,25 @@ use crate::orders::INGEST;
 use crate::orders::IngestRow;
 use crate::query::{self, QueryError};
 
-/// Between two tries to get a key that another request works under.
+/// The pause between two attempts to claim a key that another request works under.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// The event a request is about.
+/// The event of a request.
 #[derive(Clone, Copy)]
 pub(super) struct PriceName<'a> {
     pub(super) tenant_id: &'a str,
     pub(super) product_id: &'a str,
     pub(super) event_id: &'a str,
-    /// Of tenant and product.
+    /// The hash of tenant and product.
     pub(super) product: KeyHash,
 }
 
-/// Between two looks whether a key is stored whose shard is behind, doubled from [`PAUSE`] on.
+/// The longest pause between two checks for a key whose shard is behind. The pause doubles from [`PAUSE`] on.
 const PAUSE_MAX: Duration = Duration::from_secs(1);
-/// How long a core that does not answer may take to store it.
+/// How long a core that does not reply may take to store a key.
 const PATIENCE_US: u64 = 30_000_000;
 
-/// A key that is used for the first time; nobody else works under it until this is dropped.
+/// A key that is used for the first time. No other request works under it until this is dropped.
 pub(super) struct NewKey {
     _named: Named,
     scope: String,
@@ -51,15 +51,15 @@ pub(super) struct NewKey {
     shard: ShardId,
 }
 
-/// Holds `key` against the event it came with. `None` where there is nothing to remember: the key is the id, or is known
-/// to stand for it.
+/// Compares `key` with the event that it arrived with. Returns `None` if there is nothing to remember, because the
+/// key is the id or already identifies it.
 pub(super) async fn check(
     lane: &Lane,
     name: PriceName<'_>,
     key: Option<&str>,
 ) -> Result<Option<NewKey>, PriceRefused> {
     let Some(key) = key else { return Ok(None) };
-    // No tenant has a name like this.
+    // No tenant has such a name.
     let scope = format!("\u{1}price {:032x}", name.product.0);
     let hashed = format!("{:032x}", lane.keys.hash(&scope, key).0);
     let shard = lane.keys.hash(&scope, &hashed).shard(lane.shard_count);
@@ -76,7 +76,7 @@ pub(super) async fn check(
         Some(_) => return Err(PriceRefused::KeyReused),
         None => {}
     }
-    // It may have been an event's id itself.
+    // The key may have been the id of an event itself.
     let place = name.product.shard(lane.shard_count);
     let stands =
         read(lane, || query::first_answer(&lane.readers, place, name.tenant_id, name.product_id, key));
@@ -86,7 +86,7 @@ pub(super) async fn check(
     }
 }
 
-/// What is read, as soon as the shard can be read: at the start that takes a moment.
+/// Reads as soon as the shard can be read. At the start this takes a moment.
 async fn read<T, F: Future<Output = Result<T, QueryError>>>(
     lane: &Lane,
     mut ask: impl FnMut() -> F,
@@ -121,9 +121,9 @@ async fn claim(lane: &Lane, scope: &str, key: &str) -> Result<Named, PriceRefuse
 }
 
 impl NewKey {
-    /// Journals it before its event, and holds it until it is stored: until then another request would not find it. Its
-    /// shard is not its event's, and may be behind when that one is not. What comes back tells that it is journaled and,
-    /// within the time for a commit, stored.
+    /// Journals the key before its event and holds it until it is stored, because until then no other request would
+    /// find it. Its shard is not that of its event, and may be behind when the other is not. The receiver gets a
+    /// message when the key is journaled and, within the time for a commit, stored.
     pub(super) fn remember(
         self,
         lane: &Rc<Lane>,
@@ -133,16 +133,16 @@ impl NewKey {
         let (tell, told) = async_channel::bounded(1);
         let lane = lane.clone();
         executor::spawn(async move {
-            // All of it moves here, the claim too.
+            // All of it moves here, including the claim.
             let held = self;
             let settled = keyed::settle(&lane, begun, wants_disk, lane.keyed.commit_wait).await;
-            // Whoever asked may have gone.
+            // The requester may be gone.
             let _ = tell.try_send(());
             let until_us = match settled {
                 Ok(settled) if settled.outcomes.first().is_some_and(Option::is_some) => return,
                 Ok(_) => u64::MAX,
                 Err(Refused::NoAnswer) => clock::monotonic_us() + PATIENCE_US,
-                // It is nowhere.
+                // The key is in no journal.
                 Err(Refused::Pressure(_) | Refused::MailboxFull) => return,
             };
             let mut pause = PAUSE;

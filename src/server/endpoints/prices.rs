@@ -1,5 +1,5 @@
-//! Price events in, anomalies out, decisions on them: each through the journal of the core that feeds its product's
-//! shard, each answered from what the shard has committed.
+//! Price events, anomalies and decisions on them. Each goes through the journal of the core that feeds its product's
+//! shard. Each response is what the shard has committed.
 
 use std::sync::Arc;
 
@@ -27,7 +27,8 @@ use crate::query::{self, ParameterError, QueryError};
 use crate::shard::{Observed, Outcome};
 use crate::tenants::{self, Signed};
 
-/// `POST …/products/{product}/price-event`: 201, 200 for a repeated one, 202 where the commit takes too long.
+/// Handles `POST …/products/{product}/price-event`: 201, 200 for a repeated event, or 202 if the commit takes too
+/// long.
 pub(in crate::server) async fn post_event(call: Call<'_>, body: Body<'_>) -> Result<Answer, PriceRefused> {
     let Call { lane, request, .. } = call;
     let (tenant_id, product_id) = (call.tenant(), request.parameter("product"));
@@ -36,10 +37,10 @@ pub(in crate::server) async fn post_event(call: Call<'_>, body: Body<'_>) -> Res
         let mut desk = lane.desk.borrow_mut();
         (desk.prices_of(tenant_id), desk.secrets_of(tenant_id))
     };
-    // Before anything is said about the body.
+    // Before any response about the body.
     let is_signed = !secrets.is_empty();
     if is_signed {
-        // Given twice says as little as not given.
+        // A repeated header is treated as absent.
         let header = |name| api::commerce::header(&request.headers, name).ok().flatten();
         let signed = Signed {
             id: header("webhook-id"),
@@ -51,7 +52,7 @@ pub(in crate::server) async fn post_event(call: Call<'_>, body: Body<'_>) -> Res
     }
     let config = &lane.vitals.config;
     let product = lane.keys.hash(tenant_id, &product_id);
-    // The lower half: the upper one is the same for all that a shard has.
+    // The lower half, because the upper one is the same for everything in a shard.
     let names = [lane.keys.hash_all([tenant_id]).0 as u64, product.0 as u64];
     let rates = [
         limits.events_per_s.unwrap_or(config.price_events_per_second),
@@ -86,12 +87,12 @@ pub(in crate::server) async fn post_event(call: Call<'_>, body: Body<'_>) -> Res
     let patience = lane.keyed.commit_wait;
     let name = PriceName { tenant_id, product_id: &product_id, event_id: &event_id, product };
     let new_key = price_keys::check(lane, name, key.as_deref()).await?;
-    // First: a key that stands for an event that was refused is as good for its next try.
+    // The key comes first. If its event is refused, the key is still valid for the next attempt.
     let key_told = new_key.map(|key| key.remember(lane, wants_disk)).transpose()?;
     let begun = keyed::begin(lane, shard, &Arc::new(rows), wants_disk, patience)?;
     let Settled { first, outcomes, synced, .. } = keyed::settle(lane, begun, wants_disk, patience).await?;
     if let Some(told) = key_told.filter(|_| wants_disk) {
-        // On disk beside its event; it was begun before that and waits no longer.
+        // The key has to be on disk like its event. Its write began before the event's, so it takes no longer.
         let _ = told.recv().await;
     }
     if !synced {
@@ -104,12 +105,12 @@ pub(in crate::server) async fn post_event(call: Call<'_>, body: Body<'_>) -> Res
         Some(_) => return Err(PriceRefused::NotStored),
         None => return Ok(prices::accepted(&event_id, AckLevel::of(wants_disk), first)),
     };
-    // As it is committed, so that it can be given again for ever.
+    // Read as committed, so that every repetition gets the same response.
     let answer = query::first_answer(&lane.readers, shard, tenant_id, &product_id, &event_id).await;
     match answer {
         Ok(Some(answer)) => Ok(prices::recorded(&answer, is_new, AckLevel::of(wants_disk))),
         Ok(None) => Err(PriceRefused::NotStored),
-        // It is stored, and who asks again is told what was found.
+        // The event is stored, and a repetition returns its result.
         Err(error) => {
             tracing::debug!(%error, "the response to a price event cannot be read");
             Ok(prices::accepted(&event_id, AckLevel::of(wants_disk), first))
@@ -117,7 +118,7 @@ pub(in crate::server) async fn post_event(call: Call<'_>, body: Body<'_>) -> Res
     }
 }
 
-/// `POST …/price-anomalies/{id}/review`: the anomaly as it is now; 409 where something else was decided before.
+/// Handles `POST …/price-anomalies/{id}/review`: the anomaly as it is now, or 409 after another decision.
 pub(in crate::server) async fn post_review(call: Call<'_>, body: Body<'_>) -> Result<Answer, PriceRefused> {
     let Call { lane, request, .. } = call;
     let tenant_id = call.tenant();
@@ -156,7 +157,7 @@ pub(in crate::server) async fn post_review(call: Call<'_>, body: Body<'_>) -> Re
         Some(Outcome::Conflict) => return Err(PriceRefused::Reviewed),
         Some(Outcome::Missing) => return Err(PriceRefused::NoSuchAnomaly),
         Some(_) => return Err(PriceRefused::NotStored),
-        // Which of two decisions stands is not known before the commit; asking again is safe.
+        // Which of two decisions applies is not known before the commit. A repetition is safe.
         None => return Err(PriceRefused::NotCommitted),
     };
     let stored = query::stored_anomaly(&lane.readers, shard, tenant_id, anomaly).await;
@@ -167,7 +168,7 @@ pub(in crate::server) async fn post_review(call: Call<'_>, body: Body<'_>) -> Re
     }
 }
 
-/// `GET …/price-anomalies` of a tenant or a product: a page, or a stream of what changes.
+/// Handles `GET …/price-anomalies` of a tenant or a product: a page, or a stream of changes.
 pub(in crate::server) async fn list(call: Call<'_>, _: Body<'_>) -> Result<Reply, NotRead> {
     let Call { lane, request, principal, .. } = call;
     let (tenant_id, product_id) = (call.tenant(), product(request));
@@ -195,7 +196,7 @@ pub(in crate::server) async fn list(call: Call<'_>, _: Body<'_>) -> Result<Reply
     Ok(prices::page(&page).into())
 }
 
-/// The product, where the path names one.
+/// Returns the product, if the path names one.
 fn product(request: &RequestHead) -> Option<String> {
     request.found.endpoint.and_then(|endpoint| endpoint.parameter(request.uri.path(), "product"))
 }

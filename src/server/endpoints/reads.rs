@@ -1,5 +1,5 @@
-//! `GET /events`, `/clicks` and `/metrics?tenant_id=…`: a page, a stream, or counts over time; orders and sales of a
-//! tenant.
+//! `GET /events`, `/clicks` and `/metrics?tenant_id=…`: a page, a stream, or counts over time. Also orders and sales
+//! of a tenant.
 
 use std::cell::RefCell;
 
@@ -49,7 +49,7 @@ impl Refuse for NotRead {
     }
 }
 
-/// `GET /events`: of the tenant that the query names.
+/// Handles `GET /events` for the tenant that the query names.
 pub(in crate::server) async fn events(call: Call<'_>, _: Body<'_>) -> Result<Reply, NotRead> {
     let plan = RowsPlan::events(call.query()).map_err(QueryError::Parameters)?;
     if let Of::Events(EventsOf { tenant_id, .. }) = &plan.filter.of {
@@ -58,13 +58,13 @@ pub(in crate::server) async fn events(call: Call<'_>, _: Body<'_>) -> Result<Rep
     Ok(rows(&call, plan).await?)
 }
 
-/// `GET /clicks`.
+/// Handles `GET /clicks`.
 pub(in crate::server) async fn clicks(call: Call<'_>, _: Body<'_>) -> Result<Reply, QueryError> {
     let plan = RowsPlan::clicks(call.query()).map_err(QueryError::Parameters)?;
     rows(&call, plan).await
 }
 
-/// `GET /metrics?tenant_id=…`: counts over time.
+/// Handles `GET /metrics?tenant_id=…`: counts over time.
 pub(in crate::server) async fn buckets(call: Call<'_>, _: Body<'_>) -> Result<Answer, NotRead> {
     let plan = BucketsPlan::new(call.query()).map_err(QueryError::Parameters)?;
     check_tenant(call.lane, &call.principal, &plan.tenant_id, Scope::Read)?;
@@ -72,7 +72,7 @@ pub(in crate::server) async fn buckets(call: Call<'_>, _: Body<'_>) -> Result<An
     Ok(api::reads::buckets(&plan, &buckets))
 }
 
-/// A page, or all as lines.
+/// Returns a page, or all rows as lines.
 async fn rows(call: &Call<'_>, plan: RowsPlan) -> Result<Reply, QueryError> {
     let lane = call.lane;
     if call.request.preferred(&[LINES, JSON], 1) == 0 {
@@ -95,13 +95,14 @@ impl Pieces for Search {
     }
 }
 
-/// Figures that this core has answered with, until an order changes them.
+/// Figures of earlier responses of this core, valid until an order changes them.
 #[derive(Default)]
 pub(in crate::server) struct KeptSales(RefCell<SalesCache>);
 
 impl Component for KeptSales {}
 
-/// The first piece before the head: a shard that cannot be read is still an answer of its own.
+/// Streams rows. The first piece is read before the head is sent, so that a shard that cannot be read still has its
+/// own response.
 async fn streamed(
     answer: Answer,
     mut rows: impl Pieces + 'static,
@@ -109,20 +110,20 @@ async fn streamed(
 ) -> Result<Reply, QueryError> {
     let first = rows.next().await.map_err(|broken| match broken {
         Broken::Query(error) => error,
-        // Nothing has ended or is compressed yet.
+        // Nothing has ended or was compressed yet.
         Broken::Ended(_) | Broken::Packing(_) => QueryError::Busy,
     })?;
     let body = if head_only { AnswerBody::empty() } else { AnswerBody::rows(first, Box::new(rows)) };
     Ok(Reply::streamed(answer, body))
 }
 
-/// Figures of the tenant in the path: kept ones where no order has changed since.
+/// Returns figures of the tenant in the path. Kept ones are used if no order has changed since.
 pub(in crate::server) async fn sales(call: Call<'_>, _: Body<'_>) -> Result<Answer, QueryError> {
     let (lane, tenant_id) = (call.lane, call.tenant());
     let KeptSales(sales) = lane.component();
     let started_us = clock::monotonic_us();
     let plan = SalesPlan::new(tenant_id, call.query()).map_err(QueryError::Parameters)?;
-    // Before the sales: what changes in between makes the answer old, never wrong.
+    // Read before the sales: a change in between makes the figures old, but never wrong.
     let versions = query::sales_versions(&lane.readers, tenant_id).await?;
     let took_us = || clock::monotonic_us() - started_us;
     let kept = sales.borrow_mut().get(&plan.key, &versions).map(|kept| kept.json(true, took_us()));
@@ -140,7 +141,7 @@ pub(in crate::server) async fn sales(call: Call<'_>, _: Body<'_>) -> Result<Answ
     Ok(Answer::new(200, "application/json", body).with("Cache-Control", "no-store"))
 }
 
-/// Orders of the tenant in the path.
+/// Searches the orders of the tenant in the path.
 pub(in crate::server) async fn search(call: Call<'_>, _: Body<'_>) -> Result<Reply, QueryError> {
     let Call { lane, request, .. } = call;
     let plan = SearchPlan::new(call.tenant(), call.query(), &lane.keys).map_err(QueryError::Parameters)?;
@@ -158,7 +159,7 @@ pub(in crate::server) async fn search(call: Call<'_>, _: Body<'_>) -> Result<Rep
     streamed(answer, search, call.is_head()).await
 }
 
-/// One order, with its items.
+/// Returns one order, with its items.
 pub(in crate::server) async fn order(call: Call<'_>, _: Body<'_>) -> Result<Answer, OrderNotRead> {
     let (lane, order_id) = (call.lane, call.request.parameter("order"));
     if !api::commerce::is_identifier(&order_id) {

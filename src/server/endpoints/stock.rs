@@ -1,7 +1,7 @@
-//! `PUT …/stock/bulk_update`: rows by product to the journals of their shards, then what the writers decided; and
-//! `GET …/stock/{product}`.
+//! `PUT …/stock/bulk_update`: rows by product to the journals of their shards, then the decisions of the writers.
+//! Also `GET …/stock/{product}`.
 //!
-//! The answer is the decision of the commit, not a later state: the writer keeps it beside the rows, under the
+//! The response is the decision of the commit, not a later state. The writer stores it with the rows, under the
 //! number of the request, and it is read back from there.
 
 use std::cell::Cell;
@@ -27,8 +27,8 @@ use crate::lane::{Begun, Refused, Settled};
 use crate::query;
 use crate::shard::Outcome;
 
-/// Numbers of one core's requests, in order of time, of no other request of the folder: microseconds, then the
-/// core.
+/// Numbers of one core's requests, in order of time. No other request of the folder has the same. A number is
+/// microseconds, then the core.
 pub(in crate::server) struct Numbers {
     core: u8,
     last_us: Cell<i64>,
@@ -51,7 +51,7 @@ impl Component for Numbers {}
 
 const _: () = assert!(crate::base::limits::CORE_COUNT_MAX <= 256);
 
-/// The whole of a bulk update.
+/// Handles a bulk update.
 pub(in crate::server) async fn put(call: Call<'_>, body: Body<'_>) -> Result<Answer, StockRefused> {
     let Call { lane, request, .. } = call;
     let wants_disk = api::event::wants_disk(call.query(), lane.vitals.config.ack)?;
@@ -75,7 +75,7 @@ pub(in crate::server) async fn put(call: Call<'_>, body: Body<'_>) -> Result<Ans
     if batch.is_invalid() {
         return Err(StockRefused::Rows(batch.errors));
     }
-    // Everything is journaled or on its way before anything is waited for: the shards commit side by side.
+    // Everything is journaled or forwarded before anything is waited for, so the shards commit concurrently.
     let patience = lane.keyed.commit_wait;
     let shards = std::mem::take(&mut batch.shards);
     let begun: Vec<(u16, Arc<KeyedRows>, Result<Begun, Refused>)> = (0..)
@@ -100,7 +100,7 @@ pub(in crate::server) async fn put(call: Call<'_>, body: Body<'_>) -> Result<Ans
                 decide(lane, &mut batch, (shard, number), &rows, &settled).await;
             }
             Err(refused) => {
-                // What nobody knows outweighs what was surely not taken.
+                // An unknown outcome outweighs a certain refusal.
                 if refusal.is_none() || matches!(refused, Refused::NoAnswer) {
                     refusal = Some(refused);
                 }
@@ -117,13 +117,13 @@ pub(in crate::server) async fn put(call: Call<'_>, body: Body<'_>) -> Result<Ans
     match refusal {
         _ if unsynced => Err(EventRefused::UnsyncedKeyed.into()),
         Some(refused) if !taken => Err(EventRefused::from(refused).into()),
-        // That nothing was changed could not be said.
+        // A response could not claim that nothing was changed.
         Some(Refused::NoAnswer) if !batch.has_good_news() => Err(EventRefused::OutcomeUnknown.into()),
         _ => Ok(api::stock::updated(&batch, AckLevel::of(wants_disk))),
     }
 }
 
-/// What a shard's writer made of its rows, as far as it has come.
+/// Adds the decisions of a shard's writer on its rows, as far as they are known.
 async fn decide(
     lane: &Lane,
     batch: &mut StockBatch,
@@ -139,7 +139,7 @@ async fn decide(
                     batch.decide(place as usize, decision);
                 }
             }
-            // They are in the journal, which is what is said of them then.
+            // They are in the journal, and are reported as pending.
             Err(error) => tracing::warn!(shard, %error, "the decisions on stock updates could not be read"),
         }
     }
@@ -147,13 +147,13 @@ async fn decide(
         if *outcome == Some(Outcome::Rejected)
             && let Some(product) = batch.products.get_mut(place)
         {
-            // A record that passed our own checks and not the shard's: it is in rejected_record.
+            // A record that passed our own checks and not the shard's. It is in `rejected_record`.
             product.state = StockState::Refused("internal");
         }
     }
 }
 
-/// The stock of one product.
+/// Returns the stock of one product.
 pub(in crate::server) async fn get(call: Call<'_>, _: Body<'_>) -> Result<Answer, StockRefused> {
     let Call { lane, request, .. } = call;
     let (tenant_id, product_id) = (call.tenant(), request.parameter("product"));

@@ -1,13 +1,13 @@
-//! Resumable uploads of orders (tus 1.0.0): creates them, takes their pieces in, tells how far they are.
+//! Resumable uploads of orders (tus 1.0.0): creates them, receives their pieces, reports their progress.
 //!
 //! ```text
 //! POST ──► create ─┐
 //! PATCH ──────────►┴─► claim ─► offset right? ─► body ─► unpack ─► journals ─► committed ─► checkpoint ─► 204
-//! HEAD ──────────────► claim ─► what is in the body and not yet in rows ───────────┘
+//! HEAD ──────────────► claim ─► bytes of the body that are not rows yet ───────────┘
 //! GET ────────────────► the last checkpoint, without a claim
 //! ```
-//! What works on an upload is a task of its own, for which its request waits: a connection that goes away ends the
-//! piece, not the work on what has arrived.
+//! Work on an upload is a task of its own, for which its request waits. A connection that ends early ends the piece,
+//! but not the work on what has arrived.
 
 mod claim;
 mod expiry;
@@ -44,7 +44,7 @@ use kept::Kept;
 use piece::Piece;
 use working::Working;
 
-/// The uploads of the data folder, and those that this core has in hand between two requests.
+/// The uploads of the data folder, and those that this core keeps between two requests.
 pub(in crate::server) struct Uploads {
     store: Arc<UploadStore>,
     kept: RefCell<Kept>,
@@ -81,17 +81,17 @@ fn kept(lane: &Lane) -> &RefCell<Kept> {
     &lane.component::<Uploads>().kept
 }
 
-/// Why a request with a body came to nothing.
+/// The refusal of a request with a body.
 pub(in crate::server) struct NotTaken {
     refused: UploadRefused,
-    /// The upload there is all the same, where it was just created.
+    /// The location of the upload, which exists nevertheless if it was just created.
     location: Option<String>,
-    /// Part of the body was not read, and the next request cannot be found behind it.
+    /// Set if part of the body was not read, so that the next request cannot be found after it.
     is_unread: bool,
 }
 
 impl NotTaken {
-    /// Before anything was done.
+    /// Creates a refusal from before anything was done.
     fn early(refused: UploadRefused, is_unread: bool) -> NotTaken {
         NotTaken { refused, location: None, is_unread }
     }
@@ -107,7 +107,7 @@ impl Refuse for NotTaken {
     }
 }
 
-/// Somebody who may, with what both POST and PATCH say of the piece in their body.
+/// An authorized request, with what both POST and PATCH declare about the piece in their body.
 struct Begun {
     principal: Principal,
     tenant: Option<Arc<str>>,
@@ -140,7 +140,7 @@ impl Begun {
     }
 }
 
-/// PATCH: the next bytes.
+/// Handles PATCH: the next bytes.
 pub(in crate::server) async fn patch(call: Call<'_>, body: Incoming) -> Result<Answer, NotTaken> {
     let mut begun = Begun::new(&call, &body)?;
     let headers = &call.request.headers;
@@ -156,7 +156,7 @@ pub(in crate::server) async fn patch(call: Call<'_>, body: Incoming) -> Result<A
     Ok(api::uploads::taken(&upload, offset, AckLevel::of(begun.wants_disk)))
 }
 
-/// POST: a new one, perhaps with its first bytes.
+/// Handles POST: a new upload, possibly with its first bytes.
 pub(in crate::server) async fn create(call: Call<'_>, body: Incoming) -> Result<Answer, NotTaken> {
     let mut begun = Begun::new(&call, &body)?;
     let (lane, headers) = (call.lane, &call.request.headers);
@@ -191,12 +191,12 @@ pub(in crate::server) async fn create(call: Call<'_>, body: Incoming) -> Result<
     }
 }
 
-/// For the log: the rows of the upload so far, those of earlier pieces included.
+/// Sets the rows for the log: those of the upload so far, including earlier pieces.
 fn count_rows(call: &Call<'_>, upload: &Upload) {
     call.request.rows.set(Some(upload.checkpoint.summary.received()));
 }
 
-/// Takes the piece in. The upload afterwards, and its offset.
+/// Ingests the piece in a task. Returns the upload afterwards and its offset.
 async fn in_a_task(
     lane: &Rc<Lane>,
     id: UploadId,
@@ -214,32 +214,32 @@ async fn in_a_task(
     taken.await.unwrap_or(Err(lost))
 }
 
-/// Whose upload is asked about: its id, and the tenant of the key.
+/// Returns the id of the requested upload, and the tenant of the key.
 fn asked(call: &Call<'_>) -> Result<(UploadId, Option<Arc<str>>), UploadRefused> {
     let id = UploadId::parse(&call.request.parameter("upload")).ok_or(UploadRefused::NotFound)?;
     Ok((id, tenant_of(call.lane, call.request, &call.principal)))
 }
 
-/// GET: how far it is.
+/// Handles GET: the progress.
 pub(in crate::server) async fn get(call: Call<'_>, _: Body<'_>) -> Result<Answer, UploadRefused> {
     let (id, tenant) = asked(&call)?;
     let upload = working::find(call.lane, &id, tenant.as_deref())?;
     Ok(api::uploads::told(&upload))
 }
 
-/// HEAD: where it goes on.
+/// Handles HEAD: the offset at which the upload continues.
 pub(in crate::server) async fn head(call: Call<'_>, _: Body<'_>) -> Result<Answer, UploadRefused> {
     api::uploads::version(&call.request.headers)?;
     let (id, tenant) = asked(&call)?;
     let wants_disk = call.wants_disk()?;
-    // To unpack a large one once more may take longer than the client waits.
+    // Unpacking a large upload again may take longer than the client waits.
     let lane = call.lane.clone();
     let looked = detached(async move { look(&lane, &id, tenant.as_deref(), wants_disk).await });
     let (upload, offset) = looked.await.unwrap_or(Err(UploadRefused::Lost))?;
     Ok(api::uploads::looked(&upload, offset))
 }
 
-/// DELETE: it ends.
+/// Handles DELETE: ends the upload.
 pub(in crate::server) async fn delete(call: Call<'_>, _: Body<'_>) -> Result<Answer, UploadRefused> {
     api::uploads::version(&call.request.headers)?;
     let (id, tenant) = asked(&call)?;
@@ -252,7 +252,7 @@ pub(in crate::server) async fn delete(call: Call<'_>, _: Body<'_>) -> Result<Ans
     Ok(api::uploads::terminated(AckLevel::of(wants_disk)))
 }
 
-/// The upload and its offset, with everything in front of that stored.
+/// Returns the upload and its offset, after everything before the offset is stored.
 async fn look(
     lane: &Rc<Lane>,
     id: &UploadId,
@@ -261,7 +261,7 @@ async fn look(
 ) -> Result<(Upload, u64), UploadRefused> {
     let mut working = Working::open(lane, id, tenant, wants_disk).await?;
     match working.catch_up().await {
-        // A damaged one is told of when the next piece comes.
+        // Damage is reported when the next piece arrives.
         Ok(()) | Err(UploadRefused::Failed { .. }) => Ok(working.close()),
         Err(refused) => Err(refused),
     }

@@ -1,4 +1,5 @@
-//! The ids of one batch: looked up together, then found one after the other in the order in which they were pushed.
+//! The ids of one batch. They are looked up together, then found one after the other in the order in which they were
+//! pushed.
 
 use rusqlite::Connection;
 
@@ -10,9 +11,9 @@ use crate::shard::error::ShardError;
 #[derive(Debug, Default)]
 pub struct BatchIds {
     hashes: Vec<KeyHash>,
-    /// Index of the hash and row id, in order.
+    /// Pairs of a hash's index and a row id, in order.
     candidates: Vec<(u32, i64)>,
-    /// The next hash, and its first candidate.
+    /// The index of the next hash, and that of its first candidate.
     next: (usize, usize),
 }
 
@@ -26,19 +27,19 @@ impl BatchIds {
         self.hashes.is_empty()
     }
 
-    /// Looks up all of them in the sorted runs; once, after the last [`BatchIds::push`].
+    /// Looks up all ids in the sorted runs. Called once, after the last [`BatchIds::push`].
     pub fn look_up(&mut self, ids: &mut Ids, connection: &Connection) -> Result<(), ShardError> {
         ids.look_up(connection, &self.hashes, &mut self.candidates)?;
-        // The lookup returns them by run; they are used by row.
+        // The lookup returns candidates by run. [`BatchIds::find`] needs them in order of the ids.
         self.candidates.sort_unstable();
         Ok(())
     }
 
-    /// The next id: its hash, and the first candidate that `known` recognises. Candidates of the sorted runs come
-    /// before the newest ids.
+    /// Returns the hash of the next id, and the first candidate that `known` recognises. Candidates of the sorted
+    /// runs come before the newest ids.
     ///
     /// # Panics
-    /// There are no more ids.
+    /// Panics if there are no more ids.
     pub fn find<T>(
         &mut self,
         ids: &Ids,

@@ -1,5 +1,5 @@
-//! Which run an id may be in: a binary fuse filter (Graf, Lemire 2022) of 16 bits, about 2.25 bytes an id.
-//! It never denies an id of its run, and takes one in 65,536 others for one.
+//! Decides which run may contain an id, with a binary fuse filter (Graf, Lemire 2022) of 16 bits, about 2.25 bytes
+//! per id. It contains every id of its run, and by mistake one in 65,536 other ids.
 
 use xorf::{BinaryFuse16, Filter as _};
 
@@ -8,17 +8,17 @@ use super::table::{Entry, hash_of};
 /// Seed, segment length, length of all segments but two.
 const HEADER_BYTES: usize = 16;
 
-/// Bytes an id that building a filter takes for a while.
+/// Bytes per id that building a filter needs temporarily.
 pub(super) const BUILD_BYTES_AN_ID: usize = 27;
 
 pub(super) enum Filter {
     Fuse(BinaryFuse16),
-    /// None could be built: every id may be in the run. Slower, and as right.
+    /// No filter could be built, so every id may be in the run. Lookups are slower, but still correct.
     Any,
 }
 
 impl Filter {
-    /// Of entries sorted by hash. About 70 ns an entry.
+    /// Builds the filter of entries that are sorted by hash. Takes about 70 ns per entry.
     pub(super) fn build(entries: &[Entry]) -> Filter {
         let built = if entries.windows(2).all(|pair| hash_of(&pair[0]) != hash_of(&pair[1])) {
             BinaryFuse16::try_from_iterator(entries.iter().map(hash_of))
@@ -56,7 +56,7 @@ impl Filter {
         }
     }
 
-    /// `None` where the bytes are no filter. What is returned looks at no place outside of itself.
+    /// Decodes a filter, or returns `None` for invalid bytes. The returned filter never reads out of bounds.
     pub(super) fn decode(bytes: &[u8]) -> Option<Filter> {
         if bytes.is_empty() {
             return Some(Filter::Any);
@@ -67,7 +67,7 @@ impl Filter {
         let segment_length = u32::from_le_bytes(*segment_length);
         let segment_count_length = u32::from_le_bytes(*segment_count_length);
         let (fingerprints, torn) = rest.as_chunks::<2>();
-        // A hash names a place below `segment_count_length`, and one in each of the two segments after it.
+        // A hash selects a position below `segment_count_length`, and one in each of the two segments after it.
         let places = u64::from(segment_count_length) + 2 * u64::from(segment_length);
         let is_whole = torn.is_empty()
             && segment_length.is_power_of_two()
@@ -78,7 +78,8 @@ impl Filter {
         if !is_whole {
             return None;
         }
-        // Its descriptor has no name outside of the crate: an empty filter's is filled in.
+        // The crate does not export the type of the descriptor, so this code fills in the descriptor of an empty
+        // filter.
         let mut fuse = BinaryFuse16::try_from_iterator(std::iter::empty()).ok()?;
         fuse.descriptor.seed = u64::from_le_bytes(*seed);
         fuse.descriptor.segment_length = segment_length;
@@ -125,7 +126,7 @@ mod tests {
             for bit in 0..8 {
                 let mut other = bytes.clone();
                 other[at] ^= 1 << bit;
-                // Whatever is taken for a filter can be asked.
+                // Anything that decodes as a filter can be queried.
                 if let Some(filter) = Filter::decode(&other) {
                     let _ = (0..1_000_u64).filter(|n| filter.contains(n << 50)).count();
                 }

@@ -1,4 +1,4 @@
-//! One id looked for by a reader, who has the tables and none of the memory.
+//! A reader's lookup of one id, from the tables alone.
 
 use rusqlite::Connection;
 
@@ -15,8 +15,9 @@ pub fn recent_sql(of: &IdsOf) -> String {
     format!("SELECT first_id, hashes FROM {}id_recent WHERE first_id >= ?1", of.prefix)
 }
 
-/// The rows whose id may be this one: their own ids are for the caller to compare. Without the filters of the
-/// writer's memory a chunk of every run is read, 4 us each, and the newest ids one by one, up to half a millisecond.
+/// Returns the rows that may have this id. The caller compares their own ids. A reader does not have the filters,
+/// which are in the writer's memory. It therefore reads a chunk of every run, 4 us each, and scans the newest ids, up
+/// to half a millisecond.
 pub fn find(connection: &Connection, of: &IdsOf, hash: KeyHash) -> Result<Vec<i64>, ShardError> {
     let hash = lower(hash);
     let mut candidates = Vec::new();
@@ -30,7 +31,7 @@ pub fn find(connection: &Connection, of: &IdsOf, hash: KeyHash) -> Result<Vec<i6
     }
     let mut found: Vec<i64> = candidates.into_iter().map(|(_, row_id)| row_id).collect();
     let mut statement = connection.prepare_cached(&recent_sql(of))?;
-    // Rows before that are of a run already, and wait to be deleted.
+    // Earlier rows of the table are already in a run and wait for deletion.
     let mut rows = statement.query([newest_from])?;
     while let Some(row) = rows.next()? {
         let first_id: i64 = row.get(0)?;

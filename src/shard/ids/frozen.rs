@@ -1,5 +1,5 @@
-//! Ids on their way from the newest ones to a run: their table stays as it is and is asked, while a thread
-//! sorts them and builds their filter; then they are written, chunk by chunk.
+//! Ids that are being converted from the newest ones to a run. Their table does not change and is still searched,
+//! while a thread sorts them and builds their filter. Then they are written chunk by chunk.
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -12,13 +12,13 @@ pub(super) struct Frozen {
     pub(super) first_id: i64,
     pub(super) chunks: u32,
     table: Arc<Table>,
-    /// It has the table and nothing else: dropped here, it ends by itself.
+    /// The thread owns only a reference to the table. If its handle is dropped here, it ends by itself.
     thread: Option<JoinHandle<Sorted>>,
     /// Empty until the thread is joined.
     sorted: Sorted,
 }
 
-/// What goes into the file, and how much of it is there.
+/// The data to write to the file, and the progress of the writing.
 pub(super) struct Sorted {
     pub(super) entries: Vec<Entry>,
     pub(super) filter: Filter,
@@ -31,7 +31,7 @@ impl Sorted {
         Sorted { entries, filter, entries_written: 0, chunks_written: 0 }
     }
 
-    /// About 100 ns an id.
+    /// Sorts the ids and builds their filter. Takes about 100 ns per id.
     fn build(table: &Table) -> Sorted {
         let entries = table.sorted();
         let filter = Filter::build(&entries);
@@ -48,34 +48,34 @@ impl Frozen {
         let thread = thread::Builder::new().name("ids-sort".to_owned());
         let (thread, sorted) = match thread.spawn(move || Sorted::build(&theirs)) {
             Ok(thread) => (Some(thread), Sorted::new(Vec::new(), Filter::Any)),
-            // No thread to be had: this one stands still for a moment.
+            // If no thread can be started, this one sorts, and blocks for a moment.
             Err(_) => (None, Sorted::build(&table)),
         };
         Frozen { first_id, chunks, table, thread, sorted }
     }
 
-    /// Whether there is nothing to do before the thread is done.
+    /// Returns `true` while the thread runs, because no other work is possible until it ends.
     pub(super) fn is_waiting(&self) -> bool {
         self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
     }
 
-    /// The sorted entries; waits for the thread.
+    /// Returns the sorted entries. Waits for the thread.
     pub(super) fn sorted(&mut self) -> &mut Sorted {
         if let Some(thread) = self.thread.take() {
-            // A thread that did not end well costs the filter: slower to ask, and as right.
+            // If the thread panicked, there is no filter. Lookups are slower, but still correct.
             let failed = |_| Sorted::new(self.table.sorted(), Filter::Any);
             self.sorted = thread.join().unwrap_or_else(failed);
         }
         &mut self.sorted
     }
 
-    /// What it is when all of it is in the file.
+    /// Returns the run that exists once everything is in the file.
     pub(super) fn into_run(self) -> Run {
         let ids = self.ids() as u32;
         Run { first_id: self.first_id, ids, chunks: self.chunks, filter: self.sorted.filter }
     }
 
-    /// Whether all chunks are in the file.
+    /// Returns `true` if all chunks are in the file.
     pub(super) fn is_written(&self) -> bool {
         self.thread.is_none() && self.sorted.chunks_written == self.chunks
     }
@@ -84,7 +84,7 @@ impl Frozen {
         self.table.count()
     }
 
-    /// The id of the row after its last one.
+    /// Returns the id of the row after its last one.
     pub(super) fn end(&self) -> i64 {
         self.first_id + self.ids() as i64
     }

@@ -1,4 +1,4 @@
-//! What an id costs, measured by hand:
+//! Measures the cost of an id, by hand:
 //! `cargo test --release --lib shard::ids::measure -- --ignored --nocapture`.
 
 use std::collections::BTreeMap;
@@ -18,7 +18,7 @@ use crate::shard::open::open_plain;
 const BATCH: u64 = 10_000;
 const IDS: u64 = 10_000_000;
 
-/// SplitMix64 (Steele, Lea, Flood 2014): the hash of the row with this id.
+/// Returns the hash of the row with this id, by SplitMix64 (Steele, Lea, Flood 2014).
 fn hash(row_id: u64) -> KeyHash {
     let mix = |n: u64| {
         let n = (n ^ (n >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -37,7 +37,7 @@ fn open(path: &Path) -> Connection {
     connection
 }
 
-/// Microseconds since `from_us`, and from then on since now.
+/// Returns the microseconds since `from_us`, and sets it to the current time.
 fn lap(from_us: &mut u64) -> u64 {
     let now_us = clock::monotonic_us();
     now_us - std::mem::replace(from_us, now_us)
@@ -109,7 +109,7 @@ fn what_an_id_costs_as_they_grow() {
                 memory_max as f64 / rows as f64
             );
         }
-        // Of the last half million.
+        // The averages of the last half million rows.
         if rows.is_multiple_of(500_000) {
             let laps = std::mem::take(&mut laps);
             if [1_000_000, 5_000_000, 10_000_000].contains(&rows) {
@@ -150,7 +150,7 @@ fn kind_of_work(ids: &Ids) -> &'static str {
     }
 }
 
-/// A batch of ids of any age: every one is found.
+/// Looks up a batch of ids of any age. Every one is found.
 fn old_ids(connection: &Connection, ids: &mut Ids) {
     let rows: Vec<u64> = (0..BATCH).map(|n| hash(n).0 as u64 % IDS + 1).collect();
     let hashes: Vec<KeyHash> = rows.iter().copied().map(hash).collect();
@@ -161,7 +161,7 @@ fn old_ids(connection: &Connection, ids: &mut Ids) {
     let mut found = vec![false; rows.len()];
     for (place, row) in rows.iter().enumerate() {
         candidates.extend(ids.newest(hashes[place]).map(|row_id| (place as u32, row_id)));
-        // Theirs, among the few false ones.
+        // The candidates include the right row, and a few false ones.
         found[place] = candidates.contains(&(place as u32, *row as i64));
     }
     assert!(found.into_iter().all(|found| found));

@@ -1,18 +1,18 @@
-//! Which event ids a shard has: memory that never misses one, and rarely names a row too many.
+//! The event ids of a shard: a lookup that never misses an id, and rarely returns a wrong row.
 //!
-//! In: the hash of each stored (tenant, event or order id), in order of the rows. Out: candidates, the rows whose
-//! own id is then compared by the caller. Owns: the tables id_recent, id_run and id_chunk, and those of the orders.
-//! Never: decides what a duplicate is.
+//! In: the hash of each stored (tenant, event or order id), in order of the rows. Out: candidates, the rows whose own
+//! id the caller compares. Owns: the tables id_recent, id_run and id_chunk, and those of the orders. Never: decides
+//! what a duplicate is.
 //!
-//! A unique index on random ids gets slower with every row (46,000 inserts/s at 5 M rows). Here nothing is
-//! written in random order. The newest ids are in a hash table ([`table`]), and in the file as they
-//! came; a few hundred thousand of them are frozen ([`frozen`]), sorted, and written as a run in chunks
-//! ([`run`], [`work`]); in memory a run is a filter of 2.25 bytes an id ([`filter`]). An id is looked for
-//! in every filter, and a chunk is read where one says "perhaps".
+//! A unique index on random ids gets slower with every row (46,000 inserts/s at 5 M rows). Here, nothing is written
+//! in random order. The newest ids are in a hash table ([`table`]), and in the file in order of arrival. A few
+//! hundred thousand of them are frozen ([`frozen`]), sorted, and written as a run in chunks ([`run`], [`work`]). In
+//! memory, a run is a filter of 2.25 bytes per id ([`filter`]). A lookup queries every filter. Where one matches, it
+//! reads a chunk of the run.
 //!
-//! The life of a batch: [`Ids::look_up`] for all of it, then for each event [`Ids::newest`] and, if it is
-//! new, [`Ids::stage`]; [`Ids::save`], the caller's COMMIT, [`Ids::committed`]. Only the lower 64 bits of
-//! a hash are used: among ten million ids two share them once in 370,000 shards, which costs a comparison.
+//! The life of a batch: [`Ids::look_up`] for the whole batch, then for each event [`Ids::newest`] and, if it is new,
+//! [`Ids::stage`]; [`Ids::save`], the caller's COMMIT, [`Ids::committed`]. Only the lower 64 bits of a hash are used.
+//! Two of ten million ids share them in one of 370,000 shards, which costs a comparison.
 
 mod batch;
 mod filter;
@@ -40,32 +40,32 @@ use super::error::ShardError;
 use super::stream::Stream;
 use crate::base::keys::KeyHash;
 
-/// How large the parts are.
+/// The sizes of runs and chunks.
 #[derive(Clone, Copy, Debug)]
 pub struct Sizes {
-    /// Ids of a run, at least.
+    /// The minimum number of ids of a run.
     pub run_ids_min: usize,
-    /// Ids of a chunk, on average.
+    /// The average number of ids of a chunk.
     pub chunk_ids: usize,
 }
 
-/// The filter of a run (1.2 MB) stays in a CPU's second-level cache while a batch is looked up; with the
-/// last batch the table of the newest ids is still below a million slots. A chunk of 3 KiB is little to read for one
-/// id, and five fit a page of 16 KiB.
+/// The filter of a run (1.2 MB) stays in a CPU's second-level cache while a batch is looked up. The table of the
+/// newest ids, including the last batch, needs at most 2^20 slots. A chunk of 3 KiB is a small read for one id, and
+/// five chunks fit a page of 16 KiB.
 pub const SIZES: Sizes = Sizes { run_ids_min: 500_000, chunk_ids: 256 };
 
-/// A run has at least this part of all ids, so that their number grows with the logarithm.
+/// A run has at least 1/`RUN_PART` of all ids, so that the number of runs grows with the logarithm of the ids.
 const RUN_PART: u64 = 32;
 
-/// Whose ids, and how their tables are named.
+/// The rows that the ids belong to, and the names of their tables.
 #[derive(Debug)]
 pub struct IdsOf {
     pub stream: &'static Stream,
-    /// In front of `id_recent`, `id_run` and `id_chunk`.
+    /// The prefix of `id_recent`, `id_run` and `id_chunk`.
     pub prefix: &'static str,
     pub what: &'static str,
     pub key: &'static str,
-    /// Row id, tenant and key of every row of a partition, in order of the row ids.
+    /// Returns the SQL that reads the row id, tenant and key of every row of a partition, in order of the row ids.
     pub rows_sql: fn(&str) -> String,
     pub sizes: Sizes,
 }
@@ -76,13 +76,13 @@ pub struct Ids {
     runs: Vec<Run>,
     frozen: Option<Frozen>,
     newest: Table,
-    /// The row after the last one; `None` while there is none.
+    /// The row after the last one, or `None` before the first.
     next_row_id: Option<i64>,
-    /// Since the last commit, in order; they are in `newest` too.
+    /// Hashes staged since the last commit, in order. They are in `newest` too.
     staged: Vec<u64>,
-    /// `next_row_id` before the first of them.
+    /// `next_row_id` before the first staged hash.
     staged_from: Option<i64>,
-    /// Asked for since the last commit by [`Ids::forget_below`].
+    /// The row id of [`Ids::forget_below`], if it was called since the last commit.
     forget_below: Option<i64>,
     leftovers: Leftovers,
     sizes: Sizes,
@@ -97,14 +97,14 @@ impl std::fmt::Debug for Ids {
     }
 }
 
-/// The half of a hash that does not decide the shard.
+/// Returns the half of a hash that does not select the shard.
 #[inline]
 fn lower(hash: KeyHash) -> u64 {
     hash.0 as u64
 }
 
 impl Ids {
-    /// From the tables alone. [`ShardError::Corrupt`] where a row of them is missing or damaged.
+    /// Loads the ids from the tables alone. Returns [`ShardError::Corrupt`] if a row of them is missing or damaged.
     pub fn load(connection: &Connection, of: &'static IdsOf) -> Result<Ids, ShardError> {
         Ids::load_with(connection, of, of.sizes)
     }
@@ -134,7 +134,7 @@ impl Ids {
         let mut statement = connection.prepare(&format!(
             "SELECT first_id, hashes FROM {table} WHERE first_id >= ?1 ORDER BY first_id"
         ))?;
-        // A run took over all rows of a commit, or none.
+        // A run replaces all rows of a commit, or none.
         let mut rows = statement.query([self.next_row_id.unwrap_or(i64::MIN)])?;
         while let Some(row) = rows.next()? {
             let first_id: i64 = row.get(0)?;
@@ -154,9 +154,9 @@ impl Ids {
         Ok(())
     }
 
-    /// Candidates among all ids but the newest, for a whole batch: pushes (index into `hashes`, row id), in
-    /// no order. Rows below one that was forgotten may be among them. Run by run, so that one filter stays
-    /// in the CPU's cache: about 9 ns a run and id, and 4 us where a filter says "perhaps".
+    /// Looks up a whole batch among all ids except the newest. Pushes candidates as (index into `hashes`, row id), in
+    /// no order; they may include forgotten rows. The lookup proceeds run by run, so that one filter stays in the
+    /// CPU's cache: about 9 ns per run and id, and 4 us where a filter matches.
     pub fn look_up(
         &mut self,
         connection: &Connection,
@@ -185,7 +185,7 @@ impl Ids {
         Ok(())
     }
 
-    /// Candidates among the newest ids, those staged since the last commit included.
+    /// Returns candidates among the newest ids, including those staged since the last commit.
     #[inline]
     pub fn newest(&self, hash: KeyHash) -> impl Iterator<Item = i64> {
         let first_id = self.newest_first_id();
@@ -196,7 +196,7 @@ impl Ids {
         self.next_row_id.unwrap_or(0) - self.newest.count() as i64
     }
 
-    /// Adds the id of a row that is being stored. Each row is the one after the last.
+    /// Adds the id of a row that is being stored. The row follows the last one.
     #[inline]
     pub fn stage(&mut self, hash: KeyHash, row_id: i64) {
         debug_assert!(self.next_row_id.is_none_or(|next| next == row_id), "a row was left out");
@@ -208,13 +208,13 @@ impl Ids {
         self.next_row_id = Some(row_id.saturating_add(1));
     }
 
-    /// The row whose id is staged next; `None` where any may be the first. A shard whose rows go on from
-    /// elsewhere has lost ids.
+    /// Returns the row whose id is staged next, or `None` if it may be any row. A shard whose next row is a different
+    /// one has lost ids.
     pub fn next_row_id(&self) -> Option<i64> {
         self.next_row_id
     }
 
-    /// Writes what is staged; in the transaction of its rows, before COMMIT.
+    /// Writes the staged ids, in the transaction of their rows and before COMMIT.
     pub fn save(&mut self, transaction: &Connection) -> Result<(), ShardError> {
         let Some(next) = self.next_row_id.filter(|_| !self.staged.is_empty()) else { return Ok(()) };
         let first_id = next - self.staged.len() as i64;
@@ -232,7 +232,7 @@ impl Ids {
         Ok(())
     }
 
-    /// The transaction is committed.
+    /// Called after the commit.
     pub fn committed(&mut self) {
         self.staged.clear();
         if let Some(row_id) = self.forget_below.take() {
@@ -243,7 +243,7 @@ impl Ids {
         }
     }
 
-    /// The transaction is not: forgets what was staged.
+    /// Called after a rollback. Discards the staged ids.
     pub fn rolled_back(&mut self) {
         self.forget_below = None;
         if self.staged.is_empty() {
@@ -255,9 +255,9 @@ impl Ids {
         self.next_row_id = self.staged_from;
     }
 
-    /// Rows below `row_id` are being deleted: with COMMIT the runs that only name such rows are gone; their
-    /// chunks go in later slices of work. Until then, and in runs that name others too, such rows may
-    /// still be candidates.
+    /// Forgets the ids of rows below `row_id`, which are being deleted. With COMMIT, the runs that contain only such
+    /// rows are removed; later slices of work delete their chunks. Before the commit, and in runs that contain other
+    /// rows too, such rows may still be candidates.
     pub fn forget_below(&mut self, transaction: &Connection, row_id: i64) -> Result<(), ShardError> {
         let sql = format!("DELETE FROM {}id_run WHERE first_id + ids <= ?1", self.of.prefix);
         transaction.prepare_cached(&sql)?.execute([row_id])?;
@@ -265,21 +265,21 @@ impl Ids {
         Ok(())
     }
 
-    /// Bytes that grow with the ids.
+    /// Returns the bytes of memory that grow with the ids.
     pub fn memory_bytes(&self) -> usize {
         let runs: usize = self.runs.iter().map(|run| size_of::<Run>() + run.filter.memory_bytes()).sum();
         let batch = (self.staged.capacity() + self.lower.capacity() + self.hits.capacity() * 2) * 8;
         runs + self.frozen.as_ref().map_or(0, Frozen::memory_bytes) + self.newest.memory_bytes() + batch
     }
 
-    /// Ids it knows, staged ones and those of rows forgotten later than their run included.
+    /// Returns the number of known ids, including staged ones and forgotten ones whose run still exists.
     pub fn count(&self) -> u64 {
         let runs: u64 = self.runs.iter().map(|run| u64::from(run.ids)).sum();
         let frozen = self.frozen.as_ref().map_or(0, Frozen::ids);
         runs + (frozen + self.newest.count()) as u64
     }
 
-    /// Shorter runs, for tests.
+    /// Makes runs shorter, for tests.
     #[cfg(test)]
     pub fn shorten_runs(&mut self, run_ids_min: usize) {
         self.sizes = Sizes { run_ids_min, chunk_ids: 4 };

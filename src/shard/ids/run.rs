@@ -1,5 +1,5 @@
-//! The older ids: a run has those of consecutive rows, sorted by hash, cut into chunks on disk; a filter
-//! in memory says which ids are worth reading a chunk for.
+//! The older ids. A run has those of consecutive rows, sorted by hash and divided into chunks on disk. A filter in
+//! memory selects the ids that require reading a chunk.
 
 use rusqlite::{Connection, OptionalExtension as _};
 
@@ -10,7 +10,7 @@ use crate::shard::error::ShardError;
 
 const ENTRY_BYTES: usize = 12;
 
-/// Which rows a run has, and where its chunks are.
+/// The rows of a run, and the location of its chunks.
 #[derive(Clone, Copy)]
 pub(super) struct Span {
     pub(super) first_id: i64,
@@ -25,7 +25,7 @@ pub(super) struct Run {
     pub(super) filter: Filter,
 }
 
-/// The part of `parts` equal ones that a hash is in (Lemire 2019).
+/// Returns which of `parts` equal parts contains a hash (Lemire 2019).
 #[inline]
 pub(super) fn part_of(hash: u64, parts: u32) -> u32 {
     ((u128::from(hash) * u128::from(parts)) >> 64) as u32
@@ -38,12 +38,12 @@ pub(super) fn encode_chunk(entries: &[Entry], out: &mut Vec<u8>) {
 }
 
 impl Run {
-    /// The id of the row after its last one.
+    /// Returns the id of the row after its last one.
     pub(super) fn end(&self) -> i64 {
         self.first_id + i64::from(self.ids)
     }
 
-    /// All runs, oldest first.
+    /// Loads all runs, oldest first.
     pub(super) fn load(connection: &Connection, of: &IdsOf) -> Result<Vec<Run>, ShardError> {
         let table = format!("{}id_run", of.prefix);
         let mut runs: Vec<Run> = Vec::new();
@@ -75,8 +75,8 @@ impl Run {
 }
 
 impl Span {
-    /// Reads the chunks of these hashes (sorted, each with its place in the batch) and adds the rows that
-    /// have them to `candidates`. About 4 us a chunk.
+    /// Reads the chunks of these hashes (sorted, each with its index in the batch) and adds their rows to
+    /// `candidates`. Takes about 4 us per chunk.
     pub(super) fn settle(
         &self,
         connection: &Connection,
@@ -104,7 +104,7 @@ impl Span {
         Ok(())
     }
 
-    /// `None` where an entry names a row outside of the run.
+    /// Adds the rows of these hashes in one chunk. Returns `None` if an entry names a row outside of the run.
     fn find(&self, entries: &[u8], hits: &[(u64, u32)], candidates: &mut Vec<(u32, i64)>) -> Option<()> {
         let (entries, torn) = entries.as_chunks::<ENTRY_BYTES>();
         if !torn.is_empty() {

@@ -3,7 +3,7 @@
 use super::IdsOf;
 use crate::shard::error::ShardError;
 
-/// For a migration of the shard's schema.
+/// Returns the SQL that creates the tables, for a migration of the shard's schema.
 pub fn schema(of: &IdsOf) -> String {
     let IdsOf { prefix, what, key, .. } = of;
     format!(
@@ -35,18 +35,18 @@ CREATE TABLE {prefix}id_chunk (
 
 const CHECKSUM_BYTES: usize = 4;
 
-/// Of the row's key too: a blob in another row's place is damage.
+/// Returns the checksum of the bytes and the row's key, so that a blob in the wrong row is detected as damage.
 fn checksum(key: i64, bytes: &[u8]) -> [u8; CHECKSUM_BYTES] {
     crc32c::crc32c_append(crc32c::crc32c(&key.to_le_bytes()), bytes).to_le_bytes()
 }
 
-/// Ends a blob that goes into the row with this key.
+/// Appends the checksum to the blob of the row with this key.
 pub(super) fn seal(key: i64, blob: &mut Vec<u8>) {
     let checksum = checksum(key, blob);
     blob.extend_from_slice(&checksum);
 }
 
-/// A blob as it was before [`seal`].
+/// Checks a sealed blob and returns its bytes without the checksum.
 pub(super) fn unseal<'b>(table: &str, key: i64, blob: &'b [u8]) -> Result<&'b [u8], ShardError> {
     match blob.split_last_chunk::<CHECKSUM_BYTES>() {
         Some((bytes, sum)) if *sum == checksum(key, bytes) => Ok(bytes),

@@ -1,4 +1,4 @@
-//! Promises of the ids: none is missed, whatever was committed, rolled back, cut short or forgotten.
+//! Promises of the ids: none is missed after any commit, rollback, interruption or deletion.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -27,14 +27,14 @@ static ROWS: Stream = Stream {
     partition_rows_max: None,
 };
 
-/// Ids of any rows.
+/// The ids of arbitrary rows.
 pub(super) static IDS: &IdsOf =
     &IdsOf { stream: &ROWS, prefix: "", what: "row", key: "id", rows_sql: |_| String::new(), sizes: SIZES };
 
-/// So small that a run's whole life fits into a few batches.
+/// Sizes at which the whole life of a run fits into a few batches.
 const SMALL: Sizes = Sizes { run_ids_min: 40, chunk_ids: 3 };
 
-/// One slice does as little as it can.
+/// A budget with which a slice does as little as possible.
 const NO_TIME: Duration = Duration::ZERO;
 
 fn open(path: &Path) -> Connection {
@@ -43,7 +43,7 @@ fn open(path: &Path) -> Connection {
     connection
 }
 
-/// The ids over a file, and what they must know: the rows of each key.
+/// The ids of a file, and the expected rows of each key.
 struct Model {
     dir: tempfile::TempDir,
     connection: Connection,
@@ -53,7 +53,7 @@ struct Model {
     forgotten_below: i64,
 }
 
-/// Some keys share a hash, some only the half of it that is used.
+/// Returns a hash that some keys share completely, and others only in the half that is used.
 fn hash(key: u16) -> KeyHash {
     let class = u64::from(key) / 3;
     let lower = class.wrapping_mul(0x9E37_79B9_7F4A_7C15);
@@ -97,7 +97,7 @@ impl Model {
             assert!(self.ids.newest(hash(*key)).any(|found| found == row_id));
         }
         self.ids.save(&transaction).unwrap();
-        // The caller decides, below.
+        // The caller commits or rolls back by SQL.
         std::mem::forget(transaction);
     }
 
@@ -117,7 +117,7 @@ impl Model {
         self.ids.rolled_back();
     }
 
-    /// Everything in memory is lost, and the transaction that is open.
+    /// Discards everything in memory, and the open transaction.
     fn reopen(&mut self) {
         self.connection = open(&self.dir.path().join("ids.db"));
         self.ids = Ids::load_with(&self.connection, IDS, SMALL).unwrap();
@@ -193,8 +193,8 @@ impl Model {
         found
     }
 
-    /// Candidates are the rows with the same lower half of the hash, all of them that were not
-    /// forgotten, each once, and no others.
+    /// Checks that the candidates are the rows with the same lower half of the hash: all that were not forgotten,
+    /// each once, and no others.
     fn check(&mut self) {
         let keys: Vec<u16> = (0..700).collect();
         for (key, found) in keys.iter().zip(self.candidates(&keys)) {
@@ -206,7 +206,7 @@ impl Model {
             assert!(found_all && found.is_sorted_by(|one, next| one < next), "{key}: {found:?} of {rows:?}");
             rows.retain(|row_id| *row_id >= self.forgotten_below && !found.contains(row_id));
             assert_eq!(rows, Vec::<i64>::new(), "{key} is missed");
-            // A reader finds the same in the tables alone, and perhaps rows that were forgotten.
+            // A reader finds the same rows in the tables alone, and possibly forgotten ones.
             let mut read = super::find(&self.connection, IDS, hash(*key)).unwrap();
             read.retain(|row_id| *row_id >= self.forgotten_below || found.contains(row_id));
             read.sort_unstable();
@@ -312,7 +312,7 @@ fn ids_that_outrun_the_thread_wait_for_it() {
     model.commit(&[1; 40]);
     model.ids.work(&mut model.connection, NO_TIME).unwrap();
     model.commit(&[2; 30]);
-    // Whether the thread is done or not.
+    // Work is due whether or not the thread has finished.
     assert!(model.ids.work_due());
     model.ids.work(&mut model.connection, NO_TIME).unwrap();
     assert!(model.rows_of("id_chunk") > 0);
@@ -341,7 +341,7 @@ fn a_lock_of_somebody_else_costs_a_slice_and_nothing_more() {
     model.check();
 }
 
-/// A damaged blob is said to be one, when it is loaded or when it is read.
+/// A damaged blob is reported when it is loaded or read.
 #[test]
 fn damage_is_said_and_never_believed() {
     let mut model = Model::new();

@@ -1,6 +1,6 @@
-//! From the newest ids to a run, in slices: freeze, write the chunks, write the run, delete what it
-//! replaces. Each slice is one short transaction; whichever is the last before a crash, the tables hold
-//! every id once or twice.
+//! Converts the newest ids to a run, in slices: freezes them, writes the chunks, writes the run, and deletes what it
+//! replaces. Each slice is one short transaction. After a crash between any two slices, the tables contain every id
+//! once or twice.
 
 use std::time::Duration;
 
@@ -13,17 +13,17 @@ use super::{Ids, IdsOf, store};
 use crate::base::clock;
 use crate::shard::error::ShardError;
 
-/// Rows between two looks at the clock.
+/// Rows between two checks of the clock.
 const STRIDE: usize = 8;
 
-/// Rows of the id tables that nobody asks for any more.
+/// Rows of the id tables that are no longer needed.
 #[derive(Default)]
 pub(super) struct Leftovers {
-    /// Of id_recent: a run has them.
+    /// Rows of id_recent whose ids are in a run.
     pub(super) recent_below: Option<i64>,
-    /// Of id_chunk: their run is gone.
+    /// Rows of id_chunk whose run was removed.
     pub(super) chunks_below: Option<i64>,
-    /// Of id_chunk: their run was not finished.
+    /// Rows of id_chunk whose run was not finished.
     pub(super) chunks_from: Option<i64>,
 }
 
@@ -45,13 +45,13 @@ impl Leftovers {
         })
     }
 
-    /// Table, key and which rows of it.
+    /// Returns the table, the key, the comparison and the bound of the next rows to delete.
     fn due(&mut self) -> Option<([&'static str; 3], &mut Option<i64>)> {
         let recent = ["id_recent", "first_id", "<"];
         let below = ["id_chunk", "id", "<"];
         let from = ["id_chunk", "id", ">="];
         let all = [
-            // First, for the next run's chunks take their places.
+            // These go first, because the next run's chunks use the same ids.
             (from, &mut self.chunks_from),
             (recent, &mut self.recent_below),
             (below, &mut self.chunks_below),
@@ -61,27 +61,28 @@ impl Leftovers {
 }
 
 impl Ids {
-    /// Whether [`Ids::work`] would do something now.
+    /// Returns `true` if [`Ids::work`] has work now.
     pub fn work_due(&self) -> bool {
         let left = &self.leftovers;
         let is_left = [left.recent_below, left.chunks_below, left.chunks_from].iter().any(Option::is_some);
         let is_next = match &self.frozen {
-            // Rather a moment of standing still than two full tables.
+            // Waiting for the thread for a moment is better than two full tables.
             Some(frozen) => !frozen.is_waiting() || self.newest.count() >= self.run_ids() / 4 * 3,
             None => self.newest.count() >= self.run_ids(),
         };
         self.staged.is_empty() && (is_left || is_next)
     }
 
-    /// One slice of turning the newest ids into a run, or of deleting what one replaced: a transaction of
-    /// its own, of about `budget`. Call it between batches; within one it does nothing. After an error
-    /// the slice is as if it had not been. Where ids come faster than a thread sorts the last ones (0.1 us
-    /// an id), it waits for the thread.
+    /// Does one slice of converting the newest ids to a run, or of deleting what a run replaced, in a transaction of
+    /// its own of about `budget`. Call it between batches; within a batch it does nothing. After an error, the slice
+    /// has no effect. If new ids arrive before the thread has sorted the last ones (0.1 us per id), this function
+    /// waits for the thread.
     pub fn work(&mut self, connection: &mut Connection, budget: Duration) -> Result<(), ShardError> {
         if !self.work_due() {
             return Ok(());
         }
-        // Measured: a commit takes about as long as the inserts before it.
+        // By measurement, a commit takes about as long as the inserts before it, so the inserts get half of the
+        // budget.
         let until_us = clock::monotonic_us() + budget.as_micros() as u64 / 2;
         if self.leftovers.due().is_some() {
             return self.clear(connection, until_us);
@@ -160,7 +161,7 @@ fn write_chunks(
     Ok(())
 }
 
-/// From this commit on the run stands for the rows of id_recent.
+/// Writes the run. From this commit on, it replaces the rows of id_recent.
 fn write_run(of: &IdsOf, frozen: &mut Frozen, transaction: Transaction<'_>) -> Result<(), ShardError> {
     let mut blob = Vec::new();
     frozen.sorted().filter.encode(&mut blob);

@@ -1,8 +1,8 @@
 //! The totals that a correct system must report: exact, collected while the orders pass.
 //!
 //! In: orders sorted by time. Out: `truth.json`. Owns: the definitions of a sale (an order neither cancelled nor
-//! refunded), a day (UTC) and a customer of it. Never: an estimate, a stored row. Memory: 8 bytes per customer, 24 per
-//! product, 16 for each different order total of a tenant, for any number of orders.
+//! refunded), a day (UTC) and a customer of it. Never: estimates, or stores a row. Memory: 8 bytes per customer, 24
+//! per product, 16 for each different order total of a tenant, for any number of orders.
 
 mod report;
 
@@ -115,7 +115,7 @@ impl Sum {
 }
 
 impl TenantTruth {
-    /// The quantiles of all sales' totals.
+    /// Returns the quantiles of all sales' totals.
     pub(super) fn order_value(&mut self) -> Quantiles {
         self.values.quantiles()
     }
@@ -131,7 +131,7 @@ impl TenantTruth {
             self.close_day(day);
         }
         let customer = &mut self.customers[order.customer as usize];
-        // Never 0, and at most 3,660 days.
+        // At least 1, and at most 3,660 days.
         let stamp = self.days.len() as u32 + 1;
         self.unique_customers += u64::from(customer.day == 0);
         self.today.unique_customers += u64::from(customer.day != stamp);

@@ -12,7 +12,7 @@ use super::super::world::{World, product_id};
 use super::{Day, Sum, TenantTruth, Truth};
 use crate::base::order_status::OrderStatus;
 
-/// Number of products in `by_product_top`: those with most revenue; of equals the lower number.
+/// The number of products in `by_product_top`: those with the most revenue. Of equal ones, the lower number is first.
 const TOP: usize = 20;
 
 /// Rows of each table.

@@ -1,4 +1,4 @@
-//! Bad weather: locks, full disks, removed, replaced and damaged files, panics.
+//! Failures: locks, full disks, removed, replaced and damaged files, panics.
 
 use std::fs;
 use std::sync::Arc;
@@ -78,7 +78,7 @@ fn a_removed_file_is_brought_back_with_every_row() {
     let mut writer = rig.writer();
     rig.accept(0, 300);
     writer.settle();
-    // The journal has forgotten these: only the open connection still has them.
+    // The journal has released these records: only the open connection still has them.
     writer.checkpoint(CheckpointMode::Passive).unwrap();
     rig.accept(1, 20);
     fs::remove_file(rig.path()).unwrap();
@@ -116,7 +116,7 @@ fn rows_that_are_in_neither_place_are_counted_as_lost() {
     }
     writer.settle();
     writer.checkpoint(CheckpointMode::Truncate).unwrap();
-    // An empty file takes the place of the full one.
+    // An empty file replaces the full one.
     let other = tempfile::tempdir().unwrap();
     drop(Shard::open(&folder(&other), &settings().shard, &FAMILIES).unwrap());
     fs::rename(folder(&other).database(), rig.path()).unwrap();
@@ -138,7 +138,7 @@ fn a_flipped_bit_in_the_wal_costs_no_row() {
             rig.accept(1, 30);
             writer.settle();
         }
-        // Killed, so nothing is carried over; then one bit falls over.
+        // Killed, so nothing is checkpointed. Then one bit flips.
         let wal = rig.path().with_extension("db-wal");
         let (mut bytes, database) = (fs::read(&wal).unwrap(), fs::read(rig.path()).unwrap());
         let at = bytes.len() * step / 8 + 5;
@@ -256,7 +256,7 @@ fn a_removed_folder_costs_no_row() {
     rig.accept(0, 250);
     writer.settle();
     fs::remove_dir_all(folder(&rig.dir).dir()).unwrap();
-    // Into a file without a name, until the journal begins its next one.
+    // These go to a file without a name, until the journal begins its next segment.
     rig.accept(0, 10);
     writer.settle();
     assert_eq!(rig.status.reopened.get(), 1);

@@ -1,4 +1,4 @@
-//! Ordinary weather: batches, checkpoints, indexes, stopping, starting again.
+//! Normal operation: batches, checkpoints, indexes, stopping, starting again.
 
 use std::sync::Arc;
 use std::thread;

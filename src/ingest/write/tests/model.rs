@@ -1,4 +1,4 @@
-//! Any mixture of events and misfortune: every accepted event is a row in the end, exactly once.
+//! Any mixture of events and failures: in the end, every accepted event is a row, exactly once.
 
 use proptest::prelude::*;
 
@@ -70,7 +70,7 @@ proptest! {
                     }
                 }
                 Step::Checkpoint => writer.checkpoint(CheckpointMode::Passive).unwrap(),
-                // Only under an open connection: a file removed while nobody has it open is gone.
+                // Only under an open connection: a file that is removed while no one has it open is lost.
                 Step::Unlink if writer.shard.is_some() => {
                     writer.settle();
                     std::fs::remove_file(rig.path()).unwrap();

@@ -1,12 +1,12 @@
-//! Orders on their way out: one text for all of them, and numbers into it.
+//! A batch of orders for an export: one text for all of them, and offsets into it.
 
 use crate::base::money::Currency;
 use crate::base::order_status::OrderStatus;
 
-/// About as much as the numbers of an item take.
+/// Approximate length of the numbers of an item.
 const ITEM_DIGITS: usize = 64;
 
-/// A text of a batch.
+/// The position of a text of a batch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Span {
     start: u32,
@@ -27,7 +27,7 @@ pub struct BatchOrder {
     pub total: i64,
     pub units: i64,
     pub item_count: i64,
-    /// Where its items end in those of the batch; they begin where the order before ends.
+    /// Where the order's items end in those of the batch. They begin where those of the previous order end.
     pub items_end: u32,
 }
 
@@ -43,7 +43,7 @@ pub struct BatchItem {
     pub unit_price: i64,
 }
 
-/// Orders with all that is told of them; some hundred bytes each.
+/// Orders with all exported data; some hundred bytes each.
 #[derive(Clone, Debug, Default)]
 pub struct OrderBatch {
     pub orders: Vec<BatchOrder>,
@@ -56,14 +56,14 @@ pub struct OrderBatch {
 }
 
 impl Span {
-    /// Where it stands once it is put behind what there is.
+    /// Appends `new` to the text and returns its position.
     pub(super) fn pushed(text: &mut String, new: &str) -> Span {
         let start = text.len() as u32;
         text.push_str(new);
         Span { start, end: text.len() as u32 }
     }
 
-    /// Where it stands in the batch's text.
+    /// The range within the batch's text.
     #[must_use]
     pub fn range(self) -> std::ops::Range<usize> {
         self.start as usize..self.end as usize
@@ -71,19 +71,19 @@ impl Span {
 }
 
 impl OrderBatch {
-    /// All texts, for who refers to them by [`Span::range`] from now on.
+    /// Takes the text of the batch. The caller resolves positions by [`Span::range`] from then on.
     #[must_use]
     pub fn take_text(&mut self) -> String {
         std::mem::take(&mut self.text)
     }
 
-    /// Memory for texts to come.
+    /// Provides memory for further texts.
     pub fn give_text(&mut self, mut text: Vec<u8>) {
         text.clear();
         self.text = String::from_utf8(text).unwrap_or_default();
     }
 
-    /// Empty again, its memory kept for the next one.
+    /// Empties the batch and keeps its memory for the next one.
     pub fn clear(&mut self) {
         self.orders.clear();
         self.items.clear();
@@ -92,21 +92,21 @@ impl OrderBatch {
         self.text.clear();
     }
 
-    /// Bytes of the order's texts: its id and its customer.
+    /// Returns the bytes of the order's texts: its id and its customer.
     #[must_use]
     pub fn order_bytes(&self, order: &BatchOrder) -> usize {
         let customer = self.customers[order.customer as usize];
         order.order_id.range().len() + customer.iter().map(|span| span.range().len()).sum::<usize>()
     }
 
-    /// Bytes of a line of an order, with the digits of its numbers.
+    /// Returns the bytes of an item's texts, with the digits of its numbers.
     #[must_use]
     pub fn item_bytes(&self, item: &BatchItem) -> usize {
         let product = self.products[item.product as usize];
         ITEM_DIGITS + product.iter().map(|span| span.range().len()).sum::<usize>()
     }
 
-    /// All texts, one behind the other.
+    /// Returns all texts, one after the other.
     #[must_use]
     pub fn all_text(&self) -> &[u8] {
         self.text.as_bytes()
@@ -117,7 +117,7 @@ impl OrderBatch {
         &self.text[span.range()]
     }
 
-    /// Orders `o-N` of one item each, for tests.
+    /// Returns orders `o-N` of one item each, for tests.
     #[cfg(test)]
     pub(crate) fn numbered(numbers: impl IntoIterator<Item = u64>, status: OrderStatus) -> OrderBatch {
         let mut batch = OrderBatch::default();
@@ -149,17 +149,17 @@ impl OrderBatch {
     }
 }
 
-/// How much a batch takes.
+/// The limits of a batch.
 #[derive(Clone, Copy, Debug)]
 pub struct BatchBounds {
     pub orders: usize,
-    /// The order that reaches it is the last one: up to 1,023 more.
+    /// The order that reaches this number is the last one, so a batch may contain up to 1,023 more.
     pub items: usize,
     pub with_items: bool,
 }
 
 impl BatchBounds {
-    /// Whether the batch has what it may have: decided by its rows alone, never by time.
+    /// Returns `true` if the batch has reached a limit. Only its rows decide it, never the time.
     #[must_use]
     pub fn is_full(&self, batch: &OrderBatch) -> bool {
         batch.orders.len() >= self.orders || batch.items.len() >= self.items

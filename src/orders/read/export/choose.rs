@@ -1,4 +1,4 @@
-//! Which orders are wanted, and their statuses at that time.
+//! Selects orders, with their statuses at that time.
 
 use rusqlite::{Connection, Row, params};
 
@@ -15,34 +15,35 @@ use crate::orders::ORDERS;
 use crate::shard::read::TimeRange;
 use crate::shard::{PartitionInfo, ShardError, partitions_of, tenant_number};
 
-/// Ids that one step of choosing goes through, and orders it looks at in order of time. In a debug build few, so that
-/// tests with few rows go on from step to step.
+/// Ids that one step examines, and orders that it examines in order of time. Few in a debug build, so that tests
+/// with few rows take several steps.
 const CHOOSE_IDS: i64 = if cfg!(debug_assertions) { 150 } else { 16_384 };
 const CHOOSE_ORDERS: i64 = if cfg!(debug_assertions) { 40 } else { 8_192 };
-/// Wanted orders times this must reach those that are there for tables to be read from end to end.
+/// Tables are read from end to end if the selected orders times this number reach the stored ones.
 const MOST: u64 = 3;
 
-/// One order that is wanted, and the status it is told with.
+/// One selected order, with the status that the export reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ChosenOrder {
     pub id: i64,
     pub status: OrderStatus,
 }
 
-/// Where choosing stands in one shard.
+/// The progress of the selection in one shard.
 #[derive(Clone, Debug, Default)]
 pub struct Choosing {
-    /// The highest id of the partitions that are done, or of the rows where tables are read from end to end.
+    /// The highest id of the finished partitions, or of the rows read so far if tables are read from end to end.
     after: i64,
-    /// Time and order id of the last order of an unfinished partition that is read in order of time.
+    /// Time and order id of the last order read, if a partition is read in order of time and is not finished.
     within: Option<(i64, String)>,
-    /// Whether tables are read from end to end; decided at the first step.
+    /// Whether tables are read from end to end. The first step decides it.
     whole: Option<bool>,
 }
 
-/// The next orders of the filter with ids up to `pin`, partition by partition; and where to go on, if there is
-/// more. Within a partition they come in order of their ids, or, where few are wanted, of time. About 0.2 us an
-/// order that is there, or 1.5 us one that is wanted. `spare` is an empty list whose memory is used.
+/// Returns the next orders that match the filter and have ids up to `pin`, partition by partition, and where to
+/// continue if there is more. Within a partition they are in order of id or, if few match, in order of time. Takes
+/// about 0.2 us for each stored order, or 1.5 us for each matching one. `spare` is an empty list whose memory is
+/// reused.
 pub fn choose_orders(
     connection: &Connection,
     shard: ShardId,
@@ -97,7 +98,7 @@ pub fn choose_orders(
     if whole {
         let first = choosing.after.max(info.first_id - 1);
         let last = end(info).min(first + CHOOSE_IDS);
-        // At once: what a list leaves behind as it grows is memory that the process keeps.
+        // Reserved at once, because the process keeps the memory that a growing list leaves behind.
         chosen.reserve_exact(CHOOSE_IDS as usize);
         let mut statement = connection.prepare_cached(&by_id_sql(&info.name))?;
         let mut rows = statement.query([first, last])?;
@@ -116,7 +117,7 @@ pub fn choose_orders(
             }
         }
     } else {
-        // No order has an empty id.
+        // An order id is never empty.
         let (after_us, after_id) = choosing.within.take().unwrap_or((from_us, String::new()));
         let mut statement = connection.prepare_cached(&by_time_sql(&info.name))?;
         let mut rows = statement.query(params![tenant, after_us, after_id, to_us, pin, CHOOSE_ORDERS])?;
@@ -140,7 +141,7 @@ pub fn choose_orders(
     Ok((chosen, (!is_done).then_some(choosing)))
 }
 
-/// From columns ordered_at_us, id, currency, status, total, units, customer.
+/// Reads an order from columns ordered_at_us, id, currency, status, total, units, customer.
 fn bare(row: &Row<'_>) -> Result<Found, ShardError> {
     Ok(Found {
         ordered_at_us: row.get(0)?,

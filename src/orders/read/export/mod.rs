@@ -1,7 +1,7 @@
-//! Orders for exports: first which ones and how they stood, then what is told of each, in bounded steps.
+//! Reads orders for exports in bounded steps: first selects them with their statuses, then reads their data.
 //!
-//! Everything of an order but its status never changes, so the status is taken with the choice: what is made of a
-//! choice later is the same however often it is made.
+//! Only the status of an order ever changes, so the selection stores it. Reading the same selection therefore
+//! returns the same data every time.
 
 mod batch;
 mod choose;
@@ -19,21 +19,21 @@ use super::found::damaged;
 use crate::base::money::Currency;
 use crate::shard::ShardError;
 
-/// How long one step may hold its snapshot: short enough that a query behind it hardly waits.
+/// How long one step may hold its snapshot: short enough that a waiting query is hardly delayed.
 const STEP_US: u64 = 20_000;
-/// Orders between two looks at the clock.
+/// Orders between two checks of the clock.
 const LOOK: usize = 256;
 
 fn currency(row: &Row<'_>, at: usize) -> Result<Currency, ShardError> {
     Currency::parse(row.get_ref(at)?.as_str().map_err(rusqlite::Error::from)?).ok_or_else(damaged)
 }
 
-/// Gives back the pages that a reading of a whole shard leaves in a connection's cache.
+/// Releases the pages that reading a whole shard leaves in a connection's cache.
 pub fn forget_pages(connection: &Connection) -> Result<(), ShardError> {
     Ok(connection.execute_batch("PRAGMA shrink_memory")?)
 }
 
-/// Every SQL text of exports that reads a partition, by name; for looking at plans.
+/// Returns every SQL text of exports that reads a partition, with its name, for checking query plans.
 pub(super) fn statements(partition: &str) -> Vec<(String, String)> {
     vec![
         ("orders to choose from, from end to end".to_owned(), choose::by_id_sql(partition)),

@@ -8,21 +8,21 @@ use crate::base::ids::ShardId;
 use crate::shard::Identity;
 use crate::shard::ShardError;
 
-/// Names kept from step to step: numbers they may have (4 bytes each) and bytes of text.
+/// Limits of the names kept between steps: the highest number (4 bytes each) and the bytes of text.
 const NAME_NUMBERS_MAX: usize = 1 << 20;
 const NAME_BYTES_MAX: usize = 3 << 20;
 
-/// Names of one shard met so far: what a step has read the next ones know.
+/// The names of one shard that earlier steps have read.
 #[derive(Debug, Default)]
 pub struct NameCache {
-    /// The shard, and its file: one that takes its place gives out other numbers.
+    /// The shard and its file. A file that replaces it has other numbers.
     of: Option<(ShardId, Identity)>,
     customers: Kept<3>,
     products: Kept<2>,
 }
 
 impl NameCache {
-    /// Forgets what it knows of another shard.
+    /// Prepares for a shard. Forgets the names of another one.
     pub(super) fn begin(&mut self, connection: &Connection, shard: ShardId) -> Result<(), ShardError> {
         let path = connection.path().unwrap_or_default();
         let of = Identity::of(path.as_ref())?.map(|identity| (shard, identity));
@@ -58,7 +58,7 @@ impl NameCache {
 /// Names by number.
 #[derive(Debug, Default)]
 struct Kept<const N: usize> {
-    /// Place among the entries, from 1, by number; numbers are given out without gaps.
+    /// For each number, the index of its entry plus one, or 0. Numbers are assigned without gaps.
     places: Vec<u32>,
     entries: Vec<[Span; N]>,
     text: String,
@@ -83,11 +83,11 @@ impl<const N: usize> Kept<N> {
             return;
         }
         if self.text.len() >= NAME_BYTES_MAX {
-            // Whatever is kept has been used; what comes next is mostly new.
+            // The stored names have been used, and most of the next ones are new.
             self.clear();
         }
         if self.places.capacity() == 0 {
-            // Pages that are not written to cost nothing, and what a list leaves behind as it grows does.
+            // Untouched pages cost nothing, but the buffers that a growing list leaves behind do.
             self.places.reserve_exact(NAME_NUMBERS_MAX);
             self.text.reserve_exact(NAME_BYTES_MAX + NAME_BYTES_MAX / 8);
         }
@@ -100,7 +100,7 @@ impl<const N: usize> Kept<N> {
     }
 }
 
-/// Where the names of a step stand in its batch, by number.
+/// The indexes of a step's names in its batch, by number.
 pub(super) struct Places {
     numbers: Vec<i64>,
     first: u32,
@@ -112,7 +112,8 @@ impl Places {
     }
 }
 
-/// Looks up what is not known, in order of the numbers: neighbours share a page.
+/// Adds the names with these numbers to the batch, and reads unknown ones in order of their numbers, because
+/// neighbours share a page.
 fn look_up<const N: usize>(
     connection: &Connection,
     sql: &str,

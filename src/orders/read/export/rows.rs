@@ -1,4 +1,4 @@
-//! What is told of the chosen orders.
+//! Reads the data of selected orders.
 
 use rusqlite::{Connection, Row};
 
@@ -14,18 +14,18 @@ use crate::base::order_status::OrderStatus;
 use crate::orders::ORDERS;
 use crate::shard::{ShardError, partitions_of, tenant_number};
 
-/// A row that is read and not wanted costs a quarter of one that is sought.
+/// Reading an unselected row costs a quarter of looking up a selected one.
 const DENSE: i64 = 4;
 
-/// Where chosen orders are, and whose.
+/// The shard and the tenant of the selected orders.
 #[derive(Clone, Copy, Debug)]
 pub struct ExportedFrom<'a> {
     pub shard: ShardId,
     pub tenant_id: &'a str,
 }
 
-/// Adds the first of the chosen orders, all of one shard, to the batch, as far as bounds and time allow; how many.
-/// About 1 us an order and 0.3 us an item where most of what is there is chosen.
+/// Adds selected orders, all of one shard, to the batch until a bound or the time limit is reached. Returns how many
+/// it added. Takes about 1 us an order and 0.3 us an item if most of the stored orders are selected.
 pub fn read_orders(
     connection: &Connection,
     of: ExportedFrom<'_>,
@@ -87,10 +87,10 @@ fn gone() -> ShardError {
     ShardError::Other("orders of the export no longer exist".to_owned())
 }
 
-/// A run of orders of one partition on its way into a batch.
+/// Reads a run of orders of one partition into a batch.
 struct Reading<'r, 'c> {
     connection: &'c Connection,
-    /// Nobody else's order is told, even if a file with other ids took the place of the one that was chosen from.
+    /// No other tenant's order is exported, even if a file with other ids has replaced the one of the selection.
     tenant: i64,
     partition: &'r str,
     bounds: BatchBounds,
@@ -100,7 +100,7 @@ struct Reading<'r, 'c> {
 }
 
 impl Reading<'_, '_> {
-    /// Orders and items side by side, from end to end.
+    /// Reads orders and items side by side, from end to end.
     fn dense(&mut self, run: &[ChosenOrder]) -> Result<usize, ShardError> {
         let (first, last) = (run[0].id, run[run.len() - 1].id);
         let mut orders = self.connection.prepare_cached(&orders_sql(self.partition))?;
@@ -139,7 +139,7 @@ impl Reading<'_, '_> {
         Ok(run.len())
     }
 
-    /// Each by itself.
+    /// Looks up each order separately.
     fn single(&mut self, run: &[ChosenOrder]) -> Result<usize, ShardError> {
         let mut orders = self.connection.prepare_cached(&orders_sql(self.partition))?;
         let mut items = self.connection.prepare_cached(&items_sql(self.partition))?;

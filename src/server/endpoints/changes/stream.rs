@@ -1,4 +1,4 @@
-//! One stream: what it reads of the ring, and of the shards where it is behind.
+//! One stream: its reads from the ring, and from the shards if it is behind.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -17,10 +17,10 @@ use crate::prices::PriceChange;
 use crate::query::{self, ChangePosition, Changes, QueryError};
 use crate::tenants::{Principal, Scope};
 
-/// How long a new stream waits for the core to know where every shard stands.
+/// How long a new stream waits until the core knows the position of every shard.
 const JOIN_PATIENCE: Duration = Duration::from_secs(5);
 
-/// A stream's entry in its topic, until it is dropped.
+/// A stream's entry in its topic, which is removed when this is dropped.
 struct Seated {
     lane: Rc<Lane>,
     topic: Rc<Topic>,
@@ -39,13 +39,13 @@ impl Seated {
         Seated { lane: lane.clone(), topic, seat }
     }
 
-    /// Whether it is to be asked, now, if it may still be read.
+    /// Returns `true` if the permission to read has to be checked now, and clears the mark.
     fn takes_check(&self) -> bool {
         let mut seats = self.topic.seats.borrow_mut();
         seats.get_mut(self.seat).is_some_and(|seat| std::mem::take(&mut seat.check_due))
     }
 
-    /// Keeps the waker; whether a comment is due.
+    /// Returns `true` if a comment is due. Otherwise stores the waker.
     fn wait(&self, waker: &Waker) -> bool {
         let mut seats = self.topic.seats.borrow_mut();
         let Some(seat) = seats.get_mut(self.seat) else { return false };
@@ -79,34 +79,34 @@ impl Drop for Seated {
 type NextChange = Pin<Box<dyn Future<Output = (Changes, Option<PriceChange>)>>>;
 
 enum State {
-    /// Its first bytes are still to be sent.
+    /// Has to send its first bytes.
     Begins(Bytes),
-    /// Reads what it missed from the shards.
+    /// Reads missed changes from the shards.
     Replays(NextChange),
-    /// Looks into the ring.
+    /// Reads the ring.
     Follows,
 }
 
-/// One stream: poll it for the next bytes.
+/// One stream. Poll it for the next bytes.
 pub(in crate::server) struct ChangeStream {
     seated: Seated,
     principal: Principal,
     product_id: Option<Box<str>>,
     state: State,
-    /// What it is to read before it follows.
+    /// The changes to read before the stream follows the ring.
     behind: Option<Changes>,
-    /// Behind the last change that it was given, or that was none of its own.
+    /// The position after the last change that the stream returned, or that was not its own.
     at: Rc<ChangePosition>,
-    /// Where its reader comes back: the last id that it was sent.
+    /// The position at which its reader resumes: that of the last id that was sent.
     told: Rc<ChangePosition>,
-    /// The number in the ring it looks at next.
+    /// The number in the ring that the stream reads next.
     next: u64,
 }
 
-/// Begins a stream of a tenant's changes, or of one product's: from now on, or behind the event with an id.
+/// Begins a stream of the changes of a tenant, or of one product: from now on, or after the event with an id.
 ///
 /// # Errors
-/// An id that is none; a shard that cannot be read.
+/// Returns an error if the id is invalid or a shard cannot be read.
 pub(in crate::server) async fn begin(
     lane: &Rc<Lane>,
     principal: &Principal,
@@ -119,14 +119,14 @@ pub(in crate::server) async fn begin(
         Some(text) => {
             let open = |now: &ChangePosition| ChangePosition::open(&lane.cursors, tenant_id, text, now);
             let known = hub(lane).position.borrow().as_deref().and_then(|now| open(now).ok());
-            // The shards are asked only for what this core has not read yet.
+            // The shards are asked only if this core has not read as far yet.
             Some(match known {
                 Some(from) => from,
                 None => open(&query::change_marks(&lane.readers).await?)?,
             })
         }
     };
-    // Seated first: from here on the core reads.
+    // Seated first: from here on, the core reads changes.
     let seated = Seated::new(lane, tenant_id);
     let (reply, replied) = async_channel::bounded(1);
     hub(lane).joins.borrow_mut().push(Join { from: from.clone(), reply });
@@ -136,12 +136,12 @@ pub(in crate::server) async fn begin(
         Err(async_channel::RecvError)
     };
     replied.recv().or(patience).await.map_err(|_| QueryError::Busy)?;
-    // Of one moment: what was read is behind the position, what comes is behind the number.
+    // Both are of one moment: the changes read so far end at the position, and later ones begin at the number.
     let now = hub(lane).position.borrow().clone().ok_or(QueryError::Busy)?;
     let next = hub(lane).ring.borrow().end();
     let behind = from.clone().map(|from| Changes::new(&lane.readers, tenant_id, from, now.clone()));
     let at = from.map_or_else(|| now.clone(), Rc::new);
-    // An id without data is kept by the reader, so that one that comes back before the first event misses none.
+    // A reader keeps an id without data, so one that reconnects before the first event misses none.
     let id = at.seal(&lane.cursors, tenant_id)?.0;
     let first = Bytes::from(format!(": changes of prices\nretry: 2000\nid: {id}\n\n"));
     let product_id = product_id.map(Box::from);
@@ -149,11 +149,11 @@ pub(in crate::server) async fn begin(
     Ok(ChangeStream { seated, principal, product_id, state, behind, at, told, next })
 }
 
-/// The next change of a replay; waits out what cannot be read for now.
+/// Returns the next change of a replay. Waits while it cannot be read.
 fn replay(lane: Rc<Lane>, mut changes: Changes) -> NextChange {
     Box::pin(async move {
         loop {
-            // Given back however this ends: a connection that breaks off drops its replay at whatever point it is.
+            // The token is returned however this ends: an aborted connection drops its replay at any point.
             let token = hub(&lane).tokens.token().await;
             let next = changes.next().await;
             drop(token);
@@ -169,16 +169,16 @@ fn replay(lane: Rc<Lane>, mut changes: Changes) -> NextChange {
 }
 
 impl ChangeStream {
-    /// Whether who reads it still may. A key that ends lets nothing more out.
+    /// Returns `true` if the reader still has permission. Nothing is sent after its key has ended.
     fn is_allowed(&self) -> bool {
         let Seated { lane, topic, .. } = &self.seated;
         let mut desk = lane.desk.borrow_mut();
         desk.authorize_again(&self.principal, &topic.tenant_id, Scope::Read, lane::now()).is_ok()
     }
 
-    /// A comment; with an id where it has come further without an event of its own, so that who comes back does not have
-    /// all of that read again. An event without data is none, but its id is kept (HTML, 9.2.6: the id is set before the
-    /// data is looked at).
+    /// Returns a comment. It has an id if the position has advanced without an event of the stream's own, so that a
+    /// reader that reconnects does not read all of that again. An event without data is not dispatched, but its id is
+    /// kept (HTML, 9.2.6: the id is set before the data is checked).
     fn beat(&mut self) -> Bytes {
         if self.told != self.at
             && let Ok(id) = self.at.seal(&self.seated.lane.cursors, &self.seated.topic.tenant_id)
@@ -191,7 +191,8 @@ impl ChangeStream {
 }
 
 impl Stream for ChangeStream {
-    /// It ends when the server drains, or when its reader may read no more and is told why when it comes back.
+    /// Returns the next bytes. The stream ends when the server drains, or when its reader loses its permission. Such
+    /// a reader gets the reason when it reconnects.
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
         let lane = self.seated.lane.clone();
         if self.seated.takes_check() && !self.is_allowed() {
@@ -230,7 +231,7 @@ impl Stream for ChangeStream {
                                 self.told = self.at.clone();
                                 return Poll::Ready(Some(frame));
                             }
-                            // Not without its id: the stream ends, and the reader comes back.
+                            // An event is not sent without its id. The stream ends, and the reader reconnects.
                             Err(_) => return Poll::Ready(None),
                         }
                     }
@@ -256,7 +257,7 @@ impl Stream for ChangeStream {
                         self.told = entry.after.clone();
                         return Poll::Ready(Some(entry.frame.clone()));
                     }
-                    // Nothing up to here is its own, so it stands where the core does.
+                    // Nothing up to here belongs to the stream, so its position is that of the core.
                     self.next = ring.end();
                     if let Some(position) = &*hub(&lane).position.borrow() {
                         self.at = position.clone();

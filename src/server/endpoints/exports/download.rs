@@ -1,4 +1,4 @@
-//! The file of an export, piece by piece as the client takes it, and on while it grows.
+//! The file of an export, piece by piece as the client receives it, and further while it grows.
 
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -11,18 +11,18 @@ use crate::cores::stop::Stage;
 use crate::lane::Lane;
 use crate::lane::{Broken, NextBytes, Pieces};
 
-/// Bytes of one piece: a client that does not read holds two of them, and what its socket holds.
+/// Bytes of one piece. A client that does not read holds two of them, and those in its socket.
 const PIECE_BYTES: u64 = 128 * 1024;
-/// Between two looks whether the file has grown, doubled from the first to the last.
+/// The pause between two checks for growth of the file. It doubles from the first value to the second.
 const LOOK_MIN: Duration = Duration::from_millis(5);
 const LOOK_MAX: Duration = Duration::from_millis(200);
 
-/// Why a download ends early: never as if it were whole.
+/// Why a download ends early. It never ends as if it were complete.
 type Break = &'static str;
 
 const MADE_ANEW: Break = "the export restarts";
 
-/// Where a download stands.
+/// The state of a download.
 pub(super) struct ExportPieces {
     lane: Rc<Lane>,
     export: Arc<Export>,
@@ -30,7 +30,7 @@ pub(super) struct ExportPieces {
     path: PathBuf,
     file: Option<ReadFile>,
     at: u64,
-    /// `None`: to the end of the file, once it has one.
+    /// `None` means to the end of the file, once it has one.
     until: Option<u64>,
 }
 
@@ -73,7 +73,7 @@ impl ExportPieces {
             let there = progress.checkpoint.bytes.min(self.until.unwrap_or(u64::MAX));
             if self.at < there {
                 let bytes = self.read((there - self.at).min(PIECE_BYTES)).await?;
-                // The file may have been replaced before it was opened; its generation is there before it is.
+                // The file may have been replaced before it was opened. A generation is published before its file.
                 if self.export.progress().generation != self.generation {
                     return Err(MADE_ANEW);
                 }

@@ -1,4 +1,4 @@
-//! The jobs: a few at once, the oldest first, each tenant's in turn; and the look for those that expired.
+//! The jobs: a few at once, the oldest first, with the tenants in turn. Also the check for expired exports.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -13,17 +13,17 @@ use crate::cores::executor;
 use crate::lane::Lane;
 use crate::lane::detached;
 
-/// Jobs that run at once, whole process: one reads while another one encodes, and each holds some 20 MB.
+/// Maximum jobs of the process that run at once: one reads while another encodes, and each holds about 20 MB.
 const RUNNING_MAX: usize = 2;
-/// How often a job begins again from its checkpoint after shards could not be read, and how long between.
+/// How often a job restarts from its checkpoint after shards could not be read, and the pause in between.
 const TRIES: u32 = 30;
 const PAUSE: Duration = Duration::from_secs(1);
-/// Between two looks for expired ones: a quarter of the expiry, within these.
+/// The bounds of the pause between two checks for expired exports, which is a quarter of the expiry.
 const LOOK_MIN: Duration = Duration::from_millis(50);
 const LOOK_MAX: Duration = Duration::from_secs(60);
 
-/// Runs what there is to run until the process ends; on one core only. What is under way then goes on from its last
-/// checkpoint after the next start.
+/// Runs jobs until the process ends, on one core only. After the next start, an unfinished job continues from its
+/// last checkpoint.
 pub(super) async fn run(lane: Rc<Lane>) {
     let running: Rc<RefCell<Vec<Arc<Export>>>> = Rc::default();
     let put_off: Rc<RefCell<Vec<ExportId>>> = Rc::default();
@@ -40,7 +40,7 @@ pub(super) async fn run(lane: Rc<Lane>) {
                     fail(&lane, &export, "internal server error; the log has the details").await;
                 }
                 if export.is_removed() {
-                    // What was charged for a batch that came too late.
+                    // Releases the bytes that were charged for a batch that arrived too late.
                     export_store(&lane).release(&export);
                 }
                 export.set_running(false);
@@ -61,18 +61,18 @@ pub(super) async fn run(lane: Rc<Lane>) {
     }
 }
 
-/// What became of a job.
+/// The outcome of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ended {
-    /// There is no more to do for it.
+    /// Nothing remains to be done.
     Over,
-    /// Others go first.
+    /// Other jobs run first.
     Later,
-    /// It goes on as soon as nobody holds it, before the next one who does.
+    /// The job continues as soon as its tenant is no longer held, and before the next hold.
     Held,
 }
 
-/// The oldest that waits, is not held and was not put off, of a tenant that has none running if there is one.
+/// Returns the oldest export that waits and is neither held nor postponed. Prefers a tenant without a running one.
 fn next(lane: &Lane, running: &[Arc<Export>], put_off: &[ExportId]) -> Option<Arc<Export>> {
     let all = export_store(lane).all();
     let waits = |export: &&Arc<Export>| {
@@ -121,7 +121,7 @@ async fn finish(lane: &Rc<Lane>, export: &Arc<Export>) -> Ended {
     }
 }
 
-/// It came to nothing. Its file may be large: a reader's thread deletes it, where one has room.
+/// Marks an export as failed. Its file may be large, so a reader's thread deletes it if one has room.
 async fn fail(lane: &Lane, export: &Arc<Export>, reason: &str) {
     let (store, failed, why) = (export_store(lane).clone(), export.clone(), reason.to_owned());
     if lane.readers.compute(move || store.fail(&failed, &why)).await.is_err() {
@@ -129,7 +129,7 @@ async fn fail(lane: &Lane, export: &Arc<Export>, reason: &str) {
     }
 }
 
-/// What a client is told: what the system says of its files is for the log.
+/// Returns the reason for the client. What the system reports about its files is for the log.
 fn reason(error: &ExportFailure) -> String {
     match error {
         ExportFailure::Export(ExportError::Io(error)) if is_full(error) => "the disk is full".to_owned(),
@@ -138,13 +138,13 @@ fn reason(error: &ExportFailure) -> String {
     }
 }
 
-/// Looks until the process ends; on one core only.
+/// Checks for expired exports until the process ends, on one core only.
 pub(super) async fn run_expiry(lane: Rc<Lane>) {
     let pause = (lane.vitals.config.export_expiry / 4).clamp(LOOK_MIN, LOOK_MAX);
     loop {
         executor::sleep(pause).await;
         let store = export_store(&lane).clone();
-        // Where the readers are busy, the next look does it.
+        // If the readers are busy, the next check does it.
         let _ = lane.readers.compute(move || store.expire(clock::unix_us())).await;
     }
 }

@@ -1,4 +1,4 @@
-//! A body as uploads: whole, or file by file where it is a form.
+//! A body as uploads: the whole body, or each file of a form.
 
 use std::future::{Future as _, poll_fn};
 use std::pin::pin;
@@ -12,7 +12,7 @@ use super::frames::Frames;
 use crate::api::write::WriteRefused;
 use crate::lane::RequestHead;
 
-/// Whether the body is a form whose files are meant, and with which boundary.
+/// Returns the boundary if the body is a form, whose files are the uploads.
 pub(super) fn boundary(request: &RequestHead) -> Result<Option<String>, WriteRefused> {
     let content_type = request.headers.get("content-type").and_then(|value| value.to_str().ok());
     let content_type = content_type.unwrap_or_default();
@@ -22,11 +22,11 @@ pub(super) fn boundary(request: &RequestHead) -> Result<Option<String>, WriteRef
         let boundary = multer::parse_boundary(content_type);
         return boundary.map(Some).map_err(|error| WriteRefused::Multipart(error.to_string()));
     }
-    // How the bytes are packed is told by the bytes.
+    // The bytes show how they are compressed.
     CONTENT_TYPES.iter().any(is).then_some(None).ok_or(WriteRefused::ContentType)
 }
 
-/// What curl and the like call lines of JSON, or those packed.
+/// The content types that curl and similar clients send with lines of JSON, plain or compressed.
 const CONTENT_TYPES: [&str; 12] = [
     "",
     "application/x-ndjson",
@@ -42,17 +42,17 @@ const CONTENT_TYPES: [&str; 12] = [
     "text/plain",
 ];
 
-/// The bytes of one upload after another go to `take`; `None` ends an upload.
+/// Receives the bytes of one upload after another through `take`. `None` ends an upload.
 pub(super) trait Take {
     fn uploads(&mut self) -> &mut Uploads;
 
-    /// What came was not read.
+    /// Notes that a part was not read.
     fn skip(&mut self, _name: String, _reason: &'static str) {}
 
-    /// Entries of the upload that has ended.
+    /// Notes the skipped entries of the upload that has ended.
     fn skip_entries(&mut self) {}
 
-    /// Takes every line that has come whole.
+    /// Handles every line that has arrived completely.
     async fn drain(&mut self) -> Result<(), WriteRefused>;
 
     async fn take(&mut self, bytes: Option<Bytes>) -> Result<(), WriteRefused> {
@@ -67,7 +67,7 @@ pub(super) trait Take {
     }
 }
 
-/// Reads the body, whole or its files, into `taker`.
+/// Reads the body, or its files, into `taker`.
 pub(super) async fn pour(
     mut frames: Frames<'_>,
     boundary: Option<String>,
@@ -105,12 +105,12 @@ pub(super) async fn pour(
     let (mut pump, mut parts) = (pin!(pump), pin!(parts));
     let (mut is_pumped, mut is_parted) = (false, false);
     poll_fn(|context| {
-        // The body first: that it broke is the better reason than the form it broke.
+        // The body is polled first, because a broken body is a better reason than the form that it breaks.
         if !is_pumped && let Poll::Ready(pumped) = pump.as_mut().poll(context) {
             is_pumped = true;
             pumped?;
         }
-        // What is wrong with a form is told at once, however much of it is still to come.
+        // An error in a form is returned at once, however much of the form is still to come.
         if !is_parted && let Poll::Ready(parted) = parts.as_mut().poll(context) {
             is_parted = true;
             parted?;

@@ -1,5 +1,5 @@
-//! A form part by part. What is held of it is bounded: the parser gets more bytes only where those it has make neither
-//! a part nor a piece of one, and only so many of them.
+//! A form, part by part. Its memory is bounded: the parser gets more bytes only if those it has make neither a part
+//! nor a piece of one, and only a limited number of them.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -12,23 +12,23 @@ use futures_lite::Stream;
 
 use crate::api::write::WriteRefused;
 
-/// Bytes that may come without a part or a piece of one: what stands before the first boundary, or the head of a part.
-/// Beyond it the frame that crosses it is taken.
+/// Bytes that may arrive without a part or a piece of one: the text before the first boundary, or the head of a part.
+/// The frame that crosses the limit is still accepted.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
-/// How the parser is fed. It keeps every frame it is given until it has made something of it, and takes whatever there
-/// is before it looks at what it has.
+/// Controls the input of the parser. The parser keeps every frame until it has made something of it, and reads
+/// everything available before it parses what it has.
 #[derive(Debug, Default)]
 struct Feed {
-    /// Whether it has looked at what it has, and is to have one frame more.
+    /// Set once the parser has parsed what it has and may get one more frame.
     is_hungry: AtomicBool,
-    /// What it was given since it gave something out.
+    /// Bytes that the parser got since its last output.
     given: AtomicUsize,
 }
 
-/// The frames, as the parser may have them.
+/// The frames that the parser may have.
 struct Fed {
-    // It wants to be `Unpin`.
+    // The parser requires `Unpin`.
     frames: Pin<Box<async_channel::Receiver<Bytes>>>,
     feed: Arc<Feed>,
 }
@@ -54,7 +54,7 @@ impl Stream for Fed {
 }
 
 impl Feed {
-    /// What the parser has next: first of what it holds, then of what comes.
+    /// Returns the parser's next output, first from what it holds, then from what arrives.
     async fn next<T>(
         &self,
         mut poll: impl FnMut(&mut Context<'_>) -> Poll<Result<Option<T>, multer::Error>>,
@@ -63,7 +63,7 @@ impl Feed {
             self.is_hungry.store(false, Ordering::Relaxed);
             loop {
                 let next = poll(context);
-                // It was given nothing though it was to have some: there is none yet.
+                // The parser could have had a frame and got none: there is none yet.
                 if next.is_ready() || self.is_hungry.swap(true, Ordering::Relaxed) {
                     return next;
                 }
@@ -80,7 +80,7 @@ impl Feed {
     }
 }
 
-/// One body that is a form.
+/// A body that is a form.
 pub(super) struct Form {
     parser: multer::Multipart<'static>,
     feed: Arc<Feed>,
@@ -93,7 +93,7 @@ impl Form {
         Form { parser: multer::Multipart::new(fed, boundary), feed }
     }
 
-    /// The next part, once the one before it is read and gone.
+    /// Returns the next part. The previous one must have been read and dropped.
     pub(super) async fn next(&mut self) -> Result<Option<Part>, WriteRefused> {
         let Form { parser, feed } = self;
         let field = feed.next(|context| parser.poll_next_field(context)).await?;
@@ -101,20 +101,20 @@ impl Form {
     }
 }
 
-/// One part of it.
+/// One part of a form.
 pub(super) struct Part {
     field: multer::Field<'static>,
     feed: Arc<Feed>,
 }
 
 impl Part {
-    /// The next bytes of it; `None` at its end.
+    /// Returns the next bytes of the part, or `None` at its end.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, WriteRefused> {
         let Part { field, feed } = self;
         feed.next(|context| Pin::new(&mut *field).poll_next(context).map(Option::transpose)).await
     }
 
-    /// What it is called, where it is no file.
+    /// Returns the name of a part that is not a file.
     pub(super) fn name_of_no_file(&self) -> Option<String> {
         if self.field.file_name().is_some() || has_extended_name(self.field.headers()) {
             return None;
@@ -124,7 +124,7 @@ impl Part {
     }
 }
 
-/// Whether a part of a form has its file name as RFC 5987 writes it: `filename*=UTF-8''a.ndjson`.
+/// Returns `true` if a part of a form has its file name in the form of RFC 5987: `filename*=UTF-8''a.ndjson`.
 fn has_extended_name(headers: &hyper::HeaderMap) -> bool {
     let disposition = headers.get("content-disposition").map_or(&b""[..], |value| value.as_bytes());
     let (mut is_quoted, mut is_escaped) = (false, false);
@@ -141,7 +141,7 @@ fn has_extended_name(headers: &hyper::HeaderMap) -> bool {
     names.any(|name| name.eq_ignore_ascii_case(b"filename*"))
 }
 
-/// A name that somebody gave, as it is told: shortened, without control characters.
+/// Returns a client's name for display: shortened, without control characters.
 fn shown(name: &str) -> String {
     let plain = |next: char| if next.is_control() { char::REPLACEMENT_CHARACTER } else { next };
     name.chars().take(100).map(plain).collect()
@@ -166,7 +166,7 @@ mod tests {
         assert!(!has("form-data; name=file; filename=x") && !has("form-data"));
     }
 
-    /// Reads a form of so many equal frames; what is held when it ends, and how.
+    /// Reads a form of `frames` equal frames. Returns the number of frames that are left at the end, and the result.
     fn read(first: &'static [u8], frame: &'static [u8], frames: usize) -> (usize, Result<u64, WriteRefused>) {
         let (send, received) = async_channel::bounded(frames + 1);
         send.try_send(Bytes::from_static(first)).unwrap();
@@ -200,7 +200,7 @@ mod tests {
     fn what_is_in_parts_is_not() {
         const PART: &[u8] = b"--b\r\nContent-Disposition: form-data; name=\"f\"; filename=\"f\"\r\n\r\n\r\n";
         let (left, parts) = read(PART, PART, 10_000);
-        // There is no last boundary.
+        // The last boundary is missing.
         let told = parts.unwrap_err().to_string();
         assert!(left == 0 && told.contains("incomplete"), "{left} {told}");
         let (send, received) = async_channel::bounded(10_001);
@@ -213,7 +213,7 @@ mod tests {
                 while let Some(bytes) = part.next().await.unwrap() {
                     assert!(bytes.is_empty());
                 }
-                // A frame each, and the one that tells its end: none is taken before it is needed.
+                // One frame per part, and one that shows its end: none is read before it is needed.
                 assert!(left.len() + number + 2 >= 10_000, "{} at part {number}", left.len());
             }
             assert!(form.next().await.unwrap().is_none());

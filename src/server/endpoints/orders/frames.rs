@@ -1,4 +1,4 @@
-//! The body of a request as it comes, charged to its tenant, within its time.
+//! The body of a request as it arrives, charged to its tenant, within its time limit.
 
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
@@ -11,26 +11,26 @@ use crate::lane::charge_as_it_comes;
 use crate::lane::{Lane, SharedGate};
 use crate::tenants::Principal;
 
-/// A body without an end is given its time limit anew for every so many bytes.
+/// A streamed body gets its time limit again for every so many bytes.
 const PACE_BYTES: u64 = 64 * 1024;
 
-/// A request's body as it comes.
+/// A request's body as it arrives.
 pub(in crate::server) struct Frames<'g> {
     pub(in crate::server) lane: &'g Lane,
     principal: Principal,
     body: Incoming,
     gate: &'g SharedGate,
     pace: Pace,
-    /// Since when nobody has asked for more of it.
+    /// The time since which no one has read it.
     left_us: u64,
 }
 
-/// How slowly a body may come.
+/// The minimum speed of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::server) enum Pace {
-    /// Not slower than [`PACE_BYTES`] in the time a body has: it is begun anew if it is cut off.
+    /// At least [`PACE_BYTES`] within the time limit of a body. A body that is cut off is sent again from its start.
     Steady,
-    /// As slowly as it likes, as long as it never rests for that time: what came of it is kept.
+    /// Any speed, as long as it never pauses for that time. What has arrived is kept.
     AnyButResting,
 }
 
@@ -45,9 +45,9 @@ impl<'g> Frames<'g> {
         Frames { lane, principal, body, gate, pace, left_us: clock::monotonic_us() }
     }
 
-    /// `None` at its end.
+    /// Returns the next bytes, or `None` at the end.
     pub(in crate::server) async fn next(&mut self) -> Result<Option<Bytes>, WriteRefused> {
-        // What the rows waited for is none of the sender's time.
+        // The time that the rows waited does not count against the sender.
         self.gate.borrow_mut().allow(clock::monotonic_us() - self.left_us);
         let next = self.read().await;
         self.left_us = clock::monotonic_us();

@@ -1,6 +1,6 @@
 //! Rows of one body on their way: staged by shard, journaled in portions, settled by commits.
 //!
-//! A bounded number of portions waits for commits; beyond it nothing more is read.
+//! A bounded number of portions waits for commits. Beyond it, nothing more is read.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use crate::unpack::{Limits, Next, Unpacker};
 
 /// Bytes of rows that go to their journals together.
 const STAGED_BYTES: usize = 256 * 1024;
-/// Such portions that wait for their commits.
+/// Portions per shard that may wait for their commits.
 const OPEN_MAX: usize = 6;
 
 /// Rows on their way to a commit.
@@ -28,19 +28,19 @@ struct Portion {
     begun: Begun,
 }
 
-/// One upload being taken in, wherever its bytes come from.
+/// The ingest of one upload, wherever its bytes come from.
 pub(in crate::server) struct Intaking {
     pub(in crate::server) ingest: OrderIngest,
     open: VecDeque<Portion>,
-    /// Lines from the first one on that the summary knows already.
+    /// The number of lines, from the first one, that the summary already contains.
     lines_known: u64,
-    /// Whether what is settled is to survive a power cut.
+    /// Set if settled rows have to survive a power cut.
     wants_disk: bool,
-    /// Where the rows end that the summary names and that may not be on disk yet.
+    /// The ends of rows that the summary reports and that may not be on disk yet.
     ends: JournalEnds,
     /// How long a portion may wait for its commit.
     pub(super) patience: Duration,
-    /// The memory of unpacking and of rows under way.
+    /// The memory of unpacking and of rows in progress.
     held: Option<Held>,
 }
 
@@ -49,18 +49,19 @@ impl Intaking {
         Intaking::behind(ingest, 0, wants_disk)
     }
 
-    /// Goes on where `ingest.summary` has so many lines already; they come again and are passed over.
+    /// Continues an ingest whose summary already contains the first `lines_known` lines. They arrive again and are
+    /// skipped.
     pub(in crate::server) fn behind(ingest: OrderIngest, lines_known: u64, wants_disk: bool) -> Intaking {
         let (open, ends) = (VecDeque::new(), JournalEnds::default());
         Intaking { ingest, open, lines_known, wants_disk, ends, patience: PATIENCE, held: None }
     }
 
-    /// What comes from now on is acked at this level.
+    /// Sets the ack level of the rows that arrive from now on.
     pub(in crate::server) fn set_wants_disk(&mut self, wants_disk: bool) {
         self.wants_disk = wants_disk;
     }
 
-    /// Takes in every line the unpacker has.
+    /// Ingests every line that the unpacker has.
     pub(in crate::server) async fn drain(
         &mut self,
         lane: &Lane,
@@ -95,7 +96,7 @@ impl Intaking {
         }
     }
 
-    /// Counts what is held just now, `unpacker_bytes` of it by the unpacker.
+    /// Counts the memory that is held now, `unpacker_bytes` of it by the unpacker.
     fn hold(&mut self, lane: &Lane, unpacker_bytes: usize) -> Result<(), WriteRefused> {
         let open_bytes: usize = self.open.iter().map(|portion| portion.rows.bytes()).sum();
         let bytes = unpacker_bytes + self.ingest.staged_bytes() + open_bytes;
@@ -106,7 +107,7 @@ impl Intaking {
         }
     }
 
-    /// What is staged goes to its journals; waits where too much is under way.
+    /// Sends staged rows to their journals. Waits while too many are in progress.
     async fn hand_on(&mut self, lane: &Lane) -> Result<(), WriteRefused> {
         for (shard, rows) in self.ingest.take() {
             let rows = Arc::new(rows);
@@ -134,7 +135,7 @@ impl Intaking {
         Ok(())
     }
 
-    /// Everything taken in so far is committed.
+    /// Waits until everything ingested so far is committed.
     pub(in crate::server) async fn settle(&mut self, lane: &Lane) -> Result<(), WriteRefused> {
         self.hand_on(lane).await?;
         while !self.open.is_empty() {
@@ -144,9 +145,9 @@ impl Intaking {
         Ok(())
     }
 
-    /// Syncs the rows whatever the ack level: what names them from here on, a key or a checkpoint, may reach the disk
-    /// at any moment, and must not be there without them. Where the sync fails, who asks for the disk is refused.
-    /// Others go on, and `false` says that nothing may name the rows yet.
+    /// Syncs the rows at any ack level. From here on, a key or a checkpoint names them. It may reach the disk at any
+    /// moment, and must not be there without them. If the sync fails, a request for the disk is refused. Others
+    /// continue, and `false` means that nothing may name the rows yet.
     pub(in crate::server) async fn make_durable(&mut self, lane: &Lane) -> Result<bool, WriteRefused> {
         let synced = self.ends.sync(lane).await?;
         match synced || !self.wants_disk {

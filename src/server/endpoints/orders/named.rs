@@ -1,4 +1,4 @@
-//! An ingest by its idempotency key: one request at a time works under it, and its answer is kept.
+//! An ingest by its idempotency key: one request at a time works under the key, and its response is kept.
 
 use std::sync::Arc;
 
@@ -17,14 +17,15 @@ use crate::orders::INGEST;
 use crate::orders::{FinishedIngest, IngestRow};
 use crate::query;
 
-/// What an ingest is known by in its rows: the same for every attempt under its key, so that each knows the
-/// orders of the others as its own.
+/// Returns the id of an ingest in its rows. It is the same for every attempt under its key, so that each recognises
+/// the orders of the others as its own.
 pub(in crate::server) fn ingest_id(key: KeyHash) -> i64 {
-    // Positive, and 0 means none; all 63 bits of it, or ingests would take each other's orders for their own.
+    // Positive, because 0 means none. All 63 bits of the hash, because otherwise an ingest would mistake another's
+    // orders for its own.
     ((key.0 as i64) & i64::MAX).max(1)
 }
 
-/// An ingest by its idempotency key, which nobody else works under meanwhile.
+/// An ingest by its idempotency key. No other request works under the key at the same time.
 pub(in crate::server) struct Named {
     scope: String,
     key: String,
@@ -50,7 +51,7 @@ impl Named {
         self.hash.shard(lane.shard_count)
     }
 
-    /// What was answered before, if it was.
+    /// Returns the earlier response, if there was one.
     pub(in crate::server) async fn finished(
         &self,
         lane: &Lane,
@@ -65,14 +66,14 @@ impl Named {
         Intaking::new(ingest, wants_disk)
     }
 
-    /// What was answered before survives what is promised of it now. Its rows do: they were on disk before it was
-    /// journaled.
+    /// Makes sure that the earlier response survives what is promised now. Its rows do, because they were on disk
+    /// before it was journaled.
     pub(in crate::server) async fn keep(&self, lane: &Lane, wants_disk: bool) -> Result<(), WriteRefused> {
         let kept = !wants_disk || keyed::sync_shard(lane, self.shard(lane)).await?;
         kept.then_some(()).ok_or(WriteRefused::Unsynced)
     }
 
-    /// Remembers what is answered. The rows it names are on disk by now.
+    /// Stores the response. The rows that it names are on disk by now.
     pub(in crate::server) async fn finish(
         &self,
         lane: &Lane,
@@ -97,7 +98,7 @@ impl Named {
         if !settled.synced {
             return Err(WriteRefused::Unsynced);
         }
-        // It will be, but a repetition before that would be answered anew.
+        // The response will be stored, but a repetition before that would run again.
         settled.outcomes.first().copied().flatten().map(drop).ok_or(WriteRefused::NotCommitted)
     }
 }

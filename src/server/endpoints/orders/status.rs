@@ -17,7 +17,7 @@ use crate::orders::ORDER_STATUS;
 use crate::orders::StatusRow;
 use crate::shard::Outcome;
 
-/// `PATCH /api/v1/tenants/{tenant}/orders/{order}`: a new status, through the journal like everything else.
+/// Handles `PATCH /api/v1/tenants/{tenant}/orders/{order}`.
 pub(in crate::server) async fn patch(call: Call<'_>, body: Body<'_>) -> Result<Answer, StatusRefused> {
     let lane = call.lane;
     let (tenant_id, order_id) = (call.tenant(), call.request.parameter("order"));

@@ -1,4 +1,4 @@
-//! One request at a time works on an upload: a newer one waits for an older one that is about to end.
+//! One request at a time works on an upload. A newer one waits for an older one that is about to end.
 
 use std::time::Duration;
 
@@ -12,14 +12,14 @@ use crate::lane::Lane;
 use crate::lane::keyed;
 use crate::lane::keyed::Claim;
 
-/// How long a request waits for the one before it. One whose connection is dead, or whose client rests, makes way
-/// within [`super::piece::REST`]; one that still sends does not.
+/// How long a request waits for the one before it. A request whose connection is dead, or whose client pauses, yields
+/// within [`super::piece::REST`]. A request that still sends does not.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// Between two tries, doubled from the first to the last.
+/// The pause between two attempts. It doubles from the first value to the second.
 const PAUSE_MIN: Duration = Duration::from_millis(2);
 const PAUSE_MAX: Duration = Duration::from_millis(100);
 
-/// The upload's name, held by this request alone.
+/// Claims the upload's name for this request alone.
 pub(super) async fn claim(lane: &Lane, id: &UploadId) -> Result<Claim, UploadRefused> {
     let until_us = clock::monotonic_us() + PATIENCE.as_micros() as u64;
     let mut pause = PAUSE_MIN;
@@ -35,14 +35,14 @@ pub(super) async fn claim(lane: &Lane, id: &UploadId) -> Result<Claim, UploadRef
     }
 }
 
-/// `None`: somebody works on it, and was told.
+/// Claims the upload's name, or notifies the request that works on the upload and returns `None`.
 pub(super) async fn try_claim(lane: &Lane, id: &UploadId) -> Result<Option<Claim>, UploadRefused> {
     let shard = lane.keys.hash("upload", id.as_str()).shard(lane.shard_count);
     let claim = keyed::claim(lane, shard, format!("upload\0{}", id.as_str())).await;
     claim.map_err(|refused| WriteRefused::from(refused).into())
 }
 
-/// The ingest's key, likewise: at the end of an upload that was given one.
+/// Claims the ingest's key in the same way, at the end of an upload that has one.
 pub(super) async fn name(
     lane: &Lane,
     tenant: Option<&str>,

@@ -1,4 +1,4 @@
-//! The periodic look for uploads that nobody continues: first their bytes go, later their names.
+//! The periodic check for uploads that no client continues. First their bytes are deleted, later their names.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -11,11 +11,11 @@ use crate::commerce::{State, UploadId};
 use crate::cores::executor;
 use crate::lane::Lane;
 
-/// Between two looks: a quarter of the expiry, within these.
+/// The bounds of the pause between two checks, which is a quarter of the expiry.
 const LOOK_MIN: Duration = Duration::from_millis(50);
 const LOOK_MAX: Duration = Duration::from_secs(60);
 
-/// Looks until the process ends; on one core only.
+/// Checks until the process ends, on one core only.
 pub(super) async fn run(lane: Rc<Lane>) {
     let expiry = lane.vitals.config.upload_expiry;
     loop {
@@ -41,7 +41,7 @@ pub(super) async fn run(lane: Rc<Lane>) {
 }
 
 async fn look_at(lane: &Lane, id: &UploadId) -> Result<(), UploadRefused> {
-    // Whoever works on it keeps it alive.
+    // A request that works on it keeps it alive.
     let Some(_claim) = try_claim(lane, id).await? else { return Ok(()) };
     let Some(mut upload) = upload_store(lane).load(id)? else { return Ok(()) };
     if !upload.is_expired(clock::unix_us()) {

@@ -1,4 +1,4 @@
-//! How an upload ends: whole, with its answer kept under its idempotency key, or damaged beyond reading.
+//! The end of an upload: complete, with its response kept under its idempotency key, or damaged beyond reading.
 
 use std::io;
 
@@ -12,20 +12,20 @@ use crate::cores::executor;
 use crate::lane::Lane;
 use crate::unpack::{Next, UnpackError, Unpacker};
 
-/// The state is the last one. Kept before the body goes, whatever the ack level: one that is received without a body is
-/// none.
+/// Saves the final state. It is kept before the body is deleted, at any ack level, because an upload in the state of
+/// receiving must have a body.
 pub(super) async fn keep_end(lane: &Lane, upload: &mut Upload) -> io::Result<()> {
     save(lane, upload, true).await
 }
 
-/// After [`keep_end`].
+/// Deletes the body, after [`keep_end`].
 pub(super) async fn drop_body(lane: &Lane, upload: &Upload) -> io::Result<()> {
     let (store, upload) = (upload_store(lane).clone(), upload.clone());
     executor::blocking(move || store.ended(&upload)).await
 }
 
 impl Working {
-    /// The unpacker is told that no more comes, and what it makes of the end is stored.
+    /// Ends the input of the unpacker, and stores what it makes of the end.
     pub(super) async fn finish(&mut self) -> Result<(), UploadRefused> {
         let Some(live) = &mut self.live else { return Ok(()) };
         live.unpacker.finish();
@@ -35,12 +35,12 @@ impl Working {
         }
         self.checked(drained)?;
         if !self.commit().await? {
-            // Neither its state nor its key may outlive its rows: the next request finishes it.
+            // Neither its state nor its key may outlive its rows. The next request finishes it.
             return Ok(());
         }
         let summary = &self.upload.checkpoint.summary;
         if !summary.is_anything_known() {
-            // All of it came, and none of it is an order: that is told, and its key stays free.
+            // All of it arrived, and none of it is an order. This is reported, and its key remains free.
             let failed = State::Failed { damage: Damage::NothingKnown, detail: summary.advice() };
             return self.end(failed).await;
         }
@@ -50,11 +50,12 @@ impl Working {
         self.end(State::Finished).await
     }
 
-    /// The state is the last one: the body goes.
+    /// Saves the final state, and deletes the body.
     async fn end(&mut self, state: State) -> Result<(), UploadRefused> {
         self.upload.state = state;
         if let Err(error) = keep_end(&self.lane, &mut self.upload).await {
-            // On disk it may have ended all the same: whoever opens it next sees that, and ends it again.
+            // On disk the upload may have ended nevertheless. The request that opens it next sees this, and ends it
+            // again.
             self.upload.state = State::Receiving;
             return Err(error.into());
         }
@@ -62,11 +63,11 @@ impl Working {
         Ok(drop_body(&self.lane, &self.upload).await?)
     }
 
-    /// An outcome that says that the bytes cannot be read is the end of the upload: what was stored stays.
+    /// Ends the upload if the outcome is that its bytes cannot be read. What was stored remains.
     pub(super) async fn failing(&mut self, outcome: Result<(), UploadRefused>) -> Result<(), UploadRefused> {
         let Err(UploadRefused::Ingest(WriteRefused::Unpack(error))) = &outcome else { return outcome };
         let (damage, detail) = (Damage::from(error), error.to_string());
-        // Where its rows could not be synced it fails once more, and ends then.
+        // If its rows could not be synced, it fails again later, and ends then.
         if self.commit().await? {
             self.end(State::Failed { damage, detail: detail.clone() }).await?;
         }
@@ -74,8 +75,7 @@ impl Working {
         Err(UploadRefused::Failed { damage, detail })
     }
 
-    /// The answer under its idempotency key, as of an ingest in one request. One that is remembered already
-    /// stands.
+    /// Stores the response under its idempotency key, as an ingest in one request does. A stored response remains.
     async fn remember(&mut self) -> Result<(), UploadRefused> {
         let fingerprint = self.live.as_ref().and_then(|live| live.unpacker.fingerprint());
         let fingerprint = match fingerprint {
@@ -94,7 +94,7 @@ impl Working {
         Ok(())
     }
 
-    /// Of an upload that went on in the middle: all of it is read once more.
+    /// Returns the fingerprint of an upload that was continued in the middle. All of it is read again.
     async fn fingerprint(&self) -> Result<[u8; 32], UploadRefused> {
         let (Some(body), mut unpacker, mut at) = (&self.body, Unpacker::new(self.limits()), 0) else {
             return Err(UploadRefused::Lost);
@@ -109,7 +109,7 @@ impl Working {
             at += bytes.len() as u64;
             unpacker.feed(bytes);
             read(&mut unpacker).map_err(WriteRefused::from)?;
-            // Of one that is there already, so it is counted and not refused.
+            // The upload is there already, so its memory is counted and not refused.
             let _ = held.set(unpacker.memory_bytes());
             futures_lite::future::yield_now().await;
         }

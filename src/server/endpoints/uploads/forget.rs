@@ -1,4 +1,4 @@
-//! Uploads that have lines of a person go; the others lose the order ids in their errors.
+//! The removal of uploads with lines of a person. The others lose the order ids in their errors.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,8 +11,8 @@ use crate::commerce::{Sought, State, UploadError, UploadId, must_go};
 use crate::cores::executor;
 use crate::lane::Lane;
 
-/// Of the tenant's uploads, and those of keys of all tenants. How many went. One that cannot be looked through keeps
-/// none of the others, but is an error: nobody may be told that the person is erased.
+/// Handles the tenant's uploads, and those of keys of all tenants. Returns how many were removed. An upload that
+/// cannot be searched does not protect the others, but is an error: the erasure may not be reported as done.
 pub(in crate::server) async fn forget(lane: &Rc<Lane>, sought: Arc<Sought>) -> Result<u64, PeopleRefused> {
     let store = upload_store(lane).clone();
     let mut failed =
@@ -24,7 +24,7 @@ pub(in crate::server) async fn forget(lane: &Rc<Lane>, sought: Arc<Sought>) -> R
             Err(error) => failed = failed.or(Some(error)),
         }
     }
-    // Of those that cannot be read nobody can say whose they are.
+    // The owner of unreadable uploads is unknown, so they are removed.
     let store = upload_store(lane).clone();
     match executor::blocking(move || store.remove_aside(i64::MAX)).await {
         Ok(count) => removed += count,
@@ -33,7 +33,7 @@ pub(in crate::server) async fn forget(lane: &Rc<Lane>, sought: Arc<Sought>) -> R
     failed.map_or(Ok(removed), Err)
 }
 
-/// Whether it went.
+/// Handles one upload. Returns `true` if it was removed.
 async fn forget_one(lane: &Rc<Lane>, sought: &Arc<Sought>, id: &UploadId) -> Result<bool, PeopleRefused> {
     let refused = |error: UploadError| PeopleRefused::Upload(UploadRefused::Store(error));
     let concerns = |tenant: &Option<String>| tenant.as_ref().is_none_or(|tenant| *tenant == sought.tenant_id);

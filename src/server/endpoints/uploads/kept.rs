@@ -1,16 +1,17 @@
-//! Uploads in hand between two requests: without it every piece of a packed one would be unpacked from its start.
+//! Uploads that are kept between two requests. Without them, every piece of a compressed upload would be unpacked
+//! from its start.
 
 use super::super::orders::Intaking;
 use crate::commerce::UploadId;
 use crate::unpack::{Encoding, Unpacker};
 
-/// Of one core. Each holds what unpacking holds: 100 to 200 KiB and the line at hand.
+/// Maximum per core. Each holds the memory of unpacking: 100 to 200 KiB and the current line.
 const KEPT_MAX: usize = 16;
-/// Of those, in zstd: their windows take up to 8 MiB each.
+/// Maximum of those in zstd, whose windows take up to 8 MiB each.
 const ZSTD_MAX: usize = 4;
 const KEPT_US: u64 = 60_000_000;
 
-/// An upload as its rows are being made of it.
+/// An upload that is being converted to rows.
 pub(super) struct Live {
     pub(super) unpacker: Unpacker,
     pub(super) intaking: Intaking,
@@ -18,7 +19,7 @@ pub(super) struct Live {
 
 struct Entry {
     id: UploadId,
-    /// Of the upload's info: another core may have gone on since.
+    /// The version of the upload's info. Another core may have continued since.
     version: u64,
     since_us: u64,
     live: Live,
@@ -50,7 +51,7 @@ impl Kept {
         self.0.push(entry);
     }
 
-    /// Whether there was one.
+    /// Drops the oldest. Returns `true` if there was one.
     pub(in crate::server) fn drop_oldest(&mut self) -> bool {
         let is_any = !self.0.is_empty();
         if is_any {
@@ -59,14 +60,14 @@ impl Kept {
         is_any
     }
 
-    /// `None` where it is not here, or older than its info.
+    /// Removes and returns an upload. Returns `None` if it is not here, or is older than its info.
     pub(super) fn take(&mut self, id: &UploadId, version: u64) -> Option<Live> {
         let at = self.0.iter().position(|entry| entry.id == *id)?;
         let entry = self.0.remove(at);
         (entry.version == version).then_some(entry.live)
     }
 
-    /// Of what nobody came back for.
+    /// Drops the uploads that no request came back for.
     pub(in crate::server) fn let_go(&mut self, now_us: u64) {
         self.0.retain(|entry| entry.since_us + KEPT_US > now_us);
     }

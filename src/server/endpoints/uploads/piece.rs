@@ -17,15 +17,16 @@ use crate::cores::executor;
 use crate::lane::{Lane, SharedGate};
 use crate::tenants::Principal;
 
-/// How long a sender may rest while another request waits for the upload.
+/// How long a sender may pause while another request waits for the upload.
 pub(super) const REST: Duration = Duration::from_millis(500);
-/// Between two checkpoints of a piece: what a crash makes the server read again. Each costs a commit's time.
+/// The time between two checkpoints of a piece, which bounds what a crash makes the server read again. Each costs the
+/// time of a commit.
 const CHECKPOINT_US: u64 = 2_000_000;
 
 pub(super) struct Piece {
-    /// Where the client says it begins.
+    /// The beginning of the piece, according to the client.
     pub(super) offset: u64,
-    /// How long the upload is, where it says so.
+    /// The length of the upload, if the request declares it.
     pub(super) length: Option<u64>,
     pub(super) checksum: Option<Checksum>,
     pub(super) principal: Principal,
@@ -35,8 +36,8 @@ pub(super) struct Piece {
 }
 
 impl Piece {
-    /// Takes it in, until its end or as far as it comes. The upload afterwards, and how many bytes it has, all of
-    /// them in the body or in rows.
+    /// Ingests the piece up to its end, or as far as it arrives. Returns the upload afterwards and its number of
+    /// bytes, all of which are in the body or in rows.
     pub(super) async fn take(
         self,
         lane: Rc<Lane>,
@@ -89,24 +90,24 @@ impl Piece {
             Some(checksum) => stream.checked(working, &checksum).await,
         };
         let taken = working.failing(taken).await;
-        // What has come is stored, however the piece ended, if it can be.
+        // What has arrived is stored if possible, however the piece ended.
         let stored = working.store().await;
         taken.and(stored)
     }
 }
 
-/// The bytes of a piece as they come.
+/// The bytes of a piece as they arrive.
 struct Stream<'p> {
     frames: Frames<'p>,
-    /// Bytes the upload may still have.
+    /// Bytes that the upload may still receive.
     left: u64,
-    /// There were more.
+    /// Set if more arrived.
     is_beyond: bool,
     is_unread: &'p Cell<bool>,
 }
 
 impl Stream<'_> {
-    /// `None` at the end. A sender that rests makes way for another request.
+    /// Returns the next bytes, or `None` at the end. A sender that pauses yields to another request.
     async fn next(&mut self, working: &Working) -> Result<Option<Bytes>, UploadRefused> {
         if self.is_beyond {
             return Err(UploadRefused::Beyond);
@@ -134,7 +135,7 @@ impl Stream<'_> {
         Ok(Some(bytes))
     }
 
-    /// Bytes become rows while more come.
+    /// Converts bytes to rows while more arrive.
     async fn flow(&mut self, working: &mut Working) -> Result<(), UploadRefused> {
         let mut settled_us = clock::monotonic_us();
         while let Some(bytes) = self.next(working).await? {
@@ -147,7 +148,7 @@ impl Stream<'_> {
         Ok(())
     }
 
-    /// Bytes become rows once all of them are there and are the right ones.
+    /// Converts bytes to rows once all of them have arrived and match the checksum.
     async fn checked(&mut self, working: &mut Working, checksum: &Checksum) -> Result<(), UploadRefused> {
         working.hold().await?;
         match self.add_up(working, checksum).await {

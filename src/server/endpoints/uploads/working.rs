@@ -1,4 +1,4 @@
-//! One upload under one request's claim: its body, what unpacks it, and the checkpoint behind which all is stored.
+//! One upload under one request's claim: its body, its unpacker, and the checkpoint up to which everything is stored.
 
 use std::io;
 use std::rc::Rc;
@@ -17,26 +17,26 @@ use crate::lane::Lane;
 use crate::lane::keyed::Claim;
 use crate::unpack::{Limits, Unpacker};
 
-/// Bytes of a body that are read again at once; unfolded they are up to a few MB, in between others get a turn.
+/// Bytes of a body that are read again at once. Decompressed, they are up to a few MB. Other tasks run in between.
 pub(super) const SLICE_BYTES: usize = 64 * 1024;
 
 pub(super) struct Working {
     pub(super) lane: Rc<Lane>,
     claim: Claim,
     pub(super) upload: Upload,
-    /// There while it is being received.
+    /// Present while the upload is being received.
     pub(super) body: Option<Body>,
     pub(super) live: Option<Live>,
-    /// Whether what is reported has to survive a power cut.
+    /// Set if what is reported has to survive a power cut.
     pub(super) wants_disk: bool,
-    /// CRC-32C of the body, and up to where.
+    /// An offset in the body, and the CRC-32C of the body up to it.
     sum: (u64, u32),
     /// Bytes of the body that were fed to `live`.
     fed: u64,
     since_us: u64,
 }
 
-/// One that the tenant may know of and that has not expired, as of its last checkpoint.
+/// Returns an upload as of its last checkpoint, if the tenant may know of it and it has not expired.
 pub(super) fn find(lane: &Lane, id: &UploadId, tenant: Option<&str>) -> Result<Upload, UploadRefused> {
     let upload = upload_store(lane).load(id)?.filter(|upload| upload.is_of(tenant));
     let upload = upload.ok_or(UploadRefused::NotFound)?;
@@ -46,8 +46,9 @@ pub(super) fn find(lane: &Lane, id: &UploadId, tenant: Option<&str>) -> Result<U
     }
 }
 
-/// The upload as it is now holds, also after a crash; `is_kept`: also after a power cut, when an earlier one holds
-/// otherwise. And it lives on for as long as an upload may rest.
+/// Saves the upload. Its present state is valid from now on, even after a crash. With `is_kept`, it also survives a
+/// power cut. Without it, an earlier state may be valid after a power cut. This also extends the upload's life by the
+/// expiry.
 pub(super) async fn save(lane: &Lane, upload: &mut Upload, is_kept: bool) -> io::Result<()> {
     let expiry_us = lane.vitals.config.upload_expiry.as_micros() as i64;
     upload.expires_us = clock::unix_us().saturating_add(expiry_us);
@@ -56,13 +57,13 @@ pub(super) async fn save(lane: &Lane, upload: &mut Upload, is_kept: bool) -> io:
     Ok(())
 }
 
-/// At the first use after a start: of the body holds what the checkpoint vouches for. What is behind it may have its
-/// length on disk and not its bytes, and is sent again; so is all of it where the bytes are not those that came. Their
-/// rows are known by their lines.
+/// Compares the body with the checkpoint, at the first use after a start. Bytes after the checkpoint may have their
+/// length on disk and not their content, so they are cut and sent again. If the bytes before it are not those that
+/// arrived, all of them are. Rows that arrive again are recognised by their lines.
 async fn check(body: &mut Body, checkpoint: &mut Checkpoint) -> io::Result<()> {
     let is_there = body.length() >= checkpoint.offset;
     body.cut(checkpoint.offset)?;
-    // Also of a body that was synced: after a sync that failed the next one succeeds, and pages are missing.
+    // A body that was synced is read too: after a failed sync, the next one succeeds although pages are missing.
     let (mut sum, mut at) = (0, 0);
     while is_there && at < checkpoint.offset {
         let bytes = body.read(at, SLICE_BYTES)?;
@@ -80,14 +81,14 @@ async fn check(body: &mut Body, checkpoint: &mut Checkpoint) -> io::Result<()> {
 }
 
 impl Working {
-    /// Waits for the request before this one, if there is one.
+    /// Opens an upload. Waits for the request before this one, if there is one.
     pub(super) async fn open(
         lane: &Rc<Lane>,
         id: &UploadId,
         tenant: Option<&str>,
         wants_disk: bool,
     ) -> Result<Working, UploadRefused> {
-        // Before the claim: who may not know of an upload holds nobody up.
+        // Before the claim: a client that may not know of an upload delays no one.
         find(lane, id, tenant)?;
         let claim = claim(lane, id).await?;
         let mut upload = find(lane, id, tenant)?;
@@ -106,7 +107,7 @@ impl Working {
                 upload_store(lane).note_checked(id);
             }
             if found.length() < upload.checkpoint.offset {
-                // Somebody cut it. The rows come again, and are known by their lines.
+                // The body was cut from outside. The rows arrive again, and are recognised by their lines.
                 upload.checkpoint = Checkpoint::default();
             }
             body = Some(found);
@@ -121,7 +122,8 @@ impl Working {
         Ok(Working { lane, claim, upload, body, live: None, wants_disk, sum, fed: 0, since_us })
     }
 
-    /// Bytes the upload has: those in the body, which are rows too once this was settled.
+    /// Returns the number of bytes that the upload has: those in the body. After [`Working::settle`], they are also
+    /// rows.
     pub(super) fn offset(&self) -> u64 {
         match (&self.body, &self.upload.state) {
             (Some(body), _) => body.length(),
@@ -130,7 +132,7 @@ impl Working {
         }
     }
 
-    /// The length of one that was created without; of another it is the same.
+    /// Sets the length of an upload that was created without one. For any other upload, the length must be the same.
     pub(super) async fn tell_length(&mut self, length: u64) -> Result<(), UploadRefused> {
         match self.upload.is_deferred {
             true if length >= self.offset() => {
@@ -143,7 +145,7 @@ impl Working {
         }
     }
 
-    /// Comes back when another request wants the upload.
+    /// Returns when another request wants the upload.
     pub(super) async fn wanted(&self) {
         self.claim.wanted().await;
     }
@@ -152,8 +154,8 @@ impl Working {
         Limits { decoded_bytes_max: self.lane.vitals.config.ingest_bytes_max, ..Limits::default() }
     }
 
-    /// What unpacks it stands behind the last byte of the body; where nobody kept it, it is made anew from the
-    /// checkpoint: at once for plain lines, at 400 MB of lines a second for gzip.
+    /// Moves the unpacker to the end of the body. If it was not kept, it is created again from the checkpoint: at
+    /// once for plain lines, at 400 MB of lines a second for gzip.
     pub(super) async fn revive(&mut self) -> Result<(), UploadRefused> {
         if self.live.is_none() {
             let Upload { id, version, .. } = &self.upload;
@@ -170,11 +172,11 @@ impl Working {
         self.feed_body().await
     }
 
-    /// As of the checkpoint.
+    /// Creates the unpacker and the ingest as of the checkpoint.
     fn begin(&self) -> Live {
         let Upload { tenant, checkpoint, .. } = &self.upload;
         let lane = &self.lane;
-        // By its key and not by its id: what an earlier upload under the same key stored is this one's too.
+        // By its key and not by its id: what an earlier upload under the same key stored belongs to this one too.
         let id = ingest_id(lane.keys.hash(tenant.as_deref().unwrap_or("*"), self.upload.key()));
         let mut ingest = OrderIngest::new(id, tenant.clone(), clock::unix_us(), lane.shard_count);
         ingest.summary = checkpoint.summary.clone();
@@ -186,7 +188,7 @@ impl Working {
         Live { unpacker, intaking }
     }
 
-    /// Feeds what is in the body and was not fed.
+    /// Feeds the bytes in the body that were not fed.
     pub(super) async fn feed_body(&mut self) -> Result<(), UploadRefused> {
         while let Some(body) = &self.body
             && self.fed < body.length()
@@ -200,7 +202,7 @@ impl Working {
 
     async fn feed(&mut self, bytes: bytes::Bytes) -> Result<(), UploadRefused> {
         let Some(live) = &mut self.live else { return Err(UploadRefused::Lost) };
-        // What is read again is in the sum.
+        // Bytes that are read again are in the sum already.
         let known = (self.sum.0.saturating_sub(self.fed)).min(bytes.len() as u64);
         self.fed += bytes.len() as u64;
         self.sum = (self.sum.0.max(self.fed), Body::sum(self.sum.1, &bytes[known as usize..]));
@@ -209,7 +211,8 @@ impl Working {
         self.checked(drained)
     }
 
-    /// After a failure that is not the bytes' own, some rows of `live` are neither here nor there.
+    /// Returns the outcome. After a failure that the bytes did not cause, drops `live`, because the state of some of
+    /// its rows is unknown.
     pub(super) fn checked(&mut self, outcome: Result<(), WriteRefused>) -> Result<(), UploadRefused> {
         if !matches!(outcome, Ok(()) | Err(WriteRefused::Unpack(_))) {
             self.live = None;
@@ -217,19 +220,19 @@ impl Working {
         Ok(outcome?)
     }
 
-    /// More of the upload: into the body, then to rows.
+    /// Adds bytes to the upload: to the body, then to the rows.
     pub(super) async fn take(&mut self, bytes: bytes::Bytes) -> Result<(), UploadRefused> {
         self.append(&bytes)?;
         self.feed(bytes).await
     }
 
-    /// More of the upload, into the body only.
+    /// Adds bytes to the body only.
     pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), UploadRefused> {
         let body = self.body.as_mut().ok_or(UploadRefused::Lost)?;
         Ok(body.append(bytes)?)
     }
 
-    /// What comes from now on counts only if it is [`Working::accept`]ed, also after a crash.
+    /// Marks a position. What arrives after it counts only if it is [`Working::accept`]ed, even after a crash.
     pub(super) async fn hold(&mut self) -> Result<(), UploadRefused> {
         self.upload.held_from = Some(self.offset());
         Ok(save(&self.lane, &mut self.upload, self.wants_disk).await?)
@@ -240,7 +243,7 @@ impl Working {
         Ok(save(&self.lane, &mut self.upload, self.wants_disk).await?)
     }
 
-    /// Forgets what came since [`Working::hold`].
+    /// Drops what arrived since [`Working::hold`].
     pub(super) async fn reject(&mut self) -> Result<(), UploadRefused> {
         if let (Some(held_from), Some(body)) = (self.upload.held_from, &mut self.body) {
             body.cut(held_from)?;
@@ -248,7 +251,7 @@ impl Working {
         self.accept().await
     }
 
-    /// Everything that was fed is committed, and the checkpoint is behind it if it may be.
+    /// Commits everything that was fed, and moves the checkpoint after it if possible.
     pub(super) async fn settle(&mut self) -> Result<(), UploadRefused> {
         self.commit().await?;
         if self.live.is_some() {
@@ -257,8 +260,9 @@ impl Working {
         Ok(())
     }
 
-    /// The same, with the checkpoint in memory only. `false`: the rows could not be synced. The checkpoint stays where
-    /// it was then, and after a cut or at the next request they come again and are known by their lines.
+    /// Does the same with the checkpoint in memory only. Returns `false` if the rows could not be synced. The
+    /// checkpoint then remains where it was. After a power cut, or at the next request, the rows arrive again and are
+    /// recognised by their lines.
     pub(super) async fn commit(&mut self) -> Result<bool, UploadRefused> {
         self.sync_body().await?;
         let Some(live) = &mut self.live else { return Ok(true) };
@@ -291,7 +295,8 @@ impl Working {
         }
     }
 
-    /// The checkpoint there is survives what is promised now, which may be more than when it was written. Its rows do.
+    /// Makes sure that the present checkpoint survives what is promised now, which may be more than when it was
+    /// written. Its rows do.
     async fn keep_checkpoint(&mut self) -> Result<(), UploadRefused> {
         if !self.wants_disk {
             return Ok(());
@@ -304,8 +309,8 @@ impl Working {
         Ok(save(&self.lane, &mut self.upload, true).await?)
     }
 
-    /// The end of a piece: what was fed is stored, an upload that is whole is finished. Nothing where a failure
-    /// came before; the next request makes up for it.
+    /// Ends a piece: stores what was fed, and finishes an upload that is complete. Does nothing after a failure, for
+    /// which the next request makes up.
     pub(super) async fn store(&mut self) -> Result<(), UploadRefused> {
         if self.live.is_none() {
             return Ok(());
@@ -314,8 +319,8 @@ impl Working {
         self.catch_up().await
     }
 
-    /// What is in the body is rows, and an upload that is whole is finished: once its rows are synced, by whichever
-    /// request comes then.
+    /// Converts what is in the body to rows, and finishes an upload that is complete. If its rows cannot be synced
+    /// yet, a later request finishes it.
     pub(super) async fn catch_up(&mut self) -> Result<(), UploadRefused> {
         if self.body.is_none() {
             return Ok(());
@@ -329,21 +334,21 @@ impl Working {
         self.settle().await?;
         if is_whole {
             let finished = self.finish().await;
-            // Its unpacker was told that no more comes.
+            // The input of its unpacker has ended.
             self.live = None;
             self.failing(finished).await?;
         }
         Ok(())
     }
 
-    /// The upload and how many bytes it has.
+    /// Returns the upload and its number of bytes.
     pub(super) fn close(mut self) -> (Upload, u64) {
         self.keep();
         let offset = self.offset();
         (self.upload, offset)
     }
 
-    /// Keeps what the next request can go on with.
+    /// Keeps the state from which the next request can continue.
     pub(super) fn keep(&mut self) {
         let is_settled = self.body.is_some() && self.fed == self.upload.checkpoint.offset;
         let Some(live) = self.live.take().filter(|_| is_settled) else { return };
