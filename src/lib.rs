@@ -29,7 +29,8 @@
 //!
 //! # The life of an idempotent event
 //!
-//! 1. `POST /events` and `/events/bulk` are served by an executor. [`event::Decoder`] parses each row separately.
+//! 1. `POST /events` and `/events/bulk` are served by an executor (`lane`), which calls `events/endpoints.rs`.
+//!    `events/body.rs` parses each row separately.
 //! 2. A hash of (tenant, event id) selects the shard ([`base::keys`]). The core that feeds this shard journals the rows
 //!    in its `keyed` lane and wakes the writer. Rows of another core's shard go there through a bounded mailbox
 //!    (`lane/keyed.rs`).
@@ -42,15 +43,15 @@
 //! # The life of an order
 //!
 //! ```text
-//! body ─► unpack ─► event::Decoder ─► commerce::OrderIngest ─► journals (`keyed`) ─► write-XX ─► summary
-//!         gzip, zstd,  one order a     staged by shard, half     hash of (tenant,     order, items, names,
-//!         zip, plain   line            a megabyte at a time      order id)            sums: one transaction
+//! body ─► unpack ─► orders::OrderDecoder ─► orders::OrderIngest ─► journals (`keyed`) ─► write-XX ─► summary
+//!         gzip, zstd,  one order a           staged by shard, half  hash of (tenant,     order, items, names,
+//!         zip, plain   line                  a megabyte at a time   order id)            sums: one transaction
 //! ```
 //!
 //! 1. `POST /api/v1/ingest/orders` claims its idempotency key first: one core holds the name while the ingest runs
-//!    (`server/endpoints/orders.rs`). A finished ingest is answered from `ingest_key`.
-//! 2. [`unpack`] returns lines with constant memory, [`event::Decoder`] parses each into an order or lists every
-//!    invalid field, and [`commerce`] stages it for its shard. A full stage is journaled. A limited number of portions
+//!    (`orders/endpoints.rs`). A finished ingest is answered from `ingest_key`.
+//! 2. [`unpack`] returns lines with constant memory, `orders/body.rs` parses each into an order or lists every invalid
+//!    field, and `orders/ingest.rs` stages it for its shard. A full stage is journaled. A limited number of portions
 //!    waits for commits; beyond it, the body is not read further. At the end, the journals of the rows are synced at
 //!    any ack level, and then the key is journaled, so that it never outlives the rows. If that sync fails, an ingest
 //!    at `os` gets its response and its key is not kept.
@@ -62,13 +63,13 @@
 //! 5. A status change takes the same path as a record of its own kind. If it ends or reinstates a sale, it changes the
 //!    sums. If it ends one, the sketches of its groups are rebuilt.
 //!
-//! Queries: a search is a query as below, over the time index or the lists. Sales are answered from sums ([`query`],
-//! `src/query/sales.rs`), or exactly, from every sale in windows of time. `docs/data-model.md` describes what clients
+//! Queries: a search is a query as below, over the time index or the lists. Sales are answered from sums
+//! (`sales/query.rs`), or exactly, from every sale in windows of time. `docs/data-model.md` describes what clients
 //! may rely on, `docs/plans.md` the value of each index.
 //!
 //! # The life of a stock update
 //!
-//! 1. `PUT …/stock/bulk_update` is parsed row by row (`event/stock.rs`), grouped by product (`commerce/stock.rs`) and
+//! 1. `PUT …/stock/bulk_update` is parsed row by row (`stock/body.rs`), grouped by product (`stock/batch.rs`) and
 //!    journaled as one record per product, in the `keyed` lane of the shard that hash(tenant, product) selects.
 //! 2. The shard's writer decides one record after the other (`stock/store.rs`): duplicate, conflict, rejected or applied,
 //!    with the next version. The changes of a product are therefore serial without a lock.
@@ -77,38 +78,36 @@
 //!
 //! # The life of a price
 //!
-//! 1. `POST …/price-event` (`server/endpoints/prices.rs`) checks the signature, the buckets ([`tenants`]) and the
-//!    body (`commerce/prices.rs`). hash(tenant, product) selects the shard, so one writer checks a product's prices one
+//! 1. `POST …/price-event` (`prices/endpoints.rs`) checks the signature, the buckets ([`tenants`]) and the
+//!    body (`prices/body.rs`). hash(tenant, product) selects the shard, so one writer checks a product's prices one
 //!    after the other. The record contains the tenant's limits, so a replay decides the same.
 //! 2. `prices/store.rs` recognises a repeated id, reads the accepted prices around the event's own time and calls
 //!    `prices/detect.rs`. The price, the verdict and, for an anomaly, a numbered change are one commit. The
 //!    response is read back from what is committed, so every retry gets the same one.
-//! 3. A commit with changes wakes every core's reader of changes (`server/endpoints/changes.rs`), which reads new
+//! 3. A commit with changes wakes every core's reader of changes (`prices/endpoints/changes.rs`), which reads new
 //!    ones once for all its streams. The id of a stream event is a sealed number for each shard, from which a stream
 //!    can always resume.
 //! 4. A decision is an ordinary record. An approved price counts as accepted from then on.
 //!
 //! # The life of an upload
 //!
-//! Orders arrive in one request (`server/endpoints/orders.rs`) or resumably by tus
-//! (`server/endpoints/uploads.rs`). The bytes go to `DATA/uploads/<id>/body` and the lines to the same journals.
-//! Once the lines are committed and their journals synced, the upload writes a checkpoint. After a crash, the body is
-//! truncated to the checkpoint and compared with its checksum. Rows that arrive again are recognised by their ingest
-//! and line. While a sync of the journals fails, the checkpoint does not advance, and a complete upload is not
-//! finished.
+//! Orders arrive in one request (`orders/endpoints.rs`) or resumably by tus (`uploads/endpoints.rs`). The bytes go to
+//! `DATA/uploads/<id>/body` and the lines to the same journals. Once the lines are committed and their journals synced,
+//! the upload writes a checkpoint. After a crash, the body is truncated to the checkpoint and compared with its
+//! checksum. Rows that arrive again are recognised by their ingest and line. While a sync of the journals fails, the
+//! checkpoint does not advance, and a complete upload is not finished.
 //!
 //! # The life of an export
 //!
-//! `POST …/reports/export` pins the shards and writes `DATA/exports/<id>/state.json`
-//! (`server/endpoints/exports.rs`). One core runs a few jobs at a time ([`commerce::run_export`]). A job records
-//! the selected orders with their statuses, then reads them in batches (`orders/read/export`), encodes each on
-//! a reader's thread and ends it with a checkpoint. A download follows the file up to that checkpoint. After a kill the
-//! job continues there and writes the same bytes as an uninterrupted one. `docs/exports.md` describes what clients may
-//! rely on.
+//! `POST …/reports/export` pins the shards and writes `DATA/exports/<id>/state.json` (`exports/endpoints.rs`). One core
+//! runs a few jobs at a time ([`exports::run_export`]). A job records the selected orders with their statuses, then
+//! reads them in batches (`orders/read/export`), encodes each on a reader's thread and ends it with a checkpoint. A
+//! download follows the file up to that checkpoint. After a kill the job continues there and writes the same bytes as an
+//! uninterrupted one. `docs/exports.md` describes what clients may rely on.
 //!
 //! # The life of an erasure
 //!
-//! 1. `DELETE …/customers/{customer}` (`server/endpoints/people.rs`) writes a first record to every shard's `keyed`
+//! 1. `DELETE …/customers/{customer}` (`people/endpoints.rs`) writes a first record to every shard's `keyed`
 //!    journal, which adds the customer to the list of suppressed people. Uploads and exports with the customer are
 //!    deleted next.
 //! 2. A second record starts the work in every shard (`people/store.rs`). It waits until all lanes have passed their
@@ -116,6 +115,23 @@
 //!    byte of the file is overwritten (`shard/scrub.rs`).
 //! 3. At the end, the writer has each lane begin a new segment, checkpoints, truncates the WAL and releases the old
 //!    segments. The progress is stored in the shard, so a crash changes nothing.
+//!
+//! # Where these walks lead
+//!
+//! Each line is one request, by the folders that its data enters on the way to the response. Calls of helpers that return
+//! at once (the parser, the clock, the memory of ids) are left out.
+//!
+//! | request | folders |
+//! | --- | --- |
+//! | one event | lane → events → lane → ingest → journal → ingest → shard → events → ingest → lane → events |
+//! | one order | lane → orders → lane → ingest → journal → ingest → shard → orders → ingest → lane → orders |
+//! | one stock update | lane → stock → lane → ingest → journal → ingest → shard → stock → ingest → lane → stock |
+//! | one export | lane → exports → orders → exports → orders → exports |
+//! | one erasure | lane → people → lane → ingest → journal → ingest → shard → people → ingest → lane → people → uploads → people → exports → people → lane → ingest → journal → ingest → shard → people → orders → people → shard → people → ingest → people |
+//!
+//! When features lay in layers, each with its own file in `server`, `commerce`, `event`, `query`, `api` and `shard`, an
+//! event changed folders 11 times (10 now), an order 14 (10), a stock update 17 (10), an export 17 (5) and an erasure 32
+//! (26).
 //!
 //! # The life of a query
 //!
@@ -127,7 +143,7 @@
 //!
 //! Threads count in their own cells ([`ops::vitals`]), and the writer reports the state of its shard
 //! ([`shard::ShardStatus`], with its outage). `/metrics` is a page of these figures for machines. `/` is one for people
-//! (`src/api/dashboard/page`); it loads `/dashboard/state` once a second and derives rates and percentiles from the
+//! (`src/status/dashboard/page`); it loads `/dashboard/state` once a second and derives rates and percentiles from the
 //! differences. No figure requires access to the disk.
 //!
 //! # Upkeep
@@ -143,8 +159,28 @@
 //! in memory of it, and a [`BatchWriter`](shard::BatchWriter) stores its records in one transaction. The kernel sorts a
 //! batch into runs of one family, so that a call through a trait serves a run. [`families::FAMILIES`] lists them.
 //!
-//! A family's folder has the same files in each: `record.rs` (kinds and bytes), `schema.rs` (tables and migrations),
-//! `store.rs` (records to rows), `read.rs`, `carry.rs` (rows back to records) and `verify.rs`.
+//! # Features
+//!
+//! A feature is one folder, with the same files in each as far as it has them:
+//!
+//! | file | content |
+//! | --- | --- |
+//! | `endpoints.rs` | the handlers, in the order in which a request passes them |
+//! | `body.rs` | a request's body: parsed, with every fault |
+//! | `record.rs` | the kinds of records and their bytes |
+//! | `schema.rs` | the tables and their migrations |
+//! | `store.rs` | records to rows, in the writer's transaction |
+//! | `read.rs` | SQL that reads rows, in one step on one shard |
+//! | `query.rs` | steps on all shards and the merge of their results; the parameters of a query |
+//! | `answer.rs` | responses and refusals |
+//! | `openapi.rs`, `shapes.rs` | the description of the operations, and the shapes of bodies |
+//! | `carry.rs` | rows back to records, for a reshard |
+//! | `verify.rs` | the rows compared with a recount |
+//!
+//! A feature imports the kernel below it, and another feature only if `tests/house.rs` lists the pair with its reason.
+//! [`people`] stands above the others, because an erasure reaches the rows of all. Two steps of the collector lie below
+//! the features: the listener decodes a click in [`event`] and journals it in [`ingest`], on a path that has no room for
+//! a call through a table.
 //!
 //! # Adding a record kind
 //!
@@ -167,17 +203,16 @@
 //!    the treatment of a body, the handler and its description. Words precede parameters, in any order of rows. Pages
 //!    of other origins, and requests under an unknown host name, are refused unless the row permits them
 //!    (`api/callers.rs`).
-//! 2. Its handler is `pub(in crate::server) async fn name(call: Call<'_>, body: Body<'_>) -> Result<R, E>` in
-//!    `server/endpoints/…`. What it keeps on a core between requests is a [`Component`](lane::Component), listed in
+//! 2. Its handler is `pub async fn name(call: Call<'_>, body: Body<'_>) -> Result<R, E>` in the `endpoints.rs` of its
+//!    feature. What it keeps on a core between requests is a [`Component`](lane::Component), listed in
 //!    `server/components.rs`. `R` is an [`Answer`](http::Answer) or a `Reply` that streams, `E` an error that
 //!    implements [`api::error::Refuse`]. By then the tenant in the path is valid, permitted and charged. Other
 //!    parameters (`call.request.parameter("order")`) may be anything, even empty.
-//! 3. A handler that only reads memory is a function of [`api::Asked`] in `api/…`. It may be `hot` if it requires no
-//!    key.
-//! 4. Its description is a function in `api/openapi/…`: its parameters with their limits, its responses, and its own
-//!    problems. The lock, 401, 403 and 429 with the headers of quotas, and the 404 of an invalid tenant follow from the
-//!    row. An operation that creates something has links to those that read it. `tests/openapi.rs` compares the server
-//!    with the document.
+//! 3. A handler that only reads memory is a function of [`api::Asked`]. It may be `hot` if it requires no key.
+//! 4. Its description is a function in the `openapi.rs` of its feature: its parameters with their limits, its responses,
+//!    and its own problems, from the builders of [`api::openapi`]. The lock, 401, 403 and 429 with the headers of quotas,
+//!    and the 404 of an invalid tenant follow from the row. An operation that creates something has links to those that
+//!    read it. `tests/openapi.rs` compares the server with the document.
 //! 5. Its required access goes into `every_endpoint_asks_for_what_it_gives` (`server/endpoints.rs`), and what another
 //!    tenant might try goes into `tests/isolation.rs`. Both fail until they have it. `tests/endpoints.rs` compares the
 //!    row with the running server.
@@ -195,22 +230,23 @@
 //! | rank | folder | content |
 //! | --- | --- | --- |
 //! | 0 | [`base`] | identifiers, record kinds, limits, the clock, counters |
-//! | 1 | [`config`], [`event`] | settings in four layers; JSON bytes to an event or an order |
+//! | 1 | [`config`], [`event`] | settings in four layers; JSON bytes to a click, and the parser of all bodies |
 //! | 1 | [`sketch`], [`unpack`] | unique counts and quantiles; uploaded bytes to lines |
 //! | 2 | [`http`], [`cores`], [`journal`], [`shard`] | HTTP without I/O; threads, runtimes, mailboxes; the durable buffer; one SQLite file, which knows features by a trait |
-//! | 3 | [`clicks`], [`events`], [`orders`], [`prices`], [`stock`] | one feature each: its records, tables and reads |
 //! | 3 | [`tenants`] | keys, scopes, quotas |
-//! | 4 | [`people`] | the erasure of people, from the rows of every other feature |
-//! | 5 | [`families`] | the list of these features, handed to every shard that is opened |
-//! | 6 | [`ingest`], [`query`] | the life of an event, the writer's loop; the life of a query |
-//! | 7 | [`commerce`] | orders, searches and sales as clients see them |
-//! | 7 | [`ops`] | log, metrics, profiles, the operators' listener |
-//! | 8 | [`api`] | everything derived from a table of endpoints, problems, OpenAPI |
-//! | 9 | [`lane`] | one core's executor: requests, bodies, memory, admission, mailboxes between cores |
-//! | 10 | [`server`] | assembly; the table of endpoints and their handlers; the loop of each core |
-//! | 11 | [`cli`] | commands, including datasets generated from a seed |
+//! | 4 | [`ingest`], [`query`] | the life of an event, the writer's loop; the life of a query |
+//! | 5 | [`ops`] | log, metrics, profiles, the operators' listener |
+//! | 6 | [`api`] | everything derived from a table of endpoints, problems, the OpenAPI document |
+//! | 7 | [`lane`] | one core's executor: requests, bodies, memory, admission, mailboxes between cores |
+//! | 8 | [`clicks`], [`events`], [`orders`], [`sales`], [`uploads`], [`exports`], [`prices`], [`stock`] | one feature each |
+//! | 9 | [`people`], [`status`] | erasures, from the rows of every other feature; health, metrics, the dashboard |
+//! | 10 | [`families`] | the list of the features with records, handed to every shard that is opened |
+//! | 11 | [`server`] | assembly; the table of endpoints; the loop of each core |
+//! | 11 | [`gen_dataset`] | datasets generated from a seed, for `cli` alone |
+//! | 12 | [`cli`] | commands |
 //!
-//! A folder imports only lower ranks, through their `mod.rs`. `tests/house.rs` checks it.
+//! A folder imports only lower ranks, through their `mod.rs`. No circle of imports has more than five files, and no file
+//! more than 700 lines. `tests/house.rs` checks it.
 //!
 //! # Invariants, and the tests that hold them
 //!
@@ -235,7 +271,7 @@
 //! | E1 | an erased person is in no file of the data folder, and does not reappear | `tests/people.rs`, `src/shard/scrub.rs`, `src/orders/words/tests.rs` |
 //! | K1 | once there are keys, no endpoint reads or writes a tenant's rows without a key for them | `tests/keys.rs` |
 //! | K2 | a tenant's or product's limit holds at any number of cores, within 5 % | `src/tenants/lease.rs`, `src/tenants/buckets.rs` |
-//! | K3 | the dashboard loads nothing from other hosts, and shows only the data of `/health` without a required key | `tests/dashboard.rs`, `src/api/dashboard/files.rs` |
+//! | K3 | the dashboard loads nothing from other hosts, and shows only the data of `/health` without a required key | `tests/dashboard.rs`, `src/status/dashboard/files.rs` |
 //! | S1 | memory remains within the budget under any load | `tests/connections.rs`, `tests/memory.rs` |
 //! | S2 | in a steady state, a listener takes no lock and makes no futex call | `strace -c`, in `tuning.md` |
 //! | S3 | a full disk or a locked database never stops health or recovery | `tests/outage.rs`, `tests/full_disk.rs`, `tests/orders_outage.rs` |
@@ -294,12 +330,13 @@ pub mod api;
 pub mod base;
 pub mod cli;
 pub mod clicks;
-pub mod commerce;
 pub mod config;
 pub mod cores;
 pub mod event;
 pub mod events;
+pub mod exports;
 pub mod families;
+pub mod gen_dataset;
 pub mod http;
 pub mod ingest;
 pub mod journal;
@@ -309,9 +346,12 @@ pub mod orders;
 pub mod people;
 pub mod prices;
 pub mod query;
+pub mod sales;
 pub mod server;
 pub mod shard;
 pub mod sketch;
+pub mod status;
 pub mod stock;
 pub mod tenants;
 pub mod unpack;
+pub mod uploads;

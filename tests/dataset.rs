@@ -84,7 +84,7 @@ fn d1_the_same_seed_makes_the_same_bytes_and_another_makes_others() {
 }
 
 /// Pinned: bytes made before must come out again, whatever happens to a dependency, the compiler or the
-/// machine. A change on purpose raises `GENERATION` in `src/cli/gen_dataset/spec.rs`.
+/// machine. A change on purpose raises `GENERATION` in `src/gen_dataset/spec.rs`.
 #[test]
 fn d1_the_bytes_of_a_seed_never_change() {
     let dir = generated("--preset tiny --tenants 2 --customers 300 --currencies USD,JPY --seed 42");

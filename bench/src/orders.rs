@@ -10,7 +10,7 @@ use firehose::base::clock;
 use firehose::base::ids::{LaneId, Sequence};
 use firehose::base::keys::KeyHasher;
 use firehose::base::money::Currency;
-use firehose::cli::gen_dataset::{Order, Orders, Spec, SpecArgs, World};
+use firehose::gen_dataset::{Order, Orders, Spec, SpecArgs, World};
 use firehose::orders::ORDER;
 use firehose::orders::{ItemRow, OrderParts, encode_order};
 use firehose::shard::{CheckpointMode, DataFolder, Entry, Records, Shard, ShardOptions};
@@ -308,7 +308,7 @@ fn push_line(order: &Order<'_>, out: &mut Vec<u8>) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use firehose::event::Decoder;
+    use firehose::orders::OrderDecoder;
     use firehose::orders::decode_order;
 
     use super::*;
@@ -321,7 +321,7 @@ mod tests {
         let chunks = (0..3).map(|number| lines.chunk(number));
         assert_eq!(chunks.clone().map(|(_, orders)| orders).collect::<Vec<_>>(), [20, 20, 10]);
         let texts = chunks.flat_map(|(bytes, _)| bytes.split_inclusive(|byte| *byte == b'\n'));
-        let (mut decoder, mut seen) = (Decoder::new(), 0);
+        let (mut decoder, mut seen) = (OrderDecoder::new(), 0);
         for (text, payload) in texts.zip(records.payloads(0, 50)) {
             let sent = decoder.order(text.trim_ascii_end()).map_err(|error| anyhow::anyhow!("{error}"))?;
             let stored = decode_order(payload).context("no order")?;

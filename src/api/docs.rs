@@ -24,7 +24,7 @@ pub fn answer(asked: &Asked<'_>) -> Answer {
     }
 }
 
-pub(super) const NO_PAGE: &str = "no page has this path";
+pub const NO_PAGE: &str = "no page has this path";
 
 /// The page at a path under `/docs`; `None` if there is none. `path` is the request's path without its query. Assets
 /// borrow from the binary; other pages are rendered each time.

@@ -8,9 +8,8 @@ use std::fmt;
 use utoipa::openapi::path::OperationBuilder;
 
 use super::callers::{Pages, Preflight};
-use super::dashboard::Wants;
 use super::error::{Asker, problem};
-use super::{Problem, commerce};
+use super::{Problem, Wants, request};
 use crate::config::Config;
 use crate::http::{Answer, Cors, Method};
 use crate::ops::Format;
@@ -167,7 +166,7 @@ impl<H> Endpoint<H> {
     /// The percent-decoded segment.
     #[must_use]
     pub fn parameter(&self, path: &str, name: &str) -> Option<String> {
-        self.segment(path, name).map(commerce::decoded)
+        self.segment(path, name).map(request::decoded)
     }
 
     /// Whether the path names a tenant.

@@ -2,9 +2,8 @@
 
 use std::borrow::Cow;
 
-use super::Problem;
-use super::access;
 use super::problem::{CONTENT_TYPE, ErrorItem, write};
+use super::{Problem, access};
 use crate::base::counters::Cell;
 use crate::event::{BulkError, DecodeError};
 use crate::http::{Answer, CODINGS, InflateError, Refusal};
@@ -35,6 +34,28 @@ pub enum EventRefused {
     OutcomeUnknown,
     /// The caller has no access, or not now.
     Denied(Denied),
+}
+
+/// Why rows were refused while others of the request were accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowRefusal {
+    QueueFull,
+    JournalFull,
+    Overloaded,
+    OutcomeUnknown,
+}
+
+impl RowRefusal {
+    /// The code in a response.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            RowRefusal::QueueFull => "queue_full",
+            RowRefusal::JournalFull => "journal_full",
+            RowRefusal::Overloaded => "overloaded",
+            RowRefusal::OutcomeUnknown => "outcome_unknown",
+        }
+    }
 }
 
 /// The errors of one row of a bulk request.

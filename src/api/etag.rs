@@ -4,7 +4,7 @@ use hyper::HeaderMap;
 
 /// How tags are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::api) enum Comparison {
+pub enum Comparison {
     /// A weak tag never matches: `If-Match`.
     Strong,
     /// A weak tag matches like a strong one: `If-None-Match`.
@@ -12,17 +12,12 @@ pub(in crate::api) enum Comparison {
 }
 
 /// Whether the header, on one or more lines, lists this tag or is a star.
-pub(in crate::api) fn header_lists(
-    headers: &HeaderMap,
-    name: &str,
-    tag: &str,
-    comparison: Comparison,
-) -> bool {
+pub fn header_lists(headers: &HeaderMap, name: &str, tag: &str, comparison: Comparison) -> bool {
     headers.get_all(name).iter().any(|value| lists(value.as_bytes(), tag, comparison))
 }
 
 /// The same for one line.
-pub(in crate::api) fn lists(line: &[u8], tag: &str, comparison: Comparison) -> bool {
+pub fn lists(line: &[u8], tag: &str, comparison: Comparison) -> bool {
     line.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).any(|known| {
         let known = match comparison {
             Comparison::Strong => known,

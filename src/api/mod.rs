@@ -5,28 +5,19 @@
 
 pub mod access;
 mod callers;
-pub mod commerce;
-pub mod dashboard;
 pub mod docs;
 mod endpoints;
 pub mod error;
-mod etag;
-pub mod event;
-pub mod events;
-pub mod exports;
-pub mod health;
-pub mod metrics;
+pub mod etag;
 pub mod openapi;
-pub mod people;
-pub mod prices;
 pub mod problem;
 pub mod reads;
+pub mod request;
 pub mod schema;
-pub mod stock;
-pub mod uploads;
+mod wants;
 pub mod write;
 
 pub use callers::{Caller, NotCalled, Pages, Preflight};
-pub use dashboard::Wants;
 pub use endpoints::{Asked, Body, Endpoint, Endpoints, Found, Lane, Logged, Methods, Operation};
 pub use problem::Problem;
+pub use wants::Wants;

@@ -5,12 +5,15 @@ use serde::Serialize;
 use super::Problem;
 use super::error::{Asker, Refuse, problem};
 use super::problem::ErrorItem;
-use super::schema::{Metric, Metrics};
-use crate::base::bucket_size::BucketSize;
-use crate::base::clock;
 use crate::base::counters::Cell;
 use crate::http::Answer;
-use crate::query::{Bucket, BucketsPlan, Page, QueryError, RowsPlan};
+use crate::query::{Page, QueryError, RowsPlan};
+
+/// A document that no cache keeps.
+pub fn json(status: u16, body: &impl serde::Serialize) -> Answer {
+    let body = serde_json::to_vec(body).unwrap_or_default();
+    Answer::new(status, "application/json", body).with("Cache-Control", "no-store")
+}
 
 /// The head of a stream of rows, one per line.
 #[must_use]
@@ -44,31 +47,6 @@ pub fn page(plan: &RowsPlan, page: &Page) -> Answer {
         serde_json::to_vec(&rest).unwrap_or_default().strip_prefix(b"{").unwrap_or_default(),
     );
     Answer::new(200, "application/json", body).with("Cache-Control", "no-store")
-}
-
-/// Counts over time.
-#[must_use]
-pub fn buckets(plan: &BucketsPlan, buckets: &[Bucket]) -> Answer {
-    let metric = |bucket: &Bucket| Metric {
-        bucket_start: clock::rfc3339(bucket.start_us),
-        source: bucket.source.clone(),
-        event_type: bucket.event_type.clone(),
-        count: bucket.count.unsigned_abs(),
-        first_at: clock::rfc3339(bucket.first_us),
-        last_at: clock::rfc3339(bucket.last_us),
-    };
-    let body = Metrics {
-        tenant_id: plan.tenant_id.clone(),
-        bucket_size: match plan.size {
-            BucketSize::Minute => "minute",
-            BucketSize::Hour => "hour",
-            BucketSize::Day => "day",
-        }
-        .to_owned(),
-        metrics: buckets.iter().map(metric).collect(),
-    };
-    Answer::new(200, "application/json", serde_json::to_vec(&body).unwrap_or_default())
-        .with("Cache-Control", "no-store")
 }
 
 impl Refuse for QueryError {

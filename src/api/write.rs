@@ -1,9 +1,14 @@
 //! Why a journaled write is refused: reasons common to orders and their status, uploads, prices, exports and
 //! erasures.
 
-use super::commerce::KEY_BYTES_MAX;
-use crate::http::Refusal;
-use crate::ingest::Pressure;
+use std::borrow::Cow;
+
+use super::Problem;
+use super::error::{EventRefused, problem, refused as event_refused};
+use super::request::KEY_BYTES_MAX;
+use crate::base::counters::Cell;
+use crate::http::{Answer, Refusal};
+use crate::ingest::{self, Pressure};
 use crate::query::QueryError;
 use crate::tenants::Denied;
 use crate::unpack::UnpackError;
@@ -51,4 +56,53 @@ impl From<Refusal> for WriteRefused {
     fn from(refusal: Refusal) -> WriteRefused {
         WriteRefused::Refusal(refusal)
     }
+}
+
+/// The response to a refused write. If the body was not read to its end, the next request cannot be found, and the
+/// connection closes.
+#[must_use]
+pub fn refused(error: &WriteRefused, request_id: &str, problems: &[Cell]) -> Answer {
+    let kind = match error {
+        WriteRefused::KeyMissing | WriteRefused::KeyMalformed => Problem::IdempotencyKeyMissing,
+        WriteRefused::KeyReused => Problem::IdempotencyKeyReused,
+        WriteRefused::Running => Problem::IngestRunning,
+        WriteRefused::AckParameter => Problem::BadParameter,
+        WriteRefused::ContentType | WriteRefused::ContentCoding => Problem::UnsupportedMediaType,
+        WriteRefused::Multipart(_) => Problem::DamagedUpload,
+        WriteRefused::Unpack(error) if error.is_limit() => Problem::PayloadTooLarge,
+        WriteRefused::Unpack(UnpackError::Unsupported { .. }) => Problem::UnsupportedMediaType,
+        WriteRefused::Unpack(_) => Problem::DamagedUpload,
+        WriteRefused::NothingKnown(_) => Problem::NoOrders,
+        WriteRefused::Refusal(Refusal::BodyTimeout) => Problem::RequestTimeout,
+        WriteRefused::Refusal(Refusal::BuffersFull) => Problem::Overloaded,
+        WriteRefused::Refusal(_) => Problem::BadRequest,
+        WriteRefused::NotCommitted => Problem::OutcomeUnknown,
+        WriteRefused::Unsynced => Problem::JournalUnsynced,
+        WriteRefused::Pressure(pressure) => {
+            let refused = EventRefused::Refused(ingest::Refused::Pressure(*pressure));
+            return Answer { close: true, ..event_refused(&refused, 0, request_id, problems) };
+        }
+        WriteRefused::CoreBusy => Problem::Overloaded,
+        WriteRefused::Query(error) => return super::reads::refused(error, request_id, problems),
+        WriteRefused::Denied(denied) => {
+            return Answer { close: true, ..super::access::denied(*denied, request_id, problems) };
+        }
+    };
+    let answer = problem(kind, &error.to_string(), request_id, &[], &[], problems);
+    let is_unread = !matches!(
+        error,
+        WriteRefused::KeyReused | WriteRefused::NotCommitted | WriteRefused::NothingKnown(_)
+    );
+    let answer = Answer { close: is_unread, ..answer };
+    match kind {
+        Problem::IngestRunning => answer.with("Retry-After", Cow::Borrowed("2")),
+        _ => answer,
+    }
+}
+
+/// Whether the disk is full.
+#[must_use]
+pub fn is_full(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge)
 }

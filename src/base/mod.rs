@@ -12,7 +12,5 @@ pub mod keys;
 pub mod kinds;
 pub mod limits;
 pub mod money;
-pub mod order_status;
 pub mod prices;
-pub mod stock_mode;
 pub mod tokens;

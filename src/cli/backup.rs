@@ -7,13 +7,13 @@ use std::process::ExitCode;
 use serde_json::json;
 
 use super::FolderArgs;
-use super::output::{EXIT_FAILED, complain, say};
 use crate::base::{clock, durable};
-use crate::commerce::copy_uploads;
 use crate::families::FAMILIES;
 use crate::journal;
+use crate::ops::output::{EXIT_FAILED, complain, say};
 use crate::shard::{self, DataFolder};
 use crate::tenants::Store;
+use crate::uploads::copy_uploads;
 
 /// Copies the data folder's uploads, every shard, its tenants and its keys to `dest`, in this order. `dest` must be
 /// absent or empty. Rows that an upload reports as stored are in a shard that is copied later. The manifest is written

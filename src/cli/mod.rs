@@ -5,9 +5,7 @@
 
 mod backup;
 mod doctor;
-pub mod gen_dataset;
 mod key;
-mod output;
 mod reshard;
 mod serve;
 mod shards;
@@ -20,11 +18,11 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::config::{ConfigError, Flags, Loaded, Raw, Source};
 
+pub use crate::gen_dataset::{GenArgs, gen_dataset};
+pub use crate::ops::output::{EXIT_CONFIG, EXIT_FAILED, EXIT_OK, EXIT_USAGE};
 pub use backup::backup;
 pub use doctor::{Finding, Verdict, doctor, examine};
-pub use gen_dataset::{GenArgs, gen_dataset};
 pub use key::{KeyCommand, key};
-pub use output::{EXIT_CONFIG, EXIT_FAILED, EXIT_OK, EXIT_USAGE};
 pub use reshard::reshard;
 pub use serve::{config, serve};
 pub use shards::{drill_lock, shards, verify};

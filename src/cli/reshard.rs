@@ -12,7 +12,6 @@ use std::process::ExitCode;
 use serde::{Deserialize, Serialize};
 
 use super::FolderArgs;
-use super::output::{EXIT_FAILED, complain, say};
 use crate::base::durable;
 use crate::base::ids::{LaneId, Sequence, ShardId};
 use crate::base::keys::KeyHasher;
@@ -22,8 +21,8 @@ use crate::config::Config;
 use crate::events::EVENTS;
 use crate::families::FAMILIES;
 use crate::journal;
-use crate::orders::ORDER_STATUS;
-use crate::orders::ORDERS;
+use crate::ops::output::{EXIT_FAILED, complain, say};
+use crate::orders::{ORDER_STATUS, ORDERS};
 use crate::shard::{
     self, Carried, CheckpointMode, DataFolder, Entry, Outcome, Records, Shard, ShardError, ShardFolder,
     ShardOptions,

@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use super::output::{EXIT_CONFIG, EXIT_FAILED, complain, say};
 use crate::config::{self, Flags};
+use crate::ops::output::{EXIT_CONFIG, EXIT_FAILED, complain, say};
 use crate::ops::{self, LogSettings};
 use crate::server::{self, ServeError};
 use crate::shard;

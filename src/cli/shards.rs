@@ -7,12 +7,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::FolderArgs;
-use super::output::{EXIT_FAILED, complain, say};
 use crate::base::ids::{LaneId, Sequence, ShardId};
 use crate::clicks::CLICKS;
 use crate::events::EVENTS;
 use crate::families::FAMILIES;
 use crate::journal;
+use crate::ops::output::{EXIT_FAILED, complain, say};
 use crate::orders::ORDERS;
 use crate::shard::{self, DataFolder, ShardFolder};
 

@@ -7,9 +7,9 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::FolderArgs;
-use super::output::{EXIT_FAILED, complain, say};
 use super::tenant_prices::{self, PriceArgs, SecretCommand};
 use crate::base::clock;
+use crate::ops::output::{EXIT_FAILED, complain, say};
 use crate::tenants::{Limits, Rate, Store, TenantRow, TenantsError};
 
 #[derive(Debug, Subcommand)]

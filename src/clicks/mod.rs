@@ -1,22 +1,34 @@
 //! Clicks: the collector's events, from any client, stored in order of arrival.
 //!
-//! In: records of `POST /event`. Out: rows in order of arrival, and an index by user for every sealed partition.
-//! Owns: the stream [`CLICKS`]. Never: looks for duplicates, because a click has no id.
+//! In: records of `POST /event`, the parameters of `GET /clicks`. Out: rows in order of arrival, an index by user for every
+//! sealed partition, the 202 of a click. Owns: the stream [`CLICKS`]. Never: looks for duplicates, because a click has no
+//! id.
+//!
+//! The listener decodes and journals a click without a call into this folder (`event/fields.rs`, `ingest/click.rs`): its
+//! path has a budget of some hundred nanoseconds.
 
+mod answer;
+pub mod endpoints;
+pub mod openapi;
+mod query;
 mod read;
 mod record;
 mod schema;
 mod seal;
+pub mod shapes;
 mod store;
 
 use rusqlite::Connection;
 
-pub use self::read::{ClicksOf, click_statements, count};
-pub use self::record::{CLICK, CLICK_HEADER_BYTES, ClickRow, decode, encode_header};
+pub use self::answer::{retract, write_accepted};
+pub use self::query::rows_plan;
+pub use self::read::{ClicksOf, click_statements};
+pub use self::record::{ClickRow, decode};
 pub use self::schema::CLICKS;
 pub use self::store::ClickStore;
 use crate::base::keys::{KeyHash, KeyHasher};
 use crate::base::kinds::{Kind, KindRow};
+use crate::ingest::{CLICK, encode_header};
 use crate::shard::{Carried, Family, Opening, ShardError, Store, Stream, carry_stream};
 
 /// The family of clicks.

@@ -3,7 +3,7 @@
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row, params_from_iter};
 
-use super::CLICKS;
+use super::schema::CLICKS;
 use crate::shard::read::{Position, Source, TimeRange, statements, write_rfc3339};
 use crate::shard::{PartitionInfo, ShardError, Stream, partitions_of};
 
@@ -86,7 +86,11 @@ impl Source for ClicksOf {
 
 /// Counts the clicks in the range. Partitions that lie inside it contribute their counters; an index counts the rows
 /// of the others.
-pub fn count(connection: &Connection, of: &ClicksOf, (from, to): (i64, i64)) -> Result<i64, ShardError> {
+pub(super) fn count(
+    connection: &Connection,
+    of: &ClicksOf,
+    (from, to): (i64, i64),
+) -> Result<i64, ShardError> {
     let mut sum = 0;
     for partition in &partitions_of(connection, &CLICKS)? {
         let Some((low, high)) = partition.timestamp_us else { continue };

@@ -1,9 +1,7 @@
-//! The bytes of one accepted event in a journal record: three integers, then the metadata as received.
+//! One accepted event, read from its journal record. `ingest/click.rs` writes it.
 
-use crate::base::kinds::{Kind, KindRow, Placement};
-
-/// One event of `POST /event`.
-pub const CLICK: Kind = Kind::new(1);
+use crate::base::kinds::{KindRow, Placement};
+use crate::ingest::CLICK;
 
 /// The record kinds of this family.
 pub(super) const KINDS: &[KindRow] = &[KindRow {
@@ -13,9 +11,6 @@ pub(super) const KINDS: &[KindRow] = &[KindRow {
     is_counted: true,
     rejection: "not a click",
 }];
-
-/// The size of the fields that precede the metadata.
-pub const CLICK_HEADER_BYTES: usize = 24;
 
 /// One accepted event, borrowed from its record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,17 +22,6 @@ pub struct ClickRow<'a> {
     pub received_us: i64,
     /// JSON, byte for byte as received.
     pub metadata: &'a str,
-}
-
-/// Encodes the first [`CLICK_HEADER_BYTES`] of a payload, in little endian. The metadata follows unchanged.
-#[inline]
-#[must_use]
-pub fn encode_header(user_id: i64, timestamp_us: i64, received_us: i64) -> [u8; CLICK_HEADER_BYTES] {
-    let mut header = [0; CLICK_HEADER_BYTES];
-    header[0..8].copy_from_slice(&user_id.to_le_bytes());
-    header[8..16].copy_from_slice(&timestamp_us.to_le_bytes());
-    header[16..24].copy_from_slice(&received_us.to_le_bytes());
-    header
 }
 
 /// Decodes a payload. Returns `None` if it is too short or its metadata is not UTF-8. Takes about 15 ns for 200
@@ -59,6 +43,7 @@ pub fn decode(payload: &[u8]) -> Option<ClickRow<'_>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ingest::{CLICK_HEADER_BYTES, encode_header};
 
     #[test]
     fn a_click_reads_back_as_written() {

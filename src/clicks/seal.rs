@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
 
-use super::CLICKS;
+use super::schema::CLICKS;
 use super::store::ClickStore;
 use crate::base::clock;
 use crate::shard::partition::{self, to_index};

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use rusqlite::{CachedStatement, TransactionBehavior};
 
+use super::record;
+use super::schema::CLICKS;
 use super::seal::{Sealing, is_due};
-use super::{CLICKS, record};
 use crate::shard::partition::Partition;
 use crate::shard::{
     Batch, BatchWriter, BuiltIndex, Opening, Outcome, Record, Shard, ShardError, Stage, Store,

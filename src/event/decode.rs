@@ -6,8 +6,6 @@ use simd_json::{Buffers, INPUT_PADDING};
 use super::error::DecodeError;
 use super::fields::{Click, Collect, RawFields, not_an_object};
 use super::json;
-use super::order::OrderBuffers;
-use super::service_event::{RawServiceFields, ServiceEvent};
 use super::structurals::Structurals;
 use crate::base::limits::JSON_DEPTH_MAX;
 
@@ -17,7 +15,7 @@ const BODY_BYTES_KEPT: usize = 64 * 1024;
 
 /// A larger body gets the second look at once, which needs no memory. 28 times this is the most that one core must find
 /// for a moment.
-pub(super) const SIMD_BYTES_MAX: usize = 256 * 1024;
+pub const SIMD_BYTES_MAX: usize = 256 * 1024;
 
 /// Parses events; reused, one per core. Keeps a padded copy of the body, simd-json's buffers and its tape: about 4 KiB
 /// for small events, at most 2 MiB.
@@ -27,8 +25,6 @@ pub struct Decoder {
     pub(super) buffers: Buffers,
     /// Always empty here. Only its allocation is kept.
     tape: Tape<'static>,
-    /// The storage of an order that was lent out.
-    pub(super) order: OrderBuffers,
 }
 
 impl Default for Decoder {
@@ -44,7 +40,6 @@ impl Decoder {
             copy: Vec::new(),
             buffers: Buffers::with_max_depth(1024, JSON_DEPTH_MAX),
             tape: Tape(Vec::new()),
-            order: OrderBuffers::default(),
         }
     }
 
@@ -58,18 +53,12 @@ impl Decoder {
         self.fields::<RawFields<'b>>(body)?.check()
     }
 
-    /// Parses the decoded body of `POST /events`. Allocates only for texts with escapes. For 300 bytes it takes about
-    /// 430 ns.
+    /// Returns the raw fields of one kind of event.
     ///
     /// # Errors
-    /// The fault; for JSON, every invalid field at once.
-    pub fn service_event<'b>(&mut self, body: &'b [u8]) -> Result<ServiceEvent<'b>, DecodeError> {
-        self.fields::<RawServiceFields<'b>>(body)?.check()
-    }
-
-    /// The raw fields of one kind of event.
+    /// The fault of a body that is not a JSON object.
     #[inline]
-    fn fields<'b, F: Collect<'b>>(&mut self, body: &'b [u8]) -> Result<F, DecodeError> {
+    pub fn fields<'b, F: Collect<'b>>(&mut self, body: &'b [u8]) -> Result<F, DecodeError> {
         let fields = if self.simd_json_accepts(body) {
             fields_by_index(body, self.buffers.structural_indexes())
         } else {
@@ -79,29 +68,35 @@ impl Decoder {
         fields.ok_or_else(not_an_object)
     }
 
-    /// [`Decoder::service_event`] for input that simd-json accepts; `None` for the rest.
-    pub(super) fn service_event_at_first_look<'b>(
+    /// [`Decoder::fields`] for input that simd-json accepts; `None` for the rest.
+    pub fn fields_at_first_look<'b, F: Collect<'b>>(
         &mut self,
         body: &'b [u8],
-    ) -> Option<Result<ServiceEvent<'b>, DecodeError>> {
+    ) -> Option<Result<F, DecodeError>> {
         let is_accepted = self.simd_json_accepts(body);
-        let fields: Option<RawServiceFields<'b>> =
+        let fields =
             if is_accepted { fields_by_index(body, self.buffers.structural_indexes()) } else { None };
         self.give_back();
-        is_accepted.then(|| fields.ok_or_else(not_an_object)?.check())
+        is_accepted.then(|| fields.ok_or_else(not_an_object))
     }
 
-    /// Frees the parser's buffers if a large body made them large. The storage of an order remains.
+    /// Returns the structural characters of a body that [`Decoder::simd_json_accepts`] just accepted.
+    #[must_use]
+    pub fn structurals<'b>(&self, body: &'b [u8]) -> Structurals<'b, '_> {
+        Structurals::new(body, self.buffers.structural_indexes())
+    }
+
+    /// Frees the parser's buffers if a large body made them large.
     #[inline]
-    pub(super) fn give_back(&mut self) {
+    pub fn give_back(&mut self) {
         if self.copy.len() > BODY_BYTES_KEPT + INPUT_PADDING {
-            *self = Decoder { order: std::mem::take(&mut self.order), ..Decoder::new() };
+            *self = Decoder::new();
         }
     }
 
     /// Memory held by the buffers, as far as they report it.
     #[cfg(test)]
-    pub(super) fn bytes_kept(&self) -> usize {
+    pub(crate) fn bytes_kept(&self) -> usize {
         self.copy.capacity()
             + self.tape.0.capacity() * size_of::<simd_json::Node<'static>>()
             + size_of_val(self.buffers.structural_indexes())
@@ -109,7 +104,7 @@ impl Decoder {
 
     /// Whether simd-json accepts the body as one JSON value within the depth limit. It never accepts what RFC 8259
     /// forbids, and it leaves the offsets of all structural characters.
-    pub(super) fn simd_json_accepts(&mut self, body: &[u8]) -> bool {
+    pub fn simd_json_accepts(&mut self, body: &[u8]) -> bool {
         if body.len() > SIMD_BYTES_MAX {
             return false;
         }
@@ -150,7 +145,7 @@ fn fields_by_second_look<'b, F: Collect<'b>>(body: &'b [u8]) -> Result<Option<F>
 /// The fault of a body that simd-json refused, if it has one. Checks the depth first, so that nothing ever recurses
 /// beyond the limit.
 #[cold]
-pub(super) fn second_look(body: &[u8]) -> Result<(), DecodeError> {
+pub fn second_look(body: &[u8]) -> Result<(), DecodeError> {
     if body.is_empty() {
         return Err(DecodeError::Empty);
     }
@@ -161,7 +156,7 @@ pub(super) fn second_look(body: &[u8]) -> Result<(), DecodeError> {
 }
 
 /// The fault of the bytes as one JSON value of any depth, if they have one. Needs one byte of memory per level.
-pub(super) fn is_json(body: &[u8]) -> Result<(), DecodeError> {
+pub fn is_json(body: &[u8]) -> Result<(), DecodeError> {
     let text = std::str::from_utf8(body).map_err(|_| DecodeError::NotUtf8)?;
     serde_json::from_str::<&serde_json::value::RawValue>(text)
         .map(|_| ())

@@ -15,7 +15,7 @@ pub struct Click<'b> {
 }
 
 /// The raw values of one kind of event's fields, collected member by member.
-pub(super) trait Collect<'b>: Default {
+pub trait Collect<'b>: Default {
     /// Keeps the value if the key (between its quotes, with escapes) is one of the event's. If a name is repeated, the
     /// last value remains, as in JavaScript.
     fn note(&mut self, key: &'b [u8], value: &'b [u8]);
@@ -128,7 +128,7 @@ pub(super) fn parsed_unescaped(
     }
 }
 
-pub(super) const fn field(pointer: &'static str, code: Code, detail: &'static str) -> FieldError {
+pub const fn field(pointer: &'static str, code: Code, detail: &'static str) -> FieldError {
     FieldError { pointer, code, detail }
 }
 

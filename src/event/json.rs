@@ -13,7 +13,7 @@ pub fn is_too_deep(body: &[u8]) -> bool {
 /// Whether brackets outside of strings nest deeper than `depth_max`. Works on any bytes, JSON or not, and stops at the
 /// first bracket that is too deep. One pass, no memory.
 #[must_use]
-pub(super) fn is_deeper_than(bytes: &[u8], depth_max: usize) -> bool {
+pub fn is_deeper_than(bytes: &[u8], depth_max: usize) -> bool {
     let mut depth = 0_usize;
     let mut at = 0;
     while let Some(&byte) = bytes.get(at) {
@@ -36,7 +36,7 @@ pub(super) fn is_deeper_than(bytes: &[u8], depth_max: usize) -> bool {
 /// Calls `member` with the raw key (between its quotes, with escapes) and the raw value of every top-level member of
 /// `object`, in order. `false` if the document is not an object. `object` must be one valid JSON value. For anything
 /// else the function remains within the bytes, but its results are meaningless.
-pub(super) fn members<'b>(object: &'b [u8], mut member: impl FnMut(&'b [u8], &'b [u8])) -> bool {
+pub fn members<'b>(object: &'b [u8], mut member: impl FnMut(&'b [u8], &'b [u8])) -> bool {
     let mut at = skip_whitespace(object, 0);
     if object.get(at) != Some(&b'{') {
         return false;
@@ -61,7 +61,7 @@ pub(super) fn is_whitespace(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
 }
 
-pub(super) fn skip_whitespace(bytes: &[u8], mut at: usize) -> usize {
+pub fn skip_whitespace(bytes: &[u8], mut at: usize) -> usize {
     while bytes.get(at).is_some_and(|&byte| is_whitespace(byte)) {
         at += 1;
     }
@@ -69,7 +69,7 @@ pub(super) fn skip_whitespace(bytes: &[u8], mut at: usize) -> usize {
 }
 
 /// One past the closing quote of the string that opens at `at`, or the end of the bytes. Always greater than `at`.
-pub(super) fn string_end(bytes: &[u8], at: usize) -> usize {
+pub fn string_end(bytes: &[u8], at: usize) -> usize {
     let mut at = at + 1;
     while let Some(found) = bytes.get(at..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
         match bytes[at + found] {
@@ -81,7 +81,7 @@ pub(super) fn string_end(bytes: &[u8], at: usize) -> usize {
 }
 
 /// One past the last byte of the value that begins at `start`.
-pub(super) fn value_end(bytes: &[u8], start: usize) -> usize {
+pub fn value_end(bytes: &[u8], start: usize) -> usize {
     match bytes.get(start) {
         Some(b'"') => string_end(bytes, start),
         Some(b'{' | b'[') => {
@@ -112,7 +112,7 @@ pub(super) fn value_end(bytes: &[u8], start: usize) -> usize {
 /// The text of the inside of a JSON string. Borrowed if it has no escapes. Lenient: a lone surrogate or a broken escape
 /// becomes U+FFFD.
 #[must_use]
-pub(super) fn unescape(raw: &[u8]) -> Cow<'_, [u8]> {
+pub fn unescape(raw: &[u8]) -> Cow<'_, [u8]> {
     match memchr::memchr(b'\\', raw) {
         None => Cow::Borrowed(raw),
         Some(_) => {
@@ -138,7 +138,7 @@ pub(super) fn unescape_exactly(raw: &str) -> Option<Cow<'_, str>> {
 
 /// Appends the text of the inside of a JSON string, and returns whether every escape is a character. Those that are not
 /// become U+FFFD. Apart from these, the text is never longer than `raw`.
-pub(super) fn unescape_into(raw: &[u8], text: &mut Vec<u8>) -> bool {
+pub fn unescape_into(raw: &[u8], text: &mut Vec<u8>) -> bool {
     let mut is_exact = true;
     let mut rest = raw;
     while let Some(plain) = memchr::memchr(b'\\', rest) {

@@ -8,18 +8,18 @@ use super::json::unescape_exactly;
 use super::time::{TimeError, parse_iso8601_lenient, parse_rfc3339};
 
 /// The rule of a text, and its errors.
-pub(super) struct TextRule {
-    pub(super) bytes_max: usize,
-    pub(super) missing: FieldError,
-    pub(super) not_a_string: FieldError,
-    pub(super) empty: FieldError,
-    pub(super) too_long: FieldError,
-    pub(super) control_character: FieldError,
-    pub(super) lone_surrogate: FieldError,
+pub struct TextRule {
+    pub bytes_max: usize,
+    pub missing: FieldError,
+    pub not_a_string: FieldError,
+    pub empty: FieldError,
+    pub too_long: FieldError,
+    pub control_character: FieldError,
+    pub lone_surrogate: FieldError,
 }
 
 #[inline]
-pub(super) fn text<'b>(value: Option<&'b [u8]>, rule: &TextRule) -> Result<Cow<'b, str>, FieldError> {
+pub fn text<'b>(value: Option<&'b [u8]>, rule: &TextRule) -> Result<Cow<'b, str>, FieldError> {
     let value = value.ok_or(rule.missing)?;
     let [b'"', raw @ .., b'"'] = value else { return Err(rule.not_a_string) };
     // A byte has at most six bytes in its longest spelling.
@@ -70,21 +70,21 @@ macro_rules! text_rule {
         }
     };
 }
-pub(super) use text_rule;
+pub(crate) use text_rule;
 
 /// The errors of a time.
-pub(super) struct TimeRule {
-    pub(super) missing: FieldError,
-    pub(super) not_a_string: FieldError,
-    pub(super) syntax: FieldError,
-    pub(super) without_offset: FieldError,
-    pub(super) no_such: FieldError,
-    pub(super) out_of_range: FieldError,
+pub struct TimeRule {
+    pub missing: FieldError,
+    pub not_a_string: FieldError,
+    pub syntax: FieldError,
+    pub without_offset: FieldError,
+    pub no_such: FieldError,
+    pub out_of_range: FieldError,
 }
 
 /// An RFC 3339 date-time, in microseconds since 1970 UTC.
 #[inline]
-pub(super) fn time<'r>(value: Option<&[u8]>, rule: &'r TimeRule) -> Result<i64, &'r FieldError> {
+pub fn time<'r>(value: Option<&[u8]>, rule: &'r TimeRule) -> Result<i64, &'r FieldError> {
     let value = value.ok_or(&rule.missing)?;
     let [b'"', text @ .., b'"'] = value else { return Err(&rule.not_a_string) };
     parsed_unescaped(text, parse_rfc3339).map_err(|error| match error {
@@ -134,4 +134,4 @@ macro_rules! time_rule {
         }
     };
 }
-pub(super) use time_rule;
+pub(crate) use time_rule;

@@ -6,7 +6,7 @@ use super::json;
 
 /// The structural characters of a text, in order.
 #[derive(Clone)]
-pub(super) struct Structurals<'b, 'i> {
+pub struct Structurals<'b, 'i> {
     text: &'b [u8],
     indexes: std::slice::Iter<'i, u32>,
 }
@@ -39,7 +39,7 @@ impl<'b, 'i> Structurals<'b, 'i> {
 
 /// Reads up to the bracket that closes the one that was the last character.
 #[inline]
-pub(super) fn skip_nested(structurals: &mut impl Iterator<Item = (usize, u8)>) {
+pub fn skip_nested(structurals: &mut impl Iterator<Item = (usize, u8)>) {
     let mut depth = 1_usize;
     for (_, byte) in structurals {
         match byte {
@@ -66,7 +66,7 @@ impl Iterator for Structurals<'_, '_> {
 
 /// Removes trailing whitespace.
 #[inline]
-pub(super) fn trim_end(mut bytes: &[u8]) -> &[u8] {
+pub fn trim_end(mut bytes: &[u8]) -> &[u8] {
     while let [rest @ .., last] = bytes
         && json::is_whitespace(*last)
     {

@@ -3,7 +3,8 @@
 use rusqlite::Connection;
 
 use super::buckets::table_of;
-use super::{EVENTS, EventsOf};
+use super::read::EventsOf;
+use super::schema::EVENTS;
 use crate::base::bucket_size::BucketSize;
 use crate::shard::read::TimeRange;
 use crate::shard::{PartitionInfo, ShardError, partitions_of};
@@ -20,7 +21,11 @@ pub struct BucketCount {
 }
 
 /// Counts the events in the range. Takes some hundred microseconds, whatever their number.
-pub fn count(connection: &Connection, of: &EventsOf, (from, to): (i64, i64)) -> Result<i64, ShardError> {
+pub(super) fn count(
+    connection: &Connection,
+    of: &EventsOf,
+    (from, to): (i64, i64),
+) -> Result<i64, ShardError> {
     let infos = partitions_of(connection, &EVENTS)?;
     let (inner_from, inner_to) = (ceil(BucketSize::Minute, from), BucketSize::Minute.floor(to));
     let edge = |from: i64, to: i64| -> Result<i64, ShardError> {

@@ -1,23 +1,36 @@
 //! Idempotent events: each event id of a tenant is stored once, and its event is counted in buckets of time.
 //!
-//! In: records of `POST /events`. Out: rows in order of arrival, their ids and their buckets. Owns: the stream
-//! [`EVENTS`], its ids and the bucket tables. Never: decides which shard an event belongs to.
+//! In: bodies of `POST /events` and `/events/bulk`, parameters of `GET /events` and `/metrics`. Out: rows in order of
+//! arrival, their ids and their buckets; pages, and counts over time. Owns: the stream [`EVENTS`], its ids and the bucket
+//! tables. Never: decides which shard an event belongs to.
 
+mod answer;
+mod body;
+mod bucket_query;
 mod buckets;
+mod bulk;
 mod count;
+pub mod endpoints;
+pub mod openapi;
+mod query;
 mod read;
 mod record;
 mod schema;
+pub mod shapes;
 mod store;
 mod verify;
 
 use rusqlite::Connection;
 
+pub use self::body::ServiceEvent;
+pub use self::bucket_query::{Bucket, buckets};
 pub use self::buckets::Buckets;
-pub use self::count::{BucketCount, bucket_counts, bucket_statements, count};
+pub use self::count::{BucketCount, bucket_counts, bucket_statements};
+pub use self::query::{BucketsPlan, rows_plan};
 pub use self::read::{EventsOf, event_statements};
 pub use self::record::{SERVICE_EVENT, ServiceEventRow, decode_service_event};
 pub use self::schema::EVENTS;
+pub use self::shapes::{Metric, Metrics};
 pub use self::store::EventStore;
 use crate::base::keys::{KeyHash, KeyHasher};
 use crate::base::kinds::{Kind, KindRow};

@@ -3,8 +3,8 @@
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row};
 
-use super::EVENTS;
 use super::count::count_sql;
+use super::schema::EVENTS;
 use crate::shard::read::{Position, Source, TimeRange, statements, write_rfc3339, write_string};
 use crate::shard::{PartitionInfo, ShardError, Stream};
 

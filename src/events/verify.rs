@@ -2,8 +2,8 @@
 
 use rusqlite::{Connection, Row};
 
-use super::EVENTS;
 use super::buckets::table_of;
+use super::schema::EVENTS;
 use crate::base::bucket_size::BucketSize;
 use crate::shard::{ShardError, differences, total};
 

@@ -8,6 +8,7 @@ mod old_file;
 mod orders;
 mod people;
 mod prices;
+mod queries;
 mod rows;
 mod stock;
 
@@ -15,7 +16,7 @@ use std::path::Path;
 
 use super::FAMILIES;
 use crate::base::ids::{LaneId, Sequence};
-use crate::clicks::encode_header;
+use crate::ingest::encode_header;
 use crate::shard::{self, Entry, Records, Shard, ShardError, ShardFolder, ShardOptions};
 
 pub(super) const HOT: LaneId = LaneId(0);

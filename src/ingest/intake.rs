@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::board::Board;
+use super::click::{CLICK, encode_header};
 use super::keyed::{KeyedRows, Written};
 use crate::base::ids::{Receipt, Sequence, ShardId};
-use crate::clicks::CLICK;
 use crate::event::{DecodeError, Decoder};
 use crate::http::{Coding, InflateError, without_mark};
 use crate::journal::{AppendError, Appender};
@@ -149,7 +149,7 @@ impl Intake {
         }
         let event = self.decoder.click(without_mark(body)).map_err(Refused::Decode)?;
         let lane = &mut self.lanes[self.current];
-        let header = crate::clicks::encode_header(event.user_id, event.timestamp_us, received_us);
+        let header = encode_header(event.user_id, event.timestamp_us, received_us);
         let sequence = lane.appender.stage(CLICK, &[&header, event.metadata]);
         Ok(Receipt { shard: lane.shard, lane: lane.appender.state().lane(), sequence })
     }

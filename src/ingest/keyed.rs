@@ -2,8 +2,6 @@
 
 use crate::base::ids::{Receipt, Sequence};
 use crate::base::kinds::Kind;
-use crate::events::SERVICE_EVENT;
-use crate::events::{ServiceEventRow, decode_service_event};
 
 use super::Appended;
 
@@ -18,22 +16,11 @@ pub struct KeyedRows {
     indexes: Vec<u32>,
 }
 
-/// The default kind is idempotent events.
-impl Default for KeyedRows {
-    fn default() -> KeyedRows {
-        KeyedRows::of(SERVICE_EVENT)
-    }
-}
-
 impl KeyedRows {
     /// Creates an empty set of rows of one kind.
     #[must_use]
     pub fn of(kind: Kind) -> KeyedRows {
         KeyedRows { kind, bytes: Vec::new(), ends: Vec::new(), indexes: Vec::new() }
-    }
-
-    pub fn push(&mut self, index: usize, row: &ServiceEventRow<'_>) {
-        self.push_record(index, |bytes| row.encode(bytes));
     }
 
     /// Adds a row, which `encode` appends as in the journal.
@@ -79,12 +66,6 @@ impl KeyedRows {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
         starts.zip(&self.ends).map(|(start, end)| &self.bytes[start as usize..*end as usize])
     }
-
-    /// Returns the index in the request and the event id of every row, in order.
-    pub fn names(&self) -> impl Iterator<Item = (usize, &str)> {
-        let ids = self.payloads().map(|payload| decode_service_event(payload).map_or("", |row| row.event_id));
-        self.indexes.iter().map(|index| *index as usize).zip(ids)
-    }
 }
 
 /// Rows that are journaled: the sequences from `first` to `last` of one lane.
@@ -101,21 +82,11 @@ mod tests {
 
     #[test]
     fn rows_come_out_as_they_went_in() {
-        let mut rows = KeyedRows::default();
-        let row = |event_id| ServiceEventRow {
-            timestamp_us: 1,
-            received_us: 2,
-            tenant_id: "t",
-            event_id,
-            source: "s",
-            event_type: "e",
-            payload: "{}",
-        };
-        rows.push(3, &row("a"));
-        rows.push(9, &row("bc"));
-        assert_eq!(rows.len(), 2);
-        assert_eq!(rows.names().collect::<Vec<_>>(), [(3, "a"), (9, "bc")]);
-        let read: Vec<_> = rows.payloads().map(|payload| decode_service_event(payload).unwrap()).collect();
-        assert_eq!(read, [row("a"), row("bc")]);
+        let mut rows = KeyedRows::of(Kind::new(2));
+        rows.push_record(3, |bytes| bytes.extend_from_slice(b"a"));
+        rows.push_record(9, |bytes| bytes.extend_from_slice(b"bc"));
+        assert_eq!((rows.len(), rows.bytes()), (2, 3));
+        assert_eq!(rows.rows().collect::<Vec<_>>(), [(3, &b"a"[..]), (9, b"bc")]);
+        assert_eq!(rows.payloads().collect::<Vec<_>>(), [&b"a"[..], b"bc"]);
     }
 }

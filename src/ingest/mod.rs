@@ -17,6 +17,7 @@
 //! or acknowledges before the append.
 
 mod board;
+mod click;
 mod drain;
 mod feeding;
 mod intake;
@@ -25,6 +26,7 @@ mod verdicts;
 pub mod write;
 
 pub use board::{Board, Flow, ShardBoard, Whereabouts};
+pub use click::{CLICK, CLICK_HEADER_BYTES, encode_header};
 pub use drain::DrainRate;
 pub use feeding::{feeds, home, is_fed_by};
 pub use intake::{Appended, Intake, Pressure, Refused};

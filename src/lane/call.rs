@@ -18,7 +18,6 @@ use super::body::AnswerBody;
 use super::gated::SharedGate;
 use super::memory::Held;
 use super::state::Lane;
-use crate::api;
 use crate::api::error::{Asker, EventRefused, Refuse};
 use crate::api::write::WriteRefused;
 use crate::api::{Asked, Caller, Found, NotCalled, Pages, Preflight};
@@ -26,8 +25,8 @@ use crate::base::clock;
 use crate::config::{Config, client_address};
 use crate::cores::stop::Stage;
 use crate::http::{self, Answer, Coding, Cors, Media, Method, without_mark};
-use crate::ingest;
 use crate::tenants::{Denied, Now, Payer, Principal};
+use crate::{api, ingest};
 
 /// The head of a request, its endpoint, and the tenant that pays for it.
 pub struct RequestHead {
@@ -219,7 +218,7 @@ impl<'c> Call<'c> {
 
     /// Returns `true` if the response waits until its promise survives a power cut.
     pub fn wants_disk(&self) -> Result<bool, WriteRefused> {
-        let wants_disk = api::event::wants_disk(self.query(), self.lane.vitals.config.ack);
+        let wants_disk = api::request::wants_disk(self.query(), self.lane.vitals.config.ack);
         wants_disk.map_err(|_| WriteRefused::AckParameter)
     }
 

@@ -22,8 +22,7 @@ use super::sync::on_disk;
 use crate::base::clock;
 use crate::base::ids::{Sequence, ShardId};
 use crate::cores::executor;
-use crate::ingest::{Appended, KeyedRows, Pressure, Written};
-use crate::ingest::{home, is_fed_by};
+use crate::ingest::{Appended, KeyedRows, Pressure, Written, home, is_fed_by};
 
 /// Requests of other cores that this one handles at a time. The others wait in the mailbox, which fills.
 const FORWARDS_OPEN_MAX: usize = 1024;

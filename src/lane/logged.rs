@@ -9,7 +9,8 @@ use std::collections::HashMap;
 
 use super::call::RequestHead;
 use super::state::Lane;
-use crate::api::{Logged, commerce::ingest_key};
+use crate::api::Logged;
+use crate::api::request::ingest_key;
 
 /// The time between two lines of one sampled route and status.
 const SAMPLE_US: u64 = 1_000_000;

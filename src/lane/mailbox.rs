@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
+use crate::api::error::{EventRefused, RowRefusal};
 use crate::api::write::WriteRefused;
 use crate::base::ids::{Receipt, Sequence, ShardId};
 use crate::cores::executor;
-use crate::ingest::{KeyedRows, Pressure, Verdicts, Written};
+use crate::ingest::{self, KeyedRows, Pressure, Verdicts, Written};
 use crate::shard::Outcome;
 
 /// Requests of other cores that may wait in the mailbox of one.
@@ -127,6 +128,29 @@ impl Drop for Grant {
             executor::spawn(async move {
                 let _ = owner.send(release).await;
             });
+        }
+    }
+}
+
+impl From<Refused> for EventRefused {
+    fn from(refused: Refused) -> EventRefused {
+        match refused {
+            Refused::Pressure(pressure) => ingest::Refused::Pressure(pressure).into(),
+            Refused::MailboxFull => EventRefused::CoreBusy,
+            Refused::NoAnswer => EventRefused::OutcomeUnknown,
+        }
+    }
+}
+
+impl From<Refused> for RowRefusal {
+    fn from(refused: Refused) -> RowRefusal {
+        match refused {
+            Refused::Pressure(Pressure::QueueFull { .. }) => RowRefusal::QueueFull,
+            Refused::Pressure(Pressure::JournalFull) => RowRefusal::JournalFull,
+            Refused::Pressure(Pressure::JournalBroken | Pressure::Unsynced) | Refused::MailboxFull => {
+                RowRefusal::Overloaded
+            }
+            Refused::NoAnswer => RowRefusal::OutcomeUnknown,
         }
     }
 }

@@ -96,11 +96,11 @@ fn in_memory(lane: &Lane, request: &RequestHead) -> Answer {
 fn no_such_place(lane: &Lane, request: &RequestHead) -> Option<Answer> {
     let endpoint = request.found.endpoint?;
     let asker = request.asker(lane);
-    if endpoint.has_tenant() && !api::commerce::is_identifier(&request.tenant) {
-        return Some(api::commerce::no_such_tenant(asker.request_id, asker.problems));
+    if endpoint.has_tenant() && !api::request::is_identifier(&request.tenant) {
+        return Some(api::request::no_such_tenant(asker.request_id, asker.problems));
     }
-    if endpoint.checks_product && !api::commerce::is_identifier(&request.parameter("product")) {
-        return Some(api::prices::no_such_product(asker.request_id, asker.problems));
+    if endpoint.checks_product && !api::request::is_identifier(&request.parameter("product")) {
+        return Some(api::request::no_such_product(asker.request_id, asker.problems));
     }
     None
 }

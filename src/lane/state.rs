@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
 
-use super::call::Handler;
+use super::call::{Handler, RequestHead};
 use super::component::{Component, Components};
 use super::gated::Times;
 use super::logged::Samples;
@@ -15,6 +15,7 @@ use super::mailbox::Keyed;
 use super::memory::{Held, Memory, Spent};
 use crate::api::Endpoints;
 use crate::api::error::EventRefused;
+use crate::base::clock;
 use crate::base::keys::KeyHasher;
 use crate::event::Decoder;
 use crate::http::RequestIds;
@@ -63,6 +64,14 @@ impl Lane {
             Err(Spent) if !self.release_memory() => Err(EventRefused::MemorySpent),
             _ => Ok(()),
         }
+    }
+
+    /// Records the latency of a response that accepts events.
+    pub fn record_acked(&self, request: &RequestHead) {
+        let took_us = clock::monotonic_us() - request.started_us;
+        let mut latency = self.latency.borrow_mut();
+        latency.histogram.saturating_record(took_us.max(1));
+        latency.sum_us += took_us;
     }
 
     /// Returns the component of this type.

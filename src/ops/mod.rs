@@ -7,6 +7,7 @@
 mod answer;
 mod listen;
 mod log;
+pub mod output;
 mod process;
 mod profile;
 mod prometheus;

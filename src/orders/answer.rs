@@ -1,19 +1,253 @@
-//! The stored response of a finished ingest, when customers are erased.
+//! The responses of orders: summaries, a status, one order, and refusals.
 
-/// Returns the response of an ingest without the order ids in its errors and without the names of skipped entries.
-/// Returns an empty object if the response is not valid JSON or still contains any.
-pub(crate) fn without_order_ids(response: &str) -> String {
-    let Ok(mut answer) = serde_json::from_str::<serde_json::Value>(response) else { return "{}".to_owned() };
-    if let Some(errors) = answer.get_mut("errors").and_then(serde_json::Value::as_array_mut) {
-        for error in errors.iter_mut().filter_map(serde_json::Value::as_object_mut) {
-            error.remove("order_id");
+use std::borrow::Cow;
+
+use super::ingest::{IngestError, SkippedPart, Summary};
+use super::status::OrderStatus;
+use crate::api::Problem;
+use crate::api::error::{Asker, Refuse, problem};
+use crate::api::problem::ErrorItem;
+use crate::api::write::{WriteRefused, refused};
+use crate::base::counters::Cell;
+use crate::config::AckLevel;
+use crate::event::parse_rfc3339;
+use crate::http::Answer;
+use crate::query::QueryError;
+
+/// The summary of a finished ingest.
+#[must_use]
+pub(super) fn ingested(summary: Vec<u8>, level: AckLevel) -> Answer {
+    Answer::new(200, "application/json", summary).with("Firehose-Ack", level.word())
+}
+
+/// The stored response of an earlier request.
+#[must_use]
+pub(super) fn replayed(response: String, level: AckLevel) -> Answer {
+    ingested(response.into_bytes(), level).with("Idempotent-Replayed", "true")
+}
+
+/// An ingest that ended early, and the outcome of its rows so far.
+#[derive(Debug)]
+pub struct IngestEnded {
+    pub refused: WriteRefused,
+    pub summary: Option<Summary>,
+}
+
+impl From<WriteRefused> for IngestEnded {
+    fn from(refused: WriteRefused) -> IngestEnded {
+        IngestEnded { refused, summary: None }
+    }
+}
+
+impl Refuse for IngestEnded {
+    fn answer(&self, asker: &Asker<'_>) -> Answer {
+        ingest_refused(&self.refused, self.summary.as_ref(), asker.request_id, asker.problems)
+    }
+}
+
+/// The response to an ingest that ended early. Rows that were committed remain and are counted.
+#[must_use]
+pub(super) fn ingest_refused(
+    error: &WriteRefused,
+    summary: Option<&Summary>,
+    request_id: &str,
+    problems: &[Cell],
+) -> Answer {
+    let answer = refused(error, request_id, problems);
+    match (error, summary) {
+        (_, None) | (WriteRefused::Query(_) | WriteRefused::Denied(_), _) => answer,
+        (WriteRefused::NothingKnown(_), Some(summary)) => {
+            with_members(with_members(answer, &Counts::of(summary)), &faults(summary))
+        }
+        (_, Some(summary)) => with_members(answer, &Counts::of(summary)),
+    }
+}
+
+/// The outcome of the rows of an ingest that ended early.
+#[derive(serde::Serialize)]
+struct Counts {
+    rows_received: u64,
+    rows_inserted: u64,
+    rows_duplicate: u64,
+    rows_failed: u64,
+}
+
+impl Counts {
+    fn of(summary: &Summary) -> Counts {
+        Counts {
+            rows_received: summary.received(),
+            rows_inserted: summary.inserted,
+            rows_duplicate: summary.duplicate,
+            rows_failed: summary.failed,
         }
     }
-    if let Some(skipped) = answer.get_mut("skipped") {
-        *skipped = serde_json::Value::Array(Vec::new());
+}
+
+/// The errors of the lines, and the skipped parts: members that a summary has too.
+#[derive(serde::Serialize)]
+struct Faults<'s> {
+    errors: &'s [IngestError],
+    errors_truncated: bool,
+    skipped: &'s [SkippedPart],
+    skipped_truncated: bool,
+}
+
+fn faults(summary: &Summary) -> Faults<'_> {
+    let (errors_truncated, skipped_truncated) = summary.is_truncated();
+    Faults { errors: summary.errors(), errors_truncated, skipped: summary.skipped(), skipped_truncated }
+}
+
+/// The problem document with more members at its end.
+fn with_members(answer: Answer, members: &impl serde::Serialize) -> Answer {
+    let (mut body, more) = (answer.body.into_owned(), serde_json::to_vec(members).unwrap_or_default());
+    if let ([.., b'}'], [b'{', more @ ..]) = (&body[..], &more[..])
+        && more != b"}"
+    {
+        body.pop();
+        body.push(b',');
+        body.extend_from_slice(more);
     }
-    let text = answer.to_string();
-    // No other field contains them.
-    let is_left = text.contains("\"order_id\"") || text.contains("\"skipped\":[{");
-    if is_left { "{}".to_owned() } else { text }
+    Answer { body: Cow::Owned(body), ..answer }
+}
+
+/// Why a status change is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum StatusRefused {
+    #[error(
+        "the body must be a JSON object with a status: pending, paid, shipped, delivered, cancelled or \
+         refunded"
+    )]
+    Invalid,
+    #[error("occurred_at must be RFC 3339 with an offset, and at most 24 hours ahead of the server's clock")]
+    OccurredAt,
+    #[error("this tenant has no order with this id")]
+    NoSuchOrder,
+    #[error(
+        "this order would take the sales of its day in its currency beyond 9223372036854775807 units or \
+         minor units; nothing was changed"
+    )]
+    SumTooLarge,
+    #[error(transparent)]
+    Ingest(#[from] WriteRefused),
+}
+
+/// Why an order is not returned.
+#[derive(Debug)]
+pub enum OrderNotRead {
+    NoSuchOrder,
+    Query(QueryError),
+}
+
+impl From<QueryError> for OrderNotRead {
+    fn from(error: QueryError) -> OrderNotRead {
+        OrderNotRead::Query(error)
+    }
+}
+
+impl Refuse for OrderNotRead {
+    fn answer(&self, asker: &Asker<'_>) -> Answer {
+        match self {
+            OrderNotRead::NoSuchOrder => StatusRefused::NoSuchOrder.answer(asker),
+            OrderNotRead::Query(error) => error.answer(asker),
+        }
+    }
+}
+
+/// One order, from its line.
+#[must_use]
+pub(super) fn order(mut line: Vec<u8>) -> Answer {
+    line.pop_if(|last| *last == b'\n');
+    Answer::new(200, "application/json", line).with("Cache-Control", "no-store")
+}
+
+/// Maximum time by which `occurred_at` may be ahead of the clock: a status from the far future would block all others
+/// until then.
+const AHEAD_US: i64 = 86_400_000_000;
+
+/// The status in a body, and its time. Default: now.
+pub(super) fn status(body: &[u8], now_us: i64) -> Result<(OrderStatus, i64), StatusRefused> {
+    #[derive(serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Change {
+        status: String,
+        occurred_at: Option<String>,
+    }
+    let change: Change = serde_json::from_slice(body).map_err(|_| StatusRefused::Invalid)?;
+    let status = OrderStatus::parse(&change.status).ok_or(StatusRefused::Invalid)?;
+    let occurred_us = match &change.occurred_at {
+        None => now_us,
+        Some(at) => parse_rfc3339(at.as_bytes()).map_err(|_| StatusRefused::OccurredAt)?,
+    };
+    let is_ahead = occurred_us > now_us.saturating_add(AHEAD_US);
+    if is_ahead { Err(StatusRefused::OccurredAt) } else { Ok((status, occurred_us)) }
+}
+
+/// The response to a status that is older than the last applied one.
+#[must_use]
+pub(super) fn status_superseded(order_id: &str, status: OrderStatus, level: AckLevel) -> Answer {
+    let body = serde_json::json!({
+        "order_id": order_id, "status": status.as_str(), "changed": false, "superseded": true,
+    });
+    Answer::new(200, "application/json", body.to_string().into_bytes()).with("Firehose-Ack", level.word())
+}
+
+/// The response to a committed status.
+#[must_use]
+pub(super) fn status_changed(order_id: &str, status: OrderStatus, changed: bool, level: AckLevel) -> Answer {
+    let body = serde_json::json!({"order_id": order_id, "status": status.as_str(), "changed": changed});
+    Answer::new(200, "application/json", body.to_string().into_bytes()).with("Firehose-Ack", level.word())
+}
+
+impl Refuse for StatusRefused {
+    fn answer(&self, asker: &Asker<'_>) -> Answer {
+        status_refused(self, asker.request_id, asker.problems)
+    }
+}
+
+/// The response to a refused status.
+#[must_use]
+pub(super) fn status_refused(error: &StatusRefused, request_id: &str, problems: &[Cell]) -> Answer {
+    let detail = error.to_string();
+    let kind = match error {
+        StatusRefused::Invalid | StatusRefused::OccurredAt => Problem::InvalidStatus,
+        StatusRefused::NoSuchOrder => Problem::NoSuchOrder,
+        StatusRefused::SumTooLarge => {
+            let item = ErrorItem {
+                pointer: Some("/status"),
+                code: "amount_out_of_range",
+                detail: &detail,
+                ..ErrorItem::default()
+            };
+            return problem(Problem::InvalidStatus, &detail, request_id, &[item], &[], problems);
+        }
+        StatusRefused::Ingest(error) => {
+            return Answer { close: false, ..ingest_refused(error, None, request_id, problems) };
+        }
+    };
+    problem(kind, &detail, request_id, &[], &[], problems)
+}
+
+#[cfg(test)]
+mod tests {
+
+    use super::*;
+
+    #[test]
+    fn a_status_is_one_of_six() {
+        assert!(matches!(status(br#"{"status":"refunded"}"#, 9), Ok((OrderStatus::Refunded, 9))));
+        for body in [&b"{}"[..], b"", br#"{"status":"lost"}"#, br#"{"status":"paid","x":1}"#, b"[1]"] {
+            assert!(matches!(status(body, 9), Err(StatusRefused::Invalid)));
+        }
+    }
+
+    #[test]
+    fn a_status_may_say_when_it_became_so() {
+        let at =
+            |time: &str| status(format!("{{\"status\":\"paid\",\"occurred_at\":\"{time}\"}}").as_bytes(), 9);
+        assert!(matches!(at("1969-12-31T23:59:59Z"), Ok((OrderStatus::Paid, -1_000_000))));
+        assert!(matches!(at("1970-01-02T00:00:00.000009Z"), Ok((_, 86_400_000_009))));
+        for time in ["1970-01-02T00:00:00.000010Z", "1970-01-01T00:00:00", "soon", ""] {
+            assert!(matches!(at(time), Err(StatusRefused::OccurredAt)), "{time}");
+        }
+    }
 }

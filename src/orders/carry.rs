@@ -4,8 +4,8 @@ use rusqlite::{Connection, Row};
 
 use super::record::{INGEST, IngestRow, ItemRow, ORDER, ORDER_STATUS, OrderParts, StatusRow, encode_order};
 use super::schema::{ORDERS, item_ids, items_of};
+use super::status::OrderStatus;
 use crate::base::money::Currency;
-use crate::base::order_status::OrderStatus;
 use crate::shard::{Carried, ShardError, partition};
 
 /// Passes every order to `take`, in order of arrival, each followed by a status record if its status has changed

@@ -5,13 +5,12 @@ use std::collections::HashSet;
 
 use rusqlite::{CachedStatement, Connection, params};
 
-use super::items_of;
 use super::names::Product;
-use super::schema::{by_customer, by_product, item_ids};
+use super::schema::{by_customer, by_product, item_ids, items_of};
+use super::status::OrderStatus;
 use super::store::OrderStore;
 use super::sums::Sale;
 use crate::base::money::Currency;
-use crate::base::order_status::OrderStatus;
 use crate::shard::partition::widened;
 use crate::shard::{ShardError, tenant_number};
 

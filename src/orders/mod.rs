@@ -1,20 +1,31 @@
-//! The orders of one shard: each order once, with its items, the names that orders repeat, and sums over time.
+//! Orders: each order of a tenant once, with its items, the names that orders repeat, and sums over time.
 //!
-//! In: records of orders, new statuses and finished ingests. Out: rows, sums and sketches, in the caller's
-//! transaction. Owns: the tables of [`schema`]. Never: decides which shard an order belongs to.
+//! In: bodies of ingests, status changes, parameters of a search. Out: summaries, orders; in a shard, rows, sums and
+//! sketches in the caller's transaction. Owns: the tables of [`schema`], the keys of ingests, the meaning of an order.
+//! Never: decides which shard an order belongs to, or holds a whole body.
 //!
 //! The order's own id selects the shard, so one shard alone knows whether the tenant already has the order. Names
 //! that repeat (customers, products, categories) are stored once in each shard that has an order with them.
 
 mod answer;
+mod body;
 mod carry;
+pub mod endpoints;
 mod erase;
+mod ingest;
 mod names;
+pub mod openapi;
+mod query;
 mod read;
 mod record;
-mod sales;
+mod redact;
+mod sales_days;
 mod schema;
 mod seal;
+mod search;
+mod search_stream;
+pub mod shapes;
+mod status;
 mod store;
 mod sums;
 mod verify;
@@ -22,23 +33,30 @@ mod words;
 
 use rusqlite::Connection;
 
-pub(crate) use self::answer::without_order_ids;
+pub use self::body::{
+    Item, Items, ORDER_BYTES_MAX, Order, OrderDecoder, OrderError, OrderFault, OrderFaults, OrderPointer,
+};
+pub use self::endpoints::OrderLines;
 pub(crate) use self::erase::{Becomes, customers_of, orders_of};
+pub use self::ingest::{IngestError, IngestResponse, OrderIngest, SkippedPart, Summary};
+pub use self::query::finished_ingest;
 pub use self::read::{
-    BatchBounds, BatchItem, BatchOrder, Choosing, ChosenOrder, ExportedFrom, FinishedIngest, Met, NameCache,
+    BatchBounds, BatchItem, BatchOrder, Choosing, ChosenOrder, ExportedFrom, FinishedIngest, NameCache,
     ORDER_FIELDS, OneOrder, OrderBatch, OrdersOf, Span, choose_orders, find_ingest, forget_pages,
-    order_statements, read_orders, sales_version, statements, step,
+    order_statements, read_orders, sales_version, statements,
 };
 pub use self::record::{
-    INGEST, IngestRow, ItemRow, ORDER, ORDER_STATUS, OrderParts, OrderRow, StatusRow, decode_ingest,
-    decode_order, decode_status, encode_order,
+    INGEST, ITEM_IDS, IngestRow, ItemRow, ORDER, ORDER_STATUS, OrderParts, OrderRow, StatusRow,
+    decode_ingest, decode_order, decode_status, encode_order,
 };
-pub use self::sales::{
-    PartsReading, SalesOf, SalesSum, Single, SingleSale, SingleSales, SumKey, sales_bounds, sales_days,
-    sales_starts, sales_sums, single_parts, single_sales, span_of,
-};
-pub use self::schema::ORDERS;
+pub(crate) use self::redact::without_order_ids;
+pub use self::sales_days::{SalesOf, currencies, day_of, sales_days};
 pub(crate) use self::schema::items_of;
+pub use self::schema::{ORDERS, item_ids, items_sql};
+pub use self::search::order_filter;
+pub use self::search_stream::{Search, Shape};
+pub use self::shapes::{IngestFault, IngestSummary, OrderState};
+pub use self::status::OrderStatus;
 pub use self::store::OrderStore;
 pub use self::sums::SumsBy;
 pub(crate) use self::words::{delete_words, merge_words};

@@ -27,19 +27,15 @@ use self::found::{Found, by_id_sql, found, scan_sql};
 use self::ingest::INGEST_SQL;
 pub use self::ingest::{FinishedIngest, find_ingest};
 use self::lists::Lists;
-pub use self::met::Met;
 pub use self::of::{ORDER_FIELDS, OneOrder, OrdersOf};
 use self::render::Renderer;
 use self::wanted::{PRODUCTS_SQL, Wanted, product_numbers};
-use super::schema::ORDER_IDS;
-use super::schema::{by_customer, by_product, items_sql};
+use super::schema::{ORDER_IDS, ORDERS, by_customer, by_product, items_sql};
 use crate::base::clock;
 use crate::base::ids::ShardId;
-use crate::orders::ORDERS;
 use crate::shard::ids::{recent_sql, runs_sql};
 use crate::shard::read::{Bounds, Partial, PartialRow, Position, TimeRange};
-use crate::shard::{self, ShardError, tenant_number};
-use crate::shard::{PartitionInfo, partitions_of};
+use crate::shard::{self, PartitionInfo, ShardError, partitions_of, tenant_number};
 
 /// How long one step may hold its snapshot.
 const STEP_US: u64 = 50_000;
@@ -75,7 +71,7 @@ impl Source<'_> {
 
 /// Returns the orders after `position` with ids up to `pin`, newest first, within the bounds. With `keys_only`, the
 /// bytes of the rows are omitted.
-pub fn step(
+pub(super) fn step(
     connection: &Connection,
     shard: ShardId,
     (range, of): (&TimeRange, &OrdersOf),
@@ -221,8 +217,9 @@ pub fn order_statements() -> Vec<(String, String)> {
         ("the newest order ids".to_owned(), recent_sql(&ORDER_IDS)),
         ("customers with words".to_owned(), customers::SQL.to_owned()),
     ];
+    found.push(("sales of days".to_owned(), super::sales_days::DAYS_SQL.to_owned()));
+    found.push(("the next currency".to_owned(), super::sales_days::CURRENCY_SQL.to_owned()));
     found.extend(render::name_statements());
-    found.extend(super::sales::sum_statements());
     found
 }
 
@@ -236,7 +233,6 @@ pub fn statements(partition: &PartitionInfo) -> Vec<(String, String)> {
         ("items of orders".to_owned(), items_sql(name)),
     ];
     found.extend(render::statements(name));
-    found.extend(super::sales::sales_statements(partition));
     found.extend(export::statements(name));
     if partition.indexed {
         found.push(("orders of a product".to_owned(), lists::sql(&by_product(name), "product")));

@@ -1,9 +1,9 @@
 //! The bytes of an order, a status change and a finished ingest in a journal record.
 
+use super::status::OrderStatus;
 use crate::base::kinds::{Kind, KindRow, Placement};
 use crate::base::limits::ORDER_ITEMS_MAX;
 use crate::base::money::Currency;
-use crate::base::order_status::OrderStatus;
 
 /// An order with its items.
 pub const ORDER: Kind = Kind::new(3);
@@ -23,7 +23,7 @@ const fn row(kind: Kind, name: &'static str, is_counted: bool, rejection: &'stat
     KindRow { kind, name, placement: Placement::KeyShard, is_counted, rejection }
 }
 
-pub(crate) const ITEM_IDS: i64 = 1_024;
+pub const ITEM_IDS: i64 = 1_024;
 
 /// One order, borrowed from its record. The texts satisfy the field rules of an order: identifiers of at most 200
 /// bytes, a name of at most 200, an e-mail address of at most 320, no control characters.

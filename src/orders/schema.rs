@@ -63,7 +63,7 @@ pub(crate) fn items_of(partition: &str) -> String {
 }
 
 /// Returns the SQL that reads the items with ids in `[?1, ?2)`, in order of id.
-pub(super) fn items_sql(partition: &str) -> String {
+pub fn items_sql(partition: &str) -> String {
     format!(
         "SELECT product, quantity, unit_price, id FROM {} WHERE id >= ?1 AND id < ?2 ORDER BY id",
         items_of(partition)
@@ -71,7 +71,7 @@ pub(super) fn items_sql(partition: &str) -> String {
 }
 
 /// Returns the range of ids of the items of orders `first` to `last`. The end is exclusive.
-pub(super) const fn item_ids(first: i64, last: i64) -> [i64; 2] {
+pub const fn item_ids(first: i64, last: i64) -> [i64; 2] {
     [first * ITEM_IDS, (last + 1) * ITEM_IDS]
 }
 

@@ -11,13 +11,11 @@ use std::time::Duration;
 
 use rusqlite::{Connection, TransactionBehavior, params};
 
-use super::schema::{by_customer, by_product, item_ids, items_of};
+use super::schema::{ORDERS, by_customer, by_product, item_ids, items_of};
 use super::store::OrderStore;
 use crate::base::clock;
-use crate::orders::ORDERS;
-use crate::shard::ShardError;
 use crate::shard::partition::{now, to_index};
-use crate::shard::{BuiltIndex, SortPermit, open_reader};
+use crate::shard::{BuiltIndex, ShardError, SortPermit, open_reader};
 
 /// Rows read in one transaction, so that no checkpoint waits long.
 const READ_ROWS: i64 = 50_000;

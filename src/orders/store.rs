@@ -4,20 +4,20 @@ use std::time::Duration;
 
 use rusqlite::{CachedStatement, Connection, OptionalExtension as _, params};
 
-use super::answer::without_order_ids;
 use super::erase::items;
 use super::names::{Names, Product};
 use super::record::{
     INGEST, ITEM_IDS, IngestRow, ORDER, ORDER_STATUS, OrderRow, StatusRow, decode_ingest, decode_order,
     decode_status,
 };
+use super::redact::without_order_ids;
 use super::schema::{ITEM_COLUMNS, ORDER_IDS, ORDERS, items_of};
 use super::seal::{Building, is_due};
+use super::status::OrderStatus;
 use super::sums::{Sale, Sums};
 use crate::base::keys::{KeyHash, KeyHasher};
 use crate::base::limits::INGEST_KEY_KEPT_US;
 use crate::base::money::Currency;
-use crate::base::order_status::OrderStatus;
 use crate::shard::ids::{BatchIds, Ids};
 use crate::shard::kept_out::{self, ErasureMode, Forgotten};
 use crate::shard::{

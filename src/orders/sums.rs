@@ -7,8 +7,8 @@ use std::collections::hash_map::Entry;
 use foldhash::{HashMap, HashSet};
 use rusqlite::{CachedStatement, Connection, OptionalExtension as _, params};
 
-use super::items_of;
 use super::names::Product;
+use super::schema::items_of;
 use crate::base::bucket_size::BucketSize;
 use crate::base::money::Currency;
 use crate::shard::ShardError;
@@ -27,9 +27,9 @@ pub enum SumsBy {
 }
 
 impl SumsBy {
-    pub(super) const WITH_SKETCHES: [SumsBy; 3] = [SumsBy::Hour, SumsBy::Day, SumsBy::Category];
+    pub const WITH_SKETCHES: [SumsBy; 3] = [SumsBy::Hour, SumsBy::Day, SumsBy::Category];
 
-    pub(super) const fn table(self) -> &'static str {
+    pub const fn table(self) -> &'static str {
         match self {
             SumsBy::Hour => "sales_hour",
             SumsBy::Day => "sales_day",
@@ -39,7 +39,7 @@ impl SumsBy {
     }
 
     /// Returns the column of the category or product, if the sums have one in addition to the time.
-    pub(super) const fn column(self) -> Option<&'static str> {
+    pub const fn column(self) -> Option<&'static str> {
         match self {
             SumsBy::Hour | SumsBy::Day => None,
             SumsBy::Category => Some("category"),

@@ -2,12 +2,11 @@
 
 use rusqlite::{Connection, Row};
 
+use super::schema::ORDERS;
 use super::sums::{SumsBy, recount};
 use crate::base::money::Currency;
-use crate::orders::ORDERS;
-use crate::shard::ShardError;
 use crate::shard::partition::names;
-use crate::shard::{Problems, differences};
+use crate::shard::{Problems, ShardError, differences};
 use crate::sketch::{HyperLogLog, TDigest};
 
 /// The permitted distance between a stored digest's quantiles and recounted ones, as a share of the range of values.

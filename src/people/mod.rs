@@ -1,10 +1,10 @@
 //! The erasure of people: their rows are deleted, and a list suppresses later ones.
 //!
-//! In: records of the kind [`ERASURE`]. Out: deleted rows, or rows without a name; pages whose unused bytes are
-//! overwritten; a report. Owns: the running erasure and its steps (the kernel keeps the lists, `shard::kept_out`).
-//! Never: blocks the rows of others.
+//! In: requests to erase a customer or a user. Out: deleted rows, or rows without a name; pages whose unused bytes are
+//! overwritten; uploads and exports without the person; a certificate. Owns: the running erasure and its steps (the kernel
+//! keeps the lists, `shard::kept_out`). Never: blocks the rows of others.
 //!
-//! Every step is done in slices of upkeep, and continues after a crash where it was.
+//! Every step in a shard is done in slices of upkeep, and continues after a crash where it was.
 //!
 //! ```text
 //! suppress ─► erase ─► wait for the journals ─► orders ─► customers ─► words ─► events │ clicks ─► rejected records,
@@ -14,12 +14,18 @@
 //! `Suppress` comes first and goes to every shard. From then on no new data of the person is stored, so the rows
 //! that later steps have processed remain clean.
 
+mod answer;
 mod carry;
+pub mod endpoints;
 mod needles;
+pub mod openapi;
+mod query;
 mod record;
 mod report;
 mod rows;
+pub mod shapes;
 mod store;
+mod uploads;
 mod work;
 
 use rusqlite::Connection;

@@ -5,9 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::keys::KeyHasher;
 use crate::orders::{ORDERS, customers_of, orders_of};
-use crate::shard::ShardError;
-use crate::shard::kept_out;
-use crate::shard::partitions_of;
+use crate::shard::{ShardError, kept_out, partitions_of};
 
 /// Maximum number of names, and of addresses, of one customer that are read from each shard. Further ones only set
 /// [`KnownCustomer::is_truncated`].

@@ -1,18 +1,25 @@
-//! Price events of one shard, their anomalies, and the decisions on these.
+//! Price events of products, their anomalies, and the decisions on these.
 //!
-//! In: records of price events and of decisions. Out: prices, anomalies and numbered changes, in the caller's
-//! transaction. Owns: the tables of [`schema`], and the verdict. Never: reads the clock or a setting. A record
+//! In: price events and decisions, parameters of a list, subscriptions to changes. Out: the verdict on a price, lists and a
+//! live stream of anomalies; in a shard, prices, anomalies and numbered changes in the caller's transaction. Owns: the
+//! tables of [`schema`], the verdict, the ring of changes of a core. Never: judges by the clock or a setting. A record
 //! contains the limits by which it is judged, so that a replay reaches the same verdict.
 //!
 //! A product's events are in one shard and are judged one after the other. An accepted price is one without an
 //! anomaly, one that was approved, or one that was loaded as history.
 
+mod answer;
+mod body;
 mod carry;
 mod detect;
+pub mod endpoints;
 mod history;
+pub mod openapi;
+mod query;
 mod read;
 mod record;
 mod schema;
+pub mod shapes;
 mod store;
 mod verify;
 
@@ -20,6 +27,7 @@ use rusqlite::Connection;
 
 #[cfg(test)]
 pub(crate) use self::detect::judge;
+pub use self::endpoints::changes::Hub;
 pub use self::history::{PriceRow, decode_price};
 pub use self::read::{
     AnomaliesOf, AnomalyLine, AnomalyStatus, ChangeMark, FirstAnswer, PriceChange, StoredAnomaly, anomalies,

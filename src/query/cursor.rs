@@ -16,11 +16,9 @@ use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload};
 use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use siphasher::sip::SipHasher24;
 
-use super::filter::{Filter, Of};
+use super::filter::Filter;
 use super::{ParameterError, QueryError};
 use crate::base::ids::ShardId;
-use crate::clicks::ClicksOf;
-use crate::events::EventsOf;
 use crate::shard::read::Position;
 
 const VERSION: u8 = 2;
@@ -41,11 +39,11 @@ impl std::fmt::Debug for CursorKey {
 
 /// The position of a query: after a row, among rows up to the pins.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Cursor {
-    pub(super) total: u64,
-    pub(super) shard: ShardId,
-    pub(super) position: Position,
-    pub(super) pins: Vec<i64>,
+pub struct Cursor {
+    pub total: u64,
+    pub shard: ShardId,
+    pub position: Position,
+    pub pins: Vec<i64>,
 }
 
 impl CursorKey {
@@ -61,7 +59,7 @@ impl CursorKey {
     ///
     /// # Errors
     /// Returns [`QueryError::Busy`] if the system has no random bytes. No running system is known to do this.
-    pub(super) fn seal(&self, filter: &Filter, cursor: &Cursor) -> Result<String, QueryError> {
+    pub fn seal(&self, filter: &Filter, cursor: &Cursor) -> Result<String, QueryError> {
         let Position { timestamp_us, user_id, event_id, id } = &cursor.position;
         let mut bytes = self.fingerprint(filter).to_le_bytes().to_vec();
         bytes.extend_from_slice(&cursor.total.to_le_bytes());
@@ -79,7 +77,7 @@ impl CursorKey {
     }
 
     /// Opens a cursor that was sealed with this key for this filter.
-    pub(super) fn open(&self, filter: &Filter, shards: usize, text: &str) -> Result<Cursor, ParameterError> {
+    pub fn open(&self, filter: &Filter, shards: usize, text: &str) -> Result<Cursor, ParameterError> {
         let wrong = |code, detail: &str| ParameterError { name: "cursor", code, detail: detail.to_owned() };
         let invalid = || wrong("invalid_cursor", "invalid cursor; start again without one");
         let bytes = URL_SAFE_NO_PAD.decode(text).map_err(|_| invalid())?;
@@ -103,7 +101,7 @@ impl CursorKey {
     }
 
     /// Opens the cursor of a request, if it has one.
-    pub(super) fn open_given(
+    pub fn open_given(
         &self,
         filter: &Filter,
         shards: usize,
@@ -117,12 +115,12 @@ impl CursorKey {
     ///
     /// # Errors
     /// As [`CursorKey::seal`].
-    pub(super) fn seal_bytes(&self, context: &[u8], bytes: &[u8]) -> Result<String, QueryError> {
+    pub fn seal_bytes(&self, context: &[u8], bytes: &[u8]) -> Result<String, QueryError> {
         Ok(URL_SAFE_NO_PAD.encode(self.encrypted(context, bytes)?))
     }
 
     /// Opens what [`CursorKey::seal_bytes`] sealed for this context. Returns `None` for any other text.
-    pub(super) fn open_bytes(&self, context: &[u8], text: &str) -> Option<Vec<u8>> {
+    pub fn open_bytes(&self, context: &[u8], text: &str) -> Option<Vec<u8>> {
         self.decrypted(context, &URL_SAFE_NO_PAD.decode(text).ok()?)
     }
 
@@ -150,32 +148,7 @@ impl CursorKey {
             hasher.write(text.unwrap_or("\0").as_bytes());
             hasher.write(&[0]);
         };
-        match &filter.of {
-            Of::Events(EventsOf { tenant_id, source, event_type }) => {
-                for part in
-                    [Some("events"), Some(tenant_id.as_str()), source.as_deref(), event_type.as_deref()]
-                {
-                    text(part);
-                }
-            }
-            Of::Clicks(ClicksOf { user_id }) => {
-                text(Some("clicks"));
-                text(user_id.map(|id| id.to_string()).as_deref());
-            }
-            Of::Orders(of) => {
-                text(Some("orders"));
-                text(Some(&of.tenant_id));
-                let lists = [&of.product_ids, &of.words];
-                for list in lists {
-                    text(Some(&list.len().to_string()));
-                    list.iter().for_each(|entry| text(Some(entry)));
-                }
-                text(Some(&format!("{} {:?} {:?}", of.statuses, of.total_min, of.total_max)));
-                if let Some(order) = &of.order {
-                    text(Some(&order.order_id));
-                }
-            }
-        }
+        filter.of.fingerprint(&mut text);
         for bound in [filter.from_us, filter.to_us] {
             hasher.write(&[u8::from(bound.is_some())]);
             hasher.write(&bound.unwrap_or(0).to_le_bytes());

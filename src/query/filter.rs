@@ -1,46 +1,67 @@
 //! The selection of rows by a query, for any stream: one step on one shard, and the number of rows.
 
+use std::fmt::Debug;
+use std::sync::Arc;
+
 use rusqlite::Connection;
 
 use crate::base::ids::ShardId;
-use crate::clicks::{self, ClicksOf};
-use crate::events::{self, EventsOf};
-use crate::orders::{self, OrdersOf};
-use crate::shard::read::{self, Bounds, Partial, Position, TimeRange};
-use crate::shard::{PartitionInfo, ShardError, Stream};
+use crate::shard::read::{Bounds, Partial, Position, TimeRange};
+use crate::shard::{ShardError, Stream};
 
 /// Whole days before and after every time that can be stored.
 const EARLIEST_US: i64 = -800_000 * 86_400_000_000;
 const LATEST_US: i64 = 3_000_000 * 86_400_000_000;
 
+/// One step of a read on one shard.
+#[derive(Clone, Copy, Debug)]
+pub struct Step<'a> {
+    pub shard: ShardId,
+    pub range: &'a TimeRange,
+    /// The highest row id that the query sees.
+    pub pin: i64,
+    /// The rows after it are read.
+    pub position: &'a Position,
+    pub bounds: Bounds,
+    /// Leaves `bytes` of the partial empty, for skipping rows.
+    pub keys_only: bool,
+}
+
+/// The rows of one stream that a query selects, whatever their times. A feature implements it for its filter.
+pub trait Selection: Debug + Send + Sync {
+    fn stream(&self) -> &'static Stream;
+
+    /// Reads rows in the stream's own order, as far as the bounds allow.
+    fn step(&self, connection: &Connection, step: &Step<'_>) -> Result<Partial, ShardError>;
+
+    /// Returns the number of rows in a range of times. `None` if the rows are not counted, because only the end of a
+    /// search shows how many there are.
+    fn count(&self, connection: &Connection, range: (i64, i64)) -> Result<Option<i64>, ShardError>;
+
+    /// Passes every part of the filter to `part`, beginning with the stream's name. A cursor is valid only for a filter
+    /// with the same parts.
+    fn fingerprint(&self, part: &mut dyn FnMut(Option<&str>));
+}
+
 /// The rows of a query. Times are from inclusive, to exclusive, in microseconds since 1970.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Filter {
-    pub of: Of,
+    pub of: Arc<dyn Selection>,
     pub from_us: Option<i64>,
     pub to_us: Option<i64>,
     pub descending: bool,
 }
 
-/// The stream and the owner of the rows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Of {
-    /// Idempotent events of one tenant, in order of (timestamp, event id).
-    Events(EventsOf),
-    /// Clicks, in order of (timestamp, user, shard, id).
-    Clicks(ClicksOf),
-    /// Orders of one tenant, in order of (ordered at, order id).
-    Orders(Box<OrdersOf>),
-}
-
 impl Filter {
     #[must_use]
+    pub fn new(of: impl Selection + 'static, range: TimeRange) -> Filter {
+        let TimeRange { from_us, to_us, descending } = range;
+        Filter { of: Arc::new(of), from_us, to_us, descending }
+    }
+
+    #[must_use]
     pub fn stream(&self) -> &'static Stream {
-        match self.of {
-            Of::Events(_) => &events::EVENTS,
-            Of::Clicks(_) => &clicks::CLICKS,
-            Of::Orders(_) => &orders::ORDERS,
-        }
+        self.of.stream()
     }
 
     #[must_use]
@@ -53,49 +74,14 @@ impl Filter {
     pub fn start(&self) -> Position {
         self.range().start()
     }
-}
 
-/// Reads the rows after `position` with ids up to `pin`, as far as the bounds allow. `keys_only` leaves `bytes`
-/// empty, for skipping rows.
-pub(super) fn step(
-    connection: &Connection,
-    shard: ShardId,
-    filter: &Filter,
-    pin: i64,
-    position: &Position,
-    bounds: Bounds,
-    keys_only: bool,
-) -> Result<Partial, ShardError> {
-    let range = &filter.range();
-    match &filter.of {
-        Of::Events(of) => read::step(connection, (of, range), pin, position, bounds, keys_only),
-        Of::Clicks(of) => read::step(connection, (of, range), pin, position, bounds, keys_only),
-        Of::Orders(of) => orders::step(connection, shard, (range, of), pin, position, bounds, keys_only),
-    }
-}
-
-/// Counts the rows of the filter. Orders are not counted: the number of rows of a search is known at its end.
-pub(super) fn count(connection: &Connection, filter: &Filter) -> Result<u64, ShardError> {
-    let from = filter.from_us.unwrap_or(EARLIEST_US).max(EARLIEST_US);
-    let to = filter.to_us.unwrap_or(LATEST_US).min(LATEST_US);
-    if from >= to {
-        return Ok(0);
-    }
-    let counted = match &filter.of {
-        Of::Events(of) => events::count(connection, of, (from, to))?,
-        Of::Clicks(of) => clicks::count(connection, of, (from, to))?,
-        Of::Orders(_) => 0,
-    };
-    Ok(counted.unsigned_abs())
-}
-
-/// Returns every SQL text that reads of this kind can issue against a partition, by name, for the inspection of
-/// plans.
-#[must_use]
-pub fn statements(partition: &PartitionInfo) -> Vec<(String, String)> {
-    match partition.stream {
-        stream if *stream == events::EVENTS => events::event_statements(partition),
-        stream if *stream == clicks::CLICKS => clicks::click_statements(partition),
-        _ => orders::statements(partition),
+    /// Returns the number of rows, 0 for rows that are not counted.
+    pub(super) fn count(&self, connection: &Connection) -> Result<u64, ShardError> {
+        let from = self.from_us.unwrap_or(EARLIEST_US).max(EARLIEST_US);
+        let to = self.to_us.unwrap_or(LATEST_US).min(LATEST_US);
+        if from >= to {
+            return Ok(0);
+        }
+        Ok(self.of.count(connection, (from, to))?.unwrap_or(0).unsigned_abs())
     }
 }

@@ -17,7 +17,7 @@ use crate::base::limits::{TIME_US_MAX, TIME_US_MIN};
 const FIRST_DATE: Date = Date::constant(0, 1, 1);
 
 /// Returns when the clock of a zone shows a time: a time that may be stored, or the first one after all of those.
-pub(super) fn time_of(zone: &TimeZone, time: DateTime) -> i64 {
+pub fn time_of(zone: &TimeZone, time: DateTime) -> i64 {
     let us = time.to_zoned(zone.clone()).map(|zoned| zoned.timestamp().as_microsecond());
     // A time for which the calendar has no instant is before or after all that have one.
     us.unwrap_or(if time.year() > 0 { i64::MAX } else { i64::MIN }).clamp(TIME_US_MIN, TIME_US_MAX + 1)
@@ -45,7 +45,7 @@ pub fn rfc3339_in(zone: &TimeZone, us: i64) -> String {
 }
 
 /// Returns the beginning of the hour that contains a time.
-pub(super) fn hour_start(zone: &TimeZone, us: i64) -> i64 {
+pub fn hour_start(zone: &TimeZone, us: i64) -> i64 {
     let us_of = |offset: Offset| i64::from(offset.seconds()) * 1_000_000;
     let Ok(time) = Timestamp::from_microsecond(us) else { return us };
     let offset = zone.to_offset(time);
@@ -65,7 +65,7 @@ pub(super) fn hour_start(zone: &TimeZone, us: i64) -> i64 {
 }
 
 /// Returns the end of the hour that contains a time.
-pub(super) fn next_hour(zone: &TimeZone, us: i64) -> i64 {
+pub fn next_hour(zone: &TimeZone, us: i64) -> i64 {
     // An hour of the clock lasts longer than an hour if part of it is repeated.
     let mut at = us + BucketSize::Hour.us();
     let mut next = hour_start(zone, at);
@@ -85,7 +85,7 @@ pub(super) fn next_hour(zone: &TimeZone, us: i64) -> i64 {
 }
 
 /// Returns the beginning of the day that contains a time.
-pub(super) fn day_start(zone: &TimeZone, us: i64) -> i64 {
+pub fn day_start(zone: &TimeZone, us: i64) -> i64 {
     let Ok(time) = Timestamp::from_microsecond(us) else { return us };
     let zoned = time.to_zoned(zone.clone());
     if zoned.date() <= FIRST_DATE {
@@ -96,7 +96,7 @@ pub(super) fn day_start(zone: &TimeZone, us: i64) -> i64 {
 }
 
 /// Returns the end of the day that contains a time.
-pub(super) fn next_day(zone: &TimeZone, us: i64) -> i64 {
+pub fn next_day(zone: &TimeZone, us: i64) -> i64 {
     let next = Timestamp::from_microsecond(us)
         .and_then(|time| time.to_zoned(zone.clone()).date().max(FIRST_DATE).tomorrow())
         .and_then(|date| date.to_zoned(zone.clone()));

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use super::QueryError;
 use super::cursor::{Cursor, CursorKey};
-use super::filter::{Filter, step};
+use super::filter::{Filter, Step};
 use super::readers::{Answer, Permit, Readers, received};
 use crate::base::ids::ShardId;
 use crate::shard::read::{Bounds, Partial, Position};
@@ -26,7 +26,7 @@ pub struct Chunk {
 
 impl Chunk {
     /// Appends the rows as members of a JSON array.
-    pub(super) fn join(&self, is_first: bool, out: &mut Vec<u8>) {
+    pub fn join(&self, is_first: bool, out: &mut Vec<u8>) {
         if !is_first && self.rows > 0 {
             out.push(b',');
         }
@@ -86,7 +86,7 @@ impl Side {
 
 impl Merged {
     /// Begins a merge from the first row or after `after`, among the rows up to the pins (one per shard, in order).
-    pub(super) fn begin(
+    pub fn begin(
         readers: &Readers,
         permit: Permit,
         filter: Filter,
@@ -123,7 +123,8 @@ impl Merged {
     fn ask(&self, shard: ShardId, pin: i64, from: Position) -> Result<Answer<Partial>, QueryError> {
         let (filter, bounds, keys_only) = (self.filter.clone(), self.bounds, self.keys_only);
         self.readers.ask(shard, Partial::default(), move |connection| {
-            step(connection, shard, &filter, pin, &from, bounds, keys_only)
+            let range = &filter.range();
+            filter.of.step(connection, &Step { shard, range, pin, position: &from, bounds, keys_only })
         })
     }
 
@@ -180,7 +181,7 @@ impl Merged {
     }
 
     /// Returns the cursor after the last returned row, which filled a chunk, or `None` if no row follows it.
-    pub(super) async fn next_cursor(
+    pub async fn next_cursor(
         &mut self,
         key: &CursorKey,
         total: u64,

@@ -1,9 +1,9 @@
 //! The life of a query: plan → fan out → partial → merge → stream (R1, R2).
 //!
 //! ```text
-//! plan      RowsPlan, BucketsPlan   the parameters, checked; no plan of events lacks a tenant
+//! plan      RowsPlan, Parameters    the parameters, checked; a feature adds its Selection
 //! fan out   Readers::ask            a bounded step on each shard, on the readers' threads
-//! partial   filter::step            sorted rows of one shard, rendered
+//! partial   Selection::step         sorted rows of one shard, rendered
 //! merge     Merged                  the shards' partials in one order
 //! stream    Merged::next, page      pieces for a socket, or one page with its cursor
 //! ```
@@ -13,42 +13,21 @@
 //! The first step on a shard pins its highest row id. Rows that arrive later are not part of the query, however long
 //! it runs. Therefore they shift or repeat no row, and `total` remains correct.
 
-mod buckets;
 mod cursor;
-mod export;
 mod filter;
-mod local;
+pub mod local;
 mod merge;
-mod orders;
 mod page;
-mod people;
 mod plan;
-mod prices;
 mod readers;
-mod sales;
-mod search;
-mod stock;
-#[cfg(test)]
-mod tests;
 
-pub use buckets::{Bucket, buckets};
-pub use cursor::CursorKey;
-pub use export::{Filled, Filling, choose, fill, forget, is_erasing, is_pseudonymising, order_pins};
-pub use filter::{Filter, Of, statements};
+pub use cursor::{Cursor, CursorKey};
+pub use filter::{Filter, Selection, Step};
 pub use local::{date_of, rfc3339_in};
 pub use merge::{Chunk, Merged};
-pub use orders::{finished_ingest, order};
 pub use page::{Page, page, stream};
-pub use people::{erasure, known_customer, orders_of_customer};
-pub use plan::{BucketsPlan, Paging, ParameterError, Parameters, RowsPlan};
-pub use prices::{
-    AnomaliesPage, ChangeId, ChangePosition, Changes, anomalies_page, change_marks, changes_of_shard,
-    first_answer, stored_anomaly,
-};
-pub use readers::{Permit, ReadShard, Readers};
-pub use sales::{Figures, GroupBy, SalesGroup, SalesQuery, SalesResult, sales, sales_versions};
-pub use search::{Search, Shape};
-pub use stock::{stock_decisions, stock_level};
+pub use plan::{Paging, ParameterError, Parameters, RowsPlan};
+pub use readers::{Answer, Permit, ReadShard, Readers, received};
 
 use crate::base::ids::ShardId;
 

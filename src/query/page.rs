@@ -2,7 +2,6 @@
 
 use super::QueryError;
 use super::cursor::{Cursor, CursorKey};
-use super::filter::count;
 use super::merge::Merged;
 use super::plan::RowsPlan;
 use super::readers::Readers;
@@ -74,7 +73,7 @@ async fn pins(readers: &Readers, plan: &RowsPlan, with_total: bool) -> Result<(V
     let answers = readers
         .ask_all((0_i64, 0_u64), move |connection| {
             let pin = read::pin(connection, filter.stream())?;
-            let total = if with_total { count(connection, &filter)? } else { 0 };
+            let total = if with_total { filter.count(connection)? } else { 0 };
             Ok((pin, total))
         })
         .await?;

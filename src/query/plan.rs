@@ -6,13 +6,11 @@ use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use percent_encoding::percent_decode_str;
 
-use super::filter::{Filter, Of};
+use super::filter::{Filter, Selection};
 use super::local;
-use crate::base::bucket_size::BucketSize;
-use crate::base::limits::{IDENTIFIER_BYTES_MAX, NAME_BYTES_MAX, TIME_US_MAX, TIME_US_MIN};
-use crate::clicks::ClicksOf;
+use crate::base::limits::{IDENTIFIER_BYTES_MAX, TIME_US_MAX, TIME_US_MIN};
 use crate::event::parse_rfc3339_bound;
-use crate::events::EventsOf;
+use crate::shard::read::TimeRange;
 
 /// Rows of a page: the default and the maximum.
 const PAGE_SIZE: usize = 100;
@@ -39,20 +37,10 @@ pub struct Paging {
 }
 
 /// Rows in order.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct RowsPlan {
     pub filter: Filter,
     pub paging: Paging,
-}
-
-/// Counts over time.
-#[derive(Clone, Debug)]
-pub struct BucketsPlan {
-    pub tenant_id: String,
-    pub size: BucketSize,
-    pub filter: Filter,
-    /// `None` means UTC.
-    pub zone: Option<TimeZone>,
 }
 
 /// One end of a period, as requested.
@@ -238,17 +226,19 @@ impl Parameters {
         (from_us.map(clamped), to_us.map(clamped))
     }
 
-    fn tenant(&mut self) -> String {
-        if !self.values.first().is_some_and(Option::is_some) {
+    /// Whether the parameter has a value.
+    #[must_use]
+    pub fn is_given(&self, name: &str) -> bool {
+        let at = self.known.iter().position(|known| *known == name);
+        at.is_some_and(|at| self.values[at].is_some())
+    }
+
+    /// The required `tenant_id`.
+    pub fn tenant(&mut self) -> String {
+        if !self.is_given("tenant_id") {
             self.wrong("tenant_id", "missing_parameter", "tenant_id is required");
         }
         self.text("tenant_id", IDENTIFIER_BYTES_MAX).unwrap_or_default()
-    }
-
-    fn names(&mut self, tenant_id: String) -> Of {
-        let (source, event_type) =
-            (self.text("source", NAME_BYTES_MAX), self.text("event_type", NAME_BYTES_MAX));
-        Of::Events(EventsOf { tenant_id, source, event_type })
     }
 
     fn paging(&mut self) -> Paging {
@@ -276,86 +266,16 @@ impl Parameters {
 }
 
 impl RowsPlan {
-    /// Parses the query of `GET /events`.
-    pub fn events(query: Option<&str>) -> Result<RowsPlan, Vec<ParameterError>> {
-        let known = &[
-            "tenant_id",
-            "source",
-            "event_type",
-            "from",
-            "to",
-            "start_date",
-            "end_date",
-            "tz",
-            "order",
-            "page",
-            "page_size",
-            "cursor",
-        ];
-        let mut parameters = Parameters::read(query, known);
-        let tenant_id = parameters.tenant();
-        let of = parameters.names(tenant_id);
-        RowsPlan::finish(parameters, of)
-    }
-
-    /// Parses the query of `GET /clicks`.
-    pub fn clicks(query: Option<&str>) -> Result<RowsPlan, Vec<ParameterError>> {
-        let known = &[
-            "user_id",
-            "from",
-            "to",
-            "start_date",
-            "end_date",
-            "tz",
-            "order",
-            "page",
-            "page_size",
-            "cursor",
-        ];
-        let mut parameters = Parameters::read(query, known);
-        let user_id = parameters.number("user_id", i64::MIN, i64::MAX);
-        RowsPlan::finish(parameters, Of::Clicks(ClicksOf { user_id }))
-    }
-
-    fn finish(mut parameters: Parameters, of: Of) -> Result<RowsPlan, Vec<ParameterError>> {
+    /// Parses the parameters that every endpoint of rows has.
+    pub fn new(
+        mut parameters: Parameters,
+        of: impl Selection + 'static,
+    ) -> Result<RowsPlan, Vec<ParameterError>> {
         let zone = parameters.zone();
         let (from_us, to_us) = parameters.range(zone.as_ref());
-        let filter = Filter { of, from_us, to_us, descending: parameters.descending() };
+        let filter = Filter::new(of, TimeRange { from_us, to_us, descending: parameters.descending() });
         let paging = parameters.paging();
         parameters.done(RowsPlan { filter, paging })
-    }
-}
-
-impl BucketsPlan {
-    /// Parses the query of `GET /metrics?tenant_id=…`.
-    pub fn new(query: Option<&str>) -> Result<BucketsPlan, Vec<ParameterError>> {
-        let known = &[
-            "tenant_id",
-            "source",
-            "event_type",
-            "from",
-            "to",
-            "start_date",
-            "end_date",
-            "tz",
-            "bucket_size",
-        ];
-        let mut parameters = Parameters::read(query, known);
-        let tenant_id = parameters.tenant();
-        let of = parameters.names(tenant_id.clone());
-        let zone = parameters.zone();
-        let (from_us, to_us) = parameters.range(zone.as_ref());
-        let sizes = [("minute", BucketSize::Minute), ("hour", BucketSize::Hour), ("day", BucketSize::Day)];
-        if parameters.values.last().is_none_or(Option::is_none) {
-            parameters.wrong(
-                "bucket_size",
-                "missing_parameter",
-                "bucket_size is required: minute, hour or day",
-            );
-        }
-        let size = parameters.choice("bucket_size", &sizes).unwrap_or(BucketSize::Hour);
-        let filter = Filter { of, from_us, to_us, descending: false };
-        parameters.done(BucketsPlan { tenant_id, size, filter, zone })
     }
 }
 

@@ -56,7 +56,7 @@ pub struct ReadShard {
 #[cfg(test)]
 impl ReadShard {
     /// Creates a shard without a writer.
-    pub(super) fn alone(number: u16, path: &std::path::Path) -> ReadShard {
+    pub(crate) fn alone(number: u16, path: &std::path::Path) -> ReadShard {
         let shard = ShardId(number);
         ReadShard { shard, path: path.to_owned(), status: Arc::new(ShardStatus::new(shard)) }
     }
@@ -73,7 +73,7 @@ impl Drop for Permit {
 }
 
 /// One shard's pending answer.
-pub(super) type Answer<T> = async_channel::Receiver<Result<T, QueryError>>;
+pub type Answer<T> = async_channel::Receiver<Result<T, QueryError>>;
 
 impl Readers {
     /// Starts `threads` readers on each CPU.
@@ -116,7 +116,7 @@ impl Readers {
     }
 
     /// Waits until no other query uses much memory.
-    pub(super) async fn heavy(&self) -> Token {
+    pub async fn heavy(&self) -> Token {
         self.heavy.token().await
     }
 
@@ -132,7 +132,7 @@ impl Readers {
     /// Runs a step on one shard, in a read transaction. `absent` is the answer of a shard that was never written. A
     /// shard that was written, and whose file is missing now, returns an error. The step is skipped if the receiver
     /// of its answer is gone.
-    pub(super) fn ask<T: Send + 'static>(
+    pub fn ask<T: Send + 'static>(
         &self,
         shard: ShardId,
         absent: T,
@@ -172,7 +172,7 @@ impl Readers {
     }
 
     /// Runs the same step on every shard, concurrently. Returns the answers in the order of the shards.
-    pub(super) async fn ask_all<T: Clone + Send + 'static>(
+    pub async fn ask_all<T: Clone + Send + 'static>(
         &self,
         absent: T,
         step: impl Fn(&Connection) -> Result<T, ShardError> + Clone + Send + 'static,
@@ -188,9 +188,7 @@ impl Readers {
 }
 
 /// Returns a received answer, or [`QueryError::Busy`] if the reader panicked and sent none.
-pub(super) fn received<T>(
-    answer: Result<Result<T, QueryError>, async_channel::RecvError>,
-) -> Result<T, QueryError> {
+pub fn received<T>(answer: Result<Result<T, QueryError>, async_channel::RecvError>) -> Result<T, QueryError> {
     answer.unwrap_or_else(|_| Err(QueryError::Busy))
 }
 

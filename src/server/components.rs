@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use super::ServeError;
-use super::endpoints::changes::Hub;
-use super::endpoints::exports::Exports;
-use super::endpoints::reads::KeptSales;
-use super::endpoints::stock::Numbers;
-use super::endpoints::uploads::Uploads;
-use crate::commerce::{ExportStore, UploadStore};
 use crate::config::Config;
+use crate::exports::{ExportStore, Exports};
 use crate::lane::Components;
+use crate::orders::OrderLines;
+use crate::prices::Hub;
+use crate::sales::KeptSales;
+use crate::stock::RequestNumbers;
+use crate::uploads::{UploadStore, Uploads};
 
 /// The stores that the cores share.
 #[derive(Clone)]
@@ -36,7 +36,8 @@ impl Stores {
     ) -> Components {
         Components::default()
             .with(Hub::new(prices_changed))
-            .with(Numbers::new(core))
+            .with(RequestNumbers::new(core))
+            .with(OrderLines::default())
             .with(KeptSales::default())
             .with(Uploads::new(self.uploads))
             .with(Exports::new(self.exports))

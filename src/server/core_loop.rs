@@ -22,10 +22,10 @@ use std::sync::Arc;
 
 use super::connections::{After, Connections, Key, Phase};
 use super::endpoints::{CLICKS, ENDPOINTS, NOWHERE};
-use crate::api::error::Asker;
-use crate::api::error::Refuse as _;
+use crate::api::error::{Asker, Refuse as _};
 use crate::api::{self, Asked, Caller, Found, NotCalled, Operation, Preflight};
 use crate::base::clock;
+use crate::clicks;
 use crate::config::{AckLevel, client_address};
 use crate::cores::epoll::{self, Epoll};
 use crate::cores::mailbox;
@@ -35,8 +35,7 @@ use crate::http::{
     Cors, Framing, Head, Method, Next, Refusal, RequestIds, To, Wanted, peek, sent_bytes_max, write_answer,
 };
 use crate::ingest::{Appended, Intake, Pressure, Refused};
-use crate::lane::HandedOver;
-use crate::lane::{Handler, at_once};
+use crate::lane::{HandedOver, Handler, at_once};
 use crate::ops::Format;
 use crate::ops::vitals::{CoreVitals, Latency, Vitals};
 use crate::tenants::{Denied, Desk, Need, Now};

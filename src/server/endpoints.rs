@@ -1,29 +1,17 @@
 //! The table of endpoints: a row per path, a line per method. Everything else about an endpoint is derived from its
 //! row ([`api::Endpoints`]).
 
-pub(super) mod changes;
-mod events;
-pub(super) mod exports;
-mod orders;
-mod people;
-mod price_keys;
-mod prices;
-pub(super) mod reads;
-pub(super) mod stock;
-pub(super) mod uploads;
-
 use std::sync::OnceLock;
 
-use crate::api::openapi::{self, commerce as orders_doc, dashboard as dashboard_doc, events as events_doc};
-use crate::api::openapi::{exports as exports_doc, people as people_doc, prices as prices_doc};
-use crate::api::openapi::{stock as stock_doc, uploads as uploads_doc};
-use crate::api::{self, Asked, Body, Endpoint, Endpoints, Lane, Logged, Operation, Pages, dashboard, health};
-use crate::commerce::SPEC_BYTES_MAX;
+use utoipa::openapi::path::OperationBuilder;
+
+use crate::api::{self, Asked, Body, Endpoint, Endpoints, Lane, Logged, Operation, Pages, openapi};
+use crate::exports::SPEC_BYTES_MAX;
 use crate::http::{Answer, Method};
 use crate::lane::{Handler, Reply, Task};
 use crate::ops::vitals::ROUTES;
 use crate::tenants::{Need, Scope};
-use utoipa::openapi::path::OperationBuilder;
+use crate::{clicks, events, exports, orders, people, prices, sales, status, stock, uploads};
 
 /// Converts an async function to the form that a row has. Its refusals become responses here.
 macro_rules! task {
@@ -118,35 +106,43 @@ const ROWS: &[Endpoint<Handler>] = &[
             Method::Post,
             WRITE,
             ONE,
-            Handler::Click(task!(events::post_click)),
-            openapi::post_event,
+            Handler::Click(task!(clicks::endpoints::post_click)),
+            clicks::openapi::post_event,
         ))))],
     ),
     Endpoint::new(
         "/events",
         &[
-            get(READ, task!(reads::events), events_doc::get_page),
+            get(READ, task!(events::endpoints::get_page), events::openapi::get_page),
             for_every_page(sampled(post(
                 WRITE,
                 Body::Whole(|config| config.events_bytes_max),
-                task!(events::post_one),
-                events_doc::post_one,
+                task!(events::endpoints::post_one),
+                events::openapi::post_one,
             ))),
         ],
     ),
     Endpoint::new(
         "/events/bulk",
-        &[for_every_page(sampled(post(WRITE, BULK, task!(events::post_bulk), events_doc::post_bulk)))],
+        &[for_every_page(sampled(post(
+            WRITE,
+            BULK,
+            task!(events::endpoints::post_bulk),
+            events::openapi::post_bulk,
+        )))],
     ),
-    Endpoint::new("/clicks", &[get(READ_ALL, task!(reads::clicks), events_doc::get_clicks)]),
+    Endpoint::new(
+        "/clicks",
+        &[get(READ_ALL, task!(clicks::endpoints::get_page), clicks::openapi::get_clicks)],
+    ),
     Endpoint::new(
         "/api/v1/ingest/orders",
         &[operation(
             Method::Post,
             MANAGE,
             Body::Streamed,
-            Handler::Stream(task!(orders::post)),
-            orders_doc::post_ingest,
+            Handler::Stream(task!(orders::endpoints::post)),
+            orders::openapi::post_ingest,
         )],
     ),
     Endpoint::new(
@@ -156,164 +152,181 @@ const ROWS: &[Endpoint<Handler>] = &[
                 Method::Post,
                 MANAGE,
                 Body::Streamed,
-                Handler::Stream(task!(uploads::create)),
-                uploads_doc::post,
+                Handler::Stream(task!(uploads::endpoints::create)),
+                uploads::openapi::post,
             ),
-            operation(Method::Options, OPEN, Body::Unused, Handler::Preflight(api::uploads::options), || {
-                uploads_doc::capabilities("uploadCapabilities")
+            operation(Method::Options, OPEN, Body::Unused, Handler::Preflight(uploads::options), || {
+                uploads::openapi::capabilities("uploadCapabilities")
             }),
         ],
     ),
     Endpoint::new(
         "/api/v1/ingest/orders/uploads/{upload}",
         &[
-            get(MANAGE_OR_READ, task!(uploads::get), uploads_doc::get),
+            get(MANAGE_OR_READ, task!(uploads::endpoints::get), uploads::openapi::get),
             operation(
                 Method::Head,
                 MANAGE_OR_READ,
                 Body::Unused,
-                Handler::Task(task!(uploads::head)),
-                uploads_doc::head,
+                Handler::Task(task!(uploads::endpoints::head)),
+                uploads::openapi::head,
             ),
             operation(
                 Method::Patch,
                 MANAGE,
                 Body::Streamed,
-                Handler::Stream(task!(uploads::patch)),
-                uploads_doc::patch,
+                Handler::Stream(task!(uploads::endpoints::patch)),
+                uploads::openapi::patch,
             ),
-            delete(MANAGE, task!(uploads::delete), uploads_doc::delete),
+            delete(MANAGE, task!(uploads::endpoints::delete), uploads::openapi::delete),
             operation(
                 Method::Options,
                 OPEN,
                 Body::Unused,
-                Handler::Preflight(api::uploads::options),
-                uploads_doc::options,
+                Handler::Preflight(uploads::options),
+                uploads::openapi::options,
             ),
         ],
     )
     .overrides_method(),
     Endpoint::new(
         "/api/v1/tenants/{tenant}/orders/search",
-        &[get(READ, task!(reads::search), orders_doc::search)],
+        &[get(READ, task!(orders::endpoints::search), orders::openapi::search)],
     ),
     Endpoint::new(
         "/api/v1/tenants/{tenant}/orders/{order}",
         &[
-            get(READ, task!(reads::order), orders_doc::get_order),
+            get(READ, task!(orders::endpoints::get), orders::openapi::get_order),
             operation(
                 Method::Patch,
                 MANAGE,
                 ONE,
-                Handler::Task(task!(orders::patch)),
-                orders_doc::patch_order,
+                Handler::Task(task!(orders::endpoints::patch)),
+                orders::openapi::patch_order,
             ),
         ],
     ),
     Endpoint::new(
         "/api/v1/tenants/{tenant}/metrics/sales",
-        &[get(READ, task!(reads::sales), orders_doc::sales)],
+        &[get(READ, task!(sales::endpoints::sales), sales::openapi::sales)],
     ),
     Endpoint::new(
         "/api/v1/tenants/{tenant}/stock/bulk_update",
-        &[sampled(operation(Method::Put, MANAGE, BULK, Handler::Task(task!(stock::put)), stock_doc::put))],
+        &[sampled(operation(
+            Method::Put,
+            MANAGE,
+            BULK,
+            Handler::Task(task!(stock::endpoints::put)),
+            stock::openapi::put,
+        ))],
     ),
     Endpoint::new(
         "/api/v1/tenants/{tenant}/stock/{product}",
-        &[get(READ, task!(stock::get), stock_doc::get)],
+        &[get(READ, task!(stock::endpoints::get), stock::openapi::get)],
     ),
     Endpoint::new(
         "/api/v1/tenants/{tenant}/products/{product}/price-event",
-        &[sampled(post(MANAGE, ONE, task!(prices::post_event), prices_doc::post_event))],
+        &[sampled(post(MANAGE, ONE, task!(prices::endpoints::post_event), prices::openapi::post_event))],
     )
     .checks_product(),
     Endpoint::new(
         "/api/v1/tenants/{tenant}/products/{product}/price-anomalies",
-        &[get(READ, task!(prices::list), || prices_doc::list(true))],
+        &[get(READ, task!(prices::endpoints::list), || prices::openapi::list(true))],
     )
     .checks_product(),
     Endpoint::new(
         "/api/v1/tenants/{tenant}/price-anomalies",
-        &[get(READ, task!(prices::list), || prices_doc::list(false))],
+        &[get(READ, task!(prices::endpoints::list), || prices::openapi::list(false))],
     ),
     Endpoint::new(
         REVIEW,
-        &[post(MANAGE, ONE, task!(prices::post_review), || prices_doc::post_review(false))],
+        &[post(MANAGE, ONE, task!(prices::endpoints::post_review), || prices::openapi::post_review(false))],
     ),
     Endpoint::new(
         "/api/v1/tenants/{tenant}/products/{product}/price-anomalies/{anomaly}/review",
-        &[post(MANAGE, ONE, task!(prices::post_review), || prices_doc::post_review(true))],
+        &[post(MANAGE, ONE, task!(prices::endpoints::post_review), || prices::openapi::post_review(true))],
     )
     .counted_as(REVIEW),
     Endpoint::new(
         "/api/v1/tenants/{tenant}/reports/export",
         &[
-            get(READ, task!(exports::list), exports_doc::list),
+            get(READ, task!(exports::endpoints::list), exports::openapi::list),
             // An export is a way to read, so a client that may create one may delete it.
-            post(READ, Body::Whole(|_| SPEC_BYTES_MAX as u64), task!(exports::create), exports_doc::create),
+            post(
+                READ,
+                Body::Whole(|_| SPEC_BYTES_MAX as u64),
+                task!(exports::endpoints::create),
+                exports::openapi::create,
+            ),
         ],
     ),
     Endpoint::new(
         "/api/v1/tenants/{tenant}/reports/export/{export}",
         &[
-            get(READ, task!(exports::get), exports_doc::get),
-            delete(READ, task!(exports::delete), exports_doc::delete),
+            get(READ, task!(exports::endpoints::get), exports::openapi::get),
+            delete(READ, task!(exports::endpoints::delete), exports::openapi::delete),
         ],
     ),
     Endpoint::new(
         "/api/v1/tenants/{tenant}/reports/export/{export}/download",
-        &[get(READ, task!(exports::download), exports_doc::download)],
+        &[get(READ, task!(exports::endpoints::download), exports::openapi::download)],
     ),
     Endpoint::new(
         "/api/v1/tenants/{tenant}/customers/{customer}",
-        &[delete(ADMIN, task!(people::erase_customer), people_doc::erase_customer)],
+        &[delete(ADMIN, task!(people::endpoints::erase_customer), people::openapi::erase_customer)],
     ),
     Endpoint::new(
         "/api/v1/tenants/{tenant}/erasures/{erasure}",
-        &[get(ADMIN, task!(people::erasure), people_doc::erasure)],
+        &[get(ADMIN, task!(people::endpoints::erasure), people::openapi::erasure)],
     ),
     Endpoint::new(
         "/clicks/users/{user_id}",
-        &[delete(ADMIN_ALL, task!(people::erase_user), people_doc::erase_user)],
+        &[delete(ADMIN_ALL, task!(people::endpoints::erase_user), people::openapi::erase_user)],
     ),
     Endpoint::new(
         "/clicks/erasures/{erasure}",
-        &[get(ADMIN_ALL, task!(people::erasure), people_doc::click_erasure)],
+        &[get(ADMIN_ALL, task!(people::endpoints::erasure), people::openapi::click_erasure)],
     ),
-    Endpoint::new("/receipts/{receipt}", &[hot(page(OPEN, health::receipt, openapi::get_receipt))]),
-    Endpoint::new("/health", &[by_any_name(hot(page(OPEN, HEALTH, || openapi::get_health("health"))))])
-        .for_operators(),
-    Endpoint::new("/livez", &[by_any_name(hot(page(OPEN, HEALTH, || openapi::get_health("livez"))))])
+    Endpoint::new("/receipts/{receipt}", &[hot(page(OPEN, status::receipt, status::openapi::get_receipt))]),
+    Endpoint::new(
+        "/health",
+        &[by_any_name(hot(page(OPEN, HEALTH, || status::openapi::get_health("health"))))],
+    )
+    .for_operators(),
+    Endpoint::new("/livez", &[by_any_name(hot(page(OPEN, HEALTH, || status::openapi::get_health("livez"))))])
         .counted_as("/health")
         .for_operators(),
-    Endpoint::new("/ready", &[by_any_name(hot(page(OPEN, READY, || openapi::get_ready("ready"))))])
+    Endpoint::new("/ready", &[by_any_name(hot(page(OPEN, READY, || status::openapi::get_ready("ready"))))])
         .for_operators(),
-    Endpoint::new("/readyz", &[by_any_name(hot(page(OPEN, READY, || openapi::get_ready("readyz"))))])
+    Endpoint::new("/readyz", &[by_any_name(hot(page(OPEN, READY, || status::openapi::get_ready("readyz"))))])
         .counted_as("/ready")
         .for_operators(),
     // Two resources at one path: the page for Prometheus, and a tenant's counts over time.
-    Endpoint::new("/metrics", &[by_any_name(page(READ_ALL, api::metrics::answer, events_doc::get_metrics))])
+    Endpoint::new("/metrics", &[by_any_name(page(READ_ALL, status::metrics, events::openapi::get_metrics))])
         .for_operators(),
-    Endpoint::new("/metrics", &[get(READ, task!(reads::buckets), events_doc::get_metrics)])
-        .if_query("tenant_id"),
+    Endpoint::new(
+        "/metrics",
+        &[get(READ, task!(events::endpoints::get_buckets), events::openapi::get_metrics)],
+    )
+    .if_query("tenant_id"),
     Endpoint::new("/openapi.json", &[page(OPEN, openapi_document, openapi::get_openapi)]),
     Endpoint::new("/docs", &[page(OPEN, api::docs::answer, openapi::get_docs)]),
     Endpoint::new("/docs/problems/{slug}", &[page(OPEN, api::docs::answer, openapi::get_problem_page)])
         .counted_as("/docs"),
     Endpoint::new("/docs/{file..}", &[page(OPEN, api::docs::answer, openapi::get_docs_file)])
         .counted_as("/docs"),
-    Endpoint::new("/dashboard/{file..}", &[page(OPEN, dashboard::file, dashboard_doc::get_file)])
+    Endpoint::new("/dashboard/{file..}", &[page(OPEN, status::file, status::openapi::get_file)])
         .counted_as("/dashboard/{file}"),
     Endpoint::new(
         "/dashboard/state",
-        &[page(READ_ALL, |asked| dashboard::state(asked.vitals), dashboard_doc::state)],
+        &[page(READ_ALL, |asked| status::state(asked.vitals), status::openapi::state)],
     ),
-    Endpoint::new("/", &[page(OPEN, dashboard::root, openapi::get_root)]),
+    Endpoint::new("/", &[page(OPEN, status::root, status::openapi::get_root)]),
 ];
 
 const REVIEW: &str = "/api/v1/tenants/{tenant}/price-anomalies/{anomaly}/review";
-const HEALTH: fn(&Asked<'_>) -> Answer = |asked| health::health(asked.vitals);
-const READY: fn(&Asked<'_>) -> Answer = |asked| health::ready(asked.vitals);
+const HEALTH: fn(&Asked<'_>) -> Answer = |asked| status::health(asked.vitals);
+const READY: fn(&Asked<'_>) -> Answer = |asked| status::ready(asked.vitals);
 
 /// The table of all endpoints.
 pub(super) static ENDPOINTS: Endpoints<Handler> = Endpoints(ROWS);
@@ -349,9 +362,23 @@ const _: () = {
     }
 };
 
+/// The schemas of the features.
+const SCHEMAS: &[openapi::AddSchemas] = &[
+    clicks::openapi::schemas,
+    events::openapi::schemas,
+    orders::openapi::schemas,
+    sales::openapi::schemas,
+    uploads::openapi::schemas,
+    exports::openapi::schemas,
+    prices::openapi::schemas,
+    stock::openapi::schemas,
+    people::openapi::schemas,
+    status::openapi::schemas,
+];
+
 fn openapi_document(_: &Asked<'_>) -> Answer {
     static DOCUMENT: OnceLock<String> = OnceLock::new();
-    let document = DOCUMENT.get_or_init(|| openapi::document(&ENDPOINTS));
+    let document = DOCUMENT.get_or_init(|| openapi::document(&ENDPOINTS, SCHEMAS));
     Answer::new(200, "application/json", document.as_bytes())
 }
 

@@ -35,13 +35,12 @@ use crate::cores::{epoll, mailbox, preflight};
 use crate::http::{Method, RequestIds};
 use crate::ingest::Intake;
 use crate::journal::{JournalError, Syncer};
-use crate::lane;
 use crate::lane::at_once;
-use crate::ops;
 use crate::ops::vitals::{CoreVitals, Vitals};
 use crate::query::{CursorKey, Readers};
 use crate::shard::FolderError;
 use crate::tenants::{Desk, Keeper, Need, Registry, TenantsError};
+use crate::{lane, ops};
 use components::Stores;
 use endpoints::ENDPOINTS;
 

@@ -11,9 +11,8 @@ use crate::config::Config;
 use crate::cores::pin::Rank;
 use crate::events::EVENTS;
 use crate::families::FAMILIES;
-use crate::ingest::Board;
-use crate::ingest::home;
 use crate::ingest::write::{self, Stop, WriteSettings};
+use crate::ingest::{Board, home};
 use crate::orders::ORDERS;
 use crate::shard::ShardOptions;
 

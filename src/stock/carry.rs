@@ -5,8 +5,8 @@ use rusqlite::Connection;
 
 use super::decide::Mode;
 use super::history::{Applied, changes};
+use super::mode::StockMode;
 use super::record::{STOCK, STOCK_UPDATE, StockRow, StockUpdateRow, encode_stock_update};
-use crate::base::stock_mode::StockMode;
 use crate::shard::{Carried, Observed, ShardError};
 
 /// Passes the changes of every product to `take`, in order.

@@ -1,8 +1,7 @@
 //! The effect of a change on a level. This is its only definition; the writer and the recount both use it.
 
-use super::record::StockChange;
-use super::record::StockEvent;
-use crate::base::stock_mode::{STOCK_MAX, StockMode};
+use super::mode::{STOCK_MAX, StockMode};
+use super::record::{StockChange, StockEvent};
 
 /// The mode in which a change applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

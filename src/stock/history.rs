@@ -3,8 +3,7 @@
 use rusqlite::{Connection, Row};
 
 use super::decide::Mode;
-use super::record::StockChange;
-use super::record::StockEvent;
+use super::record::{StockChange, StockEvent};
 use crate::shard::ShardError;
 
 /// The events of one change.

@@ -1,25 +1,35 @@
-//! The stock of one shard's products, which always equals the result of its events.
+//! The stock of products, which always equals the result of its events.
 //!
-//! In: records of the changes that one request makes to one product, and of events from before this program kept
-//! stock. Out: events, levels and the decision on each record, in the caller's transaction. Owns: the tables of
-//! [`schema`]. Never: decides which shard a product belongs to, or forgets an event that counts.
+//! In: bodies of bulk updates; records of events from before this program kept stock. Out: the decision on every product;
+//! in a shard, events, levels and decisions in the caller's transaction. Owns: the tables of [`schema`], the numbers of
+//! requests. Never: decides which shard a product belongs to, or forgets an event that counts.
 //!
 //! The hash of (tenant, product id) selects the shard of a product. A shard has one writer, so the records of a
 //! product are decided one after the other. [`decide`] alone defines the effect of a record on a level. The writer
 //! and the recount ([`verify`]) both use it.
 
+mod answer;
+mod batch;
+mod body;
 mod carry;
 mod decide;
+pub mod endpoints;
 mod history;
+mod mode;
+pub mod openapi;
+mod query;
 mod read;
 mod record;
 mod schema;
+pub mod shapes;
 mod store;
 mod verify;
 
 use rusqlite::Connection;
 
 pub use self::decide::StockCode;
+pub use self::endpoints::RequestNumbers;
+pub use self::mode::StockMode;
 pub use self::read::{StockDecision, StockLevel, StockResult, stock_decisions, stock_level};
 pub use self::record::{
     STOCK, STOCK_UPDATE, StockChange, StockEvent, StockRow, StockUpdateRow, decode_stock,

@@ -3,8 +3,7 @@
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::decide::StockCode;
-use crate::shard::Outcome;
-use crate::shard::ShardError;
+use crate::shard::{Outcome, ShardError};
 
 /// The result of a change. The numbers are stored only briefly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! The bytes of one request's changes to one product in a journal record.
 
+use super::mode::{STOCK_MAX, StockMode};
 use crate::base::kinds::{Kind, KindRow, Placement};
-use crate::base::stock_mode::{STOCK_MAX, StockMode};
 use crate::shard::Observed;
 
 /// A stock event that was loaded as history or is carried into another shard.

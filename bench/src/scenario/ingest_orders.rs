@@ -51,7 +51,7 @@ pub(crate) fn run(setup: &Setup) -> Result<Report> {
     Ok(report)
 }
 
-fn over_http(setup: &Setup, report: &mut Report, world: &firehose::cli::gen_dataset::World) -> Result<()> {
+fn over_http(setup: &Setup, report: &mut Report, world: &firehose::gen_dataset::World) -> Result<()> {
     let systems = [System::Firehose(Serve::new(setup)), System::Django];
     peer::check(&systems)?;
     let lines = Lines::new(world, CHUNK)?;

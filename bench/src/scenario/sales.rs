@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use firehose::base::clock;
-use firehose::cli::gen_dataset::{Order, World};
+use firehose::gen_dataset::{Order, World};
 use serde_json::Value;
 
 use super::ingest_orders::median;
@@ -113,7 +113,7 @@ fn load(setup: &Setup, world: &World) -> Result<(Vec<Loaded>, u64)> {
         eprintln!("[sales] {name}: loaded in {:.1} s", loaded[loaded.len() - 1].seconds);
     }
     let mut csv = Csv::new(loaded[0].path())?;
-    let mut orders = firehose::cli::gen_dataset::Orders::new(world);
+    let mut orders = firehose::gen_dataset::Orders::new(world);
     while let Some(order) = orders.next() {
         csv.push(&order)?;
         items += order.items.len() as u64;

@@ -9,9 +9,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use firehose::base::clock;
 use firehose::base::ids::{LaneId, Sequence};
-use firehose::clicks::CLICK;
 use firehose::clicks::decode;
-use firehose::clicks::encode_header;
+use firehose::ingest::{CLICK, encode_header};
 use firehose::shard::{CheckpointMode, Entry, Records, Shard, ShardFolder, ShardOptions};
 use rusqlite::{Connection, OptionalExtension, TransactionBehavior};
 

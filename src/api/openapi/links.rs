@@ -4,13 +4,13 @@ use utoipa::openapi::link::LinkBuilder;
 use utoipa::openapi::{Response, ResponseBuilder};
 
 /// The next operation, and the expressions of its parameters.
-pub(super) struct Next {
-    pub(super) operation: &'static str,
-    pub(super) parameters: &'static [(&'static str, &'static str)],
+pub struct Next {
+    pub operation: &'static str,
+    pub parameters: &'static [(&'static str, &'static str)],
 }
 
 /// Adds links to a response, each under the name of its operation.
-pub(super) fn with_links(response: impl Into<ResponseBuilder>, links: &[Next]) -> Response {
+pub fn with_links(response: impl Into<ResponseBuilder>, links: &[Next]) -> Response {
     let linked = links.iter().fold(response.into(), |response: ResponseBuilder, next| {
         let link = LinkBuilder::new().operation_id(next.operation);
         let link =
@@ -21,6 +21,6 @@ pub(super) fn with_links(response: impl Into<ResponseBuilder>, links: &[Next]) -
 }
 
 /// The same tenant.
-pub(super) const SAME_TENANT: (&str, &str) = ("tenant", "$request.path.tenant");
+pub const SAME_TENANT: (&str, &str) = ("tenant", "$request.path.tenant");
 /// The same product.
-pub(super) const SAME_PRODUCT: (&str, &str) = ("product", "$request.path.product");
+pub const SAME_PRODUCT: (&str, &str) = ("product", "$request.path.product");

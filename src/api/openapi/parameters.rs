@@ -6,7 +6,7 @@ use utoipa::openapi::schema::{AnyOfBuilder, KnownFormat, ObjectBuilder, Schema, 
 use utoipa::openapi::{Ref, RefOr, Required};
 
 /// A query parameter, optional by default. An empty value counts as absent.
-pub(super) fn parameter(name: &str, description: &str, schema: impl Into<RefOr<Schema>>) -> Parameter {
+pub fn parameter(name: &str, description: &str, schema: impl Into<RefOr<Schema>>) -> Parameter {
     ParameterBuilder::new()
         .name(name)
         .parameter_in(ParameterIn::Query)
@@ -16,45 +16,45 @@ pub(super) fn parameter(name: &str, description: &str, schema: impl Into<RefOr<S
         .build()
 }
 
-pub(super) fn string() -> ObjectBuilder {
+pub fn string() -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::String)
 }
 
-pub(super) fn words(words: &[&str]) -> ObjectBuilder {
+pub fn words(words: &[&str]) -> ObjectBuilder {
     string().enum_values(Some(words.iter().copied()))
 }
 
 /// Words of a list, separated by commas.
-pub(super) fn list_of<'w>(words: impl IntoIterator<Item = &'w str>) -> ObjectBuilder {
+pub fn list_of<'w>(words: impl IntoIterator<Item = &'w str>) -> ObjectBuilder {
     let words = words.into_iter().collect::<Vec<_>>().join("|");
     matching(&format!("^({words})(,({words}))*$"))
 }
 
-pub(super) fn matching(pattern: &str) -> ObjectBuilder {
+pub fn matching(pattern: &str) -> ObjectBuilder {
     string().pattern(Some(pattern))
 }
 
 /// A text whose form no pattern can express. The format names it.
-pub(super) fn of_form(name: &str) -> ObjectBuilder {
+pub fn of_form(name: &str) -> ObjectBuilder {
     string().format(Some(SchemaFormat::Custom(name.to_owned())))
 }
 
 /// A whole number within these bounds.
-pub(super) fn number(least: i64, most: i64) -> ObjectBuilder {
+pub fn number(least: i64, most: i64) -> ObjectBuilder {
     let bound = |bound: i64| Some(Number::Int(bound as isize));
     ObjectBuilder::new().schema_type(Type::Integer).minimum(bound(least)).maximum(bound(most))
 }
 
 /// Money in a filter, in any currency.
-pub(super) fn decimal() -> ObjectBuilder {
+pub fn decimal() -> ObjectBuilder {
     matching(crate::api::schema::texts::DECIMAL)
 }
 
-pub(super) fn identifier() -> Ref {
+pub fn identifier() -> Ref {
     Ref::from_schema_name("Identifier")
 }
 
-pub(super) fn name() -> Ref {
+pub fn name() -> Ref {
     Ref::from_schema_name("Name")
 }
 
@@ -63,18 +63,18 @@ fn time() -> ObjectBuilder {
 }
 
 /// A time, or a day.
-pub(super) fn time_or_date() -> AnyOfBuilder {
+pub fn time_or_date() -> AnyOfBuilder {
     let date = string().format(Some(SchemaFormat::KnownFormat(KnownFormat::Date)));
     AnyOfBuilder::new().item(time()).item(date)
 }
 
 /// A cursor from an earlier response. A client cannot construct one.
-pub(super) fn cursor() -> ObjectBuilder {
+pub fn cursor() -> ObjectBuilder {
     of_form("cursor")
 }
 
 /// The parameters of a time range, the same on every route that has one.
-pub(super) fn range(operation: OperationBuilder) -> OperationBuilder {
+pub fn range(operation: OperationBuilder) -> OperationBuilder {
     operation
         .parameter(parameter(
             "from",
@@ -105,7 +105,7 @@ pub(super) fn range(operation: OperationBuilder) -> OperationBuilder {
 }
 
 /// For every write.
-pub(super) fn ack() -> Parameter {
+pub fn ack() -> Parameter {
     parameter(
         "ack",
         "`disk` requests the stronger promise: what the response reports survives a power cut, whatever the \
@@ -115,7 +115,7 @@ pub(super) fn ack() -> Parameter {
 }
 
 /// A part of the path.
-pub(super) fn in_path(name: &str, description: &str, schema: impl Into<RefOr<Schema>>) -> Parameter {
+pub fn in_path(name: &str, description: &str, schema: impl Into<RefOr<Schema>>) -> Parameter {
     let mut part = parameter(name, description, schema);
     part.parameter_in = ParameterIn::Path;
     part.required = Required::True;
@@ -123,12 +123,12 @@ pub(super) fn in_path(name: &str, description: &str, schema: impl Into<RefOr<Sch
 }
 
 /// The id of something that the server created: 32 hexadecimal digits.
-pub(super) fn id_in_path(name: &str, description: &str) -> Parameter {
+pub fn id_in_path(name: &str, description: &str) -> Parameter {
     in_path(name, description, matching("^[0-9a-f]{32}$"))
 }
 
 /// A header of the request.
-pub(super) fn in_header(
+pub fn in_header(
     name: &str,
     description: &str,
     schema: impl Into<RefOr<Schema>>,
@@ -142,7 +142,28 @@ pub(super) fn in_header(
 
 /// `Idempotency-Key`: visible ASCII characters and spaces between them, quoted or unquoted. A quote at one end only is
 /// a part of the key.
-pub(super) fn idempotency_key(description: &str, required: Required) -> Parameter {
+pub fn idempotency_key(description: &str, required: Required) -> Parameter {
     let schema = matching(r##"^([!#-~]([ -~]{0,253}[!-~])?|"([ -~]{0,253}[!#-~])?|"[ -~]{1,255}")$"##);
     in_header("Idempotency-Key", description, schema, required)
+}
+
+pub fn paging(operation: OperationBuilder) -> OperationBuilder {
+    operation
+        .parameter(parameter(
+            "order",
+            "Sort direction by time. Ties are sorted by id.",
+            words(&["asc", "desc"]),
+        ))
+        .parameter(parameter(
+            "page",
+            "Page number, from 1. For deep pages, follow `next_cursor` instead.",
+            number(1, 1_000_001),
+        ))
+        .parameter(parameter("page_size", "1 to 1,000. Default: 100.", number(1, 1_000)))
+        .parameter(parameter(
+            "cursor",
+            "The `next_cursor` of a page with the same filter. Rows that arrive later neither shift nor \
+             repeat any row. Page 10,000 costs as much as page 1.",
+            cursor(),
+        ))
 }

@@ -15,7 +15,7 @@ const POLICY: &str = "RateLimit-Policy";
 const STATE: &str = "RateLimit";
 
 /// Adds these problems to the responses of an operation.
-pub(super) fn with_problems(operation: OperationBuilder, problems: &[Problem]) -> OperationBuilder {
+pub fn with_problems(operation: OperationBuilder, problems: &[Problem]) -> OperationBuilder {
     let mut operation = operation.build();
     add_problems(&mut operation, problems);
     operation.into()

@@ -7,8 +7,7 @@ use std::path::{Path, PathBuf};
 use super::Finding;
 use crate::base::clock;
 use crate::config::{AckLevel, Config};
-use crate::ops;
-use crate::shard;
+use crate::{ops, shard};
 
 /// Number of measured syncs; the median is reported.
 const SYNCS: usize = 20;

@@ -12,9 +12,9 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use super::FolderArgs;
-use super::output::{EXIT_FAILED, EXIT_OK, complain, say};
 use crate::config::Config;
 use crate::cores::preflight;
+use crate::ops::output::{EXIT_FAILED, EXIT_OK, complain, say};
 
 /// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]

@@ -9,10 +9,7 @@ use proptest::prelude::*;
 use super::{HOT, KEYED, Lane, clicks, folder, options};
 use crate::base::ids::Sequence;
 use crate::clicks::CLICKS;
-use crate::events::EVENTS;
-use crate::events::EventStore;
-use crate::events::SERVICE_EVENT;
-use crate::events::ServiceEventRow;
+use crate::events::{EVENTS, EventStore, SERVICE_EVENT, ServiceEventRow};
 use crate::families::FAMILIES;
 use crate::shard::{Lock, Outcome, Shard, ShardError, ShardOptions};
 

@@ -7,29 +7,24 @@ use crate::base::ids::Sequence;
 use crate::base::keys::KeyHasher;
 use crate::base::kinds::{Kind, KindRow, Placement};
 use crate::base::money::Currency;
-use crate::base::order_status::OrderStatus;
 use crate::base::prices::PriceRules;
-use crate::base::stock_mode::StockMode;
-use crate::clicks::CLICK;
-use crate::clicks::encode_header;
-use crate::events::SERVICE_EVENT;
-use crate::events::ServiceEventRow;
+use crate::events::{SERVICE_EVENT, ServiceEventRow};
 use crate::families::FAMILIES;
-use crate::orders::INGEST;
-use crate::orders::ORDER;
-use crate::orders::ORDER_STATUS;
-use crate::orders::{IngestRow, ItemRow, OrderParts, StatusRow, encode_order};
-use crate::people::ERASURE;
-use crate::people::{ErasureRecord, Subject};
-use crate::prices::PRICE;
-use crate::prices::PRICE_EVENT;
-use crate::prices::PRICE_REVIEW;
-use crate::prices::{AnomalyId, Decision, PriceEventRow, PriceReviewRow, PriceRow};
-use crate::shard::{Applied, Carried, ErasureMode, Observed, Outcome, Shard, ShardError, carry, open_reader};
-use crate::shard::{STREAMS_MAX, VERSION};
-use crate::stock::STOCK;
-use crate::stock::STOCK_UPDATE;
-use crate::stock::{StockChange, StockEvent, StockRow, StockUpdateRow, encode_stock_update};
+use crate::ingest::{CLICK, encode_header};
+use crate::orders::{
+    INGEST, IngestRow, ItemRow, ORDER, ORDER_STATUS, OrderParts, OrderStatus, StatusRow, encode_order,
+};
+use crate::people::{ERASURE, ErasureRecord, Subject};
+use crate::prices::{
+    AnomalyId, Decision, PRICE, PRICE_EVENT, PRICE_REVIEW, PriceEventRow, PriceReviewRow, PriceRow,
+};
+use crate::shard::{
+    Applied, Carried, ErasureMode, Observed, Outcome, STREAMS_MAX, Shard, ShardError, VERSION, carry,
+    open_reader,
+};
+use crate::stock::{
+    STOCK, STOCK_UPDATE, StockChange, StockEvent, StockMode, StockRow, StockUpdateRow, encode_stock_update,
+};
 
 const UNKNOWN: u8 = 200;
 

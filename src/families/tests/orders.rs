@@ -10,17 +10,13 @@ use super::{KEYED, Lane, folder, options, sound};
 use crate::base::ids::{Sequence, ShardId};
 use crate::base::limits::INGEST_KEY_KEPT_US;
 use crate::base::money::Currency;
-use crate::base::order_status::OrderStatus;
 use crate::families::FAMILIES;
-use crate::orders::ORDER;
-use crate::orders::ORDER_STATUS;
-use crate::orders::ORDERS;
-use crate::orders::OrderStore;
-use crate::orders::step;
 use crate::orders::{
-    IngestRow, ItemRow, OrderParts, OrdersOf, PartsReading, SalesOf, Single, SingleSales, StatusRow,
-    encode_order, find_ingest, sales_version, single_parts,
+    IngestRow, ItemRow, ORDER, ORDER_STATUS, ORDERS, OrderParts, OrderStatus, OrderStore, OrdersOf, SalesOf,
+    StatusRow, encode_order, find_ingest, sales_version,
 };
+use crate::query::{Selection as _, Step as ReadStep};
+use crate::sales::{PartsReading, Single, SingleSales, single_parts};
 use crate::shard::read::{Bounds, Position, TimeRange, pin};
 use crate::shard::{Lock, Outcome, Shard, ShardError, ShardOptions};
 
@@ -204,7 +200,11 @@ fn found(shard: &Shard, (of, range): &Search, rows: usize) -> Vec<String> {
     while let Some(from) = at {
         let from: Position = from;
         let bounds = Bounds { rows, bytes: 1 << 20 };
-        let partial = step(&reader, ShardId(0), (range, of), last, &from, bounds, false).unwrap();
+        let partial = {
+            let position = &from;
+            let step = ReadStep { shard: ShardId(0), range, pin: last, position, bounds, keys_only: false };
+            of.step(&reader, &step).unwrap()
+        };
         assert!(partial.rows.len() <= rows);
         lines.extend(String::from_utf8(partial.bytes).unwrap().lines().map(str::to_owned));
         at = partial.next;

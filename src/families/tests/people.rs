@@ -7,16 +7,10 @@ use super::{KEYED, Lane, folder, options, reopen, sound};
 use crate::base::ids::Sequence;
 use crate::base::keys::KeyHasher;
 use crate::base::money::Currency;
-use crate::base::order_status::OrderStatus;
-use crate::events::SERVICE_EVENT;
-use crate::events::ServiceEventRow;
+use crate::events::{SERVICE_EVENT, ServiceEventRow};
 use crate::families::FAMILIES;
-use crate::orders::INGEST;
-use crate::orders::ORDER;
-use crate::orders::ORDERS;
-use crate::orders::{IngestRow, ItemRow, OrderParts, encode_order};
-use crate::people::ERASURE;
-use crate::people::{ErasureRecord, RemovedOutside, Subject, erasure, known_customer};
+use crate::orders::{INGEST, IngestRow, ItemRow, ORDER, ORDERS, OrderParts, OrderStatus, encode_order};
+use crate::people::{ERASURE, ErasureRecord, RemovedOutside, Subject, erasure, known_customer};
 use crate::shard::{
     CheckpointMode, ErasureMode, Outcome, Renewed, Shard, ShardOptions, WriterTask, open_reader,
     verify_aggregates,

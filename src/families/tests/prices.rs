@@ -13,13 +13,9 @@ use crate::base::keys::KeyHasher;
 use crate::base::money::Currency;
 use crate::base::prices::PriceRules;
 use crate::families::FAMILIES;
-use crate::prices::PRICE;
-use crate::prices::PRICE_EVENT;
-use crate::prices::PRICE_REVIEW;
-use crate::prices::judge;
 use crate::prices::{
-    AnomaliesOf, AnomalyId, AnomalyStatus, Decision, PriceEventRow, PriceReviewRow, PriceRow, anomalies,
-    change_mark, changes, first_answer,
+    AnomaliesOf, AnomalyId, AnomalyStatus, Decision, PRICE, PRICE_EVENT, PRICE_REVIEW, PriceEventRow,
+    PriceReviewRow, PriceRow, anomalies, change_mark, changes, first_answer, judge,
 };
 use crate::shard::{
     Carried, Observed, Outcome, Shard, ShardFolder, ShardOptions, carry, open_reader, verify_aggregates,

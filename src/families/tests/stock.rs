@@ -10,14 +10,11 @@ use rusqlite::Connection;
 use super::{KEYED, Lane, folder, open, options, reopen, sound};
 use crate::base::clock;
 use crate::base::ids::Sequence;
-use crate::base::stock_mode::StockMode;
 use crate::families::FAMILIES;
 use crate::shard::{Carried, Lock, Observed, Outcome, Shard, ShardError, carry, open_reader};
-use crate::stock::STOCK;
-use crate::stock::STOCK_UPDATE;
 use crate::stock::{
-    StockChange, StockCode, StockDecision, StockEvent, StockResult, StockRow, StockUpdateRow,
-    encode_stock_update, recount, stock_decisions, stock_level, tables_sql, verify_stock,
+    STOCK, STOCK_UPDATE, StockChange, StockCode, StockDecision, StockEvent, StockMode, StockResult, StockRow,
+    StockUpdateRow, encode_stock_update, recount, stock_decisions, stock_level, tables_sql, verify_stock,
 };
 
 /// An event with small numbers, so that all combinations are frequent.

@@ -11,11 +11,10 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use super::super::{CLICK, encode_header};
 use super::{Stop, Turn, WriteSettings, Writer};
 use crate::base::clock;
 use crate::base::ids::{LaneId, Sequence, ShardId};
-use crate::clicks::CLICK;
-use crate::clicks::encode_header;
 use crate::families::FAMILIES;
 use crate::journal::{self, Appender, Options, Reader};
 use crate::shard::{Shard, ShardFolder, ShardOptions, ShardStatus, inspect, open_reader, verify};

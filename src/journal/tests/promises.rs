@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::{LANE, append, drain, reopen, seek};
 use crate::base::kinds::Kind;
-use crate::journal::segment;
-use crate::journal::{Appender, Syncer, verify};
+use crate::journal::{Appender, Syncer, segment, verify};
 
 const SEGMENT: u64 = 1 << 20;
 /// A record takes more than four sectors.

@@ -2,8 +2,8 @@
 
 use rusqlite::Row;
 
+use super::super::status::OrderStatus;
 use crate::base::money::Currency;
-use crate::base::order_status::OrderStatus;
 use crate::shard::ShardError;
 
 /// One order, as stored in the index.

@@ -6,9 +6,7 @@ use super::found::{Found, by_id_sql, found};
 use super::of::OneOrder;
 use super::wanted::Wanted;
 use crate::orders::schema::ORDER_IDS;
-use crate::shard::PartitionInfo;
-use crate::shard::ShardError;
-use crate::shard::ids;
+use crate::shard::{PartitionInfo, ShardError, ids};
 
 /// Returns the order and the partition that contains it.
 pub(super) fn find<'p>(

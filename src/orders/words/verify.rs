@@ -6,8 +6,7 @@ use std::cmp::Ordering;
 use rusqlite::{Connection, Row, Rows};
 
 use super::{ENTRIES, TABLE};
-use crate::shard::ShardError;
-use crate::shard::{Problems, differences};
+use crate::shard::{Problems, ShardError, differences};
 
 /// Checks that each customer with a name or an address has an entry, and that there are no other entries.
 pub(crate) fn verify_entries(connection: &Connection, problems: &mut Vec<String>) -> Result<(), ShardError> {

@@ -7,11 +7,8 @@ use super::super::work::Erasing;
 use super::{LOOK_ROWS, max_id};
 use crate::base::clock;
 use crate::clicks::{CLICKS, ClickStore};
-use crate::shard::Shard;
-use crate::shard::ShardError;
-use crate::shard::partition::count_gone;
-use crate::shard::partition::widened;
-use crate::shard::partitions_of;
+use crate::shard::partition::{count_gone, widened};
+use crate::shard::{Shard, ShardError, partitions_of};
 
 /// Deletes the clicks of a user. Reads them from the index by user if the partition has one.
 pub(in super::super) fn erase_clicks(

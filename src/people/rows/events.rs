@@ -2,20 +2,14 @@
 
 use rusqlite::{Connection, TransactionBehavior, params};
 
-use super::super::Needles;
+use super::super::needles::Needles;
 use super::super::record::Subject;
 use super::super::work::Erasing;
 use super::{LOOK_ROWS, max_id};
 use crate::base::clock;
-use crate::events::Buckets;
-use crate::events::EVENTS;
-use crate::events::ServiceEventRow;
-use crate::shard::Shard;
-use crate::shard::ShardError;
-use crate::shard::partition::count_gone;
-use crate::shard::partition::widened;
-use crate::shard::partitions_of;
-use crate::shard::{ErasureMode, kept_out};
+use crate::events::{Buckets, EVENTS, ServiceEventRow};
+use crate::shard::partition::{count_gone, widened};
+use crate::shard::{ErasureMode, Shard, ShardError, kept_out, partitions_of};
 
 /// Deletes the tenant's service events that refer to the customer, or replaces the customer in them.
 pub(in super::super) fn erase_events(

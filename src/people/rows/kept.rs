@@ -7,8 +7,7 @@ use super::super::work::Erasing;
 use super::ROWS_PER_SLICE;
 use crate::base::clock;
 use crate::orders::without_order_ids;
-use crate::shard::Shard;
-use crate::shard::ShardError;
+use crate::shard::{Shard, ShardError};
 
 /// Deletes rejected records that may contain the person. They are not rows, so only their bytes can be searched.
 pub(in super::super) fn erase_rejected(

@@ -15,9 +15,7 @@ use rusqlite::Connection;
 
 use super::record::Subject;
 use super::work::Erasing;
-use crate::shard::ErasureMode;
-use crate::shard::PartitionInfo;
-use crate::shard::ShardError;
+use crate::shard::{ErasureMode, PartitionInfo, ShardError};
 
 /// Rows of customers, rejected records or responses in one transaction.
 const ROWS_PER_SLICE: i64 = 64;

@@ -6,14 +6,9 @@ use super::super::record::Subject;
 use super::super::work::Erasing;
 use super::ROWS_PER_SLICE;
 use crate::base::clock;
-use crate::orders::{self, Becomes, customers_of, delete_words, orders_of};
-use crate::orders::{ORDERS, OrderStore};
-use crate::shard::ErasureMode;
-use crate::shard::Shard;
-use crate::shard::ShardError;
+use crate::orders::{self, Becomes, ORDERS, OrderStore, customers_of, delete_words, orders_of};
 use crate::shard::partition::{Gone, count_gone};
-use crate::shard::partitions_of;
-use crate::shard::{PartitionInfo, Store as _};
+use crate::shard::{ErasureMode, PartitionInfo, Shard, ShardError, Store as _, partitions_of};
 
 /// Orders of one transaction. Each may require the sketches of an hour, a day and some categories to be rebuilt.
 const ORDERS_PER_SLICE: usize = 16;

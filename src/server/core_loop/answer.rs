@@ -112,7 +112,7 @@ impl CoreLoop {
         }
         let principal = self.parts.desk.authorize(head.credential, need, now)?;
         self.parts.desk.charge(&principal, 1, body.len() as u64, now)?;
-        let disk = api::event::wants_disk(head.query, self.parts.vitals.config.ack)?;
+        let disk = api::request::wants_disk(head.query, self.parts.vitals.config.ack)?;
         if let Some(pressure) = disk.then(|| self.parts.intake.no_promise()).flatten() {
             return Err(Refused::Pressure(pressure).into());
         }

@@ -113,7 +113,7 @@ impl CoreLoop {
                             events += 1;
                             any_disk |= disk;
                             let level = if *disk { AckLevel::Disk } else { AckLevel::Os };
-                            api::event::write_accepted(&mut self.out, &addressee, level, *receipt);
+                            clicks::write_accepted(&mut self.out, &addressee, level, *receipt);
                         }
                         Err(pressure) => {
                             let refused = Refused::Pressure(*pressure).into();
@@ -315,7 +315,7 @@ impl CoreLoop {
         let limit = self.limits.event_bytes_max as u64;
         let hot = &self.me.hot;
         let (mut retracted, mut is_sample_retracted) = (0, false);
-        let output = api::event::retract(&conn.output, |id| {
+        let output = clicks::retract(&conn.output, |id| {
             let refused = api::error::EventRefused::Unsynced;
             let answer = api::error::refused(&refused, limit, id, &hot.problems);
             hot.count_request(CLICKS, answer.status);

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::*;
 
 fn document() -> Value {
-    serde_json::from_str(&openapi::document(&ENDPOINTS)).unwrap()
+    serde_json::from_str(&openapi::document(&ENDPOINTS, SCHEMAS)).unwrap()
 }
 
 /// Collects every string in a JSON value, with its key.
@@ -255,7 +255,7 @@ fn a_path_names_product_and_anomaly() {
     let review = "products/p%20q/price-anomalies/x/review";
     assert_eq!(named(review, "product").as_deref(), Some("p q"));
     assert_eq!(named(review, "anomaly").as_deref(), Some("x"));
-    let is_product = |path| api::commerce::is_identifier(&named(path, "product").unwrap());
+    let is_product = |path| api::request::is_identifier(&named(path, "product").unwrap());
     assert!(is_product("products/p/price-event") && !is_product("products//price-event"));
 }
 

@@ -1,7 +1,7 @@
 //! A batch of orders for an export: one text for all of them, and offsets into it.
 
 use crate::base::money::Currency;
-use crate::base::order_status::OrderStatus;
+use crate::orders::status::OrderStatus;
 
 /// Approximate length of the numbers of an item.
 const ITEM_DIGITS: usize = 64;

@@ -2,7 +2,6 @@
 
 use rusqlite::{Connection, Row, params};
 
-use super::super::super::sales::{SalesOf, sales_days};
 use super::super::customers;
 use super::super::found::{Found, damaged};
 use super::super::of::OrdersOf;
@@ -10,8 +9,9 @@ use super::super::wanted::{Wanted, has_product, product_numbers};
 use super::{LOOK, STEP_US, currency};
 use crate::base::clock;
 use crate::base::ids::ShardId;
-use crate::base::order_status::OrderStatus;
-use crate::orders::ORDERS;
+use crate::orders::schema::ORDERS;
+use crate::orders::status::OrderStatus;
+use crate::orders::{SalesOf, sales_days};
 use crate::shard::read::TimeRange;
 use crate::shard::{PartitionInfo, ShardError, partitions_of, tenant_number};
 

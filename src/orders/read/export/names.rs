@@ -5,8 +5,7 @@ use rusqlite::Connection;
 use super::super::render::{CUSTOMER_SQL, PRODUCT_SQL};
 use super::batch::{OrderBatch, Span};
 use crate::base::ids::ShardId;
-use crate::shard::Identity;
-use crate::shard::ShardError;
+use crate::shard::{Identity, ShardError};
 
 /// Limits of the names kept between steps: the highest number (4 bytes each) and the bytes of text.
 const NAME_NUMBERS_MAX: usize = 1 << 20;

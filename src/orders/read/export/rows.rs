@@ -10,8 +10,8 @@ use super::names::NameCache;
 use super::{LOOK, STEP_US, currency};
 use crate::base::clock;
 use crate::base::ids::ShardId;
-use crate::base::order_status::OrderStatus;
-use crate::orders::ORDERS;
+use crate::orders::schema::ORDERS;
+use crate::orders::status::OrderStatus;
 use crate::shard::{ShardError, partitions_of, tenant_number};
 
 /// Reading an unselected row costs a quarter of looking up a selected one.

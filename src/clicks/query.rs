@@ -1,0 +1,41 @@
+//! The query of `GET /clicks`.
+
+use rusqlite::Connection;
+
+use super::read::{ClicksOf, count};
+use super::schema::CLICKS;
+use crate::query::{ParameterError, Parameters, RowsPlan, Selection, Step};
+use crate::shard::read::{self, Partial};
+use crate::shard::{ShardError, Stream};
+
+/// In order of (timestamp, user, shard, id).
+impl Selection for ClicksOf {
+    fn stream(&self) -> &'static Stream {
+        &CLICKS
+    }
+
+    fn step(&self, connection: &Connection, step: &Step<'_>) -> Result<Partial, ShardError> {
+        read::step(connection, (self, step.range), step.pin, step.position, step.bounds, step.keys_only)
+    }
+
+    fn count(&self, connection: &Connection, range: (i64, i64)) -> Result<Option<i64>, ShardError> {
+        count(connection, self, range).map(Some)
+    }
+
+    fn fingerprint(&self, part: &mut dyn FnMut(Option<&str>)) {
+        part(Some("clicks"));
+        part(self.user_id.map(|id| id.to_string()).as_deref());
+    }
+}
+
+/// Parses the query of `GET /clicks`.
+///
+/// # Errors
+/// Every invalid parameter.
+pub fn rows_plan(query: Option<&str>) -> Result<RowsPlan, Vec<ParameterError>> {
+    let known =
+        &["user_id", "from", "to", "start_date", "end_date", "tz", "order", "page", "page_size", "cursor"];
+    let mut parameters = Parameters::read(query, known);
+    let user_id = parameters.number("user_id", i64::MIN, i64::MAX);
+    RowsPlan::new(parameters, ClicksOf { user_id })
+}

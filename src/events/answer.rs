@@ -1,0 +1,193 @@
+//! `POST /events` and `/events/bulk`: the outcome of every row.
+
+use super::bucket_query::Bucket;
+use super::query::BucketsPlan;
+use super::shapes::{BulkResult, BulkRow, EventResult, Metric, Metrics};
+use crate::api::error::{RowErrors, RowRefusal};
+use crate::base::bucket_size::BucketSize;
+use crate::base::clock;
+use crate::base::ids::Receipt;
+use crate::config::AckLevel;
+use crate::event::{Code, DecodeError, FieldError, FieldErrors};
+use crate::http::Answer;
+use crate::shard::Outcome;
+
+/// The error of a row of a tenant other than the key's.
+#[must_use]
+pub(super) fn wrong_tenant() -> DecodeError {
+    DecodeError::Fields(FieldErrors::new(vec![FieldError {
+        pointer: "/tenant_id",
+        code: Code::WrongTenant,
+        detail: "the key is bound to another tenant",
+    }]))
+}
+
+fn json(status: u16, body: &impl serde::Serialize, level: AckLevel) -> Answer {
+    Answer::new(status, "application/json", serde_json::to_vec(body).unwrap_or_default())
+        .with("Firehose-Ack", level.word())
+}
+
+/// The response to one journaled event. `None`: not committed in time.
+#[must_use]
+pub(super) fn one(outcome: Option<Outcome>, event_id: &str, level: AckLevel, receipt: Receipt) -> Answer {
+    let (status, said) = match outcome {
+        Some(Outcome::Inserted) => (201, "created"),
+        Some(Outcome::Duplicate | Outcome::Conflict) => (200, "duplicate"),
+        // A record that passed the server's checks and failed the shard's is in its rejected_record.
+        Some(
+            Outcome::Rejected
+            | Outcome::Repeated
+            | Outcome::Missing
+            | Outcome::Suppressed
+            | Outcome::SumTooLarge
+            | Outcome::Superseded,
+        )
+        | None => (202, "accepted"),
+    };
+    let conflict = (outcome == Some(Outcome::Conflict)).then_some(true);
+    json(status, &EventResult { status: said, event_id, conflict }, level)
+        .with("Firehose-Receipt", receipt.to_string())
+}
+
+/// Counts and collects the rows of a bulk request.
+#[derive(Debug, Default)]
+pub(super) struct Bulk<'r> {
+    inserted: usize,
+    duplicates: usize,
+    rejected: usize,
+    pending: usize,
+    rows: Vec<BulkRow<'r>>,
+}
+
+impl<'r> Bulk<'r> {
+    /// Adds a journaled row.
+    pub(super) fn settled(&mut self, index: usize, event_id: &'r str, outcome: Option<Outcome>) {
+        let (count, result) = match outcome {
+            Some(Outcome::Inserted) => {
+                self.inserted += 1;
+                return;
+            }
+            Some(Outcome::Duplicate) => (&mut self.duplicates, "duplicate"),
+            Some(Outcome::Conflict) => (&mut self.duplicates, "conflict"),
+            // All but the first occur for orders only.
+            Some(
+                Outcome::Rejected
+                | Outcome::Repeated
+                | Outcome::Missing
+                | Outcome::Suppressed
+                | Outcome::SumTooLarge
+                | Outcome::Superseded,
+            ) => (&mut self.rejected, "rejected"),
+            None => (&mut self.pending, "pending"),
+        };
+        *count += 1;
+        self.rows.push(BulkRow { index, event_id: Some(event_id), result, ..BulkRow::default() });
+    }
+
+    /// Adds a row that was refused for the server's reasons.
+    pub(super) fn refused(&mut self, index: usize, event_id: &'r str, refusal: RowRefusal) {
+        self.rejected += 1;
+        let code = Some(refusal.code());
+        self.rows.push(BulkRow {
+            index,
+            event_id: Some(event_id),
+            result: "rejected",
+            code,
+            ..BulkRow::default()
+        });
+    }
+
+    /// Adds a row that is not an event.
+    pub(super) fn invalid(&mut self, row: &RowErrors) {
+        self.rejected += 1;
+        self.rows.push(BulkRow {
+            index: row.index,
+            event_id: None,
+            result: "rejected",
+            code: Some(row.error.code().as_str()),
+            pointer: Some(row.error.pointer()),
+            line: row.line,
+        });
+    }
+
+    #[must_use]
+    pub(super) fn answer(mut self, level: AckLevel) -> Answer {
+        self.rows.sort_by_key(|row| row.index);
+        let Bulk { inserted, duplicates, rejected, pending, rows } = self;
+        let received = inserted + duplicates + rejected + pending;
+        json(200, &BulkResult { received, inserted, duplicates, rejected, pending, results: rows }, level)
+    }
+}
+
+/// Counts over time.
+#[must_use]
+pub(super) fn buckets(plan: &BucketsPlan, buckets: &[Bucket]) -> Answer {
+    let metric = |bucket: &Bucket| Metric {
+        bucket_start: clock::rfc3339(bucket.start_us),
+        source: bucket.source.clone(),
+        event_type: bucket.event_type.clone(),
+        count: bucket.count.unsigned_abs(),
+        first_at: clock::rfc3339(bucket.first_us),
+        last_at: clock::rfc3339(bucket.last_us),
+    };
+    let body = Metrics {
+        tenant_id: plan.of.tenant_id.clone(),
+        bucket_size: match plan.size {
+            BucketSize::Minute => "minute",
+            BucketSize::Hour => "hour",
+            BucketSize::Day => "day",
+        }
+        .to_owned(),
+        metrics: buckets.iter().map(metric).collect(),
+    };
+    Answer::new(200, "application/json", serde_json::to_vec(&body).unwrap_or_default())
+        .with("Cache-Control", "no-store")
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::base::ids::{LaneId, Sequence, ShardId};
+    use crate::event::DecodeError;
+
+    fn body(answer: &Answer) -> Value {
+        serde_json::from_slice(&answer.body).unwrap()
+    }
+
+    #[test]
+    fn one_event_is_created_a_duplicate_or_accepted() {
+        let receipt = Receipt { shard: ShardId(0), lane: LaneId::keyed(0), sequence: Sequence(1) };
+        let said = |outcome| {
+            let answer = one(outcome, "e\"1", AckLevel::Os, receipt);
+            (answer.status, body(&answer))
+        };
+        assert_eq!(said(Some(Outcome::Inserted)), (201, json!({"status":"created","event_id":"e\"1"})));
+        assert_eq!(said(Some(Outcome::Duplicate)), (200, json!({"status":"duplicate","event_id":"e\"1"})));
+        let conflict = json!({"status":"duplicate","event_id":"e\"1","conflict":true});
+        assert_eq!(said(Some(Outcome::Conflict)), (200, conflict));
+        assert_eq!(said(None), (202, json!({"status":"accepted","event_id":"e\"1"})));
+    }
+
+    #[test]
+    fn the_counts_of_a_bulk_add_up_and_results_come_in_order() {
+        let mut bulk = Bulk::default();
+        bulk.settled(4, "e", None);
+        bulk.settled(0, "a", Some(Outcome::Inserted));
+        bulk.refused(3, "d", RowRefusal::QueueFull);
+        bulk.settled(1, "b", Some(Outcome::Conflict));
+        bulk.invalid(&RowErrors { index: 2, line: Some(3), error: DecodeError::NotJson { offset: 0 } });
+        let answer = bulk.answer(AckLevel::Disk);
+        assert_eq!(
+            body(&answer),
+            json!({"received":5,"inserted":1,"duplicates":1,"rejected":2,"pending":1,"results":[
+                {"index":1,"event_id":"b","result":"conflict"},
+                {"index":2,"result":"rejected","code":"not_json","pointer":"","line":3},
+                {"index":3,"event_id":"d","result":"rejected","code":"queue_full"},
+                {"index":4,"event_id":"e","result":"pending"},
+            ]})
+        );
+        assert!(answer.headers.contains(&("Firehose-Ack", "disk".into())));
+    }
+}

@@ -1,0 +1,108 @@
+//! Queries for events: the rows of `GET /events`, and the plan of their counts over time.
+
+use jiff::tz::TimeZone;
+use rusqlite::Connection;
+
+use super::count::count;
+use super::read::EventsOf;
+use super::schema::EVENTS;
+use crate::base::bucket_size::BucketSize;
+use crate::base::limits::NAME_BYTES_MAX;
+use crate::query::{ParameterError, Parameters, RowsPlan, Selection, Step};
+use crate::shard::read::{self, Partial, TimeRange};
+use crate::shard::{ShardError, Stream};
+
+/// In order of (timestamp, event id).
+impl Selection for EventsOf {
+    fn stream(&self) -> &'static Stream {
+        &EVENTS
+    }
+
+    fn step(&self, connection: &Connection, step: &Step<'_>) -> Result<Partial, ShardError> {
+        read::step(connection, (self, step.range), step.pin, step.position, step.bounds, step.keys_only)
+    }
+
+    fn count(&self, connection: &Connection, range: (i64, i64)) -> Result<Option<i64>, ShardError> {
+        count(connection, self, range).map(Some)
+    }
+
+    fn fingerprint(&self, part: &mut dyn FnMut(Option<&str>)) {
+        let EventsOf { tenant_id, source, event_type } = self;
+        for value in [Some("events"), Some(tenant_id.as_str()), source.as_deref(), event_type.as_deref()] {
+            part(value);
+        }
+    }
+}
+
+/// Counts over time.
+#[derive(Clone, Debug)]
+pub struct BucketsPlan {
+    pub of: EventsOf,
+    pub size: BucketSize,
+    pub range: TimeRange,
+    /// `None` means UTC.
+    pub zone: Option<TimeZone>,
+}
+
+/// Parses the query of `GET /events`. Returns the tenant, too.
+///
+/// # Errors
+/// Every invalid parameter.
+pub fn rows_plan(query: Option<&str>) -> Result<(RowsPlan, String), Vec<ParameterError>> {
+    let known = &[
+        "tenant_id",
+        "source",
+        "event_type",
+        "from",
+        "to",
+        "start_date",
+        "end_date",
+        "tz",
+        "order",
+        "page",
+        "page_size",
+        "cursor",
+    ];
+    let mut parameters = Parameters::read(query, known);
+    let tenant_id = parameters.tenant();
+    let of = event_filter(&mut parameters, tenant_id.clone());
+    Ok((RowsPlan::new(parameters, of)?, tenant_id))
+}
+
+fn event_filter(parameters: &mut Parameters, tenant_id: String) -> EventsOf {
+    let mut name = |name| parameters.text(name, NAME_BYTES_MAX);
+    EventsOf { tenant_id, source: name("source"), event_type: name("event_type") }
+}
+
+impl BucketsPlan {
+    /// Parses the query of `GET /metrics?tenant_id=…`.
+    pub fn new(query: Option<&str>) -> Result<BucketsPlan, Vec<ParameterError>> {
+        let known = &[
+            "tenant_id",
+            "source",
+            "event_type",
+            "from",
+            "to",
+            "start_date",
+            "end_date",
+            "tz",
+            "bucket_size",
+        ];
+        let mut parameters = Parameters::read(query, known);
+        let tenant_id = parameters.tenant();
+        let of = event_filter(&mut parameters, tenant_id.clone());
+        let zone = parameters.zone();
+        let (from_us, to_us) = parameters.range(zone.as_ref());
+        let sizes = [("minute", BucketSize::Minute), ("hour", BucketSize::Hour), ("day", BucketSize::Day)];
+        if !parameters.is_given("bucket_size") {
+            parameters.wrong(
+                "bucket_size",
+                "missing_parameter",
+                "bucket_size is required: minute, hour or day",
+            );
+        }
+        let size = parameters.choice("bucket_size", &sizes).unwrap_or(BucketSize::Hour);
+        let range = TimeRange { from_us, to_us, descending: false };
+        parameters.done(BucketsPlan { of, size, range, zone })
+    }
+}

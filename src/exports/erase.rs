@@ -1,0 +1,343 @@
+//! Removes a person from a tenant's exports.
+//!
+//! A file without orders of the person remains. A finished file with such orders is deleted, and its export reports
+//! the reason. An unfinished file omits the orders that it does not contain yet. If it contains some already, it is
+//! spliced ([`super::splice`]): the blocks with the person's orders are removed, and the other orders of these
+//! blocks are written again at the end, under another generation. An export that takes longer than the time between
+//! two erasures therefore ends nevertheless: each erasure costs it only the blocks with the person's orders, and a
+//! job advances beyond its earlier position before it yields to the next erasure ([`super::job`]). `chosen` lists
+//! the orders of an export in the order of the file, so nothing has to be unpacked.
+//!
+//! An export restarts only if it cannot be spliced: an older version began the file, the files are damaged, there is
+//! no room for a second file, or a kill left a list whose length differs from its counts.
+//!
+//! Orders that are kept under a pseudonym are written again under it, once every shard has it. An export with a
+//! search for names (`q`) omits them instead: in its results, the pseudonym would be linked to the name, and `q`
+//! does not find pseudonyms.
+//!
+//! Meanwhile no job works on the exports ([`super::store::Hold`]), and no order of the person is added.
+
+use std::fs::{self, File};
+use std::io::{self, BufReader, BufWriter, Read as _, Write as _};
+use std::path::Path;
+use std::sync::atomic::Ordering;
+
+use super::file::{CHOSEN_BYTES, opened};
+use super::marks::Blocks;
+use super::record::{Checkpoint, Export, ExportState, Progress};
+use super::store::{BESIDE, CHOSEN, ExportStore, FILE, MARKS, PROGRESS};
+use crate::base::{clock, durable};
+
+const CHOSEN_NEW: &str = "chosen.new";
+/// The error that a deleted file reports to clients.
+const REASON: &str = "it contained a person who was erased";
+
+impl ExportStore {
+    /// Removes a person from the tenant's exports. `rows` are the sorted ids of the person's orders in each shard,
+    /// which `are_kept` under another name or are deleted. Returns how many exports were affected. Reads 8 bytes for
+    /// each order in the tenant's exports.
+    ///
+    /// # Errors
+    /// Returns the first I/O error, after it has processed the other exports. Another call does the rest.
+    pub fn erase_person(
+        &self,
+        tenant: &str,
+        (rows, are_kept): (&[Vec<i64>], bool),
+        is_of_person: &dyn Fn(&[u8]) -> bool,
+    ) -> io::Result<u64> {
+        let (mut count, mut outcome) = (0, Ok(()));
+        for export in self.all().iter().filter(|export| export.tenant == tenant) {
+            match self.erase_from(export, (rows, are_kept), is_of_person) {
+                Ok(is_touched) => count += u64::from(is_touched),
+                Err(error) => outcome = outcome.and(Err(error)),
+            }
+        }
+        outcome.and(self.sweep())?;
+        Ok(count)
+    }
+
+    fn erase_from(
+        &self,
+        export: &Export,
+        (rows, are_kept): (&[Vec<i64>], bool),
+        is_of_person: &dyn Fn(&[u8]) -> bool,
+    ) -> io::Result<bool> {
+        let progress = export.progress();
+        let state =
+            serde_json::to_vec(&export.record(Progress::clone(&progress))).map_err(io::Error::other)?;
+        if is_of_person(&state) {
+            // Its filters or its key refer to the person.
+            self.remove(export)?;
+            return Ok(true);
+        }
+        match (progress.state, &progress.chosen) {
+            (ExportState::Done, _) => {
+                let places = self.places(export, &progress, rows)?;
+                let is_in = places.is_none_or(|places| !places.is_empty());
+                if is_in {
+                    self.take_away(export)?;
+                }
+                Ok(is_in)
+            }
+            (ExportState::Queued | ExportState::Running, Some(counts)) => {
+                match self.places(export, &progress, rows)? {
+                    Some(places) if places.is_empty() => return Ok(false),
+                    Some(places) => self.take_out(export, &places, counts, are_kept)?,
+                    None => self.begin_again(export)?,
+                }
+                Ok(true)
+            }
+            // The export has no selection yet, or no file any more. A crash may nevertheless have left files.
+            _ => self.drop_files(export).map(|()| false),
+        }
+    }
+
+    /// Removes the orders at these places, or has them wait for their pseudonym.
+    fn take_out(&self, export: &Export, places: &[u64], counts: &[u64], are_kept: bool) -> io::Result<()> {
+        let progress = export.progress();
+        let are_kept = are_kept && export.spec.filters.q.is_none();
+        if places[0] < progress.checkpoint.orders {
+            return self.splice(export, places, are_kept);
+        }
+        self.cut_tail(export, &progress.checkpoint)?;
+        if !are_kept {
+            return self.leave_out(export, places, counts);
+        }
+        let progress = Progress { awaits_pseudonym: true, ..Progress::clone(&progress) };
+        self.publish(export, progress, true)?;
+        // If a power cut restored the older state, it would count as newer because it covers as many bytes.
+        durable::remove(&self.folder_of(&export.id).join(PROGRESS))
+    }
+
+    /// Truncates the bytes that a kill left after the checkpoint. They may contain orders that must not be written
+    /// any more.
+    fn cut_tail(&self, export: &Export, checkpoint: &Checkpoint) -> io::Result<()> {
+        for (name, bytes) in
+            [(FILE, checkpoint.bytes), (BESIDE, checkpoint.beside), (MARKS, checkpoint.marks)]
+        {
+            let file = opened(self, export, name)?;
+            if file.metadata()?.len() > bytes {
+                file.set_len(bytes)?;
+                file.sync_all()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes the file. The next job selects the orders again and writes another file.
+    pub(super) fn begin_again(&self, export: &Export) -> io::Result<()> {
+        let progress = export.progress();
+        let generation = progress.generation + 1;
+        self.publish(export, Progress { generation, ..Progress::begin() }, true)?;
+        self.drop_files(export)?;
+        export.reached.store(0, Ordering::Relaxed);
+        tracing::info!(
+            export = export.id.as_str(),
+            generation,
+            "an export restarts because a person was erased"
+        );
+        Ok(())
+    }
+
+    fn take_away(&self, export: &Export) -> io::Result<()> {
+        let progress = Progress {
+            state: ExportState::Erased,
+            chosen: None,
+            checkpoint: Checkpoint::default(),
+            expires_us: Some(self.expires_us(clock::unix_us())),
+            error: Some(REASON.to_owned()),
+            ..Progress::clone(&export.progress())
+        };
+        self.publish(export, progress, true)?;
+        self.drop_files(export)?;
+        tracing::info!(
+            export = export.id.as_str(),
+            "the file of an export was deleted because it contained an erased person"
+        );
+        Ok(())
+    }
+
+    /// Returns the places of these rows in the selection, or `None` if they can no longer be determined.
+    fn places(
+        &self,
+        export: &Export,
+        progress: &Progress,
+        rows: &[Vec<i64>],
+    ) -> io::Result<Option<Vec<u64>>> {
+        let folder = self.folder_of(&export.id);
+        let counts = progress.chosen.as_deref().filter(|counts| counts.len() == rows.len());
+        let (Some(counts), Some(orders)) = (counts, progress.orders()) else { return Ok(None) };
+        let file = match File::open(folder.join(CHOSEN)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file?,
+        };
+        if file.metadata()?.len() != orders * CHOSEN_BYTES {
+            return Ok(None);
+        }
+        let mut looking =
+            Looking { chosen: BufReader::with_capacity(256 * 1024, file), at: 0, places: Vec::new() };
+        if progress.spliced > 0 {
+            let Some(blocks) = Blocks::open(&folder.join(MARKS), &progress.checkpoint)? else {
+                return Ok(None);
+            };
+            for block in blocks {
+                let block = block?;
+                if block.orders.end > progress.spliced {
+                    break;
+                }
+                for run in block.runs {
+                    let Some(rows) = rows.get(run.shard as usize) else { return Ok(None) };
+                    looking.look(run.places.end - run.places.start, rows)?;
+                }
+            }
+            if looking.at != progress.spliced {
+                return Ok(None);
+            }
+        }
+        for (count, rows) in counts.iter().zip(rows) {
+            looking.look(*count, rows)?;
+        }
+        Ok(Some(looking.places))
+    }
+
+    /// Removes orders that are not written yet from the selection. A crash in between leaves a list whose length
+    /// differs from the counts, which the job detects.
+    fn leave_out(&self, export: &Export, places: &[u64], counts: &[u64]) -> io::Result<()> {
+        let folder = self.folder_of(&export.id);
+        copy_without(&folder, places)?;
+        fs::rename(folder.join(CHOSEN_NEW), folder.join(CHOSEN))?;
+        let spliced = export.progress().spliced;
+        let (mut left, mut end) = (Vec::with_capacity(counts.len()), spliced);
+        for count in counts {
+            let (from, to) = (end, end + count);
+            end = to;
+            let gone =
+                places.partition_point(|place| *place < to) - places.partition_point(|place| *place < from);
+            left.push(count - gone as u64);
+        }
+        self.publish(export, Progress { chosen: Some(left), ..Progress::clone(&export.progress()) }, true)
+    }
+}
+
+/// A search of the selection for orders of a person.
+struct Looking {
+    chosen: BufReader<File>,
+    at: u64,
+    places: Vec<u64>,
+}
+
+impl Looking {
+    /// Searches the next `count` orders, all of the shard in which the person has these rows.
+    fn look(&mut self, count: u64, rows: &[i64]) -> io::Result<()> {
+        for place in self.at..self.at + count {
+            let mut word = [0; CHOSEN_BYTES as usize];
+            self.chosen.read_exact(&mut word)?;
+            let id = (u64::from_le_bytes(word) >> 3) as i64;
+            if rows.binary_search(&id).is_ok() {
+                self.places.push(place);
+            }
+        }
+        self.at += count;
+        Ok(())
+    }
+}
+
+fn copy_without(folder: &Path, places: &[u64]) -> io::Result<()> {
+    let mut from = BufReader::with_capacity(256 * 1024, File::open(folder.join(CHOSEN))?);
+    let mut to = BufWriter::with_capacity(256 * 1024, File::create(folder.join(CHOSEN_NEW))?);
+    let mut at = 0;
+    for place in places {
+        io::copy(&mut from.by_ref().take((place - at) * CHOSEN_BYTES), &mut to)?;
+        from.read_exact(&mut [0; CHOSEN_BYTES as usize])?;
+        at = place + 1;
+    }
+    io::copy(&mut from, &mut to)?;
+    to.flush()?;
+    to.get_ref().sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::record::tests::record;
+    use super::*;
+    use crate::people::Needles;
+
+    fn is_of_person(bytes: &[u8]) -> bool {
+        Needles::new(["c-17"], ["zaphod@heartofgold.example"], []).are_in(bytes)
+    }
+
+    /// Returns an export of two shards with orders 10 to 14 and 20 to 24, of which `told` are written.
+    fn export(store: &ExportStore, state: ExportState, told: u64) -> Arc<Export> {
+        let export = store.create(record(r#"{"format":"ndjson"}"#)).unwrap();
+        let words = [10..15_u64, 20..25].into_iter().flatten().flat_map(|id| (id << 3).to_le_bytes());
+        fs::write(store.folder_of(&export.id).join(CHOSEN), words.collect::<Vec<_>>()).unwrap();
+        fs::write(store.file_of(&export), "rows").unwrap();
+        let checkpoint = Checkpoint { orders: told, bytes: 4, ..Checkpoint::default() };
+        let progress = Progress { state, chosen: Some(vec![5, 5]), checkpoint, ..Progress::begin() };
+        store.publish(&export, progress, false).unwrap();
+        export
+    }
+
+    fn ids(store: &ExportStore, export: &Export) -> Vec<u64> {
+        let bytes = fs::read(store.folder_of(&export.id).join(CHOSEN)).unwrap();
+        bytes.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word) >> 3).collect()
+    }
+
+    #[test]
+    fn a_file_that_does_not_tell_of_the_person_stays_and_one_that_does_goes_with_a_reason() {
+        let data = tempfile::tempdir().unwrap();
+        let store = ExportStore::open(data.path(), 1 << 30, 1_000).unwrap();
+        let tenant = record(r#"{"format":"csv"}"#).tenant;
+        let done = export(&store, ExportState::Done, 10);
+        // Rows of the other shard, and rows in no export.
+        assert_eq!(
+            store.erase_person(&tenant, (&[vec![20, 99], vec![10, 11]], false), &is_of_person).unwrap(),
+            0
+        );
+        assert_eq!(store.erase_person("other", (&[vec![10], vec![]], false), &is_of_person).unwrap(), 0);
+        assert_eq!((done.progress().state, store.file_of(&done).exists()), (ExportState::Done, true));
+        assert_eq!(store.erase_person(&tenant, (&[vec![], vec![24]], false), &is_of_person).unwrap(), 1);
+        assert_eq!((done.progress().state, store.file_of(&done).exists()), (ExportState::Erased, false));
+        assert_eq!(done.told()["error"], REASON);
+        assert!(store.find(&tenant, done.id.as_str()).is_some(), "it still says why");
+        // An export whose orders are unknown.
+        let unknown = export(&store, ExportState::Done, 10);
+        fs::remove_file(store.folder_of(&unknown.id).join(CHOSEN)).unwrap();
+        assert_eq!(store.erase_person(&tenant, (&[vec![], vec![]], false), &is_of_person).unwrap(), 1);
+        assert_eq!(unknown.progress().state, ExportState::Erased);
+        // An export that is filtered by the person's address.
+        let named =
+            store.create(record(r#"{"format":"csv","filters":{"q":"zaphod@heartofgold.example"}}"#)).unwrap();
+        assert_eq!(store.erase_person(&tenant, (&[vec![], vec![]], false), &is_of_person).unwrap(), 1);
+        assert!(store.find(&tenant, named.id.as_str()).is_none());
+    }
+
+    #[test]
+    fn one_being_made_leaves_out_what_it_has_not_told_and_begins_again_where_it_has() {
+        let data = tempfile::tempdir().unwrap();
+        let store = ExportStore::open(data.path(), 1 << 30, 1_000).unwrap();
+        let tenant = record(r#"{"format":"csv"}"#).tenant;
+        let running = export(&store, ExportState::Running, 3);
+        let etag = running.etag(&running.progress());
+        assert_eq!(
+            store.erase_person(&tenant, (&[vec![14], vec![20, 23, 99]], false), &is_of_person).unwrap(),
+            1
+        );
+        assert_eq!(ids(&store, &running), [10, 11, 12, 13, 21, 22, 24]);
+        let progress = running.progress();
+        assert_eq!((progress.chosen.clone(), progress.checkpoint.orders), (Some(vec![4, 3]), 3));
+        assert_eq!(running.etag(&progress), etag, "nothing that was told has changed");
+        assert_eq!(store.erase_person(&tenant, (&[vec![12], vec![]], false), &is_of_person).unwrap(), 1);
+        let progress = running.progress();
+        assert_eq!((progress.state, &progress.chosen, progress.generation), (ExportState::Queued, &None, 1));
+        assert_ne!(running.etag(&progress), etag);
+        assert!(!store.file_of(&running).exists() && !store.folder_of(&running.id).join(FILE).exists());
+        assert_eq!(store.find(&tenant, running.id.as_str()).unwrap().id, running.id);
+        // Not begun: there is nothing to remove.
+        let queued = store.create(record(r#"{"format":"csv"}"#)).unwrap();
+        assert_eq!(store.erase_person(&tenant, (&[vec![10], vec![]], false), &is_of_person).unwrap(), 0);
+        assert_eq!(queued.progress().generation, 0);
+    }
+}

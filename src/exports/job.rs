@@ -1,0 +1,353 @@
+//! Runs one export from its beginning, or from its last checkpoint, to its end.
+//!
+//! ```text
+//! choose   each shard's orders, in steps ──► chosen
+//! verify   the bytes that an earlier run wrote
+//! read     chosen orders ──► batch      (one batch ahead)
+//! encode   batch ──► bytes ──► file ──► checkpoint
+//! ```
+//!
+//! Long work is done on readers' threads in steps of some 20 ms. The code here waits, and opens files.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use futures_lite::future::zip;
+
+use super::file::{ChosenFile, ExportFile, Left};
+use super::query::{self, Filling};
+use super::record::{Export, ExportState, Progress};
+use super::store::{ExportError, ExportStore};
+use crate::base::clock;
+use crate::base::ids::ShardId;
+use crate::cores::executor;
+use crate::orders::{BatchBounds, Choosing, ChosenOrder, NameCache, OrderBatch};
+use crate::query::{QueryError, Readers};
+
+/// Rows of one batch, which is also compressed separately: some 1.5 MB of text, 10 ms of work. Few in a debug build,
+/// so that tests with few rows have several batches.
+const BATCH_ORDERS: usize = if cfg!(debug_assertions) { 300 } else { 4_096 };
+const BATCH_ITEMS: usize = if cfg!(debug_assertions) { 600 } else { 8_192 };
+/// Chosen orders in memory at once: 16 bytes each.
+const CHOSEN_HELD: usize = 16_384;
+/// Number of attempts of a step that fails, and the pause between them.
+const TRIES: u32 = 20;
+const PAUSE: Duration = Duration::from_millis(250);
+/// How long a job may delay an erasure until it has chosen its orders, or has written more than before the last
+/// splice. An export therefore advances however fast erasures follow one another. Erasures wait longer than this.
+const STAY_US: u64 = 10_000_000;
+
+/// Why an export did not finish.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportFailure {
+    #[error("it was deleted")]
+    Removed,
+    /// Retry a little later.
+    #[error("rows of the tenant are being erased")]
+    Erasing,
+    /// Retry once the hold on the tenant's exports is released.
+    #[error("an erasure is checking the tenant's exports")]
+    Held,
+    #[error("the data disk has less than disk_reserve free")]
+    DiskLow,
+    #[error(transparent)]
+    Export(#[from] ExportError),
+    #[error(transparent)]
+    Query(#[from] QueryError),
+    #[error("the shards changed since the export began")]
+    OtherShards,
+}
+
+impl From<std::io::Error> for ExportFailure {
+    fn from(error: std::io::Error) -> ExportFailure {
+        ExportFailure::Export(error.into())
+    }
+}
+
+/// Runs an export to its end. If the future is dropped, the export continues at its last checkpoint later. Calls
+/// `is_disk_low` before every batch.
+///
+/// # Errors
+/// Returns why the export cannot finish. Its state does not contain the reason yet.
+pub async fn run_export(
+    store: &Arc<ExportStore>,
+    readers: &Readers,
+    export: &Arc<Export>,
+    is_disk_low: impl Fn() -> bool,
+) -> Result<(), ExportFailure> {
+    let shards: Vec<ShardId> = readers.shards().collect();
+    if shards.len() != export.pins.len() {
+        return Err(ExportFailure::OtherShards);
+    }
+    let is_held = || store.is_held(&export.tenant);
+    if is_held() {
+        return Err(ExportFailure::Held);
+    }
+    let is_early = if export.progress().chosen.is_none() {
+        query::is_erasing(readers, &export.tenant).await?
+    } else {
+        // An erasure that only deletes has already removed its orders from the selection.
+        export.progress().awaits_pseudonym && query::is_pseudonymising(readers, &export.tenant).await?
+    };
+    if is_early {
+        return Err(ExportFailure::Erasing);
+    }
+    if export.progress().state == ExportState::Queued || export.progress().awaits_pseudonym {
+        let (state, awaits_pseudonym) = (ExportState::Running, false);
+        let progress = Progress { state, awaits_pseudonym, ..Progress::clone(&export.progress()) };
+        store.publish(export, progress, false)?;
+    }
+    let may_stay = || match (export.is_removed(), is_disk_low()) {
+        (true, _) => Err(ExportFailure::Removed),
+        (_, true) => Err(ExportFailure::DiskLow),
+        _ => Ok(()),
+    };
+    let may_go_on = || may_stay().and_then(|()| if is_held() { Err(ExportFailure::Held) } else { Ok(()) });
+    if export.progress().chosen.is_none() {
+        let until_us = clock::monotonic_us() + STAY_US;
+        let may_choose = || if clock::monotonic_us() < until_us { may_stay() } else { may_go_on() };
+        choose(store, readers, export, &shards, &may_choose).await?;
+    }
+    let counts = export.progress().chosen.clone().unwrap_or_default();
+    let spliced = export.progress().spliced;
+    let chosen = ChosenFile::open(store, export)?;
+    if chosen.count()? != spliced + counts.iter().sum::<u64>() {
+        // An erasure was interrupted while it removed orders from the selection.
+        store.begin_again(export)?;
+        return Err(ExportFailure::Erasing);
+    }
+    let mut file = verified(store, readers, export, &may_go_on).await?;
+    if file.orders() < spliced {
+        // The file is rewritten from its beginning, and the shards of these orders are no longer known.
+        store.begin_again(export)?;
+        return Err(ExportFailure::Erasing);
+    }
+    let bounds =
+        BatchBounds { orders: BATCH_ORDERS, items: BATCH_ITEMS, with_items: export.spec.with_items() };
+    let mut batches =
+        Batches::new(readers, &export.tenant, &shards, (spliced, &counts), chosen, bounds, file.orders());
+    let until_us = clock::monotonic_us() + STAY_US;
+    let reached = export.reached.load(Ordering::Relaxed);
+    let mut batch = batches.next().await?;
+    while let Some(taken) = batch {
+        let has_advanced = file.has_advanced_behind(reached);
+        if has_advanced || clock::monotonic_us() >= until_us { may_go_on() } else { may_stay() }?;
+        // Reads the next batch while this one is encoded.
+        let (next, written) = zip(batches.next(), encoded(readers, file, taken)).await;
+        let spare;
+        (file, spare) = written?;
+        batch = next?;
+        batches.spare = spare;
+    }
+    if file.is_holding() {
+        file = gone_on(readers, file).await?;
+    }
+    compute(readers, move || file.finish().map_err(ExportFailure::from)).await
+}
+
+/// Computes on a reader's thread. If the queues of all readers are full, it waits.
+async fn compute<T: Send + 'static>(
+    readers: &Readers,
+    work: impl FnOnce() -> Result<T, ExportFailure> + Send + 'static,
+) -> Result<T, ExportFailure> {
+    readers.compute(work).await.map_err(ExportFailure::from)?
+}
+
+/// Retries work that may fail for a while, because a queue is full or a shard is being replaced.
+async fn patiently<T, F: Future<Output = Result<T, QueryError>>>(
+    mut work: impl FnMut() -> F,
+) -> Result<T, QueryError> {
+    let mut tries = 1;
+    loop {
+        match work().await {
+            Err(_) if tries < TRIES => {
+                tries += 1;
+                executor::sleep(PAUSE).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Records the selected orders and their statuses.
+async fn choose(
+    store: &Arc<ExportStore>,
+    readers: &Readers,
+    export: &Arc<Export>,
+    shards: &[ShardId],
+    may_go_on: &impl Fn() -> Result<(), ExportFailure>,
+) -> Result<(), ExportFailure> {
+    let (of, range) = export.spec.filter(&export.tenant).map_err(|_| ExportFailure::OtherShards)?;
+    let mut file = ChosenFile::open(store, export)?;
+    file.clear()?;
+    store.recharge(export, 0);
+    let mut counts = Vec::with_capacity(shards.len());
+    // The list is passed back and forth, because memory that another thread frees returns late.
+    let mut spare = Vec::new();
+    for (shard, pin) in shards.iter().zip(&export.pins) {
+        let (mut count, mut choosing) = (0, Some(Choosing::default()));
+        while let Some(from) = choosing.take() {
+            may_go_on()?;
+            let step = || {
+                query::choose(readers, *shard, (&of, range), *pin, from.clone(), std::mem::take(&mut spare))
+            };
+            let (mut chosen, next) = patiently(step).await?;
+            choosing = next;
+            count += chosen.len() as u64;
+            let (store, export) = (store.clone(), export.clone());
+            (file, spare) = compute(readers, move || {
+                file.append(&store, &export, &chosen)?;
+                chosen.clear();
+                Ok((file, chosen))
+            })
+            .await?;
+        }
+        counts.push(count);
+        query::forget(readers, *shard).await;
+    }
+    let (store, export) = (store.clone(), export.clone());
+    compute(readers, move || {
+        file.sync()?;
+        let progress = Progress { chosen: Some(counts), ..Progress::clone(&export.progress()) };
+        Ok(store.publish(&export, progress, true)?)
+    })
+    .await
+}
+
+async fn verified(
+    store: &Arc<ExportStore>,
+    readers: &Readers,
+    export: &Arc<Export>,
+    may_go_on: &impl Fn() -> Result<(), ExportFailure>,
+) -> Result<ExportFile, ExportFailure> {
+    let mut file = ExportFile::open(store.clone(), export.clone())?;
+    let mut from = Some(file.seen());
+    while let Some(at) = from {
+        may_go_on()?;
+        (file, from) = compute(readers, move || {
+            let next = file.verify(at)?;
+            Ok((file, next))
+        })
+        .await?;
+    }
+    Ok(file)
+}
+
+async fn encoded(
+    readers: &Readers,
+    mut file: ExportFile,
+    (shard, mut batch): (u32, OrderBatch),
+) -> Result<(ExportFile, OrderBatch), ExportFailure> {
+    let (file, batch, left) = compute(readers, move || {
+        let left = file.take(&mut batch, shard)?;
+        batch.clear();
+        Ok((file, batch, left))
+    })
+    .await?;
+    let file = if left == Left::More { gone_on(readers, file).await? } else { file };
+    Ok((file, batch))
+}
+
+async fn gone_on(readers: &Readers, mut file: ExportFile) -> Result<ExportFile, ExportFailure> {
+    loop {
+        let left;
+        (file, left) = compute(readers, move || {
+            let left = file.go_on()?;
+            Ok((file, left))
+        })
+        .await?;
+        if left == Left::Nothing {
+            return Ok(file);
+        }
+    }
+}
+
+/// Reads the chosen orders in batches. The boundaries depend only on the orders.
+struct Batches<'r> {
+    readers: &'r Readers,
+    tenant: &'r str,
+    shards: &'r [ShardId],
+    /// For each shard, the end of its orders in the selection.
+    ends: Vec<u64>,
+    chosen: ChosenFile,
+    bounds: BatchBounds,
+    /// The next order to read, as a place in the selection.
+    at: u64,
+    /// The following orders that are already in memory.
+    held: Vec<ChosenOrder>,
+    names: NameCache,
+    /// An encoded batch, whose memory the next one reuses.
+    spare: OrderBatch,
+}
+
+impl<'r> Batches<'r> {
+    fn new(
+        readers: &'r Readers,
+        tenant: &'r str,
+        shards: &'r [ShardId],
+        (spliced, counts): (u64, &[u64]),
+        chosen: ChosenFile,
+        bounds: BatchBounds,
+        at: u64,
+    ) -> Batches<'r> {
+        let sums = counts.iter().scan(spliced, |sum, count| {
+            *sum += count;
+            Some(*sum)
+        });
+        let ends = sums.collect();
+        Batches {
+            readers,
+            tenant,
+            shards,
+            ends,
+            chosen,
+            bounds,
+            at,
+            held: Vec::new(),
+            names: NameCache::default(),
+            spare: OrderBatch::default(),
+        }
+    }
+
+    /// Returns the next batch with the index of its shard, or `None` at the end.
+    async fn next(&mut self) -> Result<Option<(u32, OrderBatch)>, ExportFailure> {
+        let of = self.ends.partition_point(|end| *end <= self.at);
+        let (Some(shard), Some(end)) = (self.shards.get(of), self.ends.get(of)) else { return Ok(None) };
+        let mut batch = std::mem::take(&mut self.spare);
+        while self.at < *end && !self.bounds.is_full(&batch) {
+            if self.held.is_empty() {
+                let count = (CHOSEN_HELD as u64).min(end - self.at) as usize;
+                // Usually in the page cache: either just written, or read in blocks of 128 KiB after a restart.
+                self.held = self.chosen.read(self.at, count)?;
+            }
+            let step: Vec<_> = self.held.iter().take(self.bounds.orders).copied().collect();
+            let filling: Filling = (batch, std::mem::take(&mut self.names));
+            let taken;
+            ((batch, self.names), taken) = self.fill(*shard, step, filling).await?;
+            self.at += taken as u64;
+            self.held.drain(..taken);
+        }
+        if self.at == *end {
+            query::forget(self.readers, *shard).await;
+        }
+        Ok(Some((of as u32, batch)))
+    }
+
+    /// Does one step. A step that fails is tried again from the same place.
+    async fn fill(
+        &self,
+        shard: ShardId,
+        chosen: Vec<ChosenOrder>,
+        filling: Filling,
+    ) -> Result<(Filling, usize), ExportFailure> {
+        let mut filling = Some(filling);
+        let spare = filling.as_ref().map(|(batch, _)| batch.clone()).unwrap_or_default();
+        let step = || {
+            let filling = filling.take().unwrap_or_else(|| (spare.clone(), NameCache::default()));
+            let begun = query::fill(self.readers, (shard, self.tenant), chosen.clone(), self.bounds, filling);
+            async { begun?.wait().await }
+        };
+        Ok(patiently(step).await?)
+    }
+}

@@ -1,0 +1,43 @@
+//! Exports: orders or their items as a file, written in the background and readable while it is written.
+//!
+//! ```text
+//! POST ──► ExportSpec ──► ExportStore::create ──► state.json            DATA/exports/<id>/
+//! job      choose (ids and statuses) ──► read batches ──► encode ──► file ──► checkpoint ──► … ──► done
+//! GET …/download                                            file, up to the checkpoint ──► client
+//! ```
+//!
+//! In: a JSON body, orders of a snapshot. Out: files whose bytes never change once they are sent. Owns:
+//! `DATA/exports`, its budget, the formats. Never: SQL; `orders/read/export` reads the rows.
+//!
+//! The content of a file is decided in its first seconds: the orders of each shard up to its pin that match the
+//! filters are recorded in `chosen`, with their statuses. Nothing else of an order ever changes. A job that was
+//! killed therefore produces the same bytes again, and continues at its last checkpoint. `state.json` contains the
+//! bytes and orders that the checkpoint covers, and their digest. No client receives a byte after it. An erasure
+//! removes blocks from an unfinished file (`splice.rs`); the file is then a different one, of another generation.
+
+mod answer;
+mod body;
+mod columns;
+pub mod endpoints;
+mod erase;
+mod file;
+mod job;
+mod marks;
+pub mod openapi;
+mod pack;
+mod parquet;
+mod query;
+mod record;
+pub mod shapes;
+mod splice;
+mod store;
+#[cfg(test)]
+mod tests;
+mod text;
+
+pub use body::{Compression, ExportFault, ExportFormat, ExportRows, ExportSpec, SPEC_BYTES_MAX};
+pub use columns::Column;
+pub use endpoints::{Exports, export_store};
+pub use job::{ExportFailure, run_export};
+pub use record::{Export, ExportId, ExportRecord, ExportState, Progress, location as export_location};
+pub use store::{ExportError, ExportStore};

@@ -1,0 +1,267 @@
+//! Exports in the OpenAPI document.
+
+use utoipa::openapi::path::{OperationBuilder, Parameter};
+use utoipa::openapi::request_body::RequestBodyBuilder;
+use utoipa::openapi::{Required, Response, ResponseBuilder};
+
+use super::shapes::{
+    CompressionName, ExportFilters, ExportFormatName, ExportList, ExportRowsName, ExportStatus, NewExport,
+};
+use crate::api::openapi::links::{Next, SAME_TENANT, with_links};
+use crate::api::openapi::parameters::{
+    ack, id_in_path, idempotency_key, identifier, in_header, in_path, string,
+};
+use crate::api::openapi::{READING, answer, header, json_of, request_id, with_problems};
+use crate::api::problem::Problem;
+use utoipa::openapi::schema::ComponentsBuilder;
+
+/// Adds the schemas of exports.
+pub fn schemas(components: ComponentsBuilder) -> ComponentsBuilder {
+    components
+        .schema_from::<ExportFormatName>()
+        .schema_from::<ExportRowsName>()
+        .schema_from::<CompressionName>()
+        .schema_from::<NewExport>()
+        .schema_from::<ExportFilters>()
+        .schema_from::<ExportStatus>()
+        .schema_from::<ExportList>()
+}
+
+fn tenant() -> Parameter {
+    in_path("tenant", "The tenant that owns the orders.", identifier())
+}
+
+fn export() -> Parameter {
+    id_in_path("export", "The last segment of the `Location` that the creation returned.")
+}
+
+fn with(operation: OperationBuilder, problems: &[Problem]) -> OperationBuilder {
+    with_problems(operation, &[READING, problems].concat())
+}
+
+const THIS_EXPORT: &[(&str, &str)] = &[SAME_TENANT, ("export", "$response.body#/id")];
+const LINKS: [Next; 3] = [
+    Next { operation: "getExport", parameters: THIS_EXPORT },
+    Next { operation: "downloadExport", parameters: THIS_EXPORT },
+    Next { operation: "deleteExport", parameters: THIS_EXPORT },
+];
+
+#[must_use]
+pub fn create() -> OperationBuilder {
+    let created = ResponseBuilder::new()
+        .description("The export is created. It runs to its end even if the process is killed.")
+        .content("application/json", json_of("ExportStatus"))
+        .header("Location", header("URL of the export.", &[]))
+        .header(
+            "Idempotent-Replayed",
+            header(
+                "The same request with the same key created this export \
+                                               before.",
+                &["true"],
+            ),
+        )
+        .header("X-Request-Id", request_id());
+    let operation = OperationBuilder::new()
+        .operation_id(Some("createExport"))
+        .tag("exports")
+        .summary(Some("Create an export of orders or their items"))
+        .description(Some(
+            "The export runs in the background and can be downloaded from its first byte on. It contains \
+             the orders that were committed when it was created, each with the status that it had when the \
+             job selected it, within the first seconds. The bytes are the same however often the server is \
+             stopped in between. Rows are ordered by shard, then by arrival.\n\nIn CSV and NDJSON, amounts \
+             have the digits of their currency; in Parquet they are DECIMAL(38,4). A CSV text that begins \
+             with `=`, `+`, `-`, `@`, a tab or a carriage return is prefixed with an apostrophe, so that no \
+             spreadsheet treats it as a formula.",
+        ))
+        .parameter(tenant())
+        .parameter(ack())
+        .parameter(idempotency_key(
+            "1 to 255 visible ASCII characters. The same request with the same key returns the same export.",
+            Required::False,
+        ))
+        .request_body(Some(
+            RequestBodyBuilder::new()
+                .required(Some(Required::True))
+                .content("application/json", json_of("NewExport"))
+                .build(),
+        ))
+        .response("201", with_links(created, &LINKS));
+    let problems = [
+        Problem::IngestRunning,
+        Problem::PayloadTooLarge,
+        Problem::IdempotencyKeyReused,
+        Problem::InvalidExport,
+        Problem::NoRoomForExport,
+    ];
+    with(operation, &problems)
+}
+
+#[must_use]
+pub fn list() -> OperationBuilder {
+    let operation = OperationBuilder::new()
+        .operation_id(Some("listExports"))
+        .tag("exports")
+        .summary(Some("A tenant's exports, newest first"))
+        .parameter(tenant())
+        .response("200", answer("The tenant's exports.", json_of("ExportList"), "application/json"));
+    with(operation, &[])
+}
+
+#[must_use]
+pub fn get() -> OperationBuilder {
+    let operation = OperationBuilder::new()
+        .operation_id(Some("getExport"))
+        .tag("exports")
+        .summary(Some("State and progress of an export"))
+        .parameter(tenant())
+        .parameter(export())
+        .response("200", answer("The export's state.", json_of("ExportStatus"), "application/json"));
+    with(operation, &[Problem::NoSuchExport])
+}
+
+#[must_use]
+pub fn delete() -> OperationBuilder {
+    let operation = OperationBuilder::new()
+        .operation_id(Some("deleteExport"))
+        .tag("exports")
+        .summary(Some("Delete an export, finished or not"))
+        .description(Some(
+            "Downloads in progress are aborted, so that no client mistakes them for complete \
+                           ones.",
+        ))
+        .parameter(tenant())
+        .parameter(export())
+        .parameter(ack())
+        .response(
+            "204",
+            ResponseBuilder::new()
+                .description("The export is deleted.")
+                .header("X-Request-Id", request_id())
+                .build(),
+        );
+    with(operation, &[Problem::NoSuchExport])
+}
+
+/// The file, or a part of it.
+fn bytes(description: &str, more: &[(&str, &str)]) -> Response {
+    let mut response = ResponseBuilder::new()
+        .description(description)
+        .header(
+            "ETag",
+            header(
+                "Identifies the bytes of the file. Bytes that were sent once never change under the same \
+                    tag.",
+                &[],
+            ),
+        )
+        .header("Accept-Ranges", header("`bytes`.", &["bytes"]))
+        .header("Content-Disposition", header("A suggested name for the file.", &[]))
+        .header("X-Request-Id", request_id());
+    for (name, meaning) in more {
+        response = response.header(*name, header(meaning, &[]));
+    }
+    for media in [
+        "text/csv",
+        "application/x-ndjson",
+        "application/vnd.apache.parquet",
+        "application/gzip",
+        "application/zstd",
+    ] {
+        response = response.content(media, crate::api::openapi::bytes());
+    }
+    response.build()
+}
+
+#[must_use]
+pub fn download() -> OperationBuilder {
+    const DIGEST: (&str, &str) = (
+        "Repr-Digest",
+        "SHA-256 of the whole file (RFC 9530), once the export is \
+                                                  finished.",
+    );
+    let operation = OperationBuilder::new()
+        .operation_id(Some("downloadExport"))
+        .tag("exports")
+        .summary(Some("Download the file of an export, even while it is written"))
+        .description(Some(
+            "While the export runs, the response has no length and follows the file until it is finished. \
+             The connection breaks before the end of the response if the export fails, if it is deleted, or \
+             if an erasure removes orders that the file contains; in the last case the export restarts \
+             under another `ETag`. A finished file that contained an erased customer returns 410. An \
+             interrupted download resumes with `Range: bytes=N-` and `If-Range`, even while the file grows. \
+             `Content-Range` then has no total, and its last byte is a very large number (RFC 8673). A \
+             clean end of the response is the end of the file. A request for several ranges gets the whole \
+             file.",
+        ))
+        .parameter(tenant())
+        .parameter(export())
+        .parameter(in_header("Range", "One range of bytes.", string(), Required::False))
+        .parameter(in_header(
+            "If-Range",
+            "The `ETag` of the file. The range applies only if the file still \
+                                          has this tag.",
+            string(),
+            Required::False,
+        ))
+        .parameter(in_header(
+            "If-None-Match",
+            "Tags that the client has. The response is 304 if the \
+                                               finished file has one of them.",
+            string(),
+            Required::False,
+        ))
+        .response("200", bytes("The file.", &[DIGEST]))
+        .response(
+            "206",
+            bytes("The requested range of the file.", &[DIGEST, ("Content-Range", "The range returned.")]),
+        )
+        .response(
+            "304",
+            ResponseBuilder::new()
+                .description("The client has this file: `If-None-Match` contains its tag.")
+                .header("X-Request-Id", request_id())
+                .build(),
+        );
+    let problems = [
+        Problem::NoSuchExport,
+        Problem::ExportFailed,
+        Problem::ExportGone,
+        Problem::PreconditionFailed,
+        Problem::RangeNotSatisfiable,
+    ];
+    with(operation, &problems)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::super::body::ExportSpec;
+    use super::super::record::{Export, ExportId, ExportRecord, Progress};
+    use crate::api::openapi::document_of;
+
+    #[test]
+    fn an_export_is_described_as_it_is_told() {
+        let document = document_of(&[], &[super::schemas]);
+        let schema = &document["components"]["schemas"];
+        let keys = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<BTreeSet<_>>();
+        let example = br#"{"format":"parquet","rows":"items","compression":"zstd",
+            "fields":["order_id","ordered_at","product_id","amount"],
+            "filters":{"from":"2026-01-01T00:00:00Z","status":["paid","shipped"],"min_total":"10.00"}}"#;
+        let asked: Value = serde_json::from_slice(example).unwrap();
+        assert_eq!(keys(&schema["NewExport"]["properties"]), keys(&asked));
+        let export = Export::new(ExportRecord {
+            id: ExportId::random().unwrap(),
+            tenant: "t".to_owned(),
+            key: None,
+            spec: ExportSpec::read(example).unwrap(),
+            created_us: 0,
+            pins: Vec::new(),
+            progress: Progress::begin(),
+        });
+        assert_eq!(keys(&schema["ExportStatus"]["properties"]), keys(&export.told()));
+    }
+}

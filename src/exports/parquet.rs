@@ -1,0 +1,374 @@
+//! Rows as Parquet: one row group after another, each built in memory, one column at a time.
+//!
+//! The footer lists all row groups, so it comes last. The metadata of each group is stored in a side file (`groups`)
+//! as soon as the group is written. After a kill, the file continues after its last group. The footer is built from
+//! the stored metadata, in an uninterrupted run too, so both end in the same bytes.
+//!
+//! The types are those that DuckDB, Arrow and Spark read alike: UTF-8 strings, INT64 counts, timestamps in
+//! microseconds UTC, money as DECIMAL(38, 4). No currency has units smaller than ten-thousandths, and the largest
+//! stored amount fits easily. The column `currency` contains the currency of the amounts.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parquet::basic::{Compression as Codec, GzipLevel, ZstdLevel};
+use parquet::column::writer::{ColumnWriter, get_column_writer};
+use parquet::data_type::{ByteArray, FixedLenByteArray};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::{
+    ColumnChunkMetaData, FileMetaData, ParquetMetaData, ParquetMetaDataReader, ParquetMetaDataWriter,
+    RowGroupMetaData,
+};
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use parquet::file::writer::{SerializedPageWriter, TrackedWrite};
+use parquet::schema::parser::parse_message_type;
+use parquet::schema::types::SchemaDescriptor;
+
+use super::body::{Compression, ExportRows};
+use super::columns::{Column, Kind};
+use super::text::write_items;
+use crate::orders::{BatchItem, BatchOrder, OrderBatch, OrderStatus};
+
+/// Rows that end a group: the amount that readers assign to one thread. Few in a debug build, so that tests with few
+/// rows have several groups.
+const GROUP_ROWS: u64 = if cfg!(debug_assertions) { 2_000 } else { 65_536 };
+/// Bytes of texts and items that end a group early, because texts may be long and items many.
+const GROUP_BYTES_MAX: usize = 16 << 20;
+/// Digits after the decimal point.
+const SCALE: u32 = 4;
+/// Values passed to a column at a time.
+const VALUES: usize = 2_048;
+const MAGIC: &[u8; 4] = b"PAR1";
+
+fn failed(error: ParquetError) -> io::Error {
+    io::Error::other(format!("parquet: {error}"))
+}
+
+/// Encodes the parts of one file.
+#[derive(Debug)]
+pub(super) struct ParquetEncoder {
+    tenant: Bytes,
+    rows: ExportRows,
+    columns: Vec<Column>,
+    schema: Arc<SchemaDescriptor>,
+    properties: Arc<WriterProperties>,
+    group: Vec<Batch>,
+    group_rows: u64,
+    group_bytes: usize,
+    /// The completed columns of the group.
+    chunks: Vec<(Vec<u8>, ColumnChunkMetaData)>,
+    /// Memory of a written group, for the next one. Memory that another thread frees remains with the process for a
+    /// while.
+    spare_batches: Vec<OrderBatch>,
+    spare_chunks: Vec<Vec<u8>>,
+}
+
+/// A batch whose texts are shared.
+#[derive(Debug)]
+struct Batch {
+    rows: OrderBatch,
+    text: Bytes,
+}
+
+impl ParquetEncoder {
+    /// # Errors
+    /// Returns errors of the library. None are expected for a schema of these columns.
+    pub(super) fn new(
+        tenant: &str,
+        rows: ExportRows,
+        columns: &[Column],
+        compression: Compression,
+    ) -> io::Result<ParquetEncoder> {
+        let field = |column: &Column| {
+            let name = column.name();
+            match column.kind() {
+                Kind::Text | Kind::Json => format!("REQUIRED BYTE_ARRAY {name} (STRING);"),
+                Kind::Count => format!("REQUIRED INT64 {name};"),
+                Kind::Money => format!("REQUIRED FIXED_LEN_BYTE_ARRAY (16) {name} (DECIMAL(38,{SCALE}));"),
+                Kind::Time => format!("REQUIRED INT64 {name} (TIMESTAMP(MICROS,true));"),
+            }
+        };
+        let fields: String = columns.iter().map(field).collect();
+        let schema = parse_message_type(&format!("message orders {{ {fields} }}")).map_err(failed)?;
+        let codec = match compression {
+            Compression::None => Codec::UNCOMPRESSED,
+            Compression::Gzip => Codec::GZIP(GzipLevel::default()),
+            Compression::Zstd => Codec::ZSTD(ZstdLevel::try_new(3).map_err(failed)?),
+        };
+        let properties = WriterProperties::builder()
+            .set_compression(codec)
+            .set_statistics_enabled(EnabledStatistics::Chunk)
+            .set_offset_index_disabled(true)
+            .set_created_by(concat!("firehose ", env!("CARGO_PKG_VERSION")).to_owned())
+            .build();
+        Ok(ParquetEncoder {
+            tenant: Bytes::copy_from_slice(tenant.as_bytes()),
+            rows,
+            columns: columns.to_vec(),
+            schema: Arc::new(SchemaDescriptor::new(Arc::new(schema))),
+            properties: Arc::new(properties),
+            group: Vec::new(),
+            group_rows: 0,
+            group_bytes: 0,
+            chunks: Vec::new(),
+            spare_batches: Vec::new(),
+            spare_chunks: Vec::new(),
+        })
+    }
+
+    /// Appends the beginning of a file.
+    pub(super) fn head(out: &mut Vec<u8>) {
+        out.extend_from_slice(MAGIC);
+    }
+
+    /// Receives rows and leaves an empty batch in their place. Returns `true` if the group is full.
+    pub(super) fn take(&mut self, batch: &mut OrderBatch) -> bool {
+        let mut rows = std::mem::replace(batch, self.spare_batches.pop().unwrap_or_default());
+        self.group_rows += match self.rows {
+            ExportRows::Orders => rows.orders.len(),
+            ExportRows::Items => rows.items.len(),
+        } as u64;
+        // The length of the text is not used, because it depends on how often reading was interrupted.
+        self.group_bytes += rows.orders.iter().map(|order| rows.order_bytes(order)).sum::<usize>();
+        self.group_bytes += rows.items.iter().map(|item| rows.item_bytes(item)).sum::<usize>();
+        let text = Bytes::from(rows.take_text().into_bytes());
+        self.group.push(Batch { rows, text });
+        self.group_rows >= GROUP_ROWS || self.group_bytes >= GROUP_BYTES_MAX
+    }
+
+    pub(super) fn has_rows(&self) -> bool {
+        self.group_rows > 0
+    }
+
+    /// Encodes the next column of the group. Returns `true` if there is another one. Takes some 10 ms for each.
+    ///
+    /// # Errors
+    /// Returns errors of the library.
+    pub(super) fn next_column(&mut self) -> io::Result<bool> {
+        let at = self.chunks.len();
+        let sink = self.spare_chunks.pop().unwrap_or_default();
+        let chunk = self.column(at, sink).map_err(failed)?;
+        self.chunks.push(chunk);
+        Ok(self.chunks.len() < self.columns.len())
+    }
+
+    /// Appends the group, once all its columns are encoded. Returns its number of rows and its metadata for the side
+    /// file. `offset` is the position of the group in the file.
+    ///
+    /// # Errors
+    /// Returns errors of the library.
+    pub(super) fn end_group(&mut self, offset: u64, out: &mut Vec<u8>) -> io::Result<(u64, Vec<u8>)> {
+        let (start, mut chunks, mut uncompressed) = (out.len(), Vec::new(), 0);
+        for (mut chunk, metadata) in self.chunks.drain(..) {
+            let shift = (offset + (out.len() - start) as u64) as i64;
+            uncompressed += metadata.uncompressed_size();
+            let (data, dictionary) = (metadata.data_page_offset(), metadata.dictionary_page_offset());
+            let metadata = metadata
+                .into_builder()
+                .set_data_page_offset(data + shift)
+                .set_dictionary_page_offset(dictionary.map(|offset| offset + shift))
+                .build();
+            chunks.push(metadata.map_err(failed)?);
+            out.extend_from_slice(&chunk);
+            chunk.clear();
+            self.spare_chunks.push(chunk);
+        }
+        let group = RowGroupMetaData::builder(self.schema.clone())
+            .set_num_rows(self.group_rows as i64)
+            .set_total_byte_size(uncompressed)
+            .set_file_offset(offset as i64)
+            .set_column_metadata(chunks)
+            .build()
+            .map_err(failed)?;
+        let mut beside = Vec::new();
+        let footer = self.footer(vec![group])?;
+        beside.extend_from_slice(&(footer.len() as u32).to_le_bytes());
+        beside.extend_from_slice(&footer);
+        let rows = std::mem::take(&mut self.group_rows);
+        for Batch { mut rows, text } in self.group.drain(..) {
+            if let Ok(text) = text.try_into_mut() {
+                rows.give_text(Vec::from(text));
+            }
+            rows.clear();
+            self.spare_batches.push(rows);
+        }
+        self.group_bytes = 0;
+        Ok((rows, beside))
+    }
+
+    /// Returns the stored metadata of one group, adjusted for a group that is this many bytes nearer to the
+    /// beginning of the file.
+    ///
+    /// # Errors
+    /// Fails if the bytes are not from [`ParquetEncoder::end_group`].
+    pub(super) fn moved(&self, beside: &[u8], by: u64) -> io::Result<Vec<u8>> {
+        let by = by as i64;
+        let mut moved = Vec::new();
+        for group in groups_of(beside)? {
+            let columns = group.columns().iter().map(|column| {
+                let (data, dictionary) = (column.data_page_offset(), column.dictionary_page_offset());
+                let column = column.clone().into_builder();
+                let column = column.set_data_page_offset(data - by);
+                column.set_dictionary_page_offset(dictionary.map(|offset| offset - by)).build()
+            });
+            let columns = columns.collect::<Result<Vec<_>, _>>().map_err(failed)?;
+            let offset = group.file_offset().unwrap_or_default() - by;
+            let group = group.into_builder().set_file_offset(offset).set_column_metadata(columns).build();
+            let footer = self.footer(vec![group.map_err(failed)?])?;
+            moved.extend_from_slice(&(footer.len() as u32).to_le_bytes());
+            moved.extend_from_slice(&footer);
+        }
+        Ok(moved)
+    }
+
+    /// Returns the end of a file, from the stored metadata of its groups.
+    ///
+    /// # Errors
+    /// Fails if the bytes are not from [`ParquetEncoder::end_group`].
+    pub(super) fn end(&self, beside: &[u8]) -> io::Result<Vec<u8>> {
+        self.footer(groups_of(beside)?)
+    }
+
+    fn footer(&self, groups: Vec<RowGroupMetaData>) -> io::Result<Vec<u8>> {
+        let rows = groups.iter().map(RowGroupMetaData::num_rows).sum();
+        let created_by = Some(self.properties.created_by().to_owned());
+        let of_file = FileMetaData::new(1, rows, created_by, None, self.schema.clone(), None);
+        let mut footer = Vec::new();
+        ParquetMetaDataWriter::new(&mut footer, &ParquetMetaData::new(of_file, groups))
+            .finish()
+            .map_err(failed)?;
+        Ok(footer)
+    }
+
+    fn column(&self, at: usize, sink: Vec<u8>) -> Result<(Vec<u8>, ColumnChunkMetaData), ParquetError> {
+        let mut sink = TrackedWrite::new(sink);
+        let pages = Box::new(SerializedPageWriter::new(&mut sink));
+        let mut writer = get_column_writer(self.schema.column(at), self.properties.clone(), pages);
+        let column = self.columns[at];
+        match &mut writer {
+            ColumnWriter::ByteArrayColumnWriter(writer) => {
+                let words = OrderStatus::ALL.map(|status| word(status.as_str()));
+                self.each(
+                    |batch, order, item, items| self.text(column, &words, batch, order, item, items),
+                    |values| writer.write_batch(values, None, None).map(drop),
+                )?;
+            }
+            ColumnWriter::Int64ColumnWriter(writer) => self.each(
+                |_, order, item, _| number(column, order, item),
+                |values| writer.write_batch(values, None, None).map(drop),
+            )?,
+            ColumnWriter::FixedLenByteArrayColumnWriter(writer) => self.each(
+                |_, order, item, _| {
+                    FixedLenByteArray::from(ByteArray::from(money(column, order, item).to_vec()))
+                },
+                |values| writer.write_batch(values, None, None).map(drop),
+            )?,
+            _ => return Err(ParquetError::General("a column has an unsupported type".to_owned())),
+        }
+        let closed = writer.close()?;
+        Ok((sink.into_inner()?, closed.metadata))
+    }
+
+    /// Passes the values of one column to `write`, row by row.
+    fn each<V>(
+        &self,
+        value: impl Fn(&Batch, &BatchOrder, Option<&BatchItem>, &[BatchItem]) -> V,
+        mut write: impl FnMut(&[V]) -> Result<(), ParquetError>,
+    ) -> Result<(), ParquetError> {
+        let mut values = Vec::with_capacity(VALUES);
+        for batch in &self.group {
+            let mut first = 0;
+            for order in &batch.rows.orders {
+                let items = &batch.rows.items[first..order.items_end as usize];
+                first = order.items_end as usize;
+                match self.rows {
+                    ExportRows::Orders => values.push(value(batch, order, None, items)),
+                    ExportRows::Items => {
+                        values.extend(items.iter().map(|item| value(batch, order, Some(item), &[])));
+                    }
+                }
+                if values.len() >= VALUES {
+                    write(&values)?;
+                    values.clear();
+                }
+            }
+        }
+        write(&values)
+    }
+
+    fn text(
+        &self,
+        column: Column,
+        statuses: &[ByteArray; 6],
+        batch: &Batch,
+        order: &BatchOrder,
+        item: Option<&BatchItem>,
+        items: &[BatchItem],
+    ) -> ByteArray {
+        let customer = |which: usize| batch.rows.customers[order.customer as usize][which];
+        let product = |which: usize| item.map(|item| batch.rows.products[item.product as usize][which]);
+        let span = match column {
+            Column::OrderId => Some(order.order_id),
+            Column::CustomerId => Some(customer(0)),
+            Column::CustomerName => Some(customer(1)),
+            Column::CustomerEmail => Some(customer(2)),
+            Column::ProductId => product(0),
+            Column::Category => product(1),
+            Column::Status => return statuses[usize::from(order.status.code()) - 1].clone(),
+            Column::Currency => return ByteArray::from(order.currency.as_str().as_bytes().to_vec()),
+            Column::Items => {
+                let mut json = Vec::new();
+                write_items(&batch.rows, &batch.text, order, items, &mut json);
+                return ByteArray::from(json);
+            }
+            _ => return ByteArray::from(self.tenant.clone()),
+        };
+        ByteArray::from(batch.text.slice(span.unwrap_or_default().range()))
+    }
+}
+
+/// Decodes the stored metadata of groups.
+fn groups_of(beside: &[u8]) -> io::Result<Vec<RowGroupMetaData>> {
+    let cut = || io::Error::other("the stored row groups are truncated");
+    let (mut groups, mut rest) = (Vec::new(), beside);
+    while !rest.is_empty() {
+        let (length, behind) = rest.split_first_chunk().ok_or_else(cut)?;
+        let (footer, behind) =
+            behind.split_at_checked(u32::from_le_bytes(*length) as usize).ok_or_else(cut)?;
+        rest = behind;
+        // The metadata precedes its length and the magic bytes.
+        let thrift = footer.get(..footer.len().saturating_sub(8)).ok_or_else(cut)?;
+        let metadata = ParquetMetaDataReader::decode_metadata(thrift).map_err(failed)?;
+        groups.extend_from_slice(metadata.row_groups());
+    }
+    Ok(groups)
+}
+
+fn word(word: &'static str) -> ByteArray {
+    ByteArray::from(Bytes::from_static(word.as_bytes()))
+}
+
+fn number(column: Column, order: &BatchOrder, item: Option<&BatchItem>) -> i64 {
+    match (column, item) {
+        (Column::Units, _) => order.units,
+        (Column::ItemCount, _) => order.item_count,
+        (Column::OrderedAt, _) => order.ordered_at_us,
+        (Column::ReceivedAt, _) => order.received_us,
+        (Column::Line, Some(item)) => i64::from(item.line),
+        (Column::Quantity, Some(item)) => item.quantity,
+        _ => 0,
+    }
+}
+
+/// Ten-thousandths, as 16 bytes big-endian.
+fn money(column: Column, order: &BatchOrder, item: Option<&BatchItem>) -> [u8; 16] {
+    let minor = match (column, item) {
+        (Column::Total, _) => i128::from(order.total),
+        (Column::UnitPrice, Some(item)) => i128::from(item.unit_price),
+        (Column::Amount, Some(item)) => i128::from(item.quantity.saturating_mul(item.unit_price)),
+        _ => 0,
+    };
+    let digits = u32::from(order.currency.digits());
+    (minor * 10_i128.pow(SCALE.saturating_sub(digits))).to_be_bytes()
+}

@@ -1,0 +1,86 @@
+//! Reads for exports: the pins of a snapshot, the selection of orders, and their data. Each is a bounded step on a
+//! reader's thread.
+
+use crate::base::ids::ShardId;
+use crate::orders::{
+    BatchBounds, Choosing, ChosenOrder, ExportedFrom, NameCache, ORDERS, OrderBatch, OrdersOf, choose_orders,
+    forget_pages, read_orders,
+};
+use crate::query::{Answer, QueryError, Readers, received};
+use crate::shard;
+use crate::shard::read::{TimeRange, pin};
+
+/// A batch that is being filled, and the names known so far.
+pub(super) type Filling = (OrderBatch, NameCache);
+
+/// A running step of filling. [`Filled::wait`] waits for its end.
+#[derive(Debug)]
+pub(super) struct Filled(Answer<Option<(Filling, usize)>>);
+
+impl Filled {
+    /// Returns the batch, and how many of the chosen orders it received.
+    pub(super) async fn wait(self) -> Result<(Filling, usize), QueryError> {
+        received(self.0.recv().await)?.ok_or(QueryError::Busy)
+    }
+}
+
+/// Returns the highest row id of each shard's orders. Whatever is committed later has a higher one.
+pub(super) async fn order_pins(readers: &Readers) -> Result<Vec<i64>, QueryError> {
+    readers.ask_all(0_i64, |connection| pin(connection, &ORDERS)).await
+}
+
+/// Returns `true` if rows of the tenant are being erased from some shard. An export could still contain them.
+pub(super) async fn is_erasing(readers: &Readers, tenant_id: &str) -> Result<bool, QueryError> {
+    let tenant_id = tenant_id.to_owned();
+    let shards = readers.ask_all(false, move |connection| shard::is_erasing(connection, &tenant_id)).await?;
+    Ok(shards.contains(&true))
+}
+
+/// Returns `true` if orders of the tenant still have a name somewhere that a pseudonym is replacing.
+pub(super) async fn is_pseudonymising(readers: &Readers, tenant_id: &str) -> Result<bool, QueryError> {
+    let tenant_id = tenant_id.to_owned();
+    let look = move |connection: &rusqlite::Connection| shard::is_pseudonymising(connection, &tenant_id);
+    Ok(readers.ask_all(false, look).await?.contains(&true))
+}
+
+/// Returns the next orders of one shard that match the filter, and where to continue if there are more. `spare` is an
+/// empty list whose memory is reused.
+pub(super) async fn choose(
+    readers: &Readers,
+    shard: ShardId,
+    (of, range): (&OrdersOf, TimeRange),
+    pin: i64,
+    choosing: Choosing,
+    spare: Vec<ChosenOrder>,
+) -> Result<(Vec<ChosenOrder>, Option<Choosing>), QueryError> {
+    let of = of.clone();
+    let step = move |connection: &rusqlite::Connection| {
+        choose_orders(connection, shard, (&of, &range), pin, choosing, spare)
+    };
+    received(readers.ask(shard, (Vec::new(), None), step)?.recv().await)
+}
+
+/// Releases what a reader caches of a shard. After a read of the whole shard, it would only occupy memory.
+pub(super) async fn forget(readers: &Readers, shard: ShardId) {
+    if let Ok(asked) = readers.ask(shard, (), forget_pages) {
+        let _ = asked.recv().await;
+    }
+}
+
+/// Begins to add chosen orders of one shard to a batch.
+pub(super) fn fill(
+    readers: &Readers,
+    (shard, tenant_id): (ShardId, &str),
+    chosen: Vec<ChosenOrder>,
+    bounds: BatchBounds,
+    filling: Filling,
+) -> Result<Filled, QueryError> {
+    let tenant_id = tenant_id.to_owned();
+    let step = move |connection: &rusqlite::Connection| {
+        let (mut batch, mut names) = filling;
+        let of = ExportedFrom { shard, tenant_id: &tenant_id };
+        let taken = read_orders(connection, of, &chosen, bounds, &mut batch, &mut names)?;
+        Ok(Some(((batch, names), taken)))
+    };
+    Ok(Filled(readers.ask(shard, None, step)?))
+}

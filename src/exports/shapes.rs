@@ -1,0 +1,175 @@
+//! The shapes of exports in requests and responses.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa::openapi::schema::{
+    AnyOfBuilder, ArrayBuilder, KnownFormat, ObjectBuilder, SchemaFormat, SchemaType, Type,
+};
+use utoipa::openapi::{RefOr, Schema};
+
+use super::columns::Column;
+use crate::orders::OrderState;
+
+/// A request for an export. Only `format` is required.
+#[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewExport {
+    pub format: ExportFormatName,
+    /// Type of the rows: `orders` (one row per order, the default) or `items` (one row per item, with the columns
+    /// of its order).
+    pub rows: Option<ExportRowsName>,
+    pub filters: Option<ExportFilters>,
+    /// The columns, in this order. For orders: order_id, tenant_id, customer_id, customer_name,
+    /// customer_email, status, currency, ordered_at, total, units, item_count, items (JSON), received_at. For
+    /// items: all of these except items, and line, product_id, category, quantity, unit_price, amount.
+    #[schema(schema_with = columns, required = false)]
+    pub fields: Option<Vec<String>>,
+    /// `none` (the default), `gzip` or `zstd`. It compresses the file of CSV and NDJSON, and the pages in a
+    /// Parquet file.
+    pub compression: Option<CompressionName>,
+}
+
+/// `csv` (RFC 4180, with a header line), `ndjson` or `parquet`.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ExportFormatName {
+    Csv,
+    Ndjson,
+    Parquet,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ExportRowsName {
+    Orders,
+    Items,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CompressionName {
+    None,
+    Gzip,
+    Zstd,
+}
+
+/// A list that may be absent or null.
+fn list(items: ObjectBuilder, description: &str) -> ArrayBuilder {
+    ArrayBuilder::new()
+        .schema_type(SchemaType::from_iter([Type::Array, Type::Null]))
+        .items(items)
+        .description(Some(description))
+}
+
+fn columns() -> RefOr<Schema> {
+    let names = Column::ALL.map(Column::name);
+    let description = "The columns, in this order, without repetition. For orders: order_id, tenant_id, \
+                       customer_id, customer_name, customer_email, status, currency, ordered_at, total, \
+                       units, item_count, items (JSON), received_at. For items: all of these except items, \
+                       and line, product_id, category, quantity, unit_price, amount.";
+    list(ObjectBuilder::new().schema_type(Type::String).enum_values(Some(names)), description)
+        .min_items(Some(1))
+        .unique_items(true)
+        .examples([serde_json::json!(["order_id", "ordered_at", "product_id", "amount"])])
+        .into()
+}
+
+fn time_or_date() -> RefOr<Schema> {
+    let one = |format: KnownFormat| {
+        let format = Some(SchemaFormat::KnownFormat(format));
+        ObjectBuilder::new().schema_type(Type::String).format(format)
+    };
+    AnyOfBuilder::new()
+        .item(one(KnownFormat::DateTime))
+        .item(one(KnownFormat::Date))
+        .item(ObjectBuilder::new().schema_type(Type::Null))
+        .description(Some(
+            "A time or a day: `from` (inclusive) and `to` (exclusive), or `start_date` and `end_date` (days \
+             are inclusive).",
+        ))
+        .into()
+}
+
+fn products() -> RefOr<Schema> {
+    let product = ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).max_length(Some(200));
+    list(product, "Orders that contain at least one of these products.").max_items(Some(50)).into()
+}
+
+/// Selects orders. The members are the parameters of a search.
+#[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ExportFilters {
+    #[schema(schema_with = time_or_date, required = false)]
+    pub from: Option<String>,
+    #[schema(schema_with = time_or_date, required = false)]
+    pub to: Option<String>,
+    #[schema(schema_with = time_or_date, required = false)]
+    pub start_date: Option<String>,
+    #[schema(schema_with = time_or_date, required = false)]
+    pub end_date: Option<String>,
+    /// The IANA time zone in which days begin and end.
+    #[schema(format = "time-zone", example = "Europe/Berlin")]
+    pub tz: Option<String>,
+    #[schema(schema_with = products, required = false)]
+    pub product_id: Option<Vec<String>>,
+    pub status: Option<Vec<OrderState>>,
+    #[schema(pattern = r"^[0-9]{1,14}(\.[0-9]{1,4})?$", example = "10.00")]
+    pub min_total: Option<String>,
+    #[schema(pattern = r"^[0-9]{1,14}(\.[0-9]{1,4})?$", example = "99.00")]
+    pub max_total: Option<String>,
+    /// Words of the customer's name or e-mail address. A trailing star matches a prefix.
+    #[schema(format = "search-words", example = "ann*")]
+    pub q: Option<String>,
+}
+
+/// State and progress of one export.
+#[derive(Serialize, ToSchema)]
+pub struct ExportStatus {
+    /// 32 hexadecimal digits.
+    #[schema(example = "5f0c4be0a1d94c0e8f1b6b1f5f7a9c3d")]
+    pub id: String,
+    #[schema(example = "acme")]
+    pub tenant_id: String,
+    /// `queued` (others run first), `running`, `done`, `failed`, `expired` or `erased` (the file contained an
+    /// erased person).
+    #[schema(example = "running")]
+    pub state: String,
+    #[schema(example = "parquet")]
+    pub format: String,
+    #[schema(example = "items")]
+    pub rows_are: String,
+    #[schema(example = "zstd")]
+    pub compression: String,
+    pub filters: ExportFilters,
+    pub fields: Vec<String>,
+    #[schema(format = DateTime)]
+    pub created_at: String,
+    #[schema(format = DateTime)]
+    pub finished_at: Option<String>,
+    /// Time at which the file is deleted. The export's record is deleted later.
+    #[schema(format = DateTime)]
+    pub expires_at: Option<String>,
+    /// Number of selected orders, once they are selected.
+    #[schema(example = 3_333_333)]
+    pub orders: Option<u64>,
+    /// Rows in the file so far.
+    #[schema(example = 1_228_800)]
+    pub rows: u64,
+    /// Bytes of the file that can be downloaded so far.
+    pub bytes: u64,
+    /// 100 when the export is done.
+    #[schema(example = 12.2)]
+    pub percent: f64,
+    /// `sha-256:` and 64 hexadecimal digits, once the export is done.
+    pub digest: Option<String>,
+    /// Reason of the failure.
+    pub error: Option<String>,
+    pub url: String,
+    pub download_url: String,
+}
+
+/// A tenant's exports, newest first.
+#[derive(Serialize, ToSchema)]
+pub struct ExportList {
+    pub exports: Vec<ExportStatus>,
+}

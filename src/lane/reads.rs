@@ -1,0 +1,78 @@
+//! Responses of rows: a page of them, or all as a stream of lines.
+
+use super::body::{AnswerBody, Broken, NextBytes, Pieces};
+use super::call::{Call, Reply};
+use crate::api;
+use crate::api::error::{Asker, Refuse};
+use crate::http::{Answer, Media};
+use crate::query::{self, Merged, QueryError, RowsPlan};
+use crate::tenants::Denied;
+
+/// Rows, one per line.
+pub const LINES: Media = Media::new("application/x-ndjson");
+/// Rows in one document.
+pub const JSON: Media = Media::new("application/json");
+
+/// Why a read has no answer.
+#[derive(Debug)]
+pub enum NotRead {
+    Query(QueryError),
+    Denied(Denied),
+}
+
+impl From<QueryError> for NotRead {
+    fn from(error: QueryError) -> NotRead {
+        NotRead::Query(error)
+    }
+}
+
+impl From<Denied> for NotRead {
+    fn from(denied: Denied) -> NotRead {
+        NotRead::Denied(denied)
+    }
+}
+
+impl Refuse for NotRead {
+    fn answer(&self, asker: &Asker<'_>) -> Answer {
+        match self {
+            NotRead::Query(error) => error.answer(asker),
+            NotRead::Denied(denied) => denied.answer(asker),
+        }
+    }
+}
+
+/// Responds with a page of rows, or with all of them as lines, as the client prefers.
+///
+/// # Errors
+/// As the query has them.
+pub async fn rows(call: &Call<'_>, plan: RowsPlan) -> Result<Reply, QueryError> {
+    let lane = call.lane;
+    if call.request.preferred(&[LINES, JSON], 1) == 0 {
+        let rows = query::stream(&lane.readers, &lane.cursors, &plan).await?;
+        return streamed(api::reads::lines(), rows, call.is_head()).await;
+    }
+    let page = query::page(&lane.readers, &lane.cursors, &plan).await?;
+    Ok(api::reads::page(&plan, &page).into())
+}
+
+impl Pieces for Merged {
+    fn next(&mut self) -> NextBytes<'_> {
+        Box::pin(async { Ok(Merged::next(self, usize::MAX).await?.map(|chunk| chunk.bytes)) })
+    }
+}
+
+/// Streams rows. The first piece is read before the head is sent, so that a shard that cannot be read still has its
+/// own response.
+pub async fn streamed(
+    answer: Answer,
+    mut rows: impl Pieces + 'static,
+    head_only: bool,
+) -> Result<Reply, QueryError> {
+    let first = rows.next().await.map_err(|broken| match broken {
+        Broken::Query(error) => error,
+        // Nothing has ended or was compressed yet.
+        Broken::Ended(_) | Broken::Packing(_) => QueryError::Busy,
+    })?;
+    let body = if head_only { AnswerBody::empty() } else { AnswerBody::rows(first, Box::new(rows)) };
+    Ok(Reply::streamed(answer, body))
+}

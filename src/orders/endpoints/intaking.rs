@@ -1,0 +1,163 @@
+//! Rows of one body on their way: staged by shard, journaled in portions, settled by commits.
+//!
+//! A bounded number of portions waits for commits. Beyond it, nothing more is read.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::api::write::WriteRefused;
+use crate::http::Refusal;
+use crate::ingest::KeyedRows;
+use crate::lane::keyed::{JournalEnds, PATIENCE};
+use crate::lane::{Begun, Component, Held, Lane, Settled, Spent, keyed};
+use crate::orders::body::OrderDecoder;
+use crate::orders::ingest::OrderIngest;
+use crate::unpack::{Limits, Next, Unpacker};
+
+/// Bytes of rows that go to their journals together.
+const STAGED_BYTES: usize = 256 * 1024;
+/// Portions per shard that may wait for their commits.
+const OPEN_MAX: usize = 6;
+
+/// One core's parser of orders.
+#[derive(Default)]
+pub struct OrderLines(RefCell<OrderDecoder>);
+
+impl Component for OrderLines {}
+
+/// Rows on their way to a commit.
+struct Portion {
+    rows: Arc<KeyedRows>,
+    begun: Begun,
+}
+
+/// The ingest of one upload, wherever its bytes come from.
+pub struct Intaking {
+    pub ingest: OrderIngest,
+    open: VecDeque<Portion>,
+    /// The number of lines, from the first one, that the summary already contains.
+    lines_known: u64,
+    /// Set if settled rows have to survive a power cut.
+    wants_disk: bool,
+    /// The ends of rows that the summary reports and that may not be on disk yet.
+    ends: JournalEnds,
+    /// How long a portion may wait for its commit.
+    pub patience: Duration,
+    /// The memory of unpacking and of rows in progress.
+    held: Option<Held>,
+}
+
+impl Intaking {
+    pub fn new(ingest: OrderIngest, wants_disk: bool) -> Intaking {
+        Intaking::behind(ingest, 0, wants_disk)
+    }
+
+    /// Continues an ingest whose summary already contains the first `lines_known` lines. They arrive again and are
+    /// skipped.
+    pub fn behind(ingest: OrderIngest, lines_known: u64, wants_disk: bool) -> Intaking {
+        let (open, ends) = (VecDeque::new(), JournalEnds::default());
+        Intaking { ingest, open, lines_known, wants_disk, ends, patience: PATIENCE, held: None }
+    }
+
+    /// Sets the ack level of the rows that arrive from now on.
+    pub fn set_wants_disk(&mut self, wants_disk: bool) {
+        self.wants_disk = wants_disk;
+    }
+
+    /// Ingests every line that the unpacker has.
+    pub async fn drain(
+        &mut self,
+        lane: &Lane,
+        unpacker: &mut Unpacker,
+        lines_before: u64,
+    ) -> Result<(), WriteRefused> {
+        loop {
+            let is_drained = {
+                let mut decoder = lane.component::<OrderLines>().0.borrow_mut();
+                loop {
+                    match unpacker.next()? {
+                        Next::Hungry | Next::End => break true,
+                        Next::Line(line) if line.number <= self.lines_known => {}
+                        Next::Line(line) if line.is_too_long => {
+                            self.ingest
+                                .too_long(lines_before + line.number, Limits::default().line_bytes_max);
+                        }
+                        Next::Line(line) => {
+                            let number = lines_before + line.number;
+                            self.ingest.line(&mut decoder, &lane.keys, number, line.bytes);
+                        }
+                    }
+                    if self.ingest.staged_bytes() >= STAGED_BYTES {
+                        break false;
+                    }
+                }
+            };
+            if is_drained {
+                return self.hold(lane, unpacker.memory_bytes());
+            }
+            self.hand_on(lane).await?;
+        }
+    }
+
+    /// Counts the memory that is held now, `unpacker_bytes` of it by the unpacker.
+    fn hold(&mut self, lane: &Lane, unpacker_bytes: usize) -> Result<(), WriteRefused> {
+        let open_bytes: usize = self.open.iter().map(|portion| portion.rows.bytes()).sum();
+        let bytes = unpacker_bytes + self.ingest.staged_bytes() + open_bytes;
+        let held = self.held.get_or_insert_with(|| lane.memory.hold());
+        match held.set(bytes) {
+            Err(Spent) if !lane.release_memory() => Err(Refusal::BuffersFull.into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Sends staged rows to their journals. Waits while too many are in progress.
+    async fn hand_on(&mut self, lane: &Lane) -> Result<(), WriteRefused> {
+        for (shard, rows) in self.ingest.take() {
+            let rows = Arc::new(rows);
+            let begun = keyed::begin_when_there_is_room(lane, shard, &rows, self.wants_disk).await?;
+            self.open.push_back(Portion { rows, begun });
+        }
+        while self.open.len() > OPEN_MAX * usize::from(lane.shard_count) {
+            self.settle_one(lane).await?;
+        }
+        Ok(())
+    }
+
+    async fn settle_one(&mut self, lane: &Lane) -> Result<(), WriteRefused> {
+        let Some(Portion { rows, begun }) = self.open.pop_front() else { return Ok(()) };
+        let settled = keyed::settle(lane, begun, self.wants_disk, self.patience).await?;
+        let Settled { first, outcomes, synced, upto } = settled;
+        if !synced {
+            return Err(WriteRefused::Unsynced);
+        }
+        self.ends.add(first.shard, upto);
+        for ((line, payload), outcome) in rows.rows().zip(outcomes) {
+            let outcome = outcome.ok_or(WriteRefused::NotCommitted)?;
+            self.ingest.summary.settle(line as u64, payload, outcome);
+        }
+        Ok(())
+    }
+
+    /// Waits until everything ingested so far is committed.
+    pub async fn settle(&mut self, lane: &Lane) -> Result<(), WriteRefused> {
+        self.hand_on(lane).await?;
+        while !self.open.is_empty() {
+            self.settle_one(lane).await?;
+        }
+        self.ingest.summary.sort();
+        Ok(())
+    }
+
+    /// Syncs the rows at any ack level. From here on, a key or a checkpoint names them. It may reach the disk at any
+    /// moment, and must not be there without them. If the sync fails, a request for the disk is refused. Others
+    /// continue, and `false` means that nothing may name the rows yet.
+    pub async fn make_durable(&mut self, lane: &Lane) -> Result<bool, WriteRefused> {
+        let synced = self.ends.sync(lane).await?;
+        match synced || !self.wants_disk {
+            true => Ok(synced),
+            false => Err(WriteRefused::Unsynced),
+        }
+    }
+}

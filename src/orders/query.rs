@@ -1,0 +1,70 @@
+//! Queries for orders: the rows that a search selects, one order, a finished ingest.
+
+use rusqlite::Connection;
+
+use super::read::{self, FinishedIngest, OrdersOf};
+use super::schema::ORDERS;
+use crate::base::ids::ShardId;
+use crate::query::{Filter, QueryError, Readers, Selection, Step, received};
+use crate::shard::read::{Bounds, Partial};
+use crate::shard::{ShardError, Stream};
+
+/// In order of (ordered at, order id).
+impl Selection for OrdersOf {
+    fn stream(&self) -> &'static Stream {
+        &ORDERS
+    }
+
+    fn step(&self, connection: &Connection, step: &Step<'_>) -> Result<Partial, ShardError> {
+        let Step { shard, range, pin, position, bounds, keys_only } = *step;
+        read::step(connection, shard, (range, self), pin, position, bounds, keys_only)
+    }
+
+    fn count(&self, _connection: &Connection, _range: (i64, i64)) -> Result<Option<i64>, ShardError> {
+        Ok(None)
+    }
+
+    fn fingerprint(&self, part: &mut dyn FnMut(Option<&str>)) {
+        part(Some("orders"));
+        part(Some(&self.tenant_id));
+        for list in [&self.product_ids, &self.words] {
+            part(Some(&list.len().to_string()));
+            list.iter().for_each(|entry| part(Some(entry)));
+        }
+        part(Some(&format!("{} {:?} {:?}", self.statuses, self.total_min, self.total_max)));
+        if let Some(order) = &self.order {
+            part(Some(&order.order_id));
+        }
+    }
+}
+
+/// Returns the response to an idempotency key, if there was one and it is kept.
+pub async fn finished_ingest(
+    readers: &Readers,
+    shard: ShardId,
+    scope: &str,
+    key: &str,
+) -> Result<Option<FinishedIngest>, QueryError> {
+    let (scope, key) = (scope.to_owned(), key.to_owned());
+    let step = move |connection: &Connection| read::find_ingest(connection, &scope, &key);
+    received(readers.ask(shard, None, step)?.recv().await)
+}
+
+/// Returns the order that the filter names as a line of JSON, or `None` if its shard does not have it.
+///
+/// # Errors
+/// Returns an error if the shard cannot be read.
+pub(super) async fn order(
+    readers: &Readers,
+    shard: ShardId,
+    filter: Filter,
+) -> Result<Option<Vec<u8>>, QueryError> {
+    let bounds = Bounds { rows: 1, bytes: usize::MAX };
+    let ask = move |connection: &Connection| {
+        let (range, position) = (&filter.range(), &filter.start());
+        let step = Step { shard, range, pin: i64::MAX, position, bounds, keys_only: false };
+        let partial = filter.of.step(connection, &step)?;
+        Ok((!partial.rows.is_empty()).then_some(partial.bytes))
+    };
+    received(readers.ask(shard, None, ask)?.recv().await)
+}

@@ -1,0 +1,65 @@
+//! The number of sales of each day, from the sums.
+
+use std::collections::BTreeMap;
+
+use rusqlite::{Connection, params};
+
+use crate::base::bucket_size::BucketSize;
+use crate::base::money::Currency;
+use crate::shard::{ShardError, tenant_number};
+
+/// The selected sales.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SalesOf {
+    pub tenant_id: String,
+    pub currency: Option<Currency>,
+}
+
+pub(super) const CURRENCY_SQL: &str =
+    "SELECT min(currency) FROM sales_day WHERE tenant = ?1 AND currency > ?2";
+
+/// Returns the currencies in which a tenant has sales, or the requested one. Takes one seek each.
+pub fn currencies(connection: &Connection, of: &SalesOf, tenant: i64) -> Result<Vec<Currency>, ShardError> {
+    if let Some(currency) = of.currency {
+        return Ok(vec![currency]);
+    }
+    let mut statement = connection.prepare_cached(CURRENCY_SQL)?;
+    let mut found = Vec::new();
+    let mut last = String::new();
+    loop {
+        let next: Option<String> = statement.query_row(params![tenant, last], |row| row.get(0))?;
+        let Some(next) = next else { return Ok(found) };
+        found.extend(Currency::parse(&next));
+        last = next;
+    }
+}
+
+/// Returns the start of the day that contains a time. Saturates for the earliest day, which begins before
+/// `i64::MIN`.
+pub fn day_of(us: i64) -> i64 {
+    us.saturating_sub(us.rem_euclid(BucketSize::Day.us()))
+}
+
+/// Returns the number of sales of each day as (start, orders), in order. A bound of `None` is open.
+pub fn sales_days(
+    connection: &Connection,
+    of: &SalesOf,
+    (from_us, to_us): (Option<i64>, Option<i64>),
+) -> Result<Vec<(i64, i64)>, ShardError> {
+    let Some(tenant) = tenant_number(connection, &of.tenant_id)? else { return Ok(Vec::new()) };
+    let mut days: BTreeMap<i64, i64> = BTreeMap::new();
+    // The day that contains `from` begins before it.
+    let from_us = from_us.map_or(i64::MIN, day_of);
+    let to_us = to_us.unwrap_or(i64::MAX);
+    for currency in currencies(connection, of, tenant)? {
+        let mut statement = connection.prepare_cached(DAYS_SQL)?;
+        let mut rows = statement.query(params![tenant, currency.as_str(), from_us, to_us])?;
+        while let Some(row) = rows.next()? {
+            *days.entry(row.get(0)?).or_default() += row.get::<_, i64>(1)?;
+        }
+    }
+    Ok(days.into_iter().collect())
+}
+
+pub(super) const DAYS_SQL: &str = "SELECT start_us, orders FROM sales_day WHERE tenant = ?1 AND currency = ?2 \
+                        AND start_us >= ?3 AND start_us < ?4 ORDER BY start_us";

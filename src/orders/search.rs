@@ -1,0 +1,242 @@
+//! Searches of orders: a query string becomes the plan of a search.
+
+use super::read::{ORDER_FIELDS, OneOrder, OrdersOf};
+use super::status::OrderStatus;
+use crate::base::keys::{KeyHash, KeyHasher};
+use crate::base::limits::IDENTIFIER_BYTES_MAX;
+use crate::query::{Filter, ParameterError, Parameters};
+use crate::shard::read::TimeRange;
+
+/// The number of orders in a response: the default, and the maximum.
+const LIMIT: usize = 1_000;
+pub(super) const LIMIT_MAX: usize = 100_000;
+/// The maximum numbers of products and words in one search, and of bytes in a word.
+const PRODUCTS_MAX: usize = 50;
+const WORDS_MAX: usize = 10;
+const WORD_BYTES_MAX: usize = 100;
+/// The default fields of an order: all except its time of reception.
+const FIELDS: u16 = (1 << 11) - 1;
+
+const _: () = assert!(ORDER_FIELDS.len() == 12);
+
+/// One search.
+#[derive(Clone, Debug)]
+pub(super) struct SearchPlan {
+    pub of: OrdersOf,
+    pub range: TimeRange,
+    pub limit: usize,
+    pub cursor: Option<String>,
+}
+
+impl SearchPlan {
+    /// Reads the query string of `…/orders/search`.
+    pub(super) fn new(
+        tenant_id: &str,
+        query: Option<&str>,
+        keys: &KeyHasher,
+    ) -> Result<SearchPlan, Vec<ParameterError>> {
+        let known = &[
+            "from",
+            "to",
+            "start_date",
+            "end_date",
+            "tz",
+            "order_id",
+            "product_id",
+            "min_total",
+            "max_total",
+            "status",
+            "q",
+            "fields",
+            "limit",
+            "cursor",
+        ];
+        let mut parameters = Parameters::read(query, known);
+        let products = list(&mut parameters, "product_id");
+        let (mut of, range) = order_filter(tenant_id, &mut parameters, products);
+        of.fields = fields(&mut parameters);
+        of.order = order_id(&mut parameters).map(|order_id| one(tenant_id, order_id, keys));
+        let limit = parameters.number("limit", 1, LIMIT_MAX).unwrap_or(LIMIT);
+        let cursor = parameters.take("cursor");
+        parameters.done(SearchPlan { of, range, limit, cursor })
+    }
+}
+
+/// Returns the filter of one order of a tenant, with all its fields, and the hash that selects its shard.
+#[must_use]
+pub(super) fn one_order(tenant_id: &str, order_id: &str, keys: &KeyHasher) -> (Filter, KeyHash) {
+    let (mut of, range) = order_filter(tenant_id, &mut Parameters::read(None, &[]), Vec::new());
+    let order = one(tenant_id, order_id.to_owned(), keys);
+    let key = order.key;
+    of.fields = (1 << ORDER_FIELDS.len()) - 1;
+    of.order = Some(order);
+    (Filter::new(of, range), key)
+}
+
+fn one(tenant_id: &str, order_id: String, keys: &KeyHasher) -> OneOrder {
+    let key = keys.hash(tenant_id, &order_id);
+    OneOrder { order_id, key }
+}
+
+fn order_id(parameters: &mut Parameters) -> Option<String> {
+    let order_id = parameters.take("order_id")?;
+    if !(1..=IDENTIFIER_BYTES_MAX).contains(&order_id.len()) || order_id.chars().any(char::is_control) {
+        let detail = format!("order_id must be one id of 1 to {IDENTIFIER_BYTES_MAX} bytes");
+        parameters.wrong("order_id", "out_of_range", &detail);
+        return None;
+    }
+    Some(order_id)
+}
+
+/// Reads the filter of orders from the parameters of a search. Orders come newest first.
+pub fn order_filter(
+    tenant_id: &str,
+    parameters: &mut Parameters,
+    product_ids: Vec<String>,
+) -> (OrdersOf, TimeRange) {
+    let zone = parameters.zone();
+    let (from_us, to_us) = parameters.range(zone.as_ref());
+    let of = OrdersOf {
+        tenant_id: tenant_id.to_owned(),
+        order: None,
+        product_ids: products(parameters, product_ids),
+        statuses: statuses(parameters),
+        total_min: amount(parameters, "min_total"),
+        total_max: amount(parameters, "max_total"),
+        words: words(parameters),
+        fields: 0,
+        met: Default::default(),
+    };
+    (of, TimeRange { from_us, to_us, descending: true })
+}
+
+/// Takes a parameter that is a list separated by commas.
+fn list(parameters: &mut Parameters, name: &'static str) -> Vec<String> {
+    let text = parameters.take(name).unwrap_or_default();
+    text.split(',').filter(|part| !part.is_empty()).map(str::to_owned).collect()
+}
+
+fn products(parameters: &mut Parameters, products: Vec<String>) -> Vec<String> {
+    if products.len() > PRODUCTS_MAX || products.iter().any(|product| product.len() > IDENTIFIER_BYTES_MAX) {
+        let detail = format!(
+            "product_id must be up to {PRODUCTS_MAX} ids of at most {IDENTIFIER_BYTES_MAX} bytes, separated \
+             by commas"
+        );
+        parameters.wrong("product_id", "out_of_range", &detail);
+    }
+    products
+}
+
+fn statuses(parameters: &mut Parameters) -> u8 {
+    let mut mask = 0;
+    for name in list(parameters, "status") {
+        match OrderStatus::parse(&name) {
+            Some(status) => mask |= 1 << status.code(),
+            None => {
+                let names = OrderStatus::ALL.map(OrderStatus::as_str).join(", ");
+                let detail = format!("status must be one or more of {names}, separated by commas");
+                parameters.wrong("status", "unknown_value", &detail);
+            }
+        }
+    }
+    mask
+}
+
+/// Takes an amount in ten-thousandths of a currency's unit. No currency has smaller ones.
+fn amount(parameters: &mut Parameters, name: &'static str) -> Option<i128> {
+    let text = parameters.take(name)?;
+    match crate::base::money::parse_decimal(text.as_bytes(), 4) {
+        Ok(amount) => Some(amount.into()),
+        Err(error) => {
+            let detail =
+                format!("{name} must be a decimal number with at most four digits after the point: {error}");
+            parameters.wrong(name, "not_a_decimal", &detail);
+            None
+        }
+    }
+}
+
+fn words(parameters: &mut Parameters) -> Vec<String> {
+    let Some(text) = parameters.take("q") else { return Vec::new() };
+    // A word without letters or digits is ignored. The indexed words of names contain none either.
+    let has_letters = |word: &&str| word.chars().any(char::is_alphanumeric);
+    let words: Vec<String> = text.split_whitespace().filter(has_letters).map(str::to_owned).collect();
+    if words.is_empty()
+        || words.len() > WORDS_MAX
+        || words.iter().any(|word| word.len() > WORD_BYTES_MAX || word.contains('\0'))
+    {
+        let detail = format!(
+            "q must be 1 to {WORDS_MAX} words of at most {WORD_BYTES_MAX} bytes, at least one with a letter \
+             or a digit; a trailing star matches a prefix"
+        );
+        parameters.wrong("q", "invalid_text", &detail);
+    }
+    words
+}
+
+fn fields(parameters: &mut Parameters) -> u16 {
+    let names = list(parameters, "fields");
+    if names.is_empty() {
+        return FIELDS;
+    }
+    let mut mask = 0;
+    for name in &names {
+        match ORDER_FIELDS.iter().position(|known| known == name) {
+            Some(at) => mask |= 1 << at,
+            None => {
+                let detail =
+                    format!("fields must be any of {}, separated by commas", ORDER_FIELDS.join(", "));
+                parameters.wrong("fields", "unknown_value", &detail);
+                break;
+            }
+        }
+    }
+    mask
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys() -> KeyHasher {
+        KeyHasher::new(&[3; 16])
+    }
+
+    #[test]
+    fn every_parameter_finds_its_place() {
+        let query = "from=2026-01-01T00:00:00Z&to=2026-02-01T00:00:00Z&order_id=o-1&product_id=p1,p2&min_total=10.5&max_total=99\
+                     &status=paid,shipped&q=ann*+smith&fields=order_id,total&limit=5&cursor=x";
+        let plan = SearchPlan::new("t", Some(query), &keys()).unwrap();
+        let of = &plan.of;
+        let order = of.order.as_ref().unwrap();
+        assert_eq!((order.order_id.as_str(), order.key), ("o-1", keys().hash("t", "o-1")));
+        assert_eq!((of.tenant_id.as_str(), plan.limit, plan.cursor.as_deref()), ("t", 5, Some("x")));
+        assert_eq!(of.product_ids, ["p1", "p2"]);
+        assert_eq!((of.total_min, of.total_max), (Some(105_000), Some(990_000)));
+        assert_eq!(of.statuses, 0b1100);
+        assert_eq!(of.words, ["ann*", "smith"]);
+        assert_eq!(of.fields, 0b1_0000_0001);
+        assert_eq!(plan.range.to_us.unwrap() - plan.range.from_us.unwrap(), 31 * 86_400_000_000);
+        assert_eq!(SearchPlan::new("t", None, &keys()).unwrap().limit, LIMIT);
+    }
+
+    #[test]
+    fn what_has_no_meaning_is_told_all_at_once() {
+        let query =
+            "min_total=x&max_total=1.00001&status=lost&q=+&fields=name&limit=100001&foo=1&order_id=%00";
+        let errors = SearchPlan::new("t", Some(query), &keys()).unwrap_err();
+        let names: Vec<_> = errors.iter().map(|error| error.name).collect();
+        assert_eq!(names, ["", "status", "min_total", "max_total", "q", "fields", "order_id", "limit"]);
+        let star = SearchPlan::new("t", Some("q=*"), &keys()).unwrap_err();
+        assert_eq!(star[0].code, "invalid_text");
+    }
+
+    #[test]
+    fn signs_between_words_are_ignored() {
+        let words = |q: &str| SearchPlan::new("t", Some(q), &keys()).unwrap().of.words;
+        assert_eq!(words("q=smith+%26+sons"), ["smith", "sons"]);
+        assert_eq!(words("q=-+smith+*+%C2%A7"), ["smith"]);
+        assert_eq!(words("q=o'neil+%28ann*"), ["o'neil", "(ann*"]);
+        assert_eq!(words("q="), [""; 0]);
+    }
+}

@@ -1,0 +1,75 @@
+//! The removal of uploads with lines of a person. The others lose the order ids in their errors.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::super::answer::PeopleRefused;
+
+use super::super::uploads::{Sought, must_go};
+use crate::cores::executor;
+use crate::lane::Lane;
+use crate::uploads::{State, UploadError, UploadId, UploadRefused, claim, upload_store};
+
+/// Handles the tenant's uploads, and those of keys of all tenants. Returns how many were removed. An upload that
+/// cannot be searched does not protect the others, but is an error: the erasure may not be reported as done.
+pub(super) async fn forget(lane: &Rc<Lane>, sought: Arc<Sought>) -> Result<u64, PeopleRefused> {
+    let store = upload_store(lane).clone();
+    let mut failed =
+        lane.readers.compute(move || store.remove_left_over()).await?.err().map(PeopleRefused::Io);
+    let mut removed = 0;
+    for id in upload_store(lane).all()? {
+        match forget_one(lane, &sought, &id).await {
+            Ok(went) => removed += u64::from(went),
+            Err(error) => failed = failed.or(Some(error)),
+        }
+    }
+    // The owner of unreadable uploads is unknown, so they are removed.
+    let store = upload_store(lane).clone();
+    match executor::blocking(move || store.remove_aside(i64::MAX)).await {
+        Ok(count) => removed += count,
+        Err(error) => failed = failed.or(Some(error.into())),
+    }
+    failed.map_or(Ok(removed), Err)
+}
+
+/// Handles one upload. Returns `true` if it was removed.
+async fn forget_one(lane: &Rc<Lane>, sought: &Arc<Sought>, id: &UploadId) -> Result<bool, PeopleRefused> {
+    let refused = |error: UploadError| PeopleRefused::Upload(UploadRefused::Store(error));
+    let concerns = |tenant: &Option<String>| tenant.as_ref().is_none_or(|tenant| *tenant == sought.tenant_id);
+    match upload_store(lane).load(id) {
+        Ok(Some(upload)) if concerns(&upload.tenant) => {}
+        Ok(_) => return Ok(false),
+        Err(UploadError::Unreadable(_)) => {}
+        Err(error) => return Err(refused(error)),
+    }
+    let _claim = claim(lane, id).await?;
+    let store = upload_store(lane).clone();
+    let mut upload = match store.load(id) {
+        Ok(Some(upload)) => upload,
+        Ok(None) => return Ok(false),
+        Err(UploadError::Unreadable(_)) => {
+            let id = id.clone();
+            executor::blocking(move || store.set_aside(&id)).await?;
+            return Ok(false);
+        }
+        Err(error) => return Err(refused(error)),
+    };
+    let (store, sought, looked) = (upload_store(lane).clone(), sought.clone(), upload.clone());
+    let must_go = lane.readers.compute(move || must_go(&store, &looked, &sought)).await?;
+    let (store, must_go) = (upload_store(lane).clone(), must_go?);
+    executor::blocking(move || {
+        if must_go {
+            store.remove(&upload)?;
+            return Ok(true);
+        }
+        if upload.state != State::Receiving {
+            store.forget_body(&upload)?;
+        }
+        if upload.checkpoint.summary.forget_order_ids() {
+            store.save(&mut upload, true)?;
+        }
+        Ok(false)
+    })
+    .await
+    .map_err(PeopleRefused::Io)
+}

@@ -1,0 +1,392 @@
+//! The requests about prices: the body of a price event, a decision, and the parameters of a list of anomalies.
+
+use std::borrow::Cow;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::read::{AnomaliesOf, AnomalyStatus};
+use super::record::Decision;
+use crate::base::limits::IDENTIFIER_BYTES_MAX;
+use crate::base::money::{Currency, MoneyError, parse_decimal, parse_number};
+use crate::event::{is_too_deep, parse_rfc3339};
+use crate::query::{ParameterError, Parameters};
+
+/// The number of anomalies in a response: the default, and the maximum.
+const LIMIT: usize = 100;
+pub(super) const ANOMALIES_MAX: usize = 1_000;
+/// How far ahead of the server's clock a price may have been observed. A price of the wrong year would otherwise be
+/// the last accepted one until then, and every other price would be late.
+const AHEAD_US: i64 = 366 * 86_400_000_000;
+
+/// A price event as a client sends it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct PriceEvent<'b> {
+    /// `None` if a header contains it.
+    pub event_id: Option<Cow<'b, str>>,
+    /// In minor units.
+    pub price: i64,
+    pub currency: Currency,
+    pub observed_us: i64,
+}
+
+/// An error in one member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault {
+    pub pointer: &'static str,
+    pub code: &'static str,
+    pub detail: &'static str,
+}
+
+/// Why a body is not a price event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BadBody {
+    NotUtf8,
+    NotJson,
+    /// Nested deeper than any body may be. As for every event, this is checked first.
+    TooDeep,
+    /// JSON, but all of these members are invalid.
+    Members(Vec<Fault>),
+}
+
+#[derive(Deserialize)]
+struct Members<'b> {
+    #[serde(borrow)]
+    event_id: Option<&'b RawValue>,
+    #[serde(borrow)]
+    price: Option<&'b RawValue>,
+    #[serde(borrow)]
+    currency: Option<&'b RawValue>,
+    #[serde(borrow)]
+    observed_at: Option<&'b RawValue>,
+}
+
+fn fault<T>(pointer: &'static str, code: &'static str, detail: &'static str) -> Result<T, Fault> {
+    Err(Fault { pointer, code, detail })
+}
+
+fn string<'b>(value: &'b RawValue) -> Option<Cow<'b, str>> {
+    #[derive(Deserialize)]
+    struct Text<'t>(#[serde(borrow)] Cow<'t, str>);
+    serde_json::from_str::<Text<'b>>(value.get()).ok().map(|text| text.0)
+}
+
+fn event_id(value: Option<&RawValue>) -> Result<Option<Cow<'_, str>>, Fault> {
+    let Some(value) = value else { return Ok(None) };
+    let Some(text) = string(value) else {
+        return fault("/event_id", "invalid_type", "event_id must be a string");
+    };
+    if !(1..=IDENTIFIER_BYTES_MAX).contains(&text.len()) || text.chars().any(char::is_control) {
+        return fault(
+            "/event_id",
+            "invalid_text",
+            "event_id must have 1 to 200 bytes without control characters",
+        );
+    }
+    Ok(Some(text))
+}
+
+fn currency(value: Option<&RawValue>) -> Result<Currency, Fault> {
+    let Some(value) = value else { return fault("/currency", "missing_field", "currency is required") };
+    match string(value).as_deref().and_then(Currency::parse) {
+        Some(currency) => Ok(currency),
+        None => fault(
+            "/currency",
+            "unknown_currency",
+            "currency must be an active ISO 4217 code, in \
+                                                        capitals",
+        ),
+    }
+}
+
+/// Parses a price. `digits` are those of the event's currency, or the most of any currency if it is unknown.
+fn price(value: Option<&RawValue>, digits: u8) -> Result<i64, Fault> {
+    let Some(value) = value else { return fault("/price", "missing_field", "price is required") };
+    let parsed = match value.get().as_bytes() {
+        [b'"', ..] => match string(value) {
+            Some(text) => parse_decimal(text.as_bytes(), digits),
+            None => Err(MoneyError::NotADecimal),
+        },
+        [b'-' | b'0'..=b'9', ..] => parse_number(value.get().as_bytes(), digits),
+        _ => return fault("/price", "invalid_type", "price must be a decimal string or a number"),
+    };
+    parsed.or_else(|error| match error {
+        MoneyError::NotADecimal => fault(
+            "/price",
+            "not_a_decimal",
+            "price must be a decimal number such as \
+                                                                     19.99",
+        ),
+        MoneyError::Negative => fault("/price", "out_of_range", "price must not be negative"),
+        MoneyError::TooManyDigits => fault(
+            "/price",
+            "too_many_digits",
+            "price must not have more digits after the point than its \
+                                                currency has",
+        ),
+        MoneyError::TooLarge => {
+            fault("/price", "out_of_range", "price must be at most 9223372036854775807 minor units")
+        }
+    })
+}
+
+fn observed(value: Option<&RawValue>, now_us: i64) -> Result<i64, Fault> {
+    const POINTER: &str = "/observed_at";
+    let Some(value) = value else { return fault(POINTER, "missing_field", "observed_at is required") };
+    let at = string(value).and_then(|text| parse_rfc3339(text.as_bytes()).ok());
+    match at {
+        None => fault(
+            POINTER,
+            "invalid_timestamp",
+            "observed_at must be RFC 3339 with an offset, such as 2024-01-15T10:30:00Z",
+        ),
+        Some(at) if at > now_us.saturating_add(AHEAD_US) => {
+            fault(POINTER, "out_of_range", "observed_at must be at most a year ahead")
+        }
+        Some(at) => Ok(at),
+    }
+}
+
+impl<'b> PriceEvent<'b> {
+    /// Reads the body of `…/price-event`. Other members are ignored.
+    ///
+    /// # Errors
+    /// [`BadBody`], with every invalid member.
+    pub(super) fn read(body: &'b [u8], now_us: i64) -> Result<PriceEvent<'b>, BadBody> {
+        if is_too_deep(body) {
+            return Err(BadBody::TooDeep);
+        }
+        let text = std::str::from_utf8(body).map_err(|_| BadBody::NotUtf8)?;
+        let no_object = || {
+            let detail = "the body must be a JSON object without repeated members";
+            BadBody::Members(vec![Fault { pointer: "", code: "not_an_object", detail }])
+        };
+        let members: Members<'b> = serde_json::from_str(text).map_err(|error| match error.classify() {
+            serde_json::error::Category::Data => no_object(),
+            _ => BadBody::NotJson,
+        })?;
+        // An array with the same number of values would be read as well.
+        if !is_object(body) {
+            return Err(no_object());
+        }
+        let currency = currency(members.currency);
+        let digits = currency.map_or(Currency::DIGITS_MAX, Currency::digits);
+        let read = (
+            event_id(members.event_id),
+            price(members.price, digits),
+            currency,
+            observed(members.observed_at, now_us),
+        );
+        match read {
+            (Ok(event_id), Ok(price), Ok(currency), Ok(observed_us)) => {
+                Ok(PriceEvent { event_id, price, currency, observed_us })
+            }
+            (event_id, price, currency, observed) => {
+                let faults = [event_id.err(), price.err(), currency.err(), observed.err()];
+                Err(BadBody::Members(faults.into_iter().flatten().collect()))
+            }
+        }
+    }
+}
+
+fn is_object(json: &[u8]) -> bool {
+    json.trim_ascii_start().first() == Some(&b'{')
+}
+
+/// Returns the decision that the body of a review asks for; `None` if there is none.
+#[must_use]
+pub(super) fn read_decision(body: &[u8]) -> Option<Decision> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Review<'b> {
+        #[serde(borrow)]
+        decision: Cow<'b, str>,
+    }
+    let review: Review<'_> = serde_json::from_slice(body).ok().filter(|_| is_object(body))?;
+    Decision::parse(&review.decision)
+}
+
+/// A request for a list of anomalies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct AnomaliesPlan {
+    pub of: AnomaliesOf,
+    pub limit: usize,
+    pub cursor: Option<String>,
+}
+
+impl AnomaliesPlan {
+    /// Reads the query string of `…/price-anomalies`.
+    pub(super) fn new(
+        tenant_id: &str,
+        product_id: Option<&str>,
+        query: Option<&str>,
+    ) -> Result<AnomaliesPlan, Vec<ParameterError>> {
+        let mut parameters = Parameters::read(query, &["status", "since", "limit", "cursor"]);
+        let status = parameters.take("status").and_then(|name| {
+            let known = AnomalyStatus::ALL.into_iter().find(|status| status.as_str() == name);
+            if known.is_none() {
+                parameters.wrong("status", "unknown_value", "status must be open, approved or rejected");
+            }
+            known
+        });
+        let since_us = parameters.time("since", None);
+        let limit = parameters.number("limit", 1, ANOMALIES_MAX).unwrap_or(LIMIT);
+        let cursor = parameters.take("cursor");
+        let of = AnomaliesOf {
+            tenant_id: tenant_id.to_owned(),
+            product_id: product_id.map(str::to_owned),
+            status,
+            since_us,
+            after: None,
+        };
+        parameters.done(AnomaliesPlan { of, limit, cursor })
+    }
+}
+
+/// Returns the position from which a stream of changes continues, if the query contains one. Readers that cannot set
+/// the header `Last-Event-ID` spell its name in many ways.
+pub(super) fn last_event_id(query: Option<&str>) -> Result<Option<String>, Vec<ParameterError>> {
+    let spelt = |pair: &str| match pair.split_once('=') {
+        Some((name, value)) if is_last_event_id(name) => format!("{LAST_EVENT_ID}={value}"),
+        _ => pair.to_owned(),
+    };
+    let query = query.map(|query| query.split('&').map(spelt).collect::<Vec<_>>().join("&"));
+    let mut parameters = Parameters::read(query.as_deref(), &[LAST_EVENT_ID]);
+    let id = parameters.take(LAST_EVENT_ID);
+    parameters.done(id)
+}
+
+const LAST_EVENT_ID: &str = "last_event_id";
+
+/// Recognises `lastEventId` (event-source-polyfill), `Last-Event-ID`, `lastEventID`, `evs_last_event_id`, …
+fn is_last_event_id(name: &str) -> bool {
+    let letters = || name.chars().filter(|sign| !matches!(sign, '-' | '_'));
+    ["lasteventid", "evslasteventid"]
+        .iter()
+        .any(|known| letters().map(|letter| letter.to_ascii_lowercase()).eq(known.chars()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::limits::JSON_DEPTH_MAX;
+
+    const NOW_US: i64 = 1_705_314_600_000_000;
+
+    fn read(body: &str) -> Result<PriceEvent<'_>, BadBody> {
+        PriceEvent::read(body.as_bytes(), NOW_US)
+    }
+
+    #[test]
+    fn a_price_is_a_string_or_a_number_of_its_currency() {
+        for (price, currency, minor) in [
+            ("\"19.99\"", "USD", 1999),
+            ("19.99", "USD", 1999),
+            ("2e1", "USD", 2000),
+            ("\"0\"", "USD", 0),
+            ("1500", "JPY", 1500),
+            ("\"1.234\"", "KWD", 1234),
+            ("\"\\u0031\"", "USD", 100),
+        ] {
+            let body = format!(
+                r#"{{"event_id":"e","price":{price},"currency":"{currency}","observed_at":"2024-01-15T10:30:00Z","x":1}}"#
+            );
+            let event = read(&body).unwrap();
+            assert_eq!((event.price, event.event_id.as_deref()), (minor, Some("e")), "{price}");
+            assert_eq!(event.observed_us, NOW_US);
+        }
+        assert_eq!(
+            read(r#"{"price":1,"currency":"USD","observed_at":"2024-01-15T10:30:00Z"}"#).unwrap().event_id,
+            None
+        );
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_told_at_once() {
+        let faults = |body: &str| match read(body) {
+            Err(BadBody::Members(faults)) => {
+                faults.iter().map(|fault| (fault.pointer, fault.code)).collect::<Vec<_>>()
+            }
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(
+            faults("{}"),
+            [("/price", "missing_field"), ("/currency", "missing_field"), ("/observed_at", "missing_field")]
+        );
+        assert_eq!(
+            faults(r#"{"event_id":7,"price":true,"currency":"usd","observed_at":"2024-01-15"}"#),
+            [
+                ("/event_id", "invalid_type"),
+                ("/price", "invalid_type"),
+                ("/currency", "unknown_currency"),
+                ("/observed_at", "invalid_timestamp")
+            ]
+        );
+        let of_price = |price: &str, currency: &str| {
+            faults(&format!(
+                r#"{{"price":{price},"currency":"{currency}","observed_at":"2024-01-15T10:30:00Z"}}"#
+            ))
+        };
+        assert_eq!(of_price("1.999", "USD"), [("/price", "too_many_digits")]);
+        assert_eq!(of_price("1.5", "JPY"), [("/price", "too_many_digits")]);
+        assert_eq!(of_price("-1", "USD"), [("/price", "out_of_range")]);
+        assert_eq!(of_price("\"1e2\"", "USD"), [("/price", "not_a_decimal")]);
+        assert_eq!(of_price("1e99", "USD"), [("/price", "out_of_range")]);
+        let ahead = r#"{"price":1,"currency":"USD","observed_at":"2025-02-15T10:30:00Z"}"#;
+        assert_eq!(faults(ahead), [("/observed_at", "out_of_range")]);
+        assert_eq!(faults("[1]"), [("", "not_an_object")]);
+        assert_eq!(faults(r#"["e",1,"USD","2024-01-15T10:30:00Z"]"#), [("", "not_an_object")]);
+        assert_eq!(faults(r#"{"price":1,"price":2}"#), [("", "not_an_object")]);
+        let nested =
+            |levels: usize| format!(r#"{{"x":{}{}}}"#, "[".repeat(levels - 1), "]".repeat(levels - 1));
+        assert_eq!(faults(&nested(JSON_DEPTH_MAX)).len(), 3);
+        assert_eq!(read(&nested(JSON_DEPTH_MAX + 1)), Err(BadBody::TooDeep));
+        assert_eq!(read("{"), Err(BadBody::NotJson));
+        assert_eq!(read(""), Err(BadBody::NotJson));
+        assert_eq!(PriceEvent::read(b"\"\xff\"", NOW_US), Err(BadBody::NotUtf8));
+        let long = format!(r#"{{"event_id":"{}","price":1}}"#, "x".repeat(201));
+        assert_eq!(faults(&long)[0], ("/event_id", "invalid_text"));
+    }
+
+    #[test]
+    fn a_decision_is_one_of_two() {
+        assert_eq!(read_decision(br#"{"decision":"approve"}"#), Some(Decision::Approve));
+        assert_eq!(read_decision(br#"{"decision":"reject"}"#), Some(Decision::Reject));
+        for body in
+            [&b""[..], b"{}", br#"{"decision":"maybe"}"#, br#"{"decision":"reject","x":1}"#, br#"["reject"]"#]
+        {
+            assert_eq!(read_decision(body), None);
+        }
+    }
+
+    #[test]
+    fn the_last_event_id_is_known_in_every_usual_spelling() {
+        for name in [
+            "last_event_id",
+            "lastEventId",
+            "lastEventID",
+            "Last-Event-ID",
+            "last-event-id",
+            "evs_last_event_id",
+        ] {
+            assert_eq!(last_event_id(Some(&format!("{name}=a%2Bb"))), Ok(Some("a+b".to_owned())), "{name}");
+            assert_eq!(last_event_id(Some(&format!("{name}="))), Ok(None), "{name}");
+        }
+        assert_eq!(last_event_id(None), Ok(None));
+        assert_eq!(last_event_id(Some("lastEventId=1&Last-Event-ID=2")).unwrap_err()[0].code, "repeated");
+        assert_eq!(last_event_id(Some("last=1")).unwrap_err()[0].code, "unknown_parameter");
+    }
+
+    #[test]
+    fn a_list_says_what_has_no_meaning() {
+        let query = "status=open&since=2024-01-15T10:30:00Z&limit=7&cursor=x";
+        let plan = AnomaliesPlan::new("t", Some("p"), Some(query)).unwrap();
+        assert_eq!(
+            (plan.limit, plan.of.status, plan.of.since_us),
+            (7, Some(AnomalyStatus::Open), Some(NOW_US))
+        );
+        let errors = AnomaliesPlan::new("t", None, Some("status=new&since=x&limit=0&q=1")).unwrap_err();
+        let names: Vec<_> = errors.iter().map(|error| error.name).collect();
+        assert_eq!(names, ["", "status", "since", "limit"]);
+    }
+}

@@ -1,0 +1,172 @@
+//! Keys of price events. An `Idempotency-Key` or `webhook-id` that arrived with an `event_id` identifies that event
+//! from then on, for as long as the key of an ingest does. With another `event_id`, it is a conflict.
+//!
+//! The pair is stored like an ingest: under a hash of the key, with a fingerprint of the id and nothing else.
+
+use std::future::Future;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::answer::PriceRefused;
+use super::super::query;
+use crate::api::write::WriteRefused;
+use crate::base::clock;
+use crate::base::ids::ShardId;
+use crate::base::keys::KeyHash;
+use crate::base::limits::INGEST_KEY_KEPT_US;
+use crate::cores::executor;
+use crate::ingest::KeyedRows;
+use crate::lane::{Begun, Lane, Refused, keyed};
+use crate::orders::endpoints::Named;
+use crate::orders::{INGEST, IngestRow, finished_ingest};
+use crate::query::QueryError;
+
+/// The pause between two attempts to claim a key that another request works under.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// The event of a request.
+#[derive(Clone, Copy)]
+pub(super) struct PriceName<'a> {
+    pub(super) tenant_id: &'a str,
+    pub(super) product_id: &'a str,
+    pub(super) event_id: &'a str,
+    /// The hash of tenant and product.
+    pub(super) product: KeyHash,
+}
+
+/// The longest pause between two checks for a key whose shard is behind. The pause doubles from [`PAUSE`] on.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// How long a core that does not reply may take to store a key.
+const PATIENCE_US: u64 = 30_000_000;
+
+/// A key that is used for the first time. No other request works under it until this is dropped.
+pub(super) struct NewKey {
+    _named: Named,
+    scope: String,
+    key: String,
+    fingerprint: [u8; 32],
+    shard: ShardId,
+}
+
+/// Compares `key` with the event that it arrived with. Returns `None` if there is nothing to remember, because the
+/// key is the id or already identifies it.
+pub(super) async fn check(
+    lane: &Lane,
+    name: PriceName<'_>,
+    key: Option<&str>,
+) -> Result<Option<NewKey>, PriceRefused> {
+    let Some(key) = key else { return Ok(None) };
+    // No tenant has such a name.
+    let scope = format!("\u{1}price {:032x}", name.product.0);
+    let hashed = format!("{:032x}", lane.keys.hash(&scope, key).0);
+    let shard = lane.keys.hash(&scope, &hashed).shard(lane.shard_count);
+    let fingerprint = *blake3::hash(name.event_id.as_bytes()).as_bytes();
+    if key == name.event_id {
+        return match known(lane, shard, &scope, &hashed).await? {
+            Some(other) if other != fingerprint => Err(PriceRefused::KeyReused),
+            _ => Ok(None),
+        };
+    }
+    let named = claim(lane, &scope, &hashed).await?;
+    match known(lane, shard, &scope, &hashed).await? {
+        Some(same) if same == fingerprint => return Ok(None),
+        Some(_) => return Err(PriceRefused::KeyReused),
+        None => {}
+    }
+    // The key may have been the id of an event itself.
+    let place = name.product.shard(lane.shard_count);
+    let stands =
+        read(lane, || query::first_answer(&lane.readers, place, name.tenant_id, name.product_id, key));
+    match stands.await? {
+        Some(_) => Err(PriceRefused::KeyReused),
+        None => Ok(Some(NewKey { _named: named, scope, key: hashed, fingerprint, shard })),
+    }
+}
+
+/// Reads as soon as the shard can be read. At the start this takes a moment.
+async fn read<T, F: Future<Output = Result<T, QueryError>>>(
+    lane: &Lane,
+    mut ask: impl FnMut() -> F,
+) -> Result<T, PriceRefused> {
+    let until_us = clock::monotonic_us() + lane.keyed.commit_wait.as_micros() as u64;
+    loop {
+        match ask().await {
+            Err(_) if clock::monotonic_us() < until_us => executor::sleep(PAUSE).await,
+            read => return read.map_err(PriceRefused::Query),
+        }
+    }
+}
+
+async fn known(
+    lane: &Lane,
+    shard: ShardId,
+    scope: &str,
+    key: &str,
+) -> Result<Option<[u8; 32]>, PriceRefused> {
+    let found = read(lane, || finished_ingest(&lane.readers, shard, scope, key)).await?;
+    Ok(found.filter(|found| found.expires_us > clock::unix_us()).map(|found| found.fingerprint))
+}
+
+async fn claim(lane: &Lane, scope: &str, key: &str) -> Result<Named, PriceRefused> {
+    let until_us = clock::monotonic_us() + lane.keyed.commit_wait.as_micros() as u64;
+    loop {
+        match Named::claim(lane, Some(scope), key).await {
+            Err(WriteRefused::Running) if clock::monotonic_us() < until_us => executor::sleep(PAUSE).await,
+            claimed => return claimed.map_err(PriceRefused::Key),
+        }
+    }
+}
+
+impl NewKey {
+    /// Journals the key before its event and holds it until it is stored, because until then no other request would
+    /// find it. Its shard is not that of its event, and may be behind when the other is not. The receiver gets a
+    /// message when the key is journaled and, within the time for a commit, stored.
+    pub(super) fn remember(
+        self,
+        lane: &Rc<Lane>,
+        wants_disk: bool,
+    ) -> Result<async_channel::Receiver<()>, Refused> {
+        let begun = self.begin(lane, wants_disk)?;
+        let (tell, told) = async_channel::bounded(1);
+        let lane = lane.clone();
+        executor::spawn(async move {
+            // All of it moves here, including the claim.
+            let held = self;
+            let settled = keyed::settle(&lane, begun, wants_disk, lane.keyed.commit_wait).await;
+            // The requester may be gone.
+            let _ = tell.try_send(());
+            let until_us = match settled {
+                Ok(settled) if settled.outcomes.first().is_some_and(Option::is_some) => return,
+                Ok(_) => u64::MAX,
+                Err(Refused::NoAnswer) => clock::monotonic_us() + PATIENCE_US,
+                // The key is in no journal.
+                Err(Refused::Pressure(_) | Refused::MailboxFull) => return,
+            };
+            let mut pause = PAUSE;
+            while clock::monotonic_us() < until_us {
+                executor::sleep(pause).await;
+                pause = PAUSE_MAX.min(pause * 2);
+                if let Ok(Some(_)) = known(&lane, held.shard, &held.scope, &held.key).await {
+                    return;
+                }
+            }
+        });
+        Ok(told)
+    }
+
+    fn begin(&self, lane: &Lane, wants_disk: bool) -> Result<Begun, Refused> {
+        let finished_us = clock::unix_us();
+        let row = IngestRow {
+            finished_us,
+            expires_us: finished_us + INGEST_KEY_KEPT_US,
+            scope: &self.scope,
+            key: &self.key,
+            fingerprint: &self.fingerprint,
+            response: "{}",
+        };
+        let mut rows = KeyedRows::of(INGEST);
+        rows.push_record(0, |bytes| row.encode(bytes));
+        keyed::begin(lane, self.shard, &Arc::new(rows), wants_disk, lane.keyed.commit_wait)
+    }
+}

@@ -1,0 +1,503 @@
+//! Queries about price events over all shards: a page of anomalies, and the changes after a position in every shard.
+//!
+//! A position among the changes is a number for each shard. A client holds it sealed, as the id of an event.
+//! Whichever shard the next change comes from, none is missed and none is repeated.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use super::read::{
+    AnomaliesOf, AnomalyLine, AnomalyStatus, ChangeMark, FirstAnswer, PriceChange, StoredAnomaly,
+};
+use super::record::AnomalyId;
+use crate::base::ids::ShardId;
+use crate::query::{Answer, CursorKey, ParameterError, QueryError, Readers, received};
+use crate::shard::ShardError;
+
+/// A running step on one shard.
+struct Asked<T> {
+    shard: ShardId,
+    answer: Answer<Option<T>>,
+}
+
+/// Asks a shard for an answer that must be complete. The shard's writer creates the file when the server starts, and
+/// a new one if it was removed. While there is no file, the content of the shard is unknown, which is not the same as
+/// empty.
+fn ask<T: Send + 'static>(
+    readers: &Readers,
+    shard: ShardId,
+    step: impl FnOnce(&rusqlite::Connection) -> Result<T, ShardError> + Send + 'static,
+) -> Result<Asked<T>, QueryError> {
+    let answer = readers.ask(shard, None, move |connection| step(connection).map(Some))?;
+    Ok(Asked { shard, answer })
+}
+
+impl<T> Asked<T> {
+    async fn get(self) -> Result<T, QueryError> {
+        let absent = || {
+            let reason = "the database is not available".to_owned();
+            QueryError::Shard { shard: self.shard, reason }
+        };
+        received(self.answer.recv().await)?.ok_or_else(absent)
+    }
+}
+
+/// Returns the response to a price event, if the event is stored.
+pub(super) async fn first_answer(
+    readers: &Readers,
+    shard: ShardId,
+    tenant_id: &str,
+    product_id: &str,
+    event_id: &str,
+) -> Result<Option<FirstAnswer>, QueryError> {
+    let [tenant_id, product_id, event_id] = [tenant_id, product_id, event_id].map(str::to_owned);
+    let step = move |connection: &rusqlite::Connection| {
+        crate::prices::first_answer(connection, &tenant_id, &product_id, &event_id)
+    };
+    ask(readers, shard, step)?.get().await
+}
+
+/// Returns one anomaly of a tenant.
+pub(super) async fn stored_anomaly(
+    readers: &Readers,
+    shard: ShardId,
+    tenant_id: &str,
+    name: AnomalyId,
+) -> Result<Option<StoredAnomaly>, QueryError> {
+    let tenant_id = tenant_id.to_owned();
+    let step = move |connection: &rusqlite::Connection| crate::prices::anomaly(connection, &tenant_id, name);
+    ask(readers, shard, step)?.get().await
+}
+
+/// Anomalies of one page.
+#[derive(Debug)]
+pub(super) struct AnomaliesPage {
+    pub anomalies: Vec<AnomalyLine>,
+    pub next_cursor: Option<String>,
+}
+
+/// Returns the context that a cursor of anomalies is sealed for: the same query.
+fn context(of: &AnomaliesOf) -> Vec<u8> {
+    let mut context = b"price anomalies".to_vec();
+    let since = of.since_us.map(|since| since.to_string());
+    for part in [
+        Some(of.tenant_id.as_str()),
+        of.product_id.as_deref(),
+        of.status.map(AnomalyStatus::as_str),
+        since.as_deref(),
+    ] {
+        context.push(0);
+        // No name is empty.
+        context.extend_from_slice(part.unwrap_or_default().as_bytes());
+    }
+    context
+}
+
+/// Anomalies of one shard in memory while a page is merged.
+struct Newest {
+    shard: ShardId,
+    /// The query, after the last anomaly that was read.
+    of: AnomaliesOf,
+    ready: VecDeque<AnomalyLine>,
+    /// Set once the shard has no more anomalies.
+    is_done: bool,
+}
+
+/// Asks every shard whose anomalies in memory are exhausted, concurrently.
+async fn fill(readers: &Readers, shards: &mut [Newest], rows: usize) -> Result<(), QueryError> {
+    let mut asked = Vec::new();
+    for (place, newest) in shards.iter().enumerate() {
+        if newest.is_done || !newest.ready.is_empty() {
+            continue;
+        }
+        let of = newest.of.clone();
+        let step = move |connection: &rusqlite::Connection| crate::prices::anomalies(connection, &of, rows);
+        asked.push((place, readers.ask(newest.shard, Vec::new(), step)?));
+    }
+    for (place, answer) in asked {
+        let found = received(answer.recv().await)?;
+        let newest = &mut shards[place];
+        newest.is_done = found.len() < rows;
+        if let Some(last) = found.last() {
+            newest.of.after = Some((last.created_us, last.anomaly_id.clone()));
+        }
+        newest.ready.extend(found);
+    }
+    Ok(())
+}
+
+/// The minimum number of rows requested from each of several shards. A round costs more than a few unneeded rows.
+const ROUND_ROWS: usize = 16;
+
+/// Returns one page of anomalies, newest first. They come from one shard if they are of one product, else they are
+/// merged over all. Of each shard, twice its part of a page is in memory, and not a whole page. Together this is
+/// about two pages.
+pub(super) async fn anomalies_page(
+    readers: &Readers,
+    key: &CursorKey,
+    mut of: AnomaliesOf,
+    only: Option<ShardId>,
+    limit: usize,
+    cursor: Option<&str>,
+) -> Result<AnomaliesPage, QueryError> {
+    let _permit = readers.permit()?;
+    let context = context(&of);
+    if let Some(cursor) = cursor {
+        let opened = key.open_bytes(&context, cursor);
+        let after = opened.as_deref().and_then(|bytes| {
+            let (created_us, name) = bytes.split_first_chunk()?;
+            Some((i64::from_le_bytes(*created_us), String::from_utf8(name.to_vec()).ok()?))
+        });
+        let wrong = || {
+            let detail = "invalid cursor, or a cursor of another query; start again without one";
+            QueryError::Parameters(vec![ParameterError {
+                name: "cursor",
+                code: "invalid_cursor",
+                detail: detail.to_owned(),
+            }])
+        };
+        of.after = Some(after.ok_or_else(wrong)?);
+    }
+    let asked: Vec<ShardId> = only.map_or_else(|| readers.shards().collect(), |shard| vec![shard]);
+    // One more than the page has, which shows whether another page follows.
+    let wanted = limit + 1;
+    let rows = match asked.len() {
+        1 => wanted,
+        count => (wanted.div_ceil(count) * 2).max(ROUND_ROWS).min(wanted),
+    };
+    let newest = |shard| Newest { shard, of: of.clone(), ready: VecDeque::new(), is_done: false };
+    let mut shards: Vec<Newest> = asked.into_iter().map(newest).collect();
+    let mut anomalies: Vec<AnomalyLine> = Vec::new();
+    while anomalies.len() < wanted {
+        fill(readers, &mut shards, rows).await?;
+        let heads = shards.iter().enumerate();
+        let heads = heads.filter_map(|(place, newest)| {
+            newest.ready.front().map(|line| (line.created_us, &line.anomaly_id, place))
+        });
+        let Some((_, _, place)) = heads.max() else { break };
+        anomalies.extend(shards[place].ready.pop_front());
+    }
+    let has_more = anomalies.len() > limit;
+    anomalies.truncate(limit);
+    let next_cursor = match anomalies.last() {
+        Some(last) if has_more => {
+            let bytes = [&last.created_us.to_le_bytes(), last.anomaly_id.as_bytes()].concat();
+            Some(key.seal_bytes(&context, &bytes)?)
+        }
+        _ => None,
+    };
+    Ok(AnomaliesPage { anomalies, next_cursor })
+}
+
+/// A position among the changes of every shard, in the order of the shards.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct ChangePosition(pub Vec<ChangeMark>);
+
+/// A position in the form that a client holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ChangeId(pub String);
+
+impl ChangePosition {
+    /// Returns the id of an event after which a reader is at this position.
+    pub(super) fn seal(&self, key: &CursorKey, tenant_id: &str) -> Result<ChangeId, QueryError> {
+        let mut bytes = Vec::with_capacity(self.0.len() * 12);
+        for mark in &self.0 {
+            bytes.extend_from_slice(&mark.epoch.to_le_bytes());
+            bytes.extend_from_slice(&mark.change.to_le_bytes());
+        }
+        key.seal_bytes(&ChangePosition::context(tenant_id), &bytes).map(ChangeId)
+    }
+
+    /// Opens an id that a client sent.
+    ///
+    /// # Errors
+    /// Returns [`QueryError::Parameters`] if the text is not an id of this tenant's changes in this folder with its
+    /// current shards.
+    pub(super) fn open(
+        key: &CursorKey,
+        tenant_id: &str,
+        text: &str,
+        now: &ChangePosition,
+    ) -> Result<ChangePosition, QueryError> {
+        let opened = key.open_bytes(&ChangePosition::context(tenant_id), text);
+        let marks = opened.as_deref().and_then(|bytes| {
+            let (marks, odd) = bytes.as_chunks::<12>();
+            let mark = |bytes: &[u8; 12]| {
+                let (epoch, change) = bytes.split_first_chunk::<4>()?;
+                let change = u64::from_le_bytes(*change.first_chunk()?);
+                Some(ChangeMark { epoch: u32::from_le_bytes(*epoch), change })
+            };
+            let marks = marks.iter().map(mark).collect::<Option<Vec<_>>>()?;
+            let fits = |(of, now): (&ChangeMark, &ChangeMark)| !of.is_lost(*now);
+            let is_ours = odd.is_empty() && marks.len() == now.0.len();
+            (is_ours && marks.iter().zip(&now.0).all(fits)).then_some(marks)
+        });
+        marks.map(ChangePosition).ok_or_else(|| {
+            let detail = "unknown event id, or the data was resharded; start again without one";
+            QueryError::Parameters(vec![ParameterError {
+                name: "Last-Event-ID",
+                code: "invalid_event_id",
+                detail: detail.to_owned(),
+            }])
+        })
+    }
+
+    fn context(tenant_id: &str) -> Vec<u8> {
+        [b"price changes\0", tenant_id.as_bytes()].concat()
+    }
+}
+
+/// Returns the latest position of every shard's changes.
+pub(super) async fn change_marks(readers: &Readers) -> Result<ChangePosition, QueryError> {
+    let asked = readers.shards().map(|shard| ask(readers, shard, crate::prices::change_mark));
+    let asked = asked.collect::<Result<Vec<_>, _>>()?;
+    let mut marks = Vec::with_capacity(asked.len());
+    for asked in asked {
+        marks.push(asked.get().await?);
+    }
+    Ok(ChangePosition(marks))
+}
+
+/// Returns changes of one shard after a position, of all tenants, with the shard's current mark: its epoch and its
+/// last change. Returns no changes if the position is lost.
+pub(super) async fn changes_of_shard(
+    readers: &Readers,
+    place: usize,
+    after: ChangeMark,
+    limit: usize,
+) -> Result<(ChangeMark, Vec<PriceChange>), QueryError> {
+    let shard = readers.shards().nth(place).ok_or(QueryError::Busy)?;
+    let step = move |connection: &rusqlite::Connection| {
+        let mark = crate::prices::change_mark(connection)?;
+        if after.is_lost(mark) {
+            return Ok((mark, Vec::new()));
+        }
+        Ok((mark, crate::prices::changes(connection, None, (after.change, mark.change), limit)?))
+    };
+    ask(readers, shard, step)?.get().await
+}
+
+/// Changes of one shard in memory while a replay merges them with the others.
+#[derive(Debug, Default)]
+struct Ahead {
+    ready: VecDeque<PriceChange>,
+    /// Set once the shard has no more changes.
+    is_done: bool,
+}
+
+/// A tenant's changes between two positions, over all shards in the order of their times.
+#[derive(Debug)]
+pub(super) struct Changes {
+    readers: Readers,
+    tenant_id: String,
+    /// The position after the last returned change.
+    at: ChangePosition,
+    upto: Rc<ChangePosition>,
+    shards: Vec<Ahead>,
+}
+
+/// Changes that a replay requests from a shard at once. As many changes of each shard are in memory.
+const STEP_CHANGES: usize = 64;
+
+impl Changes {
+    #[must_use]
+    pub(super) fn new(
+        readers: &Readers,
+        tenant_id: &str,
+        from: ChangePosition,
+        upto: Rc<ChangePosition>,
+    ) -> Changes {
+        let shards = from.0.iter().zip(&upto.0);
+        let shards =
+            shards.map(|(from, upto)| Ahead { ready: VecDeque::new(), is_done: from.change >= upto.change });
+        let shards = shards.collect();
+        Changes { readers: readers.clone(), tenant_id: tenant_id.to_owned(), at: from, upto, shards }
+    }
+
+    /// Returns the position of a reader that has everything returned so far.
+    #[must_use]
+    pub(super) fn position(&self) -> &ChangePosition {
+        &self.at
+    }
+
+    /// Returns the next change, or `None` at the end, where the position is the upper one.
+    pub(super) async fn next(&mut self) -> Result<Option<PriceChange>, QueryError> {
+        self.fill().await?;
+        let heads = self.shards.iter().enumerate();
+        let heads = heads.filter_map(|(place, ahead)| Some((ahead.ready.front()?.at_us, place)));
+        let Some((_, place)) = heads.min() else {
+            self.at = (*self.upto).clone();
+            return Ok(None);
+        };
+        let change = self.shards[place].ready.pop_front();
+        if let Some(change) = &change {
+            self.at.0[place] = ChangeMark { epoch: self.upto.0[place].epoch, change: change.change };
+        }
+        Ok(change)
+    }
+
+    /// Asks every shard whose changes in memory are exhausted, concurrently.
+    async fn fill(&mut self) -> Result<(), QueryError> {
+        let mut asked = Vec::new();
+        for (place, ahead) in self.shards.iter().enumerate() {
+            if ahead.is_done || !ahead.ready.is_empty() {
+                continue;
+            }
+            let shard = self.readers.shards().nth(place).ok_or(QueryError::Busy)?;
+            let (tenant_id, upto) = (self.tenant_id.clone(), self.upto.0[place]);
+            let range = (self.at.0[place].change, upto.change);
+            let step = move |connection: &rusqlite::Connection| {
+                // The changes are lost with the file that contained them. Other changes have their numbers now.
+                if upto.is_lost(crate::prices::change_mark(connection)?) {
+                    return Ok(Vec::new());
+                }
+                crate::prices::changes(connection, Some(&tenant_id), range, STEP_CHANGES)
+            };
+            asked.push((place, ask(&self.readers, shard, step)?));
+        }
+        for (place, asked) in asked {
+            let found = asked.get().await?;
+            let ahead = &mut self.shards[place];
+            ahead.is_done = found.len() < STEP_CHANGES;
+            ahead.ready.extend(found);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_lite::future::block_on;
+
+    use super::super::history::PriceRow;
+    use super::super::record::{PRICE_EVENT, PriceEventRow};
+    use super::*;
+    use crate::base::ids::{LaneId, Sequence};
+    use crate::base::money::Currency;
+    use crate::base::prices::PriceRules;
+    use crate::families::FAMILIES;
+    use crate::query::ReadShard;
+    use crate::shard::{Entry, Observed, Records, Shard, ShardFolder, ShardOptions};
+
+    struct Events(Vec<(Sequence, Vec<u8>)>);
+
+    impl Records for Events {
+        fn records(&self) -> impl Iterator<Item = Entry<'_>> {
+            self.0.iter().map(|(sequence, payload)| Entry {
+                sequence: *sequence,
+                kind: PRICE_EVENT.number(),
+                payload,
+            })
+        }
+    }
+
+    /// Returns a shard with a first price and `anomalies` prices that differ too much from it.
+    fn shard_of(folder: &ShardFolder, anomalies: u64) -> Shard {
+        let mut shard = Shard::open(folder, &ShardOptions::default(), &FAMILIES).unwrap();
+        let event = |n: u64| {
+            let event_id = format!("e{n}");
+            let observed = Observed {
+                at_us: n as i64,
+                received_us: n as i64,
+                tenant_id: "t",
+                product_id: "p",
+                event_id: &event_id,
+            };
+            let price = if n == 0 { 100 } else { 900 };
+            let row = PriceRow { observed, price, currency: Currency::parse("USD").unwrap() };
+            let mut bytes = Vec::new();
+            PriceEventRow::new(row, PriceRules { change_bp: 2_000, score_milli: 3_500, window: 20 })
+                .encode(&mut bytes);
+            (Sequence(n + 1), bytes)
+        };
+        let events = Events((0..=anomalies).map(event).collect());
+        shard.apply(&[(LaneId::keyed(0), &events)], &mut |_, _, _| {}).unwrap();
+        shard
+    }
+
+    #[test]
+    fn a_shard_that_is_gone_is_no_shard_without_changes() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = ShardFolder::new(dir.path().join("shard-00"));
+        let shard = shard_of(&folder, 3);
+        let path = shard.path().to_owned();
+        drop(shard);
+        let readers = Readers::start(vec![ReadShard::alone(0, &path)], &[0], 1).unwrap();
+        let now = block_on(change_marks(&readers)).unwrap();
+        assert_eq!(now.0[0].change, 3);
+        let begin = ChangePosition(vec![ChangeMark { change: 1, ..now.0[0] }]);
+        let mut replay = Changes::new(&readers, "t", begin, Rc::new(now.clone()));
+        let aside = dir.path().join("aside.db");
+        std::fs::rename(&path, &aside).unwrap();
+        let is_told = |outcome: Result<(), QueryError>| {
+            assert!(matches!(outcome, Err(QueryError::Shard { .. })), "{outcome:?}");
+        };
+        is_told(block_on(change_marks(&readers)).map(drop));
+        is_told(block_on(changes_of_shard(&readers, 0, now.0[0], 9)).map(drop));
+        is_told(block_on(first_answer(&readers, ShardId(0), "t", "p", "e0")).map(drop));
+        is_told(block_on(replay.next()).map(drop));
+        // The file is back, and nothing is missing.
+        std::fs::rename(&aside, &path).unwrap();
+        let numbers: Vec<u64> =
+            std::iter::from_fn(|| block_on(replay.next()).unwrap().map(|change| change.change)).collect();
+        assert_eq!((numbers, replay.position()), (vec![2, 3], &now));
+    }
+
+    #[test]
+    fn a_shard_is_asked_again_where_it_has_most_of_a_page() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = |number: u16| ShardFolder::new(dir.path().join(format!("shard-{number:02}")));
+        let of = AnomaliesOf {
+            tenant_id: "t".to_owned(),
+            product_id: None,
+            status: None,
+            since_us: None,
+            after: None,
+        };
+        let shards: Vec<Shard> =
+            (0..8).map(|number| shard_of(&folder(number), if number == 3 { 60 } else { 2 })).collect();
+        let paths = shards.iter().zip(0..).map(|(shard, number)| ReadShard::alone(number, shard.path()));
+        let readers = Readers::start(paths.collect(), &[0], 1).unwrap();
+        let (key, mut cursor, mut lengths, mut times) =
+            (CursorKey::new(&[3; 16]), None, Vec::new(), Vec::new());
+        loop {
+            let page = anomalies_page(&readers, &key, of.clone(), None, 50, cursor.as_deref());
+            let page = block_on(page).unwrap();
+            lengths.push(page.anomalies.len());
+            times.extend(page.anomalies.iter().map(|line| line.created_us));
+            cursor = page.next_cursor;
+            if cursor.is_none() {
+                break;
+            }
+        }
+        assert_eq!(lengths, [50, 24]);
+        assert!(times.is_sorted_by(|a, b| a >= b), "{times:?}");
+    }
+
+    #[test]
+    fn a_place_ahead_of_its_shard_is_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = ShardFolder::new(dir.path().join("shard-00"));
+        let shard = shard_of(&folder, 3);
+        let readers = Readers::start(vec![ReadShard::alone(0, shard.path())], &[0], 1).unwrap();
+        let now = block_on(change_marks(&readers)).unwrap().0[0];
+        let key = CursorKey::new(&[3; 16]);
+        // As after an older copy has replaced the file: the same epoch, but fewer changes.
+        let ahead = ChangeMark { change: 4, ..now };
+        let other = ChangeMark { epoch: now.epoch.wrapping_add(1), change: 1 };
+        for (place, is_lost) in [(ahead, true), (other, true), (now, false), (ChangeMark::default(), false)] {
+            let (mark, found) = block_on(changes_of_shard(&readers, 0, place, 9)).unwrap();
+            assert_eq!(mark, now);
+            assert_eq!((place.is_lost(now), found.len()), (is_lost, if place.change == 0 { 3 } else { 0 }));
+            let id = ChangePosition(vec![place]).seal(&key, "t").unwrap().0;
+            let opened = ChangePosition::open(&key, "t", &id, &ChangePosition(vec![now]));
+            assert_eq!(opened.is_err(), is_lost);
+        }
+        let whole = |upto| {
+            let from = ChangePosition(vec![ChangeMark::default()]);
+            let mut replay = Changes::new(&readers, "t", from, Rc::new(ChangePosition(vec![upto])));
+            std::iter::from_fn(|| block_on(replay.next()).unwrap()).count()
+        };
+        assert_eq!((whole(now), whole(ahead)), (3, 0));
+    }
+}

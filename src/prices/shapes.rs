@@ -1,0 +1,143 @@
+//! The shapes of price events, anomalies and decisions in requests and responses.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::api::schema::texts::{Amount, CurrencyCode, Identifier};
+
+/// One observed price of a product. Unknown members are ignored. A known member must not occur twice.
+#[derive(Serialize, ToSchema)]
+pub struct NewPriceEvent {
+    /// 1 to 200 bytes without control characters. Identifies this observation of this product permanently.
+    /// May be omitted if `Idempotency-Key` or `webhook-id` supplies it.
+    #[schema(required = false, value_type = Option<Identifier>)]
+    pub event_id: Option<String>,
+    #[schema(value_type = Amount)]
+    pub price: String,
+    /// An active ISO 4217 code.
+    #[schema(value_type = CurrencyCode)]
+    pub currency: String,
+    /// RFC 3339 with an offset, at most a year ahead.
+    #[schema(format = DateTime, example = "2026-03-01T12:00:00Z")]
+    pub observed_at: String,
+}
+
+/// Response to a price event. Every retry gets the same one.
+#[derive(Serialize, ToSchema)]
+pub struct PriceRecorded {
+    #[schema(example = "recorded")]
+    pub status: String,
+    /// `null` if the price is not an anomaly.
+    pub anomaly: Option<FoundAnomaly>,
+}
+
+/// A price event that is in the journal and not committed yet.
+#[derive(Serialize, ToSchema)]
+pub struct PriceAccepted {
+    #[schema(example = "accepted")]
+    pub status: String,
+    pub event_id: String,
+}
+
+/// A price anomaly at the time of its detection.
+#[derive(Serialize, ToSchema)]
+pub struct FoundAnomaly {
+    /// 32 hexadecimal digits.
+    pub id: String,
+    /// Difference between the price and the baseline, rounded away from zero to two digits. `null` if the
+    /// baseline is zero.
+    #[schema(example = 50)]
+    pub change_percent: Option<f64>,
+    /// The accepted price that it was compared with: the last one, or the nearer of its two neighbours in
+    /// time.
+    #[schema(example = "10.00")]
+    pub baseline: String,
+    #[schema(example = 20)]
+    pub threshold_percent: f64,
+    pub reasons: Vec<AnomalyReason>,
+    /// `null` if there are fewer than five accepted prices.
+    pub score: Option<AnomalyScore>,
+    /// Always `open`. The list reports later decisions.
+    #[schema(example = "open")]
+    pub status: String,
+}
+
+/// The test that the price failed: its change, its modified z-score, or both.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AnomalyReason {
+    Change,
+    Score,
+}
+
+/// The modified z-score of the price among the accepted prices around it: `0.6745 * |price - median| / MAD`.
+/// The MAD is at least 2 % of the median.
+#[derive(Serialize, ToSchema)]
+pub struct AnomalyScore {
+    #[schema(example = 16.862)]
+    pub value: f64,
+    #[schema(example = 3.5)]
+    pub threshold: f64,
+    #[schema(example = "10.00")]
+    pub median: String,
+    #[schema(example = "0.10")]
+    pub mad: String,
+    /// Number of prices compared.
+    #[schema(example = 20)]
+    pub prices: u16,
+}
+
+/// A price anomaly and its review.
+#[derive(Serialize, ToSchema)]
+pub struct PriceAnomaly {
+    pub id: String,
+    pub product_id: String,
+    pub event_id: String,
+    #[schema(example = "15.00")]
+    pub price: String,
+    pub currency: String,
+    #[schema(format = DateTime)]
+    pub observed_at: String,
+    /// Time at which the event was received.
+    #[schema(format = DateTime)]
+    pub created_at: String,
+    pub change_percent: Option<f64>,
+    pub baseline: String,
+    pub threshold_percent: f64,
+    pub reasons: Vec<AnomalyReason>,
+    pub score: Option<AnomalyScore>,
+    pub status: AnomalyState,
+    #[schema(format = DateTime)]
+    pub reviewed_at: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum AnomalyState {
+    Open,
+    Approved,
+    Rejected,
+}
+
+/// Anomalies, newest first.
+#[derive(Serialize, ToSchema)]
+pub struct PriceAnomalies {
+    pub anomalies: Vec<PriceAnomaly>,
+    /// `null` on the last page.
+    pub next_cursor: Option<String>,
+}
+
+/// The review of an anomaly.
+#[derive(Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PriceReview {
+    pub decision: PriceDecision,
+}
+
+/// `approve` makes the price an accepted one. `reject` excludes it permanently.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum PriceDecision {
+    Approve,
+    Reject,
+}

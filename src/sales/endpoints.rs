@@ -1,0 +1,40 @@
+//! `GET …/metrics/sales`: figures of earlier responses, if no order has changed since, or new ones.
+
+use std::cell::RefCell;
+
+use super::plan::{Materialized, SalesCache, SalesPlan};
+use super::query;
+use crate::base::clock;
+use crate::http::Answer;
+use crate::lane::{Body, Call, Component};
+use crate::query::QueryError;
+
+/// Figures of earlier responses of this core, valid until an order changes them.
+#[derive(Default)]
+pub struct KeptSales(RefCell<SalesCache>);
+
+impl Component for KeptSales {}
+
+/// Returns figures of the tenant in the path. Kept ones are used if no order has changed since.
+pub async fn sales(call: Call<'_>, _: Body<'_>) -> Result<Answer, QueryError> {
+    let (lane, tenant_id) = (call.lane, call.tenant());
+    let KeptSales(sales) = lane.component();
+    let started_us = clock::monotonic_us();
+    let plan = SalesPlan::new(tenant_id, call.query()).map_err(QueryError::Parameters)?;
+    // Read before the sales: a change in between makes the figures old, but never wrong.
+    let versions = query::sales_versions(&lane.readers, tenant_id).await?;
+    let took_us = || clock::monotonic_us() - started_us;
+    let kept = sales.borrow_mut().get(&plan.key, &versions).map(|kept| kept.json(true, took_us()));
+    let body = match kept {
+        Some(body) => body,
+        None => {
+            let as_of_us = clock::unix_us();
+            let result = query::sales(&lane.readers, &plan.query).await?;
+            let made = Materialized::new(&plan, &result, as_of_us);
+            let body = made.json(false, took_us());
+            sales.borrow_mut().put(plan.key, versions, made);
+            body
+        }
+    };
+    Ok(Answer::new(200, "application/json", body).with("Cache-Control", "no-store"))
+}

@@ -1,0 +1,17 @@
+//! Sales of a tenant by day, hour, product or category: from the sums that orders keep, or from every sale.
+//!
+//! In: parameters of `GET …/metrics/sales`. Out: figures and the method by which they were computed. Owns: their
+//! meaning, and the figures that a core keeps between requests. Never: writes; the orders' transaction writes the sums
+//! (`orders/sums.rs`).
+
+pub mod endpoints;
+pub mod openapi;
+mod plan;
+mod query;
+mod read;
+pub mod shapes;
+
+pub use endpoints::KeptSales;
+pub use plan::{Materialized, SalesPlan};
+pub use query::{GroupBy, SalesQuery, sales, sales_versions};
+pub use read::{PartsReading, Single, SingleSales, sales_statements, single_parts, sum_statements};

@@ -1,0 +1,410 @@
+//! Figures of a tenant's sales: from sums and their sketches, or from every single sale.
+//!
+//! ```text
+//! approx   ask every shard for its sums by group ─► merge counts and sketches
+//! exact    days to windows of about as many sales ─► ask every shard for each window's sales, the next window's
+//!          while this one's are added ─► distinct customers and ranks of each group
+//! ```
+//! Exact figures of names (products, categories) hold the customers and totals of every name at once. If they do not
+//! fit into memory, they are computed in several passes, each over a part of the names.
+
+mod adding;
+mod merging;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use jiff::tz::TimeZone;
+
+use self::adding::Adding;
+use super::read::{PartsReading, Single, SingleSales};
+use crate::base::bucket_size::BucketSize;
+use crate::base::money::Currency;
+use crate::orders::{ORDERS, SalesOf, SumsBy};
+use crate::query::{QueryError, Readers, local, received};
+use crate::shard::read::pin;
+
+/// Sales of one window, over all shards. Each takes 50 bytes.
+const WINDOW_SALES: i64 = 60_000;
+/// Maximum passes over the sales.
+const PASSES_MAX: u32 = 64;
+/// Maximum groups of one answer. Only those with sales count.
+const GROUPS_MAX: usize = 200_000;
+const TOO_MANY_GROUPS: QueryError =
+    QueryError::TooLarge("more than 200000 groups have sales in this range; use a shorter one");
+
+/// The kind of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GroupBy {
+    Day,
+    Hour,
+    Product,
+    Category,
+}
+
+/// A query about sales.
+#[derive(Clone, Debug)]
+pub struct SalesQuery {
+    pub of: SalesOf,
+    pub group_by: GroupBy,
+    /// The beginning (inclusive) and the end (exclusive).
+    pub range_us: (Option<i64>, Option<i64>),
+    /// The zone whose days and hours are groups.
+    pub zone: TimeZone,
+    pub exact: bool,
+    /// Set if customers and order values are wanted in addition to counts.
+    pub with_details: bool,
+}
+
+/// The figures of one group.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Figures {
+    pub orders: i64,
+    /// Sums of many rows, of a type that no number of rows overflows.
+    pub units: i128,
+    pub revenue: i128,
+    /// The number of distinct customers, and the order totals at p50, p95 and p99.
+    pub details: Option<(u64, [i64; 3])>,
+}
+
+/// One group, identified by its beginning in time or by its name.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SalesGroup {
+    pub start_us: i64,
+    pub name: String,
+    pub currency: Currency,
+    pub figures: Figures,
+}
+
+/// The answer to a query about sales.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SalesResult {
+    /// In order of time or name, then currency.
+    pub groups: Vec<SalesGroup>,
+    pub rows_scanned: u64,
+    pub preaggregated: bool,
+    /// Set if customers and order values are estimates.
+    pub estimated: bool,
+}
+
+/// Returns a number for each shard that increases with every change of the tenant's orders.
+pub async fn sales_versions(readers: &Readers, tenant_id: &str) -> Result<Vec<i64>, QueryError> {
+    let tenant_id = tenant_id.to_owned();
+    readers.ask_all(0, move |connection| crate::orders::sales_version(connection, &tenant_id)).await
+}
+
+/// Computes the figures, as of one moment per shard and step.
+pub async fn sales(readers: &Readers, query: &SalesQuery) -> Result<SalesResult, QueryError> {
+    let _permit = readers.permit()?;
+    let spans = match query.group_by {
+        GroupBy::Day => spans(readers, query, SumsBy::Day).await?,
+        GroupBy::Hour => spans(readers, query, SumsBy::Hour).await?,
+        GroupBy::Product | GroupBy::Category => bounds(readers, query).await?.into_iter().collect(),
+    };
+    let (Some((first_us, _)), Some((_, last_us))) = (spans.first(), spans.last()) else {
+        return Ok(SalesResult {
+            preaggregated: !query.exact,
+            estimated: !query.exact,
+            ..SalesResult::default()
+        });
+    };
+    let (from_us, to_us) = query.range_us;
+    let range = (from_us.unwrap_or(*first_us).max(*first_us), to_us.unwrap_or(*last_us).min(*last_us));
+    let are_whole = |size: BucketSize| {
+        let edges = spans.iter().flat_map(|(start_us, end_us)| [*start_us, *end_us]);
+        edges.chain([range.0, range.1]).all(|edge| size.floor(edge) == edge)
+    };
+    let by_sums = match query.group_by {
+        GroupBy::Day | GroupBy::Hour if query.exact && query.with_details => None,
+        GroupBy::Day if are_whole(BucketSize::Day) => Some(SumsBy::Day),
+        GroupBy::Day | GroupBy::Hour => are_whole(BucketSize::Hour).then_some(SumsBy::Hour),
+        GroupBy::Category => (!query.exact || !query.with_details).then_some(SumsBy::Category),
+        GroupBy::Product => (!query.with_details).then_some(SumsBy::Product),
+    };
+    match by_sums {
+        Some(by) => merging::by_sums(readers, query, by, spans, range).await,
+        None => scan(readers, query, spans, range).await,
+    }
+}
+
+/// The beginnings and ends of groups, in order. The groups are those that may contain sales, or one over everything.
+type Spans = Arc<[(i64, i64)]>;
+
+/// Returns the period within the range that contains sales, in whole days of the zone.
+async fn bounds(readers: &Readers, query: &SalesQuery) -> Result<Option<(i64, i64)>, QueryError> {
+    let (of, range) = (query.of.clone(), query.range_us);
+    let shares = readers
+        .ask_all(None, move |connection| crate::sales::read::sales_bounds(connection, &of, range))
+        .await?;
+    let found = shares.into_iter().flatten().reduce(|one, other| (one.0.min(other.0), one.1.max(other.1)));
+    let Some((first, last)) = found else { return Ok(None) };
+    // Whole days of the zone around the UTC days with sales.
+    let first = local::day_start(&query.zone, first);
+    let last = local::next_day(&query.zone, last + BucketSize::Day.us() - 1);
+    let (from_us, to_us) = (range.0.unwrap_or(first).max(first), range.1.unwrap_or(last).min(last));
+    Ok((from_us < to_us).then_some((from_us, to_us)))
+}
+
+/// Returns the days or hours of the zone that may contain sales: those that overlap a day or hour of UTC with sales.
+/// Gaps between them cost nothing, however long they are.
+async fn spans(readers: &Readers, query: &SalesQuery, by: SumsBy) -> Result<Spans, QueryError> {
+    let (of, range) = (query.of.clone(), query.range_us);
+    let shares = readers
+        .ask_all(Vec::new(), move |connection| {
+            crate::sales::read::sales_starts(connection, &of, by, range, GROUPS_MAX + 1)
+        })
+        .await?;
+    let starts: BTreeSet<i64> = shares.into_iter().flatten().collect();
+    if starts.len() > GROUPS_MAX {
+        return Err(TOO_MANY_GROUPS);
+    }
+    let zone = query.zone.clone();
+    readers.compute(move || local_spans(&zone, by, &starts, range).into()).await
+}
+
+fn local_spans(
+    zone: &TimeZone,
+    by: SumsBy,
+    starts: &BTreeSet<i64>,
+    (from_us, to_us): (Option<i64>, Option<i64>),
+) -> Vec<(i64, i64)> {
+    let mut spans: Vec<(i64, i64)> = Vec::with_capacity(starts.len());
+    for start_us in starts {
+        let behind = spans.last().map_or(i64::MIN, |(_, end_us)| *end_us);
+        let mut at = from_us.unwrap_or(*start_us).max(*start_us).max(behind);
+        let end_us = to_us.unwrap_or(i64::MAX).min(start_us + by.us());
+        while at < end_us {
+            let span = match by {
+                SumsBy::Hour => (local::hour_start(zone, at), local::next_hour(zone, at)),
+                _ => (local::day_start(zone, at), local::next_day(zone, at)),
+            };
+            spans.push(span);
+            at = span.1;
+        }
+    }
+    spans
+}
+
+/// Returns the number of sales of each UTC day.
+async fn days(
+    readers: &Readers,
+    query: &SalesQuery,
+    (from_us, to_us): (i64, i64),
+) -> Result<Vec<(i64, i64)>, QueryError> {
+    let of = query.of.clone();
+    let shares = readers
+        .ask_all(Vec::new(), move |connection| {
+            crate::orders::sales_days(connection, &of, (Some(from_us), Some(to_us)))
+        })
+        .await?;
+    let mut days = std::collections::BTreeMap::new();
+    for (start_us, orders) in shares.into_iter().flatten() {
+        *days.entry(start_us).or_insert(0) += orders;
+    }
+    Ok(days.into_iter().collect())
+}
+
+/// Returns windows of about [`WINDOW_SALES`] sales, from the sales of each UTC day.
+fn windows((from_us, to_us): (i64, i64), days: &[(i64, i64)]) -> Vec<(i64, i64)> {
+    let mut windows = Vec::new();
+    let (mut begin, mut sales) = (from_us, 0);
+    for (start_us, orders) in days {
+        if sales > 0 && sales + orders > WINDOW_SALES && *start_us > begin && *start_us < to_us {
+            windows.push((begin, *start_us));
+            (begin, sales) = (*start_us, 0);
+        }
+        sales += orders;
+    }
+    windows.push((begin, to_us));
+    windows
+}
+
+/// Computes the figures from every single sale.
+async fn scan(
+    readers: &Readers,
+    query: &SalesQuery,
+    spans: Spans,
+    bounds: (i64, i64),
+) -> Result<SalesResult, QueryError> {
+    let pins = readers.ask_all(0_i64, |connection| pin(connection, &ORDERS)).await?;
+    let by = match query.group_by {
+        GroupBy::Day | GroupBy::Hour => {
+            let days = days(readers, query, bounds).await?;
+            return by_window(readers, query, spans, bounds, &days, &pins).await;
+        }
+        GroupBy::Product => Single::Product,
+        GroupBy::Category => Single::Category,
+    };
+    let _heavy = readers.heavy().await;
+    let mut passes = 1;
+    loop {
+        if let Some(result) = by_name(readers, query, by, bounds, &pins, passes).await? {
+            return Ok(result);
+        }
+        passes *= 2;
+        if passes > PASSES_MAX {
+            return Err(TOO_LARGE);
+        }
+    }
+}
+
+const TOO_LARGE: QueryError = QueryError::TooLarge("an exact answer exceeds the memory limit of a query");
+
+/// Computes groups in time, window after window. The next window is read while this one is added.
+async fn by_window(
+    readers: &Readers,
+    query: &SalesQuery,
+    spans: Spans,
+    bounds: (i64, i64),
+    days: &[(i64, i64)],
+    pins: &[i64],
+) -> Result<SalesResult, QueryError> {
+    let windows = windows(bounds, days);
+    let ask = |window: (i64, i64)| {
+        let asked = readers.shards().zip(pins).map(|(shard, pin)| {
+            let (of, pin) = (query.of.clone(), *pin);
+            readers.ask(shard, SingleSales::default(), move |connection| {
+                crate::sales::read::single_sales(connection, &of, pin, window)
+            })
+        });
+        asked.collect::<Result<Vec<_>, _>>()
+    };
+    let mut adding = Adding::new(spans);
+    let mut coming = ask(windows[0])?;
+    for at in 0..windows.len() {
+        let mut shares = Vec::with_capacity(coming.len());
+        let next = windows.get(at + 1).map(|next| ask(*next)).transpose()?.unwrap_or_default();
+        for (shard, answer) in readers.shards().zip(std::mem::replace(&mut coming, next)) {
+            shares.push((shard, received(answer.recv().await)?));
+        }
+        let end_us = windows[at].1;
+        adding = readers
+            .compute(move || {
+                adding.add(shares);
+                adding.finish_before(end_us);
+                adding
+            })
+            .await?;
+        if adding.is_full() {
+            return Err(TOO_LARGE);
+        }
+    }
+    finished(readers, vec![adding]).await
+}
+
+/// Computes groups by name, in passes over parts of the names. Returns `None` if one of them does not fit into
+/// memory.
+async fn by_name(
+    readers: &Readers,
+    query: &SalesQuery,
+    by: Single,
+    bounds: (i64, i64),
+    pins: &[i64],
+    passes: u32,
+) -> Result<Option<SalesResult>, QueryError> {
+    let mut done = Vec::new();
+    for pass in 0..passes {
+        let ask = |shard, pin: i64, reading: PartsReading| {
+            let of = query.of.clone();
+            readers.ask(shard, (SingleSales::default(), None), move |connection| {
+                crate::sales::read::single_parts(connection, &of, pin, bounds, reading)
+            })
+        };
+        let mut adding = Adding::new([bounds].into());
+        let asked = readers
+            .shards()
+            .zip(pins)
+            .map(|(shard, pin)| Ok((shard, *pin, ask(shard, *pin, PartsReading::new(by, (pass, passes)))?)));
+        let mut coming = asked.collect::<Result<Vec<_>, QueryError>>()?;
+        while !coming.is_empty() {
+            let mut shares = Vec::with_capacity(coming.len());
+            let mut going_on = Vec::with_capacity(coming.len());
+            for (shard, pin, answer) in coming {
+                let (share, reading) = received(answer.recv().await)?;
+                shares.push((shard, share));
+                if let Some(reading) = reading {
+                    going_on.push((shard, pin, ask(shard, pin, reading)?));
+                }
+            }
+            coming = going_on;
+            adding = readers
+                .compute(move || {
+                    adding.add(shares);
+                    adding
+                })
+                .await?;
+            if adding.is_full() {
+                return Ok(None);
+            }
+        }
+        done.push(adding.settled());
+    }
+    finished(readers, done).await.map(Some)
+}
+
+async fn finished(readers: &Readers, parts: Vec<Adding>) -> Result<SalesResult, QueryError> {
+    let mut result = SalesResult::default();
+    for adding in parts {
+        let (groups, rows) = readers.compute(move || adding.finish()).await?;
+        result.rows_scanned += rows;
+        result.groups.extend(groups);
+    }
+    if result.groups.len() > GROUPS_MAX {
+        return Err(TOO_MANY_GROUPS);
+    }
+    result.groups.sort_by(|one, other| {
+        (one.start_us, &one.name, one.currency).cmp(&(other.start_us, &other.name, other.currency))
+    });
+    Ok(result)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_cover_the_range_once() {
+        const DAY_US: i64 = BucketSize::Day.us();
+        let days: Vec<(i64, i64)> = (0..10).map(|day| (day * DAY_US, 25_000)).collect();
+        let windows = windows((5, 10 * DAY_US - 7), &days);
+        assert_eq!(windows.first().unwrap().0, 5);
+        assert_eq!(windows.last().unwrap().1, 10 * DAY_US - 7);
+        assert!(windows.windows(2).all(|pair| pair[0].1 == pair[1].0 && pair[0].0 < pair[0].1));
+        assert_eq!(windows.len(), 5);
+    }
+
+    #[test]
+    fn only_days_and_hours_that_may_hold_sales_are_groups() {
+        let us = |text: &str| text.parse::<jiff::Timestamp>().unwrap().as_microsecond();
+        let spans = |zone: &str, by, starts: &[&str], range| {
+            let starts = starts.iter().map(|start| us(start)).collect();
+            local_spans(&TimeZone::get(zone).unwrap(), by, &starts, range)
+        };
+        let far = ["0001-01-01T00:00:00Z", "1970-01-01T00:00:00Z", "9999-12-30T00:00:00Z"];
+        for by in [SumsBy::Day, SumsBy::Hour] {
+            let found = spans("UTC", by, &far, (None, None));
+            assert_eq!(found.iter().map(|span| span.0).collect::<Vec<_>>(), far.map(us));
+        }
+        // A day of UTC is part of two in Berlin, an hour is part of two in Kolkata. Neighbours share one.
+        let days = ["2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"];
+        assert_eq!(spans("Europe/Berlin", SumsBy::Day, &days, (None, None)).len(), 3);
+        let hours = spans("Asia/Kolkata", SumsBy::Hour, &["2026-01-01T10:00:00Z"], (None, None));
+        assert_eq!(
+            hours.iter().map(|span| span.0).collect::<Vec<_>>(),
+            [us("2026-01-01T09:30:00Z"), us("2026-01-01T10:30:00Z")]
+        );
+        let from = Some(us("2026-01-01T10:30:00Z"));
+        assert_eq!(spans("Asia/Kolkata", SumsBy::Hour, &["2026-01-01T10:00:00Z"], (from, None)).len(), 1);
+        for zone in ["America/New_York", "Asia/Tokyo", "Pacific/Kiritimati", "Pacific/Apia"] {
+            for by in [SumsBy::Day, SumsBy::Hour] {
+                let ends = ["0000-01-01T00:00:00Z", "9999-12-30T22:00:00Z"];
+                let found = spans(zone, by, &ends, (None, None));
+                assert!(found.windows(2).all(|pair| pair[0].1 <= pair[1].0), "{zone}");
+                assert!(found.iter().all(|span| span.0 < span.1), "{zone}");
+                for end in ends {
+                    assert!(crate::sales::read::span_of(&found, us(end)).is_some(), "{zone} {end}");
+                }
+            }
+        }
+    }
+}

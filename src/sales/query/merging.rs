@@ -1,0 +1,143 @@
+//! Sums of every shard, merged by group. The parts of a range that are not whole days come from single sales.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::super::read::{PartsReading, SalesSum, Single, SingleSales, SumKey};
+use super::{Figures, SalesGroup, SalesQuery, SalesResult, Spans};
+use crate::base::money::Currency;
+use crate::orders::{ORDERS, SumsBy};
+use crate::query::{QueryError, Readers};
+use crate::shard::read::pin;
+use crate::sketch::{HyperLogLog, SketchError, TDigest};
+
+/// One shard's share: its sums, and the single sales at the edges.
+type Share = (Vec<(SumKey, SalesSum)>, Vec<SingleSales>);
+
+pub(super) async fn by_sums(
+    readers: &Readers,
+    query: &SalesQuery,
+    by: SumsBy,
+    spans: Spans,
+    (from_us, to_us): (i64, i64),
+) -> Result<SalesResult, QueryError> {
+    let us = by.us();
+    let inner = (from_us + (-from_us).rem_euclid(us), to_us - to_us.rem_euclid(us));
+    // A range within one day contains no whole day.
+    let (inner, edges) = if inner.0 <= inner.1 {
+        (inner, [(from_us, inner.0), (inner.1, to_us)])
+    } else {
+        ((from_us, from_us), [(from_us, to_us), (to_us, to_us)])
+    };
+    let single = if by == SumsBy::Product { Single::Product } else { Single::Category };
+    let (of, asked_spans) = (query.of.clone(), Arc::clone(&spans));
+    let shares: Vec<Share> = readers
+        .ask_all((Vec::new(), Vec::new()), move |connection| {
+            let sums = if inner.0 < inner.1 {
+                crate::sales::read::sales_sums(connection, &of, by, &asked_spans, inner)?
+            } else {
+                Vec::new()
+            };
+            let mut singles = Vec::new();
+            for edge in edges.into_iter().filter(|edge| edge.0 < edge.1) {
+                let last = pin(connection, &ORDERS)?;
+                // Groups in time have no edges. Sums by name have at most two, each shorter than a day.
+                let (mut of_edge, mut reading) =
+                    (SingleSales::default(), Some(PartsReading::new(single, (0, 1))));
+                while let Some(from) = reading {
+                    let (step, next) = crate::sales::read::single_parts(connection, &of, last, edge, from)?;
+                    of_edge.append(step);
+                    reading = next;
+                }
+                singles.push(of_edge);
+            }
+            Ok((sums, singles))
+        })
+        .await?;
+    let with_details = query.with_details;
+    let merged = readers.compute(move || merge(shares, &spans, with_details)).await?;
+    merged.map_err(|_| QueryError::TooLarge("a sales sketch is damaged; run verify --aggregates"))
+}
+
+/// One group of all shards.
+#[derive(Default)]
+struct Merged {
+    figures: Figures,
+    /// Encoded sketches.
+    customers: Vec<Vec<u8>>,
+    /// Customers of single sales.
+    more_customers: Option<HyperLogLog>,
+    values: Option<TDigest>,
+}
+
+impl Merged {
+    fn customers(&self) -> Result<u64, SketchError> {
+        let mut single = Vec::new();
+        if let Some(customers) = &self.more_customers {
+            customers.encode(&mut single);
+        }
+        let mut parts: Vec<&[u8]> = self.customers.iter().map(Vec::as_slice).collect();
+        parts.extend((!single.is_empty()).then_some(single.as_slice()));
+        Ok(HyperLogLog::union_of(&parts)?.estimate().round() as u64)
+    }
+
+    fn values(&mut self) -> &mut TDigest {
+        self.values.get_or_insert_with(|| TDigest::new(TDigest::COMPRESSION_DEFAULT))
+    }
+
+    fn count(&mut self, orders: i64, units: i128, revenue: i128) {
+        self.figures.orders += orders;
+        self.figures.units += units;
+        self.figures.revenue += revenue;
+    }
+}
+
+fn merge(shares: Vec<Share>, spans: &[(i64, i64)], with_details: bool) -> Result<SalesResult, SketchError> {
+    let mut groups: BTreeMap<(u32, String, Currency), Merged> = BTreeMap::new();
+    let mut rows_scanned = 0;
+    for (sums, singles) in shares {
+        rows_scanned += sums.len() as u64;
+        for (key, sum) in sums {
+            let merged = groups.entry(key).or_default();
+            merged.count(sum.orders, sum.units, sum.revenue);
+            if with_details {
+                merged.customers.push(sum.customers);
+                merged.values().merge_encoded(&sum.order_value)?;
+            }
+        }
+        for SingleSales { sales, names } in singles {
+            rows_scanned += sales.len() as u64;
+            for sale in sales {
+                let Some(span) = crate::sales::read::span_of(spans, sale.ordered_at_us) else { continue };
+                let name = names.get(sale.name as usize).cloned().unwrap_or_default();
+                let merged = groups.entry((span as u32, name, sale.currency)).or_default();
+                merged.count(1, sale.units.into(), sale.revenue.into());
+                if with_details {
+                    merged.more_customers.get_or_insert_default().insert_hash(sale.customer_key);
+                    merged.values().insert(sale.total as f64)?;
+                }
+            }
+        }
+    }
+    let groups = groups
+        .into_iter()
+        .map(|((span, name, currency), mut merged)| {
+            let details = match with_details {
+                true => {
+                    let customers = merged.customers()?;
+                    let values = merged.values();
+                    let rank = |q: f64| values.quantile(q).unwrap_or_default().round() as i64;
+                    Some((customers, [0.5, 0.95, 0.99].map(rank)))
+                }
+                false => None,
+            };
+            Ok(SalesGroup {
+                start_us: spans.get(span as usize).map(|span| span.0).unwrap_or_default(),
+                name,
+                currency,
+                figures: Figures { details, ..merged.figures },
+            })
+        })
+        .collect::<Result<_, SketchError>>()?;
+    Ok(SalesResult { groups, rows_scanned, preaggregated: true, estimated: with_details })
+}

@@ -1,0 +1,590 @@
+//! Reads the sales of one tenant for figures: groups with sketches from the sums, or single sales from the rows.
+
+use std::collections::{BTreeSet, HashMap};
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter};
+
+use crate::base::money::Currency;
+use crate::orders::{ITEM_IDS, ORDERS, SalesOf, SumsBy, currencies, day_of, item_ids, items_sql, sales_days};
+use crate::shard::{PartitionInfo, ShardError, partitions_of, tenant_number};
+use crate::sketch::{HyperLogLog, TDigest};
+
+/// A sum over a period, optionally of one category or product.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SalesSum {
+    pub orders: i64,
+    /// The total of several rows, which may exceed 64 bits.
+    pub units: i128,
+    pub revenue: i128,
+    /// Encoded sketches; empty for products.
+    pub customers: Vec<u8>,
+    pub order_value: Vec<u8>,
+}
+
+/// Returns the SQL that reads the sums of a tenant and currency in a period.
+fn sums_sql(by: SumsBy) -> String {
+    let sketches = if SumsBy::WITH_SKETCHES.contains(&by) { ", customers, order_value" } else { "" };
+    format!(
+        "SELECT start_us, {}, currency, orders, units, revenue{sketches} FROM {} \
+         WHERE tenant = ?1 AND currency = ?2 AND start_us >= ?3 AND start_us < ?4 ORDER BY start_us",
+        by.column().unwrap_or("0"),
+        by.table()
+    )
+}
+
+impl SumsBy {
+    /// Returns the name for a number in the second column.
+    fn name(self, connection: &Connection, number: i64) -> Result<String, ShardError> {
+        let sql = match self {
+            SumsBy::Hour | SumsBy::Day => return Ok(String::new()),
+            SumsBy::Category => CATEGORY_NAME_SQL,
+            SumsBy::Product => PRODUCT_SQL,
+        };
+        let name = connection.prepare_cached(sql)?.query_row([number], |row| row.get(0)).optional()?;
+        name.ok_or_else(|| ShardError::Corrupt("a sum is of an unknown name".to_owned()))
+    }
+}
+
+const CATEGORY_NAME_SQL: &str = "SELECT name FROM category_row WHERE id = ?1";
+
+/// Group, name (of a category or product) and currency.
+pub(super) type SumKey = (u32, String, Currency);
+
+/// Returns the index of the span that contains a time. The spans are in order and do not overlap.
+#[must_use]
+pub(super) fn span_of(spans: &[(i64, i64)], us: i64) -> Option<usize> {
+    let at = spans.partition_point(|(start_us, _)| *start_us <= us).checked_sub(1)?;
+    spans.get(at).filter(|(_, end_us)| us < *end_us).map(|_| at)
+}
+
+/// Returns the sums of `[from, to)`, added up by group, with their sketches. `spans` are the start and end of each
+/// group, in order; times between them are ignored. The range consists of whole hours or days, depending on `by`.
+pub(super) fn sales_sums(
+    connection: &Connection,
+    of: &SalesOf,
+    by: SumsBy,
+    spans: &[(i64, i64)],
+    (from_us, to_us): (i64, i64),
+) -> Result<Vec<(SumKey, SalesSum)>, ShardError> {
+    let Some(tenant) = tenant_number(connection, &of.tenant_id)? else { return Ok(Vec::new()) };
+    let mut sums: HashMap<(u32, Currency, i64), Adding> = HashMap::new();
+    for currency in currencies(connection, of, tenant)? {
+        let mut statement = connection.prepare_cached(&sums_sql(by))?;
+        let mut rows = statement.query(params![tenant, currency.as_str(), from_us, to_us])?;
+        while let Some(row) = rows.next()? {
+            let start_us: i64 = row.get(0)?;
+            let Some(group) = span_of(spans, start_us) else { continue };
+            let sum = sums.entry((group as u32, currency, row.get(1)?)).or_default();
+            sum.add(row, by != SumsBy::Product)?;
+        }
+    }
+    let mut names: HashMap<i64, String> = HashMap::new();
+    let mut found = Vec::with_capacity(sums.len());
+    for ((group, currency, number), sum) in sums {
+        let name = match names.get(&number) {
+            Some(known) => known.clone(),
+            None => names.entry(number).or_insert(by.name(connection, number)?).clone(),
+        };
+        found.push(((group, name, currency), sum.done()?));
+    }
+    Ok(found)
+}
+
+/// One sum while it is added up. The sketches of a single row are returned unchanged.
+#[derive(Default)]
+struct Adding {
+    orders: i64,
+    units: i128,
+    revenue: i128,
+    customers: Vec<Vec<u8>>,
+    values: Vec<Vec<u8>>,
+}
+
+impl Adding {
+    fn add(&mut self, row: &Row<'_>, with_sketches: bool) -> Result<(), ShardError> {
+        self.orders += row.get::<_, i64>(3)?;
+        self.units += i128::from(row.get::<_, i64>(4)?);
+        self.revenue += i128::from(row.get::<_, i64>(5)?);
+        if !with_sketches {
+            return Ok(());
+        }
+        let blob = |at: usize| row.get_ref(at)?.as_blob().map_err(rusqlite::Error::from);
+        self.customers.push(blob(6)?.to_vec());
+        self.values.push(blob(7)?.to_vec());
+        if self.customers.len() >= PARTS_MAX { self.unite() } else { Ok(()) }
+    }
+
+    /// Merges the collected sketches into one.
+    fn unite(&mut self) -> Result<(), ShardError> {
+        if self.customers.len() < 2 {
+            return Ok(());
+        }
+        let damaged = |error: crate::sketch::SketchError| ShardError::Corrupt(format!("a sketch: {error}"));
+        let parts: Vec<&[u8]> = self.customers.iter().map(Vec::as_slice).collect();
+        let mut customers = Vec::new();
+        HyperLogLog::union_of(&parts).map_err(damaged)?.encode(&mut customers);
+        let mut digest = TDigest::new(TDigest::COMPRESSION_DEFAULT);
+        for part in &self.values {
+            digest.merge_encoded(part).map_err(damaged)?;
+        }
+        let mut values = Vec::new();
+        digest.encode(&mut values);
+        (self.customers, self.values) = (vec![customers], vec![values]);
+        Ok(())
+    }
+
+    fn done(mut self) -> Result<SalesSum, ShardError> {
+        self.unite()?;
+        let Adding { orders, units, revenue, mut customers, mut values } = self;
+        let (customers, order_value) =
+            (customers.pop().unwrap_or_default(), values.pop().unwrap_or_default());
+        Ok(SalesSum { orders, units, revenue, customers, order_value })
+    }
+}
+
+/// Sketches that are collected before they are merged.
+const PARTS_MAX: usize = 32;
+
+/// Returns the first and the last day with sales.
+pub(super) fn sales_bounds(
+    connection: &Connection,
+    of: &SalesOf,
+    (from_us, to_us): (Option<i64>, Option<i64>),
+) -> Result<Option<(i64, i64)>, ShardError> {
+    let Some(tenant) = tenant_number(connection, &of.tenant_id)? else { return Ok(None) };
+    let from_us = from_us.map_or(i64::MIN, day_of);
+    let to_us = to_us.unwrap_or(i64::MAX);
+    let mut span: Option<(i64, i64)> = None;
+    for currency in currencies(connection, of, tenant)? {
+        let edge = |sql: &str| -> Result<Option<i64>, ShardError> {
+            let values = params![tenant, currency.as_str(), from_us, to_us];
+            Ok(connection.prepare_cached(sql)?.query_row(values, |row| row.get(0)).optional()?)
+        };
+        if let (Some(first), Some(last)) = (edge(FIRST_DAY_SQL)?, edge(LAST_DAY_SQL)?) {
+            let (low, high) = span.unwrap_or((first, last));
+            span = Some((low.min(first), high.max(last)));
+        }
+    }
+    Ok(span)
+}
+
+const FIRST_DAY_SQL: &str = "SELECT start_us FROM sales_day WHERE tenant = ?1 AND currency = ?2 \
+                             AND start_us >= ?3 AND start_us < ?4 ORDER BY start_us LIMIT 1";
+const LAST_DAY_SQL: &str = "SELECT start_us FROM sales_day WHERE tenant = ?1 AND currency = ?2 \
+                            AND start_us >= ?3 AND start_us < ?4 ORDER BY start_us DESC LIMIT 1";
+
+/// Returns the starts of the hours or days with sales, in order, at most `limit` for each currency. A bound of
+/// `None` is open.
+pub(super) fn sales_starts(
+    connection: &Connection,
+    of: &SalesOf,
+    by: SumsBy,
+    (from_us, to_us): (Option<i64>, Option<i64>),
+    limit: usize,
+) -> Result<Vec<i64>, ShardError> {
+    let Some(tenant) = tenant_number(connection, &of.tenant_id)? else { return Ok(Vec::new()) };
+    // The hour or day that contains `from` begins before it.
+    let from_us = from_us.map_or(i64::MIN, |from| from.saturating_sub(from.rem_euclid(by.us())));
+    let to_us = to_us.unwrap_or(i64::MAX);
+    let mut starts = BTreeSet::new();
+    for currency in currencies(connection, of, tenant)? {
+        let mut statement = connection.prepare_cached(&starts_sql(by))?;
+        let values = params![tenant, currency.as_str(), from_us, to_us, limit as i64];
+        let found = statement.query_map(values, |row| row.get::<_, i64>(0))?;
+        found.into_iter().try_for_each(|start| start.map(|start| _ = starts.insert(start)))?;
+    }
+    Ok(starts.into_iter().collect())
+}
+
+fn starts_sql(by: SumsBy) -> String {
+    format!(
+        "SELECT start_us FROM {} WHERE tenant = ?1 AND currency = ?2 AND start_us >= ?3 AND start_us < ?4 \
+         ORDER BY start_us LIMIT ?5",
+        by.table()
+    )
+}
+
+/// How orders are divided into single sales.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Single {
+    /// One for each order and category in it.
+    Category,
+    /// One for each order and product in it.
+    Product,
+}
+
+/// One sale, or its part of one category or product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SingleSale {
+    pub ordered_at_us: i64,
+    /// Index into the names.
+    pub name: u32,
+    pub currency: Currency,
+    pub customer_key: u64,
+    /// The total of the whole order.
+    pub total: i64,
+    pub units: i64,
+    pub revenue: i64,
+}
+
+/// Single sales with the names that they refer to.
+#[derive(Clone, Debug, Default)]
+pub struct SingleSales {
+    pub sales: Vec<SingleSale>,
+    /// In a reading of parts, only names that no earlier step has returned.
+    pub names: Vec<String>,
+}
+
+impl SingleSales {
+    /// Appends the next step of the same reading.
+    pub fn append(&mut self, next: SingleSales) {
+        self.sales.extend(next.sales);
+        self.names.extend(next.names);
+    }
+}
+
+/// Returns every sale of `[from, to)` among orders up to `pin`, one for each order, approximately in order of time.
+/// Takes 0.2 us each.
+pub(super) fn single_sales(
+    connection: &Connection,
+    of: &SalesOf,
+    pin: i64,
+    (from_us, to_us): (i64, i64),
+) -> Result<SingleSales, ShardError> {
+    let mut found = SingleSales::default();
+    let Some(tenant) = tenant_number(connection, &of.tenant_id)? else { return Ok(found) };
+    for info in overlapping(connection, pin, (from_us, to_us))? {
+        let mut statement = connection.prepare_cached(&sales_sql(&info.name))?;
+        let mut rows = statement.query(params_from_iter(values(of, tenant, pin, (from_us, to_us))))?;
+        let mut currencies = Currencies::default();
+        while let Some(row) = rows.next()? {
+            found.sales.push(sale(row, &mut currencies)?);
+        }
+    }
+    Ok(found)
+}
+
+/// The state of a reading of parts in one shard. Each step receives it from the step before, because its knowledge
+/// (the names of products, whether most of a table is selected) would cost more than a step to gather again.
+#[derive(Debug)]
+pub struct PartsReading {
+    by: Single,
+    /// The index of a share and the number of shares. Names whose hash is in another share are omitted.
+    share: (u32, u32),
+    /// The highest order id of the finished partitions, or of the rows read so far if tables are read from end to
+    /// end.
+    after: i64,
+    /// Time and order id of the last order read, if a partition is read in order of time and is not finished.
+    within: Option<(i64, String)>,
+    /// Whether tables are read from end to end. The first step decides it.
+    whole: Option<bool>,
+    /// By product number: the number of the name, or one of the two constants below.
+    products: Vec<u32>,
+    numbers: HashMap<String, u32>,
+}
+
+/// A product that has not been looked up yet.
+const UNKNOWN: u32 = u32::MAX;
+/// A product whose name is not in the share.
+const LEFT_OUT: u32 = u32::MAX - 1;
+
+impl PartsReading {
+    #[must_use]
+    pub fn new(by: Single, share: (u32, u32)) -> PartsReading {
+        PartsReading {
+            by,
+            share,
+            after: 0,
+            within: None,
+            whole: None,
+            products: Vec::new(),
+            numbers: HashMap::new(),
+        }
+    }
+
+    /// Returns the number of the name, of a product or its category, that an item counts for. Takes about 2 us the
+    /// first time, then 2 ns.
+    fn number(
+        &mut self,
+        connection: &Connection,
+        product: i64,
+        names: &mut Vec<String>,
+    ) -> Result<Option<u32>, ShardError> {
+        // Products are numbered from 1 without gaps, so one slot for each takes few bytes.
+        let place = usize::try_from(product).unwrap_or(usize::MAX);
+        let known = self.products.get(place).copied().unwrap_or(UNKNOWN);
+        if known < LEFT_OUT {
+            return Ok(Some(known));
+        }
+        if known == LEFT_OUT {
+            return Ok(None);
+        }
+        let sql = if self.by == Single::Product { PRODUCT_SQL } else { CATEGORY_SQL };
+        let name: Option<String> =
+            connection.prepare_cached(sql)?.query_row([product], |row| row.get(0)).optional()?;
+        let name = name.ok_or_else(|| ShardError::Corrupt("an item has an unknown product".to_owned()))?;
+        let (share, of) = self.share;
+        // Any hash works that is the same in every shard.
+        let is_ours = crc32c::crc32c(name.as_bytes()) % of.max(1) == share;
+        let next = self.numbers.len() as u32;
+        let number = is_ours.then(|| {
+            *self.numbers.entry(name).or_insert_with_key(|name| {
+                names.push(name.clone());
+                next
+            })
+        });
+        if place >= self.products.len() {
+            self.products.resize(place + 1, UNKNOWN);
+        }
+        self.products[place] = number.unwrap_or(LEFT_OUT);
+        Ok(number)
+    }
+}
+
+/// Does the next step of a reading. Returns the sales of `[from, to)` among some ten thousand orders up to `pin`,
+/// one for each order and name in it, and the reading if there is more. Takes about 0.3 us an order and 0.2 us an
+/// item if most orders are selected.
+pub fn single_parts(
+    connection: &Connection,
+    of: &SalesOf,
+    pin: i64,
+    range: (i64, i64),
+    mut reading: PartsReading,
+) -> Result<(SingleSales, Option<PartsReading>), ShardError> {
+    let mut found = SingleSales::default();
+    let Some(tenant) = tenant_number(connection, &of.tenant_id)? else { return Ok((found, None)) };
+    let infos = overlapping(connection, pin, range)?;
+    let end = |info: &PartitionInfo| (info.end_id - 1).min(pin);
+    let Some(info) = infos.iter().find(|info| end(info) > reading.after) else { return Ok((found, None)) };
+    let whole = match reading.whole {
+        Some(whole) => whole,
+        None => {
+            let days = sales_days(connection, of, (Some(range.0), Some(range.1)))?;
+            let wanted: i64 = days.iter().map(|(_, orders)| orders).sum();
+            let there: u64 = infos.iter().map(|info| info.rows).sum();
+            wanted.unsigned_abs() * MOST >= there
+        }
+    };
+    reading.whole = Some(whole);
+    if whole {
+        // If most of the rows are selected, both tables are read from end to end, side by side.
+        let ids = (reading.after.max(info.first_id - 1), end(info));
+        reading.after = parts_by_id(connection, of, tenant, (info, ids), range, &mut reading, &mut found)?;
+    } else {
+        reading.within = parts_by_time(connection, of, tenant, (info, pin), range, &mut reading, &mut found)?;
+        if reading.within.is_none() {
+            reading.after = end(info);
+        }
+    }
+    let is_done = reading.after >= infos.last().map_or(pin, end);
+    Ok((found, (!is_done).then_some(reading)))
+}
+
+/// Does a step over the orders of one partition in order of time. Returns where it stopped, unless it reached the
+/// end.
+fn parts_by_time(
+    connection: &Connection,
+    of: &SalesOf,
+    tenant: i64,
+    (info, pin): (&PartitionInfo, i64),
+    (from_us, to_us): (i64, i64),
+    reading: &mut PartsReading,
+    found: &mut SingleSales,
+) -> Result<Option<(i64, String)>, ShardError> {
+    // An order id is never empty.
+    let (after_us, after_id) = reading.within.take().unwrap_or((from_us, String::new()));
+    let mut statement = connection.prepare_cached(&sales_behind_sql(&info.name))?;
+    let mut items = connection.prepare_cached(&items_sql(&info.name))?;
+    let [tenant, _, to_us, pin, currency] = values(of, tenant, pin, (from_us, to_us));
+    let mut rows = statement.query(params![tenant, after_us, to_us, pin, currency, after_id, STEP_ORDERS])?;
+    let mut currencies = Currencies::default();
+    let (mut last, mut orders) = (None, 0_i64);
+    while let Some(row) = rows.next()? {
+        let (sale, id) = (sale(row, &mut currencies)?, row.get::<_, i64>(5)?);
+        let first = found.sales.len();
+        let mut lines = items.query(item_ids(id, id))?;
+        while let Some(line) = lines.next()? {
+            add_line(connection, line, &sale, first, reading, found)?;
+        }
+        orders += 1;
+        if orders == STEP_ORDERS {
+            last = Some((sale.ordered_at_us, row.get(6)?));
+        }
+    }
+    Ok(last)
+}
+
+/// Does a step over the orders of one partition with ids in `(after, last]`, in order of id. Returns the last id of
+/// the step.
+fn parts_by_id(
+    connection: &Connection,
+    of: &SalesOf,
+    tenant: i64,
+    (info, (after, last)): (&PartitionInfo, (i64, i64)),
+    (from_us, to_us): (i64, i64),
+    reading: &mut PartsReading,
+    found: &mut SingleSales,
+) -> Result<i64, ShardError> {
+    let last = last.min(after + STEP_ORDERS);
+    let mut statement = connection.prepare_cached(&orders_by_id_sql(&info.name))?;
+    let mut items = connection.prepare_cached(&items_sql(&info.name))?;
+    let mut rows = statement.query([after, last])?;
+    let mut lines = items.query(item_ids(after + 1, last))?;
+    let mut line = lines.next()?;
+    let mut currencies = Currencies::default();
+    while let Some(row) = rows.next()? {
+        let (id, of_tenant, status): (i64, i64, u8) = (row.get(5)?, row.get(6)?, row.get(7)?);
+        let at_us: i64 = row.get(0)?;
+        let sale = if of_tenant == tenant && (1..=4).contains(&status) && (from_us..to_us).contains(&at_us) {
+            Some(sale(row, &mut currencies)?)
+                .filter(|sale| of.currency.is_none_or(|only| only == sale.currency))
+        } else {
+            None
+        };
+        let first = found.sales.len();
+        while let Some(current) = line {
+            let of_order = current.get::<_, i64>(3)? / ITEM_IDS;
+            if of_order > id {
+                line = Some(current);
+                break;
+            }
+            if let (Some(sale), true) = (&sale, of_order == id) {
+                add_line(connection, current, sale, first, reading, found)?;
+            }
+            line = lines.next()?;
+        }
+    }
+    Ok(last)
+}
+
+/// Tables are read from end to end if the selected orders times this number reach the stored ones.
+const MOST: u64 = 3;
+/// Orders of one step: some 10 ms, and 2 MB of single sales.
+const STEP_ORDERS: i64 = if cfg!(test) { 3 } else { 8_192 };
+
+fn overlapping(
+    connection: &Connection,
+    pin: i64,
+    (from_us, to_us): (i64, i64),
+) -> Result<Vec<PartitionInfo>, ShardError> {
+    let mut infos = partitions_of(connection, &ORDERS)?;
+    infos.retain(|info| {
+        info.first_id <= pin && info.timestamp_us.is_some_and(|(low, high)| low < to_us && high >= from_us)
+    });
+    Ok(infos)
+}
+
+fn values(of: &SalesOf, tenant: i64, pin: i64, (from_us, to_us): (i64, i64)) -> [Value; 5] {
+    let currency = of.currency.map(|currency| currency.as_str().to_owned());
+    [tenant.into(), from_us.into(), to_us.into(), pin.into(), currency.into()]
+}
+
+/// The most recent currency, which is usually the next one too.
+#[derive(Default)]
+struct Currencies(Option<Currency>);
+
+impl Currencies {
+    fn of(&mut self, code: &str) -> Result<Currency, ShardError> {
+        if let Some(last) = self.0
+            && last.as_str() == code
+        {
+            return Ok(last);
+        }
+        self.0 = Currency::parse(code);
+        self.0.ok_or_else(|| ShardError::Corrupt("an order has an unknown currency".to_owned()))
+    }
+}
+
+/// Reads a sale from columns ordered_at_us, currency, customer_key, total, units.
+fn sale(row: &Row<'_>, currencies: &mut Currencies) -> Result<SingleSale, ShardError> {
+    let total = row.get(3)?;
+    Ok(SingleSale {
+        ordered_at_us: row.get(0)?,
+        name: 0,
+        currency: currencies.of(row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?)?,
+        customer_key: row.get::<_, i64>(2)? as u64,
+        total,
+        units: row.get(4)?,
+        revenue: total,
+    })
+}
+
+/// Adds an item to the part of its order with the item's name. The parts of this order begin at index `first`.
+fn add_line(
+    connection: &Connection,
+    line: &Row<'_>,
+    sale: &SingleSale,
+    first: usize,
+    reading: &mut PartsReading,
+    found: &mut SingleSales,
+) -> Result<(), ShardError> {
+    let (product, quantity, unit_price): (i64, i64, i64) = (line.get(0)?, line.get(1)?, line.get(2)?);
+    let Some(name) = reading.number(connection, product, &mut found.names)? else { return Ok(()) };
+    let revenue = quantity.saturating_mul(unit_price);
+    // A linear search, because orders have few items.
+    match found.sales[first..].iter_mut().find(|part| part.name == name) {
+        Some(part) => {
+            part.units = part.units.saturating_add(quantity);
+            part.revenue = part.revenue.saturating_add(revenue);
+        }
+        None => found.sales.push(SingleSale { name, units: quantity, revenue, ..*sale }),
+    }
+    Ok(())
+}
+
+fn sales_sql(partition: &str) -> String {
+    format!(
+        "SELECT ordered_at_us, currency, customer_key, total, units, id FROM {partition} \
+         INDEXED BY {partition}_time WHERE tenant = ?1 AND ordered_at_us >= ?2 AND ordered_at_us < ?3 \
+         AND id <= ?4 AND status <= 4 AND (?5 IS NULL OR currency = ?5)"
+    )
+}
+
+/// Like [`sales_sql`], for sales after a position.
+fn sales_behind_sql(partition: &str) -> String {
+    format!(
+        "SELECT ordered_at_us, currency, customer_key, total, units, id, order_id FROM {partition} \
+         INDEXED BY {partition}_time WHERE tenant = ?1 AND (ordered_at_us, order_id) > (?2, ?6) AND ordered_at_us < ?3 \
+         AND id <= ?4 AND status <= 4 AND (?5 IS NULL OR currency = ?5) ORDER BY ordered_at_us, order_id LIMIT ?7"
+    )
+}
+
+fn orders_by_id_sql(partition: &str) -> String {
+    format!(
+        "SELECT ordered_at_us, currency, customer_key, total, units, id, tenant, status FROM {partition} \
+         WHERE id > ?1 AND id <= ?2 ORDER BY id"
+    )
+}
+
+const PRODUCT_SQL: &str = "SELECT product_id FROM product_row WHERE id = ?1";
+const CATEGORY_SQL: &str =
+    "SELECT g.name FROM product_row p JOIN category_row g ON g.id = p.category WHERE p.id = ?1";
+
+/// Returns every SQL text of figures that reads a partition, with its name, for checking query plans.
+#[must_use]
+pub fn sales_statements(partition: &PartitionInfo) -> Vec<(String, String)> {
+    vec![
+        ("single sales".to_owned(), sales_sql(&partition.name)),
+        ("single sales, a step".to_owned(), sales_behind_sql(&partition.name)),
+        ("orders from end to end".to_owned(), orders_by_id_sql(&partition.name)),
+    ]
+}
+
+/// Returns every other SQL text of figures, with its name.
+#[must_use]
+pub fn sum_statements() -> Vec<(String, String)> {
+    vec![
+        ("sums by hour".to_owned(), sums_sql(SumsBy::Hour)),
+        ("sums by day".to_owned(), sums_sql(SumsBy::Day)),
+        ("sums by category".to_owned(), sums_sql(SumsBy::Category)),
+        ("sums by product".to_owned(), sums_sql(SumsBy::Product)),
+        ("hours with sales".to_owned(), starts_sql(SumsBy::Hour)),
+        ("days with sales".to_owned(), starts_sql(SumsBy::Day)),
+        ("the first day with sales".to_owned(), FIRST_DAY_SQL.to_owned()),
+        ("the last day with sales".to_owned(), LAST_DAY_SQL.to_owned()),
+        ("the product of an item".to_owned(), PRODUCT_SQL.to_owned()),
+        ("the category of an item".to_owned(), CATEGORY_SQL.to_owned()),
+        ("a category".to_owned(), CATEGORY_NAME_SQL.to_owned()),
+    ]
+}

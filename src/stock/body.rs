@@ -1,0 +1,402 @@
+//! The updates of a stock request: split, parsed one by one, each with its faults.
+//!
+//! In: the decoded body of `PUT …/stock/bulk_update`. Out: its mode and every row in order, each an update or its
+//! faults. Never: memory that grows with anything but the number of rows, at most [`STOCK_UPDATES_MAX`].
+
+use std::borrow::Cow;
+
+use super::mode::{STOCK_MAX, StockMode};
+use crate::base::limits::{IDENTIFIER_BYTES_MAX, STOCK_UPDATES_MAX};
+use crate::event::{
+    Code, DecodeError, FieldError, FieldErrors, TextRule, TimeRule, field, members, second_look,
+    skip_whitespace, text, text_rule, time, time_rule, unescape, value_end,
+};
+
+/// A stock request: its mode and its updates.
+#[derive(Clone, Debug)]
+pub(super) struct StockRequest<'b> {
+    pub mode: StockMode,
+    /// At least one, in request order.
+    pub rows: Vec<Result<StockUpdate<'b>, StockFault<'b>>>,
+}
+
+/// One update. A text is borrowed unless it has escapes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct StockUpdate<'b> {
+    /// 1 to 200 bytes, no control characters; the same holds for the product.
+    pub event_id: Cow<'b, str>,
+    pub product_id: Cow<'b, str>,
+    pub amount: StockAmount,
+    /// In mode `reject` only; not negative.
+    pub expected_version: Option<i64>,
+    /// Microseconds since 1970 UTC.
+    pub occurred_at_us: i64,
+}
+
+/// The amount of an update.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum StockAmount {
+    /// The new stock: 0 to [`STOCK_MAX`].
+    Quantity(i64),
+    /// The change: at most [`STOCK_MAX`] in either direction.
+    Delta(i64),
+}
+
+/// The faults of an update, and its product.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct StockFault<'b> {
+    /// `None` if the product is invalid too.
+    pub product_id: Option<Cow<'b, str>>,
+    /// Pointers are within the update.
+    pub errors: FieldErrors,
+}
+
+/// Why a body is not a stock request. The sender's fault.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StockBodyError {
+    /// 400, or 422 if it is nested too deeply.
+    #[error(transparent)]
+    Body(#[from] DecodeError),
+    /// 422: JSON, but not a stock request.
+    #[error("the JSON is not a valid stock request: {0}")]
+    Fields(FieldErrors),
+    /// 413: more rows than one request may have.
+    #[error("more than {STOCK_UPDATES_MAX} updates in one request")]
+    TooManyRows,
+}
+
+/// Members of an object by name: the last of each.
+#[derive(Clone, Copy, Debug)]
+struct Members<'b, const N: usize> {
+    names: [&'static [u8]; N],
+    values: [Option<&'b [u8]>; N],
+}
+
+impl<'b, const N: usize> Members<'b, N> {
+    /// `None` if the value is not an object. It must be valid JSON.
+    fn of(object: &'b [u8], names: [&'static [u8]; N]) -> Option<Members<'b, N>> {
+        let mut found = Members { names, values: [None; N] };
+        members(object, |key, value| found.note(key, value)).then_some(found)
+    }
+
+    fn note(&mut self, key: &'b [u8], value: &'b [u8]) {
+        let key = if key.contains(&b'\\') { unescape(key) } else { Cow::Borrowed(key) };
+        if let Some(at) = self.names.iter().position(|name| *name == &*key) {
+            self.values[at] = Some(value);
+        }
+    }
+}
+
+impl<'b> StockRequest<'b> {
+    /// Parses a decoded body: about a microsecond per row.
+    ///
+    /// # Errors
+    /// If the rows cannot be separated, or the mode is unknown.
+    pub(super) fn read(body: &'b [u8]) -> Result<StockRequest<'b>, StockBodyError> {
+        second_look(body)?;
+        let Some(found) = Members::of(body, [b"mode", b"updates"]) else {
+            return Err(fields(vec![NOT_AN_OBJECT]));
+        };
+        let [mode, updates] = found.values;
+        let mode = match mode {
+            None => Err(MODE_MISSING),
+            Some([b'"', name @ .., b'"']) => {
+                std::str::from_utf8(&unescape(name)).ok().and_then(StockMode::parse).ok_or(MODE_UNKNOWN)
+            }
+            Some(_) => Err(MODE_TYPE),
+        };
+        let updates = match updates {
+            None => Err(UPDATES_MISSING),
+            Some(array) if array.first() == Some(&b'[') => match elements(array)? {
+                rows if rows.is_empty() => Err(UPDATES_EMPTY),
+                rows => Ok(rows),
+            },
+            Some(_) => Err(UPDATES_TYPE),
+        };
+        match (mode, updates) {
+            (Ok(mode), Ok(rows)) => {
+                Ok(StockRequest { mode, rows: rows.into_iter().map(|row| update(row, mode)).collect() })
+            }
+            (mode, updates) => Err(fields(mode.err().into_iter().chain(updates.err()).collect())),
+        }
+    }
+}
+
+fn fields(errors: Vec<FieldError>) -> StockBodyError {
+    StockBodyError::Fields(FieldErrors::new(errors))
+}
+
+/// The elements of an array, which must be valid JSON.
+fn elements(array: &[u8]) -> Result<Vec<&[u8]>, StockBodyError> {
+    let mut found = Vec::new();
+    let mut at = skip_whitespace(array, 1);
+    while array.get(at).is_some_and(|byte| *byte != b']') {
+        if found.len() == STOCK_UPDATES_MAX {
+            return Err(StockBodyError::TooManyRows);
+        }
+        let end = value_end(array, at);
+        found.push(array.get(at..end).unwrap_or_default());
+        at = skip_whitespace(array, end);
+        if array.get(at) == Some(&b',') {
+            at = skip_whitespace(array, at + 1);
+        }
+    }
+    Ok(found)
+}
+
+const NAMES: [&[u8]; 6] =
+    [b"event_id", b"product_id", b"quantity", b"delta", b"expected_version", b"occurred_at"];
+
+/// Every rule on every field.
+fn update(row: &[u8], mode: StockMode) -> Result<StockUpdate<'_>, StockFault<'_>> {
+    let Some(found) = Members::of(row, NAMES) else {
+        return Err(StockFault { product_id: None, errors: FieldErrors::new(vec![ROW_NOT_AN_OBJECT]) });
+    };
+    // A null member counts as absent.
+    let [event_id, product_id, quantity, delta, expected_version, occurred_at] =
+        found.values.map(|value| value.filter(|value| *value != b"null"));
+    let event_id = text(event_id, &EVENT_ID);
+    let product_id = text(product_id, &PRODUCT_ID);
+    let amount = amount(quantity, delta, mode);
+    let expected_version = match (mode, expected_version) {
+        (StockMode::Reject, None) => Err(VERSION_MISSING),
+        (StockMode::Reject, Some(value)) => match integer(value) {
+            Ok(version) if version >= 0 => Ok(Some(version)),
+            Ok(_) => Err(VERSION_RANGE),
+            Err(code) => Err(FieldError { code, ..VERSION_TYPE }),
+        },
+        // The other modes ignore it.
+        _ => Ok(None),
+    };
+    let occurred_at_us = time(occurred_at, &OCCURRED_AT).map_err(|error| *error);
+    match (event_id, product_id, amount, expected_version, occurred_at_us) {
+        (Ok(event_id), Ok(product_id), Ok(amount), Ok(expected_version), Ok(occurred_at_us)) => {
+            Ok(StockUpdate { event_id, product_id, amount, expected_version, occurred_at_us })
+        }
+        (event_id, product_id, amount, expected_version, occurred_at_us) => {
+            let errors = [
+                event_id.err(),
+                product_id.as_ref().err().copied(),
+                amount.err(),
+                expected_version.err(),
+                occurred_at_us.err(),
+            ];
+            let errors = FieldErrors::new(errors.into_iter().flatten().collect());
+            Err(StockFault { product_id: product_id.ok(), errors })
+        }
+    }
+}
+
+fn amount(quantity: Option<&[u8]>, delta: Option<&[u8]>, mode: StockMode) -> Result<StockAmount, FieldError> {
+    match (quantity, delta, mode) {
+        (Some(_), Some(_), _) => Err(BOTH),
+        (None, None, StockMode::LastWriteWins) => Err(QUANTITY_MISSING),
+        (None, None, StockMode::Merge) => Err(DELTA_MISSING),
+        (None, None, StockMode::Reject) => Err(NEITHER),
+        (Some(_), None, StockMode::Merge) => Err(NEEDS_DELTA),
+        (None, Some(_), StockMode::LastWriteWins) => Err(NEEDS_QUANTITY),
+        (Some(value), None, _) => match integer(value) {
+            Ok(quantity) if quantity < 0 => Err(NEGATIVE),
+            Ok(quantity) if quantity > STOCK_MAX => Err(QUANTITY_RANGE),
+            Ok(quantity) => Ok(StockAmount::Quantity(quantity)),
+            Err(code) => Err(FieldError { code, ..QUANTITY_TYPE }),
+        },
+        (None, Some(value), _) => match integer(value) {
+            Ok(delta) if delta.unsigned_abs() > STOCK_MAX as u64 => Err(DELTA_RANGE),
+            Ok(delta) => Ok(StockAmount::Delta(delta)),
+            Err(code) => Err(FieldError { code, ..DELTA_TYPE }),
+        },
+    }
+}
+
+/// Parses an integer.
+fn integer(value: &[u8]) -> Result<i64, Code> {
+    match value {
+        [b'-' | b'0'..=b'9', rest @ ..] if rest.iter().all(u8::is_ascii_digit) => {
+            std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()).ok_or(Code::OutOfRange)
+        }
+        [b'-' | b'0'..=b'9', ..] => Err(Code::NotAnInteger),
+        _ => Err(Code::InvalidType),
+    }
+}
+
+static EVENT_ID: TextRule = text_rule!("event_id", IDENTIFIER_BYTES_MAX, "200");
+static PRODUCT_ID: TextRule = text_rule!("product_id", IDENTIFIER_BYTES_MAX, "200");
+static OCCURRED_AT: TimeRule = time_rule!("occurred_at");
+
+const _: () = assert!(IDENTIFIER_BYTES_MAX == 200 && STOCK_MAX == 9_007_199_254_740_991);
+
+const NOT_AN_OBJECT: FieldError =
+    field("", Code::NotAnObject, "the body must be a JSON object with mode and updates");
+const MODE_MISSING: FieldError = field("/mode", Code::MissingField, "mode is required");
+const MODE_TYPE: FieldError = field("/mode", Code::InvalidType, "mode must be a string");
+const MODE_UNKNOWN: FieldError =
+    field("/mode", Code::UnknownMode, "mode must be one of last_write_wins, merge, reject");
+const UPDATES_MISSING: FieldError = field("/updates", Code::MissingField, "updates is required");
+const UPDATES_TYPE: FieldError = field("/updates", Code::InvalidType, "updates must be an array");
+const UPDATES_EMPTY: FieldError = field("/updates", Code::Empty, "updates must contain at least one update");
+const ROW_NOT_AN_OBJECT: FieldError = field("", Code::NotAnObject, "an update must be a JSON object");
+const BOTH: FieldError = field(
+    "/delta",
+    Code::QuantityAndDelta,
+    "an update must have a quantity (the new stock) or a delta (the change), not both",
+);
+const NEITHER: FieldError = field(
+    "/quantity",
+    Code::MissingField,
+    "an update must have a quantity or a \
+                                                                    delta",
+);
+const QUANTITY_MISSING: FieldError = field("/quantity", Code::MissingField, "quantity is required");
+const DELTA_MISSING: FieldError = field("/delta", Code::MissingField, "delta is required");
+const NEEDS_QUANTITY: FieldError =
+    field("/delta", Code::NeedsQuantity, "mode last_write_wins requires a quantity, not a delta");
+const NEEDS_DELTA: FieldError =
+    field("/quantity", Code::NeedsDelta, "mode merge requires a delta; use another mode for quantities");
+const NEGATIVE: FieldError = field("/quantity", Code::NegativeStock, "quantity must not be negative");
+const QUANTITY_RANGE: FieldError =
+    field("/quantity", Code::OutOfRange, "quantity must be at most 9007199254740991");
+const QUANTITY_TYPE: FieldError =
+    field("/quantity", Code::InvalidType, "quantity must be an integer from 0 to 9007199254740991");
+const DELTA_RANGE: FieldError =
+    field("/delta", Code::OutOfRange, "delta must be from -9007199254740991 to 9007199254740991");
+const DELTA_TYPE: FieldError =
+    field("/delta", Code::InvalidType, "delta must be an integer from -9007199254740991 to 9007199254740991");
+const VERSION_MISSING: FieldError =
+    field("/expected_version", Code::MissingField, "expected_version is required in mode reject");
+const VERSION_RANGE: FieldError =
+    field("/expected_version", Code::OutOfRange, "expected_version must not be negative");
+const VERSION_TYPE: FieldError =
+    field("/expected_version", Code::InvalidType, "expected_version must be an integer, 0 or more");
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn row() -> Value {
+        json!({"event_id": "e1", "product_id": "p1", "quantity": 5, "expected_version": 3,
+               "occurred_at": "1970-01-01T00:00:01Z"})
+    }
+
+    fn read_one(mode: &str, change: impl FnOnce(&mut Value)) -> Result<String, Vec<(&'static str, Code)>> {
+        let mut row = row();
+        change(&mut row);
+        let body = json!({"mode": mode, "updates": [row]}).to_string();
+        let request = StockRequest::read(body.as_bytes()).unwrap();
+        match &request.rows[0] {
+            Ok(update) => Ok(format!("{:?} {:?}", update.amount, update.expected_version)),
+            Err(fault) => Err(fault.errors.iter().map(|error| (error.pointer, error.code)).collect()),
+        }
+    }
+
+    #[test]
+    fn every_mode_takes_what_it_can_use() {
+        let delta = |number: Value| {
+            move |row: &mut Value| {
+                row["delta"] = number;
+                row["quantity"] = Value::Null;
+            }
+        };
+        assert_eq!(read_one("last_write_wins", |_| {}).unwrap(), "Quantity(5) None");
+        assert_eq!(read_one("reject", |_| {}).unwrap(), "Quantity(5) Some(3)");
+        assert_eq!(read_one("merge", delta(json!(-5))).unwrap(), "Delta(-5) None");
+        assert_eq!(read_one("reject", delta(json!(7))).unwrap(), "Delta(7) Some(3)");
+        let refused = |mode, change: &dyn Fn(&mut Value)| read_one(mode, change).unwrap_err();
+        for (mode, name, value, code) in [
+            ("merge", "quantity", json!(5), Code::NeedsDelta),
+            ("reject", "quantity", json!(-1), Code::NegativeStock),
+            ("reject", "quantity", json!(1.5), Code::NotAnInteger),
+            ("reject", "quantity", json!("5"), Code::InvalidType),
+            ("reject", "quantity", json!(1_u64 << 53), Code::OutOfRange),
+            ("reject", "quantity", json!(u64::MAX), Code::OutOfRange),
+            ("reject", "quantity", Value::Null, Code::MissingField),
+            ("last_write_wins", "quantity", Value::Null, Code::MissingField),
+            ("reject", "expected_version", Value::Null, Code::MissingField),
+            ("reject", "expected_version", json!(-1), Code::OutOfRange),
+            ("reject", "expected_version", json!("1"), Code::InvalidType),
+            ("reject", "event_id", json!(""), Code::Empty),
+            ("reject", "product_id", json!("x".repeat(201)), Code::TooLong),
+            ("reject", "occurred_at", json!("2024-01-15T10:30:00"), Code::InvalidTimestamp),
+            ("reject", "occurred_at", json!(7), Code::InvalidType),
+        ] {
+            let pointer = format!("/{name}");
+            let errors = refused(mode, &|row: &mut Value| row[name] = value.clone());
+            assert_eq!(errors, [(pointer.as_str(), code)], "{mode} {name} {value}");
+        }
+        let errors = refused("last_write_wins", &|row: &mut Value| delta(json!(1))(row));
+        assert_eq!(errors, [("/delta", Code::NeedsQuantity)]);
+        let errors = refused("reject", &|row: &mut Value| row["delta"] = json!(1));
+        assert_eq!(errors, [("/delta", Code::QuantityAndDelta)]);
+        let errors = refused("merge", &|row: &mut Value| *row = json!({}));
+        assert_eq!(
+            errors.iter().map(|(pointer, _)| *pointer).collect::<Vec<_>>(),
+            ["/event_id", "/product_id", "/delta", "/occurred_at"]
+        );
+        assert_eq!(refused("merge", &|row: &mut Value| *row = json!([])), [("", Code::NotAnObject)]);
+    }
+
+    #[test]
+    fn a_body_is_a_mode_and_some_updates() {
+        let read = |body: &str| StockRequest::read(body.as_bytes()).map(|request| request.rows.len());
+        let codes = |body: &str| match read(body) {
+            Err(StockBodyError::Fields(errors)) => {
+                errors.iter().map(|error| (error.pointer, error.code)).collect::<Vec<_>>()
+            }
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(read(" {\"x\":[1,{}],\"\\u006dode\":\"merge\",\"updates\":[ 1 , [],{} ]} "), Ok(3));
+        assert_eq!(codes("[]"), [("", Code::NotAnObject)]);
+        assert_eq!(codes("{}"), [("/mode", Code::MissingField), ("/updates", Code::MissingField)]);
+        assert_eq!(
+            codes("{\"mode\":\"x\",\"updates\":[]}"),
+            [("/mode", Code::UnknownMode), ("/updates", Code::Empty)]
+        );
+        assert_eq!(
+            codes("{\"mode\":1,\"updates\":{}}"),
+            [("/mode", Code::InvalidType), ("/updates", Code::InvalidType)]
+        );
+        assert_eq!(read(""), Err(DecodeError::Empty.into()));
+        assert!(matches!(read("{\"mode\":"), Err(StockBodyError::Body(DecodeError::NotJson { .. }))));
+        let deep = format!("{{\"mode\":\"merge\",\"updates\":{}{}}}", "[".repeat(200), "]".repeat(200));
+        assert_eq!(read(&deep), Err(DecodeError::TooDeep.into()));
+        let rows =
+            |count: usize| format!("{{\"updates\":[{}],\"mode\":\"merge\"}}", vec!["0"; count].join(","));
+        assert_eq!(read(&rows(STOCK_UPDATES_MAX)), Ok(STOCK_UPDATES_MAX));
+        assert_eq!(read(&rows(STOCK_UPDATES_MAX + 1)), Err(StockBodyError::TooManyRows));
+    }
+
+    proptest! {
+        #[test]
+        fn a_row_is_one_whatever_stands_around_it(
+            id in "[a-z\"\\\\ü]{1,8}", quantity in 0..1000_i64, space in "[ \n\t]{0,3}", other in any::<String>(),
+        ) {
+            let row = json!({"event_id": id, "product_id": id, "quantity": quantity,
+                "occurred_at": "1970-01-01T00:00:01Z", "note": other, "nested": [{"quantity": 1, "x": other}]});
+            let body = format!("{{\"updates\":[{space}{row}{space},{space}{row}],\"note\":[\"]\"],\
+                \"mode\":\"last_write_wins\"}}");
+            let request = StockRequest::read(body.as_bytes()).unwrap();
+            prop_assert_eq!(request.rows.len(), 2);
+            for row in request.rows {
+                let row = row.unwrap();
+                prop_assert_eq!((&*row.event_id, &*row.product_id), (id.as_str(), id.as_str()));
+                prop_assert_eq!((row.amount, row.occurred_at_us), (StockAmount::Quantity(quantity), 1_000_000));
+            }
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(body in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = StockRequest::read(&body);
+        }
+
+        #[test]
+        fn damage_never_panics(at in 0..200_usize, byte in any::<u8>(), cut in 0..240_usize) {
+            let mut body = json!({"mode": "reject", "updates": [row(), row()]}).to_string().into_bytes();
+            let at = at % body.len();
+            body[at] = byte;
+            body.truncate(cut);
+            let _ = StockRequest::read(&body);
+        }
+    }
+}

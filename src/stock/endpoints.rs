@@ -1,0 +1,161 @@
+//! `PUT …/stock/bulk_update`: rows by product to the journals of their shards, then the decisions of the writers.
+//! Also `GET …/stock/{product}`.
+//!
+//! The response is the decision of the commit, not a later state. The writer stores it with the rows, under the
+//! number of the request, and it is read back from there.
+
+use std::cell::Cell;
+use std::sync::Arc;
+
+use super::answer::{self, StockRefused};
+use super::batch::{StockAsk, StockBatch, StockState};
+use super::body::StockRequest;
+use super::query;
+use crate::api;
+use crate::api::error::{EventRefused, RowRefusal};
+use crate::base::clock;
+use crate::base::ids::ShardId;
+use crate::config::AckLevel;
+use crate::http::Answer;
+use crate::ingest::KeyedRows;
+use crate::lane::{Begun, Body, Call, Component, Lane, Refused, Settled, keyed};
+use crate::shard::Outcome;
+
+/// Numbers of one core's requests, in order of time. No other request of the folder has the same. A number is
+/// microseconds, then the core.
+pub struct RequestNumbers {
+    core: u8,
+    last_us: Cell<i64>,
+}
+
+impl RequestNumbers {
+    pub fn new(core: usize) -> RequestNumbers {
+        debug_assert!(core < usize::from(crate::base::limits::CORE_COUNT_MAX));
+        RequestNumbers { core: core as u8, last_us: Cell::new(0) }
+    }
+
+    fn give(&self) -> i64 {
+        let us = clock::unix_us().max(self.last_us.get() + 1);
+        self.last_us.set(us);
+        us << 8 | i64::from(self.core)
+    }
+}
+
+impl Component for RequestNumbers {}
+
+const _: () = assert!(crate::base::limits::CORE_COUNT_MAX <= 256);
+
+/// Handles a bulk update.
+pub async fn put(call: Call<'_>, body: Body<'_>) -> Result<Answer, StockRefused> {
+    let Call { lane, request, .. } = call;
+    let wants_disk = api::request::wants_disk(call.query(), lane.vitals.config.ack)?;
+    let number = lane.component::<RequestNumbers>().give();
+    let mut batch = {
+        let mut inflated = Vec::new();
+        let bytes = call.decoded(&body, &mut inflated)?;
+        let asked = StockRequest::read(bytes).map_err(StockRefused::Body)?;
+        request.rows.set(Some(asked.rows.len() as u64));
+        let ask = StockAsk {
+            tenant_id: call.tenant(),
+            request: number,
+            received_us: clock::unix_us(),
+            shard_count: lane.shard_count,
+        };
+        StockBatch::new(&lane.keys, &ask, asked)
+    };
+    drop(body);
+    let mut held = lane.memory.hold();
+    lane.charge(&mut held, batch.memory_bytes())?;
+    if batch.is_invalid() {
+        return Err(StockRefused::Rows(batch.errors));
+    }
+    // Everything is journaled or forwarded before anything is waited for, so the shards commit concurrently.
+    let patience = lane.keyed.commit_wait;
+    let shards = std::mem::take(&mut batch.shards);
+    let begun: Vec<(u16, Arc<KeyedRows>, Result<Begun, Refused>)> = (0..)
+        .zip(shards)
+        .filter(|(_, rows)| !rows.is_empty())
+        .map(|(shard, rows)| {
+            let rows = Arc::new(rows);
+            let begun = keyed::begin(lane, ShardId(shard), &rows, wants_disk, patience);
+            (shard, rows, begun)
+        })
+        .collect();
+    let (mut refusal, mut taken, mut unsynced) = (None, false, false);
+    for (shard, rows, begun) in begun {
+        let settled = match begun {
+            Ok(begun) => keyed::settle(lane, begun, wants_disk, patience).await,
+            Err(refused) => Err(refused),
+        };
+        match settled {
+            Ok(settled) => {
+                taken = true;
+                unsynced |= !settled.synced;
+                decide(lane, &mut batch, (shard, number), &rows, &settled).await;
+            }
+            Err(refused) => {
+                // An unknown outcome outweighs a certain refusal.
+                if refusal.is_none() || matches!(refused, Refused::NoAnswer) {
+                    refusal = Some(refused);
+                }
+                let state = match refused {
+                    Refused::NoAnswer => StockState::Unknown,
+                    Refused::Pressure(_) | Refused::MailboxFull => {
+                        StockState::Refused(RowRefusal::from(refused).code())
+                    }
+                };
+                batch.settle(shard, state);
+            }
+        }
+    }
+    match refusal {
+        _ if unsynced => Err(EventRefused::UnsyncedKeyed.into()),
+        Some(refused) if !taken => Err(EventRefused::from(refused).into()),
+        // A response could not claim that nothing was changed.
+        Some(Refused::NoAnswer) if !batch.has_good_news() => Err(EventRefused::OutcomeUnknown.into()),
+        _ => Ok(answer::updated(&batch, AckLevel::of(wants_disk))),
+    }
+}
+
+/// Adds the decisions of a shard's writer on its rows, as far as they are known.
+async fn decide(
+    lane: &Lane,
+    batch: &mut StockBatch,
+    (shard, number): (u16, i64),
+    rows: &KeyedRows,
+    settled: &Settled,
+) {
+    batch.settle(shard, StockState::Pending);
+    if settled.outcomes.iter().any(Option::is_some) {
+        match query::stock_decisions(&lane.readers, ShardId(shard), number).await {
+            Ok(decisions) => {
+                for (place, decision) in decisions {
+                    batch.decide(place as usize, decision);
+                }
+            }
+            // They are in the journal, and are reported as pending.
+            Err(error) => tracing::warn!(shard, %error, "the decisions on stock updates could not be read"),
+        }
+    }
+    for ((place, _), outcome) in rows.rows().zip(&settled.outcomes) {
+        if *outcome == Some(Outcome::Rejected)
+            && let Some(product) = batch.products.get_mut(place)
+        {
+            // A record that passed our own checks and not the shard's. It is in `rejected_record`.
+            product.state = StockState::Refused("internal");
+        }
+    }
+}
+
+/// Returns the stock of one product.
+pub async fn get(call: Call<'_>, _: Body<'_>) -> Result<Answer, StockRefused> {
+    let Call { lane, request, .. } = call;
+    let (tenant_id, product_id) = (call.tenant(), request.parameter("product"));
+    if !api::request::is_identifier(&product_id) {
+        return Err(StockRefused::NoSuchStock);
+    }
+    let shard = lane.keys.hash(tenant_id, &product_id).shard(lane.shard_count);
+    let found = query::stock_level(&lane.readers, shard, tenant_id, &product_id).await;
+    let stock = found.map_err(StockRefused::Query)?.ok_or(StockRefused::NoSuchStock)?;
+    Ok(answer::level(&product_id, &stock, &request.headers))
+}

@@ -1,0 +1,120 @@
+//! Uploads that are kept between two requests. Without them, every piece of a compressed upload would be unpacked
+//! from its start.
+
+use super::super::record::UploadId;
+use crate::orders::endpoints::Intaking;
+use crate::unpack::{Encoding, Unpacker};
+
+/// Maximum per core. Each holds the memory of unpacking: 100 to 200 KiB and the current line.
+const KEPT_MAX: usize = 16;
+/// Maximum of those in zstd, whose windows take up to 8 MiB each.
+const ZSTD_MAX: usize = 4;
+const KEPT_US: u64 = 60_000_000;
+
+/// An upload that is being converted to rows.
+pub(super) struct Live {
+    pub(super) unpacker: Unpacker,
+    pub(super) intaking: Intaking,
+}
+
+struct Entry {
+    id: UploadId,
+    /// The version of the upload's info. Another core may have continued since.
+    version: u64,
+    since_us: u64,
+    live: Live,
+}
+
+impl Entry {
+    fn is_zstd(&self) -> bool {
+        self.live.unpacker.encoding() == Some(Encoding::Zstd)
+    }
+}
+
+/// Oldest first.
+#[derive(Default)]
+pub(super) struct Kept(Vec<Entry>);
+
+impl Kept {
+    pub(super) fn put(&mut self, id: UploadId, version: u64, now_us: u64, live: Live) {
+        self.0.retain(|entry| entry.id != id);
+        let entry = Entry { id, version, since_us: now_us, live };
+        if entry.is_zstd()
+            && self.0.iter().filter(|entry| entry.is_zstd()).count() >= ZSTD_MAX
+            && let Some(oldest) = self.0.iter().position(Entry::is_zstd)
+        {
+            self.0.remove(oldest);
+        }
+        if self.0.len() >= KEPT_MAX {
+            self.0.remove(0);
+        }
+        self.0.push(entry);
+    }
+
+    /// Drops the oldest. Returns `true` if there was one.
+    pub(super) fn drop_oldest(&mut self) -> bool {
+        let is_any = !self.0.is_empty();
+        if is_any {
+            self.0.remove(0);
+        }
+        is_any
+    }
+
+    /// Removes and returns an upload. Returns `None` if it is not here, or is older than its info.
+    pub(super) fn take(&mut self, id: &UploadId, version: u64) -> Option<Live> {
+        let at = self.0.iter().position(|entry| entry.id == *id)?;
+        let entry = self.0.remove(at);
+        (entry.version == version).then_some(entry.live)
+    }
+
+    /// Drops the uploads that no request came back for.
+    pub(super) fn let_go(&mut self, now_us: u64) {
+        self.0.retain(|entry| entry.since_us + KEPT_US > now_us);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::orders::OrderIngest;
+    use crate::unpack::Limits;
+
+    fn live(first: &'static [u8]) -> Live {
+        let mut unpacker = Unpacker::new(Limits::default());
+        unpacker.feed(bytes::Bytes::from_static(first));
+        while let Ok(crate::unpack::Next::Line(_)) = unpacker.next() {}
+        Live { unpacker, intaking: Intaking::new(OrderIngest::new(1, None, 0, 1), false) }
+    }
+
+    fn ids(count: usize) -> Vec<UploadId> {
+        (0..count).map(|number| UploadId::parse(&format!("{number:032x}")).unwrap()).collect()
+    }
+
+    #[test]
+    fn the_newest_are_kept_and_only_as_new_as_their_info() {
+        let (mut kept, ids) = (Kept::default(), ids(KEPT_MAX + 1));
+        for id in &ids {
+            kept.put(id.clone(), 5, 100, live(b"{}\n{}\n"));
+        }
+        assert!(kept.take(&ids[0], 5).is_none(), "the oldest made room");
+        assert!(kept.take(&ids[1], 5).is_some() && kept.take(&ids[1], 5).is_none());
+        assert!(kept.take(&ids[2], 6).is_none(), "another core went on");
+        assert!(kept.take(&ids[2], 5).is_none(), "and this one forgot");
+        kept.let_go(100 + KEPT_US - 1);
+        assert_eq!(kept.0.len(), KEPT_MAX - 2);
+        kept.let_go(100 + KEPT_US);
+        assert!(kept.0.is_empty());
+    }
+
+    #[test]
+    fn few_windows_are_kept() {
+        const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
+        let (mut kept, ids) = (Kept::default(), ids(ZSTD_MAX + 2));
+        kept.put(ids[0].clone(), 1, 0, live(b"{}\n{}\n"));
+        for id in &ids[1..] {
+            kept.put(id.clone(), 1, 0, live(ZSTD));
+        }
+        assert_eq!(kept.0.iter().filter(|entry| entry.is_zstd()).count(), ZSTD_MAX);
+        assert!(kept.take(&ids[0], 1).is_some() && kept.take(&ids[1], 1).is_none());
+    }
+}

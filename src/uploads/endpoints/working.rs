@@ -1,0 +1,360 @@
+//! One upload under one request's claim: its body, its unpacker, and the checkpoint up to which everything is stored.
+
+use std::io;
+use std::rc::Rc;
+
+use super::super::answer::UploadRefused;
+use super::super::body::Body;
+use super::super::record::{Checkpoint, State, Upload, UploadId};
+use super::claim::claim;
+use super::finish::{drop_body, keep_end};
+use super::kept::Live;
+use super::{kept, upload_store};
+use crate::api::write::WriteRefused;
+use crate::base::clock;
+use crate::cores::executor::{self, Files};
+use crate::lane::Lane;
+use crate::lane::keyed::Claim;
+use crate::orders::OrderIngest;
+use crate::orders::endpoints::{Intaking, ingest_id};
+use crate::unpack::{Limits, Unpacker};
+
+/// Bytes of a body that are read again at once. Decompressed, they are up to a few MB. Other tasks run in between.
+pub(super) const SLICE_BYTES: usize = 64 * 1024;
+
+pub(super) struct Working {
+    pub(super) lane: Rc<Lane>,
+    claim: Claim,
+    pub(super) upload: Upload,
+    /// Present while the upload is being received.
+    pub(super) body: Option<Body>,
+    pub(super) live: Option<Live>,
+    /// Set if what is reported has to survive a power cut.
+    pub(super) wants_disk: bool,
+    /// An offset in the body, and the CRC-32C of the body up to it.
+    sum: (u64, u32),
+    /// Bytes of the body that were fed to `live`.
+    fed: u64,
+    since_us: u64,
+}
+
+/// Returns an upload as of its last checkpoint, if the tenant may know of it and it has not expired.
+pub(super) fn find(lane: &Lane, id: &UploadId, tenant: Option<&str>) -> Result<Upload, UploadRefused> {
+    let upload = upload_store(lane).load(id)?.filter(|upload| upload.is_of(tenant));
+    let upload = upload.ok_or(UploadRefused::NotFound)?;
+    match upload.is_expired(clock::unix_us()) {
+        true => Err(UploadRefused::Gone),
+        false => Ok(upload),
+    }
+}
+
+/// Saves the upload. Its present state is valid from now on, even after a crash. With `is_kept`, it also survives a
+/// power cut. Without it, an earlier state may be valid after a power cut. This also extends the upload's life by the
+/// expiry.
+pub(super) async fn save(lane: &Lane, upload: &mut Upload, is_kept: bool) -> io::Result<()> {
+    let expiry_us = lane.vitals.config.upload_expiry.as_micros() as i64;
+    upload.expires_us = clock::unix_us().saturating_add(expiry_us);
+    let (store, mut saved) = (upload_store(lane).clone(), upload.clone());
+    *upload = executor::blocking(move || store.save(&mut saved, is_kept).map(|()| saved)).await?;
+    Ok(())
+}
+
+/// Compares the body with the checkpoint, at the first use after a start. Bytes after the checkpoint may have their
+/// length on disk and not their content, so they are cut and sent again. If the bytes before it are not those that
+/// arrived, all of them are. Rows that arrive again are recognised by their lines.
+async fn check(body: &mut Body, checkpoint: &mut Checkpoint) -> io::Result<()> {
+    let is_there = body.length() >= checkpoint.offset;
+    body.cut(checkpoint.offset)?;
+    // A body that was synced is read too: after a failed sync, the next one succeeds although pages are missing.
+    let (mut sum, mut at) = (0, 0);
+    while is_there && at < checkpoint.offset {
+        let bytes = body.read(at, SLICE_BYTES)?;
+        (sum, at) = (Body::sum(sum, &bytes), at + bytes.len() as u64);
+        futures_lite::future::yield_now().await;
+    }
+    // An earlier version kept no sum.
+    let expected = *checkpoint.sum.get_or_insert(sum);
+    if !is_there || sum != expected {
+        tracing::warn!(body = %body.path().display(), "an upload lost bytes in a power cut and restarts");
+        body.cut(0)?;
+        *checkpoint = Checkpoint::default();
+    }
+    Ok(())
+}
+
+impl Working {
+    /// Opens an upload. Waits for the request before this one, if there is one.
+    pub(super) async fn open(
+        lane: &Rc<Lane>,
+        id: &UploadId,
+        tenant: Option<&str>,
+        wants_disk: bool,
+    ) -> Result<Working, UploadRefused> {
+        // Before the claim: a client that may not know of an upload delays no one.
+        find(lane, id, tenant)?;
+        let claim = claim(lane, id).await?;
+        let mut upload = find(lane, id, tenant)?;
+        let mut body = None;
+        if upload.state == State::Receiving {
+            let mut found = upload_store(lane).body(&upload)?;
+            if let Some(held_from) = upload.held_from.take() {
+                found.cut(held_from)?;
+            }
+            if upload_store(lane).is_unchecked(id) {
+                let before = upload.checkpoint.clone();
+                check(&mut found, &mut upload.checkpoint).await?;
+                if upload.checkpoint != before {
+                    save(lane, &mut upload, wants_disk).await?;
+                }
+                upload_store(lane).note_checked(id);
+            }
+            if found.length() < upload.checkpoint.offset {
+                // The body was cut from outside. The rows arrive again, and are recognised by their lines.
+                upload.checkpoint = Checkpoint::default();
+            }
+            body = Some(found);
+        } else if upload_store(lane).has_body(id) {
+            // Its end was published and perhaps not kept.
+            keep_end(lane, &mut upload).await?;
+            drop_body(lane, &upload).await?;
+        }
+        let sum = (upload.checkpoint.offset, upload.checkpoint.sum.unwrap_or_default());
+        let since_us = clock::monotonic_us();
+        let lane = lane.clone();
+        Ok(Working { lane, claim, upload, body, live: None, wants_disk, sum, fed: 0, since_us })
+    }
+
+    /// Returns the number of bytes that the upload has: those in the body. After [`Working::settle`], they are also
+    /// rows.
+    pub(super) fn offset(&self) -> u64 {
+        match (&self.body, &self.upload.state) {
+            (Some(body), _) => body.length(),
+            (None, State::Finished) => self.upload.length,
+            _ => self.upload.checkpoint.offset,
+        }
+    }
+
+    /// Sets the length of an upload that was created without one. For any other upload, the length must be the same.
+    pub(super) async fn tell_length(&mut self, length: u64) -> Result<(), UploadRefused> {
+        match self.upload.is_deferred {
+            true if length >= self.offset() => {
+                (self.upload.length, self.upload.is_deferred) = (length, false);
+                Ok(save(&self.lane, &mut self.upload, self.wants_disk).await?)
+            }
+            true => Err(UploadRefused::Header("Upload-Length is less than the number of bytes received")),
+            false if length == self.upload.length => Ok(()),
+            false => Err(UploadRefused::Header("the upload already has another length")),
+        }
+    }
+
+    /// Returns when another request wants the upload.
+    pub(super) async fn wanted(&self) {
+        self.claim.wanted().await;
+    }
+
+    pub(super) fn limits(&self) -> Limits {
+        Limits { decoded_bytes_max: self.lane.vitals.config.ingest_bytes_max, ..Limits::default() }
+    }
+
+    /// Moves the unpacker to the end of the body. If it was not kept, it is created again from the checkpoint: at
+    /// once for plain lines, at 400 MB of lines a second for gzip.
+    pub(super) async fn revive(&mut self) -> Result<(), UploadRefused> {
+        if self.live.is_none() {
+            let Upload { id, version, .. } = &self.upload;
+            let kept = kept(&self.lane).borrow_mut().take(id, *version);
+            self.fed = match (&kept, self.upload.checkpoint.resume) {
+                (Some(_), _) => self.upload.checkpoint.offset,
+                (None, Some(resume)) => resume.offset_bytes,
+                (None, None) => 0,
+            };
+            let mut live = kept.unwrap_or_else(|| self.begin());
+            live.intaking.set_wants_disk(self.wants_disk);
+            self.live = Some(live);
+        }
+        self.feed_body().await
+    }
+
+    /// Creates the unpacker and the ingest as of the checkpoint.
+    fn begin(&self) -> Live {
+        let Upload { tenant, checkpoint, .. } = &self.upload;
+        let lane = &self.lane;
+        // By its key and not by its id: what an earlier upload under the same key stored belongs to this one too.
+        let id = ingest_id(lane.keys.hash(tenant.as_deref().unwrap_or("*"), self.upload.key()));
+        let mut ingest = OrderIngest::new(id, tenant.clone(), clock::unix_us(), lane.shard_count);
+        ingest.summary = checkpoint.summary.clone();
+        let unpacker = match checkpoint.resume {
+            Some(resume) => Unpacker::resume(self.limits(), resume),
+            None => Unpacker::new(self.limits()),
+        };
+        let intaking = Intaking::behind(ingest, checkpoint.lines, self.wants_disk);
+        Live { unpacker, intaking }
+    }
+
+    /// Feeds the bytes in the body that were not fed.
+    pub(super) async fn feed_body(&mut self) -> Result<(), UploadRefused> {
+        while let Some(body) = &self.body
+            && self.fed < body.length()
+        {
+            let bytes = body.read(self.fed, SLICE_BYTES)?;
+            self.feed(bytes).await?;
+            futures_lite::future::yield_now().await;
+        }
+        Ok(())
+    }
+
+    async fn feed(&mut self, bytes: bytes::Bytes) -> Result<(), UploadRefused> {
+        let Some(live) = &mut self.live else { return Err(UploadRefused::Lost) };
+        // Bytes that are read again are in the sum already.
+        let known = (self.sum.0.saturating_sub(self.fed)).min(bytes.len() as u64);
+        self.fed += bytes.len() as u64;
+        self.sum = (self.sum.0.max(self.fed), Body::sum(self.sum.1, &bytes[known as usize..]));
+        live.unpacker.feed(bytes);
+        let drained = live.intaking.drain(&self.lane, &mut live.unpacker, 0).await;
+        self.checked(drained)
+    }
+
+    /// Returns the outcome. After a failure that the bytes did not cause, drops `live`, because the state of some of
+    /// its rows is unknown.
+    pub(super) fn checked(&mut self, outcome: Result<(), WriteRefused>) -> Result<(), UploadRefused> {
+        if !matches!(outcome, Ok(()) | Err(WriteRefused::Unpack(_))) {
+            self.live = None;
+        }
+        Ok(outcome?)
+    }
+
+    /// Adds bytes to the upload: to the body, then to the rows.
+    pub(super) async fn take(&mut self, bytes: bytes::Bytes) -> Result<(), UploadRefused> {
+        self.append(&bytes)?;
+        self.feed(bytes).await
+    }
+
+    /// Adds bytes to the body only.
+    pub(super) fn append(&mut self, bytes: &[u8]) -> Result<(), UploadRefused> {
+        let body = self.body.as_mut().ok_or(UploadRefused::Lost)?;
+        Ok(body.append(bytes)?)
+    }
+
+    /// Marks a position. What arrives after it counts only if it is [`Working::accept`]ed, even after a crash.
+    pub(super) async fn hold(&mut self) -> Result<(), UploadRefused> {
+        self.upload.held_from = Some(self.offset());
+        Ok(save(&self.lane, &mut self.upload, self.wants_disk).await?)
+    }
+
+    pub(super) async fn accept(&mut self) -> Result<(), UploadRefused> {
+        self.upload.held_from = None;
+        Ok(save(&self.lane, &mut self.upload, self.wants_disk).await?)
+    }
+
+    /// Drops what arrived since [`Working::hold`].
+    pub(super) async fn reject(&mut self) -> Result<(), UploadRefused> {
+        if let (Some(held_from), Some(body)) = (self.upload.held_from, &mut self.body) {
+            body.cut(held_from)?;
+        }
+        self.accept().await
+    }
+
+    /// Commits everything that was fed, and moves the checkpoint after it if possible.
+    pub(super) async fn settle(&mut self) -> Result<(), UploadRefused> {
+        self.commit().await?;
+        if self.live.is_some() {
+            save(&self.lane, &mut self.upload, self.wants_disk).await?;
+        }
+        Ok(())
+    }
+
+    /// Does the same with the checkpoint in memory only. Returns `false` if the rows could not be synced. The
+    /// checkpoint then remains where it was. After a power cut, or at the next request, the rows arrive again and are
+    /// recognised by their lines.
+    pub(super) async fn commit(&mut self) -> Result<bool, UploadRefused> {
+        self.sync_body().await?;
+        let Some(live) = &mut self.live else { return Ok(true) };
+        let settled = live.intaking.settle(&self.lane).await;
+        let settled = match settled {
+            Ok(()) => live.intaking.make_durable(&self.lane).await,
+            Err(refused) => Err(refused),
+        };
+        let is_durable = matches!(settled, Ok(true));
+        self.checked(settled.map(drop))?;
+        let Some(live) = self.live.as_ref().filter(|_| is_durable) else { return Ok(false) };
+        let now_us = clock::monotonic_us();
+        self.upload.checkpoint = Checkpoint {
+            offset: self.fed,
+            lines: live.unpacker.lines(),
+            sum: Some(self.sum.1),
+            is_synced: self.wants_disk,
+            resume: live.unpacker.plain_resume(),
+            worked_us: self.upload.checkpoint.worked_us + (now_us - self.since_us),
+            summary: live.intaking.ingest.summary.clone(),
+        };
+        self.since_us = now_us;
+        Ok(true)
+    }
+
+    async fn sync_body(&self) -> io::Result<()> {
+        match &self.body {
+            Some(body) if self.wants_disk => Files::default().sync_data(body.path()).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes sure that the present checkpoint survives what is promised now, which may be more than when it was
+    /// written. Its rows do.
+    async fn keep_checkpoint(&mut self) -> Result<(), UploadRefused> {
+        if !self.wants_disk {
+            return Ok(());
+        }
+        if self.upload.checkpoint.is_synced {
+            return Ok(Files::default().sync_folder(&upload_store(&self.lane).path(&self.upload.id)).await?);
+        }
+        self.sync_body().await?;
+        self.upload.checkpoint.is_synced = true;
+        Ok(save(&self.lane, &mut self.upload, true).await?)
+    }
+
+    /// Ends a piece: stores what was fed, and finishes an upload that is complete. Does nothing after a failure, for
+    /// which the next request makes up.
+    pub(super) async fn store(&mut self) -> Result<(), UploadRefused> {
+        if self.live.is_none() {
+            return Ok(());
+        }
+        self.settle().await?;
+        self.catch_up().await
+    }
+
+    /// Converts what is in the body to rows, and finishes an upload that is complete. If its rows cannot be synced
+    /// yet, a later request finishes it.
+    pub(super) async fn catch_up(&mut self) -> Result<(), UploadRefused> {
+        if self.body.is_none() {
+            return Ok(());
+        }
+        let is_whole = self.upload.is_whole(self.offset());
+        if self.offset() == self.upload.checkpoint.offset && !is_whole {
+            return self.keep_checkpoint().await;
+        }
+        let revived = self.revive().await;
+        self.failing(revived).await?;
+        self.settle().await?;
+        if is_whole {
+            let finished = self.finish().await;
+            // The input of its unpacker has ended.
+            self.live = None;
+            self.failing(finished).await?;
+        }
+        Ok(())
+    }
+
+    /// Returns the upload and its number of bytes.
+    pub(super) fn close(mut self) -> (Upload, u64) {
+        self.keep();
+        let offset = self.offset();
+        (self.upload, offset)
+    }
+
+    /// Keeps the state from which the next request can continue.
+    pub(super) fn keep(&mut self) {
+        let is_settled = self.body.is_some() && self.fed == self.upload.checkpoint.offset;
+        let Some(live) = self.live.take().filter(|_| is_settled) else { return };
+        let Upload { id, version, .. } = &self.upload;
+        kept(&self.lane).borrow_mut().put(id.clone(), *version, clock::monotonic_us(), live);
+    }
+}
