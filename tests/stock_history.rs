@@ -63,7 +63,7 @@ fn run(tenant: &str, mode: Option<Mode>) {
     for kill in 1..=KILLS {
         let mut last = 0;
         while !done(kill) {
-            // As long as it goes on there is no hurry.
+            // As long as it goes on there is no wake_writer.
             wait_until("updates to be answered", || {
                 done(kill) || shared.answered.load(Ordering::Acquire) > last
             });

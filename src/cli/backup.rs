@@ -34,7 +34,7 @@ pub fn backup(args: &FolderArgs, dest: &Path) -> ExitCode {
 }
 
 fn copy(args: &FolderArgs, data: &Path, dest: &Path) -> Result<(), String> {
-    let folder = DataFolder::look(data).map_err(|error| error.to_string())?;
+    let folder = DataFolder::read_only(data).map_err(|error| error.to_string())?;
     let failed = |error: std::io::Error| format!("{}: {error}", dest.display());
     durable::create_folder(dest).map_err(failed)?;
     if fs::read_dir(dest).map_err(failed)?.next().is_some() {

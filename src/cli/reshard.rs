@@ -64,7 +64,7 @@ fn text(error: impl std::fmt::Display) -> String {
 }
 
 fn distribute(config: &Config, to: u16) -> Result<String, String> {
-    let folder = DataFolder::take(&config.data).map_err(text)?;
+    let folder = DataFolder::lock(&config.data).map_err(text)?;
     let marker_path = folder.reshard_marker();
     let begun = match fs::read(&marker_path) {
         Ok(bytes) => Some(serde_json::from_slice::<Marker>(&bytes).map_err(text)?),
@@ -132,7 +132,7 @@ fn sync(folder: &DataFolder, fresh: &Path, to: u16) -> std::io::Result<()> {
 fn check_erasures(folder: &DataFolder) -> Result<(), String> {
     for (id, of) in folder.shards().filter(|(_, of)| of.database().exists()) {
         let reader = shard::open_reader(&of.database()).map_err(|error| format!("shard {id}: {error}"))?;
-        if shard::erasures_under_way(&reader).map_err(|error| format!("shard {id}: {error}"))? > 0 {
+        if shard::unfinished_erasures(&reader).map_err(|error| format!("shard {id}: {error}"))? > 0 {
             return Err(format!("shard {id} is erasing a person: start the server until that is finished"));
         }
     }

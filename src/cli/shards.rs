@@ -17,9 +17,9 @@ use crate::orders::ORDERS;
 use crate::shard::{self, DataFolder, ShardFolder};
 
 /// Opens the folder read-only; returns the exit code if that fails.
-fn look(args: &FolderArgs) -> Result<DataFolder, ExitCode> {
+fn open_folder(args: &FolderArgs) -> Result<DataFolder, ExitCode> {
     let loaded = args.load().map_err(|errors| complain(&errors))?;
-    DataFolder::look(&loaded.config.data).map_err(|error| {
+    DataFolder::read_only(&loaded.config.data).map_err(|error| {
         eprintln!("firehose: {error}");
         ExitCode::from(EXIT_FAILED)
     })
@@ -36,7 +36,7 @@ fn print(args: &FolderArgs, rows: &[Value], text: &str) {
 /// Path, rows, bytes, backlog and position of every shard. Works while a server runs.
 #[must_use]
 pub fn shards(args: &FolderArgs) -> ExitCode {
-    let folder = match look(args) {
+    let folder = match open_folder(args) {
         Ok(folder) => folder,
         Err(code) => return code,
     };
@@ -130,7 +130,7 @@ fn shard_row(id: ShardId, folder: &ShardFolder) -> Result<Value, String> {
 /// of every journal.
 #[must_use]
 pub fn verify(args: &FolderArgs, aggregates: bool, stock: bool) -> ExitCode {
-    let folder = match look(args) {
+    let folder = match open_folder(args) {
         Ok(folder) => folder,
         Err(code) => return code,
     };
@@ -187,13 +187,13 @@ pub fn verify(args: &FolderArgs, aggregates: bool, stock: bool) -> ExitCode {
 /// Locks every shard at once for `seconds`, as a forgotten transaction of another program would.
 #[must_use]
 pub fn drill_lock(args: &FolderArgs, seconds: u64) -> ExitCode {
-    let folder = match look(args) {
+    let folder = match open_folder(args) {
         Ok(folder) => folder,
         Err(code) => return code,
     };
     let mut locks = Vec::new();
     for (id, shard_folder) in folder.shards() {
-        match shard::Lock::take(&shard_folder.database(), Duration::from_secs(5)) {
+        match shard::Lock::acquire(&shard_folder.database(), Duration::from_secs(5)) {
             Ok(lock) => locks.push(lock),
             Err(error) => {
                 eprintln!("firehose: shard {} could not be locked: {error}", id.0);

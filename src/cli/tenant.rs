@@ -108,11 +108,11 @@ pub fn tenant(command: &TenantCommand) -> ExitCode {
     match command {
         TenantCommand::Add { folder, name, limits } => with_store(folder, Absent::Make, |store| {
             store.add_tenant(name, &limits.over(Limits::default()), clock::unix_us())?;
-            tell(folder, store, name)
+            describe(folder, store, name)
         }),
         TenantCommand::Set { folder, name, limits } => with_store(folder, Absent::Fail, |store| {
             store.set_limits(name, &limits.over(store.tenant(name)?.limits))?;
-            tell(folder, store, name)
+            describe(folder, store, name)
         }),
         TenantCommand::Prices { folder, name, prices } => tenant_prices::prices(folder, name, *prices),
         TenantCommand::Secret(command) => tenant_prices::secret(command),
@@ -165,7 +165,7 @@ pub(super) fn with_store(
     }
 }
 
-fn tell(folder: &FolderArgs, store: &Store, name: &str) -> Result<String, TenantsError> {
+fn describe(folder: &FolderArgs, store: &Store, name: &str) -> Result<String, TenantsError> {
     let row = store.tenant(name)?;
     if folder.json {
         return Ok(format!("{}\n", described(&row, store)?));

@@ -17,10 +17,10 @@ pub async fn post_click(call: Call<'_>, body: Body<'_>) -> Result<Answer, EventR
     let (receipt, appended) = {
         let mut intake = lane.intake.borrow_mut();
         intake.begin(clock::monotonic_us());
-        if let Some(pressure) = intake.no_promise().filter(|_| disk) {
+        if let Some(pressure) = intake.disk_promise_pressure().filter(|_| disk) {
             return Err(ingest::Refused::Pressure(pressure).into());
         }
-        let receipt = intake.take(coding, &body.bytes, clock::unix_us())?;
+        let receipt = intake.stage_click(coding, &body.bytes, clock::unix_us())?;
         (receipt, intake.commit().map_err(ingest::Refused::Pressure)?)
     };
     lane.me.executor.accepted_bytes.add(body.bytes.len() as u64);

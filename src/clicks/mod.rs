@@ -22,7 +22,7 @@ use rusqlite::Connection;
 
 pub use self::answer::{retract, write_accepted};
 pub use self::query::rows_plan;
-pub use self::read::{ClicksOf, click_statements};
+pub use self::read::{ClickFilter, click_statements};
 pub use self::record::{ClickRow, decode};
 pub use self::schema::CLICKS;
 pub use self::store::ClickStore;

@@ -2,14 +2,14 @@
 
 use rusqlite::Connection;
 
-use super::read::{ClicksOf, count};
+use super::read::{ClickFilter, count};
 use super::schema::CLICKS;
 use crate::query::{ParameterError, Parameters, RowsPlan, Selection, Step};
 use crate::shard::read::{self, Partial};
 use crate::shard::{ShardError, Stream};
 
 /// In order of (timestamp, user, shard, id).
-impl Selection for ClicksOf {
+impl Selection for ClickFilter {
     fn stream(&self) -> &'static Stream {
         &CLICKS
     }
@@ -37,5 +37,5 @@ pub fn rows_plan(query: Option<&str>) -> Result<RowsPlan, Vec<ParameterError>> {
         &["user_id", "from", "to", "start_date", "end_date", "tz", "order", "page", "page_size", "cursor"];
     let mut parameters = Parameters::read(query, known);
     let user_id = parameters.number("user_id", i64::MIN, i64::MAX);
-    RowsPlan::new(parameters, ClicksOf { user_id })
+    RowsPlan::new(parameters, ClickFilter { user_id })
 }

@@ -9,11 +9,11 @@ use crate::shard::{PartitionInfo, ShardError, Stream, partitions_of};
 
 /// A selection of clicks: those of one user, or all.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClicksOf {
+pub struct ClickFilter {
     pub user_id: Option<i64>,
 }
 
-impl Source for ClicksOf {
+impl Source for ClickFilter {
     fn stream(&self) -> &'static Stream {
         &CLICKS
     }
@@ -88,7 +88,7 @@ impl Source for ClicksOf {
 /// of the others.
 pub(super) fn count(
     connection: &Connection,
-    of: &ClicksOf,
+    of: &ClickFilter,
     (from, to): (i64, i64),
 ) -> Result<i64, ShardError> {
     let mut sum = 0;
@@ -109,7 +109,7 @@ pub(super) fn count(
     Ok(sum)
 }
 
-fn count_sql(of: &ClicksOf, partition: &PartitionInfo) -> String {
+fn count_sql(of: &ClickFilter, partition: &PartitionInfo) -> String {
     let name = &partition.name;
     match of.user_id {
         None => format!(
@@ -131,7 +131,7 @@ fn count_sql(of: &ClicksOf, partition: &PartitionInfo) -> String {
 pub fn click_statements(partition: &PartitionInfo) -> Vec<(String, String)> {
     let mut found = Vec::new();
     for (what, user_id) in [("clicks", None), ("clicks of a user", Some(1))] {
-        let of = ClicksOf { user_id };
+        let of = ClickFilter { user_id };
         found.extend(statements(what, &of, partition));
         found.push((format!("{what}, counted"), count_sql(&of, partition)));
     }

@@ -145,7 +145,7 @@ impl ClickStore {
             self.seal_due = false;
             return Ok(());
         };
-        let Some(permit) = SortPermit::take() else { return Ok(()) };
+        let Some(permit) = SortPermit::acquire() else { return Ok(()) };
         let transaction = shard.connection().transaction_with_behavior(TransactionBehavior::Immediate)?;
         let has_index: bool = transaction.query_row(
             "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE type = 'index' AND name = ?1)",

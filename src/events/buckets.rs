@@ -68,9 +68,9 @@ impl Tally {
 /// A hasher of a group's number and the start of a minute, which mixes by one multiplication (Fibonacci hashing). The
 /// server assigns the numbers, so no client can choose them.
 #[derive(Default)]
-struct Mix(u64);
+struct FibonacciHasher(u64);
 
-impl Hasher for Mix {
+impl Hasher for FibonacciHasher {
     fn finish(&self) -> u64 {
         self.0
     }
@@ -90,7 +90,7 @@ impl Hasher for Mix {
     }
 }
 
-type ByMinute = HashMap<(u32, i64), Tally, BuildHasherDefault<Mix>>;
+type ByMinute = HashMap<(u32, i64), Tally, BuildHasherDefault<FibonacciHasher>>;
 
 /// The number of groups whose names are kept between batches. Beyond it, all are forgotten.
 const GROUPS_KEPT: usize = 20_000;

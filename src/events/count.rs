@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 use super::buckets::table_of;
-use super::read::EventsOf;
+use super::read::EventFilter;
 use super::schema::EVENTS;
 use crate::base::bucket_size::BucketSize;
 use crate::shard::read::TimeRange;
@@ -23,7 +23,7 @@ pub struct BucketCount {
 /// Counts the events in the range. Takes some hundred microseconds, whatever their number.
 pub(super) fn count(
     connection: &Connection,
-    of: &EventsOf,
+    of: &EventFilter,
     (from, to): (i64, i64),
 ) -> Result<i64, ShardError> {
     let infos = partitions_of(connection, &EVENTS)?;
@@ -54,7 +54,7 @@ fn ceil(size: BucketSize, us: i64) -> i64 {
 /// Counts by whole buckets of this size inside the range, and by smaller ones at its edges.
 fn by_buckets(
     connection: &Connection,
-    of: &EventsOf,
+    of: &EventFilter,
     size: BucketSize,
     from: i64,
     to: i64,
@@ -76,12 +76,12 @@ fn by_buckets(
 
 fn sum_sql(
     connection: &Connection,
-    of: &EventsOf,
+    of: &EventFilter,
     size: BucketSize,
     from: i64,
     to: i64,
 ) -> Result<i64, ShardError> {
-    let EventsOf { tenant_id, source, event_type } = of;
+    let EventFilter { tenant_id, source, event_type } = of;
     if from >= to {
         return Ok(0);
     }
@@ -91,12 +91,12 @@ fn sum_sql(
 
 fn by_index(
     connection: &Connection,
-    of: &EventsOf,
+    of: &EventFilter,
     partition: &PartitionInfo,
     from: i64,
     to: i64,
 ) -> Result<i64, ShardError> {
-    let EventsOf { tenant_id, source, event_type } = of;
+    let EventFilter { tenant_id, source, event_type } = of;
     let mut statement = connection.prepare_cached(&count_sql(partition))?;
     Ok(statement.query_row((from, to, tenant_id, source, event_type), |row| row.get(0))?)
 }
@@ -140,10 +140,10 @@ pub fn bucket_statements() -> Vec<(String, String)> {
 pub fn bucket_counts(
     connection: &Connection,
     size: BucketSize,
-    (of, range): (&EventsOf, &TimeRange),
+    (of, range): (&EventFilter, &TimeRange),
     limit: usize,
 ) -> Result<Vec<BucketCount>, ShardError> {
-    let EventsOf { tenant_id, source, event_type } = of;
+    let EventFilter { tenant_id, source, event_type } = of;
     let sql = buckets_text(size);
     let (from, to) = (range.from_us.unwrap_or(i64::MIN), range.to_us.unwrap_or(i64::MAX));
     let mut statement = connection.prepare_cached(&sql)?;

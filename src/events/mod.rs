@@ -27,7 +27,7 @@ pub use self::bucket_query::{Bucket, buckets};
 pub use self::buckets::Buckets;
 pub use self::count::{BucketCount, bucket_counts, bucket_statements};
 pub use self::query::{BucketsPlan, rows_plan};
-pub use self::read::{EventsOf, event_statements};
+pub use self::read::{EventFilter, event_statements};
 pub use self::record::{SERVICE_EVENT, ServiceEventRow, decode_service_event};
 pub use self::schema::EVENTS;
 pub use self::shapes::{Metric, Metrics};

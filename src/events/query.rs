@@ -4,7 +4,7 @@ use jiff::tz::TimeZone;
 use rusqlite::Connection;
 
 use super::count::count;
-use super::read::EventsOf;
+use super::read::EventFilter;
 use super::schema::EVENTS;
 use crate::base::bucket_size::BucketSize;
 use crate::base::limits::NAME_BYTES_MAX;
@@ -13,7 +13,7 @@ use crate::shard::read::{self, Partial, TimeRange};
 use crate::shard::{ShardError, Stream};
 
 /// In order of (timestamp, event id).
-impl Selection for EventsOf {
+impl Selection for EventFilter {
     fn stream(&self) -> &'static Stream {
         &EVENTS
     }
@@ -27,7 +27,7 @@ impl Selection for EventsOf {
     }
 
     fn fingerprint(&self, part: &mut dyn FnMut(Option<&str>)) {
-        let EventsOf { tenant_id, source, event_type } = self;
+        let EventFilter { tenant_id, source, event_type } = self;
         for value in [Some("events"), Some(tenant_id.as_str()), source.as_deref(), event_type.as_deref()] {
             part(value);
         }
@@ -37,7 +37,7 @@ impl Selection for EventsOf {
 /// Counts over time.
 #[derive(Clone, Debug)]
 pub struct BucketsPlan {
-    pub of: EventsOf,
+    pub of: EventFilter,
     pub size: BucketSize,
     pub range: TimeRange,
     /// `None` means UTC.
@@ -69,9 +69,9 @@ pub fn rows_plan(query: Option<&str>) -> Result<(RowsPlan, String), Vec<Paramete
     Ok((RowsPlan::new(parameters, of)?, tenant_id))
 }
 
-fn event_filter(parameters: &mut Parameters, tenant_id: String) -> EventsOf {
+fn event_filter(parameters: &mut Parameters, tenant_id: String) -> EventFilter {
     let mut name = |name| parameters.text(name, NAME_BYTES_MAX);
-    EventsOf { tenant_id, source: name("source"), event_type: name("event_type") }
+    EventFilter { tenant_id, source: name("source"), event_type: name("event_type") }
 }
 
 impl BucketsPlan {

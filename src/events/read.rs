@@ -10,13 +10,13 @@ use crate::shard::{PartitionInfo, ShardError, Stream};
 
 /// A selection of events: those of one tenant, and optionally only those of one source or type.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EventsOf {
+pub struct EventFilter {
     pub tenant_id: String,
     pub source: Option<String>,
     pub event_type: Option<String>,
 }
 
-impl Source for EventsOf {
+impl Source for EventFilter {
     fn stream(&self) -> &'static Stream {
         &EVENTS
     }
@@ -122,7 +122,7 @@ fn event(
 /// plans.
 #[must_use]
 pub fn event_statements(partition: &PartitionInfo) -> Vec<(String, String)> {
-    let of = EventsOf { tenant_id: "t".to_owned(), source: None, event_type: None };
+    let of = EventFilter { tenant_id: "t".to_owned(), source: None, event_type: None };
     let mut found = statements("events", &of, partition);
     found.push(("events, counted".to_owned(), count_sql(partition)));
     found

@@ -12,7 +12,7 @@ use super::schema::{EVENT_IDS, EVENTS};
 use crate::shard::ids::{BatchIds, Ids};
 use crate::shard::{
     Batch, BatchWriter, BuiltIndex, CountLeaving, Opening, Outcome, PartitionInfo, Record, Shard, ShardError,
-    Stage, Store, Stream, kept_out, load_ids, open_reader,
+    Stage, Store, Stream, load_ids, open_reader, suppressed,
 };
 
 /// The number of rows read in one transaction, small enough that no checkpoint waits long.
@@ -45,7 +45,7 @@ impl Store for EventStore {
         runs: &[&[Record<'t>]],
     ) -> Result<Box<dyn BatchWriter<'t> + 't>, ShardError> {
         let connection = batch.connection;
-        let mut sought = Sought::default();
+        let mut sought = BatchEvents::default();
         for record in runs.iter().copied().flatten() {
             if let Some(row) = decode_service_event(record.payload) {
                 sought.ids.push(batch.keys.hash(row.tenant_id, row.event_id));
@@ -57,7 +57,7 @@ impl Store for EventStore {
             sought.ids.look_up(&mut self.ids, connection)?;
             let open = batch.stream(&EVENTS).partition(connection)?;
             insert = Some(connection.prepare_cached(&open.insert_sql)?);
-            forgets = kept_out::is_any_event(connection)?;
+            forgets = suppressed::any_event(connection)?;
         }
         let buckets = (!batch.options.without_aggregates).then_some(&mut self.buckets);
         Ok(Box::new(Writer { ids: &mut self.ids, buckets, sought, insert, forgets }))
@@ -111,14 +111,14 @@ impl Store for EventStore {
 
 /// The events of a batch and their ids.
 #[derive(Default)]
-struct Sought<'a> {
+struct BatchEvents<'a> {
     rows: Vec<ServiceEventRow<'a>>,
     ids: BatchIds,
     /// The number of rows already used.
     next: usize,
 }
 
-impl<'a> Sought<'a> {
+impl<'a> BatchEvents<'a> {
     /// Returns the next row if it belongs to this record. Rows have the order in which they were decoded.
     #[inline]
     fn of(&self, payload: &[u8]) -> Option<ServiceEventRow<'a>> {
@@ -132,7 +132,7 @@ impl<'a> Sought<'a> {
 struct Writer<'t> {
     ids: &'t mut Ids,
     buckets: Option<&'t mut Buckets>,
-    sought: Sought<'t>,
+    sought: BatchEvents<'t>,
     insert: Option<CachedStatement<'t>>,
     /// Set if a person's events were erased.
     forgets: bool,
@@ -179,8 +179,8 @@ impl<'t> Writer<'t> {
             return Ok(known);
         }
         // An erased event had this id, which remains taken.
-        if self.forgets && kept_out::was_event_erased(connection, hash)? {
-            batch.applied.kept_out = true;
+        if self.forgets && suppressed::was_event_erased(connection, hash)? {
+            batch.applied.suppressed = true;
             return Ok(Outcome::Duplicate);
         }
         let (Some(partition), Some(insert)) = (batch.stream(&EVENTS).open(), &mut self.insert) else {

@@ -78,21 +78,21 @@ impl Refuse for ExportRefused {
 /// 201: it is created, or was created before under the same idempotency key.
 #[must_use]
 pub(super) fn created(export: &Export, is_replay: bool, level: AckLevel) -> Answer {
-    let answer = document(201, &export.told()).with("Location", location(export));
+    let answer = document(201, &export.to_json()).with("Location", location(export));
     let answer = answer.with("Firehose-Ack", level.word());
     if is_replay { answer.with("Idempotent-Replayed", "true") } else { answer }
 }
 
 /// Its state and progress.
 #[must_use]
-pub(super) fn told(export: &Export) -> Answer {
-    document(200, &export.told())
+pub(super) fn status(export: &Export) -> Answer {
+    document(200, &export.to_json())
 }
 
 /// The tenant's exports, newest first.
 #[must_use]
 pub(super) fn list(exports: &[Arc<Export>]) -> Answer {
-    let told: Vec<Value> = exports.iter().rev().map(|export| export.told()).collect();
+    let told: Vec<Value> = exports.iter().rev().map(|export| export.to_json()).collect();
     document(200, &json!({ "exports": told }))
 }
 

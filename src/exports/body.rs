@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::columns::Column;
-use crate::orders::{OrdersOf, order_filter};
+use crate::orders::{OrderFilter, order_filter};
 use crate::query::Parameters;
 use crate::shard::read::TimeRange;
 
@@ -131,7 +131,7 @@ impl ExportSpec {
     ///
     /// # Errors
     /// Returns every error in the filters.
-    pub fn filter(&self, tenant_id: &str) -> Result<(OrdersOf, TimeRange), Vec<ExportFault>> {
+    pub fn filter(&self, tenant_id: &str) -> Result<(OrderFilter, TimeRange), Vec<ExportFault>> {
         let Filters { from, to, start_date, end_date, tz, product_id, status, min_total, max_total, q } =
             &self.filters;
         let status = (!status.is_empty()).then(|| status.join(","));

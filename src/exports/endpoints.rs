@@ -88,7 +88,7 @@ fn find(call: &Call<'_>) -> Result<Arc<Export>, ExportRefused> {
 }
 
 pub async fn get(call: Call<'_>, _: Body<'_>) -> Result<Answer, ExportRefused> {
-    Ok(answer::told(&*find(&call)?))
+    Ok(answer::status(&*find(&call)?))
 }
 
 pub async fn delete(call: Call<'_>, _: Body<'_>) -> Result<Answer, ExportRefused> {

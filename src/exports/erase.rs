@@ -175,7 +175,7 @@ impl ExportStore {
             return Ok(None);
         }
         let mut looking =
-            Looking { chosen: BufReader::with_capacity(256 * 1024, file), at: 0, places: Vec::new() };
+            SelectionSearch { chosen: BufReader::with_capacity(256 * 1024, file), at: 0, places: Vec::new() };
         if progress.spliced > 0 {
             let Some(blocks) = Blocks::open(&folder.join(MARKS), &progress.checkpoint)? else {
                 return Ok(None);
@@ -187,7 +187,7 @@ impl ExportStore {
                 }
                 for run in block.runs {
                     let Some(rows) = rows.get(run.shard as usize) else { return Ok(None) };
-                    looking.look(run.places.end - run.places.start, rows)?;
+                    looking.search(run.places.end - run.places.start, rows)?;
                 }
             }
             if looking.at != progress.spliced {
@@ -195,7 +195,7 @@ impl ExportStore {
             }
         }
         for (count, rows) in counts.iter().zip(rows) {
-            looking.look(*count, rows)?;
+            looking.search(*count, rows)?;
         }
         Ok(Some(looking.places))
     }
@@ -220,15 +220,15 @@ impl ExportStore {
 }
 
 /// A search of the selection for orders of a person.
-struct Looking {
+struct SelectionSearch {
     chosen: BufReader<File>,
     at: u64,
     places: Vec<u64>,
 }
 
-impl Looking {
+impl SelectionSearch {
     /// Searches the next `count` orders, all of the shard in which the person has these rows.
-    fn look(&mut self, count: u64, rows: &[i64]) -> io::Result<()> {
+    fn search(&mut self, count: u64, rows: &[i64]) -> io::Result<()> {
         for place in self.at..self.at + count {
             let mut word = [0; CHOSEN_BYTES as usize];
             self.chosen.read_exact(&mut word)?;
@@ -262,10 +262,10 @@ mod tests {
 
     use super::super::record::tests::record;
     use super::*;
-    use crate::people::Needles;
+    use crate::people::PersonMatcher;
 
     fn is_of_person(bytes: &[u8]) -> bool {
-        Needles::new(["c-17"], ["zaphod@heartofgold.example"], []).are_in(bytes)
+        PersonMatcher::new(["c-17"], ["zaphod@heartofgold.example"], []).matches(bytes)
     }
 
     /// Returns an export of two shards with orders 10 to 14 and 20 to 24, of which `told` are written.
@@ -300,7 +300,7 @@ mod tests {
         assert_eq!((done.progress().state, store.file_of(&done).exists()), (ExportState::Done, true));
         assert_eq!(store.erase_person(&tenant, (&[vec![], vec![24]], false), &is_of_person).unwrap(), 1);
         assert_eq!((done.progress().state, store.file_of(&done).exists()), (ExportState::Erased, false));
-        assert_eq!(done.told()["error"], REASON);
+        assert_eq!(done.to_json()["error"], REASON);
         assert!(store.find(&tenant, done.id.as_str()).is_some(), "it still says why");
         // An export whose orders are unknown.
         let unknown = export(&store, ExportState::Done, 10);

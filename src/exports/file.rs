@@ -58,9 +58,9 @@ pub(super) struct ExportFile {
 
 /// The work that a step left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Left {
+pub(super) enum Remaining {
     Nothing,
-    /// Call [`ExportFile::go_on`].
+    /// Call [`ExportFile::encode_more`].
     More,
 }
 
@@ -241,7 +241,7 @@ impl ExportFile {
     ///
     /// # Errors
     /// Returns [`ExportError::NoRoom`] or I/O errors.
-    pub(super) fn take(&mut self, batch: &mut OrderBatch, shard: u32) -> Result<Left, ExportError> {
+    pub(super) fn encode(&mut self, batch: &mut OrderBatch, shard: u32) -> Result<Remaining, ExportError> {
         if self.checkpoint.bytes == 0 {
             self.begin()?;
         }
@@ -251,14 +251,16 @@ impl ExportFile {
             _ => self.runs.push((shard, self.orders)),
         }
         match &mut self.encoder {
-            Encoder::Parquet(encoder) => Ok(if encoder.take(batch) { Left::More } else { Left::Nothing }),
+            Encoder::Parquet(encoder) => {
+                Ok(if encoder.encode(batch) { Remaining::More } else { Remaining::Nothing })
+            }
             Encoder::Text { encoder, compression, raw } => {
                 raw.clear();
                 let rows = encoder.rows(batch, raw);
                 self.out.clear();
                 pack(*compression, raw, &mut self.out)?;
                 self.append(rows, &[])?;
-                Ok(Left::Nothing)
+                Ok(Remaining::Nothing)
             }
         }
     }
@@ -267,16 +269,16 @@ impl ExportFile {
     ///
     /// # Errors
     /// Returns [`ExportError::NoRoom`] or I/O errors.
-    pub(super) fn go_on(&mut self) -> Result<Left, ExportError> {
+    pub(super) fn encode_more(&mut self) -> Result<Remaining, ExportError> {
         let offset = self.checkpoint.bytes;
-        let Encoder::Parquet(encoder) = &mut self.encoder else { return Ok(Left::Nothing) };
+        let Encoder::Parquet(encoder) = &mut self.encoder else { return Ok(Remaining::Nothing) };
         if !encoder.has_rows() || encoder.next_column()? {
-            return Ok(if encoder.has_rows() { Left::More } else { Left::Nothing });
+            return Ok(if encoder.has_rows() { Remaining::More } else { Remaining::Nothing });
         }
         self.out.clear();
         let (rows, beside) = encoder.end_group(offset, &mut self.out)?;
         self.append(rows, &beside)?;
-        Ok(Left::Nothing)
+        Ok(Remaining::Nothing)
     }
 
     /// Writes `out` and publishes the new checkpoint.

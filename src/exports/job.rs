@@ -15,14 +15,14 @@ use std::time::Duration;
 
 use futures_lite::future::zip;
 
-use super::file::{ChosenFile, ExportFile, Left};
+use super::file::{ChosenFile, ExportFile, Remaining};
 use super::query::{self, Filling};
 use super::record::{Export, ExportState, Progress};
 use super::store::{ExportError, ExportStore};
 use crate::base::clock;
 use crate::base::ids::ShardId;
 use crate::cores::executor;
-use crate::orders::{BatchBounds, Choosing, ChosenOrder, NameCache, OrderBatch};
+use crate::orders::{BatchBounds, ChosenOrder, NameCache, OrderBatch, SelectionCursor};
 use crate::query::{QueryError, Readers};
 
 /// Rows of one batch, which is also compressed separately: some 1.5 MB of text, 10 ms of work. Few in a debug build,
@@ -36,7 +36,7 @@ const TRIES: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(250);
 /// How long a job may delay an erasure until it has chosen its orders, or has written more than before the last
 /// splice. An export therefore advances however fast erasures follow one another. Erasures wait longer than this.
-const STAY_US: u64 = 10_000_000;
+const YIELD_AFTER_US: u64 = 10_000_000;
 
 /// Why an export did not finish.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +45,7 @@ pub enum ExportFailure {
     Removed,
     /// Retry a little later.
     #[error("rows of the tenant are being erased")]
-    Erasing,
+    ActiveErasure,
     /// Retry once the hold on the tenant's exports is released.
     #[error("an erasure is checking the tenant's exports")]
     Held,
@@ -91,7 +91,7 @@ pub async fn run_export(
         export.progress().awaits_pseudonym && query::is_pseudonymising(readers, &export.tenant).await?
     };
     if is_early {
-        return Err(ExportFailure::Erasing);
+        return Err(ExportFailure::ActiveErasure);
     }
     if export.progress().state == ExportState::Queued || export.progress().awaits_pseudonym {
         let (state, awaits_pseudonym) = (ExportState::Running, false);
@@ -105,7 +105,7 @@ pub async fn run_export(
     };
     let may_go_on = || may_stay().and_then(|()| if is_held() { Err(ExportFailure::Held) } else { Ok(()) });
     if export.progress().chosen.is_none() {
-        let until_us = clock::monotonic_us() + STAY_US;
+        let until_us = clock::monotonic_us() + YIELD_AFTER_US;
         let may_choose = || if clock::monotonic_us() < until_us { may_stay() } else { may_go_on() };
         choose(store, readers, export, &shards, &may_choose).await?;
     }
@@ -115,19 +115,19 @@ pub async fn run_export(
     if chosen.count()? != spliced + counts.iter().sum::<u64>() {
         // An erasure was interrupted while it removed orders from the selection.
         store.begin_again(export)?;
-        return Err(ExportFailure::Erasing);
+        return Err(ExportFailure::ActiveErasure);
     }
     let mut file = verified(store, readers, export, &may_go_on).await?;
     if file.orders() < spliced {
         // The file is rewritten from its beginning, and the shards of these orders are no longer known.
         store.begin_again(export)?;
-        return Err(ExportFailure::Erasing);
+        return Err(ExportFailure::ActiveErasure);
     }
     let bounds =
         BatchBounds { orders: BATCH_ORDERS, items: BATCH_ITEMS, with_items: export.spec.with_items() };
     let mut batches =
         Batches::new(readers, &export.tenant, &shards, (spliced, &counts), chosen, bounds, file.orders());
-    let until_us = clock::monotonic_us() + STAY_US;
+    let until_us = clock::monotonic_us() + YIELD_AFTER_US;
     let reached = export.reached.load(Ordering::Relaxed);
     let mut batch = batches.next().await?;
     while let Some(taken) = batch {
@@ -155,7 +155,7 @@ async fn compute<T: Send + 'static>(
 }
 
 /// Retries work that may fail for a while, because a queue is full or a shard is being replaced.
-async fn patiently<T, F: Future<Output = Result<T, QueryError>>>(
+async fn retry<T, F: Future<Output = Result<T, QueryError>>>(
     mut work: impl FnMut() -> F,
 ) -> Result<T, QueryError> {
     let mut tries = 1;
@@ -186,13 +186,13 @@ async fn choose(
     // The list is passed back and forth, because memory that another thread frees returns late.
     let mut spare = Vec::new();
     for (shard, pin) in shards.iter().zip(&export.pins) {
-        let (mut count, mut choosing) = (0, Some(Choosing::default()));
+        let (mut count, mut choosing) = (0, Some(SelectionCursor::default()));
         while let Some(from) = choosing.take() {
             may_go_on()?;
             let step = || {
                 query::choose(readers, *shard, (&of, range), *pin, from.clone(), std::mem::take(&mut spare))
             };
-            let (mut chosen, next) = patiently(step).await?;
+            let (mut chosen, next) = retry(step).await?;
             choosing = next;
             count += chosen.len() as u64;
             let (store, export) = (store.clone(), export.clone());
@@ -240,12 +240,12 @@ async fn encoded(
     (shard, mut batch): (u32, OrderBatch),
 ) -> Result<(ExportFile, OrderBatch), ExportFailure> {
     let (file, batch, left) = compute(readers, move || {
-        let left = file.take(&mut batch, shard)?;
+        let left = file.encode(&mut batch, shard)?;
         batch.clear();
         Ok((file, batch, left))
     })
     .await?;
-    let file = if left == Left::More { gone_on(readers, file).await? } else { file };
+    let file = if left == Remaining::More { gone_on(readers, file).await? } else { file };
     Ok((file, batch))
 }
 
@@ -253,11 +253,11 @@ async fn gone_on(readers: &Readers, mut file: ExportFile) -> Result<ExportFile, 
     loop {
         let left;
         (file, left) = compute(readers, move || {
-            let left = file.go_on()?;
+            let left = file.encode_more()?;
             Ok((file, left))
         })
         .await?;
-        if left == Left::Nothing {
+        if left == Remaining::Nothing {
             return Ok(file);
         }
     }
@@ -348,6 +348,6 @@ impl<'r> Batches<'r> {
             let begun = query::fill(self.readers, (shard, self.tenant), chosen.clone(), self.bounds, filling);
             async { begun?.wait().await }
         };
-        Ok(patiently(step).await?)
+        Ok(retry(step).await?)
     }
 }

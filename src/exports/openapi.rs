@@ -262,6 +262,6 @@ mod tests {
             pins: Vec::new(),
             progress: Progress::begin(),
         });
-        assert_eq!(keys(&schema["ExportStatus"]["properties"]), keys(&export.told()));
+        assert_eq!(keys(&schema["ExportStatus"]["properties"]), keys(&export.to_json()));
     }
 }

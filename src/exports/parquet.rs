@@ -123,7 +123,7 @@ impl ParquetEncoder {
     }
 
     /// Receives rows and leaves an empty batch in their place. Returns `true` if the group is full.
-    pub(super) fn take(&mut self, batch: &mut OrderBatch) -> bool {
+    pub(super) fn encode(&mut self, batch: &mut OrderBatch) -> bool {
         let mut rows = std::mem::replace(batch, self.spare_batches.pop().unwrap_or_default());
         self.group_rows += match self.rows {
             ExportRows::Orders => rows.orders.len(),

@@ -3,8 +3,8 @@
 
 use crate::base::ids::ShardId;
 use crate::orders::{
-    BatchBounds, Choosing, ChosenOrder, ExportedFrom, NameCache, ORDERS, OrderBatch, OrdersOf, choose_orders,
-    forget_pages, read_orders,
+    BatchBounds, ChosenOrder, NameCache, ORDERS, OrderBatch, OrderFilter, OrderSource, SelectionCursor,
+    choose_orders, forget_pages, read_orders,
 };
 use crate::query::{Answer, QueryError, Readers, received};
 use crate::shard;
@@ -48,11 +48,11 @@ pub(super) async fn is_pseudonymising(readers: &Readers, tenant_id: &str) -> Res
 pub(super) async fn choose(
     readers: &Readers,
     shard: ShardId,
-    (of, range): (&OrdersOf, TimeRange),
+    (of, range): (&OrderFilter, TimeRange),
     pin: i64,
-    choosing: Choosing,
+    choosing: SelectionCursor,
     spare: Vec<ChosenOrder>,
-) -> Result<(Vec<ChosenOrder>, Option<Choosing>), QueryError> {
+) -> Result<(Vec<ChosenOrder>, Option<SelectionCursor>), QueryError> {
     let of = of.clone();
     let step = move |connection: &rusqlite::Connection| {
         choose_orders(connection, shard, (&of, &range), pin, choosing, spare)
@@ -78,7 +78,7 @@ pub(super) fn fill(
     let tenant_id = tenant_id.to_owned();
     let step = move |connection: &rusqlite::Connection| {
         let (mut batch, mut names) = filling;
-        let of = ExportedFrom { shard, tenant_id: &tenant_id };
+        let of = OrderSource { shard, tenant_id: &tenant_id };
         let taken = read_orders(connection, of, &chosen, bounds, &mut batch, &mut names)?;
         Ok(Some(((batch, names), taken)))
     };

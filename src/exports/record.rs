@@ -249,7 +249,7 @@ impl Export {
 
     /// Returns the export as JSON for clients.
     #[must_use]
-    pub fn told(&self) -> serde_json::Value {
+    pub fn to_json(&self) -> serde_json::Value {
         let progress = self.progress();
         let Progress { state, checkpoint, finished_us, expires_us, error, .. } = &*progress;
         let orders = progress.orders();
@@ -331,14 +331,14 @@ pub(super) mod tests {
             let checkpoint = Checkpoint { orders, ..Checkpoint::default() };
             let progress = Progress { state, chosen, checkpoint, ..Progress::begin() };
             export.progress.store(Arc::new(progress));
-            export.told()["percent"].as_f64().unwrap()
+            export.to_json()["percent"].as_f64().unwrap()
         };
         assert_eq!(percent(0, None, ExportState::Running), 0.0);
         assert_eq!(percent(1, Some(vec![1, 2]), ExportState::Running), 33.3);
         assert_eq!(percent(3, Some(vec![1, 2]), ExportState::Running), 99.9);
         assert_eq!(percent(0, Some(vec![0]), ExportState::Running), 0.0);
         assert_eq!(percent(3, Some(vec![1, 2]), ExportState::Done), 100.0);
-        assert_eq!(export.told()["tenant_id"], "a b/ö-1");
+        assert_eq!(export.to_json()["tenant_id"], "a b/ö-1");
     }
 
     #[test]

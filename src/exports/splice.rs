@@ -101,7 +101,7 @@ impl ExportStore {
         let generation = progress.generation + 1;
         let Some(blocks) = Blocks::open(&folder.join(MARKS), &progress.checkpoint)? else { return Ok(None) };
         let charge = |bytes: u64| self.charge(export, bytes);
-        let mut cut = Cut::begin(export, &progress, &folder)?;
+        let mut cut = BlockCopier::begin(export, &progress, &folder)?;
         let mut chosen = Chosen::begin(&folder, generation)?;
         let mut dropped: Vec<Run> = Vec::new();
         for block in blocks {
@@ -179,7 +179,7 @@ pub(super) struct Spliced {
 }
 
 /// Copies the blocks from the old file to the new one.
-struct Cut {
+struct BlockCopier {
     file: File,
     beside: BufReader<File>,
     encoder: Option<ParquetEncoder>,
@@ -199,8 +199,8 @@ struct Cut {
     buffer: Vec<u8>,
 }
 
-impl Cut {
-    fn begin(export: &Export, progress: &Progress, folder: &Path) -> io::Result<Cut> {
+impl BlockCopier {
+    fn begin(export: &Export, progress: &Progress, folder: &Path) -> io::Result<BlockCopier> {
         let (spec, generation) = (&export.spec, progress.generation + 1);
         let encoder = (spec.format == ExportFormat::Parquet)
             .then(|| ParquetEncoder::new(&export.tenant, spec.rows, &spec.columns(), spec.compression))
@@ -209,7 +209,7 @@ impl Cut {
         let is_known = export.seen.load().as_ref().is_some_and(|seen| {
             seen.generation == progress.generation && seen.bytes == progress.checkpoint.bytes
         });
-        Ok(Cut {
+        Ok(BlockCopier {
             file: File::open(folder.join(FILE))?,
             beside: BufReader::new(File::open(folder.join(BESIDE))?),
             encoder,

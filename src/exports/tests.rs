@@ -8,12 +8,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::body::{Compression, ExportFormat};
-use super::file::{ChosenFile, ExportFile, Left};
+use super::file::{ChosenFile, ExportFile, Remaining};
 use super::record::tests::record;
 use super::record::{Export, ExportId, ExportState, Progress};
 use super::store::{BESIDE, CHOSEN, ExportStore, FILE, FILES, MARKS};
 use crate::orders::{ChosenOrder, OrderBatch, OrderStatus};
-use crate::people::Needles;
+use crate::people::PersonMatcher;
 
 /// Orders of one batch. Four batches are a Parquet group.
 const BATCH: u64 = 500;
@@ -95,7 +95,7 @@ impl Made {
             });
             let Some((shard, end)) = ends.enumerate().find(|(_, end)| *end > at) else {
                 while file.is_holding() {
-                    file.go_on().unwrap();
+                    file.encode_more().unwrap();
                 }
                 file.finish().unwrap();
                 return true;
@@ -110,9 +110,9 @@ impl Made {
             }
             let ids = orders.iter().map(|order| order.id as u64);
             batch.clone_from(&OrderBatch::numbered(ids, OrderStatus::ALL[0]));
-            let mut left = file.take(&mut batch, shard as u32).unwrap();
-            while left == Left::More {
-                left = file.go_on().unwrap();
+            let mut left = file.encode(&mut batch, shard as u32).unwrap();
+            while left == Remaining::More {
+                left = file.encode_more().unwrap();
             }
         }
         false
@@ -128,8 +128,8 @@ impl Made {
     }
 
     fn erase(&self, ids: &[u64], are_kept: bool) -> u64 {
-        let needles = Needles::new(["c-17"], ["zaphod@heartofgold.example"], []);
-        let is_of_person = |bytes: &[u8]| needles.are_in(bytes);
+        let matcher = PersonMatcher::new(["c-17"], ["zaphod@heartofgold.example"], []);
+        let is_of_person = |bytes: &[u8]| matcher.matches(bytes);
         self.store.erase_person(&self.tenant, (&Made::rows(ids), are_kept), &is_of_person).unwrap()
     }
 

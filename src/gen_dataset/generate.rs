@@ -73,12 +73,12 @@ pub fn feed(
 }
 
 /// A sink whose orders are also counted into a truth.
-pub(super) struct Witnessed<'a> {
+pub(super) struct CountedSink<'a> {
     pub(super) sink: &'a mut dyn Sink,
     pub(super) truth: &'a mut Truth,
 }
 
-impl Sink for Witnessed<'_> {
+impl Sink for CountedSink<'_> {
     fn customer(&mut self, row: &Customer<'_>) -> Result<(), GenError> {
         self.sink.customer(row)
     }

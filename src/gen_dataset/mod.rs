@@ -40,7 +40,7 @@ use clap::{Args, ValueEnum};
 
 use self::csv_files::CsvFiles;
 use self::folder::{Draft, Folder, TRUTH};
-use self::generate::Witnessed;
+use self::generate::CountedSink;
 use self::load::Loader;
 use self::ndjson_files::NdjsonFiles;
 use self::progress::{Figure, Progress};
@@ -179,7 +179,7 @@ fn write_files(world: &World, folder: &Folder, path: &Path, format: Format) -> R
 }
 
 fn write_tables(world: &World, sink: &mut dyn Sink, truth: &mut Truth) -> Result<Vec<Figure>, GenError> {
-    let mut witnessed = Witnessed { sink, truth };
+    let mut witnessed = CountedSink { sink, truth };
     let figures = Table::ALL.into_iter().map(|table| watch(world, table, &mut witnessed)).collect();
     truth.finish();
     figures

@@ -42,7 +42,7 @@ impl Flow {
 impl ShardBoard {
     /// Wakes an idle writer, so that it begins now instead of at its next interval, because a request waits for the
     /// next commit.
-    pub fn hurry(&self) {
+    pub fn wake_writer(&self) {
         if let Some(writer) = self.writer.get() {
             writer.unpark();
         }
@@ -85,7 +85,7 @@ impl ShardBoard {
 
 /// The state of an accepted event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Whereabouts {
+pub enum EventState {
     Stored,
     Pending,
     /// The receipt was never issued.
@@ -116,20 +116,20 @@ impl Board {
     }
 
     #[must_use]
-    pub fn find(&self, receipt: Receipt) -> Whereabouts {
+    pub fn find(&self, receipt: Receipt) -> EventState {
         let Some(shard) = self.shards.iter().find(|board| board.shard == receipt.shard) else {
-            return Whereabouts::Unknown;
+            return EventState::Unknown;
         };
         let applied = shard.status.applied(receipt.lane);
         if receipt.sequence <= applied {
-            return Whereabouts::Stored;
+            return EventState::Stored;
         }
         let appended =
             shard.lanes.iter().find(|lane| lane.lane() == receipt.lane).map(|lane| lane.appended());
         if receipt.sequence <= appended.unwrap_or(Sequence::NONE) {
-            Whereabouts::Pending
+            EventState::Pending
         } else {
-            Whereabouts::Unknown
+            EventState::Unknown
         }
     }
 

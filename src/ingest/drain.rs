@@ -22,7 +22,7 @@ pub struct DrainRate {
 impl DrainRate {
     /// Takes a sample. Returns the records per second at which the backlog was last drained; 0 while nothing drains
     /// it, or while the rate is unknown.
-    pub fn look(&mut self, flow: Flow, now_us: u64) -> u64 {
+    pub fn sample(&mut self, flow: Flow, now_us: u64) -> u64 {
         let Some((before, at_us)) = self.seen.replace((flow, now_us)) else { return 0 };
         let drained = flow.processed.saturating_sub(before.processed);
         let is_waiting = before.pending() > 0 && flow.pending() > 0;
@@ -62,8 +62,8 @@ mod tests {
     #[test]
     fn a_backlog_is_waited_for_at_the_rate_at_which_it_is_drained() {
         let mut rate = DrainRate::default();
-        assert_eq!(rate.look(flow(100_000, 0), 0), 0, "one look measures nothing");
-        assert_eq!(rate.look(flow(100_000, 10_000), 1_000_000), 10_000);
+        assert_eq!(rate.sample(flow(100_000, 0), 0), 0, "one look measures nothing");
+        assert_eq!(rate.sample(flow(100_000, 10_000), 1_000_000), 10_000);
         assert_eq!(wait_s(90_000, 10_000), 9);
         assert_eq!((wait_s(1, 10_000), wait_s(u64::MAX, 1)), (1, 30), "within bounds");
     }
@@ -71,30 +71,30 @@ mod tests {
     #[test]
     fn a_quiet_shard_is_not_taken_for_a_slow_one() {
         let mut rate = DrainRate::default();
-        rate.look(flow(0, 0), 0);
+        rate.sample(flow(0, 0), 0);
         for second in 1..10 {
             let processed = second * 100;
-            assert_eq!(rate.look(flow(processed + 2, processed), second * 1_000_000), 0, "not known yet");
+            assert_eq!(rate.sample(flow(processed + 2, processed), second * 1_000_000), 0, "not known yet");
         }
-        rate.look(flow(900_000, 1_000), 10_000_000);
-        assert_eq!(rate.look(flow(900_000, 201_000), 11_000_000), 200_000);
-        let known = rate.look(flow(900_000, 900_000), 12_000_000);
+        rate.sample(flow(900_000, 1_000), 10_000_000);
+        assert_eq!(rate.sample(flow(900_000, 201_000), 11_000_000), 200_000);
+        let known = rate.sample(flow(900_000, 900_000), 12_000_000);
         assert!(known >= 200_000);
         for second in 1..10 {
             let processed = 900_000 + second * 100;
-            assert_eq!(rate.look(flow(processed + 2, processed), (12 + second) * 1_000_000), known);
+            assert_eq!(rate.sample(flow(processed + 2, processed), (12 + second) * 1_000_000), known);
         }
     }
 
     #[test]
     fn while_nothing_drains_it_nobody_knows_and_then_it_is_as_before() {
         let mut rate = DrainRate::default();
-        rate.look(flow(100_000, 0), 0);
-        rate.look(flow(100_000, 1_000), 1_000_000);
-        assert_eq!(rate.look(flow(100_162, 1_000), 2_000_000), 0);
+        rate.sample(flow(100_000, 0), 0);
+        rate.sample(flow(100_000, 1_000), 1_000_000);
+        assert_eq!(rate.sample(flow(100_162, 1_000), 2_000_000), 0);
         assert_eq!(wait_s(162, 0), 5);
-        assert_eq!(rate.look(flow(100_162, 2_000), 3_000_000), 1_000);
-        let idle = rate.look(flow(100_162, 100_162), 4_000_000);
-        assert_eq!(rate.look(flow(100_162, 100_162), 5_000_000), idle, "idle time forgets nothing");
+        assert_eq!(rate.sample(flow(100_162, 2_000), 3_000_000), 1_000);
+        let idle = rate.sample(flow(100_162, 100_162), 4_000_000);
+        assert_eq!(rate.sample(flow(100_162, 100_162), 5_000_000), idle, "idle time forgets nothing");
     }
 }

@@ -103,23 +103,23 @@ impl Intake {
             let turn = (1..=count).map(|step| (self.current + step) % count);
             self.current = turn.min_by_key(behind).unwrap_or_default();
         }
-        self.pressure = self.look(self.current);
+        self.pressure = self.pressure_of(self.current);
     }
 
     /// Returns why no shard accepts more, whichever core feeds it; `None` while one of them does.
     #[must_use]
     pub fn pressure_everywhere(&self) -> Option<Pressure> {
         let places = 0..self.board.shards.len();
-        let mut pressures = places.map(|place| self.look_at(place));
+        let mut pressures = places.map(|place| self.pressure_at(place));
         let first = pressures.next().flatten()?;
         pressures.all(|pressure| pressure.is_some()).then_some(first)
     }
 
-    fn look(&self, lane: usize) -> Option<Pressure> {
-        self.look_at(self.lanes[lane].place)
+    fn pressure_of(&self, lane: usize) -> Option<Pressure> {
+        self.pressure_at(self.lanes[lane].place)
     }
 
-    fn look_at(&self, place: usize) -> Option<Pressure> {
+    fn pressure_at(&self, place: usize) -> Option<Pressure> {
         if self.board.disk_low() {
             return Some(Pressure::JournalFull);
         }
@@ -133,7 +133,7 @@ impl Intake {
     }
 
     /// Decodes one event and stages its record. The next [`Intake::commit`] publishes it.
-    pub fn take(&mut self, coding: Coding, body: &[u8], received_us: i64) -> Result<Receipt, Refused> {
+    pub fn stage_click(&mut self, coding: Coding, body: &[u8], received_us: i64) -> Result<Receipt, Refused> {
         if let Some(pressure) = self.pressure {
             return Err(Refused::Pressure(pressure));
         }
@@ -188,7 +188,7 @@ impl Intake {
     /// Journals the rows of one request, all of them or none, with one write. There must be at least one row, and
     /// nothing staged: `take` and `commit` come in pairs.
     pub fn append_rows(&mut self, lane: usize, rows: &KeyedRows) -> Result<Written, Pressure> {
-        if let Some(pressure) = self.look(lane) {
+        if let Some(pressure) = self.pressure_of(lane) {
             return Err(pressure);
         }
         let Lane { shard, appender, .. } = &mut self.lanes[lane];
@@ -200,7 +200,7 @@ impl Intake {
         let sequence = Sequence(last.0 + 1 - rows.len() as u64);
         let first = Receipt { shard: *shard, lane: appender.state().lane(), sequence };
         let appended = self.commit_lane(lane)?;
-        self.board.shards[self.lanes[lane].place].hurry();
+        self.board.shards[self.lanes[lane].place].wake_writer();
         Ok(Written { first, last, appended })
     }
 
@@ -229,9 +229,9 @@ impl Intake {
 
     /// Begins new segments in journals that may contain data of suppressed people, so that the writer's last
     /// checkpoint deletes the old ones. This is the last step before the thread ends.
-    pub fn leave_kept_out(&mut self) {
+    pub fn rotate_suppressed(&mut self) {
         for lane in &self.lanes {
-            if self.board.shards[lane.place].status.kept_out.get() > 0 {
+            if self.board.shards[lane.place].status.suppressed.get() > 0 {
                 let _ = lane.appender.state().ask_rotation();
             }
         }
@@ -251,7 +251,7 @@ impl Intake {
 
     /// Returns why the disk cannot be promised to an event of this tick. Such an event is not accepted at all.
     #[must_use]
-    pub fn no_promise(&self) -> Option<Pressure> {
+    pub fn disk_promise_pressure(&self) -> Option<Pressure> {
         self.sync_failed(self.current).then_some(Pressure::Unsynced)
     }
 

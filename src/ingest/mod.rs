@@ -25,7 +25,7 @@ mod keyed;
 mod verdicts;
 pub mod write;
 
-pub use board::{Board, Flow, ShardBoard, Whereabouts};
+pub use board::{Board, EventState, Flow, ShardBoard};
 pub use click::{CLICK, CLICK_HEADER_BYTES, encode_header};
 pub use drain::DrainRate;
 pub use feeding::{feeds, home, is_fed_by};

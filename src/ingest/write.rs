@@ -6,11 +6,11 @@
 //!
 //! One turn: identity → read the lanes → one transaction → publish → checkpoint and release → one slice of upkeep.
 
+mod failure;
 mod lanes;
 mod stop;
 #[cfg(test)]
 mod tests;
-mod trouble;
 mod upkeep;
 
 use std::panic::{self, AssertUnwindSafe};
@@ -18,10 +18,10 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use failure::{FailureState, WriteError};
 pub use lanes::Journals;
 use lanes::{Lanes, Rotation};
 pub use stop::Stop;
-use trouble::{Trouble, WriteError};
 
 use crate::base::clock;
 use crate::base::ids::{LaneId, Sequence, ShardId};
@@ -134,7 +134,7 @@ struct Writer {
     settings: WriteSettings,
     shard: Option<Shard>,
     times: CommitTimes,
-    trouble: Trouble,
+    trouble: FailureState,
     outcomes: Box<dyn Outcomes>,
     checkpoint_tried_us: u64,
     /// The time since which no checkpoint was complete.
@@ -161,7 +161,7 @@ impl Writer {
         settings: WriteSettings,
     ) -> Writer {
         let lanes = Lanes::new(journals);
-        let trouble = Trouble::new(status.clone());
+        let trouble = FailureState::new(status.clone());
         Writer {
             id,
             folder,
@@ -291,7 +291,7 @@ impl Writer {
         self.status.database_bytes.set(shard.database_bytes());
         self.status.partitions.set(shard.partitions()?);
         // The journals of an earlier run may contain data of suppressed people.
-        self.status.kept_out.set(u64::from(shard.keeps_out_anybody()?));
+        self.status.suppressed.set(u64::from(shard.suppresses_anyone()?));
         self.status.set_state(ShardState::Open);
         tracing::info!(shard = self.id.0, path = %shard.path().display(), rows = shard.rows(), "shard open");
         self.shard = Some(shard);
@@ -320,8 +320,8 @@ impl Writer {
         if let Some(received_us) = applied.received_us_max {
             self.status.received_us_max.set(received_us.max(0) as u64);
         }
-        if applied.kept_out {
-            self.status.kept_out.set(1);
+        if applied.suppressed {
+            self.status.suppressed.set(1);
         }
         if applied.rejected > 0 {
             tracing::error!(

@@ -10,7 +10,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use super::packing::PackedBody;
 use crate::query::QueryError;
 
-pub type NextBytes<'p> = Pin<Box<dyn Future<Output = Result<Option<Vec<u8>>, Broken>> + 'p>>;
+pub type NextBytes<'p> = Pin<Box<dyn Future<Output = Result<Option<Vec<u8>>, BodyError>> + 'p>>;
 
 /// A body that is read piece by piece while the client receives it.
 pub trait Pieces {
@@ -26,7 +26,7 @@ pub trait Stream {
 
 /// Why a response is aborted.
 #[derive(Debug, thiserror::Error)]
-pub enum Broken {
+pub enum BodyError {
     #[error(transparent)]
     Query(#[from] QueryError),
     /// The source has ended, for a reason that is not an error of the server.
@@ -36,7 +36,7 @@ pub enum Broken {
     Packing(#[from] std::io::Error),
 }
 
-type NextPiece = Pin<Box<dyn Future<Output = (Box<dyn Pieces>, Result<Option<Vec<u8>>, Broken>)>>>;
+type NextPiece = Pin<Box<dyn Future<Output = (Box<dyn Pieces>, Result<Option<Vec<u8>>, BodyError>)>>>;
 
 pub enum AnswerBody {
     Whole(Bytes),
@@ -92,13 +92,13 @@ fn piece(mut rows: Box<dyn Pieces>) -> NextPiece {
 
 impl Body for AnswerBody {
     type Data = Bytes;
-    type Error = Broken;
+    type Error = BodyError;
 
     /// Returns the next frame. An error aborts the framing, so the client sees that the response is incomplete.
     fn poll_frame(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             AnswerBody::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             AnswerBody::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
@@ -123,7 +123,7 @@ impl Body for AnswerBody {
                     Err(error) => {
                         match &error {
                             // The source has logged the reason itself. This reader only notices the end.
-                            Broken::Ended(reason) => tracing::info!(reason, "a response was aborted"),
+                            BodyError::Ended(reason) => tracing::info!(reason, "a response was aborted"),
                             error => tracing::error!(%error, "a stream of rows was aborted"),
                         }
                         Poll::Ready(Some(Err(error)))

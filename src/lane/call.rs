@@ -16,7 +16,7 @@ use hyper::body::Incoming;
 
 use super::body::AnswerBody;
 use super::gated::SharedGate;
-use super::memory::Held;
+use super::memory::Reservation;
 use super::state::Lane;
 use crate::api::error::{Asker, EventRefused, Refuse};
 use crate::api::write::WriteRefused;
@@ -313,7 +313,7 @@ pub struct Body<'l> {
     pub bytes: Bytes,
     /// Received bytes, kept or not.
     pub(super) seen: usize,
-    pub(super) held: Held,
+    pub(super) held: Reservation,
     pub(super) _lane: std::marker::PhantomData<&'l Lane>,
 }
 
@@ -346,7 +346,7 @@ impl fmt::Debug for Handler {
 }
 
 /// Returns the response that needs no task: one from memory, or one to OPTIONS, or a 404 or 405.
-pub fn at_once(found: &Found<Handler>, method: Method, asked: &Asked<'_>) -> Answer {
+pub fn answer_from_memory(found: &Found<Handler>, method: Method, asked: &Asked<'_>) -> Answer {
     match found.operation.map(|operation| operation.handler) {
         Some(Handler::Memory(answer)) => answer(asked),
         Some(Handler::Preflight(add)) => add(found.preflight(&asked.preflight), &asked.vitals.config),

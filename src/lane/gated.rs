@@ -18,7 +18,7 @@ const READ_BYTES: usize = 16 * 1024;
 
 /// The time limits of the phases of a connection.
 #[derive(Clone, Copy, Debug)]
-pub struct Times {
+pub struct Timeouts {
     pub head: Duration,
     pub body: Duration,
     pub idle: Duration,
@@ -40,12 +40,12 @@ type Timer = Pin<Box<dyn Future<Output = ()>>>;
 /// One timer, which is set again only when it fires early or would fire late. A request that arrives in one piece
 /// needs no timer of its own, because the next idle time ends after the one that was set.
 #[derive(Default)]
-struct Alarm {
+struct DeadlineTimer {
     /// The time at which the timer fires, and the timer.
     timer: Option<(u64, Timer)>,
 }
 
-impl Alarm {
+impl DeadlineTimer {
     /// Returns [`Poll::Ready`] once `deadline_us` has passed. Until then, wakes the task at that time.
     fn poll(&mut self, context: &mut Context<'_>, deadline_us: u64) -> Poll<()> {
         loop {
@@ -71,21 +71,21 @@ impl Alarm {
 pub(super) struct Gated {
     socket: Socket,
     gate: SharedGate,
-    times: Times,
+    times: Timeouts,
     /// Received bytes that were not passed to hyper yet. Those that may pass come first.
     inbox: Vec<u8>,
     passing: usize,
     waiting: Waiting,
     read_deadline_us: u64,
     write_deadline_us: Option<u64>,
-    read_alarm: Alarm,
-    write_alarm: Alarm,
+    read_alarm: DeadlineTimer,
+    write_alarm: DeadlineTimer,
     /// Set once the peer has ended its direction, or nothing more is to be read.
     ended: bool,
 }
 
 impl Gated {
-    pub(super) fn new(socket: Socket, unread: Vec<u8>, gate: SharedGate, times: Times) -> Gated {
+    pub(super) fn new(socket: Socket, unread: Vec<u8>, gate: SharedGate, times: Timeouts) -> Gated {
         let read_deadline_us = clock::monotonic_us() + times.idle.as_micros() as u64;
         Gated {
             socket,
@@ -96,8 +96,8 @@ impl Gated {
             waiting: Waiting::Idle,
             read_deadline_us,
             write_deadline_us: None,
-            read_alarm: Alarm::default(),
-            write_alarm: Alarm::default(),
+            read_alarm: DeadlineTimer::default(),
+            write_alarm: DeadlineTimer::default(),
             ended: false,
         }
     }

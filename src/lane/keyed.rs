@@ -1,7 +1,7 @@
 //! The path of rows with keys: to the journal of the core that feeds their shard, and back with their outcomes.
 //!
 //! ```text
-//!  this core feeds the shard:   append_rows ─► hurry the writer ─► its commit wakes us ─► verdicts
+//!  this core feeds the shard:   append_rows ─► wake_writer the writer ─► its commit wakes us ─► verdicts
 //!  another core does:           Forward ─► (its executor does the same) ─► reply
 //! ```
 //! Every step is bounded. A full mailbox or journal is refused at once. If a commit does not arrive in time, the

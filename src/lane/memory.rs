@@ -14,7 +14,7 @@ pub struct Memory {
 
 /// The budget is exhausted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Spent;
+pub struct BudgetExceeded;
 
 impl Memory {
     pub fn new(bytes_max: usize) -> Rc<Memory> {
@@ -29,35 +29,35 @@ impl Memory {
         self.bytes.get() > self.bytes_max
     }
 
-    pub fn hold(self: &Rc<Memory>) -> Held {
-        Held { memory: self.clone(), bytes: 0 }
+    pub fn hold(self: &Rc<Memory>) -> Reservation {
+        Reservation { memory: self.clone(), bytes: 0 }
     }
 }
 
 /// The memory of one request or upload. It is counted until this is dropped.
 #[derive(Debug)]
-pub struct Held {
+pub struct Reservation {
     memory: Rc<Memory>,
     bytes: usize,
 }
 
-impl Held {
+impl Reservation {
     /// Increases the held bytes by `bytes`.
-    pub fn add(&mut self, bytes: usize) -> Result<(), Spent> {
+    pub fn add(&mut self, bytes: usize) -> Result<(), BudgetExceeded> {
         self.set(self.bytes + bytes)
     }
 
     /// Sets the held bytes. They are counted even if they exceed the budget, because the holder releases them next.
-    pub fn set(&mut self, bytes: usize) -> Result<(), Spent> {
+    pub fn set(&mut self, bytes: usize) -> Result<(), BudgetExceeded> {
         let grows = bytes > self.bytes;
         self.memory.bytes.set(self.memory.bytes.get() - self.bytes + bytes);
         self.bytes = bytes;
         // A holder that shrinks is not the cause.
-        if grows && self.memory.is_spent() { Err(Spent) } else { Ok(()) }
+        if grows && self.memory.is_spent() { Err(BudgetExceeded) } else { Ok(()) }
     }
 }
 
-impl Drop for Held {
+impl Drop for Reservation {
     fn drop(&mut self) {
         self.memory.bytes.set(self.memory.bytes.get() - self.bytes);
     }
@@ -72,7 +72,7 @@ mod tests {
         let memory = Memory::new(100);
         let (mut one, mut two) = (memory.hold(), memory.hold());
         assert_eq!((one.set(60), two.add(40), memory.bytes()), (Ok(()), Ok(()), 100));
-        assert_eq!((two.add(1), memory.is_spent()), (Err(Spent), true));
+        assert_eq!((two.add(1), memory.is_spent()), (Err(BudgetExceeded), true));
         assert_eq!((one.set(59), memory.is_spent()), (Ok(()), false));
         drop(two);
         assert_eq!((one.set(100), memory.bytes()), (Ok(()), 100));

@@ -25,13 +25,13 @@ mod sync;
 mod task;
 
 pub use admit::{admit, charge_as_it_comes, charge_tenant, check_tenant, now, tenant_of};
-pub use body::{AnswerBody, Broken, NextBytes, Pieces, Stream};
-pub use call::{Body, Call, Handler, Reply, RequestHead, StreamTask, Task, at_once};
+pub use body::{AnswerBody, BodyError, NextBytes, Pieces, Stream};
+pub use call::{Body, Call, Handler, Reply, RequestHead, StreamTask, Task, answer_from_memory};
 pub use component::{Component, Components};
 pub use gated::SharedGate;
 pub use handover::HandedOver;
 pub use mailbox::{Begun, FORWARDS_MAX, Forward, Grant, Refused, Settled};
-pub use memory::{Held, Spent};
+pub use memory::{BudgetExceeded, Reservation};
 pub use reads::{JSON, LINES, NotRead, rows, streamed};
 pub use run::{Parts, run};
 pub use state::Lane;

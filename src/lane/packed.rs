@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use super::body::AnswerBody;
 use super::call::{Reply, RequestHead};
-use super::packing::{Coding, PackedBody, Packer, STEP_BYTES};
+use super::packing::{Coding, Compressor, PackedBody, STEP_BYTES};
 use super::state::Lane;
 use crate::http::{Answer, preferred_coding};
 
@@ -29,7 +29,7 @@ pub(super) fn packed(lane: &Lane, request: &RequestHead, mut reply: Reply) -> Re
     if held.add(coding.bytes()).is_err() {
         return reply;
     }
-    let Ok(packer) = Packer::new(coding) else { return reply };
+    let Ok(packer) = Compressor::new(coding) else { return reply };
     let body = match reply.body.take() {
         None if reply.answer.body.len() <= STEP_BYTES => {
             if let Ok(packed) = packer.whole(&reply.answer.body)

@@ -10,8 +10,8 @@ use hyper::body::{Body as _, Frame};
 use zstd::stream::raw::CParameter;
 use zstd::stream::write::Encoder as ZstdEncoder;
 
-use super::body::{AnswerBody, Broken};
-use super::memory::Held;
+use super::body::{AnswerBody, BodyError};
+use super::memory::Reservation;
 
 /// Bytes that are compressed between two polls of the socket: less than a millisecond of the executor.
 pub(super) const STEP_BYTES: usize = 64 * 1024;
@@ -40,19 +40,19 @@ impl Coding {
     }
 }
 
-pub(super) enum Packer {
+pub(super) enum Compressor {
     Zstd(ZstdEncoder<'static, Vec<u8>>),
     Gzip(GzEncoder<Vec<u8>>),
 }
 
-impl Packer {
-    pub(super) fn new(coding: Coding) -> io::Result<Packer> {
+impl Compressor {
+    pub(super) fn new(coding: Coding) -> io::Result<Compressor> {
         Ok(match coding {
-            Coding::Gzip => Packer::Gzip(GzEncoder::new(Vec::new(), flate2::Compression::fast())),
+            Coding::Gzip => Compressor::Gzip(GzEncoder::new(Vec::new(), flate2::Compression::fast())),
             Coding::Zstd => {
                 let mut encoder = ZstdEncoder::new(Vec::new(), 1)?;
                 encoder.set_parameter(CParameter::WindowLog(ZSTD_WINDOW_LOG))?;
-                Packer::Zstd(encoder)
+                Compressor::Zstd(encoder)
             }
         })
     }
@@ -60,12 +60,12 @@ impl Packer {
     /// Returns compressed bytes from which a client can decompress everything that was pushed so far.
     pub(super) fn push(&mut self, bytes: &[u8]) -> io::Result<Vec<u8>> {
         match self {
-            Packer::Gzip(encoder) => {
+            Compressor::Gzip(encoder) => {
                 encoder.write_all(bytes)?;
                 encoder.flush()?;
                 Ok(std::mem::take(encoder.get_mut()))
             }
-            Packer::Zstd(encoder) => {
+            Compressor::Zstd(encoder) => {
                 encoder.write_all(bytes)?;
                 encoder.flush()?;
                 Ok(std::mem::take(encoder.get_mut()))
@@ -75,15 +75,15 @@ impl Packer {
 
     fn finish(self) -> io::Result<Vec<u8>> {
         match self {
-            Packer::Gzip(encoder) => encoder.finish(),
-            Packer::Zstd(encoder) => encoder.finish(),
+            Compressor::Gzip(encoder) => encoder.finish(),
+            Compressor::Zstd(encoder) => encoder.finish(),
         }
     }
 
     pub(super) fn whole(mut self, bytes: &[u8]) -> io::Result<Vec<u8>> {
         match &mut self {
-            Packer::Gzip(encoder) => encoder.write_all(bytes)?,
-            Packer::Zstd(encoder) => encoder.write_all(bytes)?,
+            Compressor::Gzip(encoder) => encoder.write_all(bytes)?,
+            Compressor::Zstd(encoder) => encoder.write_all(bytes)?,
         }
         self.finish()
     }
@@ -96,8 +96,8 @@ pub struct PackedBody {
     /// The rest of a piece that was not pushed yet.
     pub(super) rest: Bytes,
     /// `None` once the end was returned.
-    pub(super) packer: Option<Packer>,
-    pub(super) _held: Held,
+    pub(super) packer: Option<Compressor>,
+    pub(super) _held: Reservation,
 }
 
 impl PackedBody {
@@ -105,14 +105,14 @@ impl PackedBody {
         self.packer.is_none()
     }
 
-    pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+    pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Some(packer) = &mut self.packer else { return Poll::Ready(None) };
         while self.rest.is_empty() {
             match ready!(Pin::new(&mut *self.inner).poll_frame(context)) {
                 Some(Ok(frame)) => self.rest = frame.into_data().unwrap_or_default(),
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),
                 None => {
-                    let end = self.packer.take().map(Packer::finish).transpose()?;
+                    let end = self.packer.take().map(Compressor::finish).transpose()?;
                     return Poll::Ready(end.map(|end| Ok(Frame::data(Bytes::from(end)))));
                 }
             }
@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn every_piece_can_be_unpacked_when_it_arrives() {
         for coding in Coding::ALL {
-            let mut packer = Packer::new(coding).unwrap();
+            let mut packer = Compressor::new(coding).unwrap();
             let (mut sent, mut wanted) = (Vec::new(), Vec::new());
             for piece in [&b"one line\n"[..], &[b'x'; 100_000], b"the last"] {
                 sent.extend(packer.push(piece).unwrap());

@@ -1,6 +1,6 @@
 //! Responses of rows: a page of them, or all as a stream of lines.
 
-use super::body::{AnswerBody, Broken, NextBytes, Pieces};
+use super::body::{AnswerBody, BodyError, NextBytes, Pieces};
 use super::call::{Call, Reply};
 use crate::api;
 use crate::api::error::{Asker, Refuse};
@@ -69,9 +69,9 @@ pub async fn streamed(
     head_only: bool,
 ) -> Result<Reply, QueryError> {
     let first = rows.next().await.map_err(|broken| match broken {
-        Broken::Query(error) => error,
+        BodyError::Query(error) => error,
         // Nothing has ended or was compressed yet.
-        Broken::Ended(_) | Broken::Packing(_) => QueryError::Busy,
+        BodyError::Ended(_) | BodyError::Packing(_) => QueryError::Busy,
     })?;
     let body = if head_only { AnswerBody::empty() } else { AnswerBody::rows(first, Box::new(rows)) };
     Ok(Reply::streamed(answer, body))

@@ -10,7 +10,7 @@ use hyper::{Request, Response};
 
 use super::admit::{admit, charge_rest, charge_tenant, check_tenant, with_standing};
 use super::body::AnswerBody;
-use super::call::{Body, Call, Handler, Reply, RequestHead, at_once};
+use super::call::{Body, Call, Handler, Reply, RequestHead, answer_from_memory};
 use super::gated::SharedGate;
 use super::logged;
 use super::packed::packed;
@@ -71,11 +71,11 @@ async fn reply(lane: &Rc<Lane>, gate: &SharedGate, request: &RequestHead, body: 
     // next request begins where it should.
     match (admitted_body(lane, gate, request, body).await, handler) {
         // That there is no operation for the body is a better reason than its size.
-        (Err(NotTaken::Refused(Refusal::BodyTooLarge)), None) if request.method != Method::Options => {
+        (Err(BodyRefused::Refused(Refusal::BodyTooLarge)), None) if request.method != Method::Options => {
             Answer { close: true, ..in_memory(lane, request) }.into()
         }
-        (Err(NotTaken::Refused(refusal)), _) => refusal.answer(&request.asker(lane)).into(),
-        (Err(NotTaken::Denied(denied)), _) => denied.answer(&request.asker(lane)).into(),
+        (Err(BodyRefused::Refused(refusal)), _) => refusal.answer(&request.asker(lane)).into(),
+        (Err(BodyRefused::Denied(denied)), _) => denied.answer(&request.asker(lane)).into(),
         (Ok((principal, body)), Some(Handler::Task(task) | Handler::Click(task))) => {
             task(call(principal), body).await
         }
@@ -89,7 +89,7 @@ fn in_memory(lane: &Lane, request: &RequestHead) -> Answer {
     let (format, asker) = (ops::negotiate(&accept), request.asker(lane));
     let asked = Asked::new(request.uri.path(), format, wants, &lane.vitals, asker)
         .with_preflight(request.preflight(lane));
-    at_once(&request.found, request.method, &asked)
+    answer_from_memory(&request.found, request.method, &asked)
 }
 
 /// Returns the response if the path contains an invalid tenant or product.
@@ -106,20 +106,20 @@ fn no_such_place(lane: &Lane, request: &RequestHead) -> Option<Answer> {
 }
 
 /// Why there is no body to handle.
-enum NotTaken {
+enum BodyRefused {
     Refused(Refusal),
     Denied(Denied),
 }
 
-impl From<Refusal> for NotTaken {
-    fn from(refusal: Refusal) -> NotTaken {
-        NotTaken::Refused(refusal)
+impl From<Refusal> for BodyRefused {
+    fn from(refusal: Refusal) -> BodyRefused {
+        BodyRefused::Refused(refusal)
     }
 }
 
-impl From<Denied> for NotTaken {
-    fn from(denied: Denied) -> NotTaken {
-        NotTaken::Denied(denied)
+impl From<Denied> for BodyRefused {
+    fn from(denied: Denied) -> BodyRefused {
+        BodyRefused::Denied(denied)
     }
 }
 
@@ -130,7 +130,7 @@ async fn admitted_body<'l>(
     gate: &SharedGate,
     request: &RequestHead,
     body: Incoming,
-) -> Result<(Principal, Body<'l>), NotTaken> {
+) -> Result<(Principal, Body<'l>), BodyRefused> {
     let admitted = admit(lane, request, &body);
     let wants =
         request.found.operation.is_some_and(|operation| matches!(operation.body, api::Body::Whole(_)));

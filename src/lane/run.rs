@@ -14,7 +14,7 @@ use hyper::service::service_fn;
 
 use super::call::Handler;
 use super::component::Components;
-use super::gated::{Gated, SharedGate, Times};
+use super::gated::{Gated, SharedGate, Timeouts};
 use super::handover::HandedOver;
 use super::logged::Samples;
 use super::mailbox::{Forward, Keyed};
@@ -83,7 +83,7 @@ pub async fn run(parts: Parts) {
         sync_wanted: async_channel::bounded(1),
         waiting: RefCell::default(),
         samples: Samples::default(),
-        times: Times {
+        times: Timeouts {
             head: config.head_timeout,
             body: config.body_timeout,
             idle: config.idle_timeout,
@@ -128,7 +128,7 @@ pub async fn run(parts: Parts) {
         lane.me.executor.buffer_bytes.set(lane.memory.bytes() as u64);
         lane.me.executor.ack_latency.store(Arc::new(lane.latency.borrow().clone()));
     }
-    lane.intake.borrow_mut().leave_kept_out();
+    lane.intake.borrow_mut().rotate_suppressed();
 }
 
 /// Keeps the count of connections correct however the task ends.

@@ -9,10 +9,10 @@ use std::task::Waker;
 
 use super::call::{Handler, RequestHead};
 use super::component::{Component, Components};
-use super::gated::Times;
+use super::gated::Timeouts;
 use super::logged::Samples;
 use super::mailbox::Keyed;
-use super::memory::{Held, Memory, Spent};
+use super::memory::{BudgetExceeded, Memory, Reservation};
 use crate::api::Endpoints;
 use crate::api::error::EventRefused;
 use crate::base::clock;
@@ -40,7 +40,7 @@ pub struct Lane {
     pub waiting: RefCell<Vec<Waker>>,
     /// The log times of sampled routes.
     pub samples: Samples,
-    pub times: Times,
+    pub times: Timeouts,
     pub decoder: RefCell<Decoder>,
     pub keys: KeyHasher,
     pub cursors: CursorKey,
@@ -59,9 +59,9 @@ pub struct Lane {
 
 impl Lane {
     /// Counts the bytes that a request holds from now on until it is answered. Refuses them if there is no memory.
-    pub fn charge(&self, held: &mut Held, bytes: usize) -> Result<(), EventRefused> {
+    pub fn charge(&self, held: &mut Reservation, bytes: usize) -> Result<(), EventRefused> {
         match held.set(bytes) {
-            Err(Spent) if !self.release_memory() => Err(EventRefused::MemorySpent),
+            Err(BudgetExceeded) if !self.release_memory() => Err(EventRefused::MemorySpent),
             _ => Ok(()),
         }
     }

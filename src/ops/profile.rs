@@ -52,7 +52,7 @@ pub fn flamegraph(seconds: u64, hz: u32) -> Result<Vec<u8>, ProfileError> {
     if !(1..=PROFILE_SECONDS_MAX).contains(&seconds) || !(1..=HZ_MAX).contains(&hz) {
         return Err(ProfileError::Range);
     }
-    let _turn = Turn::take()?;
+    let _turn = Turn::try_acquire()?;
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let samples = sampler::sample(Duration::from_secs(seconds), hz, cpus).map_err(ProfileError::Sampler)?;
     let folded = fold(&samples);
@@ -68,7 +68,7 @@ struct Turn;
 static TAKEN: AtomicBool = AtomicBool::new(false);
 
 impl Turn {
-    fn take() -> Result<Turn, ProfileError> {
+    fn try_acquire() -> Result<Turn, ProfileError> {
         match TAKEN.compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed) {
             Ok(_) => Ok(Turn),
             Err(_) => Err(ProfileError::Busy),

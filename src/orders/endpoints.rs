@@ -4,22 +4,22 @@
 //! frames ─► (multipart) ─► unpack ─► line ─► staged by shard ─► journal ─► commit ─► summary
 //! ```
 //! Memory holds one frame, the buffers of unpacking, and some portions of rows on their way to a commit
-//! ([`intaking`]). A shard that falls behind stops the reads of the body, and thereby the sender.
+//! ([`row_intake`]). A shard that falls behind stops the reads of the body, and thereby the sender.
 
 mod body;
+mod claimed;
 mod form;
 mod frames;
-mod intaking;
-mod named;
+mod row_intake;
 mod status;
 
 use bytes::Bytes;
 use hyper::body::Incoming;
 
-use self::body::{Take, boundary, pour};
+use self::body::{UploadSink, boundary, feed_body};
+pub use self::claimed::{ClaimedIngest, ingest_id};
 pub use self::frames::{Frames, Pace};
-pub use self::intaking::{Intaking, OrderLines};
-pub use self::named::{Named, ingest_id};
+pub use self::row_intake::{OrderLines, RowIntake};
 pub use self::status::patch;
 use super::answer::{self, IngestEnded, OrderNotRead};
 use super::query;
@@ -32,8 +32,8 @@ use crate::base::clock;
 use crate::config::AckLevel;
 use crate::http::{Answer, Refusal};
 use crate::lane::{
-    Body, Call, Held, JSON, LINES, Lane, NextBytes, Pieces, Reply, RequestHead, Spent, admit, streamed,
-    tenant_of,
+    Body, BudgetExceeded, Call, JSON, LINES, Lane, NextBytes, Pieces, Reply, RequestHead, Reservation, admit,
+    streamed, tenant_of,
 };
 use crate::query::{Filter, QueryError};
 use crate::unpack::{Limits, Next, Unpacker};
@@ -105,10 +105,10 @@ impl Fingerprint {
 struct Ingesting<'l> {
     lane: &'l Lane,
     uploads: Uploads,
-    intaking: Intaking,
+    intaking: RowIntake,
 }
 
-impl Take for Ingesting<'_> {
+impl UploadSink for Ingesting<'_> {
     fn uploads(&mut self) -> &mut Uploads {
         &mut self.uploads
     }
@@ -130,10 +130,10 @@ impl Take for Ingesting<'_> {
 struct Comparing<'l> {
     lane: &'l Lane,
     uploads: Uploads,
-    held: Held,
+    held: Reservation,
 }
 
-impl Take for Comparing<'_> {
+impl UploadSink for Comparing<'_> {
     fn uploads(&mut self) -> &mut Uploads {
         &mut self.uploads
     }
@@ -141,7 +141,7 @@ impl Take for Comparing<'_> {
     async fn drain(&mut self) -> Result<(), WriteRefused> {
         while let Next::Line(_) = self.uploads.unpacker.next()? {}
         match self.held.set(self.uploads.unpacker.memory_bytes()) {
-            Err(Spent) if !self.lane.release_memory() => Err(Refusal::BuffersFull.into()),
+            Err(BudgetExceeded) if !self.lane.release_memory() => Err(Refusal::BuffersFull.into()),
             _ => Ok(()),
         }
     }
@@ -163,12 +163,12 @@ pub async fn post(call: Call<'_>, body: Incoming) -> Result<Answer, IngestEnded>
     if let Some(pressure) = lane.intake.borrow().pressure_everywhere() {
         return Err(WriteRefused::Pressure(pressure).into());
     }
-    let named = Named::claim(lane, tenant, &key).await?;
+    let named = ClaimedIngest::claim(lane, tenant, &key).await?;
     let frames = Frames::new(lane, principal, body, gate, Pace::Steady);
     let uploads = Uploads::new(lane.vitals.config.ingest_bytes_max);
     if let Some(finished) = named.finished(lane).await? {
         let mut comparing = Comparing { lane, uploads, held: lane.memory.hold() };
-        pour(frames, boundary, &mut comparing).await?;
+        feed_body(frames, boundary, &mut comparing).await?;
         if comparing.uploads.fingerprint.get() != finished.fingerprint {
             return Err(WriteRefused::KeyReused.into());
         }
@@ -178,7 +178,7 @@ pub async fn post(call: Call<'_>, body: Incoming) -> Result<Answer, IngestEnded>
     let started_us = clock::monotonic_us();
     let intaking = named.begin(lane, tenant, wants_disk);
     let mut ingesting = Ingesting { lane, uploads, intaking };
-    let poured = pour(frames, boundary, &mut ingesting).await;
+    let poured = feed_body(frames, boundary, &mut ingesting).await;
     if matches!(poured, Err(WriteRefused::Pressure(_))) {
         // A client that has to retry later gets its response now, with what is known by then.
         ingesting.intaking.patience = lane.keyed.commit_wait;

@@ -16,10 +16,10 @@ use crate::shard::{ShardError, tenant_number};
 
 /// The effect of an erasure on an order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Becomes {
-    Nothing,
+pub(crate) enum ErasureEffect {
+    Delete,
     /// The order belongs to a customer with this key.
-    Of {
+    Reassign {
         customer_key: i64,
     },
 }
@@ -112,7 +112,7 @@ impl OrderStore {
         table: &str,
         is_listed: bool,
         ids: &[i64],
-        becomes: Becomes,
+        becomes: ErasureEffect,
         tables: &[&str],
     ) -> Result<Touched, ShardError> {
         let mut touched = Touched::default();
@@ -129,11 +129,11 @@ impl OrderStore {
         table: &str,
         is_listed: bool,
         id: i64,
-        becomes: Becomes,
+        becomes: ErasureEffect,
         touched: &mut Touched,
     ) -> Result<(), ShardError> {
         let Some((status, customer, sale)) = sale(transaction, table, id)? else { return Ok(()) };
-        if (becomes == Becomes::Of { customer_key: sale.customer_key }) {
+        if (becomes == ErasureEffect::Reassign { customer_key: sale.customer_key }) {
             // A slice before a crash has already changed this order.
             return Ok(());
         }
@@ -143,7 +143,7 @@ impl OrderStore {
             self.sums.take_out(transaction, &sale, items.iter().copied())?;
         }
         touched.orders += 1;
-        if let Becomes::Of { customer_key } = becomes {
+        if let ErasureEffect::Reassign { customer_key } = becomes {
             let sql = format!("UPDATE {table} SET customer_key = ?2 WHERE id = ?1");
             transaction.prepare_cached(&sql)?.execute(params![id, customer_key])?;
             // The same figures belong to another customer, so the sketches are rebuilt.

@@ -332,7 +332,7 @@ impl OrderIngest {
                 if self.summary.received() == 0 && self.staged_bytes == 0 {
                     self.summary.shape = Shape::of(line);
                 }
-                self.summary.fail(told(number, &error));
+                self.summary.fail(ingest_error(number, &error));
             }
         }
     }
@@ -389,7 +389,7 @@ impl OrderIngest {
 }
 
 #[cold]
-fn told(line: u64, error: &OrderError) -> IngestError {
+fn ingest_error(line: u64, error: &OrderError) -> IngestError {
     let first = error.faults().first();
     IngestError {
         line,

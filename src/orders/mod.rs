@@ -37,12 +37,12 @@ pub use self::body::{
     Item, Items, ORDER_BYTES_MAX, Order, OrderDecoder, OrderError, OrderFault, OrderFaults, OrderPointer,
 };
 pub use self::endpoints::OrderLines;
-pub(crate) use self::erase::{Becomes, customers_of, orders_of};
+pub(crate) use self::erase::{ErasureEffect, customers_of, orders_of};
 pub use self::ingest::{IngestError, IngestResponse, OrderIngest, SkippedPart, Summary};
 pub use self::query::finished_ingest;
 pub use self::read::{
-    BatchBounds, BatchItem, BatchOrder, Choosing, ChosenOrder, ExportedFrom, FinishedIngest, NameCache,
-    ORDER_FIELDS, OneOrder, OrderBatch, OrdersOf, Span, choose_orders, find_ingest, forget_pages,
+    BatchBounds, BatchItem, BatchOrder, ChosenOrder, FinishedIngest, NameCache, ORDER_FIELDS, OneOrder,
+    OrderBatch, OrderFilter, OrderSource, SelectionCursor, Span, choose_orders, find_ingest, forget_pages,
     order_statements, read_orders, sales_version, statements,
 };
 pub use self::record::{
@@ -50,7 +50,7 @@ pub use self::record::{
     decode_ingest, decode_order, decode_status, encode_order,
 };
 pub(crate) use self::redact::without_order_ids;
-pub use self::sales_days::{SalesOf, currencies, day_of, sales_days};
+pub use self::sales_days::{SalesFilter, currencies, day_of, sales_days};
 pub(crate) use self::schema::items_of;
 pub use self::schema::{ORDERS, item_ids, items_sql};
 pub use self::search::order_filter;

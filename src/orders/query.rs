@@ -2,7 +2,7 @@
 
 use rusqlite::Connection;
 
-use super::read::{self, FinishedIngest, OrdersOf};
+use super::read::{self, FinishedIngest, OrderFilter};
 use super::schema::ORDERS;
 use crate::base::ids::ShardId;
 use crate::query::{Filter, QueryError, Readers, Selection, Step, received};
@@ -10,7 +10,7 @@ use crate::shard::read::{Bounds, Partial};
 use crate::shard::{ShardError, Stream};
 
 /// In order of (ordered at, order id).
-impl Selection for OrdersOf {
+impl Selection for OrderFilter {
     fn stream(&self) -> &'static Stream {
         &ORDERS
     }

@@ -4,32 +4,32 @@
 //! time or, if the partition is sealed and few products or customers are requested, its lists of those. A step
 //! merges the sources whose times overlap.
 
+mod cache;
 mod customers;
 mod export;
-mod found;
+mod filter;
+mod indexed;
 mod ingest;
 mod lists;
-mod met;
-mod of;
 mod one;
+mod predicate;
 mod render;
-mod wanted;
 
 use rusqlite::fallible_streaming_iterator::FallibleStreamingIterator as _;
 use rusqlite::{Connection, OptionalExtension as _, Rows, params};
 
 use self::customers::CustomerSet;
 pub use self::export::{
-    BatchBounds, BatchItem, BatchOrder, Choosing, ChosenOrder, ExportedFrom, NameCache, OrderBatch, Span,
-    choose_orders, forget_pages, read_orders,
+    BatchBounds, BatchItem, BatchOrder, ChosenOrder, NameCache, OrderBatch, OrderSource, SelectionCursor,
+    Span, choose_orders, forget_pages, read_orders,
 };
-use self::found::{Found, by_id_sql, found, scan_sql};
+pub use self::filter::{ORDER_FIELDS, OneOrder, OrderFilter};
+use self::indexed::{IndexedOrder, by_id_sql, found, scan_sql};
 use self::ingest::INGEST_SQL;
 pub use self::ingest::{FinishedIngest, find_ingest};
 use self::lists::Lists;
-pub use self::of::{ORDER_FIELDS, OneOrder, OrdersOf};
+use self::predicate::{OrderPredicate, PRODUCTS_SQL, product_numbers};
 use self::render::Renderer;
-use self::wanted::{PRODUCTS_SQL, Wanted, product_numbers};
 use super::schema::{ORDER_IDS, ORDERS, by_customer, by_product, items_sql};
 use crate::base::clock;
 use crate::base::ids::ShardId;
@@ -43,18 +43,22 @@ const STEP_US: u64 = 50_000;
 const LOOKED_AT: u32 = 256;
 /// The orders of one partition, in order.
 enum Source<'s> {
-    Scan { rows: Rows<'s>, head: Option<Found> },
-    Lists { lists: Lists<'s>, head: Option<Found> },
+    Scan { rows: Rows<'s>, head: Option<IndexedOrder> },
+    Lists { lists: Lists<'s>, head: Option<IndexedOrder> },
 }
 
 impl Source<'_> {
-    fn head(&self) -> Option<&Found> {
+    fn head(&self) -> Option<&IndexedOrder> {
         match self {
             Source::Scan { head, .. } | Source::Lists { head, .. } => head.as_ref(),
         }
     }
 
-    fn advance(&mut self, connection: &Connection, wanted: &Wanted<'_>) -> Result<Option<Found>, ShardError> {
+    fn advance(
+        &mut self,
+        connection: &Connection,
+        wanted: &OrderPredicate<'_>,
+    ) -> Result<Option<IndexedOrder>, ShardError> {
         match self {
             Source::Scan { rows, head } => {
                 rows.advance()?;
@@ -74,7 +78,7 @@ impl Source<'_> {
 pub(super) fn step(
     connection: &Connection,
     shard: ShardId,
-    (range, of): (&TimeRange, &OrdersOf),
+    (range, of): (&TimeRange, &OrderFilter),
     pin: i64,
     position: &Position,
     bounds: Bounds,
@@ -87,13 +91,13 @@ pub(super) fn step(
         .then(|| product_numbers(connection, tenant, &of.product_ids))
         .transpose()?;
     let customers = (!of.words.is_empty())
-        .then(|| of.met.customers(shard, || customers::search(connection, tenant, &of.words)))
+        .then(|| of.cache.customers(shard, || customers::search(connection, tenant, &of.words)))
         .transpose()?;
     if products.as_ref().is_some_and(Vec::is_empty) || customers.as_ref().is_some_and(|set| set.is_empty()) {
         return Ok(partial);
     }
     let from_us = range.from_us.unwrap_or(i64::MIN);
-    let wanted = Wanted { of, tenant, products, customers: customers.as_deref(), pin, from_us };
+    let wanted = OrderPredicate { of, tenant, products, customers: customers.as_deref(), pin, from_us };
     let infos: Vec<PartitionInfo> = partitions_of(connection, &ORDERS)?
         .into_iter()
         .filter(|info| info.first_id <= pin && range.overlaps(info, position))
@@ -180,7 +184,7 @@ pub(super) fn step(
 
 impl Partial {
     /// Appends a row. Its bytes, if any, have just been written.
-    fn push_order(&mut self, order: &Found) {
+    fn push_order(&mut self, order: &IndexedOrder) {
         self.ids.extend_from_slice(order.order_id.as_bytes());
         self.rows.push(PartialRow {
             timestamp_us: order.ordered_at_us,
@@ -192,7 +196,7 @@ impl Partial {
     }
 }
 
-fn has_few(wanted: &Wanted<'_>) -> bool {
+fn has_few(wanted: &OrderPredicate<'_>) -> bool {
     wanted.customers.is_some_and(|customers| customers.few().is_some())
 }
 

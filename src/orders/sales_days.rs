@@ -10,7 +10,7 @@ use crate::shard::{ShardError, tenant_number};
 
 /// The selected sales.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SalesOf {
+pub struct SalesFilter {
     pub tenant_id: String,
     pub currency: Option<Currency>,
 }
@@ -19,7 +19,11 @@ pub(super) const CURRENCY_SQL: &str =
     "SELECT min(currency) FROM sales_day WHERE tenant = ?1 AND currency > ?2";
 
 /// Returns the currencies in which a tenant has sales, or the requested one. Takes one seek each.
-pub fn currencies(connection: &Connection, of: &SalesOf, tenant: i64) -> Result<Vec<Currency>, ShardError> {
+pub fn currencies(
+    connection: &Connection,
+    of: &SalesFilter,
+    tenant: i64,
+) -> Result<Vec<Currency>, ShardError> {
     if let Some(currency) = of.currency {
         return Ok(vec![currency]);
     }
@@ -43,7 +47,7 @@ pub fn day_of(us: i64) -> i64 {
 /// Returns the number of sales of each day as (start, orders), in order. A bound of `None` is open.
 pub fn sales_days(
     connection: &Connection,
-    of: &SalesOf,
+    of: &SalesFilter,
     (from_us, to_us): (Option<i64>, Option<i64>),
 ) -> Result<Vec<(i64, i64)>, ShardError> {
     let Some(tenant) = tenant_number(connection, &of.tenant_id)? else { return Ok(Vec::new()) };

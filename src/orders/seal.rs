@@ -104,7 +104,7 @@ impl OrderStore {
 
 fn begin(connection: &mut Connection, path: &std::path::Path) -> Result<Option<Building>, ShardError> {
     let Some(partition) = to_index(connection, &ORDERS)? else { return Ok(None) };
-    let Some(permit) = SortPermit::take() else { return Ok(None) };
+    let Some(permit) = SortPermit::acquire() else { return Ok(None) };
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     for (table, what) in tables_of(&partition) {
         // Left by an attempt that a crash ended.

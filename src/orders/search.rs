@@ -1,6 +1,6 @@
 //! Searches of orders: a query string becomes the plan of a search.
 
-use super::read::{ORDER_FIELDS, OneOrder, OrdersOf};
+use super::read::{ORDER_FIELDS, OneOrder, OrderFilter};
 use super::status::OrderStatus;
 use crate::base::keys::{KeyHash, KeyHasher};
 use crate::base::limits::IDENTIFIER_BYTES_MAX;
@@ -22,7 +22,7 @@ const _: () = assert!(ORDER_FIELDS.len() == 12);
 /// One search.
 #[derive(Clone, Debug)]
 pub(super) struct SearchPlan {
-    pub of: OrdersOf,
+    pub of: OrderFilter,
     pub range: TimeRange,
     pub limit: usize,
     pub cursor: Option<String>,
@@ -57,7 +57,7 @@ impl SearchPlan {
         of.fields = fields(&mut parameters);
         of.order = order_id(&mut parameters).map(|order_id| one(tenant_id, order_id, keys));
         let limit = parameters.number("limit", 1, LIMIT_MAX).unwrap_or(LIMIT);
-        let cursor = parameters.take("cursor");
+        let cursor = parameters.value("cursor");
         parameters.done(SearchPlan { of, range, limit, cursor })
     }
 }
@@ -79,7 +79,7 @@ fn one(tenant_id: &str, order_id: String, keys: &KeyHasher) -> OneOrder {
 }
 
 fn order_id(parameters: &mut Parameters) -> Option<String> {
-    let order_id = parameters.take("order_id")?;
+    let order_id = parameters.value("order_id")?;
     if !(1..=IDENTIFIER_BYTES_MAX).contains(&order_id.len()) || order_id.chars().any(char::is_control) {
         let detail = format!("order_id must be one id of 1 to {IDENTIFIER_BYTES_MAX} bytes");
         parameters.wrong("order_id", "out_of_range", &detail);
@@ -93,10 +93,10 @@ pub fn order_filter(
     tenant_id: &str,
     parameters: &mut Parameters,
     product_ids: Vec<String>,
-) -> (OrdersOf, TimeRange) {
+) -> (OrderFilter, TimeRange) {
     let zone = parameters.zone();
     let (from_us, to_us) = parameters.range(zone.as_ref());
-    let of = OrdersOf {
+    let of = OrderFilter {
         tenant_id: tenant_id.to_owned(),
         order: None,
         product_ids: products(parameters, product_ids),
@@ -105,14 +105,14 @@ pub fn order_filter(
         total_max: amount(parameters, "max_total"),
         words: words(parameters),
         fields: 0,
-        met: Default::default(),
+        cache: Default::default(),
     };
     (of, TimeRange { from_us, to_us, descending: true })
 }
 
 /// Takes a parameter that is a list separated by commas.
 fn list(parameters: &mut Parameters, name: &'static str) -> Vec<String> {
-    let text = parameters.take(name).unwrap_or_default();
+    let text = parameters.value(name).unwrap_or_default();
     text.split(',').filter(|part| !part.is_empty()).map(str::to_owned).collect()
 }
 
@@ -144,7 +144,7 @@ fn statuses(parameters: &mut Parameters) -> u8 {
 
 /// Takes an amount in ten-thousandths of a currency's unit. No currency has smaller ones.
 fn amount(parameters: &mut Parameters, name: &'static str) -> Option<i128> {
-    let text = parameters.take(name)?;
+    let text = parameters.value(name)?;
     match crate::base::money::parse_decimal(text.as_bytes(), 4) {
         Ok(amount) => Some(amount.into()),
         Err(error) => {
@@ -157,7 +157,7 @@ fn amount(parameters: &mut Parameters, name: &'static str) -> Option<i128> {
 }
 
 fn words(parameters: &mut Parameters) -> Vec<String> {
-    let Some(text) = parameters.take("q") else { return Vec::new() };
+    let Some(text) = parameters.value("q") else { return Vec::new() };
     // A word without letters or digits is ignored. The indexed words of names contain none either.
     let has_letters = |word: &&str| word.chars().any(char::is_alphanumeric);
     let words: Vec<String> = text.split_whitespace().filter(has_letters).map(str::to_owned).collect();

@@ -19,7 +19,7 @@ use crate::base::keys::{KeyHash, KeyHasher};
 use crate::base::limits::INGEST_KEY_KEPT_US;
 use crate::base::money::Currency;
 use crate::shard::ids::{BatchIds, Ids};
-use crate::shard::kept_out::{self, ErasureMode, Forgotten};
+use crate::shard::suppressed::{self, ErasureMode, Suppression};
 use crate::shard::{
     Batch, BatchWriter, BuiltIndex, Opening, Outcome, Record, Shard, ShardError, Stage, Store, load_ids,
 };
@@ -65,7 +65,7 @@ impl Store for OrderStore {
         batch: &mut Batch<'t>,
         runs: &[&[Record<'t>]],
     ) -> Result<Box<dyn BatchWriter<'t> + 't>, ShardError> {
-        let mut sought = Sought::default();
+        let mut sought = DecodedBatch::default();
         for record in runs.iter().copied().flatten() {
             sought.push(batch.keys, record);
         }
@@ -132,14 +132,14 @@ enum Row<'a> {
 
 /// The records of a batch, and the ids of their orders.
 #[derive(Default)]
-struct Sought<'a> {
+struct DecodedBatch<'a> {
     rows: Vec<(&'a [u8], Row<'a>)>,
     ids: BatchIds,
     /// Number of rows that were already returned.
     next: usize,
 }
 
-impl<'a> Sought<'a> {
+impl<'a> DecodedBatch<'a> {
     /// Adds a record if it belongs to this family and is valid.
     fn push(&mut self, keys: &KeyHasher, record: &Record<'a>) {
         let payload = record.payload;
@@ -174,7 +174,7 @@ struct Writer<'t> {
     connection: &'t Connection,
     keys: &'t KeyHasher,
     orders: &'t mut OrderStore,
-    sought: Sought<'t>,
+    sought: DecodedBatch<'t>,
     insert_order: Option<CachedStatement<'t>>,
     insert_item: Option<CachedStatement<'t>>,
     /// The products of the current order.
@@ -245,7 +245,7 @@ impl<'t> Writer<'t> {
     fn begin(
         orders: &'t mut OrderStore,
         batch: &mut Batch<'t>,
-        mut sought: Sought<'t>,
+        mut sought: DecodedBatch<'t>,
     ) -> Result<Writer<'t>, ShardError> {
         let connection = batch.connection;
         let (mut insert_order, mut insert_item) = (None, None);
@@ -276,15 +276,15 @@ impl<'t> Writer<'t> {
         let content = self.keys.digest(order.content) as i64;
         let (hash, known) = self.find(batch, tenant, order.order_id)?;
         let mut key = self.keys.hash(order.tenant_id, order.customer_id);
-        let forgotten = match batch.keeps_out_anybody()? {
-            true => kept_out::find(self.connection, key)?,
+        let forgotten = match batch.suppresses_anyone()? {
+            true => suppressed::find(self.connection, key)?,
             false => None,
         };
-        batch.applied.kept_out |= forgotten.is_some();
+        batch.applied.suppressed |= forgotten.is_some();
         let (mut order, mut pseudonym) = (*order, None);
         match forgotten {
-            Some(Forgotten { mode: ErasureMode::Erase, .. }) => return Ok(Outcome::Suppressed),
-            Some(Forgotten { token, .. }) => {
+            Some(Suppression { mode: ErasureMode::Erase, .. }) => return Ok(Outcome::Suppressed),
+            Some(Suppression { token, .. }) => {
                 // The contents are not compared: the record may name the person differently from the stored order.
                 if let Some(known) = &known {
                     return Ok(known.again(&order));
@@ -416,7 +416,7 @@ impl<'t> Writer<'t> {
     fn ingest(&self, batch: &mut Batch<'t>, ingest: &IngestRow<'_>) -> Result<Outcome, ShardError> {
         let IngestRow { finished_us, expires_us, scope, key, fingerprint, response } = *ingest;
         // The response may list lines that were read before the person was suppressed.
-        let is_erasing = batch.keeps_out_anybody()? && kept_out::is_erasing(self.connection, scope)?;
+        let is_erasing = batch.suppresses_anyone()? && suppressed::is_erasing(self.connection, scope)?;
         let response = if is_erasing { &without_order_ids(response) } else { response };
         self.connection
             .prepare_cached(

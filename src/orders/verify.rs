@@ -139,7 +139,8 @@ fn verify_sketches(
         let is_near = values.count() == stored_values.count()
             && [0.0, 0.5, 0.95, 1.0].into_iter().all(|q| near(&mut values, &mut stored_values, q));
         if !(is_readable && stored_customers.estimate() == customers.estimate() && is_near) {
-            found.tell(|| format!("{table}: tenant {tenant} at {start_us}: a sketch differs from the rows"));
+            found
+                .report(|| format!("{table}: tenant {tenant} at {start_us}: a sketch differs from the rows"));
         }
     }
     problems.extend(found.done(|count| format!("{table}: {count} sketches in total differ from the rows")));

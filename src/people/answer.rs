@@ -184,7 +184,7 @@ pub(super) fn accepted(erasure: &Erasure<'_>, location: String, level: AckLevel)
 
 /// The response to a later request.
 #[must_use]
-pub(super) fn told(erasure: &Erasure<'_>) -> Answer {
+pub(super) fn status(erasure: &Erasure<'_>) -> Answer {
     json_answer(200, &erasure.json())
 }
 

@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 use super::record::{ERASURE, ErasureRecord};
-use crate::shard::kept_out::Forgotten;
+use crate::shard::suppressed::Suppression;
 use crate::shard::{Carried, ShardError};
 
 /// Passes every suppressed person to `take`, then the erased events.
@@ -20,8 +20,8 @@ pub(super) fn carry(
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let read = || -> Result<ErasureRecord, ShardError> {
-            let Forgotten { mode, token } = Forgotten::read(row)?;
-            Ok(ErasureRecord::Forgotten { key: row.get(2)?, mode, token })
+            let Suppression { mode, token } = Suppression::read(row)?;
+            Ok(ErasureRecord::Suppression { key: row.get(2)?, mode, token })
         };
         take(encoded(read()?)?)?;
     }

@@ -15,11 +15,11 @@ use std::time::Duration;
 
 use self::forget::forget;
 use super::answer::{self, Erasure, PeopleRefused};
-use super::needles::Needles;
+use super::matcher::PersonMatcher;
 use super::query;
 use super::record::{ERASURE, ErasureRecord, RemovedOutside, Subject};
 use super::report::KnownCustomer;
-use super::uploads::{Sought, in_the_way};
+use super::uploads::{ErasedPerson, unmanaged_copy};
 use crate::api;
 use crate::api::write::WriteRefused;
 use crate::base::clock;
@@ -75,7 +75,7 @@ pub async fn erasure(call: Call<'_>, _: Body<'_>) -> Result<Answer, PeopleRefuse
     if !is_theirs {
         return Err(PeopleRefused::NoSuchErasure);
     }
-    Ok(answer::told(&Erasure { id: &id, shards: &shards }))
+    Ok(answer::status(&Erasure { id: &id, shards: &shards }))
 }
 
 fn random() -> Result<String, PeopleRefused> {
@@ -83,7 +83,7 @@ fn random() -> Result<String, PeopleRefused> {
 }
 
 fn check_folder(lane: &Lane) -> Result<(), PeopleRefused> {
-    match in_the_way(&lane.vitals.config.data)? {
+    match unmanaged_copy(&lane.vitals.config.data)? {
         Some(name) => Err(PeopleRefused::InTheWay(name)),
         None => Ok(()),
     }
@@ -134,14 +134,15 @@ async fn erase(
     // Read again: what arrived before that record is committed now, and nothing arrives after it.
     let known = query::known_customer(&lane.readers, lane.keys, &tenant_id, &customer_id).await?;
     let KnownCustomer { names, emails, is_truncated, .. } = known;
-    let needles = Needles::new(
+    let matcher = PersonMatcher::new(
         [customer_id.as_str()],
         emails.iter().map(String::as_str),
         names.iter().map(String::as_str),
     );
-    let sought = Arc::new(Sought { tenant_id: tenant_id.clone(), customer_id: customer_id.clone(), needles });
-    let uploads = forget(lane, sought.clone()).await?;
-    let exports = erase_from_exports(lane, mode, &sought).await?;
+    let person =
+        Arc::new(ErasedPerson { tenant_id: tenant_id.clone(), customer_id: customer_id.clone(), matcher });
+    let uploads = forget(lane, person.clone()).await?;
+    let exports = erase_from_exports(lane, mode, &person).await?;
     let id = random()?;
     let removed = RemovedOutside { uploads, exports };
     let record = ErasureRecord::Erase {
@@ -162,22 +163,22 @@ async fn erase(
 async fn erase_from_exports(
     lane: &Lane,
     mode: ErasureMode,
-    sought: &Arc<Sought>,
+    person: &Arc<ErasedPerson>,
 ) -> Result<u64, PeopleRefused> {
     let until_us = clock::monotonic_us() + REST_WAIT.as_micros() as u64;
-    while !export_store(lane).is_at_rest(&sought.tenant_id) {
+    while !export_store(lane).is_at_rest(&person.tenant_id) {
         if clock::monotonic_us() >= until_us {
             return Err(PeopleRefused::Beginning);
         }
         executor::sleep(LOOK).await;
     }
-    let (tenant_id, customer_id) = (&sought.tenant_id, &sought.customer_id);
+    let (tenant_id, customer_id) = (&person.tenant_id, &person.customer_id);
     let rows = query::orders_of_customer(&lane.readers, lane.keys, tenant_id, customer_id).await?;
-    let (store, sought, are_kept) =
-        (export_store(lane).clone(), sought.clone(), mode == ErasureMode::Pseudonymise);
+    let (store, person, are_kept) =
+        (export_store(lane).clone(), person.clone(), mode == ErasureMode::Pseudonymise);
     let erase = move || {
-        let is_of_person = |bytes: &[u8]| sought.needles.are_in(bytes);
-        store.erase_person(&sought.tenant_id, (&rows, are_kept), &is_of_person)
+        let is_of_person = |bytes: &[u8]| person.matcher.matches(bytes);
+        store.erase_person(&person.tenant_id, (&rows, are_kept), &is_of_person)
     };
     Ok(lane.readers.compute(erase).await??)
 }

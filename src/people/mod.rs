@@ -2,7 +2,7 @@
 //!
 //! In: requests to erase a customer or a user. Out: deleted rows, or rows without a name; pages whose unused bytes are
 //! overwritten; uploads and exports without the person; a certificate. Owns: the running erasure and its steps (the kernel
-//! keeps the lists, `shard::kept_out`). Never: blocks the rows of others.
+//! keeps the lists, `shard::suppressed`). Never: blocks the rows of others.
 //!
 //! Every step in a shard is done in slices of upkeep, and continues after a crash where it was.
 //!
@@ -14,10 +14,11 @@
 //! `Suppress` comes first and goes to every shard. From then on no new data of the person is stored, so the rows
 //! that later steps have processed remain clean.
 
+mod active;
 mod answer;
 mod carry;
 pub mod endpoints;
-mod needles;
+mod matcher;
 pub mod openapi;
 mod query;
 mod record;
@@ -26,11 +27,10 @@ mod rows;
 pub mod shapes;
 mod store;
 mod uploads;
-mod work;
 
 use rusqlite::Connection;
 
-pub use self::needles::Needles;
+pub use self::matcher::PersonMatcher;
 pub use self::record::{ERASURE, ErasureRecord, RemovedOutside, Subject};
 pub use self::report::{
     ErasureReport, ErasureState, KnownCustomer, erasure, known_customer, orders_of_customer,

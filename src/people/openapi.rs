@@ -1,4 +1,4 @@
-//! Erasing people in the OpenAPI document.
+//! ActiveErasure people in the OpenAPI document.
 
 use utoipa::openapi::path::OperationBuilder;
 
@@ -119,7 +119,7 @@ mod tests {
 
     use serde_json::Value;
 
-    use super::super::answer::{Erasure, told};
+    use super::super::answer::{Erasure, status};
     use super::super::report::{ErasureReport, ErasureState};
     use crate::api::openapi::document_of;
 
@@ -139,7 +139,7 @@ mod tests {
             names_truncated: false,
             report: ErasureReport::default(),
         };
-        let answer = told(&Erasure { id: "0", shards: &[Some(state)] });
+        let answer = status(&Erasure { id: "0", shards: &[Some(state)] });
         let said: Value = serde_json::from_slice(&answer.body).unwrap();
         assert_eq!(keys(&said), described("ErasureProgress"));
         assert_eq!(keys(&said["shards"][0]), described("ErasureStep"));

@@ -62,7 +62,7 @@ pub enum ErasureRecord {
         removed: RemovedOutside,
     },
     /// An entry of the list of suppressed people, on its way to another shard.
-    Forgotten { key: [u8; 16], mode: ErasureMode, token: String },
+    Suppression { key: [u8; 16], mode: ErasureMode, token: String },
     /// An entry of the list of erased events, on its way to another shard.
     ErasedEvent { key: [u8; 16] },
 }

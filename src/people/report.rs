@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::keys::KeyHasher;
 use crate::orders::{ORDERS, customers_of, orders_of};
-use crate::shard::{ShardError, kept_out, partitions_of};
+use crate::shard::{ShardError, partitions_of, suppressed};
 
 /// Maximum number of names, and of addresses, of one customer that are read from each shard. Further ones only set
 /// [`KnownCustomer::is_truncated`].
@@ -98,7 +98,7 @@ pub fn known_customer(
     customer_id: &str,
 ) -> Result<KnownCustomer, ShardError> {
     let key = keys.hash(tenant_id, customer_id);
-    let token = kept_out::find(connection, key)?.map(|forgotten| forgotten.token);
+    let token = suppressed::find(connection, key)?.map(|forgotten| forgotten.token);
     let mut known = KnownCustomer { token, ..KnownCustomer::default() };
     let mut statement = connection.prepare_cached(
         "SELECT c.name, c.email FROM customer_row c JOIN tenant_row t ON t.id = c.tenant \

@@ -4,18 +4,18 @@ use std::time::Duration;
 
 use rusqlite::{Connection, TransactionBehavior, params};
 
-use super::needles::Needles;
+use super::active::{ActiveErasure, ErasurePhase};
+use super::matcher::PersonMatcher;
 use super::record::{ErasureRecord, Subject};
 use super::report::ErasureReport;
 use super::rows::{
     erase_answers, erase_clicks, erase_customers, erase_events, erase_orders, erase_rejected, merge_words,
 };
-use super::work::{Erasing, Step};
 use crate::base::clock;
 use crate::base::ids::{LaneId, Sequence};
 use crate::shard::{
     Batch, BatchWriter, BuiltIndex, EachRecord, Outcome, Record, Renewed, Scrub, Shard, ShardError, Stage,
-    Store, WriterTask, erasures_under_way, kept_out,
+    Store, WriterTask, suppressed, unfinished_erasures,
 };
 
 /// Finished erasures that are kept. Their reports contain no personal data.
@@ -28,23 +28,23 @@ pub struct PeopleStore {
     is_due: bool,
     /// Set if the current batch contains a record of an erasure.
     is_staged: bool,
-    active: Option<Box<Erasing>>,
+    active: Option<Box<ActiveErasure>>,
 }
 
 impl PeopleStore {
     pub(super) fn open(connection: &Connection) -> Result<PeopleStore, ShardError> {
-        Ok(PeopleStore { is_due: erasures_under_way(connection)? > 0, is_staged: false, active: None })
+        Ok(PeopleStore { is_due: unfinished_erasures(connection)? > 0, is_staged: false, active: None })
     }
 
     fn is_slice_due(&self, shard: &Shard) -> bool {
         match &self.active {
             None => self.is_due,
             Some(erasing) => match erasing.step {
-                Step::Waiting => {
+                ErasurePhase::Waiting => {
                     let is_there = |(lane, upto): &(LaneId, Sequence)| shard.position(*lane) >= *upto;
                     erasing.lanes.as_ref().is_some_and(|lanes| lanes.iter().all(is_there))
                 }
-                Step::Journals | Step::Wal => false,
+                ErasurePhase::Journals | ErasurePhase::Wal => false,
                 _ => true,
             },
         }
@@ -54,24 +54,24 @@ impl PeopleStore {
     fn erase_slice(&mut self, shard: &mut Shard, budget: Duration) -> Result<(), ShardError> {
         let until_us = clock::monotonic_us() + budget.as_micros() as u64 / 2;
         let Some(mut erasing) = self.active.take() else {
-            self.active = Erasing::load(shard.connection())?.map(Box::new);
+            self.active = ActiveErasure::load(shard.connection())?.map(Box::new);
             self.is_due = self.active.is_some();
             return Ok(());
         };
         // Rows that were read to build an index, or counted, would otherwise reappear in it.
         shard.stop_building();
         let is_done = match erasing.step {
-            Step::Waiting => true,
-            Step::Orders => erase_orders(shard, &mut erasing, until_us)?,
-            Step::Customers => erase_customers(shard, &mut erasing, until_us)?,
-            Step::Words => merge_words(shard, &mut erasing)?,
-            Step::Events => erase_events(shard, &mut erasing, until_us)?,
-            Step::Clicks => erase_clicks(shard, &mut erasing, until_us)?,
-            Step::Rejected => erase_rejected(shard, &mut erasing, until_us)?,
-            Step::Answers => erase_answers(shard, &mut erasing, until_us)?,
+            ErasurePhase::Waiting => true,
+            ErasurePhase::Orders => erase_orders(shard, &mut erasing, until_us)?,
+            ErasurePhase::Customers => erase_customers(shard, &mut erasing, until_us)?,
+            ErasurePhase::Words => merge_words(shard, &mut erasing)?,
+            ErasurePhase::Events => erase_events(shard, &mut erasing, until_us)?,
+            ErasurePhase::Clicks => erase_clicks(shard, &mut erasing, until_us)?,
+            ErasurePhase::Rejected => erase_rejected(shard, &mut erasing, until_us)?,
+            ErasurePhase::Answers => erase_answers(shard, &mut erasing, until_us)?,
             // Rows that retention removed from the views are still in their tables.
-            Step::Pages if shard.free_dropped(budget)? => false,
-            Step::Pages => {
+            ErasurePhase::Pages if shard.free_dropped(budget)? => false,
+            ErasurePhase::Pages => {
                 let transaction =
                     shard.connection().transaction_with_behavior(TransactionBehavior::Immediate)?;
                 let scrub = erasing.scrub.get_or_insert_with(|| Scrub::at((&erasing.place, erasing.at)));
@@ -83,7 +83,7 @@ impl PeopleStore {
                 transaction.commit()?;
                 is_done
             }
-            Step::Journals | Step::Wal => false,
+            ErasurePhase::Journals | ErasurePhase::Wal => false,
         };
         if is_done {
             erasing.advance();
@@ -131,24 +131,24 @@ impl Store for PeopleStore {
 
     fn writer_task(&self) -> WriterTask {
         match &self.active {
-            Some(erasing) if erasing.step == Step::Waiting && erasing.lanes.is_none() => {
+            Some(erasing) if erasing.step == ErasurePhase::Waiting && erasing.lanes.is_none() => {
                 WriterTask::ReportLanes
             }
-            Some(erasing) if erasing.step == Step::Journals => WriterTask::RenewJournals,
-            Some(erasing) if erasing.step == Step::Wal => WriterTask::CutWal,
+            Some(erasing) if erasing.step == ErasurePhase::Journals => WriterTask::RotateJournals,
+            Some(erasing) if erasing.step == ErasurePhase::Wal => WriterTask::TruncateWal,
             _ => WriterTask::Nothing,
         }
     }
 
     /// Sets the positions to wait for. All records up to them are applied before the search for rows begins.
-    fn lanes_are(&mut self, lanes: &[(LaneId, Sequence)]) {
+    fn lanes_reported(&mut self, lanes: &[(LaneId, Sequence)]) {
         if let Some(erasing) = &mut self.active {
             erasing.lanes = Some(lanes.to_vec());
         }
     }
 
-    fn may_concern(&self, bytes: &[u8]) -> bool {
-        self.active.as_ref().is_some_and(|erasing| erasing.may_be_in(bytes))
+    fn may_contain_erased(&self, bytes: &[u8]) -> bool {
+        self.active.as_ref().is_some_and(|erasing| erasing.may_match(bytes))
     }
 
     /// Deletes the subject. From then on, only unused bytes may still identify the person.
@@ -158,7 +158,7 @@ impl Store for PeopleStore {
         erasing.report.journal_bytes = renewed.bytes;
         erasing.report.quarantined_segments = renewed.quarantined;
         erasing.advance();
-        (erasing.subject, erasing.needles) = (None, Needles::default());
+        (erasing.subject, erasing.matcher) = (None, PersonMatcher::default());
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         erasing.save(&transaction)?;
         transaction.execute("UPDATE erasure SET subject = NULL WHERE number = ?1", [erasing.number])?;
@@ -168,7 +168,7 @@ impl Store for PeopleStore {
     }
 
     /// Finishes the erasure. No file contains data of the person any more.
-    fn wal_cut(&mut self, connection: &mut Connection) -> Result<(), ShardError> {
+    fn wal_truncated(&mut self, connection: &mut Connection) -> Result<(), ShardError> {
         let Some(erasing) = self.active.take() else { return Ok(()) };
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         transaction.execute(
@@ -180,7 +180,7 @@ impl Store for PeopleStore {
             [erasing.number - FINISHED_MAX],
         )?;
         transaction.commit()?;
-        self.is_due = erasures_under_way(connection)? > 0;
+        self.is_due = unfinished_erasures(connection)? > 0;
         Ok(())
     }
 }
@@ -188,7 +188,7 @@ impl Store for PeopleStore {
 /// Stores one record of this family.
 fn write(batch: &mut Batch<'_>, record: &Record<'_>) -> Result<Option<Outcome>, ShardError> {
     // Applies from this record on.
-    batch.keep_out();
+    batch.suppress();
     let Some(erasure) = ErasureRecord::decode(record.payload) else { return Ok(None) };
     store(batch, record.payload, erasure)?;
     Ok(Some(Outcome::Inserted))
@@ -201,13 +201,13 @@ fn store(batch: &Batch<'_>, payload: &[u8], record: ErasureRecord) -> Result<(),
             mode,
             subject: Subject::Customer { tenant_id, customer_id, token, .. },
         } => {
-            let key = kept_out::bytes(batch.keys.hash(&tenant_id, &customer_id));
-            kept_out::add(connection, key, mode, &token)?;
+            let key = suppressed::bytes(batch.keys.hash(&tenant_id, &customer_id));
+            suppressed::add(connection, key, mode, &token)?;
         }
         // The collector's events have no ids, so later events cannot be recognised.
         ErasureRecord::Suppress { subject: Subject::User { .. }, .. } => {}
-        ErasureRecord::Forgotten { key, mode, token } => kept_out::add(connection, key, mode, &token)?,
-        ErasureRecord::ErasedEvent { key } => kept_out::add_event(connection, key)?,
+        ErasureRecord::Suppression { key, mode, token } => suppressed::add(connection, key, mode, &token)?,
+        ErasureRecord::ErasedEvent { key } => suppressed::add_event(connection, key)?,
         ErasureRecord::Erase { id, began_us, mode, subject, names_truncated, removed } => {
             let tenant_id = match &subject {
                 Subject::Customer { tenant_id, .. } => Some(tenant_id),

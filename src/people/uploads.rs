@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use super::needles::Needles;
+use super::matcher::PersonMatcher;
 use crate::orders::OrderDecoder;
 use crate::unpack::{Encoding, Limits, Next, Unpacker};
 use crate::uploads::{State, Upload, UploadStore};
@@ -15,10 +15,10 @@ const SLICE_BYTES: usize = 64 * 1024;
 
 /// A person whose lines an upload may contain.
 #[derive(Clone, Debug)]
-pub(super) struct Sought {
+pub(super) struct ErasedPerson {
     pub tenant_id: String,
     pub customer_id: String,
-    pub needles: Needles,
+    pub matcher: PersonMatcher,
 }
 
 /// Returns the name of a file or folder in the data folder with rows that the server does not maintain: a copy that
@@ -26,7 +26,7 @@ pub(super) struct Sought {
 ///
 /// # Errors
 /// Errors of the file system.
-pub(super) fn in_the_way(data: &Path) -> io::Result<Option<String>> {
+pub(super) fn unmanaged_copy(data: &Path) -> io::Result<Option<String>> {
     for name in ["before-reshard", "reshard"] {
         if data.join(name).exists() {
             return Ok(Some(name.to_owned()));
@@ -50,15 +50,19 @@ pub(super) fn in_the_way(data: &Path) -> io::Result<Option<String>> {
 ///
 /// # Errors
 /// Errors of the file system.
-pub(super) fn must_go(store: &UploadStore, upload: &Upload, sought: &Sought) -> io::Result<bool> {
+pub(super) fn must_be_deleted(
+    store: &UploadStore,
+    upload: &Upload,
+    person: &ErasedPerson,
+) -> io::Result<bool> {
     // The reason of the failure may name a part of an archive.
     let reason = match &upload.state {
         State::Failed { detail, .. } => Some(detail.as_str()),
         _ => None,
     };
     let told = [Some(upload.metadata.as_str()), upload.key.as_deref(), reason];
-    if told.into_iter().flatten().any(|text| sought.needles.may_be_in(text.as_bytes()))
-        || in_metadata(upload, sought)
+    if told.into_iter().flatten().any(|text| person.matcher.may_match(text.as_bytes()))
+        || in_metadata(upload, person)
     {
         return Ok(true);
     }
@@ -83,7 +87,7 @@ pub(super) fn must_go(store: &UploadStore, upload: &Upload, sought: &Sought) -> 
         }
         loop {
             match unpacker.next() {
-                Ok(Next::Line(line)) if sought.is_in(&mut decoder, line.bytes) || line.is_too_long => {
+                Ok(Next::Line(line)) if person.is_in(&mut decoder, line.bytes) || line.is_too_long => {
                     return Ok(true);
                 }
                 Ok(Next::Line(_)) => {}
@@ -104,23 +108,23 @@ pub(super) fn must_go(store: &UploadStore, upload: &Upload, sought: &Sought) -> 
 }
 
 /// Searches the values of tus metadata, which are in base64.
-fn in_metadata(upload: &Upload, sought: &Sought) -> bool {
+fn in_metadata(upload: &Upload, person: &ErasedPerson) -> bool {
     use base64::Engine as _;
     let values = upload.metadata.split(',').filter_map(|pair| pair.trim().split_once(' '));
     let decoded =
         values.filter_map(|(_, value)| base64::engine::general_purpose::STANDARD.decode(value.trim()).ok());
-    decoded.into_iter().any(|value| sought.needles.may_be_in(&value))
+    decoded.into_iter().any(|value| person.matcher.may_match(&value))
 }
 
-impl Sought {
+impl ErasedPerson {
     fn is_in(&self, decoder: &mut OrderDecoder, line: &[u8]) -> bool {
-        if self.needles.are_in(line) {
+        if self.matcher.matches(line) {
             return true;
         }
         match decoder.order(line) {
             Ok(order) => order.tenant_id == self.tenant_id && order.customer_id == self.customer_id,
             // The last line may be incomplete.
-            Err(_) => self.needles.may_be_in(line),
+            Err(_) => self.matcher.may_match(line),
         }
     }
 }
@@ -130,7 +134,7 @@ mod tests {
     use std::io::Write as _;
 
     use super::*;
-    use crate::uploads::{UploadId, Wish};
+    use crate::uploads::{NewUpload, UploadId};
 
     fn line(customer: &str) -> String {
         format!(
@@ -142,10 +146,10 @@ mod tests {
     fn an_upload_goes_where_it_has_a_line_of_the_person_or_may_have() {
         let data = tempfile::tempdir().unwrap();
         let store = UploadStore::open(data.path(), 1 << 20).unwrap();
-        let sought = Sought {
+        let person = ErasedPerson {
             tenant_id: "t".to_owned(),
             customer_id: "7".to_owned(),
-            needles: Needles::new(["7"], ["zaphod@heart.gold"], []),
+            matcher: PersonMatcher::new(["7"], ["zaphod@heart.gold"], []),
         };
         let gzip = |text: &str| {
             let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -166,30 +170,30 @@ mod tests {
             (gzip(&others)[..20].to_vec(), 9_999, "", true),
             (others.into_bytes(), 9_999, "filename emFwaG9kQGhlYXJ0LmdvbGQ=", true),
         ] {
-            let wish = Wish { length, is_deferred: false, metadata: metadata.to_owned(), key: None };
+            let wish = NewUpload { length, is_deferred: false, metadata: metadata.to_owned(), key: None };
             let mut upload = Upload::new(UploadId::random().unwrap(), None, wish, 1_000_000);
             store.create(&mut upload).unwrap();
             store.body(&upload).unwrap().append(&body).unwrap();
             assert_eq!(
-                must_go(&store, &upload, &sought).unwrap(),
+                must_be_deleted(&store, &upload, &person).unwrap(),
                 expected,
                 "{}",
                 String::from_utf8_lossy(&body)
             );
             // Without its file, the upload is of no use.
             fs::remove_file(data.path().join("uploads").join(upload.id.as_str()).join("body")).unwrap();
-            assert!(must_go(&store, &upload, &sought).unwrap());
+            assert!(must_be_deleted(&store, &upload, &person).unwrap());
         }
     }
 
     #[test]
     fn what_nobody_looks_after_is_told() {
         let data = tempfile::tempdir().unwrap();
-        assert_eq!(in_the_way(data.path()).unwrap(), None);
+        assert_eq!(unmanaged_copy(data.path()).unwrap(), None);
         fs::create_dir_all(data.path().join("shard-00")).unwrap();
         fs::write(data.path().join("shard-00/shard.db.healed"), "").unwrap();
-        assert_eq!(in_the_way(data.path()).unwrap().as_deref(), Some("shard-00/shard.db.healed"));
+        assert_eq!(unmanaged_copy(data.path()).unwrap().as_deref(), Some("shard-00/shard.db.healed"));
         fs::create_dir(data.path().join("before-reshard")).unwrap();
-        assert_eq!(in_the_way(data.path()).unwrap().as_deref(), Some("before-reshard"));
+        assert_eq!(unmanaged_copy(data.path()).unwrap().as_deref(), Some("before-reshard"));
     }
 }

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::read::{AnomaliesOf, AnomalyStatus};
+use super::read::{AnomalyFilter, AnomalyStatus};
 use super::record::Decision;
 use crate::base::limits::IDENTIFIER_BYTES_MAX;
 use crate::base::money::{Currency, MoneyError, parse_decimal, parse_number};
@@ -209,7 +209,7 @@ pub(super) fn read_decision(body: &[u8]) -> Option<Decision> {
 /// A request for a list of anomalies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct AnomaliesPlan {
-    pub of: AnomaliesOf,
+    pub of: AnomalyFilter,
     pub limit: usize,
     pub cursor: Option<String>,
 }
@@ -222,7 +222,7 @@ impl AnomaliesPlan {
         query: Option<&str>,
     ) -> Result<AnomaliesPlan, Vec<ParameterError>> {
         let mut parameters = Parameters::read(query, &["status", "since", "limit", "cursor"]);
-        let status = parameters.take("status").and_then(|name| {
+        let status = parameters.value("status").and_then(|name| {
             let known = AnomalyStatus::ALL.into_iter().find(|status| status.as_str() == name);
             if known.is_none() {
                 parameters.wrong("status", "unknown_value", "status must be open, approved or rejected");
@@ -231,8 +231,8 @@ impl AnomaliesPlan {
         });
         let since_us = parameters.time("since", None);
         let limit = parameters.number("limit", 1, ANOMALIES_MAX).unwrap_or(LIMIT);
-        let cursor = parameters.take("cursor");
-        let of = AnomaliesOf {
+        let cursor = parameters.value("cursor");
+        let of = AnomalyFilter {
             tenant_id: tenant_id.to_owned(),
             product_id: product_id.map(str::to_owned),
             status,
@@ -252,7 +252,7 @@ pub(super) fn last_event_id(query: Option<&str>) -> Result<Option<String>, Vec<P
     };
     let query = query.map(|query| query.split('&').map(spelt).collect::<Vec<_>>().join("&"));
     let mut parameters = Parameters::read(query.as_deref(), &[LAST_EVENT_ID]);
-    let id = parameters.take(LAST_EVENT_ID);
+    let id = parameters.value(LAST_EVENT_ID);
     parameters.done(id)
 }
 

@@ -6,7 +6,7 @@ mod keys;
 
 use std::sync::Arc;
 
-use self::keys::PriceName;
+use self::keys::PriceEventId;
 use super::answer::{self, PriceRefused};
 use super::body::{AnomaliesPlan, PriceEvent, last_event_id, read_decision};
 use super::history::PriceRow;
@@ -81,7 +81,7 @@ pub async fn post_event(call: Call<'_>, body: Body<'_>) -> Result<Answer, PriceR
     drop(body);
     let shard = product.shard(lane.shard_count);
     let patience = lane.keyed.commit_wait;
-    let name = PriceName { tenant_id, product_id: &product_id, event_id: &event_id, product };
+    let name = PriceEventId { tenant_id, product_id: &product_id, event_id: &event_id, product };
     let new_key = keys::check(lane, name, key.as_deref()).await?;
     // The key comes first. If its event is refused, the key is still valid for the next attempt.
     let key_told = new_key.map(|key| key.remember(lane, wants_disk)).transpose()?;

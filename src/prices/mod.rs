@@ -30,8 +30,8 @@ pub(crate) use self::detect::judge;
 pub use self::endpoints::changes::Hub;
 pub use self::history::{PriceRow, decode_price};
 pub use self::read::{
-    AnomaliesOf, AnomalyLine, AnomalyStatus, ChangeMark, FirstAnswer, PriceChange, StoredAnomaly, anomalies,
-    anomaly, change_mark, changes, first_answer,
+    AnomalyFilter, AnomalyLine, AnomalyStatus, ChangeMark, FirstAnswer, PriceChange, StoredAnomaly,
+    anomalies, anomaly, change_mark, changes, first_answer,
 };
 pub use self::record::{
     AnomalyId, Decision, NotAnAnomalyId, PRICE, PRICE_EVENT, PRICE_REVIEW, PriceEventRow, PriceReviewRow,

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::read::{
-    AnomaliesOf, AnomalyLine, AnomalyStatus, ChangeMark, FirstAnswer, PriceChange, StoredAnomaly,
+    AnomalyFilter, AnomalyLine, AnomalyStatus, ChangeMark, FirstAnswer, PriceChange, StoredAnomaly,
 };
 use super::record::AnomalyId;
 use crate::base::ids::ShardId;
@@ -15,7 +15,7 @@ use crate::query::{Answer, CursorKey, ParameterError, QueryError, Readers, recei
 use crate::shard::ShardError;
 
 /// A running step on one shard.
-struct Asked<T> {
+struct PendingStep<T> {
     shard: ShardId,
     answer: Answer<Option<T>>,
 }
@@ -27,12 +27,12 @@ fn ask<T: Send + 'static>(
     readers: &Readers,
     shard: ShardId,
     step: impl FnOnce(&rusqlite::Connection) -> Result<T, ShardError> + Send + 'static,
-) -> Result<Asked<T>, QueryError> {
+) -> Result<PendingStep<T>, QueryError> {
     let answer = readers.ask(shard, None, move |connection| step(connection).map(Some))?;
-    Ok(Asked { shard, answer })
+    Ok(PendingStep { shard, answer })
 }
 
-impl<T> Asked<T> {
+impl<T> PendingStep<T> {
     async fn get(self) -> Result<T, QueryError> {
         let absent = || {
             let reason = "the database is not available".to_owned();
@@ -77,7 +77,7 @@ pub(super) struct AnomaliesPage {
 }
 
 /// Returns the context that a cursor of anomalies is sealed for: the same query.
-fn context(of: &AnomaliesOf) -> Vec<u8> {
+fn context(of: &AnomalyFilter) -> Vec<u8> {
     let mut context = b"price anomalies".to_vec();
     let since = of.since_us.map(|since| since.to_string());
     for part in [
@@ -94,17 +94,17 @@ fn context(of: &AnomaliesOf) -> Vec<u8> {
 }
 
 /// Anomalies of one shard in memory while a page is merged.
-struct Newest {
+struct ShardAnomalies {
     shard: ShardId,
     /// The query, after the last anomaly that was read.
-    of: AnomaliesOf,
+    of: AnomalyFilter,
     ready: VecDeque<AnomalyLine>,
     /// Set once the shard has no more anomalies.
     is_done: bool,
 }
 
 /// Asks every shard whose anomalies in memory are exhausted, concurrently.
-async fn fill(readers: &Readers, shards: &mut [Newest], rows: usize) -> Result<(), QueryError> {
+async fn fill(readers: &Readers, shards: &mut [ShardAnomalies], rows: usize) -> Result<(), QueryError> {
     let mut asked = Vec::new();
     for (place, newest) in shards.iter().enumerate() {
         if newest.is_done || !newest.ready.is_empty() {
@@ -135,7 +135,7 @@ const ROUND_ROWS: usize = 16;
 pub(super) async fn anomalies_page(
     readers: &Readers,
     key: &CursorKey,
-    mut of: AnomaliesOf,
+    mut of: AnomalyFilter,
     only: Option<ShardId>,
     limit: usize,
     cursor: Option<&str>,
@@ -165,8 +165,8 @@ pub(super) async fn anomalies_page(
         1 => wanted,
         count => (wanted.div_ceil(count) * 2).max(ROUND_ROWS).min(wanted),
     };
-    let newest = |shard| Newest { shard, of: of.clone(), ready: VecDeque::new(), is_done: false };
-    let mut shards: Vec<Newest> = asked.into_iter().map(newest).collect();
+    let newest = |shard| ShardAnomalies { shard, of: of.clone(), ready: VecDeque::new(), is_done: false };
+    let mut shards: Vec<ShardAnomalies> = asked.into_iter().map(newest).collect();
     let mut anomalies: Vec<AnomalyLine> = Vec::new();
     while anomalies.len() < wanted {
         fill(readers, &mut shards, rows).await?;
@@ -279,7 +279,7 @@ pub(super) async fn changes_of_shard(
 
 /// Changes of one shard in memory while a replay merges them with the others.
 #[derive(Debug, Default)]
-struct Ahead {
+struct ShardChanges {
     ready: VecDeque<PriceChange>,
     /// Set once the shard has no more changes.
     is_done: bool,
@@ -293,7 +293,7 @@ pub(super) struct Changes {
     /// The position after the last returned change.
     at: ChangePosition,
     upto: Rc<ChangePosition>,
-    shards: Vec<Ahead>,
+    shards: Vec<ShardChanges>,
 }
 
 /// Changes that a replay requests from a shard at once. As many changes of each shard are in memory.
@@ -308,8 +308,8 @@ impl Changes {
         upto: Rc<ChangePosition>,
     ) -> Changes {
         let shards = from.0.iter().zip(&upto.0);
-        let shards =
-            shards.map(|(from, upto)| Ahead { ready: VecDeque::new(), is_done: from.change >= upto.change });
+        let shards = shards
+            .map(|(from, upto)| ShardChanges { ready: VecDeque::new(), is_done: from.change >= upto.change });
         let shards = shards.collect();
         Changes { readers: readers.clone(), tenant_id: tenant_id.to_owned(), at: from, upto, shards }
     }
@@ -447,7 +447,7 @@ mod tests {
     fn a_shard_is_asked_again_where_it_has_most_of_a_page() {
         let dir = tempfile::tempdir().unwrap();
         let folder = |number: u16| ShardFolder::new(dir.path().join(format!("shard-{number:02}")));
-        let of = AnomaliesOf {
+        let of = AnomalyFilter {
             tenant_id: "t".to_owned(),
             product_id: None,
             status: None,

@@ -42,7 +42,7 @@ impl AnomalyStatus {
 
 /// A selection of anomalies.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AnomaliesOf {
+pub struct AnomalyFilter {
     pub tenant_id: String,
     pub product_id: Option<String>,
     pub status: Option<AnomalyStatus>,
@@ -110,7 +110,7 @@ const COLUMNS: &str = "a.anomaly_id, a.product_id, a.event_id, a.observed_at_us,
 
 /// How an anomaly is rendered: as it is now, or as it was found.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum As {
+enum AnomalyView {
     Now,
     Found,
 }
@@ -194,7 +194,7 @@ fn render_finding(out: &mut Vec<u8>, row: &Row<'_>) -> Result<(), ShardError> {
 }
 
 /// Renders the anomaly as a JSON object.
-fn render(row: &Row<'_>, shown: As) -> Result<Vec<u8>, ShardError> {
+fn render(row: &Row<'_>, shown: AnomalyView) -> Result<Vec<u8>, ShardError> {
     let mut out = Vec::with_capacity(512);
     for (name, at) in [("{\"id\":", 0), (",\"product_id\":", 1), (",\"event_id\":", 2)] {
         out.extend_from_slice(name.as_bytes());
@@ -211,11 +211,11 @@ fn render(row: &Row<'_>, shown: As) -> Result<Vec<u8>, ShardError> {
     }
     render_finding(&mut out, row)?;
     out.extend_from_slice(b",\"status\":");
-    let status = if shown == As::Found { "open" } else { text(row, 15)? };
+    let status = if shown == AnomalyView::Found { "open" } else { text(row, 15)? };
     write_string(&mut out, status.as_bytes());
     out.extend_from_slice(b",\"reviewed_at\":");
     match row.get::<_, Option<i64>>(16)? {
-        Some(at_us) if shown == As::Now => {
+        Some(at_us) if shown == AnomalyView::Now => {
             out.push(b'"');
             write_rfc3339(&mut out, at_us);
             out.push(b'"');
@@ -265,14 +265,14 @@ pub fn anomaly(
     let mut statement = connection.prepare_cached(&sql)?;
     let mut rows = statement.query(params![name.to_string(), tenant_id])?;
     let Some(row) = rows.next()? else { return Ok(None) };
-    Ok(Some(StoredAnomaly { product_id: text(row, 1)?.to_owned(), json: render(row, As::Now)? }))
+    Ok(Some(StoredAnomaly { product_id: text(row, 1)?.to_owned(), json: render(row, AnomalyView::Now)? }))
 }
 
 /// Returns at most `limit` anomalies of a shard, newest first, from an index in this order. With both a product and a
 /// status, all anomalies of the product are scanned.
 pub fn anomalies(
     connection: &Connection,
-    of: &AnomaliesOf,
+    of: &AnomalyFilter,
     limit: usize,
 ) -> Result<Vec<AnomalyLine>, ShardError> {
     let find = "SELECT id FROM tenant_row WHERE tenant_id = ?1";
@@ -314,7 +314,7 @@ pub fn anomalies(
     let mut lines = Vec::new();
     while let Some(row) = rows.next()? {
         let (created_us, anomaly_id) = (row.get(6)?, text(row, 0)?.to_owned());
-        lines.push(AnomalyLine { created_us, anomaly_id, json: render(row, As::Now)? });
+        lines.push(AnomalyLine { created_us, anomaly_id, json: render(row, AnomalyView::Now)? });
     }
     Ok(lines)
 }
@@ -360,7 +360,7 @@ pub fn changes(
             tenant_id: text(row, 20)?.to_owned(),
             product_id: text(row, 1)?.to_owned(),
             is_review,
-            json: render(row, if is_review { As::Now } else { As::Found })?,
+            json: render(row, if is_review { AnomalyView::Now } else { AnomalyView::Found })?,
         });
     }
     Ok(found)

@@ -41,7 +41,7 @@ impl Chunk {
 pub struct Merged {
     readers: Readers,
     filter: Filter,
-    shards: Vec<Side>,
+    shards: Vec<ShardCursor>,
     bounds: Bounds,
     keys_only: bool,
     /// The last row that was returned.
@@ -54,7 +54,7 @@ type Head<'p> = (i64, i64, &'p [u8], i64);
 
 /// One shard's side of the merge.
 #[derive(Debug)]
-struct Side {
+struct ShardCursor {
     shard: ShardId,
     pin: i64,
     partial: Partial,
@@ -63,7 +63,7 @@ struct Side {
     coming: Option<Answer<Partial>>,
 }
 
-impl Side {
+impl ShardCursor {
     fn head(&self) -> Option<Head<'_>> {
         let row = self.partial.rows.get(self.at)?;
         let before = self.at.checked_sub(1).and_then(|at| self.partial.rows.get(at));
@@ -115,7 +115,7 @@ impl Merged {
                 None => merged.filter.start(),
             };
             let coming = Some(merged.ask(shard, *pin, start)?);
-            merged.shards.push(Side { shard, pin: *pin, partial: Partial::default(), at: 0, coming });
+            merged.shards.push(ShardCursor { shard, pin: *pin, partial: Partial::default(), at: 0, coming });
         }
         Ok(merged)
     }

@@ -116,13 +116,13 @@ impl Parameters {
         self.errors.push(ParameterError { name, code, detail: detail.to_owned() });
     }
 
-    pub fn take(&mut self, name: &'static str) -> Option<String> {
+    pub fn value(&mut self, name: &'static str) -> Option<String> {
         let at = self.known.iter().position(|known| *known == name)?;
         self.values[at].take()
     }
 
     pub fn text(&mut self, name: &'static str, bytes_max: usize) -> Option<String> {
-        let text = self.take(name)?;
+        let text = self.value(name)?;
         if text.is_empty() || text.len() > bytes_max || text.chars().any(char::is_control) {
             let detail = format!("{name} must have 1 to {bytes_max} bytes without control characters");
             self.wrong(name, "invalid_text", &detail);
@@ -139,7 +139,7 @@ impl Parameters {
 
     /// Parses a day, a time in the format of bodies or, with a zone, a time of its clock.
     fn bound(&mut self, name: &'static str, zone: Option<&TimeZone>) -> Option<Bound> {
-        let text = self.take(name)?;
+        let text = self.value(name)?;
         let of_clock = |zone| date_time(&text).map(|time| Bound::Time(local::time_of(zone, time)));
         let bound = day(&text)
             .map(Bound::Day)
@@ -157,7 +157,7 @@ impl Parameters {
 
     /// Returns the zone that `tz` names.
     pub fn zone(&mut self) -> Option<TimeZone> {
-        let zone = TimeZone::get(&self.take("tz")?).ok();
+        let zone = TimeZone::get(&self.value("tz")?).ok();
         if zone.is_none() {
             self.wrong("tz", "unknown_value", "tz must be an IANA time zone such as Europe/Berlin");
         }
@@ -168,7 +168,7 @@ impl Parameters {
     where
         T: std::str::FromStr + PartialOrd + std::fmt::Display,
     {
-        let text = self.take(name)?;
+        let text = self.value(name)?;
         let number = text.parse().ok().filter(|number| *number >= least && *number <= most);
         if number.is_none() {
             self.wrong(
@@ -181,7 +181,7 @@ impl Parameters {
     }
 
     pub fn choice<T: Copy>(&mut self, name: &'static str, choices: &[(&str, T)]) -> Option<T> {
-        let text = self.take(name)?;
+        let text = self.value(name)?;
         let chosen = choices.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
         if chosen.is_none() {
             let words: Vec<_> = choices.iter().map(|(word, _)| *word).collect();
@@ -244,7 +244,7 @@ impl Parameters {
     fn paging(&mut self) -> Paging {
         let page_size = self.number("page_size", 1, PAGE_SIZE_MAX).unwrap_or(PAGE_SIZE);
         let page = self.number("page", 1, u64::MAX / PAGE_SIZE_MAX as u64);
-        let cursor = self.take("cursor");
+        let cursor = self.value("cursor");
         if page.is_some() && cursor.is_some() {
             self.wrong("page", "not_with_cursor", "page cannot be combined with cursor");
         }

@@ -30,14 +30,14 @@ const CONNECTIONS_MAX: usize = 32;
 const CACHES_KIB: i64 = 24 * 1024;
 const CACHE_KIB: std::ops::RangeInclusive<i64> = 1_024..=8_192;
 
-type Step = Box<dyn FnOnce(&mut Connections) + Send>;
+type ReaderStep = Box<dyn FnOnce(&mut Connections) + Send>;
 
 /// A handle on the readers. Clones share them. The threads end with the last handle.
 #[derive(Clone, Debug)]
 pub struct Readers {
     shards: Arc<[ReadShard]>,
     /// The queues of steps. The n-th shard uses the n-th of them, modulo their number.
-    queues: Arc<[async_channel::Sender<Step>]>,
+    queues: Arc<[async_channel::Sender<ReaderStep>]>,
     open: Arc<AtomicUsize>,
     queries_max: usize,
     /// One token. Its holder may use much memory.
@@ -80,7 +80,7 @@ impl Readers {
     pub fn start(shards: Vec<ReadShard>, cpus: &[usize], threads: usize) -> io::Result<Readers> {
         let all_threads = cpus.len() * threads;
         let (queues, asked): (Vec<_>, Vec<_>) = (0..shards.len().clamp(1, all_threads.max(1)))
-            .map(|_| async_channel::bounded::<Step>(QUEUE_MAX))
+            .map(|_| async_channel::bounded::<ReaderStep>(QUEUE_MAX))
             .unzip();
         let connections = (shards.len() * all_threads.div_ceil(queues.len())).max(1) as i64;
         let cache_kib = (CACHES_KIB / connections).clamp(*CACHE_KIB.start(), *CACHE_KIB.end());

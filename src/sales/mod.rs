@@ -14,4 +14,4 @@ pub mod shapes;
 pub use endpoints::KeptSales;
 pub use plan::{Materialized, SalesPlan};
 pub use query::{GroupBy, SalesQuery, sales, sales_versions};
-pub use read::{PartsReading, Single, SingleSales, sales_statements, single_parts, sum_statements};
+pub use read::{SaleParts, SalePartsCursor, SaleSplit, sale_parts, sales_statements, sum_statements};

@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::query::{GroupBy, SalesGroup, SalesQuery, SalesResult};
 use crate::base::clock;
 use crate::base::money::{Currency, write_sum};
-use crate::orders::SalesOf;
+use crate::orders::SalesFilter;
 use crate::query::{self, ParameterError, Parameters};
 use crate::sketch::HyperLogLog;
 
@@ -42,7 +42,7 @@ impl SalesPlan {
         let range_us = parameters.range(zone.as_ref());
         let zone = zone.unwrap_or(TimeZone::UTC);
         let exact = parameters.choice("precision", &[("exact", true), ("approx", false)]).unwrap_or(true);
-        let currency = parameters.take("currency").and_then(|code| {
+        let currency = parameters.value("currency").and_then(|code| {
             let currency = Currency::parse(&code);
             if currency.is_none() {
                 parameters.wrong(
@@ -57,14 +57,14 @@ impl SalesPlan {
         let zone_name = zone.iana_name().unwrap_or("UTC");
         let key =
             format!("{tenant_id}\0{group_by:?} {range_us:?} {exact} {zone_name} {currency:?} {with_details}");
-        let of = SalesOf { tenant_id: tenant_id.to_owned(), currency };
+        let of = SalesFilter { tenant_id: tenant_id.to_owned(), currency };
         let query = SalesQuery { of, group_by, range_us, zone, exact, with_details };
         parameters.done(SalesPlan { query, key })
     }
 }
 
 fn with_details(parameters: &mut Parameters) -> bool {
-    let Some(text) = parameters.take("fields") else { return true };
+    let Some(text) = parameters.value("fields") else { return true };
     let names: Vec<&str> = text.split(',').collect();
     if names.iter().any(|name| !FIELDS.contains(name)) {
         let detail = format!("fields must be any of {}, separated by commas", FIELDS.join(", "));
@@ -137,7 +137,7 @@ impl Materialized {
                 groups.push(b',');
             }
             // Writing to memory cannot fail.
-            let _ = serde_json::to_writer(&mut groups, &told(group, &key(&plan.query, group)));
+            let _ = serde_json::to_writer(&mut groups, &render_group(group, &key(&plan.query, group)));
         }
         groups.push(b']');
         Materialized {
@@ -203,7 +203,7 @@ fn key(query: &SalesQuery, group: &SalesGroup) -> String {
     }
 }
 
-fn told<'g>(group: &'g SalesGroup, key: &'g str) -> Group<'g> {
+fn render_group<'g>(group: &'g SalesGroup, key: &'g str) -> Group<'g> {
     let money = |minor: i128| {
         let mut text = Vec::new();
         write_sum(minor, group.currency.digits(), &mut text);

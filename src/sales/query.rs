@@ -8,7 +8,7 @@
 //! Exact figures of names (products, categories) hold the customers and totals of every name at once. If they do not
 //! fit into memory, they are computed in several passes, each over a part of the names.
 
-mod adding;
+mod accumulator;
 mod merging;
 
 use std::collections::BTreeSet;
@@ -16,11 +16,11 @@ use std::sync::Arc;
 
 use jiff::tz::TimeZone;
 
-use self::adding::Adding;
-use super::read::{PartsReading, Single, SingleSales};
+use self::accumulator::GroupAccumulator;
+use super::read::{SaleParts, SalePartsCursor, SaleSplit};
 use crate::base::bucket_size::BucketSize;
 use crate::base::money::Currency;
-use crate::orders::{ORDERS, SalesOf, SumsBy};
+use crate::orders::{ORDERS, SalesFilter, SumsBy};
 use crate::query::{QueryError, Readers, local, received};
 use crate::shard::read::pin;
 
@@ -45,7 +45,7 @@ pub enum GroupBy {
 /// A query about sales.
 #[derive(Clone, Debug)]
 pub struct SalesQuery {
-    pub of: SalesOf,
+    pub of: SalesFilter,
     pub group_by: GroupBy,
     /// The beginning (inclusive) and the end (exclusive).
     pub range_us: (Option<i64>, Option<i64>),
@@ -232,8 +232,8 @@ async fn scan(
             let days = days(readers, query, bounds).await?;
             return by_window(readers, query, spans, bounds, &days, &pins).await;
         }
-        GroupBy::Product => Single::Product,
-        GroupBy::Category => Single::Category,
+        GroupBy::Product => SaleSplit::Product,
+        GroupBy::Category => SaleSplit::Category,
     };
     let _heavy = readers.heavy().await;
     let mut passes = 1;
@@ -263,13 +263,13 @@ async fn by_window(
     let ask = |window: (i64, i64)| {
         let asked = readers.shards().zip(pins).map(|(shard, pin)| {
             let (of, pin) = (query.of.clone(), *pin);
-            readers.ask(shard, SingleSales::default(), move |connection| {
+            readers.ask(shard, SaleParts::default(), move |connection| {
                 crate::sales::read::single_sales(connection, &of, pin, window)
             })
         });
         asked.collect::<Result<Vec<_>, _>>()
     };
-    let mut adding = Adding::new(spans);
+    let mut adding = GroupAccumulator::new(spans);
     let mut coming = ask(windows[0])?;
     for at in 0..windows.len() {
         let mut shares = Vec::with_capacity(coming.len());
@@ -297,24 +297,23 @@ async fn by_window(
 async fn by_name(
     readers: &Readers,
     query: &SalesQuery,
-    by: Single,
+    by: SaleSplit,
     bounds: (i64, i64),
     pins: &[i64],
     passes: u32,
 ) -> Result<Option<SalesResult>, QueryError> {
     let mut done = Vec::new();
     for pass in 0..passes {
-        let ask = |shard, pin: i64, reading: PartsReading| {
+        let ask = |shard, pin: i64, reading: SalePartsCursor| {
             let of = query.of.clone();
-            readers.ask(shard, (SingleSales::default(), None), move |connection| {
-                crate::sales::read::single_parts(connection, &of, pin, bounds, reading)
+            readers.ask(shard, (SaleParts::default(), None), move |connection| {
+                crate::sales::read::sale_parts(connection, &of, pin, bounds, reading)
             })
         };
-        let mut adding = Adding::new([bounds].into());
-        let asked = readers
-            .shards()
-            .zip(pins)
-            .map(|(shard, pin)| Ok((shard, *pin, ask(shard, *pin, PartsReading::new(by, (pass, passes)))?)));
+        let mut adding = GroupAccumulator::new([bounds].into());
+        let asked = readers.shards().zip(pins).map(|(shard, pin)| {
+            Ok((shard, *pin, ask(shard, *pin, SalePartsCursor::new(by, (pass, passes)))?))
+        });
         let mut coming = asked.collect::<Result<Vec<_>, QueryError>>()?;
         while !coming.is_empty() {
             let mut shares = Vec::with_capacity(coming.len());
@@ -342,7 +341,7 @@ async fn by_name(
     finished(readers, done).await.map(Some)
 }
 
-async fn finished(readers: &Readers, parts: Vec<Adding>) -> Result<SalesResult, QueryError> {
+async fn finished(readers: &Readers, parts: Vec<GroupAccumulator>) -> Result<SalesResult, QueryError> {
     let mut result = SalesResult::default();
     for adding in parts {
         let (groups, rows) = readers.compute(move || adding.finish()).await?;

@@ -6,7 +6,9 @@ use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter};
 
 use crate::base::money::Currency;
-use crate::orders::{ITEM_IDS, ORDERS, SalesOf, SumsBy, currencies, day_of, item_ids, items_sql, sales_days};
+use crate::orders::{
+    ITEM_IDS, ORDERS, SalesFilter, SumsBy, currencies, day_of, item_ids, items_sql, sales_days,
+};
 use crate::shard::{PartitionInfo, ShardError, partitions_of, tenant_number};
 use crate::sketch::{HyperLogLog, TDigest};
 
@@ -62,13 +64,13 @@ pub(super) fn span_of(spans: &[(i64, i64)], us: i64) -> Option<usize> {
 /// group, in order; times between them are ignored. The range consists of whole hours or days, depending on `by`.
 pub(super) fn sales_sums(
     connection: &Connection,
-    of: &SalesOf,
+    of: &SalesFilter,
     by: SumsBy,
     spans: &[(i64, i64)],
     (from_us, to_us): (i64, i64),
 ) -> Result<Vec<(SumKey, SalesSum)>, ShardError> {
     let Some(tenant) = tenant_number(connection, &of.tenant_id)? else { return Ok(Vec::new()) };
-    let mut sums: HashMap<(u32, Currency, i64), Adding> = HashMap::new();
+    let mut sums: HashMap<(u32, Currency, i64), SumBuilder> = HashMap::new();
     for currency in currencies(connection, of, tenant)? {
         let mut statement = connection.prepare_cached(&sums_sql(by))?;
         let mut rows = statement.query(params![tenant, currency.as_str(), from_us, to_us])?;
@@ -93,7 +95,7 @@ pub(super) fn sales_sums(
 
 /// One sum while it is added up. The sketches of a single row are returned unchanged.
 #[derive(Default)]
-struct Adding {
+struct SumBuilder {
     orders: i64,
     units: i128,
     revenue: i128,
@@ -101,7 +103,7 @@ struct Adding {
     values: Vec<Vec<u8>>,
 }
 
-impl Adding {
+impl SumBuilder {
     fn add(&mut self, row: &Row<'_>, with_sketches: bool) -> Result<(), ShardError> {
         self.orders += row.get::<_, i64>(3)?;
         self.units += i128::from(row.get::<_, i64>(4)?);
@@ -136,7 +138,7 @@ impl Adding {
 
     fn done(mut self) -> Result<SalesSum, ShardError> {
         self.unite()?;
-        let Adding { orders, units, revenue, mut customers, mut values } = self;
+        let SumBuilder { orders, units, revenue, mut customers, mut values } = self;
         let (customers, order_value) =
             (customers.pop().unwrap_or_default(), values.pop().unwrap_or_default());
         Ok(SalesSum { orders, units, revenue, customers, order_value })
@@ -149,7 +151,7 @@ const PARTS_MAX: usize = 32;
 /// Returns the first and the last day with sales.
 pub(super) fn sales_bounds(
     connection: &Connection,
-    of: &SalesOf,
+    of: &SalesFilter,
     (from_us, to_us): (Option<i64>, Option<i64>),
 ) -> Result<Option<(i64, i64)>, ShardError> {
     let Some(tenant) = tenant_number(connection, &of.tenant_id)? else { return Ok(None) };
@@ -178,7 +180,7 @@ const LAST_DAY_SQL: &str = "SELECT start_us FROM sales_day WHERE tenant = ?1 AND
 /// `None` is open.
 pub(super) fn sales_starts(
     connection: &Connection,
-    of: &SalesOf,
+    of: &SalesFilter,
     by: SumsBy,
     (from_us, to_us): (Option<i64>, Option<i64>),
     limit: usize,
@@ -207,7 +209,7 @@ fn starts_sql(by: SumsBy) -> String {
 
 /// How orders are divided into single sales.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Single {
+pub enum SaleSplit {
     /// One for each order and category in it.
     Category,
     /// One for each order and product in it.
@@ -216,7 +218,7 @@ pub enum Single {
 
 /// One sale, or its part of one category or product.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SingleSale {
+pub struct SalePart {
     pub ordered_at_us: i64,
     /// Index into the names.
     pub name: u32,
@@ -230,15 +232,15 @@ pub struct SingleSale {
 
 /// Single sales with the names that they refer to.
 #[derive(Clone, Debug, Default)]
-pub struct SingleSales {
-    pub sales: Vec<SingleSale>,
+pub struct SaleParts {
+    pub sales: Vec<SalePart>,
     /// In a reading of parts, only names that no earlier step has returned.
     pub names: Vec<String>,
 }
 
-impl SingleSales {
+impl SaleParts {
     /// Appends the next step of the same reading.
-    pub fn append(&mut self, next: SingleSales) {
+    pub fn append(&mut self, next: SaleParts) {
         self.sales.extend(next.sales);
         self.names.extend(next.names);
     }
@@ -248,11 +250,11 @@ impl SingleSales {
 /// Takes 0.2 us each.
 pub(super) fn single_sales(
     connection: &Connection,
-    of: &SalesOf,
+    of: &SalesFilter,
     pin: i64,
     (from_us, to_us): (i64, i64),
-) -> Result<SingleSales, ShardError> {
-    let mut found = SingleSales::default();
+) -> Result<SaleParts, ShardError> {
+    let mut found = SaleParts::default();
     let Some(tenant) = tenant_number(connection, &of.tenant_id)? else { return Ok(found) };
     for info in overlapping(connection, pin, (from_us, to_us))? {
         let mut statement = connection.prepare_cached(&sales_sql(&info.name))?;
@@ -268,8 +270,8 @@ pub(super) fn single_sales(
 /// The state of a reading of parts in one shard. Each step receives it from the step before, because its knowledge
 /// (the names of products, whether most of a table is selected) would cost more than a step to gather again.
 #[derive(Debug)]
-pub struct PartsReading {
-    by: Single,
+pub struct SalePartsCursor {
+    by: SaleSplit,
     /// The index of a share and the number of shares. Names whose hash is in another share are omitted.
     share: (u32, u32),
     /// The highest order id of the finished partitions, or of the rows read so far if tables are read from end to
@@ -289,10 +291,10 @@ const UNKNOWN: u32 = u32::MAX;
 /// A product whose name is not in the share.
 const LEFT_OUT: u32 = u32::MAX - 1;
 
-impl PartsReading {
+impl SalePartsCursor {
     #[must_use]
-    pub fn new(by: Single, share: (u32, u32)) -> PartsReading {
-        PartsReading {
+    pub fn new(by: SaleSplit, share: (u32, u32)) -> SalePartsCursor {
+        SalePartsCursor {
             by,
             share,
             after: 0,
@@ -320,7 +322,7 @@ impl PartsReading {
         if known == LEFT_OUT {
             return Ok(None);
         }
-        let sql = if self.by == Single::Product { PRODUCT_SQL } else { CATEGORY_SQL };
+        let sql = if self.by == SaleSplit::Product { PRODUCT_SQL } else { CATEGORY_SQL };
         let name: Option<String> =
             connection.prepare_cached(sql)?.query_row([product], |row| row.get(0)).optional()?;
         let name = name.ok_or_else(|| ShardError::Corrupt("an item has an unknown product".to_owned()))?;
@@ -345,14 +347,14 @@ impl PartsReading {
 /// Does the next step of a reading. Returns the sales of `[from, to)` among some ten thousand orders up to `pin`,
 /// one for each order and name in it, and the reading if there is more. Takes about 0.3 us an order and 0.2 us an
 /// item if most orders are selected.
-pub fn single_parts(
+pub fn sale_parts(
     connection: &Connection,
-    of: &SalesOf,
+    of: &SalesFilter,
     pin: i64,
     range: (i64, i64),
-    mut reading: PartsReading,
-) -> Result<(SingleSales, Option<PartsReading>), ShardError> {
-    let mut found = SingleSales::default();
+    mut reading: SalePartsCursor,
+) -> Result<(SaleParts, Option<SalePartsCursor>), ShardError> {
+    let mut found = SaleParts::default();
     let Some(tenant) = tenant_number(connection, &of.tenant_id)? else { return Ok((found, None)) };
     let infos = overlapping(connection, pin, range)?;
     let end = |info: &PartitionInfo| (info.end_id - 1).min(pin);
@@ -385,12 +387,12 @@ pub fn single_parts(
 /// end.
 fn parts_by_time(
     connection: &Connection,
-    of: &SalesOf,
+    of: &SalesFilter,
     tenant: i64,
     (info, pin): (&PartitionInfo, i64),
     (from_us, to_us): (i64, i64),
-    reading: &mut PartsReading,
-    found: &mut SingleSales,
+    reading: &mut SalePartsCursor,
+    found: &mut SaleParts,
 ) -> Result<Option<(i64, String)>, ShardError> {
     // An order id is never empty.
     let (after_us, after_id) = reading.within.take().unwrap_or((from_us, String::new()));
@@ -419,12 +421,12 @@ fn parts_by_time(
 /// the step.
 fn parts_by_id(
     connection: &Connection,
-    of: &SalesOf,
+    of: &SalesFilter,
     tenant: i64,
     (info, (after, last)): (&PartitionInfo, (i64, i64)),
     (from_us, to_us): (i64, i64),
-    reading: &mut PartsReading,
-    found: &mut SingleSales,
+    reading: &mut SalePartsCursor,
+    found: &mut SaleParts,
 ) -> Result<i64, ShardError> {
     let last = last.min(after + STEP_ORDERS);
     let mut statement = connection.prepare_cached(&orders_by_id_sql(&info.name))?;
@@ -475,7 +477,7 @@ fn overlapping(
     Ok(infos)
 }
 
-fn values(of: &SalesOf, tenant: i64, pin: i64, (from_us, to_us): (i64, i64)) -> [Value; 5] {
+fn values(of: &SalesFilter, tenant: i64, pin: i64, (from_us, to_us): (i64, i64)) -> [Value; 5] {
     let currency = of.currency.map(|currency| currency.as_str().to_owned());
     [tenant.into(), from_us.into(), to_us.into(), pin.into(), currency.into()]
 }
@@ -497,9 +499,9 @@ impl Currencies {
 }
 
 /// Reads a sale from columns ordered_at_us, currency, customer_key, total, units.
-fn sale(row: &Row<'_>, currencies: &mut Currencies) -> Result<SingleSale, ShardError> {
+fn sale(row: &Row<'_>, currencies: &mut Currencies) -> Result<SalePart, ShardError> {
     let total = row.get(3)?;
-    Ok(SingleSale {
+    Ok(SalePart {
         ordered_at_us: row.get(0)?,
         name: 0,
         currency: currencies.of(row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)?)?,
@@ -514,10 +516,10 @@ fn sale(row: &Row<'_>, currencies: &mut Currencies) -> Result<SingleSale, ShardE
 fn add_line(
     connection: &Connection,
     line: &Row<'_>,
-    sale: &SingleSale,
+    sale: &SalePart,
     first: usize,
-    reading: &mut PartsReading,
-    found: &mut SingleSales,
+    reading: &mut SalePartsCursor,
+    found: &mut SaleParts,
 ) -> Result<(), ShardError> {
     let (product, quantity, unit_price): (i64, i64, i64) = (line.get(0)?, line.get(1)?, line.get(2)?);
     let Some(name) = reading.number(connection, product, &mut found.names)? else { return Ok(()) };
@@ -528,7 +530,7 @@ fn add_line(
             part.units = part.units.saturating_add(quantity);
             part.revenue = part.revenue.saturating_add(revenue);
         }
-        None => found.sales.push(SingleSale { name, units: quantity, revenue, ..*sale }),
+        None => found.sales.push(SalePart { name, units: quantity, revenue, ..*sale }),
     }
     Ok(())
 }

@@ -21,7 +21,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 use super::connections::{After, Connections, Key, Phase};
-use super::endpoints::{CLICKS, ENDPOINTS, NOWHERE};
+use super::endpoints::{CLICKS, ENDPOINTS, UNMATCHED};
 use crate::api::error::{Asker, Refuse as _};
 use crate::api::{self, Asked, Caller, Found, NotCalled, Operation, Preflight};
 use crate::base::clock;
@@ -35,7 +35,7 @@ use crate::http::{
     Cors, Framing, Head, Method, Next, Refusal, RequestIds, To, Wanted, peek, sent_bytes_max, write_answer,
 };
 use crate::ingest::{Appended, Intake, Pressure, Refused};
-use crate::lane::{HandedOver, Handler, at_once};
+use crate::lane::{HandedOver, Handler, answer_from_memory};
 use crate::ops::Format;
 use crate::ops::vitals::{CoreVitals, Latency, Vitals};
 use crate::tenants::{Denied, Desk, Need, Now};
@@ -98,12 +98,12 @@ pub(super) struct Parts {
 /// An owed response. They are in the order of the requests, and those of one connection are adjacent.
 struct Owed {
     key: Key,
-    what: What,
+    what: OwedResponse,
 }
 
-enum What {
+enum OwedResponse {
     /// Rendered after the append, so that no promise is sent before it is true.
-    Accepted { receipt: crate::base::ids::Receipt, disk: bool, to: Addressee },
+    Accepted { receipt: crate::base::ids::Receipt, disk: bool, to: ResponseTarget },
     /// Rendered already: a range of the arena.
     Rendered { start: usize, end: usize },
     /// No response. The connection's next step is in its `after`.
@@ -112,7 +112,7 @@ enum What {
 
 /// The data of a request that its response needs after the request's bytes are gone.
 #[derive(Clone, Copy)]
-struct Addressee {
+struct ResponseTarget {
     request_id: (usize, usize),
     minor: u8,
     keep_alive: bool,
@@ -265,7 +265,7 @@ impl CoreLoop {
             self.started_us = self.now_us;
             self.parts.intake.begin(self.now_us);
             for key in std::mem::take(&mut self.again) {
-                self.guarded(key, |lane| lane.look_again(key));
+                self.guarded(key, |lane| lane.read_again(key));
             }
             for at in 0..count {
                 let ready = self.epoll.ready(at);

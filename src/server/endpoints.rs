@@ -334,10 +334,10 @@ pub(super) static ENDPOINTS: Endpoints<Handler> = Endpoints(ROWS);
 /// The row of the collector's events, which the listener counts by the tick.
 pub(super) const CLICKS: usize = 0;
 /// The row that counts requests without an endpoint.
-pub(super) const NOWHERE: usize = ROWS.len();
+pub(super) const UNMATCHED: usize = ROWS.len();
 
 const _: () = {
-    assert!(NOWHERE < ROUTES, "every row, and a request without an endpoint, has its own counters");
+    assert!(UNMATCHED < ROUTES, "every row, and a request without an endpoint, has its own counters");
     assert!(matches!(ROWS[CLICKS].operations[0].handler, Handler::Click(_)));
     let mut row = 0;
     while row < ROWS.len() {

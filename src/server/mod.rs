@@ -35,7 +35,7 @@ use crate::cores::{epoll, mailbox, preflight};
 use crate::http::{Method, RequestIds};
 use crate::ingest::Intake;
 use crate::journal::{JournalError, Syncer};
-use crate::lane::at_once;
+use crate::lane::answer_from_memory;
 use crate::ops::vitals::{CoreVitals, Vitals};
 use crate::query::{CursorKey, Readers};
 use crate::shard::FolderError;
@@ -326,7 +326,7 @@ fn start_ops(vitals: &Arc<Vitals>) -> Result<Option<SocketAddr>, ServeError> {
             let format = ops::negotiate(accept.as_slice());
             let asker = Asker { request_id: "", problems: &[], body_bytes_max: 0 };
             let asked = Asked::new(path, format, api::Wants::default(), &vitals, asker);
-            let answer = at_once(&found, Method::Get, &asked);
+            let answer = answer_from_memory(&found, Method::Get, &asked);
             let is_json = answer.content_type == ops::Media::Json.content_type();
             let media = if is_json { ops::Media::Json } else { format.into() };
             ops::OpsAnswer { status: answer.status, media, body: answer.body.into_owned() }

@@ -20,10 +20,10 @@ pub(super) fn start(vitals: Arc<Vitals>, mut keeper: Keeper) -> io::Result<JoinH
         let mut rates: Vec<DrainRate> = vitals.board.shards.iter().map(|_| DrainRate::default()).collect();
         while vitals.stop.stage() < Stage::Flushing {
             std::thread::park_timeout(INTERVAL);
-            keeper.look(clock::unix_us());
+            keeper.check(clock::unix_us());
             look_at_disk(&vitals);
             for (board, rate) in vitals.board.shards.iter().zip(&mut rates) {
-                board.drained_per_s.set(rate.look(board.flow(), clock::monotonic_us()));
+                board.drained_per_s.set(rate.sample(board.flow(), clock::monotonic_us()));
             }
         }
         keeper.write_back();

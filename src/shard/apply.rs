@@ -141,7 +141,7 @@ impl Shard {
             options: &self.options,
             tenants: &mut self.tenants,
             applied: Applied { skipped: sorted.skipped, ..Applied::default() },
-            keeps_out: None,
+            suppresses: None,
             changes: self.streams.changes(),
         };
         let mut writers: Vec<Option<Box<dyn BatchWriter<'_> + '_>>> = Vec::new();

@@ -117,7 +117,7 @@ impl DataFolder {
     }
 
     /// Locks an existing folder, to change its structure. Creates and checks nothing.
-    pub fn take(dir: &Path) -> Result<DataFolder, FolderError> {
+    pub fn lock(dir: &Path) -> Result<DataFolder, FolderError> {
         let manifest = Manifest::read(dir)?.ok_or_else(|| FolderError::NoManifest(dir.to_owned()))?;
         Ok(DataFolder { dir: dir.to_owned(), manifest, _lock: Some(lock(dir)?) })
     }
@@ -129,7 +129,7 @@ impl DataFolder {
     }
 
     /// Reads a folder's manifest without locking or changing the folder. Tools use it, even while a server runs.
-    pub fn look(dir: &Path) -> Result<DataFolder, FolderError> {
+    pub fn read_only(dir: &Path) -> Result<DataFolder, FolderError> {
         let manifest = Manifest::read(dir)?.ok_or_else(|| FolderError::NoManifest(dir.to_owned()))?;
         Ok(DataFolder { dir: dir.to_owned(), manifest, _lock: None })
     }
@@ -231,7 +231,7 @@ mod tests {
         let held = DataFolder::open(dir.path(), Some(1), 1).unwrap();
         let refused = error(DataFolder::open(dir.path(), Some(1), 1));
         assert!(refused.contains(&format!("pid {}", std::process::id())), "{refused}");
-        assert_eq!(DataFolder::look(dir.path()).unwrap().manifest(), held.manifest());
+        assert_eq!(DataFolder::read_only(dir.path()).unwrap().manifest(), held.manifest());
         let lanes = held.shard(ShardId(0)).lanes().unwrap();
         assert_eq!(lanes, [LaneId::hot(0), LaneId::keyed(0)]);
     }
@@ -242,7 +242,7 @@ mod tests {
         fs::write(dir.path().join("thesis.txt"), "mine").unwrap();
         assert!(error(DataFolder::open(dir.path(), None, 1)).contains("no manifest.json"));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
-        assert!(error(DataFolder::look(dir.path())).contains("no server has used"));
+        assert!(error(DataFolder::read_only(dir.path())).contains("no server has used"));
         for (text, said) in [
             (r#"{"format":2,"later":true}"#, "format 2"),
             (r#"{"format":1,"id":"","shards":0,"created_at":""}"#, "names 0 shards"),

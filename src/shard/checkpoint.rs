@@ -45,7 +45,7 @@ impl Shard {
 
     /// Returns `true` if the WAL file is empty or absent.
     #[must_use]
-    pub fn is_wal_cut(&self) -> bool {
+    pub fn is_wal_truncated(&self) -> bool {
         std::fs::metadata(beside(&self.path, "-wal")).map_or(true, |wal| wal.len() == 0)
     }
 

@@ -160,14 +160,14 @@ pub trait Store: Any + Debug + Send {
     }
 
     /// Receives the newest record of every lane, after [`WriterTask::ReportLanes`].
-    fn lanes_are(&mut self, _lanes: &[(LaneId, Sequence)]) {}
+    fn lanes_reported(&mut self, _lanes: &[(LaneId, Sequence)]) {}
 
-    /// Returns `true` if undecodable bytes may contain what [`WriterTask::RenewJournals`] has to remove.
-    fn may_concern(&self, _bytes: &[u8]) -> bool {
+    /// Returns `true` if undecodable bytes may contain what [`WriterTask::RotateJournals`] has to remove.
+    fn may_contain_erased(&self, _bytes: &[u8]) -> bool {
         false
     }
 
-    /// Called after [`WriterTask::RenewJournals`].
+    /// Called after [`WriterTask::RotateJournals`].
     fn journals_renewed(
         &mut self,
         _connection: &mut Connection,
@@ -176,13 +176,13 @@ pub trait Store: Any + Debug + Send {
         Ok(())
     }
 
-    /// Called after [`WriterTask::CutWal`].
-    fn wal_cut(&mut self, _connection: &mut Connection) -> Result<(), ShardError> {
+    /// Called after [`WriterTask::TruncateWal`].
+    fn wal_truncated(&mut self, _connection: &mut Connection) -> Result<(), ShardError> {
         Ok(())
     }
 }
 
-/// The result of [`WriterTask::RenewJournals`].
+/// The result of [`WriterTask::RotateJournals`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Renewed {
     /// Journals that began a new segment, and the bytes that this freed.
@@ -251,7 +251,7 @@ pub struct Batch<'t> {
     pub tenants: &'t mut super::names::TenantNumbers,
     pub applied: Applied,
     /// Whether any person is suppressed. `None` until the first query.
-    pub(super) keeps_out: Option<bool>,
+    pub(super) suppresses: Option<bool>,
     pub(super) changes: Vec<StreamChange<'t>>,
 }
 
@@ -289,21 +289,21 @@ impl<'t> Batch<'t> {
         }
     }
 
-    /// Returns `true` if any person is suppressed ([`super::kept_out`]).
-    pub fn keeps_out_anybody(&mut self) -> Result<bool, ShardError> {
-        match self.keeps_out {
+    /// Returns `true` if any person is suppressed ([`super::suppressed`]).
+    pub fn suppresses_anyone(&mut self) -> Result<bool, ShardError> {
+        match self.suppresses {
             Some(known) => Ok(known),
             None => {
-                let found = super::kept_out::is_anybody(self.connection)?;
-                self.keeps_out = Some(found);
+                let found = super::suppressed::any_person(self.connection)?;
+                self.suppresses = Some(found);
                 Ok(found)
             }
         }
     }
 
     /// Notes that a person is suppressed from this record on.
-    pub fn keep_out(&mut self) {
-        self.keeps_out = Some(true);
+    pub fn suppress(&mut self) {
+        self.suppresses = Some(true);
     }
 }
 
@@ -329,7 +329,7 @@ pub struct Applied {
     /// Stored records that are not rows of a stream.
     pub other: u64,
     /// Set if there were records of suppressed people, so the journals contain data that the rows do not.
-    pub kept_out: bool,
+    pub suppressed: bool,
 }
 
 impl Applied {

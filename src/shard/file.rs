@@ -13,7 +13,7 @@ use super::family::{Families, KindTable, Opening, Store};
 use super::identity::{Identity, beside};
 use super::names::TenantNumbers;
 use super::options::ShardOptions;
-use super::partition::Gone;
+use super::partition::Deleted;
 use super::positions::Positions;
 use super::retention::Retention;
 use super::stores::Stores;
@@ -223,9 +223,9 @@ impl Shard {
         self.rejected -= records;
     }
 
-    /// Subtracts rows that a committed transaction deleted from a table. [`partition::count_gone`] returned the
+    /// Subtracts rows that a committed transaction deleted from a table. [`partition::count_deleted`] returned the
     /// remaining state in that transaction.
-    pub fn rows_gone(&mut self, stream: &'static Stream, table: &str, gone: &Gone) {
+    pub fn rows_gone(&mut self, stream: &'static Stream, table: &str, gone: &Deleted) {
         let state = self.streams.get_mut(stream);
         state.rows -= gone.rows;
         if let Some(open) = state.open.as_mut().filter(|open| gone.rows > 0 && open.name == table) {
@@ -234,8 +234,8 @@ impl Shard {
     }
 
     /// Returns `true` if any data is suppressed, which an old journal may still contain.
-    pub fn keeps_out_anybody(&self) -> Result<bool, ShardError> {
-        super::kept_out::is_anything(&self.connection)
+    pub fn suppresses_anyone(&self) -> Result<bool, ShardError> {
+        super::suppressed::is_anything(&self.connection)
     }
 
     /// Simulates a full disk in tests: the database can grow by at most `pages` pages.

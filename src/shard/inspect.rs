@@ -59,7 +59,7 @@ impl Inspection {
 }
 
 impl Problems {
-    pub fn tell(&mut self, problem: impl FnOnce() -> String) {
+    pub fn report(&mut self, problem: impl FnOnce() -> String) {
         self.count += 1;
         if self.told.len() < PROBLEMS_MAX {
             self.told.push(problem());
@@ -190,7 +190,7 @@ pub fn differences(
         let mut found = Problems::default();
         while let Some(row) = rows.next()? {
             let line = told(row)?;
-            found.tell(|| format!("{table}: {line}: {what}"));
+            found.report(|| format!("{table}: {line}: {what}"));
         }
         problems.extend(found.done(|count| format!("{table}: {count} rows in total: {what}")));
     }

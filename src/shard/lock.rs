@@ -17,7 +17,7 @@ pub struct Lock {
 
 impl Lock {
     /// Takes the lock. Waits at most `patience` for a running commit to end. The file must exist.
-    pub fn take(path: &Path, patience: Duration) -> Result<Lock, ShardError> {
+    pub fn acquire(path: &Path, patience: Duration) -> Result<Lock, ShardError> {
         let connection = open::open_plain(path, false)?;
         connection.busy_timeout(patience)?;
         connection.execute_batch("BEGIN EXCLUSIVE")?;
@@ -28,7 +28,7 @@ impl Lock {
 /// Locks a shard for `duration`, then releases it. Blocks the caller for this time, plus up to 5 s of waiting for the
 /// lock.
 pub fn hold(path: &Path, duration: Duration) -> Result<(), ShardError> {
-    let lock = Lock::take(path, Duration::from_secs(5))?;
+    let lock = Lock::acquire(path, Duration::from_secs(5))?;
     clock::pause(duration);
     drop(lock);
     Ok(())

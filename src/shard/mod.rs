@@ -25,7 +25,6 @@ mod healed;
 mod identity;
 pub mod ids;
 mod inspect;
-pub mod kept_out;
 mod lock;
 mod manifest;
 mod names;
@@ -50,6 +49,7 @@ mod status;
 mod stores;
 mod stream;
 mod streams;
+pub mod suppressed;
 mod totals;
 mod upkeep;
 pub mod view;
@@ -68,7 +68,6 @@ pub use family::{
 pub use file::Shard;
 pub use identity::Identity;
 pub use inspect::{Inspection, Problems, Verified, differences, inspect, verify, verify_aggregates};
-pub use kept_out::{ErasureMode, erasures_under_way, is_erasing, is_pseudonymising};
 pub use lock::{Lock, hold};
 pub use manifest::Manifest;
 pub use names::{RecentNumbers, TENANT_SQL, TenantNumbers, tenant_number};
@@ -78,7 +77,7 @@ pub use options::ShardOptions;
 pub use outcome::Outcome;
 pub use partitions::{PartitionInfo, partitions_of};
 pub use private::{
-    Loose, TENANTS_FILE, copy_cursor_secret, cursor_secret, loose, make_secret_file, restrict_new_files,
+    LooseMode, TENANTS_FILE, copy_cursor_secret, cursor_secret, loose, make_secret_file, restrict_new_files,
 };
 pub use rebuild::load_ids;
 pub use schema::{VERSION, check_current, is_made, migrate};
@@ -87,4 +86,5 @@ pub use stages::{BuiltIndex, SortPermit, Stage, WriterTask};
 pub use status::{CommitTimes, Outage, ShardState, ShardStatus};
 pub use stream::{STREAMS_MAX, SideTable, Stream};
 pub use streams::{StreamChange, StreamState, Streams};
+pub use suppressed::{ErasureMode, is_erasing, is_pseudonymising, unfinished_erasures};
 pub use totals::total;

@@ -195,7 +195,7 @@ pub fn check_name(stream: &'static Stream, name: &str) -> Result<(), ShardError>
 
 /// Rows that were deleted from a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Gone {
+pub struct Deleted {
     pub rows: u64,
     /// The earliest and latest time of the remaining rows.
     pub times_left: Option<(i64, i64)>,
@@ -204,18 +204,20 @@ pub struct Gone {
 /// Subtracts deleted rows from the counters of their partition and stream. If the earliest or latest row was among
 /// them, it searches for the new bounds: in an index if the table has one, otherwise in the whole partition (10 ms
 /// per hundred thousand rows).
-pub fn count_gone(
+pub fn count_deleted(
     transaction: &Connection,
     stream: &'static Stream,
     table: &str,
     rows: u64,
     times: Option<(i64, i64)>,
-) -> Result<Gone, ShardError> {
+) -> Result<Deleted, ShardError> {
     let sql = "SELECT timestamp_us_min, timestamp_us_max FROM partition WHERE name = ?1";
     let read = |row: &Row<'_>| Ok((row.get::<_, Option<i64>>(0)?, row.get::<_, Option<i64>>(1)?));
     let known = transaction.query_row(sql, [table], read).optional()?;
     let known = known.and_then(|(low, high)| low.zip(high));
-    let Some((low, high)) = times.filter(|_| rows > 0) else { return Ok(Gone { rows, times_left: known }) };
+    let Some((low, high)) = times.filter(|_| rows > 0) else {
+        return Ok(Deleted { rows, times_left: known });
+    };
     let mut times_left = known;
     if known.is_none_or(|(first, last)| low <= first || high >= last) {
         let time = stream.time_column;
@@ -232,5 +234,5 @@ pub fn count_gone(
     transaction
         .prepare_cached("UPDATE total SET value = value - ?2 WHERE name = ?1")?
         .execute(params![stream.total, rows as i64])?;
-    Ok(Gone { rows, times_left })
+    Ok(Deleted { rows, times_left })
 }

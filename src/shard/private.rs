@@ -82,15 +82,15 @@ fn secret_in(path: &Path) -> io::Result<[u8; KEY_BYTES]> {
 
 /// A file or folder whose mode permits more than it should.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Loose {
+pub struct LooseMode {
     pub path: PathBuf,
     pub mode: u32,
     pub mode_max: u32,
 }
 
-impl std::fmt::Display for Loose {
+impl std::fmt::Display for LooseMode {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Loose { path, mode, mode_max } = self;
+        let LooseMode { path, mode, mode_max } = self;
         write!(f, "{} has mode {mode:04o}; it should be at most {mode_max:04o}", path.display())
     }
 }
@@ -99,13 +99,13 @@ impl std::fmt::Display for Loose {
 /// secrets. A private folder protects all its other files. Secrets are checked nevertheless, because a folder may
 /// soon be moved or opened to others. An absent folder has no such parts.
 #[must_use]
-pub fn loose(folder: &Path, folder_mode: u32) -> Vec<Loose> {
+pub fn loose(folder: &Path, folder_mode: u32) -> Vec<LooseMode> {
     let mut found = Vec::new();
     let mut look = |path: PathBuf, mode_max: u32| {
         let Ok(metadata) = fs::symlink_metadata(&path) else { return };
         let mode = metadata.permissions().mode() & 0o777;
         if mode & !mode_max != 0 {
-            found.push(Loose { path, mode, mode_max });
+            found.push(LooseMode { path, mode, mode_max });
         }
     };
     look(folder.to_owned(), folder_mode);

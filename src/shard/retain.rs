@@ -17,7 +17,7 @@ use super::error::ShardError;
 use super::file::Shard;
 use super::partition::{Partition, check_name, firsts, names};
 use super::partitions::partitions_of;
-use super::retain_clock::{Look, say};
+use super::retain_clock::{ClockCheck, report_hold};
 use super::retention::{Leaving, write_hold};
 use super::stream::Stream;
 use super::view;
@@ -75,18 +75,18 @@ impl Shard {
     /// Returns `true` if the clock can be trusted.
     fn may_drop(&mut self) -> Result<bool, ShardError> {
         let was_held = self.retention.clock.is_held();
-        let look = self.retention.clock.look(clock::unix_us(), clock::monotonic_us());
+        let look = self.retention.clock.check(clock::unix_us(), clock::monotonic_us());
         match look {
-            Look::Jumped(ahead_us) => say(&self.path, ahead_us),
-            Look::Mended => {
+            ClockCheck::Jumped(ahead_us) => report_hold(&self.path, ahead_us),
+            ClockCheck::Restored => {
                 tracing::warn!(path = %self.path.display(), "the clock was set back: retention continues");
             }
-            Look::MayDrop | Look::Held => {}
+            ClockCheck::MayDrop | ClockCheck::Held => {}
         }
         if was_held || self.retention.clock.is_held() {
             write_hold(&self.connection, &self.retention.clock)?;
         }
-        Ok(matches!(look, Look::MayDrop | Look::Mended))
+        Ok(matches!(look, ClockCheck::MayDrop | ClockCheck::Restored))
     }
 
     /// Seals the open partition of a stream if it is old and not empty.

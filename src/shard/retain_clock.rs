@@ -29,14 +29,14 @@ pub(super) struct RetainClock {
 
 /// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Look {
+pub(super) enum ClockCheck {
     /// Old rows may be dropped.
     MayDrop,
     /// The clock has just jumped ahead by this many microseconds.
     Jumped(i64),
     Held,
     /// The clock was set back and is trusted again.
-    Mended,
+    Restored,
 }
 
 impl RetainClock {
@@ -51,26 +51,26 @@ impl RetainClock {
         let mut this = RetainClock::new(clock::unix_us(), clock::monotonic_us());
         if let Some(ahead_us) = held_us {
             this.hold(ahead_us);
-            say(path, ahead_us);
+            report_hold(path, ahead_us);
             return this;
         }
         let written = std::fs::metadata(path).and_then(|found| found.modified()).ok();
         let since_1970 = written.and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
         if let Some(written_us) = since_1970.map(|time| time.as_micros() as i64)
-            && let Look::Jumped(rested_us) = this.opened(written_us)
+            && let ClockCheck::Jumped(rested_us) = this.opened(written_us)
         {
-            say(path, rested_us);
+            report_hold(path, rested_us);
         }
         this
     }
 
-    fn opened(&mut self, written_us: i64) -> Look {
+    fn opened(&mut self, written_us: i64) -> ClockCheck {
         let rested_us = self.wall_us.saturating_sub(written_us);
         if rested_us <= REST_US {
-            return Look::MayDrop;
+            return ClockCheck::MayDrop;
         }
         self.hold(rested_us);
-        Look::Jumped(rested_us)
+        ClockCheck::Jumped(rested_us)
     }
 
     fn hold(&mut self, ahead_us: i64) {
@@ -96,33 +96,33 @@ impl RetainClock {
 
     /// Checks both clocks. It is called often, so that the corrections of a network time service do not add up to a
     /// jump.
-    pub(super) fn look(&mut self, wall_us: i64, counted_us: u64) -> Look {
+    pub(super) fn check(&mut self, wall_us: i64, counted_us: u64) -> ClockCheck {
         let counted = counted_us.saturating_sub(self.counted_us) as i64;
         let jump_us = wall_us.saturating_sub(self.wall_us).saturating_sub(counted);
         (self.wall_us, self.counted_us) = (wall_us, counted_us);
         if jump_us > JUMP_US {
             self.held_until_us = counted_us + HOLD_US;
             self.ahead_us = self.ahead_us.saturating_add(jump_us);
-            return Look::Jumped(jump_us);
+            return ClockCheck::Jumped(jump_us);
         }
         let is_held = counted_us < self.held_until_us;
         if is_held && jump_us < -JUMP_US {
             self.ahead_us = self.ahead_us.saturating_add(jump_us);
             if self.ahead_us <= JUMP_US {
                 (self.held_until_us, self.ahead_us) = (0, 0);
-                return Look::Mended;
+                return ClockCheck::Restored;
             }
         }
         if is_held {
-            return Look::Held;
+            return ClockCheck::Held;
         }
         self.ahead_us = 0;
-        Look::MayDrop
+        ClockCheck::MayDrop
     }
 }
 
 /// Reports a hold to the operator.
-pub(super) fn say(path: &Path, ahead_us: i64) {
+pub(super) fn report_hold(path: &Path, ahead_us: i64) {
     tracing::error!(
         path = %path.display(),
         ahead_s = ahead_us / 1_000_000,
@@ -145,36 +145,38 @@ mod tests {
         for look in 1..100 {
             wall_us += 10 * SECOND as i64 + 1_000;
             assert_eq!(
-                clock.look(wall_us, look * 10 * SECOND),
-                Look::MayDrop,
+                clock.check(wall_us, look * 10 * SECOND),
+                ClockCheck::MayDrop,
                 "a clock that runs fast is no jump"
             );
         }
         wall_us += YEAR_US;
-        assert!(matches!(clock.look(wall_us, 1_000 * SECOND), Look::Jumped(us) if us > YEAR_US - 60_000_000));
-        assert_eq!(clock.look(wall_us + 1_000_000, 1_001 * SECOND), Look::Held);
-        assert_eq!(clock.look(wall_us + 2_000_000 - YEAR_US, 1_002 * SECOND), Look::Mended);
-        assert_eq!(clock.look(wall_us + 3_000_000 - YEAR_US, 1_003 * SECOND), Look::MayDrop);
+        assert!(
+            matches!(clock.check(wall_us, 1_000 * SECOND), ClockCheck::Jumped(us) if us > YEAR_US - 60_000_000)
+        );
+        assert_eq!(clock.check(wall_us + 1_000_000, 1_001 * SECOND), ClockCheck::Held);
+        assert_eq!(clock.check(wall_us + 2_000_000 - YEAR_US, 1_002 * SECOND), ClockCheck::Restored);
+        assert_eq!(clock.check(wall_us + 3_000_000 - YEAR_US, 1_003 * SECOND), ClockCheck::MayDrop);
         // A clock that stays ahead is trusted after a day.
         let at = wall_us + 4_000_000;
-        assert!(matches!(clock.look(at, 1_004 * SECOND), Look::Jumped(_)));
+        assert!(matches!(clock.check(at, 1_004 * SECOND), ClockCheck::Jumped(_)));
         let day = 86_400 * SECOND;
-        assert_eq!(clock.look(at + day as i64 - 1_000_000, 1_003 * SECOND + day), Look::Held);
-        assert_eq!(clock.look(at + day as i64, 1_004 * SECOND + day), Look::MayDrop);
+        assert_eq!(clock.check(at + day as i64 - 1_000_000, 1_003 * SECOND + day), ClockCheck::Held);
+        assert_eq!(clock.check(at + day as i64, 1_004 * SECOND + day), ClockCheck::MayDrop);
     }
 
     #[test]
     fn a_clock_set_back_drops_nothing_more_and_stops_nothing() {
         let mut clock = RetainClock::new(YEAR_US, 0);
-        assert_eq!(clock.look(0, SECOND), Look::MayDrop);
+        assert_eq!(clock.check(0, SECOND), ClockCheck::MayDrop);
     }
 
     #[test]
     fn a_shard_that_was_last_written_long_ago_waits() {
         let mut clock = RetainClock::new(YEAR_US, 0);
-        assert_eq!(clock.opened(YEAR_US - 86_400_000_000), Look::MayDrop);
-        assert_eq!(clock.opened(0), Look::Jumped(YEAR_US));
-        assert_eq!(clock.look(YEAR_US + 1_000_000, SECOND), Look::Held);
-        assert_eq!(clock.look(2_000_000, 2 * SECOND), Look::Mended);
+        assert_eq!(clock.opened(YEAR_US - 86_400_000_000), ClockCheck::MayDrop);
+        assert_eq!(clock.opened(0), ClockCheck::Jumped(YEAR_US));
+        assert_eq!(clock.check(YEAR_US + 1_000_000, SECOND), ClockCheck::Held);
+        assert_eq!(clock.check(2_000_000, 2 * SECOND), ClockCheck::Restored);
     }
 }

@@ -111,7 +111,7 @@ fn version_4(connection: &Connection) -> Result<(), ShardError> {
 ALTER TABLE partition ADD COLUMN erased INTEGER NOT NULL DEFAULT 0;  -- rows that were, and are not any more
 ",
     )?;
-    super::kept_out::create_tables(connection)
+    super::suppressed::create_tables(connection)
 }
 
 /// Refuses a file of another program or of a newer version, without changing it.

@@ -24,13 +24,13 @@ impl Stage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WriterTask {
     Nothing,
-    /// The writer passes the newest record of each journal to [`Shard::lanes_are`](super::Shard::lanes_are).
+    /// The writer passes the newest record of each journal to [`Shard::lanes_reported`](super::Shard::lanes_reported).
     ReportLanes,
     /// The writer begins new journal segments, checks the quarantined ones, and calls
     /// [`Shard::journals_renewed`](super::Shard::journals_renewed).
-    RenewJournals,
-    /// The writer truncates the WAL and calls [`Shard::wal_cut`](super::Shard::wal_cut).
-    CutWal,
+    RotateJournals,
+    /// The writer truncates the WAL and calls [`Shard::wal_truncated`](super::Shard::wal_truncated).
+    TruncateWal,
 }
 
 /// An index that was just completed.
@@ -57,7 +57,7 @@ impl SortPermit {
     }
 
     #[must_use]
-    pub fn take() -> Option<SortPermit> {
+    pub fn acquire() -> Option<SortPermit> {
         let taken = SORTING.compare_exchange(false, true, Ordering::AcqRel, Ordering::Relaxed);
         taken.is_ok().then_some(SortPermit)
     }

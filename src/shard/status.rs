@@ -101,7 +101,7 @@ pub struct ShardStatus {
     /// When the last commit ended, in microseconds since 1970. 0 before the first.
     pub last_commit_us: Cell,
     /// 1 while a journal may contain data of suppressed people that no row contains.
-    pub kept_out: Cell,
+    pub suppressed: Cell,
     /// When the writer last had nothing to do, or the time of the start, in microseconds since 1970.
     pub caught_up_us: Cell,
     /// The newest acceptance time among the committed rows, in microseconds since 1970. 0 before the first.
@@ -135,7 +135,7 @@ impl ShardStatus {
             wal_bytes: Cell::default(),
             wal_pinned_us: Cell::default(),
             last_commit_us: Cell::default(),
-            kept_out: Cell::default(),
+            suppressed: Cell::default(),
             caught_up_us: Cell::new(clock::unix_us().max(0) as u64),
             received_us_max: Cell::default(),
             commit_us: ArcSwapOption::empty(),

@@ -48,25 +48,25 @@ impl Shard {
     }
 
     /// Passes the newest records of the journals to the families, after [`WriterTask::ReportLanes`].
-    pub fn lanes_are(&mut self, lanes: &[(LaneId, Sequence)]) {
-        self.stores.iter_mut().for_each(|store| store.lanes_are(lanes));
+    pub fn lanes_reported(&mut self, lanes: &[(LaneId, Sequence)]) {
+        self.stores.iter_mut().for_each(|store| store.lanes_reported(lanes));
     }
 
-    /// Returns `true` if undecodable bytes may contain what [`WriterTask::RenewJournals`] has to remove.
+    /// Returns `true` if undecodable bytes may contain what [`WriterTask::RotateJournals`] has to remove.
     #[must_use]
-    pub fn may_concern(&self, bytes: &[u8]) -> bool {
-        self.stores.iter().any(|store| store.may_concern(bytes))
+    pub fn may_contain_erased(&self, bytes: &[u8]) -> bool {
+        self.stores.iter().any(|store| store.may_contain_erased(bytes))
     }
 
-    /// Passes the result of [`WriterTask::RenewJournals`] to the families.
+    /// Passes the result of [`WriterTask::RotateJournals`] to the families.
     pub fn journals_renewed(&mut self, renewed: Renewed) -> Result<(), ShardError> {
         let Shard { stores, connection, .. } = self;
         stores.iter_mut().try_for_each(|store| store.journals_renewed(connection, renewed))
     }
 
-    /// Notifies the families after [`WriterTask::CutWal`].
-    pub fn wal_cut(&mut self) -> Result<(), ShardError> {
+    /// Notifies the families after [`WriterTask::TruncateWal`].
+    pub fn wal_truncated(&mut self) -> Result<(), ShardError> {
         let Shard { stores, connection, .. } = self;
-        stores.iter_mut().try_for_each(|store| store.wal_cut(connection))
+        stores.iter_mut().try_for_each(|store| store.wal_truncated(connection))
     }
 }

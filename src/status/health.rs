@@ -8,7 +8,7 @@ use crate::base::ids::Receipt;
 use crate::config::AckLevel;
 use crate::cores::stop::Stage;
 use crate::http::Answer;
-use crate::ingest::{ShardBoard, Whereabouts};
+use crate::ingest::{EventState, ShardBoard};
 use crate::ops::vitals::Vitals;
 use crate::shard::ShardState;
 
@@ -130,9 +130,9 @@ pub fn receipt(asked: &Asked<'_>) -> Answer {
     let text = asked.path.rsplit('/').next().unwrap_or_default();
     let found = text.parse::<Receipt>().map(|receipt| asked.vitals.board.find(receipt));
     let state = match found {
-        Ok(Whereabouts::Stored) => "stored",
-        Ok(Whereabouts::Pending) => "pending",
-        Ok(Whereabouts::Unknown) | Err(_) => {
+        Ok(EventState::Stored) => "stored",
+        Ok(EventState::Pending) => "pending",
+        Ok(EventState::Unknown) | Err(_) => {
             return asked.not_found(Problem::NotAReceipt, "this server did not issue this receipt");
         }
     };

@@ -73,7 +73,7 @@ impl StockBatch {
 const ANSWER_BYTES: usize = 256;
 
 /// The rows of one product so far.
-struct Gathered<'b> {
+struct ProductRows<'b> {
     place: usize,
     events: Vec<StockUpdate<'b>>,
     bytes: usize,
@@ -82,7 +82,7 @@ struct Gathered<'b> {
 
 /// The tenant, number and time of a request, and the number of shards.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct StockAsk<'a> {
+pub(super) struct StockRequestContext<'a> {
     pub tenant_id: &'a str,
     pub request: i64,
     pub received_us: i64,
@@ -92,11 +92,15 @@ pub(super) struct StockAsk<'a> {
 impl StockBatch {
     /// Groups the rows. A product with an invalid row is invalid as a whole; the others are sent.
     #[must_use]
-    pub(super) fn new(keys: &KeyHasher, ask: &StockAsk<'_>, request: StockRequest<'_>) -> StockBatch {
+    pub(super) fn new(
+        keys: &KeyHasher,
+        ask: &StockRequestContext<'_>,
+        request: StockRequest<'_>,
+    ) -> StockBatch {
         let mode = request.mode;
         let mut errors = Vec::new();
         let mut products: Vec<StockProduct> = Vec::new();
-        let mut gathered: Vec<Gathered<'_>> = Vec::new();
+        let mut gathered: Vec<ProductRows<'_>> = Vec::new();
         let mut places: HashMap<Cow<'_, str>, usize> = HashMap::new();
         // Finds the repeated ids of a product without a scan of its rows.
         let mut seen: HashMap<(usize, Cow<'_, str>), usize> = HashMap::new();
@@ -130,7 +134,7 @@ impl StockBatch {
                     product_id: Some(product_id.into_owned()),
                     state: StockState::Pending,
                 });
-                gathered.push(Gathered {
+                gathered.push(ProductRows {
                     place: products.len() - 1,
                     events: Vec::new(),
                     bytes: RECORD_HEAD_BYTES_MAX,
@@ -198,7 +202,7 @@ impl StockBatch {
 
     /// Returns `true` if a product was changed, now or before, or will be decided.
     #[must_use]
-    pub(super) fn has_good_news(&self) -> bool {
+    pub(super) fn has_success(&self) -> bool {
         self.products.iter().any(|product| match product.state {
             StockState::Decided(decision) => {
                 matches!(decision.result, StockResult::Applied | StockResult::Duplicate)
@@ -280,7 +284,7 @@ mod tests {
     fn batch(mode: &str, updates: serde_json::Value) -> StockBatch {
         let body = json!({"mode": mode, "updates": updates}).to_string();
         let request = StockRequest::read(body.as_bytes()).unwrap();
-        let ask = StockAsk { tenant_id: "t", request: 9, received_us: 1, shard_count: 3 };
+        let ask = StockRequestContext { tenant_id: "t", request: 9, received_us: 1, shard_count: 3 };
         StockBatch::new(&KeyHasher::new(&[1; 16]), &ask, request)
     }
 

@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use super::answer::{self, StockRefused};
-use super::batch::{StockAsk, StockBatch, StockState};
+use super::batch::{StockBatch, StockRequestContext, StockState};
 use super::body::StockRequest;
 use super::query;
 use crate::api;
@@ -55,7 +55,7 @@ pub async fn put(call: Call<'_>, body: Body<'_>) -> Result<Answer, StockRefused>
         let bytes = call.decoded(&body, &mut inflated)?;
         let asked = StockRequest::read(bytes).map_err(StockRefused::Body)?;
         request.rows.set(Some(asked.rows.len() as u64));
-        let ask = StockAsk {
+        let ask = StockRequestContext {
             tenant_id: call.tenant(),
             request: number,
             received_us: clock::unix_us(),
@@ -112,7 +112,7 @@ pub async fn put(call: Call<'_>, body: Body<'_>) -> Result<Answer, StockRefused>
         _ if unsynced => Err(EventRefused::UnsyncedKeyed.into()),
         Some(refused) if !taken => Err(EventRefused::from(refused).into()),
         // A response could not claim that nothing was changed.
-        Some(Refused::NoAnswer) if !batch.has_good_news() => Err(EventRefused::OutcomeUnknown.into()),
+        Some(Refused::NoAnswer) if !batch.has_success() => Err(EventRefused::OutcomeUnknown.into()),
         _ => Ok(answer::updated(&batch, AckLevel::of(wants_disk))),
     }
 }

@@ -19,13 +19,13 @@ const EXPIRED_AT_ONCE: u32 = 64;
 const ANSWERS_PER_EXPIRY: u64 = 32;
 
 /// The known stock of a product, with its row.
-struct Known {
+struct StoredLevel {
     id: i64,
     level: Level,
 }
 
 /// The result of an earlier change.
-struct Seen {
+struct EarlierResult {
     quantity: i64,
     version: i64,
 }
@@ -105,7 +105,7 @@ impl Change<'_> {
             |result, code| StockDecision { result, code, quantity: level.quantity, version: level.version };
         match self.seen(connection, known.as_ref())? {
             Ok(None) => {}
-            Ok(Some(Seen { quantity, version })) => {
+            Ok(Some(EarlierResult { quantity, version })) => {
                 return Ok(StockDecision { result: StockResult::Duplicate, code: None, quantity, version });
             }
             Err(code) => return Ok(of(StockResult::Conflict, Some(code))),
@@ -125,13 +125,13 @@ impl Change<'_> {
         }
     }
 
-    fn known(&self, connection: &Connection) -> Result<Option<Known>, ShardError> {
+    fn known(&self, connection: &Connection) -> Result<Option<StoredLevel>, ShardError> {
         let sql = "SELECT id, quantity, version, newest_us, newest_event_id FROM stock_level \
                    WHERE tenant = ?1 AND product_id = ?2";
         let read = |row: &rusqlite::Row<'_>| {
             let newest = Some((row.get(3)?, row.get(4)?));
             let level = Level { quantity: row.get(1)?, version: row.get(2)?, newest };
-            Ok(Known { id: row.get(0)?, level })
+            Ok(StoredLevel { id: row.get(0)?, level })
         };
         let mut statement = connection.prepare_cached(sql)?;
         Ok(statement.query_row(params![self.tenant, self.product_id], read).optional()?)
@@ -142,14 +142,14 @@ impl Change<'_> {
     fn seen(
         &self,
         connection: &Connection,
-        known: Option<&Known>,
-    ) -> Result<Result<Option<Seen>, StockCode>, ShardError> {
+        known: Option<&StoredLevel>,
+    ) -> Result<Result<Option<EarlierResult>, StockCode>, ShardError> {
         let Some(known) = known else { return Ok(Ok(None)) };
         let mut statement = connection.prepare_cached(
             "SELECT mode, kind, number, occurred_at_us, stock, version FROM stock_event \
              WHERE product = ?1 AND event_id = ?2",
         )?;
-        let (mut last, mut count): (Option<Seen>, usize) = (None, 0);
+        let (mut last, mut count): (Option<EarlierResult>, usize) = (None, 0);
         for event in self.events {
             let (kind, number) = event.change.parts();
             let read = |row: &rusqlite::Row<'_>| {
@@ -157,7 +157,7 @@ impl Change<'_> {
                     && row.get_ref(1)?.as_str().map_err(rusqlite::Error::from)? == kind
                     && row.get::<_, i64>(2)? == number
                     && row.get::<_, i64>(3)? == event.occurred_us;
-                Ok((is_same, Seen { quantity: row.get(4)?, version: row.get(5)? }))
+                Ok((is_same, EarlierResult { quantity: row.get(4)?, version: row.get(5)? }))
             };
             match statement.query_row(params![known.id, event.event_id], read).optional()? {
                 None => {}

@@ -32,21 +32,21 @@ pub(crate) fn recount(snapshot: &Connection) -> Result<Verified, ShardError> {
         events += of_change.len() as u64;
         let name = || format!("product {} at version {}", change.product, change.version);
         if change.version != level.version + 1 {
-            found.tell(|| format!("{}: the version before is {}", name(), level.version));
+            found.report(|| format!("{}: the version before is {}", name(), level.version));
             level.version = change.version - 1;
         }
         match next(&level, change.mode, level.version, &of_change) {
             Ok((next, _)) => {
                 if Some(next.quantity) != change.stock {
                     let (comes_to, said) = (next.quantity, change.stock);
-                    found.tell(|| {
+                    found.report(|| {
                         format!("{}: adds up to {comes_to}, but the events record {said:?}", name())
                     });
                 }
                 level = next;
             }
             Err(code) => {
-                found.tell(|| format!("{}: it could not be applied: {}", name(), code.as_str()));
+                found.report(|| format!("{}: it could not be applied: {}", name(), code.as_str()));
                 level.version = change.version;
             }
         }
@@ -69,7 +69,7 @@ pub(crate) fn recount(snapshot: &Connection) -> Result<Verified, ShardError> {
     ] {
         let count: i64 = snapshot.query_row(sql, [], |row| row.get(0))?;
         if count > 0 {
-            found.tell(|| format!("{count} {what}"));
+            found.report(|| format!("{count} {what}"));
         }
     }
     Ok(Verified { rows: events, problems: found.done(|count| format!("{count} stock problems in total")) })
@@ -86,7 +86,7 @@ fn compare(
         Ok(Level { quantity: row.get(0)?, version: row.get(1)?, newest: Some((row.get(2)?, row.get(3)?)) })
     })?;
     if stored != *counted {
-        found.tell(|| {
+        found.report(|| {
             format!(
                 "product {product}: its level is {} at version {}, but its events add up to {} at version \
                  {}",

@@ -110,7 +110,7 @@ impl Keeper {
 
     /// Applies changes of the file and writes back due times of use. Called about once a second. Failures are logged,
     /// and the earlier state remains valid.
-    pub fn look(&mut self, now_us: i64) {
+    pub fn check(&mut self, now_us: i64) {
         let outcome = self.follow();
         if now_us >= self.write_back_us {
             self.write_back_us = now_us + WRITE_BACK_US;

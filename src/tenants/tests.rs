@@ -49,7 +49,7 @@ fn fixture() -> Fixture {
 impl Fixture {
     fn key(&mut self, tenant: Option<&str>, scopes: &str) -> NewKey {
         let key = self.store.create_key(&wish(tenant, scopes), START_US).unwrap();
-        self.keeper.look(START_US);
+        self.keeper.check(START_US);
         key
     }
 
@@ -108,7 +108,7 @@ fn keys_end_when_they_are_told_to_and_a_rotation_overlaps() {
     let new = f.key(None, "write");
     let ends_us = START_US + 2 * MINUTE_US;
     assert_eq!(f.store.revoke(&old.id.to_string(), ends_us, START_US).unwrap(), ends_us);
-    f.keeper.look(START_US);
+    f.keeper.check(START_US);
     let keys = f.store.keys().unwrap();
     let state = |key: &NewKey, us| {
         keys.iter().find(|row| row.key_id == key.id.to_string()).unwrap().state(START_US + us)
@@ -136,23 +136,23 @@ fn once_there_were_keys_an_empty_or_missing_file_lets_nobody_in() {
     let mut f = fixture();
     let key = f.key(None, "write");
     f.store.revoke(&key.id.to_string(), START_US, START_US).unwrap();
-    f.keeper.look(START_US);
+    f.keeper.check(START_US);
     assert_eq!(f.ask(&key.text, WRITE, at(0)), Err(Denied::Revoked));
     assert!(!f.keeper.registry().has_usable_key(START_US));
     let path = Store::path_in(f.dir.path());
     fs::remove_file(&path).unwrap();
-    f.keeper.look(START_US);
+    f.keeper.check(START_US);
     assert_eq!(f.desk.authorize(Credential::Absent, WRITE, at(0)), Err(Denied::NoKey));
     let again = Store::create(f.dir.path()).unwrap();
-    f.keeper.look(START_US);
+    f.keeper.check(START_US);
     assert_eq!(f.desk.authorize(Credential::Absent, WRITE, at(0)), Err(Denied::NoKey));
     let new = again.create_key(&wish(None, "write"), START_US).unwrap();
-    f.keeper.look(START_US);
+    f.keeper.check(START_US);
     assert!(f.ask(&new.text, WRITE, at(0)).is_ok());
     assert_eq!(f.ask(&key.text, WRITE, at(0)), Err(Denied::UnknownKey));
     drop(again);
     fs::write(&path, b"not a database at all, whatever else it may be").unwrap();
-    f.keeper.look(START_US);
+    f.keeper.check(START_US);
     assert!(f.ask(&new.text, WRITE, at(0)).is_ok(), "what was known goes on counting");
     assert!(Keeper::open(f.dir.path(), 1, START_US).is_err(), "no start without the keys");
 }
@@ -164,9 +164,9 @@ fn uses_are_written_back_once_a_minute() {
     let last = |f: &Fixture| f.store.keys().unwrap()[0].last_used_us;
     f.ask(&key.text, WRITE, at(5_000_000)).unwrap();
     f.ask(&key.text, WRITE, at(5_900_000)).unwrap();
-    f.keeper.look(START_US + MINUTE_US - 1);
+    f.keeper.check(START_US + MINUTE_US - 1);
     assert_eq!(last(&f), None);
-    f.keeper.look(START_US + MINUTE_US);
+    f.keeper.check(START_US + MINUTE_US);
     assert_eq!(last(&f), Some(START_US + 5_000_000));
     f.ask(&key.text, WRITE, at(70_000_000)).unwrap();
     // A refusal for its scope is a use too, because the secret was right.
@@ -202,10 +202,10 @@ fn a_tenant_spends_its_own_budget_and_a_change_of_it_counts_at_once() {
         assert_eq!(f.desk.charge(&a, 1, 1 << 20, at(100_000)), Ok(()), "another has no limit");
     }
     f.store.set_limits("b", &Limits::default()).unwrap();
-    f.keeper.look(START_US);
+    f.keeper.check(START_US);
     assert_eq!(f.desk.charge(&b, 1, 10, at(100_000)), Ok(()));
     f.store.set_limits("b", &limits(10, 1_000)).unwrap();
-    f.keeper.look(START_US);
+    f.keeper.check(START_US);
     assert!(f.desk.charge(&b, 1, 10, at(100_000)).is_err(), "what was spent stays spent");
 }
 
@@ -263,7 +263,7 @@ fn an_edited_row_lets_nobody_in_and_is_shown_as_such() {
         .connection()
         .execute("UPDATE api_key SET scopes = 'everything' WHERE key_id = ?1", [key.id.to_string()])
         .unwrap();
-    f.keeper.look(START_US);
+    f.keeper.check(START_US);
     assert_eq!(f.ask(&key.text, WRITE, at(0)), Err(Denied::UnknownKey));
     assert!(f.ask(&good.text, WRITE, at(0)).is_ok());
     let states: Vec<_> = f.store.keys().unwrap().iter().map(|row| row.state(START_US)).collect();

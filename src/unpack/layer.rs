@@ -33,7 +33,7 @@ impl Layer {
             Step::Block if !self.is_looked_at => {
                 self.is_looked_at = true;
                 let first =
-                    self.pipe.block.bytes().first_chunk::<MAGIC_BYTES>().map(|first| Encoding::tell(first));
+                    self.pipe.block.bytes().first_chunk::<MAGIC_BYTES>().map(|first| Encoding::detect(first));
                 if let Some(Ok(Encoding::Gzip | Encoding::Zstd | Encoding::Zip)) = first {
                     return Err(Fault::Unsupported("the upload has more than two levels of compression"));
                 }

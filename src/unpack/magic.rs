@@ -43,7 +43,7 @@ impl Encoding {
     ///
     /// No JSON text begins with any of the magics, or with their beginnings. Anything else must at least look like
     /// text, because an archive of another type, or UTF-16, deserves a better error than invalid rows.
-    pub(super) fn tell(head: &[u8]) -> Result<Encoding, Fault> {
+    pub(super) fn detect(head: &[u8]) -> Result<Encoding, Fault> {
         let is_skippable =
             |head: &[u8]| head.len() > 1 && head[0] & 0xf0 == 0x50 && ZSTD_SKIPPABLE.starts_with(&head[1..]);
         if head.starts_with(&GZIP) {
@@ -87,7 +87,7 @@ mod tests {
 
     #[test]
     fn four_bytes_tell() {
-        let told = |head: &[u8]| Encoding::tell(head);
+        let told = |head: &[u8]| Encoding::detect(head);
         assert_eq!(told(b"\x1f\x8b\x08\x00"), Ok(Encoding::Gzip));
         assert_eq!(told(b"\x28\xb5\x2f\xfd"), Ok(Encoding::Zstd));
         assert_eq!(told(b"\x5e\x2a\x4d\x18"), Ok(Encoding::Zstd));

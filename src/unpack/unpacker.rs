@@ -297,7 +297,7 @@ impl Unpacker {
         self.text = Text::Begun;
         let encoding = match self.pipe.block.bytes().first_chunk::<MAGIC_BYTES>() {
             // Bytes that are neither compressed nor text become errors line by line.
-            Some(first) if is_packed => Encoding::tell(first).unwrap_or(Encoding::Plain),
+            Some(first) if is_packed => Encoding::detect(first).unwrap_or(Encoding::Plain),
             _ => Encoding::Plain,
         };
         if encoding == Encoding::Plain {
@@ -324,7 +324,7 @@ impl Unpacker {
                     // Usually they are all present, and remain in place.
                     if let (true, Some(first)) = (head.is_empty(), input.rest().first_chunk::<MAGIC_BYTES>())
                     {
-                        self.source = Source::of(Encoding::tell(first)?)?;
+                        self.source = Source::of(Encoding::detect(first)?)?;
                         continue;
                     }
                     while head.len() < MAGIC_BYTES && !input.is_empty() {
@@ -333,7 +333,7 @@ impl Unpacker {
                     if head.len() < MAGIC_BYTES && !input.is_ended() {
                         return Ok(Step::Hungry);
                     }
-                    let encoding = Encoding::tell(head)?;
+                    let encoding = Encoding::detect(head)?;
                     input.give_back(Bytes::from(std::mem::take(head)));
                     encoding
                 }

@@ -151,7 +151,7 @@ pub(super) fn looked(upload: &Upload, offset: u64) -> Answer {
 
 /// 200 to a GET: the summary.
 #[must_use]
-pub(super) fn told(upload: &Upload) -> Answer {
+pub(super) fn status(upload: &Upload) -> Answer {
     let answer = Answer::new(200, "application/json", upload.json());
     progress(answer, upload, upload.checkpoint.offset).with("Cache-Control", "no-store")
 }

@@ -6,7 +6,7 @@ use hyper::HeaderMap;
 
 use super::answer::{PIECE, UploadRefused, VERSION};
 use super::checksum::Checksum;
-use super::record::Wish;
+use super::record::NewUpload;
 use crate::api::request::ingest_key;
 use crate::api::write::WriteRefused;
 
@@ -44,7 +44,7 @@ pub(super) fn version(headers: &HeaderMap) -> Result<(), UploadRefused> {
 }
 
 /// The request of a POST.
-pub(super) fn wish(headers: &HeaderMap, length_max: u64) -> Result<Wish, UploadRefused> {
+pub(super) fn wish(headers: &HeaderMap, length_max: u64) -> Result<NewUpload, UploadRefused> {
     const METADATA: &str = "Upload-Metadata must be pairs of a key and a base64 value, separated by commas, with no key \
          repeated";
     if headers.contains_key("upload-concat") {
@@ -62,7 +62,7 @@ pub(super) fn wish(headers: &HeaderMap, length_max: u64) -> Result<Wish, UploadR
         true => Some(ingest_key(headers)?),
         false => named.map(|key| as_key(&key)).transpose()?,
     };
-    Ok(Wish { length, is_deferred, metadata: metadata.to_owned(), key })
+    Ok(NewUpload { length, is_deferred, metadata: metadata.to_owned(), key })
 }
 
 const LENGTH: &str = "Upload-Length must be the number of bytes of the upload; or send Upload-Defer-Length: \
@@ -149,7 +149,7 @@ mod tests {
         headers
     }
 
-    fn wished(pairs: &[(&'static str, &str)]) -> Result<Wish, UploadRefused> {
+    fn wished(pairs: &[(&'static str, &str)]) -> Result<NewUpload, UploadRefused> {
         wish(&headers(pairs), 1_000)
     }
 
@@ -157,7 +157,10 @@ mod tests {
     fn a_wish_has_a_length_and_may_have_metadata_and_a_key() {
         let length = ("upload-length", "1000");
         let plain = wished(&[length]).unwrap();
-        assert_eq!(plain, Wish { length: 1_000, is_deferred: false, metadata: String::new(), key: None });
+        assert_eq!(
+            plain,
+            NewUpload { length: 1_000, is_deferred: false, metadata: String::new(), key: None }
+        );
         let deferred = wished(&[("upload-defer-length", "1")]).unwrap();
         assert_eq!((deferred.length, deferred.is_deferred), (1_000, true));
         let metadata = "filename d29ybGQ=,is_confidential,idempotency_key YS0x";

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 
-use super::room::Place;
+use super::quota::QuotaShare;
 
 /// The open file. Nothing else writes to it meanwhile.
 #[derive(Debug)]
@@ -18,7 +18,7 @@ pub struct Body {
     /// The bytes counted in the space of all uploads. More than the length if bytes of a failed write could not be
     /// truncated.
     counted: u64,
-    place: Place,
+    place: QuotaShare,
 }
 
 impl Body {
@@ -26,7 +26,7 @@ impl Body {
         File::create_new(path).map(drop)
     }
 
-    pub(super) fn open(path: &Path, place: Place) -> io::Result<Body> {
+    pub(super) fn open(path: &Path, place: QuotaShare) -> io::Result<Body> {
         let file = File::options().read(true).write(true).open(path)?;
         let length = file.metadata()?.len();
         Ok(Body { path: path.to_owned(), file, length, counted: length, place })
@@ -105,7 +105,7 @@ impl Body {
 
 #[cfg(test)]
 mod tests {
-    use super::super::room::Room;
+    use super::super::quota::Quota;
     use super::*;
 
     #[test]
@@ -114,7 +114,7 @@ mod tests {
         let path = folder.path().join("body");
         Body::create(&path).unwrap();
         assert!(Body::create(&path).is_err(), "one upload, one body");
-        let place = Room::new(1 << 20).place(None);
+        let place = Quota::new(1 << 20).place(None);
         place.try_take().unwrap();
         let mut body = Body::open(&path, place.clone()).unwrap();
         body.append(b"hello ").unwrap();

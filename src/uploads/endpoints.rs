@@ -13,8 +13,8 @@ mod claim;
 mod expiry;
 mod finish;
 mod kept;
+mod open_upload;
 mod piece;
-mod working;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -36,14 +36,14 @@ use crate::lane::{Body, Call, Component, Lane, admit, detached, tenant_of};
 use crate::tenants::Principal;
 
 pub use claim::claim;
-use kept::Kept;
+use kept::KeptUploads;
+use open_upload::OpenUpload;
 use piece::Piece;
-use working::Working;
 
 /// The uploads of the data folder, and those that this core keeps between two requests.
 pub struct Uploads {
     store: Arc<UploadStore>,
-    kept: RefCell<Kept>,
+    kept: RefCell<KeptUploads>,
 }
 
 impl Uploads {
@@ -61,7 +61,7 @@ impl Component for Uploads {
     }
 
     fn tick(&self, _: &Lane) {
-        self.kept.borrow_mut().let_go(clock::monotonic_us());
+        self.kept.borrow_mut().expire(clock::monotonic_us());
     }
 
     fn release_memory(&self) -> bool {
@@ -73,12 +73,12 @@ pub fn upload_store(lane: &Lane) -> &Arc<UploadStore> {
     &lane.component::<Uploads>().store
 }
 
-fn kept(lane: &Lane) -> &RefCell<Kept> {
+fn kept(lane: &Lane) -> &RefCell<KeptUploads> {
     &lane.component::<Uploads>().kept
 }
 
 /// The refusal of a request with a body.
-pub struct NotTaken {
+pub struct UploadRequestRefused {
     refused: UploadRefused,
     /// The location of the upload, which exists nevertheless if it was just created.
     location: Option<String>,
@@ -86,14 +86,14 @@ pub struct NotTaken {
     is_unread: bool,
 }
 
-impl NotTaken {
+impl UploadRequestRefused {
     /// Creates a refusal from before anything was done.
-    fn early(refused: UploadRefused, is_unread: bool) -> NotTaken {
-        NotTaken { refused, location: None, is_unread }
+    fn early(refused: UploadRefused, is_unread: bool) -> UploadRequestRefused {
+        UploadRequestRefused { refused, location: None, is_unread }
     }
 }
 
-impl Refuse for NotTaken {
+impl Refuse for UploadRequestRefused {
     fn answer(&self, asker: &Asker<'_>) -> Answer {
         let answer = Answer { close: self.is_unread, ..self.refused.answer(asker) };
         match &self.location {
@@ -113,9 +113,9 @@ struct Begun {
 }
 
 impl Begun {
-    fn new(call: &Call<'_>, body: &Incoming) -> Result<Begun, NotTaken> {
+    fn new(call: &Call<'_>, body: &Incoming) -> Result<Begun, UploadRequestRefused> {
         let is_unread = !body.is_end_stream();
-        let early = |refused| NotTaken::early(refused, is_unread);
+        let early = |refused| UploadRequestRefused::early(refused, is_unread);
         let admitted = admit(call.lane, call.request, body);
         let principal = admitted.map_err(|denied| early(denied.into()))?.principal;
         asked::version(&call.request.headers).map_err(early)?;
@@ -125,8 +125,8 @@ impl Begun {
         Ok(Begun { principal, tenant, checksum, wants_disk, is_unread })
     }
 
-    fn early(&self, refused: impl Into<UploadRefused>) -> NotTaken {
-        NotTaken::early(refused.into(), self.is_unread)
+    fn early(&self, refused: impl Into<UploadRefused>) -> UploadRequestRefused {
+        UploadRequestRefused::early(refused.into(), self.is_unread)
     }
 
     fn piece(&mut self, call: &Call<'_>, offset: u64, length: Option<u64>, body: Incoming) -> Piece {
@@ -137,7 +137,7 @@ impl Begun {
 }
 
 /// Handles PATCH: the next bytes.
-pub async fn patch(call: Call<'_>, body: Incoming) -> Result<Answer, NotTaken> {
+pub async fn patch(call: Call<'_>, body: Incoming) -> Result<Answer, UploadRequestRefused> {
     let mut begun = Begun::new(&call, &body)?;
     let headers = &call.request.headers;
     let offset = asked::offset(headers).map_err(|refused| begun.early(refused))?;
@@ -153,7 +153,7 @@ pub async fn patch(call: Call<'_>, body: Incoming) -> Result<Answer, NotTaken> {
 }
 
 /// Handles POST: a new upload, possibly with its first bytes.
-pub async fn create(call: Call<'_>, body: Incoming) -> Result<Answer, NotTaken> {
+pub async fn create(call: Call<'_>, body: Incoming) -> Result<Answer, UploadRequestRefused> {
     let mut begun = Begun::new(&call, &body)?;
     let (lane, headers) = (call.lane, &call.request.headers);
     let config = &lane.vitals.config;
@@ -183,7 +183,7 @@ pub async fn create(call: Call<'_>, body: Incoming) -> Result<Answer, NotTaken> 
             count_rows(&call, &upload);
             Ok(answer::created(&upload, offset, level))
         }
-        Err(not_taken) => Err(NotTaken { location: Some(location), ..not_taken }),
+        Err(not_taken) => Err(UploadRequestRefused { location: Some(location), ..not_taken }),
     }
 }
 
@@ -198,15 +198,15 @@ async fn in_a_task(
     id: UploadId,
     tenant: Option<&str>,
     piece: Piece,
-) -> Result<(Upload, u64), NotTaken> {
+) -> Result<(Upload, u64), UploadRequestRefused> {
     let (lane, tenant) = (lane.clone(), tenant.map(str::to_owned));
     let taken = detached(async move {
         let is_unread = std::cell::Cell::new(!piece.body.is_end_stream());
-        let taken = piece.take(lane, id, tenant.as_deref(), &is_unread).await;
+        let taken = piece.receive(lane, id, tenant.as_deref(), &is_unread).await;
         let is_unread = is_unread.get();
-        taken.map_err(|refused| NotTaken { refused, location: None, is_unread })
+        taken.map_err(|refused| UploadRequestRefused { refused, location: None, is_unread })
     });
-    let lost = NotTaken { refused: UploadRefused::Lost, location: None, is_unread: true };
+    let lost = UploadRequestRefused { refused: UploadRefused::Lost, location: None, is_unread: true };
     taken.await.unwrap_or(Err(lost))
 }
 
@@ -219,8 +219,8 @@ fn asked(call: &Call<'_>) -> Result<(UploadId, Option<Arc<str>>), UploadRefused>
 /// Handles GET: the progress.
 pub async fn get(call: Call<'_>, _: Body<'_>) -> Result<Answer, UploadRefused> {
     let (id, tenant) = asked(&call)?;
-    let upload = working::find(call.lane, &id, tenant.as_deref())?;
-    Ok(answer::told(&upload))
+    let upload = open_upload::find(call.lane, &id, tenant.as_deref())?;
+    Ok(answer::status(&upload))
 }
 
 /// Handles HEAD: the offset at which the upload continues.
@@ -230,7 +230,7 @@ pub async fn head(call: Call<'_>, _: Body<'_>) -> Result<Answer, UploadRefused> 
     let wants_disk = call.wants_disk()?;
     // Unpacking a large upload again may take longer than the client waits.
     let lane = call.lane.clone();
-    let looked = detached(async move { look(&lane, &id, tenant.as_deref(), wants_disk).await });
+    let looked = detached(async move { check_upload(&lane, &id, tenant.as_deref(), wants_disk).await });
     let (upload, offset) = looked.await.unwrap_or(Err(UploadRefused::Lost))?;
     Ok(answer::looked(&upload, offset))
 }
@@ -240,22 +240,22 @@ pub async fn delete(call: Call<'_>, _: Body<'_>) -> Result<Answer, UploadRefused
     asked::version(&call.request.headers)?;
     let (id, tenant) = asked(&call)?;
     let wants_disk = call.wants_disk()?;
-    working::find(call.lane, &id, tenant.as_deref())?;
+    open_upload::find(call.lane, &id, tenant.as_deref())?;
     let _claim = claim::claim(call.lane, &id).await?;
-    let upload = working::find(call.lane, &id, tenant.as_deref())?;
+    let upload = open_upload::find(call.lane, &id, tenant.as_deref())?;
     let store = upload_store(call.lane).clone();
     executor::blocking(move || store.remove(&upload)).await?;
     Ok(answer::terminated(AckLevel::of(wants_disk)))
 }
 
 /// Returns the upload and its offset, after everything before the offset is stored.
-async fn look(
+async fn check_upload(
     lane: &Rc<Lane>,
     id: &UploadId,
     tenant: Option<&str>,
     wants_disk: bool,
 ) -> Result<(Upload, u64), UploadRefused> {
-    let mut working = Working::open(lane, id, tenant, wants_disk).await?;
+    let mut working = OpenUpload::open(lane, id, tenant, wants_disk).await?;
     match working.catch_up().await {
         // Damage is reported when the next piece arrives.
         Ok(()) | Err(UploadRefused::Failed { .. }) => Ok(working.close()),

@@ -19,15 +19,15 @@ mod checksum;
 mod copy;
 pub mod endpoints;
 pub mod openapi;
+mod quota;
 mod record;
-mod room;
 pub mod shapes;
 mod store;
 
 pub use answer::{UploadRefused, options, refused};
 pub use body::Body;
-pub use checksum::{Checksum, ChecksumError, DigestOf};
+pub use checksum::{Checksum, ChecksumError, RunningDigest};
 pub use copy::{CopiedUploads, copy_uploads};
 pub use endpoints::{Uploads, claim, upload_store};
-pub use record::{Checkpoint, Damage, State, Upload, UploadId, Wish};
+pub use record::{Checkpoint, Damage, NewUpload, State, Upload, UploadId};
 pub use store::{UploadError, UploadStore};

@@ -32,7 +32,7 @@ impl UploadId {
 
 /// The parameters of a new upload.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wish {
+pub struct NewUpload {
     /// In bytes. The maximum, if the length is deferred.
     pub length: u64,
     pub is_deferred: bool,
@@ -124,7 +124,7 @@ pub struct Checkpoint {
 
 /// The state of an upload that a client sees.
 #[derive(Serialize)]
-struct Told<'u> {
+struct UploadView<'u> {
     id: &'u str,
     /// The bytes whose rows are stored.
     offset: u64,
@@ -144,7 +144,7 @@ struct Told<'u> {
 impl Upload {
     /// Creates an upload that expires `expiry_us` from now.
     #[must_use]
-    pub fn new(id: UploadId, tenant: Option<String>, wish: Wish, expiry_us: i64) -> Upload {
+    pub fn new(id: UploadId, tenant: Option<String>, wish: NewUpload, expiry_us: i64) -> Upload {
         let created_us = clock::unix_us();
         Upload {
             id,
@@ -195,7 +195,7 @@ impl Upload {
             State::Failed { detail, .. } => ("failed", Some(detail.as_str())),
             State::Expired => ("expired", None),
         };
-        let told = Told {
+        let told = UploadView {
             id: self.id.as_str(),
             offset: *offset,
             length: (!self.is_deferred).then_some(self.length),
@@ -217,7 +217,7 @@ pub(super) mod tests {
     use super::*;
 
     pub(in super::super) fn upload(length: u64) -> Upload {
-        let wish = Wish { length, is_deferred: false, metadata: String::new(), key: None };
+        let wish = NewUpload { length, is_deferred: false, metadata: String::new(), key: None };
         Upload::new(UploadId::random().unwrap(), Some("t".to_owned()), wish, 1_000_000)
     }
 

@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::body::Body;
+use super::quota::{Full, Quota, QuotaShare, UPLOADS_MAX};
 use super::record::{State, Upload, UploadId};
-use super::room::{Full, Place, Room, UPLOADS_MAX};
 use crate::base::durable;
 
 pub(super) const FOLDER: &str = "uploads";
@@ -44,7 +44,7 @@ pub struct UploadStore {
     folder: PathBuf,
     bytes_max: u64,
     /// The space of the running uploads.
-    room: Arc<Room>,
+    room: Arc<Quota>,
     /// The ended uploads, oldest first. The first ones are removed if there are too many.
     ended: (async_channel::Sender<UploadId>, async_channel::Receiver<UploadId>),
     /// The uploads that existed at the start, and whether their body was compared with its checkpoint since.
@@ -61,7 +61,7 @@ impl UploadStore {
         let folder = data.join(FOLDER);
         durable::create_folder(&folder)?;
         let ended = async_channel::bounded(UPLOADS_MAX as usize);
-        let room = Room::new(bytes_max);
+        let room = Quota::new(bytes_max);
         let mut store = UploadStore { folder, bytes_max, room, ended, checked: HashMap::new() };
         let mut ended = Vec::new();
         for entry in fs::read_dir(&store.folder)? {
@@ -79,7 +79,7 @@ impl UploadStore {
             match store.load(&id) {
                 Ok(Some(upload)) if upload.state == State::Receiving => {
                     if let Some(length) = store.length(&id) {
-                        store.place(&upload).take(length);
+                        store.place(&upload).reserve(length);
                     }
                     store.checked.insert(id, AtomicBool::new(false));
                 }
@@ -165,7 +165,7 @@ impl UploadStore {
         done.map(|()| removed)
     }
 
-    fn place(&self, upload: &Upload) -> Place {
+    fn place(&self, upload: &Upload) -> QuotaShare {
         self.room.place(upload.tenant.as_deref())
     }
 
@@ -261,7 +261,7 @@ impl UploadStore {
     }
 
     /// Removes an upload whose creation failed, before or after it got its name.
-    fn unmake(&self, id: &UploadId, place: &Place) {
+    fn unmake(&self, id: &UploadId, place: &QuotaShare) {
         let folders = [self.making(id), self.folder_of(id)];
         for folder in &folders {
             // The info is removed first, because it makes a folder an upload.
@@ -369,7 +369,7 @@ impl UploadStore {
     ///
     /// # Errors
     /// The first error of the file system. The other uploads are tried nevertheless.
-    pub fn remove_left_over(&self) -> io::Result<()> {
+    pub fn remove_remains(&self) -> io::Result<()> {
         let mut done = Ok(());
         for id in self.ids()? {
             let folder = self.folder_of(&id);
@@ -401,8 +401,8 @@ fn gone(removed: io::Result<()>) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::quota::RESERVE_BYTES;
     use super::super::record::tests::upload;
-    use super::super::room::RESERVE_BYTES;
     use super::*;
 
     fn room(store: &UploadStore) -> (u64, u64) {
@@ -547,10 +547,10 @@ mod tests {
         // An upload that is being created at the same time.
         let making = store.making(&UploadId::random().unwrap());
         fs::create_dir(&making).unwrap();
-        store.remove_left_over().unwrap();
+        store.remove_remains().unwrap();
         assert!(!store.path(&one.id).exists() && making.exists());
         assert_eq!(store.load(&other.id).unwrap(), Some(other));
-        store.remove_left_over().unwrap();
+        store.remove_remains().unwrap();
     }
 
     #[test]

@@ -123,8 +123,9 @@ pub(super) fn privacy(config: &Config) -> Finding {
             format!("permissions of the data folder are at most {mode:04o}, and its secrets are private"),
         );
     }
-    let words =
-        |each: fn(&shard::Loose) -> String, between| loose.iter().map(each).collect::<Vec<_>>().join(between);
+    let words = |each: fn(&shard::LooseMode) -> String, between| {
+        loose.iter().map(each).collect::<Vec<_>>().join(between)
+    };
     let remedy = words(|loose| format!("chmod {:04o} {}", loose.mode_max, loose.path.display()), "; ");
     Finding::warn(CHECK, words(ToString::to_string, "; "), remedy)
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::super::record::{Export, ExportState, Progress};
 use crate::cores::executor::{self, ReadFile};
 use crate::cores::stop::Stage;
-use crate::lane::{Broken, Lane, NextBytes, Pieces};
+use crate::lane::{BodyError, Lane, NextBytes, Pieces};
 
 /// Bytes of one piece. A client that does not read holds two of them, and those in its socket.
 const PIECE_BYTES: u64 = 128 * 1024;
@@ -35,7 +35,7 @@ pub(super) struct ExportPieces {
 
 impl Pieces for ExportPieces {
     fn next(&mut self) -> NextBytes<'_> {
-        Box::pin(async { self.next_piece().await.map_err(Broken::Ended) })
+        Box::pin(async { self.next_piece().await.map_err(BodyError::Ended) })
     }
 }
 

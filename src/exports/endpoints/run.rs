@@ -106,7 +106,7 @@ async fn finish(lane: &Rc<Lane>, export: &Arc<Export>) -> Ended {
                 return Ended::Over;
             }
             Err(_) if export.is_removed() => return Ended::Over,
-            Err(ExportFailure::Erasing) => return Ended::Later,
+            Err(ExportFailure::ActiveErasure) => return Ended::Later,
             Err(ExportFailure::Held) => return Ended::Held,
             Err(ExportFailure::Query(error)) if tries < TRIES => {
                 tracing::warn!(export = id, %error, "an export waits for a shard that cannot be read");

@@ -19,8 +19,8 @@ fn a_lock_held_outside_is_busy_and_the_same_batch_goes_in_afterwards() {
     let dir = tempfile::tempdir().unwrap();
     let mut shard = open(dir.path());
     shard.apply(&[(HOT, &clicks(1..=1))], &mut |_, _, _| {}).unwrap();
-    let lock = Lock::take(shard.path(), Duration::ZERO).unwrap();
-    assert!(matches!(Lock::take(shard.path(), Duration::ZERO), Err(ShardError::Busy)));
+    let lock = Lock::acquire(shard.path(), Duration::ZERO).unwrap();
+    assert!(matches!(Lock::acquire(shard.path(), Duration::ZERO), Err(ShardError::Busy)));
     for _ in 0..3 {
         assert!(matches!(shard.apply(&[(HOT, &clicks(2..=9))], &mut |_, _, _| {}), Err(ShardError::Busy)));
     }

@@ -135,7 +135,7 @@ proptest! {
                     prop_assert_eq!((again.skipped, again.stored(&EVENTS)), (lane.0.len() as u64, 0));
                 }
                 Step::Locked(events) => {
-                    let lock = Lock::take(shard.path(), Duration::ZERO).unwrap();
+                    let lock = Lock::acquire(shard.path(), Duration::ZERO).unwrap();
                     let refused = shard.apply(&[(KEYED, &model.lane(&events))], &mut |_, _, _| {});
                     prop_assert!(matches!(refused, Err(ShardError::Busy)));
                     drop(lock);

@@ -64,7 +64,7 @@ proptest! {
                     *last += more;
                 }
                 Step::Locked { more } => {
-                    let lock = Lock::take(shard.path(), std::time::Duration::ZERO).unwrap();
+                    let lock = Lock::acquire(shard.path(), std::time::Duration::ZERO).unwrap();
                     let batch = clicks(applied[0] + 1..=applied[0] + more);
                     let refused = shard.apply(&[(HOT, &batch)], &mut |_, _, _| {});
                     prop_assert!(matches!(refused, Err(ShardError::Busy)));

@@ -12,11 +12,11 @@ use crate::base::limits::INGEST_KEY_KEPT_US;
 use crate::base::money::Currency;
 use crate::families::FAMILIES;
 use crate::orders::{
-    IngestRow, ItemRow, ORDER, ORDER_STATUS, ORDERS, OrderParts, OrderStatus, OrderStore, OrdersOf, SalesOf,
-    StatusRow, encode_order, find_ingest, sales_version,
+    IngestRow, ItemRow, ORDER, ORDER_STATUS, ORDERS, OrderFilter, OrderParts, OrderStatus, OrderStore,
+    SalesFilter, StatusRow, encode_order, find_ingest, sales_version,
 };
 use crate::query::{Selection as _, Step as ReadStep};
-use crate::sales::{PartsReading, Single, SingleSales, single_parts};
+use crate::sales::{SaleParts, SalePartsCursor, SaleSplit, sale_parts};
 use crate::shard::read::{Bounds, Position, TimeRange, pin};
 use crate::shard::{Lock, Outcome, Shard, ShardError, ShardOptions};
 
@@ -171,14 +171,14 @@ fn settle(shard: &mut Shard) {
 }
 
 /// A search: the selected orders and their time range.
-type Search = (OrdersOf, TimeRange);
+type Search = (OrderFilter, TimeRange);
 
-fn search(of: OrdersOf, from_us: Option<i64>, to_us: Option<i64>) -> Search {
+fn search(of: OrderFilter, from_us: Option<i64>, to_us: Option<i64>) -> Search {
     (of, TimeRange { from_us, to_us, descending: true })
 }
 
-fn of_tenant(tenant: u8) -> OrdersOf {
-    OrdersOf {
+fn of_tenant(tenant: u8) -> OrderFilter {
+    OrderFilter {
         order: None,
         tenant_id: format!("tenant {tenant}"),
         product_ids: Vec::new(),
@@ -187,7 +187,7 @@ fn of_tenant(tenant: u8) -> OrdersOf {
         total_max: None,
         words: Vec::new(),
         fields: u16::MAX,
-        met: Default::default(),
+        cache: Default::default(),
     }
 }
 
@@ -216,7 +216,7 @@ fn found(shard: &Shard, (of, range): &Search, rows: usize) -> Vec<String> {
 type Takes = Box<dyn Fn(&Order, u8) -> bool>;
 
 fn check_searches(shard: &Shard, model: &Model) {
-    let few = |of: OrdersOf| {
+    let few = |of: OrderFilter| {
         [search(of.clone(), None, None), search(of, Some(-9_000_000_000), Some(20_000_000_000))]
     };
     for tenant in 0..2 {
@@ -224,18 +224,18 @@ fn check_searches(shard: &Shard, model: &Model) {
         for filter in few(of_tenant(tenant)) {
             filters.push((filter, Box::new(|_, _| true)));
         }
-        for filter in few(OrdersOf { product_ids: vec!["p1".into(), "p4".into()], ..of_tenant(tenant) }) {
+        for filter in few(OrderFilter { product_ids: vec!["p1".into(), "p4".into()], ..of_tenant(tenant) }) {
             filters.push((filter, Box::new(|it, _| it.items.iter().any(|(p, ..)| [1, 4].contains(p)))));
         }
-        for filter in few(OrdersOf { words: vec!["ann*".into(), "ann1".into()], ..of_tenant(tenant) }) {
+        for filter in few(OrderFilter { words: vec!["ann*".into(), "ann1".into()], ..of_tenant(tenant) }) {
             filters.push((filter, Box::new(|it, _| it.name == 1)));
         }
         for filter in
-            few(OrdersOf { words: vec!["ANN.3@example".into()], statuses: 0b110, ..of_tenant(tenant) })
+            few(OrderFilter { words: vec!["ANN.3@example".into()], statuses: 0b110, ..of_tenant(tenant) })
         {
             filters.push((filter, Box::new(|it, now| it.customer == 3 && now <= 2)));
         }
-        for filter in few(OrdersOf {
+        for filter in few(OrderFilter {
             product_ids: vec!["p0".into()],
             words: vec!["muller".into()],
             total_min: Some(30_000),
@@ -291,8 +291,8 @@ fn check_parts(shard: &Shard, model: &Model) {
     let last = pin(&reader, &ORDERS).unwrap();
     let ranges = [(i64::MIN, i64::MAX), (-9_000_000_000, 9_000_000_000), (0, 1_800_000_000)];
     for (tenant, range) in (0..2_u8).flat_map(|tenant| ranges.map(|range| (tenant, range))) {
-        let of = SalesOf { tenant_id: format!("tenant {tenant}"), currency: None };
-        for by in [Single::Category, Single::Product] {
+        let of = SalesFilter { tenant_id: format!("tenant {tenant}"), currency: None };
+        for by in [SaleSplit::Category, SaleSplit::Product] {
             let mut expected: Vec<Part> = Vec::new();
             for (it, now) in model.stored.values() {
                 let is_meant = it.tenant == tenant && (range.0..range.1).contains(&it.ordered_at_us());
@@ -301,8 +301,11 @@ fn check_parts(shard: &Shard, model: &Model) {
                 }
                 let mut names: BTreeMap<String, (i64, i64)> = BTreeMap::new();
                 for (product, category, quantity) in &it.items {
-                    let name =
-                        if by == Single::Product { format!("p{product}") } else { format!("cat {category}") };
+                    let name = if by == SaleSplit::Product {
+                        format!("p{product}")
+                    } else {
+                        format!("cat {category}")
+                    };
                     let (units, revenue) = names.entry(name).or_default();
                     *units += i64::from(*quantity);
                     *revenue += i64::from(*quantity) * price(*product);
@@ -316,14 +319,14 @@ fn check_parts(shard: &Shard, model: &Model) {
             for passes in [1, 3] {
                 let mut parts: Vec<Part> = Vec::new();
                 for pass in 0..passes {
-                    let mut read = SingleSales::default();
-                    let mut reading = Some(PartsReading::new(by, (pass, passes)));
+                    let mut read = SaleParts::default();
+                    let mut reading = Some(SalePartsCursor::new(by, (pass, passes)));
                     while let Some(from) = reading {
-                        let (step, next) = single_parts(&reader, &of, last, range, from).unwrap();
+                        let (step, next) = sale_parts(&reader, &of, last, range, from).unwrap();
                         read.append(step);
                         reading = next;
                     }
-                    let SingleSales { sales, names } = read;
+                    let SaleParts { sales, names } = read;
                     parts.extend(sales.into_iter().map(|sale| {
                         let name = names[sale.name as usize].clone();
                         (sale.ordered_at_us, name, sale.currency, sale.total, sale.units, sale.revenue)
@@ -396,7 +399,7 @@ proptest! {
                 Step::Locked(orders) => {
                     let lane = model.lane(&orders, ingests);
                     let path = shard.path().to_owned();
-                    let lock = Lock::take(&path, Duration::ZERO).unwrap();
+                    let lock = Lock::acquire(&path, Duration::ZERO).unwrap();
                     if !orders.is_empty() {
                         prop_assert!(matches!(apply(&mut shard, &lane), Err(ShardError::Busy)));
                     }

@@ -129,11 +129,11 @@ fn cut_off_after(slices: usize, mode: ErasureMode) {
     let mut turns = 0;
     loop {
         match shard.writer_task() {
-            WriterTask::CutWal => break,
-            WriterTask::RenewJournals => {
+            WriterTask::TruncateWal => break,
+            WriterTask::RotateJournals => {
                 shard.journals_renewed(Renewed { journals: 1, bytes: 2, quarantined: 3 }).unwrap();
             }
-            WriterTask::ReportLanes => shard.lanes_are(&shard.positions()),
+            WriterTask::ReportLanes => shard.lanes_reported(&shard.positions()),
             WriterTask::Nothing => {}
         }
         if shard.upkeep_due() {
@@ -152,8 +152,8 @@ fn cut_off_after(slices: usize, mode: ErasureMode) {
         }
     }
     shard.checkpoint(CheckpointMode::Truncate).unwrap();
-    assert!(shard.is_wal_cut());
-    shard.wal_cut().unwrap();
+    assert!(shard.is_wal_truncated());
+    shard.wal_truncated().unwrap();
     assert_eq!(shown(), 0);
     let state = erasure(&open_reader(&path).unwrap(), &id).unwrap().unwrap();
     assert!(

@@ -14,7 +14,7 @@ use crate::base::money::Currency;
 use crate::base::prices::PriceRules;
 use crate::families::FAMILIES;
 use crate::prices::{
-    AnomaliesOf, AnomalyId, AnomalyStatus, Decision, PRICE, PRICE_EVENT, PRICE_REVIEW, PriceEventRow,
+    AnomalyFilter, AnomalyId, AnomalyStatus, Decision, PRICE, PRICE_EVENT, PRICE_REVIEW, PriceEventRow,
     PriceReviewRow, PriceRow, anomalies, change_mark, changes, first_answer, judge,
 };
 use crate::shard::{
@@ -338,7 +338,7 @@ impl Stand {
     fn check_lists(&self, reader: &rusqlite::Connection, tenant: u8, name: &str) {
         for product in [None, Some(0_u8), Some(1)] {
             for status in [None, Some(AnomalyStatus::Open), Some(AnomalyStatus::Approved)] {
-                let mut of = AnomaliesOf {
+                let mut of = AnomalyFilter {
                     tenant_id: name.to_owned(),
                     product_id: product.map(|product| format!("p{product}")),
                     status,

@@ -289,7 +289,7 @@ proptest! {
                 }
                 Step::Locked(changes) => {
                     let (lane, expected) = model.lane(&changes, request);
-                    let lock = Lock::take(shard.path(), Duration::ZERO).unwrap();
+                    let lock = Lock::acquire(shard.path(), Duration::ZERO).unwrap();
                     if !changes.is_empty() {
                         prop_assert!(matches!(apply(&mut shard, &lane), Err(ShardError::Busy)));
                     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::trouble::WriteError;
+use super::failure::WriteError;
 use super::{Writer, publish_rows};
 use crate::base::clock;
 use crate::shard::{CheckpointMode, Renewed, Shard, ShardError, WriterTask};
@@ -132,11 +132,11 @@ impl Writer {
             }
             WriterTask::ReportLanes => {
                 self.rotation = None;
-                shard.lanes_are(&self.lanes.appended());
+                shard.lanes_reported(&self.lanes.appended());
                 return Ok(());
             }
-            WriterTask::RenewJournals => {}
-            WriterTask::CutWal => return self.cut_wal(),
+            WriterTask::RotateJournals => {}
+            WriterTask::TruncateWal => return self.truncate_wal(),
         }
         let rotation = self.rotation.get_or_insert_with(|| self.lanes.rotate());
         let since_us = clock::monotonic_us() - self.checkpoint_tried_us;
@@ -147,7 +147,7 @@ impl Writer {
         self.checkpoint(CheckpointMode::Truncate)?;
         let (Some(shard), Some(rotation)) = (&mut self.shard, &self.rotation) else { return Ok(()) };
         let Some((journals, bytes)) = self.lanes.are_released(rotation) else { return Ok(()) };
-        let quarantined = self.lanes.purge_quarantine(&|bytes| shard.may_concern(bytes))?;
+        let quarantined = self.lanes.purge_quarantine(&|bytes| shard.may_contain_erased(bytes))?;
         // The certificate states that they are gone, so the deletions must be durable.
         self.lanes.sync_deletions()?;
         shard.journals_renewed(Renewed { journals, bytes, quarantined })?;
@@ -161,9 +161,9 @@ impl Writer {
         let now_us = clock::monotonic_us();
         let is_erasing = self.rotation.is_some();
         let Some(rotation) = &self.forgetting else {
-            if self.status.kept_out.get() > 0 && now_us >= self.forget_from_us && !is_erasing {
+            if self.status.suppressed.get() > 0 && now_us >= self.forget_from_us && !is_erasing {
                 // Cleared before the lanes are read: what arrives later is for the next time.
-                self.status.kept_out.set(0);
+                self.status.suppressed.set(0);
                 self.forget_from_us = now_us + FORGET_PAUSE.as_micros() as u64;
                 self.forgetting = Some(self.lanes.rotate_keyed());
             }
@@ -184,15 +184,15 @@ impl Writer {
 
     /// Truncates the WAL for an erasure. Then the database file contains every page in its current state, and the
     /// WAL, which readers may still use, contains nothing.
-    fn cut_wal(&mut self) -> Result<(), WriteError> {
+    fn truncate_wal(&mut self) -> Result<(), WriteError> {
         if clock::monotonic_us() - self.checkpoint_tried_us < ERASURE_PAUSE.as_micros() as u64 {
             return Ok(());
         }
         self.checkpoint(CheckpointMode::Truncate)?;
-        if let Some(shard) = self.shard.as_mut().filter(|shard| shard.is_wal_cut()) {
+        if let Some(shard) = self.shard.as_mut().filter(|shard| shard.is_wal_truncated()) {
             // The WAL is truncated in the page cache only, and its old content must not reappear.
             shard.sync_wal()?;
-            shard.wal_cut()?;
+            shard.wal_truncated()?;
             tracing::info!(shard = self.id.0, "a person was erased");
         }
         Ok(())

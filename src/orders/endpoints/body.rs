@@ -43,7 +43,7 @@ const CONTENT_TYPES: [&str; 12] = [
 ];
 
 /// Receives the bytes of one upload after another through `take`. `None` ends an upload.
-pub(super) trait Take {
+pub(super) trait UploadSink {
     fn uploads(&mut self) -> &mut Uploads;
 
     /// Notes that a part was not read.
@@ -68,10 +68,10 @@ pub(super) trait Take {
 }
 
 /// Reads the body, or its files, into `taker`.
-pub(super) async fn pour(
+pub(super) async fn feed_body(
     mut frames: Frames<'_>,
     boundary: Option<String>,
-    taker: &mut impl Take,
+    taker: &mut impl UploadSink,
 ) -> Result<(), WriteRefused> {
     let Some(boundary) = boundary else {
         while let Some(bytes) = frames.next().await? {

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::found::{Found, by_id_sql, found};
-use super::wanted::Wanted;
+use super::indexed::{IndexedOrder, by_id_sql, found};
+use super::predicate::OrderPredicate;
 use crate::shard::ShardError;
 use crate::shard::read::Position;
 
@@ -19,7 +19,7 @@ pub(super) struct Lists<'s> {
     lists: Vec<List>,
     position: &'s Position,
     /// Orders with the same time, the next one first.
-    ready: VecDeque<Found>,
+    ready: VecDeque<IndexedOrder>,
 }
 
 struct List {
@@ -60,8 +60,8 @@ impl<'s> Lists<'s> {
     pub(super) fn next(
         &mut self,
         connection: &Connection,
-        wanted: &Wanted<'_>,
-    ) -> Result<Option<Found>, ShardError> {
+        wanted: &OrderPredicate<'_>,
+    ) -> Result<Option<IndexedOrder>, ShardError> {
         loop {
             if let Some(order) = self.ready.pop_front() {
                 return Ok(Some(order));

@@ -2,9 +2,9 @@
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::found::{Found, by_id_sql, found};
-use super::of::OneOrder;
-use super::wanted::Wanted;
+use super::filter::OneOrder;
+use super::indexed::{IndexedOrder, by_id_sql, found};
+use super::predicate::OrderPredicate;
 use crate::orders::schema::ORDER_IDS;
 use crate::shard::{PartitionInfo, ShardError, ids};
 
@@ -12,9 +12,9 @@ use crate::shard::{PartitionInfo, ShardError, ids};
 pub(super) fn find<'p>(
     connection: &Connection,
     partitions: &'p [PartitionInfo],
-    wanted: &Wanted<'_>,
+    wanted: &OrderPredicate<'_>,
     order: &OneOrder,
-) -> Result<Option<(&'p PartitionInfo, Found)>, ShardError> {
+) -> Result<Option<(&'p PartitionInfo, IndexedOrder)>, ShardError> {
     for row_id in ids::find(connection, &ORDER_IDS, order.key)? {
         let partition = partitions.iter().rev().find(|partition| partition.first_id <= row_id);
         let Some(partition) = partition else { continue };

@@ -5,8 +5,8 @@ use std::sync::OnceLock;
 use rusqlite::{CachedStatement, Connection};
 
 use super::super::schema::{item_ids, items_sql};
-use super::found::Found;
-use super::of::{ORDER_FIELDS, OrdersOf};
+use super::filter::{ORDER_FIELDS, OrderFilter};
+use super::indexed::IndexedOrder;
 use crate::base::ids::ShardId;
 use crate::base::money::write_decimal;
 use crate::shard::ShardError;
@@ -36,7 +36,7 @@ impl Products {
 /// Writes the orders of one step.
 pub(super) struct Renderer<'c> {
     connection: &'c Connection,
-    of: &'c OrdersOf,
+    of: &'c OrderFilter,
     fields: u16,
     /// The partition of `items`.
     partition: String,
@@ -70,11 +70,11 @@ impl<'c> Renderer<'c> {
     pub(super) fn new(
         connection: &'c Connection,
         shard: ShardId,
-        of: &'c OrdersOf,
+        of: &'c OrderFilter,
     ) -> Result<Renderer<'c>, ShardError> {
         Ok(Renderer {
             connection,
-            products: asks(of.fields, "items").then(|| of.met.products(shard)).flatten(),
+            products: asks(of.fields, "items").then(|| of.cache.products(shard)).flatten(),
             of,
             fields: of.fields,
             partition: String::new(),
@@ -92,7 +92,7 @@ impl<'c> Renderer<'c> {
     pub(super) fn write(
         &mut self,
         partition: &str,
-        order: &Found,
+        order: &IndexedOrder,
         out: &mut Vec<u8>,
     ) -> Result<(), ShardError> {
         let start = out.len();

@@ -46,7 +46,7 @@ CREATE VIRTUAL TABLE temp.customer_word USING fts5vocab(main, customer_text, ins
         };
         // The word itself is personal data, so it is not reported.
         if let Some((customer, what)) = wrong {
-            found.tell(|| format!("customer_text: a word of customer {customer}: {what}"));
+            found.report(|| format!("customer_text: a word of customer {customer}: {what}"));
         }
         if order.is_le() {
             is = Word::next(&mut stored)?;

@@ -5,20 +5,19 @@ use std::sync::Arc;
 
 use super::super::answer::PeopleRefused;
 
-use super::super::uploads::{Sought, must_go};
+use super::super::uploads::{ErasedPerson, must_be_deleted};
 use crate::cores::executor;
 use crate::lane::Lane;
 use crate::uploads::{State, UploadError, UploadId, UploadRefused, claim, upload_store};
 
 /// Handles the tenant's uploads, and those of keys of all tenants. Returns how many were removed. An upload that
 /// cannot be searched does not protect the others, but is an error: the erasure may not be reported as done.
-pub(super) async fn forget(lane: &Rc<Lane>, sought: Arc<Sought>) -> Result<u64, PeopleRefused> {
+pub(super) async fn forget(lane: &Rc<Lane>, person: Arc<ErasedPerson>) -> Result<u64, PeopleRefused> {
     let store = upload_store(lane).clone();
-    let mut failed =
-        lane.readers.compute(move || store.remove_left_over()).await?.err().map(PeopleRefused::Io);
+    let mut failed = lane.readers.compute(move || store.remove_remains()).await?.err().map(PeopleRefused::Io);
     let mut removed = 0;
     for id in upload_store(lane).all()? {
-        match forget_one(lane, &sought, &id).await {
+        match forget_one(lane, &person, &id).await {
             Ok(went) => removed += u64::from(went),
             Err(error) => failed = failed.or(Some(error)),
         }
@@ -33,9 +32,13 @@ pub(super) async fn forget(lane: &Rc<Lane>, sought: Arc<Sought>) -> Result<u64, 
 }
 
 /// Handles one upload. Returns `true` if it was removed.
-async fn forget_one(lane: &Rc<Lane>, sought: &Arc<Sought>, id: &UploadId) -> Result<bool, PeopleRefused> {
+async fn forget_one(
+    lane: &Rc<Lane>,
+    person: &Arc<ErasedPerson>,
+    id: &UploadId,
+) -> Result<bool, PeopleRefused> {
     let refused = |error: UploadError| PeopleRefused::Upload(UploadRefused::Store(error));
-    let concerns = |tenant: &Option<String>| tenant.as_ref().is_none_or(|tenant| *tenant == sought.tenant_id);
+    let concerns = |tenant: &Option<String>| tenant.as_ref().is_none_or(|tenant| *tenant == person.tenant_id);
     match upload_store(lane).load(id) {
         Ok(Some(upload)) if concerns(&upload.tenant) => {}
         Ok(_) => return Ok(false),
@@ -54,11 +57,11 @@ async fn forget_one(lane: &Rc<Lane>, sought: &Arc<Sought>, id: &UploadId) -> Res
         }
         Err(error) => return Err(refused(error)),
     };
-    let (store, sought, looked) = (upload_store(lane).clone(), sought.clone(), upload.clone());
-    let must_go = lane.readers.compute(move || must_go(&store, &looked, &sought)).await?;
-    let (store, must_go) = (upload_store(lane).clone(), must_go?);
+    let (store, person, looked) = (upload_store(lane).clone(), person.clone(), upload.clone());
+    let must_be_deleted = lane.readers.compute(move || must_be_deleted(&store, &looked, &person)).await?;
+    let (store, must_be_deleted) = (upload_store(lane).clone(), must_be_deleted?);
     executor::blocking(move || {
-        if must_go {
+        if must_be_deleted {
             store.remove(&upload)?;
             return Ok(true);
         }

@@ -2,18 +2,18 @@
 
 use rusqlite::TransactionBehavior;
 
+use super::super::active::ActiveErasure;
 use super::super::record::Subject;
-use super::super::work::Erasing;
 use super::{LOOK_ROWS, max_id};
 use crate::base::clock;
 use crate::clicks::{CLICKS, ClickStore};
-use crate::shard::partition::{count_gone, widened};
+use crate::shard::partition::{count_deleted, widened};
 use crate::shard::{Shard, ShardError, partitions_of};
 
 /// Deletes the clicks of a user. Reads them from the index by user if the partition has one.
 pub(in super::super) fn erase_clicks(
     shard: &mut Shard,
-    erasing: &mut Erasing,
+    erasing: &mut ActiveErasure,
     until_us: u64,
 ) -> Result<bool, ShardError> {
     let Some(Subject::User { user_id }) = erasing.subject else { return Ok(true) };
@@ -64,7 +64,7 @@ pub(in super::super) fn erase_clicks(
 
 fn drop_clicks(
     shard: &mut Shard,
-    erasing: &mut Erasing,
+    erasing: &mut ActiveErasure,
     table: &str,
     is_listed: bool,
     found: &[(i64, i64)],
@@ -78,7 +78,7 @@ fn drop_clicks(
     let gone = found.len() as u64;
     erasing.report.clicks += gone;
     erasing.report.index_entries += if is_listed { 2 * gone } else { gone };
-    let gone = count_gone(&transaction, &CLICKS, table, gone, times)?;
+    let gone = count_deleted(&transaction, &CLICKS, table, gone, times)?;
     erasing.save(&transaction)?;
     transaction.commit()?;
     shard.rows_gone(&CLICKS, table, &gone);

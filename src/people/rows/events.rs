@@ -2,19 +2,19 @@
 
 use rusqlite::{Connection, TransactionBehavior, params};
 
-use super::super::needles::Needles;
+use super::super::active::ActiveErasure;
+use super::super::matcher::PersonMatcher;
 use super::super::record::Subject;
-use super::super::work::Erasing;
 use super::{LOOK_ROWS, max_id};
 use crate::base::clock;
 use crate::events::{Buckets, EVENTS, ServiceEventRow};
-use crate::shard::partition::{count_gone, widened};
-use crate::shard::{ErasureMode, Shard, ShardError, kept_out, partitions_of};
+use crate::shard::partition::{count_deleted, widened};
+use crate::shard::{ErasureMode, Shard, ShardError, partitions_of, suppressed};
 
 /// Deletes the tenant's service events that refer to the customer, or replaces the customer in them.
 pub(in super::super) fn erase_events(
     shard: &mut Shard,
-    erasing: &mut Erasing,
+    erasing: &mut ActiveErasure,
     until_us: u64,
 ) -> Result<bool, ShardError> {
     let partitions = partitions_of(shard.connection(), &EVENTS)?;
@@ -25,8 +25,13 @@ pub(in super::super) fn erase_events(
     let Some(end) = end else { return Ok(erasing.next_partition(partitions)) };
     while erasing.at < end {
         let upto = erasing.at.saturating_add(LOOK_ROWS);
-        let found =
-            speaking(shard.connection(), &partition.name, (erasing.at, upto), &tenant_id, &erasing.needles)?;
+        let found = matching_events(
+            shard.connection(),
+            &partition.name,
+            (erasing.at, upto),
+            &tenant_id,
+            &erasing.matcher,
+        )?;
         erasing.at = upto;
         if !found.is_empty() {
             change_events(shard, erasing, &partition.name, &tenant_id, &token, &found)?;
@@ -40,11 +45,11 @@ pub(in super::super) fn erase_events(
 
 fn change_events(
     shard: &mut Shard,
-    erasing: &mut Erasing,
+    erasing: &mut ActiveErasure,
     table: &str,
     tenant_id: &str,
     token: &str,
-    found: &[Speaking],
+    found: &[MatchingEvent],
 ) -> Result<(), ShardError> {
     let (keys, has_buckets) = (*shard.keys(), !shard.options().without_aggregates);
     let transaction = shard.connection().transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -53,14 +58,14 @@ fn change_events(
     for event in found {
         erasing.report.events += 1;
         if erasing.mode == ErasureMode::Pseudonymise && !event.is_named {
-            let payload = erasing.needles.replaced(&event.payload, token);
+            let payload = erasing.matcher.replaced(&event.payload, token);
             let sql = format!("UPDATE {table} SET payload = ?2 WHERE id = ?1");
             transaction.prepare_cached(&sql)?.execute(params![event.id, payload])?;
             continue;
         }
         transaction.prepare_cached(&format!("DELETE FROM {table} WHERE id = ?1"))?.execute([event.id])?;
-        let key = kept_out::bytes(keys.hash(tenant_id, &event.event_id));
-        kept_out::add_event(&transaction, key)?;
+        let key = suppressed::bytes(keys.hash(tenant_id, &event.event_id));
+        suppressed::add_event(&transaction, key)?;
         buckets.count(&event.row(tenant_id));
         times = Some(widened(times, event.timestamp_us));
         gone += 1;
@@ -70,7 +75,7 @@ fn change_events(
         let others = partitions_of(&transaction, &EVENTS)?;
         buckets.subtract(&transaction, &others)?;
     }
-    let gone = count_gone(&transaction, &EVENTS, table, gone, times)?;
+    let gone = count_deleted(&transaction, &EVENTS, table, gone, times)?;
     erasing.save(&transaction)?;
     transaction.commit()?;
     shard.rows_gone(&EVENTS, table, &gone);
@@ -78,7 +83,7 @@ fn change_events(
 }
 
 /// An event that refers to the person.
-struct Speaking {
+struct MatchingEvent {
     id: i64,
     event_id: String,
     source: String,
@@ -89,7 +94,7 @@ struct Speaking {
     is_named: bool,
 }
 
-impl Speaking {
+impl MatchingEvent {
     fn row<'a>(&'a self, tenant_id: &'a str) -> ServiceEventRow<'a> {
         ServiceEventRow {
             timestamp_us: self.timestamp_us,
@@ -104,13 +109,13 @@ impl Speaking {
 }
 
 /// Returns the tenant's events with ids in `(after, upto]` that refer to the person.
-fn speaking(
+fn matching_events(
     connection: &Connection,
     table: &str,
     (after, upto): (i64, i64),
     tenant_id: &str,
-    needles: &Needles,
-) -> Result<Vec<Speaking>, ShardError> {
+    matcher: &PersonMatcher,
+) -> Result<Vec<MatchingEvent>, ShardError> {
     let mut statement = connection.prepare_cached(&format!(
         "SELECT id, event_id, source, event_type, timestamp_us, payload FROM {table} NOT INDEXED \
          WHERE id > ?1 AND id <= ?2 AND tenant_id = ?3"
@@ -121,10 +126,10 @@ fn speaking(
         let text = |at: usize| row.get_ref(at)?.as_str().map_err(rusqlite::Error::from);
         let mut is_named = false;
         for at in 1..4 {
-            is_named |= needles.are_in_name(text(at)?);
+            is_named |= matcher.matches_name(text(at)?);
         }
-        if is_named || needles.are_in(text(5)?.as_bytes()) {
-            found.push(Speaking {
+        if is_named || matcher.matches(text(5)?.as_bytes()) {
+            found.push(MatchingEvent {
                 id: row.get(0)?,
                 event_id: row.get(1)?,
                 source: row.get(2)?,

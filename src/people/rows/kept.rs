@@ -2,8 +2,8 @@
 
 use rusqlite::{TransactionBehavior, params};
 
+use super::super::active::ActiveErasure;
 use super::super::record::Subject;
-use super::super::work::Erasing;
 use super::ROWS_PER_SLICE;
 use crate::base::clock;
 use crate::orders::without_order_ids;
@@ -12,7 +12,7 @@ use crate::shard::{Shard, ShardError};
 /// Deletes rejected records that may contain the person. They are not rows, so only their bytes can be searched.
 pub(in super::super) fn erase_rejected(
     shard: &mut Shard,
-    erasing: &mut Erasing,
+    erasing: &mut ActiveErasure,
     until_us: u64,
 ) -> Result<bool, ShardError> {
     loop {
@@ -28,7 +28,7 @@ pub(in super::super) fn erase_rejected(
                 let rowid: i64 = row.get(0)?;
                 last = Some(rowid);
                 let payload = row.get_ref(1)?.as_blob().map_err(rusqlite::Error::from)?;
-                if erasing.may_be_in(payload) {
+                if erasing.may_match(payload) {
                     gone.push(rowid);
                 }
             }
@@ -56,7 +56,7 @@ pub(in super::super) fn erase_rejected(
 /// Deletes idempotency keys that refer to the person.
 pub(in super::super) fn erase_answers(
     shard: &mut Shard,
-    erasing: &mut Erasing,
+    erasing: &mut ActiveErasure,
     until_us: u64,
 ) -> Result<bool, ShardError> {
     let Some(Subject::Customer { tenant_id, .. }) = &erasing.subject else { return Ok(true) };
@@ -75,7 +75,7 @@ pub(in super::super) fn erase_answers(
             let named: Vec<(String, String)> = transaction
                 .prepare_cached("SELECT scope, key FROM ingest_key WHERE scope IN (?1, '*')")?
                 .query_map([&tenant_id], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)))?
-                .filter(|row| row.as_ref().map_or(true, |(_, key)| erasing.needles.are_in_name(key)))
+                .filter(|row| row.as_ref().map_or(true, |(_, key)| erasing.matcher.matches_name(key)))
                 .collect::<Result<_, _>>()?;
             for (scope, key) in &named {
                 transaction.execute("DELETE FROM ingest_key WHERE scope = ?1 AND key = ?2", [scope, key])?;

@@ -13,8 +13,8 @@ pub(super) use self::orders::{erase_customers, erase_orders, merge_words};
 
 use rusqlite::Connection;
 
+use super::active::ActiveErasure;
 use super::record::Subject;
-use super::work::Erasing;
 use crate::shard::{ErasureMode, PartitionInfo, ShardError};
 
 /// Rows of customers, rejected records or responses in one transaction.
@@ -22,7 +22,7 @@ const ROWS_PER_SLICE: i64 = 64;
 /// Rows that are searched between two checks of the clock.
 const LOOK_ROWS: i64 = 250;
 
-impl Erasing {
+impl ActiveErasure {
     /// Returns the tenant, and the ids under which the person may have orders.
     fn customer(&self) -> Option<(&str, Vec<&str>)> {
         let Some(Subject::Customer { tenant_id, customer_id, token, .. }) = &self.subject else {

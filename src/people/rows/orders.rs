@@ -2,12 +2,12 @@
 
 use rusqlite::{TransactionBehavior, params};
 
+use super::super::active::ActiveErasure;
 use super::super::record::Subject;
-use super::super::work::Erasing;
 use super::ROWS_PER_SLICE;
 use crate::base::clock;
-use crate::orders::{self, Becomes, ORDERS, OrderStore, customers_of, delete_words, orders_of};
-use crate::shard::partition::{Gone, count_gone};
+use crate::orders::{self, ErasureEffect, ORDERS, OrderStore, customers_of, delete_words, orders_of};
+use crate::shard::partition::{Deleted, count_deleted};
 use crate::shard::{ErasureMode, PartitionInfo, Shard, ShardError, Store as _, partitions_of};
 
 /// Orders of one transaction. Each may require the sketches of an hour, a day and some categories to be rebuilt.
@@ -16,7 +16,7 @@ const ORDERS_PER_SLICE: usize = 16;
 /// Deletes the customer's orders with their items, or assigns them to the token.
 pub(in super::super) fn erase_orders(
     shard: &mut Shard,
-    erasing: &mut Erasing,
+    erasing: &mut ActiveErasure,
     until_us: u64,
 ) -> Result<bool, ShardError> {
     let partitions = partitions_of(shard.connection(), &ORDERS)?;
@@ -24,9 +24,9 @@ pub(in super::super) fn erase_orders(
     let table = partition.name.clone();
     let becomes = match (&erasing.subject, erasing.mode) {
         (Some(Subject::Customer { tenant_id, token, .. }), ErasureMode::Pseudonymise) => {
-            Becomes::Of { customer_key: shard.keys().hash(tenant_id, token).0 as i64 }
+            ErasureEffect::Reassign { customer_key: shard.keys().hash(tenant_id, token).0 as i64 }
         }
-        _ => Becomes::Nothing,
+        _ => ErasureEffect::Delete,
     };
     let mut left = match erasing.orders.take() {
         Some(left) => left,
@@ -59,11 +59,11 @@ pub(in super::super) fn erase_orders(
 /// Changes these orders in one transaction.
 fn change_orders(
     shard: &mut Shard,
-    erasing: &mut Erasing,
+    erasing: &mut ActiveErasure,
     partition: &PartitionInfo,
     ids: &[i64],
-    becomes: Becomes,
-) -> Result<Gone, ShardError> {
+    becomes: ErasureEffect,
+) -> Result<Deleted, ShardError> {
     let table = &partition.name;
     let Some((store, connection, streams)) = shard.store_mut::<OrderStore>() else {
         return Err(ShardError::Other("the shard has no orders".to_owned()));
@@ -75,8 +75,8 @@ fn change_orders(
         erasing.report.orders += touched.orders;
         erasing.report.items += touched.items;
         erasing.report.index_entries += touched.index_entries;
-        let gone = if becomes == Becomes::Nothing { touched.orders } else { 0 };
-        let gone = count_gone(&transaction, &ORDERS, table, gone, touched.times)?;
+        let gone = if becomes == ErasureEffect::Delete { touched.orders } else { 0 };
+        let gone = count_deleted(&transaction, &ORDERS, table, gone, touched.times)?;
         erasing.save(&transaction)?;
         transaction.commit()?;
         Ok(gone)
@@ -91,7 +91,7 @@ fn change_orders(
 }
 
 /// Returns the tenant and the numbers of the customer, for each id of the person.
-fn customers(shard: &mut Shard, erasing: &Erasing) -> Result<Vec<(i64, Vec<i64>)>, ShardError> {
+fn customers(shard: &mut Shard, erasing: &ActiveErasure) -> Result<Vec<(i64, Vec<i64>)>, ShardError> {
     let Some((tenant_id, ids)) = erasing.customer() else { return Ok(Vec::new()) };
     let mut found = Vec::new();
     for id in ids {
@@ -105,7 +105,7 @@ fn customers(shard: &mut Shard, erasing: &Erasing) -> Result<Vec<(i64, Vec<i64>)
 /// refers to the deleted ones any more.
 pub(in super::super) fn erase_customers(
     shard: &mut Shard,
-    erasing: &mut Erasing,
+    erasing: &mut ActiveErasure,
     until_us: u64,
 ) -> Result<bool, ShardError> {
     let Some(Subject::Customer { tenant_id, token, .. }) = &erasing.subject else { return Ok(true) };
@@ -142,7 +142,10 @@ pub(in super::super) fn erase_customers(
 
 /// Merges the segments of the index of words, a few pages at a time. Deleted entries remain in the segments until
 /// they are merged with all others.
-pub(in super::super) fn merge_words(shard: &mut Shard, erasing: &mut Erasing) -> Result<bool, ShardError> {
+pub(in super::super) fn merge_words(
+    shard: &mut Shard,
+    erasing: &mut ActiveErasure,
+) -> Result<bool, ShardError> {
     let transaction = shard.connection().transaction_with_behavior(TransactionBehavior::Immediate)?;
     let mut merging = erasing.merging;
     let is_done = orders::merge_words(&transaction, &mut merging)?;

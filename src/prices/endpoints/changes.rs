@@ -43,19 +43,19 @@ const REPLAYS: usize = 8;
 /// The pause between two attempts to read a shard that could not be read.
 const RETRY: Duration = Duration::from_millis(100);
 /// Every stream gets a comment this often, so that no intermediary sees a silent connection or misses a broken one.
-const BEAT_S: u64 = 15;
+const HEARTBEAT_S: u64 = 15;
 
 /// One tenant with streams on this core.
 struct Topic {
     tenant_id: Rc<str>,
-    seats: RefCell<Slab<Seat>>,
+    seats: RefCell<Slab<Subscription>>,
     /// The number of the newest of its entries that has left the ring; 0 if none has.
     dropped: Cell<u64>,
 }
 
 /// The data that is required to wake one stream.
-struct Seat {
-    /// Selects the second of [`BEAT_S`] in which the stream gets its comment.
+struct Subscription {
+    /// Selects the second of [`HEARTBEAT_S`] in which the stream gets its comment.
     number: u64,
     waker: Option<Waker>,
     beat_due: bool,
@@ -63,8 +63,8 @@ struct Seat {
     check_due: bool,
 }
 
-impl Seat {
-    /// Marks what is due every [`BEAT_S`].
+impl Subscription {
+    /// Marks what is due every [`HEARTBEAT_S`].
     fn beat(&mut self) -> Option<Waker> {
         self.beat_due = true;
         self.check()
@@ -182,7 +182,7 @@ impl Hub {
     }
 
     /// Adds changes of one shard, in their order.
-    fn take(
+    fn add_changes(
         &self,
         key: &CursorKey,
         place: usize,
@@ -216,7 +216,7 @@ impl Hub {
 
     /// Replies to new streams, and drops those that no longer wait. While a shard cannot be read, a stream may join
     /// if it has seen nothing that the core has not. It gets that shard's changes once the shard can be read.
-    fn let_join(&self, joins: &mut Vec<Join>, all_read: bool) {
+    fn admit_joins(&self, joins: &mut Vec<Join>, all_read: bool) {
         let position = self.position.borrow();
         let is_there = |join: &Join| {
             let Some(position) = &*position else { return false };
@@ -239,7 +239,7 @@ impl Hub {
             self.topics.borrow().values().for_each(|topic| topic.wake_all());
         }
         if keys_changed {
-            self.topics.borrow().values().for_each(|topic| topic.wake(|_| true, Seat::check));
+            self.topics.borrow().values().for_each(|topic| topic.wake(|_| true, Subscription::check));
         }
         let second = now_us / 1_000_000;
         let before = self.beat.replace(second);
@@ -247,9 +247,12 @@ impl Hub {
             return;
         }
         // A core that was blocked makes up for the seconds it missed.
-        let missed = (second - before).min(BEAT_S);
-        let is_due = |number: u64| (number + second) % BEAT_S < missed;
-        self.topics.borrow().values().for_each(|topic| topic.wake(|seat| is_due(seat.number), Seat::beat));
+        let missed = (second - before).min(HEARTBEAT_S);
+        let is_due = |number: u64| (number + second) % HEARTBEAT_S < missed;
+        self.topics
+            .borrow()
+            .values()
+            .for_each(|topic| topic.wake(|seat| is_due(seat.number), Subscription::beat));
     }
 
     fn streams(&self) -> usize {
@@ -278,7 +281,11 @@ impl Topic {
         self.wake(|_| true, |seat| seat.waker.take());
     }
 
-    fn wake(&self, is_meant: impl Fn(&Seat) -> bool, mark: impl Fn(&mut Seat) -> Option<Waker>) {
+    fn wake(
+        &self,
+        is_meant: impl Fn(&Subscription) -> bool,
+        mark: impl Fn(&mut Subscription) -> Option<Waker>,
+    ) {
         let mut wakers: Vec<Waker> = Vec::new();
         for (_, seat) in self.seats.borrow_mut().iter_mut().filter(|(_, seat)| is_meant(seat)) {
             wakers.extend(mark(seat));
@@ -312,7 +319,7 @@ async fn run(lane: Rc<Lane>, changed: async_channel::Receiver<()>) {
         loop {
             joins.append(&mut hub(&lane).joins.borrow_mut());
             let outcome = catch_up(&lane, &joins).await;
-            hub(&lane).let_join(&mut joins, outcome.is_ok());
+            hub(&lane).admit_joins(&mut joins, outcome.is_ok());
             match outcome {
                 Ok(()) => {
                     if failing.take().is_some() {
@@ -387,7 +394,7 @@ async fn catch_up_shard(lane: &Rc<Lane>, joins: &[Join], place: usize) -> Result
                 Rc::make_mut(position).0[place] = now;
             }
         }
-        hub.take(&lane.cursors, place, now.epoch, &found)?;
+        hub.add_changes(&lane.cursors, place, now.epoch, &found)?;
         if found.len() < READ_CHANGES {
             if let Some(seen) = hub.seen.borrow_mut().get_mut(place) {
                 *seen = count;
@@ -416,12 +423,12 @@ mod tests {
         let (mut joins, gone) = (joins, join(Some([9, 9])).0);
         joins.push(gone);
         let answered = || replied.iter().filter(|replied| replied.try_recv().is_ok()).count();
-        hub.let_join(&mut joins, false);
+        hub.admit_joins(&mut joins, false);
         assert_eq!((answered(), joins.len()), (0, 4), "where the shards stand is not known yet");
         *hub.position.borrow_mut() = Some(Rc::new(place([5, 7])));
-        hub.let_join(&mut joins, false);
+        hub.admit_joins(&mut joins, false);
         assert_eq!((answered(), joins.len()), (3, 1));
-        hub.let_join(&mut joins, true);
+        hub.admit_joins(&mut joins, true);
         assert_eq!((answered(), joins.len()), (1, 0));
     }
 }

@@ -18,7 +18,7 @@ use crate::base::limits::INGEST_KEY_KEPT_US;
 use crate::cores::executor;
 use crate::ingest::KeyedRows;
 use crate::lane::{Begun, Lane, Refused, keyed};
-use crate::orders::endpoints::Named;
+use crate::orders::endpoints::ClaimedIngest;
 use crate::orders::{INGEST, IngestRow, finished_ingest};
 use crate::query::QueryError;
 
@@ -27,7 +27,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 
 /// The event of a request.
 #[derive(Clone, Copy)]
-pub(super) struct PriceName<'a> {
+pub(super) struct PriceEventId<'a> {
     pub(super) tenant_id: &'a str,
     pub(super) product_id: &'a str,
     pub(super) event_id: &'a str,
@@ -42,7 +42,7 @@ const PATIENCE_US: u64 = 30_000_000;
 
 /// A key that is used for the first time. No other request works under it until this is dropped.
 pub(super) struct NewKey {
-    _named: Named,
+    _named: ClaimedIngest,
     scope: String,
     key: String,
     fingerprint: [u8; 32],
@@ -53,7 +53,7 @@ pub(super) struct NewKey {
 /// key is the id or already identifies it.
 pub(super) async fn check(
     lane: &Lane,
-    name: PriceName<'_>,
+    name: PriceEventId<'_>,
     key: Option<&str>,
 ) -> Result<Option<NewKey>, PriceRefused> {
     let Some(key) = key else { return Ok(None) };
@@ -108,10 +108,10 @@ async fn known(
     Ok(found.filter(|found| found.expires_us > clock::unix_us()).map(|found| found.fingerprint))
 }
 
-async fn claim(lane: &Lane, scope: &str, key: &str) -> Result<Named, PriceRefused> {
+async fn claim(lane: &Lane, scope: &str, key: &str) -> Result<ClaimedIngest, PriceRefused> {
     let until_us = clock::monotonic_us() + lane.keyed.commit_wait.as_micros() as u64;
     loop {
-        match Named::claim(lane, Some(scope), key).await {
+        match ClaimedIngest::claim(lane, Some(scope), key).await {
             Err(WriteRefused::Running) if clock::monotonic_us() < until_us => executor::sleep(PAUSE).await,
             claimed => return claimed.map_err(PriceRefused::Key),
         }

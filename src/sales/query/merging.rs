@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::super::read::{PartsReading, SalesSum, Single, SingleSales, SumKey};
+use super::super::read::{SaleParts, SalePartsCursor, SaleSplit, SalesSum, SumKey};
 use super::{Figures, SalesGroup, SalesQuery, SalesResult, Spans};
 use crate::base::money::Currency;
 use crate::orders::{ORDERS, SumsBy};
@@ -12,7 +12,7 @@ use crate::shard::read::pin;
 use crate::sketch::{HyperLogLog, SketchError, TDigest};
 
 /// One shard's share: its sums, and the single sales at the edges.
-type Share = (Vec<(SumKey, SalesSum)>, Vec<SingleSales>);
+type Share = (Vec<(SumKey, SalesSum)>, Vec<SaleParts>);
 
 pub(super) async fn by_sums(
     readers: &Readers,
@@ -29,7 +29,7 @@ pub(super) async fn by_sums(
     } else {
         ((from_us, from_us), [(from_us, to_us), (to_us, to_us)])
     };
-    let single = if by == SumsBy::Product { Single::Product } else { Single::Category };
+    let single = if by == SumsBy::Product { SaleSplit::Product } else { SaleSplit::Category };
     let (of, asked_spans) = (query.of.clone(), Arc::clone(&spans));
     let shares: Vec<Share> = readers
         .ask_all((Vec::new(), Vec::new()), move |connection| {
@@ -43,9 +43,9 @@ pub(super) async fn by_sums(
                 let last = pin(connection, &ORDERS)?;
                 // Groups in time have no edges. Sums by name have at most two, each shorter than a day.
                 let (mut of_edge, mut reading) =
-                    (SingleSales::default(), Some(PartsReading::new(single, (0, 1))));
+                    (SaleParts::default(), Some(SalePartsCursor::new(single, (0, 1))));
                 while let Some(from) = reading {
-                    let (step, next) = crate::sales::read::single_parts(connection, &of, last, edge, from)?;
+                    let (step, next) = crate::sales::read::sale_parts(connection, &of, last, edge, from)?;
                     of_edge.append(step);
                     reading = next;
                 }
@@ -105,7 +105,7 @@ fn merge(shares: Vec<Share>, spans: &[(i64, i64)], with_details: bool) -> Result
                 merged.values().merge_encoded(&sum.order_value)?;
             }
         }
-        for SingleSales { sales, names } in singles {
+        for SaleParts { sales, names } in singles {
             rows_scanned += sales.len() as u64;
             for sale in sales {
                 let Some(span) = crate::sales::read::span_of(spans, sale.ordered_at_us) else { continue };

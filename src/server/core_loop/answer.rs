@@ -28,7 +28,7 @@ impl CoreLoop {
                             Some(id) => id.as_bytes(),
                             None => self.parts.request_ids.give().as_bytes(),
                         });
-                        let to = Addressee {
+                        let to = ResponseTarget {
                             request_id: (start, self.arena.len()),
                             minor: head.minor,
                             keep_alive,
@@ -39,7 +39,7 @@ impl CoreLoop {
                             let id = &self.arena[to.request_id.0..to.request_id.1];
                             self.sampled = Some((key, String::from_utf8_lossy(id).into_owned()));
                         }
-                        self.owed.push(Owed { key, what: What::Accepted { receipt, disk, to } });
+                        self.owed.push(Owed { key, what: OwedResponse::Accepted { receipt, disk, to } });
                         self.me.hot.accepted_bytes.add(body.len() as u64);
                         return keep_alive;
                     }
@@ -65,7 +65,7 @@ impl CoreLoop {
                 };
                 let asked = Asked::new(head.path, format, wants, &self.parts.vitals, asker)
                     .with_preflight(Preflight { cors, wanted_headers });
-                at_once(found, head.method, &asked)
+                answer_from_memory(found, head.method, &asked)
             }
             Err(NotAnswered::Event(refused)) => refused.answer(&asker),
             Err(NotAnswered::Called(not_called)) => not_called.answer(&asker),
@@ -89,7 +89,7 @@ impl CoreLoop {
         };
         let start = self.arena.len();
         write_answer(&mut self.arena, &answer, &to);
-        self.owed.push(Owed { key, what: What::Rendered { start, end: self.arena.len() } });
+        self.owed.push(Owed { key, what: OwedResponse::Rendered { start, end: self.arena.len() } });
         keep_alive && !answer.close
     }
 
@@ -113,11 +113,11 @@ impl CoreLoop {
         let principal = self.parts.desk.authorize(head.credential, need, now)?;
         self.parts.desk.charge(&principal, 1, body.len() as u64, now)?;
         let disk = api::request::wants_disk(head.query, self.parts.vitals.config.ack)?;
-        if let Some(pressure) = disk.then(|| self.parts.intake.no_promise()).flatten() {
+        if let Some(pressure) = disk.then(|| self.parts.intake.disk_promise_pressure()).flatten() {
             return Err(Refused::Pressure(pressure).into());
         }
         let coding = head.coding.ok_or(api::error::EventRefused::UnknownCoding)?;
-        let receipt = self.parts.intake.take(coding, body, self.unix_us)?;
+        let receipt = self.parts.intake.stage_click(coding, body, self.unix_us)?;
         Ok((receipt, disk))
     }
 
@@ -133,7 +133,7 @@ impl CoreLoop {
     pub(super) fn owe_bytes(&mut self, key: Key, bytes: &[u8]) {
         let start = self.arena.len();
         self.arena.extend_from_slice(bytes);
-        self.owed.push(Owed { key, what: What::Rendered { start, end: self.arena.len() } });
+        self.owed.push(Owed { key, what: OwedResponse::Rendered { start, end: self.arena.len() } });
     }
 
     /// Adds a refusal to the owed responses. `bytes` begin with the refused request. If its head is valid, the
@@ -160,8 +160,8 @@ impl CoreLoop {
         };
         let start = self.arena.len();
         write_answer(&mut self.arena, &answer, &to);
-        self.me.hot.count_request(NOWHERE, answer.status);
-        self.owed.push(Owed { key, what: What::Rendered { start, end: self.arena.len() } });
+        self.me.hot.count_request(UNMATCHED, answer.status);
+        self.owed.push(Owed { key, what: OwedResponse::Rendered { start, end: self.arena.len() } });
     }
 
     /// Refuses a request outside of parsing, because of a time limit or the memory limit.
@@ -177,7 +177,7 @@ impl CoreLoop {
     pub(super) fn settle(&mut self, key: Key, after: After) {
         if let Some(conn) = self.connections.get(key) {
             conn.after = after;
-            self.owed.push(Owed { key, what: What::Nothing });
+            self.owed.push(Owed { key, what: OwedResponse::Nothing });
         }
     }
 }

@@ -14,7 +14,7 @@ impl CoreLoop {
         }
     }
 
-    pub(super) fn look_again(&mut self, key: Key) {
+    pub(super) fn read_again(&mut self, key: Key) {
         if self.connections.get(key).is_some() {
             self.readable(key);
         }

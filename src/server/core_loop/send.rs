@@ -96,9 +96,11 @@ impl CoreLoop {
         let (mut events, mut any_disk) = (0, false);
         for one in owed {
             match &one.what {
-                What::Nothing => {}
-                What::Rendered { start, end } => self.out.extend_from_slice(&self.arena[*start..*end]),
-                What::Accepted { receipt, disk, to } => {
+                OwedResponse::Nothing => {}
+                OwedResponse::Rendered { start, end } => {
+                    self.out.extend_from_slice(&self.arena[*start..*end])
+                }
+                OwedResponse::Accepted { receipt, disk, to } => {
                     let id = &self.arena[to.request_id.0..to.request_id.1];
                     let addressee = To {
                         date: &self.date,

@@ -90,7 +90,7 @@ impl Rig {
         self.lane.readable(self.key);
         self.lane.parse_reads();
         self.send(rest);
-        self.lane.look_again(self.key);
+        self.lane.read_again(self.key);
         assert_eq!(self.lane.owed.len(), 1, "the first is owed its answer");
         self.send(&event(second));
         let ready = epoll::Ready { key: self.key.0, readable: true, writable: false, hung_up: false };
@@ -109,7 +109,7 @@ impl Rig {
     fn go_on(&mut self) {
         self.lane.release_held();
         for key in std::mem::take(&mut self.lane.again) {
-            self.lane.look_again(key);
+            self.lane.read_again(key);
         }
         self.lane.parse_reads();
         self.finish_tick();

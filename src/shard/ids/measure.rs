@@ -44,7 +44,7 @@ fn lap(from_us: &mut u64) -> u64 {
 }
 
 #[derive(Default)]
-struct Laps {
+struct Durations {
     look_up: u64,
     stage: u64,
     save: u64,
@@ -65,7 +65,7 @@ fn what_an_id_costs_as_they_grow() {
     let mut ids = Ids::load(&connection, OF).unwrap();
     let mut slices: BTreeMap<&str, Histogram<u64>> = BTreeMap::new();
     let (mut false_candidates, mut memory_max) = (0, 0);
-    let mut laps = Laps::default();
+    let mut laps = Durations::default();
     let mut candidates = Vec::new();
     for batch in 0..IDS / BATCH {
         let rows = batch * BATCH + 1..=(batch + 1) * BATCH;

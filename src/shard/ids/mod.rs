@@ -35,7 +35,7 @@ use self::frozen::Frozen;
 use self::run::Run;
 pub use self::store::schema;
 use self::table::Table;
-use self::work::Leftovers;
+use self::work::PendingDeletes;
 use super::error::ShardError;
 use super::stream::Stream;
 use crate::base::keys::KeyHash;
@@ -84,7 +84,7 @@ pub struct Ids {
     staged_from: Option<i64>,
     /// The row id of [`Ids::forget_below`], if it was called since the last commit.
     forget_below: Option<i64>,
-    leftovers: Leftovers,
+    leftovers: PendingDeletes,
     sizes: Sizes,
     /// Reused from batch to batch.
     lower: Vec<u64>,
@@ -119,7 +119,7 @@ impl Ids {
             staged: Vec::new(),
             staged_from: None,
             forget_below: None,
-            leftovers: Leftovers::load(connection, of, &runs)?,
+            leftovers: PendingDeletes::load(connection, of, &runs)?,
             sizes,
             lower: Vec::new(),
             hits: Vec::new(),

@@ -18,7 +18,7 @@ const STRIDE: usize = 8;
 
 /// Rows of the id tables that are no longer needed.
 #[derive(Default)]
-pub(super) struct Leftovers {
+pub(super) struct PendingDeletes {
     /// Rows of id_recent whose ids are in a run.
     pub(super) recent_below: Option<i64>,
     /// Rows of id_chunk whose run was removed.
@@ -27,8 +27,12 @@ pub(super) struct Leftovers {
     pub(super) chunks_from: Option<i64>,
 }
 
-impl Leftovers {
-    pub(super) fn load(connection: &Connection, of: &IdsOf, runs: &[Run]) -> Result<Leftovers, ShardError> {
+impl PendingDeletes {
+    pub(super) fn load(
+        connection: &Connection,
+        of: &IdsOf,
+        runs: &[Run],
+    ) -> Result<PendingDeletes, ShardError> {
         let prefix = of.prefix;
         let exists = |rows: &str, id: i64| -> Result<Option<i64>, ShardError> {
             let sql = format!("SELECT EXISTS (SELECT 1 FROM {prefix}{rows})");
@@ -38,7 +42,7 @@ impl Leftovers {
             (Some(first), Some(last)) => (first.first_id, last.end()),
             _ => (i64::MIN, i64::MIN),
         };
-        Ok(Leftovers {
+        Ok(PendingDeletes {
             recent_below: exists("id_recent WHERE first_id < ?1", from)?,
             chunks_below: exists("id_chunk WHERE id < ?1", below)?,
             chunks_from: exists("id_chunk WHERE id >= ?1", from)?,

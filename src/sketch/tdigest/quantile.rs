@@ -4,14 +4,14 @@ use super::TDigest;
 
 /// A point of the inverse distribution function.
 #[derive(Clone, Copy)]
-struct Knot {
+struct InverseCdfPoint {
     rank: f64,
     value: f64,
 }
 
-impl Knot {
+impl InverseCdfPoint {
     /// The value at a rank between two knots.
-    fn towards(self, other: Knot, rank: f64) -> f64 {
+    fn towards(self, other: InverseCdfPoint, rank: f64) -> f64 {
         let width = other.rank - self.rank;
         if width <= 0.0 {
             return other.value;
@@ -43,15 +43,15 @@ impl TDigest {
         if rank > self.count as f64 - 1.0 {
             return Some(self.max);
         }
-        let mut last = Knot { rank: 1.0, value: self.min };
+        let mut last = InverseCdfPoint { rank: 1.0, value: self.min };
         let mut before = 0;
         for centroid in &self.centroids {
             let single = centroid.weight == 1;
             let from = before as f64;
             before += centroid.weight;
             let knot = match single {
-                true => Knot { rank: from, value: centroid.mean },
-                false => Knot { rank: (from + before as f64) / 2.0, value: centroid.mean },
+                true => InverseCdfPoint { rank: from, value: centroid.mean },
+                false => InverseCdfPoint { rank: (from + before as f64) / 2.0, value: centroid.mean },
             };
             // Between two single values there is a step, not a line.
             if rank <= knot.rank && last.rank < knot.rank {
@@ -61,11 +61,11 @@ impl TDigest {
                 return Some(centroid.mean);
             }
             last = match single {
-                true => Knot { rank: before as f64, value: centroid.mean },
+                true => InverseCdfPoint { rank: before as f64, value: centroid.mean },
                 false => knot,
             };
         }
-        let end = Knot { rank: self.count as f64 - 1.0, value: self.max };
+        let end = InverseCdfPoint { rank: self.count as f64 - 1.0, value: self.max };
         Some(last.towards(end, rank))
     }
 }

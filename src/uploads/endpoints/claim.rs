@@ -46,10 +46,10 @@ pub(super) async fn name(
     lane: &Lane,
     tenant: Option<&str>,
     key: &str,
-) -> Result<orders::Named, WriteRefused> {
+) -> Result<orders::ClaimedIngest, WriteRefused> {
     let until_us = clock::monotonic_us() + PATIENCE.as_micros() as u64;
     loop {
-        match orders::Named::claim(lane, tenant, key).await {
+        match orders::ClaimedIngest::claim(lane, tenant, key).await {
             Err(WriteRefused::Running) if clock::monotonic_us() < until_us => {
                 executor::sleep(PAUSE_MAX).await;
             }

@@ -5,8 +5,8 @@ use std::io;
 use super::super::answer::UploadRefused;
 use super::super::record::{Checkpoint, Damage, State, Upload};
 use super::claim::name;
+use super::open_upload::{OpenUpload, SLICE_BYTES, save};
 use super::upload_store;
-use super::working::{SLICE_BYTES, Working, save};
 use crate::api::write::WriteRefused;
 use crate::cores::executor;
 use crate::lane::Lane;
@@ -24,7 +24,7 @@ pub(super) async fn drop_body(lane: &Lane, upload: &Upload) -> io::Result<()> {
     executor::blocking(move || store.ended(&upload)).await
 }
 
-impl Working {
+impl OpenUpload {
     /// Ends the input of the unpacker, and stores what it makes of the end.
     pub(super) async fn finish(&mut self) -> Result<(), UploadRefused> {
         let Some(live) = &mut self.live else { return Ok(()) };

@@ -2,7 +2,7 @@
 //! from its start.
 
 use super::super::record::UploadId;
-use crate::orders::endpoints::Intaking;
+use crate::orders::endpoints::RowIntake;
 use crate::unpack::{Encoding, Unpacker};
 
 /// Maximum per core. Each holds the memory of unpacking: 100 to 200 KiB and the current line.
@@ -12,9 +12,9 @@ const ZSTD_MAX: usize = 4;
 const KEPT_US: u64 = 60_000_000;
 
 /// An upload that is being converted to rows.
-pub(super) struct Live {
+pub(super) struct KeptState {
     pub(super) unpacker: Unpacker,
-    pub(super) intaking: Intaking,
+    pub(super) intaking: RowIntake,
 }
 
 struct Entry {
@@ -22,7 +22,7 @@ struct Entry {
     /// The version of the upload's info. Another core may have continued since.
     version: u64,
     since_us: u64,
-    live: Live,
+    live: KeptState,
 }
 
 impl Entry {
@@ -33,10 +33,10 @@ impl Entry {
 
 /// Oldest first.
 #[derive(Default)]
-pub(super) struct Kept(Vec<Entry>);
+pub(super) struct KeptUploads(Vec<Entry>);
 
-impl Kept {
-    pub(super) fn put(&mut self, id: UploadId, version: u64, now_us: u64, live: Live) {
+impl KeptUploads {
+    pub(super) fn put(&mut self, id: UploadId, version: u64, now_us: u64, live: KeptState) {
         self.0.retain(|entry| entry.id != id);
         let entry = Entry { id, version, since_us: now_us, live };
         if entry.is_zstd()
@@ -61,14 +61,14 @@ impl Kept {
     }
 
     /// Removes and returns an upload. Returns `None` if it is not here, or is older than its info.
-    pub(super) fn take(&mut self, id: &UploadId, version: u64) -> Option<Live> {
+    pub(super) fn take(&mut self, id: &UploadId, version: u64) -> Option<KeptState> {
         let at = self.0.iter().position(|entry| entry.id == *id)?;
         let entry = self.0.remove(at);
         (entry.version == version).then_some(entry.live)
     }
 
     /// Drops the uploads that no request came back for.
-    pub(super) fn let_go(&mut self, now_us: u64) {
+    pub(super) fn expire(&mut self, now_us: u64) {
         self.0.retain(|entry| entry.since_us + KEPT_US > now_us);
     }
 }
@@ -79,11 +79,11 @@ mod tests {
     use crate::orders::OrderIngest;
     use crate::unpack::Limits;
 
-    fn live(first: &'static [u8]) -> Live {
+    fn live(first: &'static [u8]) -> KeptState {
         let mut unpacker = Unpacker::new(Limits::default());
         unpacker.feed(bytes::Bytes::from_static(first));
         while let Ok(crate::unpack::Next::Line(_)) = unpacker.next() {}
-        Live { unpacker, intaking: Intaking::new(OrderIngest::new(1, None, 0, 1), false) }
+        KeptState { unpacker, intaking: RowIntake::new(OrderIngest::new(1, None, 0, 1), false) }
     }
 
     fn ids(count: usize) -> Vec<UploadId> {
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn the_newest_are_kept_and_only_as_new_as_their_info() {
-        let (mut kept, ids) = (Kept::default(), ids(KEPT_MAX + 1));
+        let (mut kept, ids) = (KeptUploads::default(), ids(KEPT_MAX + 1));
         for id in &ids {
             kept.put(id.clone(), 5, 100, live(b"{}\n{}\n"));
         }
@@ -100,16 +100,16 @@ mod tests {
         assert!(kept.take(&ids[1], 5).is_some() && kept.take(&ids[1], 5).is_none());
         assert!(kept.take(&ids[2], 6).is_none(), "another core went on");
         assert!(kept.take(&ids[2], 5).is_none(), "and this one forgot");
-        kept.let_go(100 + KEPT_US - 1);
+        kept.expire(100 + KEPT_US - 1);
         assert_eq!(kept.0.len(), KEPT_MAX - 2);
-        kept.let_go(100 + KEPT_US);
+        kept.expire(100 + KEPT_US);
         assert!(kept.0.is_empty());
     }
 
     #[test]
     fn few_windows_are_kept() {
         const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
-        let (mut kept, ids) = (Kept::default(), ids(ZSTD_MAX + 2));
+        let (mut kept, ids) = (KeptUploads::default(), ids(ZSTD_MAX + 2));
         kept.put(ids[0].clone(), 1, 0, live(b"{}\n{}\n"));
         for id in &ids[1..] {
             kept.put(id.clone(), 1, 0, live(ZSTD));

@@ -11,7 +11,7 @@ use hyper::body::{Body as _, Incoming};
 use super::super::answer::UploadRefused;
 use super::super::checksum::Checksum;
 use super::super::record::{State, Upload, UploadId};
-use super::working::Working;
+use super::open_upload::OpenUpload;
 use crate::base::clock;
 use crate::cores::executor;
 use crate::lane::{Lane, SharedGate};
@@ -39,14 +39,14 @@ pub(super) struct Piece {
 impl Piece {
     /// Ingests the piece up to its end, or as far as it arrives. Returns the upload afterwards and its number of
     /// bytes, all of which are in the body or in rows.
-    pub(super) async fn take(
+    pub(super) async fn receive(
         self,
         lane: Rc<Lane>,
         id: UploadId,
         tenant: Option<&str>,
         is_unread: &Cell<bool>,
     ) -> Result<(Upload, u64), UploadRefused> {
-        let mut working = Working::open(&lane, &id, tenant, self.wants_disk).await?;
+        let mut working = OpenUpload::open(&lane, &id, tenant, self.wants_disk).await?;
         let taken = self.take_into(&lane, &mut working, is_unread).await;
         working.keep();
         taken?;
@@ -57,7 +57,7 @@ impl Piece {
     async fn take_into(
         self,
         lane: &Lane,
-        working: &mut Working,
+        working: &mut OpenUpload,
         is_unread: &Cell<bool>,
     ) -> Result<(), UploadRefused> {
         if let State::Failed { damage, detail } = &working.upload.state {
@@ -109,7 +109,7 @@ struct Stream<'p> {
 
 impl Stream<'_> {
     /// Returns the next bytes, or `None` at the end. A sender that pauses yields to another request.
-    async fn next(&mut self, working: &Working) -> Result<Option<Bytes>, UploadRefused> {
+    async fn next(&mut self, working: &OpenUpload) -> Result<Option<Bytes>, UploadRefused> {
         if self.is_beyond {
             return Err(UploadRefused::Beyond);
         }
@@ -137,10 +137,10 @@ impl Stream<'_> {
     }
 
     /// Converts bytes to rows while more arrive.
-    async fn flow(&mut self, working: &mut Working) -> Result<(), UploadRefused> {
+    async fn flow(&mut self, working: &mut OpenUpload) -> Result<(), UploadRefused> {
         let mut settled_us = clock::monotonic_us();
         while let Some(bytes) = self.next(working).await? {
-            working.take(bytes).await?;
+            working.ingest(bytes).await?;
             if clock::monotonic_us() - settled_us >= CHECKPOINT_US {
                 working.settle().await?;
                 settled_us = clock::monotonic_us();
@@ -150,7 +150,7 @@ impl Stream<'_> {
     }
 
     /// Converts bytes to rows once all of them have arrived and match the checksum.
-    async fn checked(&mut self, working: &mut Working, checksum: &Checksum) -> Result<(), UploadRefused> {
+    async fn checked(&mut self, working: &mut OpenUpload, checksum: &Checksum) -> Result<(), UploadRefused> {
         working.hold().await?;
         match self.add_up(working, checksum).await {
             Ok(()) => {
@@ -164,12 +164,12 @@ impl Stream<'_> {
         }
     }
 
-    async fn add_up(&mut self, working: &mut Working, checksum: &Checksum) -> Result<(), UploadRefused> {
+    async fn add_up(&mut self, working: &mut OpenUpload, checksum: &Checksum) -> Result<(), UploadRefused> {
         let mut digest = checksum.begin();
         while let Some(bytes) = self.next(working).await? {
             digest.add(&bytes);
             working.append(&bytes)?;
         }
-        checksum.is_met_by(digest).then_some(()).ok_or(UploadRefused::Mismatch)
+        checksum.matches(digest).then_some(()).ok_or(UploadRefused::Mismatch)
     }
 }

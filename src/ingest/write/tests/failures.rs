@@ -19,7 +19,7 @@ fn w3_a_lock_held_outside_keeps_every_row_waiting_and_loses_none() {
     let (status, stop, folder) = (Arc::clone(&rig.status), Arc::clone(&rig.stop), folder(&rig.dir));
     let writer = thread::spawn(move || run(SHARD, folder, readers, status, (), stop, settings()));
     until("open", || rig.status.state() == ShardState::Open);
-    let lock = Lock::take(&rig.path(), Duration::from_secs(5)).unwrap();
+    let lock = Lock::acquire(&rig.path(), Duration::from_secs(5)).unwrap();
     rig.accept(0, 500);
     until("busy", || rig.status.state() == ShardState::Busy);
     rig.accept(1, 500);
@@ -38,7 +38,7 @@ fn a_stop_during_a_lock_ends_at_its_deadline_and_the_journal_keeps_the_rest() {
     let mut writer = rig.writer();
     rig.accept(0, 50);
     writer.settle();
-    let lock = Lock::take(&rig.path(), Duration::ZERO).unwrap();
+    let lock = Lock::acquire(&rig.path(), Duration::ZERO).unwrap();
     rig.accept(0, 50);
     rig.stop.request(Duration::from_millis(20));
     writer.work();

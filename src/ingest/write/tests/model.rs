@@ -52,7 +52,7 @@ proptest! {
                     }
                 }
                 Step::Locked if rig.path().exists() => {
-                    let lock = Lock::take(&rig.path(), std::time::Duration::ZERO).unwrap();
+                    let lock = Lock::acquire(&rig.path(), std::time::Duration::ZERO).unwrap();
                     if let Err(error) = writer.turn() {
                         writer.weather(error);
                     }

@@ -3,15 +3,15 @@
 use rusqlite::{Connection, Row, params};
 
 use super::super::customers;
-use super::super::found::{Found, damaged};
-use super::super::of::OrdersOf;
-use super::super::wanted::{Wanted, has_product, product_numbers};
+use super::super::filter::OrderFilter;
+use super::super::indexed::{IndexedOrder, damaged};
+use super::super::predicate::{OrderPredicate, has_product, product_numbers};
 use super::{LOOK, STEP_US, currency};
 use crate::base::clock;
 use crate::base::ids::ShardId;
 use crate::orders::schema::ORDERS;
 use crate::orders::status::OrderStatus;
-use crate::orders::{SalesOf, sales_days};
+use crate::orders::{SalesFilter, sales_days};
 use crate::shard::read::TimeRange;
 use crate::shard::{PartitionInfo, ShardError, partitions_of, tenant_number};
 
@@ -31,7 +31,7 @@ pub struct ChosenOrder {
 
 /// The progress of the selection in one shard.
 #[derive(Clone, Debug, Default)]
-pub struct Choosing {
+pub struct SelectionCursor {
     /// The highest id of the finished partitions, or of the rows read so far if tables are read from end to end.
     after: i64,
     /// Time and order id of the last order read, if a partition is read in order of time and is not finished.
@@ -47,11 +47,11 @@ pub struct Choosing {
 pub fn choose_orders(
     connection: &Connection,
     shard: ShardId,
-    (of, range): (&OrdersOf, &TimeRange),
+    (of, range): (&OrderFilter, &TimeRange),
     pin: i64,
-    mut choosing: Choosing,
+    mut choosing: SelectionCursor,
     spare: Vec<ChosenOrder>,
-) -> Result<(Vec<ChosenOrder>, Option<Choosing>), ShardError> {
+) -> Result<(Vec<ChosenOrder>, Option<SelectionCursor>), ShardError> {
     let until_us = clock::monotonic_us() + STEP_US;
     let mut chosen = spare;
     let Some(tenant) = tenant_number(connection, &of.tenant_id)? else { return Ok((chosen, None)) };
@@ -59,13 +59,13 @@ pub fn choose_orders(
         .then(|| product_numbers(connection, tenant, &of.product_ids))
         .transpose()?;
     let words = (!of.words.is_empty())
-        .then(|| of.met.customers(shard, || customers::search(connection, tenant, &of.words)))
+        .then(|| of.cache.customers(shard, || customers::search(connection, tenant, &of.words)))
         .transpose()?;
     if products.as_ref().is_some_and(Vec::is_empty) || words.as_ref().is_some_and(|set| set.is_empty()) {
         return Ok((chosen, None));
     }
     let (from_us, to_us) = (range.from_us.unwrap_or(i64::MIN), range.to_us.unwrap_or(i64::MAX));
-    let wanted = Wanted { of, tenant, products, customers: words.as_deref(), pin, from_us };
+    let wanted = OrderPredicate { of, tenant, products, customers: words.as_deref(), pin, from_us };
     let mut infos = partitions_of(connection, &ORDERS)?;
     infos.retain(|info| {
         info.first_id <= pin && info.timestamp_us.is_some_and(|(low, high)| low < to_us && high >= from_us)
@@ -75,7 +75,7 @@ pub fn choose_orders(
     let whole = match choosing.whole {
         Some(whole) => whole,
         None => {
-            let of = SalesOf { tenant_id: of.tenant_id.clone(), currency: None };
+            let of = SalesFilter { tenant_id: of.tenant_id.clone(), currency: None };
             let days = sales_days(connection, &of, (range.from_us, range.to_us))?;
             let sales: i64 = days.iter().map(|(_, orders)| orders).sum();
             let there: u64 = infos.iter().map(|info| info.rows).sum();
@@ -83,7 +83,7 @@ pub fn choose_orders(
         }
     };
     choosing.whole = Some(whole);
-    let takes = |found: &Found| -> Result<bool, ShardError> {
+    let takes = |found: &IndexedOrder| -> Result<bool, ShardError> {
         Ok(wanted.takes(found)
             && match &wanted.products {
                 Some(products) => has_product(connection, &info.name, found.id, products)?,
@@ -142,8 +142,8 @@ pub fn choose_orders(
 }
 
 /// Reads an order from columns ordered_at_us, id, currency, status, total, units, customer.
-fn bare(row: &Row<'_>) -> Result<Found, ShardError> {
-    Ok(Found {
+fn bare(row: &Row<'_>) -> Result<IndexedOrder, ShardError> {
+    Ok(IndexedOrder {
         ordered_at_us: row.get(0)?,
         order_id: String::new(),
         id: row.get(1)?,

@@ -11,11 +11,11 @@ mod rows;
 use rusqlite::{Connection, Row};
 
 pub use self::batch::{BatchBounds, BatchItem, BatchOrder, OrderBatch, Span};
-pub use self::choose::{Choosing, ChosenOrder, choose_orders};
+pub use self::choose::{ChosenOrder, SelectionCursor, choose_orders};
 pub use self::names::NameCache;
-pub use self::rows::{ExportedFrom, read_orders};
+pub use self::rows::{OrderSource, read_orders};
 use super::super::schema::items_sql;
-use super::found::damaged;
+use super::indexed::damaged;
 use crate::base::money::Currency;
 use crate::shard::ShardError;
 

@@ -19,7 +19,7 @@ const DENSE: i64 = 4;
 
 /// The shard and the tenant of the selected orders.
 #[derive(Clone, Copy, Debug)]
-pub struct ExportedFrom<'a> {
+pub struct OrderSource<'a> {
     pub shard: ShardId,
     pub tenant_id: &'a str,
 }
@@ -28,7 +28,7 @@ pub struct ExportedFrom<'a> {
 /// it added. Takes about 1 us an order and 0.3 us an item if most of the stored orders are selected.
 pub fn read_orders(
     connection: &Connection,
-    of: ExportedFrom<'_>,
+    of: OrderSource<'_>,
     chosen: &[ChosenOrder],
     bounds: BatchBounds,
     batch: &mut OrderBatch,

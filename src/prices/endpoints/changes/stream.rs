@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_lite::FutureExt as _;
 
-use super::{Join, RETRY, Seat, Topic, frame, hub};
+use super::{Join, RETRY, Subscription, Topic, frame, hub};
 use crate::cores::executor;
 use crate::lane::{self, Lane, Stream};
 use crate::prices::query::{self, ChangePosition, Changes};
@@ -21,22 +21,26 @@ use crate::tenants::{Principal, Scope};
 const JOIN_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A stream's entry in its topic, which is removed when this is dropped.
-struct Seated {
+struct SubscriptionGuard {
     lane: Rc<Lane>,
     topic: Rc<Topic>,
     seat: usize,
 }
 
-impl Seated {
-    fn new(lane: &Rc<Lane>, tenant_id: &str) -> Seated {
+impl SubscriptionGuard {
+    fn new(lane: &Rc<Lane>, tenant_id: &str) -> SubscriptionGuard {
         let hub = hub(lane);
         let topic = hub.topic(tenant_id);
         let number = hub.numbers.replace(hub.numbers.get() + 1);
-        let seat =
-            topic.seats.borrow_mut().insert(Seat { number, waker: None, beat_due: false, check_due: false });
+        let seat = topic.seats.borrow_mut().insert(Subscription {
+            number,
+            waker: None,
+            beat_due: false,
+            check_due: false,
+        });
         hub.streams.set(hub.streams.get() + 1);
         lane.me.executor.streams.set(hub.streams.get() as u64);
-        Seated { lane: lane.clone(), topic, seat }
+        SubscriptionGuard { lane: lane.clone(), topic, seat }
     }
 
     /// Returns `true` if the permission to read has to be checked now, and clears the mark.
@@ -60,7 +64,7 @@ impl Seated {
     }
 }
 
-impl Drop for Seated {
+impl Drop for SubscriptionGuard {
     fn drop(&mut self) {
         let hub = hub(&self.lane);
         let is_empty = {
@@ -89,7 +93,7 @@ enum State {
 
 /// One stream. Poll it for the next bytes.
 pub(crate) struct ChangeStream {
-    seated: Seated,
+    seated: SubscriptionGuard,
     principal: Principal,
     product_id: Option<Box<str>>,
     state: State,
@@ -126,8 +130,8 @@ pub(crate) async fn begin(
             })
         }
     };
-    // Seated first: from here on, the core reads changes.
-    let seated = Seated::new(lane, tenant_id);
+    // Subscribed first: from here on, the core reads changes.
+    let seated = SubscriptionGuard::new(lane, tenant_id);
     let (reply, replied) = async_channel::bounded(1);
     hub(lane).joins.borrow_mut().push(Join { from: from.clone(), reply });
     let _ = hub(lane).poke.try_send(());
@@ -171,7 +175,7 @@ fn replay(lane: Rc<Lane>, mut changes: Changes) -> NextChange {
 impl ChangeStream {
     /// Returns `true` if the reader still has permission. Nothing is sent after its key has ended.
     fn is_allowed(&self) -> bool {
-        let Seated { lane, topic, .. } = &self.seated;
+        let SubscriptionGuard { lane, topic, .. } = &self.seated;
         let mut desk = lane.desk.borrow_mut();
         desk.authorize_again(&self.principal, &topic.tenant_id, Scope::Read, lane::now()).is_ok()
     }

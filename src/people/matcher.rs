@@ -20,7 +20,7 @@ const EMAIL_BYTES_MIN: usize = 6;
 
 /// The texts to search for.
 #[derive(Clone, Debug, Default)]
-pub struct Needles {
+pub struct PersonMatcher {
     ids: Vec<String>,
     /// In lower case.
     emails: Vec<String>,
@@ -28,19 +28,19 @@ pub struct Needles {
     names: Vec<String>,
 }
 
-impl Needles {
+impl PersonMatcher {
     #[must_use]
     pub fn new<'a>(
         ids: impl IntoIterator<Item = &'a str>,
         emails: impl IntoIterator<Item = &'a str>,
         names: impl IntoIterator<Item = &'a str>,
-    ) -> Needles {
+    ) -> PersonMatcher {
         let kept = |text: &&str| !text.trim().is_empty();
         let is_address = |text: &&str| text.len() >= EMAIL_BYTES_MIN && text.contains('@');
         let mut names: Vec<String> = names.into_iter().filter(kept).map(str::to_owned).collect();
         // The longest first, because it may begin with a shorter one.
         names.sort_by_key(|name| std::cmp::Reverse(name.len()));
-        Needles {
+        PersonMatcher {
             ids: ids.into_iter().filter(kept).map(str::to_owned).collect(),
             emails: emails.into_iter().filter(is_address).map(str::to_ascii_lowercase).collect(),
             names,
@@ -49,7 +49,7 @@ impl Needles {
 
     /// Returns `true` if the text refers to the person. It need not be JSON.
     #[must_use]
-    pub fn are_in(&self, text: &[u8]) -> bool {
+    pub fn matches(&self, text: &[u8]) -> bool {
         self.stand_in(text) || memchr::memchr(b'\\', text).is_some_and(|_| self.stand_in(&unescaped(text)))
     }
 
@@ -68,21 +68,21 @@ impl Needles {
 
     /// Returns `true` if an identifier, which is not JSON, is the person's or contains theirs.
     #[must_use]
-    pub fn are_in_name(&self, name: &str) -> bool {
+    pub fn matches_name(&self, name: &str) -> bool {
         self.ids.iter().any(|id| id == name) || self.stand_in(name.as_bytes())
     }
 
     /// Returns `true` if the bytes contain the id or the address anywhere, whatever precedes or follows it. For
     /// bytes that cannot be parsed.
     #[must_use]
-    pub fn may_be_in(&self, bytes: &[u8]) -> bool {
+    pub fn may_match(&self, bytes: &[u8]) -> bool {
         let lower = || bytes.to_ascii_lowercase();
         self.ids.iter().any(|id| memmem::find(bytes, id.as_bytes()).is_some())
             || !self.emails.is_empty() && {
                 let lower = lower();
                 self.emails.iter().any(|email| memmem::find(&lower, email.as_bytes()).is_some())
             }
-            || self.are_in(bytes)
+            || self.matches(bytes)
     }
 
     /// Returns the JSON object with ids, addresses and names replaced by `token`, however they are escaped, or an
@@ -90,7 +90,7 @@ impl Needles {
     #[must_use]
     pub fn replaced(&self, text: &str, token: &str) -> String {
         let replaced = self.replaced_in_strings(text, token);
-        let is_clean = |out: &String| !self.are_in(out.as_bytes()) && is_object(out);
+        let is_clean = |out: &String| !self.matches(out.as_bytes()) && is_object(out);
         replaced.filter(is_clean).unwrap_or_else(|| "{}".to_owned())
     }
 
@@ -149,7 +149,7 @@ impl Needles {
         let is_in = |name: &String| {
             places(text.as_bytes(), name.as_bytes()).any(|at| is_word(text.as_bytes(), at, name.len()))
         };
-        self.are_in_name(text) || self.names.iter().any(is_in)
+        self.matches_name(text) || self.names.iter().any(is_in)
     }
 }
 
@@ -287,13 +287,13 @@ mod tests {
 
     use super::*;
 
-    fn needles(id: &str) -> Needles {
-        Needles::new([id], ["Zaphod@Heart.gold", ""], ["Zaphod Beeblebrox", ""])
+    fn matcher(id: &str) -> PersonMatcher {
+        PersonMatcher::new([id], ["Zaphod@Heart.gold", ""], ["Zaphod Beeblebrox", ""])
     }
 
     #[test]
     fn a_person_is_found_by_id_and_address_and_taken_for_nobody_else() {
-        let needles = needles("cust-77");
+        let matcher = matcher("cust-77");
         for text in [
             r#"{"a":[{"customer":"cust-77"}]}"#,
             r#"{"note":"call cust-77, soon"}"#,
@@ -304,7 +304,7 @@ mod tests {
             r#"{"note":"a\ncust-77"}"#,
             r#"{"cust-77":1}"#,
         ] {
-            assert!(needles.are_in(text.as_bytes()), "{text}");
+            assert!(matcher.matches(text.as_bytes()), "{text}");
         }
         for text in [
             "{}",
@@ -316,18 +316,18 @@ mod tests {
             r#"{"mail":"zaphod@heart.gold.au"}"#,
             r#"{"c":"\ud800cust"}"#,
         ] {
-            assert!(!needles.are_in(text.as_bytes()), "{text}");
+            assert!(!matcher.matches(text.as_bytes()), "{text}");
         }
-        assert!(!needles.are_in("{\"customer\":\"\u{e9}cust-77\"}".as_bytes()));
-        assert!(needles.may_be_in(b"\0xcust-77x"));
+        assert!(!matcher.matches("{\"customer\":\"\u{e9}cust-77\"}".as_bytes()));
+        assert!(matcher.may_match(b"\0xcust-77x"));
     }
 
     #[test]
     fn a_short_or_numeric_id_is_a_whole_string_or_nothing() {
         for id in ["42", "1234567"] {
-            let needles = needles(id);
-            assert!(needles.are_in(format!(r#"{{"customer":"{id}"}}"#).as_bytes()));
-            assert!(!needles.are_in(format!(r#"{{"quantity":{id},"note":"{id} pieces"}}"#).as_bytes()));
+            let matcher = matcher(id);
+            assert!(matcher.matches(format!(r#"{{"customer":"{id}"}}"#).as_bytes()));
+            assert!(!matcher.matches(format!(r#"{{"quantity":{id},"note":"{id} pieces"}}"#).as_bytes()));
         }
     }
 
@@ -345,7 +345,7 @@ mod tests {
     #[test]
     fn a_token_takes_the_place_of_everything_that_names_the_person() {
         let text = r#"{"c":"cust-77","n":"Zaphod Beeblebrox","m":"Zaphod@heart.GOLD","x":"cust-771","k":1}"#;
-        let replaced = needles("cust-77").replaced(text, "anon-1");
+        let replaced = matcher("cust-77").replaced(text, "anon-1");
         assert_eq!(replaced, r#"{"c":"anon-1","n":"anon-1","m":"anon-1","x":"cust-771","k":1}"#);
         for (text, expected) in [
             (r#"{"c":"\u0063ust-77","n":1.50}"#, r#"{"c":"anon-1","n":1.50}"#),
@@ -355,13 +355,13 @@ mod tests {
             (r#"{"c":"cust-77"#, "{}"),
             (r#"["cust-77"]"#, "{}"),
         ] {
-            assert_eq!(needles("cust-77").replaced(text, "anon-1"), expected, "{text}");
+            assert_eq!(matcher("cust-77").replaced(text, "anon-1"), expected, "{text}");
         }
     }
 
     #[test]
     fn a_name_that_json_has_too_leaves_json() {
-        let of = |name| Needles::new(["cust-77"], [], [name]);
+        let of = |name| PersonMatcher::new(["cust-77"], [], [name]);
         let text = r#"{"n":1,"k":[null,true,"n\n1","J\u00f6rg, null"],"c":"cust-77"}"#;
         for (name, expected) in [
             ("1", r#"{"n":1,"k":[null,true,"n\na-1","J\u00f6rg, null"],"c":"a-1"}"#),
@@ -433,14 +433,14 @@ mod tests {
             if is_escaped {
                 text = text.replace('\u{f6}', "\\u00f6").replace('b', "\\u0062");
             }
-            let needles = Needles::new([id.as_str()], ["a@heart.gold"], [name.as_str(), other.as_str()]);
-            let replaced = needles.replaced(&text, "anon-7");
+            let matcher = PersonMatcher::new([id.as_str()], ["a@heart.gold"], [name.as_str(), other.as_str()]);
+            let replaced = matcher.replaced(&text, "anon-7");
             let parsed = serde_json::from_str::<serde_json::Value>(&replaced);
             let mut found = Vec::new();
             strings(&parsed.expect("JSON"), &mut found);
-            prop_assert!(!needles.are_in(replaced.as_bytes()), "{text} {replaced}");
+            prop_assert!(!matcher.matches(replaced.as_bytes()), "{text} {replaced}");
             for text in found {
-                prop_assert!(!needles.name_in_string(&text), "{text} in {replaced}");
+                prop_assert!(!matcher.name_in_string(&text), "{text} in {replaced}");
             }
         }
     }

@@ -8,7 +8,7 @@ use super::super::body::Body;
 use super::super::record::{Checkpoint, State, Upload, UploadId};
 use super::claim::claim;
 use super::finish::{drop_body, keep_end};
-use super::kept::Live;
+use super::kept::KeptState;
 use super::{kept, upload_store};
 use crate::api::write::WriteRefused;
 use crate::base::clock;
@@ -16,19 +16,19 @@ use crate::cores::executor::{self, Files};
 use crate::lane::Lane;
 use crate::lane::keyed::Claim;
 use crate::orders::OrderIngest;
-use crate::orders::endpoints::{Intaking, ingest_id};
+use crate::orders::endpoints::{RowIntake, ingest_id};
 use crate::unpack::{Limits, Unpacker};
 
 /// Bytes of a body that are read again at once. Decompressed, they are up to a few MB. Other tasks run in between.
 pub(super) const SLICE_BYTES: usize = 64 * 1024;
 
-pub(super) struct Working {
+pub(super) struct OpenUpload {
     pub(super) lane: Rc<Lane>,
     claim: Claim,
     pub(super) upload: Upload,
     /// Present while the upload is being received.
     pub(super) body: Option<Body>,
-    pub(super) live: Option<Live>,
+    pub(super) live: Option<KeptState>,
     /// Set if what is reported has to survive a power cut.
     pub(super) wants_disk: bool,
     /// An offset in the body, and the CRC-32C of the body up to it.
@@ -82,14 +82,14 @@ async fn check(body: &mut Body, checkpoint: &mut Checkpoint) -> io::Result<()> {
     Ok(())
 }
 
-impl Working {
+impl OpenUpload {
     /// Opens an upload. Waits for the request before this one, if there is one.
     pub(super) async fn open(
         lane: &Rc<Lane>,
         id: &UploadId,
         tenant: Option<&str>,
         wants_disk: bool,
-    ) -> Result<Working, UploadRefused> {
+    ) -> Result<OpenUpload, UploadRefused> {
         // Before the claim: a client that may not know of an upload delays no one.
         find(lane, id, tenant)?;
         let claim = claim(lane, id).await?;
@@ -121,10 +121,10 @@ impl Working {
         let sum = (upload.checkpoint.offset, upload.checkpoint.sum.unwrap_or_default());
         let since_us = clock::monotonic_us();
         let lane = lane.clone();
-        Ok(Working { lane, claim, upload, body, live: None, wants_disk, sum, fed: 0, since_us })
+        Ok(OpenUpload { lane, claim, upload, body, live: None, wants_disk, sum, fed: 0, since_us })
     }
 
-    /// Returns the number of bytes that the upload has: those in the body. After [`Working::settle`], they are also
+    /// Returns the number of bytes that the upload has: those in the body. After [`OpenUpload::settle`], they are also
     /// rows.
     pub(super) fn offset(&self) -> u64 {
         match (&self.body, &self.upload.state) {
@@ -175,7 +175,7 @@ impl Working {
     }
 
     /// Creates the unpacker and the ingest as of the checkpoint.
-    fn begin(&self) -> Live {
+    fn begin(&self) -> KeptState {
         let Upload { tenant, checkpoint, .. } = &self.upload;
         let lane = &self.lane;
         // By its key and not by its id: what an earlier upload under the same key stored belongs to this one too.
@@ -186,8 +186,8 @@ impl Working {
             Some(resume) => Unpacker::resume(self.limits(), resume),
             None => Unpacker::new(self.limits()),
         };
-        let intaking = Intaking::behind(ingest, checkpoint.lines, self.wants_disk);
-        Live { unpacker, intaking }
+        let intaking = RowIntake::behind(ingest, checkpoint.lines, self.wants_disk);
+        KeptState { unpacker, intaking }
     }
 
     /// Feeds the bytes in the body that were not fed.
@@ -223,7 +223,7 @@ impl Working {
     }
 
     /// Adds bytes to the upload: to the body, then to the rows.
-    pub(super) async fn take(&mut self, bytes: bytes::Bytes) -> Result<(), UploadRefused> {
+    pub(super) async fn ingest(&mut self, bytes: bytes::Bytes) -> Result<(), UploadRefused> {
         self.append(&bytes)?;
         self.feed(bytes).await
     }
@@ -234,7 +234,7 @@ impl Working {
         Ok(body.append(bytes)?)
     }
 
-    /// Marks a position. What arrives after it counts only if it is [`Working::accept`]ed, even after a crash.
+    /// Marks a position. What arrives after it counts only if it is [`OpenUpload::accept`]ed, even after a crash.
     pub(super) async fn hold(&mut self) -> Result<(), UploadRefused> {
         self.upload.held_from = Some(self.offset());
         Ok(save(&self.lane, &mut self.upload, self.wants_disk).await?)
@@ -245,7 +245,7 @@ impl Working {
         Ok(save(&self.lane, &mut self.upload, self.wants_disk).await?)
     }
 
-    /// Drops what arrived since [`Working::hold`].
+    /// Drops what arrived since [`OpenUpload::hold`].
     pub(super) async fn reject(&mut self) -> Result<(), UploadRefused> {
         if let (Some(held_from), Some(body)) = (self.upload.held_from, &mut self.body) {
             body.cut(held_from)?;

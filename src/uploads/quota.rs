@@ -18,17 +18,17 @@ const PLACES: usize = 1_024;
 
 /// The number of running uploads and their bytes, of one tenant or of all.
 #[derive(Debug, Default)]
-struct Taken {
+struct Usage {
     bytes: AtomicU64,
     uploads: AtomicU64,
 }
 
 /// The used space, counted by all cores.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(super) struct Quota {
     bytes_max: u64,
-    all: Taken,
-    tenants: Box<[Taken]>,
+    all: Usage,
+    tenants: Box<[Usage]>,
 }
 
 /// The limit that is reached.
@@ -40,8 +40,8 @@ pub(super) enum Full {
 
 /// The counts that one upload belongs to.
 #[derive(Clone, Debug)]
-pub(super) struct Place {
-    room: Arc<Room>,
+pub(super) struct QuotaShare {
+    room: Arc<Quota>,
     /// `None` if the upload belongs to no tenant.
     at: Option<usize>,
 }
@@ -51,19 +51,19 @@ fn counted(length: u64) -> u64 {
     length.max(RESERVE_BYTES)
 }
 
-impl Room {
-    pub(super) fn new(bytes_max: u64) -> Arc<Room> {
-        let tenants = (0..PLACES).map(|_| Taken::default()).collect();
-        Arc::new(Room { bytes_max, all: Taken::default(), tenants })
+impl Quota {
+    pub(super) fn new(bytes_max: u64) -> Arc<Quota> {
+        let tenants = (0..PLACES).map(|_| Usage::default()).collect();
+        Arc::new(Quota { bytes_max, all: Usage::default(), tenants })
     }
 
-    pub(super) fn place(self: &Arc<Room>, tenant: Option<&str>) -> Place {
+    pub(super) fn place(self: &Arc<Quota>, tenant: Option<&str>) -> QuotaShare {
         let at = tenant.map(|tenant| {
             let mut hasher = DefaultHasher::new();
             tenant.hash(&mut hasher);
             (hasher.finish() % PLACES as u64) as usize
         });
-        Place { room: self.clone(), at }
+        QuotaShare { room: self.clone(), at }
     }
 
     #[cfg(test)]
@@ -83,8 +83,8 @@ fn sub(taken: &AtomicU64, less: u64) {
         taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| Some(taken.saturating_sub(less)));
 }
 
-impl Place {
-    fn tenant(&self) -> Option<&Taken> {
+impl QuotaShare {
+    fn tenant(&self) -> Option<&Usage> {
         self.room.tenants.get(self.at?)
     }
 
@@ -98,7 +98,7 @@ impl Place {
     }
 
     /// Counts an upload that already exists, whatever the limits.
-    pub(super) fn take(&self, length: u64) {
+    pub(super) fn reserve(&self, length: u64) {
         for taken in [Some(&self.room.all), self.tenant()].into_iter().flatten() {
             add(&taken.bytes, counted(length));
             add(&taken.uploads, 1);
@@ -108,8 +108,9 @@ impl Place {
     /// Counts a new upload, if the limits allow it.
     pub(super) fn try_take(&self) -> Result<(), Full> {
         let (all, own) = (&self.room.all, self.tenant());
-        let uploads = Place::holds(add(&all.uploads, 1), own.map(|own| add(&own.uploads, 1)), UPLOADS_MAX);
-        let bytes = Place::holds(
+        let uploads =
+            QuotaShare::holds(add(&all.uploads, 1), own.map(|own| add(&own.uploads, 1)), UPLOADS_MAX);
+        let bytes = QuotaShare::holds(
             add(&all.bytes, RESERVE_BYTES),
             own.map(|own| add(&own.bytes, RESERVE_BYTES)),
             self.room.bytes_max,
@@ -134,7 +135,7 @@ impl Place {
             return Ok(());
         }
         let own = self.tenant().map(|own| add(&own.bytes, more));
-        if Place::holds(add(&self.room.all.bytes, more), own, self.room.bytes_max) {
+        if QuotaShare::holds(add(&self.room.all.bytes, more), own, self.room.bytes_max) {
             return Ok(());
         }
         self.shrink(to, from);
@@ -164,9 +165,9 @@ mod tests {
 
     #[test]
     fn a_tenant_leaves_as_much_as_it_has_and_nobody_takes_the_last() {
-        let room = Room::new(100 * RESERVE_BYTES);
+        let room = Quota::new(100 * RESERVE_BYTES);
         let [one, two, operator] = [room.place(Some("one")), room.place(Some("two")), room.place(None)];
-        let fill = |place: &Place| {
+        let fill = |place: &QuotaShare| {
             place.try_take().unwrap();
             let mut length = RESERVE_BYTES;
             while place.try_grow(length, length + RESERVE_BYTES).is_ok() {
@@ -189,7 +190,7 @@ mod tests {
 
     #[test]
     fn empty_uploads_of_one_tenant_leave_the_others_theirs() {
-        let room = Room::new(u64::MAX >> 1);
+        let room = Quota::new(u64::MAX >> 1);
         let (one, two) = (room.place(Some("one")), room.place(Some("two")));
         let count = (0..).take_while(|_| one.try_take().is_ok()).count() as u64;
         assert_eq!((count, one.try_take()), (UPLOADS_MAX / 2, Err(Full::Uploads)));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::super::record::{INGEST, IngestRow};
-use super::intaking::Intaking;
+use super::row_intake::RowIntake;
 use crate::api::write::WriteRefused;
 use crate::base::clock;
 use crate::base::ids::ShardId;
@@ -24,21 +24,21 @@ pub fn ingest_id(key: KeyHash) -> i64 {
 }
 
 /// An ingest by its idempotency key. No other request works under the key at the same time.
-pub struct Named {
+pub struct ClaimedIngest {
     scope: String,
     key: String,
     hash: KeyHash,
     _claim: Claim,
 }
 
-impl Named {
-    pub async fn claim(lane: &Lane, tenant: Option<&str>, key: &str) -> Result<Named, WriteRefused> {
+impl ClaimedIngest {
+    pub async fn claim(lane: &Lane, tenant: Option<&str>, key: &str) -> Result<ClaimedIngest, WriteRefused> {
         let scope = tenant.unwrap_or("*").to_owned();
         let hash = lane.keys.hash(&scope, key);
         let name = format!("ingest\0{scope}\0{key}");
         let claim = keyed::claim(lane, hash.shard(lane.shard_count), name).await?;
         let claim = claim.ok_or(WriteRefused::Running)?;
-        Ok(Named { scope, key: key.to_owned(), hash, _claim: claim })
+        Ok(ClaimedIngest { scope, key: key.to_owned(), hash, _claim: claim })
     }
 
     fn shard(&self, lane: &Lane) -> ShardId {
@@ -51,10 +51,10 @@ impl Named {
         Ok(found.filter(|finished| finished.expires_us > clock::unix_us()))
     }
 
-    pub fn begin(&self, lane: &Lane, tenant: Option<&str>, wants_disk: bool) -> Intaking {
+    pub fn begin(&self, lane: &Lane, tenant: Option<&str>, wants_disk: bool) -> RowIntake {
         let id = ingest_id(self.hash);
         let ingest = OrderIngest::new(id, tenant.map(str::to_owned), clock::unix_us(), lane.shard_count);
-        Intaking::new(ingest, wants_disk)
+        RowIntake::new(ingest, wants_disk)
     }
 
     /// Makes sure that the earlier response survives what is promised now. Its rows do, because they were on disk

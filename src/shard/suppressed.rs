@@ -71,42 +71,42 @@ CREATE TABLE erasure (
 
 /// The treatment of new data of an erased person.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Forgotten {
+pub struct Suppression {
     pub mode: ErasureMode,
     /// The pseudonym of the person, if orders are kept.
     pub token: String,
 }
 
 /// Returns `true` if any person is suppressed.
-pub fn is_anybody(connection: &Connection) -> Result<bool, ShardError> {
+pub fn any_person(connection: &Connection) -> Result<bool, ShardError> {
     let sql = "SELECT EXISTS (SELECT 1 FROM forgotten)";
     Ok(connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
 }
 
 /// Returns `true` if any event is suppressed.
-pub fn is_any_event(connection: &Connection) -> Result<bool, ShardError> {
+pub fn any_event(connection: &Connection) -> Result<bool, ShardError> {
     let sql = "SELECT EXISTS (SELECT 1 FROM erased_event)";
     Ok(connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?)
 }
 
 /// Returns `true` if any person or event is suppressed.
 pub(super) fn is_anything(connection: &Connection) -> Result<bool, ShardError> {
-    Ok(is_anybody(connection)? || is_any_event(connection)?)
+    Ok(any_person(connection)? || any_event(connection)?)
 }
 
 /// Finds a suppressed person by the hash of tenant and customer id.
-pub fn find(connection: &Connection, key: KeyHash) -> Result<Option<Forgotten>, ShardError> {
+pub fn find(connection: &Connection, key: KeyHash) -> Result<Option<Suppression>, ShardError> {
     let mut statement = connection.prepare_cached("SELECT mode, token FROM forgotten WHERE key = ?1")?;
     let mut rows = statement.query([bytes(key)])?;
-    rows.next()?.map(Forgotten::read).transpose()
+    rows.next()?.map(Suppression::read).transpose()
 }
 
-impl Forgotten {
+impl Suppression {
     /// Reads the columns mode and token.
-    pub fn read(row: &Row<'_>) -> Result<Forgotten, ShardError> {
+    pub fn read(row: &Row<'_>) -> Result<Suppression, ShardError> {
         let unknown = || ShardError::Corrupt("the list of the forgotten has an unknown mode".to_owned());
         let mode = ErasureMode::parse(row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?);
-        Ok(Forgotten { mode: mode.ok_or_else(unknown)?, token: row.get(1)? })
+        Ok(Suppression { mode: mode.ok_or_else(unknown)?, token: row.get(1)? })
     }
 }
 
@@ -139,7 +139,7 @@ pub fn bytes(key: KeyHash) -> [u8; 16] {
 }
 
 /// Returns the number of unfinished erasures.
-pub fn erasures_under_way(connection: &Connection) -> Result<u64, ShardError> {
+pub fn unfinished_erasures(connection: &Connection) -> Result<u64, ShardError> {
     // A file that was not migrated yet has no such table.
     let sql = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'erasure'";
     if connection.query_row(sql, [], |row| row.get::<_, i64>(0))? == 0 {

@@ -14,7 +14,7 @@ use crate::shard::{ShardError, ShardFolder, ShardState, ShardStatus};
 const BUSY_PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(100));
 /// For a connection or a journal that failed.
 const FAILED_PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
-/// For a full disk. One small success does not prove that there is space, so there is no hurry.
+/// For a full disk. One small success does not prove that there is space, so there is no wake_writer.
 const FULL_PAUSE: Duration = Duration::from_millis(200);
 
 /// Why a turn failed.
@@ -32,7 +32,7 @@ pub(super) enum WriteError {
 
 /// The current outage and the state of its handling.
 #[derive(Debug)]
-pub(super) struct Trouble {
+pub(super) struct FailureState {
     status: Arc<ShardStatus>,
     current: Option<(&'static str, u64)>,
     pause: Duration,
@@ -52,9 +52,9 @@ impl Fingerprint {
     }
 }
 
-impl Trouble {
-    pub(super) fn new(status: Arc<ShardStatus>) -> Trouble {
-        Trouble { status, current: None, pause: Duration::ZERO, corrupt: 0, quarantine: None }
+impl FailureState {
+    pub(super) fn new(status: Arc<ShardStatus>) -> FailureState {
+        FailureState { status, current: None, pause: Duration::ZERO, corrupt: 0, quarantine: None }
     }
 
     /// Checks that the file may be opened: not while it is the one that was quarantined.

@@ -11,7 +11,7 @@ use crate::api::write::WriteRefused;
 use crate::http::Refusal;
 use crate::ingest::KeyedRows;
 use crate::lane::keyed::{JournalEnds, PATIENCE};
-use crate::lane::{Begun, Component, Held, Lane, Settled, Spent, keyed};
+use crate::lane::{Begun, BudgetExceeded, Component, Lane, Reservation, Settled, keyed};
 use crate::orders::body::OrderDecoder;
 use crate::orders::ingest::OrderIngest;
 use crate::unpack::{Limits, Next, Unpacker};
@@ -34,7 +34,7 @@ struct Portion {
 }
 
 /// The ingest of one upload, wherever its bytes come from.
-pub struct Intaking {
+pub struct RowIntake {
     pub ingest: OrderIngest,
     open: VecDeque<Portion>,
     /// The number of lines, from the first one, that the summary already contains.
@@ -46,19 +46,19 @@ pub struct Intaking {
     /// How long a portion may wait for its commit.
     pub patience: Duration,
     /// The memory of unpacking and of rows in progress.
-    held: Option<Held>,
+    held: Option<Reservation>,
 }
 
-impl Intaking {
-    pub fn new(ingest: OrderIngest, wants_disk: bool) -> Intaking {
-        Intaking::behind(ingest, 0, wants_disk)
+impl RowIntake {
+    pub fn new(ingest: OrderIngest, wants_disk: bool) -> RowIntake {
+        RowIntake::behind(ingest, 0, wants_disk)
     }
 
     /// Continues an ingest whose summary already contains the first `lines_known` lines. They arrive again and are
     /// skipped.
-    pub fn behind(ingest: OrderIngest, lines_known: u64, wants_disk: bool) -> Intaking {
+    pub fn behind(ingest: OrderIngest, lines_known: u64, wants_disk: bool) -> RowIntake {
         let (open, ends) = (VecDeque::new(), JournalEnds::default());
-        Intaking { ingest, open, lines_known, wants_disk, ends, patience: PATIENCE, held: None }
+        RowIntake { ingest, open, lines_known, wants_disk, ends, patience: PATIENCE, held: None }
     }
 
     /// Sets the ack level of the rows that arrive from now on.
@@ -107,7 +107,7 @@ impl Intaking {
         let bytes = unpacker_bytes + self.ingest.staged_bytes() + open_bytes;
         let held = self.held.get_or_insert_with(|| lane.memory.hold());
         match held.set(bytes) {
-            Err(Spent) if !lane.release_memory() => Err(Refusal::BuffersFull.into()),
+            Err(BudgetExceeded) if !lane.release_memory() => Err(Refusal::BuffersFull.into()),
             _ => Ok(()),
         }
     }

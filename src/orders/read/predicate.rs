@@ -3,15 +3,15 @@
 use rusqlite::{Connection, params};
 
 use super::customers::CustomerSet;
-use super::found::Found;
-use super::of::OrdersOf;
+use super::filter::OrderFilter;
+use super::indexed::IndexedOrder;
 use crate::orders::schema::{item_ids, items_sql};
 use crate::shard::ShardError;
 use crate::shard::read::Position;
 
 /// The conditions on a row, in the shard's own numbers.
-pub(in crate::orders) struct Wanted<'a> {
-    pub(in crate::orders) of: &'a OrdersOf,
+pub(in crate::orders) struct OrderPredicate<'a> {
+    pub(in crate::orders) of: &'a OrderFilter,
     pub(in crate::orders) tenant: i64,
     /// Sorted; `None` for all products.
     pub(in crate::orders) products: Option<Vec<i64>>,
@@ -20,8 +20,8 @@ pub(in crate::orders) struct Wanted<'a> {
     pub(in crate::orders) from_us: i64,
 }
 
-impl Wanted<'_> {
-    pub(in crate::orders) fn takes(&self, found: &Found) -> bool {
+impl OrderPredicate<'_> {
+    pub(in crate::orders) fn takes(&self, found: &IndexedOrder) -> bool {
         let status = self.of.statuses == 0 || self.of.statuses & (1 << found.status as u8) != 0;
         let scaled =
             || i128::from(found.total) * 10_i128.pow(4_u32.saturating_sub(found.currency.digits().into()));
@@ -33,9 +33,9 @@ impl Wanted<'_> {
     }
 }
 
-impl Wanted<'_> {
+impl OrderPredicate<'_> {
     /// Returns `true` if the order is after the position and not older than the range.
-    pub(in crate::orders) fn is_behind(&self, found: &Found, position: &Position) -> bool {
+    pub(in crate::orders) fn is_behind(&self, found: &IndexedOrder, position: &Position) -> bool {
         found.ordered_at_us >= self.from_us
             && (found.ordered_at_us, &found.order_id) < (position.timestamp_us, &position.event_id)
     }

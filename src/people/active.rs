@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
-use super::needles::{self, Needles};
+use super::matcher::{self, PersonMatcher};
 use super::record::{ErasureRecord, Subject};
 use super::report::{self, ErasureReport};
 use crate::base::ids::{LaneId, Sequence};
@@ -11,7 +11,7 @@ use crate::shard::{ErasureMode, Scrub, ShardError};
 /// The steps, in order. The steps up to `Journals` require the subject, which is stored until then. Its remains are
 /// overwritten together with all other unused bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(super) enum ErasurePhase {
     /// Waits for the records that the journals contained at the beginning.
     Waiting,
     Orders,
@@ -30,46 +30,46 @@ pub(super) enum Step {
     Wal,
 }
 
-impl Step {
-    const ALL: [Step; 11] = [
-        Step::Waiting,
-        Step::Orders,
-        Step::Customers,
-        Step::Words,
-        Step::Events,
-        Step::Clicks,
-        Step::Rejected,
-        Step::Answers,
-        Step::Journals,
-        Step::Pages,
-        Step::Wal,
+impl ErasurePhase {
+    const ALL: [ErasurePhase; 11] = [
+        ErasurePhase::Waiting,
+        ErasurePhase::Orders,
+        ErasurePhase::Customers,
+        ErasurePhase::Words,
+        ErasurePhase::Events,
+        ErasurePhase::Clicks,
+        ErasurePhase::Rejected,
+        ErasurePhase::Answers,
+        ErasurePhase::Journals,
+        ErasurePhase::Pages,
+        ErasurePhase::Wal,
     ];
 
     fn name(self) -> &'static str {
         match self {
-            Step::Waiting => "waiting",
-            Step::Orders => "orders",
-            Step::Customers => "customers",
-            Step::Words => "words",
-            Step::Events => "events",
-            Step::Clicks => "clicks",
-            Step::Rejected => "rejected",
-            Step::Answers => "answers",
-            Step::Journals => "journals",
-            Step::Pages => "pages",
-            Step::Wal => "wal",
+            ErasurePhase::Waiting => "waiting",
+            ErasurePhase::Orders => "orders",
+            ErasurePhase::Customers => "customers",
+            ErasurePhase::Words => "words",
+            ErasurePhase::Events => "events",
+            ErasurePhase::Clicks => "clicks",
+            ErasurePhase::Rejected => "rejected",
+            ErasurePhase::Answers => "answers",
+            ErasurePhase::Journals => "journals",
+            ErasurePhase::Pages => "pages",
+            ErasurePhase::Wal => "wal",
         }
     }
 
     /// Returns the next step for the same kind of subject.
-    fn next(self, is_user: bool) -> Step {
+    fn next(self, is_user: bool) -> ErasurePhase {
         match self {
-            Step::Waiting if is_user => Step::Clicks,
-            Step::Events => Step::Rejected,
-            Step::Rejected if is_user => Step::Journals,
+            ErasurePhase::Waiting if is_user => ErasurePhase::Clicks,
+            ErasurePhase::Events => ErasurePhase::Rejected,
+            ErasurePhase::Rejected if is_user => ErasurePhase::Journals,
             _ => {
-                let at = Step::ALL.iter().position(|step| *step == self).unwrap_or_default();
-                Step::ALL.get(at + 1).copied().unwrap_or(Step::Wal)
+                let at = ErasurePhase::ALL.iter().position(|step| *step == self).unwrap_or_default();
+                ErasurePhase::ALL.get(at + 1).copied().unwrap_or(ErasurePhase::Wal)
             }
         }
     }
@@ -77,13 +77,13 @@ impl Step {
 
 /// The running erasure.
 #[derive(Debug)]
-pub(super) struct Erasing {
+pub(super) struct ActiveErasure {
     pub(super) number: i64,
     pub(super) mode: ErasureMode,
     /// `None` once the subject is deleted.
     pub(super) subject: Option<Subject>,
-    pub(super) needles: Needles,
-    pub(super) step: Step,
+    pub(super) matcher: PersonMatcher,
+    pub(super) step: ErasurePhase,
     pub(super) place: String,
     pub(super) at: i64,
     pub(super) report: ErasureReport,
@@ -97,8 +97,8 @@ pub(super) struct Erasing {
     pub(super) scrub: Option<Scrub>,
 }
 
-impl Erasing {
-    pub(super) fn load(connection: &Connection) -> Result<Option<Erasing>, ShardError> {
+impl ActiveErasure {
+    pub(super) fn load(connection: &Connection) -> Result<Option<ActiveErasure>, ShardError> {
         let sql = "SELECT number, step, place, at, subject, report, mode FROM erasure WHERE finished_us IS NULL \
                    ORDER BY number LIMIT 1";
         let read = |row: &rusqlite::Row<'_>| {
@@ -117,12 +117,12 @@ impl Erasing {
             Some(_) => return Err(damaged()),
         };
         let mode = ErasureMode::parse(&mode).ok_or_else(damaged)?;
-        let step = Step::ALL.into_iter().find(|known| known.name() == step).ok_or_else(damaged)?;
-        if subject.is_none() && !matches!(step, Step::Pages | Step::Wal) {
+        let step = ErasurePhase::ALL.into_iter().find(|known| known.name() == step).ok_or_else(damaged)?;
+        if subject.is_none() && !matches!(step, ErasurePhase::Pages | ErasurePhase::Wal) {
             return Err(damaged());
         }
-        let needles = match &subject {
-            Some(Subject::Customer { customer_id, token, names, emails, .. }) => Needles::new(
+        let matcher = match &subject {
+            Some(Subject::Customer { customer_id, token, names, emails, .. }) => PersonMatcher::new(
                 // An erasure also removes the token of an earlier pseudonymisation.
                 [Some(customer_id.as_str()), (mode == ErasureMode::Erase).then_some(token.as_str())]
                     .into_iter()
@@ -130,13 +130,13 @@ impl Erasing {
                 emails.iter().map(String::as_str),
                 names.iter().map(String::as_str),
             ),
-            Some(Subject::User { .. }) | None => Needles::default(),
+            Some(Subject::User { .. }) | None => PersonMatcher::default(),
         };
-        Ok(Some(Erasing {
+        Ok(Some(ActiveErasure {
             number,
             mode,
             subject,
-            needles,
+            matcher,
             // The positions that it waited for are not stored; a waiting erasure requests them again.
             step,
             place,
@@ -150,14 +150,14 @@ impl Erasing {
     }
 
     /// Returns `true` if bytes that cannot be parsed may belong to the person.
-    pub(super) fn may_be_in(&self, bytes: &[u8]) -> bool {
+    pub(super) fn may_match(&self, bytes: &[u8]) -> bool {
         match self.subject {
             // As stored in a row, or as written by a client.
             Some(Subject::User { user_id }) => {
                 memchr::memmem::find(bytes, &user_id.to_le_bytes()).is_some()
-                    || needles::has_number(bytes, user_id)
+                    || matcher::has_number(bytes, user_id)
             }
-            Some(Subject::Customer { .. }) | None => self.needles.may_be_in(bytes),
+            Some(Subject::Customer { .. }) | None => self.matcher.may_match(bytes),
         }
     }
 

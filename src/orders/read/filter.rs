@@ -1,6 +1,6 @@
 //! The selected orders of one tenant, and their selected fields.
 
-use super::met::Met;
+use super::cache::QueryCache;
 use crate::base::keys::KeyHash;
 
 /// The fields of an order that a response may contain. A set of fields has one bit for each, in this order.
@@ -21,7 +21,7 @@ pub const ORDER_FIELDS: [&str; 12] = [
 
 /// The selected orders of one tenant, and their selected fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OrdersOf {
+pub struct OrderFilter {
     pub tenant_id: String,
     /// Selects only this order.
     pub order: Option<OneOrder>,
@@ -37,7 +37,7 @@ pub struct OrdersOf {
     /// Bits of [`ORDER_FIELDS`].
     pub fields: u16,
     /// The results of earlier steps.
-    pub met: Met,
+    pub cache: QueryCache,
 }
 
 /// An order of one tenant by its id.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::super::read::{SingleSale, SingleSales, span_of};
+use super::super::read::{SalePart, SaleParts, span_of};
 use super::{Figures, SalesGroup, Spans};
 use crate::base::ids::ShardId;
 use crate::base::money::Currency;
@@ -12,7 +12,7 @@ const BYTES_MAX: usize = 80 << 20;
 
 /// The groups of one pass.
 #[derive(Debug)]
-pub(super) struct Adding {
+pub(super) struct GroupAccumulator {
     spans: Spans,
     names: HashMap<String, u32>,
     /// By shard: our number for each name that the shard sent, in its order.
@@ -130,9 +130,9 @@ impl Totals {
     }
 }
 
-impl Adding {
-    pub(super) fn new(spans: Spans) -> Adding {
-        Adding {
+impl GroupAccumulator {
+    pub(super) fn new(spans: Spans) -> GroupAccumulator {
+        GroupAccumulator {
             spans,
             names: HashMap::new(),
             numbers: HashMap::new(),
@@ -149,7 +149,7 @@ impl Adding {
     }
 
     /// Adds the next step of each shard. Takes about 30 ns per sale.
-    pub(super) fn add(&mut self, shares: Vec<(ShardId, SingleSales)>) {
+    pub(super) fn add(&mut self, shares: Vec<(ShardId, SaleParts)>) {
         for (shard, share) in shares {
             let numbers = self.numbers.entry(shard).or_default();
             for name in share.names {
@@ -202,7 +202,7 @@ impl Adding {
     }
 
     /// Replaces the values of every group by its figures. Nothing may be added afterwards.
-    pub(super) fn settled(mut self) -> Adding {
+    pub(super) fn settled(mut self) -> GroupAccumulator {
         let mut names = vec![String::new(); self.names.len()];
         for (name, number) in &self.names {
             names[*number as usize].clone_from(name);
@@ -224,7 +224,7 @@ impl Adding {
 
 impl Group {
     #[inline]
-    fn add(&mut self, sale: &SingleSale) {
+    fn add(&mut self, sale: &SalePart) {
         self.orders += 1;
         self.units += i128::from(sale.units);
         self.revenue += i128::from(sale.revenue);
@@ -279,7 +279,7 @@ mod tests {
     #[test]
     fn customers_are_counted_once_and_ranks_are_values_that_are_there() {
         let usd = Currency::parse("USD").unwrap();
-        let sale = |at: i64, customer_key: u64, total: i64| SingleSale {
+        let sale = |at: i64, customer_key: u64, total: i64| SalePart {
             ordered_at_us: at,
             name: 0,
             currency: usd,
@@ -288,8 +288,8 @@ mod tests {
             units: 2,
             revenue: total,
         };
-        let share = |sales: Vec<SingleSale>| (ShardId(0), SingleSales { sales, names: Vec::new() });
-        let mut adding = Adding::new([(0, 100), (100, 200), (250, 300)].into());
+        let share = |sales: Vec<SalePart>| (ShardId(0), SaleParts { sales, names: Vec::new() });
+        let mut adding = GroupAccumulator::new([(0, 100), (100, 200), (250, 300)].into());
         adding.add(vec![
             share((0..100).map(|n| sale(n, n as u64 % 7, n + 1)).collect()),
             share(vec![sale(99, 3, 1_000), sale(100, 1, 5)]),

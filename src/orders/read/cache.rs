@@ -11,37 +11,37 @@ use crate::shard::ShardError;
 
 /// The results in one shard.
 #[derive(Default)]
-struct InShard {
+struct ShardCache {
     customers: OnceLock<Arc<CustomerSet>>,
     products: OnceLock<Products>,
 }
 
 /// The results in all shards. Clones share them.
 #[derive(Clone)]
-pub struct Met(Arc<[InShard]>);
+pub struct QueryCache(Arc<[ShardCache]>);
 
-impl Default for Met {
-    fn default() -> Met {
-        Met((0..SHARD_COUNT_MAX).map(|_| InShard::default()).collect())
+impl Default for QueryCache {
+    fn default() -> QueryCache {
+        QueryCache((0..SHARD_COUNT_MAX).map(|_| ShardCache::default()).collect())
     }
 }
 
-impl fmt::Debug for Met {
+impl fmt::Debug for QueryCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Met")
+        f.write_str("QueryCache")
     }
 }
 
 /// These results are not part of the query.
-impl PartialEq for Met {
-    fn eq(&self, _: &Met) -> bool {
+impl PartialEq for QueryCache {
+    fn eq(&self, _: &QueryCache) -> bool {
         true
     }
 }
 
-impl Eq for Met {}
+impl Eq for QueryCache {}
 
-impl Met {
+impl QueryCache {
     /// Returns the customers that match the words of the query. The first step looks them up.
     pub(super) fn customers(
         &self,

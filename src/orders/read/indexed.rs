@@ -8,7 +8,7 @@ use crate::shard::ShardError;
 
 /// One order, as stored in the index.
 #[derive(Clone, Debug)]
-pub(in crate::orders) struct Found {
+pub(in crate::orders) struct IndexedOrder {
     pub(in crate::orders) ordered_at_us: i64,
     pub(in crate::orders) order_id: String,
     pub(in crate::orders) id: i64,
@@ -24,9 +24,9 @@ pub(in crate::orders) fn damaged() -> ShardError {
 }
 
 /// Reads an order from columns ordered_at_us, order_id, id, currency, status, total, units, customer.
-pub(in crate::orders) fn found(row: &Row<'_>) -> Result<Found, ShardError> {
+pub(in crate::orders) fn found(row: &Row<'_>) -> Result<IndexedOrder, ShardError> {
     let text = |at: usize| row.get_ref(at)?.as_str().map_err(rusqlite::Error::from);
-    Ok(Found {
+    Ok(IndexedOrder {
         ordered_at_us: row.get(0)?,
         order_id: text(1)?.to_owned(),
         id: row.get(2)?,
